@@ -1,0 +1,81 @@
+"""The servers as fixtures. Without one a test is skipped, with the reason; where CI=true it fails."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from servers.finder import find_kafka, find_redis, private_kafka, private_redis
+from servers.process import ServerHandle, ServerUnavailableError
+
+_prefixes = itertools.count(1)
+
+
+def _started(find: Callable[[], ServerHandle]) -> Iterator[ServerHandle]:
+    try:
+        server = find()
+        server.start()
+    except ServerUnavailableError as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs every server: {missing}")
+        pytest.skip(str(missing))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def _shared_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
+    yield from _started(lambda: find_kafka(tmp_path_factory.mktemp("kafka") / "data"))
+
+
+@pytest.fixture(scope="session")
+def _shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
+    yield from _started(lambda: find_redis(tmp_path_factory.mktemp("redis") / "data"))
+
+
+@pytest.fixture(scope="session")
+def kafka(_shared_kafka: ServerHandle) -> str:
+    """Bootstrap servers of the broker that all tests share: name topics with `prefix`, stop nothing."""
+    return _shared_kafka.address
+
+
+@pytest.fixture(scope="session")
+def redis_url(_shared_redis: ServerHandle) -> str:
+    """URL of the Redis that all tests share: name keys with `prefix`, never FLUSH, stop nothing."""
+    return _shared_redis.address
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix for topics, groups and keys that no other test, and no other run on the same servers, has."""
+    return f"t{os.getpid()}x{next(_prefixes)}x{os.urandom(3).hex()}."
+
+
+@pytest.fixture
+def server_settings(request: pytest.FixtureRequest) -> Mapping[str, Mapping[str, str]]:
+    """What `@pytest.mark.server_settings(kafka={...}, redis={...})` sets on the test's own servers."""
+    marker = request.node.get_closest_marker("server_settings")
+    return marker.kwargs if marker else {}
+
+
+@pytest.fixture
+def broker_process(
+    tmp_path: Path, server_settings: Mapping[str, Mapping[str, str]]
+) -> Iterator[ServerHandle]:
+    """A broker of this test's own, running, and all the faults of a ServerHandle."""
+    yield from _started(lambda: private_kafka(tmp_path / "kafka" / "data", server_settings.get("kafka")))
+
+
+@pytest.fixture
+def redis_process(tmp_path: Path, server_settings: Mapping[str, Mapping[str, str]]) -> Iterator[ServerHandle]:
+    """A Redis of this test's own, running: `address` (a URL), and the same faults as `broker_process`.
+
+    It keeps nothing over a restart unless the test is marked with `redis={"appendonly": "yes"}`.
+    """
+    yield from _started(lambda: private_redis(tmp_path / "redis" / "data", server_settings.get("redis")))

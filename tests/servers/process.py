@@ -1,0 +1,176 @@
+"""A server run as a child process: started, awaited, killed, frozen and started again on the same address.
+
+Knows processes and deadlines; must not know what Kafka or Redis is (kafka_node and redis_node do).
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+LOOPBACK = "127.0.0.1"
+
+
+class ServerUnavailableError(Exception):
+    """No server of the kind can be had here; the message says what was tried and what would help."""
+
+
+class ServerHandle(Protocol):
+    """What a test holds: the address, and the faults it may inject into the server behind it."""
+
+    address: str
+
+    def start(self) -> None:
+        """Start it (again) on the same address with what it kept on disk, and wait until it answers."""
+
+    def stop(self) -> None:
+        """End it in an orderly way; harmless when it is not running."""
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open, nothing answers."""
+
+    def resume(self) -> None:
+        """Let a frozen server go on."""
+
+    def wipe(self) -> None:
+        """Forget all it kept on disk; only while it is not running."""
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def await_until(
+    ready: Callable[[], bool], deadline_seconds: float, give_up: Callable[[], str | None]
+) -> None:
+    """Poll `ready` until it is true; `give_up` may end the wait early with a reason.
+
+    Raises ServerUnavailableError with that reason, or at the deadline.
+    """
+    end = time.monotonic() + deadline_seconds
+    while not ready():
+        reason = give_up()
+        if reason is None and time.monotonic() > end:
+            reason = f"not ready after {deadline_seconds:g} s"
+        if reason is not None:
+            raise ServerUnavailableError(reason)
+        time.sleep(0.05)
+
+
+def _die_with_parent() -> list[str]:
+    """A command prefix that ends the server even when the test runner itself is killed with SIGKILL."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+class ServerProcess:
+    """A server as a child of this process, ended at its exit at the latest."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        address: str,
+        command: Sequence[str],
+        directory: Path,
+        is_ready: Callable[[], bool],
+        prepare: Callable[[], None] = lambda: None,
+        deadline_seconds: float = 60.0,
+    ) -> None:
+        """`prepare` runs before each start and has to be idempotent; `directory` is all it keeps."""
+        self.name = name
+        self.address = address
+        self.directory = directory
+        self.log_path = directory.parent / f"{directory.name}.log"
+        self._command = [*_die_with_parent(), *command]
+        self._is_ready = is_ready
+        self._prepare = prepare
+        self._deadline_seconds = deadline_seconds
+        self._child: subprocess.Popen[bytes] | None = None
+        self._frozen = False
+
+    @property
+    def pid(self) -> int | None:
+        """The running server's process id, None while it is not running."""
+        return self._child.pid if self._child is not None else None
+
+    def start(self) -> None:
+        if self._child is not None:
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._prepare()
+        with self.log_path.open("ab") as log:
+            self._child = subprocess.Popen(
+                self._command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        atexit.register(self.kill)
+        try:
+            await_until(self._is_ready, self._deadline_seconds, self._why_it_ended)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _why_it_ended(self) -> str | None:
+        if self._child is None or self._child.poll() is None:
+            return None
+        return (
+            f"{self.name} ended with code {self._child.returncode} at its start; its log: {self.log_tail()}"
+        )
+
+    def log_tail(self, characters: int = 2000) -> str:
+        """The end of what the server printed, for a message."""
+        return self.log_path.read_text(errors="replace")[-characters:]
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Stop in an orderly way and start again on the same address."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        if self._child is not None:
+            self._child.send_signal(signal.SIGSTOP)
+            self._frozen = True
+
+    def resume(self) -> None:
+        if self._child is not None and self._frozen:
+            self._child.send_signal(signal.SIGCONT)
+        self._frozen = False
+
+    def wipe(self) -> None:
+        if self._child is not None:
+            raise RuntimeError(f"{self.name} is running: stop or kill it before its disk is wiped")
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _end(self, how: signal.Signals) -> None:
+        child = self._child
+        if child is None:
+            return
+        self.resume()
+        child.send_signal(how)
+        try:
+            child.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait(timeout=15)
+        self._child = None
+        atexit.unregister(self.kill)
