@@ -1,0 +1,74 @@
+"""Durations: numbers of seconds, or strings such as ``"250ms"``, ``"30s"``, ``"1h30m"``.
+
+Turns what users write into seconds and back. It knows no clock and no field names.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+
+MAX_SECONDS = 1_000_000_000.0
+"""About 31 years: beyond it a duration is a mistake, and sums with timestamps lose precision."""
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+EXAMPLES = 'a number of seconds or a string such as "250ms", "30s", "5m", "2h"'
+
+
+def parse_duration(value: object) -> float:
+    """Seconds, as a float of 0 to ``MAX_SECONDS``.
+
+    Takes int, float, timedelta, ``"250ms"``, ``"30s"``, ``"5m"``, ``"2h"``, ``"1d"``, parts joined
+    (``"1h30m"``) and a bare number as text (``"30"``: what an environment variable holds).
+
+    Raises:
+        ValueError: for anything else, negative, not finite or too long; the message says which.
+    """
+    seconds = _seconds(value)
+    if seconds is None:
+        raise ValueError(f"{value!r} is not a duration: use {EXAMPLES}")
+    if not math.isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
+        raise ValueError(f"{value!r} is not between 0 and {MAX_SECONDS:.0f} seconds")
+    return seconds
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return _as_float(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, str):
+        return _from_text(value.strip())
+    return None
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer too large for a float: reported as out of range
+        return math.inf
+
+
+def _from_text(text: str) -> float | None:
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if not _WHOLE.fullmatch(text):
+        return None
+    return math.fsum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+
+
+def format_duration(seconds: float) -> str:
+    """The spelling in one unit that ``parse_duration`` reads back: 90 -> ``"90s"``, 120 -> ``"2m"``."""
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    for unit in ("d", "h", "m"):
+        if seconds % _SECONDS[unit] == 0:
+            return f"{int(seconds // _SECONDS[unit])}{unit}"
+    return f"{seconds:g}s"

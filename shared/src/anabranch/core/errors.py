@@ -1,0 +1,279 @@
+"""Every error that Anabranch raises, in one tree, split by what to do about it.
+
+::
+
+    AnabranchError
+    |
+    |   fix the request, then send it again
+    +-- RequestRefused         errors: every Problem at once; warnings
+    |
+    |   the task or its attempt fails
+    +-- ExpansionError         the array of an expansion is missing, not a list, or does not fit: not retried
+    +-- ResultError            what the agent returned lacks a key or is no JSON: a failed attempt
+    +-- AttemptTimeout         the attempt took longer than its timeout: a failed attempt
+    +-- TaskCancelled          the run was cancelled or timed out: nothing to do, stop
+    |
+    |   raised by an agent to say what is to happen
+    +-- GiveUp                 this will never work: not retried
+    +-- RetryLater             try again after a time that the agent knows
+    |
+    |   the surroundings
+    +-- ServerUnavailable      a server cannot be reached: wait, or correct its address
+    +-- StoreRefused           the store answered no (memory, access, version): correct the server
+    +-- Misconfigured          a setting is wrong or two contradict: correct it and start again
+    +-- Fenced                 another owner has taken over: drop what is in memory, write nothing
+    |
+    |   how a run ended, for whoever waits for its result
+    +-- RunNotCompleted        status, run_id, failures and the partial results
+        +-- RunFailed
+        +-- RunCancelled
+        +-- RunTimedOut
+
+Programming errors (``TypeError`` and the like) are never wrapped. Every class takes its fields by position
+too and keeps them in ``args``, so that an error survives pickling. This module imports no other part of the
+system but durations, and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from anabranch.core.durations import parse_duration
+
+
+class Code(StrEnum):
+    """The stable codes of a ``Problem``. Public: users' code branches on them."""
+
+    NOT_JSON = "not_json"
+    """The bytes are no JSON in UTF-8."""
+    NOT_YAML = "not_yaml"
+    """The file is no YAML, or has one key twice in a mapping."""
+    NOT_A_REQUEST = "not_a_request"
+    """The document is JSON but no object."""
+    SCHEMA = "schema"
+    """A field is missing, has the wrong type, or a value outside its range."""
+    UNKNOWN_FIELD = "unknown_field"
+    """A field that the schema does not have."""
+    NOT_SUPPORTED = "not_supported"
+    """A reserved field or action: not supported yet."""
+    BAD_NAME = "bad_name"
+    """A name, key or id with a character it may not have, empty, or over 255 characters."""
+    DUPLICATE_NAME = "duplicate_name"
+    """Two groups, or two tasks of one group, have one name."""
+    DUPLICATE_RESULT_KEY = "duplicate_result_key"
+    """Two tasks declare one result key, or one task declares it twice."""
+    UNKNOWN_DEPENDENCY = "unknown_dependency"
+    """A required key that no task produces, no context has, and that is not declared external."""
+    NOT_A_SUBSET = "not_a_subset"
+    """``optional_dependencies`` or ``optional_result_keys`` names a key that the full list lacks."""
+    CYCLE = "cycle"
+    """Tasks that wait for each other; the message shows the path."""
+    UNKNOWN_AGENT = "unknown_agent"
+    """No such agent in the registry, where the registry is known."""
+    EXPANSION_WITHOUT_ARRAY = "expansion_without_array"
+    """An expansion that names nothing to expand over."""
+    TOO_LARGE = "too_large"
+    """The request is over the limit of bytes."""
+    TOO_MANY_MEMBERS = "too_many_members"
+    """The expansions have more members than the limit."""
+    REQUEST_ID_CONFLICT = "request_id_conflict"
+    """The request id was used before, with another body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason why a request is refused.
+
+    ``path`` is a JSON Pointer (RFC 6901) into the document as it was sent: ``""`` is the whole document, and
+    a missing field is reported at the object that lacks it. ``hint`` says the fix, or is empty.
+    """
+
+    code: str
+    path: str
+    message: str
+    hint: str = ""
+
+    def to_document(self) -> dict[str, str]:
+        """``{code, path, message, hint}``: the shape in every record and in ``--json``."""
+        return asdict(self) | {"code": str(self.code)}
+
+    def __str__(self) -> str:
+        where = self.path or "(the request)"
+        return f"{where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class AnabranchError(Exception):
+    """The root of the tree; catch it to catch whatever Anabranch raises on purpose."""
+
+
+class RequestRefused(AnabranchError):
+    """Nothing was started. ``errors`` holds every problem found, not only the first."""
+
+    def __init__(self, errors: Sequence[Problem], warnings: Sequence[str] = ()) -> None:
+        self.errors = tuple(errors)
+        self.warnings = tuple(warnings)
+        super().__init__(self.errors, self.warnings)
+
+    def __str__(self) -> str:
+        count = "1 error" if len(self.errors) == 1 else f"{len(self.errors)} errors"
+        return "\n".join([f"the request was refused, {count}:", *(f"  {error}" for error in self.errors)])
+
+
+class ExpansionError(AnabranchError):
+    """An expansion cannot be made from what its arrays hold. Fails the task; trying again changes nothing."""
+
+
+class ResultError(AnabranchError):
+    """What an agent returned does not have what its task declares.
+
+    ``missing`` are the required result keys that are not there; empty if the value is wrong otherwise.
+    """
+
+    def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
+        self.missing = tuple(missing)
+        super().__init__(message, self.missing)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class AttemptTimeout(AnabranchError):
+    """An attempt was stopped after its ``timeout`` (seconds). Retried as the retry policy says."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        super().__init__(timeout)
+
+    def __str__(self) -> str:
+        return f"the attempt took longer than its timeout of {self.timeout:g} s"
+
+
+class TaskCancelled(AnabranchError):
+    """The run was cancelled or timed out while the agent was at work. For agents that run in a thread."""
+
+
+class GiveUp(AnabranchError):
+    """Raise it in an agent when another attempt cannot help: the member fails at once."""
+
+
+class RetryLater(AnabranchError):
+    """Raise it in an agent to have the next attempt after ``after``: seconds, or text such as ``"30s"``.
+
+    The policy's ``max_attempts`` still holds.
+
+    Raises:
+        ValueError: ``after`` is no duration.
+    """
+
+    def __init__(self, after: float | str, reason: str = "") -> None:
+        self.after = parse_duration(after)
+        self.reason = reason
+        super().__init__(self.after, reason)
+
+    def __str__(self) -> str:
+        return self.reason or f"asked to be tried again after {self.after:g} s"
+
+
+class ServerUnavailable(AnabranchError):
+    """``server`` (``"Kafka"``, ``"Redis"``) cannot be reached at ``address``; ``reason`` is what was seen."""
+
+    def __init__(self, server: str, address: str, reason: str, fix: str = "") -> None:
+        self.server = server
+        self.address = address
+        self.reason = reason
+        self.fix = fix
+        super().__init__(server, address, reason, fix)
+
+    def __str__(self) -> str:
+        text = f"{self.server} cannot be reached at {self.address}: {self.reason}"
+        return f"{text}. {self.fix}" if self.fix else text
+
+
+class StoreRefused(AnabranchError):
+    """The store is there and will not do ``operation``: out of memory, no permission, a replica, too old."""
+
+    def __init__(self, operation: str, reason: str, fix: str = "") -> None:
+        self.operation = operation
+        self.reason = reason
+        self.fix = fix
+        super().__init__(operation, reason, fix)
+
+    def __str__(self) -> str:
+        text = f"the store refused {self.operation}: {self.reason}"
+        return f"{text}. {self.fix}" if self.fix else text
+
+
+class Misconfigured(AnabranchError):
+    """``setting`` is wrong: ``reason`` says how, ``fix`` what to set instead."""
+
+    def __init__(self, setting: str, reason: str, fix: str = "") -> None:
+        self.setting = setting
+        self.reason = reason
+        self.fix = fix
+        super().__init__(setting, reason, fix)
+
+    def __str__(self) -> str:
+        text = f"{self.setting}: {self.reason}"
+        return f"{text}. {self.fix}" if self.fix else text
+
+
+class Fenced(AnabranchError):
+    """A write under ``epoch`` was refused: ``current`` is the epoch of the owner of ``key`` by now."""
+
+    def __init__(self, key: str, epoch: int, current: int) -> None:
+        self.key = key
+        self.epoch = epoch
+        self.current = current
+        super().__init__(key, epoch, current)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key} has another owner: this one is of epoch {self.epoch}, the current one {self.current}"
+        )
+
+
+class RunNotCompleted(AnabranchError):
+    """A run ended otherwise than completed. ``results`` has what there is, ``failures`` what went wrong."""
+
+    status = "not completed"
+
+    def __init__(
+        self,
+        run_id: str,
+        failures: Sequence[Mapping[str, Any]] = (),
+        results: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.failures = tuple(failures)
+        self.results = dict(results or {})
+        super().__init__(run_id, self.failures, self.results)
+
+    def __str__(self) -> str:
+        text = f"run {self.run_id} {self.status}"
+        if not self.failures:
+            return text
+        first = self.failures[0]
+        more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
+        where = f"{first.get('group')}/{first.get('task')}"
+        return f"{text}: {where}: {first.get('error_type')}: {first.get('message')}{more}"
+
+
+class RunFailed(RunNotCompleted):
+    """A task failed with more members than it tolerates; the other branches went on to their end."""
+
+    status = "failed"
+
+
+class RunCancelled(RunNotCompleted):
+    """Somebody cancelled the run."""
+
+    status = "cancelled"
+
+
+class RunTimedOut(RunNotCompleted):
+    """The run was not done within its timeout."""
+
+    status = "timed out"

@@ -1,0 +1,193 @@
+"""Field types of the request's models: names, keys, durations, tolerances, each with its JSON Schema.
+
+Only the reading of single values. Errors carry a code where the schema's own would say too little.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from anabranch.core import names
+from anabranch.core.durations import parse_duration
+from anabranch.core.errors import Code
+
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+
+def _schema_error(message: str) -> PydanticCustomError:
+    return PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": message})
+
+
+def _named(value: object, problem: str | None) -> object:
+    if problem:
+        raise PydanticCustomError(Code.BAD_NAME.value, "{reason}", {"reason": problem})
+    return value
+
+
+def _check_name(value: object) -> object:
+    return _named(value, names.name_problem(value)) if isinstance(value, str) else value
+
+
+def _check_key(value: object) -> object:
+    return _named(value, names.key_problem(value)) if isinstance(value, str) else value
+
+
+def _check_result_key(value: object) -> object:
+    if isinstance(value, str) and value.endswith("?"):
+        raise PydanticCustomError(
+            Code.BAD_NAME.value,
+            "{reason}",
+            {"reason": f"{value!r} ends with '?', which marks an optional dependency"},
+        )
+    return _check_key(value)
+
+
+def _check_session_id(value: object) -> object:
+    return _named(value, names.session_id_problem(value)) if isinstance(value, str) else value
+
+
+def _check_duration(value: object) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise _schema_error(str(error)) from error
+
+
+def _check_timeout(value: object) -> float:
+    seconds = _check_duration(value)
+    if seconds == 0:
+        raise _schema_error("must be longer than 0 seconds")
+    return seconds
+
+
+def _plain_number(value: float) -> int | float:
+    """30.0 as 30: one spelling for one value, as people write it."""
+    return int(value) if value.is_integer() else value
+
+
+def _check_tolerance(value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match and float(match[1]) <= 100:
+        return f"{_plain_number(float(match[1]))}%"
+    raise _schema_error(f'{value!r} is neither a count (0 or more) nor a percentage such as "5%"')
+
+
+def tolerated(tolerance: int | str, members: int) -> int:
+    """How many of ``members`` may fail: a percentage is rounded down, so 5% of 10 is none."""
+    if isinstance(tolerance, int):
+        return tolerance
+    return math.floor(members * float(tolerance.removesuffix("%")) / 100 + 1e-9)
+
+
+def _check_jitter(value: object) -> float:
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, (int, float)) and 0 <= value <= 1:
+        return float(value)
+    raise _schema_error(f"{value!r} is neither a fraction from 0 to 1 nor true or false")
+
+
+def array_source(value: object) -> object:
+    """A mapped array as it is meant: a context path, or the list of a JSON text of a list."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return value
+    return parsed if isinstance(parsed, list) else value
+
+
+def _check_source(value: object) -> object:
+    source = array_source(value)
+    if isinstance(source, tuple):
+        return list(source)
+    if isinstance(source, list) or (isinstance(source, str) and source.strip()):
+        return source
+    raise _schema_error("is neither a context path nor a list")
+
+
+def _check_scalar(value: object) -> object:
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise _schema_error("is no string, number, true, false or null")
+
+
+_DURATION_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": r"^\s*(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d))+)\s*$"},
+    ],
+    "description": 'seconds, or a string such as "250ms", "30s", "5m", "2h"',
+}
+_ARRAY_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array"}],
+    "description": "a context path (dotted), or a literal list",
+}
+_TOLERANCE_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}],
+    "description": 'a count of members, or a percentage of them such as "5%"',
+}
+_JITTER_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "boolean"}],
+    "description": "by which fraction a delay may be shortened; true is 1",
+}
+_SCALAR_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
+
+
+def _text_schema(forbidden: str, description: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": names.MAX_LENGTH,
+            "pattern": rf"^[^{forbidden}\u0000-\u001f\u007f]*$",
+            "description": description,
+        }
+    )
+
+
+Name = Annotated[
+    str, BeforeValidator(_check_name), _text_schema("/", "printable, 1 to 255 characters, no '/'")
+]
+Key = Annotated[
+    str, BeforeValidator(_check_key), _text_schema("{}", "printable, 1 to 255 characters, no '{' '}'")
+]
+ResultKey = Annotated[
+    str,
+    BeforeValidator(_check_result_key),
+    _text_schema("{}", "printable, 1 to 255 characters, no '{' '}', not ending with '?'"),
+]
+SessionId = Annotated[
+    str,
+    BeforeValidator(_check_session_id),
+    WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"}),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(_check_duration),
+    PlainSerializer(_plain_number),
+    WithJsonSchema(_DURATION_SCHEMA),
+]
+Timeout = Annotated[
+    float,
+    BeforeValidator(_check_timeout),
+    PlainSerializer(_plain_number),
+    WithJsonSchema(_DURATION_SCHEMA),
+]
+Jitter = Annotated[
+    float, BeforeValidator(_check_jitter), PlainSerializer(_plain_number), WithJsonSchema(_JITTER_SCHEMA)
+]
+Tolerance = Annotated[int | str, BeforeValidator(_check_tolerance), WithJsonSchema(_TOLERANCE_SCHEMA)]
+ArraySource = Annotated[str | list[Any], BeforeValidator(_check_source), WithJsonSchema(_ARRAY_SCHEMA)]
+Scalar = Annotated[Any, BeforeValidator(_check_scalar), WithJsonSchema(_SCALAR_SCHEMA)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Json = JsonValue

@@ -1,0 +1,248 @@
+"""Every name on the servers: topics, consumer groups, Redis keys, channels and derived ids.
+
+Names are built here and nowhere else, so that two installations with different prefixes can share servers
+and one session always lives in one Redis Cluster slot. It also says which names, keys and ids users may
+choose. No I/O, no state.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+DEFAULT_PREFIX = "anabranch."
+MAX_LENGTH = 255
+
+_RUNS = UUID("6f2d1f6c-4a53-5c0e-9a39-6f5f0d9a7f11")
+"""The fixed namespace of run ids. Never change it: a request id would stand for another run."""
+
+_SESSION = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_JOINERS = "\u200c\u200d"
+"""Zero-width (non-)joiners: format characters by category, but part of printed words and emoji."""
+
+
+def name_problem(value: str) -> str | None:
+    """Why ``value`` cannot name a request, group, task or agent; None if it can."""
+    return _text_problem(value, "/")
+
+
+def key_problem(value: str) -> str | None:
+    """Why ``value`` cannot be a result or context key, or a request or run id; None if it can."""
+    return _text_problem(value, "{}")
+
+
+def session_id_problem(value: str) -> str | None:
+    """Why ``value`` cannot be a session id; None if it can."""
+    if _SESSION.fullmatch(value):
+        return None
+    return f"{_shown(value)} is no session id: 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -"
+
+
+def _text_problem(value: str, forbidden: str) -> str | None:
+    if not value.strip():
+        return "is empty"
+    if len(value) > MAX_LENGTH:
+        return f"{_shown(value)} has {len(value)} characters: {MAX_LENGTH} at most"
+    for char in value:
+        if char in forbidden:
+            return f"{_shown(value)} contains {char!r}, which is not allowed here"
+        if not _is_printable(char):
+            return f"{_shown(value)} contains {char!a}, which is not printable"
+    return None
+
+
+def _is_printable(char: str) -> bool:
+    return char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs"
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 60 else value[:57] + "...")
+
+
+def run_id_for(request_id: str) -> str:
+    """The run id of a request id: always the same, so two readers of one request cannot make two runs."""
+    return str(uuid5(_RUNS, request_id))
+
+
+def request_id_for(topic: str, partition: int, offset: int) -> str:
+    """The request id of a record that names none: its place in the log, the same at each redelivery."""
+    return f"{topic}:{partition}:{offset}"
+
+
+def session_key(session_id: str, key: str) -> str:
+    """Redis key and channel of a result, public: ``session:{<session id>}:<key>``, the braces literal."""
+    return f"session:{{{session_id}}}:{key}"
+
+
+def reference_address(session_id: str, key: str) -> str:
+    """What stands behind ``$anabranch`` in a reference: ``<session id>/<key>``."""
+    return f"{session_id}/{key}"
+
+
+def split_reference(address: str) -> tuple[str, str]:
+    """Session id and key of a reference's address. A session id has no ``/``, so the first one parts them.
+
+    Raises:
+        ValueError: there is no ``/`` in it.
+    """
+    session_id, slash, key = address.partition("/")
+    if not slash:
+        raise ValueError(f"{address!r} is no reference: <session id>/<key> is expected")
+    return session_id, key
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of one installation. All private keys start with the prefix and carry the session's hash tag.
+
+    Raises:
+        ValueError: the prefix cannot start a Kafka topic and a consumer group.
+    """
+
+    prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ValueError(
+                f"the prefix {self.prefix!r} cannot start a topic name: use up to 100 letters, digits, "
+                "dots, dashes and underscores, the first a letter or digit"
+            )
+
+    # Topics -----------------------------------------------------------------------------------------
+
+    @property
+    def requests(self) -> str:
+        return f"{self.prefix}requests"
+
+    @property
+    def groups(self) -> str:
+        return f"{self.prefix}groups"
+
+    @property
+    def tasks(self) -> str:
+        return f"{self.prefix}tasks"
+
+    @property
+    def runs(self) -> str:
+        return f"{self.prefix}runs"
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}events"
+
+    @property
+    def results(self) -> str:
+        return f"{self.prefix}results"
+
+    @property
+    def dead_letters(self) -> str:
+        return f"{self.prefix}dead-letters"
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All seven, in the order of a run's way through them."""
+        return (
+            self.requests,
+            self.runs,
+            self.groups,
+            self.tasks,
+            self.events,
+            self.results,
+            self.dead_letters,
+        )
+
+    # Consumer groups and the Faust application --------------------------------------------------------
+
+    @property
+    def agency_requests(self) -> str:
+        return f"{self.prefix}agency-requests"
+
+    @property
+    def agency_runs(self) -> str:
+        return f"{self.prefix}agency-runs"
+
+    @property
+    def taskgroup_groups(self) -> str:
+        return f"{self.prefix}taskgroup-groups"
+
+    @property
+    def taskgroup_tasks(self) -> str:
+        return f"{self.prefix}taskgroup-tasks"
+
+    @property
+    def eventmanager(self) -> str:
+        """The Faust application's id, which is its consumer group and the stem of its changelog topics."""
+        return f"{self.prefix}eventmanager"
+
+    # Redis, private: one session, one slot -----------------------------------------------------------
+
+    def value_manifest(self, session_id: str, run_id: str, key: str) -> str:
+        """Hash: the list of pages of a large value, its count and bytes."""
+        return self._private(session_id, "value", run_id, key)
+
+    def value_page(self, session_id: str, run_id: str, key: str, page: str | int) -> str:
+        """String: one page of a large value."""
+        return self._private(session_id, "page", run_id, str(page), key)
+
+    def task_document(self, session_id: str, run_id: str, group: str, task: str) -> str:
+        """String: the task as it was frozen when it became ready, read by the workers of its chunks."""
+        return self._private(session_id, "task", run_id, f"{group}/{task}")
+
+    def group_state(self, session_id: str, group_id: str) -> str:
+        """Hash: a group's state as its owner last applied it."""
+        return self._private(session_id, "group", group_id)
+
+    def run_state(self, session_id: str, run_id: str) -> str:
+        """Hash: a run's state as its owner last applied it."""
+        return self._private(session_id, "run", run_id)
+
+    def claim(self, session_id: str, run_id: str, chunk: str) -> str:
+        """Hash: which worker incarnation holds a chunk, and its flushed members."""
+        return self._private(session_id, "claim", run_id, chunk)
+
+    def stop_flag(self, session_id: str, run_id: str) -> str:
+        """String: why the members of this run are to stop; read by workers between members."""
+        return self._private(session_id, "stop", run_id)
+
+    def fence(self, session_id: str) -> str:
+        """String: the epoch of the session's owner, checked by each script on the session's keys."""
+        return self._private(session_id, "fence")
+
+    def outcome(self, session_id: str, run_id: str, subject: str) -> str:
+        """String: the outcome of a member, task or group, first write wins."""
+        return self._private(session_id, "outcome", run_id, subject)
+
+    def final(self, session_id: str, run_id: str) -> str:
+        """String: the run's final record, and its tombstone: a start or a message after it is dropped."""
+        return self._private(session_id, "final", run_id)
+
+    def open_runs(self, session_id: str) -> str:
+        """Set: the session's open runs; its data goes only when this is empty."""
+        return self._private(session_id, "open")
+
+    def session_index(self, session_id: str) -> str:
+        """Set: the private keys of a session, so that cleanup needs no scan."""
+        return self._private(session_id, "index")
+
+    def view(self, session_id: str, run_id: str) -> str:
+        """Hash: what ``status`` and ``list`` show of a run."""
+        return self._private(session_id, "view", run_id)
+
+    def worker(self, incarnation: str) -> str:
+        """String with a short time to live: this worker is alive. Its own id is its hash tag."""
+        return f"{self.prefix}{{{incarnation}}}:worker"
+
+    def run_lookup(self, run_or_request_id: str) -> str:
+        """String: session id of a run, found by run id or request id."""
+        return f"{self.prefix}{{{run_or_request_id}}}:lookup"
+
+    @property
+    def run_list(self) -> str:
+        """Sorted set: recent run ids by time, for ``list``."""
+        return f"{self.prefix}{{list}}:runs"
+
+    def _private(self, session_id: str, *parts: str) -> str:
+        return f"{self.prefix}{{{session_id}}}:" + ":".join(parts)

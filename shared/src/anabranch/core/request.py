@@ -1,0 +1,265 @@
+"""The request as users write it: the models that the schema, the API and the services share.
+
+Structure only: which fields there are, their types, and one canonical spelling of each value. What a request
+means as a whole (dependencies, cycles, agents, limits) is judged in ``admission``. Null stands for absent in
+every optional field, as Kafka producers in other languages and empty YAML values write it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from anabranch.core.errors import Code
+from anabranch.core.fields import (
+    ArraySource,
+    Count,
+    Duration,
+    Jitter,
+    Json,
+    Key,
+    Name,
+    ResultKey,
+    Scalar,
+    SessionId,
+    Timeout,
+    Tolerance,
+)
+
+RESERVED_IN_REQUEST = frozenset(
+    {"project", "priority", "deadline", "not_before", "context_policies", "steps"}
+)
+RESERVED_IN_TASK = frozenset({"pool"})
+
+DAY = 86_400.0
+Strategy = Literal["none", "immediate", "fixed", "exponential", "fibonacci"]
+ExpansionType = Literal["array", "matrix", "custom"]
+OutputFormat = Literal["merge", "separate", "single", "index"]
+OnEmpty = Literal["complete", "fail", "skip"]
+OnFailure = Literal["fail", "hold"]
+
+
+class Document(BaseModel):
+    """Base of everything in a request: frozen, closed, null is absent, one canonical JSON form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def to_document(self) -> dict[str, Any]:
+        """The canonical JSON-able form: one spelling of each value, fields at their default left out."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {key: value for key, value in data.items() if value is not None or not cls._may_omit(key)}
+
+    @classmethod
+    def _may_omit(cls, name: object) -> bool:
+        field = cls.model_fields.get(str(name))
+        return field is not None and not field.is_required()
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        target = handler.resolve_ref_schema(schema)
+        for name, field in target.get("properties", {}).items():
+            if cls._may_omit(name):
+                target["properties"][name] = _nullable(field)
+        return schema
+
+
+def _nullable(field: dict[str, Any]) -> dict[str, Any]:
+    if {"type": "null"} in field.get("anyOf", []):
+        return field
+    outer = {name: field[name] for name in ("title", "default") if name in field}
+    inner = {name: value for name, value in field.items() if name not in outer}
+    return outer | {"anyOf": [inner, {"type": "null"}]}
+
+
+class RetryPolicy(Document):
+    """When a failed attempt is followed by another. What is set here beats the agent's own declaration."""
+
+    strategy: Strategy = "none"
+    max_attempts: Count = 3
+    """With the first. Without effect under the strategy ``none``."""
+    delay: Duration = 1.0
+    max_delay: Timeout | None = None
+    jitter: Jitter = 0.0
+    """By which fraction a delay may be shortened, at random: 0 never, 1 down to nothing."""
+    non_retryable: tuple[str, ...] = ()
+    """Names of exception types after which no attempt follows."""
+
+
+class Sequence(Document):
+    """Numbers from ``start`` up to and with ``end``, by ``step``; a step below 0 counts down."""
+
+    start: int | float = 0
+    end: int | float
+    step: int | float = 1
+
+    @model_validator(mode="after")
+    def _moves(self) -> Self:
+        if self.step == 0:
+            raise PydanticCustomError(Code.SCHEMA.value, "step is 0: the sequence would never end")
+        return self
+
+
+class TransformRules(Document):
+    """What a ``custom`` expansion does with its arrays. Data only: no rule evaluates code."""
+
+    combine: tuple[str, ...] | None = None
+    zip: tuple[str, ...] | None = None
+    sequence: dict[Key, Sequence] | None = None
+    filter: dict[str, Scalar] | None = None
+    chunk: Count | dict[str, Count] | None = None
+    distinct: bool | str | tuple[str, ...] | None = None
+
+
+class Expansion(Document):
+    """``expansion_config``: one task becomes one member for each item or combination."""
+
+    type: ExpansionType
+    array_mapping: dict[Key, ArraySource] = Field(default_factory=dict)
+    identifiers: dict[Key, str] = Field(default_factory=dict)
+    output_format: OutputFormat = "merge"
+    transform_rules: TransformRules | None = None
+    include: tuple[dict[str, Json], ...] = ()
+    exclude: tuple[dict[str, Json], ...] = ()
+    on_empty: OnEmpty = "complete"
+
+
+class TaskSpec(Document):
+    """One task: an agent, what it gets, what it waits for and what it produces."""
+
+    name: Name
+    agent: Name
+    """Also accepted: ``agent_class``."""
+    result_keys: tuple[ResultKey, ...] = Field(min_length=1)
+    message_template: str | None = None
+    shared_instructions: str | None = None
+    inputs: Json = None
+    tools: tuple[str, ...] = ()
+    dependencies: tuple[Key, ...] = ()
+    """Result keys. ``"key?"`` is read as ``"key"``, and named in ``optional_dependencies`` too."""
+    optional_dependencies: tuple[Key, ...] = ()
+    external_dependencies: tuple[ResultKey, ...] = ()
+    optional_result_keys: tuple[ResultKey, ...] = ()
+    expansion_config: Expansion | None = None
+    retry: RetryPolicy | None = None
+    max_deliveries: Count = 5
+    timeout: Timeout | None = None
+    tolerated_failures: Tolerance = 0
+    on_failure: OnFailure = "fail"
+    max_concurrency: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return _mark_optional(_rename_agent_class(dict(data)))
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = super().__get_pydantic_json_schema__(core_schema, handler)
+        target = handler.resolve_ref_schema(schema)
+        agent = target["properties"]["agent"]
+        target["properties"]["agent_class"] = {**agent, "title": "Agent Class"}
+        target["required"] = [name for name in target["required"] if name != "agent"]
+        target["oneOf"] = [{"required": ["agent"]}, {"required": ["agent_class"]}]
+        return schema
+
+
+class TaskGroup(Document):
+    """A named group of tasks. Its ``dependencies`` are added to each of its tasks."""
+
+    name: Name
+    tasks: tuple[TaskSpec, ...] = Field(min_length=1)
+    dependencies: tuple[Key, ...] = ()
+    """Result keys, ``"key?"`` an optional one; kept as written, for there is no second list here."""
+    timeout: Timeout | None = None
+    max_concurrency: Count | None = None
+
+
+class Request(Document):
+    """What a user submits: groups of tasks, connected by result keys."""
+
+    request_id: Key | None = None
+    session_id: SessionId | None = None
+    name: Name | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    context: dict[Key, Json] = Field(default_factory=dict)
+    timeout: Timeout = DAY
+    task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
+
+
+class ControlRecord(Document):
+    """A record on the requests topic that acts on a run or on a subscription, instead of starting a run."""
+
+    type: Literal["cancel", "pause", "resume", "subscribe", "unsubscribe"]
+    run_id: Key | None = None
+    request_id: Key | None = None
+    session_id: SessionId | None = None
+    types: tuple[str, ...] = ()
+    """Event types to forward, ``run.*`` for all of a kind; empty for every type."""
+    channel: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _has_subject(self) -> Self:
+        subscribes = self.type in ("subscribe", "unsubscribe")
+        if not (self.run_id or self.request_id or (subscribes and self.session_id)):
+            wanted = "session_id, run_id or request_id" if subscribes else "run_id or request_id"
+            raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": f"{wanted} is missing"})
+        if self.type == "subscribe" and not self.channel:
+            raise PydanticCustomError(Code.SCHEMA.value, "channel is missing: where to forward to")
+        return self
+
+
+def split_optional(dependency: str) -> tuple[str, bool]:
+    """A dependency as written, as its key and whether it is optional: ``"a?"`` -> ``("a", True)``."""
+    if len(dependency) > 1 and dependency.endswith("?"):
+        return dependency[:-1], True
+    return dependency, False
+
+
+def _rename_agent_class(data: dict[str, Any]) -> dict[str, Any]:
+    if data.get("agent_class") is None:
+        data.pop("agent_class", None)
+    elif data.get("agent") is None or data["agent"] == data["agent_class"]:
+        data["agent"] = data.pop("agent_class")
+    return data
+
+
+def _mark_optional(data: dict[str, Any]) -> dict[str, Any]:
+    """Move the ``?`` of dependencies into ``optional_dependencies``; what is no list of strings stays."""
+    optional = data.get("optional_dependencies") or ()
+    if not _are_strings(optional):
+        return data
+    marked = [split_optional(key)[0] for key in optional]
+    for name in ("dependencies", "external_dependencies"):
+        keys = data.get(name)
+        if keys and _are_strings(keys):
+            split = [split_optional(key) for key in keys]
+            data[name] = _unique(key for key, _ in split)
+            marked += [key for key, is_optional in split if is_optional]
+    if marked:
+        data["optional_dependencies"] = _unique(marked)
+    return data
+
+
+def _are_strings(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+
+
+def _unique(keys: Any) -> list[str]:
+    return list(dict.fromkeys(keys))
