@@ -1,0 +1,99 @@
+"""Messages to bytes and back: a line of JSON, then the payload's segments, which nobody on the way decodes.
+
+    {"type":"members",...,"segments":[812,40]}\\n<812 bytes><40 bytes>
+
+orjson writes no newline inside a document, so the first one ends the header. The wire format is pinned by
+golden files; a change that an older reader cannot take needs a new `v`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from anabranch.core.errors import AnabranchError
+from anabranch.core.messages import Message, Offer, OnGroups, OnRuns
+
+WIRE_VERSION = 1
+
+M = TypeVar("M", bound=Message)
+
+
+class Undecodable(AnabranchError):
+    """A record that is no message of this protocol. It is dead-lettered, never skipped in silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded(Generic[M]):
+    message: M
+    segments: tuple[bytes, ...]
+
+
+def encode(message: Message, segments: Sequence[bytes] = ()) -> bytes:
+    """The record value of a message and its payload."""
+    header = message.model_dump(mode="json", exclude_defaults=True)
+    header["v"] = WIRE_VERSION
+    header["type"] = message.__class__.model_fields["type"].default
+    if not segments:
+        return orjson.dumps(header)
+    header["segments"] = [len(segment) for segment in segments]
+    return b"".join((orjson.dumps(header), b"\n", *segments))
+
+
+def split(value: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
+    """Header and segments of a record value.
+
+    Raises:
+        Undecodable: no JSON object in the first line, another wire version, or segments that do not fit.
+    """
+    line, newline, payload = value.partition(b"\n")
+    try:
+        header = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise Undecodable(f"the header is no JSON: {error}") from error
+    if not isinstance(header, dict) or header.get("v") != WIRE_VERSION:
+        found = header.get("v") if isinstance(header, dict) else type(header).__name__
+        raise Undecodable(
+            f"wire version {WIRE_VERSION} is expected, found {found!r}: upgrade the readers first"
+        )
+    return header, tuple(_cut(payload, header.get("segments", ()))) if newline else ()
+
+
+def _cut(payload: bytes, lengths: Sequence[int]) -> list[bytes]:
+    if sum(lengths) != len(payload):
+        raise Undecodable(f"segments of {sum(lengths)} bytes are announced, {len(payload)} bytes came")
+    start, segments = 0, []
+    for length in lengths:
+        segments.append(payload[start : start + length])
+        start += length
+    return segments
+
+
+class Codec(Generic[M]):
+    """Decodes the messages of one topic.
+
+    Args:
+        union: the discriminated union of what may stand on the topic.
+    """
+
+    def __init__(self, union: Any) -> None:
+        self._adapter: TypeAdapter[M] = TypeAdapter(union)
+
+    def decode(self, value: bytes) -> Decoded[M]:
+        """Raises Undecodable where the value is no message of this topic."""
+        header, segments = split(value)
+        try:
+            return Decoded(self._adapter.validate_python(header), segments)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = "/".join(str(part) for part in first["loc"])
+            raise Undecodable(f"no message of this topic: {where}: {first['msg']}") from error
+
+
+RUNS: Codec[Any] = Codec(OnRuns)
+GROUPS: Codec[Any] = Codec(OnGroups)
+TASKS: Codec[Offer] = Codec(Offer)

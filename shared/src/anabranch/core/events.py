@@ -1,0 +1,132 @@
+"""Lifecycle events: one record on the log for each turn of an owner and run, shown to people one by one.
+
+An entry that speaks of many members carries their spans; `explode` gives the single events in order. Each
+entry names its cause, the offset of the record that the owner was applying. A reader drops an entry whose
+cause is not after the last one of that source, so the announcements that a crash repeated are seen once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from anabranch.core.messages import Spans
+
+Source = Literal["runs", "groups"]
+
+EVENT_TYPES = (
+    "run.accepted",
+    "run.completed",
+    "run.failed",
+    "run.cancelled",
+    "run.timed_out",
+    "group.started",
+    "group.completed",
+    "group.failed",
+    "group.cancelled",
+    "group.timed_out",
+    "task.expanded",
+    "task.started",
+    "task.completed",
+    "task.failed",
+    "task.retrying",
+    "task.skipped",
+    "task.cancelled",
+    "task.joined",
+)
+"""Every lifecycle event. Of an expanded task, started, completed, failed and retrying come for each member;
+expanded and joined frame them."""
+
+
+class EventEntry(BaseModel):
+    """One event, or with `spans` one event for each of these members."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: str
+    cause: int
+    """Offset of the causing record in the owner's partition."""
+    time: float
+    """Seconds since the epoch."""
+    group: str | None = None
+    task: str | None = None
+    index: int | None = None
+    spans: Spans | None = None
+    attempt: int | None = None
+    data: dict[str, Any] = {}
+    """What else there is to say: `count`, `error_type`, `message`, `status`, `result_keys`, `name`, `labels`."""
+
+
+class EventBatch(BaseModel):
+    """The events of one run from one turn of one owner. The record's key is the run id."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: Literal["events"] = "events"
+    run_id: str
+    request_id: str = ""
+    session_id: str
+    source: Source
+    entries: tuple[EventEntry, ...]
+
+
+@dataclass(slots=True)
+class EventSequence:
+    """Reads the batches of one run in log order and gives its events, each once, with `seq` from 1."""
+
+    seq: int = 0
+    _last_cause: dict[Source, int] = field(default_factory=dict)
+
+    def read(self, batch: EventBatch) -> Iterator[dict[str, Any]]:
+        """The new events of a batch, as documents."""
+        last = self._last_cause.get(batch.source, -1)
+        for entry in batch.entries:
+            if entry.cause <= last:
+                continue
+            for event in explode(batch, entry):
+                self.seq += 1
+                yield {"type": event.pop("type"), "time": event.pop("time"), "seq": self.seq, **event}
+        if batch.entries:
+            self._last_cause[batch.source] = max(last, batch.entries[-1].cause)
+
+
+def explode(batch: EventBatch, entry: EventEntry) -> Iterator[dict[str, Any]]:
+    """The single events of an entry, without `seq`."""
+    base = {
+        "type": entry.type,
+        "time": entry.time,
+        "run_id": batch.run_id,
+        "group": entry.group,
+        "task": entry.task,
+        "index": entry.index,
+        "attempt": entry.attempt,
+        **entry.data,
+    }
+    if entry.spans is None:
+        yield base
+        return
+    for start, stop in entry.spans:
+        for index in range(start, stop):
+            yield {**base, "index": index}
+
+
+def encode_batch(batch: EventBatch) -> bytes:
+    """The record value of a batch."""
+    return orjson.dumps(batch.model_dump(mode="json", exclude_defaults=True) | {"type": "events"})
+
+
+def decode_batch(value: bytes) -> EventBatch:
+    """Raises pydantic's ValidationError where the value is no batch."""
+    return EventBatch.model_validate_json(value)
+
+
+def batches_by_run(batches: Iterable[EventBatch]) -> Mapping[str, list[EventBatch]]:
+    """Group batches by run, in order."""
+    by_run: dict[str, list[EventBatch]] = {}
+    for batch in batches:
+        by_run.setdefault(batch.run_id, []).append(batch)
+    return by_run

@@ -1,0 +1,394 @@
+"""The messages between the services: commands are imperative, facts are in the past tense, all are frozen.
+
+Each travels as one record: a line of JSON (the header) and, after a newline, the opaque payload, if any
+(see `codec`). What users see on the results and events topics is in `results` and `events`; this is the
+inner protocol on `runs`, `groups` and `tasks`. A reader ignores fields that it does not know, so that a
+rolling upgrade may add some.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anabranch.core.request import Expansion, RetryPolicy
+
+Json = Any
+Spans = tuple[tuple[int, int], ...]
+"""Disjoint ascending [start, stop) pairs of member indexes."""
+
+Status = Literal["completed", "failed", "cancelled", "timed_out"]
+StopReason = Literal["cancelled", "timed_out"]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+# --- either owner --------------------------------------------------------------------------------
+
+
+class ClaimPartition(Message):
+    """Somebody owns the partition from here on. Its offset is the owner's epoch."""
+
+    type: Literal["claim"] = "claim"
+    owner: str
+
+
+class TimerDue(Message):
+    """Time has reached `at` (seconds since the epoch) for a run: what was due by then happens now."""
+
+    type: Literal["timer"] = "timer"
+    run_id: str
+    at: float
+
+
+# --- runs: keyed by run id -----------------------------------------------------------------------
+
+
+class SubmitRun(Message):
+    """A valid request, re-keyed. `session_keys` were found in the session's earlier context."""
+
+    type: Literal["submit"] = "submit"
+    run_id: str
+    request_id: str
+    session_id: str
+    body_hash: str
+    request: dict[str, Json]
+    session_keys: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    origin: str = ""
+    """`topic/partition/offset` of the record on the requests topic."""
+
+
+class ControlRun(Message):
+    """Somebody asks for a run to be cancelled, paused or resumed."""
+
+    type: Literal["control"] = "control"
+    run_id: str
+    action: Literal["cancel", "pause", "resume"]
+    reason: str = ""
+
+
+class Counts(Message):
+    """Executions, member by member."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            total=self.total + other.total,
+            completed=self.completed + other.completed,
+            failed=self.failed + other.failed,
+            skipped=self.skipped + other.skipped,
+        )
+
+
+class Failure(Message):
+    """Why a member, or a whole task (`index` null), did not complete."""
+
+    group: str
+    task: str
+    index: int | None = None
+    member: str = ""
+    error_type: str
+    message: str
+    attempts: int = 0
+
+
+class GroupResults(Message):
+    """A part of a group's results that did not fit into its GroupFinished, sent before it."""
+
+    type: Literal["group_results"] = "group_results"
+    run_id: str
+    group: str
+    part: int
+    results: dict[str, Json]
+
+
+class GroupFinished(Message):
+    """A group has ended: each of its tasks completed, failed, was skipped or was stopped."""
+
+    type: Literal["group_finished"] = "group_finished"
+    run_id: str
+    group: str
+    status: Status
+    results: dict[str, Json]
+    parts: int = 0
+    """How many GroupResults came before."""
+    failures: tuple[Failure, ...] = ()
+    failure_count: int = 0
+    counts: Counts = Counts()
+
+
+# --- groups: keyed by session id -----------------------------------------------------------------
+
+
+class Need(Message):
+    """A key that a task waits for. `kind` says where it comes from; `absent` is optional and nobody's."""
+
+    key: str
+    kind: Literal["produced", "context", "session", "external", "absent"]
+    optional: bool = False
+
+
+class TaskOrder(Message):
+    """One task as its owner gets it: what to wait for, what to run, what to make of the outcomes."""
+
+    name: str
+    agent: str
+    needs: tuple[Need, ...] = ()
+    context_keys: tuple[str, ...] = ()
+    """Keys of the request's context that only its templates mention."""
+    result_keys: tuple[str, ...]
+    optional_result_keys: tuple[str, ...] = ()
+    message_template: Json = None
+    shared_instructions: Json = None
+    inputs: Json = None
+    tools: tuple[str, ...] = ()
+    expansion: Expansion | None = None
+    retry: RetryPolicy | None = None
+    max_deliveries: int = 5
+    timeout: float | None = None
+    tolerated_failures: int | str = 0
+    on_failure: Literal["fail", "hold"] = "fail"
+    max_concurrency: int | None = None
+
+
+class OpenRun(Message):
+    """First record of a run for its session's owner: the context's first values, and what will follow."""
+
+    type: Literal["open_run"] = "open_run"
+    run_id: str
+    request_id: str
+    session_id: str
+    groups: tuple[str, ...]
+    context: dict[str, Json] = {}
+    deadline: float
+    """Seconds since the epoch."""
+
+
+class StartGroup(Message):
+    """A group, or part of one: `parts` records in all."""
+
+    type: Literal["start_group"] = "start_group"
+    run_id: str
+    group: str
+    tasks: tuple[TaskOrder, ...]
+    part: int = 0
+    parts: int = 1
+    timeout: float | None = None
+    max_concurrency: int | None = None
+
+
+class StopRun(Message):
+    """Stop all that still runs of a run; what has ended stays."""
+
+    type: Literal["stop_run"] = "stop_run"
+    run_id: str
+    reason: StopReason
+
+
+class PauseRun(Message):
+    """Start no further members (`paused`), or go on."""
+
+    type: Literal["pause_run"] = "pause_run"
+    run_id: str
+    paused: bool
+
+
+class ValueFound(Message):
+    """A value of the session that came from outside the run, as it was when first used."""
+
+    type: Literal["value_found"] = "value_found"
+    run_id: str
+    key: str
+    value: Json
+
+
+class ArrayCounted(Message):
+    """The arrays of an expansion that are too large for the owner's state were read: n members, or why not."""
+
+    type: Literal["array_counted"] = "array_counted"
+    run_id: str
+    group: str
+    task: str
+    count: int = 0
+    error: str | None = None
+
+
+class MemberFailed(Message):
+    """A member that will not be tried again."""
+
+    index: int
+    error_type: str
+    message: str
+    attempts: int
+
+
+class MemberRetry(Message):
+    """A member whose next attempt is due after `delay` seconds, or was already made by the worker (null)."""
+
+    index: int
+    attempt: int
+    """The attempt that failed, counted from 1."""
+    delay: float | None
+    error_type: str
+    message: str
+
+
+class LargeValue(Message):
+    """A member's value that travelled before, as `pages` pages of its own."""
+
+    index: int
+    key: str
+    pages: tuple[int, ...]
+    """Bytes of each page."""
+    items: tuple[int, ...] | None = None
+    """Items of each page where the value is a list cut between items; null where it is text cut anywhere."""
+
+
+class ValuePage(Message):
+    """One page of a value too large for one record. Payload: the page."""
+
+    type: Literal["value_page"] = "value_page"
+    run_id: str
+    group: str
+    task: str
+    chunk: int
+    fence: int
+    index: int
+    key: str
+    page: int
+
+
+class MembersReported(Message):
+    """What a worker has to tell of a chunk: who started, who ended and how. The last one says so.
+
+    Payload: one segment for each result key, a JSON array of the values of the `completed` members in
+    ascending order of index (null for a LargeValue); then, for `separate`, their identifiers likewise.
+    """
+
+    type: Literal["members"] = "members"
+    run_id: str
+    group: str
+    task: str
+    chunk: int
+    fence: int
+    worker: str
+    started: Spans = ()
+    started_at: float | None = None
+    completed: Spans = ()
+    items: tuple[int, ...] = ()
+    """For each result key: the length of the list after concatenation (a value that is no list counts 1)."""
+    large: tuple[LargeValue, ...] = ()
+    failed: tuple[MemberFailed, ...] = ()
+    retried: tuple[MemberRetry, ...] = ()
+    last: bool = False
+    busy: float = 0.0
+    """Seconds from the chunk's first start to this report."""
+
+
+class ChunkReturned(Message):
+    """A worker gives the rest of a chunk back uncharged: it drains, lacks the agent, or was told to stop."""
+
+    type: Literal["returned"] = "returned"
+    run_id: str
+    group: str
+    task: str
+    chunk: int
+    fence: int
+    worker: str
+    reason: Literal["draining", "no_agent", "no_document", "stopped"]
+
+
+class ChunkLost(Message):
+    """The worker that held a chunk is gone."""
+
+    type: Literal["lost"] = "lost"
+    run_id: str
+    group: str
+    task: str
+    chunk: int
+    fence: int
+    worker: str
+
+
+class Nudge(Message):
+    """The event manager saw no fact of a run for a while: its owner looks again at what it waits for."""
+
+    type: Literal["nudge"] = "nudge"
+    run_id: str
+    silent_for: float
+
+
+# --- tasks: round robin --------------------------------------------------------------------------
+
+
+class Offer(Message):
+    """Members that any worker may claim. Not ownership: the claim in the store is.
+
+    Payload: the task's document (empty where it stands under `document_key`), then the slices of the
+    arrays for these members (empty where the document holds them).
+    """
+
+    type: Literal["offer"] = "offer"
+    run_id: str
+    session_id: str
+    group: str
+    task: str
+    agent: str
+    chunk: int
+    fence: int
+    spans: Spans
+    attempts: dict[int, int] = {}
+    """Attempts already made, by index, where there were any."""
+    expanded: bool = False
+    concurrency: int | None = None
+    """Members that may run at once, where the task bounds it."""
+    document_key: str | None = None
+    deadline: float
+    claim_ttl: float
+
+
+OnRuns = Annotated[
+    SubmitRun | ControlRun | GroupResults | GroupFinished | TimerDue | ClaimPartition,
+    Field(discriminator="type"),
+]
+OnGroups = Annotated[
+    OpenRun
+    | StartGroup
+    | StopRun
+    | PauseRun
+    | ValueFound
+    | ArrayCounted
+    | ValuePage
+    | MembersReported
+    | ChunkReturned
+    | ChunkLost
+    | Nudge
+    | TimerDue
+    | ClaimPartition,
+    Field(discriminator="type"),
+]
+OnTasks = Offer
+
+
+class TaskDocument(Message):
+    """A task as its workers get it, once for all chunks: the order and the values that it may use."""
+
+    order: TaskOrder
+    group: str
+    run_id: str
+    session_id: str
+    context: dict[str, Json] = {}
+    """Values of the dependencies; a reference for a large one."""
+    references: tuple[str, ...] = ()
+    """Which of them are references."""
+    template_context: dict[str, Json] = {}
+    arrays: dict[str, list[Json]] | None = None
+    """The expansion's arrays, where members are not made from slices."""

@@ -1,0 +1,272 @@
+"""What the system needs of the outside world, as Protocols whose docstrings are the specification.
+
+Adapters implement these and do not repeat them; one conformance suite runs over every adapter. This
+module holds no behaviour and imports no library that does I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+# --- the log -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to publish.
+
+    `partition` overrides the partitioner. `bulk` marks payload that may linger a few milliseconds to
+    travel in larger batches; everything else leaves at once.
+    """
+
+    topic: str
+    key: str | None
+    value: bytes
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+    partition: int | None = None
+    bulk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One record as read. `timestamp` is the record's own, in seconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A consumer group's committed position in one partition.
+
+    `offset` is the next record to handle; `metadata` is the owner's own text of at most 4,000 characters.
+    """
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic to create: `config` holds the broker's names (`retention.ms`, `max.message.bytes`)."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+class PartitionListener(Protocol):
+    """The consumer side's code, called on the event loop, never concurrently for one partition.
+
+    Order for one partition: `assigned`, then `deliver` any number of times, then `revoked` or `lost`;
+    after these two nothing more is delivered until it is assigned again.
+    """
+
+    async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
+        """Take over a partition. Returns the offset to start at; None starts at the committed offset,
+        or at the earliest record where nothing was committed. Nothing is delivered until it returns."""
+
+    async def revoked(self, topic: str, partition: int) -> Committed | None:
+        """Give a partition up in good order within five seconds. What it returns is committed before the
+        partition moves on; None commits nothing. Effects started before must have ended on return."""
+
+    async def lost(self, topic: str, partition: int) -> None:
+        """Somebody else already owns the partition: drop its state, write nothing."""
+
+    def deliver(self, topic: str, partition: int, records: Sequence[Incoming]) -> None:
+        """Records in offset order, without gaps other than the log's own. Must not block: it queues.
+        Where the queue is full enough, pause the partition."""
+
+
+class Membership(Protocol):
+    """A live member of a consumer group.
+
+    The client polls in a thread of its own, so a slow listener never costs the membership. Polling
+    never waits for work: back-pressure is `pause`, which keeps the assignment.
+    """
+
+    async def commit(self, topic: str, partition: int, position: Committed) -> None:
+        """Commit a position of a partition that is assigned; one that is no longer assigned is ignored.
+        Returns when the group coordinator has it, raises ServerUnavailable when it cannot be had."""
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Stop fetching from a partition; records already fetched may still be delivered. A partition that
+        is assigned anew is not paused."""
+
+    def resume(self, topic: str, partition: int) -> None:
+        """Fetch again after `pause`; without one nothing happens."""
+
+    async def close(self) -> None:
+        """Leave the group: every partition is revoked in good order first."""
+
+
+class Reader(Protocol):
+    """Reads partitions without a consumer group: for clients and tools that follow a topic."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Incoming]]:
+        """Batches of at least one record, in offset order within a partition; waits at the end of the log."""
+
+    async def end_offsets(self) -> Mapping[int, int]:
+        """For each partition read the offset that the next record will get."""
+
+
+class EventLog(Protocol):
+    """A partitioned, durable, ordered log with consumer groups.
+
+    Keys are UTF-8 and placed by murmur2 as the Java client does, in every adapter. Delivery is at least
+    once: after a crash or a rebalance records from the committed offset on are delivered again.
+    """
+
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        """Append records; returns their offsets once all are durable (acks=all, idempotent). The order of
+        records of one partition is the order of `publish` calls and within one the order of the sequence.
+
+        Raises RecordTooLarge for a record over the limit (nothing of the call is appended), ServerUnavailable
+        when the log has not taken them in time (some may be appended)."""
+
+    async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> Membership:
+        """Join a consumer group. Each partition of `topics` has at most one member at a time."""
+
+    def read(
+        self,
+        topic: str,
+        partitions: Sequence[int] | None = None,
+        start: int | Literal["earliest", "latest"] = "latest",
+    ) -> AbstractAsyncContextManager[Reader]:
+        """Follow partitions (None: all). The start positions are fixed when the context is entered, so what is
+        published after entering is seen."""
+
+    async def create_topics(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
+        """Create what is missing and return the names created. Idempotent. Raises Misconfigured where a topic
+        exists with another number of partitions."""
+
+    async def partition_count(self, topic: str) -> int:
+        """Number of partitions; raises Misconfigured where the topic does not exist."""
+
+    async def partition_for(self, topic: str, key: str) -> int:
+        """The partition that a key lives in."""
+
+    async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
+        """Records behind the committed offset, for each partition."""
+
+    async def close(self) -> None:
+        """Flush what was published, then release every connection and thread."""
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One value to store under a full key name, for `ttl` seconds."""
+
+    key: str
+    value: bytes
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Who writes: `key` names the fence (it shares the hash tag of the writes), `epoch` is the owner's."""
+
+    key: str
+    epoch: int
+    ttl: float
+
+
+class StateStore(Protocol):
+    """Keys and values with a time to live. It is the fast view; the log is the truth.
+
+    Calls made in one turn of the loop may share a round trip. Every method raises ServerUnavailable where
+    the store cannot be reached and StoreRefused where it refuses writes (out of memory, read only).
+    """
+
+    async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Values in the order of the keys, None for each that is absent. Keys may have different hash tags."""
+
+    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
+        """Store values. With a fence all writes and the fence happen in one atomic step, and raise Fenced,
+        writing nothing, where the fence already carries a higher epoch; all keys then share one hash tag."""
+
+    async def put_new(self, write: Write) -> bytes | None:
+        """Store a value unless the key exists: the first write wins. Returns None where it was stored, else
+        the value that is there."""
+
+    async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
+        """For each key its holder: `owner` where it was free or already held by `owner`, else the other's
+        name. A claim lapses after `ttl` seconds."""
+
+    async def release(self, keys: Sequence[str], owner: str) -> None:
+        """Delete each key that `owner` holds; others stay."""
+
+    async def delete(self, keys: Sequence[str]) -> int:
+        """Delete keys of any hash tag; returns how many existed."""
+
+    async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
+        """Add to (or move in) an ordered index and drop all but the `keep` highest scores."""
+
+    async def index_top(self, index: str, count: int, offset: int = 0) -> Sequence[str]:
+        """Members with the highest scores, highest first."""
+
+    async def index_remove(self, index: str, members: Sequence[str]) -> None:
+        """Remove members; absent ones are ignored."""
+
+    async def identity(self) -> str:
+        """Changes when the store may have forgotten writes: a restart or a failover to another server."""
+
+    async def check(self) -> None:
+        """Raises Misconfigured where the server would lose data by its settings (an eviction policy other
+        than noeviction)."""
+
+    async def close(self) -> None: ...
+
+
+class Notifier(Protocol):
+    """Publish and subscribe on named channels. A message is a wake-up, never the data: it may be lost,
+    and after a reconnect, or an overflow, each callback is called with None, which means "read again"."""
+
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish (channel, message) pairs in order."""
+
+    async def subscribe(self, channel: str, callback: Callable[[bytes | None], None]) -> None:
+        """Call `callback` on the loop with each message of a channel. Returns when the subscription is active:
+        what is published later is seen. The same channel may have many callbacks; they share one subscription."""
+
+    async def unsubscribe(self, channel: str, callback: Callable[[bytes | None], None]) -> None:
+        """Remove one callback; an unknown one is ignored."""
+
+    async def close(self) -> None: ...
+
+
+# --- time, ids -----------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time as a port, so that tests run hours in milliseconds. Waiting is the loop's own (`asyncio.sleep`)."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for durations."""
+
+
+class Ids(Protocol):
+    """Fresh identifiers as a port."""
+
+    def run_scoped(self) -> str:
+        """A UUIDv7: ordered by time of making."""
+
+    def incarnation(self) -> str:
+        """A short random name for one life of one process."""
+
+
+Async = Callable[[], Awaitable[None]]
