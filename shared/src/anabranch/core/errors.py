@@ -21,6 +21,7 @@
     +-- ServerUnavailable      a server cannot be reached: wait, or correct its address
     +-- StoreRefused           the store answered no (memory, access, version): correct the server
     +-- Misconfigured          a setting is wrong or two contradict: correct it and start again
+    +-- RecordTooLarge         a record is over the log's limit: store the value and send a reference
     +-- Fenced                 another owner has taken over: drop what is in memory, write nothing
     |
     |   how a run ended, for whoever waits for its result
@@ -218,6 +219,22 @@ class Misconfigured(AnabranchError):
     def __str__(self) -> str:
         text = f"{self.setting}: {self.reason}"
         return f"{text}. {self.fix}" if self.fix else text
+
+
+class RecordTooLarge(AnabranchError):
+    """A record for ``topic`` has ``size`` bytes where ``limit`` are allowed; nothing was appended."""
+
+    def __init__(self, topic: str, size: int, limit: int) -> None:
+        self.topic = topic
+        self.size = size
+        self.limit = limit
+        super().__init__(topic, size, limit)
+
+    def __str__(self) -> str:
+        return (
+            f"a record for {self.topic} has {self.size:,} bytes and the limit is {self.limit:,}. "
+            "Store the value in pages and send a reference"
+        )
 
 
 class Fenced(AnabranchError):
