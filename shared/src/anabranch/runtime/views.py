@@ -1,0 +1,62 @@
+"""Run views as people read them: what `status` and `list` show. The event manager writes them.
+
+A view is a JSON object:
+
+    {"run_id", "request_id", "session_id", "name", "labels", "status",
+     "submitted_at", "started_at", "ended_at", "last_fact_at",
+     "groups": {group: {"status", "started_at", "ended_at",
+                        "tasks": {task: {"status", "started_at", "ended_at", "expanded", "members",
+                                         "started", "completed", "failed", "attempts"}}}},
+     "failures": [{"group", "task", "index", "error_type", "message", "attempts", "time"}], "failure_count"}
+
+Times are seconds since the epoch, or null. `status` of a run: accepted, running, completed, failed,
+cancelled, timed_out; of a group: running, completed, failed, cancelled, timed_out; of a task: waiting,
+running, completed, failed, skipped, cancelled. `members` is 1 for an ordinary task and null where it is not
+known yet; `started`, `completed` and `failed` count members. `failures` holds the first few. This module only
+reads; a view may trail the run by about a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from anabranch.core.names import Names, run_id_for
+from anabranch.ports import StateStore
+
+View = dict[str, Any]
+
+
+async def load_view(store: StateStore, names: Names, run_or_request_id: str) -> View | None:
+    """The view of a run by its run id or its request id; None where there is none (any more).
+
+    Raises:
+        ServerUnavailable: the store cannot be reached.
+    """
+    (session,) = await store.get([names.run_lookup(run_or_request_id)])
+    if session is None:
+        return None
+    candidates = (run_or_request_id, run_id_for(run_or_request_id))
+    found = await store.get([names.view(session.decode(), run_id) for run_id in candidates])
+    return next((orjson.loads(value) for value in found if value is not None), None)
+
+
+async def list_views(store: StateStore, names: Names, limit: int = 50, offset: int = 0) -> Sequence[View]:
+    """Views of recent runs, the latest submitted first. Fewer than `limit` where some have expired.
+
+    Raises:
+        ServerUnavailable: the store cannot be reached.
+    """
+    run_ids = await store.index_top(names.run_list, limit, offset)
+    if not run_ids:
+        return []
+    sessions = await store.get([names.run_lookup(run_id) for run_id in run_ids])
+    keys = [
+        names.view(session.decode(), run_id)
+        for run_id, session in zip(run_ids, sessions, strict=True)
+        if session is not None
+    ]
+    found = await store.get(keys) if keys else []
+    return [orjson.loads(value) for value in found if value is not None]
