@@ -1,0 +1,140 @@
+"""Reading and masking single values of settings. Each reader raises ValueError with what is expected.
+
+Values come as text from the environment and typed from a file or an option; both spellings are read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from anabranch.core.durations import parse_duration
+from anabranch.core.names import Names
+
+MASK = "***"
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_SECRET_WORDS = ("password", "secret", "key", "token", "jaas", "pem", "config")
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
+
+
+def text(value: Any) -> str:
+    """A string; numbers and booleans as a properties file would write them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise ValueError(f"is {type(value).__name__}, text is expected")
+
+
+def words(value: Any) -> tuple[str, ...]:
+    """A list, or text with commas between."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("is neither a list of names nor names with commas between")
+    return tuple(word for part in parts for each in part.split(",") if (word := each.strip()))
+
+
+def brokers(value: Any) -> str:
+    """`host:port` with commas between."""
+    hosts = words(value)
+    if not hosts:
+        raise ValueError("is empty; write host:port, several with commas between")
+    return ",".join(hosts)
+
+
+def redis_url(value: Any) -> str:
+    """A `redis://`, `rediss://` (TLS) or `unix://` URL."""
+    url = text(value)
+    if urlsplit(url).scheme not in _REDIS_SCHEMES:
+        raise ValueError(f"{without_password(url)!r} is no Redis URL; write redis://host:6379/0, or rediss://")
+    return url
+
+
+def prefix(value: Any) -> str:
+    """A prefix that `Names` takes."""
+    return Names(text(value)).prefix
+
+
+def existing_file(value: Any) -> str:
+    """The path of a file that is there."""
+    path = text(value)
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path!r}")
+    return path
+
+
+def duration(value: Any) -> float:
+    """Seconds, or text such as `30s`."""
+    return parse_duration(value)
+
+
+def at_least(lowest: int) -> Callable[[Any], int]:
+    """A reader of whole numbers of `lowest` and more."""
+    return lambda value: _whole(value, lowest, None)
+
+
+def between(lowest: int, highest: int) -> Callable[[Any], int]:
+    """A reader of whole numbers in a closed range."""
+    return lambda value: _whole(value, lowest, highest)
+
+
+def port(value: Any) -> int:
+    """A TCP port; 0 has the system choose one."""
+    return _whole(value, 0, 65_535)
+
+
+def yes_or_no(value: Any) -> bool:
+    """A truth value, as people write one."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word not in _TRUE + _FALSE:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return word in _TRUE
+
+
+def log_level(value: Any) -> str:
+    """The name of a level of `logging`."""
+    return one_of(*sorted(logging.getLevelNamesMapping(), key=lambda name: name.lower()))(text(value).upper())
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """A reader of one of these words."""
+
+    def read(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+        return str(value)
+
+    return read
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown; also the query goes, where one may write a password."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    shown = f"{name}{colon and ':' + MASK}{at}{host}"
+    return urlunsplit((parts.scheme, shown, parts.path, MASK if parts.query else "", ""))
+
+
+def shown_property(name: str, value: str) -> str:
+    """A Kafka client's property, masked where its name speaks of a secret."""
+    return MASK if any(word in name for word in _SECRET_WORDS) else value
+
+
+def _whole(value: Any, lowest: int, highest: int | None) -> int:
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ValueError(f"{value!r} is no whole number")
+    if number < lowest or (highest is not None and number > highest):
+        wanted = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+        raise ValueError(f"{number} is out of range: {wanted}")
+    return number
