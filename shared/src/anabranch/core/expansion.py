@@ -1,0 +1,220 @@
+"""From one task to its members: where the arrays come from, how many members there are, what each one sees.
+
+`sources` says what to fetch, `expand` checks what was fetched and counts, `Expanded.members` makes any range
+of members at the cost of that range. Must not fetch anything, render a template, or know of chunks and
+workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from anabranch.core.errors import ExpansionError
+from anabranch.core.matrix import Matrix
+from anabranch.core.products import Combinations, Zipped
+from anabranch.core.rules import apply_rules, match_name, named_arrays
+from anabranch.core.templates import MISSING, SYSTEM_NAMES, as_text, compact_json, resolve, walk
+
+if TYPE_CHECKING:
+    from anabranch.core.request import Expansion
+
+MEMBER_LIMIT: Final = 1_000_000
+_SHOWN = 60
+
+
+@dataclass(slots=True)
+class Member:
+    """One member of an expanded task.
+
+    `variables` are exactly the loop variables (of a matrix, the combination). `scope` has all the names a
+    template may use for it: the variables, the identifiers, and the fields of those items that are objects.
+    `identifier` is the text of the first of `identifiers`, without any the index. `error` says why the member
+    fails before it runs: its item has not the field that an identifier names; `identifier` is then None.
+    To be read only; not frozen, because a worker makes a hundred thousand of them a second.
+    """
+
+    index: int
+    variables: dict[str, Any]
+    scope: Mapping[str, Any]
+    identifier: str | None
+    error: str | None
+
+
+def member_name(task: str, index: int) -> str:
+    """Return the name of member `index` (from 0) of `task`: ``<task>_<index + 1>``."""
+    return f"{task}_{index + 1}"
+
+
+def sources(config: Expansion) -> dict[str, str | list[Any]]:
+    """Return where each array comes from: loop variable -> context path, or the literal list.
+
+    An array that only a rule names is a loop variable of its own path.
+    """
+    found: dict[str, str | list[Any]] = dict(config.array_mapping)
+    rules = config.transform_rules
+    if config.type != "custom" or rules is None:
+        return found
+    known = {**dict.fromkeys(_paths(config).values(), ""), **dict.fromkeys([*found, *(rules.sequence or ())], "")}
+    whole = {*(rules.combine or ()), *(rules.zip or ())}
+    for name in named_arrays(rules):
+        if match_name(name, known) is None:
+            array = name if name in whole else name.split(".", 1)[0]
+            found[array] = array
+            known[array] = ""
+    return found
+
+
+def _paths(config: Expansion) -> dict[str, str]:
+    return {name: source for name, source in config.array_mapping.items() if isinstance(source, str)}
+
+
+def lookup_path(context: Mapping[str, Any], path: str) -> Any:
+    """Return what `path` leads to in `context`: the longest leading part that is a key, then walked down.
+
+    Raises KeyError where it leads nowhere.
+    """
+    value = resolve(context, path)
+    if value is MISSING:
+        raise KeyError(path)
+    return value
+
+
+def as_list(value: Any, variable: str) -> list[Any]:
+    """Return `value` if it is a list, or the list that its JSON text says; else raise ExpansionError."""
+    found = _parsed(value) if isinstance(value, str) else value
+    if isinstance(found, list):
+        return found
+    raise ExpansionError(
+        f"the array for {variable!r} is {_kind(found)}, not a list: {_shortened(value)}; "
+        "map it to a list, or to a JSON text of one"
+    )
+
+
+def _parsed(text: str) -> Any:
+    if not text.lstrip().startswith("["):
+        return text
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _kind(value: Any) -> str:
+    kinds = {str: "a string", bool: "a boolean", int: "a number", float: "a number", dict: "an object"}
+    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+
+
+def _shortened(value: Any) -> str:
+    text = compact_json(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+class Expanded:
+    """The members of one expansion, by index. Holds the arrays; makes members only when asked for them."""
+
+    __slots__ = ("_combinations", "_identifiers", "count")
+
+    def __init__(self, combinations: Combinations, identifiers: Mapping[str, str]) -> None:
+        self._combinations = combinations
+        self._identifiers = identifiers
+        self.count = combinations.count
+
+    def members(self, start: int = 0, stop: int | None = None) -> Iterator[Member]:
+        """Yield the members from `start` up to `stop`, or to the last; the cost is that of the range."""
+        start = max(start, 0)
+        stop = self.count if stop is None else min(stop, self.count)
+        combinations = self._combinations.between(start, max(start, stop))
+        numbered = enumerate(combinations, start)
+        if self._identifiers:
+            return starmap(self._identified, numbered)
+        return (Member(index, found, _names(found), str(index), None) for index, found in numbered)
+
+    def _identified(self, index: int, variables: dict[str, Any]) -> Member:
+        scope = _names(variables)
+        found: dict[str, Any] = {}
+        for placeholder, path in self._identifiers.items():
+            value = _identifying(variables, path)
+            if value is MISSING:
+                error = f"the item of member {index} has no {path!r}, which identifies it as {placeholder!r}"
+                return Member(index, variables, {**scope, **found}, None, error)
+            found[placeholder] = value
+        return Member(index, variables, {**scope, **found}, as_text(next(iter(found.values()))), None)
+
+
+def _names(variables: dict[str, Any]) -> dict[str, Any]:
+    """Return the loop variables and, behind them, the fields of their items; earlier variables go first."""
+    items = [value for value in variables.values() if type(value) is dict]
+    if not items:
+        return variables
+    names = items[0] if len(items) == 1 else _fields(items)
+    if not SYSTEM_NAMES.isdisjoint(names):
+        names = {name: value for name, value in names.items() if name not in SYSTEM_NAMES}
+    return {**names, **variables}
+
+
+def _fields(items: list[dict[str, Any]]) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for item in reversed(items):
+        names.update(item)
+    return names
+
+
+def _identifying(variables: Mapping[str, Any], path: str) -> Any:
+    """Return what `path` names: from a loop variable, else from within the first item that has it."""
+    value = resolve(variables, path)
+    if value is not MISSING:
+        return value
+    segments = path.split(".")
+    found = (walk(item, segments) for item in variables.values() if isinstance(item, dict))
+    return next((value for value in found if value is not MISSING), MISSING)
+
+
+def expand(
+    config: Expansion,
+    arrays: Mapping[str, Sequence[Any]],
+    *,
+    limit: int = MEMBER_LIMIT,
+    check_identifiers: bool = True,
+) -> Expanded:
+    """Return the members that `config` makes of `arrays` (loop variable -> items, as `sources` names them).
+
+    An expansion without members is no error here: `on_empty` says what it means. With `output_format`
+    separate every identifier is read once to find a repeated one; who expands again what was checked before
+    may leave that out with `check_identifiers`.
+
+    Raises ExpansionError for arrays of unequal length, for more members than `limit`, for a repeated
+    identifier, and for rules or matrix entries that do not fit the arrays.
+    """
+    expanded = Expanded(_combinations(config, arrays, limit), config.identifiers)
+    if expanded.count > limit:
+        raise ExpansionError(f"the expansion has {expanded.count} members, over the limit of {limit}")
+    if check_identifiers and config.output_format == "separate" and config.identifiers:
+        _refuse_repeated(expanded)
+    return expanded
+
+
+def _combinations(config: Expansion, arrays: Mapping[str, Sequence[Any]], limit: int) -> Combinations:
+    if config.type == "matrix":
+        return Matrix(arrays, include=config.include, exclude=config.exclude)
+    if config.type == "custom" and config.transform_rules is not None:
+        return apply_rules(config.transform_rules, arrays, paths=_paths(config), limit=limit)
+    if not arrays:
+        raise ExpansionError("the expansion names no array: give array_mapping at least one")
+    return Zipped(arrays)
+
+
+def _refuse_repeated(expanded: Expanded) -> None:
+    first: dict[str, int] = {}
+    for member in expanded.members():
+        if member.identifier is None:
+            continue
+        if (earlier := first.setdefault(member.identifier, member.index)) != member.index:
+            raise ExpansionError(
+                f"members {earlier} and {member.index} have one identifier, {member.identifier!r}: "
+                "with output_format separate each needs its own"
+            )

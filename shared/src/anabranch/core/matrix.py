@@ -1,0 +1,319 @@
+"""The combinations of a matrix, with the semantics of a GitHub Actions matrix.
+
+The combinations are the Cartesian product of the axes, the first slowest; then
+
+- **exclude** drops every combination that an entry matches. An entry need not name every axis, but only axes.
+- **include** entries are split into the keys that are axes (what must match) and the others (what is added).
+  An entry that matches at least one combination that was kept adds its other keys to each of them; so it
+  never overwrites an axis, while a later entry may overwrite what an earlier one added, and an entry that
+  names no axis extends all. An entry that matches none becomes a combination of its own behind the product,
+  which later entries do not see.
+
+An entry matches leaf by leaf, as GitHub's ``==`` does: objects match when the leaves that the entry writes
+do (those it leaves out may be anything), lists by position, a missing leaf is null; strings compare without
+case, and values of different types as numbers (null, false and "" are 0, true is 1, "3.10" is 3.1, text is
+no number and equals none). Keys compare without case too, where the exact one is not there.
+
+Nothing here walks the product. Each axis value is compared once with each entry; which combinations are left
+is counted backwards over the axes, and the i-th one is found by index arithmetic. Must not know of members.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, repeat
+from typing import Any, Final, TypeAlias
+
+from anabranch.core.errors import ExpansionError
+
+Entry: TypeAlias = Mapping[str, Any]
+"""One object of ``include`` or ``exclude``."""
+
+_Leaf: TypeAlias = tuple[tuple[str | int, ...], Any]
+
+STEPS: Final = 5_000_000
+"""How many steps counting the combinations may take; only entangled excludes over many axes need more."""
+_LARGEST: Final = 1 << 62
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_HEX = re.compile(r"0x[0-9a-fA-F]{1,8}")
+_OCTAL = re.compile(r"0o[0-7]{1,10}")
+
+
+class Matrix:
+    """All combinations of a matrix, in order, by index.
+
+    Raises ExpansionError for an exclude entry that is empty or names no axis, for an empty include entry, and
+    for a matrix too large to count.
+    """
+
+    def __init__(
+        self,
+        axes: Mapping[str, Sequence[Any]],
+        *,
+        include: Sequence[Entry] = (),
+        exclude: Sequence[Entry] = (),
+    ) -> None:
+        self._names = tuple(axes)
+        self._values = tuple(axes.values())
+        spelling = {_fold(name): name for name in reversed(self._names)}
+        entries = [_split(entry, axes, spelling) for entry in include]
+        kept = _Kept(self._values, _Filters(axes, [_excluding(e, axes, spelling) for e in exclude]))
+        filters = _Filters(axes, [match for match, _ in entries])
+        matched = kept.matched(filters) if entries else 0
+        self._kept = kept
+        self._filters = filters
+        self._extras = _spelled_alike([extra for _, extra in entries])
+        self._appended = [{**match, **extra} for at, (match, extra) in enumerate(entries) if not matched >> at & 1]
+        self.count = kept.count + len(self._appended)
+
+    def at(self, index: int) -> dict[str, Any]:
+        """Return combination `index`, counted from 0; IndexError where there is none."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"combination {index} of {self.count}")
+        if index >= self._kept.count:
+            return dict(self._appended[index - self._kept.count])
+        choice = self._kept.choice(index)
+        combination = {
+            name: values[at] for name, values, at in zip(self._names, self._values, choice, strict=True)
+        }
+        if self._extras:
+            self._extend(combination, self._filters.matching(choice))
+        return combination
+
+    def _extend(self, combination: dict[str, Any], matching: int) -> None:
+        while matching:
+            lowest = matching & -matching
+            combination.update(self._extras[lowest.bit_length() - 1])
+            matching ^= lowest
+
+    def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Yield the combinations `start` to `stop`; the cost is that of the range."""
+        return (self.at(index) for index in range(start, min(stop, self.count)))
+
+
+def _split(entry: Entry, axes: Mapping[str, Any], spelling: Mapping[str, str]) -> tuple[Entry, Entry]:
+    """Split an include entry into what must match and what is added."""
+    if not entry:
+        raise ExpansionError("an include entry of the matrix is empty: give it at least one key")
+    match, extra = {}, {}
+    for key, value in entry.items():
+        axis = key if key in axes else spelling.get(_fold(key))
+        if axis is None:
+            extra[key] = value
+        else:
+            match[axis] = value
+    return match, extra
+
+
+def _excluding(entry: Entry, axes: Mapping[str, Any], spelling: Mapping[str, str]) -> Entry:
+    if not entry:
+        raise ExpansionError("an exclude entry of the matrix is empty, so would drop everything: name an axis")
+    match, others = _split(entry, axes, spelling)
+    if others:
+        key = next(iter(others))
+        known = ", ".join(axes) or "none"
+        raise ExpansionError(f"exclude key {key!r} is no axis of the matrix; the axes are: {known}")
+    return match
+
+
+def _spelled_alike(extras: Sequence[Entry]) -> list[Entry]:
+    """Give keys that differ only in case the spelling of the first, so that a later one overwrites it."""
+    first: dict[str, str] = {}
+    return [{first.setdefault(_fold(key), key): value for key, value in extra.items()} for extra in extras]
+
+
+class _Filters:
+    """Which entries each value of each axis satisfies, as bits: bit f is entry f.
+
+    `masks` has one list for each axis, one number for each of its values; None for an axis that no entry
+    names. `every` has all bits set. A combination matches the entries whose bits are in all its masks.
+    """
+
+    __slots__ = ("every", "masks")
+
+    def __init__(self, axes: Mapping[str, Sequence[Any]], entries: Sequence[Entry]) -> None:
+        self.every = (1 << len(entries)) - 1
+        self.masks = [_masks(name, values, entries, self.every) for name, values in axes.items()]
+
+    def matching(self, choice: Sequence[int]) -> int:
+        """Return the entries that the combination of these value indexes matches."""
+        found = self.every
+        for masks, at in zip(self.masks, choice, strict=True):
+            if masks is not None:
+                found &= masks[at]
+        return found
+
+
+def _masks(name: str, values: Sequence[Any], entries: Sequence[Entry], every: int) -> list[int] | None:
+    named = [(1 << at, list(_leaves(entry[name]))) for at, entry in enumerate(entries) if name in entry]
+    if not named:
+        return None
+    others = every ^ sum(bit for bit, _ in named)
+    return [others + sum(bit for bit, leaves in named if _matches(value, leaves)) for value in values]
+
+
+class _Kept:
+    """The combinations of the product that no exclude entry matches: how many, and which is the i-th.
+
+    A state is the set of exclude entries (bits) that the values chosen so far still satisfy; with none left
+    (0) the rest of the axes is free. `_tables[axis][state]` are the running counts over the axis' values.
+    """
+
+    __slots__ = ("_excludes", "_free", "_sizes", "_tables", "count")
+
+    def __init__(self, values: Sequence[Sequence[Any]], excludes: _Filters) -> None:
+        self._sizes = [len(axis) for axis in values]
+        self._excludes = excludes
+        self._free = _suffix_products(self._sizes)
+        if self._free[0] > _LARGEST:
+            raise ExpansionError("the matrix has too many combinations to count: use fewer or shorter axes")
+        self._tables: list[dict[int, list[int]]] = self._count_backwards()
+        self.count = 0 if not self._sizes else self._left(0, excludes.every)
+
+    def _reachable(self) -> list[set[int]]:
+        """Return for each axis the states in which it can be reached, without the free one."""
+        levels = [{self._excludes.every} - {0}]
+        steps = 0
+        for masks, size in zip(self._excludes.masks, self._sizes, strict=True):
+            distinct = set(masks) if masks is not None else {self._excludes.every}
+            steps += len(levels[-1]) * size
+            if steps > STEPS:
+                raise ExpansionError("the exclude entries of the matrix are too many to count: use fewer")
+            levels.append({state & mask for state in levels[-1] for mask in distinct} - {0})
+        return levels
+
+    def _count_backwards(self) -> list[dict[int, list[int]]]:
+        levels = self._reachable()
+        self._tables = [{} for _ in self._sizes]
+        for axis in range(len(self._sizes) - 1, -1, -1):
+            masks = self._excludes.masks[axis] or [self._excludes.every] * self._sizes[axis]
+            for state in levels[axis]:
+                left = (self._left(axis + 1, state & mask) for mask in masks)
+                self._tables[axis][state] = list(accumulate(left))
+        return self._tables
+
+    def _left(self, axis: int, state: int) -> int:
+        """Return how many combinations of the axes from `axis` on are kept in `state`."""
+        if not state:
+            return self._free[axis]
+        if axis == len(self._sizes):
+            return 0
+        running = self._tables[axis][state]
+        return running[-1] if running else 0
+
+    def choice(self, index: int) -> list[int]:
+        """Return the value index on each axis of the kept combination `index`."""
+        state = self._excludes.every
+        chosen = []
+        for axis, masks in enumerate(self._excludes.masks):
+            if not state:
+                at, index = divmod(index, self._free[axis + 1])
+            else:
+                running = self._tables[axis][state]
+                at = bisect_right(running, index)
+                index -= running[at - 1] if at else 0
+                state &= masks[at] if masks is not None else state
+            chosen.append(at)
+        return chosen
+
+    def matched(self, filters: _Filters) -> int:
+        """Return the entries (bits) of `filters` that match at least one kept combination."""
+        if not self.count:
+            return 0
+        pairs = [
+            set(zip(mine or repeat(self._excludes.every), theirs or repeat(filters.every, size), strict=False))
+            for mine, theirs, size in zip(self._excludes.masks, filters.masks, self._sizes, strict=True)
+        ]
+        bits = [1 << entry for entry in range(filters.every.bit_length())]
+        return sum(bit for bit in bits if self._any_matches(bit, pairs))
+
+    def _any_matches(self, entry: int, pairs: Sequence[set[tuple[int, int]]]) -> bool:
+        """Follow the exclude states through the values that `entry` allows, each kind of value once."""
+        states = {self._excludes.every}
+        for axis in pairs:
+            masks = {excluded for excluded, allowed in axis if allowed & entry}
+            states = {state & mask for state in states for mask in masks}
+        return 0 in states
+
+
+def _suffix_products(sizes: Sequence[int]) -> list[int]:
+    """Return the product of all sizes, of all but the first, and so on down to 1."""
+    return list(accumulate(reversed(sizes), int.__mul__, initial=1))[::-1]
+
+
+def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[_Leaf]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _leaves(part, (*path, key))
+    elif isinstance(value, list | tuple):
+        for at, part in enumerate(value):
+            yield from _leaves(part, (*path, at))
+    else:
+        yield path, value
+
+
+def _matches(value: Any, leaves: Sequence[_Leaf]) -> bool:
+    return all(loosely_equal(_at_path(value, path), literal) for path, literal in leaves)
+
+
+def _at_path(value: Any, path: Sequence[str | int]) -> Any:
+    for key in path:
+        if isinstance(value, Mapping):
+            value = _field(value, str(key))
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+        else:
+            return None
+    return value
+
+
+def _field(value: Mapping[str, Any], key: str) -> Any:
+    if key in value:
+        return value[key]
+    folded = _fold(key)
+    return next((part for name, part in value.items() if _fold(name) == folded), None)
+
+
+def loosely_equal(left: Any, right: Any) -> bool:
+    """Compare as ``==`` of GitHub's expressions does: text without case, mixed types as numbers."""
+    if isinstance(left, str) and isinstance(right, str):
+        return left == right or _fold(left) == _fold(right)
+    return _number(left) == _number(right)
+
+
+def _fold(text: str) -> str:
+    """Return `text` in capitals, character by character: ß, whose capital is two letters, stays."""
+    capitals = text.upper()
+    if len(capitals) == len(text):
+        return capitals
+    return "".join(upper if len(upper := char.upper()) == 1 else char for char in text)
+
+
+def _number(value: Any) -> float:
+    """Return the number that `value` counts as beside another type; NaN, which equals nothing, if none."""
+    if value is None:
+        return 0.0
+    if isinstance(value, str):
+        return _text_as_number(value.strip())
+    if not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _text_as_number(text: str) -> float:
+    if not text:
+        return 0.0
+    if _DECIMAL.fullmatch(text):
+        return float(text)
+    if _HEX.fullmatch(text):
+        whole = int(text, 16)
+        return float(whole - (1 << 32) if whole >> 31 else whole)
+    if _OCTAL.fullmatch(text):
+        return float(int(text, 8))
+    return {"Infinity": math.inf, "-Infinity": -math.inf}.get(text, math.nan)

@@ -1,0 +1,132 @@
+"""Sequences and products of sequences that are never written out: item i is computed when it is asked for.
+
+A range of a million-member expansion costs what the range costs. Must not know of requests or members.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Final, Protocol, overload
+
+from anabranch.core.errors import ExpansionError
+
+_LARGEST: Final = 1 << 62
+
+
+class Combinations(Protocol):
+    """Numbered assignments of a value to each of some names."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Yield those from `start` up to `stop` (0 <= start, stop <= count); each is a new dict."""
+
+
+class Arithmetic(Sequence[int | float]):
+    """The numbers from `start` up to and with `end`, by `step`; empty where `step` leads away from `end`.
+
+    Decimal fractions are counted as they are written: 0 to 0.3 by 0.1 is 0, 0.1, 0.2, 0.3.
+    Raises ExpansionError for a step of 0 and for more numbers than can be counted.
+    """
+
+    def __init__(self, start: float, end: float, step: float = 1) -> None:
+        if step == 0:
+            raise ExpansionError("a sequence with step 0 never ends: give another step")
+        self._whole = all(isinstance(number, int) for number in (start, step))
+        self._start, self._step = Fraction(str(start)), Fraction(str(step))
+        self._count = max(0, math.floor((Fraction(str(end)) - self._start) / self._step) + 1)
+        if self._count > _LARGEST:
+            raise ExpansionError(f"the sequence from {start} to {end} by {step} is too long")
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> int | float: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[int | float]: ...
+    def __getitem__(self, index: int | slice) -> int | float | list[int | float]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(f"number {index} of {self._count}")
+        number = self._start + (index % self._count) * self._step
+        return int(number) if self._whole else float(number)
+
+
+class Chunks(Sequence[list[Any]]):
+    """Lists of `size` neighbouring items each; the last may be shorter."""
+
+    def __init__(self, items: Sequence[Any], size: int) -> None:
+        self._items = items
+        self._size = size
+        self._count = -(-len(items) // size)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> list[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Any]]: ...
+    def __getitem__(self, index: int | slice) -> list[Any] | list[list[Any]]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(f"chunk {index} of {self._count}")
+        start = (index % self._count) * self._size
+        return list(self._items[start : start + self._size])
+
+
+class Zipped:
+    """Arrays side by side: combination i has item i of each. Raises ExpansionError for unequal lengths."""
+
+    def __init__(self, arrays: Mapping[str, Sequence[Any]]) -> None:
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            found = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+            raise ExpansionError(f"arrays that are zipped must have one length: {found} items")
+        self._arrays = arrays
+        self.count = next(iter(lengths.values()), 0)
+
+    def at(self, index: int) -> dict[str, Any]:
+        """Return combination `index`."""
+        return {name: array[index] for name, array in self._arrays.items()}
+
+    def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Yield the combinations `start` to `stop`."""
+        parts = [array[start:stop] for array in self._arrays.values()]
+        if len(parts) == 1:
+            (name,) = self._arrays
+            return ({name: item} for item in parts[0])
+        names = tuple(self._arrays)
+        return (dict(zip(names, items, strict=True)) for items in zip(*parts, strict=True))
+
+
+class Product:
+    """Every combination of one from each axis, the first axis slowest; `constants` are in all of them."""
+
+    def __init__(self, axes: Sequence[Zipped], constants: Mapping[str, Any]) -> None:
+        self._axes = axes
+        self._constants = constants
+        self.count = math.prod(axis.count for axis in axes)
+
+    def at(self, index: int) -> dict[str, Any]:
+        """Return combination `index`: its digits in the mixed radix of the axes' lengths."""
+        digits = []
+        for axis in reversed(self._axes):
+            index, digit = divmod(index, axis.count)
+            digits.append(digit)
+        combination: dict[str, Any] = {}
+        for axis, digit in zip(self._axes, reversed(digits), strict=True):
+            combination |= axis.at(digit)
+        combination.update(self._constants)
+        return combination
+
+    def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Yield the combinations `start` to `stop`."""
+        return (self.at(index) for index in range(start, stop))

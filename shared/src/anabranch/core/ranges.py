@@ -1,0 +1,134 @@
+"""Compact sets of member indexes: which members of a wide expansion have ended.
+
+Indexes arrive mostly in order and in runs, so a set of a million of them is a handful of pairs. Must not know
+what an index stands for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+
+class Ranges:
+    """A mutable set of whole numbers from 0 up, kept as half-open ranges ``[start, stop)``.
+
+    Invariants: `_starts` and `_stops` have one length; each range holds something (start < stop); ranges are
+    in order and never touch (``stop[i] < start[i + 1]``); `_count` is the sum of their lengths. Adding at the
+    end, or next to a range, is O(log n) in the number of ranges; filling gaps out of order moves the ranges
+    behind it.
+    """
+
+    __slots__ = ("_count", "_starts", "_stops")
+
+    def __init__(self, pairs: Iterable[tuple[int, int]] = ()) -> None:
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+        self._count = 0
+        for start, stop in pairs:
+            self.add(start, stop)
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[Iterable[int]]) -> Ranges:
+        """Return the set that `pairs` wrote; ValueError where something is not a pair."""
+        return cls((start, stop) for start, stop in pairs)
+
+    def pairs(self) -> list[list[int]]:
+        """Return the ranges as ``[[start, stop], ...]`` in order, ready for JSON."""
+        return [[start, stop] for start, stop in zip(self._starts, self._stops, strict=True)]
+
+    def add(self, start: int, stop: int | None = None) -> int:
+        """Add ``[start, stop)``, or the one index `start`; return how many of them are new.
+
+        Raises ValueError for a negative start or a range that runs backwards.
+        """
+        stop = start + 1 if stop is None else stop
+        if start < 0 or stop < start:
+            raise ValueError(f"not a range of indexes: [{start}, {stop}); give 0 <= start <= stop")
+        if start == stop:
+            return 0
+        first = bisect_left(self._stops, start)
+        last = bisect_right(self._starts, stop)
+        return self._replace(first, last, start, stop)
+
+    def _replace(self, first: int, last: int, start: int, stop: int) -> int:
+        """Put one range in the place of the ranges first to last, which it overlaps or touches."""
+        held = 0
+        if first < last:
+            start, stop = min(start, self._starts[first]), max(stop, self._stops[last - 1])
+            held = sum(map(int.__sub__, self._stops[first:last], self._starts[first:last]))
+        self._starts[first:last] = [start]
+        self._stops[first:last] = [stop]
+        self._count += stop - start - held
+        return stop - start - held
+
+    def update(self, other: Ranges) -> int:
+        """Add everything `other` holds; return how much of it is new."""
+        return sum(self.add(start, stop) for start, stop in other)
+
+    def union(self, other: Ranges) -> Ranges:
+        """Return a new set of what either holds."""
+        both = self.copy()
+        both.update(other)
+        return both
+
+    def difference(self, other: Ranges) -> Ranges:
+        """Return a new set of what this one holds and `other` does not."""
+        return Ranges(part for start, stop in self for part in other.missing(start, stop))
+
+    def missing(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges within ``[start, stop)`` that are not held, in order."""
+        at = bisect_right(self._stops, start)
+        while start < stop and at < len(self._starts) and self._starts[at] < stop:
+            if start < self._starts[at]:
+                yield start, self._starts[at]
+            start = self._stops[at]
+            at += 1
+        if start < stop:
+            yield start, stop
+
+    def first_gap(self) -> int:
+        """Return the lowest index that is not held."""
+        return self._stops[0] if self._starts and self._starts[0] == 0 else 0
+
+    def covers(self, start: int, stop: int) -> bool:
+        """Tell whether every index of ``[start, stop)`` is held."""
+        return next(self.missing(start, stop), None) is None
+
+    def copy(self) -> Ranges:
+        """Return an independent copy."""
+        twin = Ranges()
+        twin._starts, twin._stops, twin._count = self._starts[:], self._stops[:], self._count
+        return twin
+
+    def indexes(self) -> Iterator[int]:
+        """Yield every index that is held, in order."""
+        for start, stop in self:
+            yield from range(start, stop)
+
+    def __contains__(self, index: object) -> bool:
+        if not isinstance(index, int):
+            return False
+        at = bisect_right(self._starts, index) - 1
+        return at >= 0 and index < self._stops[at]
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges ``(start, stop)``, in order."""
+        return iter(list(zip(self._starts, self._stops, strict=True)))
+
+    def __len__(self) -> int:
+        """Return how many indexes are held."""
+        return self._count
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ranges):
+            return NotImplemented
+        return self._starts == other._starts and self._stops == other._stops
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return f"Ranges({list(self)})"

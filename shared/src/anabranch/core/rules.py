@@ -1,0 +1,265 @@
+"""The transform rules of a ``custom`` expansion: from arrays to combinations.
+
+Whatever order they are written in, the rules apply in this one:
+
+1. **sequence** makes arrays of numbers, from ``start`` up to *and with* ``end``.
+2. **filter** keeps the items that meet every condition on their array, or on a field of its items.
+3. **distinct** keeps the first of equal items (of one array, of an array by a field, or with ``true`` of
+   every array).
+4. **chunk** makes lists of n neighbours of the items of an array; a bare number chunks every array that makes
+   members.
+5. **combine** and **zip** make the members: each array of `combine` is an axis of the product, the first
+   slowest; the arrays of `zip` are one axis, element by element, at the place in `combine` where one of them
+   is named, else behind it. A sequence, and an array with a chunk size of its own, that neither of them names
+   is a further axis.
+
+Without `combine` and `zip` the mapped arrays are zipped, as in an ``array`` expansion; those with a filter
+stand back if there is anything else to make members of. Every array that makes no members is handed to each
+member whole, as a list, under its name. Arrays of one length that are zipped are filtered row by row, so
+that what belongs together stays together.
+
+A rule names an array by its loop variable, by its context path, or, where it is not mapped, by the path
+alone. Rules are data: nothing here evaluates code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from anabranch.core.errors import ExpansionError
+from anabranch.core.filters import Condition, parse_condition
+from anabranch.core.products import Arithmetic, Chunks, Product, Zipped
+from anabranch.core.templates import MISSING, canonical_json, walk
+
+if TYPE_CHECKING:
+    from anabranch.core.request import TransformRules
+
+Arrays = Mapping[str, Sequence[Any]]
+
+
+def check_rules(rules: TransformRules) -> list[tuple[str, str]]:
+    """Return what is wrong with `rules` beyond their schema, each as (JSON Pointer into the rules, message)."""
+    return [*_repeated_names(rules), *_unreadable_conditions(rules)]
+
+
+def _repeated_names(rules: TransformRules) -> Iterator[tuple[str, str]]:
+    for rule, names in (("combine", rules.combine), ("zip", rules.zip)):
+        for at, name in enumerate(names or ()):
+            if name in (names or ())[:at]:
+                yield f"/{rule}/{at}", f"array {name!r} is named twice"
+        if names is not None and not names:
+            yield f"/{rule}", "names no array"
+
+
+def _unreadable_conditions(rules: TransformRules) -> Iterator[tuple[str, str]]:
+    for key, written in (rules.filter or {}).items():
+        try:
+            parse_condition(written)
+        except ValueError as error:
+            pointer = key.replace("~", "~0").replace("/", "~1")
+            yield f"/filter/{pointer}", str(error)
+
+
+def named_arrays(rules: TransformRules) -> list[str]:
+    """Return what the rules use as names of arrays, in order; of a field (``array.field``) the whole path."""
+    distinct = [rules.distinct] if isinstance(rules.distinct, str) else rules.distinct or ()
+    names = [*(rules.combine or ()), *(rules.zip or ()), *(rules.filter or ())]
+    names += rules.chunk if isinstance(rules.chunk, Mapping) else ()
+    names += distinct if distinct is not True else ()
+    return list(dict.fromkeys(names))
+
+
+def match_name(path: str, names: Mapping[str, str]) -> tuple[str, tuple[str, ...]] | None:
+    """Split `path` into an array and a path within its items, by the longest of `names` (name -> array)."""
+    segments = path.split(".")
+    for taken in range(len(segments), 0, -1):
+        if (array := names.get(".".join(segments[:taken]))) is not None:
+            return array, tuple(segments[taken:])
+    return None
+
+
+def apply_rules(
+    rules: TransformRules, arrays: Arrays, *, paths: Mapping[str, str] | None = None, limit: int = 1_000_000
+) -> Product:
+    """Return the combinations that `rules` make of `arrays` (by loop variable).
+
+    `paths` are the context paths of the arrays, as further names for them. Raises ExpansionError for an
+    unknown array, for unequal lengths in a zip, and where there is nothing to make members of.
+    """
+    return _Applied(_resolved(rules, arrays, paths or {}), limit).product()
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """The rules with every name resolved to an array, and the sequences made."""
+
+    arrays: Arrays
+    sequences: tuple[str, ...]
+    combine: tuple[str, ...]
+    zip: tuple[str, ...]
+    filters: Mapping[str, Sequence[tuple[tuple[str, ...], Condition]]]
+    distinct: Mapping[str, Sequence[tuple[str, ...]]] | bool
+    chunk: Mapping[str, int]
+    chunked_by_name: tuple[str, ...]
+
+
+def _resolved(rules: TransformRules, arrays: Arrays, paths: Mapping[str, str]) -> _Resolved:
+    sequences = _sequences(rules, arrays)
+    every = {**arrays, **sequences}
+    names = {**{path: array for array, path in paths.items()}, **{name: name for name in every}}
+    return _Resolved(
+        arrays=every,
+        sequences=tuple(sequences),
+        combine=tuple(_array("combine", name, names) for name in rules.combine or ()),
+        zip=tuple(_array("zip", name, names) for name in rules.zip or ()),
+        filters=_filters(rules, names),
+        distinct=_distinct(rules, names),
+        chunk=(chunk := _chunk_sizes(rules, names, every)),
+        chunked_by_name=tuple(chunk) if isinstance(rules.chunk, Mapping) else (),
+    )
+
+
+def _sequences(rules: TransformRules, arrays: Arrays) -> dict[str, Arithmetic]:
+    made = {}
+    for name, numbers in (rules.sequence or {}).items():
+        if name in arrays:
+            raise ExpansionError(f"{name!r} is a sequence and a mapped array: give one of them another name")
+        made[name] = Arithmetic(numbers.start, numbers.end, numbers.step)
+    return made
+
+
+def _field(rule: str, path: str, names: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    found = match_name(path, names)
+    if found is None:
+        known = ", ".join(sorted(set(names.values()))) or "none"
+        raise ExpansionError(f"{rule} names {path!r}, which is no array of the expansion; it has: {known}")
+    return found
+
+
+def _array(rule: str, name: str, names: Mapping[str, str]) -> str:
+    array, rest = _field(rule, name, names)
+    if rest:
+        raise ExpansionError(f"{rule} takes whole arrays: {name!r} is a field of {array!r}")
+    return array
+
+
+def _filters(rules: TransformRules, names: Mapping[str, str]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for path, written in (rules.filter or {}).items():
+        array, field = _field("filter", path, names)
+        try:
+            condition = parse_condition(written)
+        except ValueError as error:
+            raise ExpansionError(f"filter {path!r}: {error}") from error
+        found.setdefault(array, []).append((field, condition))
+    return found
+
+
+def _distinct(rules: TransformRules, names: Mapping[str, str]) -> dict[str, list[tuple[str, ...]]] | bool:
+    if rules.distinct is None or isinstance(rules.distinct, bool):
+        return bool(rules.distinct)
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for path in [rules.distinct] if isinstance(rules.distinct, str) else rules.distinct:
+        array, field = _field("distinct", path, names)
+        found.setdefault(array, []).append(field)
+    return found
+
+
+def _chunk_sizes(rules: TransformRules, names: Mapping[str, str], arrays: Arrays) -> dict[str, int]:
+    if isinstance(rules.chunk, Mapping):
+        return {_array("chunk", name, names): size for name, size in rules.chunk.items()}
+    return dict.fromkeys(arrays, rules.chunk) if rules.chunk else {}
+
+
+class _Applied:
+    """One application of resolved rules: which arrays make members, and which are handed on whole."""
+
+    def __init__(self, rules: _Resolved, limit: int) -> None:
+        self._rules = rules
+        self._limit = limit
+
+    def product(self) -> Product:
+        groups = self._groups()
+        if not groups:
+            raise ExpansionError("the expansion names no array to make members of")
+        driving = {name for group in groups for name in group}
+        others = [name for name in self._rules.arrays if name not in driving]
+        whole = {name: list(self._kept((name,))[name]) for name in others}
+        return Product([self._axis(group) for group in groups], whole)
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """Return the axes, slowest first, each as the arrays that are zipped in it."""
+        rules = self._rules
+        zipped = rules.zip
+        groups = [zipped if name in zipped else (name,) for name in rules.combine]
+        if not rules.combine and not rules.zip:
+            zipped = self._mapped()
+        groups += [zipped] if zipped else []
+        named = {name for group in groups for name in group}
+        groups += [(name,) for name in self._unnamed_drivers() if name not in named]
+        return list(dict.fromkeys(groups))
+
+    def _mapped(self) -> tuple[str, ...]:
+        rules = self._rules
+        mapped = [name for name in rules.arrays if name not in rules.sequences]
+        plain = [name for name in mapped if name not in rules.filters]
+        return tuple(plain if plain or self._unnamed_drivers() else mapped)
+
+    def _unnamed_drivers(self) -> list[str]:
+        """Return the arrays that make members although neither `combine` nor `zip` names them."""
+        return [*self._rules.sequences, *self._rules.chunked_by_name]
+
+    def _axis(self, group: tuple[str, ...]) -> Zipped:
+        kept = self._kept(group)
+        chunk = self._rules.chunk
+        if len({chunk.get(name) for name in group}) == 1:
+            # Of one chunk size: lengths that differ would hide in a shorter last chunk.
+            Zipped(kept)
+        return Zipped({name: Chunks(kept[name], chunk[name]) if name in chunk else kept[name] for name in group})
+
+    def _kept(self, group: tuple[str, ...]) -> dict[str, Sequence[Any]]:
+        """Return the arrays of `group` without the rows that filter and distinct drop."""
+        arrays = {name: self._rules.arrays[name] for name in group}
+        lengths = {len(array) for array in arrays.values()}
+        if len(lengths) > 1:
+            return {name: self._kept((name,))[name] for name in group}
+        tests = [*self._filter_tests(arrays), *self._distinct_tests(arrays)]
+        if not tests:
+            return arrays
+        (length,) = lengths
+        if length > self._limit:
+            raise ExpansionError(f"{group[0]!r} has {length} items to filter, over the limit of {self._limit}")
+        rows = [row for row in range(length) if all(test(row) for test in tests)]
+        return {name: [array[row] for row in rows] for name, array in arrays.items()}
+
+    def _filter_tests(self, arrays: Arrays) -> Iterator[Callable[[int], bool]]:
+        for name, array in arrays.items():
+            for field, condition in self._rules.filters.get(name, ()):
+                yield partial(_meets, array, field, condition)
+
+    def _distinct_tests(self, arrays: Arrays) -> Iterator[Callable[[int], bool]]:
+        """Yield tests that a row passes once; they come last, so that they see only rows that are kept."""
+        distinct = self._rules.distinct
+        if isinstance(distinct, bool):
+            if distinct and not arrays.keys() <= set(self._rules.sequences):
+                yield partial(_is_new, [(array, ()) for array in arrays.values()], set())
+            return
+        for name, array in arrays.items():
+            for field in distinct.get(name, ()):
+                yield partial(_is_new, [(array, field)], set())
+
+
+def _meets(array: Sequence[Any], field: Sequence[str], condition: Condition, row: int) -> bool:
+    return condition.holds(walk(array[row], field))
+
+
+def _is_new(columns: Sequence[tuple[Sequence[Any], Sequence[str]]], seen: set[str], row: int) -> bool:
+    values = (walk(array[row], field) for array, field in columns)
+    key = canonical_json([None if value is MISSING else value for value in values])
+    if key in seen:
+        return False
+    seen.add(key)
+    return True

@@ -1,0 +1,302 @@
+"""Placeholders: which a template has, and what it says once they are filled in.
+
+A template is a string, or JSON with strings in it. ``{name}`` and dotted ``{item.field.sub}`` are replaced
+one by one; whatever does not resolve stays exactly as it was written, and so do literal braces and JSON.
+
+The rules, in the order in which they are applied at each ``{``:
+
+1. ``{{name}}`` gives the literal text ``{name}``, whether the name is known or not. A name is printable text
+   without braces that neither begins nor ends with a space nor begins with a quotation mark; any other
+   ``{{`` (``{{ x }}``, ``{{}}``, ``${{ github.ref }}``) stays as it is.
+2. ``{text}`` is looked up by its exact full text, then as a dotted path: the longest leading part that is a
+   name in the scope, and the rest walked through objects (again the longest key first) and, by a whole
+   number, through lists.
+3. A string is inserted as it is, anything else as compact JSON. Inserted text is never scanned again.
+
+The keys of objects in a template are left alone. Must not: read an attribute, call or format anything; do
+I/O; raise because of what a template or a value says.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, Protocol, TypeAlias
+
+import orjson
+
+Json: TypeAlias = Any
+"""What JSON can say: None, bool, int, float, str, list and dict with string keys."""
+
+SYSTEM_NAMES: Final = frozenset({"run_id", "session_id", "task_name", "index"})
+MISSING: Final = object()
+"""The answer of `resolve` where there is none; ``None`` is a value."""
+
+_ESCAPED_OR_NAMED = re.compile(r"\{\{(?P<escaped>[^{}]+)\}\}|\{(?P<named>[^{}]+)\}")
+_LONGEST_INDEX = 9
+
+
+class Scope(Mapping[str, Any]):
+    """Several mappings read as one: the first that has a name decides. Cheaper to make than a merged dict."""
+
+    __slots__ = ("_layers",)
+
+    def __init__(self, *layers: Mapping[str, Any]) -> None:
+        self._layers = layers
+
+    def __getitem__(self, name: str) -> Any:
+        for layer in self._layers:
+            if name in layer:
+                return layer[name]
+        raise KeyError(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        for layer in self._layers:
+            if name in layer:
+                return layer[name]
+        return default
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in layer for layer in self._layers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(chain.from_iterable(self._layers)))
+
+    def __len__(self) -> int:
+        return len(set().union(*self._layers))
+
+
+def member_scope(member: Mapping[str, Any], context: Mapping[str, Any], system: Mapping[str, Any]) -> Scope:
+    """Return the names one member sees: its own, then the system's, then the shared context.
+
+    `member` is `Member.scope`: loop variables, identifiers and item fields. A loop variable or an identifier
+    that was named like a system name was named so on purpose and wins; item fields called ``index``,
+    ``run_id``, ``session_id`` or ``task_name`` are not in `Member.scope`, so that ``{index}`` always counts
+    from 0 (``{item.index}`` reaches the field).
+    """
+    return Scope(member, system, context)
+
+
+def resolve(scope: Mapping[str, Any], text: str) -> Any:
+    """Return what `text` names in `scope`, or `MISSING`: the exact text first, then as a dotted path."""
+    if text in scope:
+        return scope[text]
+    return walk(scope, text.split(".")) if "." in text else MISSING
+
+
+def walk(value: Any, segments: Sequence[str]) -> Any:
+    """Return what the dotted path `segments` leads to from `value`, or `MISSING`."""
+    while segments:
+        taken, value = _step(value, segments)
+        if not taken:
+            return MISSING
+        segments = segments[taken:]
+    return value
+
+
+def _step(value: Any, segments: Sequence[str]) -> tuple[int, Any]:
+    """Go one level down; return how many segments that took (0: there is no way) and where it led."""
+    if isinstance(value, list):
+        return _list_item(value, segments[0])
+    if not isinstance(value, Mapping):
+        return 0, None
+    for taken in range(len(segments), 0, -1):
+        key = segments[0] if taken == 1 else ".".join(segments[:taken])
+        if key in value:
+            return taken, value[key]
+    return 0, None
+
+
+def _list_item(items: list[Any], segment: str) -> tuple[int, Any]:
+    # The length bound keeps int() away from texts of thousands of digits, which it refuses.
+    if not (segment.isascii() and segment.isdigit() and len(segment) <= _LONGEST_INDEX):
+        return 0, None
+    index = int(segment)
+    return (1, items[index]) if index < len(items) else (0, None)
+
+
+def as_text(value: Any) -> str:
+    """Return `value` as a template shows it: a string as it is, anything else as compact JSON."""
+    return value if isinstance(value, str) else compact_json(value)
+
+
+def compact_json(value: Any) -> str:
+    """Return compact JSON with non-ASCII characters kept."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        # Whole numbers over 64 bits and unpaired surrogates are JSON, but orjson does not write them.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def canonical_json(value: Any) -> str:
+    """Return compact JSON with the keys of objects in order: equal values have equal texts."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+class Template(Protocol):
+    """A template that was read once and can be rendered many times."""
+
+    def render(self, scope: Mapping[str, Any]) -> Any:
+        """Return the template with its placeholders filled in from `scope`; shares what has none."""
+
+
+def compile_template(template: Json, *, typed: bool = False) -> Template:
+    """Read `template` once. With `typed`, a string that is exactly one placeholder takes the value itself."""
+    if isinstance(template, str):
+        return _compile_text(template, typed)
+    if isinstance(template, dict):
+        return _compile_object(template, typed)
+    if isinstance(template, list):
+        return _compile_list(template, typed)
+    return _Constant(template)
+
+
+def render(template: Json, scope: Mapping[str, Any], *, typed: bool = False) -> Any:
+    """Return `template` with its placeholders filled in. For many scopes, `compile_template` once."""
+    return compile_template(template, typed=typed).render(scope)
+
+
+def placeholders(template: Json) -> frozenset[str]:
+    """Return the text of everything at any depth that could be a placeholder, JSON-like braces too."""
+    return frozenset(name for text in _strings(template) for name in _names(text))
+
+
+def _strings(template: Json) -> Iterator[str]:
+    if isinstance(template, str):
+        yield template
+    elif isinstance(template, dict | list):
+        for part in template.values() if isinstance(template, dict) else template:
+            yield from _strings(part)
+
+
+def _names(text: str) -> Iterator[str]:
+    return (part.text for part in _parse(text) if isinstance(part, _Placeholder) and part.text.isprintable())
+
+
+class _Placeholder:
+    """One ``{text}``: looked up by its text, then by its path."""
+
+    __slots__ = ("segments", "text", "written")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.written = "{" + text + "}"
+        self.segments = text.split(".") if "." in text else ()
+
+    def find(self, scope: Mapping[str, Any]) -> Any:
+        value = scope.get(self.text, MISSING)
+        return walk(scope, self.segments) if value is MISSING and self.segments else value
+
+
+def _is_name(text: str) -> bool:
+    return text.isprintable() and text == text.strip() and not text.startswith('"')
+
+
+def _parse(text: str) -> list[str | _Placeholder]:
+    """Split `text` into literal parts and placeholders; neighbouring literals are joined."""
+    parts: list[str | _Placeholder] = []
+    literal, end = "", 0
+    for match in _ESCAPED_OR_NAMED.finditer(text):
+        literal += text[end : match.start()]
+        end = match.end()
+        if (escaped := match["escaped"]) is not None:
+            literal += "{" + escaped + "}" if _is_name(escaped) else match[0]
+            continue
+        parts += [literal, _Placeholder(match["named"])]
+        literal = ""
+    return [part for part in [*parts, literal + text[end:]] if part != ""]
+
+
+class _Constant:
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def render(self, scope: Mapping[str, Any]) -> Any:  # noqa: ARG002  # a constant asks for nothing
+        return self._value
+
+
+class _Typed:
+    """A string that is exactly one placeholder and takes the value with its type."""
+
+    __slots__ = ("_placeholder",)
+
+    def __init__(self, placeholder: _Placeholder) -> None:
+        self._placeholder = placeholder
+
+    def render(self, scope: Mapping[str, Any]) -> Any:
+        value = self._placeholder.find(scope)
+        return self._placeholder.written if value is MISSING else value
+
+
+class _Text:
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Sequence[str | _Placeholder]) -> None:
+        self._parts = parts
+
+    def render(self, scope: Mapping[str, Any]) -> str:
+        shown = []
+        for part in self._parts:
+            if isinstance(part, str):
+                shown.append(part)
+                continue
+            value = part.find(scope)
+            shown.append(part.written if value is MISSING else as_text(value))
+        return "".join(shown)
+
+
+class _Object:
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, Template]) -> None:
+        self._fields = tuple(fields.items())
+
+    def render(self, scope: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: part.render(scope) for key, part in self._fields}
+
+
+class _List:
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Sequence[Template]) -> None:
+        self._items = items
+
+    def render(self, scope: Mapping[str, Any]) -> list[Any]:
+        return [part.render(scope) for part in self._items]
+
+
+def _compile_text(text: str, typed: bool) -> Template:
+    if "{" not in text:
+        return _Constant(text)
+    parts = _parse(text)
+    if all(isinstance(part, str) for part in parts):
+        return _Constant("".join(map(str, parts)))
+    if typed and len(parts) == 1 and isinstance(parts[0], _Placeholder):
+        return _Typed(parts[0])
+    return _Text(parts)
+
+
+def _compile_object(template: dict[str, Any], typed: bool) -> Template:
+    fields = {key: compile_template(part, typed=typed) for key, part in template.items()}
+    return _settled(_Object(fields), fields.values(), template)
+
+
+def _compile_list(template: list[Any], typed: bool) -> Template:
+    items = [compile_template(part, typed=typed) for part in template]
+    return _settled(_List(items), items, template)
+
+
+def _settled(compiled: _Object | _List, parts: Any, template: Json) -> Template:
+    """Return a constant where nothing in it can change: the very template if it has not even an escape."""
+    if not all(isinstance(part, _Constant) for part in parts):
+        return compiled
+    rendered = compiled.render({})
+    return _Constant(template if rendered == template else rendered)
