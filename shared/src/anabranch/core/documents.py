@@ -1,0 +1,120 @@
+"""From bytes to a document: JSON, and YAML read as JSON would be.
+
+YAML has the 1.2 core schema here: a date stays text, ``on`` and ``yes`` stay text, keys are text, and one key
+twice in a mapping is an error. It ends with a plain JSON-able object or a refusal; it knows no field.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import orjson
+import yaml
+
+from anabranch.core.errors import Code, Problem, RequestRefused
+
+Format = Literal["json", "yaml"]
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def load_document(data: bytes | str, format: Format = "json") -> Any:
+    """The document in ``data``.
+
+    Raises:
+        RequestRefused: with the one problem ``not_json`` or ``not_yaml``.
+    """
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    raw = raw.removeprefix(_BOM)
+    return _load_yaml(raw) if format == "yaml" else _load_json(raw)
+
+
+def _load_json(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        hint = "a request is one JSON object, in UTF-8"
+        raise _refused(Code.NOT_JSON, f"this is not JSON: {error}", hint) from error
+
+
+def _load_yaml(data: bytes) -> Any:
+    try:
+        document = yaml.load(data, Loader=_CoreLoader)
+        _refuse_blown_up(document)
+    except (yaml.YAMLError, UnicodeError, RecursionError, ValueError) as error:
+        message = "this is not YAML: " + " ".join(str(error).split())
+        raise _refused(Code.NOT_YAML, message, "check the indentation near that line") from error
+    return document
+
+
+def _refused(code: Code, message: str, hint: str) -> RequestRefused:
+    return RequestRefused([Problem(code, "", message, hint)])
+
+
+def compact_size(document: object) -> int | None:
+    """Bytes of the document as compact JSON; None if it has values that JSON has not."""
+    try:
+        return len(orjson.dumps(document))
+    except (TypeError, ValueError):
+        return None
+
+
+MAX_NODES = 2_000_000
+
+
+def _refuse_blown_up(document: object) -> None:
+    """Raises ValueError where aliases blow a small file up, or make it contain itself."""
+    nodes, pending = 0, [document]
+    while pending:
+        node = pending.pop()
+        nodes += 1
+        if nodes > MAX_NODES:
+            raise ValueError("its aliases expand to too many values")
+        if isinstance(node, dict):
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """SafeLoader with the scalars of JSON only, and text keys that occur once."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own class attribute
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = _key(key)
+            if name in seen:
+                raise _bad_key(f"the key {name!r} is there twice", key)
+            seen.add(name)
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        self.flatten_mapping(node)
+        return {_key(key): self.construct_object(value, deep=deep) for key, value in node.value}
+
+
+def _key(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    raise _bad_key("a key must be text", node)
+
+
+def _bad_key(message: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+
+
+_SCALARS = (
+    ("merge", r"<<", "<"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", "-+0123456789"),
+    ("float", r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9]+", "-+.0123456789"),
+)
+"""Tag, the texts that have it, their first characters. A number with a leading zero stays text."""
+
+for _tag, _pattern, _first in _SCALARS:
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))

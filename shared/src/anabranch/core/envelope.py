@@ -1,0 +1,193 @@
+"""The compatibility envelope: ``{"key", "action", "object", "context"}`` around a request.
+
+Takes the request out, drops what the request does not have, and remembers where each part came from, so that
+a problem's path points into the document as it was sent. It judges nothing but the envelope itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from anabranch.core.errors import Code, Problem
+from anabranch.core.request import (
+    RESERVED_IN_REQUEST,
+    RESERVED_IN_TASK,
+    Expansion,
+    Request,
+    RetryPolicy,
+    Sequence,
+    TaskGroup,
+    TaskSpec,
+    TransformRules,
+)
+
+Path = tuple[str | int, ...]
+
+_KEY_PREFIX = "task_group:"
+_ENVELOPE_FIELDS = frozenset({"key", "action", "object", "context"})
+_REQUEST_FIELDS = frozenset(Request.model_fields) | RESERVED_IN_REQUEST
+_GROUP_FIELDS = frozenset(TaskGroup.model_fields)
+_TASK_FIELDS = frozenset(TaskSpec.model_fields) | RESERVED_IN_TASK | {"agent_class"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request's document as it is to be read, and the way back to the document as it was sent.
+
+    ``moved`` has, for the first fields of the request that lay elsewhere, the path at which they were.
+    """
+
+    request: Mapping[str, Any]
+    base: Path = ()
+    moved: Mapping[Path, Path] = field(default_factory=dict)
+    errors: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def pointer(self, path: Path) -> str:
+        """The JSON Pointer, in the document as sent, of a path in ``request``."""
+        for length in range(min(len(path), 2), 0, -1):
+            origin = self.moved.get(path[:length])
+            if origin is not None:
+                return json_pointer((*origin, *path[length:]))
+        return json_pointer((*self.base, *path))
+
+
+def json_pointer(path: Path) -> str:
+    """RFC 6901: ``("a/b", 0)`` -> ``"/a~1b/0"``; the empty path is the whole document."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def is_envelope(document: Mapping[str, Any]) -> bool:
+    """A request has no field ``object``; an envelope has one, and no ``task_groups`` beside it."""
+    return "object" in document and "task_groups" not in document
+
+
+def unwrap(document: Mapping[str, Any]) -> Sent:
+    """What ``document`` asks for: itself where it is no envelope, else the request inside."""
+    if not is_envelope(document):
+        return Sent(document)
+    inner = document["object"]
+    if not isinstance(inner, Mapping):
+        problem = Problem(Code.SCHEMA, "/object", "`object` is no object", "it holds the request")
+        return Sent({}, ("object",), errors=(problem, *_envelope_problems(document)))
+    ignored = dict.fromkeys(_ignored_in_envelope(document))
+    request = _known_fields(inner, ignored)
+    moved: dict[Path, Path] = {}
+    _take_context(document, inner, request, moved)
+    warnings = _take_key(document, request, moved)
+    if ignored:
+        warnings.append("ignored fields that a request does not have: " + ", ".join(ignored))
+    return Sent(request, ("object",), moved, tuple(_envelope_problems(document)), tuple(warnings))
+
+
+def _envelope_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
+    action = document.get("action")
+    if action not in (None, "initialize"):
+        yield Problem(
+            Code.NOT_SUPPORTED,
+            "/action",
+            f"the action {action!r} is not supported yet",
+            'only "initialize" is; to act on a run, send a control record such as {"type": "cancel"}',
+        )
+    if not isinstance(document.get("key"), str | None):
+        yield Problem(Code.SCHEMA, "/key", "`key` is no string", 'it has the form "task_group:<id>"')
+    context = document.get("context")
+    if not isinstance(context, Mapping | None):
+        yield Problem(Code.SCHEMA, "/context", "`context` is no object", 'the values are in "context.context"')
+
+
+def _ignored_in_envelope(document: Mapping[str, Any]) -> Iterator[str]:
+    yield from (str(name) for name in document if name not in _ENVELOPE_FIELDS)
+    context = document.get("context")
+    if isinstance(context, Mapping):
+        yield from (f"context.{name}" for name in context if name != "context")
+
+
+def _take_context(
+    document: Mapping[str, Any], inner: Mapping[str, Any], request: dict[str, Any], moved: dict[Path, Path]
+) -> None:
+    """``context.context`` is the context; values of an ``object.context`` stay where it has no such key."""
+    outer = document.get("context")
+    values = outer.get("context") if isinstance(outer, Mapping) else None
+    if values is None:
+        return
+    own = inner.get("context")
+    if isinstance(values, Mapping) and isinstance(own, Mapping):
+        request["context"] = {**own, **values}
+        moved.update({("context", key): ("context", "context", key) for key in values})
+        return
+    request["context"] = values
+    moved[("context",)] = ("context", "context")
+
+
+def _take_key(document: Mapping[str, Any], request: dict[str, Any], moved: dict[Path, Path]) -> list[str]:
+    key = document.get("key")
+    if not isinstance(key, str):
+        return []
+    request_id = key.removeprefix(_KEY_PREFIX)
+    other = request.get("request_id")
+    request["request_id"] = request_id
+    moved[("request_id",)] = ("key",)
+    if other in (None, request_id):
+        return []
+    return [f"the request id is {request_id!r}, from `key`; `object.request_id` {other!r} is ignored"]
+
+
+def _known_fields(inner: Mapping[str, Any], ignored: dict[str, None]) -> dict[str, Any]:
+    request = _keep(inner, _REQUEST_FIELDS, "object", ignored)
+    groups = request.get("task_groups")
+    if isinstance(groups, list):
+        request["task_groups"] = [_known_in_group(group, ignored) for group in groups]
+    return request
+
+
+def _known_in_group(group: Any, ignored: dict[str, None]) -> Any:
+    if not isinstance(group, Mapping):
+        return group
+    where = "object.task_groups[]"
+    kept = _keep(group, _GROUP_FIELDS, where, ignored)
+    if isinstance(kept.get("tasks"), list):
+        kept["tasks"] = [_known_in_task(task, f"{where}.tasks[]", ignored) for task in kept["tasks"]]
+    return kept
+
+
+def _known_in_task(task: Any, where: str, ignored: dict[str, None]) -> Any:
+    if not isinstance(task, Mapping):
+        return task
+    kept = _keep(task, _TASK_FIELDS, where, ignored)
+    _keep_inside(kept, "retry", RetryPolicy, where, ignored)
+    _keep_inside(kept, "expansion_config", Expansion, where, ignored)
+    expansion = kept.get("expansion_config")
+    if isinstance(expansion, dict):
+        _keep_inside(expansion, "transform_rules", TransformRules, f"{where}.expansion_config", ignored)
+        _known_in_sequences(expansion.get("transform_rules"), where, ignored)
+    return kept
+
+
+def _known_in_sequences(rules: Any, where: str, ignored: dict[str, None]) -> None:
+    sequences = rules.get("sequence") if isinstance(rules, dict) else None
+    if isinstance(sequences, Mapping):
+        inside = dict(sequences)
+        for name in inside:
+            _keep_inside(inside, name, Sequence, f"{where}.expansion_config.transform_rules.sequence", ignored)
+        rules["sequence"] = inside
+
+
+def _keep_inside(
+    parent: dict[str, Any],
+    name: str,
+    model: type[RetryPolicy | Expansion | TransformRules | Sequence],
+    where: str,
+    ignored: dict[str, None],
+) -> None:
+    if isinstance(parent.get(name), Mapping):
+        parent[name] = _keep(parent[name], frozenset(model.model_fields), f"{where}.{name}", ignored)
+
+
+def _keep(
+    document: Mapping[str, Any], known: frozenset[str], where: str, ignored: dict[str, None]
+) -> dict[str, Any]:
+    ignored.update({f"{where}.{name}": None for name in document if name not in known})
+    return {name: value for name, value in document.items() if name in known}
