@@ -1,0 +1,30 @@
+"""The import contracts of pyproject.toml hold, and adapters are chosen in one place of each service."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from architecture.source_tree import ROOT, imported_modules, parsed, python_files, shown
+
+COMPOSITION_ROOTS = {"app.py", "__main__.py", "faust_app.py"}
+
+
+def test_import_contracts_are_kept() -> None:
+    lint = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+    done = subprocess.run([sys.executable, "-c", lint], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_services_choose_adapters_in_their_composition_root_only() -> None:
+    strays = [
+        f"{shown(path)} imports {module}"
+        for path in python_files("services")
+        if path.name not in COMPOSITION_ROOTS
+        for module in imported_modules(parsed(path))
+        if module.startswith("anabranch.adapters")
+    ]
+
+    assert strays == []
