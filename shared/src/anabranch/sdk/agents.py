@@ -1,0 +1,290 @@
+"""Agents: how a function is marked as one, and the registry in which a worker looks them up.
+
+A mark is all that the decorator leaves behind: there is no hidden list of agents, so importing a module
+registers nothing. A `Registry` is made by whoever runs agents, and filled by name. It runs nothing itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self, TypeVar
+
+from pydantic import ValidationError
+
+from anabranch.core.durations import parse_duration
+from anabranch.core.errors import Misconfigured
+from anabranch.core.names import name_problem
+from anabranch.core.request import RetryPolicy
+
+MARK = "__anabranch_agents__"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What `@agent` leaves on a function: how it wants to be run where a request does not say."""
+
+    name: str
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    max_concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDeclaration:
+    """A registered agent. `timeout` is of one attempt, in seconds; `max_concurrency` bounds one worker.
+
+    `handler` takes a `Task`; where `is_async` it returns an awaitable of the result, else the result.
+    """
+
+    name: str
+    handler: Callable[[Any], Any]
+    is_async: bool
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    max_concurrency: int | None = None
+    place: str = ""
+    """Where it is defined, for people: `module.function (file:line)`."""
+
+
+def agent(
+    name: str,
+    *,
+    retry: RetryPolicy | Mapping[str, Any] | None = None,
+    timeout: float | str | None = None,
+    max_concurrency: int | None = None,
+) -> Callable[[F], F]:
+    """Mark a function as the agent `name`, and return it as it is.
+
+    An `async def` runs on the worker's loop, a `def` in its bounded pool of threads. A class with a
+    `__call__` may be marked too: each registry makes one instance of it, without arguments.
+
+    Args:
+        retry: policy for failed attempts, in the spelling of a request; a request's own policy beats it.
+        timeout: of one attempt, seconds or text such as `"2m"`; a request's own timeout beats it.
+        max_concurrency: calls that may run at once in one worker.
+
+    Raises:
+        TypeError: no name was given, or what is marked is a generator.
+        ValueError: the name, the policy, the timeout or the bound cannot be used; the message says which.
+    """
+    if not isinstance(name, str):
+        raise TypeError('an agent has a name: write @agent("name"), not @agent')
+    mark = Mark(name, _policy(name, retry), _timeout(name, timeout), _bound(name, max_concurrency))
+    if problem := name_problem(name):
+        raise ValueError(f"agent name: {problem}")
+
+    def decorate(function: F) -> F:
+        _refuse_generators(name, function)
+        setattr(function, MARK, (*vars(function).get(MARK, ()), mark))
+        return function
+
+    return decorate
+
+
+def marks_of(value: object) -> tuple[Mark, ...]:
+    """The marks of a function, class or instance; an instance of a marked class counts as marked."""
+    found = getattr(value, MARK, ())
+    return found if isinstance(found, tuple) else ()
+
+
+class Registry:
+    """The agents that one worker, plan or embedded system knows, by name."""
+
+    def __init__(self) -> None:
+        self._agents: dict[str, AgentDeclaration] = {}
+        self._sources: dict[str, object] = {}
+
+    @classmethod
+    def builtin(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """A registry with the built-in agents `echo`, `sleep`, `http` and `fail`.
+
+        Args:
+            environ: where `ANABRANCH_HTTP_ALLOW` is looked up.
+        """
+        from anabranch.sdk.builtin import builtin_agents
+
+        registry = cls()
+        for each in builtin_agents(environ):
+            registry.add(each)
+        return registry
+
+    def add(self, source: Callable[..., Any] | ModuleType) -> Self:
+        """Add a marked function, class or instance, or all of these in a module.
+
+        Raises:
+            TypeError: nothing in it is marked, or it cannot be called with one task.
+            Misconfigured: the name is taken by another one; both places are named.
+        """
+        found = _marked_in(source) if isinstance(source, ModuleType) else [source]
+        if not any(marks_of(each) for each in found):
+            raise TypeError(f'{_label(source)} has no agent: mark a function with @agent("name")')
+        for each in found:
+            for mark in marks_of(each):
+                self._put(mark, each)
+        return self
+
+    def load(self, module: str) -> Self:
+        """Import a module by its dotted name, also from the current directory, and add its agents.
+
+        Raises:
+            Misconfigured: it cannot be imported, has no agent, or one whose name is taken.
+        """
+        try:
+            return self.add(_import(module))
+        except TypeError as error:
+            raise Misconfigured("agents", str(error)) from error
+
+    def get(self, name: str) -> AgentDeclaration | None:
+        """The agent of that name, or None."""
+        return self._agents.get(name)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all agents."""
+        return frozenset(self._agents)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._agents
+
+    def __iter__(self) -> Iterator[AgentDeclaration]:
+        return iter(self._agents.values())
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def _put(self, mark: Mark, source: object) -> None:
+        known = self._agents.get(mark.name)
+        if known is None:
+            self._agents[mark.name] = declare(mark, source)
+            self._sources[mark.name] = source
+        elif self._sources[mark.name] is not source:
+            raise Misconfigured(
+                "agents",
+                f"two agents have the name {mark.name!r}: {known.place} and {_place(source)}",
+                "rename one of them, or load only one of the modules",
+            )
+
+
+def declare(mark: Mark, source: object) -> AgentDeclaration:
+    """The declaration of a marked function, class (of which an instance is made) or instance.
+
+    Raises:
+        TypeError: it cannot be called with one task.
+    """
+    handler = source() if inspect.isclass(source) else source
+    if not callable(handler):
+        raise TypeError(f"the agent {mark.name!r} at {_place(source)} cannot be called: give it a __call__")
+    _refuse_generators(mark.name, handler)
+    _check_takes_a_task(mark.name, handler, source)
+    return AgentDeclaration(
+        name=mark.name,
+        handler=handler,
+        is_async=_is_async(handler),
+        retry=mark.retry,
+        timeout=mark.timeout,
+        max_concurrency=mark.max_concurrency,
+        place=_place(source),
+    )
+
+
+def _is_async(handler: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(_call_method(handler))
+
+
+def _refuse_generators(name: str, function: Callable[..., Any]) -> None:
+    for each in (function, _call_method(function)):
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise TypeError(
+                f"the agent {name!r} at {_place(function)} is a generator; a task has one result: "
+                "collect what it yields in a list and return that"
+            )
+
+
+def _call_method(value: object) -> Any:
+    owner = value if inspect.isclass(value) else type(value)
+    return getattr(owner, "__call__", None)  # noqa: B004 - the method itself is wanted
+
+
+def _check_takes_a_task(name: str, handler: Callable[..., Any], source: object) -> None:
+    try:
+        inspect.signature(handler).bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"the agent {name!r} at {_place(source)} has to take one argument, the task: {error}"
+        ) from error
+    except ValueError:  # a callable of C code without a signature: it is found out at its first call
+        return
+
+
+def _marked_in(module: ModuleType) -> list[Any]:
+    """What a module holds that is marked. An instance of a marked class stands for itself, not for the class."""
+    marked = [value for value in vars(module).values() if marks_of(value)]
+    instantiated = {type(value) for value in marked if not inspect.isclass(value)}
+    return [value for value in marked if not (inspect.isclass(value) and value in instantiated)]
+
+
+def _import(name: str) -> ModuleType:
+    here = os.getcwd()
+    if not {here, ""} & set(sys.path):
+        sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise Misconfigured("agents", _why_not_imported(name, error), _import_fix(name)) from error
+
+
+def _why_not_imported(name: str, error: Exception) -> str:
+    return f"the module {name!r} cannot be imported: {type(error).__name__}: {error}"
+
+
+def _import_fix(name: str) -> str:
+    if name.endswith(".py") or "/" in name:
+        return "name the module as in an import: pkg.module, not a path"
+    return "the current directory and the installed packages are searched"
+
+
+def _label(source: object) -> str:
+    return f"module {source.__name__}" if isinstance(source, ModuleType) else _place(source)
+
+
+def _place(source: Any) -> str:
+    target = source if hasattr(source, "__qualname__") else type(source)
+    label = f"{target.__module__}.{target.__qualname__}"
+    code = getattr(inspect.unwrap(target), "__code__", None)
+    return f"{label} ({code.co_filename}:{code.co_firstlineno})" if code else label
+
+
+def _policy(name: str, retry: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy | None:
+    if retry is None or isinstance(retry, RetryPolicy):
+        return retry
+    try:
+        return RetryPolicy.model_validate(retry)
+    except ValidationError as error:
+        raise ValueError(f"retry of the agent {name!r}: {error}") from error
+
+
+def _timeout(name: str, timeout: float | str | None) -> float | None:
+    if timeout is None:
+        return None
+    try:
+        seconds = parse_duration(timeout)
+    except ValueError as error:
+        raise ValueError(f"timeout of the agent {name!r}: {error}") from error
+    if seconds == 0:
+        raise ValueError(f"timeout of the agent {name!r}: 0 leaves it no time; leave it out for none")
+    return seconds
+
+
+def _bound(name: str, max_concurrency: int | None) -> int | None:
+    if max_concurrency is not None and max_concurrency < 1:
+        raise ValueError(f"max_concurrency of the agent {name!r} is {max_concurrency}: 1 at least")
+    return max_concurrency

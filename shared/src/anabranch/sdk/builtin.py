@@ -1,0 +1,72 @@
+"""The built-in agents: `echo`, `sleep`, `http` and `fail`.
+
+Small enough to try a request with, and to build drills and benchmarks on. The rules of `http` are in
+`http_agent`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anabranch.core.durations import parse_duration
+from anabranch.core.errors import GiveUp
+from anabranch.sdk.agents import agent
+from anabranch.sdk.http_agent import HttpAgent
+from anabranch.sdk.http_policy import AllowList
+from anabranch.sdk.task import Task
+
+
+def builtin_agents(environ: Mapping[str, str]) -> list[Callable[..., Any]]:
+    """The four agents; `environ` is asked for `ANABRANCH_HTTP_ALLOW`."""
+    return [echo, sleep, fail, HttpAgent(AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", "")))]
+
+
+@agent("echo")
+async def echo(task: Task) -> Any:
+    """Returns its rendered `inputs`, or the message where there are none."""
+    return task.message if task.inputs is None else task.inputs
+
+
+@agent("sleep")
+async def sleep(task: Task) -> Any:
+    """Waits for `inputs.seconds` (a duration), then returns `inputs.value`."""
+    inputs = _object(task, "sleep")
+    try:
+        seconds = parse_duration(inputs.get("seconds", 0))
+    except ValueError as error:
+        raise GiveUp(f"sleep: inputs.seconds: {error}") from error
+    await asyncio.sleep(seconds)
+    return inputs.get("value")
+
+
+@agent("fail")
+async def fail(task: Task) -> Any:
+    """Fails the first `inputs.times` attempts, or always where that is absent; then returns `inputs.value`.
+
+    `inputs.message` is the error's text.
+    """
+    inputs = _object(task, "fail")
+    times = _times(inputs.get("times"))
+    if times is None or task.attempt <= times:
+        of = "always" if times is None else f"the first {times} attempts"
+        raise RuntimeError(str(inputs.get("message") or f"told to fail {of}, this is attempt {task.attempt}"))
+    return inputs.get("value")
+
+
+def _times(given: Any) -> int | None:
+    if given is None:
+        return None
+    try:
+        return int(given)
+    except (TypeError, ValueError) as error:
+        raise GiveUp(f"fail: inputs.times is {given!r}, a whole number is expected") from error
+
+
+def _object(task: Task, name: str) -> Mapping[str, Any]:
+    if task.inputs is None:
+        return {}
+    if not isinstance(task.inputs, Mapping):
+        raise GiveUp(f"{name}: inputs is {task.inputs!r}, an object is expected")
+    return task.inputs

@@ -1,0 +1,94 @@
+"""Where the `http` agent may connect to: pure decisions over host names and addresses.
+
+Addresses that are not public (loopback, private, link-local, reserved, multicast) are refused unless the
+allow-list names them, or names the host exactly. Nothing here resolves a name or opens a connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Self
+
+from anabranch.core.errors import Misconfigured
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class AllowList:
+    """`ANABRANCH_HTTP_ALLOW`: hosts, `*.domain` patterns, addresses and networks, comma-separated.
+
+    Empty: every public host. Else only what is listed; `*` adds every public host. An exact host, an address or
+    a network in the list may be one that is not public; what only a pattern matches may not.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    suffixes: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+    everything: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises Misconfigured for an entry with a scheme, a path or a wildcard other than a leading `*.`."""
+        entries = [entry.strip().lower().rstrip(".") for entry in text.split(",") if entry.strip()]
+        hosts, suffixes, networks = set(), [], []
+        for entry in entries:
+            if network := _network(entry):
+                networks.append(network)
+            elif entry.startswith("*."):
+                suffixes.append(entry[1:])
+            elif entry != "*":
+                hosts.add(_checked_host(entry))
+        return cls(frozenset(hosts), tuple(suffixes), tuple(networks), not entries or "*" in entries)
+
+    def refusal(self, host: str, address: str) -> str | None:
+        """Why a connection to `address`, which `host` resolved to, is refused; None where it is allowed."""
+        name = host.lower().rstrip(".")
+        ip = _embedded(ipaddress.ip_address(address.partition("%")[0]))
+        if name in self.hosts or any(ip.version == net.version and ip in net for net in self.networks):
+            return None
+        if not (self.everything or name.endswith(self.suffixes or "\0")):
+            return f"the host {host} is not in ANABRANCH_HTTP_ALLOW"
+        if not is_public(ip):
+            return f"{host} is {ip}, which is no public address; list it in ANABRANCH_HTTP_ALLOW to allow it"
+        return None
+
+
+def is_public(ip: Address) -> bool:
+    """Whether an address belongs to the public internet, also by what it embeds."""
+    ip = _embedded(ip)
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_loopback or ip.is_link_local)
+
+
+def _embedded(ip: Address) -> Address:
+    """The IPv4 address that an IPv6 one only wraps, or the address itself."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip.ipv4_mapped or ip.sixtofour:
+        return ip.ipv4_mapped or ip.sixtofour or ip
+    if ip.teredo:
+        return ip.teredo[1]
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip
+
+
+def _network(entry: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        return None
+
+
+def _checked_host(entry: str) -> str:
+    if any(char in entry for char in "/*:@ "):
+        raise Misconfigured(
+            "ANABRANCH_HTTP_ALLOW",
+            f"{entry!r} is no host",
+            "use names, *.domain, addresses or networks, without scheme, port or path",
+        )
+    return entry

@@ -1,0 +1,161 @@
+"""What an agent gets: one member of one task, in one attempt.
+
+A `Task` is made for each attempt, up to a hundred thousand times a second, so it only holds what it was given
+and works out the rest when asked. It does no I/O of its own: progress, cancellation and time come from outside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import orjson
+
+Json = Any
+Report = Callable[[float, str], Awaitable[None]]
+"""Takes a fraction of 0 to 1 and a note."""
+
+_EMPTY: Mapping[str, Json] = MappingProxyType({})
+_LOGGER = logging.getLogger("anabranch.agent")
+
+
+class Flag(Protocol):
+    """What says that an attempt is to stop: a `threading.Event`, or anything with its `is_set`."""
+
+    def is_set(self) -> bool: ...
+
+
+class TaskLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds `run`, `group`, `task`, `member` and `attempt` to each record, beside what the agent adds."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        return msg, kwargs
+
+
+class Task:
+    """One member of a task, as its agent sees it. Made by the worker; agents only read it.
+
+    Attributes:
+        name: the member's name: the task's own, or `<task>_<i+1>` for member i of an expansion.
+        task_name: the task's declared name.
+        group: name of the task's group.
+        index: the member's index in its expansion, from 0; None without expansion.
+        attempt: number of this attempt, from 1.
+        run_id, session_id: the run and its session.
+        message: the rendered `message_template`, or None.
+        instructions: the rendered `shared_instructions`, or None.
+        inputs: the rendered `inputs`: any JSON value, None where there are none.
+        tools: the names listed in the request.
+        variables: the loop variables of this member.
+        deadline: when this attempt has to be done, in seconds since the epoch; None for no limit.
+    """
+
+    __slots__ = (
+        "_context",
+        "_log",
+        "_report",
+        "_stop",
+        "attempt",
+        "deadline",
+        "group",
+        "index",
+        "inputs",
+        "instructions",
+        "message",
+        "name",
+        "run_id",
+        "session_id",
+        "task_name",
+        "tools",
+        "variables",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        group: str = "",
+        run_id: str = "",
+        session_id: str = "",
+        task_name: str | None = None,
+        index: int | None = None,
+        attempt: int = 1,
+        message: str | None = None,
+        instructions: str | None = None,
+        inputs: Json = None,
+        tools: Sequence[str] = (),
+        context: Mapping[str, Json] = _EMPTY,
+        variables: Mapping[str, Json] = _EMPTY,
+        deadline: float | None = None,
+        stop: Flag | None = None,
+        report: Report | None = None,
+    ) -> None:
+        self.name = name
+        self.task_name = name if task_name is None else task_name
+        self.group = group
+        self.index = index
+        self.attempt = attempt
+        self.run_id = run_id
+        self.session_id = session_id
+        self.message = message
+        self.instructions = instructions
+        self.inputs = inputs
+        self.tools = tools
+        self.variables = variables
+        self.deadline = deadline
+        self._context = context
+        self._stop = stop
+        self._report = report
+        self._log: TaskLog | None = None
+
+    @property
+    def context(self) -> Mapping[str, Json]:
+        """The values of the task's dependencies by key, read-only. Members share them: do not change what is
+        inside."""
+        return MappingProxyType(self._context)
+
+    @property
+    def idempotency_key(self) -> str:
+        """32 hexadecimal digits, the same in every attempt and delivery of this member and in no other."""
+        identity = orjson.dumps((self.run_id, self.group, self.task_name, self.index))
+        return hashlib.blake2b(identity, digest_size=16).hexdigest()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether this attempt is to stop: the run was cancelled or timed out, or the attempt did. Any thread
+        may ask."""
+        return self._stop is not None and self._stop.is_set()
+
+    @property
+    def log(self) -> TaskLog:
+        """A logger whose records carry the run, group, task, member and attempt."""
+        if self._log is None:
+            self._log = TaskLog(_LOGGER, self._identity())
+        return self._log
+
+    async def progress(self, fraction: float, note: str = "") -> None:
+        """Tell how far this attempt is: 0 to 1; what is outside is moved to the nearest of the two.
+
+        Raises:
+            ValueError: `fraction` is no number.
+        """
+        if fraction != fraction:  # NaN is the one value that differs from itself
+            raise ValueError("progress is a fraction of 0 to 1, not NaN")
+        if self._report is not None:
+            await self._report(min(1.0, max(0.0, float(fraction))), note)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "run": self.run_id,
+            "group": self.group,
+            "task": self.task_name,
+            "member": self.name,
+            "attempt": self.attempt,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Task {self.group}/{self.name} attempt {self.attempt} of run {self.run_id}>"
