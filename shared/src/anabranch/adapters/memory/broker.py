@@ -1,0 +1,120 @@
+"""The broker in memory: topics, their partitions, and the consumer groups. Many clients share one.
+
+It is the embedded mode's log, not a stand-in for tests: it keeps records until they are trimmed or leave
+the retention, remembers positions, and hands partitions over one owner at a time. It is bound to one event
+loop and not safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from anabranch.adapters.lifecycle import TopicPartition
+from anabranch.adapters.limits import MAX_RECORD_BYTES, check_sizes
+from anabranch.adapters.memory.group import Group, Member
+from anabranch.adapters.memory.partition import Partition
+from anabranch.adapters.partitioner import partition_of
+from anabranch.core.errors import Misconfigured
+from anabranch.ports import Outgoing, TopicSpec
+
+
+class MemoryBroker:
+    """Topics and groups of one process.
+
+    `retention_bytes` bounds the payload of each partition (None: no bound; the topic's own
+    `retention.bytes` goes first), the oldest records leave. `session_timeout` is after how many seconds the
+    partitions of a member that vanished move on. `max_record_bytes` is the limit of one record.
+    """
+
+    def __init__(
+        self,
+        *,
+        retention_bytes: int | None = None,
+        session_timeout: float = 0.0,
+        max_record_bytes: int = MAX_RECORD_BYTES,
+    ) -> None:
+        self.session_timeout = session_timeout
+        self.max_record_bytes = max_record_bytes
+        self._retention_bytes = retention_bytes
+        self._topics: dict[str, list[Partition]] = {}
+        self._groups: dict[str, Group] = {}
+        self._spread = itertools.count()
+        self._names = itertools.count(1)
+
+    def create(self, spec: TopicSpec) -> bool:
+        """Create a topic; returns whether it was missing. Raises Misconfigured on another partition count."""
+        existing = self._topics.get(spec.name)
+        if existing is None:
+            retention = int(spec.config.get("retention.bytes", -1))
+            limit = retention if retention >= 0 else self._retention_bytes
+            self._topics[spec.name] = [Partition(spec.name, n, limit) for n in range(spec.partitions)]
+            return True
+        if len(existing) != spec.partitions:
+            raise Misconfigured(
+                f"topic {spec.name}",
+                f"it has {len(existing)} partitions and {spec.partitions} are configured",
+                f"configure {len(existing)}, or delete the topic: the partition count fixes where keys live",
+            )
+        return False
+
+    def partitions(self, topic: str) -> list[Partition]:
+        """The partitions of a topic; raises Misconfigured where it does not exist."""
+        try:
+            return self._topics[topic]
+        except KeyError:
+            raise Misconfigured(f"topic {topic}", "it does not exist", "create it before it is used") from None
+
+    def partition(self, where: TopicPartition) -> Partition:
+        """One partition; raises Misconfigured where the topic or the number does not exist."""
+        partitions = self.partitions(where[0])
+        if not 0 <= where[1] < len(partitions):
+            raise Misconfigured(
+                f"topic {where[0]}",
+                f"it has no partition {where[1]}",
+                f"use 0 to {len(partitions) - 1}",
+            )
+        return partitions[where[1]]
+
+    def append(self, records: Sequence[Outgoing], timestamp: float) -> list[int]:
+        """Append records, all or none, and return their offsets."""
+        check_sizes(records, self.max_record_bytes)
+        places = [self._place(record) for record in records]
+        return [place.append(record, timestamp) for place, record in zip(places, records, strict=True)]
+
+    def trim(self, topic: str, partition: int, before_offset: int) -> None:
+        """Forget the records of a partition below an offset; readers there go on at the oldest kept."""
+        self.partition((topic, partition)).trim(before_offset)
+
+    def group(self, name: str) -> Group:
+        """The group of a name, made when first asked for."""
+        if name not in self._groups:
+            self._groups[name] = Group(name, self._places_of)
+        return self._groups[name]
+
+    def new_member(self, group: str, topics: Sequence[str], poke: Callable[[], None]) -> Member:
+        """A member with a name of its own, not yet joined."""
+        for topic in topics:
+            self.partitions(topic)
+        return Member(f"{group}-{next(self._names)}", tuple(topics), poke)
+
+    def lag(self, group: str, topic: str) -> dict[int, int]:
+        """Records behind the committed offset, or all kept where nothing was committed."""
+        committed = self.group(group).committed
+        behind = {}
+        for partition in self.partitions(topic):
+            position = committed.get((topic, partition.number))
+            start = max(position.offset, partition.first) if position else partition.first
+            behind[partition.number] = max(partition.end - start, 0)
+        return behind
+
+    def _place(self, record: Outgoing) -> Partition:
+        if record.partition is not None:
+            return self.partition((record.topic, record.partition))
+        partitions = self.partitions(record.topic)
+        if record.key is None:
+            return partitions[next(self._spread) % len(partitions)]
+        return partitions[partition_of(record.key, len(partitions))]
+
+    def _places_of(self, topic: str) -> list[TopicPartition]:
+        return [(topic, partition.number) for partition in self._topics.get(topic, ())]

@@ -1,0 +1,99 @@
+"""A consumer group of the log in memory: members, owners, and committed positions.
+
+A partition has one owner at a time: it is handed to its next owner only once the present one has given it
+up or was expelled. The group calls no listener; it pokes members, which do their part themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from anabranch.adapters.lifecycle import TopicPartition
+from anabranch.adapters.memory.assignment import balance
+from anabranch.ports import Committed
+
+
+@dataclass(eq=False)
+class Member:
+    """One membership as the group sees it. `poke` tells it to look at its assignment again."""
+
+    name: str
+    topics: Sequence[str]
+    poke: Callable[[], None]
+
+
+@dataclass
+class Group:
+    """The coordinator's side of one group.
+
+    `owners` is who reads a partition now, `targets` who shall. `generation` counts rebalances.
+    """
+
+    name: str
+    partitions_of: Callable[[str], Iterable[TopicPartition]]
+    generation: int = 0
+    committed: dict[TopicPartition, Committed] = field(default_factory=dict)
+    owners: dict[TopicPartition, Member] = field(default_factory=dict)
+    targets: dict[TopicPartition, Member] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+
+    def join(self, member: Member) -> None:
+        """Add a member and rebalance."""
+        self.members[member.name] = member
+        self._rebalance()
+
+    def remove(self, member: Member) -> None:
+        """Take a member out, with all it owns, and rebalance; an unknown one is ignored."""
+        if self.members.pop(member.name, None) is None:
+            return
+        self.owners = {partition: owner for partition, owner in self.owners.items() if owner is not member}
+        self._rebalance()
+
+    def is_member(self, member: Member) -> bool:
+        """Whether the group still counts on this member."""
+        return self.members.get(member.name) is member
+
+    def to_give_up(self, member: Member) -> list[TopicPartition]:
+        """What a member owns and shall no longer own."""
+        owned = (partition for partition, owner in self.owners.items() if owner is member)
+        return [partition for partition in owned if self.targets.get(partition) is not member]
+
+    def owned_by(self, member: Member) -> list[TopicPartition]:
+        """What a member owns."""
+        return [partition for partition, owner in self.owners.items() if owner is member]
+
+    def take(self, member: Member) -> list[TopicPartition]:
+        """Make a member the owner of what it shall own and nobody owns; returns these."""
+        free = [
+            partition
+            for partition, target in self.targets.items()
+            if target is member and partition not in self.owners
+        ]
+        self.owners.update(dict.fromkeys(free, member))
+        return free
+
+    def give_up(self, member: Member, partitions: Iterable[TopicPartition]) -> None:
+        """End a member's ownership, and tell those that wait for it."""
+        for partition in partitions:
+            if self.owners.get(partition) is member:
+                del self.owners[partition]
+        self._poke_all()
+
+    def commit(self, member: Member, partition: TopicPartition, position: Committed) -> None:
+        """Keep a position; ignored where the member does not own the partition."""
+        if self.owners.get(partition) is member:
+            self.committed[partition] = position
+
+    def _rebalance(self) -> None:
+        topics = sorted({topic for member in self.members.values() for topic in member.topics})
+        partitions = [partition for topic in topics for partition in self.partitions_of(topic)]
+        current = {partition: owner.name for partition, owner in self.owners.items()}
+        wanted = balance({name: member.topics for name, member in self.members.items()}, partitions, current)
+        self.targets = {partition: self.members[name] for partition, name in wanted.items()}
+        self.generation += 1
+        self._poke_all()
+
+    def _poke_all(self) -> None:
+        for member in list(self.members.values()):
+            member.poke()

@@ -1,0 +1,112 @@
+"""The log in memory as one client sees it: `ports.EventLog` over a shared MemoryBroker.
+
+Each simulated process has a client of its own, so that one can crash while the others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.consumer import MemoryMembership
+from anabranch.adapters.memory.reader import MemoryReader
+from anabranch.adapters.partitioner import partition_of
+from anabranch.core.errors import ServerUnavailable
+from anabranch.ports import Clock, Outgoing, PartitionListener, TopicSpec
+
+
+class MemoryLog:
+    """A client of `broker`; records carry `clock`'s time. After `close` or `crash` it refuses everything."""
+
+    def __init__(self, broker: MemoryBroker, clock: Clock) -> None:
+        self._broker = broker
+        self._clock = clock
+        self._memberships: list[MemoryMembership] = []
+        self._readers: list[MemoryReader] = []
+        self._ended = ""
+
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        offsets = self._broker.append(records, self._clock.now())
+        await asyncio.sleep(0)
+        return offsets
+
+    async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> MemoryMembership:
+        """See `ports.EventLog`. Raises Misconfigured where a topic does not exist."""
+        self._check_alive()
+        membership = MemoryMembership(self._broker, group, tuple(topics), listener)
+        self._memberships.append(membership)
+        membership.start()
+        return membership
+
+    @asynccontextmanager
+    async def read(
+        self,
+        topic: str,
+        partitions: Sequence[int] | None = None,
+        start: int | Literal["earliest", "latest"] = "latest",
+    ) -> AsyncIterator[MemoryReader]:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        every = self._broker.partitions(topic)
+        chosen = every if partitions is None else [self._broker.partition((topic, n)) for n in partitions]
+        reader = MemoryReader(chosen, start)
+        self._readers.append(reader)
+        try:
+            yield reader
+        finally:
+            self._readers.remove(reader)
+            reader.close()
+
+    async def create_topics(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        return [spec.name for spec in topics if self._broker.create(spec)]
+
+    async def partition_count(self, topic: str) -> int:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        return len(self._broker.partitions(topic))
+
+    async def partition_for(self, topic: str, key: str) -> int:
+        """See `ports.EventLog`."""
+        return partition_of(key, await self.partition_count(topic))
+
+    async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        return self._broker.lag(group, topic)
+
+    async def close(self) -> None:
+        """See `ports.EventLog`. Memberships still open leave in good order."""
+        if self._ended:
+            return
+        for membership in self._memberships:
+            await membership.close()
+        self._end("it was closed")
+
+    def crash(self) -> None:
+        """Vanish as a killed process does: no partition is revoked, members expire after the broker's
+        session timeout, and every later call raises ServerUnavailable."""
+        for membership in self._memberships:
+            membership.crash()
+        self._end("it has crashed")
+
+    def expire(self) -> None:
+        """Be silent for longer than the session timeout and then wake up: the partitions belong to others at
+        once, the listeners get `lost`, and the memberships join again."""
+        for membership in self._memberships:
+            membership.expire()
+
+    def _end(self, reason: str) -> None:
+        self._ended = reason
+        for reader in self._readers:
+            reader.close()
+
+    def _check_alive(self) -> None:
+        if self._ended:
+            raise ServerUnavailable("the log in memory", "this process", f"this client is gone: {self._ended}")

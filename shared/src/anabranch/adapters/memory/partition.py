@@ -1,0 +1,89 @@
+"""One partition of the log in memory: records in order, from a first offset that retention moves up.
+
+It keeps records and wakes who watches. It knows no groups and no clients, and copies no payload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from anabranch.ports import Incoming, Outgoing
+
+_SMALLEST_DROP = 64
+
+
+class Partition:
+    """Records with consecutive offsets. `retention_bytes` bounds the payload kept; None keeps everything."""
+
+    def __init__(self, topic: str, number: int, retention_bytes: int | None = None) -> None:
+        self.topic = topic
+        self.number = number
+        self._retention_bytes = retention_bytes
+        self._records: list[Incoming] = []
+        self._first = 0
+        self._bytes = 0
+        self._watchers: dict[Callable[[], None], None] = {}
+
+    @property
+    def first(self) -> int:
+        """Offset of the oldest record kept; equal to `end` where there is none."""
+        return self._first
+
+    @property
+    def end(self) -> int:
+        """Offset that the next record will get."""
+        return self._first + len(self._records)
+
+    @property
+    def bytes_kept(self) -> int:
+        """Payload and header bytes of the records kept."""
+        return self._bytes
+
+    def append(self, record: Outgoing, timestamp: float) -> int:
+        """Append a record and return its offset. Watchers are woken, nothing is delivered here."""
+        offset = self.end
+        key = record.key.encode() if record.key is not None else None
+        headers = tuple(record.headers.items())
+        stored = Incoming(self.topic, self.number, offset, key, record.value, headers, timestamp)
+        self._records.append(stored)
+        self._bytes += stored_bytes(stored)
+        if self._retention_bytes is not None and self._bytes > self._retention_bytes:
+            self._shrink(self._retention_bytes)
+        for wake in self._watchers:
+            wake()
+        return offset
+
+    def read(self, offset: int, count: int) -> list[Incoming]:
+        """At most `count` records from `offset` on, or from the oldest kept where `offset` is gone."""
+        start = max(offset - self._first, 0)
+        return self._records[start : start + count]
+
+    def trim(self, before: int) -> None:
+        """Forget the records below an offset."""
+        count = min(max(before - self._first, 0), len(self._records))
+        self._bytes -= sum(stored_bytes(record) for record in self._records[:count])
+        del self._records[:count]
+        self._first += count
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        """Call `wake` after each append, until `unwatch`. It must only schedule."""
+        self._watchers[wake] = None
+
+    def unwatch(self, wake: Callable[[], None]) -> None:
+        """Stop calling `wake`; an unknown one is ignored."""
+        self._watchers.pop(wake, None)
+
+    def _shrink(self, limit: int) -> None:
+        """Drop the oldest records in blocks: one by one, each append would move the whole list."""
+        excess = self._bytes - limit
+        count = 0
+        while excess > 0 and count < len(self._records) - 1:
+            excess -= stored_bytes(self._records[count])
+            count += 1
+        self.trim(self._first + max(count, min(_SMALLEST_DROP, len(self._records) // 2)))
+
+
+def stored_bytes(record: Incoming) -> int:
+    """Bytes of a record's key, value and headers: what retention counts."""
+    headers = sum(len(name) + len(value) for name, value in record.headers)
+    return len(record.value) + len(record.key or b"") + headers

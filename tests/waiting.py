@@ -1,0 +1,29 @@
+"""Waiting for a condition with a deadline, where nothing announces it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+_FIRST_POLL = 0.001
+_LONGEST_POLL = 0.05
+
+
+async def eventually(
+    predicate: Callable[[], object], timeout: float = 20.0, because: str = "the condition never held"
+) -> None:
+    """Return once `predicate()` is true; AssertionError with `because` after `timeout` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    pause = _FIRST_POLL
+    while not predicate():
+        if loop.time() > deadline:
+            raise AssertionError(f"{because} (waited {timeout:g} s)")
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_POLL)
+
+
+async def turns(count: int = 5) -> None:
+    """Let the loop run `count` turns: whatever was scheduled by then has happened."""
+    for _ in range(count):
+        await asyncio.sleep(0)
