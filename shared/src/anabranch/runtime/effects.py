@@ -1,0 +1,48 @@
+"""What a decision asks the shell to do. Values only: performing them is the business of `runtime.shell`.
+
+Effects of one turn are done in two stages. First everything that makes outcomes durable: values in the
+store, pages, events. Then, once that is acknowledged, the news of them: announcements, offers, facts for
+other owners. So a crash at any instant repeats news and never changes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anabranch.ports import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Store a value under a key of a session, fenced by the owner's epoch. `ttl` in seconds."""
+
+    session_id: str
+    key: str
+    value: bytes
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Publish a record that must be durable before the news of this turn goes out."""
+
+    outgoing: Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Publish a record once everything of this turn is durable."""
+
+    outgoing: Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Publish on a channel of the store once everything of this turn is durable."""
+
+    channel: str
+    message: bytes
+
+
+Effect = object
+"""Put, Record, News, Announce, or one of a service's own that its shell knows."""

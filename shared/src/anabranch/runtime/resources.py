@@ -1,0 +1,63 @@
+"""What a service gets to work with, and the one place where it is connected to Kafka and Redis.
+
+The composition root of every process: services know the ports only. Nothing connects at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from anabranch.core.names import Names
+from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore
+from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.ids import SystemIds
+from anabranch.runtime.settings import Settings
+from anabranch.runtime.supervision import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The ports of one process. Tasks that must not die in silence are started by `supervisor.spawn`."""
+
+    settings: Settings
+    names: Names
+    log: EventLog
+    store: StateStore
+    notifier: Notifier
+    clock: Clock
+    ids: Ids
+    supervisor: Supervisor
+
+    async def close(self) -> None:
+        """Flush and release every connection; the log first, for its last records may wake somebody."""
+        await self.supervisor.close()
+        await self.log.close()
+        await self.notifier.close()
+        await self.store.close()
+
+
+Connect = Callable[[Settings], Awaitable[Resources]]
+
+
+async def connect(settings: Settings) -> Resources:
+    """Resources on the servers that the settings name.
+
+    Raises:
+        ServerUnavailable: one of them does not answer.
+        Misconfigured: a Kafka property is refused, or Redis may lose data by its settings.
+    """
+    from anabranch.runtime.connections import kafka_log, redis_pair
+
+    clock = SystemClock()
+    store, notifier = await redis_pair(settings)
+    return Resources(
+        settings=settings,
+        names=settings.names,
+        log=await kafka_log(settings),
+        store=store,
+        notifier=notifier,
+        clock=clock,
+        ids=SystemIds(clock),
+        supervisor=Supervisor(),
+    )

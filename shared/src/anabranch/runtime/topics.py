@@ -1,0 +1,65 @@
+"""The seven topics: what each is created with, and that a service finds them fit for work.
+
+Partition counts never change after creation: a key would move to another partition, and with it to another
+owner. What is judged here is configuration; nothing is read from the topics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anabranch.core.errors import Misconfigured
+from anabranch.ports import EventLog, TopicSpec
+from anabranch.runtime.settings import Settings
+
+RETENTION_SECONDS = 7 * 86_400
+"""Longer than any run may take and then some: what an open run depends on must not be gone."""
+
+_CONFIG = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_SECONDS * 1000)}
+
+
+def topic_specs(settings: Settings) -> Sequence[TopicSpec]:
+    """What `topics create` creates."""
+    return [_spec(settings, topic) for topic in settings.names.topics]
+
+
+async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
+    """See that every topic is there; create missing ones where `create_topics` allows it. Returns the created.
+
+    Raises:
+        Misconfigured: a topic is missing and may not be created, or has another number of partitions than
+            one that was set explicitly.
+    """
+    missing = [topic for topic in settings.names.topics if not await _is_there(log, settings, topic)]
+    if missing and not settings.create_topics:
+        raise Misconfigured(
+            ", ".join(missing),
+            "no such topic",
+            "create them with: anabranch topics create (or the prefix is wrong)",
+        )
+    if not missing:
+        return []
+    return await log.create_topics([_spec(settings, topic) for topic in missing])
+
+
+async def _is_there(log: EventLog, settings: Settings, topic: str) -> bool:
+    try:
+        count = await log.partition_count(topic)
+    except Misconfigured:
+        return False
+    wanted = settings.partitions.get(_kind(settings, topic))
+    if wanted is not None and wanted != count:
+        raise Misconfigured(
+            f"partitions_{_kind(settings, topic)}",
+            f"{wanted} is set, but the topic {topic} has {count}, which cannot change",
+            f"set it to {count}, or take a new prefix",
+        )
+    return True
+
+
+def _spec(settings: Settings, topic: str) -> TopicSpec:
+    return TopicSpec(topic, settings.partitions_of(_kind(settings, topic)), _CONFIG)
+
+
+def _kind(settings: Settings, topic: str) -> str:
+    return topic.removeprefix(settings.prefix).replace("-", "_")

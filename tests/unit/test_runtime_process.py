@@ -1,0 +1,201 @@
+"""The life of a service's process: ready, drained, stopped, crashed; each with its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.log import MemoryLog
+from anabranch.adapters.memory.notifier import MemoryNotifier
+from anabranch.adapters.memory.server import MemoryServer
+from anabranch.adapters.memory.store import MemoryStore
+from anabranch.core.errors import Misconfigured, ServerUnavailable
+from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.health import Health
+from anabranch.runtime.ids import SystemIds
+from anabranch.runtime.process import Crashed, StopRequest, run_service, serve
+from anabranch.runtime.resources import Resources
+from anabranch.runtime.settings import Settings
+from anabranch.runtime.supervision import Supervisor
+
+SETTINGS = Settings(health_port=0, drain_seconds=0.05)
+
+
+async def _connect(settings: Settings) -> Resources:
+    clock = SystemClock()
+    server = MemoryServer(clock)
+    return Resources(
+        settings,
+        settings.names,
+        MemoryLog(MemoryBroker(), clock),
+        MemoryStore(server),
+        MemoryNotifier(server),
+        clock,
+        SystemIds(clock),
+        Supervisor(),
+    )
+
+
+class Recorder:
+    """A service that notes what it is asked to do; tests change its parts."""
+
+    name = "recorder"
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.calls: list[str] = []
+        self.started = asyncio.Event()
+        self.live = True
+        self.endless: set[str] = set()
+
+    async def _do(self, what: str) -> None:
+        self.calls.append(what)
+        if what in self.endless:
+            await asyncio.Event().wait()
+
+    async def start(self) -> None:
+        await self._do("start")
+        self.started.set()
+
+    async def drain(self) -> None:
+        await self._do("drain")
+
+    async def stop(self) -> None:
+        await self._do("stop")
+
+    def health(self) -> Health:
+        return Health(live=self.live, ready=self.started.is_set(), detail="recording")
+
+
+async def _serving(
+    stop: StopRequest, settings: Settings = SETTINGS
+) -> tuple[asyncio.Task[int], asyncio.Future[Recorder]]:
+    built: asyncio.Future[Recorder] = asyncio.get_running_loop().create_future()
+
+    def build(resources: Resources) -> Recorder:
+        built.set_result(Recorder(resources))
+        return built.result()
+
+    return asyncio.create_task(serve(build, settings, _connect, stop)), built
+
+
+async def test_a_service_is_drained_and_stopped_when_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    stop = StopRequest()
+    running, built = await _serving(stop)
+    service = await built
+    await service.started.wait()
+
+    stop.ask()
+
+    assert await running == 0
+    assert service.calls == ["start", "drain", "stop"]
+    assert "anabranch recorder ready: Kafka localhost:9092" in capfd.readouterr().err
+
+
+async def test_topics_are_created_before_the_service_starts() -> None:
+    stop = StopRequest()
+    running, built = await _serving(stop)
+    service = await built
+
+    assert await service.resources.log.partition_count("anabranch.tasks") == 24
+    stop.ask()
+    await running
+
+
+async def test_missing_topics_are_refused_where_creating_is_off() -> None:
+    running, _ = await _serving(StopRequest(), Settings(create_topics=False))
+
+    with pytest.raises(Misconfigured, match=r"anabranch\.requests.*anabranch topics create"):
+        await running
+
+
+async def test_a_drain_that_takes_too_long_is_cut_off() -> None:
+    stop = StopRequest()
+    running, built = await _serving(stop)
+    service = await built
+    service.endless = {"drain"}
+    await service.started.wait()
+
+    stop.ask()
+
+    assert await running == 0
+    assert service.calls == ["start", "drain", "stop"]
+
+
+async def test_a_second_request_stops_at_once() -> None:
+    stop = StopRequest()
+    running, built = await _serving(stop, Settings(drain_seconds=1000))
+    service = await built
+    service.endless = {"drain"}
+    await service.started.wait()
+
+    stop.ask()
+    stop.ask()
+
+    assert await running == 1
+
+
+async def test_a_request_during_the_start_ends_it() -> None:
+    stop = StopRequest()
+    running, built = await _serving(stop)
+    service = await built
+    service.endless = {"start"}
+
+    stop.ask()
+
+    assert await running == 0
+    assert service.calls[-1:] == ["stop"]
+    assert "drain" not in service.calls
+
+
+async def test_a_crashed_task_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
+    running, built = await _serving(StopRequest())
+    service = await built
+
+    async def crash() -> None:
+        raise LookupError("gone")
+
+    service.resources.supervisor.spawn(crash(), "reader")
+
+    with caplog.at_level(logging.CRITICAL), pytest.raises(Crashed):
+        await running
+    assert "'reader' crashed" in caplog.text
+    assert "LookupError: gone" in caplog.text
+    assert service.calls[-1] == "stop"
+
+
+async def test_a_service_that_is_not_live_any_more_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anabranch.runtime.process.WATCH_SECONDS", 0.001)
+    running, built = await _serving(StopRequest())
+    service = await built
+    await service.started.wait()
+
+    service.live = False
+
+    with pytest.raises(Crashed):
+        await running
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ServerUnavailable("Kafka", "localhost:1", "refused"), 4),
+        (Misconfigured("prefix", "is odd"), 2),
+        (LookupError("a bug"), 1),
+    ],
+)
+def test_the_exit_code_says_why_a_service_did_not_start(
+    error: Exception, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def refuse(settings: Settings) -> Resources:
+        raise error
+
+    handlers = logging.getLogger().handlers[:]
+    try:
+        assert run_service(Recorder, SETTINGS, refuse) == code
+    finally:
+        logging.getLogger().handlers[:] = handlers
+    assert str(error) in capfd.readouterr().err

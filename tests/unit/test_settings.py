@@ -1,0 +1,151 @@
+"""Settings: one name in three places, who wins, what is refused and what is never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anabranch.core.errors import Misconfigured
+from anabranch.runtime.settings import Settings
+
+
+def _file(tmp_path: Path, text: str, name: str = "anabranch.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_defaults_need_no_source() -> None:
+    settings = Settings.load({}, overrides={})
+
+    assert settings.brokers == "localhost:9092"
+    assert settings.prefix == "anabranch."
+    assert settings.health_port is None
+    assert settings.partitions_of("dead-letters") == 3
+
+
+def test_an_option_beats_the_environment_and_that_beats_the_file(tmp_path: Path) -> None:
+    path = _file(tmp_path, "brokers: file:1\nprefix: file.\nconcurrency: 3\n")
+
+    settings = Settings.load(
+        {"ANABRANCH_PREFIX": "env.", "ANABRANCH_CONCURRENCY": "5"}, path, {"concurrency": 7, "brokers": None}
+    )
+
+    assert (settings.brokers, settings.prefix, settings.concurrency) == ("file:1", "env.", 7)
+
+
+def test_the_environment_names_the_file(tmp_path: Path) -> None:
+    path = _file(tmp_path, 'agents = ["a.b", "c"]\nresult_ttl = "2h"\n', "settings.toml")
+
+    settings = Settings.load({"ANABRANCH_CONFIG": str(path)})
+
+    assert settings.agents == ("a.b", "c")
+    assert settings.result_ttl == 7200
+
+
+def test_a_file_in_the_current_directory_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _file(tmp_path, "kafka_security_protocol: SSL\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert Settings.load({}).kafka_properties == {"security.protocol": "SSL"}
+
+
+def test_bootstrap_servers_is_another_name_of_brokers() -> None:
+    assert Settings.load({"ANABRANCH_BOOTSTRAP_SERVERS": "k:1, l:2"}).brokers == "k:1,l:2"
+
+
+def test_two_names_of_one_setting_must_agree() -> None:
+    with pytest.raises(Misconfigured, match="says something else than ANABRANCH_B"):
+        Settings.load({"ANABRANCH_BROKERS": "a:1", "ANABRANCH_BOOTSTRAP_SERVERS": "b:1"})
+
+
+def test_kafka_properties_keep_their_own_names() -> None:
+    settings = Settings.load(
+        {"ANABRANCH_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "ANABRANCH_KAFKA_SASL_PASSWORD": "p"}
+    )
+
+    assert settings.kafka_properties == {"security.protocol": "SASL_SSL", "sasl.password": "p"}
+
+
+def test_variables_of_a_kubernetes_service_are_no_kafka_properties() -> None:
+    settings = Settings.load(
+        {
+            "ANABRANCH_KAFKA_SERVICE_HOST": "10.0.0.1",
+            "ANABRANCH_KAFKA_SERVICE_PORT_BROKER": "9092",
+            "ANABRANCH_KAFKA_PORT": "tcp://10.0.0.1:9092",
+            "ANABRANCH_KAFKA_PORT_9092_TCP_ADDR": "10.0.0.1",
+        }
+    )
+
+    assert settings.kafka_properties == {}
+
+
+def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    path = _file(tmp_path, "broker: a:1\n")
+
+    with pytest.raises(Misconfigured, match=r"anabranch\.yaml: broker: .*did you mean brokers\?"):
+        Settings.load({}, path)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ANABRANCH_CONCURRENCY", "0", "1 or more"),
+        ("ANABRANCH_CONCURRENCY", "many", "no whole number"),
+        ("ANABRANCH_HEALTH_PORT", "70000", "0 to 65535"),
+        ("ANABRANCH_RESULT_TTL", "a day", "not a duration"),
+        ("ANABRANCH_PREFIX", "a b", "cannot start a topic"),
+        ("ANABRANCH_REDIS_URL", "localhost:6379", "no Redis URL"),
+        ("ANABRANCH_REDIS_CA_FILE", "/nowhere/ca.pem", "no file"),
+        ("ANABRANCH_LOG_LEVEL", "loud", "LOUD"),
+        ("ANABRANCH_CREATE_TOPICS", "perhaps", "neither true nor false"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_by_name(variable: str, value: str, said: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        Settings.load({variable: value})
+
+    assert refused.value.setting == variable
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "brokers: a\n  b: c\n"])
+def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Misconfigured, match=r"anabranch\.yaml"):
+        Settings.load({}, _file(tmp_path, text))
+
+
+def test_a_missing_file_is_refused_by_name() -> None:
+    with pytest.raises(Misconfigured, match=r"/nowhere/a\.yaml: cannot be read"):
+        Settings.load({"ANABRANCH_CONFIG": "/nowhere/a.yaml"})
+
+
+def test_one_count_is_for_all_topics_and_a_topics_own_beats_it() -> None:
+    settings = Settings.load({"ANABRANCH_PARTITIONS": "4", "ANABRANCH_PARTITIONS_TASKS": "8"})
+
+    assert settings.partitions_of("tasks") == 8
+    assert settings.partitions_of("dead-letters") == 4
+
+
+def test_no_secret_is_in_the_repr() -> None:
+    settings = Settings.load(
+        {
+            "ANABRANCH_REDIS_URL": "rediss://user:hunter2@redis:6379/1?password=hunter2",
+            "ANABRANCH_REDIS_PASSWORD": "hunter2",
+            "ANABRANCH_KAFKA_SASL_PASSWORD": "hunter2",
+            "ANABRANCH_KAFKA_SASL_USERNAME": "me",
+        }
+    )
+
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in str(settings.shown())
+    assert "rediss://user:***@redis:6379/1" in repr(settings)
+    assert "'sasl.username': 'me'" in repr(settings)
+
+
+def test_a_value_that_is_refused_is_not_shown_with_its_password() -> None:
+    with pytest.raises(Misconfigured) as refused:
+        Settings.load({"ANABRANCH_REDIS_URL": "http://user:hunter2@redis"})
+
+    assert "hunter2" not in str(refused.value)
