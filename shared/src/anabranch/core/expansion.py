@@ -18,7 +18,7 @@ from anabranch.core.errors import ExpansionError
 from anabranch.core.matrix import Matrix
 from anabranch.core.products import Combinations, Zipped
 from anabranch.core.rules import apply_rules, match_name, named_arrays
-from anabranch.core.templates import MISSING, SYSTEM_NAMES, as_text, compact_json, resolve, walk
+from anabranch.core.templates import MISSING, SYSTEM_NAMES, Path, as_text, compact_json, walk
 
 if TYPE_CHECKING:
     from anabranch.core.request import Expansion
@@ -78,7 +78,7 @@ def lookup_path(context: Mapping[str, Any], path: str) -> Any:
 
     Raises KeyError where it leads nowhere.
     """
-    value = resolve(context, path)
+    value = Path(path).find(context)
     if value is MISSING:
         raise KeyError(path)
     return value
@@ -121,7 +121,7 @@ class Expanded:
 
     def __init__(self, combinations: Combinations, identifiers: Mapping[str, str]) -> None:
         self._combinations = combinations
-        self._identifiers = identifiers
+        self._identifiers = [(placeholder, Path(path)) for placeholder, path in identifiers.items()]
         self.count = combinations.count
 
     def members(self, start: int = 0, stop: int | None = None) -> Iterator[Member]:
@@ -135,15 +135,18 @@ class Expanded:
         return (Member(index, found, _names(found), str(index), None) for index, found in numbered)
 
     def _identified(self, index: int, variables: dict[str, Any]) -> Member:
-        scope = _names(variables)
-        found: dict[str, Any] = {}
-        for placeholder, path in self._identifiers.items():
-            value = _identifying(variables, path)
+        scope = {**_names(variables)}
+        identifier = None
+        for placeholder, path in self._identifiers:
+            value = path.find(variables)
             if value is MISSING:
-                error = f"the item of member {index} has no {path!r}, which identifies it as {placeholder!r}"
-                return Member(index, variables, {**scope, **found}, None, error)
-            found[placeholder] = value
-        return Member(index, variables, {**scope, **found}, as_text(next(iter(found.values()))), None)
+                value = _within(variables, path.text)
+            if value is MISSING:
+                error = f"the item of member {index} has no {path.text!r}, which identifies it as {placeholder!r}"
+                return Member(index, variables, scope, None, error)
+            scope[placeholder] = value
+            identifier = as_text(value) if identifier is None else identifier
+        return Member(index, variables, scope, identifier, None)
 
 
 def _names(variables: dict[str, Any]) -> dict[str, Any]:
@@ -164,13 +167,10 @@ def _fields(items: list[dict[str, Any]]) -> dict[str, Any]:
     return names
 
 
-def _identifying(variables: Mapping[str, Any], path: str) -> Any:
-    """Return what `path` names: from a loop variable, else from within the first item that has it."""
-    value = resolve(variables, path)
-    if value is not MISSING:
-        return value
+def _within(variables: Mapping[str, Any], path: str) -> Any:
+    """Return what `path` names in the first item that has it: identifiers may be relative to the item."""
     segments = path.split(".")
-    found = (walk(item, segments) for item in variables.values() if isinstance(item, dict))
+    found = (walk(item, segments) for item in variables.values())
     return next((value for value in found if value is not MISSING), MISSING)
 
 
@@ -182,6 +182,9 @@ def expand(
     check_identifiers: bool = True,
 ) -> Expanded:
     """Return the members that `config` makes of `arrays` (loop variable -> items, as `sources` names them).
+
+    Any sequence will do as an array, one that fetches its pages too: it is asked for its length, for items and
+    for slices, and of an array or matrix expansion only for those of the members that are made.
 
     An expansion without members is no error here: `on_empty` says what it means. With `output_format`
     separate every identifier is read once to find a repeated one; who expands again what was checked before

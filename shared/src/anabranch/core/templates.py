@@ -32,10 +32,12 @@ Json: TypeAlias = Any
 
 SYSTEM_NAMES: Final = frozenset({"run_id", "session_id", "task_name", "index"})
 MISSING: Final = object()
-"""The answer of `resolve` where there is none; ``None`` is a value."""
+"""The answer of `Path.find` and `walk` where there is none; ``None`` is a value."""
 
-_ESCAPED_OR_NAMED = re.compile(r"\{\{(?P<escaped>[^{}]+)\}\}|\{(?P<named>[^{}]+)\}")
+# What is longer is text: a name has at most 255 characters, and paths are short.
+_ESCAPED_OR_NAMED = re.compile(r"\{\{(?P<escaped>[^{}]{1,2000})\}\}|\{(?P<named>[^{}]{1,2000})\}")
 _LONGEST_INDEX = 9
+_MOST_DOTS = 32
 
 
 class Scope(Mapping[str, Any]):
@@ -79,34 +81,51 @@ def member_scope(member: Mapping[str, Any], context: Mapping[str, Any], system: 
     return Scope(member, system, context)
 
 
-def resolve(scope: Mapping[str, Any], text: str) -> Any:
-    """Return what `text` names in `scope`, or `MISSING`: the exact text first, then as a dotted path."""
-    if text in scope:
-        return scope[text]
-    return walk(scope, text.split(".")) if "." in text else MISSING
+class Path:
+    """A text that names a value in a scope: exactly, or as a dotted path. Split once, looked up often."""
+
+    __slots__ = ("_leads", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        segments = text.split(".")
+        self._leads = [
+            (".".join(segments[:taken]), segments[taken:])
+            for taken in range(min(len(segments) - 1, _MOST_DOTS), 0, -1)
+        ]
+
+    def find(self, scope: Mapping[str, Any]) -> Any:
+        """Return what the text names in `scope`, or `MISSING`."""
+        value = scope.get(self.text, MISSING)
+        if value is not MISSING:
+            return value
+        for lead, rest in self._leads:
+            value = scope.get(lead, MISSING)
+            if value is not MISSING:
+                return walk(value, rest)
+        return MISSING
 
 
 def walk(value: Any, segments: Sequence[str]) -> Any:
     """Return what the dotted path `segments` leads to from `value`, or `MISSING`."""
-    while segments:
-        taken, value = _step(value, segments)
+    at = 0
+    while at < len(segments):
+        taken, value = _step(value, segments, at)
         if not taken:
             return MISSING
-        segments = segments[taken:]
+        at += taken
     return value
 
 
-def _step(value: Any, segments: Sequence[str]) -> tuple[int, Any]:
+def _step(value: Any, segments: Sequence[str], at: int) -> tuple[int, Any]:
     """Go one level down; return how many segments that took (0: there is no way) and where it led."""
-    if isinstance(value, list):
-        return _list_item(value, segments[0])
-    if not isinstance(value, Mapping):
+    if isinstance(value, dict):
+        for taken in range(min(len(segments) - at, _MOST_DOTS), 0, -1):
+            key = segments[at] if taken == 1 else ".".join(segments[at : at + taken])
+            if key in value:
+                return taken, value[key]
         return 0, None
-    for taken in range(len(segments), 0, -1):
-        key = segments[0] if taken == 1 else ".".join(segments[:taken])
-        if key in value:
-            return taken, value[key]
-    return 0, None
+    return _list_item(value, segments[at]) if isinstance(value, list) else (0, None)
 
 
 def _list_item(items: list[Any], segment: str) -> tuple[int, Any]:
@@ -176,31 +195,16 @@ def _strings(template: Json) -> Iterator[str]:
 
 
 def _names(text: str) -> Iterator[str]:
-    return (part.text for part in _parse(text) if isinstance(part, _Placeholder) and part.text.isprintable())
-
-
-class _Placeholder:
-    """One ``{text}``: looked up by its text, then by its path."""
-
-    __slots__ = ("segments", "text", "written")
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.written = "{" + text + "}"
-        self.segments = text.split(".") if "." in text else ()
-
-    def find(self, scope: Mapping[str, Any]) -> Any:
-        value = scope.get(self.text, MISSING)
-        return walk(scope, self.segments) if value is MISSING and self.segments else value
+    return (part.text for part in _parse(text) if isinstance(part, Path) and part.text.isprintable())
 
 
 def _is_name(text: str) -> bool:
     return text.isprintable() and text == text.strip() and not text.startswith('"')
 
 
-def _parse(text: str) -> list[str | _Placeholder]:
+def _parse(text: str) -> list[str | Path]:
     """Split `text` into literal parts and placeholders; neighbouring literals are joined."""
-    parts: list[str | _Placeholder] = []
+    parts: list[str | Path] = []
     literal, end = "", 0
     for match in _ESCAPED_OR_NAMED.finditer(text):
         literal += text[end : match.start()]
@@ -208,7 +212,7 @@ def _parse(text: str) -> list[str | _Placeholder]:
         if (escaped := match["escaped"]) is not None:
             literal += "{" + escaped + "}" if _is_name(escaped) else match[0]
             continue
-        parts += [literal, _Placeholder(match["named"])]
+        parts += [literal, Path(match["named"])]
         literal = ""
     return [part for part in [*parts, literal + text[end:]] if part != ""]
 
@@ -228,18 +232,18 @@ class _Typed:
 
     __slots__ = ("_placeholder",)
 
-    def __init__(self, placeholder: _Placeholder) -> None:
+    def __init__(self, placeholder: Path) -> None:
         self._placeholder = placeholder
 
     def render(self, scope: Mapping[str, Any]) -> Any:
         value = self._placeholder.find(scope)
-        return self._placeholder.written if value is MISSING else value
+        return "{" + self._placeholder.text + "}" if value is MISSING else value
 
 
 class _Text:
     __slots__ = ("_parts",)
 
-    def __init__(self, parts: Sequence[str | _Placeholder]) -> None:
+    def __init__(self, parts: Sequence[str | Path]) -> None:
         self._parts = parts
 
     def render(self, scope: Mapping[str, Any]) -> str:
@@ -249,7 +253,7 @@ class _Text:
                 shown.append(part)
                 continue
             value = part.find(scope)
-            shown.append(part.written if value is MISSING else as_text(value))
+            shown.append("{" + part.text + "}" if value is MISSING else as_text(value))
         return "".join(shown)
 
 
@@ -279,7 +283,7 @@ def _compile_text(text: str, typed: bool) -> Template:
     parts = _parse(text)
     if all(isinstance(part, str) for part in parts):
         return _Constant("".join(map(str, parts)))
-    if typed and len(parts) == 1 and isinstance(parts[0], _Placeholder):
+    if typed and len(parts) == 1 and isinstance(parts[0], Path):
         return _Typed(parts[0])
     return _Text(parts)
 

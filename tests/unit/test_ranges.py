@@ -1,0 +1,78 @@
+"""Compact sets of indexes against plain sets."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anabranch.core.ranges import Ranges
+
+PAIRS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 6)).map(lambda p: (p[0], p[0] + p[1])), max_size=12)
+
+
+def indexes(pairs: list[tuple[int, int]]) -> set[int]:
+    return {index for start, stop in pairs for index in range(start, stop)}
+
+
+@given(PAIRS)
+def test_adding_ranges_agrees_with_a_set_and_keeps_them_apart(pairs: list[tuple[int, int]]) -> None:
+    held: set[int] = set()
+    ranges = Ranges()
+    for start, stop in pairs:
+        assert ranges.add(start, stop) == len(set(range(start, stop)) - held)
+        held |= set(range(start, stop))
+    assert set(ranges.indexes()) == held
+    assert list(ranges.indexes()) == sorted(held)
+    assert len(ranges) == len(held)
+    assert all(index in ranges if index in held else index not in ranges for index in range(50))
+    found = list(ranges)
+    assert all(start < stop for start, stop in found)
+    assert all(left[1] < right[0] for left, right in pairwise(found))
+    assert ranges.first_gap() == next(index for index in range(100) if index not in held)
+
+
+@given(PAIRS, PAIRS)
+def test_union_and_difference_agree_with_sets(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> None:
+    left, right = Ranges(a), Ranges(b)
+    assert set(left.union(right).indexes()) == indexes(a) | indexes(b)
+    assert set(left.difference(right).indexes()) == indexes(a) - indexes(b)
+    assert left == Ranges(a)
+    assert right == Ranges(b)
+
+
+@given(PAIRS, st.integers(0, 45), st.integers(0, 45))
+def test_missing_and_covers_agree_with_sets(pairs: list[tuple[int, int]], start: int, stop: int) -> None:
+    ranges = Ranges(pairs)
+    expected = set(range(start, stop)) - indexes(pairs)
+    assert indexes(list(ranges.missing(start, stop))) == expected
+    assert ranges.covers(start, stop) == (not expected)
+
+
+@given(PAIRS)
+def test_pairs_read_back(pairs: list[tuple[int, int]]) -> None:
+    assert Ranges.from_pairs(Ranges(pairs).pairs()) == Ranges(pairs)
+
+
+def test_a_million_members_in_order_are_one_range() -> None:
+    ranges = Ranges()
+    for start in range(0, 1_000_000, 500):
+        ranges.add(start, start + 500)
+    assert ranges.pairs() == [[0, 1_000_000]]
+    assert len(ranges) == 1_000_000
+
+
+@pytest.mark.parametrize("pair", [(-1, 3), (4, 3)])
+def test_what_is_no_range_is_refused(pair: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="not a range"):
+        Ranges([pair])
+
+
+def test_a_copy_is_independent() -> None:
+    ranges = Ranges([(0, 2)])
+    ranges.copy().add(5)
+    assert ranges.pairs() == [[0, 2]]
+    assert bool(ranges)
+    assert not Ranges()
