@@ -1,0 +1,99 @@
+"""Anabranch: fan tasks out over Kafka and join them again.
+
+What is listed here is the public surface; everything else may change. Names are loaded when they are first
+used, so that a command that needs one of them does not pay for all.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anabranch.core.errors import AnabranchError as AnabranchError
+    from anabranch.core.errors import AttemptTimeout as AttemptTimeout
+    from anabranch.core.errors import ExpansionError as ExpansionError
+    from anabranch.core.errors import GiveUp as GiveUp
+    from anabranch.core.errors import Misconfigured as Misconfigured
+    from anabranch.core.errors import Problem as Problem
+    from anabranch.core.errors import RequestRefused as RequestRefused
+    from anabranch.core.errors import ResultError as ResultError
+    from anabranch.core.errors import RetryLater as RetryLater
+    from anabranch.core.errors import RunCancelled as RunCancelled
+    from anabranch.core.errors import RunFailed as RunFailed
+    from anabranch.core.errors import RunNotCompleted as RunNotCompleted
+    from anabranch.core.errors import RunTimedOut as RunTimedOut
+    from anabranch.core.errors import ServerUnavailable as ServerUnavailable
+    from anabranch.core.errors import StoreRefused as StoreRefused
+    from anabranch.core.errors import TaskCancelled as TaskCancelled
+    from anabranch.core.request import Expansion as Expansion
+    from anabranch.core.request import Request as Request
+    from anabranch.core.request import RetryPolicy as RetryPolicy
+    from anabranch.core.request import Sequence as Sequence
+    from anabranch.core.request import TaskGroup as TaskGroup
+    from anabranch.core.request import TaskSpec as TaskSpec
+    from anabranch.core.request import TransformRules as TransformRules
+    from anabranch.sdk.agents import AgentDeclaration as AgentDeclaration
+    from anabranch.sdk.agents import Registry as Registry
+    from anabranch.sdk.agents import agent as agent
+    from anabranch.sdk.client import Client as Client
+    from anabranch.sdk.run import Published as Published
+    from anabranch.sdk.run import Run as Run
+    from anabranch.sdk.run_result import RunResult as RunResult
+    from anabranch.sdk.sync import SyncClient as SyncClient
+    from anabranch.sdk.sync import SyncRun as SyncRun
+    from anabranch.sdk.task import Task as Task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "anabranch.core.errors": (
+        "AnabranchError",
+        "AttemptTimeout",
+        "ExpansionError",
+        "GiveUp",
+        "Misconfigured",
+        "Problem",
+        "RequestRefused",
+        "ResultError",
+        "RetryLater",
+        "RunCancelled",
+        "RunFailed",
+        "RunNotCompleted",
+        "RunTimedOut",
+        "ServerUnavailable",
+        "StoreRefused",
+        "TaskCancelled",
+    ),
+    "anabranch.core.request": (
+        "Expansion",
+        "Request",
+        "RetryPolicy",
+        "Sequence",
+        "TaskGroup",
+        "TaskSpec",
+        "TransformRules",
+    ),
+    "anabranch.sdk.agents": ("AgentDeclaration", "Registry", "agent"),
+    "anabranch.sdk.client": ("Client",),
+    "anabranch.sdk.run": ("Published", "Run"),
+    "anabranch.sdk.run_result": ("RunResult",),
+    "anabranch.sdk.sync": ("SyncClient", "SyncRun"),
+    "anabranch.sdk.task": ("Task",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'anabranch' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

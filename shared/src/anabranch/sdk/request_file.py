@@ -1,0 +1,49 @@
+"""Reads a request's file: JSON or YAML, by its name's ending, else by what is in it. Judges nothing more than
+that it can be read; what is in it is for `core.admission`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from anabranch.core.documents import Format, load_document
+from anabranch.core.errors import Problem, RequestRefused
+
+UNREADABLE = "unreadable"
+"""The code of the one problem of a file that cannot be read."""
+
+_FORMATS: dict[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
+
+
+def read_document(path: Path) -> Any:
+    """The document in a file.
+
+    Raises:
+        RequestRefused: the file cannot be read, or is neither JSON nor YAML.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise unreadable(str(path), error.strerror or str(error)) from error
+    return parse_document(data, _FORMATS.get(path.suffix.lower()))
+
+
+def parse_document(data: bytes, format: Format | None = None) -> Any:
+    """The document in these bytes; without a format JSON is tried first, then YAML.
+
+    Raises:
+        RequestRefused: it is neither; the error is that of the format it looks like.
+    """
+    if format is not None:
+        return load_document(data, format)
+    try:
+        return load_document(data, "json")
+    except RequestRefused:
+        if data.lstrip()[:1] in (b"{", b"["):
+            raise
+        return load_document(data, "yaml")
+
+
+def unreadable(what: str, reason: str) -> RequestRefused:
+    """The refusal of a file that cannot be read."""
+    return RequestRefused([Problem(UNREADABLE, "", f"{what} cannot be read: {reason}", "check the path")])

@@ -1,0 +1,87 @@
+"""Follows the lifecycle events of one run on the events topic, up to its end.
+
+Reading starts where the caller says: at the end of the topic as it was before the run was submitted, or at its
+beginning for a run that is older. Where the last event is missing (it went with the retention, or its owner
+died between the final record and the event), the final record ends the iteration after a moment of silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from anabranch.core.events import EventBatch, EventSequence, decode_batch
+from anabranch.core.names import Names
+from anabranch.ports import EventLog, Incoming
+
+Start = int | Literal["earliest", "latest"]
+
+GRACE_SECONDS = 5.0
+LAST_TYPES = frozenset({"run.completed", "run.failed", "run.cancelled", "run.timed_out"})
+
+
+async def follow_batches(
+    log: EventLog, names: Names, run_id: str, start: Start, final: asyncio.Future[Any]
+) -> AsyncGenerator[EventBatch, None]:
+    """The batches of a run in the order of the log.
+
+    Args:
+        start: offset in the run's partition.
+        final: done when the run is known to have ended, which bounds the wait for its last event.
+
+    Raises:
+        ServerUnavailable: the log cannot be reached.
+    """
+    partition = await log.partition_for(names.events, run_id)
+    async with log.read(names.events, [partition], start) as reader:
+        async for records in _until_silent(aiter(reader), final):
+            for record in records:
+                batch = _batch_of(record, run_id)
+                if batch is not None:
+                    yield batch
+                    if any(entry.type in LAST_TYPES for entry in batch.entries):
+                        return
+
+
+async def follow_events(
+    log: EventLog, names: Names, run_id: str, start: Start, final: asyncio.Future[Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The events of a run one by one, each once, with `seq` from 1. Raises as `follow_batches`."""
+    sequence = EventSequence()
+    async with contextlib.aclosing(follow_batches(log, names, run_id, start, final)) as batches:
+        async for batch in batches:
+            for event in sequence.read(batch):
+                yield event
+
+
+def _batch_of(record: Incoming, run_id: str) -> EventBatch | None:
+    """The record's batch where it is one of this run."""
+    if record.key != run_id.encode():
+        return None
+    try:
+        return decode_batch(record.value)
+    except ValidationError:  # somebody else's record under this key: it is no event of the run
+        return None
+
+
+async def _until_silent(
+    source: AsyncIterator[Sequence[Incoming]], final: asyncio.Future[Any]
+) -> AsyncGenerator[Sequence[Incoming], None]:
+    """What the source gives; ends when `final` is done and nothing has come for GRACE_SECONDS."""
+    while True:
+        following = asyncio.ensure_future(anext(source))
+        try:
+            await asyncio.wait({following, final}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                await asyncio.wait({following}, timeout=GRACE_SECONDS)
+            if not following.done():
+                return
+            yield following.result()
+        except StopAsyncIteration:
+            return
+        finally:
+            following.cancel()

@@ -1,0 +1,162 @@
+"""The client for code without an event loop: the same calls, each waiting for its answer.
+
+A private thread runs a loop on which an ordinary `Client` works. It adds no behaviour of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from anabranch.core.request import Request
+from anabranch.sdk.client import Client
+from anabranch.sdk.run import Published, Run
+from anabranch.sdk.run_result import RunResult
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop in a daemon thread. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="anabranch-client", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return what it returns; an interrupt of the caller cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
+        """The items of an async iterator, each fetched when it is asked for."""
+        try:
+            while True:
+                try:
+                    yield self.call(_following(source))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self.call(_closed(source))
+
+    def close(self) -> None:
+        """Stop the loop and end the thread."""
+        self.call(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class SyncClient:
+    """Submits requests and follows runs, without an event loop. Use it as `with SyncClient(...) as client`.
+
+    Takes the arguments of `Client`.
+    """
+
+    def __init__(
+        self,
+        brokers: str | None = None,
+        redis_url: str | None = None,
+        prefix: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self._client = Client(brokers, redis_url, prefix, **settings)
+        self._thread: LoopThread | None = None
+
+    @classmethod
+    def over(cls, client: Client) -> Self:
+        """Around a client that is not open yet."""
+        made = cls()
+        made._client = client
+        return made
+
+    def __enter__(self) -> Self:
+        """Connect. Raises as `Client` does."""
+        thread = LoopThread()
+        try:
+            thread.call(self._client.__aenter__())
+        except BaseException:
+            thread.close()
+            raise
+        self._thread = thread
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.call(self._client.__aexit__(None, None, None))
+            thread.close()
+
+    def submit(
+        self,
+        request: Request | Mapping[str, Any] | str | Path,
+        *,
+        agents: Collection[str] | None = None,
+        traceparent: str | None = None,
+    ) -> SyncRun:
+        """See `Client.submit`."""
+        thread = self._open()
+        return SyncRun(thread.call(self._client.submit(request, agents=agents, traceparent=traceparent)), thread)
+
+    def run(self, run_or_request_id: str) -> SyncRun:
+        """See `Client.run`."""
+        thread = self._open()
+        return SyncRun(thread.call(self._client.run(run_or_request_id)), thread)
+
+    def _open(self) -> LoopThread:
+        if self._thread is None:
+            raise RuntimeError("the client is not open: use it inside `with SyncClient(...) as client`")
+        return self._thread
+
+
+class SyncRun:
+    """A submitted run; see `Run`. `run_id`, `request_id` and `session_id` are the same."""
+
+    def __init__(self, run: Run, thread: LoopThread) -> None:
+        self._run = run
+        self._thread = thread
+        self.run_id = run.run_id
+        self.request_id = run.request_id
+        self.session_id = run.session_id
+
+    def result(self, timeout: float | None = None, *, check: bool = False) -> RunResult:
+        """See `Run.result`."""
+        return self._thread.call(self._run.result(timeout, check=check))
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """See `Run.events`."""
+        return self._thread.iterate(self._run.events())
+
+    def results(self) -> Iterator[Published]:
+        """See `Run.results`."""
+        return self._thread.iterate(self._run.results())
+
+    def cancel(self) -> None:
+        """See `Run.cancel`."""
+        self._thread.call(self._run.cancel())
+
+    def pause(self) -> None:
+        """See `Run.pause`."""
+        self._thread.call(self._run.pause())
+
+    def resume(self) -> None:
+        """See `Run.resume`."""
+        self._thread.call(self._run.resume())
+
+
+async def _following(source: AsyncIterator[T]) -> T:
+    return await anext(source)
+
+
+async def _closed(source: AsyncIterator[Any]) -> None:
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        await close()
