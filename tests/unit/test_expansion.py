@@ -126,7 +126,10 @@ def test_a_range_of_a_million_members_is_made_alone() -> None:
 
 @given(CONFIGS, st.integers(0, 6), st.integers(0, 14), st.integers(0, 40), st.integers(0, 40))
 def test_a_range_of_members_is_a_slice_of_all(kind: Any, n: int, m: int, start: int, stop: int) -> None:
-    arrays = {"x": [{"id": i, "v": i // 2} for i in range(n)], "y": list(range(m if kind[0] == "matrix" else n))}
+    arrays: dict[str, Any] = {
+        "x": [{"id": i, "v": i // 2} for i in range(n)],
+        "y": list(range(m if kind[0] == "matrix" else n)),
+    }
     mapping = config(kind[0], array_mapping={"x": "xs", "y": "ys"}, transform_rules=kind[1])
     expanded = expand(mapping, arrays)
     everything = list(expanded.members())

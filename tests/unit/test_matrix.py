@@ -110,7 +110,7 @@ def test_values_compare_as_githubs_expressions_do(left: Any, right: Any, equal: 
 
 def test_a_partial_exclude_matches_inside_objects() -> None:
     configs = [{"os": "linux", "arch": "x64"}, {"os": "linux", "arch": "arm"}, {"os": "mac", "arch": "arm"}]
-    axes = {"config": configs, "py": [1, 2]}
+    axes: dict[str, list[Any]] = {"config": configs, "py": [1, 2]}
     matrix = Matrix(axes, exclude=[{"config": {"os": "linux"}, "py": 2}])
     assert [(c["config"]["os"], c["py"]) for c in combinations(matrix)] == [
         ("linux", 1),

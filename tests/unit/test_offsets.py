@@ -12,7 +12,8 @@ from anabranch.core.offsets import OffsetTracker, TrailingCommit
 @given(st.sets(st.integers(0, 60), min_size=1), st.randoms(use_true_random=False))
 def test_committable_follows_the_last_offset_before_which_all_are_done(offsets: set[int], random: object) -> None:
     """Offsets with gaps are started in order and finished in any order, the two interleaved at random."""
-    waiting, open_, done = sorted(offsets), [], set()
+    waiting, done = sorted(offsets), set[int]()
+    open_: list[int] = []
     tracker = OffsetTracker()
     while waiting or open_:
         if waiting and (not open_ or random.random() < 0.5):  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from anabranch.core.retry import LONGEST_DELAY, delay_after, delay_before, error
     ],
 )
 def test_delays_before_each_attempt(strategy: str, delays: list[float]) -> None:
-    policy = RetryPolicy(strategy=strategy, max_attempts=6, delay=2)  # type: ignore[arg-type]
+    policy = RetryPolicy(strategy=strategy, max_attempts=6, delay=2)
     assert [delay_before(policy, attempt, 0.5) for attempt in range(2, 7)] == delays
     assert delay_before(policy, 7, 0.5) is None
 
@@ -40,7 +40,7 @@ def test_max_delay_caps_and_jitter_shortens() -> None:
 
 @given(st.integers(2, 100_000), st.sampled_from(["exponential", "fibonacci"]), st.floats(0, 1, exclude_max=True))
 def test_no_delay_overflows_or_is_negative(attempt: int, strategy: str, unit: float) -> None:
-    policy = RetryPolicy(strategy=strategy, max_attempts=100_000, delay=30, jitter=1)  # type: ignore[arg-type]
+    policy = RetryPolicy(strategy=strategy, max_attempts=100_000, delay=30, jitter=1)
     delay = delay_before(policy, attempt, unit)
     assert delay is not None
     assert 0 <= delay <= LONGEST_DELAY

@@ -15,7 +15,7 @@ from anabranch.core.request import TransformRules
 from anabranch.core.rules import apply_rules, check_rules
 from anabranch.core.templates import MISSING
 
-PAPERS = [
+PAPERS: list[dict[str, Any]] = [
     {"id": "p1", "year": 2020, "lang": "en"},
     {"id": "p2", "year": 2022, "lang": "de"},
     {"id": "p3", "year": "2023", "lang": "en"},
@@ -87,7 +87,7 @@ def test_arrays_that_are_zipped_are_filtered_row_by_row() -> None:
 
 def test_chunk_gives_n_items_to_a_member() -> None:
     assert made({"chunk": 2}, x=[1, 2, 3, 4, 5]) == [{"x": [1, 2]}, {"x": [3, 4]}, {"x": [5]}]
-    assert made({"chunk": {"x": 2}, "combine": ["y"]}, x=[1, 2, 3], y="ab") == [
+    assert made({"chunk": {"x": 2}, "combine": ["y"]}, x=[1, 2, 3], y=["a", "b"]) == [
         {"y": y, "x": x} for y in "ab" for x in ([1, 2], [3])
     ]
     with pytest.raises(ExpansionError, match="one length"):
@@ -109,7 +109,7 @@ def test_filter_and_distinct_come_before_chunk() -> None:
     ],
 )
 def test_distinct_keeps_the_first(distinct: Any, ids: list[str]) -> None:
-    rows = made({"distinct": distinct}, papers=[*PAPERS, dict(reversed(PAPERS[0].items()))])
+    rows = made({"distinct": distinct}, papers=[*PAPERS, dict(reversed(list(PAPERS[0].items())))])
     assert [row["papers"]["id"] for row in rows] == ids
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, repeat
 from typing import Any, Final, TypeAlias
 
@@ -152,7 +152,48 @@ def _masks(name: str, values: Sequence[Any], entries: Sequence[Entry], every: in
     if not named:
         return None
     others = every ^ sum(bit for bit, _ in named)
-    return [others + sum(bit for bit, leaves in named if _matches(value, leaves)) for value in values]
+    plain = _Literals((bit, leaves[0][1]) for bit, leaves in named if _is_plain(leaves))
+    deep = [(bit, leaves) for bit, leaves in named if not _is_plain(leaves)]
+    if len(deep) * len(values) > STEPS:
+        raise ExpansionError(f"too many entries look into the objects or lists of axis {name!r}: use fewer")
+    return [others | plain.equal_to(value) | _bits_matching(value, deep) for value in values]
+
+
+def _is_plain(leaves: Sequence[_Leaf]) -> bool:
+    return len(leaves) == 1 and not leaves[0][0]
+
+
+def _bits_matching(value: Any, entries: Sequence[tuple[int, Sequence[_Leaf]]]) -> int:
+    return sum(bit for bit, leaves in entries if _matches(value, leaves))
+
+
+class _Literals:
+    """`loosely_equal` with many literals at once: one look-up for a value, however many there are."""
+
+    __slots__ = ("_numbers", "_other_numbers", "_texts")
+
+    def __init__(self, literals: Iterable[tuple[int, Any]]) -> None:
+        self._texts: dict[str, int] = {}
+        self._numbers: dict[float, int] = {}
+        self._other_numbers: dict[float, int] = {}
+        for bit, literal in literals:
+            _add_bit(self._numbers, _number(literal), bit)
+            if isinstance(literal, str):
+                _add_bit(self._texts, _fold(literal), bit)
+            else:
+                _add_bit(self._other_numbers, _number(literal), bit)
+
+    def equal_to(self, value: Any) -> int:
+        """Return the bits of the literals that equal `value`. NaN is found nowhere, as it equals nothing."""
+        number = _number(value)
+        if isinstance(value, str):
+            return self._texts.get(_fold(value), 0) | self._other_numbers.get(number, 0)
+        return self._numbers.get(number, 0)
+
+
+def _add_bit(bits: dict[Any, int], key: Any, bit: int) -> None:
+    if not (isinstance(key, float) and math.isnan(key)):
+        bits[key] = bits.get(key, 0) | bit
 
 
 class _Kept:
