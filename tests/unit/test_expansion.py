@@ -59,7 +59,7 @@ def test_a_matrix_of_includes_alone_has_their_keys_as_variables() -> None:
 
 
 def test_a_loop_variable_beats_a_field_and_the_first_item_beats_the_second() -> None:
-    arrays = {"x": [{"y": "field", "k": 1}], "y": [{"k": 2, "z": 3}]}
+    arrays: dict[str, Any] = {"x": [{"y": "field", "k": 1}], "y": [{"k": 2, "z": 3}]}
     (member,) = expand(config(array_mapping={"x": "xs", "y": "ys"}), arrays).members()
     assert render("{y} {k} {z}", member.scope) == '{"k":2,"z":3} 1 3'
 
