@@ -52,10 +52,18 @@ def _refused(code: Code, message: str, hint: str) -> RequestRefused:
     return RequestRefused([Problem(code, "", message, hint)])
 
 
+MAX_DEPTH = 200
+_WRITABLE_DEPTH = 254
+"""What orjson writes at most: the rest is room for the messages that a request travels in."""
+_WRAPPING = _WRITABLE_DEPTH - MAX_DEPTH
+
+
 def compact_size(document: object) -> int | None:
-    """Bytes of the document as compact JSON; None if it has values that JSON has not."""
+    """Bytes of the document as compact JSON; None if JSON cannot express it or it is over ``MAX_DEPTH`` deep."""
+    for _ in range(_WRAPPING):
+        document = [document]
     try:
-        return len(orjson.dumps(document))
+        return len(orjson.dumps(document)) - 2 * _WRAPPING
     except (TypeError, ValueError):
         return None
 

@@ -42,6 +42,9 @@ def session_id_problem(value: str) -> str | None:
 
 
 def _text_problem(value: str, forbidden: str) -> str | None:
+    is_plain = value.isprintable() and not any(char in value for char in forbidden)
+    if is_plain and len(value) <= MAX_LENGTH and value.strip():
+        return None
     if not value.strip():
         return "is empty"
     if len(value) > MAX_LENGTH:

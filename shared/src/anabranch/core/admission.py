@@ -1,0 +1,251 @@
+"""Reading a request: everything that is wrong with it, together, before anything starts.
+
+``read_request`` takes a document, ``parse_request`` bytes. A schema error does not stop the later checks:
+what is readable is checked. Pure: what it must know of the world (agents, keys of the session, limits) is
+passed in, and it starts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from anabranch.core import checks
+from anabranch.core.documents import MAX_DEPTH, Format, compact_size, load_document
+from anabranch.core.envelope import Sent, unwrap
+from anabranch.core.errors import Code, Problem, RequestRefused
+from anabranch.core.facts import GroupFacts, read_facts
+from anabranch.core.graph import Graph, SessionKeys, build_graph
+from anabranch.core.members import Foreseen
+from anabranch.core.names import key_problem, session_id_problem
+from anabranch.core.planning import Plan, assemble, foresee_all, refused_document
+from anabranch.core.request import Request
+from anabranch.core.schema_errors import schema_problems
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may be at most. A larger single value is no error: it is stored by reference."""
+
+    request_bytes: int = 1_000_000
+    members: int = 1_000_000
+    inline_bytes: int = 64 * 1024
+
+    @property
+    def parsed_bytes(self) -> int:
+        """Beyond this, bytes are refused without being read: there is no use in the other errors."""
+        return 20 * self.request_bytes
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What became of a document.
+
+    Without ``errors`` there are ``request`` and ``plan``; with them neither. ``request_id`` and ``session_id``
+    are there where the document names valid ones, also in a refused request. ``bytes`` is the size that was
+    held against the limit.
+    """
+
+    request: Request | None = None
+    plan: Plan | None = None
+    request_id: str | None = None
+    session_id: str | None = None
+    errors: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    bytes: int = 0
+    task_groups: int = 0
+    tasks: int = 0
+
+    def required(self) -> Request:
+        """The request.
+
+        Raises:
+            RequestRefused: there are errors.
+        """
+        if self.request is None:
+            raise RequestRefused(self.errors, self.warnings)
+        return self.request
+
+    def to_document(self, *, expand: bool = False) -> dict[str, Any]:
+        """What ``plan --json`` prints, for a valid request and for a refused one."""
+        if self.plan is not None:
+            return replace(self.plan, warnings=self.warnings).to_document(document_bytes=self.bytes, expand=expand)
+        return refused_document(
+            self.errors,
+            self.warnings,
+            task_groups=self.task_groups,
+            tasks=self.tasks,
+            document_bytes=self.bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """What the checks must know beyond the document."""
+
+    limits: Limits
+    agents: Collection[str] | None
+    session_keys: SessionKeys
+
+
+def parse_request(
+    data: bytes | str,
+    format: Format = "json",
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    agents: Collection[str] | None = None,
+    session_keys: SessionKeys = (),
+) -> Reading:
+    """Read a request from bytes: JSON, or YAML. Like ``read_request``, and never raises for what is in them.
+
+    The size held against the limit is that of the bytes; of YAML, that of the same document as compact JSON,
+    for that is what is sent.
+    """
+    size = len(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
+    if size > limits.parsed_bytes:
+        return Reading(errors=(_too_large(size, limits),), bytes=size)
+    try:
+        document = load_document(data, format)
+    except RequestRefused as refusal:
+        return Reading(errors=refusal.errors, bytes=size)
+    document_bytes = size if format == "json" else None
+    return read_request(
+        document, limits=limits, agents=agents, session_keys=session_keys, document_bytes=document_bytes
+    )
+
+
+def read_request(
+    document: object,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    agents: Collection[str] | None = None,
+    session_keys: SessionKeys = (),
+    document_bytes: int | None = None,
+) -> Reading:
+    """Read a request, or an envelope around one, and judge it.
+
+    Args:
+        document: what JSON or YAML gave; a ``Request`` is read by its ``to_document()``.
+        agents: the names in the registry; None where it is not known, then no agent is unknown.
+        session_keys: the keys that the session has from earlier runs, or a function that knows.
+        document_bytes: its size as it was sent; None: its size as compact JSON.
+    """
+    if isinstance(document, Request):
+        document = document.to_document()
+    if not isinstance(document, Mapping):
+        return Reading(errors=(_not_a_request(document),), bytes=document_bytes or compact_size(document) or 0)
+    compact = compact_size(document)
+    size = compact if document_bytes is None else document_bytes
+    reading = _judge(unwrap(document), _World(limits, agents, session_keys))
+    sized = replace(reading, bytes=size or 0)
+    if compact is None:
+        sized = _refuse(sized, _not_json())
+    return _refuse(sized, _too_large(sized.bytes, limits)) if sized.bytes > limits.request_bytes else sized
+
+
+def session_candidates(document: object) -> frozenset[str]:
+    """The keys that only the session's earlier context could provide: what to ask it for before reading.
+
+    Empty for what is no request. A mapped array's dotted path gives each of its beginnings.
+    """
+    if not isinstance(document, Mapping):
+        return frozenset()
+    asked: set[str] = set()
+
+    def ask(key: str) -> bool:
+        asked.add(key)
+        return False
+
+    request = unwrap(document).request
+    tasks = [task for group in read_facts(request) for _, task in group.tasks]
+    build_graph(tasks, _context(request), ask)
+    return frozenset(asked)
+
+
+def _refuse(reading: Reading, problem: Problem) -> Reading:
+    return replace(reading, request=None, plan=None, errors=(problem, *reading.errors))
+
+
+def _judge(sent: Sent, world: _World) -> Reading:
+    request, schema = _validated(sent)
+    groups = read_facts(sent.request)
+    tasks = [task for group in groups for _, task in group.tasks]
+    context = _context(sent.request)
+    graph = build_graph(tasks, context, world.session_keys)
+    members = foresee_all(graph, context)
+    errors = _unique([*sent.errors, *schema, *_meaning(groups, graph, members, sent, world)])
+    warnings = [*sent.warnings, *(() if errors else checks.warnings_of(graph, members))]
+    plan = assemble(request, graph, members) if request and not errors else None
+    return Reading(
+        request=request if plan else None,
+        plan=plan,
+        request_id=_readable_id(sent.request.get("request_id")),
+        session_id=_readable_session(sent.request.get("session_id")),
+        errors=tuple(errors),
+        warnings=(*warnings, *(plan.warnings if plan else ())),
+        task_groups=len(groups),
+        tasks=len(tasks),
+    )
+
+
+def _validated(sent: Sent) -> tuple[Request | None, list[Problem]]:
+    try:
+        return Request.model_validate(sent.request), []
+    except ValidationError as error:
+        return None, list(schema_problems(error, sent.request, sent.pointer))
+
+
+def _meaning(
+    groups: Sequence[GroupFacts], graph: Graph, members: Sequence[Foreseen], sent: Sent, world: _World
+) -> Iterator[Problem]:
+    pointer = sent.pointer
+    yield from checks.duplicate_names(groups, pointer)
+    yield from checks.duplicate_result_keys(graph, pointer)
+    yield from checks.unknown_agents(graph.tasks, world.agents, pointer)
+    yield from checks.expansions(graph.tasks, pointer)
+    yield from checks.subsets(graph, pointer)
+    yield from checks.unknown_keys(graph, pointer)
+    yield from checks.cycles(graph, pointer)
+    yield from checks.too_many_members(graph.tasks, members, world.limits.members, pointer)
+
+
+def _unique(problems: Sequence[Problem]) -> list[Problem]:
+    return list(dict.fromkeys(problems))
+
+
+def _context(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    context = request.get("context")
+    return context if isinstance(context, Mapping) else {}
+
+
+def _readable_id(value: object) -> str | None:
+    return value if isinstance(value, str) and key_problem(value) is None else None
+
+
+def _readable_session(value: object) -> str | None:
+    return value if isinstance(value, str) and session_id_problem(value) is None else None
+
+
+_KINDS = {type(None): "null", list: "a list", str: "a string", bool: "true or false"}
+
+
+def _not_a_request(document: object) -> Problem:
+    kind = _KINDS.get(type(document), "a number")
+    return Problem(Code.NOT_A_REQUEST, "", f"a request is an object, not {kind}", 'it has "task_groups"')
+
+
+def _not_json() -> Problem:
+    message = f"the request holds values that JSON cannot express, or is nested over {MAX_DEPTH} levels deep"
+    return Problem(Code.SCHEMA, "", message, "use JSON values only, and fewer levels")
+
+
+def _too_large(size: int, limits: Limits) -> Problem:
+    message = f"the request has {size:,} bytes, over the limit of {limits.request_bytes:,}"
+    hint = "put large values into the session beforehand and depend on their keys, or split the request"
+    return Problem(Code.TOO_LARGE, "", message, hint)

@@ -1,0 +1,207 @@
+"""What is wrong with a request as a whole: names, keys, dependencies, cycles, agents, expansions.
+
+Each check takes what could be read and yields every problem it finds; none stops another. ``pointer`` turns a
+path in the request into a JSON Pointer into the document as it was sent. Types and ranges of single fields
+are the schema's business, in ``request``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+from anabranch.core.envelope import Path
+from anabranch.core.errors import Code, Problem
+from anabranch.core.facts import Declared, GroupFacts, TaskFacts
+from anabranch.core.graph import Graph, find_cycles
+from anabranch.core.members import Foreseen
+from anabranch.core.rules import check_rules
+
+Pointer = Callable[[Path], str]
+
+SHOWN_IN_CYCLE = 50
+"""A longer cycle is shown with its middle left out."""
+
+
+def duplicate_names(groups: Sequence[GroupFacts], pointer: Pointer) -> Iterator[Problem]:
+    """Groups of the request, and tasks of one group, that share a name."""
+    named = [group.name for group in groups if group.name]
+    yield from _repeated(named, "task group", "the request", pointer)
+    for group in groups:
+        where = f"the group {group.name.text!r}" if group.name else "its group"
+        yield from _repeated([name for name, _ in group.tasks if name], "task", where, pointer)
+
+
+def _repeated(names: Iterable[Declared], kind: str, where: str, pointer: Pointer) -> Iterator[Problem]:
+    first: dict[str, Declared] = {}
+    for name in names:
+        other = first.setdefault(name.text, name)
+        if other is not name:
+            message = f"{where} already has a {kind} {name.text!r}, at {pointer(other.path)}"
+            yield Problem(Code.DUPLICATE_NAME, pointer(name.path), message, "give it another name")
+
+
+def duplicate_result_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
+    """Result keys that are declared more than once, by one task or by two."""
+    seen: dict[str, TaskFacts] = {}
+    for task in graph.tasks:
+        for key in task.produces:
+            other = seen.setdefault(key.text, task)
+            if other is not task or _is_repeat(task, key):
+                by = "this task" if other is task else other.label
+                message = f"the result key {key.text!r} is already declared by {by}"
+                hint = "a key has one producer: rename one of them"
+                yield Problem(Code.DUPLICATE_RESULT_KEY, pointer(key.path), message, hint)
+
+
+def _is_repeat(task: TaskFacts, key: Declared) -> bool:
+    return next(other for other in task.produces if other.text == key.text) is not key
+
+
+def unknown_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
+    """Required keys that nobody provides, once for each place that names one."""
+    seen: set[tuple[str, Path]] = set()
+    for index, wanted in graph.unknown:
+        if (wanted.key, wanted.path) in seen:
+            continue
+        seen.add((wanted.key, wanted.path))
+        task = graph.tasks[index]
+        message = f"no task produces {wanted.key!r}, which {task.label} waits for, and no context has it"
+        hint = _hint_for_key(graph, wanted.key)
+        yield Problem(Code.UNKNOWN_DEPENDENCY, pointer(wanted.path), message, hint)
+
+
+def _hint_for_key(graph: Graph, key: str) -> str:
+    otherwise = f'declare it in external_dependencies, put it into the context, or make it optional: "{key}?"'
+    named = [task.label for task in graph.tasks if task.name == key and task.produces]
+    if named:
+        keys = next(task.produces for task in graph.tasks if task.name == key and task.produces)
+        return f"{key!r} is a task's name; depend on its result key {keys[0].text!r} instead"
+    return suggestion(key, graph.producers) or otherwise
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'x'?``, or nothing where nothing known comes close."""
+    close = difflib.get_close_matches(name, list(known)[:2000], n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def cycles(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
+    """One problem for each knot of tasks that wait for each other, with a shortest cycle through it."""
+    ambiguous = {name for name, count in Counter(task.name for task in graph.tasks).items() if count > 1}
+    for cycle in find_cycles(graph.edges):
+        labels = [_label(graph.tasks[index], ambiguous) for index in cycle]
+        path = graph.origins[cycle[0]][cycle[1]]
+        message = f"these tasks wait for each other: {' -> '.join(_shortened(labels))}"
+        hint = "each arrow is a dependency; take one of them out"
+        yield Problem(Code.CYCLE, pointer(path), message, hint)
+
+
+def _label(task: TaskFacts, ambiguous: Collection[str]) -> str:
+    return task.label if task.name in ambiguous else task.name
+
+
+def _shortened(labels: list[str]) -> list[str]:
+    if len(labels) <= SHOWN_IN_CYCLE:
+        return labels
+    half = SHOWN_IN_CYCLE // 2
+    return [*labels[:half], f"({len(labels) - 2 * half} more)", *labels[-half:]]
+
+
+def subsets(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
+    """Optional keys that the list they are to be a part of does not have."""
+    for index, task in enumerate(graph.tasks):
+        wanted = {want.key for want in task.wants} | set(graph.array_keys[index].values())
+        yield from _outside(task.optional_wants, wanted, "dependencies", pointer)
+        produced = {key.text for key in task.produces}
+        yield from _outside(task.optional_results, produced, "result_keys", pointer)
+
+
+def _outside(keys: Iterable[Declared], allowed: Collection[str], name: str, pointer: Pointer) -> Iterator[Problem]:
+    for key in keys:
+        if key.text not in allowed:
+            message = f"{key.text!r} is not in {name}"
+            hint = suggestion(key.text, allowed) or f"add it to {name} too"
+            yield Problem(Code.NOT_A_SUBSET, pointer(key.path), message, hint)
+
+
+def unknown_agents(
+    tasks: Iterable[TaskFacts], agents: Collection[str] | None, pointer: Pointer
+) -> Iterator[Problem]:
+    """Agents that the registry lacks; nothing where the registry is not known (None)."""
+    if agents is None:
+        return
+    for task in tasks:
+        if task.agent and task.agent.text not in agents:
+            message = f"there is no agent {task.agent.text!r}"
+            known = ", ".join(sorted(agents)[:20]) or "none"
+            hint = suggestion(task.agent.text, agents) or f"the agents are: {known}"
+            yield Problem(Code.UNKNOWN_AGENT, pointer(task.agent.path), message, hint)
+
+
+def expansions(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem]:
+    """Expansions that name no array, and rules that cannot be read."""
+    for task in tasks:
+        path = (*task.path, "expansion_config")
+        if task.raw_expansion is not None and not _names_array(task):
+            message = f"the expansion of {task.label} names no array"
+            hint = 'name one in array_mapping: {"item": "a key of the context or a dependency"}'
+            yield Problem(Code.EXPANSION_WITHOUT_ARRAY, pointer(path), message, hint)
+        rules = task.expansion.transform_rules if task.expansion else None
+        for place, message in check_rules(rules) if rules else ():
+            base = pointer((*path, "transform_rules"))
+            yield Problem(Code.SCHEMA, base + place, message)
+
+
+def _names_array(task: TaskFacts) -> bool:
+    config = task.raw_expansion or {}
+    rules = config.get("transform_rules")
+    sequences = rules.get("sequence") if isinstance(rules, dict) else None
+    return bool(
+        config.get("array_mapping")
+        or task.array_paths
+        or (config.get("type") == "matrix" and config.get("include"))
+        or (config.get("type") == "custom" and sequences)
+    )
+
+
+def too_many_members(
+    tasks: Sequence[TaskFacts], members: Sequence[Foreseen], limit: int, pointer: Pointer
+) -> Iterator[Problem]:
+    """Expansions over the limit, one by one and together, as far as they can be counted now."""
+    hint = f"the limit is {limit:,} members of one request; split it"
+    total = 0
+    for task, foreseen in zip(tasks, members, strict=True):
+        count = foreseen.count or 0
+        if task.raw_expansion is not None and count > limit:
+            message = f"{task.label} has {count:,} members"
+            yield Problem(Code.TOO_MANY_MEMBERS, pointer((*task.path, "expansion_config")), message, hint)
+        total += count if count <= limit else 0
+    if total > limit:
+        message = f"the tasks have {total:,} members together"
+        yield Problem(Code.TOO_MANY_MEMBERS, pointer(("task_groups",)), message, hint)
+
+
+def warnings_of(graph: Graph, members: Sequence[Foreseen]) -> Iterator[str]:
+    """What is allowed and hardly meant."""
+    for task, foreseen in zip(graph.tasks, members, strict=True):
+        if foreseen.error:
+            yield f"the expansion of {task.label} will fail: {foreseen.error}"
+        for key in sorted(task.external):
+            if (producer := graph.producers.get(key)) is not None:
+                by = graph.tasks[producer].label
+                yield f"{task.label} declares {key!r} external, but {by} produces it: that one is waited for"
+        yield from _without_effect(task)
+
+
+def _without_effect(task: TaskFacts) -> Iterator[str]:
+    if task.retries_never:
+        yield f"{task.label}: max_attempts is without effect, the retry strategy is none"
+    config = task.expansion
+    if config is None:
+        return
+    if config.type != "matrix" and (config.include or config.exclude):
+        yield f"{task.label}: include and exclude are without effect, the expansion is no matrix"
+    if config.type != "custom" and config.transform_rules is not None:
+        yield f"{task.label}: transform_rules are without effect, the expansion is not custom"

@@ -1,0 +1,248 @@
+"""The graph of a request's tasks: who produces what a task waits for, cycles, levels.
+
+Pure and iterative: thousands of tasks and a chain of any length need neither recursion nor more than one
+pass over the edges. Knows no schema and no limits; works on what ``facts`` could read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from anabranch.core.envelope import Path
+from anabranch.core.facts import TaskFacts, Wanted
+
+Kind = Literal["produced", "context", "session", "external", "absent"]
+SessionKeys = Callable[[str], bool] | Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A key that a task waits for, and who satisfies it.
+
+    ``produced`` by ``producer`` (group, task) of the request; there already in the request's ``context`` or
+    from an earlier run of the ``session``; ``external``: published by somebody else; ``absent``: optional,
+    and nobody produces it.
+    """
+
+    key: str
+    kind: Kind
+    optional: bool
+    producer: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Tasks in declared order with their needs; ``edges[i]`` are the indexes of the tasks that i waits for.
+
+    ``producers`` has the index of each key's first declarer. ``unknown`` are the required keys, by task, that
+    nobody provides.
+    """
+
+    tasks: tuple[TaskFacts, ...]
+    producers: dict[str, int]
+    needs: tuple[tuple[Need, ...], ...]
+    edges: tuple[tuple[int, ...], ...]
+    origins: tuple[dict[int, Path], ...]
+    """For each task and each task it waits for, where that dependency is written."""
+    unknown: tuple[tuple[int, Wanted], ...]
+    array_keys: tuple[dict[str, str], ...]
+    """For each task, the key under which each context path of its expansion is found."""
+
+
+def build_graph(tasks: Sequence[TaskFacts], context: Collection[str], session_keys: SessionKeys = ()) -> Graph:
+    """Resolve every key that a task waits for. ``context`` are the keys of the request's own context."""
+    producers: dict[str, int] = {}
+    for index, task in enumerate(tasks):
+        for produced in task.produces:
+            producers.setdefault(produced.text, index)
+    in_session = session_keys if callable(session_keys) else frozenset(session_keys).__contains__
+    resolver = _Resolver(tasks, producers, frozenset(context), in_session)
+    return resolver.graph()
+
+
+class _Resolver:
+    def __init__(
+        self,
+        tasks: Sequence[TaskFacts],
+        producers: dict[str, int],
+        context: frozenset[str],
+        in_session: Callable[[str], bool],
+    ) -> None:
+        self._tasks = tasks
+        self._producers = producers
+        self._context = context
+        self._in_session = in_session
+        self._unknown: list[tuple[int, Wanted]] = []
+
+    def graph(self) -> Graph:
+        needs, edges, origins, array_keys = [], [], [], []
+        for index, task in enumerate(self._tasks):
+            keys = self._array_keys(task)
+            array_keys.append(keys)
+            wants = [*task.wants, *_implied(task, keys)]
+            needs.append(tuple(self._needs(index, task, wants)))
+            places = {
+                self._producers[want.key]: want.path for want in reversed(wants) if want.key in self._producers
+            }
+            origins.append(places)
+            edges.append(tuple(sorted(places)))
+        return Graph(
+            tuple(self._tasks),
+            self._producers,
+            tuple(needs),
+            tuple(edges),
+            tuple(origins),
+            tuple(self._unknown),
+            tuple(array_keys),
+        )
+
+    def _array_keys(self, task: TaskFacts) -> dict[str, str]:
+        named = {want.key for want in task.wants}
+        return {array.text: self._first_key(array.text, named) for array in task.array_paths}
+
+    def _first_key(self, path: str, named: set[str]) -> str:
+        """The longest beginning of a dotted path that is a known key: keys may have dots themselves."""
+        segments = path.split(".")
+        keys = [".".join(segments[:length]) for length in range(len(segments), 0, -1)]
+        in_request = (key for key in keys if key in named or key in self._producers or key in self._context)
+        in_session = (key for key in keys if self._in_session(key))
+        return next(in_request, None) or next(in_session, segments[0])
+
+    def _needs(self, index: int, task: TaskFacts, wants: Iterable[Wanted]) -> Iterator[Need]:
+        for want in wants:
+            need = self._need(task, want)
+            if need is None:
+                self._unknown.append((index, want))
+            else:
+                yield need
+
+    def _need(self, task: TaskFacts, want: Wanted) -> Need | None:
+        if (producer := self._producers.get(want.key)) is not None:
+            source = self._tasks[producer]
+            return Need(want.key, "produced", want.optional, (source.group, source.name))
+        if want.key in self._context:
+            return Need(want.key, "context", want.optional)
+        if want.key in task.external:
+            return Need(want.key, "external", want.optional)
+        if self._in_session(want.key):
+            return Need(want.key, "session", want.optional)
+        return Need(want.key, "absent", True) if want.optional else None
+
+
+def _implied(task: TaskFacts, array_keys: Mapping[str, str]) -> Iterator[Wanted]:
+    """The keys that mapped arrays are found under, where the task does not name them itself."""
+    named = {want.key for want in task.wants}
+    for array in task.array_paths:
+        key = array_keys[array.text]
+        if key not in named:
+            named.add(key)
+            yield Wanted(key, False, array.path)
+
+
+def levels_of(edges: Sequence[Sequence[int]]) -> list[int] | None:
+    """The level of each task: 0 without edges, else one above the highest it waits for. None: a cycle."""
+    waiting = [len(targets) for targets in edges]
+    dependents: list[list[int]] = [[] for _ in edges]
+    for index, targets in enumerate(edges):
+        for target in targets:
+            dependents[target].append(index)
+    levels = [0] * len(edges)
+    ready = deque(index for index, count in enumerate(waiting) if count == 0)
+    done = 0
+    while ready:
+        index = ready.popleft()
+        done += 1
+        for dependent in dependents[index]:
+            levels[dependent] = max(levels[dependent], levels[index] + 1)
+            waiting[dependent] -= 1
+            if waiting[dependent] == 0:
+                ready.append(dependent)
+    return levels if done == len(edges) else None
+
+
+def find_cycles(edges: Sequence[Sequence[int]]) -> list[list[int]]:
+    """A shortest cycle for each knot of tasks that wait for each other, from its first declared task.
+
+    ``[a, b, a]``: a waits for b, b waits for a. Empty where there is none.
+    """
+    knots = [sorted(knot) for knot in _components(edges) if len(knot) > 1 or knot[0] in edges[knot[0]]]
+    return [_shortest_cycle(edges, knot) for knot in sorted(knots)]
+
+
+def _shortest_cycle(edges: Sequence[Sequence[int]], knot: Sequence[int]) -> list[int]:
+    start, inside = knot[0], set(knot)
+    came_from: dict[int, int] = {}
+    queue = deque([start])
+    while queue and start not in came_from:
+        index = queue.popleft()
+        for target in edges[index]:
+            if target in inside and target not in came_from:
+                came_from[target] = index
+                queue.append(target)
+    path = [start]
+    while len(path) == 1 or path[-1] != start:
+        path.append(came_from[path[-1]])
+    return path[::-1]
+
+
+def _components(edges: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The strongly connected components."""
+    search = _Tarjan(edges)
+    for index in range(len(edges)):
+        search.visit(index)
+    return search.found
+
+
+class _Tarjan:
+    """Tarjan's algorithm with a stack of its own: a chain of ten thousand tasks is no recursion."""
+
+    def __init__(self, edges: Sequence[Sequence[int]]) -> None:
+        self.found: list[list[int]] = []
+        self._edges = edges
+        self._order: dict[int, int] = {}
+        self._lowest: dict[int, int] = {}
+        self._open: list[int] = []
+        self._is_open: set[int] = set()
+
+    def visit(self, root: int) -> None:
+        """Find the components that can be reached from ``root`` and were not found before."""
+        trail = [] if root in self._order else [self._enter(root)]
+        while trail:
+            index, targets = trail[-1]
+            target = self._next_new(index, targets)
+            if target is not None:
+                trail.append(self._enter(target))
+                continue
+            trail.pop()
+            self._leave(index)
+            if trail:
+                self._lower(trail[-1][0], self._lowest[index])
+
+    def _enter(self, index: int) -> tuple[int, Iterator[int]]:
+        self._order[index] = self._lowest[index] = len(self._order)
+        self._open.append(index)
+        self._is_open.add(index)
+        return index, iter(self._edges[index])
+
+    def _next_new(self, index: int, targets: Iterator[int]) -> int | None:
+        for target in targets:
+            if target not in self._order:
+                return target
+            if target in self._is_open:
+                self._lower(index, self._order[target])
+        return None
+
+    def _lower(self, index: int, order: int) -> None:
+        self._lowest[index] = min(self._lowest[index], order)
+
+    def _leave(self, index: int) -> None:
+        if self._lowest[index] != self._order[index]:
+            return
+        component: list[int] = []
+        while not component or component[-1] != index:
+            component.append(self._open.pop())
+        self._is_open.difference_update(component)
+        self.found.append(component)

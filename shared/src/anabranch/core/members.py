@@ -1,0 +1,77 @@
+"""How many members a task will have, as far as that is known before the run.
+
+Arrays that are literal, or stand in the request's own context, can be counted and shown in advance; all
+others exist only at run time. Must not render anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from anabranch.core.errors import ExpansionError
+from anabranch.core.expansion import MEMBER_LIMIT, Expanded, as_list, expand, lookup_path, sources
+from anabranch.core.request import Expansion
+
+UNLIMITED = 1 << 62
+CHECKED_IDENTIFIERS = 10_000
+"""Up to so many members, repeated identifiers are looked for in advance; beyond, at run time only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """``count`` is None where only the run will tell; ``error`` says why the expansion is certain to fail."""
+
+    count: int | None
+    expanded: Expanded | None = None
+    error: str = ""
+
+
+ORDINARY = Foreseen(1)
+"""A task without expansion."""
+AT_RUN_TIME = Foreseen(None)
+
+
+def foresee(expansion: Expansion, array_keys: Mapping[str, str], context: Mapping[str, Any]) -> Foreseen:
+    """Count the members of ``expansion``.
+
+    Args:
+        array_keys: context path -> the key under which it is found.
+        context: the request's context without the keys that the request produces itself.
+    """
+    found = sources(expansion)
+    paths = [source for source in found.values() if isinstance(source, str)]
+    if any(array_keys.get(path) not in context for path in paths):
+        return AT_RUN_TIME
+    if (length := _longest_sequence(expansion)) > MEMBER_LIMIT and _walks_all(expansion):
+        return Foreseen(length)
+    try:
+        arrays = {name: _array(name, source, context) for name, source in found.items()}
+        expanded = expand(expansion, arrays, limit=UNLIMITED, check_identifiers=False)
+        if expanded.count <= CHECKED_IDENTIFIERS:
+            expand(expansion, arrays)
+    except ExpansionError as error:
+        return Foreseen(None, error=str(error))
+    return Foreseen(expanded.count, expanded)
+
+
+def _longest_sequence(expansion: Expansion) -> int:
+    rules = expansion.transform_rules
+    sequences = (rules.sequence or {}).values() if rules else ()
+    return max((int((item.end - item.start) // item.step) + 1 for item in sequences), default=0)
+
+
+def _walks_all(expansion: Expansion) -> bool:
+    """Filtering looks at every item: a sequence that is too long for it is not even counted."""
+    rules = expansion.transform_rules
+    return rules is not None and bool(rules.filter or rules.distinct)
+
+
+def _array(name: str, source: str | list[Any], context: Mapping[str, Any]) -> list[Any]:
+    if not isinstance(source, str):
+        return source
+    try:
+        return as_list(lookup_path(context, source), name)
+    except KeyError:
+        raise ExpansionError(f"the array for {name!r} is missing: the context has no {source!r}") from None

@@ -1,0 +1,260 @@
+"""The plan of a valid request: who waits for whom, in which level, with how many members.
+
+Pure: the same request and the same earlier context give the same plan, on every machine. ``Plan.to_document``
+is what ``plan --json`` prints. Must not judge a request: that is ``admission``, which builds the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anabranch.core.checks import cycles, unknown_keys
+from anabranch.core.envelope import json_pointer
+from anabranch.core.errors import Problem, RequestRefused
+from anabranch.core.expansion import Expanded, Member, member_name
+from anabranch.core.facts import TaskFacts, read_facts
+from anabranch.core.graph import Graph, Need, SessionKeys, build_graph, levels_of
+from anabranch.core.members import AT_RUN_TIME, ORDINARY, Foreseen, foresee
+from anabranch.core.request import Request, TaskSpec
+from anabranch.core.templates import Scope, member_scope, placeholders, render
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """One task of the plan.
+
+    ``level`` counts from 0. ``members`` is 1 for an ordinary task and None where only the run will tell.
+    ``context_keys`` are the keys of the request's context that the templates mention without declaring them:
+    they are replaced too.
+    """
+
+    group: str
+    name: str
+    spec: TaskSpec
+    needs: tuple[Need, ...]
+    level: int
+    members: int | None
+    context_keys: frozenset[str] = frozenset()
+    expanded: Expanded | None = None
+
+    @property
+    def label(self) -> str:
+        """``group/task``, as in ``levels``."""
+        return f"{self.group}/{self.name}"
+
+    def to_document(self) -> dict[str, Any]:
+        """The task as ``plan --json`` shows it."""
+        return {
+            "group": self.group,
+            "name": self.name,
+            "agent": self.spec.agent,
+            "dependencies": [need.key for need in self.needs],
+            "result_keys": list(self.spec.result_keys),
+            "members": self.members,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would run. ``tasks`` is in declared order, ``levels`` has their labels by level."""
+
+    request: Request
+    tasks: tuple[PlannedTask, ...]
+    levels: tuple[tuple[str, ...], ...]
+    executions: int
+    """Members of all tasks; a task whose number is not known yet counts as 1."""
+    edges: int
+    """Dependencies of one task on another."""
+    warnings: tuple[str, ...] = ()
+
+    def to_document(self, *, document_bytes: int, expand: bool = False) -> dict[str, Any]:
+        """What ``plan --json`` prints; with ``expand`` each task lists its members, rendered."""
+        context = self.visible_context() if expand else {}
+        return {
+            "valid": True,
+            "errors": [],
+            "warnings": list(self.warnings),
+            "counts": {
+                "task_groups": len(self.request.task_groups),
+                "tasks": len(self.tasks),
+                "executions": self.executions,
+            },
+            "bytes": document_bytes,
+            "levels": [list(level) for level in self.levels],
+            "tasks": [
+                task.to_document() | ({"expanded": self._members(task, context)} if expand else {})
+                for task in self.tasks
+            ],
+        }
+
+    def visible_context(self) -> dict[str, Any]:
+        """The request's context without the keys that this request produces itself."""
+        produced = {key for task in self.tasks for key in task.spec.result_keys}
+        return {key: value for key, value in self.request.context.items() if key not in produced}
+
+    def _members(self, task: PlannedTask, context: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if task.spec.expansion_config is None:
+            system = self._system_names(task.name, None)
+            return [_shown(task.spec, task.name, None, {}, member_scope({}, context, system))]
+        members = task.expanded.members() if task.expanded else ()
+        return [self._member(task, member, context) for member in members]
+
+    def _member(self, task: PlannedTask, member: Member, context: Mapping[str, Any]) -> dict[str, Any]:
+        name = member_name(task.name, member.index)
+        scope = member_scope(member.scope, context, self._system_names(name, member.index))
+        shown = _shown(task.spec, name, member.index, member.variables, scope)
+        return shown if member.error is None else shown | {"error": member.error}
+
+    def _system_names(self, task_name: str, index: int | None) -> dict[str, Any]:
+        """The system names that are known before the run: ``{run_id}`` stays as written."""
+        names: dict[str, Any] = {"task_name": task_name, "index": index}
+        if self.request.session_id is not None:
+            names["session_id"] = self.request.session_id
+        return names
+
+
+def _shown(
+    spec: TaskSpec, name: str, index: int | None, variables: Mapping[str, Any], scope: Scope
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "index": index,
+        "variables": dict(variables),
+        "message": None if spec.message_template is None else render(spec.message_template, scope),
+        "inputs": None if spec.inputs is None else render(spec.inputs, scope, typed=True),
+    }
+
+
+def refused_document(
+    errors: Sequence[Problem], warnings: Sequence[str], *, task_groups: int, tasks: int, document_bytes: int
+) -> dict[str, Any]:
+    """What ``plan --json`` prints for a request that would be refused."""
+    return {
+        "valid": False,
+        "errors": [error.to_document() for error in errors],
+        "warnings": list(warnings),
+        "counts": {"task_groups": task_groups, "tasks": tasks, "executions": 0},
+        "bytes": document_bytes,
+        "levels": [],
+        "tasks": [],
+    }
+
+
+def plan(request: Request, session_keys: SessionKeys = ()) -> Plan:
+    """The plan of ``request``, where ``session_keys`` tells which keys the session has from earlier runs.
+
+    Raises:
+        RequestRefused: it has a cycle or a dependency that nobody provides. The paths point into
+            ``request.to_document()``. Everything else that refuses a request is found by ``read_request``.
+    """
+    groups = read_facts(request.to_document())
+    tasks = [task for group in groups for _, task in group.tasks]
+    graph = build_graph(tasks, request.context, session_keys)
+    return assemble(request, graph, foresee_all(graph, request.context))
+
+
+def foresee_all(graph: Graph, context: Mapping[str, Any]) -> list[Foreseen]:
+    """How many members each task of the graph will have."""
+    visible = {key: value for key, value in context.items() if key not in graph.producers}
+    return [_foresee(task, keys, visible) for task, keys in zip(graph.tasks, graph.array_keys, strict=True)]
+
+
+def _foresee(task: TaskFacts, array_keys: Mapping[str, str], visible: Mapping[str, Any]) -> Foreseen:
+    if task.raw_expansion is None:
+        return ORDINARY
+    if task.expansion is None:
+        return AT_RUN_TIME
+    return foresee(task.expansion, array_keys, visible)
+
+
+def assemble(request: Request, graph: Graph, members: Sequence[Foreseen]) -> Plan:
+    """The plan of a request whose graph and members are known already.
+
+    Raises:
+        RequestRefused: the graph has a cycle or an unknown key.
+    """
+    levels = levels_of(graph.edges)
+    if levels is None or graph.unknown:
+        raise RequestRefused([*unknown_keys(graph, json_pointer), *cycles(graph, json_pointer)])
+    specs = [(group.name, task) for group in request.task_groups for task in group.tasks]
+    undeclared = _Mentions(graph, request.context)
+    tasks = tuple(
+        PlannedTask(
+            group=group,
+            name=spec.name,
+            spec=spec,
+            needs=graph.needs[index],
+            level=levels[index],
+            members=members[index].count,
+            context_keys=undeclared.of(index, spec),
+            expanded=members[index].expanded,
+        )
+        for index, (group, spec) in enumerate(specs)
+    )
+    executions = sum(1 if task.members is None else task.members for task in tasks)
+    edges = sum(len(targets) for targets in graph.edges)
+    return Plan(request, tasks, _by_level(tasks), executions, edges, tuple(undeclared.warnings))
+
+
+def _by_level(tasks: Sequence[PlannedTask]) -> tuple[tuple[str, ...], ...]:
+    levels: list[list[str]] = [[] for _ in range(max((task.level for task in tasks), default=-1) + 1)]
+    for task in tasks:
+        levels[task.level].append(task.label)
+    return tuple(tuple(level) for level in levels)
+
+
+class _Mentions:
+    """The keys that templates mention without declaring them: of the context, or wrongly of another task."""
+
+    def __init__(self, graph: Graph, context: Mapping[str, Any]) -> None:
+        self.warnings: list[str] = []
+        self._graph = graph
+        self._context = context
+
+    def of(self, index: int, spec: TaskSpec) -> frozenset[str]:
+        """The context keys that the task's templates mention undeclared."""
+        mentioned = _mentioned(spec)
+        if not mentioned:
+            return frozenset()
+        declared = {need.key for need in self._graph.needs[index]} | _own_names(spec)
+        found = [self._key(text, declared) for text in sorted(mentioned)]
+        for key in dict.fromkeys(key for key in found if key is not None and key in self._graph.producers):
+            self._warn(index, key)
+        return frozenset(key for key in found if key is not None and key not in self._graph.producers)
+
+    def _key(self, text: str, declared: set[str]) -> str | None:
+        """The key that a placeholder means, the longest first; None where it is declared or nobody's."""
+        segments = text.split(".")
+        for length in range(len(segments), 0, -1):
+            key = ".".join(segments[:length])
+            if key in declared:
+                return None
+            if key in self._graph.producers or key in self._context:
+                return key
+        return None
+
+    def _warn(self, index: int, key: str) -> None:
+        task = self._graph.tasks[index]
+        producer = self._graph.tasks[self._graph.producers[key]]
+        if producer is not task:
+            self.warnings.append(
+                f"{task.label} mentions {{{key}}}, which {producer.label} produces, but does not depend on it: "
+                f'it will not be replaced; add "{key}" to the dependencies'
+            )
+
+
+def _mentioned(spec: TaskSpec) -> frozenset[str]:
+    templates = (spec.message_template, spec.shared_instructions, spec.inputs)
+    return frozenset[str]().union(*(placeholders(item) for item in templates if item is not None))
+
+
+def _own_names(spec: TaskSpec) -> set[str]:
+    """What the task's own expansion names: loop variables and identifiers win over the context."""
+    config = spec.expansion_config
+    if config is None:
+        return set()
+    included = {name for entry in config.include for name in entry}
+    sequences = config.transform_rules.sequence if config.transform_rules else None
+    return {*config.array_mapping, *config.identifiers, *included, *(sequences or ())}

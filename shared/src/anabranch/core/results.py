@@ -1,0 +1,209 @@
+"""The records on the results topic, and the other documents that users receive.
+
+Public: people's consumers read these bodies. Each record's ``ce_type`` is its class's ``kind``; its key and
+``ce_subject`` are the run id, its ``ce_id`` is stable when it is repeated. Field names are never changed or
+removed; a reader ignores those that it does not know. Only shapes are here, no decisions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from anabranch.core.errors import Problem
+from anabranch.core.messages import Counts, Failure
+from anabranch.core.names import reference_address, split_reference
+
+FinalStatus = Literal["completed", "failed", "cancelled", "timed_out"]
+RunStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "rejected"]
+
+
+class ResultBody(BaseModel):
+    """What every body has. ``session_id`` and ``run_id`` are null only where a rejected request has none."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: ClassVar[str]
+
+    request_id: str | None
+    run_id: str | None
+    session_id: str | None
+    status: RunStatus
+
+    def to_document(self) -> dict[str, Any]:
+        """The body as JSON-able values."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class RunAccepted(ResultBody):
+    """The request is valid and its run has begun."""
+
+    kind: ClassVar[str] = "run.accepted"
+
+    status: Literal["running"] = "running"
+    name: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    accepted_at: str
+    """RFC 3339, UTC."""
+    deadline: str
+    """RFC 3339, UTC: when the run times out."""
+    task_groups: int
+    tasks: int
+    warnings: tuple[str, ...] = ()
+
+
+class RunRejected(ResultBody):
+    """The request was refused; nothing was started. The record's key is the request id, or there is none."""
+
+    kind: ClassVar[str] = "run.rejected"
+
+    status: Literal["rejected"] = "rejected"
+    errors: tuple[Problem, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class ResultPublished(ResultBody):
+    """One result key has its final value; ``value`` is the value, or a reference to it."""
+
+    kind: ClassVar[str] = "result.published"
+
+    status: RunStatus = "running"
+    group: str
+    task_name: str
+    result_key: str
+    version: int = 1
+    value: Any
+
+
+class RunFinal(ResultBody):
+    """How a run ended, with every result there is. One for each run, however often it is delivered."""
+
+    status: FinalStatus
+    name: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    results: dict[str, Any]
+    """Result key -> value or reference; after a failure, cancellation or timeout those that there are."""
+    failures: tuple[Failure, ...] = ()
+    """The first of them; ``failure_count`` is how many there were."""
+    failure_count: int = 0
+    all_failures: Reference | None = None
+    """Where the others are, if not all are in ``failures``."""
+    executions: Counts = Counts()
+    """Members one by one; an ordinary task is one."""
+    accepted_at: str
+    ended_at: str
+    """RFC 3339, UTC."""
+    duration_seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ce_type(self) -> str:
+        """``run.completed``, ``run.failed``, ``run.cancelled`` or ``run.timed_out``."""
+        return final_kind(self.status)
+
+
+class Reference(BaseModel):
+    """Stands for a value over the inline limit: ``{"$anabranch": "<session>/<key>", "count", "bytes"}``.
+
+    ``count`` is the number of items where the value is a list, else 1; ``bytes`` its size as JSON. ``run_id``
+    says which run's value is meant, for a later run of the session may write the same key again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    address: str = Field(alias="$anabranch")
+    count: int
+    bytes: int
+    run_id: str | None = None
+
+    @classmethod
+    def to(cls, session_id: str, key: str, *, count: int, size: int, run_id: str | None = None) -> Reference:
+        """A reference to ``key`` of a session; ``size`` in bytes."""
+        address = reference_address(session_id, key)
+        return cls.model_validate({"$anabranch": address, "count": count, "bytes": size, "run_id": run_id})
+
+    @property
+    def session_id(self) -> str:
+        return split_reference(self.address)[0]
+
+    @property
+    def key(self) -> str:
+        return split_reference(self.address)[1]
+
+    def to_document(self) -> dict[str, Any]:
+        """The reference as it stands in place of the value."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+_REFERENCE_FIELDS = frozenset({"$anabranch", "count", "bytes", "run_id"})
+
+
+def is_reference(value: object) -> bool:
+    """Whether a value is a reference: it has ``$anabranch``, ``count`` and ``bytes``, and no field of its own."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("$anabranch"), str)
+        and {"count", "bytes"} <= value.keys() <= _REFERENCE_FIELDS
+    )
+
+
+class Event(BaseModel):
+    """One lifecycle event, as ``run.events()`` and the events file show it. Other fields depend on the type."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    time: str
+    """RFC 3339, UTC."""
+    seq: int
+    """From 1, in the order of the run's events."""
+    run_id: str
+    group: str | None = None
+    task: str | None = None
+    """The declared name, also for the members of an expanded task."""
+    index: int | None = None
+    attempt: int | None = None
+
+
+class ChannelMessage(BaseModel):
+    """What is published on a result's Redis channel: a wake-up. Large values are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: Literal["result.published"] = "result.published"
+    task_name: str
+    result_key: str
+    version: int
+    value: Any = None
+
+
+RunFinal.model_rebuild()
+
+ResultRecord: TypeAlias = RunAccepted | RunRejected | ResultPublished | RunFinal
+
+RESULT_KINDS = (
+    RunAccepted.kind,
+    RunRejected.kind,
+    ResultPublished.kind,
+    "run.completed",
+    "run.failed",
+    "run.cancelled",
+    "run.timed_out",
+)
+"""Every ``ce_type`` on the results topic."""
+
+
+def final_kind(status: FinalStatus) -> str:
+    """The ``ce_type`` of a final record."""
+    return f"run.{status}"
+
+
+def final_event_id(run_id: str) -> str:
+    """The ``ce_id`` of a run's final record: one for each run, whoever writes it and however often."""
+    return f"{run_id}/final"
+
+
+def result_event_id(run_id: str, key: str) -> str:
+    """The ``ce_id`` of a ``result.published`` record."""
+    return f"{run_id}/result/{key}"

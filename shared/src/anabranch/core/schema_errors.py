@@ -1,0 +1,152 @@
+"""From pydantic's validation errors to problems: code, pointer into the document as sent, message, hint.
+
+Translation only; which values are valid is said by the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from anabranch.core.checks import Pointer, suggestion
+from anabranch.core.envelope import Path
+from anabranch.core.errors import Code, Problem
+from anabranch.core.request import (
+    RESERVED_IN_REQUEST,
+    RESERVED_IN_TASK,
+    Expansion,
+    Request,
+    RetryPolicy,
+    TaskGroup,
+    TaskSpec,
+    TransformRules,
+)
+from anabranch.core.request import Sequence as SequenceRule
+
+DEEP_PATH = 7
+"""So much of the path of what is nested too deeply is shown: enough to find the field."""
+
+_OWN_CODES = {Code.BAD_NAME, Code.SCHEMA}
+
+
+def schema_problems(error: ValidationError, document: Mapping[str, Any], pointer: Pointer) -> Iterator[Problem]:
+    """Each problem once for each place, in the order of the document's fields."""
+    seen: set[tuple[str, str]] = set()
+    for details in error.errors(include_url=False, include_context=True):
+        if details["type"] == "too_short" and details["input"]:
+            continue  # the list is short of valid items only, and each of those is reported itself
+        problem = _problem(details, document, pointer)
+        if (problem.code, problem.path) not in seen or details["type"] == "missing":
+            seen.add((problem.code, problem.path))
+            yield problem
+
+
+def _problem(details: ErrorDetails, document: Mapping[str, Any], pointer: Pointer) -> Problem:
+    path, rest = _locate(details["loc"], document)
+    kind = details["type"]
+    if kind == "missing":
+        name = rest[0] if rest else "?"
+        return Problem(Code.SCHEMA, pointer(path), f"`{name}` is missing", f"add `{name}`")
+    if kind == "extra_forbidden":
+        return _unknown_field(path, pointer)
+    if kind == "recursion_depth_exceeded":
+        path = path[:DEEP_PATH]
+    code = kind if kind in _OWN_CODES else Code.SCHEMA
+    return Problem(str(code), pointer(path), _message(path, details), _hint(kind, details))
+
+
+def _locate(loc: Sequence[str | int], document: Any) -> tuple[Path, tuple[str | int, ...]]:
+    """The part of ``loc`` that leads through the document, and what is left.
+
+    Pydantic adds the names of union members and validators to a location: what is not in the document is
+    passed over, unless nothing after it is either.
+    """
+    path: list[str | int] = []
+    left: list[str | int] = []
+    node = document
+    for part in loc:
+        if _has(node, part):
+            node = node[part]
+            path.append(part)
+            left.clear()
+        else:
+            left.append(part)
+    return tuple(path), tuple(left)
+
+
+def _has(node: Any, part: str | int) -> bool:
+    if isinstance(node, Mapping):
+        return part in node
+    return isinstance(node, (list, tuple)) and isinstance(part, int) and 0 <= part < len(node)
+
+
+def _message(path: Path, details: ErrorDetails) -> str:
+    message = details["msg"].removeprefix("Value error, ").replace(" after validation", "")
+    name = next((str(part) for part in reversed(path) if isinstance(part, str)), "the request")
+    if details["type"] in _OWN_CODES:
+        return f"`{name}`: {message}"
+    message = _PLAIN.get(details["type"]) or message[:1].lower() + message[1:]
+    return f"`{name}`: {message}"
+
+
+_PLAIN = {
+    "string_type": "must be a string",
+    "int_type": "must be a whole number",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "bool_type": "must be true or false",
+    "too_short": "is empty",
+    "recursion_depth_exceeded": "is nested too deeply",
+    "invalid-json-value": "is no JSON value",
+}
+
+
+def _hint(kind: str, details: ErrorDetails) -> str:
+    if kind == "literal_error":
+        return f"one of {details['ctx']['expected']}"
+    if kind == "too_short":
+        return "give it at least one"
+    if kind == Code.BAD_NAME:
+        return "1 to 255 printable characters; no '/' in a name, no '{' '}' in a key or an id"
+    return ""
+
+
+def _unknown_field(path: Path, pointer: Pointer) -> Problem:
+    name = str(path[-1]) if path else "?"
+    model, reserved = _model_at(path[:-1])
+    if name in reserved:
+        message = f"`{name}` is not supported yet"
+        return Problem(Code.NOT_SUPPORTED, pointer(path), message, "leave it out")
+    if name == "agent_class":
+        message = "`agent_class` and `agent` are the same field, and differ here"
+        return Problem(Code.SCHEMA, pointer(path), message, "keep one of them")
+    hint = suggestion(name, model.model_fields) or f"the fields are: {', '.join(model.model_fields)}"
+    return Problem(Code.UNKNOWN_FIELD, pointer(path), f"there is no field `{name}` here", hint)
+
+
+def _model_at(
+    path: Path,
+) -> tuple[
+    type[Request | TaskGroup | TaskSpec | RetryPolicy | Expansion | TransformRules | SequenceRule],
+    frozenset[str],
+]:
+    """The model of the object at ``path``, and the names that are reserved in it."""
+    none: frozenset[str] = frozenset()
+    if "sequence" in path:
+        return SequenceRule, none
+    last = next((part for part in reversed(path) if isinstance(part, str)), "")
+    models: dict[str, Any] = {
+        "": (Request, RESERVED_IN_REQUEST),
+        "task_groups": (TaskGroup, none),
+        "tasks": (TaskSpec, RESERVED_IN_TASK),
+        "retry": (RetryPolicy, none),
+        "expansion_config": (Expansion, none),
+        "transform_rules": (TransformRules, none),
+    }
+    found: tuple[Any, frozenset[str]] = models.get(last, (Request, none))
+    return found
