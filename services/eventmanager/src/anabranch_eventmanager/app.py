@@ -1,0 +1,60 @@
+"""Puts the event manager together: on Kafka with Faust, embedded with a plain loop. Nothing else differs."""
+
+from __future__ import annotations
+
+from anabranch.core.names import Names
+from anabranch.ports import Clock, EventLog, Notifier, StateStore
+from anabranch.runtime.resources import Resources
+from anabranch.runtime.supervision import Supervisor
+from anabranch_eventmanager.log_driver import LogDriver
+from anabranch_eventmanager.recovery import NUDGE_AFTER
+from anabranch_eventmanager.service import EventManager
+
+DAY = 86_400.0
+
+
+def build(resources: Resources) -> EventManager:
+    """The event manager for a process of its own, on the servers of its resources.
+
+    Raises:
+        Misconfigured: Faust cannot do what the Kafka properties ask for.
+    """
+    from anabranch_eventmanager.faust_driver import FaustDriver  # imports for a second: only where used
+
+    settings = resources.settings
+    driver = FaustDriver(resources.log, resources.names, settings.brokers, settings.kafka_properties)
+    return EventManager(
+        driver,
+        resources.log,
+        resources.store,
+        resources.notifier,
+        resources.names,
+        resources.clock,
+        resources.supervisor,
+        result_ttl=settings.result_ttl,
+    )
+
+
+def build_embedded(
+    log: EventLog,
+    store: StateStore,
+    notifier: Notifier,
+    names: Names,
+    clock: Clock,
+    supervisor: Supervisor | None = None,
+    *,
+    result_ttl: float = DAY,
+    nudge_after: float = NUDGE_AFTER,
+) -> EventManager:
+    """The event manager as a part of another process; call it on the running loop."""
+    return EventManager(
+        LogDriver(log, names.eventmanager, names.events),
+        log,
+        store,
+        notifier,
+        names,
+        clock,
+        supervisor or Supervisor(),
+        result_ttl=result_ttl,
+        nudge_after=nudge_after,
+    )

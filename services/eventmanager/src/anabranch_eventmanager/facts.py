@@ -1,0 +1,245 @@
+"""What is known of runs, groups and tasks: small documents under keys, and how an event changes each.
+
+A fact may be applied twice: a status only rises in rank, members are sets, times are the earliest or latest.
+There is no counter that an event moves. Documents are never changed in place but replaced, so that whoever
+holds one (a table, a view being written) keeps what it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.ranges import Ranges
+
+Document = dict[str, Any]
+Facts = Mapping[str, Document]
+
+FAILURES_OF_A_TASK = 10
+"""How many failures a task's facts keep; the rest only counts."""
+
+RUN_RANKS = {"accepted": 1, "running": 2, "completed": 3, "failed": 3, "cancelled": 3, "timed_out": 3}
+GROUP_RANKS = {"waiting": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2, "timed_out": 2}
+TASK_RANKS = {"waiting": 0, "running": 1, "cancelled": 2, "skipped": 2, "failed": 3, "completed": 4}
+
+_STATUS_OF = {"started": "running"}
+
+
+def run_key(run_id: str) -> str:
+    """Key of a run's own facts. Written last of a batch: where it is, the batch's other facts are too."""
+    return f"run/{run_id}"
+
+
+def group_key(run_id: str, group: str) -> str:
+    """Key of a group's facts."""
+    return f"group/{run_id}/{group}"
+
+
+def task_key(run_id: str, group: str, task: str) -> str:
+    """Key of a task's facts; names have no `/`, so two tasks cannot share one."""
+    return f"task/{run_id}/{group}/{task}"
+
+
+def new_run(batch: EventBatch) -> Document:
+    """A run of which nothing is known but its ids."""
+    return {
+        "run_id": batch.run_id,
+        "request_id": batch.request_id,
+        "session_id": batch.session_id,
+        "name": None,
+        "labels": {},
+        "status": "accepted",
+        "submitted_at": None,
+        "started_at": None,
+        "ended_at": None,
+        "last_fact_at": 0.0,
+        "groups": [],
+        "offset": -1,
+        "seq": 0,
+        "causes": {},
+        "settled": False,
+    }
+
+
+def new_group() -> Document:
+    """A group that has not started."""
+    return {"status": "waiting", "started_at": None, "ended_at": None, "tasks": []}
+
+
+def new_task() -> Document:
+    """A task that has not started. `members` is 1 until an expansion says otherwise."""
+    return {
+        "status": "waiting",
+        "started_at": None,
+        "ended_at": None,
+        "expanded": False,
+        "members": 1,
+        "attempts": 0,
+        "started": [],
+        "completed": [],
+        "failed": [],
+        "failures": {},
+    }
+
+
+class Draft:
+    """Changes to facts, collected: documents are copied when first opened, and the facts stay as they are."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self.writes: dict[str, Document] = {}
+
+    def open(self, key: str, new: Callable[[], Document]) -> Document:
+        """The document under `key`, to be changed at its top level."""
+        document = self.writes.get(key)
+        if document is None:
+            document = dict(self._facts[key]) if key in self._facts else new()
+            self.writes[key] = document
+        return document
+
+
+def apply_entry(draft: Draft, run: Document, entry: EventEntry) -> None:
+    """Let one entry of a batch change the facts of its run, group and task."""
+    _apply_to_run(draft, run, entry)
+    if entry.group is None:
+        return
+    group = _open_group(draft, run, entry.group)
+    if entry.task is None:
+        _apply_to_group(group, entry)
+        return
+    _raise(group, "running", GROUP_RANKS)
+    _earliest(group, "started_at", entry.time)
+    _apply_to_task(_open_task(draft, run["run_id"], group, entry.group, entry.task), entry)
+
+
+def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
+    run["last_fact_at"] = max(run["last_fact_at"], entry.time)
+    kind, _, what = entry.type.partition(".")
+    if kind != "run":
+        _raise(run, "running", RUN_RANKS)
+        _earliest(run, "started_at", entry.time)
+    elif what == "accepted":
+        _accept(draft, run, entry)
+    elif what in RUN_RANKS and _raise(run, what, RUN_RANKS):
+        run["ended_at"] = entry.time
+        run["request_id"] = run["request_id"] or str(entry.data.get("request_id", ""))
+
+
+def _accept(draft: Draft, run: Document, entry: EventEntry) -> None:
+    run["submitted_at"] = entry.time
+    run["name"] = entry.data.get("name")
+    run["labels"] = entry.data.get("labels") or {}
+    groups = entry.data.get("groups")
+    for name, tasks in groups.items() if isinstance(groups, dict) else ():
+        group = _open_group(draft, run, name)
+        for task in tasks:
+            _open_task(draft, run["run_id"], group, name, task)
+
+
+def _open_group(draft: Draft, run: Document, name: str) -> Document:
+    run["groups"] = _with(run["groups"], name)
+    return draft.open(group_key(run["run_id"], name), new_group)
+
+
+def _open_task(draft: Draft, run_id: str, group: Document, group_name: str, name: str) -> Document:
+    key = task_key(run_id, group_name, name)
+    group["tasks"] = _with(group["tasks"], name)
+    return draft.open(key, new_task)
+
+
+def _apply_to_group(group: Document, entry: EventEntry) -> None:
+    status = _status(entry)
+    if status == "running":
+        _earliest(group, "started_at", entry.time)
+    if status in GROUP_RANKS and _raise(group, status, GROUP_RANKS) and status != "running":
+        group["ended_at"] = entry.time
+
+
+def _apply_to_task(task: Document, entry: EventEntry) -> None:
+    what = entry.type.partition(".")[2]
+    if what == "expanded":
+        task["expanded"], task["members"] = True, entry.data.get("count")
+        _start(task, entry)
+    elif what == "joined":
+        _end(task, str(entry.data.get("status") or "completed"), entry)
+    elif entry.index is not None or entry.spans is not None:
+        _apply_to_members(task, what, entry)
+    elif what in ("started", "retrying"):
+        _start(task, entry)
+        _add_members(task, "started", ((0, 1),))
+    elif what in TASK_RANKS:
+        _apply_to_whole(task, what, entry)
+
+
+def _apply_to_members(task: Document, what: str, entry: EventEntry) -> None:
+    task["expanded"] = True
+    if task["members"] == 1 and not task["started"]:
+        task["members"] = None  # its task.expanded is yet to come
+    spans = entry.spans if entry.spans is not None else ((entry.index or 0, (entry.index or 0) + 1),)
+    _start(task, entry)
+    if what in ("started", "completed", "failed"):
+        _add_members(task, what, spans)
+    if what == "failed":
+        _add_failure(task, str(spans[0][0]) if spans else "", entry)
+
+
+def _apply_to_whole(task: Document, status: str, entry: EventEntry) -> None:
+    if status in ("completed", "failed") and not task["expanded"]:
+        _add_members(task, status, ((0, 1),))
+    if status == "failed":
+        _add_failure(task, "", entry)
+    _end(task, status, entry)
+
+
+def _start(task: Document, entry: EventEntry) -> None:
+    _raise(task, "running", TASK_RANKS)
+    _earliest(task, "started_at", entry.time)
+    task["attempts"] = max(task["attempts"], entry.attempt or 0)
+
+
+def _end(task: Document, status: str, entry: EventEntry) -> None:
+    task["attempts"] = max(task["attempts"], entry.attempt or 0)
+    if status in TASK_RANKS and _raise(task, status, TASK_RANKS):
+        task["ended_at"] = entry.time
+
+
+def _add_members(task: Document, what: str, spans: Iterable[tuple[int, int]]) -> None:
+    members = Ranges.from_pairs(task[what])
+    for start, stop in spans:
+        members.add(start, stop)
+    task[what] = members.pairs()
+
+
+def _add_failure(task: Document, index: str, entry: EventEntry) -> None:
+    if index not in task["failures"] and len(task["failures"]) >= FAILURES_OF_A_TASK:
+        return
+    failure = {
+        "error_type": entry.data.get("error_type"),
+        "message": entry.data.get("message"),
+        "attempts": entry.attempt,
+        "time": entry.time,
+    }
+    task["failures"] = task["failures"] | {index: failure}
+
+
+def _status(entry: EventEntry) -> str:
+    what = entry.type.partition(".")[2]
+    return _STATUS_OF.get(what, what)
+
+
+def _raise(document: Document, status: str, ranks: Mapping[str, int]) -> bool:
+    """Take on a status of a higher rank; tells whether it did."""
+    if ranks[status] <= ranks[document["status"]]:
+        return False
+    document["status"] = status
+    return True
+
+
+def _earliest(document: Document, field: str, time: float) -> None:
+    known = document[field]
+    document[field] = time if known is None else min(known, time)
+
+
+def _with(names: list[str], name: str) -> list[str]:
+    return names if name in names else [*names, name]

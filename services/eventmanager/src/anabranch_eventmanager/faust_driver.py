@@ -1,0 +1,187 @@
+"""Drives the event manager on Kafka: a thin Faust application whose one table holds the facts.
+
+Faust brings the records, moves partitions between processes and keeps the table's changelog; the keeper does
+everything else. A table's keys start with their partition, so that what belongs to one can be told apart.
+Writes are sent to the changelog before the offset that caused them is committed. Changelog records name their
+partition, so nothing depends on how Faust would place a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+import orjson
+
+from anabranch.core.names import Names
+from anabranch.ports import EventLog, Incoming, TopicSpec
+from anabranch_eventmanager.facts import Document
+from anabranch_eventmanager.faust_security import faust_options
+from anabranch_eventmanager.keeper import Keeper
+
+TABLE = "facts"
+START_SECONDS = 60.0
+STOP_SECONDS = 8.0
+
+_DEFAULTS: Mapping[str, Any] = {
+    "broker_session_timeout": 8.0,
+    "broker_heartbeat_interval": 2.0,
+    "broker_commit_interval": 1.0,
+    "producer_max_request_size": 1_048_576,
+}
+"""A short session for a quick takeover, as the other services have it."""
+
+_log = logging.getLogger("anabranch.eventmanager.faust")
+
+
+class FaustDriver:
+    """See the module.
+
+    Args:
+        brokers: `host:port`, several with commas between.
+        properties: Kafka properties in librdkafka's names.
+    """
+
+    def __init__(self, log: EventLog, names: Names, brokers: str, properties: Mapping[str, str]) -> None:
+        self._log = log
+        self._names = names
+        self._brokers = brokers
+        self._options = {**_DEFAULTS, **faust_options(properties)}
+        self._app: Any = None
+        self._table: Any = None
+        self._directory: Path | None = None
+        self._keeper: Keeper | None = None
+        self._recovered = asyncio.Event()
+
+    async def start(self, keeper: Keeper) -> None:
+        """See `service.Driver`. Ready when this process is a member and its partitions are recovered."""
+        self._keeper = keeper
+        partitions = await self._log.partition_count(self._names.events)
+        await self._log.create_topics([self._changelog(partitions)])
+        self._build(partitions)
+        await self._app.start()
+        async with asyncio.timeout(START_SECONDS):
+            await self._recovered.wait()
+
+    async def stop(self) -> None:
+        """See `service.Driver`."""
+        app = self._app
+        if app is not None:
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await app.stop()
+            except TimeoutError:
+                _log.warning("Faust did not stop within %g s", STOP_SECONDS)
+        self._app = None
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            self._directory = None
+
+    def trouble(self) -> str | None:
+        """See `service.Driver`."""
+        if self._app is not None and self._app.crashed:
+            return f"Faust has crashed: {self._app.crash_reason!r}"
+        return None
+
+    def _changelog(self, partitions: int) -> TopicSpec:
+        """Made here rather than by Faust, so that it is made as all other topics are."""
+        return TopicSpec(
+            f"{self._names.eventmanager}-{TABLE}-changelog", partitions, {"cleanup.policy": "compact"}
+        )
+
+    def _build(self, partitions: int) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="anabranch-eventmanager-"))
+        self._app = faust.App(
+            self._names.eventmanager,
+            broker=[f"kafka://{broker}" for broker in self._brokers.split(",")],
+            store="memory://",
+            datadir=self._directory,
+            web_enabled=False,
+            autodiscover=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            topic_partitions=partitions,
+            key_serializer="raw",
+            value_serializer="raw",
+            consumer_auto_offset_reset="earliest",
+            loop=asyncio.get_running_loop(),
+            **self._options,
+        )
+        events = self._app.topic(self._names.events, key_type=bytes, value_type=bytes)
+        self._table = self._app.Table(TABLE, key_type=bytes, value_type=bytes, partitions=partitions)
+        self._app.agent(events, name="events")(self._follow)
+        self._app.on_partitions_revoked.connect(self._on_revoked)
+        self._table.on_recover(self._on_recovered)
+
+    async def _follow(self, stream: Any) -> None:
+        """The agent. It is one task for all partitions; the keeper takes microseconds for a record."""
+        async for event in stream.events():
+            self._handle(event.message)
+
+    def _handle(self, message: Any) -> None:
+        if self._keeper is not None:
+            self._keeper.handle(
+                Incoming(
+                    message.topic,
+                    message.partition,
+                    message.offset,
+                    message.key,
+                    message.value or b"",
+                    _headers(message.headers),
+                    message.timestamp,
+                )
+            )
+
+    async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
+        """Forget at once what may be somebody else's: an older view must not be written over a newer."""
+        for partition in {each.partition for each in revoked if each.topic == self._names.events}:
+            self._close(partition)
+
+    async def _on_recovered(self) -> None:
+        """Faust has brought the table up to date after partitions moved: take it over anew."""
+        if self._keeper is None:
+            return
+        facts: dict[int, dict[str, Document]] = {
+            each.partition: {} for each in self._app.consumer.assignment() if each.topic == self._names.events
+        }
+        for key, value in self._table.data.items():
+            partition, _, name = key.decode().partition("|")
+            if value and int(partition) in facts:
+                facts[int(partition)][name] = orjson.loads(value)
+        for partition, known in facts.items():
+            self._keeper.open(partition, known, self._persist)
+        _log.info("partitions %s of %s are recovered", sorted(facts), self._names.events)
+        self._recovered.set()
+
+    def _close(self, partition: int) -> None:
+        if self._keeper is not None:
+            self._keeper.close(partition)
+        mark = f"{partition}|".encode()
+        for key in [key for key in self._table.data if key.startswith(mark)]:
+            del self._table.data[key]
+
+    def _persist(self, partition: int, key: str, document: Document | None) -> None:
+        """The table's memory and its changelog, also outside of an agent, where the table refuses writes."""
+        if self._app is None:
+            return  # stopped: the next owner does without this, as after a crash
+        name = f"{partition}|{key}".encode()
+        if document is None:
+            self._table.data.pop(name, None)
+            self._table.send_changelog(partition, name, None)
+        else:
+            value = orjson.dumps(document)
+            self._table.data[name] = value
+            self._table.send_changelog(partition, name, value)
+
+
+def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
+    """Faust gives a mapping or pairs, depending on the transport."""
+    if not headers:
+        return ()
+    return tuple(headers.items() if isinstance(headers, Mapping) else headers)

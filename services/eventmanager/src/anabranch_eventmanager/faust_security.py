@@ -1,0 +1,107 @@
+"""The Kafka properties of the installation, as Faust wants them.
+
+One set of properties, in librdkafka's names, configures every client; this is the translation for the one
+client that is not librdkafka. Properties that only tune librdkafka have no counterpart and are left out.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anabranch.core.errors import Misconfigured
+
+_SECONDS = 0.001
+
+_TUNING: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "client.id": ("broker_client_id", str),
+    "session.timeout.ms": ("broker_session_timeout", lambda text: float(text) * _SECONDS),
+    "heartbeat.interval.ms": ("broker_heartbeat_interval", lambda text: float(text) * _SECONDS),
+    "max.poll.interval.ms": ("broker_max_poll_interval", lambda text: float(text) * _SECONDS),
+    "metadata.max.age.ms": ("consumer_metadata_max_age_ms", int),
+    "group.instance.id": ("consumer_group_instance_id", str),
+    "linger.ms": ("producer_linger", lambda text: float(text) * _SECONDS),
+    "message.max.bytes": ("producer_max_request_size", int),
+}
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+def faust_options(properties: Mapping[str, str]) -> dict[str, Any]:
+    """Keyword arguments for `faust.App`.
+
+    Raises:
+        Misconfigured: a security setting that Faust cannot carry out: it must not fall back to a weaker one.
+    """
+    options: dict[str, Any] = {}
+    for name, (option, read) in _TUNING.items():
+        if name in properties:
+            options[option] = _read(name, properties[name], read)
+    credentials = _credentials(properties)
+    if credentials is not None:
+        options["broker_credentials"] = credentials
+    return options
+
+
+def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise Misconfigured(f"kafka property {name}", f"{text!r} is no number") from error
+
+
+def _credentials(properties: Mapping[str, str]) -> Any:
+    from faust import SASLCredentials, SSLCredentials
+
+    protocol = properties.get("security.protocol", "PLAINTEXT").upper()
+    if protocol == "PLAINTEXT":
+        return None
+    if protocol == "SSL":
+        return SSLCredentials(context=tls_context(properties))
+    if protocol not in ("SASL_PLAINTEXT", "SASL_SSL"):
+        raise Misconfigured("kafka property security.protocol", f"{protocol!r} is none that Kafka has")
+    return SASLCredentials(
+        mechanism=_mechanism(properties),
+        username=properties.get("sasl.username"),
+        password=properties.get("sasl.password"),
+        ssl_context=tls_context(properties) if protocol == "SASL_SSL" else None,
+    )
+
+
+def _mechanism(properties: Mapping[str, str]) -> str:
+    mechanism = properties.get("sasl.mechanism", properties.get("sasl.mechanisms", "PLAIN")).upper()
+    if mechanism not in _MECHANISMS:
+        raise Misconfigured(
+            "kafka property sasl.mechanism",
+            f"the event manager cannot use {mechanism}",
+            f"use one of {', '.join(_MECHANISMS)}",
+        )
+    return mechanism
+
+
+def tls_context(properties: Mapping[str, str]) -> ssl.SSLContext:
+    """The TLS settings; without a CA of its own the system's are trusted.
+
+    Raises:
+        Misconfigured: a certificate or key cannot be read.
+    """
+    try:
+        context = ssl.create_default_context(
+            cafile=properties.get("ssl.ca.location"), cadata=properties.get("ssl.ca.pem")
+        )
+        if "ssl.certificate.location" in properties:
+            context.load_cert_chain(
+                properties["ssl.certificate.location"],
+                properties.get("ssl.key.location"),
+                properties.get("ssl.key.password"),
+            )
+    except OSError as error:  # ssl.SSLError is one
+        raise Misconfigured(
+            "kafka property ssl.*", f"a certificate cannot be used: {error}", "correct the locations"
+        ) from error
+    if properties.get("ssl.endpoint.identification.algorithm") == "none":
+        context.check_hostname = False
+    if properties.get("enable.ssl.certificate.verification") == "false":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,73 @@
+"""What stands on the events topic: batches of events, and subscriptions that were forwarded to it.
+
+Only reading bytes. A subscription of a run has the run's key; one of a session comes once to every partition,
+because the session's runs live in all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from anabranch.core.codec import Undecodable
+from anabranch.core.events import EventBatch
+from anabranch.core.names import run_id_for
+
+
+class _Subscription(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: str | None = None
+    request_id: str | None = None
+    session_id: str | None = None
+
+    def run(self) -> str | None:
+        """The run that is meant, None where it is a session."""
+        if self.run_id is None and self.request_id is not None:
+            return run_id_for(self.request_id)
+        return self.run_id
+
+
+class Subscribe(_Subscription):
+    """Forward events of a run or of a session's runs to `channel`; replaces what the channel got before."""
+
+    type: Literal["subscribe"]
+    channel: str
+    types: tuple[str, ...] = ()
+    """Event types, `run.*` for all of a kind; empty for every type."""
+
+
+class Unsubscribe(_Subscription):
+    """Forward nothing more to `channel`; without one to any channel."""
+
+    type: Literal["unsubscribe"]
+    channel: str | None = None
+
+
+EventRecord = EventBatch | Subscribe | Unsubscribe
+
+_RECORDS: TypeAdapter[EventRecord] = TypeAdapter(Annotated[EventRecord, Field(discriminator="type")])
+
+
+def decode_record(value: bytes) -> EventRecord:
+    """A record of the events topic.
+
+    Raises:
+        Undecodable: it is none; the message says why.
+    """
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise Undecodable(f"no JSON: {error}") from error
+    try:
+        record = _RECORDS.validate_python(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise Undecodable(
+            f"no record of the events topic: {'/'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from error
+    if not isinstance(record, EventBatch) and record.run() is None and record.session_id is None:
+        raise Undecodable(f"{record.type} names neither a run nor a session")
+    return record

@@ -1,0 +1,111 @@
+"""The event manager as a service: a driver that brings records, the keeper, the outlets and the ticking.
+
+Composition and life cycle only; the decisions are the core's, the schedules' and the views'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from anabranch.core.names import Names
+from anabranch.ports import Clock, EventLog, Notifier, StateStore
+from anabranch.runtime.health import Health
+from anabranch.runtime.supervision import Supervisor
+from anabranch_eventmanager.keeper import Keeper
+from anabranch_eventmanager.outlets import ServerOutlets, ViewWriter
+from anabranch_eventmanager.recovery import NUDGE_AFTER
+
+TICK_SECONDS = 1.0
+
+_log = logging.getLogger("anabranch.eventmanager")
+
+
+class Driver(Protocol):
+    """Brings partitions and records to the keeper and keeps the durable copy of its facts."""
+
+    async def start(self, keeper: Keeper) -> None:
+        """Returns when records are being read."""
+
+    async def stop(self) -> None:
+        """Read nothing more and commit what was handled; also after a start that failed."""
+
+    def trouble(self) -> str | None:
+        """None where it works, else what broke it for good."""
+
+
+class EventManager:
+    """See the module.
+
+    Args:
+        supervisor: runs the background tasks; a crash of one ends the process.
+        nudge_after: seconds of silence before a run's owner is nudged.
+    """
+
+    name = "eventmanager"
+
+    def __init__(
+        self,
+        driver: Driver,
+        log: EventLog,
+        store: StateStore,
+        notifier: Notifier,
+        names: Names,
+        clock: Clock,
+        supervisor: Supervisor,
+        *,
+        result_ttl: float,
+        nudge_after: float = NUDGE_AFTER,
+    ) -> None:
+        self._driver = driver
+        self._supervisor = supervisor
+        self._views = ViewWriter(store, names, clock, result_ttl)
+        self._outlets = ServerOutlets(log, notifier, self._views)
+        self.keeper = Keeper(names, clock, self._outlets, result_ttl=result_ttl, nudge_after=nudge_after)
+        self._views.facts_of = self.keeper.facts_of
+        self._views.written = self.keeper.view_written
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started = False
+
+    async def start(self) -> None:
+        """See `runtime.process.Service`."""
+        for work, name in (
+            (self._views.run(), "view writer"),
+            (self._outlets.messages.run(), "event forwarder"),
+            (self._outlets.records.run(), "record publisher"),
+            (self._tick(), "ticker"),
+        ):
+            self._tasks.append(self._supervisor.spawn(work, name))
+        await self._driver.start(self.keeper)
+        self._started = True
+
+    async def drain(self) -> None:
+        """See `runtime.process.Service`. Nothing here runs long: what was read is written."""
+        self._started = False
+        await self._outlets.flush()  # while the driver can still note which views are written
+        await self._driver.stop()
+        await self._outlets.flush()
+
+    async def stop(self) -> None:
+        """See `runtime.process.Service`."""
+        self._started = False
+        await self._driver.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def health(self) -> Health:
+        """See `runtime.process.Service`. Views that wait do not make it unready: events are still read."""
+        trouble = self._driver.trouble()
+        if trouble is not None:
+            return Health(live=False, ready=False, detail=trouble)
+        partitions = len(self.keeper.partitions())
+        detail = self._views.trouble or f"{self.keeper.open_runs()} open runs in {partitions} partitions"
+        return Health(live=True, ready=self._started, detail=detail)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.keeper.tick()

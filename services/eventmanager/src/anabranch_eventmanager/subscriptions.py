@@ -1,0 +1,99 @@
+"""Who wants which events where: the facts of subscriptions, and what of a batch goes to which channel.
+
+A message on a channel is one event as JSON, with `seq`. Forwarding is a convenience: a subscriber that was
+away misses messages, and reads the events topic or the run's result for what it must not miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from anabranch.core.events import EventBatch, EventEntry, explode
+from anabranch_eventmanager.facts import Document, Draft, Facts
+from anabranch_eventmanager.records import Subscribe, Unsubscribe
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Publish one event on a Redis channel."""
+
+    channel: str
+    payload: bytes
+
+
+def run_subscriptions_key(run_id: str) -> str:
+    """Key of the subscriptions to one run."""
+    return f"subscriptions/run/{run_id}"
+
+
+def session_subscriptions_key(session_id: str) -> str:
+    """Key of the subscriptions to all runs of a session."""
+    return f"subscriptions/session/{session_id}"
+
+
+def subscription_key(record: Subscribe | Unsubscribe) -> str:
+    """Key of the document that a record changes."""
+    run_id = record.run()
+    return run_subscriptions_key(run_id) if run_id else session_subscriptions_key(record.session_id or "")
+
+
+def apply_subscription(draft: Draft, record: Subscribe | Unsubscribe, at: float) -> None:
+    """Note a subscription or its end. `at`: the record's time, from which its retention counts."""
+    document = draft.open(subscription_key(record), lambda: {"channels": {}, "at": at})
+    document["at"] = max(document["at"], at)
+    if isinstance(record, Subscribe):
+        document["channels"] = document["channels"] | {record.channel: list(record.types)}
+    elif record.channel is None:
+        document["channels"] = {}
+    else:
+        document["channels"] = {
+            channel: types for channel, types in document["channels"].items() if channel != record.channel
+        }
+
+
+def forwards(facts: Facts, batch: EventBatch, entries: Iterable[tuple[EventEntry, int]]) -> Iterator[Forward]:
+    """What subscribers get of a batch, in order.
+
+    Args:
+        entries: each with the `seq` of its first event.
+    """
+    channels = _channels(facts, batch)
+    if not channels:
+        return
+    for entry, first in entries:
+        wanted = [channel for channel, types in channels if is_wanted(entry.type, types)]
+        if wanted:
+            yield from _forward(batch, entry, first, wanted)
+
+
+def is_wanted(event_type: str, types: Sequence[str]) -> bool:
+    """Whether a filter lets an event through: no types let all through, `task.*` all that begin `task.`."""
+    return not types or any(_matches(event_type, each) for each in types)
+
+
+def _matches(event_type: str, pattern: str) -> bool:
+    return event_type.startswith(pattern[:-1]) if pattern.endswith("*") else event_type == pattern
+
+
+def _channels(facts: Facts, batch: EventBatch) -> list[tuple[str, Sequence[str]]]:
+    """Channels with their filters; one that is subscribed both ways gets what either lets through, once."""
+    merged: dict[str, Sequence[str]] = {}
+    for key in (run_subscriptions_key(batch.run_id), session_subscriptions_key(batch.session_id)):
+        channels: Mapping[str, Sequence[str]] = facts.get(key, _NONE)["channels"]
+        for channel, types in channels.items():
+            known = merged.get(channel, types)
+            merged[channel] = [*known, *types] if known and types else ()
+    return list(merged.items())
+
+
+_NONE: Document = {"channels": {}}
+
+
+def _forward(batch: EventBatch, entry: EventEntry, first: int, channels: Sequence[str]) -> Iterator[Forward]:
+    for seq, event in enumerate(explode(batch, entry), start=first):
+        payload = orjson.dumps({"type": event.pop("type"), "time": event.pop("time"), "seq": seq, **event})
+        for channel in channels:
+            yield Forward(channel, payload)

@@ -1,0 +1,107 @@
+"""Facts to the view that people see of a run. Its shape is described in `anabranch.runtime.views`.
+
+Pure. What a run's end says of its parts is derived here: a task that had not ended when its run did is
+shown as cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from anabranch.core.ranges import Ranges
+from anabranch.runtime.views import View
+from anabranch_eventmanager.core import has_ended
+from anabranch_eventmanager.facts import Document, Facts, group_key, run_key, task_key
+
+MAX_FAILURES = 50
+
+_SHOWN = (
+    "run_id",
+    "request_id",
+    "session_id",
+    "name",
+    "labels",
+    "status",
+    "submitted_at",
+    "started_at",
+    "ended_at",
+    "last_fact_at",
+)
+_OPEN = ("waiting", "running")
+
+
+def build_view(facts: Facts, run_id: str) -> View:
+    """The view of a run of which there are facts."""
+    run = facts[run_key(run_id)]
+    failures = list(_failures(facts, run))
+    return {
+        **{field: run[field] for field in _SHOWN},
+        "groups": {name: _group_view(facts, run, name) for name in run["groups"]},
+        "failures": failures[:MAX_FAILURES],
+        "failure_count": sum(_failure_count(task) for _, _, task in _tasks(facts, run)),
+    }
+
+
+def fact_keys(facts: Facts, run_id: str) -> Iterator[str]:
+    """The keys of everything known of a run, its own last."""
+    run = facts[run_key(run_id)]
+    for name in run["groups"]:
+        group = facts.get(group_key(run_id, name))
+        if group is not None:
+            yield from (task_key(run_id, name, task) for task in group["tasks"])
+            yield group_key(run_id, name)
+    yield run_key(run_id)
+
+
+def _group_view(facts: Facts, run: Document, name: str) -> dict[str, Any]:
+    group = facts[group_key(run["run_id"], name)]
+    return {
+        "status": _status(run, group),
+        "started_at": group["started_at"],
+        "ended_at": group["ended_at"],
+        "tasks": {task: _task_view(run, facts[task_key(run["run_id"], name, task)]) for task in group["tasks"]},
+    }
+
+
+def _task_view(run: Document, task: Document) -> dict[str, Any]:
+    return {
+        "status": _status(run, task),
+        "started_at": task["started_at"],
+        "ended_at": task["ended_at"],
+        "expanded": task["expanded"],
+        "members": task["members"],
+        "started": len(Ranges.from_pairs(task["started"])),
+        "completed": len(Ranges.from_pairs(task["completed"])),
+        "failed": len(_failed(task)),
+        "attempts": task["attempts"],
+    }
+
+
+def _status(run: Document, part: Document) -> str:
+    return "cancelled" if has_ended(run) and part["status"] in _OPEN else str(part["status"])
+
+
+def _failed(task: Document) -> Ranges:
+    """Members that failed and did not complete in a later redrive."""
+    return Ranges.from_pairs(task["failed"]).difference(Ranges.from_pairs(task["completed"]))
+
+
+def _failure_count(task: Document) -> int:
+    """Failed members; a task that failed as a whole counts where none of its members did."""
+    return len(_failed(task)) or int(task["status"] == "failed")
+
+
+def _failures(facts: Facts, run: Document) -> Iterator[dict[str, Any]]:
+    for group, name, task in _tasks(facts, run):
+        failed = _failed(task)
+        for index, failure in task["failures"].items():
+            if index and int(index) not in failed:
+                continue
+            yield {"group": group, "task": name, "index": int(index) if index else None, **failure}
+
+
+def _tasks(facts: Facts, run: Document) -> Iterator[tuple[str, str, Document]]:
+    for group in run["groups"]:
+        for name in facts[group_key(run["run_id"], group)]["tasks"]:
+            yield group, name, facts[task_key(run["run_id"], group, name)]
