@@ -18,7 +18,7 @@ TOOLS := .servers/tools
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 LOCKED := $(PIP) --require-hashes
 SELF := $(PIP) --no-deps --no-build-isolation --editable .
-PACKAGES := shared services tests benchmarks examples deploy
+PACKAGES := $(wildcard shared services tests benchmarks examples deploy)
 
 # Where `make bench` measures: the servers that are configured, else everything in one process.
 TASKS ?= 100000
