@@ -22,6 +22,7 @@
     +-- StoreRefused           the store answered no (memory, access, version): correct the server
     +-- Misconfigured          a setting is wrong or two contradict: correct it and start again
     +-- RecordTooLarge         a record is over the log's limit: store the value and send a reference
+    +-- ValueGone              a stored value has expired: run it again, or keep results longer
     +-- Fenced                 another owner has taken over: drop what is in memory, write nothing
     |
     |   how a run ended, for whoever waits for its result
@@ -235,6 +236,19 @@ class RecordTooLarge(AnabranchError):
             f"a record for {self.topic} has {self.size:,} bytes and the limit is {self.limit:,}. "
             "Store the value in pages and send a reference"
         )
+
+
+class ValueGone(AnabranchError):
+    """What a reference to ``key`` of ``session_id`` stands for is no longer in the store."""
+
+    def __init__(self, session_id: str, key: str, reason: str) -> None:
+        self.session_id = session_id
+        self.key = key
+        self.reason = reason
+        super().__init__(session_id, key, reason)
+
+    def __str__(self) -> str:
+        return f"the value of {self.key!r} in session {self.session_id} is gone: {self.reason}"
 
 
 class Fenced(AnabranchError):

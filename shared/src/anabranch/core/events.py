@@ -36,6 +36,7 @@ EVENT_TYPES = (
     "task.retrying",
     "task.skipped",
     "task.cancelled",
+    "task.progress",
     "task.joined",
 )
 """Every lifecycle event. Of an expanded task, started, completed, failed and retrying come for each member;

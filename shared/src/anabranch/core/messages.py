@@ -60,6 +60,7 @@ class SubmitRun(Message):
     warnings: tuple[str, ...] = ()
     origin: str = ""
     """`topic/partition/offset` of the record on the requests topic."""
+    traceparent: str | None = None
 
 
 class ControlRun(Message):
@@ -170,6 +171,7 @@ class OpenRun(Message):
     context: dict[str, Json] = {}
     deadline: float
     """Seconds since the epoch."""
+    traceparent: str | None = None
 
 
 class StartGroup(Message):
@@ -288,6 +290,8 @@ class MembersReported(Message):
     large: tuple[LargeValue, ...] = ()
     failed: tuple[MemberFailed, ...] = ()
     retried: tuple[MemberRetry, ...] = ()
+    progress: tuple[tuple[int, float, str], ...] = ()
+    """(index, fraction, note), the last of each member."""
     last: bool = False
     busy: float = 0.0
     """Seconds from the chunk's first start to this report."""

@@ -242,6 +242,19 @@ class Names:
         """String: session id of a run, found by run id or request id."""
         return f"{self.prefix}{{{run_or_request_id}}}:lookup"
 
+    def tombstone(self, run_id: str) -> str:
+        """String: a run's body hash and, once there is one, its final record, found by the run id alone."""
+        return f"{self.prefix}{{{run_id}}}:tombstone"
+
+    def tombstone(self, run_id: str) -> str:
+        """String: what is known of an admitted run for good: its body's hash, its session, its final record."""
+        return f"{self.prefix}{{{run_id}}}:run"
+
+    @property
+    def halt_channel(self) -> str:
+        """Channel on which workers hear that a run is to stop; the stop flag is the data."""
+        return f"{self.prefix}halt"
+
     @property
     def run_list(self) -> str:
         """Sorted set: recent run ids by time, for ``list``."""

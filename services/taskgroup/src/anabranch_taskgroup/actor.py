@@ -1,0 +1,318 @@
+"""The session's owner: state and message to new state and effects. Pure, and a fold over the log.
+
+It may be given any message twice and any prefix of its messages again; what it knows already changes
+nothing. Time is the record's timestamp. `decide` is the whole interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from anabranch.core.messages import (
+    ArrayCounted,
+    ChunkLost,
+    ChunkReturned,
+    ClaimPartition,
+    MemberFailed,
+    MembersReported,
+    Message,
+    Nudge,
+    OpenRun,
+    PauseRun,
+    StartGroup,
+    StopRun,
+    TimerDue,
+    ValueFound,
+    ValuePage,
+)
+from anabranch_taskgroup.chunks import (
+    apply_report,
+    fail_member,
+    give_back,
+    is_news,
+    page_prefix,
+    park,
+    release_due,
+    schedule,
+    schedule_group,
+)
+from anabranch_taskgroup.lifecycle import (
+    admit,
+    close_group,
+    close_if_ended,
+    count_members,
+    learn,
+    refuse_expansion,
+    settle,
+    stop_tasks,
+)
+from anabranch_taskgroup.merge import keep_inline_or_spill
+from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task, Value
+from anabranch_taskgroup.states import TaskEvent, TaskState
+from anabranch_taskgroup.turn import Halt, Rules, Turn, Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as it stands on the log: payload, offset, and the record's timestamp (seconds)."""
+
+    message: Message
+    segments: tuple[bytes, ...]
+    offset: int
+    at: float
+
+
+def decide(rules: Rules, partition: Partition, delivery: Delivery) -> Turn:
+    """Apply one message to the partition's state; the turn holds the effects and events."""
+    turn = Turn(rules, partition, delivery.offset, delivery.at)
+    _HANDLERS[type(delivery.message)](turn, delivery.message, delivery.segments)
+    settle(turn)
+    return turn
+
+
+def _claimed(turn: Turn, message: ClaimPartition, segments: tuple[bytes, ...]) -> None:
+    """Claims are the shell's business: the state of runs does not depend on who owns them."""
+
+
+# --- opening and stopping ------------------------------------------------------------------------
+
+
+def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None:
+    partition = turn.partition
+    stop = partition.tombstones.get(message.run_id)
+    if message.run_id in partition.runs or stop == "ended":
+        partition.drop("run opened before")
+        return
+    run = Run(
+        run_id=message.run_id,
+        request_id=message.request_id,
+        session_id=message.session_id,
+        opened_at_offset=turn.offset,
+        deadline=message.deadline,
+        expected=message.groups,
+        context=dict(message.context),
+        traceparent=message.traceparent,
+    )
+    partition.runs[run.run_id] = run
+    for key, value in run.context.items():
+        run.values[key] = Value(value)
+        turn.publish_value(run, key, value, kind="context.set")
+    if stop is not None:
+        partition.tombstones.pop(run.run_id)
+        run.stopped = "timed_out" if stop == "timed_out" else "cancelled"
+
+
+def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    if run is None:
+        turn.partition.drop("group of an unknown run")
+        return
+    group = run.groups.get(message.group)
+    if group is None:
+        group = _new_group(turn, run, message)
+    if message.part in group.seen:
+        turn.partition.drop("group started before")
+        return
+    group.seen.add(message.part)
+    tasks = [Task(order, group.name) for order in message.tasks]
+    group.tasks.update((task.name, task) for task in tasks)
+    group.unfinished += len(tasks)
+    for task in tasks:
+        admit(turn, run, task)
+    close_group(turn, run, group)
+
+
+def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
+    group = Group(message.group, parts=message.parts, max_concurrency=message.max_concurrency)
+    if message.timeout is not None:
+        group.deadline = turn.at + message.timeout
+        turn.partition.timers.add(run.run_id)
+    run.groups[message.group] = group
+    turn.event(run, "group.started", group=group.name)
+    return group
+
+
+def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    if run is None:
+        if message.run_id not in turn.partition.tombstones:
+            turn.partition.bury(message.run_id, message.reason)
+        turn.partition.drop("stop of a run that is not open")
+        return
+    if run.stopped:
+        return
+    run.stopped = message.reason
+    turn.effects.append(Halt(run.run_id, run.session_id, message.reason))
+    event = TaskEvent.TIME_OUT if message.reason == "timed_out" else TaskEvent.CANCEL
+    for group in list(run.groups.values()):
+        stop_tasks(turn, run, group.tasks.values(), event)
+
+
+def _pause_run(turn: Turn, message: PauseRun, segments: tuple[bytes, ...]) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    if run is None:
+        turn.partition.drop("pause of a run that is not open")
+        return
+    run.paused = message.paused
+    if not run.paused:
+        for group in run.groups.values():
+            schedule_group(turn, run, group)
+
+
+# --- values from elsewhere -----------------------------------------------------------------------
+
+
+def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    if run is None or message.key in run.values:
+        turn.partition.drop("value known before")
+        return
+    is_reference = isinstance(message.value, dict) and "$anabranch" in message.value
+    learn(turn, run, message.key, Value(message.value, is_reference))
+
+
+def _array_counted(turn: Turn, message: ArrayCounted, segments: tuple[bytes, ...]) -> None:
+    found = _find(turn, message)
+    if found is None or found[2].state is not TaskState.READY:
+        turn.partition.drop("array counted before")
+        return
+    run, _, task = found
+    if message.error is not None:
+        refuse_expansion(turn, run, task, message.error)
+    else:
+        count_members(turn, run, task, message.count)
+
+
+# --- members -------------------------------------------------------------------------------------
+
+
+def _find(turn: Turn, message: Any) -> tuple[Run, Group, Task] | None:
+    run = turn.partition.runs.get(message.run_id)
+    group = run.groups.get(message.group) if run else None
+    task = group.tasks.get(message.task) if group else None
+    if run is None or group is None or task is None:
+        turn.partition.drop("message for a run that is not open")
+        return None
+    return run, group, task
+
+
+def _find_chunk(turn: Turn, message: Any) -> tuple[Run, Group, Task, Chunk] | None:
+    """The chunk of a message, if that is of its present delivery: anything older is a zombie's."""
+    found = _find(turn, message)
+    chunk = found[2].chunks.get(message.chunk) if found else None
+    if found is None or chunk is None or chunk.fence != message.fence:
+        turn.partition.drop("message of an earlier delivery")
+        return None
+    return (*found, chunk)
+
+
+def _value_page(turn: Turn, message: ValuePage, segments: tuple[bytes, ...]) -> None:
+    found = _find_chunk(turn, message)
+    if found is not None:
+        run = found[0]
+        number = f"{page_prefix(message.chunk, message.fence, message.index)}.{message.page}"
+        name = turn.rules.names.value_page(run.session_id, run.run_id, message.key, number)
+        turn.put(run, name, segments[0])
+
+
+def _members_reported(turn: Turn, message: MembersReported, segments: tuple[bytes, ...]) -> None:
+    found = _find(turn, message)
+    if found is None:
+        return
+    run, group, task = found
+    if not is_news(task, message):
+        turn.partition.drop("report of an earlier delivery")
+        return
+    apply_report(turn, run, task, message, segments)
+    keep_inline_or_spill(turn, run, task)
+    _go_on(turn, run, group, task)
+
+
+def _go_on(turn: Turn, run: Run, group: Group, task: Task) -> None:
+    """Members ended or came back: join, or offer what there is room for."""
+    close_if_ended(turn, run, task)
+    if group.max_concurrency is not None:
+        schedule_group(turn, run, group)
+    else:
+        schedule(turn, run, group, task)
+
+
+def _chunk_returned(turn: Turn, message: ChunkReturned, segments: tuple[bytes, ...]) -> None:
+    found = _find_chunk(turn, message)
+    if found is not None:
+        run, group, task, chunk = found
+        if message.reason == "no_agent":
+            park(turn, run, task, chunk)
+        else:
+            give_back(task, chunk, charged=False)
+        schedule(turn, run, group, task)
+
+
+def _chunk_lost(turn: Turn, message: ChunkLost, segments: tuple[bytes, ...]) -> None:
+    found = _find_chunk(turn, message)
+    if found is None:
+        return
+    run, group, task, chunk = found
+    if chunk.deliveries >= task.order.max_deliveries:
+        _fail_lost(turn, run, task, chunk, message.worker)
+    else:
+        give_back(task, chunk, charged=True)
+    _go_on(turn, run, group, task)
+
+
+def _fail_lost(turn: Turn, run: Run, task: Task, chunk: Chunk, worker: str) -> None:
+    text = f"lost with its worker {chunk.deliveries} times, the last one {worker}"
+    for index in list(chunk.pending.indexes()):
+        attempts = chunk.attempts.get(index, 0)
+        failure = MemberFailed(index=index, error_type="WorkerLost", message=text, attempts=attempts)
+        fail_member(turn, run, task, chunk, failure)
+    del task.chunks[chunk.number]
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def _timer_due(turn: Turn, message: TimerDue, segments: tuple[bytes, ...]) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    if run is None:
+        turn.partition.drop("timer of a run that is not open")
+        return
+    for group in list(run.groups.values()):
+        if group.deadline is not None and group.deadline <= message.at and not group.announced:
+            group.timed_out = True
+            stop_tasks(turn, run, group.tasks.values(), TaskEvent.TIME_OUT)
+        for task in list(group.tasks.values()):
+            if (task.retries or task.parked) and release_due(task, message.at):
+                schedule(turn, run, group, task)
+    if run.next_due() is None:
+        turn.partition.timers.discard(run.run_id)
+
+
+def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
+    """Look again at everything that the run waits for from outside."""
+    run = turn.partition.runs.get(message.run_id)
+    if run is None:
+        return
+    for key in run.watched:
+        turn.effects.append(Watch(run.run_id, run.session_id, key))
+    for group in run.groups.values():
+        schedule_group(turn, run, group)
+
+
+_HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] = {
+    ClaimPartition: _claimed,
+    OpenRun: _open_run,
+    StartGroup: _start_group,
+    StopRun: _stop_run,
+    PauseRun: _pause_run,
+    ValueFound: _value_found,
+    ArrayCounted: _array_counted,
+    ValuePage: _value_page,
+    MembersReported: _members_reported,
+    ChunkReturned: _chunk_returned,
+    ChunkLost: _chunk_lost,
+    TimerDue: _timer_due,
+    Nudge: _nudged,
+}

@@ -1,0 +1,280 @@
+"""Which members to offer next, and what a worker's report of them changes. Pure.
+
+A task's members are offered as chunks of about a second of work. Few chunks are in flight, so memory stays
+bounded and a cancel bites at once; `max_concurrency` of task and group bounds the members that run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from heapq import heappop
+
+from anabranch.core.expansion import member_name
+from anabranch.core.messages import Failure, MemberFailed, MembersReported, Spans
+from anabranch.core.ranges import Ranges
+from anabranch_taskgroup.state import Chunk, Group, Large, Part, Run, Task
+from anabranch_taskgroup.states import TaskState
+from anabranch_taskgroup.turn import OfferChunk, Rules, Turn
+
+FIRST_CHUNKS = 64
+FIRST_LIMIT = 100
+PARK_FIRST, PARK_MOST = 0.2, 10.0
+TAIL_SHARE = 16
+"""A chunk is at most this share of what is left, so that the last chunks end together."""
+
+
+# --- offering ------------------------------------------------------------------------------------
+
+
+def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
+    """Offer as many chunks of a task as its window and the limits allow."""
+    while (chunk := _next_chunk(turn, run, group, task)) is not None:
+        task.chunks[chunk.number] = chunk
+        chunk.offered_at = turn.at
+        turn.effects.append(OfferChunk(run.run_id, group.name, task.name, chunk.number))
+
+
+def schedule_group(turn: Turn, run: Run, group: Group) -> None:
+    """After a limit of the group gave room: any of its tasks may go on."""
+    for task in group.tasks.values():
+        if task.state is TaskState.RUNNING:
+            schedule(turn, run, group, task)
+
+
+def chunk_size(rules: Rules, total: int, left: int, member_seconds: float | None) -> int:
+    """Members of the next chunk: few while nothing was measured, then about `chunk_seconds` of work."""
+    if member_seconds is None:
+        wanted = min(FIRST_LIMIT, total // FIRST_CHUNKS)
+    else:
+        wanted = min(rules.chunk_limit, int(rules.chunk_seconds / max(member_seconds, 1e-9)))
+    return max(1, min(wanted, -(-left // TAIL_SHARE)))
+
+
+def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
+    if run.paused or run.stopped or task.state is not TaskState.RUNNING:
+        return None
+    if len(task.chunks) >= turn.rules.window:
+        return None
+    room = _room(group, task)
+    if room <= 0:
+        return None
+    if task.requeued:
+        chunk = task.requeued.pop(0)
+        chunk.charge = min(len(chunk.pending), room)
+        return chunk
+    return _new_chunk(turn.rules, group, task, room)
+
+
+def _room(group: Group, task: Task) -> int:
+    """Members that may still start under the limits of task and group."""
+    room = 1_000_000
+    if task.order.max_concurrency is not None:
+        room = task.order.max_concurrency - task.in_flight
+    if group.max_concurrency is not None:
+        room = min(room, group.max_concurrency - group.in_flight)
+    return room
+
+
+def _new_chunk(rules: Rules, group: Group, task: Task, room: int) -> Chunk | None:
+    left = task.total - task.cursor
+    if left <= 0:
+        return None
+    size = chunk_size(rules, task.total, left, task.member_seconds)
+    start, task.cursor = task.cursor, task.cursor + size
+    limit = concurrency_limit(group, task)
+    charge = size if limit is None else min(size, room, -(-limit // 8))
+    return _numbered(task, Ranges([(start, start + size)]), charge)
+
+
+def concurrency_limit(group: Group, task: Task) -> int | None:
+    """The tighter limit of task and group on members that run at once; None without one."""
+    limits = [limit for limit in (task.order.max_concurrency, group.max_concurrency) if limit is not None]
+    return min(limits, default=None)
+
+
+def _numbered(task: Task, pending: Ranges, charge: int) -> Chunk:
+    number = task.chunk_count
+    task.chunk_count += 1
+    return Chunk(number=number, pending=pending, charge=charge, size=len(pending))
+
+
+def release_due(task: Task, until: float) -> bool:
+    """Put retries and parked chunks that are due by `until` back into the queue; True where there were any."""
+    found = [chunk for due, chunk in task.parked if due <= until]
+    task.parked = [(due, chunk) for due, chunk in task.parked if due > until]
+    task.requeued += found
+    return _release_retries(task, until) or bool(found)
+
+
+def _release_retries(task: Task, until: float) -> bool:
+    found = False
+    while task.retries and task.retries[0][0] <= until:
+        _, index, attempts = heappop(task.retries)
+        chunk = _numbered(task, Ranges([(index, index + 1)]), 1)
+        chunk.attempts[index] = attempts
+        task.requeued.append(chunk)
+        found = True
+    return found
+
+
+def give_back(task: Task, chunk: Chunk, *, charged: bool) -> None:
+    """Take a chunk from its worker: what has not ended is offered again under the next fence."""
+    del task.chunks[chunk.number]
+    chunk.fence += 1
+    chunk.deliveries += charged
+    task.requeued.append(chunk)
+
+
+def park(turn: Turn, run: Run, task: Task, chunk: Chunk) -> None:
+    """A worker without the agent gave the chunk back: offer it to another after a while, longer each time."""
+    del task.chunks[chunk.number]
+    chunk.fence += 1
+    task.parked.append((turn.at + min(PARK_MOST, PARK_FIRST * 2**chunk.bounces), chunk))
+    chunk.bounces += 1
+    turn.partition.timers.add(run.run_id)
+
+
+# --- reports -------------------------------------------------------------------------------------
+
+
+def is_news(task: Task, report: MembersReported) -> bool:
+    """Whether a report is of the chunk's present delivery and tells something that is not known."""
+    chunk = task.chunks.get(report.chunk)
+    if chunk is None or chunk.fence != report.fence or task.state is not TaskState.RUNNING:
+        return False
+    return all(index in chunk.pending for index in _ended_indexes(report))
+
+
+def _ended_indexes(report: MembersReported) -> Iterator[int]:
+    for start, stop in report.completed:
+        yield from (start, stop - 1)
+    yield from (failure.index for failure in report.failed)
+    yield from (retry.index for retry in report.retried if retry.delay is not None)
+
+
+def apply_report(turn: Turn, run: Run, task: Task, report: MembersReported, segments: tuple[bytes, ...]) -> None:
+    """Tick off the members that a report names, and keep their results."""
+    chunk = task.chunks[report.chunk]
+    _note_started(turn, run, task, chunk, report)
+    _note_progress(turn, run, task, report)
+    _note_retries(turn, run, task, chunk, report)
+    if report.completed:
+        _note_completed(turn, run, task, chunk, report, segments)
+    for failure in report.failed:
+        fail_member(turn, run, task, chunk, failure)
+    if report.last or not chunk.pending:
+        _close_chunk(task, chunk, report)
+
+
+def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
+    for start, stop in report.started:
+        task.started.add(start, stop)
+    for attempt, spans in by_attempt(report.started, chunk.attempts):
+        turn.event(
+            run,
+            "task.started",
+            task=task,
+            spans=spans,
+            attempt=attempt,
+            time=report.started_at,
+            worker=report.worker,
+        )
+
+
+def _note_progress(turn: Turn, run: Run, task: Task, report: MembersReported) -> None:
+    for index, fraction, note in report.progress:
+        turn.event(run, "task.progress", task=task, spans=((index, index + 1),), fraction=fraction, note=note)
+
+
+def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
+    for retry in report.retried:
+        chunk.attempts[retry.index] = retry.attempt
+        turn.event(
+            run,
+            "task.retrying",
+            task=task,
+            spans=((retry.index, retry.index + 1),),
+            attempt=retry.attempt,
+            error_type=retry.error_type,
+            message=retry.message,
+            delay=retry.delay or 0.0,
+        )
+        if retry.delay is not None:
+            _take(chunk, retry.index)
+            task.schedule_retry(turn.at + retry.delay, retry.index, retry.attempt)
+            turn.partition.timers.add(run.run_id)
+
+
+def _note_completed(
+    turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, segments: tuple[bytes, ...]
+) -> None:
+    count = sum(stop - start for start, stop in report.completed)
+    chunk.pending = chunk.pending.difference(Ranges(report.completed))
+    for start, stop in report.completed:
+        task.completed.add(start, stop)
+    task.ended += count
+    keys = len(task.order.result_keys)
+    task.parts.append(
+        Part(report.completed, segments[:keys], report.items, segments[keys] if len(segments) > keys else b"")
+    )
+    task.parts_bytes += sum(map(len, segments[:keys]))
+    for large in report.large:
+        prefix = page_prefix(report.chunk, report.fence, large.index)
+        task.large.append(Large(large.index, large.key, prefix, large.pages, large.items))
+    for attempt, spans in by_attempt(report.completed, chunk.attempts):
+        turn.event(run, "task.completed", task=task, spans=spans, attempt=attempt)
+
+
+def page_prefix(chunk: int, fence: int, index: int) -> str:
+    """What the pages of one large value of one delivery of a member are named by."""
+    return f"{chunk}.{fence}.{index}"
+
+
+def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failure: MemberFailed) -> None:
+    """A member has failed for good: it counts as ended."""
+    _take(chunk, failure.index)
+    expanded = task.order.expansion is not None
+    task.failed[failure.index] = Failure(
+        group=task.group,
+        task=task.name,
+        index=failure.index if expanded else None,
+        member=member_name(task.name, failure.index) if expanded else task.name,
+        error_type=failure.error_type,
+        message=failure.message,
+        attempts=failure.attempts,
+    )
+    task.ended += 1
+    turn.event(
+        run,
+        "task.failed",
+        task=task,
+        spans=((failure.index, failure.index + 1),),
+        attempt=failure.attempts,
+        error_type=failure.error_type,
+        message=failure.message,
+    )
+
+
+def _take(chunk: Chunk, index: int) -> None:
+    chunk.pending = chunk.pending.difference(Ranges([(index, index + 1)]))
+
+
+def _close_chunk(task: Task, chunk: Chunk, report: MembersReported) -> None:
+    del task.chunks[chunk.number]
+    if chunk.pending:
+        chunk.fence += 1
+        task.requeued.append(chunk)
+    if chunk.size and report.busy > 0:
+        measured = report.busy / chunk.size
+        known = task.member_seconds
+        task.member_seconds = measured if known is None else (known + measured) / 2
+
+
+def by_attempt(spans: Spans, attempts: Mapping[int, int]) -> list[tuple[int, Spans]]:
+    """Spans parted by the number of the attempt (from 1), for the few members that had more than one."""
+    if not spans:
+        return []
+    odd = [index for index in attempts if any(start <= index < stop for start, stop in spans)]
+    rest = Ranges(spans).difference(Ranges((index, index + 1) for index in odd))
+    parted: list[tuple[int, Spans]] = [(attempts[index] + 1, ((index, index + 1),)) for index in odd]
+    return ([(1, tuple(rest))] if rest else []) + parted

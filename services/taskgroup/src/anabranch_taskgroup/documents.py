@@ -1,0 +1,150 @@
+"""What a worker needs to know of a task, got once for all its chunks: values, templates, policies."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.errors import AnabranchError
+from anabranch.core.expansion import Member, expand
+from anabranch.core.messages import Json, Offer, TaskDocument, TaskOrder
+from anabranch.core.names import Names
+from anabranch.core.request import RetryPolicy
+from anabranch.core.templates import Template, compile_template, member_scope
+from anabranch.ports import StateStore
+from anabranch.runtime import values
+from anabranch.sdk.agents import AgentDeclaration, Registry
+
+KEPT = 256
+"""Documents that a worker keeps."""
+
+
+class DocumentMissing(AnabranchError):
+    """The store does not have the task's document: the owner has to write it again."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A task that is ready to run members: `context` are the values of its dependencies."""
+
+    order: TaskOrder
+    agent: AgentDeclaration
+    context: Mapping[str, Json]
+    template_context: Mapping[str, Json]
+    message: Template
+    instructions: Template
+    inputs: Template
+    has_inputs: bool
+    arrays: dict[str, list[Json]] | None
+    retry: RetryPolicy | None
+    timeout: float | None
+
+    def scope(self, member: Mapping[str, Any], system: Mapping[str, Any]) -> Mapping[str, Any]:
+        return member_scope(member, self.template_context, system)
+
+
+def prepare(document: TaskDocument, context: Mapping[str, Json], agent: AgentDeclaration) -> Prepared:
+    """What the request says on retry and timeout beats what the agent's declaration says."""
+    order = document.order
+    return Prepared(
+        order=order,
+        agent=agent,
+        context=context,
+        template_context={**document.template_context, **context},
+        message=compile_template(order.message_template),
+        instructions=compile_template(order.shared_instructions),
+        inputs=compile_template(order.inputs, typed=True),
+        has_inputs=order.inputs is not None,
+        arrays=document.arrays,
+        retry=order.retry if order.retry is not None else agent.retry,
+        timeout=order.timeout if order.timeout is not None else agent.timeout,
+    )
+
+
+def members_of(
+    prepared: Prepared, offer: Offer, slices: Mapping[str, list[Json]] | None
+) -> Iterator[tuple[int, Member | None]]:
+    """(index, member) of an offer in order; no member where the task is not expanded.
+
+    Args:
+        slices: for an array expansion, the items of just these members.
+    """
+    expansion = prepared.order.expansion
+    if expansion is None:
+        yield 0, None
+        return
+    arrays = prepared.arrays if slices is None else slices
+    expanded = expand(expansion, arrays or {}, check_identifiers=False)
+    if slices is None:
+        for start, stop in offer.spans:
+            for member in expanded.members(start, stop):
+                yield member.index, member
+        return
+    indexes = (index for start, stop in offer.spans for index in range(start, stop))
+    has_identifiers = bool(expansion.identifiers)
+    for index, member in zip(indexes, expanded.members(), strict=True):
+        member.index = index
+        if not has_identifiers:
+            member.identifier = str(index)
+        yield index, member
+
+
+class Documents:
+    """Loads documents, resolves the references in them, keeps the latest."""
+
+    def __init__(self, store: StateStore, names: Names, registry: Registry) -> None:
+        self._store = store
+        self._names = names
+        self._registry = registry
+        self._kept: OrderedDict[tuple[str, str, str], Prepared] = OrderedDict()
+
+    async def get(self, offer: Offer, inline: bytes) -> Prepared:
+        """The prepared task of an offer.
+
+        Raises:
+            DocumentMissing: neither the offer nor the store has it.
+            ValueGone: a value that it refers to has expired.
+        """
+        key = (offer.run_id, offer.group, offer.task)
+        kept = self._kept.get(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            return kept
+        document = TaskDocument.model_validate_json(inline or await self._load(offer))
+        agent = self._registry.get(offer.agent)
+        assert agent is not None, "offers of unknown agents are given back before"
+        prepared = prepare(document, await self._context(document), agent)
+        if offer.expanded:
+            self._keep(key, prepared)
+        return prepared
+
+    def _keep(self, key: tuple[str, str, str], prepared: Prepared) -> None:
+        self._kept[key] = prepared
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+
+    async def _load(self, offer: Offer) -> bytes:
+        if offer.document_key is None:
+            raise DocumentMissing(f"the offer of {offer.group}/{offer.task} has no document")
+        [found] = await self._store.get([offer.document_key])
+        if found is None:
+            raise DocumentMissing(f"{offer.document_key} is not in the store")
+        return found
+
+    async def _context(self, document: TaskDocument) -> Mapping[str, Json]:
+        context = dict(document.context)
+        for key in document.references:
+            context[key] = await values.resolve(self._store, self._names, context[key])
+        return context
+
+
+def slices_of(segment: bytes) -> dict[str, list[Json]] | None:
+    """The slices of the arrays that came with an offer, if any did."""
+    if not segment:
+        return None
+    found: dict[str, list[Json]] = orjson.loads(segment)
+    return found

@@ -1,0 +1,363 @@
+"""The worker side: claims offered chunks, runs them within its concurrency, reports, shows that it is alive.
+
+A chunk belongs to the worker that claimed it in the store, under the worker's incarnation; a liveness key
+says that the incarnation lives. Reports go to the session's owner through the log, at the latest every
+100 ms. It knows nothing of dependencies and joins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from anabranch.core.codec import encode
+from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused, ValueGone
+from anabranch.core.messages import ChunkReturned, MemberFailed, Offer
+from anabranch.core.names import Names
+from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
+from anabranch.sdk.agents import Registry
+from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
+from anabranch_taskgroup.reports import pack
+from anabranch_taskgroup.runner import ChunkRun
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.1
+ALIVE_EVERY = 2.0
+ALIVE_TTL = 6.0
+REMEMBERED = 10_000
+RETRY_SECONDS = 0.2
+
+Offered = tuple[Offer, tuple[bytes, ...]]
+
+
+class Executor:
+    """Runs members of offered chunks.
+
+    Args:
+        incarnation: the worker's name, one for each life of a process.
+        concurrency: members that run at once in this process.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        eventlog: EventLog,
+        store: StateStore,
+        notifier: Notifier,
+        names: Names,
+        clock: Clock,
+        *,
+        incarnation: str,
+        concurrency: int,
+    ) -> None:
+        self._registry = registry
+        self._log = eventlog
+        self._store = store
+        self._notifier = notifier
+        self._names = names
+        self._clock = clock
+        self.incarnation = incarnation
+        self.concurrency = concurrency
+        self._documents = Documents(store, names, registry)
+        self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="agent")
+        self._slots = asyncio.Semaphore(concurrency)
+        self._running: dict[str, ChunkRun | None] = {}
+        self._done: OrderedDict[str, None] = OrderedDict()
+        self._outbox: list[Outgoing] = []
+        self._outgoing = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+        self._chunks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._freed = asyncio.Event()
+        self.failure: BaseException | None = None
+
+    # --- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Show that the worker lives; returns when that is in the store."""
+        await self._show_alive()
+        await self._notifier.subscribe(self._names.halt_channel, self._halted)
+        for loop in (self._keep_alive(), self._flush_loop(), self._send_loop()):
+            task = asyncio.create_task(loop)
+            task.add_done_callback(self._loop_ended)
+            self._loops.append(task)
+
+    async def drain(self) -> None:
+        """Take nothing new and let what runs end. Cancelled when the time is over; `stop` hands back the rest."""
+        self._draining = True
+        while self._running:
+            self._freed.clear()
+            await self._freed.wait()
+        await self._flush_outbox()
+
+    async def stop(self) -> None:
+        """Hand back what still runs, tell the rest, and show that the worker is gone."""
+        self._draining = True
+        for key, run in list(self._running.items()):
+            if run is not None:
+                self._hand_back(key, run)
+        await self._flush_outbox()
+        await self._notifier.unsubscribe(self._names.halt_channel, self._halted)
+        for task in [*self._loops, *self._chunks]:
+            task.cancel()
+        await asyncio.gather(*self._loops, *self._chunks, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._store.delete([self._names.worker(self.incarnation)])
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+            log.critical("a loop of the worker stopped", exc_info=self.failure)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._chunks.add(task)
+        task.add_done_callback(self._chunk_ended)
+
+    def _chunk_ended(self, task: asyncio.Task[None]) -> None:
+        self._chunks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+            log.critical("running a chunk failed outside its agent", exc_info=self.failure)
+
+    # --- taking offers -----------------------------------------------------------------------------
+
+    @property
+    def held(self) -> int:
+        """Chunks that are claimed or being claimed."""
+        return len(self._running)
+
+    def has_room(self, agent: str) -> bool:
+        """Whether a further chunk of an agent would start at once here."""
+        return not self._draining and self.held < self.concurrency and agent in self._registry
+
+    async def wait_for_room(self) -> None:
+        """Return once fewer chunks are held than members may run."""
+        while self.held >= self.concurrency:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def take(self, offers: Sequence[Offered]) -> None:
+        """Claim offers and start those that were free. Returns once each is claimed, refused or given back."""
+        mine = [offered for offered in offers if self._is_wanted(offered[0])]
+        if not mine:
+            return
+        keys = [self.claim_key(offer) for offer, _ in mine]
+        for key in keys:
+            self._running[key] = None
+        holders = await self._claims(keys, max(offer.claim_ttl for offer, _ in mine))
+        for key, holder, offered in zip(keys, holders, mine, strict=True):
+            if holder == self.incarnation:
+                self._spawn(self._chunk(key, offered))
+            else:
+                self._forget(key)
+
+    def _is_wanted(self, offer: Offer) -> bool:
+        key = self.claim_key(offer)
+        if key in self._running or key in self._done:
+            return False
+        if self._draining:
+            self._return(offer, "draining")
+        elif offer.agent not in self._registry:
+            self._return(offer, "no_agent")
+        else:
+            return offer.deadline > self._clock.now()
+        return False
+
+    def claim_key(self, offer: Offer) -> str:
+        return claim_key(self._names, offer)
+
+    async def _claims(self, keys: Sequence[str], ttl: float) -> Sequence[str]:
+        while True:
+            try:
+                return await self._store.claim(keys, self.incarnation, ttl)
+            except (ServerUnavailable, StoreRefused) as error:
+                log.warning("offers wait to be claimed: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    # --- running -----------------------------------------------------------------------------------
+
+    async def _chunk(self, key: str, offered: Offered) -> None:
+        run = await self._open(key, offered)
+        if run is None:
+            return
+        self._running[key] = run
+        runners = self._runner_count(run)
+        run.runners = [asyncio.create_task(self._runner(run)) for _ in range(runners)]
+        try:
+            await asyncio.gather(*run.runners)
+        except asyncio.CancelledError:
+            for runner in run.runners:
+                runner.cancel()
+            if self._running.get(key) is run:
+                raise
+            return
+        if self._running.get(key) is run:
+            self._report(run, last=True)
+            self._forget(key)
+
+    async def _runner(self, run: ChunkRun) -> None:
+        async with self._slots:
+            if not run.began:
+                run.began = self._clock.monotonic()
+            await run.run_members()
+
+    def _runner_count(self, run: ChunkRun) -> int:
+        members = sum(stop - start for start, stop in run.offer.spans)
+        limits = (run.offer.concurrency, run.prepared.agent.max_concurrency, self.concurrency, members)
+        return min(limit for limit in limits if limit is not None)
+
+    async def _open(self, key: str, offered: Offered) -> ChunkRun | None:
+        """A claimed chunk with its document; None where it was handed back or failed."""
+        offer, segments = offered
+        document, slices = segments
+        while True:
+            try:
+                prepared = await self._documents.get(offer, document)
+                members = members_of(prepared, offer, slices_of(slices))
+                return ChunkRun(offer, prepared, members, self._clock, self._threads)
+            except (ServerUnavailable, StoreRefused) as error:
+                log.warning("a document waits: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except DocumentMissing:
+                self._return(offer, "no_document")
+                self._forget(key)
+                return None
+            except ValueGone as error:
+                self._fail_all(offer, error)
+                self._forget(key)
+                return None
+
+    def _forget(self, key: str) -> None:
+        self._running.pop(key, None)
+        self._done[key] = None
+        while len(self._done) > REMEMBERED:
+            self._done.popitem(last=False)
+        self._freed.set()
+
+    def _halted(self, message: bytes | None) -> None:
+        """A run is to stop: its members are cancelled, and nobody waits for a report of them."""
+        if message is not None:
+            self._halt_run(message.decode())
+
+    def _halt_run(self, run_id: str) -> None:
+        for key, run in list(self._running.items()):
+            if run is not None and run.offer.run_id == run_id:
+                self._abandon(key, run)
+
+    def _abandon(self, key: str, run: ChunkRun) -> None:
+        run.stop.set()
+        self._forget(key)
+        for runner in run.runners:
+            runner.cancel()
+
+    def _hand_back(self, key: str, run: ChunkRun) -> None:
+        self._report(run, last=False)
+        self._abandon(key, run)
+        self._return(run.offer, "draining")
+
+    # --- telling -----------------------------------------------------------------------------------
+
+    def _report(self, run: ChunkRun, *, last: bool) -> None:
+        tally = run.take_tally()
+        expansion = run.prepared.order.expansion
+        records = pack(
+            run.offer,
+            self.incarnation,
+            run.prepared.order.result_keys,
+            tally,
+            last=last,
+            busy=self._clock.monotonic() - run.began if run.began else 0.0,
+            with_identifiers=expansion is not None and expansion.output_format == "separate",
+        )
+        self._send(run.offer, records)
+
+    def _fail_all(self, offer: Offer, error: AnabranchError) -> None:
+        """A chunk that cannot run at all: each of its members fails, with the reason."""
+        from anabranch_taskgroup.reports import Tally
+
+        indexes = [index for start, stop in offer.spans for index in range(start, stop)]
+        name = type(error).__name__
+        failed = [MemberFailed(index=i, error_type=name, message=str(error), attempts=0) for i in indexes]
+        tally = Tally(failed=failed)
+        self._send(offer, pack(offer, self.incarnation, (), tally, last=True, busy=0.0, with_identifiers=False))
+
+    def _return(self, offer: Offer, reason: Any) -> None:
+        message = ChunkReturned(
+            run_id=offer.run_id,
+            group=offer.group,
+            task=offer.task,
+            chunk=offer.chunk,
+            fence=offer.fence,
+            worker=self.incarnation,
+            reason=reason,
+        )
+        self._send(offer, [encode(message)])
+
+    def _send(self, offer: Offer, records: Any) -> None:
+        self._outbox += [Outgoing(self._names.groups, offer.session_id, value) for value in records]
+        self._outgoing.set()
+
+    async def _send_loop(self) -> None:
+        """Publishes what has gathered, in order; what the log does not take yet is sent again."""
+        while True:
+            await self._outgoing.wait()
+            self._outgoing.clear()
+            while self._outbox:
+                batch = self._outbox[:1000]
+                try:
+                    await self._log.publish(batch)
+                except ServerUnavailable as error:
+                    log.warning("reports wait: %s", error)
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                del self._outbox[: len(batch)]
+            self._sent.set()
+
+    async def _flush_outbox(self) -> None:
+        while self._outbox and self.failure is None:
+            self._sent.clear()
+            self._outgoing.set()
+            await self._sent.wait()
+
+    async def _flush_loop(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            for run in list(self._running.values()):
+                if run is not None and run.tally:
+                    self._report(run, last=False)
+
+    # --- being alive -------------------------------------------------------------------------------
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(ALIVE_EVERY)
+            try:
+                await self._show_alive()
+                await self._look_for_stops()
+            except (ServerUnavailable, StoreRefused) as error:
+                log.warning("the worker cannot show that it lives: %s", error)
+
+    async def _show_alive(self) -> None:
+        await self._store.put([Write(self._names.worker(self.incarnation), b"1", ALIVE_TTL)])
+
+    async def _look_for_stops(self) -> None:
+        """The stop flags of the runs at hand: what a lost message said."""
+        offers = {run.offer.run_id: run.offer for run in self._running.values() if run is not None}
+        if not offers:
+            return
+        flags = [self._names.stop_flag(offer.session_id, offer.run_id) for offer in offers.values()]
+        for run_id, flag in zip(offers, await self._store.get(flags), strict=True):
+            if flag is not None:
+                self._halt_run(run_id)
+
+
+def claim_key(names: Names, offer: Offer) -> str:
+    """The store's key of an offer's claim: one for each delivery of a chunk."""
+    return names.claim(offer.session_id, offer.run_id, f"{offer.group}/{offer.task}/{offer.chunk}.{offer.fence}")

@@ -1,0 +1,404 @@
+"""How a task goes through its table: dependencies met, members counted, joined, and the group after it. Pure.
+
+What one ending sets free is worked off in the same turn, by a queue and not by recursion, so a chain of ten
+thousand tasks that a failure skips is no deeper than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from anabranch.core.errors import ExpansionError
+from anabranch.core.expansion import as_list, expand, lookup_path, sources
+from anabranch.core.messages import Counts, Failure, GroupFinished, GroupResults, Need, Status
+from anabranch_taskgroup.chunks import schedule, schedule_group
+from anabranch_taskgroup.merge import Joined, empty_join, join_task
+from anabranch_taskgroup.state import Absent, Group, Run, Task, Value
+from anabranch_taskgroup.states import TaskEvent, TaskState, next_state
+from anabranch_taskgroup.turn import CountArrays, SpreadKeys, Turn, Unwatch, Watch
+
+RESULTS_BYTES = 500_000
+"""Results that one record takes along."""
+FAILURES = 1_000
+"""Failures that a group reports one by one; the rest is counted."""
+
+
+# --- dependencies --------------------------------------------------------------------------------
+
+
+def admit(turn: Turn, run: Run, task: Task) -> None:
+    """A new task: see what it waits for."""
+    if run.stopped:
+        end(turn, run, task, _stop_event(run))
+        return
+    for need in task.order.needs:
+        _await(turn, run, task, need)
+    _start_or_skip(turn, run, task)
+
+
+def _await(turn: Turn, run: Run, task: Task, need: Need) -> None:
+    if need.key in run.values:
+        return
+    if need.kind == "absent":
+        run.values[need.key] = Absent("nobody produces it")
+        return
+    task.missing.add(need.key)
+    run.waiters.setdefault(need.key, []).append(task)
+    if need.kind in ("external", "session") and need.key not in run.watched:
+        run.watched.add(need.key)
+        turn.effects.append(Watch(run.run_id, run.session_id, need.key))
+
+
+def _start_or_skip(turn: Turn, run: Run, task: Task) -> None:
+    """Skip a task as soon as a required key is known to stay absent; start it once all are known."""
+    lacking = next((need for need in task.order.needs if _is_lacking(run, need)), None)
+    if lacking is not None:
+        end(turn, run, task, TaskEvent.DEPENDENCY_ABSENT, lacking=lacking.key)
+    elif not task.missing:
+        _begin(turn, run, task)
+
+
+def _is_lacking(run: Run, need: Need) -> bool:
+    return not need.optional and isinstance(run.values.get(need.key), Absent)
+
+
+def learn(turn: Turn, run: Run, key: str, value: Value | Absent) -> None:
+    """A key is known from now on; the first word stands. Its waiters are looked at by `settle`."""
+    if key in run.values:
+        return
+    run.values[key] = value
+    if key in run.watched:
+        run.watched.discard(key)
+        turn.effects.append(Unwatch(run.run_id, run.session_id, key))
+    turn.known.append((run, key))
+
+
+def settle(turn: Turn) -> None:
+    """Look at whoever waited for what became known, until nothing more becomes known."""
+    while turn.known:
+        run, key = turn.known.pop(0)
+        for task in run.waiters.pop(key, ()):
+            task.missing.discard(key)
+            if task.state is TaskState.WAITING:
+                _start_or_skip(turn, run, task)
+
+
+def visible_values(run: Run, task: Task) -> dict[str, Value]:
+    """The values of a task's dependencies, those that it has."""
+    found = ((need.key, run.values.get(need.key)) for need in task.order.needs)
+    return {key: value for key, value in found if isinstance(value, Value)}
+
+
+# --- expansion -----------------------------------------------------------------------------------
+
+
+def _begin(turn: Turn, run: Run, task: Task) -> None:
+    task.state = next_state(task.state, TaskEvent.DEPENDENCIES_MET)
+    if task.order.expansion is None:
+        task.total = 1
+        _run(turn, run, task)
+    elif _has_large_array(run, task):
+        turn.effects.append(CountArrays(run.run_id, task.group, task.name))
+    else:
+        _expand_here(turn, run, task)
+
+
+def _has_large_array(run: Run, task: Task) -> bool:
+    expansion = task.order.expansion
+    assert expansion is not None
+    values = visible_values(run, task)
+    paths = [source for source in sources(expansion).values() if isinstance(source, str)]
+    return any(value.is_reference and _is_under(key, paths) for key, value in values.items())
+
+
+def _is_under(key: str, paths: Iterable[str]) -> bool:
+    return any(path == key or path.startswith(f"{key}.") for path in paths)
+
+
+def _expand_here(turn: Turn, run: Run, task: Task) -> None:
+    expansion = task.order.expansion
+    assert expansion is not None
+    data = {key: value.data for key, value in visible_values(run, task).items()}
+    try:
+        task.expanded = expand(expansion, arrays_of(task, data), limit=turn.rules.member_limit)
+    except ExpansionError as error:
+        refuse_expansion(turn, run, task, str(error))
+        return
+    count_members(turn, run, task, task.expanded.count)
+
+
+def arrays_of(task: Task, data: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The arrays of an expansion out of the values of the task's dependencies.
+
+    Raises:
+        ExpansionError: a path leads nowhere, or to something that is no list.
+    """
+    expansion = task.order.expansion
+    assert expansion is not None
+    return {name: as_list(_source(data, name, source), name) for name, source in sources(expansion).items()}
+
+
+def _source(data: Mapping[str, Any], name: str, source: Any) -> Any:
+    if not isinstance(source, str):
+        return source
+    try:
+        return lookup_path(data, source)
+    except KeyError:
+        raise ExpansionError(f"the array for {name!r} is missing: nothing stands at {source!r}") from None
+
+
+def count_members(turn: Turn, run: Run, task: Task, count: int) -> None:
+    """The number of members is known: run them, or do what the request says of none."""
+    expansion = task.order.expansion
+    assert expansion is not None
+    task.total = count
+    turn.event(run, "task.expanded", group=task.group, task=task, count=count)
+    if count:
+        _run(turn, run, task)
+    elif expansion.on_empty == "complete":
+        _complete(turn, run, task, TaskEvent.EMPTY_COMPLETE, empty_join(task))
+    elif expansion.on_empty == "skip":
+        end(turn, run, task, TaskEvent.EMPTY_SKIP)
+    else:
+        message = "the expansion has no members, and on_empty says fail"
+        task.failed[-1] = _task_failure(task, "ExpansionError", message)
+        end(turn, run, task, TaskEvent.EMPTY_FAIL, error_type="ExpansionError", message=message)
+
+
+def refuse_expansion(turn: Turn, run: Run, task: Task, message: str) -> None:
+    """The arrays do not make an expansion: the task fails, the run goes on."""
+    task.failed[-1] = _task_failure(task, "ExpansionError", message)
+    end(turn, run, task, TaskEvent.EXPANSION_REFUSED, error_type="ExpansionError", message=message)
+
+
+def _task_failure(task: Task, error_type: str, message: str) -> Failure:
+    return Failure(group=task.group, task=task.name, error_type=error_type, message=message)
+
+
+def _run(turn: Turn, run: Run, task: Task) -> None:
+    task.state = next_state(task.state, TaskEvent.EXPANDED)
+    schedule(turn, run, run.groups[task.group], task)
+
+
+# --- endings -------------------------------------------------------------------------------------
+
+
+def close_if_ended(turn: Turn, run: Run, task: Task) -> None:
+    """Join a task once each of its members has ended; it happens in the turn of the last one, and once."""
+    if task.state is not TaskState.RUNNING or task.ended < task.total:
+        return
+    if len(task.failed) > tolerated(task):
+        _break(turn, run, task)
+    else:
+        _complete(turn, run, task, TaskEvent.JOINED, join_task(turn, run, task))
+
+
+def tolerated(task: Task) -> int:
+    """Members that may fail without failing the task; a share is of the members there are, rounded down."""
+    allowed = task.order.tolerated_failures
+    if isinstance(allowed, int):
+        return allowed
+    return int(float(str(allowed).rstrip("%")) * task.total / 100 + 1e-9)
+
+
+def _complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Joined]) -> None:
+    group = run.groups[task.group]
+    for each in joined:
+        _publish(turn, run, group, task, each)
+    if task.order.expansion is not None:
+        turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed))
+    if task.spilled and _is_separate(task):
+        turn.effects.append(SpreadKeys(run.run_id, group.name, task.name))
+    for each in joined:
+        learn(turn, run, each.key, Value(each.value, each.is_reference))
+    _over(turn, run, task, event)
+
+
+def _is_separate(task: Task) -> bool:
+    return task.order.expansion is not None and task.order.expansion.output_format == "separate"
+
+
+def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> None:
+    """Derived keys first, the plain key last: it is the commit point."""
+    value = joined.value
+    if not joined.is_reference and len(orjson.dumps(value)) > turn.rules.inline_limit:
+        value = _store_whole(turn, run, joined)
+    for key, derived_value in joined.derived:
+        turn.publish_result(run, group, task, key, derived_value)
+        group.results[key] = derived_value
+    turn.publish_result(run, group, task, joined.key, value)
+    group.results[joined.key] = value
+
+
+def _store_whole(turn: Turn, run: Run, joined: Joined) -> Any:
+    """A value that outgrew the limit only by being joined: one page of its own."""
+    from anabranch_taskgroup.merge import reference_to
+
+    data = orjson.dumps(joined.value)
+    count = len(joined.value) if isinstance(joined.value, list | dict) else 1
+    name = turn.rules.names.value_manifest(run.session_id, run.run_id, joined.key)
+    turn.put(run, name, b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data))
+    return reference_to(run, joined.key, count, len(data))
+
+
+def _break(turn: Turn, run: Run, task: Task) -> None:
+    """Too many members failed. What the others gave is kept for the run's report, and satisfies nobody."""
+    keep_partial(turn, run, task)
+    count = len(task.failed)
+    if task.order.expansion is not None:
+        message = f"{count} of {task.total} members failed, {tolerated(task)} are tolerated"
+        turn.event(run, "task.joined", task=task, count=task.total, failed=count, message=message)
+    end(turn, run, task, TaskEvent.BROKEN, silent=True)
+
+
+def keep_partial(turn: Turn, run: Run, task: Task) -> None:
+    """Hand what an expanded task's members gave so far to the run's report."""
+    if task.order.expansion is not None and len(task.completed):
+        for each in join_task(turn, run, task):
+            run.groups[task.group].results[each.key] = each.value
+
+
+def end(
+    turn: Turn,
+    run: Run,
+    task: Task,
+    event: TaskEvent,
+    *,
+    silent: bool = False,
+    lacking: str | None = None,
+    **data: Any,
+) -> None:
+    """End a task without values: its keys will stay absent in this run."""
+    after = next_state(task.state, event)
+    if not silent:
+        if lacking:
+            data["reason"] = f"{lacking!r} is absent"
+        turn.event(run, f"task.{_EVENT_OF[after]}", group=task.group, task=task, **data)
+    for key in task.order.result_keys:
+        learn(turn, run, key, Absent(f"{task.group}/{task.name} {after.lower()}"))
+    _over(turn, run, task, event)
+
+
+_EVENT_OF = {
+    TaskState.FAILED: "failed",
+    TaskState.SKIPPED: "skipped",
+    TaskState.CANCELLED: "cancelled",
+    TaskState.TIMED_OUT: "cancelled",
+}
+
+
+def _over(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
+    """The last step of a task: free what its join needed, and see whether the group is done."""
+    task.state = next_state(task.state, event)
+    task.chunks.clear()
+    task.requeued.clear()
+    task.retries.clear()
+    task.parked.clear()
+    task.parts.clear()
+    task.expanded = None
+    group = run.groups[task.group]
+    group.unfinished -= 1
+    if group.max_concurrency is not None:
+        schedule_group(turn, run, group)
+    close_group(turn, run, group)
+
+
+def _stop_event(run: Run) -> TaskEvent:
+    return TaskEvent.TIME_OUT if run.stopped == "timed_out" else TaskEvent.CANCEL
+
+
+def stop_tasks(turn: Turn, run: Run, tasks: Iterable[Task], event: TaskEvent) -> None:
+    """End whatever has not ended; what completed of a join is kept for the report."""
+    for task in list(tasks):
+        if not task.is_over:
+            if task.state is TaskState.RUNNING:
+                keep_partial(turn, run, task)
+            end(turn, run, task, event)
+
+
+# --- groups --------------------------------------------------------------------------------------
+
+
+def close_group(turn: Turn, run: Run, group: Group) -> None:
+    """Tell the run's owner once each task of a group has ended."""
+    if group.announced or not group.is_known or group.unfinished:
+        return
+    group.announced = True
+    status = group_status(group)
+    turn.event(run, f"group.{status}", group=group.name)
+    _report_group(turn, run, group, status)
+    run.finished_groups += 1
+    if run.finished_groups == len(run.expected):
+        _forget(turn, run)
+
+
+def group_status(group: Group) -> Status:
+    states = {task.state for task in group.tasks.values()}
+    if TaskState.CANCELLED in states:
+        return "cancelled"
+    if TaskState.TIMED_OUT in states:
+        return "timed_out"
+    return "failed" if TaskState.FAILED in states else "completed"
+
+
+def _report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
+    *earlier, last = split_results(group.results)
+    runs = turn.rules.names.runs
+    for part, results in enumerate(earlier):
+        turn.news(runs, run.run_id, GroupResults(run_id=run.run_id, group=group.name, part=part, results=results))
+    failures = [failure for task in group.tasks.values() for failure in _failures(task, group)]
+    finished = GroupFinished(
+        run_id=run.run_id,
+        group=group.name,
+        status=status,
+        results=last,
+        parts=len(earlier),
+        failures=tuple(failures[:FAILURES]),
+        failure_count=len(failures),
+        counts=_counts(group),
+    )
+    turn.news(runs, run.run_id, finished)
+
+
+def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Results parted so that each part fits into a record; at least one part, the last may be empty."""
+    parts: list[dict[str, Any]] = [{}]
+    size = 0
+    for key, value in results.items():
+        length = len(orjson.dumps(value)) + len(key) + 4
+        if size + length > RESULTS_BYTES and parts[-1]:
+            parts.append({})
+            size = 0
+        parts[-1][key] = value
+        size += length
+    return parts
+
+
+def _failures(task: Task, group: Group) -> list[Failure]:
+    found = [task.failed[index] for index in sorted(task.failed)]
+    if task.state is TaskState.TIMED_OUT and group.timed_out:
+        found.append(_task_failure(task, "GroupTimeout", f"group {group.name!r} reached its timeout"))
+    return found
+
+
+def _counts(group: Group) -> Counts:
+    counts = Counts()
+    for task in group.tasks.values():
+        total = max(task.total, 1) if task.state is not TaskState.COMPLETED else task.total
+        failed = len(task.failed)
+        completed = len(task.completed)
+        counts += Counts(
+            total=total, completed=completed, failed=failed, skipped=max(0, total - completed - failed)
+        )
+    return counts
+
+
+def _forget(turn: Turn, run: Run) -> None:
+    for key in run.watched:
+        turn.effects.append(Unwatch(run.run_id, run.session_id, key))
+    turn.partition.runs.pop(run.run_id, None)
+    turn.partition.timers.discard(run.run_id)
+    turn.partition.bury(run.run_id, "ended")

@@ -1,0 +1,197 @@
+"""Runs the members of one chunk: renders, calls the agent, judges what it returns, retries what may be.
+
+Members are awaited directly by a few runner coroutines that share one iterator, so a member that does not
+wait costs no task of its own. Nothing here talks to a server; what there is to tell gathers in a `Tally`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+from anabranch.core.errors import AttemptTimeout, RetryLater
+from anabranch.core.expansion import Member, member_name
+from anabranch.core.messages import MemberFailed, MemberRetry, Offer
+from anabranch.core.outputs import reference_count
+from anabranch.core.retry import delay_after, error_names, unit_from
+from anabranch.ports import Clock
+from anabranch.sdk.outcome import encode_value, values_of
+from anabranch.sdk.task import Task
+from anabranch_taskgroup.documents import Prepared
+from anabranch_taskgroup.reports import Completed, Tally
+
+LOCAL_RETRY_SECONDS = 1.0
+"""A retry that waits longer goes back to the owner, so that it holds no slot."""
+SLICE_SECONDS = 0.001
+"""How long members that never wait may keep the loop."""
+LOOK_EVERY = 16
+MESSAGE_CHARACTERS = 2_000
+
+
+class StopFlag:
+    """Says that an attempt is to stop: by itself, or with the whole chunk. Any thread may ask."""
+
+    __slots__ = ("_own", "_parent")
+
+    def __init__(self, parent: StopFlag | None = None) -> None:
+        self._own = threading.Event()
+        self._parent = parent
+
+    def set(self) -> None:
+        self._own.set()
+
+    def is_set(self) -> bool:
+        return self._own.is_set() or (self._parent is not None and self._parent.is_set())
+
+
+@dataclass
+class ChunkRun:
+    """One claimed chunk on its way. `tally` is taken and replaced whenever something is reported."""
+
+    offer: Offer
+    prepared: Prepared
+    members: Iterator[tuple[int, Member | None]]
+    clock: Clock
+    threads: Executor
+    tally: Tally = field(default_factory=Tally)
+    stop: StopFlag = field(default_factory=StopFlag)
+    began: float = 0.0
+    runners: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def take_tally(self) -> Tally:
+        tally, self.tally = self.tally, Tally()
+        return tally
+
+    async def run_members(self) -> None:
+        """Run members until none is left. Several of these may share one chunk."""
+        looked = self.clock.monotonic()
+        for count, (index, member) in enumerate(self.members, 1):
+            await self._member(index, member)
+            if count % LOOK_EVERY == 0 and self.clock.monotonic() - looked > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                looked = self.clock.monotonic()
+
+    async def _member(self, index: int, member: Member | None) -> None:
+        if self.tally.started_at is None:
+            self.tally.started_at = self.clock.now()
+        self.tally.started.append(index)
+        attempt = self.offer.attempts.get(index, 0) + 1
+        while (delay := await self._attempt(index, member, attempt)) is not None:
+            await asyncio.sleep(delay)
+            attempt += 1
+
+    async def _attempt(self, index: int, member: Member | None, attempt: int) -> float | None:
+        """One attempt; returns the seconds until the next one here, None where the member is done with here."""
+        try:
+            if member is not None and member.error is not None:
+                self._fail(index, attempt, "ExpansionError", member.error)
+                return None
+            returned = await self._call(index, member, attempt)
+            self.tally.completed.append(self._judge(index, member, returned))
+        except Exception as error:  # noqa: BLE001  # whatever an agent raises is its outcome
+            return self._failed_attempt(index, attempt, error)
+        return None
+
+    def _judge(self, index: int, member: Member | None, returned: Any) -> Completed:
+        order = self.prepared.order
+        found = values_of(returned, order.result_keys, order.optional_result_keys)
+        if member is None:
+            items = [reference_count(value) for value in found]
+        else:
+            items = [len(value) if isinstance(value, list) else 1 for value in found]
+        return Completed(
+            index, [encode_value(value) for value in found], items, member.identifier if member else None
+        )
+
+    # --- calling ---------------------------------------------------------------------------------
+
+    async def _call(self, index: int, member: Member | None, attempt: int) -> Any:
+        timeout = self.prepared.timeout
+        if timeout is None:
+            return await self._invoke(self._task(index, member, attempt, self.stop, None))
+        stop = StopFlag(self.stop)
+        task = self._task(index, member, attempt, stop, self.clock.now() + timeout)
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                return await self._invoke(task)
+        except TimeoutError:
+            if limit.expired():
+                stop.set()
+                raise AttemptTimeout(timeout) from None
+            raise
+
+    async def _invoke(self, task: Task) -> Any:
+        agent = self.prepared.agent
+        if agent.is_async:
+            return await agent.handler(task)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, agent.handler, task)
+
+    def _task(
+        self, index: int, member: Member | None, attempt: int, stop: StopFlag, deadline: float | None
+    ) -> Task:
+        prepared, offer = self.prepared, self.offer
+        shown = None if member is None else index
+        system = {
+            "run_id": offer.run_id,
+            "session_id": offer.session_id,
+            "task_name": offer.task,
+            "index": shown,
+        }
+        scope = prepared.scope(member.scope if member is not None else {}, system)
+        return Task(
+            name=offer.task if member is None else member_name(offer.task, index),
+            task_name=offer.task,
+            group=offer.group,
+            run_id=offer.run_id,
+            session_id=offer.session_id,
+            index=shown,
+            attempt=attempt,
+            message=prepared.message.render(scope),
+            instructions=prepared.instructions.render(scope),
+            inputs=prepared.inputs.render(scope),
+            tools=prepared.order.tools,
+            context=prepared.context,
+            variables=member.variables if member is not None else {},
+            deadline=offer.deadline if deadline is None else min(deadline, offer.deadline),
+            stop=stop,
+            report=lambda fraction, note: self._progress(index, fraction, note),
+        )
+
+    async def _progress(self, index: int, fraction: float, note: str) -> None:
+        self.tally.progress[index] = (fraction, note)
+
+    # --- failing ---------------------------------------------------------------------------------
+
+    def _failed_attempt(self, index: int, attempt: int, error: Exception) -> float | None:
+        offer = self.offer
+        delay = delay_after(
+            self.prepared.retry,
+            attempt,
+            error_names(error),
+            unit_from(f"{offer.run_id}/{offer.group}/{offer.task}/{index}/{attempt}"),
+            retry_after=error.after if isinstance(error, RetryLater) else None,
+        )
+        name, message = type(error).__name__, str(error)[:MESSAGE_CHARACTERS]
+        if delay is None:
+            self._fail(index, attempt, name, message)
+            return None
+        is_local = delay <= LOCAL_RETRY_SECONDS
+        self.tally.retried.append(
+            MemberRetry(
+                index=index,
+                attempt=attempt,
+                delay=None if is_local else delay,
+                error_type=name,
+                message=message,
+            )
+        )
+        return delay if is_local else None
+
+    def _fail(self, index: int, attempt: int, error_type: str, message: str) -> None:
+        self.tally.failed.append(
+            MemberFailed(index=index, error_type=error_type, message=message, attempts=attempt)
+        )

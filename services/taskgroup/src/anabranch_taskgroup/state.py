@@ -1,0 +1,238 @@
+"""What a session's owner remembers of its open runs. Data with invariants, no decisions.
+
+All of it is a fold over one partition of the `groups` topic: replaying the partition from the first record
+of the oldest open run gives it again, which is how a new owner gets it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from heapq import heappush
+from typing import Any
+
+from anabranch.core.expansion import Expanded
+from anabranch.core.messages import Failure, Json, Spans, StopReason, TaskOrder
+from anabranch.core.ranges import Ranges
+from anabranch_taskgroup.states import ENDINGS, TaskState
+
+TOMBSTONES = 20_000
+"""Ended or unheard-of runs that are remembered, so that a late message is known to be late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a key holds within a run: `data` is JSON, or a reference where `is_reference`."""
+
+    data: Json
+    is_reference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A key that will have no value in this run, and why."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Members that were offered together.
+
+    `fence` rises with each offer that may run them again; a report under an older one is refused.
+    `pending` are the members that have not ended. `charge` is what it takes of the concurrency limits.
+    """
+
+    number: int
+    pending: Ranges
+    charge: int
+    fence: int = 0
+    deliveries: int = 1
+    attempts: dict[int, int] = field(default_factory=dict)
+    offered_at: float = 0.0
+    size: int = 0
+    bounces: int = 0
+    """How often a worker gave it back because it lacks the agent."""
+
+
+@dataclass(slots=True)
+class Part:
+    """The packed results of one report: for each result key the JSON array of the values of `spans`."""
+
+    spans: Spans
+    segments: tuple[bytes, ...]
+    items: tuple[int, ...]
+    identifiers: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part that went to the store, page `number` of each result key."""
+
+    number: int
+    spans: Spans
+    sizes: tuple[int, ...]
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """A member's value that stands in pages of its own."""
+
+    index: int
+    key: str
+    prefix: str
+    sizes: tuple[int, ...]
+    items: tuple[int, ...] | None
+
+
+@dataclass(slots=True)
+class Task:
+    """One task of a group and the join of its members."""
+
+    order: TaskOrder
+    group: str
+    state: TaskState = TaskState.WAITING
+    missing: set[str] = field(default_factory=set)
+    total: int = 0
+    expanded: Expanded | None = None
+    cursor: int = 0
+    """Members below it were offered at least once."""
+    chunks: dict[int, Chunk] = field(default_factory=dict)
+    chunk_count: int = 0
+    requeued: list[Chunk] = field(default_factory=list)
+    """Chunks given back, and retries that are due, to be offered before new members."""
+    retries: list[tuple[float, int, int]] = field(default_factory=list)
+    """Heap of (due, index, attempts made)."""
+    parked: list[tuple[float, Chunk]] = field(default_factory=list)
+    """(due, chunk) of chunks that no worker asked so far can run."""
+    ended: int = 0
+    started: Ranges = field(default_factory=Ranges)
+    completed: Ranges = field(default_factory=Ranges)
+    failed: dict[int, Failure] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    parts_bytes: int = 0
+    pages: list[Page] = field(default_factory=list)
+    large: list[Large] = field(default_factory=list)
+    identifiers: dict[int, str] = field(default_factory=dict)
+    spilled: bool = False
+    member_seconds: float | None = None
+    """Seconds that a worker takes for one member, smoothed."""
+
+    @property
+    def name(self) -> str:
+        return self.order.name
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ENDINGS
+
+    @property
+    def in_flight(self) -> int:
+        return sum(chunk.charge for chunk in self.chunks.values())
+
+    def schedule_retry(self, due: float, index: int, attempts: int) -> None:
+        heappush(self.retries, (due, index, attempts))
+
+
+@dataclass(slots=True)
+class Group:
+    """A group of a run: complete once `parts` StartGroup records came."""
+
+    name: str
+    parts: int
+    seen: set[int] = field(default_factory=set)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    unfinished: int = 0
+    deadline: float | None = None
+    max_concurrency: int | None = None
+    timed_out: bool = False
+    announced: bool = False
+    results: dict[str, Json] = field(default_factory=dict)
+    """What the group hands to the run: its values, and of broken tasks what there is."""
+
+    @property
+    def is_known(self) -> bool:
+        return len(self.seen) == self.parts
+
+    @property
+    def in_flight(self) -> int:
+        return sum(task.in_flight for task in self.tasks.values())
+
+    @property
+    def state(self) -> str:
+        """Derived from the tasks: INITIALIZED, WAITING, EXECUTING, PUBLISHING, DONE."""
+        if not self.is_known:
+            return "INITIALIZED"
+        if self.announced:
+            return "DONE"
+        if self.unfinished == 0:
+            return "PUBLISHING"
+        running = any(task.state in (TaskState.READY, TaskState.RUNNING) for task in self.tasks.values())
+        return "EXECUTING" if running else "WAITING"
+
+
+@dataclass(slots=True)
+class Run:
+    """One run in its session. `values` is the run's own view: only its outcomes satisfy its dependencies."""
+
+    run_id: str
+    request_id: str
+    session_id: str
+    opened_at_offset: int
+    deadline: float
+    expected: tuple[str, ...]
+    groups: dict[str, Group] = field(default_factory=dict)
+    context: dict[str, Json] = field(default_factory=dict)
+    values: dict[str, Value | Absent] = field(default_factory=dict)
+    waiters: dict[str, list[Task]] = field(default_factory=dict)
+    watched: set[str] = field(default_factory=set)
+    stopped: StopReason | None = None
+    paused: bool = False
+    traceparent: str | None = None
+    finished_groups: int = 0
+
+    def task(self, group: str, name: str) -> Task | None:
+        found = self.groups.get(group)
+        return found.tasks.get(name) if found else None
+
+    def next_due(self) -> float | None:
+        """When the earliest timer of the run is due, in seconds since the epoch."""
+        due = [
+            group.deadline for group in self.groups.values() if group.deadline is not None and not group.announced
+        ]
+        tasks = [task for group in self.groups.values() for task in group.tasks.values()]
+        due += [task.retries[0][0] for task in tasks if task.retries]
+        due += [parked[0] for task in tasks for parked in task.parked]
+        return min(due, default=None)
+
+
+@dataclass(slots=True)
+class Partition:
+    """Everything that one owner knows from one partition of `groups`."""
+
+    number: int
+    runs: dict[str, Run] = field(default_factory=dict)
+    tombstones: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    """Run id -> "ended", or why a run is to stop that has not been opened yet."""
+    timers: set[str] = field(default_factory=set)
+    """Runs that may have a timer."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Messages that changed nothing, counted by reason."""
+
+    def bury(self, run_id: str, reason: str) -> None:
+        self.tombstones[run_id] = reason
+        self.tombstones.move_to_end(run_id)
+        while len(self.tombstones) > TOMBSTONES:
+            self.tombstones.popitem(last=False)
+
+    def drop(self, reason: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def oldest_open(self) -> int | None:
+        """Offset of the first record of the oldest open run."""
+        return min((run.opened_at_offset for run in self.runs.values()), default=None)
+
+
+def as_value(data: Any, *, reference: bool = False) -> Value:
+    return Value(data, reference)

@@ -1,0 +1,92 @@
+"""The life of a task, as one table.
+
+A task waits for its dependencies, is ready once they are there (its expansion is being counted), runs from
+the first offer of its members on, and ends exactly once. Every ending is final: no event leads out of it.
+The diagram in the docs is made from this table.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from anabranch.core.errors import AnabranchError
+
+
+class TaskState(StrEnum):
+    WAITING = "WAITING"
+    READY = "READY"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    SKIPPED = "SKIPPED"
+    CANCELLED = "CANCELLED"
+    TIMED_OUT = "TIMED_OUT"
+
+
+class TaskEvent(StrEnum):
+    DEPENDENCIES_MET = "dependencies met"
+    DEPENDENCY_ABSENT = "required dependency absent"
+    EXPANDED = "members known"
+    EMPTY_COMPLETE = "no members: complete"
+    EMPTY_FAIL = "no members: fail"
+    EMPTY_SKIP = "no members: skip"
+    EXPANSION_REFUSED = "expansion refused"
+    JOINED = "every member ended, failures tolerated"
+    BROKEN = "every member ended, too many failed"
+    CANCEL = "run cancelled"
+    TIME_OUT = "run or group timed out"
+
+
+ENDINGS = frozenset(
+    {TaskState.COMPLETED, TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED, TaskState.TIMED_OUT}
+)
+
+_STOPS = {TaskEvent.CANCEL: TaskState.CANCELLED, TaskEvent.TIME_OUT: TaskState.TIMED_OUT}
+
+TRANSITIONS: dict[TaskState, dict[TaskEvent, TaskState]] = {
+    TaskState.WAITING: {
+        TaskEvent.DEPENDENCIES_MET: TaskState.READY,
+        TaskEvent.DEPENDENCY_ABSENT: TaskState.SKIPPED,
+        **_STOPS,
+    },
+    TaskState.READY: {
+        TaskEvent.EXPANDED: TaskState.RUNNING,
+        TaskEvent.EMPTY_COMPLETE: TaskState.COMPLETED,
+        TaskEvent.EMPTY_FAIL: TaskState.FAILED,
+        TaskEvent.EMPTY_SKIP: TaskState.SKIPPED,
+        TaskEvent.EXPANSION_REFUSED: TaskState.FAILED,
+        **_STOPS,
+    },
+    TaskState.RUNNING: {
+        TaskEvent.JOINED: TaskState.COMPLETED,
+        TaskEvent.BROKEN: TaskState.FAILED,
+        TaskEvent.EXPANSION_REFUSED: TaskState.FAILED,
+        **_STOPS,
+    },
+    **{ending: {} for ending in ENDINGS},
+}
+
+
+class IllegalTransition(AnabranchError):
+    """A bug: a decision tried to take a task where the table does not lead."""
+
+
+def next_state(state: TaskState, event: TaskEvent) -> TaskState:
+    """Where an event takes a task.
+
+    Raises:
+        IllegalTransition: the table has no such step.
+    """
+    try:
+        return TRANSITIONS[state][event]
+    except KeyError:
+        raise IllegalTransition(f"no step from {state} on {event!r}") from None
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram, for the docs."""
+    lines = ["stateDiagram-v2", f"    [*] --> {TaskState.WAITING}"]
+    for state, steps in TRANSITIONS.items():
+        lines += [f"    {state} --> {target}: {event}" for event, target in steps.items()]
+    lines += [f"    {ending} --> [*]" for ending in sorted(ENDINGS)]
+    return "\n".join(lines)

@@ -1,0 +1,174 @@
+"""One message being decided: where it came from, the settings, and the effects gathered on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from anabranch.core.cloudevents import cloud_event_headers
+from anabranch.core.codec import encode
+from anabranch.core.events import EventEntry
+from anabranch.core.messages import Json, Message, Spans
+from anabranch.core.names import Names, session_key
+from anabranch.ports import Outgoing
+from anabranch.runtime.effects import Announce, Effect, News, Put, Record
+from anabranch_taskgroup.state import Group, Partition, Run, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings that decisions depend on. Bytes and seconds."""
+
+    names: Names
+    inline_limit: int = 65_536
+    result_ttl: float = 86_400.0
+    member_limit: int = 1_000_000
+    window: int = 64
+    """Chunks of a task that may be offered and not ended."""
+    chunk_limit: int = 500
+    chunk_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class OfferChunk:
+    """Offer a chunk to the workers, as the state has it when the offer is made."""
+
+    run_id: str
+    group: str
+    task: str
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Wait for a key of the session that somebody outside the run provides."""
+
+    run_id: str
+    session_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    run_id: str
+    session_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CountArrays:
+    """Read the large arrays of a task's expansion and append how many members they make."""
+
+    run_id: str
+    group: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadKeys:
+    """Write the derived keys of a `separate` join whose pages are in the store, before its plain key."""
+
+    run_id: str
+    group: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Tell the workers to stop the members of a run."""
+
+    run_id: str
+    session_id: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Turn:
+    """A message at `offset`, written at `at` (seconds since the epoch), against the state of a partition."""
+
+    rules: Rules
+    partition: Partition
+    offset: int
+    at: float
+    effects: list[Effect] = field(default_factory=list)
+    events: list[tuple[Run, EventEntry]] = field(default_factory=list)
+    known: list[tuple[Run, str]] = field(default_factory=list)
+    """Keys that became known in this turn and whose waiters have not been looked at."""
+
+    def event(
+        self,
+        run: Run,
+        kind: str,
+        *,
+        group: str | None = None,
+        task: Task | None = None,
+        spans: Spans | None = None,
+        attempt: int | None = None,
+        time: float | None = None,
+        **data: Any,
+    ) -> None:
+        """Note a lifecycle event; of an ordinary task `spans` stands for its one member, index null."""
+        if task is not None and task.order.expansion is None:
+            spans = None
+        entry = EventEntry(
+            type=kind,
+            cause=self.offset,
+            time=self.at if time is None else time,
+            group=task.group if task else group,
+            task=task.name if task else None,
+            spans=spans,
+            attempt=attempt,
+            data=data,
+        )
+        self.events.append((run, entry))
+
+    def ttl(self, run: Run) -> float:
+        """Seconds that a value of the run is kept: to its deadline and the retention of results after it."""
+        return max(0.0, run.deadline - self.at) + self.rules.result_ttl
+
+    def put(self, run: Run, key: str, value: bytes) -> None:
+        self.effects.append(Put(run.session_id, key, value, self.ttl(run)))
+
+    def record(self, topic: str, key: str | None, message: Message) -> None:
+        self.effects.append(Record(Outgoing(topic, key, encode(message))))
+
+    def news(self, topic: str, key: str | None, message: Message, segments: Sequence[bytes] = ()) -> None:
+        self.effects.append(News(Outgoing(topic, key, encode(message, segments))))
+
+    def publish_value(self, run: Run, key: str, value: Json, *, kind: str, task: str | None = None) -> None:
+        """SET a value of the session under its public name, then PUBLISH that it is there."""
+        data = orjson.dumps(value)
+        name = session_key(run.session_id, key)
+        self.put(run, name, data)
+        note = {"type": kind, "task_name": task, "result_key": key, "version": self.offset, "run_id": run.run_id}
+        body = orjson.dumps(note)
+        if len(data) <= 4096:
+            body = body[:-1] + b',"value":' + data + b"}"
+        self.effects.append(Announce(name, body))
+
+    def publish_result(self, run: Run, group: Group, task: Task, key: str, value: Json) -> None:
+        """A result: its value in the session, and a record on the results topic."""
+        self.publish_value(run, key, value, kind="result.published", task=task.name)
+        body = {
+            "request_id": run.request_id,
+            "run_id": run.run_id,
+            "session_id": run.session_id,
+            "status": "running",
+            "group": group.name,
+            "task": task.name,
+            "result_key": key,
+            "value": value,
+        }
+        headers = cloud_event_headers(
+            "result.published",
+            f"{run.run_id}/result/{key}",
+            self.at,
+            subject=run.run_id,
+            traceparent=run.traceparent,
+        )
+        self.effects.append(
+            News(Outgoing(self.rules.names.results, run.run_id, orjson.dumps(body), headers=headers))
+        )

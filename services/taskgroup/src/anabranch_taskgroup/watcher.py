@@ -1,0 +1,138 @@
+"""Waits for keys of a session that somebody outside the run provides, and reads them when they are there.
+
+A message on the key's channel is a wake-up, never the data. Where none comes the key is read again, every 5 s
+at first and every minute in the end, all keys in one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import orjson
+
+from anabranch.core.errors import ServerUnavailable, StoreRefused
+from anabranch.core.names import session_key
+from anabranch.ports import Notifier, StateStore
+
+log = logging.getLogger(__name__)
+
+FIRST_LOOK = 5.0
+LAST_LOOK = 60.0
+
+Key = tuple[str, str]
+"""Session id and key."""
+Found = Callable[[str, str, str, Any], Awaitable[None]]
+"""Takes run id, session id, key and value."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    runs: set[str] = field(default_factory=set)
+    callback: Callable[[bytes | None], None] | None = None
+
+
+class Watcher:
+    """One for each worker process; runs that wait for the same key share a subscription."""
+
+    def __init__(self, store: StateStore, notifier: Notifier, found: Found) -> None:
+        self._store = store
+        self._notifier = notifier
+        self._found = found
+        self._waiting: dict[Key, _Waiting] = {}
+        self._dirty: set[Key] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._interval = FIRST_LOOK
+        self.failure: BaseException | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._loop(), name="watch keys")
+        self._task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        for session_id, key in list(self._waiting):
+            await self._forget((session_id, key))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+
+    async def watch(self, run_id: str, session_id: str, key: str) -> None:
+        """Subscribe, then read: what is set before and what is published after are both seen."""
+        place = (session_id, key)
+        waiting = self._waiting.get(place)
+        if waiting is None:
+            waiting = self._waiting[place] = _Waiting()
+            waiting.callback = partial(self._told, place)
+            await self._notifier.subscribe(session_key(session_id, key), waiting.callback)
+        waiting.runs.add(run_id)
+        self._interval = FIRST_LOOK
+        self._told(place, None)
+
+    async def unwatch(self, run_id: str, session_id: str, key: str) -> None:
+        waiting = self._waiting.get((session_id, key))
+        if waiting is None:
+            return
+        waiting.runs.discard(run_id)
+        if not waiting.runs:
+            await self._forget((session_id, key))
+
+    async def _forget(self, place: Key) -> None:
+        waiting = self._waiting.pop(place, None)
+        self._dirty.discard(place)
+        if waiting is not None and waiting.callback is not None:
+            await self._notifier.unsubscribe(session_key(*place), waiting.callback)
+
+    def _told(self, place: Key, message: bytes | None) -> None:
+        self._dirty.add(place)
+        self._wake.set()
+
+    async def _loop(self) -> None:
+        while True:
+            await self._wait()
+            places = [place for place in self._dirty if place in self._waiting]
+            self._dirty.clear()
+            if not places:
+                continue
+            try:
+                await self._look(places)
+            except (ServerUnavailable, StoreRefused) as error:
+                log.warning("keys of sessions cannot be read: %s", error)
+                self._dirty.update(places)
+                await asyncio.sleep(1.0)
+
+    async def _wait(self) -> None:
+        """Until a message comes, or it is time to look at everything again."""
+        self._wake.clear()
+        if self._dirty:
+            return
+        try:
+            async with asyncio.timeout(self._interval if self._waiting else None):
+                await self._wake.wait()
+        except TimeoutError:
+            self._interval = min(self._interval * 2, LAST_LOOK)
+            self._dirty.update(self._waiting)
+
+    async def _look(self, places: list[Key]) -> None:
+        found = await self._store.get([session_key(*place) for place in places])
+        for place, value in zip(places, found, strict=True):
+            waiting = self._waiting.get(place)
+            if value is None or waiting is None:
+                continue
+            for run_id in list(waiting.runs):
+                await self._found(run_id, *place, parse_value(value))
+
+
+def parse_value(value: bytes) -> Any:
+    """What somebody SET under a key: JSON, or where it is none, the text itself."""
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value.decode("utf-8", "replace")

@@ -1,0 +1,40 @@
+"""Record headers of the CloudEvents 1.0 Kafka binding in binary mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+SOURCE = "anabranch"
+
+
+def rfc3339(seconds: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def cloud_event_headers(
+    kind: str, event_id: str, at: float, *, subject: str | None = None, traceparent: str | None = None
+) -> Mapping[str, bytes]:
+    """The `ce_*` headers of a record.
+
+    Args:
+        kind: `ce_type`, such as `run.completed`.
+        event_id: `ce_id`, stable when the record is repeated.
+        at: seconds since the epoch.
+        subject: the run id.
+        traceparent: W3C trace context, carried through from the producer.
+    """
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_type": kind,
+        "ce_id": event_id,
+        "ce_source": SOURCE,
+        "ce_time": rfc3339(at),
+        "content-type": "application/json",
+    }
+    if subject is not None:
+        headers["ce_subject"] = subject
+    if traceparent is not None:
+        headers["traceparent"] = traceparent
+    return {name: value.encode() for name, value in headers.items()}

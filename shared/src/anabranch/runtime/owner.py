@@ -1,0 +1,476 @@
+"""The shell around an actor: owns partitions of a topic, feeds `decide`, does its effects, commits behind.
+
+State is a fold over the partition. A new owner publishes a claim, whose offset is its epoch, and replays from
+the first record of the oldest run that was open at the committed offset. Records below the committed offset
+only rebuild state. Those between it and the claim may have lost their effects with the last owner: what makes
+outcomes durable and known is done again, identically. What merely starts work (offers, watches) is derived
+from the state once the claim is reached.
+
+The committed offset trails behind by the store's loss window, because a store may come back a second older.
+This module decides nothing about runs, groups or tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import orjson
+
+from anabranch.core.codec import encode
+from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused
+from anabranch.core.messages import ClaimPartition
+from anabranch.core.names import Names
+from anabranch.core.offsets import TrailingCommit
+from anabranch.ports import (
+    Clock,
+    Committed,
+    EventLog,
+    Fence,
+    Incoming,
+    Membership,
+    Notifier,
+    Outgoing,
+    StateStore,
+    Write,
+)
+from anabranch.runtime.deadletter import dead_letter
+from anabranch.runtime.effects import Announce, Effect, News, Put, Record
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+PAUSE_ABOVE = 4_000
+RESUME_BELOW = 1_000
+BATCH = 1_000
+COMMIT_EVERY = 1.0
+RETRY_FIRST, RETRY_MOST = 0.05, 2.0
+
+
+class Domain(Protocol[S]):
+    """What a service adds to the shell."""
+
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    def new_state(self, partition: int) -> S: ...
+
+    def decide(self, state: S, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]) -> list[Effect]:
+        """Apply records in order. Undecodable ones are put into `rejected` with the reason."""
+
+    async def prepare(self, state: S, records: Sequence[Incoming]) -> None:
+        """Load what `decide` needs to know of the past (tombstones); called before it with the same records."""
+
+    def oldest_open(self, state: S) -> int | None: ...
+
+    def next_due(self, state: S) -> float | None:
+        """When the earliest timer is due, in seconds since the epoch."""
+
+    def due_records(self, state: S, now: float) -> Sequence[Outgoing]:
+        """The timers that are due, as records for the partition."""
+
+    def is_derived(self, effect: Effect) -> bool:
+        """Whether `took_over` derives this effect from the state anyway."""
+
+    async def before_news(self, state: S, effects: Sequence[Effect], fence_epoch: int) -> None:
+        """Effects of the service's own that outcomes depend on."""
+
+    async def after_news(self, state: S, effects: Sequence[Effect]) -> None:
+        """Effects of the service's own that start or stop work."""
+
+    async def took_over(self, state: S) -> None:
+        """The claim was reached: start what the state says should be going on."""
+
+    async def gave_up(self, state: S) -> None:
+        """The partition moved on: stop watching for it."""
+
+
+@dataclass(slots=True)
+class _Mark:
+    offset: int
+    replay_from: int
+
+
+@dataclass
+class _Owned(Generic[S]):
+    """One partition that is owned."""
+
+    number: int
+    state: S
+    committed: int
+    epoch: int
+    trailing: TrailingCommit
+    queue: deque[Incoming] = field(default_factory=deque)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    marks: deque[_Mark] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    paused: bool = False
+    is_caught_up: bool = False
+    position: int = -1
+    replay_from: int = 0
+    last_commit: Committed | None = None
+    closing: bool = False
+
+
+class Owner(Generic[S]):
+    """Owns the partitions of one topic for one service. A `PartitionListener`.
+
+    Args:
+        loss_window: seconds that the store may forget.
+        name: the owner's name in claims, one for each life of a process.
+    """
+
+    def __init__(
+        self,
+        domain: Domain[S],
+        eventlog: EventLog,
+        store: StateStore,
+        notifier: Notifier,
+        names: Names,
+        clock: Clock,
+        *,
+        name: str,
+        loss_window: float = 5.0,
+        fence_ttl: float = 172_800.0,
+    ) -> None:
+        self._domain = domain
+        self._log = eventlog
+        self._store = store
+        self._notifier = notifier
+        self._names = names
+        self._clock = clock
+        self._name = name
+        self._loss_window = loss_window
+        self._fence_ttl = fence_ttl
+        self._owned: dict[int, _Owned[S]] = {}
+        self._membership: Membership | None = None
+        self._committer: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._identity = ""
+        self.failure: BaseException | None = None
+        """What made the owner stop, if it did: liveness fails then."""
+
+    # --- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join the consumer group; returns once a member, which may be before partitions are assigned."""
+        self._identity = await self._store.identity()
+        self._membership = await self._log.join(self._domain.group, [self._domain.topic], self)
+        self._committer = asyncio.create_task(self._commit_loop(), name=f"commit {self._domain.topic}")
+
+    async def stop(self) -> None:
+        """Leave the group in good order: effects under way end, positions are committed."""
+        if self._committer is not None:
+            self._committer.cancel()
+        if self._membership is not None:
+            await self._membership.close()
+        for task in list(self._background):
+            task.cancel()
+
+    @property
+    def states(self) -> dict[int, S]:
+        """The state of each partition that is owned and caught up."""
+        return {number: owned.state for number, owned in self._owned.items() if owned.is_caught_up}
+
+    @property
+    def is_caught_up(self) -> bool:
+        return all(owned.is_caught_up for owned in self._owned.values())
+
+    @property
+    def backlog(self) -> int:
+        return sum(len(owned.queue) for owned in self._owned.values())
+
+    # --- PartitionListener -------------------------------------------------------------------------
+
+    async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
+        """Claim the partition; start at the oldest open run's first record."""
+        epoch = await self._claim(partition)
+        start = replay_start(committed)
+        owned = _Owned(
+            number=partition,
+            state=self._domain.new_state(partition),
+            committed=committed.offset if committed else 0,
+            epoch=epoch,
+            trailing=TrailingCommit(self._loss_window),
+        )
+        owned.last_commit = committed
+        self._owned[partition] = owned
+        owned.task = asyncio.create_task(self._work(owned), name=f"own {topic}/{partition}")
+        owned.task.add_done_callback(self._worker_ended)
+        log.info("claimed %s/%d at epoch %d, reading from %s", topic, partition, epoch, start)
+        return start
+
+    async def revoked(self, topic: str, partition: int) -> Committed | None:
+        owned = self._owned.pop(partition, None)
+        if owned is None:
+            return None
+        await self._close(owned)
+        return self._committable(owned)
+
+    async def lost(self, topic: str, partition: int) -> None:
+        owned = self._owned.pop(partition, None)
+        if owned is not None:
+            owned.closing = True
+            if owned.task is not None:
+                owned.task.cancel()
+            await self._release(owned)
+
+    def deliver(self, topic: str, partition: int, records: Sequence[Incoming]) -> None:
+        owned = self._owned.get(partition)
+        if owned is None:
+            return
+        owned.queue.extend(records)
+        owned.wake.set()
+        if len(owned.queue) > PAUSE_ABOVE and not owned.paused and self._membership is not None:
+            owned.paused = True
+            self._membership.pause(topic, partition)
+
+    async def _close(self, owned: _Owned[S]) -> None:
+        """Let the turn under way end, take no other."""
+        owned.closing = True
+        owned.queue.clear()
+        owned.wake.set()
+        if owned.task is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await owned.task
+        await self._release(owned)
+
+    async def _release(self, owned: _Owned[S]) -> None:
+        if owned.timer is not None:
+            owned.timer.cancel()
+        await self._domain.gave_up(owned.state)
+
+    def _worker_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+            log.critical("the owner of a partition of %s stopped", self._domain.topic, exc_info=self.failure)
+
+    # --- turns -------------------------------------------------------------------------------------
+
+    async def _claim(self, partition: int) -> int:
+        claim = encode(ClaimPartition(owner=self._name))
+        [epoch] = await self._log.publish([Outgoing(self._domain.topic, None, claim, partition=partition)])
+        return epoch
+
+    async def _work(self, owned: _Owned[S]) -> None:
+        while not owned.closing:
+            if not owned.queue:
+                owned.wake.clear()
+                await owned.wake.wait()
+                continue
+            batch = [owned.queue.popleft() for _ in range(min(BATCH, len(owned.queue)))]
+            self._resume(owned)
+            await self._turn(owned, batch)
+
+    def _resume(self, owned: _Owned[S]) -> None:
+        if owned.paused and len(owned.queue) < RESUME_BELOW and self._membership is not None:
+            owned.paused = False
+            self._membership.resume(self._domain.topic, owned.number)
+
+    async def _turn(self, owned: _Owned[S], batch: Sequence[Incoming]) -> None:
+        """Apply a batch. Its parts below the committed offset, below the claim, and after it differ."""
+        for part in split_batch(batch, owned.committed, owned.epoch if not owned.is_caught_up else -1):
+            await self._apply(owned, part)
+            if not owned.is_caught_up and part[-1].offset >= owned.epoch:
+                owned.is_caught_up = True
+                await self._patiently(owned, lambda: self._domain.took_over(owned.state))
+        self._arm_timer(owned)
+
+    async def _apply(self, owned: _Owned[S], records: Sequence[Incoming]) -> None:
+        await self._patiently(owned, lambda: self._domain.prepare(owned.state, records))
+        rejected: list[tuple[Incoming, str]] = []
+        effects = self._domain.decide(owned.state, records, rejected)
+        is_replay = records[-1].offset < owned.committed
+        if not is_replay:
+            if not owned.is_caught_up:
+                effects = [effect for effect in effects if not self._domain.is_derived(effect)]
+            await self._perform(owned, effects, rejected)
+            owned.position = records[-1].offset + 1
+            self._mark(owned)
+
+    def _mark(self, owned: _Owned[S]) -> None:
+        oldest = self._domain.oldest_open(owned.state)
+        replay_from = owned.position if oldest is None else min(oldest, owned.position)
+        owned.marks.append(_Mark(owned.position, replay_from))
+        owned.trailing.mark(owned.position, self._clock.monotonic())
+
+    async def _perform(
+        self, owned: _Owned[S], effects: Sequence[Effect], rejected: Sequence[tuple[Incoming, str]]
+    ) -> None:
+        if not effects and not rejected:
+            return
+        durable = [effect.outgoing for effect in effects if isinstance(effect, Record)]
+        durable += [dead_letter(self._names, record, reason) for record, reason in rejected]
+        await self._patiently(owned, lambda: self._make_durable(owned, effects, durable))
+        await self._patiently(owned, lambda: self._domain.before_news(owned.state, effects, owned.epoch))
+        await self._patiently(owned, lambda: self._tell(effects))
+        await self._patiently(owned, lambda: self._domain.after_news(owned.state, effects))
+
+    async def _make_durable(
+        self, owned: _Owned[S], effects: Sequence[Effect], records: Sequence[Outgoing]
+    ) -> None:
+        writes = [effect for effect in effects if isinstance(effect, Put)]
+        pending = [self._put(owned, session, part) for session, part in by_session(writes)]
+        if records:
+            await asyncio.gather(self._log.publish(records), *pending)
+        elif pending:
+            await asyncio.gather(*pending)
+
+    async def _put(self, owned: _Owned[S], session: str, writes: Sequence[Write]) -> None:
+        fence = Fence(self._names.fence(session), owned.epoch, self._fence_ttl)
+        await self._store.put(writes, fence)
+
+    async def _tell(self, effects: Sequence[Effect]) -> None:
+        news = [effect.outgoing for effect in effects if isinstance(effect, News)]
+        announcements = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Announce)]
+        if announcements and news:
+            await asyncio.gather(self._log.publish(news), self._notifier.publish(announcements))
+        elif news:
+            await self._log.publish(news)
+        elif announcements:
+            await self._notifier.publish(announcements)
+
+    async def _patiently(self, owned: _Owned[S], action: Callable[[], Awaitable[None]]) -> None:
+        """Do something until the servers let it happen. Effects may be repeated, never left out."""
+        delay = RETRY_FIRST
+        while True:
+            try:
+                await action()
+                return
+            except Fenced as error:
+                await self._claim_again(owned, error)
+            except (ServerUnavailable, StoreRefused) as error:
+                log.warning("%s/%d waits: %s", self._domain.topic, owned.number, error)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, RETRY_MOST)
+
+    async def _claim_again(self, owned: _Owned[S], error: Fenced) -> None:
+        """A zombie claimed after this owner: claim again, unless this one is the zombie."""
+        log.warning("%s/%d: %s", self._domain.topic, owned.number, error)
+        await asyncio.sleep(1.0)
+        if owned.closing or self._owned.get(owned.number) is not owned:
+            raise asyncio.CancelledError
+        owned.epoch = await self._claim(owned.number)
+
+    # --- timers and commits ------------------------------------------------------------------------
+
+    def _arm_timer(self, owned: _Owned[S]) -> None:
+        if owned.timer is not None:
+            owned.timer.cancel()
+            owned.timer = None
+        due = self._domain.next_due(owned.state) if owned.is_caught_up and not owned.closing else None
+        if due is not None:
+            delay = max(0.001, due - self._clock.now())
+            owned.timer = asyncio.get_running_loop().call_later(delay, self._timer_fired, owned)
+
+    def _timer_fired(self, owned: _Owned[S]) -> None:
+        owned.timer = None
+        if not owned.closing:
+            self._spawn(self._append_due(owned))
+
+    async def _append_due(self, owned: _Owned[S]) -> None:
+        """A due timer is a record like any other, so a fact that is on the log before it wins."""
+        try:
+            records = self._domain.due_records(owned.state, self._clock.now())
+            await self._log.publish(records)
+        except AnabranchError as error:
+            log.warning("a timer of %s/%d could not be appended: %s", self._domain.topic, owned.number, error)
+            await asyncio.sleep(RETRY_MOST)
+            self._arm_timer(owned)
+        else:
+            if not records:
+                self._arm_timer(owned)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _commit_loop(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_EVERY)
+            try:
+                await self._commit_all()
+            except AnabranchError as error:
+                log.warning("positions of %s were not committed: %s", self._domain.topic, error)
+
+    async def _commit_all(self) -> None:
+        busy = [owned for owned in list(self._owned.values()) if owned.marks]
+        if not busy:
+            return
+        await self._check_identity()
+        for owned in busy:
+            position = self._committable(owned)
+            if position is not None and position != owned.last_commit and self._membership is not None:
+                await self._membership.commit(self._domain.topic, owned.number, position)
+                owned.last_commit = position
+
+    async def _check_identity(self) -> None:
+        """A store that is another one than before may have forgotten: nothing younger is committed."""
+        identity = await self._store.identity()
+        if identity == self._identity:
+            return
+        log.warning("the store changed its identity: what it may have forgotten is written again")
+        self._identity = identity
+        for owned in self._owned.values():
+            owned.trailing.reset()
+        self._spawn(self._rejoin())
+
+    async def _rejoin(self) -> None:
+        """Read again from the offsets that the store cannot have forgotten."""
+        if self._membership is not None:
+            await self._membership.close()
+            self._membership = await self._log.join(self._domain.group, [self._domain.topic], self)
+
+    def _committable(self, owned: _Owned[S]) -> Committed | None:
+        offset = owned.trailing.committable(self._clock.monotonic())
+        if offset is None:
+            return None
+        while owned.marks and owned.marks[0].offset <= offset:
+            owned.replay_from = owned.marks.popleft().replay_from
+        return Committed(offset, orjson.dumps({"replay_from": owned.replay_from}).decode())
+
+
+def replay_start(committed: Committed | None) -> int | None:
+    """Where a new owner reads from: the oldest open run's first record, as the commit's metadata has it."""
+    if committed is None:
+        return None
+    try:
+        noted = orjson.loads(committed.metadata or b"{}").get("replay_from", committed.offset)
+    except (orjson.JSONDecodeError, AttributeError):
+        log.warning("the commit's metadata %r is not this version's: reading from 0", committed.metadata)
+        return 0
+    return min(int(noted), committed.offset)
+
+
+def split_batch(batch: Sequence[Incoming], committed: int, epoch: int) -> list[Sequence[Incoming]]:
+    """A batch cut at the committed offset and after the claim (`epoch` -1: the claim is behind)."""
+    cuts = [committed, *([epoch + 1] if epoch >= 0 else [])]
+    parts: list[Sequence[Incoming]] = [batch]
+    for cut in cuts:
+        parts = [piece for part in parts for piece in _cut(part, cut)]
+    return parts
+
+
+def _cut(part: Sequence[Incoming], cut: int) -> Iterable[Sequence[Incoming]]:
+    at = next((i for i, record in enumerate(part) if record.offset >= cut), len(part))
+    return [piece for piece in (part[:at], part[at:]) if piece]
+
+
+def by_session(writes: Sequence[Put]) -> Iterable[tuple[str, list[Write]]]:
+    """Writes of each session in order; of a key that is written twice in a turn the last write counts."""
+    sessions: dict[str, dict[str, Write]] = {}
+    for put in writes:
+        sessions.setdefault(put.session_id, {})[put.key] = Write(put.key, put.value, put.ttl)
+    return ((session, list(found.values())) for session, found in sessions.items())

@@ -1,0 +1,156 @@
+"""Large values: reads what a reference stands for, page by page. Reads only; owners and workers write.
+
+A value over the inline limit is stored once, as pages, with a manifest that says how they make the value:
+
+    {"format": "merge", "total": n, "pages": [[number, [[start, stop], ...], bytes], ...],
+     "large": [[index, prefix, [bytes, ...], is_list], ...], "count": c, "bytes": b}
+
+A page is the JSON array of the values of its members. Pages of one chunk may interleave, so neighbours that
+overlap are read together and ordered by index. A single member's value too large for a record has pages of
+its own: of items where it is a list, else of text that is cut anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.errors import ValueGone
+from anabranch.core.names import Names, session_key, split_reference
+from anabranch.core.outputs import indexed
+from anabranch.ports import StateStore
+
+Json = Any
+_MISSING: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the pages of one value are."""
+
+    store: StateStore
+    names: Names
+    session_id: str
+    run_id: str
+    key: str
+
+    async def pages(self, numbers: Sequence[str | int]) -> list[bytes]:
+        keys = [self.names.value_page(self.session_id, self.run_id, self.key, number) for number in numbers]
+        found = await self.store.get(keys)
+        if None in found:
+            raise ValueGone(self.session_id, self.key, "a page of it is no longer in the store")
+        return [page for page in found if page is not None]
+
+
+async def resolve(store: StateStore, names: Names, reference: Mapping[str, Any]) -> Json:
+    """The whole value behind a reference.
+
+    Raises:
+        ValueGone: the store does not have it any more.
+        ServerUnavailable: the store cannot be reached.
+    """
+    source = _source(store, names, reference)
+    manifest = await _manifest(source)
+    if manifest is None:
+        return await _public_value(source)
+    if manifest["format"] == "inline":
+        return manifest["value"]
+    return _assemble(manifest, [pair async for pair in _members(source, manifest)])
+
+
+async def iterate(store: StateStore, names: Names, reference: Mapping[str, Any]) -> AsyncIterator[Json]:
+    """The items of a list behind a reference, holding a page at a time; a value that is no list is one item.
+
+    Raises:
+        ValueGone: the store does not have it any more.
+        ServerUnavailable: the store cannot be reached.
+    """
+    source = _source(store, names, reference)
+    manifest = await _manifest(source)
+    if manifest is None or manifest["format"] != "merge":
+        whole = await resolve(store, names, reference)
+        for item in whole if isinstance(whole, list) else (whole,):
+            yield item
+        return
+    async for _, value in _members(source, manifest):
+        for item in value if isinstance(value, list) else (value,):
+            yield item
+
+
+def _source(store: StateStore, names: Names, reference: Mapping[str, Any]) -> _Source:
+    session_id, key = split_reference(str(reference["$anabranch"]))
+    return _Source(store, names, session_id, str(reference.get("run_id", "")), key)
+
+
+async def _manifest(source: _Source) -> dict[str, Any] | None:
+    name = source.names.value_manifest(source.session_id, source.run_id, source.key)
+    [found] = await source.store.get([name])
+    return orjson.loads(found) if found is not None else None
+
+
+async def _public_value(source: _Source) -> Json:
+    """A key without a manifest, such as one that `separate` derived, stands under its public name."""
+    [found] = await source.store.get([session_key(source.session_id, source.key)])
+    if found is None:
+        raise ValueGone(source.session_id, source.key, "it has expired, or was cleaned up")
+    value = orjson.loads(found)
+    if isinstance(value, dict) and "$anabranch" in value and value.get("run_id") != source.run_id:
+        return await resolve(source.store, source.names, value)
+    return value
+
+
+def _assemble(manifest: Mapping[str, Any], members: list[tuple[int, Json]]) -> Json:
+    form, total = manifest["format"], manifest["total"]
+    if form == "value":
+        return members[0][1]
+    if form == "single":
+        return members[-1][1] if members and members[-1][0] == total - 1 else None
+    if form == "index":
+        return indexed(((index, None, value) for index, value in members), total)
+    if form == "separate":
+        return dict(zip(manifest["identifiers"], (value for _, value in members), strict=True))
+    merged: list[Json] = []
+    for _, value in members:
+        merged.extend(value if isinstance(value, list) else (value,))
+    return merged
+
+
+async def _members(source: _Source, manifest: Mapping[str, Any]) -> AsyncIterator[tuple[int, Json]]:
+    """(index, value) in member order."""
+    large = {entry[0]: entry for entry in manifest["large"]}
+    for cluster in clusters(manifest["pages"]):
+        contents = await source.pages([number for number, _, _ in cluster])
+        pairs = [pair for page, data in zip(cluster, contents, strict=True) for pair in page_members(page, data)]
+        for index, value in sorted(pairs, key=lambda pair: pair[0]):
+            yield index, (await _large(source, large[index]) if index in large else value)
+
+
+def page_members(page: Sequence[Any], data: bytes) -> zip[tuple[int, Json]]:
+    """The (index, value) pairs of one page as the manifest has it, with its bytes."""
+    indexes = [index for start, stop in page[1] for index in range(start, stop)]
+    return zip(indexes, orjson.loads(data), strict=True)
+
+
+def clusters(pages: Sequence[Sequence[Any]]) -> list[list[Sequence[Any]]]:
+    """Pages, ascending by first member, as runs whose members interleave and have to be read together."""
+    found: list[list[Sequence[Any]]] = []
+    reach = -1
+    for page in pages:
+        first, last = page[1][0][0], page[1][-1][1]
+        if first < reach:
+            found[-1].append(page)
+        else:
+            found.append([page])
+        reach = max(reach, last)
+    return found
+
+
+async def _large(source: _Source, entry: Sequence[Any]) -> Json:
+    _, prefix, sizes, is_list = entry
+    parts = await source.pages([f"{prefix}.{number}" for number in range(len(sizes))])
+    if not is_list:
+        return orjson.loads(b"".join(parts))
+    return [item for part in parts for item in orjson.loads(part)]
