@@ -243,10 +243,6 @@ class Names:
         return f"{self.prefix}{{{run_or_request_id}}}:lookup"
 
     def tombstone(self, run_id: str) -> str:
-        """String: a run's body hash and, once there is one, its final record, found by the run id alone."""
-        return f"{self.prefix}{{{run_id}}}:tombstone"
-
-    def tombstone(self, run_id: str) -> str:
         """String: what is known of an admitted run for good: its body's hash, its session, its final record."""
         return f"{self.prefix}{{{run_id}}}:run"
 
