@@ -18,11 +18,13 @@ import orjson
 from anabranch.core.admission import Limits, read_request
 from anabranch.core.errors import Misconfigured
 from anabranch.core.fingerprint import body_hash
+from anabranch.core.graph import SessionKeys
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.request import Request
 from anabranch.ports import Clock, EventLog, Ids, Notifier, Outgoing, StateStore
 from anabranch.runtime.resources import Resources, connect
 from anabranch.runtime.settings import Settings
+from anabranch.runtime.topics import ensure_topics
 from anabranch.sdk.request_file import read_document
 from anabranch.sdk.run import Run
 from anabranch.sdk.watch import ResultsWatcher
@@ -62,12 +64,20 @@ class Client:
         **settings: Any,
     ) -> None:
         self._options = {"brokers": brokers, "redis_url": redis_url, "prefix": prefix, **settings}
+        self._settings: Settings | None = None
         self._links: Links | None = None
         self._owned: Resources | None = None
         self._limits = Limits()
         self._watcher: ResultsWatcher | None = None
         self._ends: Mapping[int, int] = {}
         self._ends_at = float("-inf")
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """A client on the servers that the settings name."""
+        client = cls()
+        client._settings = settings
+        return client
 
     @classmethod
     def over(
@@ -94,9 +104,9 @@ class Client:
             Misconfigured: a setting is wrong.
         """
         if self._links is None:
-            settings = Settings.load(overrides=self._options)
+            settings = self._settings or Settings.load(overrides=self._options)
             self._limits = Limits(settings.request_limit, settings.members_limit, settings.inline_limit)
-            self._owned = owned = await connect(settings)
+            self._owned = owned = await _on_servers(settings)
             self._links = Links(owned.log, owned.store, owned.notifier, owned.names, owned.clock, owned.ids)
         links = self._links
         self._watcher = ResultsWatcher(links.log, links.store, links.names, links.clock)
@@ -154,7 +164,9 @@ class Client:
             ServerUnavailable: the request could not be published, or the store not be asked.
         """
         document = read_document(Path(request)) if isinstance(request, (str, Path)) else request
-        reading = read_request(document, limits=self._limits, agents=agents, session_keys=_any_key_of(document))
+        reading = read_request(
+            document, limits=self._limits, agents=agents, session_keys=session_keys_of(document)
+        )
         links = self.links
         canonical = reading.required().to_document()
         request_id = canonical.setdefault("request_id", links.ids.run_scoped())
@@ -236,6 +248,16 @@ class Client:
         return self._ends
 
 
+async def _on_servers(settings: Settings) -> Resources:
+    resources = await connect(settings)
+    try:
+        await ensure_topics(resources.log, settings)
+    except BaseException:
+        await resources.close()
+        raise
+    return resources
+
+
 def _looks_like_run_id(text: str) -> bool:
     """Run ids are UUIDs made from a name; request ids that nobody chose are of another version."""
     try:
@@ -244,7 +266,7 @@ def _looks_like_run_id(text: str) -> bool:
         return False
 
 
-def _any_key_of(document: Any) -> Any:
+def session_keys_of(document: Any) -> SessionKeys:
     """Which keys the session has from earlier runs is not known here: where one is named, any might be."""
     session_id = document.session_id if isinstance(document, Request) else _named_session(document)
     return (lambda _key: True) if session_id else ()

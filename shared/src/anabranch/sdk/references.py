@@ -3,18 +3,11 @@ store only; what a reference looks like is the runtime's to say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from anabranch.core.names import Names
+from anabranch.core.results import is_reference
 from anabranch.ports import StateStore
-
-MARKER = "$anabranch"
-
-
-def is_reference(value: Any) -> bool:
-    """Whether a value is `{"$anabranch": "<session>/<key>", "count", "bytes", ...}`."""
-    return isinstance(value, Mapping) and isinstance(value.get(MARKER), str)
 
 
 async def resolve(store: StateStore, names: Names, value: Any) -> Any:

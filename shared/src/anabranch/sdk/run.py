@@ -68,12 +68,31 @@ class Run:
         result = result_of(body, results, self)
         return result.check() if check else result
 
-    async def events(self) -> AsyncGenerator[dict[str, Any], None]:
+    async def ended(self, timeout: float | None = None) -> str:
+        """Wait for the run's end and return its status, without reading its results.
+
+        Raises:
+            TimeoutError: the run has not ended within `timeout` seconds.
+        """
+        async with asyncio.timeout(timeout):
+            body = await asyncio.shield(self._watch.final)
+        return str(body["status"])
+
+    @property
+    def heard(self) -> bool:
+        """Whether the system has answered: the run was accepted, or there is more."""
+        return self._watch.heard
+
+    async def events(self, *, until_now: bool = False) -> AsyncGenerator[dict[str, Any], None]:
         """The run's lifecycle events one by one, in order: `{type, time, seq, run_id, group, task, index,
-        attempt, ...}`. Ends with the run. Raises ServerUnavailable where the log cannot be reached."""
+        attempt, ...}`. Ends with the run, or with `until_now` at what there is by now.
+
+        Raises:
+            ServerUnavailable: the log cannot be reached.
+        """
         links = self._client
         async with contextlib.aclosing(
-            follow_events(links.log, links.names, self.run_id, self._start, self._watch.final)
+            follow_events(links.log, links.names, self.run_id, self._start, self._watch.final, until_now)
         ) as events:
             async for event in events:
                 yield event

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from anabranch.core.cloudevents import rfc3339
 from anabranch.core.events import EventBatch, EventSequence, decode_batch
 from anabranch.core.names import Names
 from anabranch.ports import EventLog, Incoming
@@ -25,19 +26,23 @@ LAST_TYPES = frozenset({"run.completed", "run.failed", "run.cancelled", "run.tim
 
 
 async def follow_batches(
-    log: EventLog, names: Names, run_id: str, start: Start, final: asyncio.Future[Any]
+    log: EventLog, names: Names, run_id: str, start: Start, final: asyncio.Future[Any], until_now: bool = False
 ) -> AsyncGenerator[EventBatch, None]:
     """The batches of a run in the order of the log.
 
     Args:
         start: offset in the run's partition.
         final: done when the run is known to have ended, which bounds the wait for its last event.
+        until_now: end where the log ended when reading began, instead of waiting for the run's end.
 
     Raises:
         ServerUnavailable: the log cannot be reached.
     """
     partition = await log.partition_for(names.events, run_id)
     async with log.read(names.events, [partition], start) as reader:
+        end = (await reader.end_offsets())[partition] if until_now else None
+        if end == 0:
+            return
         async for records in _until_silent(aiter(reader), final):
             for record in records:
                 batch = _batch_of(record, run_id)
@@ -45,17 +50,24 @@ async def follow_batches(
                     yield batch
                     if any(entry.type in LAST_TYPES for entry in batch.entries):
                         return
+                if end is not None and record.offset + 1 >= end:
+                    return
 
 
 async def follow_events(
-    log: EventLog, names: Names, run_id: str, start: Start, final: asyncio.Future[Any]
+    log: EventLog, names: Names, run_id: str, start: Start, final: asyncio.Future[Any], until_now: bool = False
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The events of a run one by one, each once, with `seq` from 1. Raises as `follow_batches`."""
     sequence = EventSequence()
-    async with contextlib.aclosing(follow_batches(log, names, run_id, start, final)) as batches:
+    async with contextlib.aclosing(follow_batches(log, names, run_id, start, final, until_now)) as batches:
         async for batch in batches:
             for event in sequence.read(batch):
-                yield event
+                yield shown(event)
+
+
+def shown(event: dict[str, Any]) -> dict[str, Any]:
+    """An event as people get it: its time as RFC 3339 in UTC."""
+    return {**event, "time": rfc3339(event["time"])}
 
 
 def _batch_of(record: Incoming, run_id: str) -> EventBatch | None:

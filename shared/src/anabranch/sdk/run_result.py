@@ -54,11 +54,12 @@ class RunResult:
         return self
 
     def to_document(self) -> dict[str, Any]:
-        """The shape of `anabranch run --json`; `errors` only where the request was rejected."""
+        """The shape of `anabranch run --json`; `errors` only where the request was rejected, and there an id
+        that it does not name is null."""
         document = {
-            "run_id": self.run_id,
-            "request_id": self.request_id,
-            "session_id": self.session_id,
+            "run_id": self.run_id or None,
+            "request_id": self.request_id or None,
+            "session_id": self.session_id or None,
             "status": self.status,
             "results": dict(self.results),
             "failures": [dict(failure) for failure in self.failures],

@@ -45,6 +45,7 @@ class RunWatch:
         self.request_id = request_id
         self.body_hash = body_hash
         self.heard_at = now
+        self.heard = False
         self.final: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         self._published: deque[Body] = deque(maxlen=KEPT_RESULTS)
         self._news = asyncio.Event()
@@ -52,6 +53,7 @@ class RunWatch:
 
     def settle(self, body: Body) -> None:
         """Take the final word; a repeated one changes nothing."""
+        self.heard = True
         if not self.final.done():
             self.final.set_result(body)
         self._news.set()
@@ -180,6 +182,7 @@ class ResultsWatcher:
         body = orjson.loads(record.value)
         for watch in list(watches):
             watch.heard_at = self._clock.monotonic()
+            watch.heard = True
             self._tell(watch, kind, headers.get("ce_id", b"").decode(), body)
 
     def _tell(self, watch: RunWatch, kind: str, event_id: str, body: Body) -> None:

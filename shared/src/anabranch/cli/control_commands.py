@@ -1,0 +1,56 @@
+"""`cancel`, `pause`, `resume`, `topics create`: what acts on runs and servers from outside. Thin: a record or a
+call each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from anabranch.cli.exits import COMPLETED
+from anabranch.cli.output import print_json, say
+from anabranch.cli.systems import CONNECT_SECONDS, connected
+from anabranch.core.errors import ServerUnavailable
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+    from anabranch.sdk.client import Control
+
+_DONE = {"cancel": "Asked to cancel", "pause": "Asked to pause", "resume": "Asked to go on with"}
+
+
+async def control(settings: Settings, action: Control, run: str, *, json: bool) -> int:
+    """Publish a control record. That a run has ended, or is not known, is found out by whoever owns it."""
+    async with connected(settings) as client:
+        run_id = await client.run_id_of(run)
+        await client.control(action, run_id=run_id)
+    if json:
+        print_json({"run_id": run_id, "action": action})
+    say(f"{_DONE[action]} run {run_id}. See: anabranch status {run_id}")
+    return COMPLETED
+
+
+async def create_topics(settings: Settings, *, json: bool) -> int:
+    """Create the topics that are missing.
+
+    Raises:
+        ServerUnavailable: Kafka does not answer.
+        Misconfigured: a topic is there with another number of partitions.
+    """
+    from anabranch.runtime.connections import kafka_log
+    from anabranch.runtime.topics import topic_specs
+
+    specs = topic_specs(settings)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            log = await kafka_log(settings)
+    except TimeoutError as error:
+        raise ServerUnavailable("Kafka", settings.brokers, f"no answer within {CONNECT_SECONDS:g} s") from error
+    try:
+        created = await log.create_topics(specs)
+    finally:
+        await log.close()
+    if json:
+        print_json({"created": list(created), "topics": [spec.name for spec in specs]})
+    for spec in specs:
+        say(f"{'created' if spec.name in created else 'exists '}  {spec.name}")
+    return COMPLETED

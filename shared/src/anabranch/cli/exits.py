@@ -1,0 +1,71 @@
+"""Exit codes, and how an error becomes one: said once for people, or as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from anabranch.cli.output import print_json, say
+from anabranch.core.errors import (
+    AnabranchError,
+    Misconfigured,
+    RequestRefused,
+    ServerUnavailable,
+    StoreRefused,
+)
+
+COMPLETED = 0
+FAILED = 1
+WRONG = 2
+STOPPED = 3
+UNREACHABLE = 4
+
+_BY_STATUS = {
+    "completed": COMPLETED,
+    "failed": FAILED,
+    "rejected": WRONG,
+    "cancelled": STOPPED,
+    "timed_out": STOPPED,
+}
+
+
+def code_for(status: str) -> int:
+    """The exit code of a run that ended so."""
+    return _BY_STATUS[status]
+
+
+@contextmanager
+def errors_as_exit(json: bool) -> Iterator[None]:
+    """Turn errors that are the user's or a server's to mend into a message and an exit code."""
+    try:
+        yield
+    except RequestRefused as error:
+        _fail(json, WRONG, str(error), errors_document(error))
+    except Misconfigured as error:
+        _fail(json, WRONG, str(error), _one_error("misconfigured", str(error), error.fix))
+    except (ServerUnavailable, StoreRefused) as error:
+        _fail(json, UNREACHABLE, str(error), _one_error("server_unavailable", str(error), error.fix))
+    except AnabranchError as error:
+        _fail(json, FAILED, str(error), _one_error("failed", str(error), ""))
+
+
+def errors_document(error: RequestRefused) -> dict[str, Any]:
+    """`{"errors": [...], "warnings": [...]}` of a refusal."""
+    return {
+        "errors": [problem.to_document() for problem in error.errors],
+        "warnings": list(error.warnings),
+    }
+
+
+def _one_error(code: str, message: str, hint: str) -> dict[str, Any]:
+    return {"errors": [{"code": code, "path": "", "message": message, "hint": hint}], "warnings": []}
+
+
+def _fail(json: bool, code: int, message: str, document: dict[str, Any]) -> None:
+    say(f"anabranch: {message}")
+    if json:
+        print_json(document)
+    raise typer.Exit(code)

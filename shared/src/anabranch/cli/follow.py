@@ -1,0 +1,149 @@
+"""Follows a run to its end: shows it, writes its events, and turns interrupts into a clean cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
+
+from anabranch.cli.exits import STOPPED
+from anabranch.cli.loop import on_interrupt
+from anabranch.cli.progress import RunProgress
+from anabranch.cli.views import View
+from anabranch.core.errors import Misconfigured
+from anabranch.core.events import EventSequence
+from anabranch.sdk.run import Run
+from anabranch.sdk.run_events import shown
+from anabranch.sdk.run_result import RunResult, no_executions
+
+if TYPE_CHECKING:
+    from anabranch.core.planning import Plan
+
+QUIET_SECONDS = 10.0
+"""After which it is said that nobody has answered."""
+LAG_SECONDS = 0.5
+"""How long the view waits for the last events once the run has ended."""
+LATE_SECONDS = 10.0
+"""How long the final record may come after the run's own timeout before nobody is expected to write one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How a run is followed. `timeout` is the run's own, in seconds, where the command set one."""
+
+    view: View
+    plan: Plan | None = None
+    timeout: float | None = None
+    events_file: IO[bytes] | None = None
+
+
+async def follow(run: Run, following: Following) -> RunResult:
+    """Wait for the end of a run. The first interrupt cancels it and waits on; a second one leaves at once.
+
+    Raises:
+        ServerUnavailable: a value of the result cannot be read.
+    """
+    with following.view as view, on_interrupt(_cancel(run, view), _leave):
+        watching = asyncio.create_task(watch(run, following))
+        nagging = asyncio.create_task(_say_when_nobody_answers(run, view))
+        try:
+            ended = await _until_ended(run, following.timeout)
+            await asyncio.wait({watching}, timeout=None if _all_events(following, ended) else LAG_SECONDS)
+        finally:
+            await _stopped(watching, nagging)
+    return await run.result() if ended else _given_up(run)
+
+
+def _all_events(following: Following, ended: str | None) -> bool:
+    """Whether every event is wanted and there will be a last one."""
+    return following.events_file is not None and ended not in (None, "rejected")
+
+
+async def _until_ended(run: Run, timeout: float | None) -> str | None:
+    try:
+        return await run.ended(None if timeout is None else timeout + LATE_SECONDS)
+    except TimeoutError:
+        return None
+
+
+def _given_up(run: Run) -> RunResult:
+    """No final record came: the services are away. The run may still end later."""
+    return RunResult(
+        run_id=run.run_id,
+        request_id=run.request_id or "",
+        session_id=run.session_id or "",
+        status="timed_out",
+        executions=no_executions(),
+        warnings=(*run.warnings, "no final record came: is an agency running?"),
+    )
+
+
+async def watch(run: Run, following: Following) -> None:
+    """Show a run and write its events until it has ended."""
+    progress = RunProgress.of_plan(run.run_id, following.plan)
+    sequence = EventSequence()
+    following.view.update(progress)
+    async with contextlib.aclosing(run.event_batches()) as batches:
+        async for batch in batches:
+            if following.events_file is not None:
+                for event in sequence.read(batch):
+                    following.events_file.write(orjson.dumps(shown(event)) + b"\n")
+                following.events_file.flush()
+            progress.apply(batch)
+            following.view.update(progress)
+
+
+async def _say_when_nobody_answers(run: Run, view: View) -> None:
+    await asyncio.sleep(QUIET_SECONDS)
+    if not run.heard:
+        view.note(
+            "No answer yet: the request is on the topic and starts as soon as an agency reads it. "
+            "Is `anabranch agency` running with this prefix?"
+        )
+
+
+def _cancel(run: Run, view: View) -> Callable[[], None]:
+    background: set[asyncio.Task[None]] = set()
+
+    def cancel() -> None:
+        view.note("Cancelling the run; interrupt again to leave at once.")
+        background.add(asyncio.ensure_future(run.cancel()))
+
+    return cancel
+
+
+def _leave() -> None:
+    os._exit(STOPPED)  # an agent's thread that does not end must not hold the process
+
+
+async def _stopped(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel what still runs; an error of the view is raised, for it is a bug and no state of the run."""
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path | None) -> AsyncIterator[IO[bytes] | None]:
+    """The events file, made anew; None for none.
+
+    Raises:
+        Misconfigured: it cannot be written.
+    """
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("wb")
+    except OSError as error:
+        raise Misconfigured("--events-file", f"{path} cannot be written: {error.strerror}") from error
+    with file:
+        yield file

@@ -1,0 +1,152 @@
+"""`list`, `status`, `result`, `events`: looking at runs that were submitted before. They change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from anabranch.cli.exits import COMPLETED, WRONG, code_for
+from anabranch.cli.output import count, print_json, say, seconds
+from anabranch.cli.run_command import summarise
+from anabranch.cli.systems import connected
+from anabranch.core.errors import Misconfigured
+from anabranch.runtime.views import View, list_views, load_view
+from anabranch.sdk.run_result import RunResult
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+    from anabranch.sdk.client import Client
+
+
+async def list_runs(settings: Settings, *, limit: int, status: str | None, json: bool) -> int:
+    """`list`: recent runs, the latest first."""
+    async with connected(settings) as client:
+        views = await list_views(client.store, client.names, limit)
+    shown = [view for view in views if status in (None, view["status"])]
+    if json:
+        print_json({"runs": shown})
+    elif shown:
+        _table(shown)
+    else:
+        say("No runs. Submit one with: anabranch run FILE")
+    return COMPLETED
+
+
+async def show_status(settings: Settings, run: str, *, json: bool) -> int:
+    """`status RUN`: its view; right after its submission, or when that has expired, what else is known."""
+    async with connected(settings) as client:
+        view = await load_view(client.store, client.names, run) or await _without_view(client, run)
+    if json:
+        print_json(view)
+    else:
+        _show_view(view)
+    return COMPLETED
+
+
+async def show_result(settings: Settings, run: str, key: str | None, *, timeout: float | None, json: bool) -> int:
+    """`result RUN [KEY]`: how it ended, or the value of one key, which is printed as JSON in any case."""
+    result = await _result(settings, run, timeout)
+    if result is None:
+        wait = "wait for it with: anabranch result --wait 10m"
+        raise Misconfigured(run, "this run has not ended, or is not known here", wait)
+    if key is not None and key not in result.results:
+        has = ", ".join(result.results) or "none"
+        raise Misconfigured(key, f"run {result.run_id} ({result.status}) has no such result; it has: {has}")
+    if key is not None:
+        print_json(result.results[key])
+    elif json:
+        print_json(result.to_document())
+    else:
+        summarise(result)
+    return code_for(result.status)
+
+
+async def show_events(settings: Settings, run: str, *, follow: bool, json: bool) -> int:
+    """`events RUN`: one JSON line each, or with `json` one array."""
+    found: list[dict[str, Any]] = []
+    number = 0
+    async with connected(settings) as client:
+        handle = await client.run(run)
+        async for event in handle.events(until_now=not follow):
+            number += 1
+            if json:
+                found.append(event)
+            else:
+                print_json(event, indent=False)
+    if json:
+        print_json(found)
+    if not number:
+        say(f"No events of {run}: it is not known here, or they are older than the topic's retention")
+        return WRONG
+    return COMPLETED
+
+
+async def _result(settings: Settings, run: str, timeout: float | None) -> RunResult | None:
+    async with connected(settings) as client:
+        handle = await client.run(run)
+        try:
+            await handle.ended(timeout or 0.05)
+        except TimeoutError:
+            return None
+        return await handle.result()
+
+
+async def _without_view(client: Client, run: str) -> View:
+    handle = await client.run(run)
+    try:
+        await handle.ended(0.05)
+    except TimeoutError:
+        if handle.session_id is None:
+            raise Misconfigured(run, "no such run, by run id or by request id", "see: anabranch list") from None
+        return {"run_id": handle.run_id, "session_id": handle.session_id, "status": "accepted", "groups": {}}
+    document = (await handle.result()).to_document()
+    kept = ("run_id", "request_id", "session_id", "status", "executions", "failures", "duration_seconds")
+    return {name: document[name] for name in kept} | {"groups": {}}
+
+
+def _table(views: Sequence[View]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("run", "name", "status", "submitted", "took", "request", box=None, pad_edge=False)
+    for view in views:
+        table.add_row(
+            view["run_id"],
+            view.get("name") or "",
+            view["status"],
+            _moment(view.get("submitted_at")),
+            _took(view),
+            view.get("request_id") or "",
+        )
+    Console(soft_wrap=True).print(table)
+
+
+def _show_view(view: View) -> None:
+    say(f"Run {view['run_id']}: {view['status']}{_took(view, ' after ')}")
+    for name, group in view.get("groups", {}).items():
+        say(f"  {name}: {group['status']}")
+        for task, state in group.get("tasks", {}).items():
+            say(f"    {task}: {state['status']}{_members(state)}")
+    for failure in view.get("failures") or ():
+        index = "" if failure.get("index") is None else f"[{failure['index']}]"
+        where = f"{failure['group']}/{failure['task']}{index}"
+        say(f"  {where}: {failure['error_type']}: {failure['message']}")
+
+
+def _members(state: dict[str, Any]) -> str:
+    if not state.get("expanded"):
+        return ""
+    total = state.get("members")
+    done = state.get("completed", 0) + state.get("failed", 0)
+    failed = f", {state['failed']:,} failed" if state.get("failed") else ""
+    return f" ({done:,} of {'?' if total is None else count(total, 'member')}{failed})"
+
+
+def _took(view: View, before: str = "") -> str:
+    began, ended = view.get("submitted_at"), view.get("ended_at")
+    return "" if began is None or ended is None else before + seconds(max(0.0, ended - began))
+
+
+def _moment(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, UTC).isoformat(" ", "seconds").removesuffix("+00:00")

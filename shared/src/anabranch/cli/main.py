@@ -1,0 +1,309 @@
+"""The command `anabranch`: its arguments, each handed to the module that does the work.
+
+Those modules are imported when a command runs, so that `--help` and `plan` are quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anabranch.cli.exits import WRONG, errors_as_exit
+from anabranch.cli.options import Embedded, Json, Load, RequestFile, RunId, with_settings
+
+app = typer.Typer(
+    name="anabranch",
+    help="Fan tasks out over Kafka and join them again.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+topics = typer.Typer(help="The topics on Kafka.", no_args_is_help=True)
+bench = typer.Typer(help="Measure this installation.", no_args_is_help=True)
+app.add_typer(topics, name="topics")
+app.add_typer(bench, name="bench")
+
+Concurrency = Annotated[int | None, typer.Option(help="Members that run at once in this process.")]
+HealthPort = Annotated[int | None, typer.Option(help="Serve health probes on this port; 0 for any.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="anabranch")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from anabranch import __version__
+
+        typer.echo(f"anabranch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _anabranch(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Fan tasks out over Kafka and join them again."""
+
+
+# --- trying it out --------------------------------------------------------------------------------
+
+
+@app.command()
+@with_settings
+def demo(settings: Load) -> None:
+    """Show the whole system in this process on a real job."""
+    with errors_as_exit(json=False):
+        from anabranch.cli.demo import show
+
+        raise typer.Exit(_async(show(settings())))
+
+
+@app.command()
+@with_settings
+def dev(settings: Load, concurrency: Concurrency = None) -> None:
+    """Keep the whole system running in this process, for local work."""
+    with errors_as_exit(json=False):
+        from anabranch.cli.services import develop
+
+        raise typer.Exit(_async(develop(settings(concurrency=concurrency))))
+
+
+# --- services -------------------------------------------------------------------------------------
+
+
+@app.command()
+@with_settings
+def agency(settings: Load, concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
+    """Run the service that admits requests and joins runs."""
+    _serve("agency", settings, concurrency, health_port)
+
+
+@app.command()
+@with_settings
+def taskgroup(settings: Load, concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
+    """Run the service that coordinates groups and runs agents."""
+    _serve("taskgroup", settings, concurrency, health_port)
+
+
+@app.command("worker")
+@with_settings
+def worker(settings: Load, concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
+    """The same as taskgroup."""
+    _serve("taskgroup", settings, concurrency, health_port)
+
+
+@app.command()
+@with_settings
+def eventmanager(settings: Load, concurrency: Concurrency = None, health_port: HealthPort = None) -> None:
+    """Run the service that keeps views, forwards events and cleans up."""
+    _serve("eventmanager", settings, concurrency, health_port)
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+@app.command()
+@with_settings
+def run(
+    settings: Load,
+    file: RequestFile,
+    embedded: Embedded = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit only; do not wait.")] = False,
+    timeout: Annotated[str | None, typer.Option(help="Of the run, such as 90s or 5m.")] = None,
+    events_file: Annotated[Path | None, typer.Option(help="Write lifecycle events, one JSON a line.")] = None,
+    json: Json = False,
+) -> None:
+    """Submit a request and wait for its end."""
+    with errors_as_exit(json):
+        from anabranch.cli.run_command import RunOptions
+        from anabranch.cli.run_command import run as do
+
+        raise typer.Exit(do(RunOptions(file, embedded, detach, timeout, json, events_file), settings()))
+
+
+@app.command()
+@with_settings
+def plan(
+    settings: Load,
+    file: RequestFile,
+    expand: Annotated[bool, typer.Option("--expand", help="List every member with its rendered inputs.")] = False,
+    json: Json = False,
+) -> None:
+    """Show what a request would run; needs no server."""
+    with errors_as_exit(json):
+        from anabranch.cli.plan_command import plan as do
+
+        raise typer.Exit(do(file, settings(), json=json, expand=expand))
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+@app.command("list")
+@with_settings
+def list_(
+    settings: Load,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the latest to look at.")] = 50,
+    status: Annotated[str | None, typer.Option(help="Only runs of this status.")] = None,
+    json: Json = False,
+) -> None:
+    """List recent runs."""
+    with errors_as_exit(json):
+        from anabranch.cli.inspect_commands import list_runs
+
+        raise typer.Exit(_async(list_runs(settings(), limit=limit, status=status, json=json)))
+
+
+@app.command()
+@with_settings
+def status(settings: Load, run: RunId, json: Json = False) -> None:
+    """Show how far a run is."""
+    with errors_as_exit(json):
+        from anabranch.cli.inspect_commands import show_status
+
+        raise typer.Exit(_async(show_status(settings(), run, json=json)))
+
+
+@app.command()
+@with_settings
+def result(
+    settings: Load,
+    run: RunId,
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="One result key.")] = None,
+    wait: Annotated[str | None, typer.Option(help="Wait so long for the run's end, such as 5m.")] = None,
+    json: Json = False,
+) -> None:
+    """Show how a run ended, or print the value of one result key."""
+    with errors_as_exit(json):
+        from anabranch.cli.inspect_commands import show_result
+
+        timeout = _duration("--wait", wait)
+        raise typer.Exit(_async(show_result(settings(), run, key, timeout=timeout, json=json)))
+
+
+@app.command()
+@with_settings
+def events(
+    settings: Load,
+    run: RunId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    json: Json = False,
+) -> None:
+    """Print a run's lifecycle events, one JSON a line."""
+    with errors_as_exit(json):
+        from anabranch.cli.inspect_commands import show_events
+
+        raise typer.Exit(_async(show_events(settings(), run, follow=follow, json=json)))
+
+
+@app.command()
+@with_settings
+def cancel(settings: Load, run: RunId, json: Json = False) -> None:
+    """Cancel a run."""
+    _control("cancel", settings, run, json)
+
+
+@app.command()
+@with_settings
+def pause(settings: Load, run: RunId, json: Json = False) -> None:
+    """Start no further members of a run."""
+    _control("pause", settings, run, json)
+
+
+@app.command()
+@with_settings
+def resume(settings: Load, run: RunId, json: Json = False) -> None:
+    """Go on with a paused run."""
+    _control("resume", settings, run, json)
+
+
+@app.command()
+@with_settings
+def retry(
+    settings: Load,
+    run: RunId,
+    failed: Annotated[bool, typer.Option("--failed", help="Run the failed members again.")] = False,
+    json: Json = False,
+) -> None:
+    """Run what failed again (not supported yet)."""
+    from anabranch.core.errors import Misconfigured
+
+    with errors_as_exit(json):
+        raise Misconfigured("retry", "not supported yet", f"submit the request of {run} again under a new id")
+
+
+# --- servers --------------------------------------------------------------------------------------
+
+
+@topics.command("create")
+@with_settings
+def topics_create(settings: Load, json: Json = False) -> None:
+    """Create the topics that are missing."""
+    with errors_as_exit(json):
+        from anabranch.cli.control_commands import create_topics
+
+        raise typer.Exit(_async(create_topics(settings(), json=json)))
+
+
+@bench.command("fanout")
+@with_settings
+def bench_fanout(
+    settings: Load,
+    tasks: Annotated[int, typer.Option(min=1, help="Members of the fan-out.")] = 100_000,
+    embedded: Embedded = False,
+    timeout: Annotated[str, typer.Option(help="Give up on a request after so long.")] = "10m",
+    json: Json = False,
+) -> None:
+    """Measure one wide fan-out and its join, and single tasks."""
+    with errors_as_exit(json):
+        from anabranch.cli.bench import fanout
+
+        limit = _duration("--timeout", timeout) or 600.0
+        raise typer.Exit(_async(fanout(settings(), tasks, embedded=embedded, timeout=limit, json=json)))
+
+
+# --- what they share ------------------------------------------------------------------------------
+
+
+def _async(work: Any) -> int:
+    from anabranch.cli.loop import run_async
+
+    code: int = run_async(work)
+    return code
+
+
+def _serve(service: Any, settings: Load, concurrency: int | None, health_port: int | None) -> None:
+    with errors_as_exit(json=False):
+        from anabranch.cli.services import serve
+
+        raise typer.Exit(serve(service, settings(concurrency=concurrency, health_port=health_port)))
+
+
+def _control(action: Any, settings: Load, run: str, json: bool) -> None:
+    with errors_as_exit(json):
+        from anabranch.cli.control_commands import control
+
+        raise typer.Exit(_async(control(settings(), action, run, json=json)))
+
+
+def _duration(option: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    from anabranch.core.durations import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        typer.echo(f"anabranch: {option}: {error}", err=True)
+        raise typer.Exit(WRONG) from error

@@ -1,0 +1,39 @@
+"""The two ways out: data on standard output, words for people on standard error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import orjson
+
+
+def print_json(document: Any, *, indent: bool = True) -> None:
+    """One JSON document and a newline on standard output."""
+    option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
+    sys.stdout.write(orjson.dumps(document, option=option).decode())
+    sys.stdout.flush()
+
+
+def say(text: str = "") -> None:
+    """A line for people, on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def short(value: Any, limit: int = 160) -> str:
+    """A value as compact JSON, cut to `limit` characters."""
+    text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 member`, `1,200 members`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def seconds(value: float) -> str:
+    """A duration for people."""
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"

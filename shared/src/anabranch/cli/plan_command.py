@@ -1,0 +1,106 @@
+"""`anabranch plan FILE`: what would run, before it runs. Needs no server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from anabranch.cli import documents
+from anabranch.cli.exits import COMPLETED, WRONG
+from anabranch.cli.output import count, print_json, say, short
+from anabranch.core.admission import Limits, read_request
+from anabranch.core.errors import RequestRefused
+from anabranch.core.planning import refused_document
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+
+SHOWN_MEMBERS = 20
+
+
+def plan(file: str, settings: Settings, *, json: bool, expand: bool) -> int:
+    """Do it; returns the exit code.
+
+    Raises:
+        Misconfigured: an agents' module cannot be loaded.
+    """
+    document = planned(file, settings, expand=expand)
+    if json:
+        print_json(document)
+    else:
+        _show(document)
+    return COMPLETED if document["valid"] else WRONG
+
+
+def planned(file: str, settings: Settings, *, expand: bool) -> dict[str, Any]:
+    """The document that `--json` prints."""
+    try:
+        document = documents.load(file)
+    except RequestRefused as refused:
+        return refused_document(refused.errors, refused.warnings, task_groups=0, tasks=0, document_bytes=0)
+    reading = read_request(
+        document,
+        limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
+        agents=_agents(settings.agents),
+    )
+    return reading.to_document(expand=expand)
+
+
+def _agents(modules: Sequence[str]) -> Collection[str] | None:
+    if not modules:
+        return None
+    from anabranch.cli.systems import load_registry
+
+    return load_registry(modules).names
+
+
+def _show(document: dict[str, Any]) -> None:
+    for warning in document["warnings"]:
+        say(f"Warning: {warning}")
+    counts = document["counts"]
+    head = (
+        f"{count(counts['task_groups'], 'group')}, {count(counts['tasks'], 'task')}, "
+        f"{count(counts['executions'], 'execution')}, {count(document['bytes'], 'byte')}"
+    )
+    if not document["valid"]:
+        say(f"This request would be refused ({head}), {count(len(document['errors']), 'error')}:")
+        for error in document["errors"]:
+            hint = f" ({error['hint']})" if error["hint"] else ""
+            say(f"  {error['path'] or '(the request)'}: {error['message']}{hint}")
+        return
+    _tree(document, head)
+
+
+def _tree(document: dict[str, Any], head: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    by_label = {f"{task['group']}/{task['name']}": task for task in document["tasks"]}
+    tree = Tree(Text(head, style="bold"))
+    for number, labels in enumerate(document["levels"], 1):
+        level = tree.add(Text(f"level {number}", style="cyan"))
+        for label in labels:
+            branch = level.add(Text(_line(label, by_label[label])))
+            for line in _members(by_label[label].get("expanded", ())):
+                branch.add(Text(line, style="dim"))
+    Console(soft_wrap=True).print(tree)
+
+
+def _line(label: str, task: dict[str, Any]) -> str:
+    if task["members"] is None:
+        members = " × as many as its array will have"
+    else:
+        members = "" if task["members"] == 1 else f" × {task['members']:,}"
+    needs = f"  after {', '.join(task['dependencies'])}" if task["dependencies"] else ""
+    return f"{label} [{task['agent']}]{members}{needs}  → {', '.join(task['result_keys'])}"
+
+
+def _members(expanded: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [f"{each['name']}: {short(_given(each))}" for each in expanded[:SHOWN_MEMBERS]]
+    more = len(expanded) - len(lines)
+    return [*lines, f"and {more:,} more"] if more else lines
+
+
+def _given(member: dict[str, Any]) -> Any:
+    return {name: member[name] for name in ("message", "inputs", "error") if member.get(name) is not None}

@@ -1,0 +1,153 @@
+"""`anabranch run FILE`: submit a request, show it, and say how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anabranch.cli import documents
+from anabranch.cli.exits import COMPLETED, code_for
+from anabranch.cli.follow import Following, follow, opened
+from anabranch.cli.loop import run_async
+from anabranch.cli.output import count, print_json, say, seconds, short
+from anabranch.cli.systems import load_registry, open_place
+from anabranch.cli.views import view_for
+from anabranch.core.admission import Limits, Reading, read_request
+from anabranch.core.durations import parse_duration
+from anabranch.core.errors import Misconfigured, RequestRefused
+from anabranch.core.names import run_id_for
+from anabranch.runtime.clock import SystemClock
+from anabranch.sdk.client import session_keys_of
+from anabranch.sdk.run_result import RunResult, no_executions
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+    from anabranch.sdk.agents import Registry
+
+SHOWN_FAILURES = 10
+SHOWN_RESULTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the command line said."""
+
+    file: str
+    embedded: bool = False
+    detach: bool = False
+    timeout: str | None = None
+    json: bool = False
+    events_file: Path | None = None
+
+
+def run(options: RunOptions, settings: Settings) -> int:
+    """Do it; returns the exit code.
+
+    Raises:
+        Misconfigured, ServerUnavailable: before or while it runs.
+    """
+    if options.embedded and options.detach:
+        raise Misconfigured("--detach", "an embedded run ends with this process", "leave out one of the two")
+    try:
+        document = documents.load(options.file)
+        result = run_async(_run(document, options, settings))
+    except RequestRefused as refused:
+        result = rejected(refused)
+    if result is None:
+        return COMPLETED
+    if options.json:
+        print_json(result.to_document())
+    summarise(result)
+    return code_for(result.status)
+
+
+async def _run(document: Any, options: RunOptions, settings: Settings) -> RunResult | None:
+    registry = load_registry(settings.agents) if options.embedded or settings.agents else None
+    timeout = _timeout(options.timeout)
+    reading = read(document, settings, registry)
+    if reading.request is None:
+        refused = RequestRefused(reading.errors, reading.warnings)
+        return rejected(refused, reading.request_id, reading.session_id)
+    canonical = reading.request.to_document()
+    if timeout is not None:
+        canonical["timeout"] = min(timeout, reading.request.timeout)
+    async with (
+        opened(options.events_file) as events_file,
+        open_place(settings, registry if options.embedded else None) as place,
+    ):
+        run = await place.client.submit(canonical)
+        run.warnings = tuple(dict.fromkeys([*reading.warnings, *run.warnings]))
+        for warning in run.warnings:
+            say(f"Warning: {warning}")
+        if options.detach:
+            _detached(run.run_id, run.request_id or "", run.session_id or "", options.json)
+            return None
+        view = view_for(SystemClock())
+        return await follow(run, Following(view, reading.plan, canonical.get("timeout"), events_file))
+
+
+def read(document: Any, settings: Settings, registry: Registry | None) -> Reading:
+    """The request, judged as the server would: agents only where a registry is known."""
+    return read_request(
+        document,
+        limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
+        agents=None if registry is None else registry.names,
+        session_keys=session_keys_of(document),
+    )
+
+
+def rejected(refused: RequestRefused, request_id: str | None = None, session_id: str | None = None) -> RunResult:
+    """The result of a request that was refused before it was sent."""
+    run_id = run_id_for(request_id) if request_id else ""
+    return RunResult(
+        run_id=run_id,
+        request_id=request_id or "",
+        session_id=session_id or run_id,
+        status="rejected",
+        executions=no_executions(),
+        warnings=refused.warnings,
+        errors=tuple(error.to_document() for error in refused.errors),
+    )
+
+
+def summarise(result: RunResult) -> None:
+    """The end of a run, for people."""
+    if result.status == "rejected":
+        say(f"The request was refused, {count(len(result.errors), 'error')}:")
+        for error in result.errors:
+            hint = f" ({error['hint']})" if error.get("hint") else ""
+            say(f"  {error['path'] or '(the request)'}: {error['message']}{hint}")
+        return
+    for failure in list(result.failures)[:SHOWN_FAILURES]:
+        where = f"{failure.get('group')}/{failure.get('member') or failure.get('task')}"
+        say(f"  {where}: {failure.get('error_type')}: {failure.get('message')}")
+    if len(result.failures) > SHOWN_FAILURES:
+        say(f"  and {count(len(result.failures) - SHOWN_FAILURES, 'more failure')}")
+    for key, value in list(result.results.items())[:SHOWN_RESULTS]:
+        say(f"  {key} = {short(value)}")
+    done = result.executions
+    failed = f", {done['failed']:,} failed" if done["failed"] else ""
+    skipped = f", {done['skipped']:,} skipped" if done["skipped"] else ""
+    executions = f"{done['completed']:,} of {count(done['total'], 'execution')} completed{failed}{skipped}"
+    words = result.status.replace("_", " ")
+    say(f"Run {result.run_id} {words} in {seconds(result.duration_seconds)}: {executions}.")
+
+
+def _detached(run_id: str, request_id: str, session_id: str, json: bool) -> None:
+    if json:
+        ids = {"run_id": run_id, "request_id": request_id, "session_id": session_id, "status": "submitted"}
+        print_json(ids)
+    say(f"Submitted as run {run_id}. Follow it with: anabranch status {run_id}")
+
+
+def _timeout(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        timeout = parse_duration(text)
+    except ValueError as error:
+        raise Misconfigured("--timeout", str(error)) from error
+    if timeout == 0:
+        raise Misconfigured("--timeout", "0 leaves the run no time", "leave it out for the request's own timeout")
+    return timeout

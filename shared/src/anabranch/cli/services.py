@@ -1,0 +1,73 @@
+"""`agency`, `taskgroup`, `eventmanager`: one service in this process; `dev`: the whole system in it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from anabranch.cli.exits import COMPLETED
+from anabranch.cli.follow import Following, watch
+from anabranch.cli.loop import on_interrupt
+from anabranch.cli.output import say
+from anabranch.cli.run_command import rejected, summarise
+from anabranch.cli.systems import load_registry, open_place
+from anabranch.cli.views import PlainView
+from anabranch.core.errors import RequestRefused
+from anabranch.runtime.clock import SystemClock
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+    from anabranch.sdk.client import Client
+
+Service = Literal["agency", "taskgroup", "eventmanager"]
+
+
+def serve(service: Service, settings: Settings) -> int:
+    """Run one service until it is told to stop; returns its exit code."""
+    app = importlib.import_module(f"anabranch_{service}.app")
+    return cast("int", app.main(settings))
+
+
+async def develop(settings: Settings) -> int:
+    """Keep a whole system running; each line on standard input names a request's file to run."""
+    registry = load_registry(settings.agents)
+    stop = asyncio.Event()
+    async with open_place(settings, registry) as place:
+        say(f"Anabranch is running in this process ({place.description}).")
+        say(f"Agents: {', '.join(sorted(registry.names))}")
+        say("Type the path of a request's file to run it; an interrupt ends the system.")
+        with on_interrupt(stop.set, stop.set):
+            reading = asyncio.create_task(_serve_lines(place.client, registry.names))
+            await stop.wait()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+    return COMPLETED
+
+
+async def _serve_lines(client: Client, agents: frozenset[str]) -> None:
+    lines: asyncio.StreamReader = await _standard_input()
+    while line := (await lines.readline()).decode("utf-8", "replace"):
+        if line.strip():
+            await _run_file(client, line.strip(), agents)
+
+
+async def _run_file(client: Client, file: str, agents: frozenset[str]) -> None:
+    try:
+        run = await client.submit(file, agents=agents)
+    except RequestRefused as refused:
+        summarise(rejected(refused))
+        return
+    view = PlainView(SystemClock())
+    watching = asyncio.create_task(watch(run, Following(view)))
+    summarise(await run.result())
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _standard_input() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    protocol: Any = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    return reader

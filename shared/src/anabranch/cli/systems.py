@@ -1,0 +1,77 @@
+"""Where a command works: on the configured servers, or on a whole system in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anabranch.core.errors import ServerUnavailable
+from anabranch.runtime.settings import Settings
+from anabranch.sdk.client import Client
+
+if TYPE_CHECKING:
+    from anabranch.sdk.agents import Registry
+
+CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An open client, and what it works on in words."""
+
+    client: Client
+    description: str
+
+
+def load_registry(modules: Sequence[str]) -> Registry:
+    """The built-in agents and those of these modules.
+
+    Raises:
+        Misconfigured: a module cannot be imported, or an agent's name is taken.
+    """
+    from anabranch.sdk.agents import Registry
+
+    registry = Registry.builtin()
+    for module in modules:
+        registry.load(module)
+    return registry
+
+
+@asynccontextmanager
+async def open_place(settings: Settings, registry: Registry | None) -> AsyncGenerator[Place, None]:
+    """A client on the servers, or embedded where a registry is given.
+
+    Raises:
+        ServerUnavailable: a server did not answer within CONNECT_SECONDS.
+    """
+    if registry is not None:
+        from anabranch.embedded import embedded
+
+        async with embedded(registry, settings) as system:
+            yield Place(system.client, system.description)
+        return
+    async with connected(settings) as client:
+        yield Place(client, f"Kafka {settings.brokers}, prefix {settings.prefix}")
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
+    """A client on the servers. Raises ServerUnavailable after CONNECT_SECONDS at most."""
+    client = Client.configured(settings)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await client.__aenter__()
+    except TimeoutError as error:
+        raise ServerUnavailable(
+            "Kafka or Redis",
+            f"{settings.brokers} and {settings.shown()['redis_url']}",
+            f"no answer within {CONNECT_SECONDS:g} s",
+            "start them, or name them with --brokers and --redis-url; --embedded needs none",
+        ) from error
+    try:
+        yield client
+    finally:
+        await client.__aexit__(None, None, None)
