@@ -66,7 +66,8 @@ def server_settings(request: pytest.FixtureRequest) -> Mapping[str, Mapping[str,
 
 @pytest.fixture
 def broker_process(
-    tmp_path: Path, server_settings: Mapping[str, Mapping[str, str]]
+    tmp_path: Path,
+    server_settings: Mapping[str, Mapping[str, str]],
 ) -> Iterator[ServerHandle]:
     """A broker of this test's own, running, and all the faults of a ServerHandle."""
     yield from _started(lambda: private_kafka(tmp_path / "kafka" / "data", server_settings.get("kafka")))

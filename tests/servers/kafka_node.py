@@ -141,9 +141,7 @@ def _format(jars: Path, directory: Path, properties: Path) -> None:
     command = [*_java(jars), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
-        raise ServerUnavailableError(
-            f"the broker's storage could not be formatted: {done.stdout}{done.stderr}"
-        )
+        raise ServerUnavailableError(f"the broker's storage was not formatted: {done.stdout}{done.stderr}")
 
 
 def broker_answers(address: str) -> bool:

