@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - the listener is told the topic, and there is one
 """Drives the event manager from the EventLog port in a plain loop: for the system in one process.
 
 Facts live in memory only and are rebuilt from the start of the log, so this is for a log that lives no longer

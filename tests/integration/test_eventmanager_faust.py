@@ -1,0 +1,229 @@
+"""The event manager on Faust and a real Kafka: same views as the plain loop, kept over a change of process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from anabranch.adapters.kafka.log import KafkaLog
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.log import MemoryLog
+from anabranch.adapters.memory.notifier import MemoryNotifier
+from anabranch.adapters.memory.server import MemoryServer
+from anabranch.adapters.memory.store import MemoryStore
+from anabranch.core.names import Names
+from anabranch.ports import EventLog, Outgoing, TopicSpec
+from anabranch.runtime.ids import SystemIds
+from anabranch.runtime.resources import Resources
+from anabranch.runtime.settings import Settings
+from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.views import View, load_view
+from anabranch_eventmanager.app import build, build_embedded
+from anabranch_eventmanager.service import EventManager
+from eventmanager_records import recording, wide_run
+
+PARTITIONS = 3
+
+
+class RecordedClock:
+    """Goes as the real one, from shortly after the times in the recording: nothing of it has expired."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def now(self) -> float:
+        return 100 + self.monotonic() - self._began
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Redis:
+    """What stands for Redis here: the store and channels in memory, shared by all managers of a test."""
+
+    def __init__(self) -> None:
+        self.server = MemoryServer(RecordedClock())
+        self.store = MemoryStore(self.server)
+        self.notifier = MemoryNotifier(self.server)
+
+
+async def _create(log: EventLog, names: Names) -> None:
+    await log.create_topics([TopicSpec(topic, PARTITIONS) for topic in names.topics])
+
+
+async def _publish(log: EventLog, names: Names, records: list[tuple[str, bytes]]) -> None:
+    await log.publish([Outgoing(names.events, key, value) for key, value in records])
+
+
+async def _ended(redis: Redis, names: Names, run: str) -> View:
+    async with asyncio.timeout(30):
+        while (view := await load_view(redis.store, names, run)) is None or view["ended_at"] is None:
+            await asyncio.sleep(0.02)
+        return view
+
+
+@asynccontextmanager
+async def _on_faust(kafka: str, names: Names, redis: Redis) -> AsyncIterator[EventManager]:
+    clock = RecordedClock()
+    settings = Settings(brokers=kafka, prefix=names.prefix)
+    log = await KafkaLog.connect(kafka)
+    supervisor = Supervisor()
+    manager = build(
+        Resources(settings, names, log, redis.store, redis.notifier, clock, SystemIds(clock), supervisor)
+    )
+    try:
+        await manager.start()
+        yield manager
+        await manager.drain()
+    finally:
+        await manager.stop()
+        await supervisor.close()
+        await log.close()
+
+
+async def _embedded_views(records: list[tuple[str, bytes]], runs: list[str]) -> list[View]:
+    clock = RecordedClock()
+    redis = Redis()
+    log = MemoryLog(MemoryBroker(), clock)
+    names = Names("m.")
+    await _create(log, names)
+    manager = build_embedded(log, redis.store, redis.notifier, names, clock)
+    await manager.start()
+    await _publish(log, names, records)
+    views = [await _ended(redis, names, run) for run in runs]
+    await manager.stop()
+    await log.close()
+    return views
+
+
+@pytest.fixture
+async def kafka_log(kafka: str) -> AsyncIterator[KafkaLog]:
+    log = await KafkaLog.connect(kafka)
+    yield log
+    await log.close()
+
+
+async def test_the_same_records_give_the_same_views_as_in_the_plain_loop(
+    kafka: str, kafka_log: KafkaLog, prefix: str
+) -> None:
+    names, redis = Names(prefix), Redis()
+    await _create(kafka_log, names)
+
+    async with _on_faust(kafka, names, redis):
+        await _publish(kafka_log, names, recording())
+        views = [await _ended(redis, names, run) for run in ("run-1", "run-2")]
+
+    assert views == await _embedded_views(recording(), ["run-1", "run-2"])
+
+
+async def test_what_was_known_is_known_to_the_next_process(kafka: str, kafka_log: KafkaLog, prefix: str) -> None:
+    """Stops one manager in the middle of a run; the next one never sees the first half of the records."""
+    names, redis = Names(prefix), Redis()
+    await _create(kafka_log, names)
+    records = [("run-1", value) for value in wide_run()]
+    partition = await kafka_log.partition_for(names.events, "run-1")
+    async with _on_faust(kafka, names, redis) as first:
+        await _publish(kafka_log, names, records[:4])
+        async with asyncio.timeout(30):
+            while (first.keeper.facts_of(partition) or {}).get("run/run-1", {}).get("offset") != 3:
+                await asyncio.sleep(0.02)
+    assert (await kafka_log.group_lag(names.eventmanager, names.events))[partition] == 0
+
+    async with _on_faust(kafka, names, redis):
+        await _publish(kafka_log, names, records[4:])
+        view = await _ended(redis, names, "run-1")
+
+    assert [view] == await _embedded_views(records, ["run-1"])
+
+
+async def test_partitions_are_shared_and_taken_over(kafka: str, kafka_log: KafkaLog, prefix: str) -> None:
+    names, redis = Names(prefix), Redis()
+    await _create(kafka_log, names)
+
+    async with _on_faust(kafka, names, redis) as first:
+        assert sorted(first.keeper.partitions()) == [0, 1, 2]
+        async with _on_faust(kafka, names, redis) as second, asyncio.timeout(30):
+            while sorted([*first.keeper.partitions(), *second.keeper.partitions()]) != [0, 1, 2]:
+                await asyncio.sleep(0.05)
+            assert second.keeper.partitions()
+            runs = [f"run {number}" for number in range(12)]
+            await _publish(
+                kafka_log, names, [(run, value) for run in runs for value in wide_run(run, f"r {run}")[:4]]
+            )
+        await _publish(kafka_log, names, [(run, value) for run in runs for value in wide_run(run, f"r {run}")[4:]])
+        views = [await _ended(redis, names, run) for run in runs]
+
+    assert {(view["status"], view["failure_count"]) for view in views} == {("failed", 3)}
+
+
+async def test_nothing_is_left_in_the_directory_and_nothing_is_warned_of(
+    kafka: str, kafka_log: KafkaLog, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    names = Names(prefix)
+    await _create(kafka_log, names)
+
+    with caplog.at_level(logging.ERROR):
+        async with _on_faust(kafka, names, Redis()):
+            pass
+
+    assert list(tmp_path.iterdir()) == []
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def _service(kafka: str, redis_url: str, prefix: str, **more: str) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "ANABRANCH_BROKERS": kafka,
+        "ANABRANCH_REDIS_URL": redis_url,
+        "ANABRANCH_PREFIX": prefix,
+        **more,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "anabranch_eventmanager"], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> str:
+    seen = ""
+    assert process.stderr is not None
+    for line in process.stderr:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(f"{text!r} never came: {seen}")
+
+
+def test_the_process_is_ready_and_ends_in_seconds_on_a_signal(kafka: str, redis_url: str, prefix: str) -> None:
+    process = _service(kafka, redis_url, prefix)
+    try:
+        _read_until(process, "anabranch eventmanager ready")
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        _, rest = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0, rest
+    assert time.monotonic() - began < 8
+    assert "Traceback" not in rest
+
+
+def test_the_process_says_which_server_it_cannot_reach(redis_url: str, prefix: str) -> None:
+    process = _service("127.0.0.1:1", redis_url, prefix)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 4
+    assert "Kafka cannot be reached at 127.0.0.1:1" in said
