@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from anabranch.ports import Committed, PartitionListener
 
 TopicPartition = tuple[str, int]
+LookUp = Callable[[TopicPartition], Awaitable[Committed | None]]
 Opened = Callable[[TopicPartition, int | None, Committed | None], None]
 
 REVOKE_SECONDS = 5.0
@@ -24,13 +25,14 @@ _log = logging.getLogger("anabranch.log")
 class PartitionLifecycle:
     """Runs one listener's callbacks for the partitions of one member.
 
-    `opened(partition, start, committed)` is called when `assigned` has returned: from then on the adapter
-    may deliver. A slow `assigned` delays its own partition only; one that raises is tried again each second,
-    because a partition without a reader would stall its keys for good.
+    `look_up` finds what the group committed; `opened(partition, start, committed)` is called when `assigned`
+    has returned: from then on the adapter may deliver. A slow `assigned` delays its own partition only; one
+    that raises is tried again each second, because a partition without a reader would stall its keys.
     """
 
-    def __init__(self, listener: PartitionListener, opened: Opened) -> None:
+    def __init__(self, listener: PartitionListener, look_up: LookUp, opened: Opened) -> None:
         self._listener = listener
+        self._look_up = look_up
         self._opened = opened
         self._opening: dict[TopicPartition, asyncio.Task[None]] = {}
         self._open: set[TopicPartition] = set()
@@ -50,9 +52,9 @@ class PartitionLifecycle:
         self._opening.clear()
         self._open.clear()
 
-    def begin(self, partition: TopicPartition, committed: Committed | None) -> None:
+    def begin(self, partition: TopicPartition) -> None:
         """Start taking a partition over."""
-        self._opening[partition] = asyncio.ensure_future(self._assign(partition, committed))
+        self._opening[partition] = asyncio.ensure_future(self._assign(partition))
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
         """Give partitions up; returns the positions to commit. Takes at most REVOKE_SECONDS, all together."""
@@ -66,9 +68,10 @@ class PartitionLifecycle:
         ready, unready = await self._stop(partitions)
         await self._lose(ready + unready)
 
-    async def _assign(self, partition: TopicPartition, committed: Committed | None) -> None:
+    async def _assign(self, partition: TopicPartition) -> None:
         while True:
             try:
+                committed = await self._look_up(partition)
                 start = await self._listener.assigned(*partition, committed)
             except Exception:  # noqa: BLE001 - the listener is foreign code; the partition must still be read
                 _log.exception("taking over %s[%d] failed; trying again", *partition)

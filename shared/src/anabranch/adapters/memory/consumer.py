@@ -28,7 +28,7 @@ class MemoryMembership:
         self._group = broker.group(group)
         self._topics = topics
         self._listener = listener
-        self._lifecycle = PartitionLifecycle(listener, self._opened)
+        self._lifecycle = PartitionLifecycle(listener, self._committed, self._opened)
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._changed = asyncio.Event()
@@ -112,7 +112,10 @@ class MemoryMembership:
 
     def _take(self) -> None:
         for partition in self._group.take(self._member):
-            self._lifecycle.begin(partition, self._group.committed.get(partition))
+            self._lifecycle.begin(partition)
+
+    async def _committed(self, partition: TopicPartition) -> Committed | None:
+        return self._group.committed.get(partition)
 
     def _opened(self, partition: TopicPartition, start: int | None, committed: Committed | None) -> None:
         log = self._broker.partition(partition)

@@ -1,0 +1,98 @@
+"""The properties of every Kafka client: what the system relies on, then what the installation sets.
+
+Builds dictionaries and connects nothing. Properties given by the installation win, except those on which
+correctness rests (placement of keys, durability, who commits).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from anabranch.adapters.limits import MAX_RECORD_BYTES
+
+_log = logging.getLogger("anabranch.kafka")
+
+_MESSAGE_MAX_BYTES = 1_048_576
+_FRAMING = _MESSAGE_MAX_BYTES - MAX_RECORD_BYTES
+
+
+@dataclass(frozen=True)
+class KafkaSettings:
+    """Where the brokers are and what every client is given. `properties` are librdkafka's own names."""
+
+    brokers: str
+    properties: Mapping[str, str] = field(default_factory=dict)
+    client_id: str = "anabranch"
+
+    @property
+    def max_record_bytes(self) -> int:
+        """The limit of one record: `message.max.bytes` less the framing of its batch."""
+        return int(self.properties.get("message.max.bytes", _MESSAGE_MAX_BYTES)) - _FRAMING
+
+    def admin(self) -> dict[str, Any]:
+        """For the client that creates topics and asks for offsets."""
+        return self._common({})
+
+    def producer(self, linger_ms: int) -> dict[str, Any]:
+        """For a producer; the Java client's placement is what other languages expect."""
+        defaults = {
+            "compression.type": "lz4",
+            "linger.ms": linger_ms,
+            "message.max.bytes": _MESSAGE_MAX_BYTES,
+            "delivery.timeout.ms": 120_000,
+            "queue.buffering.max.messages": 100_000,
+            "queue.buffering.max.kbytes": 65_536,
+        }
+        fixed = {"acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random"}
+        return self._common(defaults) | fixed
+
+    def member(self, group: str) -> dict[str, Any]:
+        """For a member of a consumer group. The short session is for a quick takeover."""
+        defaults = self._fetching() | {"session.timeout.ms": 8_000, "heartbeat.interval.ms": 2_000}
+        fixed = {
+            "group.id": group,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+        }
+        return self._common(defaults) | fixed
+
+    def reader(self) -> dict[str, Any]:
+        """For a consumer without a group: the library wants a group id, nothing ever joins under it."""
+        fixed = {
+            "group.id": f"{self.client_id}.reader",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+        }
+        return self._common(self._fetching()) | fixed
+
+    def _fetching(self) -> dict[str, Any]:
+        """Bounds on what is fetched ahead; a full queue is looked at again soon, not after a second."""
+        return {
+            "queued.max.messages.kbytes": 16_384,
+            "fetch.queue.backoff.ms": 20,
+            "socket.timeout.ms": 10_000,
+            "allow.auto.create.topics": False,
+        }
+
+    def _common(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        base = {
+            "client.id": self.client_id,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1_000,
+            "statistics.interval.ms": 0,
+            "log.connection.close": False,
+            "error_cb": _on_error,
+        }
+        given = {name: value for name, value in self.properties.items() if name != "bootstrap.servers"}
+        return base | dict(defaults) | given | {"bootstrap.servers": self.brokers}
+
+
+def _on_error(error: object) -> None:
+    """What librdkafka cannot tie to one call. It goes on by itself, so it is news, not a failure."""
+    _log.warning("Kafka client: %s", error)

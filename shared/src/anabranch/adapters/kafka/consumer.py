@@ -1,0 +1,181 @@
+"""A member of a Kafka consumer group.
+
+One thread owns the consumer: it polls, hands batches to the loop, runs commands, and in a rebalance waits
+for the listener on the loop. A partition is fetched from only once its listener has taken it over: until
+then the group counts it as assigned, librdkafka does not, and nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as Place
+
+from anabranch.adapters.kafka.commands import Commands
+from anabranch.adapters.kafka.config import KafkaSettings
+from anabranch.adapters.kafka.fetching import Batches, Pace, fetch
+from anabranch.adapters.kafka.offsets import OffsetKeeper, commit_now, first_error
+from anabranch.adapters.kafka.polling import PollingThread
+from anabranch.adapters.lifecycle import REVOKE_SECONDS, PartitionLifecycle, TopicPartition
+from anabranch.adapters.limits import check_position
+from anabranch.ports import Committed, PartitionListener
+
+BATCHES_AHEAD = 8
+_GRACE_SECONDS = 2.0
+
+_log = logging.getLogger("anabranch.kafka")
+
+
+class KafkaMembership:
+    """A live member; see `ports.Membership`. `start` must be called once, on the loop."""
+
+    def __init__(
+        self, settings: KafkaSettings, group: str, topics: Sequence[str], listener: PartitionListener
+    ) -> None:
+        self._topics = list(topics)
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._consumer = Consumer(settings.member(group) | {"on_commit": self._on_commit}, logger=_log)
+        self._commands = Commands(self._consumer)
+        self._offsets = OffsetKeeper(self._commands, settings.brokers, self._is_assigned)
+        self._lifecycle = PartitionLifecycle(listener, self._offsets.look_up, self._opened)
+        self._thread = PollingThread(f"anabranch-consumer-{group}", self._poll, self._leave)
+        self._slots = threading.Semaphore(BATCHES_AHEAD)
+        self._pace = Pace()
+        # Changed in the thread only. A value is the token of one assignment.
+        self._assigned: dict[TopicPartition, object] = {}
+        self._fetching: set[TopicPartition] = set()
+
+    def start(self) -> None:
+        """Join the group."""
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        self._thread.start()
+
+    async def commit(self, topic: str, partition: int, position: Committed) -> None:
+        """See `ports.Membership`."""
+        check_position(position)
+        if self._is_assigned((topic, partition)):
+            await self._offsets.commit((topic, partition), position)
+
+    def pause(self, topic: str, partition: int) -> None:
+        """See `ports.Membership`."""
+        self._steer(Consumer.pause, (topic, partition))
+
+    def resume(self, topic: str, partition: int) -> None:
+        """See `ports.Membership`."""
+        self._steer(Consumer.resume, (topic, partition))
+
+    async def close(self) -> None:
+        """See `ports.Membership`."""
+        await self._thread.stop()
+
+    # --- on the loop
+
+    def _begin(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in partitions:
+            self._lifecycle.begin(partition)
+
+    def _opened(self, partition: TopicPartition, start: int | None, committed: Committed | None) -> None:
+        if start is None:
+            start = committed.offset if committed else OFFSET_BEGINNING
+        self._commands.tell(self._start_fetching, partition, start, self._assigned.get(partition))
+
+    def _deliver(self, batches: Batches) -> None:
+        self._slots.release()
+        for partition, records in batches.items():
+            if self._lifecycle.is_open(partition):
+                self._listener.deliver(*partition, records)
+
+    def _steer(self, action: Any, partition: TopicPartition) -> None:
+        if self._lifecycle.is_open(partition):
+            self._commands.tell(self._apply, action, partition, self._assigned.get(partition))
+
+    # --- in the consumer's thread
+
+    def _poll(self) -> None:
+        if self._commands.run_pending():
+            self._pace.quicken()
+        batches = fetch(self._consumer, self._pace.seconds())
+        if not batches:
+            return
+        self._pace.quicken()
+        while not self._slots.acquire(timeout=1.0):
+            if self._thread.stopping:
+                return
+        self._thread.post(self._deliver, batches)
+
+    def _start_fetching(self, consumer: Consumer, partition: TopicPartition, start: int, token: object) -> None:
+        if token is not None and self._assigned.get(partition) is token:
+            consumer.incremental_assign([Place(*partition, start)])
+            self._fetching.add(partition)
+            consumer.resume([Place(*partition)])
+
+    def _apply(self, consumer: Consumer, action: Any, partition: TopicPartition, token: object) -> None:
+        if self._assigned.get(partition) is token and partition in self._fetching:
+            action(consumer, [Place(*partition)])
+
+    def _on_assign(self, consumer: Consumer, places: Sequence[Place]) -> None:
+        partitions = _partitions(places)
+        consumer.incremental_assign([])
+        self._assigned.update((partition, object()) for partition in partitions)
+        self._pace.quicken()
+        self._thread.post(self._begin, partitions)
+
+    def _on_revoke(self, consumer: Consumer, places: Sequence[Place]) -> None:
+        partitions = _partitions(places)
+        positions = self._wait_for(self._lifecycle.revoke(partitions)) or {}
+        try:
+            if positions:
+                commit_now(consumer, positions)
+        except KafkaException:
+            _log.exception("committing while giving up partitions failed; their records come again")
+        finally:
+            self._drop(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, places: Sequence[Place]) -> None:
+        partitions = _partitions(places)
+        self._wait_for(self._lifecycle.lose(partitions))
+        self._drop(consumer, partitions)
+
+    def _on_commit(self, error: KafkaError | None, places: Sequence[Place]) -> None:
+        self._thread.post(self._offsets.acknowledge, first_error(error, places))
+
+    def _drop(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        fetched = [partition for partition in partitions if partition in self._fetching]
+        for partition in partitions:
+            self._assigned.pop(partition, None)
+        self._fetching.difference_update(fetched)
+        consumer.incremental_unassign([Place(*partition) for partition in fetched])
+
+    def _wait_for(self, callbacks: Coroutine[Any, Any, Any]) -> Any:
+        """Run the listener's part on the loop, bounded: the group waits meanwhile. Commands go on."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(callbacks, self._loop)
+        except RuntimeError:
+            callbacks.close()
+            return None
+        if not self._commands.run_until(future, REVOKE_SECONDS + _GRACE_SECONDS):
+            future.cancel()
+            _log.error("the loop did not give partitions up in time; nothing is committed for them")
+            return None
+        return future.result()
+
+    def _leave(self) -> None:
+        self._commands.run_pending()
+        self._consumer.close()
+        self._commands.close()
+        self._commands.run_pending()
+
+    def _is_assigned(self, partition: TopicPartition) -> bool:
+        return partition in self._assigned
+
+
+def _partitions(places: Iterable[Place]) -> list[TopicPartition]:
+    return [(place.topic, place.partition) for place in places]

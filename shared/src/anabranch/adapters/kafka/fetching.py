@@ -1,0 +1,70 @@
+"""From librdkafka's messages to batches of the system's own records. Runs in a consumer's thread."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from confluent_kafka import Consumer
+
+from anabranch.adapters.lifecycle import TopicPartition
+from anabranch.ports import Incoming
+
+BATCH_RECORDS = 1_000
+LIVELY_SECONDS = 0.005
+QUIET_SECONDS = 0.05
+_LIVELY_TURNS = 400
+
+Batches = dict[TopicPartition, list[Incoming]]
+
+_log = logging.getLogger("anabranch.kafka")
+
+
+class Pace:
+    """How long one poll may last. Records end a poll at once, but commands wait for its end: so polls are
+    short for about two seconds after anything happened, and longer, to spend nothing, when all is quiet."""
+
+    def __init__(self) -> None:
+        self._lively = _LIVELY_TURNS
+
+    def quicken(self) -> None:
+        """Something happened."""
+        self._lively = _LIVELY_TURNS
+
+    def seconds(self) -> float:
+        """The next poll's limit."""
+        self._lively -= 1
+        return LIVELY_SECONDS if self._lively > 0 else QUIET_SECONDS
+
+
+def fetch(consumer: Consumer, timeout: float) -> Batches:
+    """What has arrived, in offset order for each partition; empty where nothing came in time.
+
+    `consume(n, timeout)` would hold a lone record back until the timeout: so one by `poll`, then the rest
+    of what is there.
+    """
+    first = consumer.poll(timeout)
+    if first is None:
+        return {}
+    batches: Batches = {}
+    for message in (first, *consumer.consume(BATCH_RECORDS - 1, 0)):
+        if message.error() is not None:
+            _log.warning("reading %s[%s]: %s", message.topic(), message.partition(), message.error())
+            continue
+        record = incoming(message)
+        batches.setdefault((record.topic, record.partition), []).append(record)
+    return batches
+
+
+def incoming(message: Any) -> Incoming:
+    """One record as the ports have it, from a message without an error."""
+    headers = message.headers()
+    return Incoming(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.key(),
+        message.value() or b"",
+        tuple((name, value or b"") for name, value in headers) if headers else (),
+        message.timestamp()[1] / 1000,
+    )

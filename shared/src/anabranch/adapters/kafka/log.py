@@ -1,0 +1,117 @@
+"""The log on Kafka: `ports.EventLog` put together from its parts. It holds no logic of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from confluent_kafka import OFFSET_BEGINNING
+
+from anabranch.adapters.kafka.config import KafkaSettings
+from anabranch.adapters.kafka.consumer import KafkaMembership
+from anabranch.adapters.kafka.producer import KafkaPublisher
+from anabranch.adapters.kafka.reader import KafkaReader
+from anabranch.adapters.kafka.topics import NEXT, KafkaTopics
+from anabranch.adapters.partitioner import partition_of
+from anabranch.core.errors import Misconfigured
+from anabranch.ports import Outgoing, PartitionListener, TopicSpec
+
+CONNECT_SECONDS = 10.0
+
+
+class KafkaLog:
+    """A client of a Kafka cluster, bound to the event loop it was connected on."""
+
+    def __init__(self, settings: KafkaSettings, timeout: float) -> None:
+        self._settings = settings
+        self._topics = KafkaTopics(settings, timeout)
+        self._publisher = KafkaPublisher(settings)
+        self._memberships: list[KafkaMembership] = []
+        self._readers: list[KafkaReader] = []
+
+    @classmethod
+    async def connect(
+        cls,
+        brokers: str,
+        *,
+        properties: Mapping[str, str] | None = None,
+        client_id: str = "anabranch",
+        timeout: float = CONNECT_SECONDS,
+    ) -> KafkaLog:
+        """Reach `brokers` ("host:port,..."). `properties` are librdkafka's names and go to every client.
+
+        Raises ServerUnavailable where no broker answers within `timeout` seconds, Misconfigured where a
+        property is not one of the library's."""
+        log = cls(KafkaSettings(brokers, dict(properties or {}), client_id), timeout)
+        await log._topics.reach()
+        return log
+
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        """See `ports.EventLog`. Bulk and other records of one partition keep no order between them."""
+        return await self._publisher.publish(records)
+
+    async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> KafkaMembership:
+        """See `ports.EventLog`. Raises Misconfigured where a topic does not exist."""
+        for topic in topics:
+            await self._topics.count(topic)
+        membership = KafkaMembership(self._settings, group, topics, listener)
+        self._memberships.append(membership)
+        membership.start()
+        return membership
+
+    @asynccontextmanager
+    async def read(
+        self,
+        topic: str,
+        partitions: Sequence[int] | None = None,
+        start: int | Literal["earliest", "latest"] = "latest",
+    ) -> AsyncIterator[KafkaReader]:
+        """See `ports.EventLog`."""
+        chosen = await self._existing(topic, partitions)
+        starts = await self._starts(topic, chosen, start)
+        reader = KafkaReader(self._settings, topic, starts, lambda: self._topics.offsets(topic, chosen, NEXT))
+        self._readers.append(reader)
+        try:
+            yield reader
+        finally:
+            self._readers.remove(reader)
+            await reader.close()
+
+    async def create_topics(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
+        """See `ports.EventLog`."""
+        return await self._topics.create(topics)
+
+    async def partition_count(self, topic: str) -> int:
+        """See `ports.EventLog`."""
+        return await self._topics.count(topic)
+
+    async def partition_for(self, topic: str, key: str) -> int:
+        """See `ports.EventLog`."""
+        return partition_of(key, await self._topics.count(topic))
+
+    async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
+        """See `ports.EventLog`."""
+        return await self._topics.lag(group, topic)
+
+    async def close(self) -> None:
+        """See `ports.EventLog`. Memberships still open leave in good order."""
+        await asyncio.gather(*(membership.close() for membership in self._memberships))
+        await asyncio.gather(*(reader.close() for reader in self._readers))
+        await self._publisher.close()
+
+    async def _existing(self, topic: str, partitions: Sequence[int] | None) -> Sequence[int]:
+        count = await self._topics.count(topic)
+        for partition in partitions or ():
+            if not 0 <= partition < count:
+                raise Misconfigured(f"topic {topic}", f"it has no partition {partition}", f"use 0 to {count - 1}")
+        return range(count) if partitions is None else partitions
+
+    async def _starts(
+        self, topic: str, partitions: Sequence[int], start: int | Literal["earliest", "latest"]
+    ) -> Mapping[int, int]:
+        if start == "latest":
+            return await self._topics.offsets(topic, partitions, NEXT)
+        offset = OFFSET_BEGINNING if start == "earliest" else start
+        return dict.fromkeys(partitions, offset)

@@ -1,0 +1,132 @@
+"""A group's committed positions: looking them up, and committing them with their metadata.
+
+One commit is under way at a time; what is asked for meanwhile travels together in the next one. Everything
+here runs on the loop; what touches the consumer is handed to its thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as Place
+
+from anabranch.adapters.kafka.commands import Commands
+from anabranch.adapters.kafka.faults import error_of, translate
+from anabranch.adapters.lifecycle import TopicPartition
+from anabranch.core.errors import ServerUnavailable
+from anabranch.ports import Committed
+
+LOOK_UP_SECONDS = 10.0
+COMMIT_SECONDS = 10.0
+RETRY_SECONDS = 0.1
+
+Positions = Mapping[TopicPartition, Committed]
+
+
+class OffsetKeeper:
+    """Positions of one member. `assigned` says whether a partition is still the member's."""
+
+    def __init__(
+        self, commands: Commands[Consumer], brokers: str, assigned: Callable[[TopicPartition], bool]
+    ) -> None:
+        self._commands = commands
+        self._brokers = brokers
+        self._assigned = assigned
+        self._waiting: dict[TopicPartition, Committed] = {}
+        self._next: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._answer: asyncio.Future[KafkaError | None] | None = None
+        self._wanted: list[TopicPartition] = []
+        self._look: asyncio.Task[Mapping[TopicPartition, Committed | None]] | None = None
+
+    async def look_up(self, partition: TopicPartition) -> Committed | None:
+        """The committed position, None where there is none. Those of one turn share a request.
+
+        Raises KafkaException."""
+        self._wanted.append(partition)
+        if self._look is None:
+            self._look = asyncio.ensure_future(self._look_up_wanted())
+        return (await asyncio.shield(self._look))[partition]
+
+    async def commit(self, partition: TopicPartition, position: Committed) -> None:
+        """Commit with the next request; returns when the coordinator has it. Raises ServerUnavailable."""
+        self._waiting[partition] = position
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._commit_waiting())
+        await asyncio.shield(self._next)
+
+    def acknowledge(self, error: KafkaError | None) -> None:
+        """The coordinator's answer to the commit under way."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(error)
+
+    async def _look_up_wanted(self) -> Mapping[TopicPartition, Committed | None]:
+        await asyncio.sleep(0)
+        wanted, self._wanted, self._look = self._wanted, [], None
+        return await self._commands.ask(_look_up, wanted)
+
+    async def _commit_waiting(self) -> None:
+        await asyncio.sleep(0)
+        async with self._turn:
+            positions, self._waiting, self._next = self._waiting, {}, None
+            try:
+                async with asyncio.timeout(COMMIT_SECONDS):
+                    await self._until_committed(positions)
+            except TimeoutError:
+                raise ServerUnavailable(
+                    "Kafka", self._brokers, f"the group coordinator took no commit for {COMMIT_SECONDS:g} s"
+                ) from None
+
+    async def _until_committed(self, positions: Positions) -> None:
+        """Try again while the group rebalances; a partition that moved away is somebody else's to commit."""
+        while mine := {partition: at for partition, at in positions.items() if self._assigned(partition)}:
+            error = await self._commit_once(mine)
+            if error is None or error.code() == KafkaError._NO_OFFSET:
+                return
+            if error.fatal() or error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
+                raise translate(error, self._brokers, "committing offsets")
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _commit_once(self, positions: Positions) -> KafkaError | None:
+        self._answer = asyncio.get_running_loop().create_future()
+        try:
+            await self._commands.ask(_send, positions)
+            return await self._answer
+        except KafkaException as refused:
+            return error_of(refused)
+        finally:
+            self._answer = None
+
+
+def commit_now(consumer: Consumer, positions: Positions) -> None:
+    """Commit and wait, in the consumer's thread. Raises KafkaException."""
+    for place in consumer.commit(offsets=_places(positions), asynchronous=False) or ():
+        if place.error is not None:
+            raise KafkaException(place.error)
+
+
+def first_error(error: KafkaError | None, places: Sequence[Place]) -> KafkaError | None:
+    """The request's error, else the first partition's."""
+    return error or next((place.error for place in places if place.error is not None), None)
+
+
+def _send(consumer: Consumer, positions: Positions) -> None:
+    consumer.commit(offsets=_places(positions), asynchronous=True)
+
+
+def _look_up(
+    consumer: Consumer, partitions: Sequence[TopicPartition]
+) -> Mapping[TopicPartition, Committed | None]:
+    found: dict[TopicPartition, Committed | None] = {}
+    for place in consumer.committed([Place(*partition) for partition in partitions], LOOK_UP_SECONDS):
+        if place.error is not None:
+            raise KafkaException(place.error)
+        committed = Committed(place.offset, place.metadata or "") if place.offset >= 0 else None
+        found[place.topic, place.partition] = committed
+    return found
+
+
+def _places(positions: Positions) -> list[Place]:
+    return [Place(topic, partition, at.offset, at.metadata) for (topic, partition), at in positions.items()]

@@ -1,0 +1,180 @@
+"""Publishing to Kafka: durable, in order, and cheap for each record.
+
+Reports of delivery are gathered in the producer's own thread and handed to the loop in one call for each
+poll. Two producers, one without linger and, made when first needed, one for bulk: the order between the
+two is not defined even within a partition, each keeps its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from anabranch.adapters.kafka.config import KafkaSettings
+from anabranch.adapters.kafka.faults import error_of, translate
+from anabranch.adapters.kafka.polling import POLL_SECONDS, PollingThread
+from anabranch.adapters.limits import check_sizes
+from anabranch.core.errors import AnabranchError, RecordTooLarge
+from anabranch.ports import Outgoing
+
+BULK_LINGER_MS = 20
+SLICE_RECORDS = 500
+FLUSH_SECONDS = 30.0
+
+_ANY_PARTITION = -1
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE}
+
+_log = logging.getLogger("anabranch.kafka")
+
+
+class PublishCall:
+    """One `publish` on its way: offsets by position, and the first error."""
+
+    def __init__(self, records: Sequence[Outgoing]) -> None:
+        self.records = records
+        self.offsets = [-1] * len(records)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left = len(records)
+        self.error: KafkaError | None = None
+        self.failed: Outgoing | None = None
+
+    def settle(self, index: int, error: KafkaError | None, offset: int) -> None:
+        """Note one record's fate; the last one ends the call."""
+        self.offsets[index] = offset
+        if error is not None and self.error is None:
+            self.error, self.failed = error, self.records[index]
+        self._left -= 1
+        if not self._left and not self.done.done():
+            self.done.set_result(None)
+
+
+_Report = tuple[PublishCall, int, "KafkaError | None", int]
+
+
+class ProducerLane:
+    """One producer with its thread. Calls append one after the other, also while they wait for room."""
+
+    def __init__(self, settings: KafkaSettings, linger_ms: int) -> None:
+        self._producer = Producer(settings.producer(linger_ms), logger=_log)
+        self._reports: list[_Report] = []
+        self._turn = asyncio.Lock()
+        self._room = asyncio.Event()
+        self.broken = False
+        self._thread = PollingThread("anabranch-producer", self._poll, self._flush)
+        self._thread.start()
+
+    async def append(self, call: PublishCall, indexes: Sequence[int]) -> None:
+        """Hand records over to librdkafka; waits while its buffer is full."""
+        async with self._turn:
+            position = 0
+            while position < len(indexes):
+                self._room.clear()
+                stop = min(position + SLICE_RECORDS, len(indexes))
+                reached = self._produce(call, indexes[position:stop]) + position
+                if reached < stop:
+                    await self._room.wait()
+                elif stop < len(indexes):
+                    await asyncio.sleep(0)
+                position = reached
+
+    async def close(self) -> None:
+        """Flush, then end the thread."""
+        await self._thread.stop()
+
+    def _produce(self, call: PublishCall, indexes: Iterable[int]) -> int:
+        """Append until the buffer is full; returns how many were taken."""
+        produce, report = self._producer.produce, self._report
+        for taken, index in enumerate(indexes):
+            record = call.records[index]
+            partition = _ANY_PARTITION if record.partition is None else record.partition
+            try:
+                produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    partition,
+                    partial(report, call, index),
+                    headers=dict(record.headers) if record.headers else None,
+                )
+            except BufferError:
+                return taken
+            except KafkaException as refused:
+                call.settle(index, self._noted(error_of(refused)), -1)
+        return taken + 1
+
+    def _report(self, call: PublishCall, index: int, error: KafkaError | None, message: Any) -> None:
+        self._reports.append((call, index, error, message.offset()))
+
+    def _poll(self) -> None:
+        self._producer.poll(POLL_SECONDS)
+        self._hand_over()
+
+    def _flush(self) -> None:
+        left = self._producer.flush(FLUSH_SECONDS)
+        self._hand_over()
+        if left:
+            _log.error("%d records were not delivered within %g s of closing", left, FLUSH_SECONDS)
+
+    def _hand_over(self) -> None:
+        if self._reports:
+            reports, self._reports = self._reports, []
+            self._thread.post(self._settle, reports)
+
+    def _settle(self, reports: list[_Report]) -> None:
+        for call, index, error, offset in reports:
+            call.settle(index, error if error is None else self._noted(error), offset)
+        self._room.set()
+
+    def _noted(self, error: KafkaError) -> KafkaError:
+        """A fatal error ends an idempotent producer for good: the next call needs a new one."""
+        self.broken = self.broken or error.fatal()
+        return error
+
+
+class KafkaPublisher:
+    """Sends records through the lane they need."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._lanes: dict[bool, ProducerLane] = {}
+        self._retired: list[ProducerLane] = []
+
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        """See `ports.EventLog`."""
+        check_sizes(records, self._settings.max_record_bytes)
+        if not records:
+            return []
+        call = PublishCall(records)
+        for bulk in (False, True):
+            indexes = [index for index, record in enumerate(records) if record.bulk is bulk]
+            if indexes:
+                await self._lane(bulk).append(call, indexes)
+        await call.done
+        if call.error is not None and call.failed is not None:
+            raise self._failure(call.error, call.failed)
+        return call.offsets
+
+    async def close(self) -> None:
+        """Flush everything, then end the threads."""
+        await asyncio.gather(*(lane.close() for lane in [*self._lanes.values(), *self._retired]))
+        self._lanes.clear()
+        self._retired.clear()
+
+    def _lane(self, bulk: bool) -> ProducerLane:
+        lane = self._lanes.get(bulk)
+        if lane is not None and lane.broken:
+            self._retired.append(lane)
+            lane = None
+        if lane is None:
+            lane = self._lanes[bulk] = ProducerLane(self._settings, BULK_LINGER_MS if bulk else 0)
+        return lane
+
+    def _failure(self, error: KafkaError, record: Outgoing) -> AnabranchError:
+        if error.code() in _TOO_LARGE:
+            return RecordTooLarge(record.topic, len(record.value), self._settings.max_record_bytes)
+        return translate(error, self._settings.brokers, f"publishing to {record.topic}")

@@ -1,0 +1,159 @@
+"""Topics and offsets as the brokers know them: creating, counting, measuring lag.
+
+Every call is bounded in time. It neither reads nor writes records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import NewTopic
+
+from anabranch.adapters.kafka.config import KafkaSettings
+from anabranch.adapters.kafka.faults import error_of, translate, unreachable
+from anabranch.core.errors import Misconfigured, ServerUnavailable
+from anabranch.ports import TopicSpec
+
+_log = logging.getLogger("anabranch.kafka")
+_BROKERS_DEFAULT = -1
+_SETTLE_PAUSE = 0.02
+OFFSET_ATTEMPTS = 100
+_NO_LEADER_YET = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+
+
+FIRST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+NEXT: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+class KafkaTopics:
+    """The administrative side of one log; `timeout` bounds each answer in seconds."""
+
+    def __init__(self, settings: KafkaSettings, timeout: float) -> None:
+        self._brokers = settings.brokers
+        self._timeout = timeout
+        self._admin = AdminClient(settings.admin(), logger=_log)
+        self._counts: dict[str, int] = {}
+
+    async def reach(self) -> None:
+        """Raises ServerUnavailable where no broker answers in time."""
+        await self._all_counts()
+
+    async def create(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
+        """See `ports.EventLog.create_topics`."""
+        existing = await self._all_counts()
+        missing = [spec for spec in topics if spec.name not in existing]
+        created = await self._create(missing) if missing else []
+        counts = await self._settled(topics) if missing else existing
+        for spec in topics:
+            if counts[spec.name] != spec.partitions:
+                raise Misconfigured(
+                    f"topic {spec.name}",
+                    f"it has {counts[spec.name]} partitions and {spec.partitions} are configured",
+                    f"configure {counts[spec.name]}, or delete the topic: the count fixes where keys live",
+                )
+        return created
+
+    async def count(self, topic: str) -> int:
+        """See `ports.EventLog.partition_count`; remembered, since counts are fixed."""
+        if topic not in self._counts:
+            self._counts.update(await self._all_counts())
+        if topic not in self._counts:
+            raise Misconfigured(f"topic {topic}", "it does not exist", "create it before it is used")
+        return self._counts[topic]
+
+    async def offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
+        """The first or next offset of partitions. A new topic's leaders may need a moment: tried again."""
+        wanted = {TopicPartition(topic, partition): spec for partition in partitions}
+        if not wanted:
+            return {}
+        for _ in range(OFFSET_ATTEMPTS):
+            try:
+                return await self._offsets_once(wanted)
+            except KafkaException as refused:
+                error = error_of(refused)
+            if error.code() not in _NO_LEADER_YET:
+                break
+            await asyncio.sleep(_SETTLE_PAUSE)
+        raise translate(error, self._brokers, f"asking for offsets of {topic}")
+
+    async def lag(self, group: str, topic: str) -> Mapping[int, int]:
+        """See `ports.EventLog.group_lag`."""
+        partitions = range(await self.count(topic))
+        first, end, committed = await asyncio.gather(
+            self.offsets(topic, partitions, FIRST),
+            self.offsets(topic, partitions, NEXT),
+            self._committed(group, topic, partitions),
+        )
+        return {
+            partition: max(end[partition] - max(committed[partition], first[partition]), 0) for partition in end
+        }
+
+    async def _offsets_once(self, wanted: Mapping[TopicPartition, OffsetSpec]) -> dict[int, int]:
+        futures = self._admin.list_offsets(dict(wanted), request_timeout=self._timeout)
+        answers = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
+        return {place.partition: answer.offset for place, answer in zip(futures, answers, strict=True)}
+
+    async def _committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        places = [TopicPartition(topic, partition) for partition in partitions]
+        request = ConsumerGroupTopicPartitions(group, places)
+        [future] = self._admin.list_consumer_group_offsets([request], request_timeout=self._timeout).values()
+        answer = await self._answer(future, f"offsets of group {group}")
+        return {place.partition: place.offset for place in answer.topic_partitions}
+
+    async def _create(self, specs: Sequence[TopicSpec]) -> list[str]:
+        futures = self._admin.create_topics(
+            [NewTopic(spec.name, spec.partitions, _BROKERS_DEFAULT, config=dict(spec.config)) for spec in specs],
+            request_timeout=self._timeout,
+        )
+        created = []
+        for name, future in futures.items():
+            try:
+                await asyncio.wrap_future(future)
+            except KafkaException as refused:
+                # Another process may create the same topics at the same time.
+                if error_of(refused).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise translate(error_of(refused), self._brokers, f"creating topic {name}") from refused
+            else:
+                created.append(name)
+        return created
+
+    async def _settled(self, topics: Sequence[TopicSpec]) -> Mapping[str, int]:
+        """Wait until the brokers' metadata shows every topic, with a leader for each partition."""
+        counts: Mapping[str, int] = {}
+        for _ in range(int(self._timeout / _SETTLE_PAUSE)):
+            counts = await self._all_counts()
+            if all(spec.name in counts for spec in topics):
+                return counts
+            await asyncio.sleep(_SETTLE_PAUSE)
+        waiting = ", ".join(spec.name for spec in topics if spec.name not in counts)
+        raise ServerUnavailable("Kafka", self._brokers, f"new topics got no leader in time: {waiting}")
+
+    async def _all_counts(self) -> dict[str, int]:
+        """Partition counts of all usable topics. Asking for one by name might create it on the broker."""
+        self._admin.poll(0)  # takes up its log lines
+        try:
+            metadata = await asyncio.to_thread(self._admin.list_topics, timeout=self._timeout)
+        except KafkaException as refused:
+            raise unreachable(self._brokers, self._timeout, error_of(refused).str()) from refused
+        return {
+            name: len(topic.partitions)
+            for name, topic in metadata.topics.items()
+            if topic.partitions and all(part.leader >= 0 for part in topic.partitions.values())
+        }
+
+    async def _answer(self, future: Future[Any], what: str) -> Any:
+        try:
+            return await asyncio.wrap_future(future)
+        except KafkaException as refused:
+            raise translate(error_of(refused), self._brokers, what) from refused
