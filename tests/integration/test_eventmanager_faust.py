@@ -31,6 +31,7 @@ from anabranch.runtime.views import View, load_view
 from anabranch_eventmanager.app import build, build_embedded
 from anabranch_eventmanager.service import EventManager
 from eventmanager_records import recording, wide_run
+from servers.process import ServerHandle
 
 PARTITIONS = 3
 
@@ -227,3 +228,22 @@ def test_the_process_says_which_server_it_cannot_reach(redis_url: str, prefix: s
         process.kill()
     assert process.returncode == 4
     assert "Kafka cannot be reached at 127.0.0.1:1" in said
+
+
+async def test_a_broker_that_was_away_is_read_on_from(broker_process: ServerHandle, prefix: str) -> None:
+    """Kills the broker in the middle of a run and starts it again after some seconds."""
+    names, redis, records = Names(prefix), Redis(), [("run-1", value) for value in wide_run()]
+    log = await KafkaLog.connect(broker_process.address)
+    await _create(log, names)
+
+    async with _on_faust(broker_process.address, names, redis) as manager:
+        await _publish(log, names, records[:4])
+        broker_process.kill()
+        await asyncio.sleep(5)
+        broker_process.start()
+        await _publish(log, names, records[4:])
+        view = await _ended(redis, names, "run-1")
+        assert manager.health().live
+
+    assert view["failure_count"] == 3
+    await log.close()

@@ -19,6 +19,7 @@ from typing import Any
 import faust
 import orjson
 
+from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.ports import EventLog, Incoming, TopicSpec
 from anabranch_eventmanager.facts import Document
@@ -28,6 +29,7 @@ from anabranch_eventmanager.keeper import Keeper
 TABLE = "facts"
 START_SECONDS = 60.0
 STOP_SECONDS = 8.0
+CHECK_SECONDS = 0.05
 
 _DEFAULTS: Mapping[str, Any] = {
     "broker_session_timeout": 8.0,
@@ -66,8 +68,7 @@ class FaustDriver:
         await self._log.create_topics([self._changelog(partitions)])
         self._build(partitions)
         await self._app.start()
-        async with asyncio.timeout(START_SECONDS):
-            await self._recovered.wait()
+        await self._until_recovered()
 
     async def stop(self) -> None:
         """See `service.Driver`."""
@@ -88,6 +89,17 @@ class FaustDriver:
         if self._app is not None and self._app.crashed:
             return f"Faust has crashed: {self._app.crash_reason!r}"
         return None
+
+    async def _until_recovered(self) -> None:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not self._recovered.is_set():
+                    if (trouble := self.trouble()) is not None:
+                        raise ServerUnavailable("Kafka", self._brokers, trouble)
+                    await asyncio.sleep(CHECK_SECONDS)
+        except TimeoutError as error:
+            reason = f"the group {self._names.eventmanager} was not joined within {START_SECONDS:g} s"
+            raise ServerUnavailable("Kafka", self._brokers, reason) from error
 
     def _changelog(self, partitions: int) -> TopicSpec:
         """Made here rather than by Faust, so that it is made as all other topics are."""

@@ -55,7 +55,6 @@ class Settings:
     """Properties of every Kafka client, as librdkafka names them: `security.protocol`."""
     partitions: Mapping[str, int] = field(default_factory=dict)
     """Partition counts that were set, by topic (`dead_letters` with an underscore)."""
-    replication_factor: int | None = None
     create_topics: bool = True
     inline_limit: int = 64 * 1024
     request_limit: int = 1_000_000
@@ -118,7 +117,6 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "agents": values.words,
     "concurrency": values.at_least(1),
     "health_port": values.port,
-    "replication_factor": values.at_least(1),
     "create_topics": values.yes_or_no,
     "inline_limit": values.between(1_024, 900_000),
     "request_limit": values.between(1_024, 1_000_000),
