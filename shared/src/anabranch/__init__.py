@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anabranch.core.errors import ServerUnavailable as ServerUnavailable
     from anabranch.core.errors import StoreRefused as StoreRefused
     from anabranch.core.errors import TaskCancelled as TaskCancelled
+    from anabranch.core.errors import ValueGone as ValueGone
     from anabranch.core.request import Expansion as Expansion
     from anabranch.core.request import Request as Request
     from anabranch.core.request import RetryPolicy as RetryPolicy
@@ -64,6 +65,7 @@ _HOMES = {
         "ServerUnavailable",
         "StoreRefused",
         "TaskCancelled",
+        "ValueGone",
     ),
     "anabranch.core.request": (
         "Expansion",

@@ -163,9 +163,14 @@ def _exchange(
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     headers = {"Host": _host_header(url), "User-Agent": "anabranch", "Connection": "close", **call.headers}
     connection.request(call.method, path, call.body, headers)
-    response = connection.getresponse()
-    target = response.getheader("location") if response.status in _REDIRECTS else None
+    with connection.getresponse() as response:
+        return _answer(response, call)
+
+
+def _answer(response: http.client.HTTPResponse, call: HttpCall) -> tuple[dict[str, Any], str | None]:
+    """The agent's result, or where a redirect leads."""
     answer: dict[str, Any] = {"status": response.status, "url": call.url}
+    target = response.getheader("location") if response.status in _REDIRECTS else None
     if target is not None:
         return answer, urljoin(call.url, target)
     body = _read(response, call)
