@@ -7,6 +7,7 @@ another before the fan-out, while nothing else runs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,4 +116,4 @@ def single_request() -> dict[str, Any]:
 def percentile(values: tuple[float, ...], fraction: float) -> float:
     """The nearest-rank percentile of at least one value."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(fraction * len(ordered)))]
+    return ordered[max(0, math.ceil(fraction * len(ordered)) - 1)]

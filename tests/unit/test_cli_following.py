@@ -1,0 +1,128 @@
+"""Following a run: what is counted from its events, what is shown, and what is written to the events file."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from anabranch.cli.bench import fanout_request, percentile, single_request
+from anabranch.cli.follow import Following, follow
+from anabranch.cli.output import seconds, short
+from anabranch.cli.progress import RunProgress
+from anabranch.cli.views import PlainView, draw
+from anabranch.core.admission import read_request
+from anabranch.core.events import EventBatch, EventEntry
+from anabranch.runtime.clock import SystemClock
+from scripted_agency import REQUEST, ScriptedAgency
+
+
+def batch(*entries: dict[str, Any], cause: int = 1) -> EventBatch:
+    made = tuple(
+        EventEntry(**{"cause": cause, "time": 1.0, "group": "g", "task": "t", **each}) for each in entries
+    )
+    return EventBatch(run_id="r", session_id="s", source="groups", entries=made)
+
+
+def test_members_are_counted_by_their_spans() -> None:
+    progress = RunProgress("r")
+
+    progress.apply(batch({"type": "task.expanded", "data": {"count": 10}}))
+    progress.apply(batch({"type": "task.started", "spans": ((0, 4), (6, 8))}, cause=2))
+    progress.apply(
+        batch({"type": "task.completed", "spans": ((0, 3),)}, {"type": "task.failed", "index": 6}, cause=3)
+    )
+
+    (task,) = progress.tasks
+    assert (task.total, task.started, task.completed, task.failed, task.status) == (10, 6, 3, 1, "running")
+    progress.apply(batch({"type": "task.joined", "data": {"status": "failed"}, "time": 9.0}, cause=4))
+    assert (task.status, task.ended) == ("failed", 9.0)
+
+
+def test_a_repeated_batch_is_counted_once() -> None:
+    progress = RunProgress("r")
+    once = batch({"type": "task.completed"})
+
+    assert len(progress.apply(once)) == 1
+    assert progress.apply(once) == []
+    assert progress.members_done == 1
+
+
+def test_the_tree_shows_what_waits_and_what_runs() -> None:
+    plan = read_request(fanout_request(500)).plan
+    progress = RunProgress.of_plan("r", plan)
+    progress.apply(batch({"type": "task.started", "group": "fanout", "task": "echo", "spans": ((0, 7),)}))
+    progress.apply(
+        batch({"type": "task.completed", "group": "fanout", "task": "echo", "spans": ((0, 5),)}, cause=2)
+    )
+
+    (group,) = draw(progress).children
+
+    assert "fanout" in str(group.label)
+    assert "5 of 500 members" in str(group.children[0].label)
+
+
+@pytest.fixture
+async def agency() -> AsyncIterator[ScriptedAgency]:
+    agency = ScriptedAgency()
+    await agency.start()
+    yield agency
+    await agency.log.close()
+
+
+async def test_events_are_written_in_order_one_json_a_line(
+    agency: ScriptedAgency, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = io.BytesIO()
+
+    async with agency.client() as client:
+        run = await client.submit(REQUEST)
+        await agency.tell([{"type": "run.accepted"}])
+        await agency.tell([{"type": "task.completed", "group": "g", "task": "t"}])
+        await agency.tell([{"type": "run.completed"}])
+        await agency.finish(results={"x": 1})
+        result = await follow(run, Following(PlainView(SystemClock()), events_file=written))
+
+    events = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [(event["seq"], event["type"]) for event in events] == [
+        (1, "run.accepted"),
+        (2, "task.completed"),
+        (3, "run.completed"),
+    ]
+    assert result.results == {"x": 1}
+    assert "g/t: completed" in capsys.readouterr().err
+
+
+async def test_a_run_that_nobody_answers_is_given_up_after_its_timeout(
+    agency: ScriptedAgency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anabranch.cli.follow.LATE_SECONDS", 0.0)
+    monkeypatch.setattr("anabranch.cli.follow.LAG_SECONDS", 0.0)
+
+    async with agency.client() as client:
+        run = await client.submit(REQUEST)
+        result = await follow(run, Following(PlainView(SystemClock()), timeout=0.01))
+
+    assert (result.status, result.run_id) == ("timed_out", run.run_id)
+    assert any("is an agency running" in warning for warning in result.warnings)
+
+
+def test_what_the_bench_asks_for_is_valid() -> None:
+    plan = read_request(fanout_request(1000)).plan
+
+    assert plan is not None
+    assert plan.executions == 1000
+    assert read_request(single_request()).errors == ()
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.5, 50), (0.99, 99), (1.0, 100)])
+def test_percentiles_by_nearest_rank(fraction: float, expected: float) -> None:
+    assert percentile(tuple(float(value) for value in range(100, 0, -1)), fraction) == expected
+
+
+def test_words_for_figures() -> None:
+    assert [seconds(value) for value in (0.05, 3.21, 600)] == ["50 ms", "3.2 s", "10.0 min"]
+    assert short({"a": "x" * 100}, limit=12) == '{"a":"xxxxx…'
