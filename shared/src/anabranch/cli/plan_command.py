@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
 
 SHOWN_MEMBERS = 20
+WIDTH = 200
+"""Columns at least: a narrow terminal wraps a long line, which is better than cutting it."""
 
 
 def plan(file: str, settings: Settings, *, json: bool, expand: bool) -> int:
@@ -84,7 +86,9 @@ def _tree(document: dict[str, Any], head: str) -> None:
             branch = level.add(Text(_line(label, by_label[label])))
             for line in _members(by_label[label].get("expanded", ())):
                 branch.add(Text(line, style="dim"))
-    Console(soft_wrap=True).print(tree)
+    console = Console(soft_wrap=True)
+    console.width = max(console.width, WIDTH)
+    console.print(tree)
 
 
 def _line(label: str, task: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any, Literal, cast
+import threading
+from typing import TYPE_CHECKING, Literal, cast
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.follow import Following, watch
@@ -47,10 +48,22 @@ async def develop(settings: Settings) -> int:
 
 
 async def _serve_lines(client: Client, agents: frozenset[str]) -> None:
-    lines: asyncio.StreamReader = await _standard_input()
-    while line := (await lines.readline()).decode("utf-8", "replace"):
-        if line.strip():
-            await _run_file(client, line.strip(), agents)
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    threading.Thread(target=_read_lines, args=(loop, lines), name="standard-input", daemon=True).start()
+    while True:
+        file = (await lines.get()).strip()
+        if file:
+            await _run_file(client, file, agents)
+
+
+def _read_lines(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
+    """Hand over each line of standard input. A daemon thread, for reading cannot be interrupted."""
+    for line in sys.stdin:
+        try:
+            loop.call_soon_threadsafe(lines.put_nowait, line)
+        except RuntimeError:  # the loop is closed: the system has ended
+            return
 
 
 async def _run_file(client: Client, file: str, agents: frozenset[str]) -> None:
@@ -64,10 +77,3 @@ async def _run_file(client: Client, file: str, agents: frozenset[str]) -> None:
     summarise(await run.result())
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-
-
-async def _standard_input() -> asyncio.StreamReader:
-    reader = asyncio.StreamReader()
-    protocol: Any = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-    return reader
