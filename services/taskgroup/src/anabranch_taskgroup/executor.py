@@ -21,7 +21,7 @@ from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
-from anabranch_taskgroup.reports import pack
+from anabranch_taskgroup.reports import Tally, pack
 from anabranch_taskgroup.runner import ChunkRun
 
 log = logging.getLogger(__name__)
@@ -280,8 +280,6 @@ class Executor:
 
     def _fail_all(self, offer: Offer, error: AnabranchError) -> None:
         """A chunk that cannot run at all: each of its members fails, with the reason."""
-        from anabranch_taskgroup.reports import Tally
-
         indexes = [index for start, stop in offer.spans for index in range(start, stop)]
         name = type(error).__name__
         failed = [MemberFailed(index=i, error_type=name, message=str(error), attempts=0) for i in indexes]
@@ -359,5 +357,12 @@ class Executor:
 
 
 def claim_key(names: Names, offer: Offer) -> str:
-    """The store's key of an offer's claim: one for each delivery of a chunk."""
-    return names.claim(offer.session_id, offer.run_id, f"{offer.group}/{offer.task}/{offer.chunk}.{offer.fence}")
+    """The store's key of an offer's claim."""
+    return names.claim(
+        offer.session_id, offer.run_id, chunk_name(offer.group, offer.task, offer.chunk, offer.fence)
+    )
+
+
+def chunk_name(group: str, task: str, chunk: int, fence: int) -> str:
+    """What one delivery of a chunk is called within its run: each delivery is claimed by itself."""
+    return f"{group}/{task}/{chunk}.{fence}"

@@ -14,8 +14,9 @@ import orjson
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion import as_list, expand, lookup_path, sources
 from anabranch.core.messages import Counts, Failure, GroupFinished, GroupResults, Need, Status
+from anabranch.core.outputs import derived_key
 from anabranch_taskgroup.chunks import schedule, schedule_group
-from anabranch_taskgroup.merge import Joined, empty_join, join_task
+from anabranch_taskgroup.merge import Joined, empty_join, join_task, reference_to
 from anabranch_taskgroup.state import Absent, Group, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.turn import CountArrays, SpreadKeys, Turn, Unwatch, Watch
@@ -206,15 +207,36 @@ def tolerated(task: Task) -> int:
 
 def _complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Joined]) -> None:
     group = run.groups[task.group]
+    if task.spilled and _is_separate(task):
+        _spread(turn, run, group, task)
     for each in joined:
         _publish(turn, run, group, task, each)
     if task.order.expansion is not None:
         turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed))
-    if task.spilled and _is_separate(task):
-        turn.effects.append(SpreadKeys(run.run_id, group.name, task.name))
     for each in joined:
         learn(turn, run, each.key, Value(each.value, each.is_reference))
     _over(turn, run, task, event)
+
+
+def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
+    """The derived keys of a wide `separate` join: the shell writes them from the pages."""
+    for key in task.order.result_keys:
+        for identifier in task.identifiers.values():
+            name = derived_key(identifier, key)
+            group.results[name] = reference_to(run, name, 1, 0)
+    turn.effects.append(
+        SpreadKeys(
+            run_id=run.run_id,
+            request_id=run.request_id,
+            session_id=run.session_id,
+            group=group.name,
+            task=task.name,
+            keys=task.order.result_keys,
+            ttl=turn.ttl(run),
+            at=turn.at,
+            version=turn.offset,
+        )
+    )
 
 
 def _is_separate(task: Task) -> bool:
@@ -235,8 +257,6 @@ def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> 
 
 def _store_whole(turn: Turn, run: Run, joined: Joined) -> Any:
     """A value that outgrew the limit only by being joined: one page of its own."""
-    from anabranch_taskgroup.merge import reference_to
-
     data = orjson.dumps(joined.value)
     count = len(joined.value) if isinstance(joined.value, list | dict) else 1
     name = turn.rules.names.value_manifest(run.session_id, run.run_id, joined.key)

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from anabranch_taskgroup.chunks import concurrency_limit
-from anabranch_taskgroup.lifecycle import arrays_of, visible_values
-from anabranch_taskgroup.state import Chunk, Group, Run, Task
-from anabranch_taskgroup.turn import Rules
 
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion import expand, sources
 from anabranch.core.messages import Offer, TaskDocument
 from anabranch.ports import Clock, StateStore, Write
 from anabranch.runtime import values
+from anabranch_taskgroup.chunks import concurrency_limit
+from anabranch_taskgroup.lifecycle import arrays_of, visible_values
+from anabranch_taskgroup.state import Chunk, Group, Run, Task
+from anabranch_taskgroup.turn import Rules
 
 log = logging.getLogger(__name__)
 

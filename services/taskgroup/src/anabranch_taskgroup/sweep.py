@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-Place = tuple[str, str, str, int, int]
-"""Run, group, task, chunk, fence."""
+
+class Place(NamedTuple):
+    """One delivery of one chunk."""
+
+    run_id: str
+    session_id: str
+    group: str
+    task: str
+    chunk: int
+    fence: int
+
 
 FIRST_WAIT = 2.0
 MOST_WAIT = 60.0

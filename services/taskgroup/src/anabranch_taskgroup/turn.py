@@ -13,6 +13,7 @@ from anabranch.core.codec import encode
 from anabranch.core.events import EventEntry
 from anabranch.core.messages import Json, Message, Spans
 from anabranch.core.names import Names, session_key
+from anabranch.core.results import result_event_id
 from anabranch.ports import Outgoing
 from anabranch.runtime.effects import Announce, Effect, News, Put, Record
 from anabranch_taskgroup.state import Group, Partition, Run, Task
@@ -69,11 +70,20 @@ class CountArrays:
 
 @dataclass(frozen=True, slots=True)
 class SpreadKeys:
-    """Write the derived keys of a `separate` join whose pages are in the store, before its plain key."""
+    """Write the derived keys of a `separate` join whose pages are in the store, before its plain key.
+
+    `keys` are the task's result keys, `ttl` is in seconds, `at` is the time of the join.
+    """
 
     run_id: str
+    request_id: str
+    session_id: str
     group: str
     task: str
+    keys: tuple[str, ...]
+    ttl: float
+    at: float
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +162,10 @@ class Turn:
     def publish_result(self, run: Run, group: Group, task: Task, key: str, value: Json) -> None:
         """A result: its value in the session, and a record on the results topic."""
         self.publish_value(run, key, value, kind="result.published", task=task.name)
-        body = {
-            "request_id": run.request_id,
-            "run_id": run.run_id,
-            "session_id": run.session_id,
-            "status": "running",
-            "group": group.name,
-            "task": task.name,
-            "result_key": key,
-            "value": value,
-        }
+        body = result_body(run, group.name, task.name, key, value, self.offset)
         headers = cloud_event_headers(
             "result.published",
-            f"{run.run_id}/result/{key}",
+            result_event_id(run.run_id, key),
             self.at,
             subject=run.run_id,
             traceparent=run.traceparent,
@@ -172,3 +173,20 @@ class Turn:
         self.effects.append(
             News(Outgoing(self.rules.names.results, run.run_id, orjson.dumps(body), headers=headers))
         )
+
+
+def result_body(
+    run: Run | SpreadKeys, group: str, task: str, key: str, value: Json, version: int
+) -> dict[str, Json]:
+    """The body of a `result.published` record; a dict and not a model, as there may be a great many."""
+    return {
+        "request_id": run.request_id,
+        "run_id": run.run_id,
+        "session_id": run.session_id,
+        "status": "running",
+        "group": group,
+        "task_name": task,
+        "result_key": key,
+        "version": version,
+        "value": value,
+    }

@@ -214,6 +214,10 @@ class Names:
         """String: the epoch of the session's owner, checked by each script on the session's keys."""
         return self._private(session_id, "fence")
 
+    def run_fence(self, run_id: str) -> str:
+        """String: the epoch of the run's owner, apart from that of its session's."""
+        return f"{self.prefix}{{{run_id}}}:run-fence"
+
     def outcome(self, session_id: str, run_id: str, subject: str) -> str:
         """String: the outcome of a member, task or group, first write wins."""
         return self._private(session_id, "outcome", run_id, subject)

@@ -103,7 +103,7 @@ class Plan:
 
     def _member(self, task: PlannedTask, member: Member, context: Mapping[str, Any]) -> dict[str, Any]:
         name = member_name(task.name, member.index)
-        scope = member_scope(member.scope, context, self._system_names(name, member.index))
+        scope = member_scope(member.scope, context, self._system_names(task.name, member.index))
         shown = _shown(task.spec, name, member.index, member.variables, scope)
         return shown if member.error is None else shown | {"error": member.error}
 

@@ -14,12 +14,16 @@ from anabranch.ports import Outgoing
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Store a value under a key of a session, fenced by the owner's epoch. `ttl` in seconds."""
+    """Store a value, fenced by the owner's epoch within `scope`, the hash tag of `key`. `ttl` in seconds.
 
-    session_id: str
+    What is the same whoever writes it, and whenever, needs no fence.
+    """
+
+    scope: str
     key: str
     value: bytes
     ttl: float
+    fenced: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,9 @@ class Domain(Protocol[S]):
     @property
     def group(self) -> str: ...
 
+    def fence_key(self, scope: str) -> str:
+        """The store's key of the fence of a scope of writes."""
+
     def new_state(self, partition: int) -> S: ...
 
     def decide(self, state: S, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]) -> list[Effect]:
@@ -321,14 +324,16 @@ class Owner(Generic[S]):
         self, owned: _Owned[S], effects: Sequence[Effect], records: Sequence[Outgoing]
     ) -> None:
         writes = [effect for effect in effects if isinstance(effect, Put)]
-        pending = [self._put(owned, session, part) for session, part in by_session(writes)]
+        pending = [self._put(owned, scope, part) for scope, part in by_scope(writes)]
         if records:
             await asyncio.gather(self._log.publish(records), *pending)
         elif pending:
             await asyncio.gather(*pending)
 
-    async def _put(self, owned: _Owned[S], session: str, writes: Sequence[Write]) -> None:
-        fence = Fence(self._names.fence(session), owned.epoch, self._fence_ttl)
+    async def _put(self, owned: _Owned[S], scope: str | None, writes: Sequence[Write]) -> None:
+        fence = None
+        if scope is not None:
+            fence = Fence(self._domain.fence_key(scope), owned.epoch, self._fence_ttl)
         await self._store.put(writes, fence)
 
     async def _tell(self, effects: Sequence[Effect]) -> None:
@@ -468,9 +473,10 @@ def _cut(part: Sequence[Incoming], cut: int) -> Iterable[Sequence[Incoming]]:
     return [piece for piece in (part[:at], part[at:]) if piece]
 
 
-def by_session(writes: Sequence[Put]) -> Iterable[tuple[str, list[Write]]]:
-    """Writes of each session in order; of a key that is written twice in a turn the last write counts."""
-    sessions: dict[str, dict[str, Write]] = {}
+def by_scope(writes: Sequence[Put]) -> Iterable[tuple[str | None, list[Write]]]:
+    """Writes of each fence in order, None for those without; of a key written twice the last write counts."""
+    scopes: dict[str | None, dict[str, Write]] = {}
     for put in writes:
-        sessions.setdefault(put.session_id, {})[put.key] = Write(put.key, put.value, put.ttl)
-    return ((session, list(found.values())) for session, found in sessions.items())
+        scope = put.scope if put.fenced else None
+        scopes.setdefault(scope, {})[put.key] = Write(put.key, put.value, put.ttl)
+    return ((scope, list(found.values())) for scope, found in scopes.items())

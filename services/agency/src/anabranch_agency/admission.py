@@ -1,0 +1,194 @@
+"""What a record on the requests topic means: a run to submit, a control record, or a refusal. Pure.
+
+Whoever reads it only validates and re-keys: admission is the business of the run's single owner, so that two
+readers of one request id cannot race.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from anabranch.core.admission import Limits, Reading, parse_request, read_request
+from anabranch.core.cloudevents import cloud_event_headers
+from anabranch.core.codec import encode
+from anabranch.core.envelope import is_envelope
+from anabranch.core.errors import Code, Problem
+from anabranch.core.messages import ControlRun, SubmitRun
+from anabranch.core.names import Names, request_id_for, run_id_for
+from anabranch.core.request import ControlRecord
+from anabranch.core.results import RunRejected
+from anabranch.core.schema_errors import schema_problems
+from anabranch.ports import Incoming, Outgoing
+from anabranch.runtime.deadletter import dead_letter
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the reader of requests knows: names, limits, and the agents where the registry is known."""
+
+    names: Names
+    limits: Limits
+    agents: Collection[str] | None
+    event_partitions: int
+
+
+def document_of(value: bytes, limits: Limits) -> Any:
+    """The JSON of a record, or None where it is none or far too large to be looked at."""
+    if len(value) > limits.parsed_bytes:
+        return None
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def is_control(document: Any) -> bool:
+    """A record without `type` is a request."""
+    return isinstance(document, Mapping) and "type" in document and not is_envelope(document)
+
+
+def handle(desk: Desk, record: Incoming, document: Any, session_keys: Collection[str]) -> Iterator[Outgoing]:
+    """The records that a request or control record becomes.
+
+    Args:
+        document: what `document_of` gave.
+        session_keys: those of its unknown keys that the session has from earlier runs.
+    """
+    if is_control(document):
+        yield from _control(desk, record, document)
+        return
+    if document is None:
+        reading = parse_request(record.value, limits=desk.limits, agents=desk.agents)
+    else:
+        reading = read_request(
+            document,
+            limits=desk.limits,
+            agents=desk.agents,
+            session_keys=session_keys,
+            document_bytes=len(record.value),
+        )
+    if reading.request is None:
+        yield from _refuse(desk, record, reading.request_id, reading.session_id, reading.errors, reading.warnings)
+    else:
+        yield _submit(desk, record, reading, session_keys)
+
+
+def _submit(desk: Desk, record: Incoming, reading: Reading, session_keys: Collection[str]) -> Outgoing:
+    request = reading.required()
+    request_id = request.request_id or request_id_for(record.topic, record.partition, record.offset)
+    run_id = run_id_for(request_id)
+    document = request.to_document()
+    document.pop("request_id", None)
+    submit = SubmitRun(
+        run_id=run_id,
+        request_id=request_id,
+        session_id=request.session_id or run_id,
+        body_hash=body_hash(document),
+        request=document,
+        session_keys=tuple(sorted(session_keys)),
+        warnings=reading.warnings,
+        origin=origin_of(record),
+        traceparent=header_of(record, "traceparent"),
+    )
+    return Outgoing(desk.names.runs, run_id, encode(submit))
+
+
+def body_hash(document: Mapping[str, Any]) -> str:
+    """The same for bodies that mean the same, however they were written."""
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def origin_of(record: Incoming) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+def header_of(record: Incoming, name: str) -> str | None:
+    found = next((value for key, value in record.headers if key.lower() == name), None)
+    return found.decode("ascii", "replace") if found is not None else None
+
+
+def _refuse(
+    desk: Desk,
+    record: Incoming,
+    request_id: str | None,
+    session_id: str | None,
+    errors: tuple[Problem, ...],
+    warnings: tuple[str, ...],
+) -> Iterator[Outgoing]:
+    """The refusal for the sender, and the bytes as they came for whoever looks into it."""
+    run_id = run_id_for(request_id) if request_id is not None else None
+    body = RunRejected(
+        request_id=request_id, run_id=run_id, session_id=session_id, errors=errors, warnings=warnings
+    )
+    headers = cloud_event_headers(
+        "run.rejected",
+        f"{origin_of(record)}/rejected",
+        record.timestamp,
+        subject=run_id,
+        traceparent=header_of(record, "traceparent"),
+    )
+    reason = orjson.dumps([error.to_document() for error in errors]).decode()
+    yield dead_letter(desk.names, record, reason, code=str(errors[0].code))
+    yield Outgoing(desk.names.results, request_id, orjson.dumps(body.to_document()), headers=headers)
+
+
+# --- control records -----------------------------------------------------------------------------
+
+
+def _control(desk: Desk, record: Incoming, document: Mapping[str, Any]) -> Iterator[Outgoing]:
+    try:
+        control = ControlRecord.model_validate(document)
+    except ValidationError as error:
+        problems = (
+            tuple(schema_problems(error, document)) if _is_known_type(document) else (_unknown_type(document),)
+        )
+        yield from _refuse(
+            desk, record, _text(document, "request_id"), _text(document, "session_id"), problems, ()
+        )
+        return
+    run_id = control.run_id or (run_id_for(control.request_id) if control.request_id else None)
+    if control.type in ("cancel", "pause", "resume"):
+        assert run_id is not None
+        message = ControlRun(run_id=run_id, action=control.type)
+        yield Outgoing(desk.names.runs, run_id, encode(message))
+    else:
+        yield from _subscription(desk, control, run_id)
+
+
+_TYPES = ("cancel", "pause", "resume", "subscribe", "unsubscribe")
+
+
+def _is_known_type(document: Mapping[str, Any]) -> bool:
+    return document.get("type") in _TYPES
+
+
+def _unknown_type(document: Mapping[str, Any]) -> Problem:
+    return Problem(
+        Code.SCHEMA,
+        "/type",
+        f"{document.get('type')!r} is no control record",
+        f"one of {', '.join(_TYPES)}; a request has no type",
+    )
+
+
+def _text(document: Mapping[str, Any], name: str) -> str | None:
+    value = document.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _subscription(desk: Desk, control: ControlRecord, run_id: str | None) -> Iterator[Outgoing]:
+    """To the event manager: a run's events have one partition, a session's may be in all."""
+    document = control.to_document() | ({"run_id": run_id} if run_id else {})
+    document.pop("request_id", None)
+    value = orjson.dumps(document)
+    if run_id is not None:
+        yield Outgoing(desk.names.events, run_id, value)
+        return
+    for partition in range(desk.event_partitions):
+        yield Outgoing(desk.names.events, control.session_id, value, partition=partition)

@@ -1,0 +1,127 @@
+"""What the run's owner adds to the shell: decisions on the `runs` topic, and tombstones out of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from anabranch.core.codec import RUNS, Undecodable, encode
+from anabranch.core.events import EventBatch, EventEntry, encode_batch
+from anabranch.core.messages import TimerDue
+from anabranch.ports import Incoming, Outgoing
+from anabranch.runtime.deadletter import dead_letter
+from anabranch.runtime.effects import Effect, Record
+from anabranch.runtime.resources import Resources
+from anabranch_agency.actor import BuryOriginal, EventOf, Rules, decide
+from anabranch_agency.state import Partition, Tombstone
+
+
+class RunsDomain:
+    """The domain of the owner of `runs` partitions."""
+
+    def __init__(self, resources: Resources, rules: Rules) -> None:
+        self._log = resources.log
+        self._store = resources.store
+        self._names = rules.names
+        self._rules = rules
+
+    @property
+    def topic(self) -> str:
+        return self._names.runs
+
+    @property
+    def group(self) -> str:
+        return self._names.agency_runs
+
+    def fence_key(self, scope: str) -> str:
+        return self._names.run_fence(scope)
+
+    def new_state(self, partition: int) -> Partition:
+        return Partition(partition)
+
+    async def prepare(self, state: Partition, records: Sequence[Incoming]) -> None:
+        """Ask the store for runs that are not in memory: they may have ended long ago.
+
+        A tombstone counts for records after the one that admitted its run only, so a replay is not misled by
+        what came of it later.
+        """
+        asked = {record.key.decode("utf-8", "replace") for record in records if record.key is not None}
+        unknown = [run_id for run_id in asked if run_id not in state.runs and run_id not in state.tombstones]
+        if not unknown:
+            return
+        found = await self._store.get([self._names.tombstone(run_id) for run_id in unknown])
+        first = records[0].offset
+        for run_id, value in zip(unknown, found, strict=True):
+            if value is not None:
+                tombstone = Tombstone.of_document(orjson.loads(value))
+                if tombstone.offset < first:
+                    state.remember(run_id, tombstone)
+
+    def decide(
+        self, state: Partition, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        events: dict[str, list[EventOf]] = {}
+        for record in records:
+            try:
+                found = RUNS.decode(record.value)
+            except Undecodable as error:
+                rejected.append((record, str(error)))
+                continue
+            turn = decide(self._rules, state, found.message, record.offset, record.timestamp)
+            effects += turn.effects
+            for event in turn.events:
+                events.setdefault(event.run_id, []).append(event)
+        effects += [self._event_record(found) for found in events.values()]
+        return effects
+
+    def _event_record(self, events: list[EventOf]) -> Record:
+        first = events[0]
+        entries: tuple[EventEntry, ...] = tuple(event.entry for event in events)
+        batch = EventBatch(
+            run_id=first.run_id,
+            request_id=first.request_id,
+            session_id=first.session_id,
+            source="runs",
+            entries=entries,
+        )
+        return Record(Outgoing(self._names.events, first.run_id, encode_batch(batch)))
+
+    def oldest_open(self, state: Partition) -> int | None:
+        return state.oldest_open()
+
+    def next_due(self, state: Partition) -> float | None:
+        return state.next_deadline()
+
+    def due_records(self, state: Partition, now: float) -> Sequence[Outgoing]:
+        due = {run_id for deadline, run_id in state.deadlines if deadline <= now}
+        runs = [state.runs[run_id] for run_id in due if run_id in state.runs]
+        messages = [TimerDue(run_id=run.run_id, at=now) for run in runs if run.stopping is None]
+        return [Outgoing(self._names.runs, message.run_id, encode(message)) for message in messages]
+
+    def is_derived(self, effect: Effect) -> bool:
+        return False
+
+    async def before_news(self, state: Partition, effects: Sequence[Effect], epoch: int) -> None:
+        for effect in effects:
+            if isinstance(effect, BuryOriginal) and effect.origin:
+                await self._bury(effect)
+
+    async def _bury(self, effect: BuryOriginal) -> None:
+        """The refused record as it came, out of the requests topic."""
+        topic, partition, offset = effect.origin.rsplit("/", 2)
+        async with self._log.read(topic, [int(partition)], start=int(offset)) as reader:
+            async for batch in reader:
+                letter = dead_letter(self._names, batch[0], effect.reason, code=effect.code)
+                await self._log.publish([letter])
+                return
+
+    async def after_news(self, state: Partition, effects: Sequence[Effect]) -> None:
+        """All that a run's owner starts are records."""
+
+    async def took_over(self, state: Partition) -> None:
+        """Deadlines are derived from the state by the shell."""
+
+    async def gave_up(self, state: Partition) -> None:
+        """Nothing outside waits for a run's owner."""

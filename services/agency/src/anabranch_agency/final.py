@@ -1,0 +1,99 @@
+"""The final record of a run: how it ended, and every result by value or by reference. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.cloudevents import rfc3339
+from anabranch.core.messages import Failure
+from anabranch.core.names import Names, reference_address
+from anabranch_agency.state import Run
+
+RESULTS_BYTES = 600_000
+"""Results that the final record holds; beyond, the largest values and then all of them are references."""
+FAILURES_BYTES = 250_000
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A value that the final record refers to: the store's key and the manifest to put there."""
+
+    key: str
+    value: bytes
+
+
+def final_status(run: Run) -> str:
+    """A stop wins only where it stopped something; else a failed or timed-out group fails the run."""
+    if run.stopping is not None and run.statuses & {"cancelled", "timed_out"}:
+        return run.stopping
+    return "completed" if run.statuses <= {"completed"} else "failed"
+
+
+def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[Aside]]:
+    """The body of the final record, and what has to be in the store before it is told."""
+    results, asides = fit_results(names, run)
+    failures = _fit_failures(run.failures)
+    body = {
+        "request_id": run.request_id,
+        "run_id": run.run_id,
+        "session_id": run.session_id,
+        "status": final_status(run),
+        "name": run.name,
+        "labels": run.labels,
+        "results": results,
+        "failures": failures,
+        "failure_count": run.failure_count,
+        "executions": run.counts.model_dump(),
+        "accepted_at": rfc3339(run.tombstone.accepted_at),
+        "ended_at": rfc3339(at),
+        "duration_seconds": round(max(0.0, at - run.tombstone.accepted_at), 6),
+        "warnings": list(run.warnings),
+    }
+    return body, asides
+
+
+def _fit_failures(failures: list[Failure]) -> list[dict[str, Any]]:
+    """As many failures as the record takes; `failure_count` says how many there were."""
+    shown: list[dict[str, Any]] = []
+    size = 0
+    for failure in failures:
+        document = failure.model_dump(mode="json")
+        size += len(orjson.dumps(document))
+        if size > FAILURES_BYTES:
+            break
+        shown.append(document)
+    return shown
+
+
+def fit_results(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
+    """Results such that the record holds them: the largest values become references until the rest fits, and
+    where references alone are too many, `results` itself is one."""
+    sizes = {key: len(orjson.dumps(value)) for key, value in run.results.items()}
+    total = sum(sizes.values()) + sum(len(key) + 4 for key in sizes)
+    results = dict(run.results)
+    asides: list[Aside] = []
+    for key in sorted(sizes, key=lambda key: sizes[key], reverse=True):
+        if total <= RESULTS_BYTES or sizes[key] < 512:
+            break
+        aside, reference = set_aside(names, run, key, results[key])
+        total -= sizes[key] - len(orjson.dumps(reference))
+        results[key] = reference
+        asides.append(aside)
+    if total <= RESULTS_BYTES:
+        return results, asides
+    aside, reference = set_aside(names, run, f"{run.run_id}.results", results)
+    return reference, [*asides, aside]
+
+
+def set_aside(names: Names, run: Run, key: str, value: Any) -> tuple[Aside, dict[str, Any]]:
+    """A value as a manifest of its own in the store, and the reference to it."""
+    data = orjson.dumps(value)
+    count = len(value) if isinstance(value, list | Mapping) else 1
+    manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
+    address = reference_address(run.session_id, key)
+    reference = {"$anabranch": address, "count": count, "bytes": len(data), "run_id": run.run_id}
+    return Aside(names.value_manifest(run.session_id, run.run_id, key), manifest), reference

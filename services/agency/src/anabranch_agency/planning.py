@@ -1,0 +1,83 @@
+"""From an admitted request to the records that start its groups. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+
+from anabranch.core.messages import Need, OpenRun, StartGroup, SubmitRun, TaskOrder
+from anabranch.core.planning import Plan, PlannedTask
+from anabranch.core.request import TaskGroup
+
+PART_BYTES = 600_000
+"""Tasks of a group that one record takes along."""
+
+
+def open_run(submit: SubmitRun, plan: Plan, deadline: float) -> OpenRun:
+    """The first record of a run for its session's owner."""
+    return OpenRun(
+        run_id=submit.run_id,
+        request_id=submit.request_id,
+        session_id=submit.session_id,
+        groups=tuple(group.name for group in plan.request.task_groups),
+        context=plan.visible_context(),
+        deadline=deadline,
+        traceparent=submit.traceparent,
+    )
+
+
+def start_groups(run_id: str, plan: Plan) -> Iterator[StartGroup]:
+    """One StartGroup for each group, or several parts of it where one record could not hold its tasks."""
+    by_group: dict[str, list[PlannedTask]] = {}
+    for task in plan.tasks:
+        by_group.setdefault(task.group, []).append(task)
+    for group in plan.request.task_groups:
+        yield from _parts(run_id, group, by_group[group.name])
+
+
+def _parts(run_id: str, group: TaskGroup, tasks: list[PlannedTask]) -> Iterator[StartGroup]:
+    parts: list[list[TaskOrder]] = [[]]
+    size = 0
+    for task in tasks:
+        order = order_of(task)
+        length = len(orjson.dumps(order.model_dump(mode="json", exclude_defaults=True)))
+        if parts[-1] and size + length > PART_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(order)
+        size += length
+    for number, orders in enumerate(parts):
+        yield StartGroup(
+            run_id=run_id,
+            group=group.name,
+            tasks=tuple(orders),
+            part=number,
+            parts=len(parts),
+            timeout=group.timeout,
+            max_concurrency=group.max_concurrency,
+        )
+
+
+def order_of(task: PlannedTask) -> TaskOrder:
+    """A planned task as its owner gets it."""
+    spec = task.spec
+    return TaskOrder(
+        name=task.name,
+        agent=spec.agent,
+        needs=tuple(Need(key=need.key, kind=need.kind, optional=need.optional) for need in task.needs),
+        context_keys=tuple(sorted(task.context_keys)),
+        result_keys=spec.result_keys,
+        optional_result_keys=spec.optional_result_keys,
+        message_template=spec.message_template,
+        shared_instructions=spec.shared_instructions,
+        inputs=spec.inputs,
+        tools=spec.tools,
+        expansion=spec.expansion_config,
+        retry=spec.retry,
+        max_deliveries=spec.max_deliveries,
+        timeout=spec.timeout,
+        tolerated_failures=spec.tolerated_failures,
+        on_failure=spec.on_failure,
+        max_concurrency=spec.max_concurrency,
+    )

@@ -1,0 +1,74 @@
+"""The Agency service: takes requests in, owns runs from admission to the final record."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from anabranch.core.admission import Limits
+from anabranch.runtime.health import Health
+from anabranch.runtime.owner import Owner
+from anabranch.runtime.resources import Resources
+from anabranch_agency.actor import Rules
+from anabranch_agency.admission import Desk
+from anabranch_agency.domain import RunsDomain
+from anabranch_agency.front import Front
+from anabranch_agency.state import Partition
+
+
+class AgencyService:
+    """One process of it. `agents` are the names that a request may use; None where that is not known."""
+
+    name = "agency"
+
+    def __init__(self, resources: Resources, agents: Collection[str] | None) -> None:
+        self._resources = resources
+        self._agents = agents
+        settings = resources.settings
+        domain = RunsDomain(resources, Rules(resources.names, settings.result_ttl))
+        self._owner: Owner[Partition] = Owner(
+            domain,
+            resources.log,
+            resources.store,
+            resources.notifier,
+            resources.names,
+            resources.clock,
+            name=resources.ids.incarnation(),
+            loss_window=settings.loss_window,
+        )
+        self._front: Front | None = None
+
+    async def start(self) -> None:
+        """Ready once it is a member of the group that reads requests and of the owners of runs."""
+        settings, log = self._resources.settings, self._resources.log
+        desk = Desk(
+            names=self._resources.names,
+            limits=Limits(
+                request_bytes=settings.request_limit,
+                members=settings.members_limit,
+                inline_bytes=settings.inline_limit,
+            ),
+            agents=self._agents,
+            event_partitions=await log.partition_count(self._resources.names.events),
+        )
+        await self._owner.start()
+        self._front = Front(desk, log, self._resources.store)
+        await self._front.start()
+
+    async def drain(self) -> None:
+        """Take no further requests. Runs stay owned until `stop`."""
+        if self._front is not None:
+            await self._front.stop()
+
+    async def stop(self) -> None:
+        """Give the runs up in good order."""
+        if self._front is not None:
+            await self._front.stop()
+        await self._owner.stop()
+
+    def health(self) -> Health:
+        """Not live once a part of it has stopped; ready while its runs are caught up."""
+        failure = self._owner.failure or (self._front.failure if self._front is not None else None)
+        if failure is not None:
+            return Health(live=False, ready=False, detail=f"stopped: {failure!r}")
+        ready = self._front is not None and self._owner.is_caught_up
+        return Health(live=True, ready=ready, detail=f"{self._owner.backlog} records behind")

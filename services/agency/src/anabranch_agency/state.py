@@ -1,0 +1,133 @@
+"""What a run's owner remembers. Data with invariants, no decisions; a fold over one partition of `runs`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Any
+
+from anabranch.core.messages import Counts, Failure, Json, Status, StopReason
+
+REMEMBERED = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is known of an admitted run for good: `offset` is that of the record that admitted it.
+
+    `final` is the body of the final record, None while the run is open.
+    """
+
+    body_hash: str
+    offset: int
+    session_id: str
+    request_id: str
+    accepted: dict[str, Any]
+    accepted_at: float
+    final: dict[str, Any] | None = None
+    ended_at: float | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "hash": self.body_hash,
+            "offset": self.offset,
+            "session_id": self.session_id,
+            "request_id": self.request_id,
+            "accepted": self.accepted,
+            "accepted_at": self.accepted_at,
+            "final": self.final,
+            "ended_at": self.ended_at,
+        }
+
+    @classmethod
+    def of_document(cls, document: dict[str, Any]) -> Tombstone:
+        return cls(
+            body_hash=document["hash"],
+            offset=document["offset"],
+            session_id=document["session_id"],
+            request_id=document["request_id"],
+            accepted=document["accepted"],
+            accepted_at=document["accepted_at"],
+            final=document["final"],
+            ended_at=document["ended_at"],
+        )
+
+
+@dataclass(slots=True)
+class Run:
+    """An open run. `waiting` are the groups that have not ended; its join fires when that is empty."""
+
+    run_id: str
+    tombstone: Tombstone
+    deadline: float
+    name: str | None
+    labels: dict[str, str]
+    waiting: set[str]
+    warnings: tuple[str, ...]
+    traceparent: str | None = None
+    stopping: StopReason | None = None
+    statuses: set[Status] = field(default_factory=set)
+    results: dict[str, Json] = field(default_factory=dict)
+    parts: set[tuple[str, int]] = field(default_factory=set)
+    failures: list[Failure] = field(default_factory=list)
+    failure_count: int = 0
+    counts: Counts = field(default_factory=Counts)
+
+    @property
+    def session_id(self) -> str:
+        return self.tombstone.session_id
+
+    @property
+    def request_id(self) -> str:
+        return self.tombstone.request_id
+
+
+@dataclass(slots=True)
+class Partition:
+    """Everything that one owner knows from one partition of `runs`."""
+
+    number: int
+    runs: dict[str, Run] = field(default_factory=dict)
+    tombstones: OrderedDict[str, Tombstone] = field(default_factory=OrderedDict)
+    """Of ended runs, and of those that the store told of."""
+    early_stops: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    """Runs that were cancelled before they were submitted."""
+    deadlines: list[tuple[float, str]] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def open(self, run: Run) -> None:
+        self.runs[run.run_id] = run
+        heappush(self.deadlines, (run.deadline, run.run_id))
+
+    def bury(self, run_id: str, tombstone: Tombstone) -> None:
+        self.runs.pop(run_id, None)
+        self.remember(run_id, tombstone)
+
+    def remember(self, run_id: str, tombstone: Tombstone) -> None:
+        self.tombstones[run_id] = tombstone
+        self.tombstones.move_to_end(run_id)
+        while len(self.tombstones) > REMEMBERED:
+            self.tombstones.popitem(last=False)
+
+    def stop_early(self, run_id: str) -> None:
+        self.early_stops[run_id] = None
+        while len(self.early_stops) > REMEMBERED:
+            self.early_stops.popitem(last=False)
+
+    def drop(self, reason: str) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def oldest_open(self) -> int | None:
+        """Offset of the record that admitted the oldest open run; runs are kept in that order."""
+        first = next(iter(self.runs.values()), None)
+        return first.tombstone.offset if first is not None else None
+
+    def next_deadline(self) -> float | None:
+        """The earliest deadline of a run that is not being stopped, in seconds since the epoch."""
+        while self.deadlines:
+            run = self.runs.get(self.deadlines[0][1])
+            if run is not None and run.stopping is None:
+                return self.deadlines[0][0]
+            heappop(self.deadlines)
+        return None

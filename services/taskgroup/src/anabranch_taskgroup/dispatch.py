@@ -1,0 +1,149 @@
+"""Gets chunks to workers: offers them, here or through the log, and looks after those nobody works on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+from anabranch.core.codec import encode
+from anabranch.core.errors import ServerUnavailable, StoreRefused
+from anabranch.core.messages import ChunkLost, Offer
+from anabranch.ports import Outgoing
+from anabranch.runtime.resources import Resources
+from anabranch_taskgroup.executor import Executor, Offered, chunk_name
+from anabranch_taskgroup.offers import Offers
+from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task
+from anabranch_taskgroup.sweep import Ledger, Place
+from anabranch_taskgroup.turn import OfferChunk
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0
+INLINE_CHUNKS = 8
+"""An owner keeps first offers for itself while its process holds fewer chunks than this."""
+
+Found = tuple[Run, Group, Task, Chunk]
+
+
+class Dispatcher:
+    """Offers chunks for the partitions that this process owns."""
+
+    def __init__(self, resources: Resources, offers: Offers, executor: Executor) -> None:
+        self._log = resources.log
+        self._store = resources.store
+        self._clock = resources.clock
+        self._names = resources.names
+        self._offers = offers
+        self._executor = executor
+        self._ledger = Ledger()
+        self._turns = count()
+        self._partitions = 1
+
+    async def start(self) -> None:
+        """Learn how many partitions offers are spread over."""
+        self._partitions = await self._log.partition_count(self._names.tasks)
+
+    # --- offering ----------------------------------------------------------------------------------
+
+    async def offer(self, state: Partition, effects: Sequence[OfferChunk]) -> None:
+        """Offer chunks as they stand now; one that ended meanwhile is left out."""
+        local: list[Offered] = []
+        remote: list[Outgoing] = []
+        now = self._clock.monotonic()
+        for effect in effects:
+            found = _chunk_of(state, effect)
+            if found is None:
+                continue
+            offered = await self._offers.make(*found)
+            self._ledger.offered(_place(*found), now)
+            if self._stays_here(offered[0], len(local)):
+                local.append(offered)
+            else:
+                remote.append(self._on_tasks(offered))
+        if remote:
+            await self._log.publish(remote)
+        if local:
+            await self._executor.take(local)
+
+    def _stays_here(self, offer: Offer, waiting: int) -> bool:
+        """A first delivery may run beside its owner, which saves two hops, while few do."""
+        most = min(INLINE_CHUNKS, self._executor.concurrency)
+        is_first = offer.fence == 0
+        return is_first and self._executor.held + waiting < most and self._executor.has_room(offer.agent)
+
+    def _on_tasks(self, offered: Offered) -> Outgoing:
+        """Round robin by hand: records without a key clump on one partition."""
+        offer, segments = offered
+        partition = next(self._turns) % self._partitions
+        return Outgoing(self._names.tasks, None, encode(offer, segments), partition=partition)
+
+    # --- sweeping ----------------------------------------------------------------------------------
+
+    async def sweep(self, states: Sequence[Partition]) -> None:
+        """Offer again what nobody claimed; take back what a worker held that is gone."""
+        outstanding = {_place(*found): found for state in states for found in _outstanding(state)}
+        if not outstanding:
+            return
+        try:
+            claims = await self._claims(list(outstanding))
+            alive = await self._alive(claims)
+        except (ServerUnavailable, StoreRefused) as error:
+            log.warning("chunks cannot be looked after: %s", error)
+            self._ledger.store_was_away()
+            return
+        findings = self._ledger.judge(claims, alive, self._clock.monotonic())
+        for state in states:
+            mine = [place for place in findings.offer_again if place.run_id in state.runs]
+            await self.offer(state, [OfferChunk(p.run_id, p.group, p.task, p.chunk) for p in mine])
+        if findings.lost:
+            await self._log.publish([self._lost(place, worker) for place, worker in findings.lost])
+
+    async def _claims(self, places: Sequence[Place]) -> dict[Place, str | None]:
+        found = await self._store.get([self._claim_key(place) for place in places])
+        holders = [value.decode() if value is not None else None for value in found]
+        return dict(zip(places, holders, strict=True))
+
+    def _claim_key(self, place: Place) -> str:
+        chunk = chunk_name(place.group, place.task, place.chunk, place.fence)
+        return self._names.claim(place.session_id, place.run_id, chunk)
+
+    async def _alive(self, claims: dict[Place, str | None]) -> dict[str, bool]:
+        workers = sorted({holder for holder in claims.values() if holder is not None})
+        found = await self._store.get([self._names.worker(worker) for worker in workers])
+        return {worker: value is not None for worker, value in zip(workers, found, strict=True)}
+
+    def _lost(self, place: Place, worker: str) -> Outgoing:
+        log.warning("worker %s is gone, its chunk %d of %s is taken back", worker, place.chunk, place.task)
+        message = ChunkLost(
+            run_id=place.run_id,
+            group=place.group,
+            task=place.task,
+            chunk=place.chunk,
+            fence=place.fence,
+            worker=worker,
+        )
+        return Outgoing(self._names.groups, place.session_id, encode(message))
+
+
+def _outstanding(state: Partition) -> Iterator[Found]:
+    for run in state.runs.values():
+        for group in run.groups.values():
+            if group.unfinished:
+                for task in group.tasks.values():
+                    for chunk in task.chunks.values():
+                        yield run, group, task, chunk
+
+
+def _place(run: Run, group: Group, task: Task, chunk: Chunk) -> Place:
+    return Place(run.run_id, run.session_id, group.name, task.name, chunk.number, chunk.fence)
+
+
+def _chunk_of(state: Partition, effect: OfferChunk) -> Found | None:
+    run = state.runs.get(effect.run_id)
+    group = run.groups.get(effect.group) if run else None
+    task = group.tasks.get(effect.task) if group else None
+    chunk = task.chunks.get(effect.chunk) if task else None
+    if run is None or group is None or task is None or chunk is None:
+        return None
+    return run, group, task, chunk

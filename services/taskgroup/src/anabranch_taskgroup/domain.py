@@ -1,0 +1,189 @@
+"""What the session's owner adds to the shell: decisions on the `groups` topic, and effects of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from anabranch.core.codec import GROUPS, Undecodable, encode
+from anabranch.core.events import EventBatch, EventEntry, encode_batch
+from anabranch.core.messages import ArrayCounted, Message, TimerDue, ValueFound
+from anabranch.ports import Incoming, Outgoing, Write
+from anabranch.runtime.effects import Effect, Record
+from anabranch.runtime.resources import Resources
+from anabranch_taskgroup.actor import Delivery, decide
+from anabranch_taskgroup.dispatch import Dispatcher
+from anabranch_taskgroup.offers import Offers, count_or_error
+from anabranch_taskgroup.spread import spread_keys
+from anabranch_taskgroup.state import Partition, Run
+from anabranch_taskgroup.states import TaskState
+from anabranch_taskgroup.turn import CountArrays, Halt, OfferChunk, Rules, SpreadKeys, Unwatch, Watch
+from anabranch_taskgroup.watcher import Watcher
+
+VALUE_BYTES = 700_000
+"""An outside value above it stands in the store, and its reference on the log."""
+STOP_FLAG_SECONDS = 3_600.0
+DERIVED = (OfferChunk, Watch, Unwatch, CountArrays)
+
+
+class GroupsDomain:
+    """The domain of the owner of `groups` partitions."""
+
+    def __init__(self, resources: Resources, rules: Rules, offers: Offers, dispatcher: Dispatcher) -> None:
+        self._resources = resources
+        self._rules = rules
+        self._names = rules.names
+        self._offers = offers
+        self._dispatcher = dispatcher
+        self.watcher = Watcher(resources.store, resources.notifier, self._value_found)
+
+    @property
+    def topic(self) -> str:
+        return self._names.groups
+
+    @property
+    def group(self) -> str:
+        return self._names.taskgroup_groups
+
+    def fence_key(self, scope: str) -> str:
+        return self._names.fence(scope)
+
+    def new_state(self, partition: int) -> Partition:
+        return Partition(partition)
+
+    # --- deciding ----------------------------------------------------------------------------------
+
+    async def prepare(self, state: Partition, records: Sequence[Incoming]) -> None:
+        """The log says all that a decision here depends on."""
+
+    def decide(
+        self, state: Partition, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        events: dict[str, tuple[Run, list[EventEntry]]] = {}
+        for record in records:
+            try:
+                found = GROUPS.decode(record.value)
+            except Undecodable as error:
+                rejected.append((record, str(error)))
+                continue
+            turn = decide(
+                self._rules, state, Delivery(found.message, found.segments, record.offset, record.timestamp)
+            )
+            effects += turn.effects
+            for run, entry in turn.events:
+                events.setdefault(run.run_id, (run, []))[1].append(entry)
+        effects += [self._event_record(run, entries) for run, entries in events.values()]
+        return effects
+
+    def _event_record(self, run: Run, entries: list[EventEntry]) -> Record:
+        batch = EventBatch(
+            run_id=run.run_id,
+            request_id=run.request_id,
+            session_id=run.session_id,
+            source="groups",
+            entries=tuple(entries),
+        )
+        return Record(Outgoing(self._names.events, run.run_id, encode_batch(batch)))
+
+    def oldest_open(self, state: Partition) -> int | None:
+        return state.oldest_open()
+
+    def next_due(self, state: Partition) -> float | None:
+        due = [state.runs[run_id].next_due() for run_id in state.timers if run_id in state.runs]
+        return min((at for at in due if at is not None), default=None)
+
+    def due_records(self, state: Partition, now: float) -> Sequence[Outgoing]:
+        runs = [state.runs[run_id] for run_id in state.timers if run_id in state.runs]
+        due = [run for run in runs if (at := run.next_due()) is not None and at <= now]
+        return [self._on_groups(run.session_id, TimerDue(run_id=run.run_id, at=now)) for run in due]
+
+    def _on_groups(self, session_id: str, message: Message) -> Outgoing:
+        return Outgoing(self._names.groups, session_id, encode(message))
+
+    # --- effects of its own --------------------------------------------------------------------------
+
+    def is_derived(self, effect: Effect) -> bool:
+        return isinstance(effect, DERIVED)
+
+    async def before_news(self, state: Partition, effects: Sequence[Effect], epoch: int) -> None:
+        for effect in effects:
+            if isinstance(effect, SpreadKeys):
+                await spread_keys(
+                    effect,
+                    epoch,
+                    eventlog=self._resources.log,
+                    store=self._resources.store,
+                    notifier=self._resources.notifier,
+                    names=self._names,
+                )
+
+    async def after_news(self, state: Partition, effects: Sequence[Effect]) -> None:
+        await self._dispatcher.offer(state, [effect for effect in effects if isinstance(effect, OfferChunk)])
+        for effect in effects:
+            if isinstance(effect, Watch):
+                await self.watcher.watch(effect.run_id, effect.session_id, effect.key)
+            elif isinstance(effect, Unwatch):
+                await self.watcher.unwatch(effect.run_id, effect.session_id, effect.key)
+            elif isinstance(effect, CountArrays):
+                await self._count(state, effect)
+            elif isinstance(effect, Halt):
+                await self._halt(effect)
+
+    async def _count(self, state: Partition, effect: CountArrays) -> None:
+        run = state.runs.get(effect.run_id)
+        task = run.task(effect.group, effect.task) if run else None
+        if run is None or task is None or task.state is not TaskState.READY:
+            return
+        count, error = await count_or_error(self._offers, run, task)
+        message = ArrayCounted(run_id=run.run_id, group=effect.group, task=effect.task, count=count, error=error)
+        await self._resources.log.publish([self._on_groups(run.session_id, message)])
+
+    async def _halt(self, effect: Halt) -> None:
+        """The flag is the data; the message makes it quick."""
+        flag = self._names.stop_flag(effect.session_id, effect.run_id)
+        await self._resources.store.put([Write(flag, effect.reason.encode(), STOP_FLAG_SECONDS)])
+        await self._resources.notifier.publish([(self._names.halt_channel, effect.run_id.encode())])
+
+    async def _value_found(self, run_id: str, session_id: str, key: str, value: object) -> None:
+        """A value from outside becomes a record, so that it is the same for ever in this run."""
+        data = orjson.dumps(value)
+        if len(data) > VALUE_BYTES:
+            value = await self._set_aside(run_id, session_id, key, data)
+        await self._resources.log.publish(
+            [self._on_groups(session_id, ValueFound(run_id=run_id, key=key, value=value))]
+        )
+        await self.watcher.unwatch(run_id, session_id, key)
+
+    async def _set_aside(self, run_id: str, session_id: str, key: str, data: bytes) -> object:
+        name = self._names.value_manifest(session_id, run_id, key)
+        manifest = b'{"format":"inline","count":1,"bytes":%d,"value":%s}' % (len(data), data)
+        await self._resources.store.put([Write(name, manifest, 2 * self._rules.result_ttl)])
+        return {"$anabranch": f"{session_id}/{key}", "count": 1, "bytes": len(data), "run_id": run_id}
+
+    # --- taking over ---------------------------------------------------------------------------------
+
+    async def took_over(self, state: Partition) -> None:
+        """What a new owner has to start: watches, counts, stops. Offers follow at the next sweep."""
+        for run in list(state.runs.values()):
+            for key in run.watched:
+                await self.watcher.watch(run.run_id, run.session_id, key)
+            for place in _uncounted(run):
+                await self._count(state, place)
+            if run.stopped:
+                await self._halt(Halt(run.run_id, run.session_id, run.stopped))
+
+    async def gave_up(self, state: Partition) -> None:
+        for run in state.runs.values():
+            for key in run.watched:
+                await self.watcher.unwatch(run.run_id, run.session_id, key)
+
+
+def _uncounted(run: Run) -> list[CountArrays]:
+    return [
+        CountArrays(run.run_id, group.name, task.name)
+        for group in run.groups.values()
+        for task in group.tasks.values()
+        if task.state is TaskState.READY
+    ]

@@ -1,0 +1,108 @@
+"""The TaskGroup service: owns sessions, offers their members, and works on what any owner offers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from anabranch.runtime.health import Health
+from anabranch.runtime.owner import Owner
+from anabranch.runtime.resources import Resources
+from anabranch.sdk.agents import Registry
+from anabranch_taskgroup.dispatch import SWEEP_SECONDS, Dispatcher
+from anabranch_taskgroup.domain import GroupsDomain
+from anabranch_taskgroup.executor import Executor
+from anabranch_taskgroup.intake import Intake
+from anabranch_taskgroup.offers import Offers
+from anabranch_taskgroup.state import Partition
+from anabranch_taskgroup.turn import Rules
+
+log = logging.getLogger(__name__)
+
+
+class TaskGroupService:
+    """One process of it. `registry` holds the agents that it can run."""
+
+    name = "taskgroup"
+
+    def __init__(self, resources: Resources, registry: Registry) -> None:
+        settings = resources.settings
+        rules = Rules(
+            names=resources.names,
+            inline_limit=settings.inline_limit,
+            result_ttl=settings.result_ttl,
+            member_limit=settings.members_limit,
+        )
+        incarnation = resources.ids.incarnation()
+        self._executor = Executor(
+            registry,
+            resources.log,
+            resources.store,
+            resources.notifier,
+            resources.names,
+            resources.clock,
+            incarnation=incarnation,
+            concurrency=settings.concurrency,
+        )
+        self._intake = Intake(self._executor, resources.log, resources.names)
+        offers = Offers(rules, resources.store, resources.clock)
+        self._dispatcher = Dispatcher(resources, offers, self._executor)
+        self._domain = GroupsDomain(resources, rules, offers, self._dispatcher)
+        self._owner: Owner[Partition] = Owner(
+            self._domain,
+            resources.log,
+            resources.store,
+            resources.notifier,
+            resources.names,
+            resources.clock,
+            name=incarnation,
+            loss_window=settings.loss_window,
+        )
+        self._sweeper: asyncio.Task[None] | None = None
+        self._started = False
+        self._draining = False
+
+    async def start(self) -> None:
+        """Ready once it may take offers and is a member of the owners' group."""
+        await self._dispatcher.start()
+        await self._executor.start()
+        await self._domain.watcher.start()
+        await self._owner.start()
+        await self._intake.start()
+        self._sweeper = asyncio.create_task(self._keep_sweeping(), name="sweep chunks")
+        self._started = True
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            await self._dispatcher.sweep(list(self._owner.states.values()))
+
+    async def drain(self) -> None:
+        """Take no further offers, let what runs end. Sessions stay owned until `stop`."""
+        self._draining = True
+        await self._intake.stop()
+        await self._executor.drain()
+
+    async def stop(self) -> None:
+        """Hand back what still runs, then give the sessions up in good order."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await self._intake.stop()
+        await self._executor.stop()
+        await self._owner.stop()
+        await self._domain.watcher.stop()
+
+    def health(self) -> Health:
+        """Not live once a part of it has stopped; ready while it takes work and its sessions are caught up."""
+        failure = self._failure()
+        live = failure is None
+        ready = live and self._started and not self._draining and self._owner.is_caught_up
+        work = f"{self._executor.held} chunks held, {self._owner.backlog} records behind"
+        return Health(live=live, ready=ready, detail=work if failure is None else f"stopped: {failure!r}")
+
+    def _failure(self) -> BaseException | None:
+        parts = (self._owner, self._executor, self._intake, self._domain.watcher)
+        found = next((part.failure for part in parts if part.failure is not None), None)
+        if found is None and self._sweeper is not None and self._sweeper.done() and not self._sweeper.cancelled():
+            found = self._sweeper.exception()
+        return found
