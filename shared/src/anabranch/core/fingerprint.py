@@ -11,10 +11,10 @@ import orjson
 
 
 def body_hash(document: Mapping[str, Any]) -> str:
-    """32 hexadecimal digits over a request's canonical document (`Request.to_document`), its own id left out.
+    """64 hexadecimal digits (SHA-256) over a request's canonical document (`Request.to_document`), its own id left out.
 
     Raises:
         TypeError: the document holds something that is no JSON.
     """
     body = {name: value for name, value in document.items() if name != "request_id"}
-    return hashlib.blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
