@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +21,7 @@ from anabranch.core.admission import read_request
 from anabranch.core.events import EventBatch, EventEntry
 from anabranch.runtime.clock import SystemClock
 from scripted_agency import REQUEST, ScriptedAgency
+from waiting import eventually, turns
 
 
 def batch(*entries: dict[str, Any], cause: int = 1) -> EventBatch:
@@ -108,6 +112,25 @@ async def test_a_run_that_nobody_answers_is_given_up_after_its_timeout(
 
     assert (result.status, result.run_id) == ("timed_out", run.run_id)
     assert any("is an agency running" in warning for warning in result.warnings)
+
+
+async def test_an_interrupt_cancels_the_run_and_waits_for_its_end(
+    agency: ScriptedAgency, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The process is sent a real SIGINT while the run is followed."""
+    async with agency.client() as client:
+        run = await client.submit(REQUEST)
+        following = asyncio.create_task(follow(run, Following(PlainView(SystemClock()))))
+        await turns()
+        os.kill(os.getpid(), signal.SIGINT)
+        await eventually(lambda: "Cancelling the run" in capsys.readouterr().err)
+        await turns()
+        bodies = [body for _, body, _ in await agency.requests()]
+        await agency.finish(status="cancelled")
+        result = await following
+
+    assert {"type": "cancel", "run_id": run.run_id} in bodies
+    assert result.status == "cancelled"
 
 
 def test_what_the_bench_asks_for_is_valid() -> None:

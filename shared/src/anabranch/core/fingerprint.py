@@ -11,7 +11,8 @@ import orjson
 
 
 def body_hash(document: Mapping[str, Any]) -> str:
-    """64 hexadecimal digits (SHA-256) over a request's canonical document (`Request.to_document`), its own id left out.
+    """SHA-256, in hexadecimal digits, over a request's canonical document (`Request.to_document`), its own id
+    left out.
 
     Raises:
         TypeError: the document holds something that is no JSON.
