@@ -60,10 +60,10 @@ async def fanout(settings: Settings, tasks: int, *, embedded: bool, timeout: flo
             status, seconds = await _timed(place.client, clock, single_request(), timeout)
             latencies.append(seconds)
             if status != "completed":
-                return _not_measured(status, "a single task", timeout)
+                return _not_measured(status, "a single task", timeout, json)
         status, seconds = await _timed(place.client, clock, fanout_request(tasks), timeout)
     if status != "completed":
-        return _not_measured(status, "the fan-out", timeout)
+        return _not_measured(status, "the fan-out", timeout, json)
     figures = Figures(tasks, seconds, tuple(latencies[FIRST_REQUESTS:])).to_document()
     if json:
         print_json(figures)
@@ -84,9 +84,12 @@ async def _timed(client: Client, clock: Clock, request: dict[str, Any], timeout:
     return status, clock.monotonic() - began
 
 
-def _not_measured(status: str, what: str, timeout: float) -> int:
+def _not_measured(status: str, what: str, timeout: float, json: bool) -> int:
     hint = f" after {timeout:g} s: are agency and taskgroup running?" if status == "timed_out" else ""
-    say(f"anabranch: {what} ended {status.replace('_', ' ')}{hint}")
+    message = f"{what} ended {status.replace('_', ' ')}{hint}"
+    say(f"anabranch: {message}")
+    if json:
+        print_json({"errors": [{"code": status, "path": "", "message": message, "hint": ""}]})
     return code_for(status)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anabranch.cli import demo_job
 from anabranch.cli.exits import code_for
 from anabranch.cli.follow import Following, follow
-from anabranch.cli.output import say, seconds
+from anabranch.cli.output import say, seconds, wide_console
 from anabranch.cli.run_command import read, summarise
 from anabranch.cli.systems import load_registry, open_place
 from anabranch.cli.views import view_for
@@ -47,9 +47,7 @@ async def show(settings: Settings) -> int:
 
 
 def _show_report(result: RunResult) -> None:
-    from rich.console import Console
-
-    console = Console(soft_wrap=True, highlight=False)
+    console = wide_console()
     report: dict[str, Any] = result.results["report"]
     totals = report["totals"]
     console.print(

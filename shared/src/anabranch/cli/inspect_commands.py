@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED, WRONG, code_for
-from anabranch.cli.output import count, print_json, say, seconds
+from anabranch.cli.output import count, print_json, say, seconds, wide_console
 from anabranch.cli.run_command import summarise
 from anabranch.cli.systems import connected
 from anabranch.core.errors import Misconfigured
@@ -106,7 +106,6 @@ async def _without_view(client: Client, run: str) -> View:
 
 
 def _table(views: Sequence[View]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("run", "name", "status", "submitted", "took", "request", box=None, pad_edge=False)
@@ -119,7 +118,7 @@ def _table(views: Sequence[View]) -> None:
             _took(view),
             view.get("request_id") or "",
         )
-    Console(soft_wrap=True).print(table)
+    wide_console().print(table)
 
 
 def _show_view(view: View) -> None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH = 160
+"""Columns at least: a narrow terminal wraps a long line, which is better than cutting it."""
 
 
 def print_json(document: Any, *, indent: bool = True) -> None:
@@ -19,6 +25,15 @@ def say(text: str = "") -> None:
     """A line for people, on standard error."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def wide_console() -> Console:
+    """Standard output for tables and trees, which are never cut to fit."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False)
+    console.width = max(console.width, WIDTH)
+    return console
 
 
 def short(value: Any, limit: int = 160) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import documents
 from anabranch.cli.exits import COMPLETED, WRONG
-from anabranch.cli.output import count, print_json, say, short
+from anabranch.cli.output import count, print_json, say, short, wide_console
 from anabranch.core.admission import Limits, read_request
 from anabranch.core.errors import RequestRefused
 from anabranch.core.planning import refused_document
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
 
 SHOWN_MEMBERS = 20
-WIDTH = 200
-"""Columns at least: a narrow terminal wraps a long line, which is better than cutting it."""
 
 
 def plan(file: str, settings: Settings, *, json: bool, expand: bool) -> int:
@@ -74,7 +72,6 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _tree(document: dict[str, Any], head: str) -> None:
-    from rich.console import Console
     from rich.text import Text
     from rich.tree import Tree
 
@@ -86,9 +83,7 @@ def _tree(document: dict[str, Any], head: str) -> None:
             branch = level.add(Text(_line(label, by_label[label])))
             for line in _members(by_label[label].get("expanded", ())):
                 branch.add(Text(line, style="dim"))
-    console = Console(soft_wrap=True)
-    console.width = max(console.width, WIDTH)
-    console.print(tree)
+    wide_console().print(tree)
 
 
 def _line(label: str, task: dict[str, Any]) -> str:
