@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -115,3 +115,25 @@ async def new_notifier(request: pytest.FixtureRequest) -> AsyncIterator[NewNotif
             return notifier
 
         yield new
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def fragile_notifier(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[tuple[Notifier, Callable[[], None]]]:
+    """A notifier, and a function that breaks its subscriptions as a failing network would."""
+    if request.param == "memory":
+        server = MemoryServer(WallClock())
+        memory = MemoryNotifier(server)
+        yield memory, server.restart
+        await memory.close()
+        return
+    from redis import Redis
+
+    from anabranch.adapters.redis.notifier import RedisNotifier
+
+    url: str = request.getfixturevalue("redis_process").address
+    notifier = await RedisNotifier.connect(url)
+    with Redis.from_url(url) as admin:
+        yield notifier, lambda: admin.client_kill_filter(_type="pubsub")
+    await notifier.close()

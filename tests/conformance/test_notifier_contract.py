@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from anabranch.ports import Notifier
 from conformance.clients import NewNotifier
 from waiting import eventually
 
@@ -87,3 +88,34 @@ async def test_many_channels(new_notifier: NewNotifier, prefix: str) -> None:
     await sender.publish([(f"{prefix}{i}", b"%d" % i) for i in range(1_200)])
 
     await eventually(lambda: len(got) == 1_200)
+
+
+async def test_after_a_reconnect_every_callback_is_told_to_read_again(
+    fragile_notifier: tuple[Notifier, Callable[[], None]],
+) -> None:
+    """The server cuts the subscribing connections twice."""
+    notifier, interrupt = fragile_notifier
+    got: dict[str, list[bytes | None]] = {f"c{i}": [] for i in range(1_100)}
+    for channel, messages in got.items():
+        await notifier.subscribe(channel, keep(messages))
+    also: list[bytes | None] = []
+    await notifier.subscribe("c7", keep(also))
+
+    for times in (1, 2):
+        interrupt()
+        await eventually(lambda times=times: all(messages.count(None) == times for messages in got.values()))
+    assert also == [None, None]
+
+    await notifier.publish([(channel, b"after") for channel in got])
+    await eventually(lambda: all(messages == [None, None, b"after"] for messages in got.values()))
+
+
+async def test_a_channel_left_and_entered_again_is_active(new_notifier: NewNotifier, prefix: str) -> None:
+    sender, receiver = await new_notifier(), await new_notifier()
+    for i in range(30):
+        got: list[bytes | None] = []
+        callback = keep(got)
+        await receiver.subscribe(f"{prefix}c", callback)
+        await sender.publish([(f"{prefix}c", b"%d" % i)])
+        await eventually(lambda got=got, i=i: got == [b"%d" % i])
+        await receiver.unsubscribe(f"{prefix}c", callback)

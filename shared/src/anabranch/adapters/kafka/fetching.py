@@ -11,9 +11,9 @@ from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.ports import Incoming
 
 BATCH_RECORDS = 1_000
-LIVELY_SECONDS = 0.005
+LIVELY_SECONDS = 0.002
 QUIET_SECONDS = 0.05
-_LIVELY_TURNS = 400
+_LIVELY_TURNS = 1_000
 
 Batches = dict[TopicPartition, list[Incoming]]
 

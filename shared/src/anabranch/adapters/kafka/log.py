@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING
+from confluent_kafka import OFFSET_BEGINNING, KafkaException
 
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.consumer import KafkaMembership
+from anabranch.adapters.kafka.faults import error_of
 from anabranch.adapters.kafka.producer import KafkaPublisher
 from anabranch.adapters.kafka.reader import KafkaReader
 from anabranch.adapters.kafka.topics import NEXT, KafkaTopics
@@ -44,7 +45,12 @@ class KafkaLog:
 
         Raises ServerUnavailable where no broker answers within `timeout` seconds, Misconfigured where a
         property is not one of the library's."""
-        log = cls(KafkaSettings(brokers, dict(properties or {}), client_id), timeout)
+        try:
+            log = cls(KafkaSettings(brokers, dict(properties or {}), client_id), timeout)
+        except KafkaException as wrong:
+            raise Misconfigured(
+                "Kafka client properties", error_of(wrong).str(), "use the names and values of librdkafka"
+            ) from wrong
         await log._topics.reach()
         return log
 

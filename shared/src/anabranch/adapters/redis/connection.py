@@ -1,0 +1,66 @@
+"""Where a Redis server is and how a connection to it is made. Nothing is sent here but the greeting."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from anabranch.adapters.redis.faults import translate, unreachable
+from anabranch.core.errors import Misconfigured
+
+Command = tuple[str | bytes | int | float, ...]
+
+_READ_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class RedisAddress:
+    """A server: `url` is redis://, rediss:// or unix://, with user, password and database number."""
+
+    url: str
+    ca_file: str | None = None
+    timeout: float = 10.0
+
+    def __str__(self) -> str:
+        """The address without its secrets."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    async def connect(self) -> AbstractConnection:
+        """A connection that is open and greeted. Raises ServerUnavailable or Misconfigured."""
+        connection = self._make()
+        try:
+            async with asyncio.timeout(self.timeout):
+                await cast(Any, connection).connect()
+        except TimeoutError as slow:
+            await connection.disconnect(nowait=True)
+            raise unreachable(str(self), f"no answer within {self.timeout:g} s") from slow
+        except (RedisError, OSError) as refused:
+            await connection.disconnect(nowait=True)
+            raise translate(refused, "connect", str(self)) from refused
+        return connection
+
+    def _make(self) -> AbstractConnection:
+        options: dict[str, Any] = {
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": None,
+            "socket_connect_timeout": self.timeout,
+            "socket_read_size": _READ_BYTES,
+        }
+        if self.ca_file is not None and self.url.startswith("rediss://"):
+            options["ssl_ca_certs"] = self.ca_file
+        try:
+            pool = ConnectionPool.from_url(self.url, **options)
+            return pool.connection_class(**pool.connection_kwargs)
+        except (ValueError, TypeError) as wrong:
+            raise Misconfigured(
+                "ANABRANCH_REDIS_URL", str(wrong), "write redis://[user:password@]host:port[/db], or rediss://"
+            ) from wrong

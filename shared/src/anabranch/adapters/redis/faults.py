@@ -1,0 +1,49 @@
+"""What Redis' errors mean here: the translation into the system's own error tree, in one place."""
+
+from __future__ import annotations
+
+from redis import exceptions
+
+from anabranch.core.errors import AnabranchError, Misconfigured, ServerUnavailable, StoreRefused
+
+_CHECK_ADDRESS = "Check that the server runs and that ANABRANCH_REDIS_URL names it"
+
+# The first word of a reply, and what to do about it.
+_REFUSALS = {
+    "OOM": "Raise maxmemory, or delete data: nothing is evicted, because a lost key is a lost result",
+    "READONLY": "This is a replica: name the primary in ANABRANCH_REDIS_URL",
+    "MISCONF": "The server cannot save to disk: see its log and its free space",
+    "NOREPLICAS": "The server wants more replicas than are connected (min-replicas-to-write)",
+    "NOPERM": "Give this user the commands and keys of the installation's prefix in its ACL",
+}
+_PASSING = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
+_LOST_WORDS = {exceptions.ReadOnlyError: "READONLY", exceptions.OutOfMemoryError: "OOM"}
+
+
+def unreachable(address: str, reason: str) -> ServerUnavailable:
+    """For a server that does not answer."""
+    return ServerUnavailable("Redis", address, reason, _CHECK_ADDRESS)
+
+
+def translate(error: Exception, operation: str, address: str) -> AnabranchError:
+    """The error to raise for `operation`, which failed with `error`."""
+    if isinstance(error, AnabranchError):
+        return error
+    if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
+        return Misconfigured("ANABRANCH_REDIS_URL", f"Redis at {address}: {error}", "correct user and password")
+    word = _first_word(error)
+    if word in _REFUSALS:
+        return StoreRefused(operation, str(error), _REFUSALS[word])
+    if not isinstance(error, exceptions.ResponseError) or word in _PASSING:
+        return unreachable(address, f"{operation}: {error or type(error).__name__}")
+    return StoreRefused(operation, str(error), "See the server's log")
+
+
+def _first_word(error: Exception) -> str:
+    """The reply's code; the library takes some off and says them by the class instead."""
+    if isinstance(error, exceptions.NoPermissionError):
+        return "NOPERM"
+    for known, word in _LOST_WORDS.items():
+        if isinstance(error, known):
+            return word
+    return (str(error).split(maxsplit=1) or [""])[0]

@@ -1,0 +1,179 @@
+"""One connection that carries every command of a client: those of one turn of the loop in one write.
+
+Requests are written without waiting for the answers to earlier ones, and answered in order. A connection
+that breaks fails what was on it, since nobody can know what was done; the next call makes a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, ResponseError
+
+from anabranch.adapters.redis.connection import Command, RedisAddress
+from anabranch.adapters.redis.faults import translate, unreachable
+from anabranch.adapters.redis.scripts import Script
+from anabranch.core.errors import AnabranchError
+
+_log = logging.getLogger("anabranch.redis")
+
+
+class _Call:
+    """Commands of one caller, and their replies so far."""
+
+    __slots__ = ("awaited", "done", "packed", "replies")
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        # Packed at once, so that what cannot be sent fails its caller and nobody else.
+        self.packed = [pack_command(command) for command in commands]
+        self.awaited = len(commands)
+        self.replies: list[Any] = []
+        self.done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+    def take(self, reply: Any) -> bool:
+        """Take one reply; True after the last."""
+        self.replies.append(reply)
+        if len(self.replies) < self.awaited:
+            return False
+        if not self.done.done():
+            self.done.set_result(self.replies)
+        return True
+
+    def fail(self, error: AnabranchError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class RedisLink:
+    """Sends commands to one server. `address.timeout` bounds how long it may be silent over a request."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        self.address = address
+        self._outbox: list[_Call] = []
+        self._sent: deque[_Call] = deque()
+        self._news = asyncio.Event()
+        self._connection: AbstractConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._writer = asyncio.ensure_future(self._write())
+        self._watch: asyncio.TimerHandle | None = None
+        self._heard = False
+        self._closed = False
+
+    async def ask(self, operation: str, commands: Sequence[Command]) -> list[Any]:
+        """Send commands and return their replies in order.
+
+        Raises ServerUnavailable, or for the first reply that is an error what it means for `operation`."""
+        replies = await self.ask_each(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply, operation, str(self.address)) from reply
+        return replies
+
+    async def ask_each(self, commands: Sequence[Command]) -> list[Any]:
+        """As `ask`, with each error reply in its place. Raises ServerUnavailable."""
+        if not commands:
+            return []
+        if self._closed:
+            raise unreachable(str(self.address), "this client was closed")
+        call = _Call(commands)
+        self._outbox.append(call)
+        self._news.set()
+        return await call.done
+
+    async def run(self, operation: str, script: Script, calls: Sequence[Command]) -> list[Any]:
+        """Calls of one script, made by its `by_digest`; those that the server does not know go as text."""
+        replies = await self.ask_each(calls)
+        unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        again = await self.ask_each([script.by_text(calls[index]) for index in unknown])
+        for index, reply in zip(unknown, again, strict=True):
+            replies[index] = reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise translate(reply, operation, str(self.address)) from reply
+        return replies
+
+    async def close(self) -> None:
+        """Wait for what is under way, then let go of the connection."""
+        self._closed = True
+        waiting = [call.done for call in (*self._outbox, *self._sent)]
+        if waiting:
+            await asyncio.wait(waiting, timeout=self.address.timeout)
+        self._writer.cancel()
+        await self._break(unreachable(str(self.address), "this client was closed"))
+        await asyncio.gather(self._writer, return_exceptions=True)
+
+    async def _write(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            calls, self._outbox = self._outbox, []
+            try:
+                connection = await self._connected()
+                self._sent.extend(calls)
+                self._expect_answers()
+                packed = [part for call in calls for part in call.packed]
+                await connection.send_packed_command(packed, check_health=False)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the callers wait for an answer
+                failure = translate(error, "sending", str(self.address))
+                for call in calls:
+                    call.fail(failure)
+                await self._break(failure)
+
+    async def _connected(self) -> AbstractConnection:
+        if self._connection is None:
+            self._connection = await self.address.connect()
+            self._reader = asyncio.ensure_future(self._read(self._connection))
+        return self._connection
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        """Always reading, also when nothing is awaited: a server that hangs up is noticed at once."""
+        while True:
+            try:
+                reply = await connection.read_response(disable_decoding=True)
+            except ResponseError as error:
+                reply = error
+            except Exception as error:  # noqa: BLE001 - as above
+                if self._connection is connection:
+                    await self._break(translate(error, "reading", str(self.address)))
+                return
+            self._heard = True
+            if not self._sent:
+                # What a server says unasked is a farewell, such as that it has too many clients.
+                await self._break(unreachable(str(self.address), f"it said {reply!r} and hung up"))
+                return
+            if self._sent[0].take(reply):
+                self._sent.popleft()
+
+    async def _break(self, failure: AnabranchError) -> None:
+        """Give the connection up; what was sent fails, what was not goes on a new one."""
+        connection, self._connection = self._connection, None
+        reader, self._reader = self._reader, None
+        while self._sent:
+            self._sent.popleft().fail(failure)
+        if reader is not None and reader is not asyncio.current_task():
+            reader.cancel()
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    def _expect_answers(self) -> None:
+        if self._watch is None:
+            self._heard = False
+            self._watch = asyncio.get_running_loop().call_later(self.address.timeout, self._check_heard)
+
+    def _check_heard(self) -> None:
+        """A server that takes requests and says nothing for the whole timeout is gone."""
+        self._watch = None
+        if not self._sent:
+            return
+        if self._heard:
+            self._expect_answers()
+        elif self._connection is not None:
+            _log.warning("Redis at %s is silent; giving the connection up", self.address)
+            failure = unreachable(str(self.address), f"no answer within {self.address.timeout:g} s")
+            self._breaking = asyncio.ensure_future(self._break(failure))

@@ -1,0 +1,138 @@
+"""The state store on Redis: which commands each method of `ports.StateStore` is. No state of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from anabranch.adapters.redis.connection import Command, RedisAddress
+from anabranch.adapters.redis.link import RedisLink
+from anabranch.adapters.redis.scripts import CLAIM, FENCED_PUT, RELEASE
+from anabranch.core.errors import Fenced, Misconfigured, StoreRefused
+from anabranch.ports import Fence, Write
+
+IDENTITY_SECONDS = 1.0
+
+
+class RedisStore:
+    """A client of one server, over one connection."""
+
+    def __init__(self, link: RedisLink) -> None:
+        self._link = link
+        self._identity = ""
+        self._identity_until = 0.0
+
+    @classmethod
+    async def connect(cls, url: str, *, ca_file: str | None = None, timeout: float = 10.0) -> RedisStore:
+        """Reach the server at `url` (redis://, rediss://, unix://). Raises ServerUnavailable, Misconfigured."""
+        link = RedisLink(RedisAddress(url, ca_file, timeout))
+        try:
+            await link.ask("PING", [("PING",)])
+        except BaseException:
+            await link.close()
+            raise
+        return cls(link)
+
+    async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """See `ports.StateStore`."""
+        return await self._link.ask("get", [("GET", key) for key in keys])
+
+    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
+        """See `ports.StateStore`."""
+        if fence is None:
+            await self._link.ask("put", [_set(write) for write in writes])
+            return
+        keys = [fence.key, *(write.key for write in writes)]
+        values = [part for write in writes for part in (write.value, _milliseconds(write.ttl))]
+        call = FENCED_PUT.by_digest(keys, str(fence.epoch), _milliseconds(fence.ttl), *values)
+        [newer] = await self._link.run("put", FENCED_PUT, [call])
+        if newer:
+            raise Fenced(fence.key, fence.epoch, int(newer))
+
+    async def put_new(self, write: Write) -> bytes | None:
+        """See `ports.StateStore`."""
+        [present] = await self._link.ask("put_new", [(*_set(write), "NX", "GET")])
+        return present if present is None else bytes(present)
+
+    async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
+        """See `ports.StateStore`."""
+        calls = [CLAIM.by_digest([key], owner, _milliseconds(ttl)) for key in keys]
+        return [holder.decode() for holder in await self._link.run("claim", CLAIM, calls)]
+
+    async def release(self, keys: Sequence[str], owner: str) -> None:
+        """See `ports.StateStore`."""
+        await self._link.run("release", RELEASE, [RELEASE.by_digest([key], owner) for key in keys])
+
+    async def delete(self, keys: Sequence[str]) -> int:
+        """See `ports.StateStore`."""
+        return sum(await self._link.ask("delete", [("UNLINK", key) for key in keys]))
+
+    async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
+        """See `ports.StateStore`."""
+        commands: list[Command] = [
+            ("ZADD", index, score, member),
+            ("ZREMRANGEBYRANK", index, 0, -keep - 1),
+            ("PEXPIRE", index, _milliseconds(ttl)),
+        ]
+        await self._link.ask("index_add", commands)
+
+    async def index_top(self, index: str, count: int, offset: int = 0) -> Sequence[str]:
+        """See `ports.StateStore`."""
+        if count <= 0:
+            return []
+        [members] = await self._link.ask("index_top", [("ZREVRANGE", index, offset, offset + count - 1)])
+        return [member.decode() for member in members]
+
+    async def index_remove(self, index: str, members: Sequence[str]) -> None:
+        """See `ports.StateStore`."""
+        if members:
+            await self._link.ask("index_remove", [("ZREM", index, *members)])
+
+    async def identity(self) -> str:
+        """See `ports.StateStore`. Remembered for a second."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._identity_until:
+            server, replication = await self._link.ask("identity", [("INFO", "server"), ("INFO", "replication")])
+            self._identity = f"{_field(server, 'run_id')}/{_field(replication, 'master_replid')}"
+            self._identity_until = now + IDENTITY_SECONDS
+        return self._identity
+
+    async def check(self) -> None:
+        """See `ports.StateStore`."""
+        policy = await self._eviction_policy()
+        if policy != "noeviction":
+            raise Misconfigured(
+                f"maxmemory-policy of Redis at {self._link.address}",
+                f"it is {policy}, which deletes keys that runs still need",
+                "set it to noeviction, and maxmemory so that it suffices",
+            )
+
+    async def close(self) -> None:
+        """See `ports.StateStore`."""
+        await self._link.close()
+
+    async def _eviction_policy(self) -> str:
+        try:
+            [setting] = await self._link.ask("check", [("CONFIG", "GET", "maxmemory-policy")])
+            return str(setting[1].decode())
+        except (StoreRefused, IndexError):
+            # Managed servers forbid CONFIG, and say it in INFO.
+            [memory] = await self._link.ask("check", [("INFO", "memory")])
+            return _field(memory, "maxmemory_policy")
+
+
+def _set(write: Write) -> Command:
+    return ("SET", write.key, write.value, "PX", _milliseconds(write.ttl))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _field(info: bytes, name: str) -> str:
+    """A field of an INFO reply, empty where it is missing."""
+    for line in info.decode().splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return value
+    return ""

@@ -1,0 +1,198 @@
+"""The subscribing connection: channels shared by their callbacks, kept alive, made again when it is lost.
+
+redis-py's own asyncio PubSub does not subscribe again after a lost connection; this does, in blocks, and
+tells each callback with None that messages may have been missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from anabranch.adapters.redis.connection import RedisAddress
+from anabranch.adapters.redis.faults import unreachable
+from anabranch.core.errors import AnabranchError
+
+Callback = Callable[[bytes | None], None]
+
+BLOCK_CHANNELS = 500
+KEEP_ALIVE_SECONDS = 10.0
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+
+_SUBSCRIBE, _UNSUBSCRIBE = "SUBSCRIBE", "UNSUBSCRIBE"
+
+_log = logging.getLogger("anabranch.redis")
+
+
+class _Channel:
+    """One channel. `missed` is set once a connection was lost while the subscription was active."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callback] = []
+        self.missed = False
+        self.active = asyncio.Event()
+
+
+class Subscriptions:
+    """Callbacks by channel, over one connection."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        self._address = address
+        self._channels: dict[str, _Channel] = {}
+        self._changes: list[tuple[str, str]] = []
+        # SUBSCRIBEs without an answer: a channel left and entered again is active only after the last.
+        self._asked: Counter[str] = Counter()
+        self._news = asyncio.Event()
+        self._heard = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def add(self, channel: str, callback: Callback) -> None:
+        """Add a callback; returns when the subscription is active. Raises ServerUnavailable after the timeout."""
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._stay_connected())
+        entry = self._channels.get(channel)
+        if entry is None:
+            entry = self._channels[channel] = _Channel()
+            self._change(_SUBSCRIBE, channel)
+        if callback not in entry.callbacks:
+            entry.callbacks.append(callback)
+        try:
+            async with asyncio.timeout(self._address.timeout):
+                await entry.active.wait()
+        except TimeoutError:
+            self.remove(channel, callback)
+            raise unreachable(str(self._address), f"no subscription within {self._address.timeout:g} s") from None
+        except asyncio.CancelledError:
+            self.remove(channel, callback)
+            raise
+
+    def remove(self, channel: str, callback: Callback) -> None:
+        """Remove a callback; the last one ends the subscription. An unknown one is ignored."""
+        entry = self._channels.get(channel)
+        if entry is None or callback not in entry.callbacks:
+            return
+        entry.callbacks.remove(callback)
+        if not entry.callbacks:
+            del self._channels[channel]
+            self._change(_UNSUBSCRIBE, channel)
+
+    async def close(self) -> None:
+        """Let go of the connection; nothing more is called."""
+        self._channels.clear()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _change(self, verb: str, channel: str) -> None:
+        self._changes.append((verb, channel))
+        if verb == _SUBSCRIBE:
+            self._asked[channel] += 1
+        self._news.set()
+
+    async def _stay_connected(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                connection = await self._address.connect()
+                pause = FIRST_PAUSE
+                await self._serve(connection)
+            except (AnabranchError, RedisError, OSError) as lost:
+                _log.warning("subscriptions at %s are interrupted: %s", self._address, lost)
+            except Exception:  # noqa: BLE001 - a task that died here would be alive and hear nothing
+                _log.exception("subscriptions at %s failed; connecting again", self._address)
+            self._forget_connection()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _forget_connection(self) -> None:
+        for entry in self._channels.values():
+            entry.missed = entry.missed or entry.active.is_set()
+            entry.active.clear()
+
+    async def _serve(self, connection: AbstractConnection) -> None:
+        """Until the connection is lost."""
+        self._begin_anew()
+        helpers = [
+            asyncio.ensure_future(self._write(connection)),
+            asyncio.ensure_future(self._keep_alive(connection)),
+        ]
+        try:
+            while True:
+                self._take(await connection.read_response(disable_decoding=True))
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await connection.disconnect(nowait=True)
+
+    def _begin_anew(self) -> None:
+        """A new connection knows nothing: whatever was to be changed, subscribe to what there is now."""
+        self._changes = [(_SUBSCRIBE, channel) for channel in self._channels]
+        self._asked = Counter(iter(self._channels))
+        self._news.set()
+
+    async def _write(self, connection: AbstractConnection) -> None:
+        """Send changes in order, neighbours of one kind together."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            changes, self._changes = self._changes, []
+            for verb, channels in _blocks(changes):
+                await _send(connection, verb, *channels)
+
+    async def _keep_alive(self, connection: AbstractConnection) -> None:
+        """A peer that vanished without a word is noticed by its silence."""
+        self._heard = True
+        while self._heard:
+            self._heard = False
+            await _send(connection, "PING")
+            await asyncio.sleep(KEEP_ALIVE_SECONDS)
+        await connection.disconnect(nowait=True)
+
+    def _take(self, reply: Any) -> None:
+        self._heard = True
+        if not isinstance(reply, list) or len(reply) != 3:
+            return
+        kind, name, content = reply
+        channel = name.decode() if name is not None else ""
+        if kind == b"message" and channel in self._channels:
+            self._call(self._channels[channel], content)
+        elif kind == b"subscribe":
+            self._confirmed(channel)
+
+    def _confirmed(self, channel: str) -> None:
+        self._asked[channel] -= 1
+        entry = self._channels.get(channel)
+        if self._asked[channel] > 0 or entry is None:
+            return
+        del self._asked[channel]
+        entry.active.set()
+        if entry.missed:
+            entry.missed = False
+            self._call(entry, None)
+
+    def _call(self, entry: _Channel, message: bytes | None) -> None:
+        for callback in list(entry.callbacks):
+            try:
+                callback(message)
+            except Exception:  # noqa: BLE001 - one callback's bug must not end the others' subscriptions
+                _log.exception("a callback of a channel failed")
+
+
+def _blocks(changes: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str]]]:
+    for verb, group in itertools.groupby(changes, key=lambda change: change[0]):
+        channels = [channel for _, channel in group]
+        for start in range(0, len(channels), BLOCK_CHANNELS):
+            yield verb, channels[start : start + BLOCK_CHANNELS]
+
+
+async def _send(connection: AbstractConnection, *command: str) -> None:
+    await connection.send_packed_command(connection.pack_command(*command), check_health=False)
