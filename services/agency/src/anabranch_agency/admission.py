@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from anabranch.core.admission import Limits, Reading, parse_request, read_request
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
-from anabranch.core.envelope import is_envelope
+from anabranch.core.envelope import is_envelope, json_pointer
 from anabranch.core.errors import Code, Problem
 from anabranch.core.messages import ControlRun, SubmitRun
 from anabranch.core.names import Names, request_id_for, run_id_for
@@ -145,12 +145,8 @@ def _control(desk: Desk, record: Incoming, document: Mapping[str, Any]) -> Itera
     try:
         control = ControlRecord.model_validate(document)
     except ValidationError as error:
-        problems = (
-            tuple(schema_problems(error, document)) if _is_known_type(document) else (_unknown_type(document),)
-        )
-        yield from _refuse(
-            desk, record, _text(document, "request_id"), _text(document, "session_id"), problems, ()
-        )
+        problems = _control_problems(error, document)
+        yield from _refuse(desk, record, _text(document, "request_id"), None, problems, ())
         return
     run_id = control.run_id or (run_id_for(control.request_id) if control.request_id else None)
     if control.type in ("cancel", "pause", "resume"):
@@ -164,8 +160,10 @@ def _control(desk: Desk, record: Incoming, document: Mapping[str, Any]) -> Itera
 _TYPES = ("cancel", "pause", "resume", "subscribe", "unsubscribe")
 
 
-def _is_known_type(document: Mapping[str, Any]) -> bool:
-    return document.get("type") in _TYPES
+def _control_problems(error: ValidationError, document: Mapping[str, Any]) -> tuple[Problem, ...]:
+    if document.get("type") not in _TYPES:
+        return (_unknown_type(document),)
+    return tuple(schema_problems(error, document, json_pointer))
 
 
 def _unknown_type(document: Mapping[str, Any]) -> Problem:

