@@ -212,7 +212,10 @@ def test_retry_says_that_it_is_not_supported_yet(command: Command) -> None:
     assert (done.code, done.document["errors"][0]["message"].split(".")[0]) == (2, "retry: not supported yet")
 
 
-def test_a_server_that_is_away_exits_with_4_and_its_address(command: Command) -> None:
+def test_a_server_that_is_away_exits_with_4_and_its_address(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anabranch.cli.systems.CONNECT_SECONDS", 0.5)
     nobody = ["--brokers", "127.0.0.1:1", "--redis-url", "redis://127.0.0.1:1"]
 
     done = command("run", "request.json", "--json", *nobody)

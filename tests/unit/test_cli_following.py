@@ -42,7 +42,7 @@ def test_members_are_counted_by_their_spans() -> None:
 
     (task,) = progress.tasks
     assert (task.total, task.started, task.completed, task.failed, task.status) == (10, 6, 3, 1, "running")
-    progress.apply(batch({"type": "task.joined", "data": {"status": "failed"}, "time": 9.0}, cause=4))
+    progress.apply(batch({"type": "task.joined", "data": {"message": "1 failed"}, "time": 9.0}, cause=4))
     assert (task.status, task.ended) == ("failed", 9.0)
 
 

@@ -35,7 +35,7 @@ async def show(settings: Settings) -> int:
     document = demo_job.request(demo_job.source_folders())
     plan = read(document, settings, registry).plan
     async with open_place(settings, registry) as place:
-        say(f"Anabranch in this process, on {place.description}.")
+        say(f"Anabranch: {place.description}.")
         say("Each Python file of this installation is read by a task of its own; then the results are joined.\n")
         run = await place.client.submit(document, agents=registry.names)
         result = await follow(run, Following(view_for(SystemClock()), plan))

@@ -20,15 +20,15 @@ from anabranch.core.errors import GiveUp
 from anabranch.sdk.agents import agent
 from anabranch.sdk.task import Task
 
-FILES_AT_MOST = 4_000
+FILES_AT_MOST = 2_500
 TOP = 8
 METRICS = ("lines", "functions", "branches", "todos")
 KINDS = ("library", "tests")
 
 _PATTERNS = {
-    "functions": re.compile(rb"^\s*(?:async\s+)?def\s", re.MULTILINE),
-    "classes": re.compile(rb"^\s*class\s+\w", re.MULTILINE),
-    "branches": re.compile(rb"^\s*(?:if|elif|for|while|except|case|with)\b", re.MULTILINE),
+    "functions": re.compile(rb"^[ \t]*(?:async[ \t]+)?def[ \t]", re.MULTILINE),
+    "classes": re.compile(rb"^[ \t]*class[ \t]", re.MULTILINE),
+    "branches": re.compile(rb"^[ \t]*(?:if|elif|for|while|except|case|with)\b", re.MULTILINE),
     "todos": re.compile(rb"#.*\b(?:TODO|FIXME|XXX)\b"),
 }
 _IMPORT = re.compile(rb"^[ \t]*(?:from[ \t]+(\w+)[\w.]*[ \t]+import\b|import[ \t]+(\w+))", re.MULTILINE)
@@ -59,7 +59,7 @@ def _files(folder: Path) -> Iterator[dict[str, Any]]:
 @agent("demo.analyse")
 def analyse(task: Task) -> dict[str, Any]:
     """What is in the one file `inputs.path` of `inputs.folder`."""
-    began = time.perf_counter()
+    began = time.thread_time()
     path = task.inputs["path"]
     text = (Path(task.inputs["folder"]) / path).read_bytes()
     figures = {name: len(pattern.findall(text)) for name, pattern in _PATTERNS.items()}
@@ -70,7 +70,7 @@ def analyse(task: Task) -> dict[str, Any]:
         "lines": text.count(b"\n"),
         **figures,
         "imports": sorted(imports),
-        "ms": round((time.perf_counter() - began) * 1000, 3),
+        "ms": round((time.thread_time() - began) * 1000, 3),
     }
 
 
@@ -93,7 +93,7 @@ def imports(task: Task) -> list[dict[str, Any]]:
 
 @agent("demo.slowest")
 def slowest(task: Task) -> list[dict[str, Any]]:
-    """The files that took longest to analyse."""
+    """The files that took most processor time to analyse."""
     longest = sorted(task.context["analysed"], key=lambda each: -each["ms"])[:TOP]
     return [{"path": each["path"], "ms": each["ms"]} for each in longest]
 

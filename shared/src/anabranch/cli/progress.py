@@ -42,7 +42,7 @@ class TaskProgress:
         return self.completed + self.failed
 
     def apply(self, entry: EventEntry) -> None:
-        """Count one entry."""
+        """Count one entry. A join that gives a message did not tolerate its failures."""
         members = 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)
         of_member = entry.spans is not None or entry.index is not None
         if entry.type == "task.expanded":
@@ -52,7 +52,7 @@ class TaskProgress:
         elif entry.type == "task.retrying":
             self.retried += members
         elif entry.type == "task.joined":
-            self._end(entry, str(entry.data.get("status") or ("failed" if self.failed else "completed")))
+            self._end(entry, "failed" if entry.data.get("message") else "completed")
         elif entry.type in _ENDS:
             self._count_end(entry, members, of_member)
 

@@ -36,7 +36,7 @@ async def develop(settings: Settings) -> int:
     registry = load_registry(settings.agents)
     stop = asyncio.Event()
     async with open_place(settings, registry) as place:
-        say(f"Anabranch is running in this process ({place.description}).")
+        say(f"Anabranch is running: {place.description}.")
         say(f"Agents: {', '.join(sorted(registry.names))}")
         say("Type the path of a request's file to run it; an interrupt ends the system.")
         with on_interrupt(stop.set, stop.set):
