@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, StateStore
+from anabranch.runtime.process import run_service
 from anabranch.runtime.resources import Resources
+from anabranch.runtime.settings import Settings
 from anabranch.runtime.supervision import Supervisor
 from anabranch_eventmanager.log_driver import LogDriver
 from anabranch_eventmanager.recovery import NUDGE_AFTER
@@ -58,3 +60,8 @@ def build_embedded(
         result_ttl=result_ttl,
         nudge_after=nudge_after,
     )
+
+
+def main(settings: Settings | None = None) -> int:
+    """Run the service in this process until it is told to stop; returns the exit code."""
+    return run_service(build, settings if settings is not None else Settings.load())

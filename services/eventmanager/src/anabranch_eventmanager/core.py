@@ -77,8 +77,14 @@ def _apply_batch(draft: Draft, facts: Facts, batch: EventBatch, at: At) -> Appli
     run["settled"] = False
     run["request_id"] = run["request_id"] or batch.request_id
     urgent = key not in facts or has_ended(run) != ended_before
-    draft.writes[key] = draft.writes.pop(key)  # to the end: see `run_key`
-    return Applied(draft.writes, (*forwards(facts, batch, entries), RunChanged(batch.run_id, urgent)))
+    effects: tuple[Effect, ...] = (*forwards(facts, batch, entries), RunChanged(batch.run_id, urgent))
+    return Applied(_changes(draft, facts, last=key), effects)
+
+
+def _changes(draft: Draft, facts: Facts, last: str) -> Mapping[str, Document]:
+    """The documents that differ from the facts, one of them at the end: see `run_key`."""
+    changes = {key: document for key, document in draft.writes.items() if facts.get(key) != document}
+    return changes | {last: changes.pop(last)}
 
 
 def _numbered(run: Document, batch: EventBatch) -> list[tuple[EventEntry, int]]:

@@ -50,11 +50,16 @@ async def connect(settings: Settings) -> Resources:
     from anabranch.runtime.connections import kafka_log, redis_pair
 
     clock = SystemClock()
-    store, notifier = await redis_pair(settings)
+    log = await kafka_log(settings)
+    try:
+        store, notifier = await redis_pair(settings)
+    except BaseException:
+        await log.close()
+        raise
     return Resources(
         settings=settings,
         names=settings.names,
-        log=await kafka_log(settings),
+        log=log,
         store=store,
         notifier=notifier,
         clock=clock,

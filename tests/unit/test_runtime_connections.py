@@ -1,0 +1,59 @@
+"""What the adapters are given of the settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.log import MemoryLog
+from anabranch.core.errors import Misconfigured
+from anabranch.ports import TopicSpec
+from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.connections import redis_url
+from anabranch.runtime.settings import Settings
+from anabranch.runtime.topics import ensure_topics, topic_specs
+
+
+@pytest.mark.parametrize(
+    ("url", "username", "password", "given"),
+    [
+        ("redis://h:1/2", None, None, "redis://h:1/2"),
+        ("redis://h:1/2", None, "p@/:", "redis://:p%40%2F%3A@h:1/2"),
+        ("rediss://h", "me", "x", "rediss://me:x@h"),
+        ("rediss://old:older@h", None, "new", "rediss://old:new@h"),
+    ],
+)
+def test_a_user_set_apart_goes_into_the_url(
+    url: str, username: str | None, password: str | None, given: str
+) -> None:
+    settings = Settings(redis_url=url, redis_username=username, redis_password=password)
+
+    assert redis_url(settings) == given
+
+
+def test_each_topic_has_its_own_count_of_partitions() -> None:
+    specs = topic_specs(Settings(partitions={"tasks": 7}))
+
+    counts = {spec.name: spec.partitions for spec in specs}
+    assert counts["anabranch.tasks"] == 7
+    assert counts["anabranch.dead-letters"] == 3
+
+
+async def test_topics_that_exist_are_taken_as_they_are() -> None:
+    settings = Settings()
+    log = MemoryLog(MemoryBroker(), SystemClock())
+    await log.create_topics([TopicSpec("anabranch.tasks", 2)])
+
+    created = await ensure_topics(log, settings)
+
+    assert len(created) == 6
+    assert await log.partition_count("anabranch.tasks") == 2
+    assert await ensure_topics(log, settings) == []
+
+
+async def test_a_count_that_was_set_must_be_the_topics() -> None:
+    log = MemoryLog(MemoryBroker(), SystemClock())
+    await log.create_topics([TopicSpec("anabranch.tasks", 2)])
+
+    with pytest.raises(Misconfigured, match=r"partitions_tasks: 5 is set, but the topic .* has 2"):
+        await ensure_topics(log, Settings(partitions={"tasks": 5}))
