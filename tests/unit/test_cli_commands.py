@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sys
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from anabranch import ServerUnavailable
 from anabranch.cli.main import main
+from anabranch.runtime.settings import Settings
 
 REQUEST: dict[str, Any] = {
     "request_id": "r 1",
@@ -212,16 +215,27 @@ def test_retry_says_that_it_is_not_supported_yet(command: Command) -> None:
     assert (done.code, done.document["errors"][0]["message"].split(".")[0]) == (2, "retry: not supported yet")
 
 
-def test_a_server_that_is_away_exits_with_4_and_its_address(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("anabranch.cli.systems.CONNECT_SECONDS", 0.5)
-    nobody = ["--brokers", "127.0.0.1:1", "--redis-url", "redis://127.0.0.1:1"]
+async def nobody_there(settings: Settings) -> None:
+    raise ServerUnavailable("Kafka", settings.brokers, "connection refused", "start it")
 
-    done = command("run", "request.json", "--json", *nobody)
+
+async def nobody_answers(settings: Settings) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("arguments", [["run", "request.json"], ["list"], ["cancel", "r"], ["topics", "create"]])
+@pytest.mark.parametrize("connect", [nobody_there, nobody_answers])
+def test_a_server_that_is_away_exits_with_4_and_its_address(
+    command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], connect: Any
+) -> None:
+    monkeypatch.setattr("anabranch.runtime.connections.kafka_log", connect)
+    monkeypatch.setattr("anabranch.cli.systems.CONNECT_SECONDS", 0.02)
+    monkeypatch.setattr("anabranch.cli.control_commands.CONNECT_SECONDS", 0.02)
+
+    done = command(*arguments, "--json", "--brokers", "kafka.test:1")
 
     assert done.code == 4
-    assert "127.0.0.1:1" in done.err
+    assert "kafka.test:1" in done.err
     assert done.document["errors"][0]["code"] == "server_unavailable"
 
 

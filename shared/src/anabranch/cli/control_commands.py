@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.output import print_json, say
-from anabranch.cli.systems import CONNECT_SECONDS, connected
+from anabranch.cli.systems import CONNECT_SECONDS, connected, mute_kafka_client
 from anabranch.core.errors import ServerUnavailable
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ async def create_topics(settings: Settings, *, json: bool) -> int:
     from anabranch.runtime.connections import kafka_log
     from anabranch.runtime.topics import topic_specs
 
+    mute_kafka_client()
     specs = topic_specs(settings)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):

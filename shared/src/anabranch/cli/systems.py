@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from anabranch.sdk.client import Client
 if TYPE_CHECKING:
     from anabranch.sdk.agents import Registry
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 12.0
+"""A little more than each adapter waits by itself, for they say better what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
     """A client on the servers. Raises ServerUnavailable after CONNECT_SECONDS at most."""
+    mute_kafka_client()
     client = Client.configured(settings)
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -75,3 +78,11 @@ async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
         yield client
     finally:
         await client.__aexit__(None, None, None)
+
+
+def mute_kafka_client() -> None:
+    """Keep the library's own lines out of a command's words; what is wrong is raised, and said once."""
+    from anabranch.runtime.logs import KAFKA_LOGGER
+
+    KAFKA_LOGGER.addHandler(logging.NullHandler())
+    KAFKA_LOGGER.propagate = False
