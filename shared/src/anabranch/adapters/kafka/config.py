@@ -6,14 +6,12 @@ correctness rests (placement of keys, durability, who commits).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from anabranch.adapters.kafka.logs import on_error
 from anabranch.adapters.limits import MAX_RECORD_BYTES
-
-_log = logging.getLogger("anabranch.kafka")
 
 _MESSAGE_MAX_BYTES = 1_048_576
 _FRAMING = _MESSAGE_MAX_BYTES - MAX_RECORD_BYTES
@@ -87,12 +85,7 @@ class KafkaSettings:
             "reconnect.backoff.max.ms": 1_000,
             "statistics.interval.ms": 0,
             "log.connection.close": False,
-            "error_cb": _on_error,
+            "error_cb": on_error,
         }
         given = {name: value for name, value in self.properties.items() if name != "bootstrap.servers"}
         return base | dict(defaults) | given | {"bootstrap.servers": self.brokers}
-
-
-def _on_error(error: object) -> None:
-    """What librdkafka cannot tie to one call. It goes on by itself, so it is news, not a failure."""
-    _log.warning("Kafka client: %s", error)

@@ -19,6 +19,7 @@ from confluent_kafka import TopicPartition as Place
 from anabranch.adapters.kafka.commands import Commands
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.fetching import Batches, Pace, fetch
+from anabranch.adapters.kafka.logs import LOGGER
 from anabranch.adapters.kafka.offsets import OffsetKeeper, commit_now, first_error
 from anabranch.adapters.kafka.polling import PollingThread
 from anabranch.adapters.lifecycle import REVOKE_SECONDS, PartitionLifecycle, TopicPartition
@@ -40,7 +41,7 @@ class KafkaMembership:
         self._topics = list(topics)
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._consumer = Consumer(settings.member(group) | {"on_commit": self._on_commit}, logger=_log)
+        self._consumer = Consumer(settings.member(group) | {"on_commit": self._on_commit}, logger=LOGGER)
         self._commands = Commands(self._consumer)
         self._offsets = OffsetKeeper(self._commands, settings.brokers, self._is_assigned)
         self._lifecycle = PartitionLifecycle(listener, self._offsets.look_up, self._opened)

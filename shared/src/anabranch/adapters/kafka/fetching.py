@@ -49,7 +49,7 @@ def fetch(consumer: Consumer, timeout: float) -> Batches:
     batches: Batches = {}
     for message in (first, *consumer.consume(BATCH_RECORDS - 1, 0)):
         if message.error() is not None:
-            _log.warning("reading %s[%s]: %s", message.topic(), message.partition(), message.error())
+            _log.warning("reading %s: %s", message.topic() or "", message.error())
             continue
         record = incoming(message)
         batches.setdefault((record.topic, record.partition), []).append(record)

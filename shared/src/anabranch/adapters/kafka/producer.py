@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.faults import error_of, translate
+from anabranch.adapters.kafka.logs import LOGGER
 from anabranch.adapters.kafka.polling import POLL_SECONDS, PollingThread
 from anabranch.adapters.limits import check_sizes
 from anabranch.core.errors import AnabranchError, RecordTooLarge
@@ -60,7 +61,7 @@ class ProducerLane:
     """One producer with its thread. Calls append one after the other, also while they wait for room."""
 
     def __init__(self, settings: KafkaSettings, linger_ms: int) -> None:
-        self._producer = Producer(settings.producer(linger_ms), logger=_log)
+        self._producer = Producer(settings.producer(linger_ms), logger=LOGGER)
         self._reports: list[_Report] = []
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()

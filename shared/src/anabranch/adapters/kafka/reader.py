@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -13,12 +12,12 @@ from confluent_kafka import TopicPartition as Place
 
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.fetching import Batches, fetch
+from anabranch.adapters.kafka.logs import LOGGER
 from anabranch.adapters.kafka.polling import POLL_SECONDS, PollingThread
 from anabranch.ports import Incoming
 
 BATCHES_AHEAD = 8
 
-_log = logging.getLogger("anabranch.kafka")
 
 EndOffsets = Callable[[], Awaitable[Mapping[int, int]]]
 
@@ -34,7 +33,7 @@ class KafkaReader:
         self._news = asyncio.Event()
         self._closed = False
         self._slots = threading.Semaphore(BATCHES_AHEAD)
-        self._consumer = Consumer(settings.reader(), logger=_log)
+        self._consumer = Consumer(settings.reader(), logger=LOGGER)
         self._consumer.assign([Place(topic, partition, start) for partition, start in starts.items()])
         self._thread = PollingThread(f"anabranch-reader-{topic}", self._poll, self._consumer.close)
         self._thread.start()

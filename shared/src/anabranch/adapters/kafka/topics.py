@@ -6,7 +6,6 @@ Every call is bounded in time. It neither reads nor writes records.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -18,10 +17,10 @@ from confluent_kafka.cimpl import NewTopic
 
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.faults import error_of, translate, unreachable
+from anabranch.adapters.kafka.logs import LOGGER
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import TopicSpec
 
-_log = logging.getLogger("anabranch.kafka")
 _BROKERS_DEFAULT = -1
 _SETTLE_PAUSE = 0.02
 OFFSET_ATTEMPTS = 100
@@ -42,7 +41,7 @@ class KafkaTopics:
     def __init__(self, settings: KafkaSettings, timeout: float) -> None:
         self._brokers = settings.brokers
         self._timeout = timeout
-        self._admin = AdminClient(settings.admin(), logger=_log)
+        self._admin = AdminClient(settings.admin(), logger=LOGGER)
         self._counts: dict[str, int] = {}
 
     async def reach(self) -> None:

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from anabranch.adapters.redis.faults import translate, unreachable
 from anabranch.core.errors import Misconfigured
 
-Command = tuple[str | bytes | int | float, ...]
+Command = tuple[str | int | float | bytes | memoryview, ...]
 
 _READ_BYTES = 65_536
 

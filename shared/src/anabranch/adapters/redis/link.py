@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
@@ -31,7 +31,7 @@ class _Call:
 
     def __init__(self, commands: Sequence[Command]) -> None:
         # Packed at once, so that what cannot be sent fails its caller and nobody else.
-        self.packed = [pack_command(command) for command in commands]
+        self.packed = [cast(Any, pack_command)(command) for command in commands]
         self.awaited = len(commands)
         self.replies: list[Any] = []
         self.done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()

@@ -1,0 +1,164 @@
+"""What only a real Kafka can show: brokers that go away, full buffers, members thrown out, speed."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import threading
+
+import pytest
+
+from anabranch.adapters.kafka.log import KafkaLog
+from anabranch.core.errors import Misconfigured, ServerUnavailable
+from anabranch.ports import Committed, Incoming, Outgoing, TopicSpec
+from conformance.listeners import Recorder
+from servers.process import ServerHandle, free_port
+from waiting import eventually
+
+
+async def test_a_broker_that_is_not_there_is_named_with_the_fix(capfd: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+
+    with pytest.raises(ServerUnavailable) as refused:
+        await KafkaLog.connect(f"127.0.0.1:{port}", timeout=1)
+
+    assert f"127.0.0.1:{port}" in str(refused.value)
+    assert "ANABRANCH_BROKERS" in str(refused.value)
+    assert capfd.readouterr().err == ""
+
+
+async def test_a_property_that_is_none_is_refused(kafka: str) -> None:
+    with pytest.raises(Misconfigured, match=r"no\.such\.property"):
+        await KafkaLog.connect(kafka, properties={"no.such.property": "1"})
+
+
+async def test_what_is_published_while_the_broker_is_away_arrives_once_and_in_order(
+    broker_process: ServerHandle, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The broker is killed between the first and the last publish, and comes back."""
+    log = await KafkaLog.connect(broker_process.address)
+    await log.create_topics([TopicSpec("t", 1)])
+    listener = Recorder()
+    await log.publish([Outgoing("t", "k", b"0")])
+    membership = await log.join("g", ["t"], listener)
+    await eventually(lambda: len(listener.records) == 1)
+
+    broker_process.kill()
+    pending = [asyncio.ensure_future(log.publish([Outgoing("t", "k", b"%d" % i)])) for i in range(1, 200)]
+    broker_process.start()
+    await asyncio.gather(*pending)
+    await eventually(lambda: len(listener.records) >= 200, timeout=40)
+
+    assert [int(value) for value in listener.values()] == list(range(200))
+    await membership.close()
+    await log.close()
+    assert capfd.readouterr().err == ""
+
+
+async def test_a_publish_that_is_not_taken_in_time_fails(broker_process: ServerHandle) -> None:
+    log = await KafkaLog.connect(broker_process.address, properties={"delivery.timeout.ms": "4000"})
+    await log.create_topics([TopicSpec("t", 1)])
+    await log.publish([Outgoing("t", "k", b"0")])
+
+    broker_process.kill()
+    with pytest.raises(ServerUnavailable, match="publishing to t"):
+        await log.publish([Outgoing("t", "k", b"1")])
+
+    broker_process.start()
+    assert await log.publish([Outgoing("t", "k", b"2")]) == [1]
+    await log.close()
+
+
+async def test_a_full_buffer_holds_publishers_back_in_order(kafka: str, prefix: str) -> None:
+    log = await KafkaLog.connect(kafka, properties={"queue.buffering.max.messages": "50"})
+    topic = f"{prefix}t"
+    await log.create_topics([TopicSpec(topic, 1)])
+    calls = [
+        log.publish([Outgoing(topic, None, b"%d" % (500 * call + i), partition=0) for i in range(500)])
+        for call in range(6)
+    ]
+
+    offsets = await asyncio.gather(*calls)
+
+    assert [offset for call in offsets for offset in call] == list(range(3_000))
+    values: list[bytes] = []
+    async with log.read(topic, start="earliest") as reader:
+        async for batch in reader:
+            values.extend(record.value for record in batch)
+            if len(values) == 3_000:
+                break
+    assert [int(value) for value in values] == list(range(3_000))
+    await log.close()
+
+
+async def test_a_member_that_polls_too_rarely_loses_its_partitions_and_comes_back(kafka: str, prefix: str) -> None:
+    """The consumer's thread is stopped for longer than max.poll.interval.ms, as a frozen process is."""
+    log = await KafkaLog.connect(kafka, properties={"session.timeout.ms": "6000", "max.poll.interval.ms": "6000"})
+    topic, thaw = f"{prefix}t", threading.Event()
+    await log.create_topics([TopicSpec(topic, 2)])
+    frozen, other = Recorder(on_revoked=lambda topic, partition: Committed(5, "never")), Recorder()
+    await log.publish([Outgoing(topic, None, b"x", partition=partition) for partition in (0, 1)])
+    membership = await log.join(f"{prefix}g", [topic], frozen)
+    await eventually(lambda: len(frozen.records) == 2)
+
+    membership._commands.tell(lambda consumer: thaw.wait(30))
+    others = await log.join(f"{prefix}g", [topic], other)
+    await eventually(lambda: len(other.owned) == 2)
+    thaw.set()
+
+    # A partition that the group took before it noticed the silence is revoked, the others are lost.
+    await eventually(lambda: frozen.count("lost") + frozen.count("revoked") == 2)
+    assert frozen.count("lost") >= 1
+    await eventually(lambda: len(frozen.owned) == len(other.owned) == 1)
+    assert other.committed == {0: None, 1: None}, "what the frozen member wanted to commit was refused"
+    await others.close()
+    await membership.close()
+    await log.close()
+
+
+async def test_a_lone_record_does_not_wait_for_company(kafka: str, prefix: str) -> None:
+    """The median from publish to deliver is about a millisecond on a quiet machine; ten times that, and a
+    timeout has got in the way."""
+    log = await KafkaLog.connect(kafka)
+    topic, arrived = f"{prefix}t", asyncio.Event()
+    await log.create_topics([TopicSpec(topic, 1)])
+
+    class Waking(Recorder):
+        def deliver(self, topic: str, partition: int, records: list[Incoming]) -> None:  # type: ignore[override]
+            super().deliver(topic, partition, records)
+            arrived.set()
+
+    listener, loop = Waking(), asyncio.get_running_loop()
+    membership = await log.join(f"{prefix}g", [topic], listener)
+    await eventually(lambda: listener.owned)
+    seconds = []
+    for i in range(60):
+        arrived.clear()
+        start = loop.time()
+        publishing = asyncio.ensure_future(log.publish([Outgoing(topic, None, b"%d" % i)]))
+        await arrived.wait()
+        seconds.append(loop.time() - start)
+        await publishing
+
+    assert statistics.median(seconds) < 0.015
+    await membership.close()
+    await log.close()
+
+
+async def test_commits_of_one_turn_share_a_request_and_the_last_one_counts(kafka: str, prefix: str) -> None:
+    log = await KafkaLog.connect(kafka)
+    topic, listener = f"{prefix}t", Recorder()
+    await log.create_topics([TopicSpec(topic, 4)])
+    await log.publish([Outgoing(topic, None, b"x", partition=i % 4) for i in range(400)])
+    membership = await log.join(f"{prefix}g", [topic], listener)
+    await eventually(lambda: len(listener.records) == 400)
+    loop = asyncio.get_running_loop()
+
+    start = loop.time()
+    commits = [membership.commit(topic, p, Committed(i + 1)) for i in range(100) for p in range(4)]
+    await asyncio.gather(*commits)
+
+    assert loop.time() - start < 0.5
+    assert await log.group_lag(f"{prefix}g", topic) == {0: 0, 1: 0, 2: 0, 3: 0}
+    await membership.close()
+    await log.close()
