@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from anabranch.core.events import EventBatch, EventEntry, Source, encode_batch
+from anabranch.core.events import EventBatch, EventEntry, Source, decode_batch, encode_batch
 
 WIDE = 1_000
 
@@ -37,8 +37,21 @@ def unsubscribe(channel: str, **subject: str) -> bytes:
     return orjson.dumps({"type": "unsubscribe", "channel": channel, **subject})
 
 
-def wide_run(run_id: str = "run-1", request_id: str = "order 1") -> list[bytes]:
-    """A run of a plain task and one of a thousand members, of which three fail; its records in order."""
+def wide_run(run_id: str = "run-1", request_id: str = "order 1", base: float = 0.0) -> list[bytes]:
+    """A run of a plain task and one of a thousand members, of which three fail; its records in order.
+
+    `base` is added to the times, which else are the first seconds of 1970.
+    """
+    return [_later(value, base) for value in _wide_run(run_id, request_id)]
+
+
+def _later(value: bytes, seconds: float) -> bytes:
+    batch = decode_batch(value)
+    entries = tuple(each.model_copy(update={"time": each.time + seconds}) for each in batch.entries)
+    return encode_batch(batch.model_copy(update={"entries": entries}))
+
+
+def _wide_run(run_id: str, request_id: str) -> list[bytes]:
     last = WIDE // 2
     middle = batch(
         run_id,

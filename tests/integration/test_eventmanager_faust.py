@@ -21,6 +21,7 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
+from anabranch.adapters.redis.store import RedisStore
 from anabranch.core.names import Names
 from anabranch.ports import EventLog, Outgoing, TopicSpec
 from anabranch.runtime.ids import SystemIds
@@ -218,6 +219,37 @@ def test_the_process_is_ready_and_ends_in_seconds_on_a_signal(kafka: str, redis_
     assert process.returncode == 0, rest
     assert time.monotonic() - began < 8
     assert "Traceback" not in rest
+
+
+async def test_a_killed_process_is_followed_by_one_that_knows_what_it_knew(
+    kafka: str, redis_url: str, prefix: str, kafka_log: KafkaLog
+) -> None:
+    """SIGKILL in the middle of a run, at an instant that is not chosen."""
+    names = Names(prefix)
+    await _create(kafka_log, names)
+    base = time.time()
+    records = [("run-1", value) for value in wide_run(base=base)]
+    store = await RedisStore.connect(redis_url)
+    first = _service(kafka, redis_url, prefix)
+    second = None
+    try:
+        await asyncio.to_thread(_read_until, first, "anabranch eventmanager ready")
+        await _publish(kafka_log, names, records[:4])
+        async with asyncio.timeout(30):
+            while await load_view(store, names, "run-1") is None:
+                await asyncio.sleep(0.02)
+        first.kill()
+        second = _service(kafka, redis_url, prefix)
+        await _publish(kafka_log, names, records[4:])
+        async with asyncio.timeout(40):
+            while (view := await load_view(store, names, "run-1")) is None or view["ended_at"] is None:
+                await asyncio.sleep(0.05)
+    finally:
+        for process in filter(None, (first, second)):
+            process.kill()
+            process.communicate()
+        await store.close()
+    assert (view["failure_count"], view["groups"]["g"]["tasks"]["wide"]["completed"]) == (3, 997)
 
 
 def test_the_process_says_which_server_it_cannot_reach(redis_url: str, prefix: str) -> None:
