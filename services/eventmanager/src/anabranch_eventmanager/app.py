@@ -15,11 +15,6 @@ from anabranch_eventmanager.service import EventManager
 DAY = 86_400.0
 
 
-def main(settings: Settings) -> int:
-    """Run the event manager as this process until it is told to stop; returns its exit code."""
-    return run_service(build, settings)
-
-
 def build(resources: Resources) -> EventManager:
     """The event manager for a process of its own, on the servers of its resources.
 
