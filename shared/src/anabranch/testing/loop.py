@@ -1,0 +1,130 @@
+"""An event loop whose time is virtual: where everybody waits for a timer, it is that time at once.
+
+Time stands still while there is something to do. It goes at its real pace only while something real is
+waited for: a thread (a `def` agent) or a socket. The loop knows nothing of the system that runs on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import selectors
+from collections.abc import Callable
+from time import monotonic  # noqa: TID251 - the pace of real time, while a thread or a socket is waited for
+from typing import Any, TypeVar, TypeVarTuple
+from uuid import UUID
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+EPOCH = 1_767_225_600.0
+"""When virtual time begins: 2026-01-01T00:00:00Z, in seconds since the epoch."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop with virtual time, for `asyncio.Runner(loop_factory=VirtualLoop)` or by hand.
+
+    An `asyncio.sleep(3600)` on it takes as long as whatever else happens in that hour. Not thread-safe beyond
+    what every loop is.
+    """
+
+    def __init__(self) -> None:
+        self._virtual = 0.0
+        self._forced_until = 0.0
+        self._busy_threads = 0
+        super().__init__(_Jumping(self))
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._virtual
+
+    def force_until(self, when: float) -> None:
+        """Up to that time jump although threads run: whoever asks says that they need not be waited for."""
+        self._forced_until = when
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """As of any loop; while it runs, time goes at its real pace."""
+        future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
+        self._busy_threads += 1
+        future.add_done_callback(self._thread_ended)
+        return future
+
+    def _thread_ended(self, future: asyncio.Future[Any]) -> None:
+        self._busy_threads -= 1
+
+    def may_jump(self, sockets: int) -> bool:
+        """Whether time need not be waited for: nothing real is under way, `sockets` or threads."""
+        return not sockets and (not self._busy_threads or self._virtual < self._forced_until)
+
+    def elapse(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        self._virtual += seconds
+
+
+class _Jumping(selectors.DefaultSelector):
+    """The loop's selector: instead of waiting for a time-out it lets that time pass."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What is ready, after the time-out at the latest, in virtual time."""
+        if timeout is None or timeout <= 0:
+            return self._select(timeout)
+        if not self._loop.may_jump(len(self.get_map()) - 1):
+            return self._wait(timeout)
+        ready = self._select(0)
+        if not ready:
+            self._loop.elapse(timeout)
+        return ready
+
+    def _wait(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
+        began = monotonic()
+        ready = self._select(timeout)
+        self._loop.elapse(min(timeout, monotonic() - began))
+        return ready
+
+    def _select(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        found: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
+        return found
+
+
+class VirtualClock:
+    """See `ports.Clock`: the time of a loop, begun at `epoch` seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, epoch: float = EPOCH) -> None:
+        self._loop = loop
+        self._epoch = epoch
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._epoch + self._loop.time()
+
+    def monotonic(self) -> float:
+        """Seconds since the loop was made."""
+        return self._loop.time()
+
+
+class SeededIds:
+    """See `ports.Ids`: the same ids in the same order for the same seed."""
+
+    def __init__(self, clock: VirtualClock, seed: int) -> None:
+        self._clock = clock
+        self._seed = seed
+        self._count = 0
+
+    def run_scoped(self) -> str:
+        """A UUIDv7 of the virtual time."""
+        value = int(self._clock.now() * 1000) << 80 | 0x7 << 76 | (self._count & 0xFFF) << 64
+        value |= 0b10 << 62 | (self._draw() >> 66)
+        return str(UUID(int=value))
+
+    def incarnation(self) -> str:
+        """Ten hexadecimal digits."""
+        return f"{self._draw():032x}"[:10]
+
+    def _draw(self) -> int:
+        self._count += 1
+        digest = hashlib.sha256(f"{self._seed}/{self._count}".encode()).digest()
+        return int.from_bytes(digest[:16], "big")

@@ -1,0 +1,312 @@
+"""The whole system in one process, as a test holds it: start it, give it requests, move time, look.
+
+Built on the embedded composition with its store in memory. In a plain test it has a loop of its own with
+virtual time, and calls that return when the answer is there; on a running loop it takes that loop's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import orjson
+
+from anabranch.core.names import session_key
+from anabranch.core.request import Request
+from anabranch.embedded import Embedded, embedded
+from anabranch.ports import Clock, EventLog, Ids, Incoming, Write
+from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.ids import SystemIds
+from anabranch.runtime.settings import Settings
+from anabranch.sdk.agents import Registry, agent
+from anabranch.sdk.references import resolve
+from anabranch.sdk.run import Run
+from anabranch.sdk.run_result import RunResult
+from anabranch.testing.loop import SeededIds, VirtualClock, VirtualLoop
+
+T = TypeVar("T")
+
+AnyRequest = Request | Mapping[str, Any] | str | Path
+Agents = Iterable[Callable[..., Any] | ModuleType] | Mapping[str, Callable[..., Any]]
+PUBLISHED_TTL = 86_400.0
+
+
+def system(agents: Agents = (), seed: int = 0, **settings: Any) -> SystemContext:
+    """The whole system: services, log and store in this process, and nothing left behind.
+
+        with system(agents=[summarise]) as s:
+            assert s.run(request).results["summary"] == "..."
+
+    In a `with` the system has virtual time: an agent that sleeps for an hour takes milliseconds, and time
+    stands still between the calls. In an `async with` it runs on the running loop, in that loop's time.
+
+    Args:
+        agents: marked functions, classes, and modules of them; or `{name: function}`, where no mark is needed.
+            The built-in agents are there too.
+        seed: what the ids are made from, so that a test is the same each time.
+        settings: any setting by its name, such as `concurrency=4` or `inline_limit=1000`.
+
+    Raises:
+        TypeError: something in `agents` is no agent, or there is no such setting.
+        Misconfigured: two agents have one name.
+    """
+    return SystemContext(registry_of(agents), Settings(**settings), seed)
+
+
+def registry_of(agents: Agents) -> Registry:
+    """The built-in agents and these."""
+    registry = Registry.builtin()
+    if isinstance(agents, Mapping):
+        agents = [_named(name, function) for name, function in agents.items()]
+    for source in agents:
+        registry.add(source)
+    return registry
+
+
+def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as the agent `name`, without marking the function itself."""
+    if inspect.iscoroutinefunction(function):
+
+        async def call_async(task: Any) -> Any:
+            return await function(task)
+
+        return agent(name)(call_async)
+
+    def call(task: Any) -> Any:
+        return function(task)
+
+    return agent(name)(call)
+
+
+class SystemContext:
+    """What `system()` gives: enter it with `with` or `async with`. Each entering starts a system of its own."""
+
+    def __init__(self, registry: Registry, settings: Settings, seed: int) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._seed = seed
+        self._entered: list[System] = []
+        self._stacks: list[AsyncExitStack] = []
+
+    def __enter__(self) -> System:
+        self._entered.append(System(self.start, self._seed))
+        return self._entered[-1]
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.pop().close()
+
+    async def __aenter__(self) -> AsyncSystem:
+        clock = SystemClock()
+        stack = AsyncExitStack()
+        running = await stack.enter_async_context(self.start(clock, SystemIds(clock)))
+        self._stacks.append(stack)
+        return AsyncSystem(running)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stacks.pop().aclose()
+
+    def start(self, clock: Clock, ids: Ids) -> AbstractAsyncContextManager[Embedded]:
+        """The embedded system, not entered yet."""
+        return embedded(self._registry, self._settings, store="memory", clock=clock, ids=ids)
+
+
+class AsyncSystem:
+    """A system on the running loop.
+
+    Attributes:
+        client: an open `Client`, for all that is not here.
+        embedded: the parts: log, store, notifier, names, services.
+    """
+
+    def __init__(self, running: Embedded) -> None:
+        self.embedded = running
+        self.client = running.client
+
+    async def run(self, request: AnyRequest, *, timeout: float | None = None, check: bool = False) -> RunResult:
+        """Submit a request and wait for its end. See `Run.result` for `timeout` (seconds) and `check`.
+
+        Raises:
+            RequestRefused: with every error; nothing was sent.
+            TimeoutError: the run has not ended within `timeout`.
+        """
+        run = await self.submit(request)
+        return await run.result(timeout, check=check)
+
+    async def submit(self, request: AnyRequest) -> Run:
+        """Submit a request. Raises RequestRefused where it is wrong."""
+        return await self.client.submit(request)
+
+    async def publish(self, session_id: str, key: str, value: Any) -> None:
+        """Do what an outside publisher does: SET a value of the session, then PUBLISH that it is there."""
+        parts = self.embedded
+        name = session_key(session_id, key)
+        data = orjson.dumps(value)
+        await parts.store.put([Write(name, data, PUBLISHED_TTL)])
+        await parts.notifier.publish([(name, data)])
+
+    async def value(self, session_id: str, key: str) -> Any:
+        """What stands in the session under a key, a reference resolved; None where nothing does."""
+        parts = self.embedded
+        [found] = await parts.store.get([session_key(session_id, key)])
+        return None if found is None else await resolve(parts.store, parts.names, orjson.loads(found))
+
+    async def records(self, topic: str) -> list[Incoming]:
+        """What is on a topic by now, partition after partition; `topic` without its prefix, `groups`."""
+        log = self.embedded.log
+        name = f"{self.embedded.names.prefix}{topic}"
+        found: list[Incoming] = []
+        for partition in range(await log.partition_count(name)):
+            found += await _records_of(log, name, partition)
+        return found
+
+
+async def _records_of(log: EventLog, topic: str, partition: int) -> list[Incoming]:
+    found: list[Incoming] = []
+    async with log.read(topic, [partition], "latest") as reader:
+        end = (await reader.end_offsets())[partition]
+    if end == 0:
+        return found
+    async with log.read(topic, [partition], "earliest") as reader:
+        async for batch in reader:
+            found += batch
+            if found[-1].offset >= end - 1:
+                break
+    return found
+
+
+class System:
+    """A system with virtual time, on a loop of its own. Every call lets the loop run until the answer is there;
+    between the calls nothing moves. Not thread-safe.
+
+    Attributes:
+        embedded: the parts: log, store, notifier, names, services. Use them through `wait`.
+
+    Raises:
+        RuntimeError: a loop is running in this thread: use `async with system(...)` there.
+    """
+
+    def __init__(self, start: Callable[[Clock, Ids], AbstractAsyncContextManager[Embedded]], seed: int) -> None:
+        _refuse_a_running_loop()
+        self._loop = VirtualLoop()
+        self._stack = AsyncExitStack()
+        clock = VirtualClock(self._loop)
+        try:
+            running = self.wait(self._stack.enter_async_context(start(clock, SeededIds(clock, seed))))
+        except BaseException:
+            self._close_loop()
+            raise
+        self._system = AsyncSystem(running)
+        self.embedded = running
+
+    def run(self, request: AnyRequest, *, timeout: float | None = None, check: bool = False) -> RunResult:
+        """Submit a request and wait for its end.
+
+        Args:
+            timeout: virtual seconds to wait; the run itself goes on after it.
+            check: raise unless the run completed.
+
+        Raises:
+            RequestRefused: the request is wrong; with every error.
+            TimeoutError: the run has not ended within `timeout`.
+            RunFailed, RunCancelled, RunTimedOut: with `check`, how it ended.
+        """
+        return self.submit(request).result(timeout, check=check)
+
+    def submit(self, request: AnyRequest) -> SystemRun:
+        """Submit a request; it runs whenever time is given: in `result`, `advance` and any other call.
+
+        Raises:
+            RequestRefused: the request is wrong; with every error.
+        """
+        return SystemRun(self, self.wait(self._system.submit(request)))
+
+    def advance(self, seconds: float) -> None:
+        """Let virtual time pass, and all that happens in it. Threads of `def` agents are not waited for."""
+        self._loop.force_until(self._loop.time() + seconds)
+        self.wait(asyncio.sleep(seconds))
+
+    def publish(self, session_id: str, key: str, value: Any) -> None:
+        """Do what an outside publisher does: SET a value of the session, then PUBLISH that it is there."""
+        self.wait(self._system.publish(session_id, key, value))
+
+    def value(self, session_id: str, key: str) -> Any:
+        """What stands in the session under a key, a reference resolved; None where nothing does."""
+        return self.wait(self._system.value(session_id, key))
+
+    def records(self, topic: str) -> list[Incoming]:
+        """What is on a topic by now, partition after partition; `topic` without its prefix, `groups`."""
+        return self.wait(self._system.records(topic))
+
+    @property
+    def elapsed(self) -> float:
+        """Virtual seconds since the start."""
+        return self._loop.time()
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the system's loop to its end."""
+        return self._loop.run_until_complete(work)
+
+    def close(self) -> None:
+        """Stop the services in good order and close the loop. Agents that still run are cancelled."""
+        try:
+            self.wait(self._stack.aclose())
+        finally:
+            self._close_loop()
+
+    def _close_loop(self) -> None:
+        loop = self._loop
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def _refuse_a_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("a loop is running here: use `async with system(...)`, and await its calls")
+
+
+class SystemRun:
+    """A run in a `System`. `run_id`, `request_id` and `session_id` are those of the `Run`."""
+
+    def __init__(self, system: System, run: Run) -> None:
+        self._system = system
+        self._run = run
+        self.run_id = run.run_id
+        self.request_id = run.request_id
+        self.session_id = run.session_id
+
+    def result(self, timeout: float | None = None, *, check: bool = False) -> RunResult:
+        """Wait for its end; see `Run.result`. `timeout` is in virtual seconds."""
+        return self._system.wait(self._run.result(timeout, check=check))
+
+    def events(self) -> list[dict[str, Any]]:
+        """Its lifecycle events so far, one by one and in order."""
+        return self._system.wait(_gathered(self._run))
+
+    def cancel(self) -> None:
+        """Ask for it to be cancelled; `result` waits until it is."""
+        self._system.wait(self._run.cancel())
+
+    def pause(self) -> None:
+        """Ask that no further members start."""
+        self._system.wait(self._run.pause())
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._system.wait(self._run.resume())
+
+
+async def _gathered(run: Run) -> list[dict[str, Any]]:
+    return [event async for event in run.events(until_now=True)]
