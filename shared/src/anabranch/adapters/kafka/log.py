@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException
+from confluent_kafka import KafkaException
 
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.consumer import KafkaMembership
 from anabranch.adapters.kafka.faults import error_of
 from anabranch.adapters.kafka.producer import KafkaPublisher
 from anabranch.adapters.kafka.reader import KafkaReader
-from anabranch.adapters.kafka.topics import NEXT, KafkaTopics
+from anabranch.adapters.kafka.topics import FIRST, NEXT, KafkaTopics
 from anabranch.adapters.partitioner import partition_of
 from anabranch.core.errors import Misconfigured
 from anabranch.ports import Outgoing, PartitionListener, TopicSpec
@@ -52,6 +52,7 @@ class KafkaLog:
                 "Kafka client properties", error_of(wrong).str(), "use the names and values of librdkafka"
             ) from wrong
         await log._topics.reach()
+        log._publisher.warm()
         return log
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
@@ -117,7 +118,6 @@ class KafkaLog:
     async def _starts(
         self, topic: str, partitions: Sequence[int], start: int | Literal["earliest", "latest"]
     ) -> Mapping[int, int]:
-        if start == "latest":
-            return await self._topics.offsets(topic, partitions, NEXT)
-        offset = OFFSET_BEGINNING if start == "earliest" else start
-        return dict.fromkeys(partitions, offset)
+        if isinstance(start, int):
+            return dict.fromkeys(partitions, start)
+        return await self._topics.offsets(topic, partitions, NEXT if start == "latest" else FIRST)

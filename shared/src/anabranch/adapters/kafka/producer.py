@@ -145,6 +145,10 @@ class KafkaPublisher:
         self._lanes: dict[bool, ProducerLane] = {}
         self._retired: list[ProducerLane] = []
 
+    def warm(self) -> None:
+        """Make the producer without linger now: it gets its id, which can take half a second, meanwhile."""
+        self._lane(bulk=False)
+
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See `ports.EventLog`."""
         check_sizes(records, self._settings.max_record_bytes)
