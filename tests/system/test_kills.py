@@ -1,0 +1,44 @@
+"""SIGKILL in the middle of a fan-out: the run completes, and each index is once in its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import Cluster, User
+from requests_made import fan_out_of_sleeps, resolved
+
+
+@pytest.fixture
+def own_cluster(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path, kafka, redis_url, prefix)
+    try:
+        cluster.start_all(workers=2)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.parametrize("service", ["taskgroup", "agency"])
+def test_a_kill_in_mid_fan_out_costs_no_member_and_repeats_none_in_the_result(
+    own_cluster: Cluster, service: str
+) -> None:
+    """2,000 members of 20 ms on two workers; SIGKILL once the first members have ended; at most 30 s more."""
+    user = User(own_cluster)
+    document = fan_out_of_sleeps(2_000, 0.02)
+    user.produce(document)
+    user.await_records(lambda s: s.topic == "events" and b"task.completed" in s.value)
+
+    own_cluster.of(service)[0].kill()
+    if service == "agency":
+        own_cluster.start("agency")
+    killed = time.monotonic()
+    final = user.await_final(document["request_id"], 30).body
+
+    print(f"{service}: completed {time.monotonic() - killed:.1f} s after the kill")
+    assert final["status"] == "completed"
+    assert resolved(user, final, "out") == list(range(2_000))
+    user.close()

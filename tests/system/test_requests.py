@@ -1,0 +1,271 @@
+"""What a user of Kafka sees of requests, good and bad: separate processes, real servers, plain clients."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cluster import FINAL, Cluster, User
+from requests_made import echo, fan_out, request, resolved
+from workflows import WORKFLOWS, workflow_request, workflow_tasks
+
+
+@pytest.mark.parametrize("grouping", ["one", "task", "program"])
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_recorded_workflow_runs_each_task_once_and_none_before_its_parents(
+    user: User, name: str, grouping: Any
+) -> None:
+    document = workflow_request(name, grouping, scale=0.0003) | {"request_id": str(uuid.uuid4())}
+
+    final = user.run(document)
+
+    tasks = {task["id"]: task for task in workflow_tasks(name)}
+    assert final["status"] == "completed", final["failures"]
+    assert final["results"] == {task_id: task_id for task_id in tasks}
+    assert all(user.value(final["session_id"], task_id) == task_id for task_id in tasks)
+    started, completed = order_of_events(user, final["run_id"])
+    assert Counter(started.elements()) == Counter(dict.fromkeys(tasks, 1))
+    for task_id, task in tasks.items():
+        assert all(completed[parent] < started_at(user, final["run_id"], task_id) for parent in task["parents"])
+
+
+def events_of(user: User, run_id: str) -> list[dict[str, Any]]:
+    """The entries of a run's events in the order of its partition, once its end is among them."""
+
+    def entries() -> list[dict[str, Any]]:
+        batches = [s.body for s in user.seen if s.topic == "events" and s.key == run_id]
+        return [entry for batch in batches for entry in batch["entries"]]
+
+    user.await_records(lambda s: s.topic == "events" and s.key == run_id and b'"run.' in s.value, 2)
+    return entries()
+
+
+def order_of_events(user: User, run_id: str) -> tuple[Counter[str], dict[str, int]]:
+    events = events_of(user, run_id)
+    started = Counter(event["task"] for event in events if event["type"] == "task.started")
+    completed = {event["task"]: at for at, event in enumerate(events) if event["type"] == "task.completed"}
+    return started, completed
+
+
+def started_at(user: User, run_id: str, task: str) -> int:
+    events = events_of(user, run_id)
+    return next(at for at, e in enumerate(events) if e["type"] == "task.started" and e["task"] == task)
+
+
+@pytest.mark.parametrize("count", [65, 1_025, 2_001, 10_001])
+def test_a_fan_out_is_joined_with_each_member_once_and_in_order(user: User, count: int) -> None:
+    final = user.run(request(fan_out(count)))
+
+    assert final["status"] == "completed"
+    assert resolved(user, final, "out") == list(range(count))
+    assert final["executions"] == {"total": count, "completed": count, "failed": 0, "skipped": 0}
+
+
+@pytest.mark.parametrize(
+    ("output_format", "expected"),
+    [
+        ("merge", ["a", "b", "c"]),
+        ("index", ["a", "b", "c"]),
+        ("single", "c"),
+        ("separate", {"0": "a", "1": "b", "2": "c"}),
+    ],
+)
+def test_the_four_output_formats(user: User, output_format: str, expected: Any) -> None:
+    config = {"type": "array", "array_mapping": {"x": ["a", "b", "c"]}, "output_format": output_format}
+
+    final = user.run(request(echo("{x}", expansion_config=config)))
+
+    assert final["results"]["out"] == expected
+    assert user.value(final["session_id"], "out") == expected
+    if output_format == "separate":
+        assert user.value(final["session_id"], "1_out") == "b"
+
+
+def test_a_wide_separate_join_writes_every_derived_key(user: User) -> None:
+    config = {"output_format": "separate", "identifiers": {"id": "n"}}
+
+    final = user.run(request(fan_out(10_001, **config)))
+
+    assert final["status"] == "completed"
+    assert user.value(final["session_id"], "10000_out") == 10_000
+    assert user.value(final["session_id"], "0_out") == 0
+
+
+@pytest.mark.parametrize(
+    ("on_empty", "status", "results"),
+    [("complete", "completed", {"out": []}), ("fail", "failed", {}), ("skip", "completed", {})],
+)
+def test_an_empty_array_in_its_three_ways(user: User, on_empty: str, status: str, results: Any) -> None:
+    config = {"type": "array", "array_mapping": {"x": "items"}, "on_empty": on_empty}
+
+    final = user.run(request(echo("{x}", expansion_config=config), context={"items": []}))
+
+    assert (final["status"], final["results"]) == (status, results)
+
+
+def test_the_compatibility_envelope_comes_back_as_a_final_record(user: User) -> None:
+    request_id = str(uuid.uuid4())
+    task = {
+        "name": "greet",
+        "agent_class": "echo",
+        "message_template": "hello {who}",
+        "dependencies": ["who"],
+        "result_keys": ["out"],
+        "order": 1,
+    }
+    inner = {"task_groups": [{"name": "g", "tasks": [task]}], "name": "old", "process_array_output": True}
+    user.produce(
+        {
+            "key": f"task_group:{request_id}",
+            "action": "initialize",
+            "object": inner,
+            "context": {"context": {"who": "world"}},
+        }
+    )
+
+    final = user.await_final(request_id).body
+
+    assert final["status"] == "completed"
+    assert final["results"]["out"] == "hello world"
+    assert len(final["warnings"]) == 1
+
+
+def test_the_same_request_id_twice_and_from_two_producers_at_once_is_one_run(user: User, cluster: Cluster) -> None:
+    document = request({"name": "t", "agent": "traced", "inputs": {"value": 1}, "result_keys": ["out"]})
+    users = [User(cluster, ()) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda each: each.produce(document), users))
+    final = user.await_final(document["request_id"])
+
+    user.produce(document)
+    ids = user.await_records(
+        lambda s: s.kind == "run.accepted" and s.body["request_id"] == document["request_id"], 3
+    )
+
+    finals = [s for s in user.seen if s.kind in FINAL and s.body["request_id"] == document["request_id"]]
+    assert {s.headers["ce_id"] for s in finals} == {final.headers["ce_id"]}
+    assert len({s.headers["ce_id"] for s in ids}) == 1
+    calls = (cluster.folder / "trace.txt").read_text().split("\n")
+    assert sum(line.startswith(final.body["run_id"]) for line in calls) == 1
+    for each in users:
+        each.close()
+
+
+def test_the_same_request_id_with_another_body_is_rejected(user: User) -> None:
+    document = request(echo(1))
+    assert user.run(document)["status"] == "completed"
+
+    user.produce(document | {"name": "other"})
+    rejected = user.await_records(
+        lambda s: s.kind == "run.rejected" and s.body["request_id"] == document["request_id"]
+    )[0]
+
+    assert rejected.body["errors"][0]["code"] == "request_id_conflict"
+    letter = user.await_records(lambda s: s.topic == "dead-letters" and b'"other"' in s.value)[0]
+    assert json.loads(letter.value) == document | {"name": "other"}
+
+
+def test_two_runs_of_one_session_each_see_their_own_value(user: User) -> None:
+    session = f"s-{uuid.uuid4()}"
+
+    def document(value: str) -> dict[str, Any]:
+        first = echo(value, name="make", key="shared")
+        second = echo("{shared}", name="use", key=f"seen_{value}", dependencies=["shared"])
+        return request(first, second, session_id=session)
+
+    finals = [user.run(document(value)) for value in ("one", "two")]
+
+    assert [final["results"][f"seen_{v}"] for final, v in zip(finals, ("one", "two"), strict=True)] == [
+        "one",
+        "two",
+    ]
+    assert user.value(session, "shared") == "two"
+
+
+def test_a_later_run_may_depend_on_what_the_session_has(user: User) -> None:
+    session = f"s-{uuid.uuid4()}"
+    user.run(request(echo("kept", key="base"), session_id=session))
+
+    final = user.run(request(echo("{base}", dependencies=["base"]), session_id=session))
+
+    assert final["results"]["out"] == "kept"
+
+
+def test_an_external_dependency_is_satisfied_by_set_and_publish(user: User) -> None:
+    session = f"s-{uuid.uuid4()}"
+    document = request(echo("{news}", external_dependencies=["news"]), session_id=session)
+    user.produce(document)
+    user.await_records(lambda s: s.kind == "run.accepted" and s.body["request_id"] == document["request_id"])
+
+    name = f"session:{{{session}}}:news"
+    user.redis.set(name, '{"it": "came"}')
+    user.redis.publish(name, "look")
+
+    assert user.await_final(document["request_id"], 10).body["results"]["out"] == {"it": "came"}
+
+
+BAD = {
+    "not JSON": (b"{no", "not_json"),
+    "not a request": (b"[1, 2]", "not_a_request"),
+    "a cycle": (
+        request(echo(1, name="a", key="x", dependencies=["y"]), echo(1, name="b", key="y", dependencies=["x"])),
+        "cycle",
+    ),
+    "an unknown dependency": (request(echo(1, dependencies=["nowhere"])), "unknown_dependency"),
+    "two producers": (request(echo(1, name="a"), echo(1, name="b")), "duplicate_result_key"),
+    "oversize": (request(echo("x" * 1_000_100)), "too_large"),
+    "a mapped name that nobody provides": (
+        request(echo(1, expansion_config={"type": "array", "array_mapping": {"x": "nobody"}})),
+        "unknown_dependency",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_with_its_error_and_its_bytes_are_kept(user: User, case: str) -> None:
+    document, code = BAD[case]
+    user.producer = type(user.producer)(
+        {"bootstrap.servers": user.cluster.brokers, "message.max.bytes": 1_048_000}
+    )
+
+    user.produce(document, headers={"mine": case})
+
+    letter = user.await_records(lambda s: s.topic == "dead-letters" and s.headers.get("mine") == case.encode())[0]
+    sent = document if isinstance(document, bytes) else json.dumps(document).encode()
+    assert letter.value == sent
+    rejected = user.await_records(lambda s: s.kind == "run.rejected" and code in s.value.decode())[-1]
+    assert rejected.body["errors"][0]["code"] == code
+    assert rejected.body["errors"][0]["message"]
+
+
+def test_an_array_that_is_no_list_fails_its_task_and_the_run_keeps_the_rest(user: User) -> None:
+    config = {"type": "array", "array_mapping": {"x": "made"}}
+    document = request(
+        echo("no list", name="make", key="made"),
+        echo("{x}", name="spread", key="spread", dependencies=["made"], expansion_config=config),
+        echo("fine", name="other", key="other"),
+    )
+
+    final = user.run(document)
+
+    assert final["status"] == "failed"
+    assert final["results"] == {"made": "no list", "other": "fine"}
+    assert [(f["task"], f["error_type"]) for f in final["failures"]] == [("spread", "ExpansionError")]
+
+
+def test_a_cancelled_run_stops_its_agents_and_says_so(user: User) -> None:
+    slow = {"name": "slow", "agent": "sleep", "inputs": {"seconds": 60}, "result_keys": ["slow"]}
+    document = request(echo("done", name="quick", key="quick"), slow)
+    user.produce(document)
+    user.await_records(lambda s: s.topic == "events" and b'"slow"' in s.value and b"task.started" in s.value)
+
+    user.produce({"type": "cancel", "request_id": document["request_id"]})
+
+    final = user.await_final(document["request_id"], 10).body
+    assert final["status"] == "cancelled"
+    assert final["results"] == {"quick": "done"}

@@ -1,0 +1,24 @@
+"""Agents of the system tests: they leave a trace of each call in a file, as a user's side effect would."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from anabranch import Task, agent
+
+
+def _note(task: Task) -> None:
+    """One short line, appended in one write, so that many processes may share the file."""
+    with Path(os.environ["ANABRANCH_TEST_TRACE"]).open("a") as trace:
+        trace.write(f"{task.run_id} {task.name} {os.getpid()}\n")
+
+
+@agent("traced")
+async def traced(task: Task) -> Any:
+    """Waits `inputs.seconds`, then returns `inputs.value`."""
+    _note(task)
+    await asyncio.sleep(task.inputs.get("seconds", 0))
+    return task.inputs["value"]
