@@ -1,0 +1,48 @@
+"""``python -m anabranch.contract``: write the published contract, or check that it is up to date."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from anabranch.contract.files import drift, write
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code: 1 where the files differ from the code."""
+    options = _parser().parse_args(arguments)
+    if options.write is not None:
+        changed = write(options.write)
+        _say(*changed, f"{len(changed)} files written" if changed else "all files are up to date")
+        return 0
+    return _check(options.check)
+
+
+def _check(folder: Path) -> int:
+    differences = list(drift(folder))
+    if not differences:
+        return 0
+    _say(
+        *differences,
+        f"{len(differences)} files of the contract differ from the code. If the change is meant, write them anew:",
+        f"    python -m anabranch.contract --write {folder}",
+    )
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m anabranch.contract", description=__doc__)
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--write", metavar="FOLDER", type=Path, help="write the generated files")
+    action.add_argument("--check", metavar="FOLDER", type=Path, help="compare; exit with 1 where they differ")
+    return parser
+
+
+def _say(*lines: str) -> None:
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

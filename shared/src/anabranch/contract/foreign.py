@@ -1,0 +1,151 @@
+"""Schemas of what has no model of its own: the envelope, the headers, messages on Redis channels.
+
+Each is put together from the constants and models of the code that reads or writes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anabranch.contract.schemas import Schema, accepted, headed, promised
+from anabranch.core.cloudevents import SOURCE
+from anabranch.core.errors import Code
+from anabranch.core.request import RESERVED_IN_REQUEST, RESERVED_IN_TASK, Request
+from anabranch.core.results import RESULT_KINDS, ChannelMessage
+from anabranch.runtime.deadletter import REASON_BYTES
+
+UNDECODABLE = "undecodable"
+"""The code of a dead letter that is no message at all, beside the codes of refused requests."""
+
+_TRACEPARENT: Schema = {
+    "type": "string",
+    "description": "W3C trace context, as it came with the request.",
+    "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+}
+
+
+def envelope_schema() -> Schema:
+    """A request in its compatibility envelope: unknown fields are ignored, reserved ones refused."""
+    request = _open(accepted(Request), RESERVED_IN_REQUEST)
+    definitions: dict[str, Schema] = request.pop("$defs")
+    definitions = {name: _open(each, _reserved(name)) for name, each in definitions.items()}
+    del request["$schema"]
+    return headed(
+        {
+            "title": "Envelope",
+            "description": (
+                "The compatibility envelope around a request, accepted wherever a request is. Fields that a "
+                "request does not have are ignored at every level, with one warning that lists them."
+            ),
+            "type": "object",
+            "required": ["object"],
+            "not": {"required": ["task_groups"]},
+            "properties": {
+                "key": {
+                    "type": ["string", "null"],
+                    "description": "`task_group:<id>`; the id is the request id.",
+                    "examples": ["task_group:order-17"],
+                },
+                "action": {"enum": ["initialize", None], "description": "What to do; nothing else is supported."},
+                "object": {"$ref": "#/$defs/Request"},
+                "context": _envelope_context(),
+            },
+            "$defs": {"Request": request, **definitions},
+        }
+    )
+
+
+def _envelope_context() -> Schema:
+    values = {"type": ["object", "null"], "description": "The request's context; wins over `object.context`."}
+    return {"type": ["object", "null"], "properties": {"context": values}}
+
+
+def _reserved(definition: str) -> frozenset[str]:
+    return RESERVED_IN_TASK if definition == "TaskSpec" else frozenset()
+
+
+def _open(schema: Schema, reserved: frozenset[str]) -> Schema:
+    if "properties" not in schema:
+        return schema
+    opened = {name: value for name, value in schema.items() if name != "additionalProperties"}
+    opened["properties"] = {**schema["properties"], **dict.fromkeys(sorted(reserved), False)}
+    return opened
+
+
+def channel_message_schema() -> Schema:
+    """The wake-up on the channel of a session's value."""
+    schema = promised(ChannelMessage)
+    schema["properties"] |= {
+        "type": {
+            "enum": [ChannelMessage.model_fields["type"].default, "context.set"],
+            "description": "A task's result, or a first value of the session from a request's context.",
+        },
+        "task_name": {"type": ["string", "null"], "description": "Null for a value from a request's context."},
+        "run_id": {"type": "string", "description": "The run that wrote the value."},
+    }
+    schema["description"] += " The value stands under the key of the same name as the channel."
+    return schema
+
+
+def cloud_event_headers_schema() -> Schema:
+    """The headers of every record on the results topic."""
+    return headed(
+        {
+            "title": "CloudEventHeaders",
+            "description": "CloudEvents 1.0, Kafka binding in binary mode. Each header is UTF-8 text.",
+            "type": "object",
+            "required": ["ce_specversion", "ce_type", "ce_id", "ce_source", "ce_time", "content-type"],
+            "properties": {
+                "ce_specversion": {"const": "1.0"},
+                "ce_type": {"enum": list(RESULT_KINDS), "description": "What happened."},
+                "ce_id": _text("The same each time a record is repeated: drop what you have seen."),
+                "ce_source": {"const": SOURCE},
+                "ce_time": {**_text("RFC 3339, UTC."), "format": "date-time"},
+                "ce_subject": _text("The run id; absent where a rejected request has none."),
+                "content-type": {"const": "application/json"},
+                "traceparent": _TRACEPARENT,
+            },
+        }
+    )
+
+
+def dead_letter_headers_schema() -> Schema:
+    """The headers that a dead letter has beside those of the original."""
+    return headed(
+        {
+            "title": "DeadLetterHeaders",
+            "description": "Added to the original's own headers; key and value are the original's, byte for byte.",
+            "type": "object",
+            "required": ["anabranch_code", "anabranch_reason", "anabranch_origin"],
+            "properties": {
+                "anabranch_code": {
+                    "enum": [UNDECODABLE, *(str(code) for code in Code)],
+                    "description": f"`{UNDECODABLE}`, or the code of the first error of a refused request.",
+                },
+                "anabranch_reason": _text(
+                    "Why, for people; of a refused request the JSON list of its errors. "
+                    f"Cut after {REASON_BYTES:,} bytes."
+                ),
+                "anabranch_origin": {
+                    **_text("Where the record stood: `<topic>/<partition>/<offset>`."),
+                    "pattern": r"^[^/]+/\d+/\d+$",
+                },
+            },
+        }
+    )
+
+
+def request_headers_schema() -> Schema:
+    """What a producer may send along with a request."""
+    return headed(
+        {
+            "title": "RequestHeaders",
+            "description": "All optional; others are ignored, and kept should the request become a dead letter.",
+            "type": "object",
+            "properties": {"traceparent": _TRACEPARENT},
+        }
+    )
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "description": description}
