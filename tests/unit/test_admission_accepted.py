@@ -173,7 +173,7 @@ def test_yaml_is_read_as_json_would_be() -> None:
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        ({"retry": {"max_attempts": 3}}, "max_attempts is without effect"),
+        ({"retry": {"max_attempts": 3}}, "the retry strategy is none"),
         ({"expansion_config": {"type": "array", "array_mapping": {"i": [1], "j": [1, 2]}}}, "will fail"),
         ({"expansion_config": {"type": "array", "array_mapping": {"i": "n"}}}, "will fail"),
         ({"expansion_config": {"type": "array", "array_mapping": {"i": "n.rows"}}}, "the context has no 'n.rows'"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from anabranch.core.errors import GiveUp, ResultError
 from anabranch.core.request import RetryPolicy
-from anabranch.core.retry import LONGEST_DELAY, delay_after, delay_before, error_names, unit_from
+from anabranch.core.retry import LONGEST_DELAY, delay_after, delay_before, error_names, most_attempts, unit_from
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,25 @@ def test_delays_before_each_attempt(strategy: str, delays: list[float]) -> None:
 def test_without_a_strategy_there_is_one_attempt() -> None:
     assert delay_before(RetryPolicy(), 2, 0.0) is None
     assert delay_after(None, 1, ["ValueError"], 0.0) is None
+
+
+def test_a_strategy_has_three_attempts_where_none_are_given() -> None:
+    policy = RetryPolicy(strategy="fixed", delay=1)
+
+    assert [delay_before(policy, attempt, 0.0) for attempt in (2, 3, 4)] == [1, 1, None]
+    assert [most_attempts(RetryPolicy(strategy="fixed")), most_attempts(RetryPolicy()), most_attempts(None)] == [
+        3,
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["none", "fixed"])
+@pytest.mark.parametrize("attempts", [None, 1, 3, 7])
+def test_the_bound_survives_the_way_through_a_record(strategy: str, attempts: int | None) -> None:
+    policy = RetryPolicy(strategy=strategy, max_attempts=attempts)
+
+    assert most_attempts(RetryPolicy.model_validate(policy.to_document())) == most_attempts(policy)
 
 
 def test_max_delay_caps_and_jitter_shortens() -> None:

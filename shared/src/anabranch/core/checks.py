@@ -197,7 +197,10 @@ def warnings_of(graph: Graph, members: Sequence[Foreseen]) -> Iterator[str]:
 
 def _without_effect(task: TaskFacts) -> Iterator[str]:
     if task.retries_never:
-        yield f"{task.label}: max_attempts is without effect, the retry strategy is none"
+        yield (
+            f"{task.label}: the retry strategy is none, so max_attempts only bounds the retries that the agent "
+            "asks for with RetryLater; name a strategy to have failures retried"
+        )
     config = task.expansion
     if config is None:
         return

@@ -261,9 +261,7 @@ class Fenced(AnabranchError):
         super().__init__(key, epoch, current)
 
     def __str__(self) -> str:
-        return (
-            f"{self.key} has another owner: this one is of epoch {self.epoch}, the current one {self.current}"
-        )
+        return f"{self.key} has another owner: this one is of epoch {self.epoch}, the current one {self.current}"
 
 
 class RunNotCompleted(AnabranchError):

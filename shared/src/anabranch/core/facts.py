@@ -54,7 +54,7 @@ class TaskFacts:
     expansion: Expansion | None
     raw_expansion: Mapping[str, Any] | None
     retries_never: bool
-    """It sets ``max_attempts`` without a strategy, under which there is one attempt only."""
+    """It sets ``max_attempts`` without a strategy: no failure is retried."""
 
     @property
     def label(self) -> str:

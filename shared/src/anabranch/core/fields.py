@@ -155,12 +155,8 @@ def _text_schema(forbidden: str, description: str) -> WithJsonSchema:
     )
 
 
-Name = Annotated[
-    str, BeforeValidator(_check_name), _text_schema("/", "printable, 1 to 255 characters, no '/'")
-]
-Key = Annotated[
-    str, BeforeValidator(_check_key), _text_schema("{}", "printable, 1 to 255 characters, no '{' '}'")
-]
+Name = Annotated[str, BeforeValidator(_check_name), _text_schema("/", "printable, 1 to 255 characters, no '/'")]
+Key = Annotated[str, BeforeValidator(_check_key), _text_schema("{}", "printable, 1 to 255 characters, no '{' '}'")]
 ResultKey = Annotated[
     str,
     BeforeValidator(_check_result_key),

@@ -30,9 +30,7 @@ from anabranch.core.fields import (
     Tolerance,
 )
 
-RESERVED_IN_REQUEST = frozenset(
-    {"project", "priority", "deadline", "not_before", "context_policies", "steps"}
-)
+RESERVED_IN_REQUEST = frozenset({"project", "priority", "deadline", "not_before", "context_policies", "steps"})
 RESERVED_IN_TASK = frozenset({"pool"})
 
 DAY = 86_400.0
@@ -88,8 +86,9 @@ class RetryPolicy(Document):
     """When a failed attempt is followed by another. What is set here beats the agent's own declaration."""
 
     strategy: Strategy = "none"
-    max_attempts: Count = 3
-    """With the first. Without effect under the strategy ``none``."""
+    max_attempts: Count | None = None
+    """With the first. Unset it is 3; under the strategy ``none``, where only an agent that asks for it with
+    ``RetryLater`` is called again, there is then no bound but the timeouts."""
     delay: Duration = 1.0
     max_delay: Timeout | None = None
     jitter: Jitter = 0.0

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from anabranch.core.request import RetryPolicy
 
+USUAL_ATTEMPTS: Final = 3
+"""Of a policy that names a strategy and no `max_attempts`."""
 LONGEST_DELAY: Final = 365 * 86_400.0
 """No delay is longer than this, whatever a policy's numbers grow to; the run's timeout ends it long before."""
 
@@ -24,7 +26,8 @@ def delay_before(policy: RetryPolicy, attempt: int, unit_random: float) -> float
     `max_delay` caps it, and `jitter` j shortens it by the fraction ``j * unit_random``, `unit_random` in
     [0, 1): with jitter 1 the delay is anything from nothing up to all of it.
     """
-    if policy.strategy == "none" or attempt > policy.max_attempts:
+    bound = most_attempts(policy)
+    if policy.strategy == "none" or (bound is not None and attempt > bound):
         return None
     delay = min(policy.delay * _factor(policy.strategy, attempt - 1), LONGEST_DELAY)
     if policy.max_delay is not None:
@@ -61,8 +64,8 @@ def delay_after(
 
     `error_types` are the names of the error's class and its bases (`error_names`). ``GiveUp`` is never
     retried. `retry_after` is what a ``RetryLater`` asked for: it takes the place of the policy's delay, needs
-    no strategy, and counts as an attempt, so `max_attempts` bounds it where the policy sets one; elsewhere
-    only the timeouts do. Any other error follows the policy, but for the types of `non_retryable`.
+    no strategy, and counts as an attempt, so `most_attempts` bounds it. Any other error follows the policy,
+    but for the types of `non_retryable`.
     """
     if "GiveUp" in error_types:
         return None
@@ -75,11 +78,15 @@ def delay_after(
 
 
 def most_attempts(policy: RetryPolicy | None) -> int | None:
-    """Return the bound that a policy sets on all attempts, retries on request included; None: it sets none."""
+    """Return the bound on all attempts, retries on request included; None: only the timeouts bound them.
+
+    That is `max_attempts`; where the policy leaves it open, 3 under a strategy, and no bound under ``none``.
+    """
     if policy is None:
         return None
-    is_set = policy.strategy != "none" or "max_attempts" in policy.model_fields_set
-    return policy.max_attempts if is_set else None
+    if policy.max_attempts is None and policy.strategy != "none":
+        return USUAL_ATTEMPTS
+    return policy.max_attempts
 
 
 def error_names(error: BaseException) -> tuple[str, ...]:

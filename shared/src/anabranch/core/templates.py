@@ -223,7 +223,7 @@ class _Constant:
     def __init__(self, value: Any) -> None:
         self._value = value
 
-    def render(self, scope: Mapping[str, Any]) -> Any:  # noqa: ARG002  # a constant asks for nothing
+    def render(self, scope: Mapping[str, Any]) -> Any:
         return self._value
 
 
