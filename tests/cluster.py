@@ -102,11 +102,11 @@ class Cluster:
         self.processes.append(process)
         return process
 
-    def start_all(self, workers: int = 2, agents: str = "") -> None:
+    def start_all(self, workers: int = 2, agents: str = "", concurrency: int = 64) -> None:
         """Topics, an Agency, TaskGroups and an EventManager; returns when all are ready."""
         created = self.run("topics", "create")
         assert created.returncode == 0, created.stderr
-        options = ("--agents", agents) if agents else ()
+        options = ("--concurrency", str(concurrency), *(("--agents", agents) if agents else ()))
         for service in ("agency", *("taskgroup",) * workers, "eventmanager"):
             self.start(service, *(options if service == "taskgroup" else ()))
         for process in self.processes:

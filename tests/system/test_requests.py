@@ -20,7 +20,8 @@ from workflows import WORKFLOWS, workflow_request, workflow_tasks
 def test_a_recorded_workflow_runs_each_task_once_and_none_before_its_parents(
     user: User, name: str, grouping: Any
 ) -> None:
-    document = workflow_request(name, grouping, scale=0.0003) | {"request_id": str(uuid.uuid4())}
+    longest = max(task["runtimeInSeconds"] for task in workflow_tasks(name))
+    document = workflow_request(name, grouping, scale=0.05 / longest) | {"request_id": str(uuid.uuid4())}
 
     final = user.run(document)
 

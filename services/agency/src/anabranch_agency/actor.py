@@ -15,7 +15,7 @@ import orjson
 from anabranch.core.cloudevents import cloud_event_headers, rfc3339
 from anabranch.core.codec import encode
 from anabranch.core.errors import Code, Problem, RequestRefused
-from anabranch.core.events import EventEntry
+from anabranch.core.events import EventEntry, cause_of
 from anabranch.core.messages import (
     ClaimPartition,
     ControlRun,
@@ -101,7 +101,8 @@ class Turn:
         self.effects.append(News(Outgoing(self.rules.names.results, key, value, headers=headers)))
 
     def event(self, run_id: str, tombstone: Tombstone, kind: str, **data: Any) -> None:
-        entry = EventEntry(type=kind, cause=self.offset, time=self.at, data=data)
+        cause = cause_of(self.offset, len(self.events))
+        entry = EventEntry(type=kind, cause=cause, time=self.at, data=data)
         self.events.append(EventOf(run_id, tombstone.request_id, tombstone.session_id, entry))
 
 

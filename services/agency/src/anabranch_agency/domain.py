@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import orjson
 
 from anabranch.core.codec import RUNS, Undecodable, encode
-from anabranch.core.events import EventBatch, EventEntry, encode_batch
+from anabranch.core.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.messages import TimerDue
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
-from anabranch.runtime.effects import Effect, Record
+from anabranch.runtime.effects import Effect, News
 from anabranch.runtime.resources import Resources
 from anabranch_agency.actor import BuryOriginal, EventOf, Rules, decide
 from anabranch_agency.state import Partition, Tombstone
@@ -73,10 +73,11 @@ class RunsDomain:
             effects += turn.effects
             for event in turn.events:
                 events.setdefault(event.run_id, []).append(event)
-        effects += [self._event_record(found) for found in events.values()]
-        return effects
+        told = [news for found_events in events.values() for news in self._event_records(found_events)]
+        return [*told, *effects]
 
-    def _event_record(self, events: list[EventOf]) -> Record:
+    def _event_records(self, events: list[EventOf]) -> Iterator[News]:
+        """Published before the news of the same turn: what a run's groups do comes after its acceptance."""
         first = events[0]
         entries: tuple[EventEntry, ...] = tuple(event.entry for event in events)
         batch = EventBatch(
@@ -86,7 +87,8 @@ class RunsDomain:
             source="runs",
             entries=entries,
         )
-        return Record(Outgoing(self._names.events, first.run_id, encode_batch(batch)))
+        for value in encode_batches(batch):
+            yield News(Outgoing(self._names.events, first.run_id, value))
 
     def oldest_open(self, state: Partition) -> int | None:
         return state.oldest_open()
@@ -117,7 +119,7 @@ class RunsDomain:
                 await self._log.publish([letter])
                 return
 
-    async def after_news(self, state: Partition, effects: Sequence[Effect]) -> None:
+    async def with_news(self, state: Partition, effects: Sequence[Effect]) -> None:
         """All that a run's owner starts are records."""
 
     async def took_over(self, state: Partition) -> None:

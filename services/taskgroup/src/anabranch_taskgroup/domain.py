@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import orjson
 
 from anabranch.core.codec import GROUPS, Undecodable, encode
-from anabranch.core.events import EventBatch, EventEntry, encode_batch
+from anabranch.core.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.messages import ArrayCounted, Message, TimerDue, ValueFound
 from anabranch.ports import Incoming, Outgoing, Write
-from anabranch.runtime.effects import Effect, Record
+from anabranch.runtime.effects import Effect, News, Record
 from anabranch.runtime.resources import Resources
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.dispatch import Dispatcher
@@ -74,10 +74,12 @@ class GroupsDomain:
             effects += turn.effects
             for run, entry in turn.events:
                 events.setdefault(run.run_id, (run, []))[1].append(entry)
-        effects += [self._event_record(run, entries) for run, entries in events.values()]
-        return effects
+        told = [each for run, entries in events.values() for each in self._event_records(run, entries)]
+        return [*told, *effects]
 
-    def _event_record(self, run: Run, entries: list[EventEntry]) -> Record:
+    def _event_records(self, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
+        """The end of a group is told once its events are durable: the run's end comes after them. Else the
+        events need not be waited for."""
         batch = EventBatch(
             run_id=run.run_id,
             request_id=run.request_id,
@@ -85,7 +87,10 @@ class GroupsDomain:
             source="groups",
             entries=tuple(entries),
         )
-        return Record(Outgoing(self._names.events, run.run_id, encode_batch(batch)))
+        ends_group = any(entry.type.startswith("group.") and entry.type != "group.started" for entry in entries)
+        for value in encode_batches(batch):
+            outgoing = Outgoing(self._names.events, run.run_id, value)
+            yield Record(outgoing) if ends_group else News(outgoing)
 
     def oldest_open(self, state: Partition) -> int | None:
         return state.oldest_open()
@@ -117,9 +122,10 @@ class GroupsDomain:
                     store=self._resources.store,
                     notifier=self._resources.notifier,
                     names=self._names,
+                    inline_limit=self._rules.inline_limit,
                 )
 
-    async def after_news(self, state: Partition, effects: Sequence[Effect]) -> None:
+    async def with_news(self, state: Partition, effects: Sequence[Effect]) -> None:
         await self._dispatcher.offer(state, [effect for effect in effects if isinstance(effect, OfferChunk)])
         for effect in effects:
             if isinstance(effect, Watch):

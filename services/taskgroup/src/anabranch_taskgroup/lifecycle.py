@@ -6,7 +6,7 @@ thousand tasks that a failure skips is no deeper than one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -24,7 +24,8 @@ from anabranch_taskgroup.turn import CountArrays, SpreadKeys, Turn, Unwatch, Wat
 RESULTS_BYTES = 500_000
 """Results that one record takes along."""
 FAILURES = 1_000
-"""Failures that a group reports one by one; the rest is counted."""
+FAILURES_BYTES = 250_000
+"""Failures that a group reports one by one, at most so many and of so many bytes; the rest is counted."""
 
 
 # --- dependencies --------------------------------------------------------------------------------
@@ -376,7 +377,7 @@ def _report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
         status=status,
         results=last,
         parts=len(earlier),
-        failures=tuple(failures[:FAILURES]),
+        failures=tuple(_first_failures(failures)),
         failure_count=len(failures),
         counts=_counts(group),
     )
@@ -402,6 +403,15 @@ def _failures(task: Task, group: Group) -> list[Failure]:
     if task.state is TaskState.TIMED_OUT and group.timed_out:
         found.append(_task_failure(task, "GroupTimeout", f"group {group.name!r} reached its timeout"))
     return found
+
+
+def _first_failures(failures: list[Failure]) -> Iterator[Failure]:
+    size = 0
+    for failure in failures[:FAILURES]:
+        size += len(orjson.dumps(failure.model_dump()))
+        if size > FAILURES_BYTES:
+            return
+        yield failure
 
 
 def _counts(group: Group) -> Counts:

@@ -68,9 +68,10 @@ def pack(
 ) -> Iterator[bytes]:
     """The record values of a tally, in the order in which they are to be published."""
     tally.completed.sort(key=lambda done: done.index)
-    batches = list(_batches(tally.completed)) or [[]]
+    batches = _batches(tally)
     for position, batch in enumerate(batches):
-        large, pages = _set_aside(offer, keys, batch)
+        done = batch.completed
+        large, pages = _set_aside(offer, keys, done)
         yield from pages
         is_final = position == len(batches) - 1
         header = MembersReported(
@@ -82,16 +83,16 @@ def pack(
             worker=worker,
             started=spans_of(tally.started) if position == 0 else (),
             started_at=tally.started_at if position == 0 else None,
-            completed=spans_of([done.index for done in batch]),
-            items=tuple(sum(done.items[k] for done in batch) for k in range(len(keys))) if batch else (),
+            completed=spans_of([each.index for each in done]),
+            items=tuple(sum(each.items[k] for each in done) for k in range(len(keys))) if done else (),
             large=tuple(large),
-            failed=tuple(tally.failed) if is_final else (),
-            retried=tuple(tally.retried) if is_final else (),
-            progress=tuple((i, *told) for i, told in tally.progress.items()) if is_final else (),
+            failed=tuple(batch.failed),
+            retried=tuple(batch.retried),
+            progress=tuple((i, *told) for i, told in batch.progress.items()),
             last=last and is_final,
             busy=busy,
         )
-        yield encode(header, _segments(keys, batch, with_identifiers))
+        yield encode(header, _segments(keys, done, with_identifiers))
 
 
 def spans_of(indexes: Sequence[int]) -> Spans:
@@ -104,19 +105,40 @@ def spans_of(indexes: Sequence[int]) -> Spans:
     return tuple(Ranges((index, index + 1) for index in sorted(indexes)))
 
 
-def _batches(completed: Sequence[Completed]) -> Iterator[list[Completed]]:
-    """Completed members in order, parted so that the values of a part fit into one record."""
-    batch: list[Completed] = []
-    size = 0
-    for done in completed:
+class _Parts:
+    """A tally parted as it grows: each part fits into one record."""
+
+    def __init__(self) -> None:
+        self.all = [Tally()]
+        self._size = 0
+
+    def with_room(self, length: int) -> Tally:
+        """The part that an entry of so many bytes goes into."""
+        if self._size and self._size + length > REPORT_BYTES:
+            self.all.append(Tally())
+            self._size = 0
+        self._size += length
+        return self.all[-1]
+
+
+def _batches(tally: Tally) -> list[Tally]:
+    """A tally in parts that each fit into one record; at least one. Failed attempts come first, as they do in
+    time, then members in order."""
+    parts = _Parts()
+    for retry in tally.retried:
+        parts.with_room(_text_bytes(retry.message, retry.error_type)).retried.append(retry)
+    for done in tally.completed:
         length = sum(len(value) if len(value) <= LARGE_BYTES else 4 for value in done.values)
-        if batch and size + length > REPORT_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(done)
-        size += length
-    if batch:
-        yield batch
+        parts.with_room(length).completed.append(done)
+    for failure in tally.failed:
+        parts.with_room(_text_bytes(failure.message, failure.error_type)).failed.append(failure)
+    for index, (fraction, note) in tally.progress.items():
+        parts.with_room(_text_bytes(note)).progress[index] = (fraction, note)
+    return parts.all
+
+
+def _text_bytes(*texts: str) -> int:
+    return 100 + sum(len(orjson.dumps(text)) for text in texts)
 
 
 def _segments(keys: Sequence[str], batch: Sequence[Completed], with_identifiers: bool) -> list[bytes]:

@@ -162,7 +162,7 @@ class ChunkRun:
         )
 
     async def _progress(self, index: int, fraction: float, note: str) -> None:
-        self.tally.progress[index] = (fraction, note)
+        self.tally.progress[index] = (fraction, note[:MESSAGE_CHARACTERS])
 
     # --- failing ---------------------------------------------------------------------------------
 

@@ -1,19 +1,27 @@
-"""Writes the derived keys of a wide `separate` join out of its pages, a batch at a time."""
+"""Writes the derived keys of a wide `separate` join out of its pages, a batch at a time.
+
+Each value also stands under the run's own name, so that the run's references to it mean this run's value
+whatever a later run of the session publishes. A large one is published as such a reference.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import orjson
 
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.messages import Json
 from anabranch.core.names import Names, reference_address, session_key
-from anabranch.core.outputs import derived_key
+from anabranch.core.outputs import derived_key, reference_count
 from anabranch.core.results import result_event_id
 from anabranch.ports import EventLog, Fence, Notifier, Outgoing, StateStore, Write
 from anabranch.runtime import values
 from anabranch_taskgroup.turn import SpreadKeys, result_body
 
 BATCH = 500
+BATCH_BYTES = 8_000_000
 
 
 async def spread_keys(
@@ -24,6 +32,7 @@ async def spread_keys(
     store: StateStore,
     notifier: Notifier,
     names: Names,
+    inline_limit: int,
 ) -> None:
     """SET and PUBLISH each derived key, and put it on the results topic. May be repeated.
 
@@ -36,25 +45,62 @@ async def spread_keys(
             "run_id": effect.run_id,
         }
         whole: dict[str, Json] = await values.resolve(store, names, reference)
-        items = [(derived_key(identifier, key), value) for identifier, value in whole.items()]
+        items = [_derived(effect, derived_key(name, key), value, inline_limit) for name, value in whole.items()]
         fence = Fence(names.fence(effect.session_id), epoch, effect.ttl)
-        for at in range(0, len(items), BATCH):
-            await _write(effect, items[at : at + BATCH], fence, eventlog, store, notifier, names)
+        for batch in _batches(items):
+            await _write(effect, batch, fence, eventlog, store, notifier, names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Derived:
+    """A derived key: its value as it is published, and the manifest under the run's own name."""
+
+    key: str
+    shown: Json
+    data: bytes
+    manifest: bytes
+
+
+def _derived(effect: SpreadKeys, key: str, value: Json, inline_limit: int) -> _Derived:
+    data = orjson.dumps(value)
+    count = reference_count(value)
+    manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
+    if len(data) <= inline_limit:
+        return _Derived(key, value, data, manifest)
+    address = reference_address(effect.session_id, key)
+    reference = {"$anabranch": address, "count": count, "bytes": len(data), "run_id": effect.run_id}
+    return _Derived(key, reference, orjson.dumps(reference), manifest)
+
+
+def _batches(items: Sequence[_Derived]) -> Iterator[list[_Derived]]:
+    """Items in order, so many at a time as make one call of the store."""
+    batch: list[_Derived] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) >= BATCH or size + len(item.manifest) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += len(item.manifest)
+    if batch:
+        yield batch
 
 
 async def _write(
     effect: SpreadKeys,
-    items: list[tuple[str, Json]],
+    items: Sequence[_Derived],
     fence: Fence,
     eventlog: EventLog,
     store: StateStore,
     notifier: Notifier,
     names: Names,
 ) -> None:
-    writes = [Write(session_key(effect.session_id, key), orjson.dumps(value), effect.ttl) for key, value in items]
-    await store.put(writes, fence)
-    await notifier.publish([(session_key(effect.session_id, key), _note(effect, key)) for key, _ in items])
-    await eventlog.publish([_record(effect, names, key, value) for key, value in items])
+    session_id, run_id = effect.session_id, effect.run_id
+    own = [Write(names.value_manifest(session_id, run_id, item.key), item.manifest, effect.ttl) for item in items]
+    public = [Write(session_key(session_id, item.key), item.data, effect.ttl) for item in items]
+    await store.put(own + public, fence)
+    await notifier.publish([(session_key(session_id, item.key), _note(effect, item.key)) for item in items])
+    await eventlog.publish([_record(effect, names, item.key, item.shown) for item in items])
 
 
 def _note(effect: SpreadKeys, key: str) -> bytes:

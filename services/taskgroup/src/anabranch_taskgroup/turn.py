@@ -10,7 +10,7 @@ import orjson
 
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
-from anabranch.core.events import EventEntry
+from anabranch.core.events import EventEntry, cause_of
 from anabranch.core.messages import Json, Message, Spans
 from anabranch.core.names import Names, session_key
 from anabranch.core.results import result_event_id
@@ -125,7 +125,7 @@ class Turn:
             spans = None
         entry = EventEntry(
             type=kind,
-            cause=self.offset,
+            cause=cause_of(self.offset, len(self.events)),
             time=self.at if time is None else time,
             group=task.group if task else group,
             task=task.name if task else None,

@@ -48,29 +48,39 @@ def split(value: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     """Header and segments of a record value.
 
     Raises:
-        Undecodable: no JSON object in the first line, another wire version, or segments that do not fit.
+        Undecodable: no JSON object in the first line, another wire version, or segments that do not fit the
+            payload. Nothing else is raised, whatever the bytes are.
     """
-    line, newline, payload = value.partition(b"\n")
+    line, _, payload = value.partition(b"\n")
     try:
         header = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise Undecodable(f"the header is no JSON: {error}") from error
-    if not isinstance(header, dict) or header.get("v") != WIRE_VERSION:
-        found = header.get("v") if isinstance(header, dict) else type(header).__name__
-        raise Undecodable(
-            f"wire version {WIRE_VERSION} is expected, found {found!r}: upgrade the readers first"
-        )
-    return header, tuple(_cut(payload, header.get("segments", ()))) if newline else ()
+    if not isinstance(header, dict):
+        raise Undecodable(f"the header is no JSON object but a {type(header).__name__}")
+    version = header.get("v")
+    if type(version) is not int or version != WIRE_VERSION:
+        raise Undecodable(f"wire version {WIRE_VERSION} is expected, found {version!r}: upgrade the readers first")
+    return header, _cut(payload, _lengths(header))
 
 
-def _cut(payload: bytes, lengths: Sequence[int]) -> list[bytes]:
+def _lengths(header: dict[str, Any]) -> list[int]:
+    """What the header says of its segments; bool is no number here."""
+    lengths = header.get("segments", [])
+    if isinstance(lengths, list) and all(type(length) is int and length >= 0 for length in lengths):
+        return lengths
+    raise Undecodable("`segments` is no list of lengths in bytes")
+
+
+def _cut(payload: bytes, lengths: Sequence[int]) -> tuple[bytes, ...]:
+    """The payload's segments. A line's end without a payload is one without segments."""
     if sum(lengths) != len(payload):
         raise Undecodable(f"segments of {sum(lengths)} bytes are announced, {len(payload)} bytes came")
     start, segments = 0, []
     for length in lengths:
         segments.append(payload[start : start + length])
         start += length
-    return segments
+    return tuple(segments)
 
 
 class Codec(Generic[M]):

@@ -1,8 +1,9 @@
 """Lifecycle events: one record on the log for each turn of an owner and run, shown to people one by one.
 
 An entry that speaks of many members carries their spans; `explode` gives the single events in order. Each
-entry names its cause, the offset of the record that the owner was applying. A reader drops an entry whose
-cause is not after the last one of that source, so the announcements that a crash repeated are seen once.
+entry names its cause: the record that the owner was applying, and which of its events this is. A reader drops
+an entry whose cause is not after the last one of that source, so the announcements that a crash repeated are
+seen once, also where they were cut into records at other places.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ EVENT_TYPES = (
 """Every lifecycle event. Of an expanded task, started, completed, failed and retrying come for each member;
 expanded and joined frame them."""
 
+BATCH_BYTES = 700_000
+"""Entries that one record takes along."""
+_NTH_BITS = 20
+
 
 class EventEntry(BaseModel):
     """One event, or with `spans` one event for each of these members."""
@@ -50,7 +55,7 @@ class EventEntry(BaseModel):
 
     type: str
     cause: int
-    """Offset of the causing record in the owner's partition."""
+    """Rises from entry to entry of one source, and is the same when an entry is repeated; see `cause_of`."""
     time: float
     """Seconds since the epoch."""
     group: str | None = None
@@ -113,6 +118,22 @@ def explode(batch: EventBatch, entry: EventEntry) -> Iterator[dict[str, Any]]:
     for start, stop in entry.spans:
         for index in range(start, stop):
             yield {**base, "index": index}
+
+
+def cause_of(offset: int, nth: int) -> int:
+    """The cause of the `nth` event (from 0) that the record at `offset` of the owner's partition made."""
+    return (offset << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)
+
+
+def encode_batches(batch: EventBatch) -> Iterator[bytes]:
+    """The record values of a batch: one, or several where one record could not hold its entries."""
+    value = encode_batch(batch)
+    if len(value) <= BATCH_BYTES or len(batch.entries) == 1:
+        yield value
+        return
+    half = len(batch.entries) // 2
+    for entries in (batch.entries[:half], batch.entries[half:]):
+        yield from encode_batches(batch.model_copy(update={"entries": entries}))
 
 
 def encode_batch(batch: EventBatch) -> bytes:

@@ -87,8 +87,8 @@ class Domain(Protocol[S]):
     async def before_news(self, state: S, effects: Sequence[Effect], fence_epoch: int) -> None:
         """Effects of the service's own that outcomes depend on."""
 
-    async def after_news(self, state: S, effects: Sequence[Effect]) -> None:
-        """Effects of the service's own that start or stop work."""
+    async def with_news(self, state: S, effects: Sequence[Effect]) -> None:
+        """Effects of the service's own that start or stop work: once outcomes are durable, beside the news."""
 
     async def took_over(self, state: S) -> None:
         """The claim was reached: start what the state says should be going on."""
@@ -317,8 +317,10 @@ class Owner(Generic[S]):
         durable += [dead_letter(self._names, record, reason) for record, reason in rejected]
         await self._patiently(owned, lambda: self._make_durable(owned, effects, durable))
         await self._patiently(owned, lambda: self._domain.before_news(owned.state, effects, owned.epoch))
-        await self._patiently(owned, lambda: self._tell(effects))
-        await self._patiently(owned, lambda: self._domain.after_news(owned.state, effects))
+        await asyncio.gather(
+            self._patiently(owned, lambda: self._tell(effects)),
+            self._patiently(owned, lambda: self._domain.with_news(owned.state, effects)),
+        )
 
     async def _make_durable(
         self, owned: _Owned[S], effects: Sequence[Effect], records: Sequence[Outgoing]
