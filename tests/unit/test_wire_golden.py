@@ -1,0 +1,344 @@
+"""The wire format is pinned: each record in tests/golden/wire is what is written, byte for byte, and read back.
+
+A running system has such records in its topics, and old services beside new ones. A test here that fails
+after a change of a message means: the change is no upgrade that a rolling deployment survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from anabranch.contract.catalog import INNER_MESSAGES, kebab
+from anabranch.core import messages as m
+from anabranch.core.cloudevents import cloud_event_headers
+from anabranch.core.codec import GROUPS, RUNS, TASKS, WIRE_VERSION, Codec, Undecodable, encode
+from anabranch.core.errors import Problem
+from anabranch.core.events import EventBatch, EventEntry, decode_batch, encode_batch
+from anabranch.core.request import Expansion, RetryPolicy
+from anabranch.core.results import Reference, ResultPublished, ResultRecord, RunAccepted, RunFinal, RunRejected
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "wire"
+
+RUN, SESSION, REQUEST = "1730a2fb-229a-5d78-a020-51a0b15f671c", "shop.eu", "order-17"
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+AT = 1_896_058_800.25
+PLACE: Mapping[str, Any] = {"run_id": RUN, "group": "fetch", "task": "page ü"}
+CHUNK: Mapping[str, Any] = {**PLACE, "chunk": 7, "fence": 2}
+
+Sample = tuple[m.Message, tuple[bytes, ...]]
+
+ORDER = m.TaskOrder(
+    name="page ü",
+    agent="http",
+    needs=(
+        m.Need(key="pages", kind="context"),
+        m.Need(key="hint", kind="absent", optional=True),
+        m.Need(key="go", kind="external"),
+    ),
+    context_keys=("lang",),
+    result_keys=("text", "notes"),
+    optional_result_keys=("notes",),
+    message_template="get {page.url}",
+    shared_instructions="be kind",
+    inputs={"url": "{page.url}", "n": [1, None, 2.5]},
+    tools=("search",),
+    expansion=Expansion(type="array", array_mapping={"page": "pages"}, output_format="separate"),
+    retry=RetryPolicy(strategy="exponential", max_attempts=4, delay="250ms"),
+    max_deliveries=3,
+    timeout=30.0,
+    tolerated_failures="5%",
+    on_failure="hold",
+    max_concurrency=8,
+)
+
+SAMPLES: Mapping[type[m.Message], Sample] = {
+    m.SubmitRun: (
+        m.SubmitRun(
+            run_id=RUN,
+            request_id=REQUEST,
+            session_id=SESSION,
+            body_hash="9f86d081",
+            request={"task_groups": [{"name": "g", "tasks": []}]},
+            session_keys=("rates",),
+            warnings=("careful",),
+            origin="anabranch.requests/3/1204",
+            traceparent=TRACE,
+        ),
+        (),
+    ),
+    m.ControlRun: (m.ControlRun(run_id=RUN, action="cancel", reason="no longer wanted"), ()),
+    m.GroupResults: (m.GroupResults(run_id=RUN, group="fetch", part=1, results={"text": ["a", "b"]}), ()),
+    m.GroupFinished: (
+        m.GroupFinished(
+            run_id=RUN,
+            group="fetch",
+            status="failed",
+            results={"notes": None},
+            parts=2,
+            failures=(
+                m.Failure(
+                    group="fetch",
+                    task="page ü",
+                    index=4,
+                    member="page ü_5",
+                    error_type="ValueError",
+                    message="no",
+                    attempts=4,
+                ),
+            ),
+            failure_count=9,
+            counts=m.Counts(total=12, completed=2, failed=9, skipped=1),
+        ),
+        (),
+    ),
+    m.TimerDue: (m.TimerDue(run_id=RUN, at=AT), ()),
+    m.ClaimPartition: (m.ClaimPartition(owner="host-1/4711"), ()),
+    m.OpenRun: (
+        m.OpenRun(
+            run_id=RUN,
+            request_id=REQUEST,
+            session_id=SESSION,
+            groups=("fetch", "write"),
+            context={"pages": [{"id": "a"}], "none": None},
+            deadline=AT,
+            traceparent=TRACE,
+        ),
+        (),
+    ),
+    m.StartGroup: (
+        m.StartGroup(
+            run_id=RUN, group="fetch", tasks=(ORDER,), part=1, parts=2, timeout=600.0, max_concurrency=20
+        ),
+        (),
+    ),
+    m.StopRun: (m.StopRun(run_id=RUN, reason="timed_out"), ()),
+    m.PauseRun: (m.PauseRun(run_id=RUN, paused=True), ()),
+    m.ValueFound: (m.ValueFound(run_id=RUN, key="go", value={"by": "Ada"}), ()),
+    m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list"), ()),
+    m.ValuePage: (m.ValuePage(**CHUNK, index=4, key="text", page=1), (b'["a\nb",\xc3',)),
+    m.MembersReported: (
+        m.MembersReported(
+            **CHUNK,
+            worker="w-1",
+            started=((0, 3), (4, 6)),
+            started_at=AT,
+            completed=((0, 2),),
+            items=(2, 1),
+            large=(m.LargeValue(index=1, key="text", pages=(256_000, 12), items=(40, 2)),),
+            failed=(m.MemberFailed(index=2, error_type="ValueError", message="no", attempts=4),),
+            retried=(m.MemberRetry(index=4, attempt=1, delay=0.5, error_type="OSError", message="later"),),
+            progress=((5, 0.25, "a quarter"),),
+            last=True,
+            busy=1.5,
+        ),
+        (b'["a",null]', b"", b'["a","b"]'),
+    ),
+    m.ChunkReturned: (m.ChunkReturned(**CHUNK, worker="w-1", reason="draining"), ()),
+    m.ChunkLost: (m.ChunkLost(**CHUNK, worker="w-1"), ()),
+    m.Nudge: (m.Nudge(run_id=RUN, silent_for=45.0), ()),
+    m.Offer: (
+        m.Offer(
+            **CHUNK,
+            session_id=SESSION,
+            agent="http",
+            spans=((0, 100), (250, 251)),
+            attempts={250: 2},
+            expanded=True,
+            concurrency=8,
+            document_key="anabranch.{shop.eu}:task:r:fetch/page",
+            deadline=AT,
+            claim_ttl=30.0,
+        ),
+        (b"", b'{"page":[1,2]}'),
+    ),
+}
+
+COMMON: Mapping[str, Any] = {"request_id": REQUEST, "run_id": RUN, "session_id": SESSION}
+TIMES: Mapping[str, Any] = {"accepted_at": "2030-01-31T03:00:00.000Z"}
+
+RECORDS: Mapping[str, ResultRecord] = {
+    "run-accepted": RunAccepted(
+        **COMMON,
+        **TIMES,
+        name="nightly",
+        labels={"team": "data"},
+        deadline="2030-01-31T05:00:00.000Z",
+        task_groups=2,
+        tasks=3,
+    ),
+    "run-rejected": RunRejected(
+        request_id=None,
+        run_id=None,
+        session_id=None,
+        errors=(Problem("cycle", "/task_groups/0", "a -> b -> a", "take one out"),),
+        warnings=("careful",),
+    ),
+    "result-published": ResultPublished(
+        **COMMON, group="fetch", task_name="page ü", result_key="text", version=4711, value=["a", None]
+    ),
+    "run-final": RunFinal(
+        **COMMON,
+        **TIMES,
+        status="failed",
+        results={"text": Reference.to(SESSION, "text", count=2, size=81_920, run_id=RUN).to_document()},
+        failures=(m.Failure(group="fetch", task="page ü", index=4, error_type="E", message="no", attempts=4),),
+        failure_count=1,
+        all_failures=Reference.to(SESSION, "failures", count=1, size=120),
+        executions=m.Counts(total=2, completed=1, failed=1),
+        ended_at="2030-01-31T03:00:04.250Z",
+        duration_seconds=4.25,
+    ),
+}
+
+BATCH = EventBatch(
+    run_id=RUN,
+    request_id=REQUEST,
+    session_id=SESSION,
+    source="groups",
+    entries=(
+        EventEntry(type="task.expanded", cause=42, time=AT, group="fetch", task="page ü", data={"count": 3}),
+        EventEntry(
+            type="task.started", cause=43, time=AT, group="fetch", task="page ü", spans=((0, 3),), attempt=1
+        ),
+        EventEntry(type="run.completed", cause=44, time=AT, data={"status": "completed"}),
+    ),
+)
+
+MESSAGES = [pytest.param(cls, id=cls.__name__) for cls in INNER_MESSAGES]
+
+
+def golden(name: str) -> bytes:
+    return (GOLDEN / name).read_bytes()
+
+
+def golden_message(cls: type[m.Message]) -> bytes:
+    return golden(f"{kebab(cls.__name__)}.bin")
+
+
+def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
+    """The codecs of the topics on which the message may stand."""
+    if cls is m.Offer:
+        return [TASKS]
+    both = {m.TimerDue, m.ClaimPartition}
+    on_runs = {m.SubmitRun, m.ControlRun, m.GroupResults, m.GroupFinished} | both
+    return [codec for codec, here in ((RUNS, cls in on_runs), (GROUPS, cls not in on_runs - both)) if here]
+
+
+def with_header(record: bytes, **changes: Any) -> bytes:
+    """The record with some fields of its header set; None takes one out."""
+    line, newline, payload = record.partition(b"\n")
+    header = {name: value for name, value in (orjson.loads(line) | changes).items() if value is not None}
+    return orjson.dumps(header) + newline + payload
+
+
+# --- the inner messages --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", MESSAGES)
+def test_a_message_is_written_as_pinned(cls: type[m.Message]) -> None:
+    message, segments = SAMPLES[cls]
+
+    assert encode(message, segments) == golden_message(cls)
+
+
+@pytest.mark.parametrize("cls", MESSAGES)
+def test_a_pinned_record_is_read_as_the_message_on_each_of_its_topics(cls: type[m.Message]) -> None:
+    for codec in codecs_of(cls):
+        found = codec.decode(golden_message(cls))
+
+        assert (found.message, found.segments) == SAMPLES[cls]
+        assert type(found.message) is cls
+
+
+@pytest.mark.parametrize("cls", MESSAGES)
+def test_a_sample_sets_every_field_so_that_none_is_unpinned(cls: type[m.Message]) -> None:
+    header = orjson.loads(golden_message(cls).partition(b"\n")[0])
+    left_out = cls.model_fields.keys() - header.keys()
+
+    # Nothing failed to be counted where something was: the two exclude each other.
+    assert left_out == ({"count"} if cls is m.ArrayCounted else set())
+
+
+@pytest.mark.parametrize("cls", MESSAGES)
+def test_a_field_of_a_later_version_is_ignored(cls: type[m.Message]) -> None:
+    record = with_header(golden_message(cls), added_later={"x": 1})
+
+    for codec in codecs_of(cls):
+        found = codec.decode(record)
+        assert (found.message, found.segments) == SAMPLES[cls]
+
+
+@pytest.mark.parametrize("cls", MESSAGES)
+@pytest.mark.parametrize("version", [WIRE_VERSION + 1, 0, None, "1", True, 1.0])
+def test_another_wire_version_is_refused(cls: type[m.Message], version: object) -> None:
+    record = with_header(golden_message(cls), v=version)
+
+    for codec in codecs_of(cls):
+        with pytest.raises(Undecodable, match="wire version 1 is expected"):
+            codec.decode(record)
+
+
+def test_fields_of_a_later_version_are_ignored_inside_a_message_too() -> None:
+    header = orjson.loads(golden_message(m.GroupFinished))
+    header["failures"][0]["added_later"] = header["counts"]["added_later"] = 1
+
+    assert RUNS.decode(orjson.dumps(header)).message == SAMPLES[m.GroupFinished][0]
+
+
+@pytest.mark.parametrize("cls", MESSAGES)
+def test_a_message_is_refused_on_a_topic_where_it_does_not_belong(cls: type[m.Message]) -> None:
+    for codec in (RUNS, GROUPS, TASKS):
+        if codec not in codecs_of(cls):
+            with pytest.raises(Undecodable, match="no message of this topic"):
+                codec.decode(golden_message(cls))
+
+
+# --- results, events, headers --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_result_record_is_written_and_read_as_pinned(name: str) -> None:
+    record = RECORDS[name]
+
+    assert orjson.dumps(record.to_document()) == golden(f"{name}.bin")
+    assert type(record).model_validate_json(golden(f"{name}.bin")) == record
+    assert type(record).model_validate(orjson.loads(golden(f"{name}.bin")) | {"added_later": 1}) == record
+
+
+def test_a_batch_of_events_is_written_and_read_as_pinned() -> None:
+    assert encode_batch(BATCH) == golden("events.bin")
+    assert decode_batch(golden("events.bin")) == BATCH
+    assert decode_batch(with_header(golden("events.bin"), added_later=1)) == BATCH
+
+
+@pytest.mark.parametrize("subject", [RUN, None])
+def test_cloud_events_headers_are_written_as_pinned(subject: str | None) -> None:
+    name = "cloud-event-headers.bin" if subject else "cloud-event-headers-rejected.bin"
+
+    headers = cloud_event_headers(
+        "run.completed" if subject else "run.rejected",
+        f"{RUN}/final" if subject else "anabranch.requests/3/1204/rejected",
+        AT,
+        subject=subject,
+        traceparent=TRACE if subject else None,
+    )
+
+    assert b"".join(b"%s: %s\n" % (key.encode(), value) for key, value in headers.items()) == golden(name)
+
+
+def test_no_pinned_record_is_without_a_test() -> None:
+    pinned = {path.stem for path in GOLDEN.glob("*.bin")}
+
+    assert set(SAMPLES) == set(INNER_MESSAGES)
+    assert pinned == {
+        *(kebab(cls.__name__) for cls in INNER_MESSAGES),
+        *RECORDS,
+        "events",
+        "cloud-event-headers",
+        "cloud-event-headers-rejected",
+    }
