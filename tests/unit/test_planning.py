@@ -83,6 +83,28 @@ def test_plan_json_is_pinned() -> None:
     assert json.loads(json.dumps(read_request(report_request()).to_document(expand=True))) == golden
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ({"to": "{who}", "n": ["{rows}", 5, None, "{{who}}"]}, {"to": "Ada", "n": ["[1,2]", 5, None, "{who}"]}),
+        (["{who}", {"{who}": "{index}"}], ["Ada", {"{who}": "null"}]),
+        ("{rows}", "[1,2]"),
+        (5, 5),
+        (False, False),
+    ],
+)
+def test_a_message_is_any_json_with_text_for_placeholders(template: Any, message: Any) -> None:
+    task = {"name": "a", "agent": "echo", "result_keys": ["x"], "message_template": template}
+    document = {"context": {"who": "Ada", "rows": [1, 2]}, "task_groups": [{"name": "g", "tasks": [task]}]}
+    reading = read_request(document)
+
+    shown = reading.to_document(expand=True)["tasks"][0]["expanded"][0]["message"]
+
+    assert shown == message
+    assert type(shown) is type(message)
+    assert reading.required().to_document()["task_groups"][0]["tasks"][0]["message_template"] == template
+
+
 def test_plan_json_without_expand_differs_only_in_that() -> None:
     expanded = read_request(report_request()).to_document(expand=True)
 

@@ -140,7 +140,6 @@ def test_models_are_frozen_and_closed() -> None:
         {"retry": {"max_attempts": 0}},
         {"retry": {"jitter": 2}},
         {"inputs": {"x": math.nan}},
-        {"message_template": 5},
         {"agent": None},
         {"agent_class": "another"},
         {"expansion_config": {"array_mapping": {"i": "rows"}}},

@@ -142,9 +142,13 @@ class TaskSpec(Document):
     agent: Name
     """Also accepted: ``agent_class``."""
     result_keys: tuple[ResultKey, ...] = Field(min_length=1)
-    message_template: str | None = None
-    shared_instructions: str | None = None
+    message_template: Json = None
+    """Text or nested JSON. Its placeholders are inserted as text at any depth, also where a string is nothing
+    but one."""
+    shared_instructions: Json = None
+    """As ``message_template``."""
     inputs: Json = None
+    """Any JSON. A string that is exactly one placeholder takes the value with its type."""
     tools: tuple[str, ...] = ()
     dependencies: tuple[Key, ...] = ()
     """Result keys. ``"key?"`` is read as ``"key"``, and named in ``optional_dependencies`` too."""

@@ -46,8 +46,8 @@ class Task:
         index: the member's index in its expansion, from 0; None without expansion.
         attempt: number of this attempt, from 1.
         run_id, session_id: the run and its session.
-        message: the rendered `message_template`, or None.
-        instructions: the rendered `shared_instructions`, or None.
+        message: the rendered `message_template`: text, or whatever JSON it was written as; None without one.
+        instructions: the rendered `shared_instructions`, alike.
         inputs: the rendered `inputs`: any JSON value, None where there are none.
         tools: the names listed in the request.
         variables: the loop variables of this member.
@@ -84,8 +84,8 @@ class Task:
         task_name: str | None = None,
         index: int | None = None,
         attempt: int = 1,
-        message: str | None = None,
-        instructions: str | None = None,
+        message: Json = None,
+        instructions: Json = None,
         inputs: Json = None,
         tools: Sequence[str] = (),
         context: Mapping[str, Json] = _EMPTY,
