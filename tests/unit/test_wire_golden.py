@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import orjson
 import pytest
+from pydantic import BaseModel
 
-from anabranch.contract.catalog import INNER_MESSAGES, kebab
+from anabranch.contract.catalog import INNER_MESSAGES, SCHEMAS, kebab
 from anabranch.core import messages as m
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import GROUPS, RUNS, TASKS, WIRE_VERSION, Codec, Undecodable, encode
@@ -329,6 +331,14 @@ def test_cloud_events_headers_are_written_as_pinned(subject: str | None) -> None
     )
 
     assert b"".join(b"%s: %s\n" % (key.encode(), value) for key, value in headers.items()) == golden(name)
+
+
+@pytest.mark.parametrize("cls", [*MESSAGES, *(type(record) for record in RECORDS.values()), EventBatch])
+def test_a_pinned_record_is_valid_by_its_published_schema(cls: type[BaseModel]) -> None:
+    name = "events" if cls is EventBatch else kebab(cls.__name__)
+    document = orjson.loads(golden(f"{name}.bin").partition(b"\n")[0])
+
+    jsonschema.validate(document, SCHEMAS[cls.__name__].build(), cls=jsonschema.Draft202012Validator)
 
 
 def test_no_pinned_record_is_without_a_test() -> None:
