@@ -57,6 +57,23 @@ def test_a_sequence_includes_its_end() -> None:
     assert made({"sequence": {"n": {"start": 0, "end": 10, "step": 5}}}) == [{"n": 0}, {"n": 5}, {"n": 10}]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ({"start": 3, "end": 1}, [3, 2, 1]),
+        ({"end": -2}, [0, -1, -2]),
+        ({"start": 2.5, "end": 0}, [2.5, 1.5, 0.5]),
+        ({"start": 2, "end": 2}, [2]),
+        ({"start": 6, "end": 1, "step": -2}, [6, 4, 2]),
+        ({"start": 3, "end": 1, "step": 1}, []),
+        ({"start": 1, "end": 3, "step": -1}, []),
+        ({"start": 3, "end": 1, "step": None}, [3, 2, 1]),
+    ],
+)
+def test_a_sequence_without_a_step_counts_towards_its_end(numbers: dict[str, Any], expected: list[Any]) -> None:
+    assert [row["n"] for row in made({"sequence": {"n": numbers}})] == expected
+
+
 def test_a_sequence_that_is_not_combined_is_a_further_axis() -> None:
     rows = made({"combine": ["x"], "sequence": {"n": {"start": 1, "end": 2}}}, x=["a", "b"])
     assert rows == [{"x": "a", "n": 1}, {"x": "a", "n": 2}, {"x": "b", "n": 1}, {"x": "b", "n": 2}]

@@ -59,7 +59,7 @@ def foresee(expansion: Expansion, array_keys: Mapping[str, str], context: Mappin
 def _longest_sequence(expansion: Expansion) -> int:
     rules = expansion.transform_rules
     sequences = (rules.sequence or {}).values() if rules else ()
-    return max((int((item.end - item.start) // item.step) + 1 for item in sequences), default=0)
+    return max((int((item.end - item.start) // item.stride) + 1 for item in sequences), default=0)
 
 
 def _walks_all(expansion: Expansion) -> bool:

@@ -2,7 +2,8 @@
 
 Whatever order they are written in, the rules apply in this one:
 
-1. **sequence** makes arrays of numbers, from ``start`` up to *and with* ``end``.
+1. **sequence** makes arrays of numbers, from ``start`` up to *and with* ``end``; down, where the step is below
+   0, or where there is none and the end is below the start.
 2. **filter** keeps the items that meet every condition on their array, or on a field of its items.
 3. **distinct** keeps the first of equal items (of one array, of an array by a field, or with ``true`` of
    every array).
@@ -127,7 +128,7 @@ def _sequences(rules: TransformRules, arrays: Arrays) -> dict[str, Arithmetic]:
     for name, numbers in (rules.sequence or {}).items():
         if name in arrays:
             raise ExpansionError(f"{name!r} is a sequence and a mapped array: give one of them another name")
-        made[name] = Arithmetic(numbers.start, numbers.end, numbers.step)
+        made[name] = Arithmetic(numbers.start, numbers.end, numbers.stride)
     return made
 
 
