@@ -48,6 +48,12 @@ TASK = "/task_groups/0/tasks/0"
         (request(task("a"), priority=3), "not_supported", "/priority"),
         (request(task("a"), steps=[]), "not_supported", "/steps"),
         (request(task("a", pool="gpu")), "not_supported", f"{TASK}/pool"),
+        (request(task("a", on_failure="hold")), "not_supported", f"{TASK}/on_failure"),
+        (
+            {"key": "task_group:r", "object": request(task("a", on_failure="hold"))},
+            "not_supported",
+            f"/object{TASK}/on_failure",
+        ),
         (request(task("a/b")), "bad_name", f"{TASK}/name"),
         (request(task("a", result_keys=["x", "{x}"])), "bad_name", f"{TASK}/result_keys/1"),
         (request(task("a"), session_id="a b"), "bad_name", "/session_id"),

@@ -60,7 +60,7 @@ class Code(StrEnum):
     UNKNOWN_FIELD = "unknown_field"
     """A field that the schema does not have."""
     NOT_SUPPORTED = "not_supported"
-    """A reserved field or action: not supported yet."""
+    """A reserved field, value or action: not supported yet."""
     BAD_NAME = "bad_name"
     """A name, key or id with a character it may not have, empty, or over 255 characters."""
     DUPLICATE_NAME = "duplicate_name"

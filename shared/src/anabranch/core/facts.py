@@ -53,6 +53,8 @@ class TaskFacts:
     array_paths: tuple[Declared, ...]
     expansion: Expansion | None
     raw_expansion: Mapping[str, Any] | None
+    held_on_failure: bool
+    """A failed member is to keep its join open: ``"on_failure": "hold"``."""
     retries_never: bool
     """It sets ``max_attempts`` without a strategy: no failure is retried."""
 
@@ -111,6 +113,7 @@ def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list
         array_paths=tuple(_array_paths(raw, expansion, (*path, "expansion_config"))) if raw else (),
         expansion=expansion,
         raw_expansion=raw,
+        held_on_failure=task.get("on_failure") == "hold",
         retries_never=_retries_never(task.get("retry")),
     )
 

@@ -98,11 +98,21 @@ class RetryPolicy(Document):
 
 
 class Sequence(Document):
-    """Numbers from ``start`` up to and with ``end``, by ``step``; a step below 0 counts down."""
+    """Numbers from ``start`` up to and with ``end``, by ``step``; a step below 0 counts down.
+
+    Without a step it is 1 towards the end: 1, or -1 where ``end`` is below ``start``.
+    """
 
     start: int | float = 0
     end: int | float
-    step: int | float = 1
+    step: int | float | None = None
+
+    @property
+    def stride(self) -> int | float:
+        """The step that is taken."""
+        if self.step is None:
+            return -1 if self.end < self.start else 1
+        return self.step
 
     @model_validator(mode="after")
     def _moves(self) -> Self:
@@ -161,6 +171,7 @@ class TaskSpec(Document):
     timeout: Timeout | None = None
     tolerated_failures: Tolerance = 0
     on_failure: OnFailure = "fail"
+    """``hold`` is refused: not supported yet."""
     max_concurrency: Count | None = None
 
     @model_validator(mode="before")
