@@ -105,7 +105,8 @@ class Intake:
             room = max(1, min(BATCH, self._executor.concurrency - self._executor.held))
             batch = [self._queue.popleft() for _ in range(min(room, len(self._queue)))]
             self._resume()
-            await self._executor.take(await self._decoded(batch))
+            # Not to be cut short: what was claimed has to be started, or nobody would run it.
+            await asyncio.shield(self._executor.take(await self._decoded(batch)))
             for record in batch:
                 if record.partition in self._owned:
                     self._taken[record.partition] = record.offset + 1
