@@ -176,6 +176,16 @@ def test_yaml_is_read_as_json_would_be() -> None:
         ({"retry": {"max_attempts": 3}}, "the retry strategy is none"),
         ({"expansion_config": {"type": "array", "array_mapping": {"i": [1], "j": [1, 2]}}}, "will fail"),
         ({"expansion_config": {"type": "array", "array_mapping": {"i": "n"}}}, "will fail"),
+        (
+            {
+                "expansion_config": {
+                    "type": "custom",
+                    "array_mapping": {"i": [1], "j": [1, 2]},
+                    "transform_rules": {"zip": ["i", "j"]},
+                }
+            },
+            "will fail",
+        ),
         ({"expansion_config": {"type": "array", "array_mapping": {"i": "n.rows"}}}, "the context has no 'n.rows'"),
         (
             {"expansion_config": {"type": "array", "array_mapping": {"i": [1]}, "exclude": [{"i": 1}]}},

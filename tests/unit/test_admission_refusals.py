@@ -23,6 +23,19 @@ def found(reading: Reading) -> set[tuple[str, str]]:
 
 
 TASK = "/task_groups/0/tasks/0"
+CONFIG = f"{TASK}/expansion_config"
+
+
+def matrix(**entries: Any) -> dict[str, Any]:
+    """A request with a matrix of one axis, whose array only the run will have."""
+    config = {"type": "matrix", "array_mapping": {"os": "systems"}} | entries
+    return request(task("a", expansion_config=config, external_dependencies=["systems"]))
+
+
+def custom(**rules: Any) -> dict[str, Any]:
+    """A request with a custom expansion of `rows`, as `row`, which only the run will have."""
+    config = {"type": "custom", "array_mapping": {"row": "rows"}, "transform_rules": rules}
+    return request(task("a", expansion_config=config, external_dependencies=["rows"]))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +121,15 @@ TASK = "/task_groups/0/tasks/0"
             "expansion_without_array",
             f"{TASK}/expansion_config",
         ),
+        (matrix(exclude=[{"OS": "l"}, {"os": "l", "x/y": 1}]), "schema", f"{CONFIG}/exclude/1/x~1y"),
+        (matrix(exclude=[{"os": "l"}, {}]), "schema", f"{CONFIG}/exclude/1"),
+        (matrix(include=[{}]), "schema", f"{CONFIG}/include/0"),
+        (custom(filter={"rows.y/z": "about 3"}), "schema", f"{CONFIG}/transform_rules/filter/rows.y~1z"),
+        (custom(combine=["row", "row"]), "schema", f"{CONFIG}/transform_rules/combine/1"),
+        (custom(zip=["row.name"]), "schema", f"{CONFIG}/transform_rules/zip/0"),
+        (custom(combine=["rows.name"]), "schema", f"{CONFIG}/transform_rules/combine/0"),
+        (custom(chunk={"row.name": 2}), "schema", f"{CONFIG}/transform_rules/chunk/row.name"),
+        (custom(sequence={"row": {"end": 3}}), "schema", f"{CONFIG}/transform_rules/sequence/row"),
         (
             request(
                 task(

@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from anabranch.core.envelope import Path
 from anabranch.core.errors import Code, Problem
+from anabranch.core.expansion import check_config
 from anabranch.core.facts import Declared, GroupFacts, TaskFacts
 from anabranch.core.graph import Graph, find_cycles
 from anabranch.core.members import Foreseen
-from anabranch.core.rules import check_rules
 
 Pointer = Callable[[Path], str]
 
@@ -150,17 +150,15 @@ def not_supported(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Prob
 
 
 def expansions(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem]:
-    """Expansions that name no array, and rules that cannot be read."""
+    """Expansions that name no array, and those that are wrong whatever their arrays hold."""
     for task in tasks:
         path = (*task.path, "expansion_config")
         if task.raw_expansion is not None and not _names_array(task):
             message = f"the expansion of {task.label} names no array"
             hint = 'name one in array_mapping: {"item": "a key of the context or a dependency"}'
             yield Problem(Code.EXPANSION_WITHOUT_ARRAY, pointer(path), message, hint)
-        rules = task.expansion.transform_rules if task.expansion else None
-        for place, message in check_rules(rules) if rules else ():
-            base = pointer((*path, "transform_rules"))
-            yield Problem(Code.SCHEMA, base + place, message)
+        for place, message in check_config(task.expansion) if task.expansion else ():
+            yield Problem(Code.SCHEMA, pointer((*path, *place)), message)
 
 
 def _names_array(task: TaskFacts) -> bool:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from anabranch.core.errors import ExpansionError
-from anabranch.core.matrix import Matrix
+from anabranch.core.matrix import Fault, Matrix, check_entries
 from anabranch.core.products import Combinations, Zipped
-from anabranch.core.rules import apply_rules, match_name, named_arrays
+from anabranch.core.rules import apply_rules, check_rules, match_name, named_arrays
 from anabranch.core.templates import MISSING, SYSTEM_NAMES, Path, as_text, compact_json, walk
 
 if TYPE_CHECKING:
@@ -66,6 +66,18 @@ def sources(config: Expansion) -> dict[str, str | list[Any]]:
             array = name if name in whole else name.split(".", 1)[0]
             found[array] = array
             known[array] = ""
+    return found
+
+
+def check_config(config: Expansion) -> list[Fault]:
+    """Return what is wrong with `config` whatever its arrays hold, each as (path within it, message)."""
+    found: list[Fault] = []
+    if config.type == "matrix":
+        found = check_entries(config.array_mapping, include=config.include, exclude=config.exclude)
+    if (rules := config.transform_rules) is not None:
+        arrays = sources(config) if config.type == "custom" else ()
+        faults = check_rules(rules, arrays, paths=_paths(config))
+        found += [(("transform_rules", *place), message) for place, message in faults]
     return found
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, repeat
 from typing import Any, Final, TypeAlias
 
@@ -32,10 +32,14 @@ from anabranch.core.errors import ExpansionError
 Entry: TypeAlias = Mapping[str, Any]
 """One object of ``include`` or ``exclude``."""
 
+Fault: TypeAlias = tuple[tuple[str | int, ...], str]
+"""A path within the matrix, and what is wrong there."""
+
 _Leaf: TypeAlias = tuple[tuple[str | int, ...], Any]
 
 STEPS: Final = 5_000_000
 """How many steps counting the combinations may take; only entangled excludes over many axes need more."""
+_EMPTY_INCLUDE: Final = "an include entry of the matrix is empty: give it at least one key"
 _LARGEST: Final = 1 << 62
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,8}")
@@ -58,7 +62,7 @@ class Matrix:
     ) -> None:
         self._names = tuple(axes)
         self._values = tuple(axes.values())
-        spelling = {_fold(name): name for name in reversed(self._names)}
+        spelling = _spelling(axes)
         entries = [_split(entry, axes, spelling) for entry in include]
         kept = _Kept(self._values, _Filters(axes, [_excluding(e, axes, spelling) for e in exclude]))
         filters = _Filters(axes, [match for match, _ in entries])
@@ -94,10 +98,37 @@ class Matrix:
         return (self.at(index) for index in range(start, min(stop, self.count)))
 
 
+def check_entries(
+    axes: Collection[str], *, include: Sequence[Entry] = (), exclude: Sequence[Entry] = ()
+) -> list[Fault]:
+    """Return what is wrong with the entries whatever the axes hold."""
+    spelling = _spelling(axes)
+    faults: list[Fault] = [(("include", at), _EMPTY_INCLUDE) for at, entry in enumerate(include) if not entry]
+    for at, entry in enumerate(exclude):
+        faults += [(("exclude", at, *key), message) for key, message in _exclude_faults(entry, axes, spelling)]
+    return faults
+
+
+def _spelling(axes: Collection[str]) -> dict[str, str]:
+    """Return the axes by their names without case; of two that differ in case only, the first."""
+    return {_fold(name): name for name in reversed(list(axes))}
+
+
+def _exclude_faults(
+    entry: Entry, axes: Collection[str], spelling: Mapping[str, str]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    if not entry:
+        yield (), "an exclude entry of the matrix is empty, so would drop everything: name an axis"
+    for key in entry:
+        if key not in axes and _fold(key) not in spelling:
+            known = ", ".join(axes) or "none"
+            yield (key,), f"exclude key {key!r} is no axis of the matrix; the axes are: {known}"
+
+
 def _split(entry: Entry, axes: Mapping[str, Any], spelling: Mapping[str, str]) -> tuple[Entry, Entry]:
     """Split an include entry into what must match and what is added."""
     if not entry:
-        raise ExpansionError("an include entry of the matrix is empty: give it at least one key")
+        raise ExpansionError(_EMPTY_INCLUDE)
     match, extra = {}, {}
     for key, value in entry.items():
         axis = key if key in axes else spelling.get(_fold(key))
@@ -109,14 +140,9 @@ def _split(entry: Entry, axes: Mapping[str, Any], spelling: Mapping[str, str]) -
 
 
 def _excluding(entry: Entry, axes: Mapping[str, Any], spelling: Mapping[str, str]) -> Entry:
-    if not entry:
-        raise ExpansionError("an exclude entry of the matrix is empty, so would drop everything: name an axis")
-    match, others = _split(entry, axes, spelling)
-    if others:
-        key = next(iter(others))
-        known = ", ".join(axes) or "none"
-        raise ExpansionError(f"exclude key {key!r} is no axis of the matrix; the axes are: {known}")
-    return match
+    for _, message in _exclude_faults(entry, axes, spelling):
+        raise ExpansionError(message)
+    return _split(entry, axes, spelling)[0]
 
 
 def _spelled_alike(extras: Sequence[Entry]) -> list[Entry]:

@@ -25,10 +25,10 @@ alone. Rules are data: nothing here evaluates code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anabranch.core.errors import ExpansionError
 from anabranch.core.filters import Condition, parse_condition
@@ -39,29 +39,67 @@ if TYPE_CHECKING:
     from anabranch.core.request import TransformRules
 
 Arrays = Mapping[str, Sequence[Any]]
+Fault: TypeAlias = tuple[tuple[str | int, ...], str]
+"""A path within the rules, and what is wrong there."""
 
 
-def check_rules(rules: TransformRules) -> list[tuple[str, str]]:
-    """Return what is wrong with `rules` beyond their schema, each as (JSON Pointer into the rules, message)."""
-    return [*_repeated_names(rules), *_unreadable_conditions(rules)]
+def check_rules(
+    rules: TransformRules, arrays: Iterable[str] = (), *, paths: Mapping[str, str] | None = None
+) -> list[Fault]:
+    """Return what is wrong with `rules` beyond their schema, whatever the arrays hold.
+
+    `arrays` are the names of the arrays, `paths` their context paths.
+    """
+    return [*_repeated_names(rules), *_unreadable_conditions(rules), *_wrong_names(rules, arrays, paths or {})]
 
 
-def _repeated_names(rules: TransformRules) -> Iterator[tuple[str, str]]:
+def _repeated_names(rules: TransformRules) -> Iterator[Fault]:
     for rule, names in (("combine", rules.combine), ("zip", rules.zip)):
         for at, name in enumerate(names or ()):
             if name in (names or ())[:at]:
-                yield f"/{rule}/{at}", f"array {name!r} is named twice"
+                yield (rule, at), f"array {name!r} is named twice"
         if names is not None and not names:
-            yield f"/{rule}", "names no array"
+            yield (rule,), "names no array"
 
 
-def _unreadable_conditions(rules: TransformRules) -> Iterator[tuple[str, str]]:
+def _unreadable_conditions(rules: TransformRules) -> Iterator[Fault]:
     for key, written in (rules.filter or {}).items():
         try:
             parse_condition(written)
         except ValueError as error:
-            pointer = key.replace("~", "~0").replace("/", "~1")
-            yield f"/filter/{pointer}", str(error)
+            yield ("filter", key), str(error)
+
+
+def _wrong_names(rules: TransformRules, arrays: Iterable[str], paths: Mapping[str, str]) -> Iterator[Fault]:
+    mapped = set(arrays)
+    sequences = rules.sequence or {}
+    yield from ((("sequence", name), _two_arrays(name)) for name in sequences if name in mapped)
+    names = _all_names([*mapped, *sequences], paths)
+    for place, name in _whole_arrays(rules):
+        found = match_name(name, names)
+        if found is not None and found[1]:
+            yield place, _not_whole(str(place[0]), name, found[0])
+
+
+def _whole_arrays(rules: TransformRules) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield each place where a rule takes a whole array, with the name that is written there."""
+    for rule, names in (("combine", rules.combine), ("zip", rules.zip)):
+        yield from (((rule, at), name) for at, name in enumerate(names or ()))
+    if isinstance(rules.chunk, Mapping):
+        yield from ((("chunk", name), name) for name in rules.chunk)
+
+
+def _all_names(arrays: Iterable[str], paths: Mapping[str, str]) -> dict[str, str]:
+    """Return every name that a rule may use for an array -> the array."""
+    return {**{path: array for array, path in paths.items()}, **{name: name for name in arrays}}
+
+
+def _two_arrays(name: str) -> str:
+    return f"{name!r} is a sequence and a mapped array: give one of them another name"
+
+
+def _not_whole(rule: str, name: str, array: str) -> str:
+    return f"{rule} takes whole arrays: {name!r} is a field of {array!r}"
 
 
 def named_arrays(rules: TransformRules) -> list[str]:
@@ -110,7 +148,7 @@ class _Resolved:
 def _resolved(rules: TransformRules, arrays: Arrays, paths: Mapping[str, str]) -> _Resolved:
     sequences = _sequences(rules, arrays)
     every = {**arrays, **sequences}
-    names = {**{path: array for array, path in paths.items()}, **{name: name for name in every}}
+    names = _all_names(every, paths)
     return _Resolved(
         arrays=every,
         sequences=tuple(sequences),
@@ -127,7 +165,7 @@ def _sequences(rules: TransformRules, arrays: Arrays) -> dict[str, Arithmetic]:
     made = {}
     for name, numbers in (rules.sequence or {}).items():
         if name in arrays:
-            raise ExpansionError(f"{name!r} is a sequence and a mapped array: give one of them another name")
+            raise ExpansionError(_two_arrays(name))
         made[name] = Arithmetic(numbers.start, numbers.end, numbers.stride)
     return made
 
@@ -143,7 +181,7 @@ def _field(rule: str, path: str, names: Mapping[str, str]) -> tuple[str, tuple[s
 def _array(rule: str, name: str, names: Mapping[str, str]) -> str:
     array, rest = _field(rule, name, names)
     if rest:
-        raise ExpansionError(f"{rule} takes whole arrays: {name!r} is a field of {array!r}")
+        raise ExpansionError(_not_whole(rule, name, array))
     return array
 
 
