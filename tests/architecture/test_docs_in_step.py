@@ -1,0 +1,136 @@
+"""The docs say what the code does: diagrams, tables, links, requests and programs in them are checked here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from anabranch.core.admission import read_request
+from anabranch.core.errors import Code
+from anabranch.core.events import EVENT_TYPES
+from anabranch.core.names import Names
+from anabranch.core.request import Request, TaskGroup, TaskSpec
+from anabranch.runtime.settings import Settings
+from anabranch_taskgroup.states import mermaid
+from architecture.source_tree import ROOT, shown
+
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "tests" / "data" / "README.md"]
+RECORDS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
+SECTIONS = ["Context", "Decision", "Rejected", "Consequences", "Violated by"]
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_MEMBERS = "# members: "
+
+
+def text_of(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def blocks(language: str, *paths: Path) -> list[Any]:
+    """The code blocks of a language, named by where they are."""
+    return [
+        pytest.param(block, id=f"{shown(path)}-{number}")
+        for path in paths or DOCS
+        for number, (found, block) in enumerate(_BLOCK.findall(path.read_text(encoding="utf-8")), 1)
+        if found == language
+    ]
+
+
+def first_cells(path: str) -> set[str]:
+    """Every name in backticks in the first cell of any row of any table."""
+    rows = (line for line in text_of(path).splitlines() if line.startswith("|"))
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+
+
+def test_the_diagram_of_a_tasks_life_is_the_table_of_the_code() -> None:
+    assert f"```mermaid\n{mermaid()}\n```" in text_of("docs/architecture.md")
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_requests_in_the_docs_are_valid_and_make_the_members_that_they_say(block: str) -> None:
+    reading = read_request(yaml.safe_load(block))
+
+    assert reading.errors == ()
+    if block.startswith(_MEMBERS):
+        said = block.partition("\n")[0].removeprefix(_MEMBERS)
+        [task] = reading.to_document(expand=True)["tasks"]
+        assert [member["message"] for member in task["expanded"]] == said.split()
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_programs_in_the_docs_can_be_read(block: str) -> None:
+    compile(block, "docs", "exec")
+
+
+@pytest.mark.parametrize("block", blocks("python", ROOT / "docs" / "agents.md"))
+def test_agents_in_the_docs_can_be_loaded_and_their_tests_pass(block: str) -> None:
+    namespace: dict[str, Any] = {"__name__": "docs"}
+
+    exec(compile(block, "docs/agents.md", "exec"), namespace)
+
+    for name, value in namespace.items():
+        if name.startswith("test_"):
+            value()
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=shown(path)) for path in DOCS])
+def test_links_lead_somewhere(path: Path) -> None:
+    lost = [
+        link
+        for link in _LINK.findall(path.read_text(encoding="utf-8"))
+        if not link.startswith(("http:", "https:")) and not _leads_somewhere(path, link)
+    ]
+
+    assert lost == []
+
+
+def _leads_somewhere(path: Path, link: str) -> bool:
+    file, _, anchor = link.partition("#")
+    target = path.parent / file if file else path
+    return target.exists() and (not anchor or anchor in set(_anchors(target)))
+
+
+def _anchors(path: Path) -> Iterator[str]:
+    """Headings as GitHub turns them into anchors."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("#").strip().lower()
+            yield re.sub(r"[^\w\- ]", "", heading).replace(" ", "-")
+
+
+@pytest.mark.parametrize("model", [Request, TaskGroup, TaskSpec])
+def test_every_field_of_a_request_is_described(model: type[Request | TaskGroup | TaskSpec]) -> None:
+    assert set(model.model_fields) - first_cells("docs/requests.md") == set()
+
+
+def test_every_code_and_event_is_described() -> None:
+    described = first_cells("docs/requests.md")
+
+    assert {str(code) for code in Code} - described == set()
+    assert set(EVENT_TYPES) - described == set()
+
+
+def test_every_setting_topic_and_consumer_group_is_described() -> None:
+    described = first_cells("docs/operations.md")
+    names = Names()
+    groups = {names.agency_requests, names.agency_runs, names.taskgroup_groups, names.taskgroup_tasks}
+    on_kafka = {name.removeprefix(names.prefix) for name in (*names.topics, *groups, names.eventmanager)}
+
+    assert {field.name for field in fields(Settings)} - described == {"kafka_properties"}
+    assert "kafka_…" in described
+    assert on_kafka - described == set()
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in RECORDS])
+def test_decision_records_have_their_sections_and_are_listed(path: Path) -> None:
+    headings = re.findall(r"^## (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert headings == SECTIONS
+    assert f"]({path.name})" in text_of("docs/adr/README.md")
