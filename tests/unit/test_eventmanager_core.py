@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anabranch.core.cloudevents import rfc3339
 from anabranch.core.codec import Undecodable
 from anabranch.core.events import EventSequence, decode_batch
 from anabranch.core.names import run_id_for
@@ -153,7 +154,8 @@ def test_the_runs_own_facts_are_written_last() -> None:
 def test_a_subscriber_gets_each_event_once_with_its_reading_order() -> None:
     records = wide_run()
     sequence = EventSequence()
-    expected = [event for value in records for event in sequence.read(decode_batch(value))]
+    read = [event for value in records for event in sequence.read(decode_batch(value))]
+    expected = [event | {"time": rfc3339(event["time"])} for event in read]
 
     _, effects = _fold([subscribe("ch", run_id="run-1"), *records])
 

@@ -6,7 +6,6 @@ readers of one request id cannot race.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
 from anabranch.core.envelope import is_envelope, json_pointer
 from anabranch.core.errors import Code, Problem
+from anabranch.core.fingerprint import body_hash
 from anabranch.core.messages import ControlRun, SubmitRun
 from anabranch.core.names import Names, request_id_for, run_id_for
 from anabranch.core.request import ControlRecord
@@ -97,11 +97,6 @@ def _submit(desk: Desk, record: Incoming, reading: Reading, session_keys: Collec
         traceparent=header_of(record, "traceparent"),
     )
     return Outgoing(desk.names.runs, run_id, encode(submit))
-
-
-def body_hash(document: Mapping[str, Any]) -> str:
-    """The same for bodies that mean the same, however they were written."""
-    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def origin_of(record: Incoming) -> str:

@@ -75,14 +75,6 @@ def _open(schema: Schema, reserved: frozenset[str]) -> Schema:
 def channel_message_schema() -> Schema:
     """The wake-up on the channel of a session's value."""
     schema = promised(ChannelMessage)
-    schema["properties"] |= {
-        "type": {
-            "enum": [ChannelMessage.model_fields["type"].default, "context.set"],
-            "description": "A task's result, or a first value of the session from a request's context.",
-        },
-        "task_name": {"type": ["string", "null"], "description": "Null for a value from a request's context."},
-        "run_id": {"type": "string", "description": "The run that wrote the value."},
-    }
     schema["description"] += " The value stands under the key of the same name as the channel."
     return schema
 

@@ -70,7 +70,11 @@ class Matrix:
         self._kept = kept
         self._filters = filters
         self._extras = _spelled_alike([extra for _, extra in entries])
-        self._appended = [{**match, **extra} for at, (match, extra) in enumerate(entries) if not matched >> at & 1]
+        self._appended = [
+            _in_order_of(entry, {**match, **extra})
+            for at, (entry, (match, extra)) in enumerate(zip(include, entries, strict=True))
+            if not matched >> at & 1
+        ]
         self.count = kept.count + len(self._appended)
 
     def at(self, index: int) -> dict[str, Any]:
@@ -220,6 +224,12 @@ class _Literals:
 def _add_bit(bits: dict[Any, int], key: Any, bit: int) -> None:
     if not (isinstance(key, float) and math.isnan(key)):
         bits[key] = bits.get(key, 0) | bit
+
+
+def _in_order_of(entry: Entry, combination: dict[str, Any]) -> dict[str, Any]:
+    """A combination that an entry made, its keys as the entry has them where they are spelled alike."""
+    first = {key: combination[key] for key in entry if key in combination}
+    return {**first, **combination}
 
 
 class _Kept:

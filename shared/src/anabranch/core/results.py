@@ -171,10 +171,13 @@ class ChannelMessage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    type: Literal["result.published"] = "result.published"
-    task_name: str
+    type: Literal["result.published", "context.set"] = "result.published"
+    """`context.set`: a first value of the request's context, which no task made."""
+    task_name: str | None
     result_key: str
     version: int
+    """Rises with each value of the key in its session."""
+    run_id: str | None = None
     value: Any = None
 
 
