@@ -175,14 +175,15 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
 
 def _array_counted(turn: Turn, message: ArrayCounted, segments: tuple[bytes, ...]) -> None:
     found = _find(turn, message)
-    if found is None or found[2].state is not TaskState.READY:
-        turn.partition.drop("array counted before")
+    if found is None:
         return
     run, _, task = found
-    if message.error is not None:
+    if message.error is not None and not task.is_over:
         refuse_expansion(turn, run, task, message.error)
-    else:
+    elif message.error is None and task.state is TaskState.READY:
         count_members(turn, run, task, message.count)
+    else:
+        turn.partition.drop("array counted before")
 
 
 # --- members -------------------------------------------------------------------------------------

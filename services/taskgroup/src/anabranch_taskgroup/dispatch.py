@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 
 from anabranch.core.codec import encode
-from anabranch.core.errors import ServerUnavailable, StoreRefused
-from anabranch.core.messages import ChunkLost, Offer
+from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
+from anabranch.core.messages import ArrayCounted, ChunkLost, Offer
 from anabranch.ports import Outgoing
 from anabranch.runtime.resources import Resources
 from anabranch_taskgroup.executor import Executor, Offered, chunk_name
@@ -55,7 +55,11 @@ class Dispatcher:
             found = _chunk_of(state, effect)
             if found is None:
                 continue
-            offered = await self._offers.make(*found)
+            try:
+                offered = await self._offers.make(*found)
+            except ValueGone as gone:
+                remote.append(self._cannot_expand(*found, gone))
+                continue
             self._ledger.offered(_place(*found), now)
             if self._stays_here(offered[0], len(local)):
                 local.append(offered)
@@ -65,6 +69,11 @@ class Dispatcher:
             await self._log.publish(remote)
         if local:
             await self._executor.take(local)
+
+    def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
+        """The arrays of an expansion have expired under way: its task fails, the run goes on."""
+        message = ArrayCounted(run_id=run.run_id, group=group.name, task=task.name, error=str(gone))
+        return Outgoing(self._names.groups, run.session_id, encode(message))
 
     def _stays_here(self, offer: Offer, waiting: int) -> bool:
         """A first delivery may run beside its owner, which saves two hops, while few do."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.errors import ExpansionError
+from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.expansion import expand, sources
 from anabranch.core.messages import Offer, TaskDocument
 from anabranch.ports import Clock, StateStore, Write
@@ -169,5 +169,5 @@ async def count_or_error(offers: Offers, run: Run, task: Task) -> tuple[int, str
     """The members of a large expansion, or why it is none."""
     try:
         return await offers.count(run, task), None
-    except ExpansionError as error:
+    except (ExpansionError, ValueGone) as error:
         return 0, str(error)

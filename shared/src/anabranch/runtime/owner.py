@@ -23,7 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import orjson
 
 from anabranch.core.codec import encode
-from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused
+from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ClaimPartition
 from anabranch.core.names import Names
 from anabranch.core.offsets import TrailingCommit
@@ -349,7 +349,8 @@ class Owner(Generic[S]):
             await self._notifier.publish(announcements)
 
     async def _patiently(self, owned: _Owned[S], action: Callable[[], Awaitable[None]]) -> None:
-        """Do something until the servers let it happen. Effects may be repeated, never left out."""
+        """Do something until the servers let it happen. Effects may be repeated, never left out: who gives the
+        partition up meanwhile does not commit them, and the next owner does them."""
         delay = RETRY_FIRST
         while True:
             try:
@@ -357,8 +358,10 @@ class Owner(Generic[S]):
                 return
             except Fenced as error:
                 await self._claim_again(owned, error)
-            except (ServerUnavailable, StoreRefused) as error:
+            except (ServerUnavailable, StoreRefused, ValueGone) as error:
                 log.warning("%s/%d waits: %s", self._domain.topic, owned.number, error)
+                if owned.closing:
+                    raise asyncio.CancelledError from error
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_MOST)
 
