@@ -27,6 +27,7 @@ from anabranch.core.messages import (
     ValueFound,
     ValuePage,
 )
+from anabranch.core.results import is_reference
 from anabranch_taskgroup.chunks import (
     apply_report,
     fail_member,
@@ -169,8 +170,7 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
     if run is None or message.key in run.values:
         turn.partition.drop("value known before")
         return
-    is_reference = isinstance(message.value, dict) and "$anabranch" in message.value
-    learn(turn, run, message.key, Value(message.value, is_reference))
+    learn(turn, run, message.key, Value(message.value, is_reference(message.value)))
 
 
 def _array_counted(turn: Turn, message: ArrayCounted, segments: tuple[bytes, ...]) -> None:

@@ -140,10 +140,12 @@ _REFERENCE_FIELDS = frozenset({"$anabranch", "count", "bytes", "run_id"})
 
 
 def is_reference(value: object) -> bool:
-    """Whether a value is a reference: it has ``$anabranch``, ``count`` and ``bytes``, and no field of its own."""
+    """Whether a value is a reference: it has an address ``<session>/<key>``, ``count`` and ``bytes``, and no field
+    of its own. Anything else that looks like one is a value of somebody's."""
     return (
         isinstance(value, dict)
-        and isinstance(value.get("$anabranch"), str)
+        and isinstance(address := value.get("$anabranch"), str)
+        and "/" in address
         and {"count", "bytes"} <= value.keys() <= _REFERENCE_FIELDS
     )
 

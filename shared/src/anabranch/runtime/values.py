@@ -21,6 +21,7 @@ import orjson
 from anabranch.core.errors import ValueGone
 from anabranch.core.names import Names, session_key, split_reference
 from anabranch.core.outputs import indexed
+from anabranch.core.results import is_reference
 from anabranch.ports import StateStore
 
 Json = Any
@@ -97,9 +98,13 @@ async def _public_value(source: _Source) -> Json:
     if found is None:
         raise ValueGone(source.session_id, source.key, "it has expired, or was cleaned up")
     value = orjson.loads(found)
-    if isinstance(value, dict) and "$anabranch" in value and value.get("run_id") != source.run_id:
-        return await resolve(source.store, source.names, value)
-    return value
+    if not is_reference(value):
+        return value
+    target = _source(source.store, source.names, value)
+    if await _manifest(target) is None:
+        # What stands under a public name may be anybody's, also a reference to itself: one step is followed.
+        raise ValueGone(source.session_id, source.key, f"it refers to {value['$anabranch']!r}, which is gone")
+    return await resolve(source.store, source.names, value)
 
 
 def _assemble(manifest: Mapping[str, Any], members: list[tuple[int, Json]]) -> Json:
