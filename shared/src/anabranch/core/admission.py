@@ -17,7 +17,7 @@ from anabranch.core import checks
 from anabranch.core.documents import MAX_DEPTH, Format, compact_size, load_document
 from anabranch.core.envelope import Sent, unwrap
 from anabranch.core.errors import Code, Problem, RequestRefused
-from anabranch.core.facts import GroupFacts, read_facts
+from anabranch.core.facts import GroupFacts, facts_of, read_facts
 from anabranch.core.graph import Graph, SessionKeys, build_graph
 from anabranch.core.members import Foreseen
 from anabranch.core.names import key_problem, session_id_problem
@@ -174,7 +174,17 @@ def _refuse(reading: Reading, problem: Problem) -> Reading:
 
 def _judge(sent: Sent, world: _World) -> Reading:
     request, schema = _validated(sent)
-    groups = read_facts(sent.request)
+    if request is not None:
+        reading = _examined(request, facts_of(request), (), sent, world)
+        if not reading.errors:
+            return reading
+    # A model has lost where things were written: what is wrong is found again, in the document as sent.
+    return _examined(request, read_facts(sent.request), schema, sent, world)
+
+
+def _examined(
+    request: Request | None, groups: Sequence[GroupFacts], schema: Sequence[Problem], sent: Sent, world: _World
+) -> Reading:
     tasks = [task for group in groups for _, task in group.tasks]
     context = _context(sent.request)
     graph = build_graph(tasks, context, world.session_keys)

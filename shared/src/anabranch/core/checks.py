@@ -89,10 +89,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 def cycles(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
     """One problem for each knot of tasks that wait for each other, with a shortest cycle through it."""
+    if graph.levels is not None:
+        return
     ambiguous = {name for name, count in Counter(task.name for task in graph.tasks).items() if count > 1}
     for cycle in find_cycles(graph.edges):
         labels = [_label(graph.tasks[index], ambiguous) for index in cycle]
-        path = graph.origins[cycle[0]][cycle[1]]
+        path = graph.origin(cycle[0], cycle[1])
         message = f"these tasks wait for each other: {' -> '.join(_shortened(labels))}"
         hint = "each arrow is a dependency; take one of them out"
         yield Problem(Code.CYCLE, pointer(path), message, hint)
@@ -112,10 +114,12 @@ def _shortened(labels: list[str]) -> list[str]:
 def subsets(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
     """Optional keys that the list they are to be a part of does not have."""
     for index, task in enumerate(graph.tasks):
-        wanted = {want.key for want in task.wants} | set(graph.array_keys[index].values())
-        yield from _outside(task.optional_wants, wanted, "dependencies", pointer)
-        produced = {key.text for key in task.produces}
-        yield from _outside(task.optional_results, produced, "result_keys", pointer)
+        if task.optional_wants:
+            wanted = {want.key for want in task.wants} | set(graph.array_keys[index].values())
+            yield from _outside(task.optional_wants, wanted, "dependencies", pointer)
+        if task.optional_results:
+            produced = {key.text for key in task.produces}
+            yield from _outside(task.optional_results, produced, "result_keys", pointer)
 
 
 def _outside(keys: Iterable[Declared], allowed: Collection[str], name: str, pointer: Pointer) -> Iterator[Problem]:
@@ -153,24 +157,12 @@ def expansions(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem
     """Expansions that name no array, and those that are wrong whatever their arrays hold."""
     for task in tasks:
         path = (*task.path, "expansion_config")
-        if task.raw_expansion is not None and not _names_array(task):
+        if task.expanded and not task.names_array:
             message = f"the expansion of {task.label} names no array"
             hint = 'name one in array_mapping: {"item": "a key of the context or a dependency"}'
             yield Problem(Code.EXPANSION_WITHOUT_ARRAY, pointer(path), message, hint)
         for place, message in check_config(task.expansion) if task.expansion else ():
             yield Problem(Code.SCHEMA, pointer((*path, *place)), message)
-
-
-def _names_array(task: TaskFacts) -> bool:
-    config = task.raw_expansion or {}
-    rules = config.get("transform_rules")
-    sequences = rules.get("sequence") if isinstance(rules, dict) else None
-    return bool(
-        config.get("array_mapping")
-        or task.array_paths
-        or (config.get("type") == "matrix" and config.get("include"))
-        or (config.get("type") == "custom" and sequences)
-    )
 
 
 def too_many_members(
@@ -181,7 +173,7 @@ def too_many_members(
     total = 0
     for task, foreseen in zip(tasks, members, strict=True):
         count = foreseen.count or 0
-        if task.raw_expansion is not None and count > limit:
+        if task.expanded and count > limit:
             message = f"{task.label} has {count:,} members"
             yield Problem(Code.TOO_MANY_MEMBERS, pointer((*task.path, "expansion_config")), message, hint)
         total += count if count <= limit else 0

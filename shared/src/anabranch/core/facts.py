@@ -3,11 +3,14 @@
 Tolerant on purpose: a task with a schema error still produces and waits for what is readable of it, so that
 one refusal can name every error. Where something is unreadable it is left out, never guessed; the schema
 check reports it. Judges nothing.
+
+There are two readers: ``read_facts`` takes any document, ``facts_of`` a request that is valid by the schema,
+which is a fifth of the work. They give the same facts of the same document; only the first has the places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +19,7 @@ from pydantic import ValidationError
 from anabranch.core.envelope import Path
 from anabranch.core.expansion import sources
 from anabranch.core.fields import array_source
-from anabranch.core.request import Expansion, split_optional
+from anabranch.core.request import Expansion, Request, TaskGroup, TaskSpec, split_optional
 
 
 class Declared(NamedTuple):
@@ -34,11 +37,13 @@ class Wanted(NamedTuple):
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskFacts:
-    """One task of the document. ``wants`` has its own dependencies, then its group's, then external ones.
+    """One task of the document. ``wants`` has its own dependencies, then external ones, then its group's.
 
     ``array_paths`` are the context paths its expansion maps: their first segments are dependencies as well.
+    ``expansion`` is None where there is none (then it is not ``expanded``), and where it cannot be read.
+    To be read only; not frozen, because requests have thousands of them.
     """
 
     group: str
@@ -52,7 +57,9 @@ class TaskFacts:
     optional_wants: tuple[Declared, ...]
     array_paths: tuple[Declared, ...]
     expansion: Expansion | None
-    raw_expansion: Mapping[str, Any] | None
+    expanded: bool
+    names_array: bool
+    """Its expansion has something to expand over."""
     held_on_failure: bool
     """A failed member is to keep its join open: ``"on_failure": "hold"``."""
     retries_never: bool
@@ -92,6 +99,58 @@ def _group_facts(group: Mapping[str, Any], path: Path) -> GroupFacts:
     return GroupFacts(name, tuple(tasks))
 
 
+def facts_of(request: Request) -> list[GroupFacts]:
+    """What ``read_facts`` gives for ``request.to_document()``, but for the places: all paths are empty."""
+    return [_facts_of_group(group) for group in request.task_groups]
+
+
+def _facts_of_group(group: TaskGroup) -> GroupFacts:
+    inherited = [Wanted(*split_optional(key), ()) for key in group.dependencies]
+    tasks = [(Declared(task.name, ()), _facts_of_task(task, group.name, inherited)) for task in group.tasks]
+    return GroupFacts(Declared(group.name, ()), tuple(tasks))
+
+
+def _facts_of_task(task: TaskSpec, group: str, inherited: list[Wanted]) -> TaskFacts:
+    config, retry = task.expansion_config, task.retry
+    found = sources(config).values() if config is not None else ()
+    arrays = tuple([Declared(source, ()) for source in found if isinstance(source, str)])
+    return TaskFacts(
+        group=group,
+        name=task.name,
+        path=(),
+        agent=Declared(task.agent, ()),
+        wants=_wants_of(task, inherited),
+        external=frozenset(task.external_dependencies),
+        produces=_placeless(task.result_keys),
+        optional_results=_placeless(task.optional_result_keys),
+        optional_wants=_placeless(task.optional_dependencies),
+        array_paths=arrays,
+        expansion=config,
+        expanded=config is not None,
+        names_array=config is not None and (bool(arrays) or _expands_alone(config)),
+        held_on_failure=task.on_failure == "hold",
+        retries_never=retry is not None and retry.strategy == "none" and retry.max_attempts not in (None, 1),
+    )
+
+
+def _wants_of(task: TaskSpec, inherited: list[Wanted]) -> tuple[Wanted, ...]:
+    optional = frozenset(task.optional_dependencies)
+    keys = dict.fromkeys(task.dependencies + task.external_dependencies)
+    own = [Wanted(key, key in optional, ()) for key in keys]
+    return tuple(_inherit({want.key: want for want in own}, inherited).values()) if inherited else tuple(own)
+
+
+def _placeless(keys: Sequence[str]) -> tuple[Declared, ...]:
+    return tuple([Declared(key, ()) for key in keys]) if keys else ()
+
+
+def _expands_alone(config: Expansion) -> bool:
+    """Whether it has members without an array of the context: literal lists, includes, sequences."""
+    rules = config.transform_rules
+    sequences = rules.sequence if rules is not None and config.type == "custom" else None
+    return bool(config.array_mapping or (config.type == "matrix" and config.include) or sequences)
+
+
 def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list[Wanted]) -> TaskFacts:
     name = _declared(task, "name", path)
     external = list(_wanted(task, "external_dependencies", path))
@@ -100,6 +159,7 @@ def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list
     config = task.get("expansion_config")
     raw = config if isinstance(config, Mapping) else None
     expansion = _expansion(raw) if raw is not None else None
+    arrays = tuple(_array_paths(raw, expansion, (*path, "expansion_config"))) if raw else ()
     return TaskFacts(
         group=group,
         name=name.text if name else f"#{int(path[-1]) + 1}",
@@ -110,9 +170,10 @@ def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list
         produces=tuple(_strings(task, "result_keys", path)),
         optional_results=tuple(_strings(task, "optional_result_keys", path)),
         optional_wants=marked,
-        array_paths=tuple(_array_paths(raw, expansion, (*path, "expansion_config"))) if raw else (),
+        array_paths=arrays,
         expansion=expansion,
-        raw_expansion=raw,
+        expanded=raw is not None,
+        names_array=bool(arrays) or _may_expand_alone(raw or {}),
         held_on_failure=task.get("on_failure") == "hold",
         retries_never=_retries_never(task.get("retry")),
     )
@@ -124,11 +185,15 @@ def _merged(own: list[Wanted], marked: set[str], inherited: list[Wanted]) -> tup
     optional = marked | {wanted.key for wanted in own if wanted.optional}
     for wanted in own:
         keys.setdefault(wanted.key, Wanted(wanted.key, wanted.key in optional, wanted.path))
+    return tuple(_inherit(keys, inherited).values())
+
+
+def _inherit(keys: dict[str, Wanted], inherited: list[Wanted]) -> dict[str, Wanted]:
     for wanted in inherited:
         known = keys.get(wanted.key)
         if known is None or (known.optional and not wanted.optional):
             keys[wanted.key] = wanted
-    return tuple(keys.values())
+    return keys
 
 
 def _retries_never(retry: Any) -> bool:
@@ -144,10 +209,21 @@ def _expansion(config: Mapping[str, Any]) -> Expansion | None:
         return None
 
 
+def _may_expand_alone(config: Mapping[str, Any]) -> bool:
+    """``_expands_alone``, of what may not be readable."""
+    rules = config.get("transform_rules")
+    sequences = rules.get("sequence") if isinstance(rules, Mapping) else None
+    return bool(
+        config.get("array_mapping")
+        or (config.get("type") == "matrix" and config.get("include"))
+        or (config.get("type") == "custom" and sequences)
+    )
+
+
 def _array_paths(raw: Mapping[str, Any], expansion: Expansion | None, path: Path) -> Iterator[Declared]:
     mapping = raw.get("array_mapping")
     mapped = mapping if isinstance(mapping, Mapping) else {}
-    known: Mapping[str, Any] = mapped if expansion is None else sources(expansion)
+    known = mapped if expansion is None else sources(expansion)
     for variable, source in known.items():
         text = array_source(source)
         if isinstance(text, str):

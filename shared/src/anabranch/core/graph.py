@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from anabranch.core.envelope import Path
 from anabranch.core.facts import TaskFacts, Wanted
@@ -18,8 +19,7 @@ Kind = Literal["produced", "context", "session", "external", "absent"]
 SessionKeys = Callable[[str], bool] | Collection[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """A key that a task waits for, and who satisfies it.
 
     ``produced`` by ``producer`` (group, task) of the request; there already in the request's ``context`` or
@@ -45,11 +45,16 @@ class Graph:
     producers: dict[str, int]
     needs: tuple[tuple[Need, ...], ...]
     edges: tuple[tuple[int, ...], ...]
-    origins: tuple[dict[int, Path], ...]
-    """For each task and each task it waits for, where that dependency is written."""
     unknown: tuple[tuple[int, Wanted], ...]
-    array_keys: tuple[dict[str, str], ...]
+    array_keys: tuple[Mapping[str, str], ...]
     """For each task, the key under which each context path of its expansion is found."""
+    levels: Sequence[int] | None
+    """The level of each task, None where there is a cycle."""
+
+    def origin(self, index: int, target: int) -> Path:
+        """Where task ``index`` says that it waits for task ``target``."""
+        wants = wants_of(self.tasks[index], self.array_keys[index])
+        return next(want.path for want in wants if self.producers.get(want.key) == target)
 
 
 def build_graph(tasks: Sequence[TaskFacts], context: Collection[str], session_keys: SessionKeys = ()) -> Graph:
@@ -61,6 +66,9 @@ def build_graph(tasks: Sequence[TaskFacts], context: Collection[str], session_ke
     in_session = session_keys if callable(session_keys) else frozenset(session_keys).__contains__
     resolver = _Resolver(tasks, producers, frozenset(context), in_session)
     return resolver.graph()
+
+
+_NO_KEYS: Mapping[str, str] = MappingProxyType({})
 
 
 class _Resolver:
@@ -75,28 +83,26 @@ class _Resolver:
         self._producers = producers
         self._context = context
         self._in_session = in_session
+        self._labels = [(task.group, task.name) for task in tasks]
         self._unknown: list[tuple[int, Wanted]] = []
 
     def graph(self) -> Graph:
-        needs, edges, origins, array_keys = [], [], [], []
+        needs, edges, array_keys = [], [], []
         for index, task in enumerate(self._tasks):
-            keys = self._array_keys(task)
+            keys = self._array_keys(task) if task.array_paths else _NO_KEYS
             array_keys.append(keys)
-            wants = [*task.wants, *_implied(task, keys)]
+            wants = wants_of(task, keys)
             needs.append(tuple(self._needs(index, task, wants)))
-            places = {
-                self._producers[want.key]: want.path for want in reversed(wants) if want.key in self._producers
-            }
-            origins.append(places)
-            edges.append(tuple(sorted(places)))
+            found = {self._producers[want.key] for want in wants if want.key in self._producers}
+            edges.append(tuple(sorted(found)))
         return Graph(
             tuple(self._tasks),
             self._producers,
             tuple(needs),
             tuple(edges),
-            tuple(origins),
             tuple(self._unknown),
             tuple(array_keys),
+            levels_of(edges),
         )
 
     def _array_keys(self, task: TaskFacts) -> dict[str, str]:
@@ -113,16 +119,15 @@ class _Resolver:
 
     def _needs(self, index: int, task: TaskFacts, wants: Iterable[Wanted]) -> Iterator[Need]:
         for want in wants:
-            need = self._need(task, want)
-            if need is None:
-                self._unknown.append((index, want))
-            else:
+            producer = self._producers.get(want.key)
+            if producer is not None:
+                yield Need(want.key, "produced", want.optional, self._labels[producer])
+            elif (need := self._elsewhere(task, want)) is not None:
                 yield need
+            else:
+                self._unknown.append((index, want))
 
-    def _need(self, task: TaskFacts, want: Wanted) -> Need | None:
-        if (producer := self._producers.get(want.key)) is not None:
-            source = self._tasks[producer]
-            return Need(want.key, "produced", want.optional, (source.group, source.name))
+    def _elsewhere(self, task: TaskFacts, want: Wanted) -> Need | None:
         if want.key in self._context:
             return Need(want.key, "context", want.optional)
         if want.key in task.external:
@@ -130,6 +135,11 @@ class _Resolver:
         if self._in_session(want.key):
             return Need(want.key, "session", want.optional)
         return Need(want.key, "absent", True) if want.optional else None
+
+
+def wants_of(task: TaskFacts, array_keys: Mapping[str, str]) -> Sequence[Wanted]:
+    """All that a task waits for: what it names, and what its arrays are found under."""
+    return (*task.wants, *_implied(task, array_keys)) if array_keys else task.wants
 
 
 def _implied(task: TaskFacts, array_keys: Mapping[str, str]) -> Iterator[Wanted]:

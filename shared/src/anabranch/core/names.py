@@ -20,18 +20,21 @@ _RUNS = UUID("6f2d1f6c-4a53-5c0e-9a39-6f5f0d9a7f11")
 
 _SESSION = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PLAIN_NAME = re.compile(r"[!-.0-~][ -.0-~]{0,254}").fullmatch
+_PLAIN_KEY = re.compile(r"[!-z|~][ -z|~]{0,254}").fullmatch
+"""Nearly all that is ever sent: ASCII, and allowed at first sight."""
 _JOINERS = "\u200c\u200d"
 """Zero-width (non-)joiners: format characters by category, but part of printed words and emoji."""
 
 
 def name_problem(value: str) -> str | None:
     """Why ``value`` cannot name a request, group, task or agent; None if it can."""
-    return _text_problem(value, "/")
+    return None if _PLAIN_NAME(value) else _text_problem(value, "/")
 
 
 def key_problem(value: str) -> str | None:
     """Why ``value`` cannot be a result or context key, or a request or run id; None if it can."""
-    return _text_problem(value, "{}")
+    return None if _PLAIN_KEY(value) else _text_problem(value, "{}")
 
 
 def session_id_problem(value: str) -> str | None:

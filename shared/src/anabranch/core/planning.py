@@ -14,8 +14,8 @@ from anabranch.core.checks import cycles, unknown_keys
 from anabranch.core.envelope import json_pointer
 from anabranch.core.errors import Problem, RequestRefused
 from anabranch.core.expansion import Expanded, Member, member_name
-from anabranch.core.facts import TaskFacts, read_facts
-from anabranch.core.graph import Graph, Need, SessionKeys, build_graph, levels_of
+from anabranch.core.facts import GroupFacts, TaskFacts, facts_of, read_facts
+from anabranch.core.graph import Graph, Need, SessionKeys, build_graph
 from anabranch.core.members import AT_RUN_TIME, ORDINARY, Foreseen, foresee
 from anabranch.core.request import Request, TaskSpec
 from anabranch.core.templates import Scope, member_scope, placeholders, render
@@ -149,10 +149,16 @@ def plan(request: Request, session_keys: SessionKeys = ()) -> Plan:
         RequestRefused: it has a cycle or a dependency that nobody provides. The paths point into
             ``request.to_document()``. Everything else that refuses a request is found by ``read_request``.
     """
-    groups = read_facts(request.to_document())
-    tasks = [task for group in groups for _, task in group.tasks]
-    graph = build_graph(tasks, request.context, session_keys)
+    graph = _graph(facts_of(request), request, session_keys)
+    if graph.levels is None or graph.unknown:
+        graph = _graph(read_facts(request.to_document()), request, session_keys)
+        raise RequestRefused([*unknown_keys(graph, json_pointer), *cycles(graph, json_pointer)])
     return assemble(request, graph, foresee_all(graph, request.context))
+
+
+def _graph(groups: Sequence[GroupFacts], request: Request, session_keys: SessionKeys) -> Graph:
+    tasks = [task for group in groups for _, task in group.tasks]
+    return build_graph(tasks, request.context, session_keys)
 
 
 def foresee_all(graph: Graph, context: Mapping[str, Any]) -> list[Foreseen]:
@@ -162,7 +168,7 @@ def foresee_all(graph: Graph, context: Mapping[str, Any]) -> list[Foreseen]:
 
 
 def _foresee(task: TaskFacts, array_keys: Mapping[str, str], visible: Mapping[str, Any]) -> Foreseen:
-    if task.raw_expansion is None:
+    if not task.expanded:
         return ORDINARY
     if task.expansion is None:
         return AT_RUN_TIME
@@ -170,14 +176,9 @@ def _foresee(task: TaskFacts, array_keys: Mapping[str, str], visible: Mapping[st
 
 
 def assemble(request: Request, graph: Graph, members: Sequence[Foreseen]) -> Plan:
-    """The plan of a request whose graph and members are known already.
-
-    Raises:
-        RequestRefused: the graph has a cycle or an unknown key.
-    """
-    levels = levels_of(graph.edges)
-    if levels is None or graph.unknown:
-        raise RequestRefused([*unknown_keys(graph, json_pointer), *cycles(graph, json_pointer)])
+    """The plan of a request whose graph, without cycles and unknown keys, and members are known already."""
+    levels = graph.levels
+    assert levels is not None
     specs = [(group.name, task) for group in request.task_groups for task in group.tasks]
     undeclared = _Mentions(graph, request.context)
     tasks = tuple(
@@ -246,8 +247,11 @@ class _Mentions:
 
 
 def _mentioned(spec: TaskSpec) -> frozenset[str]:
-    templates = (spec.message_template, spec.shared_instructions, spec.inputs)
-    return frozenset[str]().union(*(placeholders(item) for item in templates if item is not None))
+    found = placeholders(spec.inputs)
+    for template in (spec.message_template, spec.shared_instructions):
+        if template is not None:
+            found |= placeholders(template)
+    return found
 
 
 def _own_names(spec: TaskSpec) -> set[str]:

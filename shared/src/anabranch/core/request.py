@@ -8,6 +8,7 @@ every optional field, as Kafka producers in other languages and empty YAML value
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import methodcaller
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
@@ -53,7 +54,7 @@ class Document(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
+        if not isinstance(data, Mapping) or None not in data.values():
             return data
         return {key: value for key, value in data.items() if value is not None or not cls._may_omit(key)}
 
@@ -263,16 +264,24 @@ def _mark_optional(data: dict[str, Any]) -> dict[str, Any]:
     for name in ("dependencies", "external_dependencies"):
         keys = data.get(name)
         if keys and _are_strings(keys):
-            split = [split_optional(key) for key in keys]
-            data[name] = _unique(key for key, _ in split)
-            marked += [key for key, is_optional in split if is_optional]
+            if any(map(_ENDS_IN_MARK, keys)):
+                split = [split_optional(key) for key in keys]
+                keys = [key for key, _ in split]
+                marked += [key for key, is_optional in split if is_optional]
+            data[name] = _unique(keys)
     if marked:
         data["optional_dependencies"] = _unique(marked)
     return data
 
 
+_TEXT = frozenset({str})
+_ENDS_IN_MARK = methodcaller("endswith", "?")
+
+
 def _are_strings(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    if not isinstance(value, (list, tuple)):
+        return False
+    return set(map(type, value)) <= _TEXT or all(isinstance(item, str) for item in value)
 
 
 def _unique(keys: Any) -> list[str]:

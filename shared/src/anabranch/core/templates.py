@@ -183,7 +183,7 @@ def render(template: Json, scope: Mapping[str, Any], *, typed: bool = False) -> 
 
 def placeholders(template: Json) -> frozenset[str]:
     """Return the text of everything at any depth that could be a placeholder, JSON-like braces too."""
-    return frozenset(name for text in _strings(template) for name in _names(text))
+    return frozenset([name for text in _strings(template) if "{" in text for name in _names(text)])
 
 
 def _strings(template: Json) -> Iterator[str]:
