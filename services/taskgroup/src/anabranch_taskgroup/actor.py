@@ -283,6 +283,7 @@ def _timer_due(turn: Turn, message: TimerDue, segments: tuple[bytes, ...]) -> No
     for group in list(run.groups.values()):
         if group.deadline is not None and group.deadline <= message.at and not group.announced:
             group.timed_out = True
+            turn.effects.append(Halt(run.run_id, run.session_id, "timed_out", group.name))
             stop_tasks(turn, run, group.tasks.values(), TaskEvent.TIME_OUT)
         for task in list(group.tasks.values()):
             if (task.retries or task.parked) and release_due(task, message.at):

@@ -14,6 +14,7 @@ from anabranch.runtime.effects import Effect, News, Record
 from anabranch.runtime.resources import Resources
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.dispatch import Dispatcher
+from anabranch_taskgroup.executor import halt_subject
 from anabranch_taskgroup.offers import Offers, count_or_error
 from anabranch_taskgroup.spread import spread_keys
 from anabranch_taskgroup.state import Partition, Run
@@ -148,9 +149,10 @@ class GroupsDomain:
 
     async def _halt(self, effect: Halt) -> None:
         """The flag is the data; the message makes it quick."""
-        flag = self._names.stop_flag(effect.session_id, effect.run_id)
+        subject = halt_subject(effect.run_id, effect.group)
+        flag = self._names.stop_flag(effect.session_id, subject)
         await self._resources.store.put([Write(flag, effect.reason.encode(), STOP_FLAG_SECONDS)])
-        await self._resources.notifier.publish([(self._names.halt_channel, effect.run_id.encode())])
+        await self._resources.notifier.publish([(self._names.halt_channel, subject.encode())])
 
     async def _value_found(self, run_id: str, session_id: str, key: str, value: object) -> None:
         """A value from outside becomes a record, so that it is the same for ever in this run."""
@@ -179,6 +181,9 @@ class GroupsDomain:
                 await self._count(state, place)
             if run.stopped:
                 await self._halt(Halt(run.run_id, run.session_id, run.stopped))
+            for group in run.groups.values():
+                if group.timed_out:
+                    await self._halt(Halt(run.run_id, run.session_id, "timed_out", group.name))
 
     async def gave_up(self, state: Partition) -> None:
         for run in state.runs.values():

@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from anabranch.core.codec import encode
@@ -19,7 +20,7 @@ from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefuse
 from anabranch.core.messages import ChunkReturned, MemberFailed, Offer
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
-from anabranch.sdk.agents import Registry
+from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
 from anabranch_taskgroup.reports import Tally, pack
 from anabranch_taskgroup.runner import ChunkRun
@@ -66,6 +67,7 @@ class Executor:
         self._documents = Documents(store, names, registry)
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="agent")
         self._slots = asyncio.Semaphore(concurrency)
+        self._limits: dict[str, asyncio.Semaphore] = {}
         self._running: dict[str, ChunkRun | None] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
         self._outbox: list[Outgoing] = []
@@ -203,10 +205,16 @@ class Executor:
             self._forget(key)
 
     async def _runner(self, run: ChunkRun) -> None:
-        async with self._slots:
+        async with self._room_for(run.prepared.agent), self._slots:
             if not run.began:
                 run.began = self._clock.monotonic()
             await run.run_members()
+
+    def _room_for(self, agent: AgentDeclaration) -> AbstractAsyncContextManager[None]:
+        """What bounds the calls of an agent in this worker, over all its chunks."""
+        if agent.max_concurrency is None:
+            return nullcontext()
+        return self._limits.setdefault(agent.name, asyncio.Semaphore(agent.max_concurrency))
 
     def _runner_count(self, run: ChunkRun) -> int:
         members = sum(stop - start for start, stop in run.offer.spans)
@@ -242,13 +250,13 @@ class Executor:
         self._freed.set()
 
     def _halted(self, message: bytes | None) -> None:
-        """A run is to stop: its members are cancelled, and nobody waits for a report of them."""
+        """A run or group is to stop: its members are cancelled, and nobody waits for a report of them."""
         if message is not None:
-            self._halt_run(message.decode())
+            self._halt_subject(message.decode())
 
-    def _halt_run(self, run_id: str) -> None:
+    def _halt_subject(self, subject: str) -> None:
         for key, run in list(self._running.items()):
-            if run is not None and run.offer.run_id == run_id:
+            if run is not None and subject in _subjects(run.offer):
                 self._abandon(key, run)
 
     def _abandon(self, key: str, run: ChunkRun) -> None:
@@ -347,13 +355,23 @@ class Executor:
 
     async def _look_for_stops(self) -> None:
         """The stop flags of the runs at hand: what a lost message said."""
-        offers = {run.offer.run_id: run.offer for run in self._running.values() if run is not None}
-        if not offers:
+        offers = [run.offer for run in self._running.values() if run is not None]
+        sessions = {subject: offer.session_id for offer in offers for subject in _subjects(offer)}
+        if not sessions:
             return
-        flags = [self._names.stop_flag(offer.session_id, offer.run_id) for offer in offers.values()]
-        for run_id, flag in zip(offers, await self._store.get(flags), strict=True):
+        flags = [self._names.stop_flag(session_id, subject) for subject, session_id in sessions.items()]
+        for subject, flag in zip(sessions, await self._store.get(flags), strict=True):
             if flag is not None:
-                self._halt_run(run_id)
+                self._halt_subject(subject)
+
+
+def halt_subject(run_id: str, group: str | None = None) -> str:
+    """What a stop is about: a run, or one group of it."""
+    return run_id if group is None else f"{run_id}/{group}"
+
+
+def _subjects(offer: Offer) -> tuple[str, str]:
+    return halt_subject(offer.run_id), halt_subject(offer.run_id, offer.group)
 
 
 def claim_key(names: Names, offer: Offer) -> str:

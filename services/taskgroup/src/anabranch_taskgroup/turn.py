@@ -88,11 +88,12 @@ class SpreadKeys:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Tell the workers to stop the members of a run."""
+    """Tell the workers to stop the members of a run, or of one group of it."""
 
     run_id: str
     session_id: str
     reason: str
+    group: str | None = None
 
 
 @dataclass(slots=True)

@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 
 import orjson
 
+from anabranch.core.errors import AnabranchError
 from anabranch.core.names import session_key
 from anabranch.core.request import Request
 from anabranch.embedded import Embedded, embedded
 from anabranch.ports import Clock, EventLog, Ids, Incoming, Write
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.ids import SystemIds
+from anabranch.runtime.process import Service
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.references import resolve
@@ -34,6 +36,12 @@ T = TypeVar("T")
 AnyRequest = Request | Mapping[str, Any] | str | Path
 Agents = Iterable[Callable[..., Any] | ModuleType] | Mapping[str, Callable[..., Any]]
 PUBLISHED_TTL = 86_400.0
+LOOK_SECONDS = 10.0
+STOP_SECONDS = 60.0
+
+
+class ServiceStopped(AnabranchError):
+    """A service of the system under test has stopped with an error; the log has its traceback."""
 
 
 def system(agents: Agents = (), seed: int = 0, **settings: Any) -> SystemContext:
@@ -194,6 +202,7 @@ class System:
         _refuse_a_running_loop()
         self._loop = VirtualLoop()
         self._stack = AsyncExitStack()
+        self._services: tuple[Service, ...] = ()
         clock = VirtualClock(self._loop)
         try:
             running = self.wait(self._stack.enter_async_context(start(clock, SeededIds(clock, seed))))
@@ -202,6 +211,7 @@ class System:
             raise
         self._system = AsyncSystem(running)
         self.embedded = running
+        self._services = running.services
 
     def run(self, request: AnyRequest, *, timeout: float | None = None, check: bool = False) -> RunResult:
         """Submit a request and wait for its end.
@@ -248,13 +258,30 @@ class System:
         return self._loop.time()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the system's loop to its end."""
-        return self._loop.run_until_complete(work)
+        """Run a coroutine on the system's loop to its end.
+
+        Raises:
+            ServiceStopped: a service of the system broke, so that the answer might never come.
+        """
+        return self._loop.run_until_complete(self._unless_stopped(work))
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            await asyncio.wait({task}, timeout=LOOK_SECONDS)
+            stopped = [service for service in self._services if not service.health().live]
+            if stopped and not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+                raise ServiceStopped(f"{stopped[0].name} {stopped[0].health().detail}")
+        return task.result()
 
     def close(self) -> None:
         """Stop the services in good order and close the loop. Agents that still run are cancelled."""
+        self._services = ()
+        self._loop.force_until(self._loop.time() + STOP_SECONDS)
         try:
-            self.wait(self._stack.aclose())
+            self.wait(_within(STOP_SECONDS, self._stack.aclose()))
         finally:
             self._close_loop()
 
@@ -267,6 +294,11 @@ class System:
             loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    async with asyncio.timeout(seconds):
+        return await work
 
 
 def _refuse_a_running_loop() -> None:
