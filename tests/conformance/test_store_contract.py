@@ -45,6 +45,15 @@ async def test_a_value_expires(store: StateStore, prefix: str) -> None:
     assert await store.get([f"{prefix}long"]) == [b"1"]
 
 
+async def test_expire_changes_the_time_to_live_of_what_is_there(store: StateStore, prefix: str) -> None:
+    await store.put([Write(f"{prefix}{{a}}:1", b"1", 60), Write(f"{prefix}{{b}}:2", b"2", 60)])
+
+    await store.expire([f"{prefix}{{a}}:1", f"{prefix}{{c}}:absent"], 0.05)
+
+    await until_absent(store, f"{prefix}{{a}}:1")
+    assert list(await store.get([f"{prefix}{{b}}:2", f"{prefix}{{c}}:absent"])) == [b"2", None]
+
+
 async def test_a_fence_refuses_an_older_epoch_and_writes_nothing(store: StateStore, prefix: str) -> None:
     fence, key = f"{prefix}{{s}}:fence", f"{prefix}{{s}}:v"
     await store.put([Write(key, b"new", 60)], Fence(fence, 7, 60))

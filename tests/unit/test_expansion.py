@@ -85,7 +85,7 @@ def test_an_item_without_the_field_fails_alone() -> None:
     mapping = config(array_mapping={"doc": "docs"}, identifiers={"id": "doc.id"}, output_format="separate")
     members = list(expand(mapping, {"doc": [{"id": 1}, {"no": 2}, 5, {"id": None}]}).members())
     assert [member.identifier for member in members] == ["1", None, None, "null"]
-    assert members[1].error == "the item of member 1 has no 'doc.id', which identifies it as 'id'"
+    assert members[1].error == "the item has no 'doc.id', which identifies it as 'id'"
     assert [member.error is None for member in members] == [True, False, False, True]
 
 

@@ -207,6 +207,9 @@ class StateStore(Protocol):
     async def release(self, keys: Sequence[str], owner: str) -> None:
         """Delete each key that `owner` holds; others stay."""
 
+    async def expire(self, keys: Sequence[str], ttl: float) -> None:
+        """Give each key that exists `ttl` seconds from now; absent ones are ignored. Hash tags may differ."""
+
     async def delete(self, keys: Sequence[str]) -> int:
         """Delete keys of any hash tag; returns how many existed."""
 

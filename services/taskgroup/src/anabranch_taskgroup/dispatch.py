@@ -9,9 +9,10 @@ from itertools import count
 from anabranch.core.codec import encode
 from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ArrayCounted, ChunkLost, Offer
+from anabranch.core.names import chunk_name
 from anabranch.ports import Outgoing
 from anabranch.runtime.resources import Resources
-from anabranch_taskgroup.executor import Executor, Offered, chunk_name
+from anabranch_taskgroup.executor import Executor, Offered
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task
 from anabranch_taskgroup.sweep import Ledger, Place

@@ -19,7 +19,7 @@ from anabranch_taskgroup.offers import Offers, count_or_error
 from anabranch_taskgroup.spread import spread_keys
 from anabranch_taskgroup.state import Partition, Run
 from anabranch_taskgroup.states import TaskState
-from anabranch_taskgroup.turn import CountArrays, Halt, OfferChunk, Rules, SpreadKeys, Unwatch, Watch
+from anabranch_taskgroup.turn import CountArrays, Expire, Halt, OfferChunk, Rules, SpreadKeys, Unwatch, Watch
 from anabranch_taskgroup.watcher import Watcher
 
 VALUE_BYTES = 700_000
@@ -137,6 +137,8 @@ class GroupsDomain:
                 await self._count(state, effect)
             elif isinstance(effect, Halt):
                 await self._halt(effect)
+            elif isinstance(effect, Expire):
+                await self._resources.store.expire(effect.keys, effect.ttl)
 
     async def _count(self, state: Partition, effect: CountArrays) -> None:
         run = state.runs.get(effect.run_id)

@@ -18,7 +18,7 @@ from typing import Any
 from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ChunkReturned, MemberFailed, Offer
-from anabranch.core.names import Names
+from anabranch.core.names import Names, chunk_name
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
@@ -379,8 +379,3 @@ def claim_key(names: Names, offer: Offer) -> str:
     return names.claim(
         offer.session_id, offer.run_id, chunk_name(offer.group, offer.task, offer.chunk, offer.fence)
     )
-
-
-def chunk_name(group: str, task: str, chunk: int, fence: int) -> str:
-    """What one delivery of a chunk is called within its run: each delivery is claimed by itself."""
-    return f"{group}/{task}/{chunk}.{fence}"

@@ -17,6 +17,7 @@ from anabranch.core.messages import Counts, Failure, GroupFinished, GroupResults
 from anabranch.core.outputs import derived_key
 from anabranch_taskgroup.chunks import schedule, schedule_group
 from anabranch_taskgroup.merge import Joined, empty_join, join_task, reference_to
+from anabranch_taskgroup.retire import retire
 from anabranch_taskgroup.state import Absent, Group, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.turn import CountArrays, SpreadKeys, Turn, Unwatch, Watch
@@ -427,6 +428,7 @@ def _counts(group: Group) -> Counts:
 
 
 def _forget(turn: Turn, run: Run) -> None:
+    retire(turn, run)
     for key in run.watched:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))
     turn.partition.runs.pop(run.run_id, None)

@@ -154,7 +154,7 @@ class Expanded:
             if value is MISSING:
                 value = _within(variables, path.text)
             if value is MISSING:
-                error = f"the item of member {index} has no {path.text!r}, which identifies it as {placeholder!r}"
+                error = f"the item has no {path.text!r}, which identifies it as {placeholder!r}"
                 return Member(index, variables, scope, None, error)
             scope[placeholder] = value
             identifier = as_text(value) if identifier is None else identifier

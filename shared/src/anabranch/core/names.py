@@ -83,6 +83,11 @@ def session_key(session_id: str, key: str) -> str:
     return f"session:{{{session_id}}}:{key}"
 
 
+def chunk_name(group: str, task: str, chunk: int, fence: int) -> str:
+    """What one delivery of a chunk is called within its run: each delivery is claimed by itself."""
+    return f"{group}/{task}/{chunk}.{fence}"
+
+
 def reference_address(session_id: str, key: str) -> str:
     """What stands behind ``$anabranch`` in a reference: ``<session id>/<key>``."""
     return f"{session_id}/{key}"
@@ -197,14 +202,6 @@ class Names:
         """String: the task as it was frozen when it became ready, read by the workers of its chunks."""
         return self._private(session_id, "task", run_id, f"{group}/{task}")
 
-    def group_state(self, session_id: str, group_id: str) -> str:
-        """Hash: a group's state as its owner last applied it."""
-        return self._private(session_id, "group", group_id)
-
-    def run_state(self, session_id: str, run_id: str) -> str:
-        """Hash: a run's state as its owner last applied it."""
-        return self._private(session_id, "run", run_id)
-
     def claim(self, session_id: str, run_id: str, chunk: str) -> str:
         """Hash: which worker incarnation holds a chunk, and its flushed members."""
         return self._private(session_id, "claim", run_id, chunk)
@@ -220,22 +217,6 @@ class Names:
     def run_fence(self, run_id: str) -> str:
         """String: the epoch of the run's owner, apart from that of its session's."""
         return f"{self.prefix}{{{run_id}}}:run-fence"
-
-    def outcome(self, session_id: str, run_id: str, subject: str) -> str:
-        """String: the outcome of a member, task or group, first write wins."""
-        return self._private(session_id, "outcome", run_id, subject)
-
-    def final(self, session_id: str, run_id: str) -> str:
-        """String: the run's final record, and its tombstone: a start or a message after it is dropped."""
-        return self._private(session_id, "final", run_id)
-
-    def open_runs(self, session_id: str) -> str:
-        """Set: the session's open runs; its data goes only when this is empty."""
-        return self._private(session_id, "open")
-
-    def session_index(self, session_id: str) -> str:
-        """Set: the private keys of a session, so that cleanup needs no scan."""
-        return self._private(session_id, "index")
 
     def view(self, session_id: str, run_id: str) -> str:
         """Hash: what ``status`` and ``list`` show of a run."""

@@ -1,4 +1,4 @@
-"""What a decision asks the shell to do. Values only: performing them is the business of `runtime.shell`.
+"""What a decision asks the shell to do. Values only: performing them is the business of `runtime.owner`.
 
 Effects of one turn are done in two stages. First everything that makes outcomes durable: values in the
 store, pages, events. Then, once that is acknowledged, the news of them: announcements, offers, facts for

@@ -61,6 +61,11 @@ class MemoryServer:
         self._values[key] = value
         self._keep_for(key, ttl)
 
+    def expire(self, key: str, ttl: float) -> None:
+        """Give a key, if it is there, another time to live."""
+        if self.get(key) is not None:
+            self._keep_for(key, ttl)
+
     def put(self, writes: Sequence[Write], fence: Fence | None) -> None:
         """Store values, under a fence all or none. Raises Fenced."""
         if fence is not None:

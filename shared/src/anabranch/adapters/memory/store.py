@@ -44,6 +44,12 @@ class MemoryStore:
             if self._server.get(key) == owner.encode():
                 self._server.delete(key)
 
+    async def expire(self, keys: Sequence[str], ttl: float) -> None:
+        """See `ports.StateStore`."""
+        self._server.check_writable("expire")
+        for key in keys:
+            self._server.expire(key, ttl)
+
     async def delete(self, keys: Sequence[str]) -> int:
         """See `ports.StateStore`."""
         self._server.check_writable("delete")

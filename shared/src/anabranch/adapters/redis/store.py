@@ -63,6 +63,10 @@ class RedisStore:
         """See `ports.StateStore`."""
         await self._link.run("release", RELEASE, [RELEASE.by_digest([key], owner) for key in keys])
 
+    async def expire(self, keys: Sequence[str], ttl: float) -> None:
+        """See `ports.StateStore`."""
+        await self._link.ask("expire", [("PEXPIRE", key, _milliseconds(ttl)) for key in keys])
+
     async def delete(self, keys: Sequence[str]) -> int:
         """See `ports.StateStore`."""
         return sum(await self._link.ask("delete", [("UNLINK", key) for key in keys]))
