@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import runpy
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,13 +16,17 @@ from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import Misconfigured, ServerUnavailable
+from anabranch.ports import Outgoing
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.health import Health
 from anabranch.runtime.ids import SystemIds
-from anabranch.runtime.process import Crashed, StopRequest, run_service, serve
+from anabranch.runtime.process import Crashed, Service, StopRequest, run_service, serve
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.topics import ensure_topics
+from anabranch_agency.app import build as build_agency
+from anabranch_taskgroup.app import build as build_taskgroup
 
 SETTINGS = Settings(health_port=0, drain_seconds=0.05)
 
@@ -179,6 +186,72 @@ async def test_a_service_that_is_not_live_any_more_ends_the_process(monkeypatch:
         await running
 
 
+@pytest.fixture
+def _kept_log_handlers() -> Iterator[None]:
+    handlers = logging.getLogger().handlers[:]
+    yield
+    logging.getLogger().handlers[:] = handlers
+
+
+@pytest.mark.usefixtures("_kept_log_handlers")
+def test_a_service_that_is_not_live_has_exit_code_1(capfd: pytest.CaptureFixture[str]) -> None:
+    def build(resources: Resources) -> Recorder:
+        service = Recorder(resources)
+        service.live = False
+        return service
+
+    assert run_service(build, SETTINGS, _connect) == 1
+    assert "recorder is not live any more: recording" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("build", "part"),
+    [
+        (build_agency, "anabranch_agency.front.Front._handle"),
+        (build_taskgroup, "anabranch_taskgroup.dispatch.Dispatcher.sweep"),
+    ],
+)
+async def test_a_part_of_a_service_that_stops_ends_the_process(
+    build: Callable[[Resources], Service],
+    part: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # given a part that will come upon a bug
+    async def fail(*_: Any) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(part, fail)
+    monkeypatch.setattr("anabranch.runtime.process.WATCH_SECONDS", 0.001)
+    monkeypatch.setattr("anabranch_taskgroup.service.SWEEP_SECONDS", 0.001)
+    resources = await _connect(SETTINGS)
+
+    async def connected(settings: Settings) -> Resources:
+        return resources
+
+    await ensure_topics(resources.log, SETTINGS)
+    await resources.log.publish([Outgoing(resources.names.requests, None, b"{}")])
+
+    with pytest.raises(Crashed):
+        await serve(build, SETTINGS, connected, StopRequest())
+
+    assert "is not live any more: stopped: LookupError('a bug')" in caplog.text
+
+
+@pytest.mark.parametrize("service", ["agency", "taskgroup", "eventmanager"])
+def test_settings_that_are_wrong_have_exit_code_2(
+    service: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANABRANCH_HEALTH_PORT", "none")
+
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"anabranch_{service}", run_name="__main__")
+
+    assert ended.value.code == 2
+    assert "anabranch: ANABRANCH_HEALTH_PORT: 'none'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_kept_log_handlers")
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -193,9 +266,5 @@ def test_the_exit_code_says_why_a_service_did_not_start(
     async def refuse(settings: Settings) -> Resources:
         raise error
 
-    handlers = logging.getLogger().handlers[:]
-    try:
-        assert run_service(Recorder, SETTINGS, refuse) == code
-    finally:
-        logging.getLogger().handlers[:] = handlers
+    assert run_service(Recorder, SETTINGS, refuse) == code
     assert str(error) in capfd.readouterr().err

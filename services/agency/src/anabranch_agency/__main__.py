@@ -1,9 +1,11 @@
-"""`python -m anabranch_agency`"""
+"""`python -m anabranch_agency`: the Agency as a process, set up by environment and file."""
 
 from __future__ import annotations
 
 import sys
 
-from anabranch_agency.app import main
+from anabranch.runtime.process import main
+from anabranch_agency.app import build
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main(build))

@@ -62,6 +62,6 @@ def build_embedded(
     )
 
 
-def main(settings: Settings | None = None) -> int:
+def main(settings: Settings) -> int:
     """Run the service in this process until it is told to stop; returns the exit code."""
-    return run_service(build, settings if settings is not None else Settings.load())
+    return run_service(build, settings)

@@ -1,9 +1,11 @@
-"""`python -m anabranch_taskgroup`"""
+"""`python -m anabranch_taskgroup`: the TaskGroup service as a process, set up by environment and file."""
 
 from __future__ import annotations
 
 import sys
 
-from anabranch_taskgroup.app import main
+from anabranch.runtime.process import main
+from anabranch_taskgroup.app import build
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main(build))

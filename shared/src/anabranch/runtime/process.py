@@ -61,6 +61,15 @@ class Crashed(Exception):
 Build = Callable[[Resources], Service]
 
 
+def main(build: Build) -> int:
+    """Run a service as the settings of environment and file say; returns the exit code."""
+    try:
+        settings = Settings.load()
+    except Misconfigured as error:
+        return _ended(error, EXIT_MISCONFIGURED)
+    return run_service(build, settings)
+
+
 def run_service(build: Build, settings: Settings, connect: Connect = connect) -> int:
     """Run a service until SIGTERM or SIGINT; returns the exit code. A second signal stops it at once."""
     set_up_logging(settings.log_level, settings.log_format)
