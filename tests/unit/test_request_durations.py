@@ -6,10 +6,8 @@ import math
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from anabranch.core.durations import format_duration, parse_duration
+from anabranch.core.durations import parse_duration
 
 
 @pytest.mark.parametrize(
@@ -41,9 +39,3 @@ def test_what_is_a_duration(written: object, seconds: float) -> None:
 def test_what_is_none(written: object) -> None:
     with pytest.raises(ValueError, match=r"duration|between"):
         parse_duration(written)
-
-
-@given(st.integers(min_value=0, max_value=10_000_000))
-def test_a_formatted_duration_reads_back(milliseconds: int) -> None:
-    seconds = milliseconds / 1000
-    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-5)

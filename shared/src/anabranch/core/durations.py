@@ -62,13 +62,3 @@ def _from_text(text: str) -> float | None:
     if not _WHOLE.fullmatch(text):
         return None
     return math.fsum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
-
-
-def format_duration(seconds: float) -> str:
-    """The spelling in one unit that ``parse_duration`` reads back: 90 -> ``"90s"``, 120 -> ``"2m"``."""
-    if seconds < 1:
-        return f"{seconds * 1000:g}ms"
-    for unit in ("d", "h", "m"):
-        if seconds % _SECONDS[unit] == 0:
-            return f"{int(seconds // _SECONDS[unit])}{unit}"
-    return f"{seconds:g}s"

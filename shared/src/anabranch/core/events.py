@@ -8,7 +8,7 @@ seen once, also where they were cut into records at other places.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -144,11 +144,3 @@ def encode_batch(batch: EventBatch) -> bytes:
 def decode_batch(value: bytes) -> EventBatch:
     """Raises pydantic's ValidationError where the value is no batch."""
     return EventBatch.model_validate_json(value)
-
-
-def batches_by_run(batches: Iterable[EventBatch]) -> Mapping[str, list[EventBatch]]:
-    """Group batches by run, in order."""
-    by_run: dict[str, list[EventBatch]] = {}
-    for batch in batches:
-        by_run.setdefault(batch.run_id, []).append(batch)
-    return by_run

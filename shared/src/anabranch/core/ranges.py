@@ -87,14 +87,6 @@ class Ranges:
         if start < stop:
             yield start, stop
 
-    def first_gap(self) -> int:
-        """Return the lowest index that is not held."""
-        return self._stops[0] if self._starts and self._starts[0] == 0 else 0
-
-    def covers(self, start: int, stop: int) -> bool:
-        """Tell whether every index of ``[start, stop)`` is held."""
-        return next(self.missing(start, stop), None) is None
-
     def copy(self) -> Ranges:
         """Return an independent copy."""
         twin = Ranges()
