@@ -24,6 +24,10 @@ def _engine_answers() -> bool:
     return containers.engine_answers()
 
 
+PATIENT = {"broker.session.timeout.ms": "60000"}
+"""The shared broker is never killed, and must not lose its partitions when the machine is busy."""
+
+
 class NamedServer:
     """A server somebody else runs: usable, never to be stopped by a test."""
 
@@ -49,7 +53,7 @@ def find_kafka(directory: Path) -> ServerHandle:
     """
     named = os.environ.get(BROKERS_VARIABLE)
     if named is None:
-        return private_kafka(directory)
+        return private_kafka(directory, PATIENT)
     if not broker_answers(named):
         raise ServerUnavailableError(f"no Kafka answers at {BROKERS_VARIABLE}={named}")
     return NamedServer(named)
