@@ -17,7 +17,7 @@ from anabranch.core.admission import Limits, Reading, parse_request, read_reques
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
 from anabranch.core.envelope import is_envelope, json_pointer
-from anabranch.core.errors import Code, Problem
+from anabranch.core.errors import Code, Problem, RecordTooLarge
 from anabranch.core.fingerprint import body_hash
 from anabranch.core.messages import ControlRun, SubmitRun
 from anabranch.core.names import Names, request_id_for, run_id_for
@@ -131,6 +131,20 @@ def _refuse(
     reason = orjson.dumps([error.to_document() for error in errors]).decode()
     yield dead_letter(desk.names, record, reason, code=str(errors[0].code))
     yield Outgoing(desk.names.results, request_id, orjson.dumps(body.to_document()), headers=headers)
+
+
+def unhandled(desk: Desk, record: Incoming, error: Exception) -> Iterator[Outgoing]:
+    """The refusal of a record that could not be handled: as a record of the log it is too large, or met a bug."""
+    document = document_of(record.value, desk.limits)
+    request_id = _text(document, "request_id") if isinstance(document, Mapping) else None
+    if isinstance(error, RecordTooLarge):
+        message = f"what this record becomes has {error.size:,} bytes, over the log's {error.limit:,}"
+        problem = Problem(Code.TOO_LARGE, "", message, "make the request smaller: numbers count as written out")
+    else:
+        message = f"the record could not be handled: {type(error).__name__}: {error}"[:2_000]
+        problem = Problem(Code.SCHEMA, "", message, "this is a fault of the agency: its log has the traceback")
+    short = request_id if request_id is not None and len(request_id) <= 255 else None
+    yield from _refuse(desk, record, short, None, (problem,), ())
 
 
 # --- control records -----------------------------------------------------------------------------

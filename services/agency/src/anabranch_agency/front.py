@@ -13,7 +13,7 @@ from anabranch.core.envelope import unwrap
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import session_id_problem, session_key
 from anabranch.ports import Committed, EventLog, Incoming, Membership, Outgoing, StateStore
-from anabranch_agency.admission import Desk, document_of, handle, is_control
+from anabranch_agency.admission import Desk, document_of, handle, is_control, origin_of, unhandled
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,19 @@ class Front:
             self._paused.clear()
 
     async def _handle(self, batch: Sequence[Incoming]) -> None:
+        """Handle records together; where that fails, one by one, so that none stands in the others' way."""
+        try:
+            await self._publish(batch)
+        except Exception as error:
+            # Whatever it is, it must not come again with each reader.
+            if len(batch) == 1:
+                log.exception("the request at %s cannot be handled", origin_of(batch[0]))
+                await self._refuse(batch[0], error)
+            else:
+                for record in batch:
+                    await self._handle([record])
+
+    async def _publish(self, batch: Sequence[Incoming]) -> None:
         while True:
             try:
                 outgoing = [each for record in batch for each in await self._one(record)]
@@ -116,6 +129,16 @@ class Front:
                 return
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning("requests wait: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _refuse(self, record: Incoming, error: Exception) -> None:
+        outgoing = list(unhandled(self._desk, record, error))
+        while True:
+            try:
+                await self._log.publish(outgoing)
+                return
+            except ServerUnavailable as away:
+                log.warning("a refusal waits: %s", away)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _one(self, record: Incoming) -> list[Outgoing]:

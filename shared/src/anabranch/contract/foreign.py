@@ -122,6 +122,10 @@ def dead_letter_headers_schema() -> Schema:
                     **_text("Where the record stood: `<topic>/<partition>/<offset>`."),
                     "pattern": r"^[^/]+/\d+/\d+$",
                 },
+                "anabranch_bytes": {
+                    **_text("Only where the original is too large for one record and was cut: its value's bytes."),
+                    "pattern": r"^\d+$",
+                },
             },
         }
     )

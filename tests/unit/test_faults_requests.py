@@ -1,0 +1,112 @@
+"""Requests that the agency cannot handle: each is refused and kept, and those behind it are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from anabranch.core.names import Names
+from anabranch.ports import Incoming, Outgoing
+from anabranch.runtime.deadletter import LETTER_BYTES, dead_letter
+from anabranch.testing import System
+from anabranch_agency.admission import handle
+from small_requests import alive, request, task
+
+GOOD = request(task("t", inputs=1))
+
+
+def send(s: System, *values: bytes) -> None:
+    topic = s.embedded.names.requests
+    s.wait(s.embedded.log.publish([Outgoing(topic, None, value, partition=0) for value in values]))
+    s.advance(5)
+
+
+def rejections(s: System) -> list[dict[str, Any]]:
+    bodies = [orjson.loads(record.value) for record in s.records("results")]
+    return [body for body in bodies if body["status"] == "rejected"]
+
+
+def with_numbers_that_grow() -> bytes:
+    """A million bytes of numbers that take four times as many when they are written out."""
+    numbers = b",".join([b"1e15"] * 190_000)
+    return orjson.dumps(GOOD | {"request_id": "bad"})[:-1] + b',"context":{"x":[' + numbers + b"]}}"
+
+
+def with_unknown_fields() -> bytes:
+    return orjson.dumps(GOOD | {"request_id": "bad"} | {f"f{i}": 0 for i in range(60_000)})
+
+
+def with_ignored_fields() -> bytes:
+    """An envelope whose unknown fields are listed in one warning."""
+    inner = GOOD | {f"{'f' * 60}{i}": 0 for i in range(12_000)}
+    return orjson.dumps({"key": "task_group:bad", "action": "initialize", "object": inner})
+
+
+@pytest.mark.parametrize("bad", [with_numbers_that_grow, with_unknown_fields, with_ignored_fields])
+def test_a_request_that_outgrows_a_record_does_not_stop_the_agency(
+    anabranch_system: Callable[..., System], bad: Callable[[], bytes]
+) -> None:
+    s = anabranch_system()
+    value = bad()
+
+    send(s, value, orjson.dumps(GOOD | {"request_id": "good"}))
+
+    finals = {orjson.loads(r.value)["request_id"] for r in s.records("results") if b'"ended_at"' in r.value}
+    letters = [record.value for record in s.records("dead-letters")]
+    assert "good" in finals
+    assert "bad" in finals or letters == [value]
+    alive(s)
+
+
+def test_numbers_that_outgrow_a_record_are_refused_as_too_large(anabranch_system: Callable[..., System]) -> None:
+    s = anabranch_system()
+
+    send(s, with_numbers_that_grow())
+
+    [rejected] = rejections(s)
+    assert (rejected["request_id"], rejected["errors"][0]["code"]) == ("bad", "too_large")
+
+
+def test_a_bug_in_admission_refuses_the_one_record_that_meets_it(
+    anabranch_system: Callable[..., System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buggy(desk: Any, record: Incoming, *rest: Any) -> Any:
+        if b"bad" in record.value:
+            raise LookupError("a bug")
+        return handle(desk, record, *rest)
+
+    monkeypatch.setattr("anabranch_agency.front.handle", buggy)
+    s = anabranch_system()
+    bad = orjson.dumps(GOOD | {"request_id": "bad"})
+
+    send(s, orjson.dumps(GOOD | {"request_id": "one"}), bad, orjson.dumps(GOOD | {"request_id": "two"}))
+
+    finals = [orjson.loads(r.value) for r in s.records("results") if b'"ended_at"' in r.value]
+    assert sorted(body["request_id"] for body in finals) == ["one", "two"]
+    [rejected] = rejections(s)
+    assert rejected["request_id"] == "bad"
+    assert "LookupError: a bug" in rejected["errors"][0]["message"]
+    assert [record.value for record in s.records("dead-letters")] == [bad]
+    alive(s)
+
+
+@pytest.mark.parametrize(
+    ("value", "headers"),
+    [(b"x" * 5_000_000, ()), (b"x" * 1_039_000, (("mine", b"y" * 5_000),)), (b"v", (("mine", b"y" * 2_000_000),))],
+    ids=["compressed to fit", "the reason is too much", "headers"],
+)
+def test_a_dead_letter_of_a_record_too_large_for_one_is_cut(
+    value: bytes, headers: tuple[tuple[str, bytes], ...]
+) -> None:
+    record = Incoming("requests", 0, 7, b"k", value, headers, 0.0)
+
+    letter = dead_letter(Names("p."), record, "too large")
+
+    size = len(letter.value) + sum(len(name) + len(text) for name, text in letter.headers.items())
+    assert size <= LETTER_BYTES
+    assert letter.headers["anabranch_bytes"] == str(len(value)).encode()
+    assert value.startswith(letter.value)
+    assert letter.headers["anabranch_origin"] == b"requests/0/7"
