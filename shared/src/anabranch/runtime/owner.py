@@ -171,6 +171,7 @@ class Owner(Generic[S]):
         self._identity = await self._store.identity()
         self._membership = await self._log.join(self._domain.group, [self._domain.topic], self)
         self._committer = asyncio.create_task(self._commit_loop(), name=f"commit {self._domain.topic}")
+        self._committer.add_done_callback(self._worker_ended)
 
     async def stop(self) -> None:
         """Leave the group in good order: effects under way end, positions are committed."""
@@ -406,6 +407,7 @@ class Owner(Generic[S]):
         task = asyncio.create_task(coroutine)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._worker_ended)
 
     async def _commit_loop(self) -> None:
         while True:
