@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,101 +11,57 @@ from anabranch.core.admission import session_candidates
 from anabranch.core.envelope import unwrap
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import session_id_problem, session_key
-from anabranch.ports import Committed, EventLog, Incoming, Membership, Outgoing, StateStore
+from anabranch.ports import EventLog, Incoming, Outgoing, StateStore
+from anabranch.runtime.inbox import Inbox
 from anabranch_agency.admission import Desk, document_of, handle, is_control, origin_of, unhandled
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
-PAUSE_ABOVE = 1_000
+QUEUE = 1_000
 RETRY_SECONDS = 0.2
 
 
 class Front:
-    """A member of the group that reads requests. A `PartitionListener`.
-
-    What a record becomes is durable before its offset is committed, so a crash repeats and never loses it.
-    """
+    """Reads requests. What a record becomes is durable before its offset is committed, so a crash repeats and
+    never loses it."""
 
     def __init__(self, desk: Desk, eventlog: EventLog, store: StateStore) -> None:
         self._desk = desk
         self._log = eventlog
         self._store = store
-        self._queue: deque[Incoming] = deque()
-        self._wake = asyncio.Event()
-        self._done: dict[int, int] = {}
-        self._owned: set[int] = set()
-        self._paused: set[int] = set()
-        self._membership: Membership | None = None
+        self._inbox = Inbox(eventlog, desk.names.agency_requests, desk.names.requests, most=QUEUE)
         self._task: asyncio.Task[None] | None = None
-        self._idle = asyncio.Event()
-        self.failure: BaseException | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What made the reader stop, if anything did."""
+        return self._failure or self._inbox.failure
 
     async def start(self) -> None:
         """Join the group that reads requests."""
-        names = self._desk.names
-        self._membership = await self._log.join(names.agency_requests, [names.requests], self)
+        await self._inbox.start()
         self._task = asyncio.create_task(self._loop(), name="requests")
         self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """Leave the group; what was read and not handled is somebody else's."""
-        if self._membership is not None:
-            membership, self._membership = self._membership, None
-            await membership.close()
         if self._task is not None:
             self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._inbox.stop()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            self.failure = task.exception()
-            log.critical("the reader of requests stopped", exc_info=self.failure)
-
-    # --- PartitionListener -------------------------------------------------------------------------
-
-    async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
-        self._owned.add(partition)
-        return None
-
-    async def revoked(self, topic: str, partition: int) -> Committed | None:
-        done = self._done.get(partition)
-        self._drop(partition)
-        return Committed(done) if done is not None else None
-
-    async def lost(self, topic: str, partition: int) -> None:
-        self._drop(partition)
-
-    def _drop(self, partition: int) -> None:
-        self._owned.discard(partition)
-        self._paused.discard(partition)
-        self._done.pop(partition, None)
-        self._queue = deque(record for record in self._queue if record.partition != partition)
-
-    def deliver(self, topic: str, partition: int, records: Sequence[Incoming]) -> None:
-        self._queue.extend(records)
-        self._wake.set()
-        if len(self._queue) > PAUSE_ABOVE and self._membership is not None:
-            self._paused.add(partition)
-            self._membership.pause(topic, partition)
-
-    # --- handling ----------------------------------------------------------------------------------
+            self._failure = task.exception()
+            log.critical("the reader of requests stopped", exc_info=self._failure)
 
     async def _loop(self) -> None:
         while True:
-            if not self._queue:
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            self._resume()
+            batch = await self._inbox.take(BATCH)
             await self._handle(batch)
-            await self._commit(batch)
-
-    def _resume(self) -> None:
-        if self._paused and len(self._queue) < PAUSE_ABOVE // 2 and self._membership is not None:
-            for partition in self._paused:
-                self._membership.resume(self._desk.names.requests, partition)
-            self._paused.clear()
+            self._inbox.done(batch)
 
     async def _handle(self, batch: Sequence[Incoming]) -> None:
         """Handle records together; where that fails, one by one, so that none stands in the others' way."""
@@ -156,17 +111,3 @@ class Front:
             return ()
         found = await self._store.get([session_key(session_id, key) for key in keys])
         return [key for key, value in zip(keys, found, strict=True) if value is not None]
-
-    async def _commit(self, batch: Sequence[Incoming]) -> None:
-        for record in batch:
-            if record.partition in self._owned:
-                self._done[record.partition] = record.offset + 1
-        for partition in {record.partition for record in batch} & self._owned:
-            if self._membership is None:
-                return
-            try:
-                await self._membership.commit(
-                    self._desk.names.requests, partition, Committed(self._done[partition])
-                )
-            except ServerUnavailable as error:
-                log.warning("handled requests were not committed, they may be read again: %s", error)

@@ -1,0 +1,132 @@
+"""The reading side of a consumer group whose records are handled one after the other and kept nowhere.
+
+It queues what is delivered, pauses the log while the queue is long, and knows up to where each partition is
+done with. What a record means is the business of whoever takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from anabranch.core.errors import ServerUnavailable
+from anabranch.ports import Committed, EventLog, Incoming, Membership
+
+log = logging.getLogger(__name__)
+
+COMMIT_SECONDS = 0.5
+
+
+class Inbox:
+    """A member of a consumer group on one topic. A `PartitionListener`.
+
+    Args:
+        most: records that may wait here; beyond, the log is paused.
+    """
+
+    def __init__(self, eventlog: EventLog, group: str, topic: str, *, most: int) -> None:
+        self._log = eventlog
+        self._group = group
+        self._topic = topic
+        self._most = most
+        self._queue: deque[Incoming] = deque()
+        self._news = asyncio.Event()
+        self._owned: set[int] = set()
+        self._paused: set[int] = set()
+        self._done: dict[int, int] = {}
+        self._committed: dict[int, int] = {}
+        self._membership: Membership | None = None
+        self._committer: asyncio.Task[None] | None = None
+        self.failure: BaseException | None = None
+        """What made it stop committing, if anything did: liveness fails then."""
+
+    async def start(self) -> None:
+        """Join the group, and commit what is done from then on."""
+        self._membership = await self._log.join(self._group, [self._topic], self)
+        self._committer = asyncio.create_task(self._commit_loop(), name=f"commit {self._topic}")
+        self._committer.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """Leave the group; what was delivered and not taken is somebody else's."""
+        self._queue.clear()
+        if self._committer is not None:
+            self._committer.cancel()
+        if self._membership is not None:
+            membership, self._membership = self._membership, None
+            await membership.close()
+
+    async def take(self, most: int) -> Sequence[Incoming]:
+        """The next records in order, at least one; waits until there is one."""
+        while not self._queue:
+            self._news.clear()
+            await self._news.wait()
+        taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+        if self._paused and len(self._queue) < self._most // 2:
+            self._resume()
+        return taken
+
+    def done(self, records: Sequence[Incoming]) -> None:
+        """These were handled; so were all before them in their partitions."""
+        for record in records:
+            if record.partition in self._owned:
+                self._done[record.partition] = record.offset + 1
+
+    async def _commit_loop(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_SECONDS)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """Commit what is done; where the log is away, it is tried again with the next commit."""
+        news = {p: offset for p, offset in self._done.items() if self._committed.get(p) != offset}
+        for partition, offset in news.items():
+            if self._membership is None:
+                return
+            try:
+                await self._membership.commit(self._topic, partition, Committed(offset))
+                self._committed[partition] = offset
+            except ServerUnavailable as error:
+                log.warning("%s/%d may be read again, it was not committed: %s", self._topic, partition, error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = task.exception()
+            log.critical("positions of %s are no longer committed", self._topic, exc_info=self.failure)
+
+    # --- PartitionListener -------------------------------------------------------------------------
+
+    async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
+        self._owned.add(partition)
+        return None
+
+    async def revoked(self, topic: str, partition: int) -> Committed | None:
+        done = self._done.get(partition)
+        self._drop(partition)
+        return Committed(done) if done is not None else None
+
+    async def lost(self, topic: str, partition: int) -> None:
+        self._drop(partition)
+
+    def deliver(self, topic: str, partition: int, records: Sequence[Incoming]) -> None:
+        if partition not in self._owned:
+            return
+        self._queue.extend(records)
+        self._news.set()
+        if len(self._queue) > self._most and self._membership is not None:
+            self._paused.add(partition)
+            self._membership.pause(topic, partition)
+
+    def _drop(self, partition: int) -> None:
+        self._owned.discard(partition)
+        self._paused.discard(partition)
+        self._done.pop(partition, None)
+        self._committed.pop(partition, None)
+        self._queue = deque(record for record in self._queue if record.partition != partition)
+
+    def _resume(self) -> None:
+        if self._membership is not None:
+            for partition in self._paused:
+                self._membership.resume(self._topic, partition)
+        self._paused.clear()
