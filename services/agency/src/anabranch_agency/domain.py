@@ -105,6 +105,9 @@ class RunsDomain:
     def is_derived(self, effect: Effect) -> bool:
         return False
 
+    def is_stored(self, effect: Effect) -> bool:
+        return False
+
     async def before_news(self, state: Partition, effects: Sequence[Effect], epoch: int) -> None:
         for effect in effects:
             if isinstance(effect, BuryOriginal) and effect.origin:

@@ -12,10 +12,11 @@ from anabranch.core.messages import ArrayCounted, ChunkLost, Offer
 from anabranch.core.names import chunk_name
 from anabranch.ports import Outgoing
 from anabranch.runtime.resources import Resources
+from anabranch.runtime.storelife import StoreLife
 from anabranch_taskgroup.executor import Executor, Offered
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task
-from anabranch_taskgroup.sweep import Ledger, Place
+from anabranch_taskgroup.sweep import SETTLE_SECONDS, Ledger, Place
 from anabranch_taskgroup.turn import OfferChunk
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,14 @@ Found = tuple[Run, Group, Task, Chunk]
 class Dispatcher:
     """Offers chunks for the partitions that this process owns."""
 
-    def __init__(self, resources: Resources, offers: Offers, executor: Executor) -> None:
+    def __init__(self, resources: Resources, offers: Offers, executor: Executor, life: StoreLife) -> None:
         self._log = resources.log
         self._store = resources.store
         self._clock = resources.clock
         self._names = resources.names
         self._offers = offers
         self._executor = executor
+        self._life = life
         self._ledger = Ledger()
         self._turns = count()
         self._partitions = 1
@@ -48,7 +50,11 @@ class Dispatcher:
     # --- offering ----------------------------------------------------------------------------------
 
     async def offer(self, state: Partition, effects: Sequence[OfferChunk]) -> None:
-        """Offer chunks as they stand now; one that ended meanwhile is left out."""
+        """Offer chunks as they stand now; one that ended meanwhile is left out.
+
+        Raises:
+            ValueGone: an array is missing in a store that changed, where it may be written again: ask again.
+        """
         local: list[Offered] = []
         remote: list[Outgoing] = []
         now = self._clock.monotonic()
@@ -59,6 +65,8 @@ class Dispatcher:
             try:
                 offered = await self._offers.make(*found)
             except ValueGone as gone:
+                if not await self._life.is_restored():
+                    raise
                 remote.append(self._cannot_expand(*found, gone))
                 continue
             self._ledger.offered(_place(*found), now)
@@ -96,13 +104,17 @@ class Dispatcher:
         if not outstanding:
             return
         try:
-            claims = await self._claims(list(outstanding))
-            alive = await self._alive(claims)
-        except (ServerUnavailable, StoreRefused) as error:
+            await self._look_after(states, list(outstanding))
+        except (ServerUnavailable, StoreRefused, ValueGone) as error:
             log.warning("chunks cannot be looked after: %s", error)
-            self._ledger.store_was_away()
-            return
-        findings = self._ledger.judge(claims, alive, self._clock.monotonic())
+            self._ledger.store_was_away(self._clock.monotonic())
+
+    async def _look_after(self, states: Sequence[Partition], places: Sequence[Place]) -> None:
+        now = self._clock.monotonic()
+        if await self._life.age() < SETTLE_SECONDS:
+            self._ledger.store_was_away(now)
+        claims = await self._claims(places)
+        findings = self._ledger.judge(claims, await self._alive(claims), now)
         for state in states:
             mine = [place for place in findings.offer_again if place.run_id in state.runs]
             await self.offer(state, [OfferChunk(p.run_id, p.group, p.task, p.chunk) for p in mine])

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from anabranch.core.codec import GROUPS, Undecodable, encode
+from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.messages import ArrayCounted, Message, TimerDue, ValueFound
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.effects import Effect, News, Record
 from anabranch.runtime.resources import Resources
+from anabranch.runtime.storelife import StoreLife
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.dispatch import Dispatcher
 from anabranch_taskgroup.executor import halt_subject
-from anabranch_taskgroup.offers import Offers, count_or_error
+from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.spread import spread_keys
-from anabranch_taskgroup.state import Partition, Run
+from anabranch_taskgroup.state import Partition, Run, Task
 from anabranch_taskgroup.states import TaskState
 from anabranch_taskgroup.turn import CountArrays, Expire, Halt, OfferChunk, Rules, SpreadKeys, Unwatch, Watch
 from anabranch_taskgroup.watcher import Watcher
@@ -31,12 +33,15 @@ DERIVED = (OfferChunk, Watch, Unwatch, CountArrays)
 class GroupsDomain:
     """The domain of the owner of `groups` partitions."""
 
-    def __init__(self, resources: Resources, rules: Rules, offers: Offers, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, resources: Resources, rules: Rules, offers: Offers, dispatcher: Dispatcher, life: StoreLife
+    ) -> None:
         self._resources = resources
         self._rules = rules
         self._names = rules.names
         self._offers = offers
         self._dispatcher = dispatcher
+        self._life = life
         self.watcher = Watcher(resources.store, resources.notifier, self._value_found)
 
     @property
@@ -113,6 +118,9 @@ class GroupsDomain:
     def is_derived(self, effect: Effect) -> bool:
         return isinstance(effect, DERIVED)
 
+    def is_stored(self, effect: Effect) -> bool:
+        return isinstance(effect, SpreadKeys)
+
     async def before_news(self, state: Partition, effects: Sequence[Effect], epoch: int) -> None:
         for effect in effects:
             if isinstance(effect, SpreadKeys):
@@ -145,9 +153,20 @@ class GroupsDomain:
         task = run.task(effect.group, effect.task) if run else None
         if run is None or task is None or task.state is not TaskState.READY:
             return
-        count, error = await count_or_error(self._offers, run, task)
+        count, error = await self._counted(run, task)
         message = ArrayCounted(run_id=run.run_id, group=effect.group, task=effect.task, count=count, error=error)
         await self._resources.log.publish([self._on_groups(run.session_id, message)])
+
+    async def _counted(self, run: Run, task: Task) -> tuple[int, str | None]:
+        """The members of a large expansion, or why it is none. Raises ValueGone where it may yet be restored."""
+        try:
+            return await self._offers.count(run, task), None
+        except ExpansionError as error:
+            return 0, str(error)
+        except ValueGone as gone:
+            if not await self._life.is_restored():
+                raise
+            return 0, str(gone)
 
     async def _halt(self, effect: Halt) -> None:
         """The flag is the data; the message makes it quick."""

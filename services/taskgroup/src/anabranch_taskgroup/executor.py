@@ -20,10 +20,12 @@ from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefuse
 from anabranch.core.messages import ChunkReturned, MemberFailed, Offer
 from anabranch.core.names import Names, chunk_name
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
+from anabranch.runtime.storelife import StoreLife
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
 from anabranch_taskgroup.reports import Tally, pack
 from anabranch_taskgroup.runner import ChunkRun
+from anabranch_taskgroup.sweep import SETTLE_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Executor:
         notifier: Notifier,
         names: Names,
         clock: Clock,
+        life: StoreLife,
         *,
         incarnation: str,
         concurrency: int,
@@ -62,6 +65,7 @@ class Executor:
         self._notifier = notifier
         self._names = names
         self._clock = clock
+        self._life = life
         self.incarnation = incarnation
         self.concurrency = concurrency
         self._documents = Documents(store, names, registry)
@@ -238,9 +242,20 @@ class Executor:
                 self._forget(key)
                 return None
             except ValueGone as error:
-                self._fail_all(offer, error)
-                self._forget(key)
-                return None
+                if await self._is_gone_for_good(error):
+                    self._fail_all(offer, error)
+                    self._forget(key)
+                    return None
+
+    async def _is_gone_for_good(self, error: ValueGone) -> bool:
+        """False, after a while, where the store is another one and the value may be written again."""
+        try:
+            if await self._life.is_restored():
+                return True
+        except ServerUnavailable as away:
+            log.warning("%s; %s", error, away)
+        await asyncio.sleep(RETRY_SECONDS)
+        return False
 
     def _forget(self, key: str) -> None:
         self._running.pop(key, None)
@@ -346,12 +361,19 @@ class Executor:
             await asyncio.sleep(ALIVE_EVERY)
             try:
                 await self._show_alive()
+                await self._claim_again()
                 await self._look_for_stops()
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning("the worker cannot show that it lives: %s", error)
 
     async def _show_alive(self) -> None:
         await self._store.put([Write(self._names.worker(self.incarnation), b"1", ALIVE_TTL)])
+
+    async def _claim_again(self) -> None:
+        """Claim what is held in a store that is another one, before it is offered to others."""
+        held = {key: run.offer.claim_ttl for key, run in self._running.items() if run is not None}
+        if await self._life.age() < SETTLE_SECONDS and held:
+            await self._store.claim(list(held), self.incarnation, max(held.values()))
 
     async def _look_for_stops(self) -> None:
         """The stop flags of the runs at hand: what a lost message said."""

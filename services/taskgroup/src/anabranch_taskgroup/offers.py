@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.expansion import expand, sources
 from anabranch.core.messages import Offer, TaskDocument
 from anabranch.ports import Clock, StateStore, Write
@@ -78,6 +77,7 @@ class Offers:
 
         Raises:
             ExpansionError: the arrays do not make an expansion.
+            ValueGone: one of them is no longer in the store.
         """
         data = {key: value.data for key, value in (await self._resolved(run, task)).items()}
         expansion = task.order.expansion
@@ -163,11 +163,3 @@ def _slices(frozen: _Frozen, chunk: Chunk) -> bytes:
         for name, array in frozen.arrays.items()
     }
     return orjson.dumps(slices)
-
-
-async def count_or_error(offers: Offers, run: Run, task: Task) -> tuple[int, str | None]:
-    """The members of a large expansion, or why it is none."""
-    try:
-        return await offers.count(run, task), None
-    except (ExpansionError, ValueGone) as error:
-        return 0, str(error)

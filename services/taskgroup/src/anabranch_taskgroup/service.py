@@ -8,6 +8,7 @@ import logging
 from anabranch.runtime.health import Health
 from anabranch.runtime.owner import Owner
 from anabranch.runtime.resources import Resources
+from anabranch.runtime.storelife import StoreLife
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.domain import GroupsDomain
@@ -34,6 +35,7 @@ class TaskGroupService:
             member_limit=settings.members_limit,
         )
         incarnation = resources.ids.incarnation()
+        life = StoreLife(resources.store, resources.clock)
         self._executor = Executor(
             registry,
             resources.log,
@@ -41,13 +43,14 @@ class TaskGroupService:
             resources.notifier,
             resources.names,
             resources.clock,
+            life,
             incarnation=incarnation,
             concurrency=settings.concurrency,
         )
         self._intake = Intake(self._executor, resources.log, resources.names)
         offers = Offers(rules, resources.store, resources.clock)
-        self._dispatcher = Dispatcher(resources, offers, self._executor)
-        self._domain = GroupsDomain(resources, rules, offers, self._dispatcher)
+        self._dispatcher = Dispatcher(resources, offers, self._executor, life)
+        self._domain = GroupsDomain(resources, rules, offers, self._dispatcher, life)
         self._owner: Owner[Partition] = Owner(
             self._domain,
             resources.log,

@@ -24,12 +24,17 @@ class Place(NamedTuple):
 
 FIRST_WAIT = 2.0
 MOST_WAIT = 60.0
+EARLY_OFFERS = 3
+"""So many offers wait for a claim no longer than the first: what went to a busy worker soon goes to another."""
+SETTLE_SECONDS = 6.0
+"""After the store was away workers show again that they live, and claim again what they hold, within this time."""
 
 
 @dataclass(slots=True)
 class _Offered:
     at: float
     wait: float = FIRST_WAIT
+    times: int = 1
 
 
 @dataclass(slots=True)
@@ -46,14 +51,17 @@ class Ledger:
     def __init__(self) -> None:
         self._offered: dict[Place, _Offered] = {}
         self._missing: set[str] = set()
+        self._settled_at = 0.0
 
     def offered(self, place: Place, now: float) -> None:
-        """A chunk was offered; each offer after the first waits twice as long for a claim."""
+        """A chunk was offered; after the first few each offer waits twice as long for a claim."""
         known = self._offered.get(place)
         if known is None:
             self._offered[place] = _Offered(now)
         else:
-            known.at, known.wait = now, min(known.wait * 2, MOST_WAIT)
+            known.at, known.times = now, known.times + 1
+            if known.times > EARLY_OFFERS:
+                known.wait = min(known.wait * 2, MOST_WAIT)
 
     def judge(self, claims: Mapping[Place, str | None], alive: Mapping[str, bool], now: float) -> Findings:
         """What to do about the outstanding chunks.
@@ -64,6 +72,8 @@ class Ledger:
             now: seconds of a monotonic clock.
         """
         findings = Findings()
+        if now < self._settled_at:
+            return findings
         missing = {worker for worker, is_alive in alive.items() if not is_alive}
         for place, holder in claims.items():
             if holder is None:
@@ -76,6 +86,7 @@ class Ledger:
         self._offered = {place: known for place, known in self._offered.items() if place in claims}
         return findings
 
-    def store_was_away(self) -> None:
-        """Nobody is missing until seen missing twice from here on."""
+    def store_was_away(self, now: float) -> None:
+        """Nothing is judged until workers had time to show what they are and hold."""
         self._missing = set()
+        self._settled_at = now + SETTLE_SECONDS

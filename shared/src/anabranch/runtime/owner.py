@@ -16,11 +16,9 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
-
-import orjson
 
 from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused, ValueGone
@@ -41,6 +39,7 @@ from anabranch.ports import (
 )
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.effects import Announce, Effect, News, Put, Record
+from anabranch.runtime.replay import Replay, ReplayFrom, by_scope, position, replay_of, split_batch
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +49,8 @@ PAUSE_ABOVE = 4_000
 RESUME_BELOW = 1_000
 BATCH = 1_000
 COMMIT_EVERY = 1.0
+REBUILT_WINDOWS = 2
+"""Ended runs are still rebuilt for so many loss windows: longer than another owner may repeat news of them."""
 RETRY_FIRST, RETRY_MOST = 0.05, 2.0
 
 
@@ -84,6 +85,9 @@ class Domain(Protocol[S]):
     def is_derived(self, effect: Effect) -> bool:
         """Whether `took_over` derives this effect from the state anyway."""
 
+    def is_stored(self, effect: Effect) -> bool:
+        """Whether an effect of the service's own writes to the store, which may have forgotten it."""
+
     async def before_news(self, state: S, effects: Sequence[Effect], fence_epoch: int) -> None:
         """Effects of the service's own that outcomes depend on."""
 
@@ -109,9 +113,12 @@ class _Owned(Generic[S]):
 
     number: int
     state: S
-    committed: int
+    replay: Replay
     epoch: int
+    store: str
+    """The identity of the store when the partition was taken over."""
     trailing: TrailingCommit
+    rebuild: ReplayFrom
     queue: deque[Incoming] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -160,7 +167,7 @@ class Owner(Generic[S]):
         self._membership: Membership | None = None
         self._committer: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._identity = ""
+        self._rejoining = False
         self.failure: BaseException | None = None
         """What made the owner stop, if it did: liveness fails then."""
 
@@ -168,7 +175,6 @@ class Owner(Generic[S]):
 
     async def start(self) -> None:
         """Join the consumer group; returns once a member, which may be before partitions are assigned."""
-        self._identity = await self._store.identity()
         self._membership = await self._log.join(self._domain.group, [self._domain.topic], self)
         self._committer = asyncio.create_task(self._commit_loop(), name=f"commit {self._domain.topic}")
         self._committer.add_done_callback(self._worker_ended)
@@ -199,21 +205,25 @@ class Owner(Generic[S]):
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
         """Claim the partition; start at the oldest open run's first record."""
+        store = await self._store.identity()
         epoch = await self._claim(partition)
-        start = replay_start(committed)
+        replay = replay_of(committed, store)
         owned = _Owned(
             number=partition,
             state=self._domain.new_state(partition),
-            committed=committed.offset if committed else 0,
+            replay=replay,
             epoch=epoch,
+            store=store,
             trailing=TrailingCommit(self._loss_window),
+            rebuild=ReplayFrom(REBUILT_WINDOWS * self._loss_window),
         )
         owned.last_commit = committed
+        owned.rebuild.note(replay.start or 0, self._clock.monotonic())
         self._owned[partition] = owned
         owned.task = asyncio.create_task(self._work(owned), name=f"own {topic}/{partition}")
         owned.task.add_done_callback(self._worker_ended)
-        log.info("claimed %s/%d at epoch %d, reading from %s", topic, partition, epoch, start)
-        return start
+        log.info("claimed %s/%d at epoch %d: %s", topic, partition, epoch, replay)
+        return replay.start
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
         owned = self._owned.pop(partition, None)
@@ -284,7 +294,7 @@ class Owner(Generic[S]):
 
     async def _turn(self, owned: _Owned[S], batch: Sequence[Incoming]) -> None:
         """Apply a batch. Its parts below the committed offset, below the claim, and after it differ."""
-        for part in split_batch(batch, owned.committed, owned.epoch if not owned.is_caught_up else -1):
+        for part in split_batch(batch, owned.replay.committed, owned.epoch if not owned.is_caught_up else -1):
             await self._apply(owned, part)
             if not owned.is_caught_up and part[-1].offset >= owned.epoch:
                 owned.is_caught_up = True
@@ -295,13 +305,20 @@ class Owner(Generic[S]):
         await self._patiently(owned, lambda: self._domain.prepare(owned.state, records))
         rejected: list[tuple[Incoming, str]] = []
         effects = self._domain.decide(owned.state, records, rejected)
-        is_replay = records[-1].offset < owned.committed
-        if not is_replay:
+        if records[-1].offset < owned.replay.committed:
+            await self._restore(owned, effects)
+        else:
             if not owned.is_caught_up:
                 effects = [effect for effect in effects if not self._domain.is_derived(effect)]
             await self._perform(owned, effects, rejected)
             owned.position = records[-1].offset + 1
             self._mark(owned)
+
+    async def _restore(self, owned: _Owned[S], effects: Sequence[Effect]) -> None:
+        """Write again what a store of another life lacks. What is on the log need not be told again."""
+        if owned.replay.restores:
+            stored = [each for each in effects if isinstance(each, Put) or self._domain.is_stored(each)]
+            await self._perform(owned, stored, ())
 
     def _mark(self, owned: _Owned[S]) -> None:
         oldest = self._domain.oldest_open(owned.state)
@@ -418,32 +435,38 @@ class Owner(Generic[S]):
                 log.warning("positions of %s were not committed: %s", self._domain.topic, error)
 
     async def _commit_all(self) -> None:
-        busy = [owned for owned in list(self._owned.values()) if owned.marks]
-        if not busy:
-            return
         await self._check_identity()
-        for owned in busy:
-            position = self._committable(owned)
-            if position is not None and position != owned.last_commit and self._membership is not None:
-                await self._membership.commit(self._domain.topic, owned.number, position)
-                owned.last_commit = position
+        for owned in [each for each in self._owned.values() if each.marks]:
+            found = self._committable(owned)
+            if found is not None and found != owned.last_commit and self._membership is not None:
+                await self._membership.commit(self._domain.topic, owned.number, found)
+                owned.last_commit = found
 
     async def _check_identity(self) -> None:
-        """A store that is another one than before may have forgotten: nothing younger is committed."""
-        identity = await self._store.identity()
-        if identity == self._identity:
+        """A store that is another one than before may have forgotten: nothing younger is committed, and what the
+        open runs have there is written again."""
+        if not self._owned or self._rejoining:
+            return
+        store = await self._store.identity()
+        if all(owned.store == store for owned in self._owned.values()):
             return
         log.warning("the store changed its identity: what it may have forgotten is written again")
-        self._identity = identity
         for owned in self._owned.values():
             owned.trailing.reset()
+        self._rejoining = True
         self._spawn(self._rejoin())
 
     async def _rejoin(self) -> None:
-        """Read again from the offsets that the store cannot have forgotten."""
-        if self._membership is not None:
-            await self._membership.close()
-            self._membership = await self._log.join(self._domain.group, [self._domain.topic], self)
+        """Take every partition over anew."""
+        try:
+            if self._membership is not None:
+                await self._membership.close()
+                self._membership = await self._log.join(self._domain.group, [self._domain.topic], self)
+        except Exception as error:
+            self.failure = error
+            log.critical("the owner of %s could not join its group again", self._domain.topic, exc_info=error)
+        finally:
+            self._rejoining = False
 
     def _committable(self, owned: _Owned[S]) -> Committed | None:
         offset = owned.trailing.committable(self._clock.monotonic())
@@ -451,39 +474,5 @@ class Owner(Generic[S]):
             return None
         while owned.marks and owned.marks[0].offset <= offset:
             owned.replay_from = owned.marks.popleft().replay_from
-        return Committed(offset, orjson.dumps({"replay_from": owned.replay_from}).decode())
-
-
-def replay_start(committed: Committed | None) -> int | None:
-    """Where a new owner reads from: the oldest open run's first record, as the commit's metadata has it."""
-    if committed is None:
-        return None
-    try:
-        noted = orjson.loads(committed.metadata or b"{}").get("replay_from", committed.offset)
-    except (orjson.JSONDecodeError, AttributeError):
-        log.warning("the commit's metadata %r is not this version's: reading from 0", committed.metadata)
-        return 0
-    return min(int(noted), committed.offset)
-
-
-def split_batch(batch: Sequence[Incoming], committed: int, epoch: int) -> list[Sequence[Incoming]]:
-    """A batch cut at the committed offset and after the claim (`epoch` -1: the claim is behind)."""
-    cuts = [committed, *([epoch + 1] if epoch >= 0 else [])]
-    parts: list[Sequence[Incoming]] = [batch]
-    for cut in cuts:
-        parts = [piece for part in parts for piece in _cut(part, cut)]
-    return parts
-
-
-def _cut(part: Sequence[Incoming], cut: int) -> Iterable[Sequence[Incoming]]:
-    at = next((i for i, record in enumerate(part) if record.offset >= cut), len(part))
-    return [piece for piece in (part[:at], part[at:]) if piece]
-
-
-def by_scope(writes: Sequence[Put]) -> Iterable[tuple[str | None, list[Write]]]:
-    """Writes of each fence in order, None for those without; of a key written twice the last write counts."""
-    scopes: dict[str | None, dict[str, Write]] = {}
-    for put in writes:
-        scope = put.scope if put.fenced else None
-        scopes.setdefault(scope, {})[put.key] = Write(put.key, put.value, put.ttl)
-    return ((scope, list(found.values())) for scope, found in scopes.items())
+        replay_from = owned.rebuild.note(owned.replay_from, self._clock.monotonic())
+        return position(offset, replay_from, owned.store)

@@ -1,0 +1,89 @@
+"""What a new owner has to do again, from what the last one committed. Pure.
+
+A commit says where the last owner was, from where on the state has to be rebuilt, and which life of the store
+has the effects of everything before it: a store that is another one by now gets them again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from anabranch.ports import Committed, Incoming, Write
+from anabranch.runtime.effects import Put
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """`start` is the offset to read from (None: the beginning), `committed` the first offset whose effects may be
+    missing on the log, `restores` whether the store may lack those of the records before it."""
+
+    start: int | None
+    committed: int
+    restores: bool
+
+
+def replay_of(committed: Committed | None, store: str) -> Replay:
+    """What to do again after a commit, given the identity of the store as it is now."""
+    if committed is None:
+        return Replay(None, 0, False)
+    try:
+        noted = orjson.loads(committed.metadata or b"{}")
+        start = min(int(noted.get("replay_from", committed.offset)), committed.offset)
+        return Replay(start, committed.offset, noted.get("store") != store)
+    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
+        log.warning("the commit's metadata %r is not this version's: reading from 0", committed.metadata)
+        return Replay(0, committed.offset, True)
+
+
+def position(offset: int, replay_from: int, store: str) -> Committed:
+    """A commit that `replay_of` understands."""
+    return Committed(offset, orjson.dumps({"replay_from": replay_from, "store": store}).decode())
+
+
+@dataclass(slots=True)
+class ReplayFrom:
+    """Where to rebuild from, as it was `lag` seconds ago.
+
+    Another topic's owner may tell again what it did within the loss window; what ended within it has to be known
+    as ended then, so it is rebuilt a little longer than it is open.
+    """
+
+    lag: float
+    _noted: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def note(self, offset: int, now: float) -> int:
+        """Note where one would rebuild from `now`; returns where to rebuild from, which is no later."""
+        self._noted.append((now, offset))
+        while len(self._noted) > 1 and self._noted[1][0] <= now - self.lag:
+            self._noted.popleft()
+        return min(noted for _, noted in self._noted)
+
+
+def split_batch(batch: Sequence[Incoming], committed: int, epoch: int) -> list[Sequence[Incoming]]:
+    """A batch cut at the committed offset and after the claim (`epoch` -1: the claim is behind)."""
+    cuts = [committed, *([epoch + 1] if epoch >= 0 else [])]
+    parts: list[Sequence[Incoming]] = [batch]
+    for cut in cuts:
+        parts = [piece for part in parts for piece in _cut(part, cut)]
+    return parts
+
+
+def _cut(part: Sequence[Incoming], cut: int) -> Iterable[Sequence[Incoming]]:
+    at = next((i for i, record in enumerate(part) if record.offset >= cut), len(part))
+    return [piece for piece in (part[:at], part[at:]) if piece]
+
+
+def by_scope(writes: Sequence[Put]) -> Iterable[tuple[str | None, list[Write]]]:
+    """Writes of each fence in order, None for those without; of a key written twice the last write counts."""
+    scopes: dict[str | None, dict[str, Write]] = {}
+    for put in writes:
+        scope = put.scope if put.fenced else None
+        scopes.setdefault(scope, {})[put.key] = Write(put.key, put.value, put.ttl)
+    return ((scope, list(found.values())) for scope, found in scopes.items())

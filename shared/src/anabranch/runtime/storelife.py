@@ -1,0 +1,37 @@
+"""Since when the store is the one it is: after a change what is missing there may still be written again.
+
+Reads the store's identity only; what follows from a change is the business of those who ask.
+"""
+
+from __future__ import annotations
+
+from anabranch.ports import Clock, StateStore
+
+RESTORE_SECONDS = 30.0
+"""How long owners may take to notice that the store is another one, and to write again what it lacks."""
+
+
+class StoreLife:
+    """One for each process."""
+
+    def __init__(self, store: StateStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._identity: str | None = None
+        self._changed_at: float | None = None
+
+    async def age(self) -> float:
+        """Seconds since the store was seen to be another one; infinite where it always was the same.
+
+        Raises:
+            ServerUnavailable: the store cannot be asked.
+        """
+        identity = await self._store.identity()
+        if self._identity is not None and identity != self._identity:
+            self._changed_at = self._clock.monotonic()
+        self._identity = identity
+        return float("inf") if self._changed_at is None else self._clock.monotonic() - self._changed_at
+
+    async def is_restored(self) -> bool:
+        """Whether what is missing in the store now is gone for good. Raises ServerUnavailable."""
+        return await self.age() > RESTORE_SECONDS
