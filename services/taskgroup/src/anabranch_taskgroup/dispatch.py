@@ -111,10 +111,12 @@ class Dispatcher:
 
     async def _look_after(self, states: Sequence[Partition], places: Sequence[Place]) -> None:
         now = self._clock.monotonic()
+        claims = await self._claims(places)
+        alive = await self._alive(claims)
+        # Asked last, so that it is the age of the store that answered.
         if await self._life.age() < SETTLE_SECONDS:
             self._ledger.store_was_away(now)
-        claims = await self._claims(places)
-        findings = self._ledger.judge(claims, await self._alive(claims), now)
+        findings = self._ledger.judge(claims, alive, now)
         for state in states:
             mine = [place for place in findings.offer_again if place.run_id in state.runs]
             await self.offer(state, [OfferChunk(p.run_id, p.group, p.task, p.chunk) for p in mine])

@@ -64,6 +64,8 @@ class RedisLink:
         self._watch: asyncio.TimerHandle | None = None
         self._heard = False
         self._closed = False
+        self.connections = 0
+        """How many there have been: what was learnt on an earlier one may not be true of the next."""
 
     async def ask(self, operation: str, commands: Sequence[Command]) -> list[Any]:
         """Send commands and return their replies in order.
@@ -128,6 +130,7 @@ class RedisLink:
     async def _connected(self) -> AbstractConnection:
         if self._connection is None:
             self._connection = await self.address.connect()
+            self.connections += 1
             self._reader = asyncio.ensure_future(self._read(self._connection))
         return self._connection
 

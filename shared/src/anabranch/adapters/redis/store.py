@@ -21,6 +21,7 @@ class RedisStore:
         self._link = link
         self._identity = ""
         self._identity_until = 0.0
+        self._identity_of = 0
 
     @classmethod
     async def connect(cls, url: str, *, ca_file: str | None = None, timeout: float = 10.0) -> RedisStore:
@@ -93,12 +94,13 @@ class RedisStore:
             await self._link.ask("index_remove", [("ZREM", index, *members)])
 
     async def identity(self) -> str:
-        """See `ports.StateStore`. Remembered for a second."""
+        """See `ports.StateStore`. Remembered for a second of one connection."""
         now = asyncio.get_running_loop().time()
-        if now >= self._identity_until:
+        if now >= self._identity_until or self._identity_of != self._link.connections:
             server, replication = await self._link.ask("identity", [("INFO", "server"), ("INFO", "replication")])
             self._identity = f"{_field(server, 'run_id')}/{_field(replication, 'master_replid')}"
             self._identity_until = now + IDENTITY_SECONDS
+            self._identity_of = self._link.connections
         return self._identity
 
     async def check(self) -> None:
