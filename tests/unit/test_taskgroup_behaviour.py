@@ -591,8 +591,12 @@ def test_an_agent_nobody_has_does_not_hold_the_groups_room(unjudged_system: Star
     tasks = [task("out", "nobody"), *(task(f"t{n}", inputs=n) for n in range(5))]
     document = {"timeout": "1h", "task_groups": [{"name": "g", "max_concurrency": 1, "tasks": tasks}]}
 
-    result = s.run(document)
+    run = s.submit(document)
+    s.advance(30)
+    completed = [event["task"] for event in run.events() if event["type"] == "task.completed"]
+    result = run.result()
 
+    assert completed == [f"t{n}" for n in range(5)]
     assert (result.status, dict(result.results)) == ("timed_out", {f"t{n}": n for n in range(5)})
 
 

@@ -248,7 +248,7 @@ def _chunk_returned(turn: Turn, message: ChunkReturned, segments: tuple[bytes, .
             park(turn, run, task, chunk)
         else:
             give_back(task, chunk, charged=False)
-        schedule(turn, run, group, task)
+        _go_on(turn, run, group, task)
 
 
 def _chunk_lost(turn: Turn, message: ChunkLost, segments: tuple[bytes, ...]) -> None:

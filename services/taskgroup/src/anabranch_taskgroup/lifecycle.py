@@ -200,7 +200,11 @@ def close_if_ended(turn: Turn, run: Run, task: Task) -> None:
 
 
 def tolerated(task: Task) -> int:
-    """Members that may fail without failing the task; a share is of the members there are, rounded down."""
+    """Members that may fail without failing the task; a share is of the members there are, rounded down.
+
+    Only an expansion can do without a member: an ordinary task that failed has no value to go on with."""
+    if task.order.expansion is None:
+        return 0
     allowed = task.order.tolerated_failures
     if isinstance(allowed, int):
         return allowed

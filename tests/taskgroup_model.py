@@ -1,0 +1,404 @@
+"""A log, workers and a store for the session's owner, all in plain Python: what a random run goes through.
+
+Workers answer offers in any order and in pieces, get lost, come back as zombies, hand chunks back; messages are
+repeated. `expected` says naively what must come of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import orjson
+
+from anabranch.core.codec import GROUPS, RUNS, encode
+from anabranch.core.expansion import Expanded
+from anabranch.core.messages import (
+    ArrayCounted,
+    ChunkLost,
+    ChunkReturned,
+    GroupFinished,
+    MemberFailed,
+    MemberRetry,
+    MembersReported,
+    Message,
+    Need,
+    OpenRun,
+    StartGroup,
+    TaskOrder,
+    TimerDue,
+    ValueFound,
+)
+from anabranch.core.names import Names
+from anabranch.core.outputs import derived, join
+from anabranch.core.ranges import Ranges
+from anabranch.core.request import Expansion
+from anabranch.core.results import is_reference
+from anabranch.runtime import values
+from anabranch.runtime.effects import News, Put
+from anabranch_taskgroup.actor import Delivery, decide
+from anabranch_taskgroup.reports import spans_of
+from anabranch_taskgroup.state import Partition, Value
+from anabranch_taskgroup.turn import CountArrays, OfferChunk, Rules, Turn, Unwatch, Watch
+
+NAMES = Names("t.")
+SESSION = "s"
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """A task, and how its members end: `failing` for good, `flaky` after one retry through the owner."""
+
+    order: TaskOrder
+    group: str
+    array: str | None
+    failing: frozenset[int]
+    flaky: frozenset[int]
+    listed: bool
+
+    def value(self, index: int) -> Any:
+        text = f"{self.order.name}.{index}"
+        return [text, index] if self.listed else text
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    run_id: str
+    tasks: tuple[PlannedTask, ...]
+    external: Mapping[str, Any]
+
+    @property
+    def groups(self) -> list[str]:
+        return list(dict.fromkeys(task.group for task in self.tasks))
+
+    def task(self, group: str, name: str) -> PlannedTask:
+        return next(task for task in self.tasks if (task.group, task.order.name) == (group, name))
+
+    def messages(self) -> list[Message]:
+        opened = OpenRun(
+            run_id=self.run_id,
+            request_id=self.run_id,
+            session_id=SESSION,
+            groups=tuple(self.groups),
+            deadline=1e9,
+        )
+        starts = [
+            StartGroup(
+                run_id=self.run_id, group=group, tasks=tuple(t.order for t in self.tasks if t.group == group)
+            )
+            for group in self.groups
+        ]
+        return [opened, *starts]
+
+
+# --- what must come of it ------------------------------------------------------------------------
+
+
+@dataclass
+class Expected:
+    values: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+
+
+def expected(run: PlannedRun) -> Expected:
+    """Results of each group; tasks come in an order in which producers are before their dependents."""
+    found = Expected(values=dict(run.external), results={group: {} for group in run.groups})
+    for task in run.tasks:
+        needs = [need for need in task.order.needs if not need.optional]
+        if all(need.key in found.values for need in needs):
+            _end(task, found)
+    return found
+
+
+def members(task: PlannedTask, known: Mapping[str, Any]) -> int:
+    expansion = task.order.expansion
+    if expansion is None:
+        return 1
+    if task.array is not None:
+        return len(known[task.array])
+    count = 1
+    for literal in expansion.array_mapping.values():
+        count *= len(literal)
+    return count
+
+
+def _end(task: PlannedTask, found: Expected) -> None:
+    expansion, key = task.order.expansion, task.order.result_keys[0]
+    count = members(task, found.values)
+    done = [(index, str(index), task.value(index)) for index in range(count) if index not in task.failing]
+    results = found.results[task.group]
+    if expansion is None:
+        if done:
+            results[key] = found.values[key] = done[0][2]
+        else:
+            found.failed.add(task.order.name)
+    elif count == 0 and expansion.on_empty != "complete":
+        if expansion.on_empty == "fail":
+            found.failed.add(task.order.name)
+    elif count - len(done) > int(task.order.tolerated_failures):
+        found.failed.add(task.order.name)
+        if done:
+            results[key] = join(expansion.output_format, done, count)
+    else:
+        results[key] = found.values[key] = join(expansion.output_format, done, count)
+        if expansion.output_format == "separate":
+            results.update(derived(done, key))
+
+
+# --- the world around the owner ------------------------------------------------------------------
+
+
+@dataclass
+class Worker:
+    """One delivery of a chunk. `left` are its members that it has not reported."""
+
+    run: PlannedRun
+    offer: OfferChunk
+    fence: int
+    left: list[int]
+    attempts: dict[int, int]
+    is_zombie: bool = False
+
+
+class World:
+    """The owner's state, its log, and everybody around it. `chaos` is how many bad things happen."""
+
+    def __init__(self, runs: Sequence[PlannedRun], random: Random, chaos: int, inline_limit: int) -> None:
+        self.rules = Rules(NAMES, inline_limit=inline_limit)
+        self.random = random
+        self.chaos = chaos
+        self.runs = {run.run_id: run for run in runs}
+        self.partition = Partition(0)
+        self.log: list[Delivery] = []
+        self.store: dict[str, bytes] = {}
+        self.workers: list[Worker] = []
+        self.watched: set[tuple[str, str]] = set()
+        self.published: dict[str, dict[str, Any]] = {run.run_id: {} for run in runs}
+        self.finished: dict[tuple[str, str], list[GroupFinished]] = {}
+        self.joined: list[tuple[str, str]] = []
+        self.ended: dict[tuple[str, str], set[int]] = {}
+        self.now = 0.0
+
+    def feed(self, message: Message, segments: Sequence[bytes] = ()) -> None:
+        """Append a message as it travels, decide, and see that deciding it again changes nothing."""
+        decoded = GROUPS.decode(encode(message, segments))
+        delivery = Delivery(decoded.message, decoded.segments, len(self.log), self.now)
+        self.log.append(delivery)
+        turn = decide(self.rules, self.partition, delivery)
+        self._see(turn)
+        before = plain(self.partition)
+        again = decide(self.rules, self.partition, dataclasses.replace(delivery, offset=delivery.offset + 1))
+        assert plain(self.partition) == before, f"{type(message).__name__} twice changed the state"
+        assert not [effect for effect in again.effects if isinstance(effect, (OfferChunk, News, Put))]
+
+    # what an owner does ------------------------------------------------------------------------------
+
+    def _see(self, turn: Turn) -> None:
+        for effect in turn.effects:
+            if isinstance(effect, Put):
+                self.store[effect.key] = effect.value
+            elif isinstance(effect, News):
+                self._told(effect)
+            elif isinstance(effect, OfferChunk):
+                self._offered(effect)
+            elif isinstance(effect, Watch):
+                self.watched.add((effect.run_id, effect.key))
+            elif isinstance(effect, Unwatch):
+                self.watched.discard((effect.run_id, effect.key))
+            elif isinstance(effect, CountArrays):
+                self.counting.append(effect)
+        self._joined(turn)
+
+    @property
+    def counting(self) -> list[CountArrays]:
+        return self.__dict__.setdefault("_counting", [])
+
+    def _told(self, news: News) -> None:
+        if news.outgoing.topic == NAMES.results:
+            body = orjson.loads(news.outgoing.value)
+            assert body["result_key"] not in self.published[body["run_id"]], "published twice"
+            self.published[body["run_id"]][body["result_key"]] = body["value"]
+        else:
+            finished = RUNS.decode(news.outgoing.value).message
+            assert isinstance(finished, GroupFinished)
+            self.finished.setdefault((finished.run_id, finished.group), []).append(finished)
+
+    def _offered(self, effect: OfferChunk) -> None:
+        run = self.partition.runs[effect.run_id]
+        task = run.groups[effect.group].tasks[effect.task]
+        known = run.values
+        for need in task.order.needs:
+            assert need.key in known, f"{effect.task} was offered before {need.key} was known"
+            assert need.optional or isinstance(known[need.key], Value), f"{effect.task} lacks {need.key}"
+        chunk = task.chunks[effect.chunk]
+        left = list(Ranges(chunk.pending).indexes())
+        self.workers.append(Worker(self.runs[effect.run_id], effect, chunk.fence, left, dict(chunk.attempts)))
+
+    def _joined(self, turn: Turn) -> None:
+        for run, entry in turn.events:
+            if entry.type == "task.joined":
+                place = (run.run_id, str(entry.task))
+                assert place not in self.joined, f"{place} joined twice"
+                self.joined.append(place)
+                ended = len(self.ended.get(place, ()))
+                assert ended == entry.data["count"], f"{place} joined when {ended} members had ended"
+
+    # what the others do --------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Let one thing happen; False where nobody has anything to do."""
+        self.now += 0.01
+        if self.chaos > 0 and self.workers and self.random.random() < 0.4:
+            self.chaos -= 1
+            self._mishap(self.random.choice(self.workers))
+            return True
+        live = [worker for worker in self.workers if worker.left and not worker.is_zombie]
+        choices = [*live, *self.counting, *sorted(self.watched)]
+        if choices:
+            self._act(self.random.choice(choices))
+            return True
+        return self._fire()
+
+    def _act(self, choice: Any) -> None:
+        if isinstance(choice, Worker):
+            self._report(choice)
+        elif isinstance(choice, CountArrays):
+            self.counting.remove(choice)
+            self._count(choice)
+        else:
+            run_id, key = choice
+            self.feed(ValueFound(run_id=run_id, key=key, value=self.runs[run_id].external[key]))
+
+    def _fire(self) -> bool:
+        due = [(at, run_id) for run_id, run in self.partition.runs.items() if (at := run.next_due()) is not None]
+        if not due:
+            return False
+        at, run_id = min(due)
+        self.now = max(self.now, at)
+        self.feed(TimerDue(run_id=run_id, at=self.now))
+        return True
+
+    def _mishap(self, worker: Worker) -> None:
+        kind = self.random.choice(["lost", "draining", "no_agent", "repeat", "zombie"])
+        if kind == "repeat":
+            old = self.random.choice(self.log)
+            if not isinstance(old.message, OpenRun):
+                self.feed(old.message, old.segments)
+        elif kind == "zombie" or worker.is_zombie:
+            self._report(worker)
+        elif not worker.left:
+            return
+        elif kind == "lost":
+            worker.is_zombie = True
+            self.feed(ChunkLost(**self._place(worker)))
+        else:
+            worker.is_zombie = True
+            self.feed(ChunkReturned(**self._place(worker), reason=kind))
+
+    def _place(self, worker: Worker) -> dict[str, Any]:
+        offer = worker.offer
+        return {
+            "run_id": offer.run_id,
+            "group": offer.group,
+            "task": offer.task,
+            "chunk": offer.chunk,
+            "fence": worker.fence,
+            "worker": "w",
+        }
+
+    def _report(self, worker: Worker) -> None:
+        """Tell of some of a worker's members, in the form and order of a worker's report."""
+        if not worker.left:
+            return
+        task = worker.run.task(worker.offer.group, worker.offer.task)
+        self.random.shuffle(worker.left)
+        told = worker.left[: self.random.randint(1, len(worker.left))]
+        worker.left = worker.left[len(told) :]
+        done, failed, retried = [], [], []
+        for index in sorted(told):
+            attempts = worker.attempts.get(index, 0)
+            if index in task.flaky and attempts == 0:
+                retried.append(MemberRetry(index=index, attempt=1, delay=5.0, error_type="E", message="later"))
+            elif index in task.failing:
+                failed.append(MemberFailed(index=index, error_type="E", message="no", attempts=attempts + 1))
+            else:
+                done.append(index)
+        if not worker.is_zombie:
+            self._note_ended(worker, [*done, *(failure.index for failure in failed)])
+        report = MembersReported(
+            **self._place(worker),
+            started=spans_of(sorted(told)),
+            completed=spans_of(done),
+            items=(len(done),) if done else (),
+            failed=tuple(failed),
+            retried=tuple(retried),
+            last=not worker.left,
+            busy=0.01,
+        )
+        self.feed(report, _segments(task, done))
+
+    def _note_ended(self, worker: Worker, indexes: Sequence[int]) -> None:
+        ended = self.ended.setdefault((worker.offer.run_id, worker.offer.task), set())
+        assert not ended & set(indexes), "a member ran again after it had ended"
+        ended.update(indexes)
+
+    def _count(self, effect: CountArrays) -> None:
+        run = self.partition.runs.get(effect.run_id)
+        if run is None:
+            return
+        key = self.runs[effect.run_id].task(effect.group, effect.task).array
+        held = run.values[str(key)]
+        assert isinstance(held, Value)
+        count = len(self.resolved(held.data))
+        self.feed(ArrayCounted(run_id=effect.run_id, group=effect.group, task=effect.task, count=count))
+
+    def resolved(self, value: Any) -> Any:
+        """A value, or what its reference stands for in the store."""
+        return asyncio.run(values.resolve(self, NAMES, value)) if is_reference(value) else value  # type: ignore[arg-type]
+
+    async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        return [self.store.get(key) for key in keys]
+
+
+def _segments(task: PlannedTask, done: Sequence[int]) -> list[bytes]:
+    if not done:
+        return []
+    segments = [orjson.dumps([task.value(index) for index in done])]
+    expansion = task.order.expansion
+    if expansion is not None and expansion.output_format == "separate":
+        segments.append(orjson.dumps([str(index) for index in done]))
+    return segments
+
+
+def plain(value: Any) -> Any:
+    """State as nested plain data, to be compared; what only counts dropped messages is left out."""
+    if isinstance(value, Expanded):
+        return value.count
+    if isinstance(value, Ranges):
+        return value.pairs()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [each.name for each in dataclasses.fields(value) if each.name != "dropped"]
+        return {name: plain(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return value
+
+
+def order(name: str, needs: Sequence[Need], expansion: Expansion | None, **more: Any) -> TaskOrder:
+    """A task's order with one result key, the task's name."""
+    return TaskOrder(
+        name=name,
+        agent="a",
+        needs=tuple(needs),
+        result_keys=(name,),
+        expansion=expansion,
+        max_deliveries=999,
+        **more,
+    )
