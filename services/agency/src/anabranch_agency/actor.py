@@ -113,6 +113,19 @@ def decide(rules: Rules, partition: Partition, message: Message, offset: int, at
     return turn
 
 
+def give_up(rules: Rules, partition: Partition, message: Message, offset: int, at: float, why: str) -> Turn:
+    """What follows where deciding about a message failed: a request that was being admitted is refused."""
+    turn = Turn(rules, partition, offset, at)
+    partition.drop("record that met a bug")
+    if isinstance(message, SubmitRun):
+        run = partition.runs.get(message.run_id)
+        if run is not None and run.tombstone.offset == offset:
+            del partition.runs[message.run_id]
+        problem = Problem(Code.SCHEMA, "", why[:2_000], "this is a fault of the agency: its log has the traceback")
+        _refuse(turn, message, [problem], message.warnings)
+    return turn
+
+
 def _claimed(turn: Turn, message: ClaimPartition) -> None:
     """Claims are the shell's business."""
 

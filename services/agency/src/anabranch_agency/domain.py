@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import orjson
@@ -13,8 +14,10 @@ from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.effects import Effect, News
 from anabranch.runtime.resources import Resources
-from anabranch_agency.actor import BuryOriginal, EventOf, Rules, decide
+from anabranch_agency.actor import BuryOriginal, EventOf, Rules, decide, give_up
 from anabranch_agency.state import Partition, Tombstone
+
+log = logging.getLogger(__name__)
 
 
 class RunsDomain:
@@ -69,7 +72,19 @@ class RunsDomain:
             except Undecodable as error:
                 rejected.append((record, str(error)))
                 continue
-            turn = decide(self._rules, state, found.message, record.offset, record.timestamp)
+            try:
+                turn = decide(self._rules, state, found.message, record.offset, record.timestamp)
+            except Exception as error:
+                # A bug: let through, it would stop each owner of the partition, one after another.
+                log.exception(
+                    "deciding about the record at offset %d of %s/%d failed",
+                    record.offset,
+                    record.topic,
+                    record.partition,
+                )
+                why = f"deciding about it failed: {type(error).__name__}: {error}"
+                rejected.append((record, why))
+                turn = give_up(self._rules, state, found.message, record.offset, record.timestamp, why)
             effects += turn.effects
             for event in turn.events:
                 events.setdefault(event.run_id, []).append(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import orjson
@@ -9,7 +10,7 @@ import orjson
 from anabranch.core.codec import GROUPS, Undecodable, encode
 from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
-from anabranch.core.messages import ArrayCounted, Message, TimerDue, ValueFound
+from anabranch.core.messages import ArrayCounted, ControlRun, Message, TimerDue, ValueFound
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.effects import Effect, News, Record
 from anabranch.runtime.resources import Resources
@@ -23,6 +24,8 @@ from anabranch_taskgroup.state import Partition, Run, Task
 from anabranch_taskgroup.states import TaskState
 from anabranch_taskgroup.turn import CountArrays, Expire, Halt, OfferChunk, Rules, SpreadKeys, Unwatch, Watch
 from anabranch_taskgroup.watcher import Watcher
+
+log = logging.getLogger(__name__)
 
 VALUE_BYTES = 700_000
 """An outside value above it stands in the store, and its reference on the log."""
@@ -74,14 +77,33 @@ class GroupsDomain:
             except Undecodable as error:
                 rejected.append((record, str(error)))
                 continue
-            turn = decide(
-                self._rules, state, Delivery(found.message, found.segments, record.offset, record.timestamp)
-            )
+            delivery = Delivery(found.message, found.segments, record.offset, record.timestamp)
+            try:
+                turn = decide(self._rules, state, delivery)
+            except Exception as error:
+                # A bug: let through, it would stop each owner of the partition, one after another.
+                log.exception(
+                    "deciding about the record at offset %d of %s/%d failed",
+                    record.offset,
+                    record.topic,
+                    record.partition,
+                )
+                rejected.append((record, f"deciding about it failed: {type(error).__name__}: {error}"))
+                effects += self._give_run_up(state, found.message)
+                continue
             effects += turn.effects
             for run, entry in turn.events:
                 events.setdefault(run.run_id, (run, []))[1].append(entry)
         told = [each for run, entries in events.values() for each in self._event_records(run, entries)]
         return [*told, *effects]
+
+    def _give_run_up(self, state: Partition, message: Message) -> Iterator[News]:
+        """A run that a record was lost of would wait for ever: it is cancelled, and its other results are kept."""
+        run_id = getattr(message, "run_id", None)
+        if isinstance(run_id, str) and run_id in state.runs:
+            state.drop("record that met a bug")
+            cancel = ControlRun(run_id=run_id, action="cancel")
+            yield News(Outgoing(self._names.runs, run_id, encode(cancel)))
 
     def _event_records(self, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
         """The end of a group is told once its events are durable: the run's end comes after them. Else the
