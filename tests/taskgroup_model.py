@@ -38,12 +38,14 @@ from anabranch.core.outputs import derived, join
 from anabranch.core.ranges import Ranges
 from anabranch.core.request import Expansion
 from anabranch.core.results import is_reference
+from anabranch.ports import Fence, Write
 from anabranch.runtime import values
 from anabranch.runtime.effects import News, Put
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.reports import spans_of
+from anabranch_taskgroup.spread import spread_keys
 from anabranch_taskgroup.state import Partition, Value
-from anabranch_taskgroup.turn import CountArrays, OfferChunk, Rules, Turn, Unwatch, Watch
+from anabranch_taskgroup.turn import CountArrays, OfferChunk, Rules, SpreadKeys, Turn, Unwatch, Watch
 
 NAMES = Names("t.")
 SESSION = "s"
@@ -182,19 +184,24 @@ class World:
         self.finished: dict[tuple[str, str], list[GroupFinished]] = {}
         self.joined: list[tuple[str, str]] = []
         self.ended: dict[tuple[str, str], set[int]] = {}
+        self.counting: list[CountArrays] = []
         self.now = 0.0
 
     def feed(self, message: Message, segments: Sequence[bytes] = ()) -> None:
         """Append a message as it travels, decide, and see that deciding it again changes nothing."""
-        decoded = GROUPS.decode(encode(message, segments))
-        delivery = Delivery(decoded.message, decoded.segments, len(self.log), self.now)
-        self.log.append(delivery)
-        turn = decide(self.rules, self.partition, delivery)
-        self._see(turn)
+        delivery = self.feed_once(message, segments)
         before = plain(self.partition)
         again = decide(self.rules, self.partition, dataclasses.replace(delivery, offset=delivery.offset + 1))
         assert plain(self.partition) == before, f"{type(message).__name__} twice changed the state"
         assert not [effect for effect in again.effects if isinstance(effect, (OfferChunk, News, Put))]
+
+    def feed_once(self, message: Message, segments: Sequence[bytes] = ()) -> Delivery:
+        """Append a message as it travels, and decide."""
+        decoded = GROUPS.decode(encode(message, segments))
+        delivery = Delivery(decoded.message, decoded.segments, len(self.log), self.now)
+        self.log.append(delivery)
+        self._see(decide(self.rules, self.partition, delivery))
+        return delivery
 
     # what an owner does ------------------------------------------------------------------------------
 
@@ -212,11 +219,13 @@ class World:
                 self.watched.discard((effect.run_id, effect.key))
             elif isinstance(effect, CountArrays):
                 self.counting.append(effect)
+            elif isinstance(effect, SpreadKeys):
+                asyncio.run(self._spread(effect))
         self._joined(turn)
 
-    @property
-    def counting(self) -> list[CountArrays]:
-        return self.__dict__.setdefault("_counting", [])
+    async def _spread(self, effect: SpreadKeys) -> None:
+        limit = self.rules.inline_limit
+        await spread_keys(effect, 1, eventlog=Deaf(), store=self, notifier=Deaf(), names=NAMES, inline_limit=limit)
 
     def _told(self, news: News) -> None:
         if news.outgoing.topic == NAMES.results:
@@ -363,6 +372,16 @@ class World:
 
     async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         return [self.store.get(key) for key in keys]
+
+    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
+        self.store.update((write.key, write.value) for write in writes)
+
+
+class Deaf:
+    """A log and a notifier for what is of no interest here."""
+
+    async def publish(self, messages: Any) -> Any:
+        """Take them and forget them."""
 
 
 def _segments(task: PlannedTask, done: Sequence[int]) -> list[bytes]:

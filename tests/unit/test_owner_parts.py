@@ -1,0 +1,89 @@
+"""The pure parts of the shell around an actor: where to start reading, how a batch is cut, what is written."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anabranch.ports import Committed, Incoming
+from anabranch.runtime.effects import Put
+from anabranch.runtime.replay import Replay, ReplayFrom, by_scope, position, replay_of, split_batch
+
+
+def records(offsets: list[int]) -> list[Incoming]:
+    return [Incoming("t", 0, offset, None, b"", (), 0.0) for offset in offsets]
+
+
+def cut(offsets: list[int], committed: int, epoch: int) -> list[list[int]]:
+    return [[record.offset for record in part] for part in split_batch(records(offsets), committed, epoch)]
+
+
+def test_a_batch_is_cut_at_the_committed_offset_and_after_the_claim() -> None:
+    assert cut([1, 2, 3, 4, 5, 6], committed=3, epoch=5) == [[1, 2], [3, 4, 5], [6]]
+    assert cut([1, 2, 3], committed=0, epoch=-1) == [[1, 2, 3]]
+    assert cut([7, 8], committed=3, epoch=5) == [[7, 8]]
+    assert cut([4, 5], committed=9, epoch=12) == [[4, 5]]
+    assert cut([1, 9], committed=5, epoch=6) == [[1], [9]]
+
+
+@given(st.lists(st.integers(0, 30), unique=True, min_size=1), st.integers(0, 31), st.integers(-1, 31))
+def test_cutting_keeps_every_record_in_order_and_parts_are_of_one_kind(
+    offsets: list[int], committed: int, epoch: int
+) -> None:
+    parts = cut(sorted(offsets), committed, epoch)
+
+    assert [offset for part in parts for offset in part] == sorted(offsets)
+    for part in parts:
+        assert len({offset < committed for offset in part}) == 1
+        assert epoch < 0 or len({offset <= epoch for offset in part}) == 1
+
+
+@pytest.mark.parametrize(
+    ("committed", "again"),
+    [
+        (None, Replay(None, 0, False)),
+        (position(10, 4, "store-1"), Replay(4, 10, False)),
+        (position(10, 4, "store-2"), Replay(4, 10, True)),
+        (position(10, 40, "store-1"), Replay(10, 10, False)),
+        (Committed(10, "not ours"), Replay(0, 10, True)),
+        (Committed(10, "[]"), Replay(0, 10, True)),
+        (Committed(10, '{"replay_from": "x"}'), Replay(0, 10, True)),
+    ],
+)
+def test_reading_starts_at_the_oldest_open_run(committed: Committed | None, again: Replay) -> None:
+    assert replay_of(committed, "store-1") == again
+
+
+def test_where_to_rebuild_from_is_as_it_was_a_while_ago() -> None:
+    replay = ReplayFrom(lag=10.0)
+
+    assert [replay.note(offset, now) for offset, now in [(5, 0.0), (8, 4.0), (20, 9.0)]] == [5, 5, 5]
+    assert replay.note(30, 14.0) == 8
+    assert replay.note(30, 30.0) == 30
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 5)), min_size=1))
+def test_it_is_never_later_than_what_was_noted_within_the_lag(steps: list[tuple[int, float]]) -> None:
+    replay = ReplayFrom(lag=7.0)
+    noted: list[tuple[float, int]] = []
+    now = 0.0
+    for offset, step in steps:
+        now += step
+        noted.append((now, offset))
+        found = replay.note(offset, now)
+        assert found <= min(each for at, each in noted if at > now - 7.0)
+
+
+def test_the_last_write_of_a_key_counts_and_scopes_are_apart() -> None:
+    puts = [
+        Put("s1", "a", b"1", 5.0),
+        Put("s2", "b", b"2", 5.0),
+        Put("s1", "c", b"3", 5.0),
+        Put("s1", "a", b"4", 5.0),
+        Put("s1", "d", b"5", 5.0, fenced=False),
+    ]
+
+    found = {scope: [(write.key, write.value) for write in writes] for scope, writes in by_scope(puts)}
+
+    assert found == {"s1": [("a", b"4"), ("c", b"3")], "s2": [("b", b"2")], None: [("d", b"5")]}
