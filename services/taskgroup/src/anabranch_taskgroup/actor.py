@@ -32,6 +32,7 @@ from anabranch_taskgroup.chunks import (
     apply_report,
     fail_member,
     give_back,
+    is_contested,
     is_news,
     page_prefix,
     park,
@@ -223,6 +224,11 @@ def _members_reported(turn: Turn, message: MembersReported, segments: tuple[byte
     if found is None:
         return
     run, group, task = found
+    if is_contested(task, message):
+        turn.partition.drop("report of a chunk with two workers")
+        give_back(task, task.chunks[message.chunk], charged=False)
+        _go_on(turn, run, group, task)
+        return
     if not is_news(task, message):
         turn.partition.drop("report of an earlier delivery")
         return

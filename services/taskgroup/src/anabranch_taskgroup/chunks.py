@@ -6,7 +6,7 @@ bounded and a cancel bites at once; `max_concurrency` of task and group bounds t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from heapq import heappop
 
 from anabranch.core.expansion import member_name
@@ -138,18 +138,39 @@ def park(turn: Turn, run: Run, task: Task, chunk: Chunk) -> None:
 
 
 def is_news(task: Task, report: MembersReported) -> bool:
-    """Whether a report is of the chunk's present delivery and tells something that is not known."""
-    chunk = task.chunks.get(report.chunk)
-    if chunk is None or chunk.fence != report.fence or task.state is not TaskState.RUNNING:
+    """Whether a report is of the chunk's present delivery, and all that it tells is not known."""
+    chunk = _present(task, report)
+    return chunk is not None and not _ended(report).difference(chunk.pending)
+
+
+def is_contested(task: Task, report: MembersReported) -> bool:
+    """Whether two workers run the chunk, as after a store that forgot who claimed it.
+
+    Such a report tells of some members for the first time and of others again, or is a worker's last although
+    the other one has told all of it: what either tells from here on may overlap, or be missing.
+    """
+    chunk = _present(task, report)
+    if chunk is None:
         return False
-    return all(index in chunk.pending for index in _ended_indexes(report))
+    ended = _ended(report)
+    known = len(ended.difference(chunk.pending))
+    return known > 0 and (report.last or known < len(ended))
 
 
-def _ended_indexes(report: MembersReported) -> Iterator[int]:
-    for start, stop in report.completed:
-        yield from (start, stop - 1)
-    yield from (failure.index for failure in report.failed)
-    yield from (retry.index for retry in report.retried if retry.delay is not None)
+def _present(task: Task, report: MembersReported) -> Chunk | None:
+    chunk = task.chunks.get(report.chunk)
+    is_present = chunk is not None and chunk.fence == report.fence and task.state is TaskState.RUNNING
+    return chunk if is_present else None
+
+
+def _ended(report: MembersReported) -> Ranges:
+    ended = Ranges(report.completed)
+    for failure in report.failed:
+        ended.add(failure.index)
+    for retry in report.retried:
+        if retry.delay is not None:
+            ended.add(retry.index)
+    return ended
 
 
 def apply_report(turn: Turn, run: Run, task: Task, report: MembersReported, segments: tuple[bytes, ...]) -> None:
