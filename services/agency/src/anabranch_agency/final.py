@@ -16,6 +16,8 @@ from anabranch_agency.state import Run
 RESULTS_BYTES = 600_000
 """Results that the final record holds; beyond, the largest values and then all of them are references."""
 FAILURES_BYTES = 250_000
+BODY_BYTES = 1_000_000
+"""The whole body: what labels and warnings take, failures and then results have to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,9 @@ def final_status(run: Run) -> str:
 
 def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[Aside]]:
     """The body of the final record, and what has to be in the store before it is told."""
-    results, asides = fit_results(names, run)
-    failures = _fit_failures(run.failures)
+    room = BODY_BYTES - len(orjson.dumps([run.labels, run.warnings])) - 4_000
+    failures = _fit_failures(run.failures, min(FAILURES_BYTES, room))
+    results, asides = fit_results(names, run, min(RESULTS_BYTES, room - len(orjson.dumps(failures))))
     body = {
         "request_id": run.request_id,
         "run_id": run.run_id,
@@ -56,34 +59,34 @@ def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[
     return body, asides
 
 
-def _fit_failures(failures: list[Failure]) -> list[dict[str, Any]]:
+def _fit_failures(failures: list[Failure], limit: int) -> list[dict[str, Any]]:
     """As many failures as the record takes; `failure_count` says how many there were."""
     shown: list[dict[str, Any]] = []
     size = 0
     for failure in failures:
         document = failure.model_dump(mode="json")
         size += len(orjson.dumps(document))
-        if size > FAILURES_BYTES:
+        if size > limit:
             break
         shown.append(document)
     return shown
 
 
-def fit_results(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
-    """Results such that the record holds them: the largest values become references until the rest fits, and
+def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dict[str, Any], list[Aside]]:
+    """Results such that `limit` bytes hold them: the largest values become references until the rest fits, and
     where references alone are too many, `results` itself is one."""
     sizes = {key: len(orjson.dumps(value)) for key, value in run.results.items()}
-    total = sum(sizes.values()) + sum(len(key) + 4 for key in sizes)
+    total = sum(sizes.values()) + sum(len(orjson.dumps(key)) + 2 for key in sizes)
     results = dict(run.results)
     asides: list[Aside] = []
     for key in sorted(sizes, key=lambda key: sizes[key], reverse=True):
-        if total <= RESULTS_BYTES or sizes[key] < 512:
+        if total <= limit or sizes[key] < 512:
             break
         aside, reference = set_aside(names, run, key, results[key])
         total -= sizes[key] - len(orjson.dumps(reference))
         results[key] = reference
         asides.append(aside)
-    if total <= RESULTS_BYTES:
+    if total <= limit:
         return results, asides
     aside, reference = set_aside(names, run, f"{run.run_id}.results", results)
     return reference, [*asides, aside]

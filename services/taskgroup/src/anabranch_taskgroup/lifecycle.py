@@ -394,7 +394,7 @@ def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     parts: list[dict[str, Any]] = [{}]
     size = 0
     for key, value in results.items():
-        length = len(orjson.dumps(value)) + len(key) + 4
+        length = len(orjson.dumps(value)) + len(orjson.dumps(key)) + 2
         if size + length > RESULTS_BYTES and parts[-1]:
             parts.append({})
             size = 0

@@ -1,0 +1,332 @@
+"""The run's owner: admitted once, joined once, told again the same, and a final record that fits."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anabranch.core.codec import GROUPS
+from anabranch.core.fingerprint import body_hash
+from anabranch.core.messages import (
+    ControlRun,
+    Counts,
+    Failure,
+    GroupFinished,
+    GroupResults,
+    Message,
+    OpenRun,
+    PauseRun,
+    StartGroup,
+    StopRun,
+    SubmitRun,
+    TimerDue,
+)
+from anabranch.core.names import Names
+from anabranch.runtime.effects import News, Put
+from anabranch_agency.actor import BuryOriginal, Rules, Turn, decide
+from anabranch_agency.final import fit_results
+from anabranch_agency.state import Partition, Run, Tombstone
+
+NAMES = Names("t.")
+RULES = Rules(NAMES)
+LIMIT = 1_000_000
+
+
+class Owner:
+    """A run's owner with its log: each message at the next offset, a second later."""
+
+    def __init__(self) -> None:
+        self.partition = Partition(0)
+        self.log: list[Message] = []
+        self.turns: list[Turn] = []
+
+    def hears(self, message: Message) -> Turn:
+        self.log.append(message)
+        turn = decide(RULES, self.partition, message, len(self.log) - 1, float(len(self.log)))
+        self.turns.append(turn)
+        return turn
+
+    @property
+    def finals(self) -> list[tuple[str, Any]]:
+        found = itertools.chain.from_iterable(announced(turn) for turn in self.turns)
+        return [(kind, body) for kind, body in found if kind not in ("run.accepted", "run.rejected")]
+
+
+def announced(turn: Turn) -> list[tuple[str, Any]]:
+    """Type and body of what a turn puts on the results topic."""
+    news = [effect.outgoing for effect in turn.effects if isinstance(effect, News)]
+    on_results = [each for each in news if each.topic == NAMES.results]
+    return [(each.headers["ce_type"].decode(), orjson.loads(each.value)) for each in on_results]
+
+
+def told_groups(turn: Turn) -> list[Message]:
+    news = [effect.outgoing for effect in turn.effects if isinstance(effect, News)]
+    return [GROUPS.decode(each.value).message for each in news if each.topic == NAMES.groups]
+
+
+def submit(*groups: str, body: str = "x", **more: Any) -> SubmitRun:
+    request = {
+        "task_groups": [
+            {
+                "name": group,
+                "tasks": [{"name": "t", "agent": "echo", "inputs": body, "result_keys": [f"{group}.k"]}],
+            }
+            for group in groups
+        ],
+        **more,
+    }
+    return SubmitRun(
+        run_id="r",
+        request_id="q",
+        session_id="s",
+        body_hash=body_hash(request),
+        request=request,
+        origin="t.requests/0/5",
+    )
+
+
+def finished(group: str, status: Any = "completed", results: Any = None, **more: Any) -> GroupFinished:
+    counts = Counts(total=1, completed=1)
+    return GroupFinished(run_id="r", group=group, status=status, results=results or {}, counts=counts, **more)
+
+
+def test_a_submitted_run_is_accepted_and_its_groups_are_started() -> None:
+    turn = Owner().hears(submit("a", "b"))
+
+    assert [kind for kind, _ in announced(turn)] == ["run.accepted"]
+    opened, *starts = told_groups(turn)
+    assert isinstance(opened, OpenRun)
+    assert opened.groups == ("a", "b")
+    assert [start.group for start in starts if isinstance(start, StartGroup)] == ["a", "b"]
+
+
+def test_what_is_known_is_kept_before_anybody_hears_of_it() -> None:
+    turn = Owner().hears(submit("a"))
+
+    kinds = [type(effect) for effect in turn.effects]
+    assert kinds.index(Put) < kinds.index(News)
+
+
+@given(st.permutations(["a", "b", "c"]), st.lists(st.integers(0, 5), max_size=8), st.booleans())
+def test_a_run_ends_once_with_its_last_group_whatever_is_repeated(
+    order: list[str], repeats: list[int], submitted_again: bool
+) -> None:
+    owner = Owner()
+    owner.hears(submit("a", "b", "c"))
+    for number, group in enumerate(order):
+        assert owner.finals == []
+        owner.hears(finished(group, results={f"{group}.k": number}))
+        for repeat in repeats:
+            if repeat <= number:
+                owner.hears(finished(order[repeat], status="failed"))
+        if submitted_again:
+            owner.hears(submit("a", "b", "c"))
+
+    [first, *again] = owner.finals
+    assert first[0] == "run.completed"
+    assert first[1]["results"] == {f"{group}.k": number for number, group in enumerate(order)}
+    assert first[1]["executions"] == {"total": 3, "completed": 3, "failed": 0, "skipped": 0}
+    assert all(each == first for each in again)
+    assert owner.partition.runs == {}
+
+
+def test_the_same_request_again_hears_what_the_first_heard_and_starts_nothing() -> None:
+    owner = Owner()
+    first = owner.hears(submit("a"))
+    early = owner.hears(submit("a"))
+    owner.hears(finished("a"))
+    late = owner.hears(submit("a"))
+
+    assert announced(early) == announced(first)
+    assert announced(late) == [*announced(first), *owner.finals[:1]]
+    assert told_groups(early) == told_groups(late) == []
+
+
+def test_another_body_under_the_same_id_is_refused_and_buried() -> None:
+    owner = Owner()
+    owner.hears(submit("a"))
+    during = owner.hears(submit("a", body="y"))
+    owner.hears(finished("a"))
+    after = owner.hears(submit("a", body="y"))
+
+    for turn in (during, after):
+        [(kind, body)] = announced(turn)
+        assert (kind, [error["code"] for error in body["errors"]]) == ("run.rejected", ["request_id_conflict"])
+        assert [effect.origin for effect in turn.effects if isinstance(effect, BuryOriginal)] == ["t.requests/0/5"]
+        assert told_groups(turn) == []
+    assert [kind for kind, _ in owner.finals] == ["run.completed"]
+
+
+def test_a_cancel_stops_the_groups_once_and_names_the_end() -> None:
+    owner = Owner()
+    owner.hears(submit("a", "b"))
+    first, second = (
+        owner.hears(ControlRun(run_id="r", action="cancel")),
+        owner.hears(ControlRun(run_id="r", action="cancel")),
+    )
+    owner.hears(finished("a", results={"a.k": 1}))
+    owner.hears(finished("b", "cancelled"))
+
+    assert told_groups(first) == [StopRun(run_id="r", reason="cancelled")]
+    assert told_groups(second) == []
+    [(kind, body)] = owner.finals
+    assert (kind, body["status"], body["results"]) == ("run.cancelled", "cancelled", {"a.k": 1})
+
+
+def test_a_cancel_that_stopped_nothing_leaves_a_completed_run() -> None:
+    owner = Owner()
+    owner.hears(submit("a"))
+    owner.hears(ControlRun(run_id="r", action="cancel"))
+    owner.hears(finished("a"))
+
+    assert [kind for kind, _ in owner.finals] == ["run.completed"]
+
+
+def test_a_cancel_that_overtakes_its_request_is_obeyed() -> None:
+    owner = Owner()
+    owner.hears(ControlRun(run_id="r", action="cancel"))
+    turn = owner.hears(submit("a"))
+
+    assert told_groups(turn)[-1] == StopRun(run_id="r", reason="cancelled")
+
+
+def test_a_cancel_after_the_end_changes_nothing() -> None:
+    owner = Owner()
+    owner.hears(submit("a"))
+    owner.hears(finished("a"))
+
+    assert owner.hears(ControlRun(run_id="r", action="cancel")).effects == []
+    assert [kind for kind, _ in announced(owner.hears(submit("a")))] == ["run.accepted", "run.completed"]
+
+
+def test_pause_and_resume_are_passed_on() -> None:
+    owner = Owner()
+    owner.hears(submit("a"))
+
+    assert told_groups(owner.hears(ControlRun(run_id="r", action="pause"))) == [PauseRun(run_id="r", paused=True)]
+    assert told_groups(owner.hears(ControlRun(run_id="r", action="resume"))) == [
+        PauseRun(run_id="r", paused=False)
+    ]
+
+
+def test_the_deadline_stops_a_run_and_only_once_it_is_due() -> None:
+    owner = Owner()
+    owner.hears(submit("a", timeout=60))
+    assert owner.partition.next_deadline() == 61.0
+
+    assert told_groups(owner.hears(TimerDue(run_id="r", at=60.9))) == []
+    assert told_groups(owner.hears(TimerDue(run_id="r", at=61.0))) == [StopRun(run_id="r", reason="timed_out")]
+    assert owner.partition.next_deadline() is None
+    owner.hears(finished("a", "timed_out"))
+    assert [kind for kind, _ in owner.finals] == ["run.timed_out"]
+
+
+@pytest.mark.parametrize("status", ["failed", "timed_out", "cancelled"])
+def test_a_group_that_ended_badly_by_itself_fails_the_run(status: str) -> None:
+    owner = Owner()
+    owner.hears(submit("a", "b"))
+    owner.hears(finished("a", status))
+    owner.hears(finished("b"))
+
+    assert [kind for kind, _ in owner.finals] == ["run.failed"]
+
+
+def test_results_in_parts_are_put_together() -> None:
+    owner = Owner()
+    owner.hears(submit("a"))
+    for part in (0, 1, 0):
+        owner.hears(GroupResults(run_id="r", group="a", part=part, results={f"k{part}": part}))
+    owner.hears(finished("a", results={"k2": 2}, parts=2))
+
+    assert owner.finals[0][1]["results"] == {"k0": 0, "k1": 1, "k2": 2}
+
+
+def test_a_refused_plan_starts_nothing() -> None:
+    document = submit("a").request
+    document["task_groups"][0]["tasks"][0]["dependencies"] = ["nobody"]
+    owner = Owner()
+    turn = owner.hears(submit("a").model_copy(update={"request": document}))
+
+    assert [kind for kind, _ in announced(turn)] == ["run.rejected"]
+    assert (told_groups(turn), owner.partition.runs) == ([], {})
+
+
+def test_replaying_the_log_gives_the_same_runs_and_the_same_words() -> None:
+    owner = Owner()
+    messages = [
+        submit("a", "b"),
+        finished("a"),
+        ControlRun(run_id="r", action="cancel"),
+        finished("b", "cancelled"),
+    ]
+    for message in messages:
+        owner.hears(message)
+    again = Owner()
+    for message in messages:
+        again.hears(message)
+
+    assert [turn.effects for turn in again.turns] == [turn.effects for turn in owner.turns]
+    assert again.partition.runs == owner.partition.runs
+
+
+def run_with(results: dict[str, Any]) -> Run:
+    tombstone = Tombstone("h", 0, "s", "q", {}, 0.0)
+    return Run("r", tombstone, 1.0, None, {}, set(), (), results=results)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=255), st.integers(0, 90_000), max_size=30))
+@settings(deadline=None)
+def test_a_final_record_holds_any_results(sizes: dict[str, int]) -> None:
+    results = {key: "x" * size for key, size in sizes.items()}
+
+    fitted, asides = fit_results(NAMES, run_with(results))
+
+    assert len(orjson.dumps(fitted)) < 700_000
+    by_name = {aside.key: orjson.loads(aside.value)["value"] for aside in asides}
+    assert _resolved(fitted, sizes, by_name) == results
+
+
+def _resolved(fitted: dict[str, Any], keys: Sequence[str] | dict[str, Any], by_name: dict[str, Any]) -> Any:
+    if "$anabranch" in fitted and "$anabranch" not in keys:
+        fitted = by_name[NAMES.value_manifest("s", "r", "r.results")]
+    return {
+        key: by_name[NAMES.value_manifest("s", "r", key)] if isinstance(value, dict) else value
+        for key, value in fitted.items()
+    }
+
+
+def test_a_great_many_results_become_one_reference() -> None:
+    results = {f"{'ä' * 200}{n}": n for n in range(4_000)}
+
+    fitted, [aside] = fit_results(NAMES, run_with(results))
+
+    assert (fitted["count"], orjson.loads(aside.value)["value"]) == (4_000, results)
+
+
+def test_long_keys_count_by_their_bytes() -> None:
+    results = {f"{'長' * 240}{n}": n for n in range(2_300)}
+
+    fitted, _ = fit_results(NAMES, run_with(results))
+
+    assert len(orjson.dumps(fitted)) < LIMIT
+
+
+def test_a_final_record_fits_with_long_labels_many_failures_and_results() -> None:
+    owner = Owner()
+    owner.hears(submit("a", labels={f"l{n}": "x" * 1_000 for n in range(500)}))
+    failures = tuple(
+        Failure(group="a", task="t", index=n, error_type="E", message="m" * 2_000, attempts=1) for n in range(120)
+    )
+    turn = owner.hears(
+        finished("a", "failed", {f"k{n}": "x" * 60_000 for n in range(8)}, failures=failures, failure_count=500)
+    )
+
+    [record] = [effect.outgoing for effect in turn.effects if isinstance(effect, News)]
+    assert len(record.value) < LIMIT
+    assert owner.finals[0][1]["failure_count"] == 500
