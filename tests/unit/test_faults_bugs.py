@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from anabranch.core.messages import MembersReported, SubmitRun
 from anabranch.testing import System
 from anabranch_agency.actor import decide as decide_run
 from anabranch_taskgroup.actor import decide as decide_group
-from small_requests import alive, request, task
+from small_requests import alive, array, request, task
 
 Start = Callable[..., System]
 LONG = {"timeout": 36_000}
@@ -61,3 +62,33 @@ def test_a_submission_that_meets_a_bug_is_refused(
     [refused] = [body for body in bodies if body["request_id"] == "bad"]
     assert (refused["status"], refused["errors"][0]["code"]) == ("rejected", "schema")
     alive(s)
+
+
+@pytest.mark.parametrize("place", ["executor.members_of", "runner.member_name", "executor.pack"])
+def test_a_bug_in_running_a_chunk_fails_its_members_and_leaves_the_worker(
+    anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Five deliveries of the chunk meet it; then its members count as lost, and the run ends."""
+    path = f"anabranch_taskgroup.{place}"
+    real = _imported(path)
+
+    def buggy(*args: Any, **more: Any) -> Any:
+        if any("bad" in str(each) for each in args):
+            raise LookupError("a bug")
+        return real(*args, **more)
+
+    monkeypatch.setattr(path, buggy)
+    s = anabranch_system()
+
+    result = s.run(
+        request(task("bad", inputs="{item}", expansion_config=array(["bad"])), task("fine", inputs=2)), timeout=600
+    )
+
+    assert (result.status, dict(result.results)) == ("failed", {"fine": 2})
+    assert [failure["task"] for failure in result.failures] == ["bad"]
+    alive(s)
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)

@@ -17,7 +17,7 @@ from typing import Any
 
 from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused, ValueGone
-from anabranch.core.messages import ChunkReturned, MemberFailed, Offer
+from anabranch.core.messages import ChunkLost, ChunkReturned, MemberFailed, Offer
 from anabranch.core.names import Names, chunk_name
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
 from anabranch.runtime.storelife import StoreLife
@@ -162,7 +162,9 @@ class Executor:
             if holder == self.incarnation:
                 self._spawn(self._chunk(key, offered))
             else:
-                self._forget(key)
+                # Not remembered: should the store forget the claim and its holder die, it may come here again.
+                self._running.pop(key, None)
+                self._freed.set()
 
     def _is_wanted(self, offer: Offer) -> bool:
         key = self.claim_key(offer)
@@ -190,9 +192,32 @@ class Executor:
     # --- running -----------------------------------------------------------------------------------
 
     async def _chunk(self, key: str, offered: Offered) -> None:
-        run = await self._open(key, offered)
-        if run is None:
-            return
+        """Run a chunk to its end. Whatever goes wrong outside its agent costs the chunk a delivery, and no more:
+        it may not stop the worker, for each worker after it would stop as well."""
+        try:
+            run = await self._open(key, offered)
+            if run is not None:
+                await self._run(key, run)
+        except Exception:
+            log.exception("a chunk of %s/%s could not be run", offered[0].group, offered[0].task)
+            self._lose(key, offered[0])
+
+    def _lose(self, key: str, offer: Offer) -> None:
+        run = self._running.get(key)
+        self._forget(key)
+        for runner in run.runners if run is not None else ():
+            runner.cancel()
+        lost = ChunkLost(
+            run_id=offer.run_id,
+            group=offer.group,
+            task=offer.task,
+            chunk=offer.chunk,
+            fence=offer.fence,
+            worker=self.incarnation,
+        )
+        self._send(offer, [encode(lost)])
+
+    async def _run(self, key: str, run: ChunkRun) -> None:
         self._running[key] = run
         runners = self._runner_count(run)
         run.runners = [asyncio.create_task(self._runner(run)) for _ in range(runners)]
@@ -350,9 +375,16 @@ class Executor:
     async def _flush_loop(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            for run in list(self._running.values()):
+            for key, run in list(self._running.items()):
                 if run is not None and run.tally:
-                    self._report(run, last=False)
+                    self._flush(key, run)
+
+    def _flush(self, key: str, run: ChunkRun) -> None:
+        try:
+            self._report(run, last=False)
+        except Exception:
+            log.exception("what came of a chunk of %s/%s could not be told", run.offer.group, run.offer.task)
+            self._lose(key, run.offer)
 
     # --- being alive -------------------------------------------------------------------------------
 
