@@ -75,6 +75,7 @@ class Executor:
         self._running: dict[str, ChunkRun | None] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
         self._outbox: list[Outgoing] = []
+        self._told = asyncio.Event()
         self._outgoing = asyncio.Event()
         self._sent = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -258,7 +259,7 @@ class Executor:
             try:
                 prepared = await self._documents.get(offer, document)
                 members = members_of(prepared, offer, slices_of(slices))
-                return ChunkRun(offer, prepared, members, self._clock, self._threads)
+                return ChunkRun(offer, prepared, members, self._clock, self._threads, self._told)
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning("a document waits: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -374,6 +375,8 @@ class Executor:
 
     async def _flush_loop(self) -> None:
         while True:
+            await self._told.wait()
+            self._told.clear()
             await asyncio.sleep(FLUSH_SECONDS)
             for key, run in list(self._running.items()):
                 if run is not None and run.tally:

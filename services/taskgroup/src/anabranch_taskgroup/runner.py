@@ -50,13 +50,15 @@ class StopFlag:
 
 @dataclass
 class ChunkRun:
-    """One claimed chunk on its way. `tally` is taken and replaced whenever something is reported."""
+    """One claimed chunk on its way. `tally` is taken and replaced whenever something is reported; `told` is set
+    whenever there is something in it."""
 
     offer: Offer
     prepared: Prepared
     members: Iterator[tuple[int, Member | None]]
     clock: Clock
     threads: Executor
+    told: asyncio.Event
     tally: Tally = field(default_factory=Tally)
     stop: StopFlag = field(default_factory=StopFlag)
     began: float = 0.0
@@ -79,10 +81,13 @@ class ChunkRun:
         if self.tally.started_at is None:
             self.tally.started_at = self.clock.now()
         self.tally.started.append(index)
+        self.told.set()
         attempt = self.offer.attempts.get(index, 0) + 1
         while (delay := await self._attempt(index, member, attempt)) is not None:
+            self.told.set()
             await asyncio.sleep(delay)
             attempt += 1
+        self.told.set()
 
     async def _attempt(self, index: int, member: Member | None, attempt: int) -> float | None:
         """One attempt; returns the seconds until the next one here, None where the member is done with here."""
@@ -163,6 +168,7 @@ class ChunkRun:
 
     async def _progress(self, index: int, fraction: float, note: str) -> None:
         self.tally.progress[index] = (fraction, note[:MESSAGE_CHARACTERS])
+        self.told.set()
 
     # --- failing ---------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Inbox:
         self._most = most
         self._queue: deque[Incoming] = deque()
         self._news = asyncio.Event()
+        self._handled = asyncio.Event()
         self._owned: set[int] = set()
         self._paused: set[int] = set()
         self._done: dict[int, int] = {}
@@ -72,9 +73,12 @@ class Inbox:
         for record in records:
             if record.partition in self._owned:
                 self._done[record.partition] = record.offset + 1
+                self._handled.set()
 
     async def _commit_loop(self) -> None:
         while True:
+            await self._handled.wait()
+            self._handled.clear()
             await asyncio.sleep(COMMIT_SECONDS)
             await self._commit()
 
@@ -88,6 +92,7 @@ class Inbox:
                 await self._membership.commit(self._topic, partition, Committed(offset))
                 self._committed[partition] = offset
             except ServerUnavailable as error:
+                self._handled.set()
                 log.warning("%s/%d may be read again, it was not committed: %s", self._topic, partition, error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
