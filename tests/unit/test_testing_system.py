@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from anabranch import RequestRefused, Task, agent
-from anabranch.testing import System, system
+from anabranch.runtime.health import Health
+from anabranch.testing import ServiceStopped, System, system
 
 
 @agent("double")
@@ -153,6 +154,16 @@ def test_it_stops_with_agents_still_running() -> None:
         s.advance(10)
 
     assert seen == ["cancelled"]
+
+
+def test_a_service_that_stopped_is_told_instead_of_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with system(agents=[double]) as s:
+        agency = s.embedded.services[0]
+        monkeypatch.setattr(agency, "health", lambda: Health(live=False, ready=False, detail="broke"))
+        run = s.submit(request("sleep", {"seconds": 3600}))
+
+        with pytest.raises(ServiceStopped, match="agency broke"):
+            run.result()
 
 
 async def test_on_a_running_loop_it_is_awaited() -> None:

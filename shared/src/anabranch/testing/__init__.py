@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from anabranch.testing.loop import VirtualClock as VirtualClock
     from anabranch.testing.loop import VirtualLoop as VirtualLoop
     from anabranch.testing.systems import AsyncSystem as AsyncSystem
+    from anabranch.testing.systems import ServiceStopped as ServiceStopped
     from anabranch.testing.systems import System as System
     from anabranch.testing.systems import SystemRun as SystemRun
     from anabranch.testing.systems import system as system
 
 _HOME = {
     "AsyncSystem": "anabranch.testing.systems",
+    "ServiceStopped": "anabranch.testing.systems",
     "System": "anabranch.testing.systems",
     "SystemRun": "anabranch.testing.systems",
     "VirtualClock": "anabranch.testing.loop",
@@ -38,7 +40,7 @@ _HOME = {
     "system": "anabranch.testing.systems",
 }
 
-__all__ = ["AsyncSystem", "System", "SystemRun", "VirtualClock", "VirtualLoop", "system"]
+__all__ = ["AsyncSystem", "ServiceStopped", "System", "SystemRun", "VirtualClock", "VirtualLoop", "system"]
 
 
 def __getattr__(name: str) -> Any:
