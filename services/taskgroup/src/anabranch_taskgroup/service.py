@@ -7,12 +7,13 @@ import logging
 
 from anabranch.runtime.health import Health
 from anabranch.runtime.owner import Owner
+from anabranch.runtime.pulse import Pulse
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.storelife import StoreLife
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.domain import GroupsDomain
-from anabranch_taskgroup.executor import Executor
+from anabranch_taskgroup.executor import ALIVE_EVERY, ALIVE_TTL, Executor
 from anabranch_taskgroup.intake import Intake
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.state import Partition
@@ -61,6 +62,13 @@ class TaskGroupService:
             name=incarnation,
             loss_window=settings.loss_window,
         )
+        open_store = resources.open_store
+        self._pulse = (
+            Pulse(open_store, resources.clock, ttl=ALIVE_TTL, every=ALIVE_EVERY)
+            if open_store is not None
+            else None
+        )
+        self._pulse_key = resources.names.worker(incarnation)
         self._sweeper: asyncio.Task[None] | None = None
         self._started = False
         self._draining = False
@@ -69,6 +77,8 @@ class TaskGroupService:
         """Ready once it may take offers and is a member of the owners' group."""
         await self._dispatcher.start()
         await self._executor.start()
+        if self._pulse is not None:
+            self._pulse.start(self._pulse_key)
         await self._domain.watcher.start()
         await self._owner.start()
         await self._intake.start()
@@ -91,6 +101,8 @@ class TaskGroupService:
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._intake.stop()
+        if self._pulse is not None:
+            await self._pulse.stop()
         await self._executor.stop()
         await self._owner.stop()
         await self._domain.watcher.stop()

@@ -20,6 +20,11 @@ async def kafka_log(settings: Settings) -> KafkaLog:
     return await KafkaLog.connect(settings.brokers, properties=settings.kafka_properties)
 
 
+async def redis_store(settings: Settings) -> RedisStore:
+    """The store alone, for the running loop. Raises as `redis_pair`."""
+    return await RedisStore.connect(redis_url(settings), ca_file=settings.redis_ca_file)
+
+
 async def redis_pair(settings: Settings) -> tuple[RedisStore, RedisNotifier]:
     """The store and the channels on the Redis of the settings.
 
@@ -27,10 +32,9 @@ async def redis_pair(settings: Settings) -> tuple[RedisStore, RedisNotifier]:
         ServerUnavailable: it does not answer.
         Misconfigured: the URL, the user or the CA file is wrong.
     """
-    url = redis_url(settings)
-    store = await RedisStore.connect(url, ca_file=settings.redis_ca_file)
+    store = await redis_store(settings)
     try:
-        notifier = await RedisNotifier.connect(url, ca_file=settings.redis_ca_file)
+        notifier = await RedisNotifier.connect(redis_url(settings), ca_file=settings.redis_ca_file)
     except BaseException:
         await store.close()
         raise

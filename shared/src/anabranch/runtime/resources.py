@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.ids import SystemIds
+from anabranch.runtime.pulse import OpenStore
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.supervision import Supervisor
 
@@ -28,6 +30,8 @@ class Resources:
     clock: Clock
     ids: Ids
     supervisor: Supervisor
+    open_store: OpenStore | None = None
+    """A further connection to the store, for another thread's loop; None where there is none to be had."""
 
     async def close(self) -> None:
         """Flush and release every connection; the log first, for its last records may wake somebody."""
@@ -47,7 +51,7 @@ async def connect(settings: Settings) -> Resources:
         ServerUnavailable: one of them does not answer.
         Misconfigured: a Kafka property is refused, or Redis may lose data by its settings.
     """
-    from anabranch.runtime.connections import kafka_log, redis_pair
+    from anabranch.runtime.connections import kafka_log, redis_pair, redis_store
 
     clock = SystemClock()
     log = await kafka_log(settings)
@@ -65,4 +69,5 @@ async def connect(settings: Settings) -> Resources:
         clock=clock,
         ids=SystemIds(clock),
         supervisor=Supervisor(),
+        open_store=partial(redis_store, settings),
     )

@@ -1,0 +1,83 @@
+"""Shows that a process lives while its event loop is busy: from a thread, over a connection of its own.
+
+An agent may block the loop for longer than a liveness key lasts. Its worker is not gone, and what it runs should
+not be run by others; a loop that has been silent for too long counts as gone all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+
+from anabranch.core.errors import AnabranchError
+from anabranch.ports import Clock, StateStore, Write
+
+OpenStore = Callable[[], Awaitable[StateStore]]
+"""Opens a connection that belongs to the running loop."""
+
+PATIENCE = 120.0
+TICK = 1.0
+
+_log = logging.getLogger("anabranch.process")
+
+
+class Pulse:
+    """Keeps one key in the store for as long as the loop that started it answers.
+
+    Args:
+        ttl: seconds that the key lasts; `every`: seconds between two writes of it.
+        patience: seconds that the loop may be busy without a break.
+    """
+
+    def __init__(
+        self, open_store: OpenStore, clock: Clock, *, ttl: float, every: float, patience: float = PATIENCE
+    ) -> None:
+        self._open_store = open_store
+        self._clock = clock
+        self._ttl = ttl
+        self._every = every
+        self._patience = patience
+        self._ticked = 0.0
+        self._ticker: asyncio.TimerHandle | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, key: str) -> None:
+        """Begin, on the loop that is to be watched."""
+        self._tick()
+        self._thread = threading.Thread(target=self._work, args=(key,), name="pulse", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """End; the key is left to whoever deletes it, or to its time to live."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._stopping.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def _tick(self) -> None:
+        self._ticked = self._clock.monotonic()
+        self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    # --- in the thread
+
+    def _work(self, key: str) -> None:
+        asyncio.run(self._beat(key))
+
+    async def _beat(self, key: str) -> None:
+        store: StateStore | None = None
+        while not await asyncio.to_thread(self._stopping.wait, self._every):
+            if self._clock.monotonic() - self._ticked > self._patience:
+                continue
+            try:
+                store = store or await self._open_store()
+                await store.put([Write(key, b"1", self._ttl)])
+            except AnabranchError as error:
+                _log.warning("the process cannot show that it lives: %s", error)
+        if store is not None:
+            with contextlib.suppress(AnabranchError):
+                await store.close()

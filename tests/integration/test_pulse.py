@@ -1,0 +1,47 @@
+"""A process shows that it lives while its event loop is blocked, and no longer once that has been too long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+from redis import Redis
+
+from anabranch.adapters.redis.store import RedisStore
+from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.pulse import Pulse
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[Redis]:
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+async def _pulse(redis_url: str, key: str, patience: float) -> Pulse:
+    pulse = Pulse(partial(RedisStore.connect, redis_url), SystemClock(), ttl=0.4, every=0.1, patience=patience)
+    pulse.start(key)
+    await asyncio.sleep(0.3)
+    return pulse
+
+
+async def test_a_blocked_loop_is_seen_to_live(client: Redis, redis_url: str, prefix: str) -> None:
+    """The loop is blocked for three times as long as the key lasts."""
+    pulse = await _pulse(redis_url, f"{prefix}alive", patience=60)
+
+    time.sleep(1.2)
+    assert client.exists(f"{prefix}alive")
+
+    await pulse.stop()
+
+
+async def test_a_loop_that_is_blocked_for_too_long_is_not(client: Redis, redis_url: str, prefix: str) -> None:
+    pulse = await _pulse(redis_url, f"{prefix}alive", patience=0.2)
+
+    time.sleep(1.2)
+    assert not client.exists(f"{prefix}alive")
+
+    await pulse.stop()
