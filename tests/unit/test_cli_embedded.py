@@ -118,3 +118,39 @@ def test_the_bench_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> Non
     assert list(figures) == ["tasks", "seconds", "tasks_per_second", "p50_ms", "p99_ms"]
     assert figures["tasks"] == 500
     assert figures["tasks_per_second"] > 0
+
+
+NOISY = """
+import os
+import sys
+
+from anabranch import agent
+
+print("a module's noise")
+STDOUT = sys.stdout
+
+
+@agent("noisy")
+def noisy(task):
+    print("an agent's noise")
+    STDOUT.write("written through a reference")
+    os.system("echo the noise of a program")
+    return "quiet"
+"""
+
+
+@pytest.mark.parametrize("command", [["plan"], ["run", "--embedded"]])
+def test_standard_output_is_the_documents_alone_whatever_agents_print(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    module = f"noisy_{command[0]}_agents"
+    (tmp_path / f"{module}.py").write_text(NOISY)
+    monkeypatch.chdir(tmp_path)
+    request = request_file(tmp_path, {"name": "t", "agent": "noisy", "result_keys": ["x"]})
+
+    code = main([*command, request, "--agents", module, "--json"])
+
+    out, err = capfd.readouterr()
+    assert (code, json.loads(out).keys() >= {"warnings"}) == (0, True)
+    assert "a module's noise" in err
+    assert ("the noise of a program" in err) == (command[0] == "run")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -25,6 +28,26 @@ def say(text: str = "") -> None:
     """A line for people, on standard error."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def foreign_output_aside(json: bool) -> Iterator[None]:
+    """With `--json`: what modules and agents print meanwhile goes to standard error, for standard output is the
+    document's alone. The descriptor is turned too, for the programs that agents start."""
+    if not json:
+        yield
+        return
+    standard = sys.stdout
+    standard.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        standard.flush()  # what was written through a reference to it, before the descriptor is turned back
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def wide_console() -> Console:

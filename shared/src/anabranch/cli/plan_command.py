@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import documents
 from anabranch.cli.exits import COMPLETED, WRONG
-from anabranch.cli.output import count, print_json, say, short, wide_console
+from anabranch.cli.output import count, foreign_output_aside, print_json, say, short, wide_console
 from anabranch.core.admission import Limits, read_request
 from anabranch.core.errors import RequestRefused
 from anabranch.core.planning import refused_document
@@ -24,7 +24,8 @@ def plan(file: str, settings: Settings, *, json: bool, expand: bool) -> int:
     Raises:
         Misconfigured: an agents' module cannot be loaded.
     """
-    document = planned(file, settings, expand=expand)
+    with foreign_output_aside(json):
+        document = planned(file, settings, expand=expand)
     if json:
         print_json(document)
     else:

@@ -10,7 +10,7 @@ from anabranch.cli import documents
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.follow import Following, follow, opened
 from anabranch.cli.loop import run_async
-from anabranch.cli.output import count, print_json, say, seconds, short
+from anabranch.cli.output import count, foreign_output_aside, print_json, say, seconds, short
 from anabranch.cli.systems import load_registry, open_place
 from anabranch.cli.views import view_for
 from anabranch.core.admission import Limits, Reading, read_request
@@ -19,6 +19,7 @@ from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.names import run_id_for
 from anabranch.runtime.clock import SystemClock
 from anabranch.sdk.client import session_keys_of
+from anabranch.sdk.run import Run
 from anabranch.sdk.run_result import RunResult, no_executions
 
 if TYPE_CHECKING:
@@ -51,10 +52,12 @@ def run(options: RunOptions, settings: Settings) -> int:
         raise Misconfigured("--detach", "an embedded run ends with this process", "leave out one of the two")
     try:
         document = documents.load(options.file)
-        result = run_async(_run(document, options, settings))
+        with foreign_output_aside(options.json):
+            result = run_async(_run(document, options, settings))
     except RequestRefused as refused:
         result = rejected(refused)
-    if result is None:
+    if isinstance(result, Run):
+        _detached(result.run_id, result.request_id or "", result.session_id or "", options.json)
         return COMPLETED
     if options.json:
         print_json(result.to_document())
@@ -62,7 +65,7 @@ def run(options: RunOptions, settings: Settings) -> int:
     return code_for(result.status)
 
 
-async def _run(document: Any, options: RunOptions, settings: Settings) -> RunResult | None:
+async def _run(document: Any, options: RunOptions, settings: Settings) -> RunResult | Run:
     registry = load_registry(settings.agents) if options.embedded or settings.agents else None
     timeout = _timeout(options.timeout)
     reading = read(document, settings, registry)
@@ -81,8 +84,7 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
         for warning in run.warnings:
             say(f"Warning: {warning}")
         if options.detach:
-            _detached(run.run_id, run.request_id or "", run.session_id or "", options.json)
-            return None
+            return run
         view = view_for(SystemClock())
         return await follow(run, Following(view, reading.plan, canonical.get("timeout"), events_file))
 
