@@ -44,7 +44,15 @@ class KafkaSettings:
             "queue.buffering.max.messages": 100_000,
             "queue.buffering.max.kbytes": 65_536,
         }
-        fixed = {"acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random"}
+        # With more than one request in flight, a new partition's first batch can be refused (its leader is not
+        # ready) and its second taken; librdkafka then reports both as delivered, and the first is lost:
+        # https://github.com/confluentinc/confluent-kafka-go/issues/921
+        fixed = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "max.in.flight.requests.per.connection": 1,
+            "partitioner": "murmur2_random",
+        }
         return self._common(defaults) | fixed
 
     def member(self, group: str) -> dict[str, Any]:

@@ -54,6 +54,17 @@ class PublishCall:
             self.done.set_result(None)
 
 
+def fate(error: KafkaError | None, offset: int | None) -> tuple[KafkaError | None, int]:
+    """What a delivery report says of its record: an error, or the offset where it is.
+
+    Where librdkafka took a later batch's success for this one's it reports no offset: then nobody knows
+    whether the record is in the log, and the caller must send it again.
+    """
+    if error is None and offset is None:
+        return KafkaError(KafkaError._STATE, "acknowledged without an offset"), -1
+    return error, -1 if offset is None else offset
+
+
 _Report = tuple[PublishCall, int, "KafkaError | None", int]
 
 
@@ -109,7 +120,7 @@ class ProducerLane:
         return taken + 1
 
     def _report(self, call: PublishCall, index: int, error: KafkaError | None, message: Any) -> None:
-        self._reports.append((call, index, error, message.offset()))
+        self._reports.append((call, index, *fate(error, message.offset())))
 
     def _poll(self) -> None:
         self._producer.poll(POLL_SECONDS)

@@ -1,0 +1,41 @@
+"""What guards a record on its way to Kafka. No broker is needed."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError
+
+from anabranch.adapters.kafka.config import KafkaSettings
+from anabranch.adapters.kafka.producer import fate
+
+
+def test_an_installation_cannot_loosen_what_keeps_records_from_being_lost() -> None:
+    loose = {
+        "acks": "1",
+        "enable.idempotence": "false",
+        "max.in.flight.requests.per.connection": "5",
+        "partitioner": "random",
+        "linger.ms": "7",
+    }
+
+    settings = KafkaSettings("localhost:9092", loose).producer(0)
+
+    assert settings["acks"] == "all"
+    assert settings["enable.idempotence"] is True
+    assert settings["max.in.flight.requests.per.connection"] == 1
+    assert settings["partitioner"] == "murmur2_random"
+    assert settings["linger.ms"] == "7"
+
+
+def test_a_report_gives_the_offset_or_the_error() -> None:
+    late = KafkaError(KafkaError._MSG_TIMED_OUT)
+
+    assert fate(None, 12) == (None, 12)
+    assert fate(late, None) == (late, -1)
+
+
+def test_an_acknowledgement_without_an_offset_is_no_acknowledgement() -> None:
+    error, offset = fate(None, None)
+
+    assert error is not None
+    assert "without an offset" in error.str()
+    assert offset == -1
