@@ -120,6 +120,17 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
     ),
     m.StopRun: (m.StopRun(run_id=RUN, reason="timed_out"), ()),
     m.PauseRun: (m.PauseRun(run_id=RUN, paused=True), ()),
+    m.ReleaseHeld: (
+        m.ReleaseHeld(
+            run_id=RUN,
+            action="redrive",
+            group="fetch",
+            task="page ü",
+            indexes=(4, 7),
+            command_id="anabranch.requests/3/9",
+        ),
+        (),
+    ),
     m.ValueFound: (m.ValueFound(run_id=RUN, key="go", value={"by": "Ada"}), ()),
     m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list"), ()),
     m.ValuePage: (m.ValuePage(**CHUNK, index=4, key="text", page=1), (b'["a\nb",\xc3',)),

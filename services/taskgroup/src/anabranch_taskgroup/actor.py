@@ -21,6 +21,7 @@ from anabranch.core.messages import (
     Nudge,
     OpenRun,
     PauseRun,
+    ReleaseHeld,
     StartGroup,
     StopRun,
     TimerDue,
@@ -161,6 +162,10 @@ def _pause_run(turn: Turn, message: PauseRun, segments: tuple[bytes, ...]) -> No
     if not run.paused:
         for group in run.groups.values():
             schedule_group(turn, run, group)
+
+
+def _release_held(turn: Turn, message: ReleaseHeld, segments: tuple[bytes, ...]) -> None:
+    turn.partition.drop("nothing is held")
 
 
 # --- values from elsewhere -----------------------------------------------------------------------
@@ -315,6 +320,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     StartGroup: _start_group,
     StopRun: _stop_run,
     PauseRun: _pause_run,
+    ReleaseHeld: _release_held,
     ValueFound: _value_found,
     ArrayCounted: _array_counted,
     ValuePage: _value_page,

@@ -11,9 +11,10 @@ import orjson
 
 from anabranch.core.errors import AnabranchError
 from anabranch.core.expansion import Member, expand
-from anabranch.core.messages import Json, Offer, TaskDocument, TaskOrder
+from anabranch.core.messages import Json, Offer, TaskOrder
 from anabranch.core.names import Names
 from anabranch.core.request import RetryPolicy
+from anabranch.core.taskdocument import TaskDocument
 from anabranch.core.templates import Template, compile_template, member_scope
 from anabranch.ports import StateStore
 from anabranch.runtime import values

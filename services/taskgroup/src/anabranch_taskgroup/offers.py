@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from anabranch.core.expansion import expand, sources
-from anabranch.core.messages import Offer, TaskDocument
+from anabranch.core.messages import Offer
+from anabranch.core.taskdocument import TaskDocument
 from anabranch.ports import Clock, StateStore, Write
 from anabranch.runtime import values
 from anabranch_taskgroup.chunks import concurrency_limit

@@ -203,6 +203,21 @@ class PauseRun(Message):
     paused: bool
 
 
+class ReleaseHeld(Message):
+    """Somebody decides on held members: they run again (`redrive`), or count as failed (`dismiss`).
+
+    Null stands for all: of the run, of the group, of the task. The same command id changes nothing twice.
+    """
+
+    type: Literal["release_held"] = "release_held"
+    run_id: str
+    action: Literal["redrive", "dismiss"]
+    group: str | None = None
+    task: str | None = None
+    indexes: tuple[int, ...] | None = None
+    command_id: str
+
+
 class ValueFound(Message):
     """A value of the session that came from outside the run, as it was when first used."""
 
@@ -368,6 +383,7 @@ OnGroups = Annotated[
     | StartGroup
     | StopRun
     | PauseRun
+    | ReleaseHeld
     | ValueFound
     | ArrayCounted
     | ValuePage
@@ -380,19 +396,3 @@ OnGroups = Annotated[
     Field(discriminator="type"),
 ]
 OnTasks = Offer
-
-
-class TaskDocument(Message):
-    """A task as its workers get it, once for all chunks: the order and the values that it may use."""
-
-    order: TaskOrder
-    group: str
-    run_id: str
-    session_id: str
-    context: dict[str, Json] = {}
-    """Values of the dependencies; a reference for a large one."""
-    references: tuple[str, ...] = ()
-    """Which of them are references."""
-    template_context: dict[str, Json] = {}
-    arrays: dict[str, list[Json]] | None = None
-    """The expansion's arrays, where members are not made from slices."""
