@@ -98,6 +98,13 @@ test: $(VENV)/.dev ## Run the tests, on real servers
 chaos: $(VENV)/.dev ## Run the long, seeded fault tests
 	python -m pytest -m chaos $(PYTEST_ARGUMENTS)
 
+MINUTES ?= 15
+SOAK_ARGUMENTS ?=
+
+.PHONY: soak
+soak: $(VENV)/.dev ## Requests without end under faults by seed, for MINUTES; prints what was lost or joined twice
+	PYTHONPATH=tests python -m soak --minutes $(MINUTES) $(SOAK_ARGUMENTS)
+
 # --- checks ---------------------------------------------------------------------------------------------------------
 
 .PHONY: check format lint types contracts schemas

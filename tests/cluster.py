@@ -145,10 +145,15 @@ class User:
 
     def __init__(self, cluster: Cluster, topics: Iterable[str] = ("results", "events", "dead-letters")) -> None:
         self.cluster = cluster
-        self.producer = Producer({"bootstrap.servers": cluster.brokers, "linger.ms": 0})
+        self.producer = Producer({"bootstrap.servers": cluster.brokers, "linger.ms": 0, "log_level": 0})
         self.redis = redis.Redis.from_url(cluster.redis_url)
         self.consumer = Consumer(
-            {"bootstrap.servers": cluster.brokers, "group.id": f"user-{uuid.uuid4()}", "enable.auto.commit": False}
+            {
+                "bootstrap.servers": cluster.brokers,
+                "group.id": f"user-{uuid.uuid4()}",
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
         )
         self.seen: list[Seen] = []
         self._assign([cluster.prefix + topic for topic in topics])

@@ -1,0 +1,182 @@
+"""Faults by seed: what is done to services and servers under load, in an order that a seed chooses.
+
+`ANABRANCH_CHAOS_SEED` chooses another seed, `ANABRANCH_CHAOS_MIX` other shares: `kill=4,freeze=1,broker=0`.
+A seed gives the same faults in the same order; what they meet depends on the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cluster import Cluster, Process
+from cutting_proxy import CuttingProxy
+from servers.process import ServerHandle
+
+MIX: Mapping[str, int] = {
+    "kill": 6,
+    "freeze": 2,
+    "roll": 2,
+    "cut": 2,
+    "redis killed": 1,
+    "redis frozen": 1,
+    "broker frozen": 1,
+    "broker killed": 1,
+}
+"""Shares of the kinds of fault."""
+FROZEN_SECONDS = (10.0, 14.0)
+"""Longer than the session timeout of the consumer groups (8 s), so that the group goes on without it."""
+AWAY_SECONDS = (1.0, 6.0)
+WORKER = ("--agents", "system_agents", "--concurrency", "8")
+
+
+def chosen_seed(default: int) -> int:
+    """The seed of the environment, else this one."""
+    return int(os.environ.get("ANABRANCH_CHAOS_SEED", default))
+
+
+def chosen_mix(default: Mapping[str, int] = MIX) -> dict[str, int]:
+    """The shares of the environment laid over the default ones.
+
+    Raises:
+        ValueError: an unknown kind, or no number.
+    """
+    mix = dict(default)
+    for entry in filter(None, os.environ.get("ANABRANCH_CHAOS_MIX", "").split(",")):
+        kind, _, share = entry.partition("=")
+        if kind not in MIX:
+            raise ValueError(f"ANABRANCH_CHAOS_MIX: no fault {kind!r}; there are {', '.join(MIX)}")
+        mix[kind] = int(share)
+    return mix
+
+
+def draw(dice: random.Random, mix: Mapping[str, int]) -> str:
+    """One kind of fault, by its share."""
+    return dice.choices(list(mix), list(mix.values()))[0]
+
+
+@dataclass
+class Injector:
+    """Does faults, and what follows them later; starts anew what ended, as a supervisor of processes would.
+
+    Processes in `spared` are frozen and cut off like all others, but live as long as the cluster.
+    """
+
+    cluster: Cluster
+    dice: random.Random
+    redis: ServerHandle | None = None
+    broker: ServerHandle | None = None
+    proxy: CuttingProxy | None = None
+    spared: Sequence[Process] = ()
+    done: Counter[str] = field(default_factory=Counter)
+    ended: list[str] = field(default_factory=list)
+    """Services that ended without being told to."""
+    _later: list[tuple[Callable[[], bool], Callable[[], object]]] = field(default_factory=list)
+    _leaving: set[int] = field(default_factory=set)
+    _frozen: set[int] = field(default_factory=set)
+    _buried: set[int] = field(default_factory=set)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing is frozen, away or on its way out."""
+        return not self._later
+
+    def inject(self, kind: str) -> None:
+        """Begin one fault; `step` ends it."""
+        self.done[kind] += 1
+        {
+            "kill": self._kill,
+            "freeze": self._freeze,
+            "roll": self._roll,
+            "cut": self._cut,
+            "redis killed": lambda: self._restart(self.redis),
+            "redis frozen": lambda: self._pause(self.redis),
+            "broker killed": lambda: self._restart(self.broker),
+            "broker frozen": lambda: self._pause(self.broker),
+        }[kind]()
+
+    def step(self) -> None:
+        """Do what is due by now."""
+        due = [each for each in self._later if each[0]()]
+        self._later = [each for each in self._later if each not in due]
+        for _, action in due:
+            action()
+        for process in list(self.cluster.processes):
+            if process.popen.poll() is not None and process.popen.pid not in self._buried:
+                self._buried.add(process.popen.pid)
+                self._replace(process)
+
+    def settle(self, seconds: float) -> None:
+        """Let every fault come to its end."""
+        deadline = time.monotonic() + seconds
+        while self._later:
+            assert time.monotonic() < deadline, f"faults did not end within {seconds:g} s"
+            self.step()
+            time.sleep(0.05)
+
+    def _replace(self, process: Process) -> None:
+        if process.popen.pid not in self._leaving:
+            self.ended.append(f"{process.service} with code {process.popen.returncode}: {process.log}")
+            self._start(process.service)
+
+    def _start(self, service: str) -> Process:
+        return self.cluster.start(service, *(WORKER if service == "taskgroup" else ()))
+
+    def _victim(self, *, mortal: bool) -> Process | None:
+        awake = [p for p in self.cluster.processes if p.popen.poll() is None and p.popen.pid not in self._frozen]
+        allowed = [p for p in awake if not (mortal and p in self.spared) and p.popen.pid not in self._leaving]
+        return self.dice.choice(allowed) if allowed else None
+
+    def _kill(self) -> None:
+        victim = self._victim(mortal=True)
+        if victim is not None:
+            self.done[f"kill {victim.service}"] += 1
+            self._leaving.add(victim.popen.pid)
+            victim.kill()
+            self._start(victim.service)
+
+    def _freeze(self) -> None:
+        victim = self._victim(mortal=False)
+        if victim is not None:
+            self._frozen.add(victim.popen.pid)
+            victim.suspend()
+            self._in(self.dice.uniform(*FROZEN_SECONDS), lambda: self._thaw(victim))
+
+    def _thaw(self, victim: Process) -> None:
+        self._frozen.discard(victim.popen.pid)
+        victim.resume()
+
+    def _roll(self) -> None:
+        """A successor first, then SIGTERM: as a rolling update does."""
+        victim = self._victim(mortal=True)
+        if victim is not None:
+            self._leaving.add(victim.popen.pid)
+            successor = self._start(victim.service)
+            self._later.append((lambda: _is_up(successor), victim.popen.terminate))
+
+    def _cut(self) -> None:
+        if self.proxy is not None:
+            self.proxy.cut_after(200, 20_000)
+            self._in(self.dice.uniform(*AWAY_SECONDS), self.proxy.go_on)
+
+    def _restart(self, server: ServerHandle | None) -> None:
+        if server is not None:
+            server.kill()
+            server.start()
+
+    def _pause(self, server: ServerHandle | None) -> None:
+        if server is not None:
+            server.pause()
+            self._in(self.dice.uniform(*AWAY_SECONDS), server.resume)
+
+    def _in(self, seconds: float, action: Callable[[], object]) -> None:
+        at = time.monotonic() + seconds
+        self._later.append((lambda: time.monotonic() >= at, action))
+
+
+def _is_up(process: Process) -> bool:
+    return b" ready" in process.log.read_bytes() or process.popen.poll() is not None

@@ -1,0 +1,114 @@
+"""A TCP proxy that cuts connections: at once, or each after a number of bytes that a seed chooses.
+
+A cut is a reset in the midst of whatever was being said, in either direction, as a failing network makes it.
+It knows nothing of what goes through it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+from servers.process import LOOPBACK
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+class CuttingProxy:
+    """Listens on loopback for one upstream address.
+
+    Args:
+        upstream: host and port.
+        seed: of the numbers of bytes.
+    """
+
+    def __init__(self, upstream: tuple[str, int], seed: int = 0) -> None:
+        self._upstream = upstream
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._budget: tuple[int, int] | None = None
+        self.cuts = 0
+        """Connections that were cut."""
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut_after(self, least: int, most: int) -> None:
+        """Cut each connection from now on after so many bytes, from `least` to `most`."""
+        with self._lock:
+            self._budget = (least, most)
+        self.cut()
+
+    def go_on(self) -> None:
+        """Cut nothing any more."""
+        with self._lock:
+            self._budget = None
+
+    def cut(self) -> None:
+        """Cut everything that is connected now."""
+        with self._lock:
+            open_now = list(self._open)
+        for each in open_now:
+            self._drop(each)
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(self._upstream, timeout=5)
+            except OSError:
+                client.close()
+                continue
+            server.settimeout(None)
+            with self._lock:
+                self._open |= {client, server}
+                left = [self._random.randint(*self._budget)] if self._budget else None
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(source, target, left), daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket, left: list[int] | None) -> None:
+        """Hand bytes on; `left` is what both directions of a connection may still say."""
+        for data in _received(source):
+            allowed = data if left is None else data[: max(left[0], 0)]
+            with contextlib.suppress(OSError):
+                target.sendall(allowed)
+            if left is not None:
+                left[0] -= len(data)
+                if left[0] <= 0:
+                    break
+        self._drop(source)
+        self._drop(target)
+
+    def _drop(self, each: socket.socket) -> None:
+        with self._lock:
+            if each not in self._open:
+                return
+            self._open.discard(each)
+            self.cuts += 1
+        with contextlib.suppress(OSError):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            each.shutdown(socket.SHUT_RDWR)
+        each.close()
+
+
+def _received(source: socket.socket) -> Iterator[bytes]:
+    while True:
+        try:
+            data = source.recv(65_536)
+        except OSError:
+            return
+        if not data:
+            return
+        yield data
