@@ -109,6 +109,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             context={"pages": [{"id": "a"}], "none": None},
             deadline=AT,
             traceparent=TRACE,
+            reserved_keys=("a_text",),
         ),
         (),
     ),
@@ -294,6 +295,12 @@ def test_another_wire_version_is_refused(cls: type[m.Message], version: object) 
     for codec in codecs_of(cls):
         with pytest.raises(Undecodable, match="wire version 1 is expected"):
             codec.decode(record)
+
+
+def test_a_run_opened_by_a_version_that_reserved_no_keys_is_read() -> None:
+    found = GROUPS.decode(with_header(golden_message(m.OpenRun), reserved_keys=None))
+
+    assert found.message == SAMPLES[m.OpenRun][0].model_copy(update={"reserved_keys": ()})
 
 
 def test_fields_of_a_later_version_are_ignored_inside_a_message_too() -> None:

@@ -24,7 +24,31 @@ def open_run(submit: SubmitRun, plan: Plan, deadline: float) -> OpenRun:
         context=plan.visible_context(),
         deadline=deadline,
         traceparent=submit.traceparent,
+        reserved_keys=tuple(reserved_keys(plan)),
     )
+
+
+def reserved_keys(plan: Plan) -> Iterator[str]:
+    """The result keys of the plan that a derived key of one of its `separate` tasks might overwrite.
+
+    A result key ends a derived one after an underscore, so each key is looked at from underscore to underscore.
+    """
+    specs = [task.spec for task in plan.tasks]
+    separated = {
+        key
+        for spec in specs
+        if spec.expansion_config is not None and spec.expansion_config.output_format == "separate"
+        for key in spec.result_keys
+    }
+    if separated:
+        for key in (key for spec in specs for key in spec.result_keys):
+            if any(ending in separated for ending in _endings(key)):
+                yield key
+
+
+def _endings(key: str) -> Iterator[str]:
+    """What stands behind each underscore but the first character."""
+    return (key[index + 1 :] for index, char in enumerate(key) if char == "_" and index > 0)
 
 
 def start_groups(run_id: str, plan: Plan) -> Iterator[StartGroup]:

@@ -97,6 +97,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         expected=message.groups,
         context=dict(message.context),
         traceparent=message.traceparent,
+        reserved_keys=frozenset(message.reserved_keys),
     )
     partition.runs[run.run_id] = run
     for key, value in run.context.items():

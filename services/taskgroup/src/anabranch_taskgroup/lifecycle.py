@@ -16,7 +16,15 @@ from anabranch.core.expansion import as_list, expand, lookup_path, sources
 from anabranch.core.messages import Counts, Failure, GroupFinished, GroupResults, Need, Status
 from anabranch.core.outputs import derived_key
 from anabranch_taskgroup.chunks import schedule, schedule_group
-from anabranch_taskgroup.merge import Joined, empty_join, join_task, reference_to
+from anabranch_taskgroup.merge import (
+    Joined,
+    empty_join,
+    foreseen_problem,
+    is_separate,
+    join_problem,
+    join_task,
+    reference_to,
+)
 from anabranch_taskgroup.retire import retire
 from anabranch_taskgroup.state import Absent, Group, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState, next_state
@@ -130,6 +138,9 @@ def _expand_here(turn: Turn, run: Run, task: Task) -> None:
     except ExpansionError as error:
         refuse_expansion(turn, run, task, str(error))
         return
+    if (problem := foreseen_problem(run, task, task.expanded)) is not None:
+        refuse_expansion(turn, run, task, problem)
+        return
     count_members(turn, run, task, task.expanded.count)
 
 
@@ -195,6 +206,8 @@ def close_if_ended(turn: Turn, run: Run, task: Task) -> None:
         return
     if len(task.failed) > tolerated(task):
         _break(turn, run, task)
+    elif (problem := join_problem(run, task)) is not None:
+        refuse_expansion(turn, run, task, problem)
     else:
         _complete(turn, run, task, TaskEvent.JOINED, join_task(turn, run, task))
 
@@ -213,7 +226,7 @@ def tolerated(task: Task) -> int:
 
 def _complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Joined]) -> None:
     group = run.groups[task.group]
-    if task.spilled and _is_separate(task):
+    if task.spilled and is_separate(task):
         _spread(turn, run, group, task)
     for each in joined:
         _publish(turn, run, group, task, each)
@@ -229,6 +242,7 @@ def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
     for key in task.order.result_keys:
         for identifier in task.identifiers.values():
             name = derived_key(identifier, key)
+            run.derived[name] = f"{task.group}/{task.name}"
             group.results[name] = reference_to(run, name, 1, 0)
     turn.effects.append(
         SpreadKeys(
@@ -245,10 +259,6 @@ def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
     )
 
 
-def _is_separate(task: Task) -> bool:
-    return task.order.expansion is not None and task.order.expansion.output_format == "separate"
-
-
 def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> None:
     """Derived keys first, the plain key last: it is the commit point."""
     value = joined.value
@@ -256,6 +266,7 @@ def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> 
         value = _store_whole(turn, run, joined)
     for key, derived_value in joined.derived:
         turn.publish_result(run, group, task, key, derived_value)
+        run.derived[key] = f"{task.group}/{task.name}"
         group.results[key] = derived_value
     turn.publish_result(run, group, task, joined.key, value)
     group.results[joined.key] = value
@@ -423,7 +434,7 @@ def _counts(group: Group) -> Counts:
     counts = Counts()
     for task in group.tasks.values():
         total = max(task.total, 1) if task.state is not TaskState.COMPLETED else task.total
-        failed = len(task.failed)
+        failed = sum(index >= 0 or not task.total for index in task.failed)
         completed = len(task.completed)
         counts += Counts(
             total=total, completed=completed, failed=failed, skipped=max(0, total - completed - failed)

@@ -6,15 +6,17 @@ as pages, as the workers packed them, and the join is a manifest: the pages in m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from anabranch.core.errors import ExpansionError
+from anabranch.core.expansion import Expanded
 from anabranch.core.messages import Json
 from anabranch.core.names import reference_address
-from anabranch.core.outputs import derived, empty_value, identifier_of, join
+from anabranch.core.outputs import check_derived, derived, empty_value, identifier_of, join
 from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.state import Page, Part, Run, Task
 from anabranch_taskgroup.turn import Turn
@@ -55,6 +57,45 @@ def join_task(turn: Turn, run: Run, task: Task) -> list[Joined]:
     if task.spilled:
         return [_manifest(turn, run, task, position) for position in range(len(task.order.result_keys))]
     return [_inline(task, position) for position in range(len(task.order.result_keys))]
+
+
+FORESEEN_MEMBERS = 10_000
+"""Up to so many members, the derived keys are looked at before any member runs; beyond, only at the join."""
+
+
+def foreseen_problem(run: Run, task: Task, expanded: Expanded) -> str | None:
+    """Why a join of these members would be refused: said now, nothing runs in vain."""
+    if not is_separate(task) or expanded.count > FORESEEN_MEMBERS:
+        return None
+    members = ((each.index, each.identifier) for each in expanded.members() if each.identifier is not None)
+    return _derived_problem(run, task, members)
+
+
+def join_problem(run: Run, task: Task) -> str | None:
+    """Why the derived keys of the members that completed cannot be published; None where they can."""
+    return _derived_problem(run, task, _identified(task)) if is_separate(task) else None
+
+
+def _derived_problem(run: Run, task: Task, members: Iterable[tuple[int, str]]) -> str | None:
+    try:
+        check_derived(members, task.order.result_keys, declared=run.reserved_keys, published=run.derived)
+    except ExpansionError as error:
+        return str(error)
+    return None
+
+
+def _identified(task: Task) -> Iterator[tuple[int, str]]:
+    """(index, identifier) of the members whose results the join has."""
+    if task.spilled:
+        yield from task.identifiers.items()
+    for part in task.parts:
+        indexes = (index for start, stop in part.spans for index in range(start, stop))
+        names = orjson.loads(part.identifiers) if part.identifiers else map(str, Ranges(part.spans).indexes())
+        yield from zip(indexes, names, strict=True)
+
+
+def is_separate(task: Task) -> bool:
+    return task.order.expansion is not None and task.order.expansion.output_format == "separate"
 
 
 def empty_join(task: Task) -> list[Joined]:

@@ -190,6 +190,9 @@ class Run:
     stopped: StopReason | None = None
     paused: bool = False
     traceparent: str | None = None
+    reserved_keys: frozenset[str] = frozenset()
+    derived: dict[str, str] = field(default_factory=dict)
+    """The keys that `separate` joins of this run derived -> whose they are, as group/task."""
     finished_groups: int = 0
 
     def task(self, group: str, name: str) -> Task | None:

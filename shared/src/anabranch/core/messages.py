@@ -172,6 +172,8 @@ class OpenRun(Message):
     deadline: float
     """Seconds since the epoch."""
     traceparent: str | None = None
+    reserved_keys: tuple[str, ...] = ()
+    """The declared result keys that a derived key of `separate` could be, and must not."""
 
 
 class StartGroup(Message):

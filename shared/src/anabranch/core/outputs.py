@@ -6,10 +6,13 @@ none. Must not store or publish anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from anabranch.core.errors import ExpansionError
+from anabranch.core.names import key_problem
 
 if TYPE_CHECKING:
     from anabranch.core.request import OutputFormat
@@ -64,6 +67,59 @@ def derived_key(identifier: str, result_key: str) -> str:
 def derived(results: Iterable[Result], result_key: str) -> Iterator[tuple[str, Any]]:
     """Yield the keys that `separate` publishes beside `result_key`, with their values."""
     return ((derived_key(identifier_of(result), result_key), result[2]) for result in results)
+
+
+def check_derived(
+    members: Iterable[tuple[int, str]],
+    result_keys: Sequence[str],
+    *,
+    declared: Container[str],
+    published: Mapping[str, str],
+) -> None:
+    """See that the keys which `separate` makes of members and result keys are keys, and nobody else's.
+
+    Args:
+        members: (index, identifier) of each.
+        declared: the result keys that tasks of the run declare; those that no derived key can be may be missing.
+        published: derived keys that the run has already -> the task that they are of.
+
+    Raises:
+        ExpansionError: a derived key breaks the rules of keys, or one value would overwrite another.
+    """
+    first: dict[str, int] = {}
+    for index, identifier in members:
+        for result_key in result_keys:
+            key = derived_key(identifier, result_key)
+            if (problem := _derived_problem(key, identifier, declared, published)) is not None:
+                raise ExpansionError(f"member {index} has the identifier {_shown(identifier)}: {problem}")
+            if key in first:
+                both = f"{first[key]} and {index}" if first[key] != index else f"{index} twice"
+                raise ExpansionError(f"members {both} would publish {_shown(key)}: {_ANOTHER}")
+            first[key] = index
+
+
+_ANOTHER = "give them other identifiers, rename a result key, or take another output_format"
+
+
+def _derived_problem(
+    key: str, identifier: str, declared: Container[str], published: Mapping[str, str]
+) -> str | None:
+    if not identifier.strip():
+        return f"its key {_shown(key)} would begin with nothing; name a field in identifiers that is never empty"
+    if (problem := key_problem(key)) is not None:
+        return (
+            f"its key {problem}; name a field in identifiers whose text may stand in a key "
+            "(printable, short, no '{' '}'), or take another output_format"
+        )
+    if key in declared:
+        return f"its key {_shown(key)} is a result key that a task of this run declares; {_ANOTHER}"
+    if key in published:
+        return f"its key {_shown(key)} is published by {published[key]} already; {_ANOTHER}"
+    return None
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def empty_value(output_format: OutputFormat) -> Any:
