@@ -269,6 +269,28 @@ async def test_lag_counts_from_the_committed_offset(log: EventLog, topic: str, g
     await membership.close()
 
 
+async def test_a_groups_standing_says_what_is_committed_kept_and_whose(
+    log: EventLog, topic: str, group: str
+) -> None:
+    await log.publish(numbers(topic, 0, 10, partition=0))
+    nobody = await log.group_standing(group, topic)
+    listener = Recorder()
+    membership = await log.join(group, [topic], listener)
+    await eventually(lambda: len(listener.records) == 10)
+    await membership.commit(topic, 0, Committed(7, '{"a":1}'))
+
+    found = await log.group_standing(group, topic)
+
+    assert {(each.member, each.committed) for each in nobody.values()} == {(None, None)}
+    assert (nobody[0].lag, found[0].lag, found[0].position, found[0].end) == (10, 3, 7, 10)
+    assert found[0].committed == Committed(7, '{"a":1}')
+    assert len({each.member for each in found.values()}) == 1
+    assert None not in {each.member for each in found.values()}
+    assert membership.trouble() is None
+    await membership.close()
+    assert {each.member for each in (await log.group_standing(group, topic)).values()} == {None}
+
+
 async def test_a_group_reads_several_topics(log: EventLog, topic: str, group: str, prefix: str) -> None:
     from anabranch.ports import TopicSpec
 

@@ -55,6 +55,30 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a consumer group stands in one partition: what it committed, what the log holds, and who reads.
+
+    `first` and `end` are the offsets of the first record that is kept and of the next one to come. `member` is
+    the group's own name of the member that the partition is assigned to, None where there is none.
+    """
+
+    committed: Committed | None
+    first: int
+    end: int
+    member: str | None
+
+    @property
+    def position(self) -> int:
+        """The first offset that is not committed; the log may have forgotten what was committed."""
+        return max(self.committed.offset, self.first) if self.committed else self.first
+
+    @property
+    def lag(self) -> int:
+        """Records behind the committed offset."""
+        return max(self.end - self.position, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class TopicSpec:
     """A topic to create: `config` holds the broker's names (`retention.ms`, `max.message.bytes`)."""
 
@@ -103,6 +127,9 @@ class Membership(Protocol):
 
     def resume(self, topic: str, partition: int) -> None:
         """Fetch again after `pause`; without one nothing happens."""
+
+    def trouble(self) -> str | None:
+        """Why nothing may be delivered any more although the log is there; None while the client polls."""
 
     async def close(self) -> None:
         """Leave the group: every partition is revoked in good order first."""
@@ -156,6 +183,10 @@ class EventLog(Protocol):
 
     async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
         """Records behind the committed offset, for each partition."""
+
+    async def group_standing(self, group: str, topic: str) -> Mapping[int, Standing]:
+        """Where a group stands in each partition, also one that nobody has joined (yet). While the group
+        rebalances a partition may be shown without a member. Reads only; for tools."""
 
     async def close(self) -> None:
         """Flush what was published, then release every connection and thread."""

@@ -73,6 +73,10 @@ class KafkaMembership:
         """See `ports.Membership`."""
         self._steer(Consumer.resume, (topic, partition))
 
+    def trouble(self) -> str | None:
+        """See `ports.Membership`."""
+        return self._thread.trouble()
+
     async def close(self) -> None:
         """See `ports.Membership`."""
         await self._thread.stop()

@@ -17,7 +17,7 @@ from anabranch.adapters.kafka.reader import KafkaReader
 from anabranch.adapters.kafka.topics import FIRST, NEXT, KafkaTopics
 from anabranch.adapters.partitioner import partition_of
 from anabranch.core.errors import Misconfigured
-from anabranch.ports import Outgoing, PartitionListener, TopicSpec
+from anabranch.ports import Outgoing, PartitionListener, Standing, TopicSpec
 
 CONNECT_SECONDS = 10.0
 
@@ -101,6 +101,10 @@ class KafkaLog:
     async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
         """See `ports.EventLog`."""
         return await self._topics.lag(group, topic)
+
+    async def group_standing(self, group: str, topic: str) -> Mapping[int, Standing]:
+        """See `ports.EventLog`."""
+        return await self._topics.standing(group, topic)
 
     async def close(self) -> None:
         """See `ports.EventLog`. Memberships still open leave in good order."""

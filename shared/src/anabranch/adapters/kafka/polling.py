@@ -27,6 +27,7 @@ class PollingThread:
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
         self._ended = asyncio.Event()
+        self._started = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
@@ -37,6 +38,13 @@ class PollingThread:
     def start(self) -> None:
         """Begin to poll."""
         self._thread.start()
+        self._started = True
+
+    def trouble(self) -> str | None:
+        """That the thread has ended although nobody asked it to; None otherwise."""
+        if self._started and not self._stopping.is_set() and not self._thread.is_alive():
+            return f"the thread {self._thread.name} that polls Kafka has ended"
+        return None
 
     async def stop(self) -> None:
         """Ask the thread to end, and wait until `finish` has returned."""

@@ -19,7 +19,7 @@ from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.faults import error_of, translate, unreachable
 from anabranch.adapters.kafka.logs import LOGGER
 from anabranch.core.errors import Misconfigured, ServerUnavailable
-from anabranch.ports import TopicSpec
+from anabranch.ports import Committed, Standing, TopicSpec
 
 _BROKERS_DEFAULT = -1
 _SETTLE_PAUSE = 0.02
@@ -90,14 +90,38 @@ class KafkaTopics:
 
     async def lag(self, group: str, topic: str) -> Mapping[int, int]:
         """See `ports.EventLog.group_lag`."""
+        first, end, committed = await self._positions(group, topic)
+        return {number: Standing(committed[number], first[number], end[number], None).lag for number in end}
+
+    async def standing(self, group: str, topic: str) -> Mapping[int, Standing]:
+        """See `ports.EventLog.group_standing`."""
+        (first, end, committed), members = await asyncio.gather(
+            self._positions(group, topic), self._members(group, topic)
+        )
+        return {
+            number: Standing(committed[number], first[number], end[number], members.get(number)) for number in end
+        }
+
+    async def _positions(
+        self, group: str, topic: str
+    ) -> tuple[dict[int, int], dict[int, int], dict[int, Committed | None]]:
         partitions = range(await self.count(topic))
-        first, end, committed = await asyncio.gather(
+        return await asyncio.gather(
             self.offsets(topic, partitions, FIRST),
             self.offsets(topic, partitions, NEXT),
             self._committed(group, topic, partitions),
         )
+
+    async def _members(self, group: str, topic: str) -> dict[int, str]:
+        """Which member each partition is assigned to; a group that nobody has joined has none."""
+        futures = self._admin.describe_consumer_groups([group], request_timeout=self._timeout)
+        described = await self._answer(futures[group], f"members of group {group}")
         return {
-            partition: max(end[partition] - max(committed[partition], first[partition]), 0) for partition in end
+            place.partition: f"{member.member_id} on {member.host}"
+            for member in described.members
+            if member.assignment is not None
+            for place in member.assignment.topic_partitions
+            if place.topic == topic
         }
 
     async def _offsets_once(self, wanted: Mapping[TopicPartition, OffsetSpec]) -> dict[int, int]:
@@ -105,12 +129,15 @@ class KafkaTopics:
         answers = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
         return {place.partition: answer.offset for place, answer in zip(futures, answers, strict=True)}
 
-    async def _committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def _committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Committed | None]:
         places = [TopicPartition(topic, partition) for partition in partitions]
         request = ConsumerGroupTopicPartitions(group, places)
         [future] = self._admin.list_consumer_group_offsets([request], request_timeout=self._timeout).values()
         answer = await self._answer(future, f"offsets of group {group}")
-        return {place.partition: place.offset for place in answer.topic_partitions}
+        return {
+            place.partition: Committed(place.offset, place.metadata or "") if place.offset >= 0 else None
+            for place in answer.topic_partitions
+        }
 
     async def _create(self, specs: Sequence[TopicSpec]) -> list[str]:
         futures = self._admin.create_topics(

@@ -16,7 +16,7 @@ from anabranch.adapters.memory.group import Group, Member
 from anabranch.adapters.memory.partition import Partition
 from anabranch.adapters.partitioner import partition_of
 from anabranch.core.errors import Misconfigured
-from anabranch.ports import Outgoing, TopicSpec
+from anabranch.ports import Outgoing, Standing, TopicSpec
 
 
 class MemoryBroker:
@@ -107,6 +107,17 @@ class MemoryBroker:
             start = max(position.offset, partition.first) if position else partition.first
             behind[partition.number] = max(partition.end - start, 0)
         return behind
+
+    def standing(self, group: str, topic: str) -> dict[int, Standing]:
+        """Where a group stands in each partition of a topic."""
+        known = self.group(group)
+        found = {}
+        for partition in self.partitions(topic):
+            where = (topic, partition.number)
+            owner = known.owners.get(where)
+            member = owner.name if owner is not None else None
+            found[partition.number] = Standing(known.committed.get(where), partition.first, partition.end, member)
+        return found
 
     def _place(self, record: Outgoing) -> Partition:
         if record.partition is not None:

@@ -15,7 +15,7 @@ from anabranch.adapters.memory.consumer import MemoryMembership
 from anabranch.adapters.memory.reader import MemoryReader
 from anabranch.adapters.partitioner import partition_of
 from anabranch.core.errors import ServerUnavailable
-from anabranch.ports import Clock, Outgoing, PartitionListener, TopicSpec
+from anabranch.ports import Clock, Outgoing, PartitionListener, Standing, TopicSpec
 
 
 class MemoryLog:
@@ -80,6 +80,11 @@ class MemoryLog:
         """See `ports.EventLog`."""
         self._check_alive()
         return self._broker.lag(group, topic)
+
+    async def group_standing(self, group: str, topic: str) -> Mapping[int, Standing]:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        return self._broker.standing(group, topic)
 
     async def close(self) -> None:
         """See `ports.EventLog`. Memberships still open leave in good order."""
