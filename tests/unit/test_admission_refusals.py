@@ -155,7 +155,7 @@ def test_what_is_no_object_is_no_request(document: object) -> None:
     assert found(read_request(document)) == {("not_a_request", "")}
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff", "{'a': 1}", b'{"a": NaN}', "\ud800", b"[" * 5000])
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", "{'a': 1}", b'{"a": NaN}', "\ud800"])
 def test_what_is_no_json_says_so(data: bytes | str) -> None:
     assert found(parse_request(data)) == {("not_json", "")}
 
@@ -301,7 +301,7 @@ def test_a_document_nested_too_deeply_is_refused() -> None:
 
     codes = {error.code for error in read_request(request(task("a", inputs=deep))).errors}
 
-    assert codes == {"schema"}
+    assert codes == {"too_deep"}
 
 
 def test_values_that_are_no_json_are_refused() -> None:

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from anabranch.core.admission import Limits, Reading, parse_request, read_request
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
+from anabranch.core.documents import load_document
 from anabranch.core.envelope import is_envelope, json_pointer
-from anabranch.core.errors import Code, Problem, RecordTooLarge
+from anabranch.core.errors import Code, Problem, RecordTooLarge, RequestRefused
 from anabranch.core.fingerprint import body_hash
 from anabranch.core.messages import ControlRun, SubmitRun
 from anabranch.core.names import Names, request_id_for, run_id_for
@@ -39,12 +40,12 @@ class Desk:
 
 
 def document_of(value: bytes, limits: Limits) -> Any:
-    """The JSON of a record, or None where it is none or far too large to be looked at."""
+    """The JSON of a record, or None where it is none that can be read or far too large to be looked at."""
     if len(value) > limits.parsed_bytes:
         return None
     try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
+        return load_document(value)
+    except RequestRefused:
         return None
 
 

@@ -7,17 +7,18 @@ passed in, and it starts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from pydantic import ValidationError
 
 from anabranch.core import checks
-from anabranch.core.documents import MAX_DEPTH, Format, compact_size, load_document
+from anabranch.core.documents import Format, compact_size, is_deep, load_document, too_deep
 from anabranch.core.envelope import Sent, unwrap
 from anabranch.core.errors import Code, Problem, RequestRefused
-from anabranch.core.facts import GroupFacts, facts_of, read_facts
+from anabranch.core.facts import GroupFacts, count_dependencies, facts_of, read_facts
 from anabranch.core.graph import Graph, SessionKeys, build_graph
 from anabranch.core.members import Foreseen
 from anabranch.core.names import key_problem, session_id_problem
@@ -41,6 +42,10 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+MOST_ERRORS = 1_000
+"""So many errors are told of one request: nobody reads more, and a record has to hold them."""
+MOST_DEPENDENCIES = 1_000_000
+"""Of all tasks: a group's count for each of its tasks, so that a small request can have very many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ def read_request(
     reading = _judge(unwrap(document), _World(limits, agents, session_keys))
     sized = replace(reading, bytes=size or 0)
     if compact is None:
-        sized = _refuse(sized, _not_json())
+        sized = _refuse(sized, too_deep() if is_deep(document) else _not_json())
     return _refuse(sized, _too_large(sized.bytes, limits)) if sized.bytes > limits.request_bytes else sized
 
 
@@ -163,6 +168,8 @@ def session_candidates(document: object) -> frozenset[str]:
         return False
 
     request = unwrap(document).request
+    if count_dependencies(request) > MOST_DEPENDENCIES:
+        return frozenset()
     tasks = [task for group in read_facts(request) for _, task in group.tasks]
     build_graph(tasks, _context(request), ask)
     return frozenset(asked)
@@ -173,6 +180,8 @@ def _refuse(reading: Reading, problem: Problem) -> Reading:
 
 
 def _judge(sent: Sent, world: _World) -> Reading:
+    if (count := count_dependencies(sent.request)) > MOST_DEPENDENCIES:
+        return Reading(errors=(_too_many_dependencies(count, sent.pointer(("task_groups",))),))
     request, schema = _validated(sent)
     if request is not None:
         reading = _examined(request, facts_of(request), (), sent, world)
@@ -189,7 +198,7 @@ def _examined(
     context = _context(sent.request)
     graph = build_graph(tasks, context, world.session_keys)
     members = foresee_all(graph, context)
-    errors = _unique([*sent.errors, *schema, *_meaning(groups, graph, members, sent, world)])
+    errors = _first(chain(sent.errors, schema, _meaning(groups, graph, members, sent, world)))
     warnings = [*sent.warnings, *(() if errors else checks.warnings_of(graph, members))]
     plan = assemble(request, graph, members) if request and not errors else None
     return Reading(
@@ -208,7 +217,8 @@ def _validated(sent: Sent) -> tuple[Request | None, list[Problem]]:
     try:
         return Request.model_validate(sent.request), []
     except ValidationError as error:
-        return None, list(schema_problems(error, sent.request, sent.pointer))
+        found = schema_problems(error, sent.request, sent.pointer)
+        return None, list(islice(found, MOST_ERRORS + 1))
 
 
 def _meaning(
@@ -226,8 +236,21 @@ def _meaning(
     yield from checks.too_many_members(graph.tasks, members, world.limits.members, pointer)
 
 
-def _unique(problems: Sequence[Problem]) -> list[Problem]:
-    return list(dict.fromkeys(problems))
+def _first(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once, and no more than can be read."""
+    found: dict[Problem, None] = {}
+    for problem in problems:
+        if len(found) == MOST_ERRORS and problem not in found:
+            message = f"the request has more errors than these {MOST_ERRORS:,}"
+            return [*found, Problem(Code.TOO_MANY_ERRORS, "", message, "correct these first")]
+        found[problem] = None
+    return list(found)
+
+
+def _too_many_dependencies(count: int, path: str) -> Problem:
+    message = f"the tasks have {count:,} dependencies together, over the limit of {MOST_DEPENDENCIES:,}"
+    hint = "a group's dependencies count for each of its tasks; join many results in one task, and depend on that"
+    return Problem(Code.TOO_MANY_DEPENDENCIES, path, message, hint)
 
 
 def _context(request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -252,8 +275,8 @@ def _not_a_request(document: object) -> Problem:
 
 
 def _not_json() -> Problem:
-    message = f"the request holds values that JSON cannot express, or is nested over {MAX_DEPTH} levels deep"
-    return Problem(Code.SCHEMA, "", message, "use JSON values only, and fewer levels")
+    message = "the request holds values that JSON cannot express"
+    return Problem(Code.SCHEMA, "", message, "use JSON values only")
 
 
 def _too_large(size: int, limits: Limits) -> Problem:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 from anabranch.core.envelope import Path
 from anabranch.core.errors import Code, Problem
@@ -22,6 +23,12 @@ Pointer = Callable[[Path], str]
 
 SHOWN_IN_CYCLE = 50
 """A longer cycle is shown with its middle left out."""
+LONGEST_SHOWN = 300
+LONGEST_SUGGESTED = 64
+MOST_COMPARED = 500
+"""Looking for a likely name takes time by the square of its length, and a request may ask for it often."""
+MOST_SUGGESTED = 50
+"""Only for so many errors of a kind is a likely name looked for."""
 
 
 def duplicate_names(groups: Sequence[GroupFacts], pointer: Pointer) -> Iterator[Problem]:
@@ -44,46 +51,54 @@ def _repeated(names: Iterable[Declared], kind: str, where: str, pointer: Pointer
 
 def duplicate_result_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
     """Result keys that are declared more than once, by one task or by two."""
-    seen: dict[str, TaskFacts] = {}
+    seen: dict[str, tuple[TaskFacts, Declared]] = {}
     for task in graph.tasks:
         for key in task.produces:
-            other = seen.setdefault(key.text, task)
-            if other is not task or _is_repeat(task, key):
+            other, first = seen.setdefault(key.text, (task, key))
+            if first is not key:
                 by = "this task" if other is task else other.label
                 message = f"the result key {key.text!r} is already declared by {by}"
                 hint = "a key has one producer: rename one of them"
                 yield Problem(Code.DUPLICATE_RESULT_KEY, pointer(key.path), message, hint)
 
 
-def _is_repeat(task: TaskFacts, key: Declared) -> bool:
-    return next(other for other in task.produces if other.text == key.text) is not key
-
-
 def unknown_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
     """Required keys that nobody provides, once for each place that names one."""
     seen: set[tuple[str, Path]] = set()
+    named: dict[str, TaskFacts] = {}
+    for producing in graph.tasks:
+        if producing.produces:
+            named.setdefault(producing.name, producing)
     for index, wanted in graph.unknown:
         if (wanted.key, wanted.path) in seen:
             continue
         seen.add((wanted.key, wanted.path))
         task = graph.tasks[index]
-        message = f"no task produces {wanted.key!r}, which {task.label} waits for, and no context has it"
-        hint = _hint_for_key(graph, wanted.key)
+        message = f"no task produces {_brief(wanted.key)!r}, which {task.label} waits for, and no context has it"
+        hint = _hint_for_key(graph, wanted.key, named.get(wanted.key), len(seen) <= MOST_SUGGESTED)
         yield Problem(Code.UNKNOWN_DEPENDENCY, pointer(wanted.path), message, hint)
 
 
-def _hint_for_key(graph: Graph, key: str) -> str:
-    otherwise = f'declare it in external_dependencies, put it into the context, or make it optional: "{key}?"'
-    named = [task.label for task in graph.tasks if task.name == key and task.produces]
-    if named:
-        keys = next(task.produces for task in graph.tasks if task.name == key and task.produces)
-        return f"{key!r} is a task's name; depend on its result key {keys[0].text!r} instead"
-    return suggestion(key, graph.producers) or otherwise
+def _hint_for_key(graph: Graph, key: str, named: TaskFacts | None, suggest: bool) -> str:
+    if named is not None:
+        return f"{key!r} is a task's name; depend on its result key {named.produces[0].text!r} instead"
+    otherwise = (
+        f'declare it in external_dependencies, put it into the context, or make it optional: "{_brief(key)}?"'
+    )
+    return (suggest and suggestion(key, graph.producers)) or otherwise
+
+
+def _brief(text: str) -> str:
+    """A path of an array may be as long as the request, and is not written out in an error then."""
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """``did you mean 'x'?``, or nothing where nothing known comes close."""
-    close = difflib.get_close_matches(name, list(known)[:2000], n=1, cutoff=0.6)
+    if len(name) > LONGEST_SUGGESTED:
+        return ""
+    short = (each for each in known if len(each) <= LONGEST_SUGGESTED)
+    close = difflib.get_close_matches(name, list(islice(short, MOST_COMPARED)), n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
@@ -123,11 +138,11 @@ def subsets(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
 
 
 def _outside(keys: Iterable[Declared], allowed: Collection[str], name: str, pointer: Pointer) -> Iterator[Problem]:
-    for key in keys:
-        if key.text not in allowed:
-            message = f"{key.text!r} is not in {name}"
-            hint = suggestion(key.text, allowed) or f"add it to {name} too"
-            yield Problem(Code.NOT_A_SUBSET, pointer(key.path), message, hint)
+    missing = (key for key in keys if key.text not in allowed)
+    for count, key in enumerate(missing):
+        message = f"{key.text!r} is not in {name}"
+        hint = (count < MOST_SUGGESTED and suggestion(key.text, allowed)) or f"add it to {name} too"
+        yield Problem(Code.NOT_A_SUBSET, pointer(key.path), message, hint)
 
 
 def unknown_agents(
@@ -136,12 +151,12 @@ def unknown_agents(
     """Agents that the registry lacks; nothing where the registry is not known (None)."""
     if agents is None:
         return
-    for task in tasks:
-        if task.agent and task.agent.text not in agents:
-            message = f"there is no agent {task.agent.text!r}"
-            known = ", ".join(sorted(agents)[:20]) or "none"
-            hint = suggestion(task.agent.text, agents) or f"the agents are: {known}"
-            yield Problem(Code.UNKNOWN_AGENT, pointer(task.agent.path), message, hint)
+    known = ", ".join(sorted(agents)[:20]) or "none"
+    missing = (task.agent for task in tasks if task.agent and task.agent.text not in agents)
+    for count, agent in enumerate(missing):
+        message = f"there is no agent {agent.text!r}"
+        likely = suggestion(agent.text, agents) if count < MOST_SUGGESTED else ""
+        yield Problem(Code.UNKNOWN_AGENT, pointer(agent.path), message, likely or f"the agents are: {known}")
 
 
 def not_supported(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem]:

@@ -6,8 +6,10 @@ twice in a mapping is an error. It ends with a plain JSON-able object or a refus
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, cast
 
 import orjson
 import yaml
@@ -32,17 +34,64 @@ def load_document(data: bytes | str, format: Format = "json") -> Any:
 
 def _load_json(data: bytes) -> Any:
     try:
-        return orjson.loads(data)
+        document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        if "depth limit" in str(error):
+            raise RequestRefused([too_deep()]) from error
         hint = "a request is one JSON object, in UTF-8"
         raise _refused(Code.NOT_JSON, f"this is not JSON: {error}", hint) from error
+    if (key := _repeated_key(data)) is not None:
+        raise _refused(
+            Code.NOT_JSON,
+            f"one object has the key {key[:100]!r} twice",
+            "keep one of the two: readers do not agree on which one counts",
+        )
+    return document
+
+
+class _Repeated(Exception):
+    pass
+
+
+def _repeated_key(data: bytes) -> str | None:
+    """The first key that one object of well-formed JSON has twice."""
+    try:
+        json.loads(data, object_pairs_hook=_once, parse_int=_nothing, parse_float=_nothing)
+    except _Repeated as found:
+        return str(found)
+    except RecursionError:  # deeper than any request may be, which is refused for that
+        return None
+    return None
+
+
+def _nothing(_: str) -> None:
+    """Numbers are not looked at; Python would refuse some for their length."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    keys = dict(pairs)
+    if len(keys) == len(pairs):
+        return
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise _Repeated(key)
+        seen.add(key)
+
+
+def too_deep() -> Problem:
+    """The refusal of a document that is nested over ``MAX_DEPTH`` levels deep."""
+    message = f"the request is nested over {MAX_DEPTH} levels deep"
+    return Problem(Code.TOO_DEEP, "", message, "use fewer levels")
 
 
 def _load_yaml(data: bytes) -> Any:
     try:
         document = yaml.load(data, Loader=_CoreLoader)
         _refuse_blown_up(document)
-    except (yaml.YAMLError, UnicodeError, RecursionError, ValueError) as error:
+    except RecursionError as error:
+        raise RequestRefused([too_deep()]) from error
+    except (yaml.YAMLError, UnicodeError, ValueError) as error:
         message = "this is not YAML: " + " ".join(str(error).split())
         raise _refused(Code.NOT_YAML, message, "check the indentation near that line") from error
     return document
@@ -68,7 +117,23 @@ def compact_size(document: object) -> int | None:
         return None
 
 
+def is_deep(document: object) -> bool:
+    """Whether objects and lists are nested over ``MAX_DEPTH`` levels deep, each node looked at once a level."""
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        level = list({id(inner): inner for node in level for inner in _inside(node)}.values())
+        if not level:
+            return False
+    return True
+
+
+def _inside(node: object) -> Iterator[object]:
+    values = node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ()
+    return (value for value in values if isinstance(value, (Mapping, list, tuple)))
+
+
 MAX_NODES = 2_000_000
+MAX_MERGED = 100_000
 
 
 def _refuse_blown_up(document: object) -> None:
@@ -100,6 +165,11 @@ class _CoreLoader(yaml.SafeLoader):
             seen.add(name)
         return node
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MAX_MERGED:
+            raise _bad_key("its merge keys expand to too many values", node)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         self.flatten_mapping(node)
         return {_key(key): self.construct_object(value, deep=deep) for key, value in node.value}
@@ -126,3 +196,26 @@ _SCALARS = (
 
 for _tag, _pattern, _first in _SCALARS:
     _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+
+_COLLECTIONS = ("str", "seq", "map")
+_CoreLoader.yaml_constructors = {
+    tag: make
+    for tag, make in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in {*_COLLECTIONS, *(name for name, _, _ in _SCALARS)}
+}
+"""Dates, sets, binaries and numbers to the base of 60 are no JSON, whatever tag is put before them."""
+
+
+_PLAIN: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": lambda text: text.lower() == "true"}
+
+
+def _scalar(loader: _CoreLoader, node: yaml.ScalarNode) -> Any:
+    """A number or truth value; an explicit tag takes the spellings that need none."""
+    resolved = cast(Any, loader).resolve(yaml.ScalarNode, node.value, (True, False)).rpartition(":")[2]
+    if resolved not in _PLAIN:
+        raise _bad_key(f"{node.value[:60]!r} is not what its tag says", node)
+    return _PLAIN[resolved](node.value)
+
+
+for _tag in _PLAIN:
+    _CoreLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _scalar)

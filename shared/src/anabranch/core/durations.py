@@ -16,6 +16,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SHOWN_CHARACTERS = 100
+_SHOWN_BITS = 1_000
 
 EXAMPLES = 'a number of seconds or a string such as "250ms", "30s", "5m", "2h"'
 
@@ -31,10 +33,18 @@ def parse_duration(value: object) -> float:
     """
     seconds = _seconds(value)
     if seconds is None:
-        raise ValueError(f"{value!r} is not a duration: use {EXAMPLES}")
+        raise ValueError(f"{_shown(value)} is not a duration: use {EXAMPLES}")
     if not math.isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
-        raise ValueError(f"{value!r} is not between 0 and {MAX_SECONDS:.0f} seconds")
+        raise ValueError(f"{_shown(value)} is not between 0 and {MAX_SECONDS:.0f} seconds")
     return seconds
+
+
+def _shown(value: object) -> str:
+    """The value for a message: what is long or no text or number is not written out."""
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return "a number of hundreds of digits"
+    text = repr(value[:_SHOWN_CHARACTERS] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
 
 
 def _seconds(value: object) -> float | None:

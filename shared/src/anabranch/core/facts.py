@@ -78,6 +78,17 @@ class GroupFacts:
     tasks: tuple[tuple[Declared | None, TaskFacts], ...]
 
 
+def count_dependencies(document: Mapping[str, Any]) -> int:
+    """How many dependencies the tasks have together; a group's count for each of its tasks."""
+    count = 0
+    for group in _list(document.get("task_groups")):
+        if isinstance(group, Mapping):
+            tasks, inherited = group.get("tasks"), group.get("dependencies")
+            if isinstance(tasks, (list, tuple)) and isinstance(inherited, (list, tuple)):
+                count += len(tasks) * len(inherited)
+    return count
+
+
 def read_facts(document: Mapping[str, Any]) -> list[GroupFacts]:
     """The groups and tasks of a request's document (not an envelope), in declared order."""
     return [

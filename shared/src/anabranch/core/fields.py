@@ -5,15 +5,16 @@ Only the reading of single values. Errors carry a code where the schema's own wo
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from anabranch.core import names
+from anabranch.core.documents import compact_size
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code
 
@@ -43,7 +44,7 @@ def _check_result_key(value: object) -> object:
         raise PydanticCustomError(
             Code.BAD_NAME.value,
             "{reason}",
-            {"reason": f"{value!r} ends with '?', which marks an optional dependency"},
+            {"reason": f"{value[-100:]!r} ends with '?', which marks an optional dependency"},
         )
     return _check_key(value)
 
@@ -77,7 +78,7 @@ def _check_tolerance(value: object) -> int | str:
     match = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
     if match and float(match[1]) <= 100:
         return f"{_plain_number(float(match[1]))}%"
-    raise _schema_error(f'{value!r} is neither a count (0 or more) nor a percentage such as "5%"')
+    raise _schema_error(f'{repr(value)[:100]} is neither a count (0 or more) nor a percentage such as "5%"')
 
 
 def tolerated(tolerance: int | str, members: int) -> int:
@@ -92,7 +93,7 @@ def _check_jitter(value: object) -> float:
         return float(value)
     if isinstance(value, (int, float)) and 0 <= value <= 1:
         return float(value)
-    raise _schema_error(f"{value!r} is neither a fraction from 0 to 1 nor true or false")
+    raise _schema_error(f"{repr(value)[:100]} is neither a fraction from 0 to 1 nor true or false")
 
 
 def array_source(value: object) -> object:
@@ -100,8 +101,8 @@ def array_source(value: object) -> object:
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
-        parsed = json.loads(value)
-    except ValueError:
+        parsed = orjson.loads(value)
+    except orjson.JSONDecodeError:
         return value
     return parsed if isinstance(parsed, list) else value
 
@@ -110,6 +111,8 @@ def _check_source(value: object) -> object:
     source = array_source(value)
     if isinstance(source, tuple):
         return list(source)
+    if isinstance(source, list) and compact_size(source) is None:
+        raise PydanticCustomError(Code.TOO_DEEP.value, "the list is nested too deeply")
     if isinstance(source, list) or (isinstance(source, str) and source.strip()):
         return source
     raise _schema_error("is neither a context path nor a list")

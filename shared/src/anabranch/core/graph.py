@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from anabranch.core.envelope import Path
 from anabranch.core.facts import TaskFacts, Wanted
+from anabranch.core.names import leading_keys
 
 Kind = Literal["produced", "context", "session", "external", "absent"]
 SessionKeys = Callable[[str], bool] | Collection[str]
@@ -111,11 +112,10 @@ class _Resolver:
 
     def _first_key(self, path: str, named: set[str]) -> str:
         """The longest beginning of a dotted path that is a known key: keys may have dots themselves."""
-        segments = path.split(".")
-        keys = [".".join(segments[:length]) for length in range(len(segments), 0, -1)]
+        keys = list(leading_keys(path))
         in_request = (key for key in keys if key in named or key in self._producers or key in self._context)
         in_session = (key for key in keys if self._in_session(key))
-        return next(in_request, None) or next(in_session, segments[0])
+        return next(in_request, None) or next(in_session, keys[-1])
 
     def _needs(self, index: int, task: TaskFacts, wants: Iterable[Wanted]) -> Iterator[Need]:
         for want in wants:

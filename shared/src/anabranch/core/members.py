@@ -12,6 +12,7 @@ from typing import Any
 
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion import MEMBER_LIMIT, Expanded, as_list, expand, lookup_path, sources
+from anabranch.core.products import count_between
 from anabranch.core.request import Expansion
 
 UNLIMITED = 1 << 62
@@ -59,7 +60,7 @@ def foresee(expansion: Expansion, array_keys: Mapping[str, str], context: Mappin
 def _longest_sequence(expansion: Expansion) -> int:
     rules = expansion.transform_rules
     sequences = (rules.sequence or {}).values() if rules else ()
-    return max((int((item.end - item.start) // item.stride) + 1 for item in sequences), default=0)
+    return max((count_between(item.start, item.end, item.stride) for item in sequences), default=0)
 
 
 def _walks_all(expansion: Expansion) -> bool:

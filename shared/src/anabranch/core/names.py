@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
@@ -66,6 +67,18 @@ def _is_printable(char: str) -> bool:
 
 def _shown(value: str) -> str:
     return repr(value if len(value) <= 60 else value[:57] + "...")
+
+
+MOST_SEGMENTS = 32
+"""Of a dotted path, beginnings of so many segments are looked up: a path of a million dots has to end soon."""
+
+
+def leading_keys(path: str) -> Iterator[str]:
+    """What a dotted path could name: the whole of it, then what ends before a dot, the longest first."""
+    yield path
+    leading = path.split(".", MOST_SEGMENTS)[:-1]
+    for taken in range(len(leading), 0, -1):
+        yield ".".join(leading[:taken])
 
 
 def run_id_for(request_id: str) -> str:

@@ -17,6 +17,7 @@ from anabranch.core.expansion import Expanded, Member, member_name
 from anabranch.core.facts import GroupFacts, TaskFacts, facts_of, read_facts
 from anabranch.core.graph import Graph, Need, SessionKeys, build_graph
 from anabranch.core.members import AT_RUN_TIME, ORDINARY, Foreseen, foresee
+from anabranch.core.names import leading_keys
 from anabranch.core.request import Request, TaskSpec
 from anabranch.core.templates import Scope, member_scope, placeholders, render
 
@@ -227,9 +228,7 @@ class _Mentions:
 
     def _key(self, text: str, declared: set[str]) -> str | None:
         """The key that a placeholder means, the longest first; None where it is declared or nobody's."""
-        segments = text.split(".")
-        for length in range(len(segments), 0, -1):
-            key = ".".join(segments[:length])
+        for key in leading_keys(text):
             if key in declared:
                 return None
             if key in self._graph.producers or key in self._context:

@@ -26,6 +26,12 @@ class Combinations(Protocol):
         """Yield those from `start` up to `stop` (0 <= start, stop <= count); each is a new dict."""
 
 
+def count_between(start: float, end: float, step: float) -> int:
+    """How many numbers lie from `start` up to and with `end`, by `step`, which is not 0; exact for any floats."""
+    first, last, stride = Fraction(str(start)), Fraction(str(end)), Fraction(str(step))
+    return max(0, math.floor((last - first) / stride) + 1)
+
+
 class Arithmetic(Sequence[int | float]):
     """The numbers from `start` up to and with `end`, by `step`; empty where `step` leads away from `end`.
 
@@ -38,7 +44,7 @@ class Arithmetic(Sequence[int | float]):
             raise ExpansionError("a sequence with step 0 never ends: give another step")
         self._whole = all(isinstance(number, int) for number in (start, step))
         self._start, self._step = Fraction(str(start)), Fraction(str(step))
-        self._count = max(0, math.floor((Fraction(str(end)) - self._start) / self._step) + 1)
+        self._count = count_between(start, end, step)
         if self._count > _LARGEST:
             raise ExpansionError(f"the sequence from {start} to {end} by {step} is too long")
 

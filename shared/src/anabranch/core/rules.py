@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anabranch.core.errors import ExpansionError
 from anabranch.core.filters import Condition, parse_condition
+from anabranch.core.names import leading_keys
 from anabranch.core.products import Arithmetic, Chunks, Product, Zipped
 from anabranch.core.templates import MISSING, canonical_json, walk
 
@@ -55,9 +56,11 @@ def check_rules(
 
 def _repeated_names(rules: TransformRules) -> Iterator[Fault]:
     for rule, names in (("combine", rules.combine), ("zip", rules.zip)):
+        seen: set[str] = set()
         for at, name in enumerate(names or ()):
-            if name in (names or ())[:at]:
+            if name in seen:
                 yield (rule, at), f"array {name!r} is named twice"
+            seen.add(name)
         if names is not None and not names:
             yield (rule,), "names no array"
 
@@ -113,10 +116,9 @@ def named_arrays(rules: TransformRules) -> list[str]:
 
 def match_name(path: str, names: Mapping[str, str]) -> tuple[str, tuple[str, ...]] | None:
     """Split `path` into an array and a path within its items, by the longest of `names` (name -> array)."""
-    segments = path.split(".")
-    for taken in range(len(segments), 0, -1):
-        if (array := names.get(".".join(segments[:taken]))) is not None:
-            return array, tuple(segments[taken:])
+    for lead in leading_keys(path):
+        if (array := names.get(lead)) is not None:
+            return array, tuple(path[len(lead) + 1 :].split(".")) if len(lead) < len(path) else ()
     return None
 
 

@@ -29,7 +29,7 @@ from anabranch.core.request import Sequence as SequenceRule
 DEEP_PATH = 7
 """So much of the path of what is nested too deeply is shown: enough to find the field."""
 
-_OWN_CODES = {Code.BAD_NAME, Code.SCHEMA}
+_OWN_CODES = {Code.BAD_NAME, Code.SCHEMA, Code.TOO_DEEP}
 
 
 def schema_problems(error: ValidationError, document: Mapping[str, Any], pointer: Pointer) -> Iterator[Problem]:
@@ -53,7 +53,7 @@ def _problem(details: ErrorDetails, document: Mapping[str, Any], pointer: Pointe
     if kind == "extra_forbidden":
         return _unknown_field(path, pointer)
     if kind == "recursion_depth_exceeded":
-        path = path[:DEEP_PATH]
+        path, kind = path[:DEEP_PATH], Code.TOO_DEEP.value
     code = kind if kind in _OWN_CODES else Code.SCHEMA
     return Problem(str(code), pointer(path), _message(path, details), _hint(kind, details))
 

@@ -14,7 +14,7 @@ The rules, in the order in which they are applied at each ``{``:
 3. A string is inserted as it is, anything else as compact JSON. Inserted text is never scanned again.
 
 The keys of objects in a template are left alone. Must not: read an attribute, call or format anything; do
-I/O; raise because of what a template or a value says.
+I/O; raise because of what a template or a value says, but for a text that grows beyond all measure.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import orjson
 
+from anabranch.core.errors import GiveUp
+
 Json: TypeAlias = Any
 """What JSON can say: None, bool, int, float, str, list and dict with string keys."""
 
@@ -37,6 +39,8 @@ MISSING: Final = object()
 # What is longer is text: a name has at most 255 characters, and paths are short.
 _ESCAPED_OR_NAMED = re.compile(r"\{\{(?P<escaped>[^{}]{1,2000})\}\}|\{(?P<named>[^{}]{1,2000})\}")
 _LONGEST_INDEX = 9
+MOST_RENDERED: Final = 64 * 1024 * 1024
+"""Characters. A request of a megabyte can name a value of a megabyte a hundred thousand times."""
 _MOST_DOTS = 32
 
 
@@ -158,11 +162,36 @@ def canonical_json(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
+class RenderedTooLarge(GiveUp):
+    """A template repeats so large values so often that its text would not fit into memory."""
+
+
+class Room:
+    """How many characters a rendering may still have."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, characters: int = MOST_RENDERED) -> None:
+        self._left = characters
+
+    def take(self, characters: int) -> None:
+        """Raises RenderedTooLarge where there is no room left for so many."""
+        self._left -= characters
+        if self._left < 0:
+            raise RenderedTooLarge(
+                f"the text with its placeholders filled in is over {MOST_RENDERED:,} characters"
+            )
+
+
 class Template(Protocol):
     """A template that was read once and can be rendered many times."""
 
-    def render(self, scope: Mapping[str, Any]) -> Any:
-        """Return the template with its placeholders filled in from `scope`; shares what has none."""
+    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> Any:
+        """Return the template with its placeholders filled in from `scope`; shares what has none.
+
+        Raises RenderedTooLarge for more than `MOST_RENDERED` characters of text; values that are inserted with
+        their type count nothing, for they are shared.
+        """
 
 
 def compile_template(template: Json, *, typed: bool = False) -> Template:
@@ -223,7 +252,7 @@ class _Constant:
     def __init__(self, value: Any) -> None:
         self._value = value
 
-    def render(self, scope: Mapping[str, Any]) -> Any:
+    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> Any:
         return self._value
 
 
@@ -235,7 +264,7 @@ class _Typed:
     def __init__(self, placeholder: Path) -> None:
         self._placeholder = placeholder
 
-    def render(self, scope: Mapping[str, Any]) -> Any:
+    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> Any:
         value = self._placeholder.find(scope)
         return "{" + self._placeholder.text + "}" if value is MISSING else value
 
@@ -246,14 +275,17 @@ class _Text:
     def __init__(self, parts: Sequence[str | Path]) -> None:
         self._parts = parts
 
-    def render(self, scope: Mapping[str, Any]) -> str:
+    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> str:
+        room = room or Room()
         shown = []
         for part in self._parts:
             if isinstance(part, str):
                 shown.append(part)
                 continue
             value = part.find(scope)
-            shown.append("{" + part.text + "}" if value is MISSING else as_text(value))
+            text = "{" + part.text + "}" if value is MISSING else as_text(value)
+            room.take(len(text))
+            shown.append(text)
         return "".join(shown)
 
 
@@ -263,8 +295,9 @@ class _Object:
     def __init__(self, fields: Mapping[str, Template]) -> None:
         self._fields = tuple(fields.items())
 
-    def render(self, scope: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: part.render(scope) for key, part in self._fields}
+    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> dict[str, Any]:
+        room = room or Room()
+        return {key: part.render(scope, room) for key, part in self._fields}
 
 
 class _List:
@@ -273,8 +306,9 @@ class _List:
     def __init__(self, items: Sequence[Template]) -> None:
         self._items = items
 
-    def render(self, scope: Mapping[str, Any]) -> list[Any]:
-        return [part.render(scope) for part in self._items]
+    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> list[Any]:
+        room = room or Room()
+        return [part.render(scope, room) for part in self._items]
 
 
 def _compile_text(text: str, typed: bool) -> Template:
