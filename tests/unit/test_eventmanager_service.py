@@ -228,3 +228,19 @@ async def test_a_fault_of_ours_is_dead_lettered_and_the_others_go_on(
     (letter,) = await world.topic(NAMES.dead_letters, 1)
     assert b"LookupError: a bug" in dict(letter.headers)["anabranch_reason"]
     await manager.stop()
+
+
+async def test_a_store_that_forgot_gets_its_views_again(world: World) -> None:
+    manager = await world.manager()
+    await world.publish(*recording())
+    await _status(world, "run-1", "failed")
+    await _status(world, "run-2", "cancelled")
+
+    world.server.restart()
+
+    await _status(world, "run-1", "failed")
+    await _status(world, "run-2", "cancelled")
+    async with asyncio.timeout(10):
+        while len(await list_views(world.store, NAMES)) < 2:
+            await asyncio.sleep(0.005)
+    await manager.stop()

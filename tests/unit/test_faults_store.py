@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
@@ -94,4 +96,56 @@ def test_the_final_record_stays_one_when_the_store_begins_again(anabranch_system
     assert len(s.records("results")) == before
     s.publish("s", "go", 1)
     assert open_run.result(60).status == "completed"
+    alive(s)
+
+
+def flush(server: MemoryServer) -> None:
+    """Forget everything, and look the same."""
+    server.restart()
+    server._life -= 1
+
+
+@pytest.mark.parametrize("forget", [MemoryServer.restart, flush], ids=["restarted", "flushed"])
+def test_a_store_that_forgot_gets_what_ended_runs_left_there(
+    anabranch_system: Start, forget: Callable[[MemoryServer], None]
+) -> None:
+    """Values, pages of a large one, and what is known of the run for good: its request is not run again."""
+    calls: Counter[str] = Counter()
+
+    async def counted(task: Task) -> Any:
+        calls[task.name] += 1
+        return await much(task)
+
+    s = anabranch_system(agents={"much": counted})
+    first = request(task("made", "much"), task("small", inputs=7), session_id="s", request_id="one")
+    before = s.run(first, timeout=60)
+    s.advance(3_600)
+
+    forget(server_of(s))
+    s.advance(10)
+
+    assert server_of(s).get(s.embedded.client.names.tombstone(before.run_id)) is not None
+
+    assert s.value("s", "small") == 7
+    assert len(s.value("s", "made")) == 4_000
+    again = s.run(first, timeout=60)
+    assert (again.run_id, again.results["small"]) == (before.run_id, 7)
+    assert calls == {"made": 1}
+    alive(s)
+
+
+def test_what_had_expired_is_not_written_again(anabranch_system: Start) -> None:
+    s = anabranch_system(result_ttl=600.0)
+    short = {"timeout": 60, "session_id": "s"}
+    s.run(request(task("old", inputs=1), **short), timeout=60)
+    s.advance(700)
+    s.run(request(task("new", inputs=2), **short), timeout=60)
+    s.advance(60)
+
+    server_of(s).restart()
+    s.advance(10)
+
+    assert (s.value("s", "old"), s.value("s", "new")) == (None, 2)
+    s.advance(560)
+    assert s.value("s", "new") is None, "it lives no longer than it would have"
     alive(s)

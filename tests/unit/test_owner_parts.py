@@ -7,8 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.ports import Committed, Incoming
-from anabranch.runtime.effects import Put
-from anabranch.runtime.replay import Replay, ReplayFrom, by_scope, position, replay_of, split_batch
+from anabranch.runtime.effects import Expire, Put
+from anabranch.runtime.replay import (
+    Replay,
+    ReplayFrom,
+    aged,
+    by_scope,
+    of_one_time,
+    position,
+    replay_of,
+    split_batch,
+)
 
 
 def records(offsets: list[int]) -> list[Incoming]:
@@ -53,6 +62,28 @@ def test_cutting_keeps_every_record_in_order_and_parts_are_of_one_kind(
 )
 def test_reading_starts_at_the_oldest_open_run(committed: Committed | None, again: Replay) -> None:
     assert replay_of(committed, "store-1") == again
+
+
+def test_a_store_that_forgot_everything_has_everything_read_again() -> None:
+    assert replay_of(position(10, 4, "store-1"), "store-1", kept=False) == Replay(0, 10, True)
+    assert replay_of(None, "store-1", kept=False) == Replay(None, 0, False), "nothing was done before"
+
+
+@given(st.lists(st.floats(0, 1e6)))
+def test_records_of_one_time_stay_together(times: list[float]) -> None:
+    found = [Incoming("t", 0, at, None, b"", (), time) for at, time in enumerate(times)]
+
+    parts = list(of_one_time(found))
+
+    assert [record for part in parts for record in part] == found
+    assert all(abs(record.timestamp - part[0].timestamp) <= 60 for part in parts for record in part)
+
+
+def test_effects_of_long_ago_have_less_time_left() -> None:
+    effects = [Put("s", "old", b"1", 50.0), Put("s", "new", b"1", 500.0), Expire(("old", "new"), 90.0)]
+
+    assert aged(effects, 100.0) == [Put("s", "new", b"1", 400.0), Expire(("old", "new"), 1.0)]
+    assert aged(effects[1:2], -5.0) == effects[1:2], "the clocks of brokers may be ahead"
 
 
 def test_where_to_rebuild_from_is_as_it_was_a_while_ago() -> None:

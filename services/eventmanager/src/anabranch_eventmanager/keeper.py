@@ -90,6 +90,14 @@ class Keeper:
             if key == run_key(document.get("run_id", "")) and not document["settled"]:
                 self._outlets.view_changed(number, document["run_id"], urgent=False)
 
+    def show_again(self, numbers: Sequence[int]) -> None:
+        """Have the views of all runs of these partitions written: the store does not have them any more."""
+        for number in numbers:
+            partition = self._partitions.get(number)
+            for key, document in partition.facts.items() if partition else ():
+                if key.startswith("run/"):
+                    self._outlets.view_changed(number, document["run_id"], urgent=False)
+
     def close(self, number: int) -> None:
         """Forget a partition that is somebody else's now."""
         self._partitions.pop(number, None)

@@ -114,6 +114,10 @@ class ViewWriter:
         self._dropped.append(run_id)
         self._due.set()
 
+    def forget(self) -> None:
+        """The store has nothing any more of what was written."""
+        self._listed.clear()
+
     async def run(self) -> None:
         """Write until cancelled."""
         while True:

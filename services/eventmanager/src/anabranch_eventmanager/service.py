@@ -9,9 +9,11 @@ import asyncio
 import logging
 from typing import Protocol
 
+from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, StateStore
 from anabranch.runtime.health import Health
+from anabranch.runtime.marks import Marks
 from anabranch.runtime.supervision import Supervisor
 from anabranch_eventmanager.keeper import Keeper
 from anabranch_eventmanager.outlets import ServerOutlets, ViewWriter
@@ -65,6 +67,7 @@ class EventManager:
         self.keeper = Keeper(names, clock, self._outlets, result_ttl=result_ttl, nudge_after=nudge_after)
         self._views.facts_of = self.keeper.facts_of
         self._views.written = self.keeper.view_written
+        self._marks = Marks(store, names, names.events)
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
 
@@ -109,3 +112,16 @@ class EventManager:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self.keeper.tick()
+            try:
+                await self._mend_views()
+            except (ServerUnavailable, StoreRefused) as error:
+                _log.debug("whether the store has forgotten is not known: %s", error)
+
+    async def _mend_views(self) -> None:
+        """A store without the mark of a partition lacks the views of its runs: they are written again."""
+        forgot = await self._marks.missing(self.keeper.partitions())
+        if forgot:
+            self._views.forget()
+            self.keeper.show_again(forgot)
+            await self._views.flush()
+            await self._marks.set(forgot)

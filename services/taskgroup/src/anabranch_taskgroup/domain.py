@@ -12,7 +12,7 @@ from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.messages import ArrayCounted, ControlRun, Message, TimerDue, ValueFound
 from anabranch.ports import Incoming, Outgoing, Write
-from anabranch.runtime.effects import Effect, News, Record
+from anabranch.runtime.effects import Effect, Expire, News, Record
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.storelife import StoreLife
 from anabranch_taskgroup.actor import Delivery, decide
@@ -22,7 +22,7 @@ from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.spread import spread_keys
 from anabranch_taskgroup.state import Partition, Run, Task
 from anabranch_taskgroup.states import TaskState
-from anabranch_taskgroup.turn import CountArrays, Expire, Halt, OfferChunk, Rules, SpreadKeys, Unwatch, Watch
+from anabranch_taskgroup.turn import CountArrays, Halt, OfferChunk, Rules, SpreadKeys, Unwatch, Watch
 from anabranch_taskgroup.watcher import Watcher
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from anabranch.core.names import Names, chunk_name, session_key
+from anabranch.runtime.effects import Expire
 from anabranch_taskgroup.state import Run, Task
-from anabranch_taskgroup.turn import Expire, Turn
+from anabranch_taskgroup.turn import Turn
 
 WORK_SECONDS = 3_600.0
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from anabranch.runtime.health import Health
+from anabranch.runtime.marks import Marks
 from anabranch.runtime.owner import Owner
 from anabranch.runtime.pulse import Pulse
 from anabranch.runtime.resources import Resources
@@ -36,7 +38,7 @@ class TaskGroupService:
             member_limit=settings.members_limit,
         )
         incarnation = resources.ids.incarnation()
-        life = StoreLife(resources.store, resources.clock)
+        life = StoreLife(resources.store, resources.clock, partial(_is_up_to_date, resources))
         self._executor = Executor(
             registry,
             resources.log,
@@ -121,3 +123,10 @@ class TaskGroupService:
         if found is None and self._sweeper is not None and self._sweeper.done() and not self._sweeper.cancelled():
             found = self._sweeper.exception()
         return found
+
+
+async def _is_up_to_date(resources: Resources) -> bool:
+    """Whether the owner of each partition of sessions has written what belongs in the store."""
+    topic = resources.names.groups
+    count = await resources.log.partition_count(topic)
+    return not await Marks(resources.store, resources.names, topic).missing(range(count))

@@ -87,14 +87,6 @@ class SpreadKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Expire:
-    """A run is over: let its keys live for `ttl` seconds more. What is not there needs nothing."""
-
-    keys: tuple[str, ...]
-    ttl: float
-
-
-@dataclass(frozen=True, slots=True)
 class Halt:
     """Tell the workers to stop the members of a run, or of one group of it."""
 

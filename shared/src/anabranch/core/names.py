@@ -247,6 +247,10 @@ class Names:
         """String: what is known of an admitted run for good: its body's hash, its session, its final record."""
         return f"{self.prefix}{{{run_id}}}:run"
 
+    def kept(self, topic: str, partition: int) -> str:
+        """String: the store has all that the records of a partition put there; where it is missing, it forgot."""
+        return f"{self.prefix}{{{topic}}}:kept:{partition}"
+
     @property
     def halt_channel(self) -> str:
         """Channel on which workers hear that a run is to stop; the stop flag is the data."""

@@ -48,5 +48,13 @@ class Announce:
     message: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Let keys of the store live for `ttl` seconds from now. What is not there needs nothing."""
+
+    keys: tuple[str, ...]
+    ttl: float
+
+
 Effect = object
-"""Put, Record, News, Announce, or one of a service's own that its shell knows."""
+"""Put, Record, News, Announce, Expire, or one of a service's own that its shell knows."""

@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused, ValueGone
@@ -38,8 +38,19 @@ from anabranch.ports import (
     Write,
 )
 from anabranch.runtime.deadletter import dead_letter
-from anabranch.runtime.effects import Announce, Effect, News, Put, Record
-from anabranch.runtime.replay import Replay, ReplayFrom, by_scope, position, replay_of, split_batch
+from anabranch.runtime.domain import Domain
+from anabranch.runtime.effects import Announce, Effect, Expire, News, Put, Record
+from anabranch.runtime.marks import Marks
+from anabranch.runtime.replay import (
+    Replay,
+    ReplayFrom,
+    aged,
+    by_scope,
+    of_one_time,
+    position,
+    replay_of,
+    split_batch,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,53 +63,6 @@ COMMIT_EVERY = 1.0
 REBUILT_WINDOWS = 2
 """Ended runs are still rebuilt for so many loss windows: longer than another owner may repeat news of them."""
 RETRY_FIRST, RETRY_MOST = 0.05, 2.0
-
-
-class Domain(Protocol[S]):
-    """What a service adds to the shell."""
-
-    @property
-    def topic(self) -> str: ...
-
-    @property
-    def group(self) -> str: ...
-
-    def fence_key(self, scope: str) -> str:
-        """The store's key of the fence of a scope of writes."""
-
-    def new_state(self, partition: int) -> S: ...
-
-    def decide(self, state: S, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]) -> list[Effect]:
-        """Apply records in order. Undecodable ones are put into `rejected` with the reason."""
-
-    async def prepare(self, state: S, records: Sequence[Incoming]) -> None:
-        """Load what `decide` needs to know of the past (tombstones); called before it with the same records."""
-
-    def oldest_open(self, state: S) -> int | None: ...
-
-    def next_due(self, state: S) -> float | None:
-        """When the earliest timer is due, in seconds since the epoch."""
-
-    def due_records(self, state: S, now: float) -> Sequence[Outgoing]:
-        """The timers that are due, as records for the partition."""
-
-    def is_derived(self, effect: Effect) -> bool:
-        """Whether `took_over` derives this effect from the state anyway."""
-
-    def is_stored(self, effect: Effect) -> bool:
-        """Whether an effect of the service's own writes to the store, which may have forgotten it."""
-
-    async def before_news(self, state: S, effects: Sequence[Effect], fence_epoch: int) -> None:
-        """Effects of the service's own that outcomes depend on."""
-
-    async def with_news(self, state: S, effects: Sequence[Effect]) -> None:
-        """Effects of the service's own that start or stop work: once outcomes are durable, beside the news."""
-
-    async def took_over(self, state: S) -> None:
-        """The claim was reached: start what the state says should be going on."""
-
-    async def gave_up(self, state: S) -> None:
-        """The partition moved on: stop watching for it."""
 
 
 @dataclass(slots=True)
@@ -127,6 +91,7 @@ class _Owned(Generic[S]):
     timer: asyncio.TimerHandle | None = None
     paused: bool = False
     is_caught_up: bool = False
+    is_marked: bool = False
     position: int = -1
     replay_from: int = 0
     last_commit: Committed | None = None
@@ -163,6 +128,7 @@ class Owner(Generic[S]):
         self._name = name
         self._loss_window = loss_window
         self._fence_ttl = fence_ttl
+        self._marks = Marks(store, names, domain.topic)
         self._owned: dict[int, _Owned[S]] = {}
         self._membership: Membership | None = None
         self._committer: asyncio.Task[None] | None = None
@@ -206,8 +172,9 @@ class Owner(Generic[S]):
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
         """Claim the partition; start at the oldest open run's first record."""
         store = await self._store.identity()
+        kept = not await self._marks.missing([partition])
         epoch = await self._claim(partition)
-        replay = replay_of(committed, store)
+        replay = replay_of(committed, store, kept=kept)
         owned = _Owned(
             number=partition,
             state=self._domain.new_state(partition),
@@ -294,31 +261,47 @@ class Owner(Generic[S]):
 
     async def _turn(self, owned: _Owned[S], batch: Sequence[Incoming]) -> None:
         """Apply a batch. Its parts below the committed offset, below the claim, and after it differ."""
-        for part in split_batch(batch, owned.replay.committed, owned.epoch if not owned.is_caught_up else -1):
-            await self._apply(owned, part)
+        parts = split_batch(batch, owned.replay.committed, owned.epoch if not owned.is_caught_up else -1)
+        for part in parts:
+            if part[-1].offset < owned.replay.committed:
+                await self._rebuild(owned, part)
+            else:
+                await self._apply(owned, part)
             if not owned.is_caught_up and part[-1].offset >= owned.epoch:
                 owned.is_caught_up = True
-                await self._patiently(owned, lambda: self._domain.took_over(owned.state))
+                await self._patiently(owned, lambda: self._took_over(owned))
         self._arm_timer(owned)
 
-    async def _apply(self, owned: _Owned[S], records: Sequence[Incoming]) -> None:
-        await self._patiently(owned, lambda: self._domain.prepare(owned.state, records))
-        rejected: list[tuple[Incoming, str]] = []
-        effects = self._domain.decide(owned.state, records, rejected)
-        if records[-1].offset < owned.replay.committed:
-            await self._restore(owned, effects)
-        else:
-            if not owned.is_caught_up:
-                effects = [effect for effect in effects if not self._domain.is_derived(effect)]
-            await self._perform(owned, effects, rejected)
-            owned.position = records[-1].offset + 1
-            self._mark(owned)
+    async def _took_over(self, owned: _Owned[S]) -> None:
+        await self._marks.set([owned.number])
+        owned.is_marked = True
+        await self._domain.took_over(owned.state)
 
-    async def _restore(self, owned: _Owned[S], effects: Sequence[Effect]) -> None:
-        """Write again what a store of another life lacks. What is on the log need not be told again."""
-        if owned.replay.restores:
-            stored = [each for each in effects if isinstance(each, Put) or self._domain.is_stored(each)]
-            await self._perform(owned, stored, ())
+    async def _rebuild(self, owned: _Owned[S], records: Sequence[Incoming]) -> None:
+        """Rebuild the state; write again what a store of another life lacks. The news of it is out already."""
+        for part in of_one_time(records) if owned.replay.restores else (records,):
+            effects = await self._decide(owned, part, [])
+            if owned.replay.restores:
+                stored = [each for each in effects if self._is_stored(each)]
+                await self._perform(owned, aged(stored, self._clock.now() - part[0].timestamp), ())
+
+    def _is_stored(self, effect: Effect) -> bool:
+        return isinstance(effect, Put | Expire) or self._domain.is_stored(effect)
+
+    async def _apply(self, owned: _Owned[S], records: Sequence[Incoming]) -> None:
+        rejected: list[tuple[Incoming, str]] = []
+        effects = await self._decide(owned, records, rejected)
+        if not owned.is_caught_up:
+            effects = [effect for effect in effects if not self._domain.is_derived(effect)]
+        await self._perform(owned, effects, rejected)
+        owned.position = records[-1].offset + 1
+        self._mark(owned)
+
+    async def _decide(
+        self, owned: _Owned[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+    ) -> list[Effect]:
+        await self._patiently(owned, lambda: self._domain.prepare(owned.state, records))
+        return self._domain.decide(owned.state, records, rejected)
 
     def _mark(self, owned: _Owned[S]) -> None:
         oldest = self._domain.oldest_open(owned.state)
@@ -443,14 +426,16 @@ class Owner(Generic[S]):
                 owned.last_commit = found
 
     async def _check_identity(self) -> None:
-        """A store that is another one than before may have forgotten: nothing younger is committed, and what the
-        open runs have there is written again."""
+        """A store that is another one, or lacks a mark, may have forgotten: nothing younger is committed, and what
+        it should have is written again."""
         if not self._owned or self._rejoining:
             return
         store = await self._store.identity()
-        if all(owned.store == store for owned in self._owned.values()):
+        marked = [number for number, owned in self._owned.items() if owned.is_marked]
+        forgot = await self._marks.missing(marked)
+        if not forgot and all(owned.store == store for owned in self._owned.values()):
             return
-        log.warning("the store changed its identity: what it may have forgotten is written again")
+        log.warning("the store has forgotten %s: writing it again", "everything" if forgot else "maybe a little")
         for owned in self._owned.values():
             owned.trailing.reset()
         self._rejoining = True

@@ -9,14 +9,18 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import orjson
 
 from anabranch.ports import Committed, Incoming, Write
-from anabranch.runtime.effects import Put
+from anabranch.runtime.effects import Effect, Expire, Put
 
 log = logging.getLogger(__name__)
+
+SAME_TIME = 60.0
+"""Seconds between records whose effects are taken to be equally old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,13 @@ class Replay:
     restores: bool
 
 
-def replay_of(committed: Committed | None, store: str) -> Replay:
-    """What to do again after a commit, given the identity of the store as it is now."""
+def replay_of(committed: Committed | None, store: str, *, kept: bool = True) -> Replay:
+    """What to do again after a commit, given the identity of the store as it is now, and whether it still has what
+    it was given long ago. If not, all that the log still has is read: also runs that ended are in there."""
     if committed is None:
         return Replay(None, 0, False)
+    if not kept:
+        return Replay(0, committed.offset, True)
     try:
         noted = orjson.loads(committed.metadata or b"{}")
         start = min(int(noted.get("replay_from", committed.offset)), committed.offset)
@@ -78,6 +85,28 @@ def split_batch(batch: Sequence[Incoming], committed: int, epoch: int) -> list[S
 def _cut(part: Sequence[Incoming], cut: int) -> Iterable[Sequence[Incoming]]:
     at = next((i for i, record in enumerate(part) if record.offset >= cut), len(part))
     return [piece for piece in (part[:at], part[at:]) if piece]
+
+
+def of_one_time(records: Sequence[Incoming]) -> Iterable[Sequence[Incoming]]:
+    """Records cut where the time of one is far from that of the first before it."""
+    begin = 0
+    for at, record in enumerate(records):
+        if abs(record.timestamp - records[begin].timestamp) > SAME_TIME:
+            yield records[begin:at]
+            begin = at
+    if records:
+        yield records[begin:]
+
+
+def aged(effects: Iterable[Any], age: float) -> list[Effect]:
+    """What to do now of effects on the store (each has a `ttl`) that were due `age` seconds ago: what would have
+    expired by now, or is about to, is not written."""
+    left = [replace(each, ttl=each.ttl - max(age, 0.0)) for each in effects]
+    return [
+        replace(each, ttl=max(each.ttl, 1.0)) if isinstance(each, Expire) else each
+        for each in left
+        if isinstance(each, Expire) or each.ttl > SAME_TIME
+    ]
 
 
 def by_scope(writes: Sequence[Put]) -> Iterable[tuple[str | None, list[Write]]]:

@@ -1,9 +1,11 @@
 """Since when the store is the one it is: after a change what is missing there may still be written again.
 
-Reads the store's identity only; what follows from a change is the business of those who ask.
+Asks the store only; what follows from a change is the business of those who ask.
 """
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
 
 from anabranch.ports import Clock, StateStore
 
@@ -12,11 +14,14 @@ RESTORE_SECONDS = 30.0
 
 
 class StoreLife:
-    """One for each process."""
+    """One for each process. `is_up_to_date` says whether the owners have written again what the store lacked."""
 
-    def __init__(self, store: StateStore, clock: Clock) -> None:
+    def __init__(
+        self, store: StateStore, clock: Clock, is_up_to_date: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._is_up_to_date = is_up_to_date
         self._identity: str | None = None
         self._changed_at: float | None = None
 
@@ -34,4 +39,6 @@ class StoreLife:
 
     async def is_restored(self) -> bool:
         """Whether what is missing in the store now is gone for good. Raises ServerUnavailable."""
-        return await self.age() > RESTORE_SECONDS
+        if await self.age() <= RESTORE_SECONDS:
+            return False
+        return self._is_up_to_date is None or await self._is_up_to_date()

@@ -1,0 +1,61 @@
+"""What a service adds to the shell around its actor: decisions, and the effects that are its own.
+
+A protocol only; `runtime.owner` is the shell, and each service's `domain` module fills this in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from anabranch.ports import Incoming, Outgoing
+from anabranch.runtime.effects import Effect
+
+S = TypeVar("S")
+
+
+class Domain(Protocol[S]):
+    """What a service adds to the shell."""
+
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+    def fence_key(self, scope: str) -> str:
+        """The store's key of the fence of a scope of writes."""
+
+    def new_state(self, partition: int) -> S: ...
+
+    def decide(self, state: S, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]) -> list[Effect]:
+        """Apply records in order. Undecodable ones are put into `rejected` with the reason."""
+
+    async def prepare(self, state: S, records: Sequence[Incoming]) -> None:
+        """Load what `decide` needs to know of the past (tombstones); called before it with the same records."""
+
+    def oldest_open(self, state: S) -> int | None: ...
+
+    def next_due(self, state: S) -> float | None:
+        """When the earliest timer is due, in seconds since the epoch."""
+
+    def due_records(self, state: S, now: float) -> Sequence[Outgoing]:
+        """The timers that are due, as records for the partition."""
+
+    def is_derived(self, effect: Effect) -> bool:
+        """Whether `took_over` derives this effect from the state anyway."""
+
+    def is_stored(self, effect: Effect) -> bool:
+        """Whether an effect of the service's own writes to the store, which may have forgotten it."""
+
+    async def before_news(self, state: S, effects: Sequence[Effect], fence_epoch: int) -> None:
+        """Effects of the service's own that outcomes depend on."""
+
+    async def with_news(self, state: S, effects: Sequence[Effect]) -> None:
+        """Effects of the service's own that start or stop work: once outcomes are durable, beside the news."""
+
+    async def took_over(self, state: S) -> None:
+        """The claim was reached: start what the state says should be going on."""
+
+    async def gave_up(self, state: S) -> None:
+        """The partition moved on: stop watching for it."""
