@@ -23,6 +23,7 @@ MIX: Mapping[str, int] = {
     "roll": 2,
     "cut": 2,
     "redis killed": 1,
+    "redis emptied": 1,
     "redis frozen": 1,
     "broker frozen": 1,
     "broker killed": 1,
@@ -94,6 +95,7 @@ class Injector:
             "roll": self._roll,
             "cut": self._cut,
             "redis killed": lambda: self._restart(self.redis),
+            "redis emptied": lambda: self._restart(self.redis, empty=True),
             "redis frozen": lambda: self._pause(self.redis),
             "broker killed": lambda: self._restart(self.broker),
             "broker frozen": lambda: self._pause(self.broker),
@@ -163,9 +165,12 @@ class Injector:
             self.proxy.cut_after(200, 20_000)
             self._in(self.dice.uniform(*AWAY_SECONDS), self.proxy.go_on)
 
-    def _restart(self, server: ServerHandle | None) -> None:
+    def _restart(self, server: ServerHandle | None, *, empty: bool = False) -> None:
+        """With what it kept on disk: of Redis the last second may be missing."""
         if server is not None:
             server.kill()
+            if empty:
+                server.wipe()
             server.start()
 
     def _pause(self, server: ServerHandle | None) -> None:
