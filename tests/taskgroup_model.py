@@ -17,6 +17,7 @@ import orjson
 
 from anabranch.core.codec import GROUPS, RUNS, encode
 from anabranch.core.expansion import Expanded
+from anabranch.core.letters import LETTER_ID
 from anabranch.core.messages import (
     ArrayCounted,
     ChunkLost,
@@ -185,6 +186,7 @@ class World:
         self.joined: list[tuple[str, str]] = []
         self.ended: dict[tuple[str, str], set[int]] = {}
         self.counting: list[CountArrays] = []
+        self.letters: dict[bytes, Any] = {}
         self.now = 0.0
 
     def feed(self, message: Message, segments: Sequence[bytes] = ()) -> None:
@@ -232,6 +234,9 @@ class World:
             body = orjson.loads(news.outgoing.value)
             assert body["result_key"] not in self.published[body["run_id"]], "published twice"
             self.published[body["run_id"]][body["result_key"]] = body["value"]
+        elif news.outgoing.topic == NAMES.dead_letters:
+            assert news.outgoing.headers[LETTER_ID] not in self.letters, "two letters of one failure"
+            self.letters[news.outgoing.headers[LETTER_ID]] = orjson.loads(news.outgoing.value)
         else:
             finished = RUNS.decode(news.outgoing.value).message
             assert isinstance(finished, GroupFinished)
@@ -304,7 +309,9 @@ class World:
             return
         elif kind == "lost":
             worker.is_zombie = True
-            self.feed(ChunkLost(**self._place(worker)))
+            begun = sorted(self.random.sample(worker.left, self.random.randint(0, len(worker.left))))
+            self.feed(MembersReported(**self._place(worker), started=spans_of(begun)))
+            self.feed(ChunkLost(**self._place(worker), cause=self.random.choice(["gone", "gone", "error"])))
         else:
             worker.is_zombie = True
             self.feed(ChunkReturned(**self._place(worker), reason=kind))

@@ -153,7 +153,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         (b'["a",null]', b"", b'["a","b"]'),
     ),
     m.ChunkReturned: (m.ChunkReturned(**CHUNK, worker="w-1", reason="draining"), ()),
-    m.ChunkLost: (m.ChunkLost(**CHUNK, worker="w-1"), ()),
+    m.ChunkLost: (m.ChunkLost(**CHUNK, worker="w-1", cause="error"), ()),
     m.Nudge: (m.Nudge(run_id=RUN, silent_for=45.0), ()),
     m.Offer: (
         m.Offer(
@@ -167,6 +167,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             document_key="anabranch.{shop.eu}:task:r:fetch/page",
             deadline=AT,
             claim_ttl=30.0,
+            mode="careful",
         ),
         (b"", b'{"page":[1,2]}'),
     ),

@@ -15,7 +15,6 @@ from anabranch.core.messages import (
     ChunkLost,
     ChunkReturned,
     ClaimPartition,
-    MemberFailed,
     MembersReported,
     Message,
     Nudge,
@@ -31,7 +30,6 @@ from anabranch.core.messages import (
 from anabranch.core.results import is_reference
 from anabranch_taskgroup.chunks import (
     apply_report,
-    fail_member,
     give_back,
     is_contested,
     is_news,
@@ -41,11 +39,12 @@ from anabranch_taskgroup.chunks import (
     schedule,
     schedule_group,
 )
+from anabranch_taskgroup.holding import release
 from anabranch_taskgroup.lifecycle import (
     admit,
     close_group,
-    close_if_ended,
     count_members,
+    go_on,
     learn,
     refuse_expansion,
     settle,
@@ -54,6 +53,7 @@ from anabranch_taskgroup.lifecycle import (
 from anabranch_taskgroup.merge import keep_inline_or_spill
 from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState
+from anabranch_taskgroup.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.turn import Halt, Rules, Turn, Watch
 
 
@@ -166,7 +166,11 @@ def _pause_run(turn: Turn, message: PauseRun, segments: tuple[bytes, ...]) -> No
 
 
 def _release_held(turn: Turn, message: ReleaseHeld, segments: tuple[bytes, ...]) -> None:
-    turn.partition.drop("nothing is held")
+    run = turn.partition.runs.get(message.run_id)
+    if run is None:
+        turn.partition.drop("command on a run that is not open")
+        return
+    release(turn, run, message)
 
 
 # --- values from elsewhere -----------------------------------------------------------------------
@@ -232,24 +236,15 @@ def _members_reported(turn: Turn, message: MembersReported, segments: tuple[byte
     run, group, task = found
     if is_contested(task, message):
         turn.partition.drop("report of a chunk with two workers")
-        give_back(task, task.chunks[message.chunk], charged=False)
-        _go_on(turn, run, group, task)
+        give_back(task, task.chunks[message.chunk])
+        go_on(turn, run, group, task)
         return
     if not is_news(task, message):
         turn.partition.drop("report of an earlier delivery")
         return
     apply_report(turn, run, task, message, segments)
     keep_inline_or_spill(turn, run, task)
-    _go_on(turn, run, group, task)
-
-
-def _go_on(turn: Turn, run: Run, group: Group, task: Task) -> None:
-    """Members ended or came back: join, or offer what there is room for."""
-    close_if_ended(turn, run, task)
-    if group.max_concurrency is not None:
-        schedule_group(turn, run, group)
-    else:
-        schedule(turn, run, group, task)
+    go_on(turn, run, group, task)
 
 
 def _chunk_returned(turn: Turn, message: ChunkReturned, segments: tuple[bytes, ...]) -> None:
@@ -259,8 +254,8 @@ def _chunk_returned(turn: Turn, message: ChunkReturned, segments: tuple[bytes, .
         if message.reason == "no_agent":
             park(turn, run, task, chunk)
         else:
-            give_back(task, chunk, charged=False)
-        _go_on(turn, run, group, task)
+            give_back(task, chunk)
+        go_on(turn, run, group, task)
 
 
 def _chunk_lost(turn: Turn, message: ChunkLost, segments: tuple[bytes, ...]) -> None:
@@ -268,20 +263,11 @@ def _chunk_lost(turn: Turn, message: ChunkLost, segments: tuple[bytes, ...]) -> 
     if found is None:
         return
     run, group, task, chunk = found
-    if chunk.deliveries >= task.order.max_deliveries:
-        _fail_lost(turn, run, task, chunk, message.worker)
+    if message.cause == "gone":
+        worker_gone(turn, run, group, task, chunk, message.worker)
     else:
-        give_back(task, chunk, charged=True)
-    _go_on(turn, run, group, task)
-
-
-def _fail_lost(turn: Turn, run: Run, task: Task, chunk: Chunk, worker: str) -> None:
-    text = f"lost with its worker {chunk.deliveries} times, the last one {worker}"
-    for index in list(chunk.pending.indexes()):
-        attempts = chunk.attempts.get(index, 0)
-        failure = MemberFailed(index=index, error_type="WorkerLost", message=text, attempts=attempts)
-        fail_member(turn, run, task, chunk, failure)
-    del task.chunks[chunk.number]
+        chunk_broken(turn, run, task, chunk, message.worker)
+    go_on(turn, run, group, task)
 
 
 # --- time ----------------------------------------------------------------------------------------

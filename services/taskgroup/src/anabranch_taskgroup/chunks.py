@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop
 
-from anabranch.core.expansion import member_name
-from anabranch.core.messages import Failure, MemberFailed, MembersReported, Spans
+from anabranch.core.messages import MembersReported, Mode, Spans
 from anabranch.core.ranges import Ranges
+from anabranch_taskgroup.failing import fail_member
 from anabranch_taskgroup.state import Chunk, Group, Large, Part, Run, Task
 from anabranch_taskgroup.states import TaskState
 from anabranch_taskgroup.turn import OfferChunk, Rules, Turn
@@ -112,23 +112,32 @@ def _release_retries(task: Task, until: float) -> bool:
         _, index, attempts = heappop(task.retries)
         chunk = _numbered(task, Ranges([(index, index + 1)]), 1)
         chunk.attempts[index] = attempts
+        chunk.mode = task.mode_of(index)
         task.requeued.append(chunk)
         found = True
     return found
 
 
-def give_back(task: Task, chunk: Chunk, *, charged: bool) -> None:
+def give_back(task: Task, chunk: Chunk) -> None:
     """Take a chunk from its worker: what has not ended is offered again under the next fence."""
     del task.chunks[chunk.number]
-    chunk.fence += 1
-    chunk.deliveries += charged
+    chunk.renew()
     task.requeued.append(chunk)
+
+
+def single(task: Task, index: int, mode: Mode, attempts: Mapping[int, int]) -> Chunk:
+    """A new chunk of one member that was in another one before."""
+    chunk = _numbered(task, Ranges([(index, index + 1)]), 1)
+    chunk.mode = mode
+    if index in attempts:
+        chunk.attempts[index] = attempts[index]
+    return chunk
 
 
 def park(turn: Turn, run: Run, task: Task, chunk: Chunk) -> None:
     """A worker without the agent gave the chunk back: offer it to another after a while, longer each time."""
     del task.chunks[chunk.number]
-    chunk.fence += 1
+    chunk.renew()
     task.parked.append((turn.at + min(PARK_MOST, PARK_FIRST * 2**chunk.bounces), chunk))
     chunk.bounces += 1
     turn.partition.timers.add(run.run_id)
@@ -190,6 +199,7 @@ def apply_report(turn: Turn, run: Run, task: Task, report: MembersReported, segm
 def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
     for start, stop in report.started:
         task.started.add(start, stop)
+        chunk.begun.add(start, stop)
     for attempt, spans in by_attempt(report.started, chunk.attempts):
         turn.event(
             run,
@@ -221,7 +231,7 @@ def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
             delay=retry.delay or 0.0,
         )
         if retry.delay is not None:
-            _take(chunk, retry.index)
+            chunk.take(retry.index)
             task.schedule_retry(turn.at + retry.delay, retry.index, retry.attempt)
             turn.partition.timers.add(run.run_id)
 
@@ -230,7 +240,9 @@ def _note_completed(
     turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, segments: tuple[bytes, ...]
 ) -> None:
     count = sum(stop - start for start, stop in report.completed)
-    chunk.pending = chunk.pending.difference(Ranges(report.completed))
+    completed = Ranges(report.completed)
+    chunk.pending = chunk.pending.difference(completed)
+    task.clear_of_suspicion(completed)
     for start, stop in report.completed:
         task.completed.add(start, stop)
     task.ended += count
@@ -251,41 +263,12 @@ def page_prefix(chunk: int, fence: int, index: int) -> str:
     return f"{chunk}.{fence}.{index}"
 
 
-def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failure: MemberFailed) -> None:
-    """A member has failed for good: it counts as ended."""
-    _take(chunk, failure.index)
-    expanded = task.order.expansion is not None
-    task.failed[failure.index] = Failure(
-        group=task.group,
-        task=task.name,
-        index=failure.index if expanded else None,
-        member=member_name(task.name, failure.index) if expanded else task.name,
-        error_type=failure.error_type,
-        message=failure.message,
-        attempts=failure.attempts,
-    )
-    task.ended += 1
-    turn.event(
-        run,
-        "task.failed",
-        task=task,
-        spans=((failure.index, failure.index + 1),),
-        attempt=failure.attempts,
-        error_type=failure.error_type,
-        message=failure.message,
-    )
-
-
-def _take(chunk: Chunk, index: int) -> None:
-    chunk.pending = chunk.pending.difference(Ranges([(index, index + 1)]))
-
-
 def _close_chunk(task: Task, chunk: Chunk, report: MembersReported) -> None:
     del task.chunks[chunk.number]
     if chunk.pending:
-        chunk.fence += 1
+        chunk.renew()
         task.requeued.append(chunk)
-    if chunk.size and report.busy > 0:
+    if chunk.size and report.busy > 0 and chunk.mode == "fast":
         measured = report.busy / chunk.size
         known = task.member_seconds
         task.member_seconds = measured if known is None else (known + measured) / 2

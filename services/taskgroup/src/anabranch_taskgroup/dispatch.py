@@ -70,7 +70,7 @@ class Dispatcher:
                 remote.append(self._cannot_expand(*found, gone))
                 continue
             self._ledger.offered(_place(*found), now)
-            if self._stays_here(offered[0], len(local)):
+            if self._stays_here(offered[0], found[1], len(local)):
                 local.append(offered)
             else:
                 remote.append(self._on_tasks(offered))
@@ -84,10 +84,11 @@ class Dispatcher:
         message = ArrayCounted(run_id=run.run_id, group=group.name, task=task.name, error=str(gone))
         return Outgoing(self._names.groups, run.session_id, encode(message))
 
-    def _stays_here(self, offer: Offer, waiting: int) -> bool:
-        """A first delivery may run beside its owner, which saves two hops, while few do."""
+    def _stays_here(self, offer: Offer, group: Group, waiting: int) -> bool:
+        """A first delivery may run beside its owner, which saves two hops, while few do; and while no worker has
+        died over the group, for the next one would be its owner."""
         most = min(INLINE_CHUNKS, self._executor.concurrency)
-        is_first = offer.fence == 0
+        is_first = offer.fence == 0 and offer.mode == "fast" and not group.bereaved
         return is_first and self._executor.held + waiting < most and self._executor.has_room(offer.agent)
 
     def _on_tasks(self, offered: Offered) -> Outgoing:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from anabranch.core.codec import encode
@@ -23,6 +24,8 @@ from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Wri
 from anabranch.runtime.storelife import StoreLife
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
+from anabranch_taskgroup.gate import Gate
+from anabranch_taskgroup.outbox import Outbox
 from anabranch_taskgroup.reports import Tally, pack
 from anabranch_taskgroup.runner import ChunkRun
 from anabranch_taskgroup.sweep import SETTLE_SECONDS
@@ -72,12 +75,12 @@ class Executor:
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="agent")
         self._slots = asyncio.Semaphore(concurrency)
         self._limits: dict[str, asyncio.Semaphore] = {}
+        self._gate = Gate()
         self._running: dict[str, ChunkRun | None] = {}
+        self._opening: dict[str, Offer] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
-        self._outbox: list[Outgoing] = []
+        self._outbox = Outbox(eventlog)
         self._told = asyncio.Event()
-        self._outgoing = asyncio.Event()
-        self._sent = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._chunks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -90,7 +93,7 @@ class Executor:
         """Show that the worker lives; returns when that is in the store."""
         await self._show_alive()
         await self._notifier.subscribe(self._names.halt_channel, self._halted)
-        for loop in (self._keep_alive(), self._flush_loop(), self._send_loop()):
+        for loop in (self._keep_alive(), self._flush_loop(), self._outbox.run()):
             task = asyncio.create_task(loop)
             task.add_done_callback(self._loop_ended)
             self._loops.append(task)
@@ -101,7 +104,7 @@ class Executor:
         while self._running:
             self._freed.clear()
             await self._freed.wait()
-        await self._flush_outbox()
+        await self._outbox.published()
 
     async def stop(self) -> None:
         """Hand back what still runs, tell the rest, and show that the worker is gone."""
@@ -109,7 +112,9 @@ class Executor:
         for key, run in list(self._running.items()):
             if run is not None:
                 self._hand_back(key, run)
-        await self._flush_outbox()
+        for offer in self._opening.values():
+            self._return(offer, "draining")
+        await self._outbox.published()
         await self._notifier.unsubscribe(self._names.halt_channel, self._halted)
         for task in [*self._loops, *self._chunks]:
             task.cancel()
@@ -161,6 +166,7 @@ class Executor:
         holders = await self._claims(keys, max(offer.claim_ttl for offer, _ in mine))
         for key, holder, offered in zip(keys, holders, mine, strict=True):
             if holder == self.incarnation:
+                self._opening[key] = offered[0]
                 self._spawn(self._chunk(key, offered))
             else:
                 # Not remembered: should the store forget the claim and its holder die, it may come here again.
@@ -195,10 +201,12 @@ class Executor:
     async def _chunk(self, key: str, offered: Offered) -> None:
         """Run a chunk to its end. Whatever goes wrong outside its agent costs the chunk a delivery, and no more:
         it may not stop the worker, for each worker after it would stop as well."""
+        alone = offered[0].mode == "alone"
         try:
-            run = await self._open(key, offered)
-            if run is not None:
-                await self._run(key, run)
+            async with self._gate.exclusive() if alone else nullcontext():
+                run = await self._open_recorded(key, offered)
+                if run is not None:
+                    await self._run(key, run)
         except Exception:
             log.exception("a chunk of %s/%s could not be run", offered[0].group, offered[0].task)
             self._lose(key, offered[0])
@@ -215,11 +223,13 @@ class Executor:
             chunk=offer.chunk,
             fence=offer.fence,
             worker=self.incarnation,
+            cause="error",
         )
         self._send(offer, [encode(lost)])
 
     async def _run(self, key: str, run: ChunkRun) -> None:
         self._running[key] = run
+        self._opening.pop(key, None)
         runners = self._runner_count(run)
         run.runners = [asyncio.create_task(self._runner(run)) for _ in range(runners)]
         try:
@@ -235,10 +245,24 @@ class Executor:
             self._forget(key)
 
     async def _runner(self, run: ChunkRun) -> None:
-        async with self._room_for(run.prepared.agent), self._slots:
+        if run.offer.mode == "careful":
+            await run.run_members()
+            return
+        async with self._slot(run.prepared.agent):
             if not run.began:
                 run.began = self._clock.monotonic()
             await run.run_members()
+
+    @asynccontextmanager
+    async def _slot(self, agent: AgentDeclaration) -> AsyncIterator[None]:
+        async with self._room_for(agent), self._slots:
+            yield
+
+    @asynccontextmanager
+    async def _careful_turn(self, agent: AgentDeclaration) -> AsyncIterator[None]:
+        """Through the gate first: who waits there may not keep a slot from whoever is inside."""
+        async with self._gate.shared(), self._slot(agent):
+            yield
 
     def _room_for(self, agent: AgentDeclaration) -> AbstractAsyncContextManager[None]:
         """What bounds the calls of an agent in this worker, over all its chunks."""
@@ -250,6 +274,31 @@ class Executor:
         members = sum(stop - start for start, stop in run.offer.spans)
         limits = (run.offer.concurrency, run.prepared.agent.max_concurrency, self.concurrency, members)
         return min(limit for limit in limits if limit is not None)
+
+    async def _open_recorded(self, key: str, offered: Offered) -> ChunkRun | None:
+        """Opening may be what kills the worker, too: the first member of a suspect chunk starts with it."""
+        offer = offered[0]
+        if offer.mode == "fast":
+            return await self._open(key, offered)
+        async with self._gate.shared() if offer.mode == "careful" else nullcontext():
+            first = offer.spans[0][0]
+            tally = Tally(started=[first], started_at=self._clock.now())
+            self._send(
+                offer, pack(offer, self.incarnation, (), tally, last=False, busy=0.0, with_identifiers=False)
+            )
+            await self._outbox.published()
+            run = await self._open(key, offered)
+        if run is not None:
+            run.recorded_first = first
+            run.recorded = partial(self._record, run)
+            if offer.mode == "careful":
+                run.turn = partial(self._careful_turn, run.prepared.agent)
+        return run
+
+    async def _record(self, run: ChunkRun) -> None:
+        """Return once all that there is to tell of a chunk is on the log."""
+        self._report(run, last=False)
+        await self._outbox.published()
 
     async def _open(self, key: str, offered: Offered) -> ChunkRun | None:
         """A claimed chunk with its document; None where it was handed back or failed."""
@@ -285,6 +334,7 @@ class Executor:
 
     def _forget(self, key: str) -> None:
         self._running.pop(key, None)
+        self._opening.pop(key, None)
         self._done[key] = None
         while len(self._done) > REMEMBERED:
             self._done.popitem(last=False)
@@ -348,30 +398,7 @@ class Executor:
         self._send(offer, [encode(message)])
 
     def _send(self, offer: Offer, records: Any) -> None:
-        self._outbox += [Outgoing(self._names.groups, offer.session_id, value) for value in records]
-        self._outgoing.set()
-
-    async def _send_loop(self) -> None:
-        """Publishes what has gathered, in order; what the log does not take yet is sent again."""
-        while True:
-            await self._outgoing.wait()
-            self._outgoing.clear()
-            while self._outbox:
-                batch = self._outbox[:1000]
-                try:
-                    await self._log.publish(batch)
-                except ServerUnavailable as error:
-                    log.warning("reports wait: %s", error)
-                    await asyncio.sleep(RETRY_SECONDS)
-                    continue
-                del self._outbox[: len(batch)]
-            self._sent.set()
-
-    async def _flush_outbox(self) -> None:
-        while self._outbox and self.failure is None:
-            self._sent.clear()
-            self._outgoing.set()
-            await self._sent.wait()
+        self._outbox.send(Outgoing(self._names.groups, offer.session_id, value) for value in records)
 
     async def _flush_loop(self) -> None:
         while True:

@@ -15,7 +15,9 @@ from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion import as_list, expand, lookup_path, sources
 from anabranch.core.messages import Counts, Failure, GroupFinished, GroupResults, Need, Status
 from anabranch.core.outputs import derived_key
+from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.chunks import schedule, schedule_group
+from anabranch_taskgroup.failing import count_held, write_last_letter
 from anabranch_taskgroup.merge import (
     Joined,
     empty_join,
@@ -212,6 +214,15 @@ def close_if_ended(turn: Turn, run: Run, task: Task) -> None:
         _complete(turn, run, task, TaskEvent.JOINED, join_task(turn, run, task))
 
 
+def go_on(turn: Turn, run: Run, group: Group, task: Task) -> None:
+    """Members ended or came back: join, or offer what there is room for."""
+    close_if_ended(turn, run, task)
+    if group.max_concurrency is not None:
+        schedule_group(turn, run, group)
+    else:
+        schedule(turn, run, group, task)
+
+
 def tolerated(task: Task) -> int:
     """Members that may fail without failing the task; a share is of the members there are, rounded down.
 
@@ -330,11 +341,15 @@ _EVENT_OF = {
 def _over(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     """The last step of a task: free what its join needed, and see whether the group is done."""
     task.state = next_state(task.state, event)
+    count_held(task)
+    write_last_letter(turn, run, task)
     task.chunks.clear()
     task.requeued.clear()
     task.retries.clear()
     task.parked.clear()
     task.parts.clear()
+    task.careful = Ranges()
+    task.deaths.clear()
     task.expanded = None
     group = run.groups[task.group]
     group.unfinished -= 1

@@ -69,6 +69,7 @@ class Offers:
             concurrency=None if concurrency_limit(group, task) is None else chunk.charge,
             document_key=None if frozen.inline else frozen.key,
             deadline=run.deadline,
+            mode=chunk.mode,
             claim_ttl=max(0.0, run.deadline - self._clock.now()) + CLAIM_MARGIN,
         )
         return offer, (frozen.document if frozen.inline else b"", _slices(frozen, chunk))

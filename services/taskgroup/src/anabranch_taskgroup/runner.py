@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +52,12 @@ class StopFlag:
 @dataclass
 class ChunkRun:
     """One claimed chunk on its way. `tally` is taken and replaced whenever something is reported; `told` is set
-    whenever there is something in it."""
+    whenever there is something in it.
+
+    Where the offer says careful or alone, `recorded` returns once all that was told is on the log, and each member
+    waits for it; `recorded_first` is the member whose start was recorded before the chunk was opened. `turn` is
+    what a careful member waits for to run.
+    """
 
     offer: Offer
     prepared: Prepared
@@ -63,6 +69,9 @@ class ChunkRun:
     stop: StopFlag = field(default_factory=StopFlag)
     began: float = 0.0
     runners: list[asyncio.Task[None]] = field(default_factory=list)
+    recorded: Callable[[], Awaitable[None]] | None = None
+    recorded_first: int | None = None
+    turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
     def take_tally(self) -> Tally:
         tally, self.tally = self.tally, Tally()
@@ -78,10 +87,23 @@ class ChunkRun:
                 looked = self.clock.monotonic()
 
     async def _member(self, index: int, member: Member | None) -> None:
+        if self.recorded is None:
+            self._note_start(index)
+            await self._attempts(index, member)
+            return
+        async with self.turn():
+            if index != self.recorded_first:
+                self._note_start(index)
+                await self.recorded()
+            await self._attempts(index, member)
+
+    def _note_start(self, index: int) -> None:
         if self.tally.started_at is None:
             self.tally.started_at = self.clock.now()
         self.tally.started.append(index)
         self.told.set()
+
+    async def _attempts(self, index: int, member: Member | None) -> None:
         attempt = self.offer.attempts.get(index, 0) + 1
         while (delay := await self._attempt(index, member, attempt)) is not None:
             self.told.set()

@@ -12,7 +12,7 @@ from heapq import heappush
 from typing import Any
 
 from anabranch.core.expansion import Expanded
-from anabranch.core.messages import Failure, Json, Spans, StopReason, TaskOrder
+from anabranch.core.messages import Failure, Json, Mode, Spans, StopReason, TaskOrder
 from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.states import ENDINGS, TaskState
 
@@ -53,6 +53,26 @@ class Chunk:
     size: int = 0
     bounces: int = 0
     """How often a worker gave it back because it lacks the agent."""
+    mode: Mode = "fast"
+    begun: Ranges = field(default_factory=Ranges)
+    """Members that this delivery has recorded as started; complete unless `mode` is fast."""
+
+    def renew(self) -> None:
+        """The next delivery begins: what the last one's worker still tells is refused."""
+        self.fence += 1
+        self.begun = Ranges()
+
+    def take(self, index: int) -> None:
+        """A member is no longer this chunk's: it ended, or waits for its next attempt."""
+        self.pending = self.pending.difference(Ranges([(index, index + 1)]))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A member that failed for good, and the workers that died while it ran alone."""
+
+    failure: Failure
+    deliveries: int
 
 
 @dataclass(slots=True)
@@ -110,12 +130,22 @@ class Task:
     started: Ranges = field(default_factory=Ranges)
     completed: Ranges = field(default_factory=Ranges)
     failed: dict[int, Failure] = field(default_factory=dict)
+    held: dict[int, Held] = field(default_factory=dict)
+    """Failed members that the join waits for, until they are redriven or dismissed."""
+    redrives: dict[int, int] = field(default_factory=dict)
+    letters: int = 0
+    omitted: int = 0
+    """Failed members beyond those that got a dead letter."""
     parts: list[Part] = field(default_factory=list)
     parts_bytes: int = 0
     pages: list[Page] = field(default_factory=list)
     large: list[Large] = field(default_factory=list)
     identifiers: dict[int, str] = field(default_factory=dict)
     spilled: bool = False
+    careful: Ranges = field(default_factory=Ranges)
+    """Open members that were held by a worker when it died: each of their starts is recorded before it."""
+    deaths: dict[int, int] = field(default_factory=dict)
+    """Open members that are to run alone, and how many workers died while they did."""
     member_seconds: float | None = None
     """Seconds that a worker takes for one member, smoothed."""
 
@@ -134,6 +164,19 @@ class Task:
     def schedule_retry(self, due: float, index: int, attempts: int) -> None:
         heappush(self.retries, (due, index, attempts))
 
+    def mode_of(self, index: int) -> Mode:
+        """How a member is to run the next time."""
+        if index in self.deaths:
+            return "alone"
+        return "careful" if index in self.careful else "fast"
+
+    def clear_of_suspicion(self, ended: Ranges) -> None:
+        """Members that have ended kill nobody any more."""
+        if self.careful:
+            self.careful = self.careful.difference(ended)
+        for index in [index for index in self.deaths if index in ended]:
+            del self.deaths[index]
+
 
 @dataclass(slots=True)
 class Group:
@@ -148,6 +191,8 @@ class Group:
     max_concurrency: int | None = None
     timed_out: bool = False
     announced: bool = False
+    bereaved: bool = False
+    """A worker died over members of it: none of them runs beside the owner any more."""
     results: dict[str, Json] = field(default_factory=dict)
     """What the group hands to the run: its values, and of broken tasks what there is."""
 
@@ -194,6 +239,8 @@ class Run:
     derived: dict[str, str] = field(default_factory=dict)
     """The keys that `separate` joins of this run derived -> whose they are, as group/task."""
     finished_groups: int = 0
+    commands: set[str] = field(default_factory=set)
+    """Ids of the commands on held members that were obeyed."""
 
     def task(self, group: str, name: str) -> Task | None:
         found = self.groups.get(group)

@@ -26,10 +26,13 @@ LETTER_ID = "anabranch_id"
 """The same in each repetition of a letter, so that a reader can drop it."""
 
 MEMBER_FAILED = "member_failed"
+MEMBERS_OMITTED = "members_omitted"
+"""The last letter of a task of which more members failed than get letters of their own: see `omitted`."""
 MESSAGE_CHARACTERS = 400
 """So much of a message, after the changing parts were taken out, counts for its signature."""
 
 _CHANGING = (
+    (re.compile(r"\bworker \S+"), "worker <id>"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE), "<id>"),
     (re.compile(r"\b0x[0-9a-f]+\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
@@ -43,7 +46,7 @@ class MemberLetter(BaseModel):
     """A member that failed for good. `index` is null where the task is not expanded.
 
     `attempts` are the calls that ended in an error, `deliveries` the workers that died while they ran this member
-    and nothing else. A letter that is `held` speaks of a member whose task waits for a redrive or a dismissal.
+    and no other suspect. A letter that is `held` speaks of a member whose task waits for a redrive or a dismissal.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -61,6 +64,8 @@ class MemberLetter(BaseModel):
     attempts: int = 0
     deliveries: int = 0
     held: bool = False
+    omitted: int = 0
+    """Only of a `members_omitted` letter: so many members of the task failed without a letter of their own."""
 
     @property
     def signature(self) -> str:

@@ -20,6 +20,8 @@ Spans = tuple[tuple[int, int], ...]
 
 Status = Literal["completed", "failed", "cancelled", "timed_out"]
 StopReason = Literal["cancelled", "timed_out"]
+Mode = Literal["fast", "careful", "alone"]
+"""How members run: as they come; each start recorded before it; or so, and beside no other suspect."""
 
 
 class Message(BaseModel):
@@ -328,7 +330,7 @@ class ChunkReturned(Message):
 
 
 class ChunkLost(Message):
-    """The worker that held a chunk is gone."""
+    """The worker that held a chunk is gone, or met an error of its own in running it."""
 
     type: Literal["lost"] = "lost"
     run_id: str
@@ -337,6 +339,7 @@ class ChunkLost(Message):
     chunk: int
     fence: int
     worker: str
+    cause: Literal["gone", "error"] = "gone"
 
 
 class Nudge(Message):
@@ -374,6 +377,7 @@ class Offer(Message):
     document_key: str | None = None
     deadline: float
     claim_ttl: float
+    mode: Mode = "fast"
 
 
 OnRuns = Annotated[

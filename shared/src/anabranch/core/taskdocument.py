@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from anabranch.core.messages import Json, Message, TaskOrder
 
 
@@ -12,10 +14,10 @@ class TaskDocument(Message):
     group: str
     run_id: str
     session_id: str
-    context: dict[str, Json] = {}
+    context: dict[str, Json] = Field(default_factory=dict)
     """Values of the dependencies; a reference for a large one."""
     references: tuple[str, ...] = ()
     """Which of them are references."""
-    template_context: dict[str, Json] = {}
+    template_context: dict[str, Json] = Field(default_factory=dict)
     arrays: dict[str, list[Json]] | None = None
     """The expansion's arrays, where members are not made from slices."""
