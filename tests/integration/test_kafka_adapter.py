@@ -7,6 +7,7 @@ import statistics
 import threading
 
 import pytest
+from confluent_kafka import Producer
 
 from anabranch.adapters.kafka.log import KafkaLog
 from anabranch.core.errors import Misconfigured, ServerUnavailable
@@ -30,6 +31,26 @@ async def test_a_broker_that_is_not_there_is_named_with_the_fix(capfd: pytest.Ca
 async def test_a_property_that_is_none_is_refused(kafka: str) -> None:
     with pytest.raises(Misconfigured, match=r"no\.such\.property"):
         await KafkaLog.connect(kafka, properties={"no.such.property": "1"})
+
+
+async def test_a_tombstone_is_told_from_an_empty_value_and_null_headers_stay(kafka: str, prefix: str) -> None:
+    log = await KafkaLog.connect(kafka)
+    await log.create_topics([TopicSpec(f"{prefix}t", 1)])
+    producer = Producer({"bootstrap.servers": kafka})
+    for value in (None, b""):
+        producer.produce(f"{prefix}t", value, b"k", headers=[("a", None), ("a", b""), ("a", b"1")])
+    producer.flush(20)
+
+    records: list[Incoming] = []
+    async with log.read(f"{prefix}t", start="earliest") as reader, asyncio.timeout(20):
+        async for batch in reader:
+            records += batch
+            if len(records) == 2:
+                break
+    await log.close()
+
+    assert [(record.value, record.is_null) for record in records] == [(b"", True), (b"", False)]
+    assert {record.headers for record in records} == {(("a", None), ("a", b""), ("a", b"1"))}
 
 
 async def test_what_is_published_while_the_broker_is_away_arrives_once_and_in_order(

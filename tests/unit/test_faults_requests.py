@@ -105,8 +105,27 @@ def test_a_dead_letter_of_a_record_too_large_for_one_is_cut(
 
     letter = dead_letter(Names("p."), record, "too large")
 
-    size = len(letter.value) + sum(len(name) + len(text) for name, text in letter.headers.items())
+    told = dict(letter.headers)
+    size = len(letter.value) + sum(len(name) + len(text or b"") for name, text in told.items())
     assert size <= LETTER_BYTES
-    assert letter.headers["anabranch_bytes"] == str(len(value)).encode()
+    assert told["anabranch_bytes"] == str(len(value)).encode()
     assert value.startswith(letter.value)
-    assert letter.headers["anabranch_origin"] == b"requests/0/7"
+    assert told["anabranch_origin"] == b"requests/0/7"
+
+
+def test_a_dead_letter_keeps_each_header_as_it_was_and_a_key_that_is_no_text() -> None:
+    headers = (("a", b"1"), ("b", None), ("a", b"2"), ("anabranch_code", b"theirs"), ("a", b""))
+    record = Incoming("requests", 0, 7, b"\xff\xfe", b"{", headers, 0.0)
+
+    letter = dead_letter(Names("p."), record, "no JSON")
+
+    assert tuple(letter.headers)[: len(headers)] == headers
+    assert dict(letter.headers)["anabranch_code"] == b"undecodable", "a reader that wants one takes the last"
+    assert (letter.key, letter.value) == (b"\xff\xfe", b"{")
+
+
+@pytest.mark.parametrize(("is_null", "said"), [(True, b"value"), (False, None)])
+def test_a_dead_letter_tells_a_null_value_from_an_empty_one(is_null: bool, said: bytes | None) -> None:
+    letter = dead_letter(Names("p."), Incoming("requests", 0, 7, None, b"", (), 0.0, is_null), "no JSON")
+
+    assert dict(letter.headers).get("anabranch_null") == said

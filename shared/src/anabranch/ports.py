@@ -14,33 +14,44 @@ from typing import Literal, Protocol
 # --- the log -------------------------------------------------------------------------------------
 
 
+Headers = tuple[tuple[str, bytes | None], ...]
+"""A record's headers in their order. A name may be there twice, and a value may be null."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One record to publish.
+
+    `key` is text, or bytes where a record is handed on whose key may be no UTF-8. `headers` is a mapping, or
+    pairs where a name may be there twice.
 
     `partition` overrides the partitioner. `bulk` marks payload that may linger a few milliseconds to
     travel in larger batches; everything else leaves at once.
     """
 
     topic: str
-    key: str | None
+    key: str | bytes | None
     value: bytes
-    headers: Mapping[str, bytes] = field(default_factory=dict)
+    headers: Mapping[str, bytes] | Headers = field(default_factory=dict)
     partition: int | None = None
     bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One record as read. `timestamp` is the record's own, in seconds since the epoch."""
+    """One record as read. `timestamp` is the record's own, in seconds since the epoch.
+
+    A value that is null, as of a tombstone, is empty here, and `is_null` tells it from an empty one.
+    """
 
     topic: str
     partition: int
     offset: int
     key: bytes | None
     value: bytes
-    headers: tuple[tuple[str, bytes], ...]
+    headers: Headers
     timestamp: float
+    is_null: bool = False
 
 
 @dataclass(frozen=True, slots=True)

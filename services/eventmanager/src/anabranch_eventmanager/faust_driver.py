@@ -22,7 +22,7 @@ import orjson
 
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
-from anabranch.ports import EventLog, Incoming, TopicSpec
+from anabranch.ports import EventLog, Headers, Incoming, TopicSpec
 from anabranch_eventmanager.facts import Document
 from anabranch_eventmanager.faust_security import faust_options
 from anabranch_eventmanager.keeper import Keeper
@@ -164,6 +164,7 @@ class FaustDriver:
                     message.value or b"",
                     _headers(message.headers),
                     message.timestamp,
+                    message.value is None,
                 )
             )
 
@@ -246,7 +247,7 @@ class FaustDriver:
             self._table.send_changelog(partition, name, value)
 
 
-def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
+def _headers(headers: Any) -> Headers:
     """Faust gives a mapping or pairs, depending on the transport."""
     if not headers:
         return ()

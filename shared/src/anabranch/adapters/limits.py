@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
 from anabranch.core.errors import RecordTooLarge
 from anabranch.ports import Committed, Outgoing
 
@@ -22,9 +23,9 @@ _HEADER_FRAME = 8
 
 def record_bytes(record: Outgoing) -> int:
     """What a record needs on the wire, uncompressed, with a little to spare for its framing."""
-    key = len(record.key.encode()) if record.key is not None else 0
-    headers = sum(len(name) + len(value) + _HEADER_FRAME for name, value in record.headers.items())
-    return len(record.value) + key + headers + _FRAME
+    headers = header_pairs(record)
+    framed = headers_size(headers) + len(headers) * _HEADER_FRAME
+    return len(record.value) + len(key_bytes(record) or b"") + framed + _FRAME
 
 
 def check_sizes(records: Sequence[Outgoing], limit: int) -> None:

@@ -29,6 +29,6 @@ def murmur2(data: bytes) -> int:
 
 
 @lru_cache(maxsize=16_384)
-def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key, its UTF-8 bytes hashed, among `partitions`."""
-    return (murmur2(key.encode()) & _POSITIVE) % partitions
+def partition_of(key: str | bytes, partitions: int) -> int:
+    """The partition of a key, its bytes (of text: in UTF-8) hashed, among `partitions`."""
+    return (murmur2(key.encode() if isinstance(key, str) else key) & _POSITIVE) % partitions

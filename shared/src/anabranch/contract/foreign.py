@@ -106,7 +106,10 @@ def dead_letter_headers_schema() -> Schema:
     return headed(
         {
             "title": "DeadLetterHeaders",
-            "description": "Added to the original's own headers; key and value are the original's, byte for byte.",
+            "description": (
+                "They stand after the original's own headers, which are kept as they were, also one that is there "
+                "twice or null; key and value are the original's, byte for byte."
+            ),
             "type": "object",
             "required": ["anabranch_code", "anabranch_reason", "anabranch_origin"],
             "properties": {
@@ -121,6 +124,10 @@ def dead_letter_headers_schema() -> Schema:
                 "anabranch_origin": {
                     **_text("Where the record stood: `<topic>/<partition>/<offset>`."),
                     "pattern": r"^[^/]+/\d+/\d+$",
+                },
+                "anabranch_null": {
+                    "const": "value",
+                    "description": "Only where the original's value was null, as of a tombstone; the letter's is empty.",
                 },
                 "anabranch_bytes": {
                     **_text("Only where the original is too large for one record and was cut: its value's bytes."),

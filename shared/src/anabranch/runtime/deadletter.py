@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from anabranch.core.names import Names
-from anabranch.ports import Incoming, Outgoing
+from anabranch.ports import Headers, Incoming, Outgoing
 
 REASON_BYTES = 8_192
 LETTER_BYTES = 1_030_000
@@ -15,25 +13,32 @@ LETTER_BYTES = 1_030_000
 def dead_letter(names: Names, record: Incoming, reason: str, *, code: str = "undecodable") -> Outgoing:
     """The record for the dead-letter topic.
 
-    Value and key are the original's. Its headers are kept; `anabranch_*` headers add the code, the reason and
-    the place it came from. Of a record too large for one letter the value is cut, and where that is not enough
-    its headers are left out; `anabranch_bytes` then says how large the value was.
+    Value, key and headers are the original's, also a header that is there twice or null. After them come
+    `anabranch_*` headers with the code, the reason and the place it came from; `anabranch_null` says that the
+    value was null and not empty. Of a record too large for one letter the value is cut, and where that is not
+    enough its key and headers are left out; `anabranch_bytes` then says how large the value was.
     """
-    headers = dict(record.headers)
-    headers["anabranch_code"] = code.encode()
-    headers["anabranch_reason"] = reason.encode()[:REASON_BYTES]
-    headers["anabranch_origin"] = f"{record.topic}/{record.partition}/{record.offset}".encode()
-    key = record.key.decode("utf-8", "replace") if record.key is not None else None
+    own = _own_headers(record, reason, code)
+    headers, key = record.headers + own, record.key
     room = LETTER_BYTES - _bytes(key, headers)
     if len(record.value) <= room:
         return Outgoing(names.dead_letters, key, record.value, headers=headers)
     if room < 0:
-        headers = {name: headers[name] for name in ("anabranch_code", "anabranch_reason", "anabranch_origin")}
-        key = None
-    headers["anabranch_bytes"] = str(len(record.value)).encode()
+        headers, key = own, None
+    headers += (("anabranch_bytes", str(len(record.value)).encode()),)
     room = LETTER_BYTES - _bytes(key, headers)
     return Outgoing(names.dead_letters, key, record.value[:room], headers=headers)
 
 
-def _bytes(key: str | None, headers: Mapping[str, bytes]) -> int:
-    return len((key or "").encode()) + sum(len(name.encode()) + len(value) + 8 for name, value in headers.items())
+def _own_headers(record: Incoming, reason: str, code: str) -> Headers:
+    place = f"{record.topic}/{record.partition}/{record.offset}"
+    own: Headers = (
+        ("anabranch_code", code.encode()),
+        ("anabranch_reason", reason.encode()[:REASON_BYTES]),
+        ("anabranch_origin", place.encode()),
+    )
+    return (*own, ("anabranch_null", b"value")) if record.is_null else own
+
+
+def _bytes(key: bytes | None, headers: Headers) -> int:
+    return len(key or b"") + sum(len(name.encode()) + len(value or b"") + 8 for name, value in headers)

@@ -178,12 +178,12 @@ class ResultsWatcher:
         if not watches:
             return
         headers = dict(record.headers)
-        kind = headers.get("ce_type", b"").decode()
+        kind = (headers.get("ce_type") or b"").decode()
         body = orjson.loads(record.value)
         for watch in list(watches):
             watch.heard_at = self._clock.monotonic()
             watch.heard = True
-            self._tell(watch, kind, headers.get("ce_id", b"").decode(), body)
+            self._tell(watch, kind, (headers.get("ce_id") or b"").decode(), body)
 
     def _tell(self, watch: RunWatch, kind: str, event_id: str, body: Body) -> None:
         if kind == "result.published":

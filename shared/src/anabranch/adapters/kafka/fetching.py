@@ -58,13 +58,14 @@ def fetch(consumer: Consumer, timeout: float) -> Batches:
 
 def incoming(message: Any) -> Incoming:
     """One record as the ports have it, from a message without an error."""
-    headers = message.headers()
+    headers, value = message.headers(), message.value()
     return Incoming(
         message.topic(),
         message.partition(),
         message.offset(),
         message.key(),
-        message.value() or b"",
-        tuple((name, value or b"") for name, value in headers) if headers else (),
+        value or b"",
+        tuple(headers) if headers else (),
         message.timestamp()[1] / 1000,
+        value is None,
     )

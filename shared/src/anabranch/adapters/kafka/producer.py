@@ -20,6 +20,7 @@ from anabranch.adapters.kafka.faults import error_of, translate
 from anabranch.adapters.kafka.logs import LOGGER
 from anabranch.adapters.kafka.polling import POLL_SECONDS, PollingThread
 from anabranch.adapters.limits import check_sizes
+from anabranch.adapters.parts import header_pairs
 from anabranch.core.errors import AnabranchError, RecordTooLarge
 from anabranch.ports import Outgoing
 
@@ -111,7 +112,7 @@ class ProducerLane:
                     record.key,
                     partition,
                     partial(report, call, index),
-                    headers=dict(record.headers) if record.headers else None,
+                    headers=list(header_pairs(record)) if record.headers else None,
                 )
             except BufferError:
                 return taken

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
 from anabranch.ports import Incoming, Outgoing
 
 _SMALLEST_DROP = 64
@@ -42,9 +43,8 @@ class Partition:
     def append(self, record: Outgoing, timestamp: float) -> int:
         """Append a record and return its offset. Watchers are woken, nothing is delivered here."""
         offset = self.end
-        key = record.key.encode() if record.key is not None else None
-        headers = tuple(record.headers.items())
-        stored = Incoming(self.topic, self.number, offset, key, record.value, headers, timestamp)
+        headers = header_pairs(record)
+        stored = Incoming(self.topic, self.number, offset, key_bytes(record), record.value, headers, timestamp)
         self._records.append(stored)
         self._bytes += stored_bytes(stored)
         if self._retention_bytes is not None and self._bytes > self._retention_bytes:
@@ -85,5 +85,4 @@ class Partition:
 
 def stored_bytes(record: Incoming) -> int:
     """Bytes of a record's key, value and headers: what retention counts."""
-    headers = sum(len(name) + len(value) for name, value in record.headers)
-    return len(record.value) + len(record.key or b"") + headers
+    return len(record.value) + len(record.key or b"") + headers_size(record.headers)
