@@ -152,6 +152,7 @@ async def test_topics_are_created_once(log: EventLog, prefix: str) -> None:
     assert await log.create_topics(specs[:1]) == [f"{prefix}a"]
     assert await log.create_topics(specs) == [f"{prefix}b"]
     assert await log.partition_count(f"{prefix}a") == 3
+    assert (await log.topic_settings(f"{prefix}a"))["retention.ms"] == "86400000"
 
 
 async def test_another_partition_count_is_refused(log: EventLog, topic: str) -> None:

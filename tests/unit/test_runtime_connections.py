@@ -11,7 +11,7 @@ from anabranch.ports import TopicSpec
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.connections import redis_url
 from anabranch.runtime.settings import Settings
-from anabranch.runtime.topics import ensure_topics, topic_specs
+from anabranch.runtime.topics import check_retention, ensure_topics, topic_specs
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,28 @@ async def test_a_count_that_was_set_must_be_the_topics() -> None:
 
     with pytest.raises(Misconfigured, match=r"partitions_tasks: 5 is set, but the topic .* has 2"):
         await ensure_topics(log, Settings(partitions={"tasks": 5}))
+
+
+@pytest.mark.parametrize(
+    ("config", "refusal"),
+    [
+        ({}, None),
+        ({"retention.ms": "-1", "retention.bytes": "1000"}, None),
+        ({"retention.ms": str(7 * 86_400_000)}, None),
+        ({"retention.ms": str(3_600_000)}, r"keeps records for 1 h, and a run may take 24 h"),
+        ({"cleanup.policy": "compact,delete"}, "it is compacted"),
+    ],
+)
+@pytest.mark.parametrize("topic", ["anabranch.runs", "anabranch.groups"])
+async def test_a_log_that_forgets_before_a_run_ends_is_refused(
+    topic: str, config: dict[str, str], refusal: str | None
+) -> None:
+    log = MemoryLog(MemoryBroker(), SystemClock())
+    await log.create_topics([TopicSpec(topic, 2, config)])
+    await ensure_topics(log, Settings())
+
+    if refusal is None:
+        await check_retention(log, Settings())
+    else:
+        with pytest.raises(Misconfigured, match=refusal):
+            await check_retention(log, Settings())

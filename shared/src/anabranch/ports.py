@@ -189,6 +189,10 @@ class EventLog(Protocol):
     async def partition_count(self, topic: str) -> int:
         """Number of partitions; raises Misconfigured where the topic does not exist."""
 
+    async def topic_settings(self, topic: str) -> Mapping[str, str]:
+        """What the broker has set for a topic, by its own names (`retention.ms`, `cleanup.policy`), among it
+        what the topic was created with; empty where it does not let itself be asked."""
+
     async def partition_for(self, topic: str, key: str) -> int:
         """The partition that a key lives in."""
 

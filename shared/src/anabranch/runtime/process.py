@@ -20,7 +20,7 @@ from anabranch.runtime.health import Health, HealthServer
 from anabranch.runtime.logs import set_up_logging
 from anabranch.runtime.resources import Connect, Resources, connect
 from anabranch.runtime.settings import Settings
-from anabranch.runtime.topics import ensure_topics
+from anabranch.runtime.topics import check_retention, ensure_topics
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -158,6 +158,7 @@ async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRe
         created = await ensure_topics(resources.log, settings)
         if created:
             _log.info("created the topics %s", ", ".join(created))
+        await check_retention(resources.log, settings)
         service = build(resources)
         stack.push_async_callback(_stop, service)
         port = await _serve_health(service, settings, stack)

@@ -6,15 +6,21 @@ owner. What is judged here is configuration; nothing is read from the topics.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from anabranch.core.errors import Misconfigured
+from anabranch.core.request import DAY
 from anabranch.ports import EventLog, TopicSpec
 from anabranch.runtime.settings import Settings
 
 RETENTION_SECONDS = 7 * 86_400
 """Longer than any run may take and then some: what an open run depends on must not be gone."""
 
+LEAST_RETENTION_SECONDS = 2 * 86_400
+"""The default timeout of a run, and a day in which somebody may notice that nobody owns it."""
+
+_log = logging.getLogger("anabranch.topics")
 _CONFIG = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_SECONDS * 1000)}
 
 
@@ -40,6 +46,32 @@ async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
     if not missing:
         return []
     return await log.create_topics([_spec(settings, topic) for topic in missing])
+
+
+async def check_retention(log: EventLog, settings: Settings) -> None:
+    """See that the log keeps what owners replay: a run's records for as long as the run may take, each of them.
+
+    Raises:
+        Misconfigured: `runs` or `groups` is compacted, or keeps records for less than a run of the default
+            timeout and a day may need.
+    """
+    for topic in (settings.names.runs, settings.names.groups):
+        found = await log.topic_settings(topic)
+        if "compact" in found.get("cleanup.policy", "delete"):
+            raise Misconfigured(
+                f"topic {topic}",
+                "it is compacted, which deletes records that open runs are rebuilt from",
+                "set its cleanup.policy to delete",
+            )
+        seconds = int(found.get("retention.ms", -1)) / 1000
+        if 0 <= seconds < LEAST_RETENTION_SECONDS:
+            raise Misconfigured(
+                f"topic {topic}",
+                f"it keeps records for {seconds / 3600:g} h, and a run may take {DAY / 3600:g} h by default",
+                f"set its retention.ms to {LEAST_RETENTION_SECONDS * 1000}: the longest timeout and a day",
+            )
+        if int(found.get("retention.bytes", -1)) >= 0:
+            _log.warning("topic %s has retention.bytes: a busy hour may delete what open runs need", topic)
 
 
 async def _is_there(log: EventLog, settings: Settings, topic: str) -> bool:

@@ -94,6 +94,10 @@ class KafkaLog:
         """See `ports.EventLog`."""
         return await self._topics.count(topic)
 
+    async def topic_settings(self, topic: str) -> Mapping[str, str]:
+        """See `ports.EventLog`."""
+        return await self._topics.settings_of(topic)
+
     async def partition_for(self, topic: str, key: str) -> int:
         """See `ports.EventLog`."""
         return partition_of(key, await self._topics.count(topic))

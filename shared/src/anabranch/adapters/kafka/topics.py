@@ -12,6 +12,7 @@ from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
@@ -72,6 +73,18 @@ class KafkaTopics:
         if topic not in self._counts:
             raise Misconfigured(f"topic {topic}", "it does not exist", "create it before it is used")
         return self._counts[topic]
+
+    async def settings_of(self, topic: str) -> Mapping[str, str]:
+        """See `ports.EventLog.topic_settings`. An installation may forbid the question."""
+        asked = [ConfigResource(ConfigResource.Type.TOPIC, topic)]
+        [future] = self._admin.describe_configs(asked, request_timeout=self._timeout).values()
+        try:
+            found = await asyncio.wrap_future(future)
+        except KafkaException as refused:
+            if error_of(refused).code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                return {}
+            raise translate(error_of(refused), self._brokers, f"asking for the settings of {topic}") from refused
+        return {name: str(entry.value) for name, entry in found.items() if entry.value is not None}
 
     async def offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         """The first or next offset of partitions. A new topic's leaders may need a moment: tried again."""

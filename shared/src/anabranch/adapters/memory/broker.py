@@ -8,7 +8,7 @@ loop and not safe to share between threads.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.adapters.limits import MAX_RECORD_BYTES, check_sizes
@@ -38,6 +38,7 @@ class MemoryBroker:
         self.max_record_bytes = max_record_bytes
         self._retention_bytes = retention_bytes
         self._topics: dict[str, list[Partition]] = {}
+        self._settings: dict[str, Mapping[str, str]] = {}
         self._groups: dict[str, Group] = {}
         self._spread = itertools.count()
         self._names = itertools.count(1)
@@ -47,6 +48,7 @@ class MemoryBroker:
         existing = self._topics.get(spec.name)
         if existing is None:
             retention = int(spec.config.get("retention.bytes", -1))
+            self._settings[spec.name] = dict(spec.config)
             limit = retention if retention >= 0 else self._retention_bytes
             self._topics[spec.name] = [Partition(spec.name, n, limit) for n in range(spec.partitions)]
             return True
@@ -57,6 +59,11 @@ class MemoryBroker:
                 f"configure {len(existing)}, or delete the topic: the partition count fixes where keys live",
             )
         return False
+
+    def settings_of(self, topic: str) -> Mapping[str, str]:
+        """What a topic was created with; raises Misconfigured where it does not exist."""
+        self.partitions(topic)
+        return self._settings[topic]
 
     def partitions(self, topic: str) -> list[Partition]:
         """The partitions of a topic; raises Misconfigured where it does not exist."""

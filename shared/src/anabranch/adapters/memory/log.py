@@ -72,6 +72,11 @@ class MemoryLog:
         self._check_alive()
         return len(self._broker.partitions(topic))
 
+    async def topic_settings(self, topic: str) -> Mapping[str, str]:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        return self._broker.settings_of(topic)
+
     async def partition_for(self, topic: str, key: str) -> int:
         """See `ports.EventLog`."""
         return partition_of(key, await self.partition_count(topic))
