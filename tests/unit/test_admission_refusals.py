@@ -61,10 +61,10 @@ def custom(**rules: Any) -> dict[str, Any]:
         (request(task("a"), priority=3), "not_supported", "/priority"),
         (request(task("a"), steps=[]), "not_supported", "/steps"),
         (request(task("a", pool="gpu")), "not_supported", f"{TASK}/pool"),
-        (request(task("a", on_failure="hold")), "not_supported", f"{TASK}/on_failure"),
+        (request(task("a", on_failure="wait")), "schema", f"{TASK}/on_failure"),
         (
-            {"key": "task_group:r", "object": request(task("a", on_failure="hold"))},
-            "not_supported",
+            {"key": "task_group:r", "object": request(task("a", on_failure="wait"))},
+            "schema",
             f"/object{TASK}/on_failure",
         ),
         (request(task("a/b")), "bad_name", f"{TASK}/name"),

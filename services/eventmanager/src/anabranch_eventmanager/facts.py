@@ -79,6 +79,7 @@ def new_task() -> Document:
         "started": [],
         "completed": [],
         "failed": [],
+        "held": [],
         "failures": {},
     }
 
@@ -168,6 +169,9 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
     elif what in ("started", "retrying"):
         _start(task, entry)
         _add_members(task, "started", ((0, 1),))
+        _note_held(task, what, ((0, 1),), entry)
+    elif what == "failed" and entry.data.get("held"):
+        _hold_whole(task, entry)
     elif what in TASK_RANKS:
         _apply_to_whole(task, what, entry)
 
@@ -182,6 +186,21 @@ def _apply_to_members(task: Document, what: str, entry: EventEntry) -> None:
         _add_members(task, what, spans)
     if what == "failed":
         _add_failure(task, str(spans[0][0]) if spans else "", entry)
+    _note_held(task, what, spans, entry)
+
+
+def _note_held(task: Document, what: str, spans: Iterable[tuple[int, int]], entry: EventEntry) -> None:
+    """Who is held has failed, and is so no longer once it was redriven. Here the order of events counts, which is
+    that of their one source."""
+    held, named = Ranges.from_pairs(task.get("held", [])), Ranges(spans)
+    if what == "failed" and entry.data.get("held"):
+        held.update(named)
+    elif what in ("failed", "completed"):
+        held = held.difference(named)
+    elif what == "retrying" and entry.data.get("redriven"):
+        held = held.difference(named)
+        task["failed"] = Ranges.from_pairs(task["failed"]).difference(named).pairs()
+    task["held"] = held.pairs()
 
 
 def _apply_to_whole(task: Document, status: str, entry: EventEntry) -> None:
@@ -190,6 +209,14 @@ def _apply_to_whole(task: Document, status: str, entry: EventEntry) -> None:
     if status == "failed":
         _add_failure(task, "", entry)
     _end(task, status, entry)
+
+
+def _hold_whole(task: Document, entry: EventEntry) -> None:
+    """The one member of an ordinary task failed, and the task has not."""
+    _add_members(task, "failed", ((0, 1),))
+    _add_failure(task, "", entry)
+    _note_held(task, "failed", ((0, 1),), entry)
+    _start(task, entry)
 
 
 def _start(task: Document, entry: EventEntry) -> None:

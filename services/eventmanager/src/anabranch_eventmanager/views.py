@@ -74,6 +74,7 @@ def _task_view(run: Document, task: Document) -> dict[str, Any]:
         "started": len(Ranges.from_pairs(task["started"])),
         "completed": len(Ranges.from_pairs(task["completed"])),
         "failed": len(_failed(task)),
+        "held": len(_held(run, task)),
         "attempts": task["attempts"],
     }
 
@@ -85,6 +86,11 @@ def _status(run: Document, part: Document) -> str:
 def _failed(task: Document) -> Ranges:
     """Members that failed and did not complete in a later redrive."""
     return Ranges.from_pairs(task["failed"]).difference(Ranges.from_pairs(task["completed"]))
+
+
+def _held(run: Document, task: Document) -> Ranges:
+    """Failed members that somebody has to decide on; nobody has, once the task is over."""
+    return Ranges() if _status(run, task) not in _OPEN else Ranges.from_pairs(task.get("held", []))
 
 
 def _failure_count(task: Document) -> int:

@@ -228,7 +228,6 @@ def _meaning(
     yield from checks.duplicate_names(groups, pointer)
     yield from checks.duplicate_result_keys(graph, pointer)
     yield from checks.unknown_agents(graph.tasks, world.agents, pointer)
-    yield from checks.not_supported(graph.tasks, pointer)
     yield from checks.expansions(graph.tasks, pointer)
     yield from checks.subsets(graph, pointer)
     yield from checks.unknown_keys(graph, pointer)

@@ -159,15 +159,6 @@ def unknown_agents(
         yield Problem(Code.UNKNOWN_AGENT, pointer(agent.path), message, likely or f"the agents are: {known}")
 
 
-def not_supported(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem]:
-    """What the schema has and nothing does yet."""
-    for task in tasks:
-        if task.held_on_failure:
-            message = '`on_failure`: "hold" is not supported yet'
-            hint = 'leave it out, or write "fail"'
-            yield Problem(Code.NOT_SUPPORTED, pointer((*task.path, "on_failure")), message, hint)
-
-
 def expansions(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem]:
     """Expansions that name no array, and those that are wrong whatever their arrays hold."""
     for task in tasks:

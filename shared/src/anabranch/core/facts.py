@@ -60,8 +60,6 @@ class TaskFacts:
     expanded: bool
     names_array: bool
     """Its expansion has something to expand over."""
-    held_on_failure: bool
-    """A failed member is to keep its join open: ``"on_failure": "hold"``."""
     retries_never: bool
     """It sets ``max_attempts`` without a strategy: no failure is retried."""
 
@@ -139,7 +137,6 @@ def _facts_of_task(task: TaskSpec, group: str, inherited: list[Wanted]) -> TaskF
         expansion=config,
         expanded=config is not None,
         names_array=config is not None and (bool(arrays) or _expands_alone(config)),
-        held_on_failure=task.on_failure == "hold",
         retries_never=retry is not None and retry.strategy == "none" and retry.max_attempts not in (None, 1),
     )
 
@@ -185,7 +182,6 @@ def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list
         expansion=expansion,
         expanded=raw is not None,
         names_array=bool(arrays) or _may_expand_alone(raw or {}),
-        held_on_failure=task.get("on_failure") == "hold",
         retries_never=_retries_never(task.get("retry")),
     )
 
