@@ -223,6 +223,25 @@ async def nobody_answers(settings: Settings) -> None:
     await asyncio.Event().wait()
 
 
+def test_a_variable_that_is_misspelt_is_warned_about(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANABRANCH_BROKRES", "b:1")
+
+    done = command("plan", "request.json", "--json")
+
+    assert (done.code, done.document["valid"]) == (0, True)
+    assert "ANABRANCH_BROKRES is no setting" in done.err
+    assert "ANABRANCH_BROKERS?" in done.err
+
+
+def test_a_module_that_ends_itself_is_wrong_and_one_document_says_so(command: Command) -> None:
+    Path("script_of_agents.py").write_text("import sys\nsys.exit(3)\n")
+
+    done = command("plan", "request.json", "--json", "--agents", "script_of_agents")
+
+    assert (done.code, done.document["errors"][0]["code"]) == (2, "misconfigured")
+    assert "SystemExit: 3" in done.err
+
+
 @pytest.mark.parametrize("arguments", [["run", "request.json"], ["list"], ["cancel", "r"], ["topics", "create"]])
 @pytest.mark.parametrize("connect", [nobody_there, nobody_answers])
 def test_a_server_that_is_away_exits_with_4_and_its_address(

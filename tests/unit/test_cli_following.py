@@ -10,16 +10,20 @@ import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
 from anabranch.cli.bench import fanout_request, percentile, single_request
+from anabranch.cli.control_commands import control
 from anabranch.cli.follow import Following, follow
 from anabranch.cli.output import seconds, short
 from anabranch.cli.progress import RunProgress
 from anabranch.cli.views import PlainView, draw
 from anabranch.core.admission import read_request
 from anabranch.core.events import EventBatch, EventEntry
+from anabranch.ports import Write
 from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.settings import Settings
 from scripted_agency import REQUEST, ScriptedAgency
 from waiting import eventually, turns
 
@@ -149,3 +153,21 @@ def test_percentiles_by_nearest_rank(fraction: float, expected: float) -> None:
 def test_words_for_figures() -> None:
     assert [seconds(value) for value in (0.05, 3.21, 600)] == ["50 ms", "3.2 s", "10.0 min"]
     assert short({"a": "x" * 100}, limit=12) == '{"a":"xxxxx…'
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_cancel_of_a_run_that_is_not_known_says_so_and_stands_all_the_same(
+    agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr("anabranch.cli.control_commands.connected", lambda settings: agency.client())
+    async with agency.client() as client:
+        run_id = await client.run_id_of("r-1")
+        if known:
+            await client.store.put([Write(client.names.run_lookup(run_id), b"s", 60.0)])
+
+    code = await control(Settings(), "cancel", "r-1", json=True)
+
+    said = capsys.readouterr()
+    assert (code, orjson.loads(said.out)) == (0, {"run_id": run_id, "action": "cancel", "known": known})
+    assert ("No run 'r-1' is known here" in said.err) is not known
+    assert {"type": "cancel", "run_id": run_id} in [body for _, body, _ in await agency.requests()]

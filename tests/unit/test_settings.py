@@ -149,3 +149,21 @@ def test_a_value_that_is_refused_is_not_shown_with_its_password() -> None:
         Settings.load({"ANABRANCH_REDIS_URL": "http://user:hunter2@redis"})
 
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_variable_that_looks_like_a_setting_is_found() -> None:
+    names = ["BROKER", "REDIS_ULR", "PREFIXES", "BROKERS", "CONFIG", "KAFKA_ACKS", "BOOTSTRAP_SERVERS", "MY_OWN"]
+    environ = {f"ANABRANCH_{name}": "x" for name in names} | {"BROKER": "x"}
+
+    assert Settings.misspelt(environ) == {
+        "ANABRANCH_BROKER": "ANABRANCH_BROKERS",
+        "ANABRANCH_REDIS_ULR": "ANABRANCH_REDIS_URL",
+        "ANABRANCH_PREFIXES": "ANABRANCH_PREFIX",
+    }
+
+
+def test_what_kubernetes_sets_for_services_is_no_misspelling() -> None:
+    services = ("AGENCY", "TASKGROUP", "EVENTMANAGER", "KAFKA", "REDIS", "VALKEY")
+    links = ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_6379_TCP", "PORT_6379_TCP_ADDR")
+
+    assert Settings.misspelt({f"ANABRANCH_{name}_{link}": "x" for name in services for link in links}) == {}

@@ -13,20 +13,30 @@ from anabranch.core.errors import ServerUnavailable
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
-    from anabranch.sdk.client import Control
+    from anabranch.sdk.client import Client, Control
 
 _DONE = {"cancel": "Asked to cancel", "pause": "Asked to pause", "resume": "Asked to go on with"}
 
 
 async def control(settings: Settings, action: Control, run: str, *, json: bool) -> int:
-    """Publish a control record. That a run has ended, or is not known, is found out by whoever owns it."""
+    """Publish a control record. That a run has ended is found out by whoever owns it; of one that is not known
+    it is said, and the record stands all the same, for its request may be on its way."""
     async with connected(settings) as client:
         run_id = await client.run_id_of(run)
+        known = await _is_known(client, run_id)
         await client.control(action, run_id=run_id)
     if json:
-        print_json({"run_id": run_id, "action": action})
+        print_json({"run_id": run_id, "action": action, "known": known})
     say(f"{_DONE[action]} run {run_id}. See: anabranch status {run_id}")
+    if not known:
+        say(f"No run {run!r} is known here so far, by run id or by request id. See: anabranch list")
     return COMPLETED
+
+
+async def _is_known(client: Client, run_id: str) -> bool:
+    names = client.names
+    found = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
+    return any(value is not None for value in found)
 
 
 async def create_topics(settings: Settings, *, json: bool) -> int:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from anabranch.cli.output import say
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
@@ -82,4 +85,6 @@ def load_settings(options: Mapping[str, Any], /, **overrides: Any) -> Settings:
         if not equals:
             raise Misconfigured("--set", f"{entry!r} has no value", "write --set name=value")
         given[name.replace("-", "_")] = value
+    for variable, meant in Settings.misspelt(os.environ).items():
+        say(f"anabranch: warning: {variable} is no setting and has no effect: did you mean {meant}?")
     return Settings.load(file=options["config"], overrides={**given, **overrides})

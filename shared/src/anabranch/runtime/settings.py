@@ -21,6 +21,7 @@ from anabranch.runtime.settings_sources import (
     Entry,
     environment_entries,
     file_entries,
+    misspelt,
     option_entries,
 )
 
@@ -88,6 +89,11 @@ class Settings:
         entries |= environment_entries(environ, _NAMES)
         entries |= option_entries(overrides or {}, _NAMES)
         return cls(**_parsed(entries))
+
+    @staticmethod
+    def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
+        """Variables of an environment that stand for nothing and look like a setting's -> that setting's."""
+        return misspelt(environ, _NAMES)
 
     @property
     def names(self) -> Names:

@@ -22,6 +22,9 @@ from anabranch.core.errors import Misconfigured
 VARIABLE_PREFIX = "ANABRANCH_"
 CONFIG_VARIABLE = "ANABRANCH_CONFIG"
 
+MISSPELT = 0.8
+"""So like a setting's name must a variable's be to count as misspelt, of 1 for the same."""
+
 _ALIASES = {"bootstrap_servers": "brokers"}
 _KAFKA = "kafka_"
 _SERVICE_LINK = re.compile(r"KAFKA_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP).*)?)")
@@ -45,6 +48,19 @@ def environment_entries(environ: Mapping[str, str], known: Collection[str]) -> d
             continue
         if name := _canonical(suffix.lower(), known):
             _add(found, name, Entry(value, variable))
+    return found
+
+
+def misspelt(environ: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+    """Variables that stand for nothing and look like a setting -> the variable that was meant, perhaps."""
+    spelt = [*known, *_ALIASES, CONFIG_VARIABLE.removeprefix(VARIABLE_PREFIX).lower()]
+    found: dict[str, str] = {}
+    for variable in environ:
+        name = variable.removeprefix(VARIABLE_PREFIX).lower()
+        if not variable.startswith(VARIABLE_PREFIX) or name in spelt or _canonical(name, known):
+            continue
+        if close := difflib.get_close_matches(name, spelt, n=1, cutoff=MISSPELT):
+            found[variable] = VARIABLE_PREFIX + close[0].upper()
     return found
 
 

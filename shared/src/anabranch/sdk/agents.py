@@ -238,11 +238,14 @@ def _import(name: str) -> ModuleType:
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a script that ends itself is no module, and must not end the command
         raise Misconfigured("agents", _why_not_imported(name, error), _import_fix(name)) from error
 
 
-def _why_not_imported(name: str, error: Exception) -> str:
+def _why_not_imported(name: str, error: BaseException) -> str:
     return f"the module {name!r} cannot be imported: {type(error).__name__}: {error}"
 
 
