@@ -209,6 +209,21 @@ def events(
 
 @app.command()
 @with_settings
+def why(
+    settings: Load,
+    run: RunId,
+    heal: Annotated[bool, typer.Option("--heal", help="Have its owners tell and offer again.")] = False,
+    json: Json = False,
+) -> None:
+    """Say which facts a run waits for, and why. Needs Kafka and Redis, and no service."""
+    with errors_as_exit(json):
+        from anabranch.cli.why_command import why as do
+
+        raise typer.Exit(_async(do(settings(), run, heal=heal, json=json)))
+
+
+@app.command()
+@with_settings
 def cancel(settings: Load, run: RunId, json: Json = False) -> None:
     """Cancel a run."""
     _control("cancel", settings, run, json)

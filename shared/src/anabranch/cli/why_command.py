@@ -1,0 +1,139 @@
+"""`why RUN`: which facts are missing in an open run, why, and what to do; `--heal` does what is safe.
+
+Needs the servers and no service: an embedded run ends with its process, so there is nothing to ask about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from anabranch.cli.exits import COMPLETED
+from anabranch.cli.output import count, print_json, say, seconds, wide_console
+from anabranch.cli.systems import connected
+from anabranch.cli.why_examination import Answer, examine
+from anabranch.cli.why_reading import Sources
+from anabranch.core.codec import encode
+from anabranch.core.messages import Nudge
+from anabranch.diagnosis.facts import MEANINGS, Fact, Missing, shown
+from anabranch.ports import Outgoing
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+    from anabranch.sdk.client import Client
+
+MOST_ROWS = 40
+
+
+async def why(settings: Settings, run: str, *, heal: bool, json: bool) -> int:
+    """Say why a run does not end.
+
+    Raises:
+        Misconfigured: there is no such run.
+        ServerUnavailable: Kafka or Redis does not answer.
+    """
+    async with connected(settings) as client:
+        now = client.links.clock.now()
+        sources = Sources(client.log, client.store, client.names)
+        answer = await examine(sources, settings, run, await client.run_id_of(run), now)
+        healed = await _heal(client, answer, now) if heal and answer.is_open else []
+    if json:
+        print_json(_document(answer) | ({"healed": healed} if heal else {}))
+    else:
+        _show(answer, now)
+        for line in healed:
+            say(f"Done: {line}.")
+        if heal and not answer.is_open:
+            say("There is nothing to heal.")
+    return COMPLETED
+
+
+async def _heal(client: Client, answer: Answer, now: float) -> list[str]:
+    """Tell again what the log lacks, and have the session's owner look at everything anew. Both change nothing
+    where nothing is missing: whoever gets a fact twice drops it."""
+    done = []
+    if answer.lost_news:
+        await client.log.publish(answer.lost_news)
+        done.append(f"told {count(len(answer.lost_news), 'record')} again that the log lacks")
+    if answer.session_id is not None:
+        silent_for = max(0.0, now - answer.last_at) if answer.last_at is not None else 0.0
+        nudge = Nudge(run_id=answer.run_id, silent_for=silent_for)
+        await client.log.publish([Outgoing(client.names.groups, answer.session_id, encode(nudge))])
+        done.append("asked the session's owner to look again: to tell, offer and read anew what it waits for")
+    return done or ["nothing: no owner has the run yet"]
+
+
+def _document(answer: Answer) -> dict[str, Any]:
+    return {
+        "run_id": answer.run_id,
+        "request_id": answer.request_id,
+        "session_id": answer.session_id,
+        "status": answer.status,
+        "ended_at": answer.ended_at,
+        **({"reason": answer.reason} if answer.reason is not None else {}),
+        "missing": [each.to_document() for each in answer.missing],
+    }
+
+
+def _show(answer: Answer, now: float) -> None:
+    if not answer.is_open:
+        ended = f" at {_clock(answer.ended_at)}" if answer.ended_at is not None else ""
+        say(f"Run {answer.run_id} has ended{ended}: {answer.status}. Nothing is missing.")
+        if answer.reason:
+            say(answer.reason)
+        return
+    members = sum(each.count for each in answer.missing)
+    say(f"Run {answer.run_id} is open: {count(members, 'fact')} missing.")
+    _table(answer.missing[:MOST_ROWS], now)
+    if len(answer.missing) > MOST_ROWS:
+        say(f"and {count(len(answer.missing) - MOST_ROWS, 'more row')}: --json has all of them")
+    _meanings({each.fact for each in answer.missing})
+
+
+def _table(missing: Iterable[Missing], now: float) -> None:
+    from rich.table import Table
+
+    table = Table("of", "members", "missing because", "since", "where", box=None, pad_edge=False)
+    for each in missing:
+        table.add_row(
+            "/".join(part for part in (each.group, each.task) if part) or "the run",
+            shown(each.members) if each.members else "",
+            _because(each, now),
+            f"{seconds(max(0.0, now - each.since))} ago" if each.since is not None else "",
+            _where(each),
+        )
+    wide_console().print(table)
+
+
+def _because(each: Missing, now: float) -> str:
+    parts = [str(each.fact)]
+    if each.key is not None:
+        parts.append(f"key {each.key!r}")
+    if each.worker is not None:
+        parts.append(f"by worker {each.worker}" + ("" if each.alive else ", which shows no life"))
+    if each.attempt is not None and (each.attempt > 1 or each.fact is Fact.WAITS_FOR_RETRY):
+        parts.append(f"attempt {each.attempt}")
+    if each.until is not None:
+        parts.append(f"due in {seconds(each.until - now)}" if each.until > now else "due")
+    if each.lag is not None:
+        parts.append(f"lag {each.lag:,}")
+    if each.detail is not None:
+        parts.append(f"({each.detail})")
+    return " ".join(parts)
+
+
+def _where(each: Missing) -> str:
+    place = [str(part) for part in (each.topic, each.partition, each.offset) if part is not None]
+    return "/".join(place)
+
+
+def _meanings(facts: set[Fact]) -> None:
+    for fact in Fact:
+        if fact in facts:
+            say(f"  {fact}: {MEANINGS[fact].says}.")
+            say(f"      -> {MEANINGS[fact].remedy}")
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
