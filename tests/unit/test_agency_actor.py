@@ -29,9 +29,10 @@ from anabranch.core.messages import (
 )
 from anabranch.core.names import Names
 from anabranch.runtime.effects import News, Put
-from anabranch_agency.actor import BuryOriginal, Rules, Turn, decide
+from anabranch_agency.actor import decide
 from anabranch_agency.final import fit_results
 from anabranch_agency.state import Partition, Run, Tombstone
+from anabranch_agency.turn import BuryOriginal, Rules, Turn
 
 NAMES = Names("t.")
 RULES = Rules(NAMES)

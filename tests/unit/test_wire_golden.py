@@ -70,10 +70,25 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             warnings=("careful",),
             origin="anabranch.requests/3/1204",
             traceparent=TRACE,
+            retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
         ),
         (),
     ),
-    m.ControlRun: (m.ControlRun(run_id=RUN, action="cancel", reason="no longer wanted"), ()),
+    m.ControlRun: (
+        m.ControlRun(
+            run_id=RUN,
+            action="cancel",
+            reason="no longer wanted",
+            group="fetch",
+            task="page ü",
+            indexes=(4, 7),
+            command_id="c-1",
+            new_request_id="order-18",
+            origin="anabranch.requests/3/9",
+            traceparent=TRACE,
+        ),
+        (),
+    ),
     m.GroupResults: (m.GroupResults(run_id=RUN, group="fetch", part=1, results={"text": ["a", "b"]}), ()),
     m.GroupFinished: (
         m.GroupFinished(
@@ -95,6 +110,8 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             ),
             failure_count=9,
             counts=m.Counts(total=12, completed=2, failed=9, skipped=1),
+            taken_over=1,
+            warnings=("careful",),
         ),
         (),
     ),
@@ -109,6 +126,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             context={"pages": [{"id": "a"}], "none": None},
             deadline=AT,
             traceparent=TRACE,
+            retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
             reserved_keys=("a_text",),
         ),
         (),
@@ -153,6 +171,20 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         (b'["a",null]', b"", b'["a","b"]'),
     ),
     m.ChunkReturned: (m.ChunkReturned(**CHUNK, worker="w-1", reason="draining"), ()),
+    m.TakenPage: (m.TakenPage(**PLACE, index=4, key="text", page=1), (b'["a\nb",\xc3',)),
+    m.MembersTaken: (
+        m.MembersTaken(
+            **PLACE,
+            total=9,
+            completed=((0, 2),),
+            items=(2, 1),
+            large=(m.LargeValue(index=1, key="text", pages=(256_000, 12), items=(40, 2)),),
+            failed=(m.MemberFailed(index=2, error_type="ValueError", message="no", attempts=4),),
+            unseen=("hint",),
+        ),
+        (b'["a",null]', b"", b'["a","b"]'),
+    ),
+    m.RunTaken: (m.RunTaken(run_id=RUN, warnings=("careful",)), ()),
     m.ChunkLost: (m.ChunkLost(**CHUNK, worker="w-1", cause="error"), ()),
     m.Nudge: (m.Nudge(run_id=RUN, silent_for=45.0), ()),
     m.Offer: (
@@ -185,6 +217,7 @@ RECORDS: Mapping[str, ResultRecord] = {
         deadline="2030-01-31T05:00:00.000Z",
         task_groups=2,
         tasks=3,
+        retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
     ),
     "run-rejected": RunRejected(
         request_id=None,
@@ -207,6 +240,8 @@ RECORDS: Mapping[str, ResultRecord] = {
         executions=m.Counts(total=2, completed=1, failed=1),
         ended_at="2030-01-31T03:00:04.250Z",
         duration_seconds=4.25,
+        retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
+        taken_over=1,
     ),
 }
 

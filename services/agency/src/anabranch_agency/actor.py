@@ -7,103 +7,28 @@ prefix of its messages again. Time is the record's timestamp.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
-from anabranch.core.cloudevents import cloud_event_headers, rfc3339
-from anabranch.core.codec import encode
+from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import Code, Problem, RequestRefused
-from anabranch.core.events import EventEntry, cause_of
 from anabranch.core.messages import (
     ClaimPartition,
     ControlRun,
     GroupFinished,
     GroupResults,
     Message,
-    PauseRun,
-    StopReason,
-    StopRun,
     SubmitRun,
     TimerDue,
 )
-from anabranch.core.names import Names
 from anabranch.core.planning import Plan, plan
 from anabranch.core.request import Request
-from anabranch.core.results import RunRejected, final_event_id
-from anabranch.ports import Outgoing
-from anabranch.runtime.effects import Effect, News, Put
+from anabranch.core.results import final_event_id
+from anabranch.runtime.effects import Put
+from anabranch_agency.control import control_run, pause, stop
 from anabranch_agency.final import final_body
 from anabranch_agency.planning import open_run, start_groups
 from anabranch_agency.state import Partition, Run, Tombstone
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Settings that decisions depend on. Seconds."""
-
-    names: Names
-    result_ttl: float = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class BuryOriginal:
-    """Put the record at `origin` (`topic/partition/offset`) on the dead-letter topic."""
-
-    origin: str
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class EventOf:
-    """A lifecycle event of a run, and who it is about."""
-
-    run_id: str
-    request_id: str
-    session_id: str
-    entry: EventEntry
-
-
-@dataclass(slots=True)
-class Turn:
-    """A message at `offset`, written at `at` (seconds since the epoch), against the state of a partition."""
-
-    rules: Rules
-    partition: Partition
-    offset: int
-    at: float
-    effects: list[Effect] = field(default_factory=list)
-    events: list[EventOf] = field(default_factory=list)
-
-    def tell(self, topic: str, key: str, message: Message) -> None:
-        self.effects.append(News(Outgoing(topic, key, encode(message))))
-
-    def keep(self, run_id: str, tombstone: Tombstone, deadline: float) -> None:
-        """Make what is known of a run durable before anybody hears of it."""
-        key = self.rules.names.tombstone(run_id)
-        ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
-        self.effects.append(Put(run_id, key, orjson.dumps(tombstone.to_document()), ttl))
-
-    def announce(
-        self,
-        kind: str,
-        event_id: str,
-        body: dict[str, Any],
-        *,
-        at: float,
-        key: str | None,
-        traceparent: str | None,
-    ) -> None:
-        headers = cloud_event_headers(kind, event_id, at, subject=body["run_id"], traceparent=traceparent)
-        value = orjson.dumps(body)
-        self.effects.append(News(Outgoing(self.rules.names.results, key, value, headers=headers)))
-
-    def event(self, run_id: str, tombstone: Tombstone, kind: str, **data: Any) -> None:
-        cause = cause_of(self.offset, len(self.events))
-        entry = EventEntry(type=kind, cause=cause, time=self.at, data=data)
-        self.events.append(EventOf(run_id, tombstone.request_id, tombstone.session_id, entry))
+from anabranch_agency.turn import Rules, Turn, refuse
 
 
 def decide(rules: Rules, partition: Partition, message: Message, offset: int, at: float) -> Turn:
@@ -122,7 +47,7 @@ def give_up(rules: Rules, partition: Partition, message: Message, offset: int, a
         if run is not None and run.tombstone.offset == offset:
             del partition.runs[message.run_id]
         problem = Problem(Code.SCHEMA, "", why[:2_000], "this is a fault of the agency: its log has the traceback")
-        _refuse(turn, message, [problem], message.warnings)
+        refuse(turn, message, [problem], message.warnings)
     return turn
 
 
@@ -138,7 +63,7 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
     if known is None:
         _admit(turn, submit)
     elif known.body_hash != submit.body_hash:
-        _refuse(turn, submit, [_conflict()], submit.warnings)
+        refuse(turn, submit, [_conflict()], submit.warnings)
     else:
         _tell_again(turn, submit.run_id, known, submit.traceparent)
 
@@ -167,7 +92,7 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
         request = Request.model_validate(submit.request)
         made = plan(request, submit.session_keys)
     except RequestRefused as refusal:
-        _refuse(turn, submit, list(refusal.errors), submit.warnings)
+        refuse(turn, submit, list(refusal.errors), submit.warnings)
         return
     run = _new_run(turn, submit, made)
     turn.partition.open(run)
@@ -178,7 +103,8 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
 
 
 def _shown(run: Run, made: Plan) -> dict[str, Any]:
-    return {"name": run.name, "labels": run.labels, "task_groups": len(run.waiting), "tasks": len(made.tasks)}
+    shown = {"name": run.name, "labels": run.labels, "task_groups": len(run.waiting), "tasks": len(made.tasks)}
+    return shown | ({"retry_of": run.retry_of} if run.retry_of is not None else {})
 
 
 def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
@@ -197,6 +123,7 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
         "task_groups": len(groups),
         "tasks": len(made.tasks),
         "warnings": list(submit.warnings),
+        "retry_of": submit.retry_of,
     }
     tombstone = Tombstone(
         body_hash=submit.body_hash,
@@ -215,6 +142,7 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
         waiting=groups,
         warnings=submit.warnings,
         traceparent=submit.traceparent,
+        retry_of=submit.retry_of,
     )
 
 
@@ -223,8 +151,10 @@ def _start(turn: Turn, submit: SubmitRun, made: Plan, run: Run) -> None:
     turn.tell(groups, run.session_id, open_run(submit, made, run.deadline))
     for start in start_groups(run.run_id, made):
         turn.tell(groups, run.session_id, start)
+    if submit.run_id in turn.partition.early_pauses:
+        pause(turn, run, paused=True)
     if submit.run_id in turn.partition.early_stops:
-        _stop(turn, run, "cancelled")
+        stop(turn, run, "cancelled")
 
 
 def _accept(turn: Turn, run_id: str, known: Tombstone, traceparent: str | None) -> None:
@@ -246,53 +176,13 @@ def _tell_again(turn: Turn, run_id: str, known: Tombstone, traceparent: str | No
         _tell_final(turn, run_id, known, traceparent)
 
 
-def _refuse(turn: Turn, submit: SubmitRun, errors: list[Problem], warnings: tuple[str, ...]) -> None:
-    body = RunRejected(
-        request_id=submit.request_id,
-        run_id=submit.run_id,
-        session_id=submit.session_id,
-        errors=tuple(errors),
-        warnings=warnings,
-    ).to_document()
-    turn.announce(
-        "run.rejected",
-        f"{submit.origin or submit.request_id}/rejected",
-        body,
-        at=turn.at,
-        key=submit.request_id,
-        traceparent=submit.traceparent,
-    )
-    reason = orjson.dumps([error.to_document() for error in errors]).decode()
-    turn.effects.append(BuryOriginal(submit.origin, str(errors[0].code), reason))
-
-
-# --- control -------------------------------------------------------------------------------------
-
-
-def _control(turn: Turn, control: ControlRun) -> None:
-    run = turn.partition.runs.get(control.run_id)
-    if run is None:
-        if control.action == "cancel" and control.run_id not in turn.partition.tombstones:
-            turn.partition.stop_early(control.run_id)
-        turn.partition.drop("control of a run that is not open")
-    elif control.action == "cancel":
-        _stop(turn, run, "cancelled")
-    else:
-        paused = control.action == "pause"
-        turn.tell(turn.rules.names.groups, run.session_id, PauseRun(run_id=run.run_id, paused=paused))
-
-
-def _stop(turn: Turn, run: Run, reason: StopReason) -> None:
-    """Ask the session's owner to stop what still runs; the first reason stands."""
-    if run.stopping is None:
-        run.stopping = reason
-        turn.tell(turn.rules.names.groups, run.session_id, StopRun(run_id=run.run_id, reason=reason))
+# --- time ------------------------------------------------------------------------------------------
 
 
 def _timer_due(turn: Turn, timer: TimerDue) -> None:
     run = turn.partition.runs.get(timer.run_id)
     if run is not None and run.deadline <= timer.at:
-        _stop(turn, run, "timed_out")
+        stop(turn, run, "timed_out")
 
 
 # --- the join ------------------------------------------------------------------------------------
@@ -319,6 +209,8 @@ def _group_finished(turn: Turn, message: GroupFinished) -> None:
     run.failures += message.failures
     run.failure_count += message.failure_count
     run.counts += message.counts
+    run.taken_over += message.taken_over
+    run.warnings = tuple(dict.fromkeys((*run.warnings, *message.warnings)))
     if not run.waiting:
         _finish(turn, run)
 
@@ -363,7 +255,7 @@ def _tell_final(turn: Turn, run_id: str, ended: Tombstone, traceparent: str | No
 _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     ClaimPartition: _claimed,
     SubmitRun: _submit,
-    ControlRun: _control,
+    ControlRun: control_run,
     TimerDue: _timer_due,
     GroupResults: _group_results,
     GroupFinished: _group_finished,

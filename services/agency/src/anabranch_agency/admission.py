@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ from anabranch.core.errors import Code, Problem, RecordTooLarge, RequestRefused
 from anabranch.core.fingerprint import body_hash
 from anabranch.core.messages import ControlRun, SubmitRun
 from anabranch.core.names import Names, request_id_for, run_id_for
-from anabranch.core.request import ControlRecord
+from anabranch.core.request import ControlRecord, ControlType
 from anabranch.core.results import RunRejected
 from anabranch.core.schema_errors import schema_problems
 from anabranch.ports import Incoming, Outgoing
@@ -159,15 +159,37 @@ def _control(desk: Desk, record: Incoming, document: Mapping[str, Any]) -> Itera
         yield from _refuse(desk, record, _text(document, "request_id"), None, problems, ())
         return
     run_id = control.run_id or (run_id_for(control.request_id) if control.request_id else None)
-    if control.type in ("cancel", "pause", "resume"):
-        assert run_id is not None
-        message = ControlRun(run_id=run_id, action=control.type)
-        yield Outgoing(desk.names.runs, run_id, encode(message))
-    else:
+    if control.type == "subscribe" or control.type == "unsubscribe":
         yield from _subscription(desk, control, run_id)
+    else:
+        assert run_id is not None
+        yield Outgoing(desk.names.runs, run_id, encode(control_run(record, control, run_id)))
 
 
-_TYPES = ("cancel", "pause", "resume", "subscribe", "unsubscribe")
+def control_run(record: Incoming, control: ControlRecord, run_id: str) -> ControlRun:
+    """A control record as the run's owner gets it; ids that it leaves out are made from its place."""
+    if control.type in ("redrive", "dismiss"):
+        return ControlRun(
+            run_id=run_id,
+            action=control.type,
+            group=control.group,
+            task=control.task,
+            indexes=control.indexes,
+            command_id=control.command_id or origin_of(record),
+        )
+    if control.type == "retry":
+        default = request_id_for(record.topic, record.partition, record.offset)
+        return ControlRun(
+            run_id=run_id,
+            action="retry",
+            new_request_id=control.new_request_id or default,
+            origin=origin_of(record),
+            traceparent=header_of(record, "traceparent"),
+        )
+    return ControlRun(run_id=run_id, action=control.type)
+
+
+_TYPES = get_args(ControlType)
 
 
 def _control_problems(error: ValidationError, document: Mapping[str, Any]) -> tuple[Problem, ...]:

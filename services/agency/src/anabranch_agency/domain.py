@@ -14,8 +14,10 @@ from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.effects import Effect, News
 from anabranch.runtime.resources import Resources
-from anabranch_agency.actor import BuryOriginal, EventOf, Rules, decide, give_up
+from anabranch_agency.actor import decide, give_up
+from anabranch_agency.resubmit import resubmitted
 from anabranch_agency.state import Partition, Tombstone
+from anabranch_agency.turn import BuryOriginal, EventOf, Resubmit, Rules
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +129,8 @@ class RunsDomain:
         for effect in effects:
             if isinstance(effect, BuryOriginal) and effect.origin:
                 await self._bury(effect)
+            elif isinstance(effect, Resubmit):
+                await self._log.publish(await resubmitted(self._log, self._names, state.number, effect))
 
     async def _bury(self, effect: BuryOriginal) -> None:
         """The refused record as it came, out of the requests topic."""

@@ -55,6 +55,8 @@ def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[
         "ended_at": rfc3339(at),
         "duration_seconds": round(max(0.0, at - run.tombstone.accepted_at), 6),
         "warnings": list(run.warnings),
+        "retry_of": run.retry_of,
+        "taken_over": run.taken_over,
     }
     return body, asides
 

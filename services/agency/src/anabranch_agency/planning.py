@@ -24,6 +24,7 @@ def open_run(submit: SubmitRun, plan: Plan, deadline: float) -> OpenRun:
         context=plan.visible_context(),
         deadline=deadline,
         traceparent=submit.traceparent,
+        retry_of=submit.retry_of,
         reserved_keys=tuple(reserved_keys(plan)),
     )
 

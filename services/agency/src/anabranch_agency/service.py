@@ -8,11 +8,11 @@ from anabranch.core.admission import Limits
 from anabranch.runtime.health import Health
 from anabranch.runtime.owner import Owner
 from anabranch.runtime.resources import Resources
-from anabranch_agency.actor import Rules
 from anabranch_agency.admission import Desk
 from anabranch_agency.domain import RunsDomain
 from anabranch_agency.front import Front
 from anabranch_agency.state import Partition
+from anabranch_agency.turn import Rules
 
 
 class AgencyService:

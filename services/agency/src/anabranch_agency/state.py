@@ -73,6 +73,9 @@ class Run:
     failures: list[Failure] = field(default_factory=list)
     failure_count: int = 0
     counts: Counts = field(default_factory=Counts)
+    paused: bool = False
+    retry_of: str | None = None
+    taken_over: int = 0
 
     @property
     def session_id(self) -> str:
@@ -93,6 +96,8 @@ class Partition:
     """Of ended runs, and of those that the store told of."""
     early_stops: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Runs that were cancelled before they were submitted."""
+    early_pauses: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    """The same of runs that were paused, and not resumed since."""
     deadlines: list[tuple[float, str]] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
 
@@ -114,6 +119,13 @@ class Partition:
         self.early_stops[run_id] = None
         while len(self.early_stops) > REMEMBERED:
             self.early_stops.popitem(last=False)
+
+    def pause_early(self, run_id: str, *, paused: bool) -> None:
+        self.early_pauses.pop(run_id, None)
+        if paused:
+            self.early_pauses[run_id] = None
+        while len(self.early_pauses) > REMEMBERED:
+            self.early_pauses.popitem(last=False)
 
     def drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1

@@ -16,13 +16,16 @@ from anabranch.core.messages import (
     ChunkReturned,
     ClaimPartition,
     MembersReported,
+    MembersTaken,
     Message,
     Nudge,
     OpenRun,
     PauseRun,
     ReleaseHeld,
+    RunTaken,
     StartGroup,
     StopRun,
+    TakenPage,
     TimerDue,
     ValueFound,
     ValuePage,
@@ -54,6 +57,7 @@ from anabranch_taskgroup.merge import keep_inline_or_spill
 from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState
 from anabranch_taskgroup.suspects import chunk_broken, worker_gone
+from anabranch_taskgroup.takeover import all_taken, take_members, take_page, take_when_known
 from anabranch_taskgroup.turn import Halt, Rules, Turn, Watch
 
 
@@ -97,6 +101,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         expected=message.groups,
         context=dict(message.context),
         traceparent=message.traceparent,
+        taking=message.retry_of,
         reserved_keys=frozenset(message.reserved_keys),
     )
     partition.runs[run.run_id] = run
@@ -123,8 +128,11 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     tasks = [Task(order, group.name) for order in message.tasks]
     group.tasks.update((task.name, task) for task in tasks)
     group.unfinished += len(tasks)
-    for task in tasks:
-        admit(turn, run, task)
+    if run.taking is not None and not run.stopped:
+        take_when_known(turn, run)
+    else:
+        for task in tasks:
+            admit(turn, run, task)
     close_group(turn, run, group)
 
 
@@ -171,6 +179,30 @@ def _release_held(turn: Turn, message: ReleaseHeld, segments: tuple[bytes, ...])
         turn.partition.drop("command on a run that is not open")
         return
     release(turn, run, message)
+
+
+# --- what a retry takes over ---------------------------------------------------------------------
+
+
+def _members_taken(turn: Turn, message: MembersTaken, segments: tuple[bytes, ...]) -> None:
+    found = _find(turn, message)
+    if found is not None and found[0].taking is not None:
+        take_members(turn, found[0], found[2], message, segments)
+
+
+def _page_taken(turn: Turn, message: TakenPage, segments: tuple[bytes, ...]) -> None:
+    found = _find(turn, message)
+    if found is not None:
+        take_page(turn, found[0], message, segments[0])
+
+
+def _run_taken(turn: Turn, message: RunTaken, segments: tuple[bytes, ...]) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    if run is None or run.taking is None:
+        turn.partition.drop("taken over before")
+        return
+    for task in all_taken(run, message):
+        admit(turn, run, task)
 
 
 # --- values from elsewhere -----------------------------------------------------------------------
@@ -311,6 +343,9 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     ValueFound: _value_found,
     ArrayCounted: _array_counted,
     ValuePage: _value_page,
+    TakenPage: _page_taken,
+    MembersTaken: _members_taken,
+    RunTaken: _run_taken,
     MembersReported: _members_reported,
     ChunkReturned: _chunk_returned,
     ChunkLost: _chunk_lost,

@@ -83,7 +83,7 @@ def _new_chunk(rules: Rules, group: Group, task: Task, room: int) -> Chunk | Non
     start, task.cursor = task.cursor, task.cursor + size
     limit = concurrency_limit(group, task)
     charge = size if limit is None else min(size, room, -(-limit // 8))
-    return _numbered(task, Ranges([(start, start + size)]), charge)
+    return numbered(task, Ranges([(start, start + size)]), charge)
 
 
 def concurrency_limit(group: Group, task: Task) -> int | None:
@@ -92,7 +92,8 @@ def concurrency_limit(group: Group, task: Task) -> int | None:
     return min(limits, default=None)
 
 
-def _numbered(task: Task, pending: Ranges, charge: int) -> Chunk:
+def numbered(task: Task, pending: Ranges, charge: int) -> Chunk:
+    """A new chunk of a task."""
     number = task.chunk_count
     task.chunk_count += 1
     return Chunk(number=number, pending=pending, charge=charge, size=len(pending))
@@ -110,7 +111,7 @@ def _release_retries(task: Task, until: float) -> bool:
     found = False
     while task.retries and task.retries[0][0] <= until:
         _, index, attempts = heappop(task.retries)
-        chunk = _numbered(task, Ranges([(index, index + 1)]), 1)
+        chunk = numbered(task, Ranges([(index, index + 1)]), 1)
         chunk.attempts[index] = attempts
         chunk.mode = task.mode_of(index)
         task.requeued.append(chunk)
@@ -127,7 +128,7 @@ def give_back(task: Task, chunk: Chunk) -> None:
 
 def single(task: Task, index: int, mode: Mode, attempts: Mapping[int, int]) -> Chunk:
     """A new chunk of one member that was in another one before."""
-    chunk = _numbered(task, Ranges([(index, index + 1)]), 1)
+    chunk = numbered(task, Ranges([(index, index + 1)]), 1)
     chunk.mode = mode
     if index in attempts:
         chunk.attempts[index] = attempts[index]

@@ -22,7 +22,18 @@ from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.spread import spread_keys
 from anabranch_taskgroup.state import Partition, Run, Task
 from anabranch_taskgroup.states import TaskState
-from anabranch_taskgroup.turn import CountArrays, Halt, OfferChunk, Rules, SpreadKeys, Unwatch, Watch
+from anabranch_taskgroup.takeover import is_known
+from anabranch_taskgroup.taking import Takeovers
+from anabranch_taskgroup.turn import (
+    CountArrays,
+    Halt,
+    OfferChunk,
+    Rules,
+    SpreadKeys,
+    TakeOver,
+    Unwatch,
+    Watch,
+)
 from anabranch_taskgroup.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -30,7 +41,7 @@ log = logging.getLogger(__name__)
 VALUE_BYTES = 700_000
 """An outside value above it stands in the store, and its reference on the log."""
 STOP_FLAG_SECONDS = 3_600.0
-DERIVED = (OfferChunk, Watch, Unwatch, CountArrays)
+DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, TakeOver)
 
 
 class GroupsDomain:
@@ -46,6 +57,7 @@ class GroupsDomain:
         self._dispatcher = dispatcher
         self._life = life
         self.watcher = Watcher(resources.store, resources.notifier, self._value_found)
+        self._takeovers = Takeovers(resources.log, resources.store, rules.names, self._value_found)
 
     @property
     def topic(self) -> str:
@@ -165,6 +177,8 @@ class GroupsDomain:
                 await self.watcher.unwatch(effect.run_id, effect.session_id, effect.key)
             elif isinstance(effect, CountArrays):
                 await self._count(state, effect)
+            elif isinstance(effect, TakeOver) and effect.run_id in state.runs:
+                self._takeovers.start(state.runs[effect.run_id])
             elif isinstance(effect, Halt):
                 await self._halt(effect)
             elif isinstance(effect, Expire):
@@ -220,6 +234,8 @@ class GroupsDomain:
         for run in list(state.runs.values()):
             for key in run.watched:
                 await self.watcher.watch(run.run_id, run.session_id, key)
+            if is_known(run):
+                self._takeovers.start(run)
             for place in _uncounted(run):
                 await self._count(state, place)
             if run.stopped:
@@ -229,6 +245,7 @@ class GroupsDomain:
                     await self._halt(Halt(run.run_id, run.session_id, "timed_out", group.name))
 
     async def gave_up(self, state: Partition) -> None:
+        await self._takeovers.stop(list(state.runs))
         for run in state.runs.values():
             for key in run.watched:
                 await self.watcher.unwatch(run.run_id, run.session_id, key)

@@ -27,7 +27,7 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     """A member has failed for good: it counts as ended, unless its task holds it."""
     index = failed.index
     chunk.take(index)
-    held = Held(_failure(task, failed), task.deaths.get(index, 0))
+    held = Held(failure_of(task, failed), task.deaths.get(index, 0))
     task.clear_of_suspicion(Ranges([(index, index + 1)]))
     if task.order.on_failure == "hold":
         task.held[index] = held
@@ -64,7 +64,8 @@ def tell_failure(turn: Turn, run: Run, task: Task, index: int, failure: Failure,
     )
 
 
-def _failure(task: Task, failed: MemberFailed) -> Failure:
+def failure_of(task: Task, failed: MemberFailed) -> Failure:
+    """The failure as the run's owner and its users get it."""
     expanded = task.order.expansion is not None
     return Failure(
         group=task.group,

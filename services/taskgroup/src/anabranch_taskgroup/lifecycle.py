@@ -27,9 +27,11 @@ from anabranch_taskgroup.merge import (
     join_task,
     reference_to,
 )
+from anabranch_taskgroup.outcomes import keep_outcomes
 from anabranch_taskgroup.retire import retire
 from anabranch_taskgroup.state import Absent, Group, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState, next_state
+from anabranch_taskgroup.takeover import go_on_from_taken, taken_over
 from anabranch_taskgroup.turn import CountArrays, SpreadKeys, Turn, Unwatch, Watch
 
 RESULTS_BYTES = 500_000
@@ -196,7 +198,9 @@ def _task_failure(task: Task, error_type: str, message: str) -> Failure:
 
 def _run(turn: Turn, run: Run, task: Task) -> None:
     task.state = next_state(task.state, TaskEvent.EXPANDED)
+    go_on_from_taken(turn, run, task)
     schedule(turn, run, run.groups[task.group], task)
+    close_if_ended(turn, run, task)
 
 
 # --- endings -------------------------------------------------------------------------------------
@@ -347,7 +351,6 @@ def _over(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     task.requeued.clear()
     task.retries.clear()
     task.parked.clear()
-    task.parts.clear()
     task.careful = Ranges()
     task.deaths.clear()
     task.expanded = None
@@ -411,6 +414,8 @@ def _report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
         failures=tuple(_first_failures(failures)),
         failure_count=len(failures),
         counts=_counts(group),
+        taken_over=taken_over(group),
+        warnings=run.warnings,
     )
     turn.news(runs, run.run_id, finished)
 
@@ -458,6 +463,8 @@ def _counts(group: Group) -> Counts:
 
 
 def _forget(turn: Turn, run: Run) -> None:
+    if any(group_status(group) != "completed" for group in run.groups.values()):
+        keep_outcomes(turn, run)
     retire(turn, run)
     for key in run.watched:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))

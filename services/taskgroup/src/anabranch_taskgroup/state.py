@@ -142,6 +142,12 @@ class Task:
     large: list[Large] = field(default_factory=list)
     identifiers: dict[int, str] = field(default_factory=dict)
     spilled: bool = False
+    taken_total: int | None = None
+    """Members of the task in the run that is retried, where results of some were taken over."""
+    taken_over: int = 0
+    """Members that completed there and did not run here."""
+    unseen: set[str] = field(default_factory=set)
+    """Dependencies that had no value there."""
     careful: Ranges = field(default_factory=Ranges)
     """Open members that were held by a worker when it died: each of their starts is recorded before it."""
     deaths: dict[int, int] = field(default_factory=dict)
@@ -239,6 +245,9 @@ class Run:
     derived: dict[str, str] = field(default_factory=dict)
     """The keys that `separate` joins of this run derived -> whose they are, as group/task."""
     finished_groups: int = 0
+    taking: str | None = None
+    """The run that is retried, until all that it left has been taken over."""
+    warnings: tuple[str, ...] = ()
     commands: set[str] = field(default_factory=set)
     """Ids of the commands on held members that were obeyed."""
 

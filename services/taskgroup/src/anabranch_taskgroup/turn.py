@@ -69,6 +69,13 @@ class CountArrays:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Carry what the run before left onto the log, then start the tasks of its retry."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SpreadKeys:
     """Write the derived keys of a `separate` join whose pages are in the store, before its plain key.
 

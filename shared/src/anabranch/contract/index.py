@@ -18,7 +18,9 @@ from anabranch.core.errors import Code
 from anabranch.core.names import DEFAULT_PREFIX, Names
 
 EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
-    "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`"),
+    "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`; of a retry `retry_of`"),
+    "run.paused": ("No further members start.", ""),
+    "run.resumed": ("Members start again.", ""),
     "run.completed": ("The run has ended: completed.", "`status`, `executions`, `failure_count`"),
     "run.failed": ("The run has ended: failed.", "`status`, `executions`, `failure_count`"),
     "run.cancelled": ("The run has ended: cancelled.", "`status`, `executions`, `failure_count`"),

@@ -21,6 +21,8 @@ Source = Literal["runs", "groups"]
 
 EVENT_TYPES = (
     "run.accepted",
+    "run.paused",
+    "run.resumed",
     "run.completed",
     "run.failed",
     "run.cancelled",

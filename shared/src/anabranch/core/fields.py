@@ -189,4 +189,5 @@ Tolerance = Annotated[int | str, BeforeValidator(_check_tolerance), WithJsonSche
 ArraySource = Annotated[str | list[Any], BeforeValidator(_check_source), WithJsonSchema(_ARRAY_SCHEMA)]
 Scalar = Annotated[Any, BeforeValidator(_check_scalar), WithJsonSchema(_SCALAR_SCHEMA)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+Index = Annotated[int, Field(strict=True, ge=0)]
 Json = JsonValue

@@ -63,15 +63,26 @@ class SubmitRun(Message):
     origin: str = ""
     """`topic/partition/offset` of the record on the requests topic."""
     traceparent: str | None = None
+    retry_of: str | None = None
+    """The run whose results this one takes over."""
 
 
 class ControlRun(Message):
-    """Somebody asks for a run to be cancelled, paused or resumed."""
+    """Somebody acts on a run from outside; which fields are set depends on the action."""
 
     type: Literal["control"] = "control"
     run_id: str
-    action: Literal["cancel", "pause", "resume"]
+    action: Literal["cancel", "pause", "resume", "redrive", "dismiss", "retry"]
     reason: str = ""
+    group: str | None = None
+    task: str | None = None
+    indexes: tuple[int, ...] | None = None
+    command_id: str = ""
+    new_request_id: str | None = None
+    """Of a retry: the request id of the run to start."""
+    origin: str = ""
+    """`topic/partition/offset` of the record on the requests topic."""
+    traceparent: str | None = None
 
 
 class Counts(Message):
@@ -126,6 +137,9 @@ class GroupFinished(Message):
     failures: tuple[Failure, ...] = ()
     failure_count: int = 0
     counts: Counts = Counts()
+    taken_over: int = 0
+    """Members of `counts` whose results came from the run that is retried."""
+    warnings: tuple[str, ...] = ()
 
 
 # --- groups: keyed by session id -----------------------------------------------------------------
@@ -174,6 +188,8 @@ class OpenRun(Message):
     deadline: float
     """Seconds since the epoch."""
     traceparent: str | None = None
+    retry_of: str | None = None
+    """The run of this session whose results are taken over before any task starts."""
     reserved_keys: tuple[str, ...] = ()
     """The declared result keys that a derived key of `separate` could be, and must not."""
 
@@ -350,6 +366,44 @@ class Nudge(Message):
     silent_for: float
 
 
+class TakenPage(Message):
+    """One page of a large value that is taken over, before its MembersTaken. Payload: the page."""
+
+    type: Literal["taken_page"] = "taken_page"
+    run_id: str
+    group: str
+    task: str
+    index: int
+    key: str
+    page: int
+
+
+class MembersTaken(Message):
+    """Members that completed in the run that is retried. Payload and `items` as in MembersReported."""
+
+    type: Literal["members_taken"] = "members_taken"
+    run_id: str
+    group: str
+    task: str
+    total: int
+    """Members of the task there."""
+    completed: Spans
+    items: tuple[int, ...] = ()
+    large: tuple[LargeValue, ...] = ()
+    failed: tuple[MemberFailed, ...] = ()
+    """Of a task that completed: members that failed, and were tolerated."""
+    unseen: tuple[str, ...] = ()
+    """Dependencies without a value there: the members that are left shall not see one either."""
+
+
+class RunTaken(Message):
+    """All that could be taken over has been: the tasks of the run start."""
+
+    type: Literal["run_taken"] = "run_taken"
+    run_id: str
+    warnings: tuple[str, ...] = ()
+
+
 # --- tasks: round robin --------------------------------------------------------------------------
 
 
@@ -393,6 +447,9 @@ OnGroups = Annotated[
     | ValueFound
     | ArrayCounted
     | ValuePage
+    | TakenPage
+    | MembersTaken
+    | RunTaken
     | MembersReported
     | ChunkReturned
     | ChunkLost

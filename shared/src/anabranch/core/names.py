@@ -215,6 +215,11 @@ class Names:
         """String: the task as it was frozen when it became ready, read by the workers of its chunks."""
         return self._private(session_id, "task", run_id, f"{group}/{task}")
 
+    def outcome(self, session_id: str, run_id: str, group: str = "", task: str = "") -> str:
+        """String: which members of a task ended how in a run that did not complete, for its retry; without
+        group and task, what the run saw of values from outside."""
+        return self._private(session_id, "outcome", run_id, f"{group}/{task}")
+
     def claim(self, session_id: str, run_id: str, chunk: str) -> str:
         """Hash: which worker incarnation holds a chunk, and its flushed members."""
         return self._private(session_id, "claim", run_id, chunk)

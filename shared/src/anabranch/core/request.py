@@ -20,6 +20,7 @@ from anabranch.core.fields import (
     ArraySource,
     Count,
     Duration,
+    Index,
     Jitter,
     Json,
     Key,
@@ -218,16 +219,30 @@ class Request(Document):
     task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
 
 
+ControlType = Literal["cancel", "pause", "resume", "redrive", "dismiss", "retry", "subscribe", "unsubscribe"]
+
+
 class ControlRecord(Document):
     """A record on the requests topic that acts on a run or on a subscription, instead of starting a run."""
 
-    type: Literal["cancel", "pause", "resume", "subscribe", "unsubscribe"]
+    type: ControlType
     run_id: Key | None = None
     request_id: Key | None = None
     session_id: SessionId | None = None
     types: tuple[str, ...] = ()
     """Event types to forward, ``run.*`` for all of a kind; empty for every type."""
     channel: str | None = Field(default=None, min_length=1)
+    group: Name | None = None
+    """Of ``redrive`` and ``dismiss``: which held members are meant. What is left out means all of them."""
+    task: Name | None = None
+    indexes: tuple[Index, ...] | None = Field(default=None, min_length=1)
+    """Members of ``task``, counted from 0."""
+    command_id: Key | None = None
+    """Of ``redrive`` and ``dismiss``: the same one twice acts once. By default the record's place on the log."""
+    failed: bool = False
+    """Of ``retry``, which needs it: run again what has no result, and take over all the rest."""
+    new_request_id: Key | None = None
+    """Of ``retry``: the new run's request id. By default it is made from the record's place on the log."""
 
     @model_validator(mode="after")
     def _has_subject(self) -> Self:
@@ -237,6 +252,10 @@ class ControlRecord(Document):
             raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": f"{wanted} is missing"})
         if self.type == "subscribe" and not self.channel:
             raise PydanticCustomError(Code.SCHEMA.value, "channel is missing: where to forward to")
+        if self.indexes is not None and self.task is None:
+            raise PydanticCustomError(Code.SCHEMA.value, "indexes without task: whose members are meant?")
+        if self.type == "retry" and not self.failed:
+            raise PydanticCustomError(Code.SCHEMA.value, "retry needs failed: true, the only way there is")
         return self
 
 

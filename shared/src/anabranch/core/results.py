@@ -51,6 +51,8 @@ class RunAccepted(ResultBody):
     task_groups: int
     tasks: int
     warnings: tuple[str, ...] = ()
+    retry_of: str | None = None
+    """Run id of the run whose results this one takes over."""
 
 
 class RunRejected(ResultBody):
@@ -96,6 +98,10 @@ class RunFinal(ResultBody):
     """RFC 3339, UTC."""
     duration_seconds: float
     warnings: tuple[str, ...] = ()
+    retry_of: str | None = None
+    """Run id of the run whose results this one took over."""
+    taken_over: int = 0
+    """How many of ``executions.completed`` it took over from that run, instead of running them."""
 
     @property
     def ce_type(self) -> str:

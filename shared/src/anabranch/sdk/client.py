@@ -25,11 +25,12 @@ from anabranch.ports import Clock, EventLog, Ids, Notifier, Outgoing, StateStore
 from anabranch.runtime.resources import Resources, connect
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.topics import ensure_topics
+from anabranch.sdk.control import retry, send_control
 from anabranch.sdk.request_file import read_document
 from anabranch.sdk.run import Run
 from anabranch.sdk.watch import ResultsWatcher
 
-Control = Literal["cancel", "pause", "resume"]
+Control = Literal["cancel", "pause", "resume", "redrive", "dismiss"]
 
 FRESH_SECONDS = 30.0
 """How old the known end of the events topic may be when a run is submitted."""
@@ -171,7 +172,8 @@ class Client:
         canonical = reading.required().to_document()
         request_id = canonical.setdefault("request_id", links.ids.run_scoped())
         run_id = run_id_for(request_id)
-        run = await self._watched(run_id, request_id, canonical, reading.warnings)
+        session_id = canonical.get("session_id", run_id)
+        run = await self.watch(run_id, request_id, session_id, body_hash(canonical), reading.warnings)
         headers = {"content-type": b"application/json"}
         if traceparent is not None:
             headers["traceparent"] = traceparent.encode()
@@ -207,28 +209,45 @@ class Client:
             return derived
         return run_or_request_id
 
-    async def control(self, action: Control, *, run_id: str | None = None, request_id: str | None = None) -> None:
-        """Publish a control record for a run.
+    async def retry(self, run_or_request_id: str, *, request_id: str | None = None) -> Run:
+        """Start a run that takes over every result of one that did not complete, and runs the rest again.
+
+        Args:
+            request_id: of the new run; the same one twice starts one run. Without it, a fresh one.
 
         Raises:
+            RequestRefused: the run is not known, is still open or completed, or the request id is taken.
+            ServerUnavailable: a server does not answer.
+        """
+        return await retry(self, run_or_request_id, request_id or self.links.ids.run_scoped())
+
+    async def control(
+        self, action: Control, *, run_id: str | None = None, request_id: str | None = None, **more: Any
+    ) -> None:
+        """Publish a control record for a run; `more` are further fields of it.
+
+        Raises:
+            RequestRefused: that is no control record.
             ServerUnavailable: it could not be published.
         """
-        links = self.links
-        record = {"type": action, "run_id": run_id, "request_id": request_id}
-        body = {name: value for name, value in record.items() if value}
-        key = request_id or run_id
-        await links.log.publish([Outgoing(links.names.requests, key, orjson.dumps(body))])
+        await send_control(self.links, {"type": action, "run_id": run_id, "request_id": request_id, **more})
 
-    async def _watched(
-        self, run_id: str, request_id: str, canonical: dict[str, Any], warnings: tuple[str, ...]
+    async def watch(
+        self,
+        run_id: str,
+        request_id: str,
+        session_id: str,
+        request_hash: str | None,
+        warnings: tuple[str, ...] = (),
     ) -> Run:
+        """A run that is about to be asked for, so that nothing of it is missed; see `RunWatch` for the hash."""
         await self._started()
-        watch = await self._open_watcher().watch(run_id, request_id, body_hash(canonical))
+        watch = await self._open_watcher().watch(run_id, request_id, request_hash)
         start: int | Literal["earliest"] = "earliest"
         if not watch.final.done():  # else its events lie behind, maybe far
             partition = await self.log.partition_for(self.names.events, run_id)
             start = (await self._event_ends()).get(partition, 0)
-        return Run(self, watch, canonical.get("session_id", run_id), start, warnings)
+        return Run(self, watch, session_id, start, warnings)
 
     async def _started(self) -> None:
         await self._open_watcher().start()

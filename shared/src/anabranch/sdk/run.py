@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +133,23 @@ class Run:
         """Go on after `pause`. Raises ServerUnavailable."""
         await self._client.control("resume", run_id=self.run_id)
 
+    async def redrive(
+        self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None
+    ) -> None:
+        """Let failed members that are held (`on_failure: hold`) run again. What is left out means all of them.
+
+        Raises:
+            RequestRefused: `indexes` without `task`.
+            ServerUnavailable: it could not be asked for.
+        """
+        await self._client.control("redrive", run_id=self.run_id, group=group, task=task, indexes=indexes)
+
+    async def dismiss(
+        self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None
+    ) -> None:
+        """Let failed members that are held count as failed, so that their join goes on. See `redrive`."""
+        await self._client.control("dismiss", run_id=self.run_id, group=group, task=task, indexes=indexes)
+
     async def _resolved(self, value: Any) -> Any:
         return await resolve(self._client.store, self._client.names, value)
 
@@ -154,4 +171,6 @@ def result_of(body: Body, results: Mapping[str, Any], run: Run) -> RunResult:
         warnings=tuple(dict.fromkeys([*run.warnings, *(body.get("warnings") or ())])),
         duration_seconds=float(body.get("duration_seconds") or 0.0),
         errors=tuple(body.get("errors") or ()),
+        retry_of=body.get("retry_of"),
+        taken_over=int(body.get("taken_over") or 0),
     )

@@ -23,6 +23,8 @@ class RunResult:
         executions: members by outcome: `{total, completed, failed, skipped}`.
         errors: why the request was rejected, `{code, path, message, hint}`; else empty.
         duration_seconds: from acceptance to the end.
+        retry_of: run id of the run whose results this one took over; None where it is no retry.
+        taken_over: members among `executions` that completed there, and did not run again.
     """
 
     run_id: str
@@ -35,6 +37,8 @@ class RunResult:
     warnings: Sequence[str] = ()
     duration_seconds: float = 0.0
     errors: Sequence[Mapping[str, str]] = ()
+    retry_of: str | None = None
+    taken_over: int = 0
 
     @property
     def completed(self) -> bool:
@@ -55,7 +59,7 @@ class RunResult:
 
     def to_document(self) -> dict[str, Any]:
         """The shape of `anabranch run --json`; `errors` only where the request was rejected, and there an id
-        that it does not name is null."""
+        that it does not name is null; `retry_of` and `taken_over` only of a retry."""
         document = {
             "run_id": self.run_id or None,
             "request_id": self.request_id or None,
@@ -67,6 +71,8 @@ class RunResult:
             "warnings": list(self.warnings),
             "duration_seconds": round(self.duration_seconds, 6),
         }
+        if self.retry_of is not None:
+            document |= {"retry_of": self.retry_of, "taken_over": self.taken_over}
         return document | ({"errors": [dict(e) for e in self.errors]} if self.status == "rejected" else {})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -111,6 +111,11 @@ class SyncClient:
         thread = self._open()
         return SyncRun(thread.call(self._client.run(run_or_request_id)), thread)
 
+    def retry(self, run_or_request_id: str, *, request_id: str | None = None) -> SyncRun:
+        """See `Client.retry`."""
+        thread = self._open()
+        return SyncRun(thread.call(self._client.retry(run_or_request_id, request_id=request_id)), thread)
+
     def _open(self) -> LoopThread:
         if self._thread is None:
             raise RuntimeError("the client is not open: use it inside `with SyncClient(...) as client`")
@@ -150,6 +155,18 @@ class SyncRun:
     def resume(self) -> None:
         """See `Run.resume`."""
         self._thread.call(self._run.resume())
+
+    def redrive(
+        self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None
+    ) -> None:
+        """See `Run.redrive`."""
+        self._thread.call(self._run.redrive(group, task, indexes))
+
+    def dismiss(
+        self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None
+    ) -> None:
+        """See `Run.dismiss`."""
+        self._thread.call(self._run.dismiss(group, task, indexes))
 
 
 async def _following(source: AsyncIterator[T]) -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from types import ModuleType
@@ -235,6 +235,11 @@ class System:
         """
         return SystemRun(self, self.wait(self._system.submit(request)))
 
+    def retry(self, run: SystemRun, *, request_id: str | None = None) -> SystemRun:
+        """Retry a run that did not complete; see `Client.retry`."""
+        client = self.embedded.client
+        return SystemRun(self, self.wait(client.retry(run.run_id, request_id=request_id)))
+
     def advance(self, seconds: float) -> None:
         """Let virtual time pass, and all that happens in it. Threads of `def` agents are not waited for."""
         self._loop.force_until(self._loop.time() + seconds)
@@ -338,6 +343,18 @@ class SystemRun:
     def resume(self) -> None:
         """Go on after `pause`."""
         self._system.wait(self._run.resume())
+
+    def redrive(
+        self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None
+    ) -> None:
+        """Let failed members that are held run again; see `Run.redrive`."""
+        self._system.wait(self._run.redrive(group, task, indexes))
+
+    def dismiss(
+        self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None
+    ) -> None:
+        """Let failed members that are held count as failed; see `Run.redrive`."""
+        self._system.wait(self._run.dismiss(group, task, indexes))
 
 
 async def _gathered(run: Run) -> list[dict[str, Any]]:

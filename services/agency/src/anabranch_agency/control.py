@@ -1,0 +1,105 @@
+"""What a control record asks of a run: stop, pause, go on, decide on held members, be retried. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from anabranch.core.errors import Code, Problem
+from anabranch.core.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
+from anabranch.core.names import run_id_for
+from anabranch_agency.state import Run, Tombstone
+from anabranch_agency.turn import Resubmit, Turn, refuse
+
+
+def control_run(turn: Turn, control: ControlRun) -> None:
+    """Pass it on to the session's owner where the run is open; a retry is of one that has ended."""
+    if control.action == "retry":
+        _retry(turn, control)
+        return
+    run = turn.partition.runs.get(control.run_id)
+    if run is None:
+        if control.run_id not in turn.partition.tombstones:
+            _remember(turn, control)
+        turn.partition.drop("control of a run that is not open")
+    elif control.action == "cancel":
+        stop(turn, run, "cancelled")
+    elif control.action == "redrive" or control.action == "dismiss":
+        _release(turn, run, control, control.action)
+    else:
+        pause(turn, run, paused=control.action == "pause")
+
+
+def _remember(turn: Turn, control: ControlRun) -> None:
+    """A control record may overtake the request that it is about: they need not have one partition."""
+    if control.action == "cancel":
+        turn.partition.stop_early(control.run_id)
+    elif control.action in ("pause", "resume"):
+        turn.partition.pause_early(control.run_id, paused=control.action == "pause")
+
+
+def pause(turn: Turn, run: Run, *, paused: bool) -> None:
+    """Start no further members of a run, or go on. What asks for the state that there is changes nothing."""
+    if run.paused != paused:
+        run.paused = paused
+        turn.event(run.run_id, run.tombstone, "run.paused" if paused else "run.resumed")
+    turn.tell(turn.rules.names.groups, run.session_id, PauseRun(run_id=run.run_id, paused=paused))
+
+
+def _release(turn: Turn, run: Run, control: ControlRun, action: Literal["redrive", "dismiss"]) -> None:
+    """The session's owner holds the members, and knows which of them this is about."""
+    message = ReleaseHeld(
+        run_id=run.run_id,
+        action=action,
+        group=control.group,
+        task=control.task,
+        indexes=control.indexes,
+        command_id=control.command_id,
+    )
+    turn.tell(turn.rules.names.groups, run.session_id, message)
+
+
+def _retry(turn: Turn, control: ControlRun) -> None:
+    """Start a run that takes over what this one has, unless there is nothing to run again."""
+    known = turn.partition.tombstones.get(control.run_id)
+    problem = _why_not_retried(turn, control.run_id, known)
+    if problem is not None:
+        _refuse_retry(turn, control, problem)
+        return
+    assert known is not None
+    turn.effects.append(Resubmit(control, known.offset))
+
+
+def _why_not_retried(turn: Turn, run_id: str, known: Tombstone | None) -> Problem | None:
+    if run_id in turn.partition.runs:
+        return _not_retryable(f"run {run_id} is still open", "wait for its end, or cancel it")
+    if known is None or known.final is None:
+        return _not_retryable(f"run {run_id} is not known", "it never was, or ended too long ago: submit it anew")
+    if known.final["status"] == "completed":
+        return _not_retryable(f"run {run_id} completed: nothing failed", "submit it anew to run it again")
+    return None
+
+
+def _not_retryable(message: str, hint: str) -> Problem:
+    return Problem(Code.NOT_RETRYABLE, "/run_id", message, hint)
+
+
+def _refuse_retry(turn: Turn, control: ControlRun, problem: Problem) -> None:
+    """Tell whoever waits for the new run that there is none."""
+    request_id = control.new_request_id or ""
+    submit = SubmitRun(
+        run_id=run_id_for(request_id),
+        request_id=request_id,
+        session_id="",
+        body_hash="",
+        request={},
+        origin=control.origin,
+        traceparent=control.traceparent,
+    )
+    refuse(turn, submit, [problem], ())
+
+
+def stop(turn: Turn, run: Run, reason: StopReason) -> None:
+    """Ask the session's owner to stop what still runs; the first reason stands."""
+    if run.stopping is None:
+        run.stopping = reason
+        turn.tell(turn.rules.names.groups, run.session_id, StopRun(run_id=run.run_id, reason=reason))

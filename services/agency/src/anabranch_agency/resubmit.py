@@ -1,0 +1,80 @@
+"""Reads the request of a run off the log and submits it again, as its retry.
+
+The record that admitted a run is the only place that has its request as it was; its offset stands in the
+tombstone. Whether a run may be retried is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from anabranch.core.cloudevents import cloud_event_headers
+from anabranch.core.codec import RUNS, Undecodable, encode
+from anabranch.core.errors import Code, Problem
+from anabranch.core.fingerprint import body_hash
+from anabranch.core.messages import ControlRun, SubmitRun
+from anabranch.core.names import Names, run_id_for
+from anabranch.core.results import RunRejected
+from anabranch.ports import EventLog, Incoming, Outgoing
+from anabranch_agency.turn import Resubmit
+
+
+async def resubmitted(log: EventLog, names: Names, partition: int, effect: Resubmit) -> Sequence[Outgoing]:
+    """The retry for the owner of its run id, or its refusal where the request is no longer on the log.
+
+    Raises:
+        ServerUnavailable: the log cannot be read.
+    """
+    record = await _record_at(log, names.runs, partition, effect.offset)
+    found = _submission(record, effect.control.run_id)
+    if found is None:
+        return [_refusal(names, effect.control, record)]
+    retry = retry_of(found, effect.control)
+    return [Outgoing(names.runs, retry.run_id, encode(retry))]
+
+
+def retry_of(first: SubmitRun, control: ControlRun) -> SubmitRun:
+    """The same request under another id, in the same session. The hash tells it from any other use of that id."""
+    assert control.new_request_id is not None
+    return first.model_copy(
+        update={
+            "run_id": run_id_for(control.new_request_id),
+            "request_id": control.new_request_id,
+            "body_hash": body_hash({"retry_of": first.run_id, "request": first.request}),
+            "origin": control.origin,
+            "traceparent": control.traceparent,
+            "retry_of": first.run_id,
+        }
+    )
+
+
+async def _record_at(log: EventLog, topic: str, partition: int, offset: int) -> Incoming:
+    """The record at an offset, or the first one after it where that is gone. There is one: the retry itself."""
+    async with log.read(topic, [partition], start=offset) as reader:
+        async for batch in reader:
+            return batch[0]
+    raise AssertionError("a reader waits at the end of the log")
+
+
+def _submission(record: Incoming, run_id: str) -> SubmitRun | None:
+    try:
+        message = RUNS.decode(record.value).message
+    except Undecodable:
+        return None
+    return message if isinstance(message, SubmitRun) and message.run_id == run_id else None
+
+
+def _refusal(names: Names, control: ControlRun, at: Incoming) -> Outgoing:
+    request_id = control.new_request_id or ""
+    run_id = run_id_for(request_id)
+    problem = Problem(
+        Code.NOT_RETRYABLE,
+        "/run_id",
+        f"the request of run {control.run_id} is no longer on the log",
+        "submit it anew: the retention of the topic `runs` is over",
+    )
+    body = RunRejected(request_id=request_id, run_id=run_id, session_id=None, errors=(problem,)).to_document()
+    headers = cloud_event_headers("run.rejected", f"{control.origin}/rejected", at.timestamp, subject=run_id)
+    return Outgoing(names.results, request_id, orjson.dumps(body), headers=headers)

@@ -1,0 +1,115 @@
+"""One message being decided: the settings, the state, and the effects and events gathered on the way. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from anabranch.core.cloudevents import cloud_event_headers
+from anabranch.core.codec import encode
+from anabranch.core.errors import Problem
+from anabranch.core.events import EventEntry, cause_of
+from anabranch.core.messages import ControlRun, Message, SubmitRun
+from anabranch.core.names import Names
+from anabranch.core.results import RunRejected
+from anabranch.ports import Outgoing
+from anabranch.runtime.effects import Effect, News, Put
+from anabranch_agency.state import Partition, Tombstone
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings that decisions depend on. Seconds."""
+
+    names: Names
+    result_ttl: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class BuryOriginal:
+    """Put the record at `origin` (`topic/partition/offset`) on the dead-letter topic."""
+
+    origin: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmit:
+    """Submit the request of an ended run again, as its retry; `offset` is that of its record in the partition."""
+
+    control: ControlRun
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventOf:
+    """A lifecycle event of a run, and who it is about."""
+
+    run_id: str
+    request_id: str
+    session_id: str
+    entry: EventEntry
+
+
+@dataclass(slots=True)
+class Turn:
+    """A message at `offset`, written at `at` (seconds since the epoch), against the state of a partition."""
+
+    rules: Rules
+    partition: Partition
+    offset: int
+    at: float
+    effects: list[Effect] = field(default_factory=list)
+    events: list[EventOf] = field(default_factory=list)
+
+    def tell(self, topic: str, key: str, message: Message) -> None:
+        self.effects.append(News(Outgoing(topic, key, encode(message))))
+
+    def keep(self, run_id: str, tombstone: Tombstone, deadline: float) -> None:
+        """Make what is known of a run durable before anybody hears of it."""
+        key = self.rules.names.tombstone(run_id)
+        ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
+        self.effects.append(Put(run_id, key, orjson.dumps(tombstone.to_document()), ttl))
+
+    def announce(
+        self,
+        kind: str,
+        event_id: str,
+        body: dict[str, Any],
+        *,
+        at: float,
+        key: str | None,
+        traceparent: str | None,
+    ) -> None:
+        headers = cloud_event_headers(kind, event_id, at, subject=body["run_id"], traceparent=traceparent)
+        value = orjson.dumps(body)
+        self.effects.append(News(Outgoing(self.rules.names.results, key, value, headers=headers)))
+
+    def event(self, run_id: str, tombstone: Tombstone, kind: str, **data: Any) -> None:
+        cause = cause_of(self.offset, len(self.events))
+        entry = EventEntry(type=kind, cause=cause, time=self.at, data=data)
+        self.events.append(EventOf(run_id, tombstone.request_id, tombstone.session_id, entry))
+
+
+def refuse(turn: Turn, submit: SubmitRun, errors: list[Problem], warnings: tuple[str, ...]) -> None:
+    """Nothing is started: the reason for the sender, and the record as it came for whoever looks into it."""
+    body = RunRejected(
+        request_id=submit.request_id,
+        run_id=submit.run_id,
+        session_id=submit.session_id or None,
+        errors=tuple(errors),
+        warnings=warnings,
+    ).to_document()
+    turn.announce(
+        "run.rejected",
+        f"{submit.origin or submit.request_id}/rejected",
+        body,
+        at=turn.at,
+        key=submit.request_id,
+        traceparent=submit.traceparent,
+    )
+    reason = orjson.dumps([error.to_document() for error in errors]).decode()
+    turn.effects.append(BuryOriginal(submit.origin, str(errors[0].code), reason))

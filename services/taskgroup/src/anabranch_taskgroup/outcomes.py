@@ -1,0 +1,144 @@
+"""What a run that did not complete leaves for its retry: of each task, which members ended how and where their
+results are. Pure; `takeover` applies it to the retry, `taking` carries it there.
+
+An outcome is one document for each task. Results that were small stand in it as the workers packed them, larger
+ones are the pages that the run has in the store anyway. It goes a minute before they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.messages import Failure, Json, TaskOrder
+from anabranch.runtime.effects import Put
+from anabranch_taskgroup.state import Run, Task, Value
+from anabranch_taskgroup.states import TaskState
+from anabranch_taskgroup.turn import Turn
+
+AHEAD_SECONDS = 60.0
+"""So much earlier than the pages an outcome goes: who finds one has the time to read them."""
+
+Place = tuple[str, str]
+"""Group and task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the members of one task ended.
+
+    `parts` are [spans, items, values of each result key, identifiers or null], `pages` are [number, spans, bytes,
+    items], `large` are [index, key, prefix, bytes of each page, items or null], `identifiers` those of the pages.
+    `failed` are there only where the task completed all the same; of another they run again.
+    """
+
+    completed: bool
+    total: int
+    unseen: Sequence[str]
+    parts: Sequence[Sequence[Any]]
+    pages: Sequence[Sequence[Any]]
+    large: Sequence[Sequence[Any]]
+    identifiers: Mapping[str, str]
+    failed: Sequence[Mapping[str, Any]]
+
+
+def keep_outcomes(turn: Turn, run: Run) -> None:
+    """At the end of a run: leave what a retry can take over."""
+    names = turn.rules.names
+    ttl = max(1.0, turn.rules.result_ttl - AHEAD_SECONDS)
+    for group in run.groups.values():
+        for task in group.tasks.values():
+            if task.completed or (task.failed and task.state is TaskState.COMPLETED):
+                key = names.outcome(run.session_id, run.run_id, group.name, task.name)
+                turn.effects.append(Put(run.session_id, key, orjson.dumps(outcome_of(run, task)), ttl))
+    key = names.outcome(run.session_id, run.run_id)
+    turn.effects.append(Put(run.session_id, key, orjson.dumps({"values": _outside_values(run)}), ttl))
+
+
+def outcome_of(run: Run, task: Task) -> dict[str, Any]:
+    """The document of a task; `read_outcome` reads it."""
+    completed = task.state is TaskState.COMPLETED
+    return {
+        "completed": completed,
+        "total": task.total,
+        "unseen": sorted(task.unseen | {need.key for need in task.order.needs if not _has(run, need.key)}),
+        "parts": [
+            [part.spans, part.items, list(map(orjson.Fragment, part.segments)), _fragment(part.identifiers)]
+            for part in task.parts
+        ],
+        "pages": [[page.number, page.spans, page.sizes, page.items] for page in task.pages],
+        "large": [[each.index, each.key, each.prefix, each.sizes, each.items] for each in task.large],
+        "identifiers": {str(index): name for index, name in task.identifiers.items()},
+        "failed": [_failed(index, each) for index, each in task.failed.items()] if completed else [],
+    }
+
+
+def read_outcome(data: bytes) -> Outcome:
+    """Reads the document that `outcome_of` made."""
+    return Outcome(**orjson.loads(data))
+
+
+def _has(run: Run, key: str) -> bool:
+    return isinstance(run.values.get(key), Value)
+
+
+def _fragment(data: bytes) -> orjson.Fragment | None:
+    return orjson.Fragment(data) if data else None
+
+
+def _failed(index: int, failure: Failure) -> dict[str, Any]:
+    return {
+        "index": index,
+        "error_type": failure.error_type,
+        "message": failure.message,
+        "attempts": failure.attempts,
+    }
+
+
+def _outside_values(run: Run) -> dict[str, Json]:
+    """What the run saw of values that nobody in it made: the retry sees the same."""
+    found: dict[str, Json] = {}
+    for group in run.groups.values():
+        for task in group.tasks.values():
+            for need in task.order.needs:
+                value = run.values.get(need.key)
+                if need.kind in ("session", "external") and isinstance(value, Value):
+                    found[need.key] = value.data
+    return found
+
+
+def usable(
+    orders: Mapping[Place, TaskOrder], outcomes: Mapping[Place, Outcome], outside: Mapping[str, Json]
+) -> set[Place]:
+    """The tasks whose outcomes may be taken over: all that their members saw will be there again.
+
+    Of a task with a dependency that is made anew nothing is taken, for it would mix results of two inputs.
+    """
+    makers = {key: place for place, order in orders.items() for key in order.result_keys}
+
+    def is_sound(place: Place, taken: set[Place]) -> bool:
+        return all(
+            need.key in outcomes[place].unseen
+            or (need.kind in ("context", "absent"))
+            or (need.kind in ("session", "external") and need.key in outside)
+            or (need.kind == "produced" and (maker := makers[need.key]) in taken and outcomes[maker].completed)
+            for need in orders[place].needs
+        )
+
+    taken = set(outcomes)
+    while stale := [place for place in taken if not is_sound(place, taken)]:
+        taken.difference_update(stale)
+    return taken
+
+
+def pages_of(outcome: Outcome, order: TaskOrder) -> Iterator[tuple[str, str]]:
+    """(result key, page) of everything that the outcome has in the store."""
+    for number, *_ in outcome.pages:
+        for key in order.result_keys:
+            yield key, str(number)
+    for _, key, prefix, sizes, _ in outcome.large:
+        for number in range(len(sizes)):
+            yield key, f"{prefix}.{number}"

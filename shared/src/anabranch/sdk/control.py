@@ -1,0 +1,79 @@
+"""Control records out of the client: what they say is checked before they are sent, and whether a run can be
+retried is looked up, so that who asks hears at once. The owner of the run decides all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import ValidationError
+
+from anabranch.core.envelope import json_pointer
+from anabranch.core.errors import Code, Problem, RequestRefused
+from anabranch.core.names import run_id_for
+from anabranch.core.request import ControlRecord
+from anabranch.core.schema_errors import schema_problems
+from anabranch.ports import Outgoing
+
+if TYPE_CHECKING:
+    from anabranch.sdk.client import Client, Links
+    from anabranch.sdk.run import Run
+
+
+async def send_control(links: Links, fields: Mapping[str, Any]) -> None:
+    """Publish a control record of these fields; those that are None are left out.
+
+    Raises:
+        RequestRefused: they make no control record.
+        ServerUnavailable: it could not be published.
+    """
+    document = {name: value for name, value in fields.items() if value is not None}
+    try:
+        record = ControlRecord.model_validate(document)
+    except ValidationError as error:
+        raise RequestRefused(tuple(schema_problems(error, document, json_pointer))) from error
+    key = record.request_id or record.run_id
+    await links.log.publish([Outgoing(links.names.requests, key, orjson.dumps(document))])
+
+
+async def retry(client: Client, run_or_request_id: str, request_id: str) -> Run:
+    """See `Client.retry`."""
+    before = await client.run_id_of(run_or_request_id)
+    run_id = run_id_for(request_id)
+    known, taken = await _tombstones(client, before, run_id)
+    problem = why_not_retried(run_or_request_id, known) or _conflict(before, taken)
+    if problem is not None:
+        raise RequestRefused([problem])
+    assert known is not None
+    run = await client.watch(run_id, request_id, known["session_id"], None)
+    await send_control(
+        client.links, {"type": "retry", "run_id": before, "failed": True, "new_request_id": request_id}
+    )
+    return run
+
+
+def why_not_retried(run: str, known: Mapping[str, Any] | None) -> Problem | None:
+    """Why a run cannot be retried, by its tombstone; None where it can."""
+    if known is None:
+        hint = "see: anabranch list; one that ended too long ago has to be submitted anew"
+        return Problem(Code.NOT_RETRYABLE, "/run_id", f"no such run: {run}", hint)
+    if known["final"] is None:
+        return Problem(Code.NOT_RETRYABLE, "/run_id", f"run {run} is still open", "wait for its end, or cancel it")
+    if known["final"]["status"] == "completed":
+        hint = "submit it anew to run it again"
+        return Problem(Code.NOT_RETRYABLE, "/run_id", f"run {run} completed: nothing failed", hint)
+    return None
+
+
+def _conflict(before: str, taken: Mapping[str, Any] | None) -> Problem | None:
+    if taken is None or taken["accepted"].get("retry_of") == before:
+        return None
+    message = "this request id was used before, for something else"
+    return Problem(Code.REQUEST_ID_CONFLICT, "/new_request_id", message, "take a new one")
+
+
+async def _tombstones(client: Client, *run_ids: str) -> list[dict[str, Any] | None]:
+    found = await client.store.get([client.names.tombstone(run_id) for run_id in run_ids])
+    return [None if value is None else orjson.loads(value) for value in found]
