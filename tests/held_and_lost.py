@@ -1,0 +1,193 @@
+"""A session's owner with one task, played message by message: who is offered what, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from anabranch.core.codec import GROUPS, RUNS, encode
+from anabranch.core.events import EventEntry
+from anabranch.core.letters import CODE, LETTER_ID, SIGNATURE
+from anabranch.core.messages import (
+    ChunkLost,
+    ChunkReturned,
+    GroupFinished,
+    MemberFailed,
+    MemberRetry,
+    MembersReported,
+    Message,
+    OpenRun,
+    ReleaseHeld,
+    StartGroup,
+    TaskOrder,
+    TimerDue,
+)
+from anabranch.core.names import Names
+from anabranch.core.request import Expansion
+from anabranch.runtime.effects import News
+from anabranch_taskgroup.actor import Delivery, decide
+from anabranch_taskgroup.reports import spans_of
+from anabranch_taskgroup.state import Chunk, Partition, Task
+from anabranch_taskgroup.turn import OfferChunk, Rules
+
+NAMES = Names("t.")
+
+
+class Play:
+    """One run of one task `t` in group `g`: of `members` members, or not expanded where that is None."""
+
+    def __init__(self, members: int | None, *, rules: Mapping[str, Any] | None = None, **order: Any) -> None:
+        self.rules = Rules(NAMES, **(rules or {}))
+        self.partition = Partition(3)
+        self.log: list[Delivery] = []
+        self.at = 1_000.0
+        self.events: list[EventEntry] = []
+        self.offers: list[OfferChunk] = []
+        self.letters: list[dict[str, Any]] = []
+        self.letter_headers: list[dict[str, str]] = []
+        self.finished: GroupFinished | None = None
+        expansion = None
+        if members is not None:
+            expansion = Expansion(type="array", array_mapping={"item": list(range(members))})
+        task = TaskOrder(name="t", agent="a", result_keys=("t",), expansion=expansion, **order)
+        self.tell(OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9))
+        self.tell(StartGroup(run_id="r", group="g", tasks=(task,), timeout=600.0))
+
+    # messages -----------------------------------------------------------------------------------------
+
+    def tell(self, message: Message, segments: tuple[bytes, ...] = ()) -> None:
+        """Append a message as it travels, and let the owner decide."""
+        decoded = GROUPS.decode(encode(message, segments))
+        delivery = Delivery(decoded.message, decoded.segments, len(self.log), self.at)
+        self.log.append(delivery)
+        turn = decide(self.rules, self.partition, delivery)
+        self.events += [entry for _, entry in turn.events]
+        for effect in turn.effects:
+            if isinstance(effect, OfferChunk):
+                self.offers.append(effect)
+            elif isinstance(effect, News):
+                self._news(effect)
+
+    def _news(self, news: News) -> None:
+        if news.outgoing.topic == NAMES.dead_letters:
+            self.letters.append(orjson.loads(news.outgoing.value))
+            headers = dict(news.outgoing.headers)
+            self.letter_headers.append({name: str((value or b"").decode()) for name, value in headers.items()})
+        elif news.outgoing.topic == NAMES.runs:
+            found = RUNS.decode(news.outgoing.value).message
+            if isinstance(found, GroupFinished):
+                self.finished = found
+
+    def _place(self, chunk: Chunk) -> dict[str, Any]:
+        place = {"run_id": "r", "group": "g", "task": "t", "worker": "w"}
+        return place | {"chunk": chunk.number, "fence": chunk.fence}
+
+    def begin(self, chunk: Chunk, *indexes: int) -> None:
+        self.tell(MembersReported(**self._place(chunk), started=spans_of(indexes), started_at=self.at))
+
+    def complete(self, chunk: Chunk, *indexes: int) -> None:
+        values = orjson.dumps(list(indexes))
+        report = MembersReported(
+            **self._place(chunk), started=spans_of(indexes), completed=spans_of(indexes), items=(len(indexes),)
+        )
+        self.tell(report, (values,))
+
+    def fail(self, chunk: Chunk, *indexes: int, message: str = "no") -> None:
+        failed = tuple(
+            MemberFailed(index=i, error_type="ValueError", message=message, attempts=2) for i in indexes
+        )
+        self.tell(MembersReported(**self._place(chunk), started=spans_of(indexes), failed=failed))
+
+    def retry(self, chunk: Chunk, index: int, delay: float) -> None:
+        again = MemberRetry(index=index, attempt=1, delay=delay, error_type="ValueError", message="later")
+        self.tell(MembersReported(**self._place(chunk), started=spans_of([index]), retried=(again,)))
+
+    def lose(self, chunk: Chunk, **more: Any) -> None:
+        self.tell(ChunkLost(**self._place(chunk), **more))
+
+    def hand_back(self, chunk: Chunk, reason: Any = "draining") -> None:
+        self.tell(ChunkReturned(**self._place(chunk), reason=reason))
+
+    def release(self, action: Any, command_id: str = "c", **more: Any) -> None:
+        self.tell(ReleaseHeld(run_id="r", action=action, command_id=command_id, **more))
+
+    def time_out_group(self) -> None:
+        self.at += 600
+        self.tell(TimerDue(run_id="r", at=self.at))
+
+    # looking ------------------------------------------------------------------------------------------
+
+    @property
+    def task(self) -> Task:
+        return self.partition.runs["r"].groups["g"].tasks["t"]
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """What is on offer, the oldest chunk first."""
+        return list(self.task.chunks.values())
+
+    @property
+    def shape(self) -> list[tuple[str, list[int]]]:
+        """What is on offer as (mode, members)."""
+        return [(chunk.mode, list(chunk.pending.indexes())) for chunk in self.chunks]
+
+    def chunk_of(self, index: int) -> Chunk:
+        return next(chunk for chunk in self.chunks if index in chunk.pending)
+
+    def complete_all(self) -> None:
+        """Every chunk on offer is run to its end, until nothing is offered."""
+        while "r" in self.partition.runs and self.chunks:
+            chunk = self.chunks[0]
+            self.complete(chunk, *chunk.pending.indexes())
+
+    def kinds(self, kind: str) -> list[dict[str, Any]]:
+        return [entry.data for entry in self.events if entry.type == kind]
+
+
+class Fleet:
+    """Workers that run `at_once` members and die when a killer runs. Suspects are kept apart as workers do it."""
+
+    def __init__(self, play: Play, killers: set[int], at_once: int = 4, chunks_at_once: int = 3) -> None:
+        self.play = play
+        self.killers = killers
+        self.at_once = at_once
+        self.chunks_at_once = chunks_at_once
+        self.deaths = 0
+        self.ran: dict[int, int] = {}
+
+    def run(self) -> None:
+        """Let workers, one after another, take what is on offer until the run is over."""
+        while "r" in self.play.partition.runs and self.play.chunks:
+            self._life(self.play.chunks[: self.chunks_at_once])
+
+    def _life(self, chunks: list[Chunk]) -> None:
+        """One worker's life: it ends in good order, or takes all that it held along."""
+        held = sorted(chunks, key=lambda chunk: chunk.mode == "alone")
+        for chunk in held:
+            if not self._runs(chunk):
+                self.deaths += 1
+                for each in held:
+                    self.play.lose(each)
+                return
+
+    def _runs(self, chunk: Chunk) -> bool:
+        """Run a chunk; False where the worker died in it."""
+        members = list(chunk.pending.indexes())
+        for first in range(0, len(members), self.at_once):
+            batch = members[first : first + self.at_once]
+            if chunk.mode != "fast":
+                self.play.begin(chunk, *batch)
+            for index in batch:
+                self.ran[index] = self.ran.get(index, 0) + 1
+            if self.killers & set(batch):
+                return False
+            if chunk.mode != "fast":
+                self.play.complete(chunk, *batch)
+        if chunk.mode == "fast":
+            self.play.complete(chunk, *members)
+        return True
+
+
+__all__ = ["CODE", "LETTER_ID", "NAMES", "SIGNATURE", "Fleet", "Play"]
