@@ -1,0 +1,180 @@
+"""What has to hold when everything has ended: each run once and as expected, and nothing left behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from anabranch.adapters.memory.store import MemoryStore
+from anabranch.core.errors import AnabranchError
+from anabranch.core.results import is_reference
+from anabranch.runtime.values import resolve
+from anabranch.testing.simulator.observer import Account
+from anabranch.testing.simulator.workload import Expected
+
+if TYPE_CHECKING:
+    from anabranch.testing.simulator.world import World
+
+EXPECTED_ERRORS = ("taking over",)
+"""Errors in the log that are part of the game: a partition that cannot be taken over yet is tried again."""
+LONGEST_SECONDS = 16 * 86_400.0
+"""No key may live longer than a run's timeout, retention and margins."""
+
+
+# --- while it runs -----------------------------------------------------------------------------------
+
+
+class _Listener(logging.Handler):
+    def __init__(self, report: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if not message.startswith(EXPECTED_ERRORS):
+            cause = record.exc_info[1] if record.exc_info else None
+            self._report(f"a service logged: {message}" + (f" ({cause!r})" if cause else ""))
+
+
+@contextmanager
+def errors_logged(report: Callable[[str], None]) -> Iterator[None]:
+    """Take every error that services log as a broken promise; less than an error is not logged meanwhile."""
+    listener = _Listener(report)
+    loggers = [
+        logging.getLogger(name)
+        for name in ("anabranch", "anabranch_agency", "anabranch_taskgroup", "anabranch_eventmanager")
+    ]
+    before = [(each.level, each.propagate) for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.ERROR)
+        each.propagate = False
+        each.addHandler(listener)
+    try:
+        yield
+    finally:
+        for each, (level, propagate) in zip(loggers, before, strict=True):
+            each.setLevel(level)
+            each.propagate = propagate
+            each.removeHandler(listener)
+
+
+# --- results -----------------------------------------------------------------------------------------
+
+
+async def check_results(world: World) -> None:
+    """Each run ended once, with what its request must give."""
+    for account in world.observer.accounts.values():
+        if account.expected is None or not account.finals:
+            continue
+        final = account.finals[0]
+        results = await _resolved(world, account, final["results"])
+        for problem in _problems(account.expected, final, results):
+            world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
+
+
+def _problems(expected: Expected, final: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:
+    if expected.skips_values:
+        return
+    if not expected.is_exact:
+        unknown = results.keys() - expected.results.keys()
+        if unknown:
+            yield f"it has results that nobody makes: {sorted(unknown)}"
+        return
+    if final["status"] != expected.status:
+        yield f"it ended {final['status']}, expected {expected.status}: {final['failures'][:3]}"
+    for key in sorted(results.keys() | expected.results.keys()):
+        found, wanted = results.get(key, "nothing"), expected.results.get(key, "nothing")
+        if found is not _GONE and found != wanted:
+            yield f"{key!r} is {found}, expected {wanted}"
+    if final["failure_count"] != expected.failed:
+        yield f"{final['failure_count']} failures, expected {expected.failed}: {final['failures'][:3]}"
+    if final["executions"]["completed"] != expected.completed:
+        yield f"{final['executions']['completed']} members completed, expected {expected.completed}"
+
+
+_GONE: Any = object()
+
+
+async def _resolved(world: World, account: Account, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results with references resolved; what an empty store has forgotten since the end is `_GONE`."""
+    store = MemoryStore(world.server)
+    found: dict[str, Any] = {}
+    for key, value in results.items():
+        found[key] = value
+        if is_reference(value):
+            try:
+                found[key] = await resolve(store, world.settings.names, value)
+            except AnabranchError as gone:
+                found[key] = _GONE
+                if world.lost_at < account.ended_at:
+                    world.observer.violated(f"the value of {key!r} is not there: {gone}")
+    return found
+
+
+# --- what is left ------------------------------------------------------------------------------------
+
+
+def left_over(world: World) -> list[str]:
+    """What is still held although every run has ended; empty where all is put away."""
+    names = world.settings.names
+    found = [each for process in world.processes for each in _held(process)]
+    for group, topic in (
+        (names.agency_requests, names.requests),
+        (names.agency_runs, names.runs),
+        (names.taskgroup_groups, names.groups),
+        (names.taskgroup_tasks, names.tasks),
+    ):
+        behind = sum(world.broker.lag(group, topic).values())
+        if behind:
+            found.append(f"{behind} records of {topic} are not committed")
+    channels = [channel for channel in world.server.channels if channel != names.halt_channel]
+    if channels:
+        found.append(f"subscriptions to {channels}")
+    horizon = SimNow(world) + LONGEST_SECONDS
+    tags = [
+        f"{{{tag}}}" for run_id, account in world.observer.accounts.items() for tag in (run_id, account.session_id)
+    ]
+    eternal = [
+        key
+        for key, expires in world.server.keys().items()
+        if expires > horizon and any(tag in key for tag in tags)
+    ]
+    if eternal:
+        found.append(f"keys that do not expire: {eternal[:3]}")
+    return found
+
+
+def SimNow(world: World) -> float:
+    from anabranch.testing.loop import EPOCH
+
+    return EPOCH + world.loop.time()
+
+
+def _held(process: Any) -> Iterator[str]:
+    """What a process remembers of runs. It looks into the service: there is no other way to see a leak."""
+    life = process.life
+    if life is None or not life.is_started or not life.gate.is_open:
+        yield f"{process.name} is away"
+        return
+    service = life.service
+    if process.kind == "eventmanager":
+        if service.keeper.open_runs():
+            yield f"{process.name} sees {service.keeper.open_runs()} open runs"
+        return
+    owner = service._owner
+    if not owner.is_caught_up:
+        yield f"{process.name} has not caught up"
+    for number, state in owner.states.items():
+        if state.runs:
+            yield f"{process.name} has open runs in partition {number}: {list(state.runs)}"
+    if process.kind == "taskgroup":
+        yield from _worker_held(process.name, service)
+
+
+def _worker_held(name: str, service: Any) -> Iterator[str]:
+    if service._executor.held:
+        yield f"{name} holds chunks: {list(service._executor._running)}"
+    if service._domain.watcher._waiting:
+        yield f"{name} watches keys: {list(service._domain.watcher._waiting)}"

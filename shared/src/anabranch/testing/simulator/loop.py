@@ -1,0 +1,215 @@
+"""An event loop that has virtual time only, and knows which simulated process each step belongs to.
+
+A step of a process that is frozen or dead waits instead of running, so a process stops between any two of its
+steps, whatever it is doing, and none of its clean-up runs. The same steps run in the same order each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Gate:
+    """Whether the steps of one process run. `held` are those that wait, in order."""
+
+    __slots__ = ("held", "is_open", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_open = True
+        self.held: list[SimHandle] = []
+
+
+GATE: ContextVar[Gate | None] = ContextVar("gate", default=None)
+"""The process that a step belongs to; None for the servers and for what happens to them."""
+
+OUTSIDE = Context()
+"""The context of whatever belongs to no process."""
+
+
+def inside(gate: Gate) -> Context:
+    """A context whose steps, and all that they start, belong to a process."""
+    context = Context()
+    context.run(GATE.set, gate)
+    return context
+
+
+class SimHandle:
+    """A step that is due, or a timer; what `call_soon` and `call_at` give."""
+
+    __slots__ = ("_cancelled", "args", "callback", "context", "due")
+
+    def __init__(self, due: float, callback: Callable[..., Any], args: tuple[Any, ...], context: Context) -> None:
+        self.due = due
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Let it not run."""
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._cancelled
+
+    def when(self) -> float:
+        """Loop time at which it is due."""
+        return self.due
+
+
+class Stuck(Exception):
+    """Nothing is left that could ever happen, and what was waited for has not."""
+
+
+class SimLoop(asyncio.AbstractEventLoop):
+    """See the module. A `def` agent runs at once on the loop: threads would make runs differ.
+
+    `errors` gathers what tasks ended with and nobody asked for.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._ready: deque[SimHandle] = deque()
+        self._timers: list[tuple[float, int, SimHandle]] = []
+        self._order = 0
+        self._is_running = False
+        self._is_closed = False
+        self.steps = 0
+        self.errors: list[str] = []
+
+    # --- running -------------------------------------------------------------------------------------
+
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until a coroutine has ended, and return what it returns. Raises Stuck."""
+        task = asyncio.ensure_future(future, loop=self)
+        self._is_running = True
+        asyncio._set_running_loop(self)
+        try:
+            while not task.done():
+                self._turn()
+        finally:
+            self._is_running = False
+            asyncio._set_running_loop(None)
+        return task.result()
+
+    def _turn(self) -> None:
+        ready = self._ready
+        if not ready:
+            self._pass_time()
+        while ready:
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            context = handle.context
+            gate = context.get(GATE)
+            if gate is not None and not gate.is_open:
+                gate.held.append(handle)
+                continue
+            self.steps += 1
+            try:
+                context.run(handle.callback, *handle.args)
+            except Exception as error:  # noqa: BLE001 - as every loop: one callback does not end the others
+                self.errors.append(f"{handle.callback!r}: {type(error).__name__}: {error}")
+
+    def _pass_time(self) -> None:
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heappop(timers)
+        if not timers:
+            raise Stuck("no timer is left and nothing runs")
+        due, _, handle = heappop(timers)
+        self._now = max(self._now, due)
+        self._ready.append(handle)
+
+    def open(self, gate: Gate) -> None:
+        """Let a process go on where it was stopped."""
+        gate.is_open = True
+        held, gate.held = gate.held, []
+        self._ready.extend(held)
+
+    # --- what asyncio asks of a loop -----------------------------------------------------------------
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._now
+
+    def call_soon(self, callback: Callable[[*Ts], Any], *args: *Ts, context: Context | None = None) -> Any:
+        """See asyncio."""
+        handle = SimHandle(self._now, callback, args, context if context is not None else copy_context())
+        self._ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], Any], *args: *Ts, context: Context | None = None
+    ) -> Any:
+        """See asyncio. Timers of one moment run in the order in which they were set."""
+        handle = SimHandle(when, callback, args, context if context is not None else copy_context())
+        self._order += 1
+        heappush(self._timers, (when, self._order, handle))
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], Any], *args: *Ts, context: Context | None = None
+    ) -> Any:
+        """See asyncio."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """See asyncio."""
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Generator[Any, None, T] | Coroutine[Any, Any, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **_: Any,
+    ) -> asyncio.Task[T]:
+        """See asyncio."""
+        return asyncio.Task(coro, loop=self, name=name, context=context)
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Runs `func` at once."""
+        future: asyncio.Future[T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 - whatever it raises is the future's outcome
+            future.set_exception(error)
+        return future
+
+    def get_debug(self) -> bool:
+        """See asyncio."""
+        return False
+
+    def is_running(self) -> bool:
+        """See asyncio."""
+        return self._is_running
+
+    def is_closed(self) -> bool:
+        """See asyncio."""
+        return self._is_closed
+
+    def close(self) -> None:
+        """See asyncio."""
+        self._ready.clear()
+        self._timers.clear()
+        self._is_closed = True
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Keep an error that nobody took; a task that was killed is none."""
+        error = context.get("exception")
+        if error is not None:
+            self.errors.append(f"{context['message']}: {type(error).__name__}: {error}")

@@ -1,0 +1,222 @@
+"""Watches the log, the store and the agents from outside, and says which promise was broken, and when.
+
+It reads the bytes that went over the wires and keeps its own account; it never looks into a service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from anabranch.core.names import Names, run_id_for, session_key
+from anabranch.core.ranges import Ranges
+from anabranch.ports import Fence, Incoming, Write
+from anabranch.testing.simulator.workload import Expected
+
+Place = tuple[str, str, str]
+"""Run id, group, task."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What was seen of one run. `finals` are the distinct final records."""
+
+    expected: Expected | None
+    finals: list[dict[str, Any]] = field(default_factory=list)
+    final_records: int = 0
+    ended_at: float = 0.0
+
+    @property
+    def session_id(self) -> str | None:
+        """Of the request, if it names one."""
+        return self.expected.request.get("session_id") if self.expected else None
+
+
+class Observer:
+    """See the module. `trace` is a checksum of all that was seen, in order."""
+
+    def __init__(self, names: Names, now: Callable[[], float], all_ended: Callable[[], None]) -> None:
+        self._names = names
+        self._now = now
+        self._all_ended = all_ended
+        self.accounts: dict[str, Account] = {}
+        self.violations: list[str] = []
+        self.trace = 0
+        self.history: list[str] | None = None
+        self.starts: dict[tuple[Place, int], int] = {}
+        self._ended: dict[Place, Ranges] = {}
+        self._told: dict[str, Any] = {}
+        self._put: set[str] = set()
+        self._epochs: dict[str, int] = {}
+        self._events: set[tuple[str, str]] = set()
+        self._by_topic = {
+            names.results: self._result,
+            names.groups: self._on_groups,
+            names.runs: self._on_runs,
+            names.events: self._event,
+        }
+        self._open = 0
+
+    def expect(self, expected: Expected) -> None:
+        """A run that will be submitted."""
+        run_id = run_id_for(expected.request_id)
+        if run_id not in self.accounts:
+            self.accounts[run_id] = Account(expected)
+            self._open += 1
+
+    def violated(self, what: str) -> None:
+        """A promise was broken."""
+        self.violations.append(f"{self._now():.3f} s: {what}")
+
+    def note(self, what: str) -> None:
+        """Something happened: part of the trace."""
+        self.trace = crc32(what.encode(), self.trace)
+        if self.history is not None:
+            self.history.append(f"{self._now():9.4f} {what}")
+
+    # --- the log -------------------------------------------------------------------------------------
+
+    def appended(self, record: Incoming) -> None:
+        """A record is on the log."""
+        self.trace = crc32(b"%d %d" % (record.partition, record.offset), crc32(record.value, self.trace))
+        if self.history is not None:
+            shown = record.value[:300].decode("utf-8", "replace")
+            self.history.append(f"{self._now():9.4f} {record.topic}/{record.partition}/{record.offset} {shown}")
+        handler = self._by_topic.get(record.topic)
+        if handler is not None:
+            handler(record)
+
+    def _result(self, record: Incoming) -> None:
+        headers = {name: (value or b"").decode() for name, value in record.headers}
+        kind, event_id = headers["ce_type"], headers["ce_id"]
+        body = orjson.loads(record.value)
+        if self._told.setdefault(event_id, body) != body:
+            self.violated(f"{event_id} was told with two meanings: {self._told[event_id]} and {body}")
+        account = self.accounts.get(body.get("run_id") or "")
+        if account is None:
+            return
+        if kind == "result.published":
+            self._published(account, body)
+        elif kind not in ("run.accepted", "run.rejected"):
+            self._final(account, body)
+        elif kind == "run.rejected":
+            self.violated(f"the request {body['request_id']} was rejected: {body['errors']}")
+
+    def _published(self, account: Account, body: Mapping[str, Any]) -> None:
+        key, value = body["result_key"], body["value"]
+        if session_key(body["session_id"], key) not in self._put:
+            self.violated(f"{key!r} of {body['run_id']} was told before it was in the store")
+        expected = account.expected.results.get(key) if account.expected else None
+        if (
+            account.expected
+            and not account.expected.skips_values
+            and not _is_reference(value)
+            and value != expected
+        ):
+            self.violated(f"{key!r} was published as {value}, expected {expected}")
+
+    def _final(self, account: Account, body: dict[str, Any]) -> None:
+        account.final_records += 1
+        if self._names.tombstone(body["run_id"]) not in self._put:
+            self.violated(f"the end of {body['run_id']} was told before it was in the store")
+        if body in account.finals:
+            return
+        account.finals.append(body)
+        if len(account.finals) > 1:
+            self.violated(f"{body['run_id']} ended twice: {account.finals}")
+            return
+        account.ended_at = self._now()
+        self._open -= 1
+        if self._open == 0:
+            self._all_ended()
+
+    def _on_groups(self, record: Incoming) -> None:
+        header = _header(record.value)
+        if header.get("type") != "members":
+            return
+        place = (header["run_id"], header["group"], header["task"])
+        ended = self._ended.setdefault(place, Ranges())
+        for start, stop in header.get("completed", ()):
+            ended.add(start, stop)
+        for failure in header.get("failed", ()):
+            ended.add(failure["index"])
+
+    def _on_runs(self, record: Incoming) -> None:
+        header = _header(record.value)
+        if header.get("type") != "group_finished":
+            return
+        run_id, group = header["run_id"], header["group"]
+        told = f"group {run_id}/{group}"
+        if self._told.setdefault(told, header) != header:
+            self.violated(f"{told} finished twice: {self._told[told]} and {header}")
+        if (run_id, group) not in self._events:
+            self.violated(f"{told} was told to be over before its event was on the log")
+
+    def _event(self, record: Incoming) -> None:
+        header = _header(record.value)
+        for entry in header.get("entries", ()):
+            kind = str(entry.get("type", ""))
+            if kind.startswith("group.") and kind != "group.started":
+                self._events.add((header["run_id"], entry["group"]))
+
+    # --- the store -----------------------------------------------------------------------------------
+
+    def accepted(self, writes: Sequence[Write], fence: Fence | None) -> None:
+        """The store took these."""
+        for write in writes:
+            self._put.add(write.key)
+            self.trace = crc32(write.value, crc32(write.key.encode(), self.trace))
+        if fence is None:
+            return
+        known = self._epochs.get(fence.key, fence.epoch)
+        if fence.epoch < known:
+            self.violated(f"the store took a write of epoch {fence.epoch} under {fence.key}, which was at {known}")
+        self._epochs[fence.key] = max(known, fence.epoch)
+
+    def store_forgot(self) -> None:
+        """It is another store, which may have another memory of fences."""
+        self._epochs.clear()
+
+    # --- agents --------------------------------------------------------------------------------------
+
+    def started(self, task: Any) -> None:
+        """An agent is called."""
+        index = 0 if task.index is None else task.index
+        place = (task.run_id, task.group, task.task_name)
+        self.starts[place, index] = self.starts.get((place, index), 0) + 1
+        self.note(f"start {task.task_name}/{index}.{task.attempt}")
+        account = self.accounts.get(task.run_id)
+        expected = account.expected if account else None
+        if expected is None:
+            return
+        for key in task.context:
+            if key in expected.producers:
+                self._check_dependency(task, key, expected)
+
+    def _check_dependency(self, task: Any, key: str, expected: Expected) -> None:
+        group, _, name = expected.producers[key].partition("/")
+        total = expected.totals.get(f"{group}/{name}", 0)
+        ended = self._ended.get((task.run_id, group, name), Ranges())
+        if len(ended) < total and not expected.skips_values:
+            self.violated(
+                f"{task.task_name} started when {len(ended)} of {total} members of {name} had ended on the log"
+            )
+        if session_key(task.session_id, key) not in self._put:
+            self.violated(f"{task.task_name} started before {key!r} was in the store")
+        if not expected.skips_values and task.context[key] != expected.values.get(key):
+            self.violated(
+                f"{task.task_name} got {key!r} = {task.context[key]}, expected {expected.values.get(key)}"
+            )
+
+
+def _header(value: bytes) -> dict[str, Any]:
+    header: dict[str, Any] = orjson.loads(value.partition(b"\n")[0])
+    return header
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, dict) and "$anabranch" in value

@@ -1,0 +1,384 @@
+"""The log, the store and the channels as one simulated process sees them: the memory adapters behind a wire.
+
+What is sent takes a while, arrives in the order in which one process sent it, and is answered after another
+while; between any two of these the process may be gone. Faults are drawn from the world's one random source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context
+from typing import Any, Literal, TypeVar
+
+from anabranch.adapters.limits import check_sizes
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.consumer import MemoryMembership
+from anabranch.adapters.memory.log import MemoryLog
+from anabranch.adapters.memory.reader import MemoryReader
+from anabranch.adapters.memory.server import MemoryServer
+from anabranch.adapters.memory.store import MemoryStore
+from anabranch.core.errors import AnabranchError, ServerUnavailable
+from anabranch.ports import Clock, Committed, Fence, Outgoing, PartitionListener, Standing, TopicSpec, Write
+from anabranch.testing.simulator.loop import OUTSIDE, SimLoop
+from anabranch.testing.simulator.nature import Nature
+
+T = TypeVar("T")
+Callback = Callable[[bytes | None], None]
+LOST_SECOND = 1.0
+
+
+class ForgetfulServer(MemoryServer):
+    """A store that can come back as it was a second ago, and tells what it accepts."""
+
+    def __init__(self, clock: Clock, accepted: Callable[[Sequence[Write], Fence | None], None]) -> None:
+        super().__init__(clock)
+        self._accepted = accepted
+        self._undo: deque[tuple[float, str, Any, float | None]] = deque()
+
+    def put(self, writes: Sequence[Write], fence: Fence | None) -> None:
+        """See MemoryServer."""
+        super().put(writes, fence)
+        self._accepted(writes, fence)
+
+    def set(self, key: str, value: bytes, ttl: float) -> None:
+        """See MemoryServer."""
+        self._note(key)
+        super().set(key, value, ttl)
+
+    def delete(self, key: str) -> bool:
+        """See MemoryServer."""
+        self._note(key)
+        return super().delete(key)
+
+    def restart_older(self) -> None:
+        """Begin a new life as the store was a second ago."""
+        horizon = self._clock.now() - LOST_SECOND
+        while self._undo and self._undo[-1][0] > horizon:
+            _, key, value, expires = self._undo.pop()
+            self._values.pop(key, None)
+            self._expires.pop(key, None)
+            if value is not None and expires is not None:
+                self._values[key] = value
+                self._expires[key] = expires
+        self.restart(keep=True)
+
+    def keys(self) -> Mapping[str, float]:
+        """Every key that has not expired, and when it does, in seconds since the epoch."""
+        now = self._clock.now()
+        return {key: expires for key, expires in self._expires.items() if expires > now}
+
+    def _note(self, key: str) -> None:
+        now = self._clock.now()
+        self._undo.append((now, key, self._values.get(key), self._expires.get(key)))
+        while self._undo[0][0] < now - LOST_SECOND:
+            self._undo.popleft()
+
+
+class Wire:
+    """One connection of a process to a server: in order there, and in order back."""
+
+    def __init__(self, loop: SimLoop, nature: Nature, process: str, server: str) -> None:
+        self._loop = loop
+        self._nature = nature
+        self._process = process
+        self._server = server
+        self._arrived = 0.0
+        self._answered = 0.0
+
+    async def call(self, name: str, action: Callable[[], T]) -> T:
+        """Do something on the server, and return what it returns or raise what it raises."""
+        nature = self._nature
+        future: asyncio.Future[T] = self._loop.create_future()
+        if nature.sends(self._process, name):
+            self._arrived = max(self._arrived, self._loop.time() + nature.latency())
+            self._loop.call_at(self._arrived, self._serve, future, name, action, context=OUTSIDE)
+        return await future
+
+    def _serve(self, future: asyncio.Future[T], name: str, action: Callable[[], T]) -> None:
+        result: Any = None
+        error: Exception | None = None
+        fate = self._nature.fate(self._server)
+        if fate == "unheard":
+            error = ServerUnavailable(self._server, "the simulator", "cut off")
+        else:
+            try:
+                result = action()
+            except (AnabranchError, TypeError) as problem:
+                error = problem
+            if fate == "unanswered":
+                error = ServerUnavailable(self._server, "the simulator", "the answer was lost")
+        self._nature.served(self._process, name)
+        self._answered = max(self._answered, self._loop.time() + self._nature.latency())
+        self._loop.call_at(self._answered, _answer, future, result, error, context=OUTSIDE)
+
+
+def _answer(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def finished(coroutine: Any) -> Any:
+    """What a coroutine returns that never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("a call of the store in memory waited")
+
+
+class SimStore:
+    """See `ports.StateStore`."""
+
+    def __init__(self, server: ForgetfulServer, wire: Wire) -> None:
+        self._inner = MemoryStore(server)
+        self._wire = wire
+
+    async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        if not keys:
+            return []
+        return await self._call("get", self._inner.get, keys)  # type: ignore[no-any-return]
+
+    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
+        await self._call("put", self._inner.put, writes, fence)
+
+    async def put_new(self, write: Write) -> bytes | None:
+        return await self._call("put", self._inner.put_new, write)  # type: ignore[no-any-return]
+
+    async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
+        return await self._call("claim", self._inner.claim, keys, owner, ttl)  # type: ignore[no-any-return]
+
+    async def release(self, keys: Sequence[str], owner: str) -> None:
+        await self._call("put", self._inner.release, keys, owner)
+
+    async def expire(self, keys: Sequence[str], ttl: float) -> None:
+        await self._call("put", self._inner.expire, keys, ttl)
+
+    async def delete(self, keys: Sequence[str]) -> int:
+        return await self._call("put", self._inner.delete, keys)  # type: ignore[no-any-return]
+
+    async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
+        def add() -> None:
+            finished(self._inner.index_add(index, member, score, keep=keep, ttl=ttl))
+
+        await self._wire.call("put", add)
+
+    async def index_top(self, index: str, count: int, offset: int = 0) -> Sequence[str]:
+        return await self._call("get", self._inner.index_top, index, count, offset)  # type: ignore[no-any-return]
+
+    async def index_remove(self, index: str, members: Sequence[str]) -> None:
+        await self._call("put", self._inner.index_remove, index, members)
+
+    async def identity(self) -> str:
+        return await self._call("get", self._inner.identity)  # type: ignore[no-any-return]
+
+    async def check(self) -> None:
+        await self._call("get", self._inner.check)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _call(self, name: str, method: Callable[..., Any], *args: Any) -> Any:
+        return await self._wire.call(name, lambda: finished(method(*args)))
+
+
+class SimNotifier:
+    """See `ports.Notifier`. Messages may be lost, or come twice."""
+
+    def __init__(
+        self, loop: SimLoop, server: ForgetfulServer, wire: Wire, nature: Nature, context: Context
+    ) -> None:
+        self._loop = loop
+        self._server = server
+        self._wire = wire
+        self._nature = nature
+        self._context = context
+        self.subscriptions: dict[tuple[str, Callback], Callback] = {}
+
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        await self._wire.call("publish", lambda: self._publish(messages))
+
+    def _publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        self._server.check_reachable()
+        for channel, message in messages:
+            for callback in list(self._server.channels.get(channel, ())):
+                for _ in range(self._nature.copies()):
+                    callback(message)
+
+    async def subscribe(self, channel: str, callback: Callback) -> None:
+        place = (channel, callback)
+        if place not in self.subscriptions:
+            self.subscriptions[place] = self._sender(place)
+        await self._wire.call("subscribe", lambda: self._add(place))
+
+    def _sender(self, place: tuple[str, Callback]) -> Callback:
+        def send(message: bytes | None) -> None:
+            delay = self._nature.latency()
+            self._loop.call_later(delay, self._deliver, place, message, context=self._context)
+
+        return send
+
+    def _add(self, place: tuple[str, Callback]) -> None:
+        self._server.check_reachable()
+        sender = self.subscriptions.get(place)
+        there = self._server.channels.setdefault(place[0], [])
+        if sender is not None and sender not in there:
+            there.append(sender)
+
+    async def unsubscribe(self, channel: str, callback: Callback) -> None:
+        sender = self.subscriptions.pop((channel, callback), None)
+        if sender is not None:
+            self._remove(channel, sender)
+
+    def _remove(self, channel: str, sender: Callback) -> None:
+        there = self._server.channels.get(channel, [])
+        if sender in there:
+            there.remove(sender)
+        if not there:
+            self._server.channels.pop(channel, None)
+
+    def vanish(self) -> None:
+        """The process is gone, and its connection with it."""
+        for (channel, _), sender in self.subscriptions.items():
+            self._remove(channel, sender)
+        self.subscriptions.clear()
+
+    async def close(self) -> None:
+        self.vanish()
+
+    def _deliver(self, place: tuple[str, Callback], message: bytes | None) -> None:
+        if place in self.subscriptions:
+            place[1](message)
+
+
+class SimMembership(MemoryMembership):
+    """A member whose deliveries are steps of its process, and whose commits travel."""
+
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        group: str,
+        topics: tuple[str, ...],
+        listener: PartitionListener,
+        log: SimLog,
+    ) -> None:
+        super().__init__(broker, group, topics, listener)
+        self._sim = log
+
+    async def commit(self, topic: str, partition: int, position: Committed) -> None:
+        """See `ports.Membership`."""
+        inner = super().commit
+        await self._sim.wire.call("commit", lambda: finished(inner(topic, partition, position)))
+
+    def expel(self) -> None:
+        """The group does without this member, which learns of it only by `notice`."""
+        self._group.remove(self._member)
+
+    def notice(self) -> None:
+        """Look at the group."""
+        self._changed.set()
+
+    def _wake(self) -> None:
+        if self._pump is None:
+            delay = self._sim.nature.latency()
+            self._pump = self._sim.loop.call_later(delay, self._deliver, context=self._sim.context)
+
+
+class SimLog:
+    """See `ports.EventLog`: a client of the broker behind a wire for each topic."""
+
+    def __init__(
+        self, loop: SimLoop, broker: MemoryBroker, clock: Clock, nature: Nature, process: str, context: Context
+    ) -> None:
+        self.loop = loop
+        self.nature = nature
+        self.context = context
+        self.wire = Wire(loop, nature, process, "log")
+        self._process = process
+        self._broker = broker
+        self._clock = clock
+        self._inner = MemoryLog(broker, clock)
+        self._wires: dict[str, Wire] = {}
+        self.memberships: list[SimMembership] = []
+
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        """See `ports.EventLog`: what goes to different topics may overtake each other."""
+        check_sizes(records, self._broker.max_record_bytes)
+        topics = list(dict.fromkeys(record.topic for record in records))
+        if len(topics) == 1:
+            return await self._publish(topics[0], records)
+        parts = [[record for record in records if record.topic == topic] for topic in topics]
+        found = await asyncio.gather(
+            *(self._publish(topic, part) for topic, part in zip(topics, parts, strict=True))
+        )
+        offsets = {topic: iter(part) for topic, part in zip(topics, found, strict=True)}
+        return [next(offsets[record.topic]) for record in records]
+
+    async def _publish(self, topic: str, records: Sequence[Outgoing]) -> Sequence[int]:
+        wire = self._wires.get(topic)
+        if wire is None:
+            wire = self._wires[topic] = Wire(self.loop, self.nature, self._process, "log")
+        return await wire.call(topic, lambda: self._append(records))
+
+    def _append(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        offsets = self._broker.append(records, self._clock.now())
+        for record in records:
+            if (delay := self.nature.repeats(record)) is not None:
+                self.loop.call_later(delay, self._broker.append, [record], self._clock.now(), context=OUTSIDE)
+        return offsets
+
+    async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> SimMembership:
+        """See `ports.EventLog`."""
+        membership = SimMembership(self._broker, group, tuple(topics), listener, self)
+        self.memberships.append(membership)
+        membership.start()
+        return membership
+
+    def read(
+        self,
+        topic: str,
+        partitions: Sequence[int] | None = None,
+        start: int | Literal["earliest", "latest"] = "latest",
+    ) -> AbstractAsyncContextManager[MemoryReader]:
+        """See `ports.EventLog`."""
+        return self._inner.read(topic, partitions, start)
+
+    async def create_topics(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
+        """See `ports.EventLog`."""
+        return await self._inner.create_topics(topics)
+
+    async def partition_count(self, topic: str) -> int:
+        """See `ports.EventLog`."""
+        return await self._inner.partition_count(topic)
+
+    async def partition_for(self, topic: str, key: str) -> int:
+        """See `ports.EventLog`."""
+        return await self._inner.partition_for(topic, key)
+
+    async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
+        """See `ports.EventLog`."""
+        return self._broker.lag(group, topic)
+
+    async def group_standing(self, group: str, topic: str) -> Mapping[int, Standing]:
+        """See `ports.EventLog`."""
+        return await self._inner.group_standing(group, topic)
+
+    async def topic_settings(self, topic: str) -> Mapping[str, str]:
+        """See `ports.EventLog`."""
+        return await self._inner.topic_settings(topic)
+
+    async def close(self) -> None:
+        """See `ports.EventLog`."""
+        for membership in self.memberships:
+            await membership.close()
+
+    def vanish(self) -> None:
+        """The process is gone; the groups find out after the session timeout."""
+        for membership in self.memberships:
+            membership.crash()

@@ -1,0 +1,332 @@
+"""Random requests, and what has to come of them, computed naively and without any of the product's joins.
+
+An agent's behaviour stands in its task's `inputs`, so that whoever runs it does the same. The expected outcome is
+worked out in the order of dependencies, one task after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+FORMATS = ("merge", "separate", "single", "index")
+ABSENT: Any = object()
+
+
+@dataclass(slots=True)
+class Expected:
+    """What must come of a request.
+
+    `is_exact` unless something cuts it short (a cancel, a timeout, a member that kills its worker): then the
+    results may lack some, and the status may be another. `values` are the keys that dependents may see.
+    """
+
+    request: dict[str, Any]
+    status: str = "completed"
+    results: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    failed: int = 0
+    completed: int = 0
+    broken: int = 0
+    """Tasks that failed."""
+    totals: dict[str, int] = field(default_factory=dict)
+    """Members of each task that has some, by `group/task`."""
+    producers: dict[str, str] = field(default_factory=dict)
+    """`group/task` that makes a key."""
+    is_exact: bool = True
+    skips_values: bool = False
+    """Nobody knows what its agents return, or which members will be lost."""
+
+    @property
+    def request_id(self) -> str:
+        return str(self.request["request_id"])
+
+
+@dataclass(slots=True)
+class Workload:
+    """Requests with the time of their submission, control records, and values from outside."""
+
+    runs: list[Expected] = field(default_factory=list)
+    sent: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    """(seconds, record for the requests topic)"""
+    outside: list[tuple[float, str, str, Any]] = field(default_factory=list)
+    """(seconds, session, key, value)"""
+
+
+# --- the agent -------------------------------------------------------------------------------------
+
+
+def answer(name: str, index: int | None, inputs: Mapping[str, Any], seen: Mapping[str, Any]) -> Any:
+    """What a member returns: it tells its input and all that it sees of its dependencies."""
+    looked = {key: seen[key] for key in inputs["deps"] if key in seen}
+    digest = crc32(orjson.dumps(looked, option=orjson.OPT_SORT_KEYS))
+    value = {"of": name, "index": index, "item": inputs.get("item"), "seen": digest}
+    if inputs.get("bytes"):
+        value["pad"] = "x" * inputs["bytes"]
+    return [value, inputs.get("item")] if inputs.get("listed") else value
+
+
+class SimulatedFailure(Exception):
+    """What a failing member raises."""
+
+
+def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Callable[[Any], Any]:
+    """The one agent of a random workload."""
+
+    async def work(task: Any) -> Any:
+        started(task)
+        inputs = task.inputs
+        index = task.index if task.index is not None else 0
+        if index in inputs.get("kills", ()):
+            kill()
+            await asyncio.sleep(1)
+        seconds = inputs.get("seconds", 0)
+        if seconds:
+            await asyncio.sleep(seconds)
+        if index in inputs.get("fails", ()) or task.attempt <= inputs.get("flaky", {}).get(str(index), 0):
+            raise SimulatedFailure(f"{index}")
+        return answer(task.task_name, task.index, inputs, task.context)
+
+    return work
+
+
+# --- requests --------------------------------------------------------------------------------------
+
+
+def make_workload(random: Random, runs: int) -> Workload:
+    """So many requests, and what else users do with them."""
+    workload = Workload()
+    for number in range(runs):
+        expected = Expected(_request(random, number, workload))
+        _decorate(random, expected, workload)
+        evaluate(expected, {key: value for _, session, key, value in workload.outside if session == f"s{number}"})
+        workload.runs.append(expected)
+    workload.sent.sort(key=lambda each: each[0])
+    return workload
+
+
+def _request(random: Random, number: int, workload: Workload) -> dict[str, Any]:
+    groups: list[dict[str, Any]] = [{"name": f"g{i}", "tasks": []} for i in range(random.randint(1, 3))]
+    keys: list[str] = []
+    for i in range(random.choice((1, 2, 3, 4, 5, 6))):
+        task = _task(random, i, keys)
+        if random.random() < 0.06:
+            _wait_for_outside(random, task, number, workload)
+        random.choice(groups)["tasks"].append(task)
+        keys.append(f"k{i}")
+    filled = [group for group in groups if group["tasks"]]
+    random.shuffle(filled)
+    for group in filled:
+        if random.random() < 0.1:
+            group["max_concurrency"] = random.randint(1, 3)
+    return {"request_id": f"r{number}", "session_id": f"s{number}", "task_groups": filled}
+
+
+def _task(random: Random, number: int, keys: Sequence[str]) -> dict[str, Any]:
+    needs = random.sample(keys, min(len(keys), random.choice((0, 1, 1, 2))))
+    optional = [key for key in needs if random.random() < 0.15]
+    task: dict[str, Any] = {
+        "name": f"t{number}",
+        "agent": "work",
+        "result_keys": [f"k{number}"],
+        "dependencies": needs,
+        "optional_dependencies": optional,
+        "max_deliveries": 100,
+    }
+    inputs: dict[str, Any] = {"deps": list(needs)}
+    members = 1
+    if random.random() < 0.6:
+        members = _expand(random, task, inputs, keys)
+    _behave(random, task, inputs, max(members, 1))
+    task["inputs"] = inputs
+    return task
+
+
+def _expand(random: Random, task: dict[str, Any], inputs: dict[str, Any], keys: Sequence[str]) -> int:
+    inputs["item"] = "{each}"
+    wanted = [key for key in task["dependencies"] if key not in task["optional_dependencies"]]
+    count = random.choice((0, 1, 2, 3, 5, 8, 13, 30))
+    source: Any = [f"i{n}" for n in range(count)]
+    if wanted and random.random() < 0.3:
+        source = wanted[0]
+    task["expansion_config"] = {
+        "type": "array",
+        "array_mapping": {"each": source},
+        "output_format": random.choice(FORMATS),
+        "on_empty": random.choice(("complete", "complete", "fail", "skip")),
+    }
+    if random.random() < 0.3:
+        task["tolerated_failures"] = random.choice((1, 2, "20%", "100%"))
+    if random.random() < 0.2:
+        task["max_concurrency"] = random.randint(1, 4)
+    return count
+
+
+def _behave(random: Random, task: dict[str, Any], inputs: dict[str, Any], members: int) -> None:
+    if random.random() < 0.3:
+        inputs["seconds"] = random.choice((0.05, 0.3, 1.0, 4.0))
+    if random.random() < 0.15:
+        inputs["fails"] = sorted({random.randrange(members) for _ in range(random.randint(1, 2))})
+    if random.random() < 0.2:
+        inputs["flaky"] = {str(random.randrange(members)): random.randint(1, 3) for _ in range(2)}
+        task["retry"] = {
+            "strategy": random.choice(("immediate", "fixed", "exponential")),
+            "max_attempts": random.randint(2, 4),
+            "delay": random.choice((0.1, 0.5, 2.0)),
+        }
+    if random.random() < 0.15:
+        inputs["bytes"] = random.choice((50, 300, 1500))
+    if random.random() < 0.2:
+        inputs["listed"] = True
+
+
+def _wait_for_outside(random: Random, task: dict[str, Any], number: int, workload: Workload) -> None:
+    key = f"outside-{task['name']}"
+    task["external_dependencies"] = [key]
+    task["inputs"]["deps"] = [*task["inputs"]["deps"], key]
+    workload.outside.append((random.random() * 12, f"s{number}", key, {"from": "outside", "n": number}))
+
+
+def _decorate(random: Random, expected: Expected, workload: Workload) -> None:
+    """When it is submitted, and what else happens to it."""
+    at = random.random() * 4
+    request = expected.request
+    workload.sent.append((at, request))
+    while random.random() < 0.25:
+        workload.sent.append((at + random.random() * 15, request))
+    drawn = random.random()
+    if drawn < 0.06:
+        workload.sent.append((max(0.0, at - 1 + random.random() * 6), _control("cancel", request)))
+        expected.is_exact = False
+    elif drawn < 0.12:
+        paused = at + random.random() * 3
+        workload.sent.append((paused, _control("pause", request)))
+        workload.sent.append((paused + 0.5 + random.random() * 10, _control("resume", request)))
+    elif drawn < 0.16:
+        request["task_groups"][0]["timeout"] = random.choice((0.5, 3.0))
+        expected.is_exact = False
+    elif drawn < 0.19:
+        request["timeout"] = random.choice((1.0, 6.0))
+        expected.is_exact = False
+    elif drawn < 0.22:
+        task = request["task_groups"][0]["tasks"][0]
+        task["inputs"]["kills"] = [0]
+        task["max_deliveries"] = random.randint(1, 3)
+        expected.is_exact = False
+        expected.skips_values = True
+
+
+def _control(action: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": action, "request_id": request["request_id"]}
+
+
+# --- what must come of it --------------------------------------------------------------------------
+
+
+def evaluate(expected: Expected, outside: Mapping[str, Any]) -> None:
+    """Work a request out, task by task; tasks are named in an order that respects dependencies."""
+    found: dict[str, Any] = dict(outside)
+    tasks = [(group["name"], task) for group in expected.request["task_groups"] for task in group["tasks"]]
+    for group, task in sorted(tasks, key=lambda each: str(each[1]["name"])):
+        [key] = task["result_keys"]
+        place = f"{group}/{task['name']}"
+        expected.producers[key] = place
+        found[key] = _outcome(expected, place, task, key, found)
+    expected.values = {key: value for key, value in found.items() if value is not ABSENT and key not in outside}
+    if expected.broken:
+        expected.status = "failed"
+
+
+def _outcome(expected: Expected, place: str, task: Mapping[str, Any], key: str, found: Mapping[str, Any]) -> Any:
+    required = set(task["dependencies"]) - set(task["optional_dependencies"])
+    if any(found.get(need, ABSENT) is ABSENT for need in required):
+        return ABSENT
+    seen = {need: value for need, value in found.items() if value is not ABSENT}
+    config = task.get("expansion_config")
+    if config is None:
+        return _single(expected, place, task, key, seen)
+    source = config["array_mapping"]["each"]
+    items = seen[source] if isinstance(source, str) else source
+    if not isinstance(items, list):
+        expected.failed += 1
+        expected.broken += 1
+        return ABSENT
+    return _joined(expected, place, task, key, items, seen)
+
+
+def _single(expected: Expected, place: str, task: Mapping[str, Any], key: str, seen: Mapping[str, Any]) -> Any:
+    expected.totals[place] = 1
+    if not _succeeds(task, 0):
+        expected.failed += 1
+        expected.broken += 1
+        return ABSENT
+    expected.completed += 1
+    value = answer(task["name"], None, task["inputs"], seen)
+    expected.results[key] = value
+    return value
+
+
+def _joined(
+    expected: Expected,
+    place: str,
+    task: Mapping[str, Any],
+    key: str,
+    items: Sequence[Any],
+    seen: Mapping[str, Any],
+) -> Any:
+    config = task["expansion_config"]
+    if not items and config["on_empty"] != "complete":
+        expected.failed += config["on_empty"] == "fail"
+        expected.broken += config["on_empty"] == "fail"
+        return ABSENT
+    expected.totals[place] = len(items)
+    results = {
+        index: answer(task["name"], index, {**task["inputs"], "item": item}, seen)
+        for index, item in enumerate(items)
+        if _succeeds(task, index)
+    }
+    failed = len(items) - len(results)
+    expected.failed += failed
+    expected.completed += len(results)
+    value = _formatted(config["output_format"], results, len(items))
+    if failed <= _tolerated(task, len(items)):
+        if config["output_format"] == "separate":
+            expected.results.update({f"{index}_{key}": each for index, each in results.items()})
+        expected.results[key] = value
+        return value
+    expected.broken += 1
+    if results:
+        expected.results[key] = value
+    return ABSENT
+
+
+def _formatted(form: str, results: Mapping[int, Any], count: int) -> Any:
+    if form == "separate":
+        return {str(index): value for index, value in results.items()}
+    if form == "single":
+        return results.get(count - 1)
+    if form == "index":
+        return [results.get(index) for index in range(count)]
+    merged: list[Any] = []
+    for value in results.values():
+        merged += value if isinstance(value, list) else [value]
+    return merged
+
+
+def _succeeds(task: Mapping[str, Any], index: int) -> bool:
+    inputs = task["inputs"]
+    if index in inputs.get("fails", ()):
+        return False
+    attempts = task["retry"]["max_attempts"] if "retry" in task else 1
+    return bool(inputs.get("flaky", {}).get(str(index), 0) < attempts)
+
+
+def _tolerated(task: Mapping[str, Any], count: int) -> int:
+    allowed = task.get("tolerated_failures", 0)
+    return int(str(allowed).rstrip("%")) * count // 100 if isinstance(allowed, str) else int(allowed)

@@ -1,0 +1,325 @@
+"""One simulation: the processes, the servers, the faults and the users of it, on one loop, from one seed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import orjson
+
+from anabranch.adapters.limits import check_sizes
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.core.names import session_key
+from anabranch.ports import Incoming, Outgoing
+from anabranch.runtime.settings import Settings
+from anabranch.runtime.topics import topic_specs
+from anabranch.sdk.agents import Registry
+from anabranch.testing.loop import SeededIds, VirtualClock
+from anabranch.testing.simulator import invariants
+from anabranch.testing.simulator.faults import FAULTS, HORIZON, Plan, Strike, make_plan
+from anabranch.testing.simulator.loop import OUTSIDE, SimLoop, Stuck
+from anabranch.testing.simulator.nature import Nature
+from anabranch.testing.simulator.observer import Observer
+from anabranch.testing.simulator.processes import SESSION_SECONDS, Process, SimClock, Site
+from anabranch.testing.simulator.servers import ForgetfulServer
+from anabranch.testing.simulator.workload import Workload, make_agent, make_workload
+from anabranch.testing.systems import registry_of
+
+PATIENCE = 1800.0
+"""Seconds after the last fault in which everything has to end."""
+SETTLE_SECONDS = 150.0
+"""Seconds after the last end in which everything has to be put away."""
+LOOK_SECONDS = 1.0
+PARTITIONS = {"requests": 1, "runs": 2, "groups": 2, "tasks": 2, "events": 1, "results": 1, "dead_letters": 1}
+
+MakeRegistry = Callable[["World", Process], Registry]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a seed. `trace` is the same for the same seed, whatever the machine."""
+
+    seed: int
+    violations: tuple[str, ...]
+    trace: int
+    steps: int
+    virtual_seconds: float
+    plan: Plan
+    finals: tuple[dict[str, Any], ...]
+    history: tuple[str, ...] = field(default=(), repr=False)
+
+
+class WatchedBroker(MemoryBroker):
+    """A broker that tells what it appends."""
+
+    def __init__(self, appended: Callable[[Incoming], None]) -> None:
+        super().__init__(session_timeout=SESSION_SECONDS)
+        self._appended = appended
+
+    def append(self, records: Sequence[Outgoing], timestamp: float) -> list[int]:
+        """See MemoryBroker."""
+        check_sizes(records, self.max_record_bytes)
+        offsets = []
+        for record in records:
+            place = self._place(record)
+            offsets.append(place.append(record, timestamp))
+            self._appended(place.read(offsets[-1], 1)[0])
+        return offsets
+
+
+class World:
+    """See the module. Made anew for each seed.
+
+    Args:
+        workload: what users do; None draws it from the seed.
+        make_registry: the agents of a process; None takes those of the drawn workload.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        faults: Collection[str] = FAULTS,
+        *,
+        workload: Workload | None = None,
+        make_registry: MakeRegistry | None = None,
+        keeps_history: bool = False,
+    ) -> None:
+        self.seed = seed
+        self.loop = SimLoop()  # type: ignore[abstract]  # it has no sockets, signals or child processes
+        self.nature = Nature(seed)
+        random = self.nature.random
+        self.plan = make_plan(random, faults)
+        self.workload = workload or make_workload(random, random.choice((1, 1, 1, 2, 3)))
+        self.settings = _settings(random)
+        clock = SimClock(self.loop)
+        self._over: asyncio.Future[None] = self.loop.create_future()
+        self.observer = Observer(self.settings.names, self.loop.time, self._all_ended)
+        if keeps_history:
+            self.observer.history = []
+        self.server = ForgetfulServer(clock, self.observer.accepted)
+        self.broker = WatchedBroker(self.observer.appended)
+        self.lost_at = -1.0
+        """When the store came back empty, the last time."""
+        self._make_registry = make_registry or _registry
+        site = Site(
+            loop=self.loop,
+            nature=self.nature,
+            broker=self.broker,
+            server=self.server,
+            settings=self.settings,
+            ids=SeededIds(VirtualClock(self.loop), seed),
+            make_registry=lambda process: self._make_registry(self, process),
+            report=self.observer.violated,
+        )
+        counts = {"agency": random.choice((1, 2)), "taskgroup": random.choice((1, 2, 2, 3)), "eventmanager": 1}
+        self.processes = [Process(site, kind, number) for kind, count in counts.items() for number in range(count)]
+        self._lingers = bool(self.plan.strikes) and random.random() < 0.3
+        self._unsent = len(self.workload.sent)
+        self._is_calm = False
+
+    # --- the whole of it -----------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """Run until all has ended and is put away, and judge."""
+        with invariants.errors_logged(self.observer.violated):
+            try:
+                self.loop.run_until_complete(self._main())
+            except Stuck as stuck:
+                self.observer.violated(f"the simulation is stuck: {stuck}")
+            steps, seconds = self.loop.steps, self.loop.time()
+            self._tear_down()
+        observer = self.observer
+        for error in self.loop.errors:
+            observer.violated(f"an error that nobody took: {error}")
+        return Outcome(
+            seed=self.seed,
+            violations=tuple(observer.violations),
+            trace=observer.trace,
+            steps=steps,
+            virtual_seconds=seconds,
+            plan=self.plan,
+            finals=tuple(final for account in observer.accounts.values() for final in account.finals),
+            history=tuple(observer.history or ()),
+        )
+
+    async def _main(self) -> None:
+        for spec in topic_specs(self.settings):
+            self.broker.create(spec)
+        for expected in self.workload.runs:
+            self.observer.expect(expected)
+        self._schedule()
+        for process in self.processes:
+            process.start()
+        deadline = self.loop.call_at(HORIZON + PATIENCE, self._give_up, context=OUTSIDE)
+        await self._over
+        deadline.cancel()
+        self._calm()
+        await self._settle()
+        await invariants.check_results(self)
+
+    def _schedule(self) -> None:
+        at = partial(self.loop.call_at, context=OUTSIDE)
+        for when, record in self.workload.sent:
+            at(when, self._send, record)
+        for when, session_id, key, value in self.workload.outside:
+            at(when, self._publish, session_id, key, orjson.dumps(value))
+        self.nature.rates = self.plan.rates
+        timed = [strike for strike in self.plan.strikes if strike.moment is None]
+        for strike in timed:
+            at(strike.at, self._strike, strike, None)
+        self._sudden = sorted(
+            (strike for strike in self.plan.strikes if strike.moment is not None),
+            key=lambda strike: strike.moment or 0,
+        )
+        self.nature.plan((strike.moment or 0 for strike in self._sudden), self._strike_inside)
+        at(HORIZON, self._calm)
+
+    def _all_ended(self) -> None:
+        """All runs have ended; some seeds go on until nothing can go wrong any more."""
+        if not self._unsent and (not self._lingers or self._is_calm) and not self._over.done():
+            self._over.set_result(None)
+
+    def _give_up(self) -> None:
+        open_runs = [account.expected.request_id for account in self._accounts() if not account.finals]
+        self.observer.violated(f"these requests never ended: {open_runs}")
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _accounts(self) -> Any:
+        return self.observer.accounts.values()
+
+    def _calm(self) -> None:
+        """Nothing goes wrong from here on, and whoever is away comes back."""
+        if self._is_calm:
+            return
+        self._is_calm = True
+        self.nature.calm()
+        self.server.refusing = False
+        for process in self.processes:
+            process.thaw()
+            process.start()
+        if all(account.finals for account in self._accounts()):
+            self._all_ended()
+
+    async def _settle(self) -> None:
+        """Wait until everything is put away."""
+        until = self.loop.time() + SETTLE_SECONDS
+        left = invariants.left_over(self)
+        while left and self.loop.time() < until:
+            await asyncio.sleep(LOOK_SECONDS)
+            left = invariants.left_over(self)
+        for each in left:
+            self.observer.violated(f"not put away: {each}")
+
+    def _tear_down(self) -> None:
+        for process in self.processes:
+            for life in process.lives:
+                self.loop.open(life.gate)
+        while tasks := [task for task in asyncio.all_tasks(self.loop) if not task.done()]:
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+        self.loop.close()
+
+    # --- users ---------------------------------------------------------------------------------------
+
+    def _send(self, record: dict[str, Any]) -> None:
+        name = self.settings.names.requests
+        self.broker.append([Outgoing(name, None, orjson.dumps(record))], VirtualClock(self.loop).now())
+        self._unsent -= 1
+        if all(account.finals for account in self._accounts()):
+            self._all_ended()
+
+    def _publish(self, session_id: str, key: str, value: bytes) -> None:
+        """Do what an outside publisher does; where the store takes nothing, again a second later."""
+        if "store" in self.nature.cut or self.server.refusing:
+            self.loop.call_later(1.0, self._publish, session_id, key, value, context=OUTSIDE)
+            return
+        name = session_key(session_id, key)
+        self.server.set(name, value, 86_400.0)
+        for callback in list(self.server.channels.get(name, ())):
+            for _ in range(self.nature.copies()):
+                callback(value)
+
+    def _publish_again(self) -> None:
+        for when, session_id, key, value in self.workload.outside:
+            if when <= self.loop.time():
+                self._publish(session_id, key, orjson.dumps(value))
+
+    # --- faults --------------------------------------------------------------------------------------
+
+    def _strike_inside(self, process: str) -> bool:
+        """A fault in the midst of an exchange: the process of it stands still at once. True where it is gone."""
+        strike = self._sudden.pop(0)
+        victim = next((each for each in self.processes if each.life and each.life.gate.name == process), None)
+        if victim is not None and victim.life is not None and strike.kind in ("kill", "freeze"):
+            victim.life.gate.is_open = False
+        self.loop.call_soon(self._strike, strike, victim, context=OUTSIDE)
+        return victim is not None and strike.kind == "kill"
+
+    def _strike(self, strike: Strike, victim: Process | None) -> None:
+        if victim is None:
+            victim = self.processes[int(strike.victim * len(self.processes))]
+        self.observer.note(f"{strike.kind} {victim.name} for {strike.seconds:.3f} s")
+        _STRIKES[strike.kind](self, victim, strike)
+
+    def kill(self, process: Process, seconds: float = 1.0) -> None:
+        """Kill a process from inside of it."""
+        if process.life is not None:
+            process.life.gate.is_open = False
+        self.loop.call_soon(process.kill, seconds, context=OUTSIDE)
+
+    def cut(self, server: str, seconds: float) -> None:
+        """Let nobody reach a server for a while."""
+        self.nature.cut.add(server)
+        self.loop.call_later(seconds, self.nature.cut.discard, server, context=OUTSIDE)
+
+    def refuse(self, seconds: float) -> None:
+        """Have the store take no writes for a while."""
+        self.server.refusing = True
+        self.loop.call_later(seconds, self._accept, context=OUTSIDE)
+
+    def _accept(self) -> None:
+        self.server.refusing = False
+
+    def restart_store(self, seconds: float, *, empty: bool) -> None:
+        """Take the store away; it comes back older or empty, as another one."""
+        if empty:
+            self.lost_at = self.loop.time()
+            self.server.restart()
+        else:
+            self.server.restart_older()
+        self.observer.store_forgot()
+        self.cut("store", seconds)
+        self._publish_again()
+
+
+def _settings(random: Any) -> Settings:
+    return Settings(
+        prefix="sim.",
+        concurrency=random.choice((2, 8, 64)),
+        inline_limit=random.choice((400, 65_536, 65_536)),
+        partitions=PARTITIONS,
+    )
+
+
+def _registry(world: World, process: Process) -> Registry:
+    agent = make_agent(world.observer.started, partial(world.kill, process))
+    return registry_of({"work": agent})
+
+
+_STRIKES: dict[str, Callable[[World, Process, Strike], None]] = {
+    "kill": lambda world, victim, strike: victim.kill(strike.seconds),
+    "freeze": lambda world, victim, strike: victim.freeze(strike.seconds),
+    "expel": lambda world, victim, strike: victim.expel(strike.seconds),
+    "restart": lambda world, victim, strike: victim.restart(),
+    "cut-store": lambda world, victim, strike: world.cut("store", strike.seconds),
+    "cut-log": lambda world, victim, strike: world.cut("log", strike.seconds),
+    "refuse": lambda world, victim, strike: world.refuse(strike.seconds),
+    "old-store": lambda world, victim, strike: world.restart_store(strike.seconds / 10, empty=False),
+    "empty-store": lambda world, victim, strike: world.restart_store(strike.seconds / 10, empty=True),
+    "clock": lambda world, victim, strike: setattr(victim.clock, "skew", strike.size * 30.0),
+}
