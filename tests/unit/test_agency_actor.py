@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -147,6 +148,21 @@ def test_the_same_request_again_hears_what_the_first_heard_and_starts_nothing() 
     assert announced(early) == announced(first)
     assert announced(late) == [*announced(first), *owner.finals[:1]]
     assert told_groups(early) == told_groups(late) == []
+
+
+def test_a_run_of_which_only_the_end_is_known_is_not_run_again() -> None:
+    """A tombstone that was rebuilt from the results topic has no hash: any body of its id is taken for it."""
+    first = Owner()
+    first.hears(submit("a"))
+    first.hears(finished("a"))
+    [known] = first.partition.tombstones.values()
+    owner = Owner()
+    owner.partition.remember(submit("a").run_id, replace(known, body_hash=None, offset=-1))
+
+    turn = owner.hears(submit("a", body="y"))
+
+    assert announced(turn) == [*announced(first.turns[0]), *first.finals]
+    assert told_groups(turn) == []
 
 
 def test_another_body_under_the_same_id_is_refused_and_buried() -> None:

@@ -62,7 +62,7 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
     known = _known(turn, submit)
     if known is None:
         _admit(turn, submit)
-    elif known.body_hash != submit.body_hash:
+    elif known.body_hash not in (None, submit.body_hash):
         refuse(turn, submit, [_conflict()], submit.warnings)
     else:
         _tell_again(turn, submit.run_id, known, submit.traceparent)

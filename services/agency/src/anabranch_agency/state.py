@@ -19,7 +19,8 @@ class Tombstone:
     `final` is the body of the final record, None while the run is open.
     """
 
-    body_hash: str
+    body_hash: str | None
+    """None where the request is known no more, only what came of it: any body of the same id is taken for it."""
     offset: int
     session_id: str
     request_id: str

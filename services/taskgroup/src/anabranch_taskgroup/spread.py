@@ -6,7 +6,7 @@ whatever a later run of the session publishes. A large one is published as such 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -40,15 +40,25 @@ async def spread_keys(
         Fenced: the session has another owner by now.
     """
     for key in effect.keys:
-        reference = {
-            "$anabranch": reference_address(effect.session_id, key),
-            "run_id": effect.run_id,
-        }
-        whole: dict[str, Json] = await values.resolve(store, names, reference)
-        items = [_derived(effect, derived_key(name, key), value, inline_limit) for name, value in whole.items()]
+        items = await _items(effect, key, store, names, inline_limit)
         fence = Fence(names.fence(effect.session_id), epoch, effect.ttl)
         for batch in _batches(items):
             await _write(effect, batch, fence, eventlog, store, notifier, names)
+
+
+async def derived_writes(
+    effect: SpreadKeys, ttl: float, store: StateStore, names: Names, inline_limit: int
+) -> AsyncGenerator[tuple[Write, Write], None]:
+    """For each derived key its writes under the run's own name and under the public one, for `ttl` seconds.
+
+    Raises:
+        ValueGone: the pages are not in the store.
+    """
+    for key in effect.keys:
+        for item in await _items(effect, key, store, names, inline_limit):
+            own = names.value_manifest(effect.session_id, effect.run_id, item.key)
+            public = session_key(effect.session_id, item.key)
+            yield Write(own, item.manifest, ttl), Write(public, item.data, ttl)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,14 @@ class _Derived:
     shown: Json
     data: bytes
     manifest: bytes
+
+
+async def _items(
+    effect: SpreadKeys, key: str, store: StateStore, names: Names, inline_limit: int
+) -> list[_Derived]:
+    reference = {"$anabranch": reference_address(effect.session_id, key), "run_id": effect.run_id}
+    whole: dict[str, Json] = await values.resolve(store, names, reference)
+    return [_derived(effect, derived_key(name, key), value, inline_limit) for name, value in whole.items()]
 
 
 def _derived(effect: SpreadKeys, key: str, value: Json, inline_limit: int) -> _Derived:

@@ -271,6 +271,23 @@ def topics_create(settings: Load, json: Json = False) -> None:
         raise typer.Exit(_async(create_topics(settings(), json=json)))
 
 
+@app.command()
+@with_settings
+def rebuild(
+    settings: Load,
+    session: Annotated[str | None, typer.Option(help="All runs of a session.")] = None,
+    run_: Annotated[str | None, typer.Option("--run", metavar="RUN", help="A run id or a request id.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every run that the log knows.")] = False,
+    json: Json = False,
+) -> None:
+    """Write back to Redis what Kafka says that it should have."""
+    with errors_as_exit(json):
+        from anabranch.cli.rebuild import rebuild_command
+
+        work = rebuild_command(settings(), session=session, run=run_, everything=everything, json=json)
+        raise typer.Exit(_async(work))
+
+
 @bench.command("fanout")
 @with_settings
 def bench_fanout(

@@ -1,0 +1,307 @@
+"""`rebuild`: writes back to Redis what Kafka says it should have, for a run, a session or all.
+
+Results first, so that nothing that finished runs again. What is there already stays as it is. What retention
+took from the log is said, never made up. The services need not run, and may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from anabranch.cli.exits import COMPLETED, FAILED
+from anabranch.cli.output import count, print_json, say
+from anabranch.cli.refold import (
+    Choice,
+    Told,
+    Wanted,
+    public_values,
+    read_results,
+    refold_events,
+    refold_groups,
+    refold_runs,
+    tombstone_of,
+)
+from anabranch.cli.systems import connected
+from anabranch.core.errors import Misconfigured, ValueGone
+from anabranch.core.names import Names, session_key
+from anabranch.core.results import is_reference
+from anabranch.ports import Clock, EventLog, StateStore, Write
+from anabranch.runtime import values
+from anabranch_agency.turn import Rules as RunRules
+from anabranch_eventmanager.core import has_ended
+from anabranch_eventmanager.facts import Document, run_key
+from anabranch_eventmanager.outlets import ViewWriter
+from anabranch_taskgroup.spread import derived_writes
+from anabranch_taskgroup.turn import Rules as GroupRules
+from anabranch_taskgroup.turn import SpreadKeys
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+
+BATCH = 200
+BATCH_BYTES = 4_000_000
+
+
+@dataclass(slots=True)
+class Report:
+    """What a rebuild found and did. `gone` says of which run what, and why."""
+
+    runs: int = 0
+    ended: int = 0
+    expired: int = 0
+    written: dict[str, int] = field(default_factory=lambda: {"values": 0, "tombstones": 0, "views": 0})
+    present: int = 0
+    gone: list[dict[str, str]] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "runs": self.runs,
+            "ended": self.ended,
+            "expired": self.expired,
+            "written": self.written,
+            "present": self.present,
+            "gone": self.gone,
+            "incomplete": self.incomplete,
+        }
+
+    def lose(self, run_id: str, what: str, reason: str) -> None:
+        self.gone.append({"run_id": run_id, "what": what, "reason": reason})
+
+
+async def rebuild_command(
+    settings: Settings, *, session: str | None, run: str | None, everything: bool, json: bool
+) -> int:
+    """`rebuild`; the exit code is 1 where something is gone."""
+    if sum((session is not None, run is not None, everything)) != 1:
+        raise Misconfigured("rebuild", "it has to be said what", "one of --run RUN, --session S, --all")
+    async with connected(settings) as client:
+        choice = Choice(None if run is None else await client.run_id_of(run), session)
+        rebuild = Rebuild(client.log, client.store, client.names, client.links.clock, settings)
+        report = await rebuild.do(choice)
+    if json:
+        print_json(report.to_document())
+    _say(report)
+    return FAILED if report.gone or report.incomplete else COMPLETED
+
+
+def _say(report: Report) -> None:
+    done = ", ".join(count(number, what.removesuffix("s")) for what, number in report.written.items())
+    say(f"{count(report.runs, 'run')} on the log, {report.expired:,} of them past their retention")
+    say(f"written: {done}; {report.present:,} were there")
+    for each in report.gone:
+        say(f"gone: {each['what']} of run {each['run_id']}: {each['reason']}")
+    for place in report.incomplete:
+        say(f"incomplete: {place}")
+
+
+class Rebuild:
+    """One rebuild over the ports."""
+
+    def __init__(self, log: EventLog, store: StateStore, names: Names, clock: Clock, settings: Settings) -> None:
+        self._log = log
+        self._store = store
+        self._names = names
+        self._clock = clock
+        self._settings = settings
+        self._told: dict[str, Told] = {}
+        self._submitted: set[str] = set()
+        self._public: dict[str, tuple[int, bytes, float]] = {}
+        self._waiting: list[Write] = []
+        self._bytes = 0
+        self.report = Report()
+
+    async def do(self, choice: Choice) -> Report:
+        """Results, runs, groups, events; in this order.
+
+        Raises:
+            ServerUnavailable, StoreRefused: a server is away; a rebuild may be begun again at any time.
+        """
+        names = self._names
+        for number in await self._partitions(names.results, choice.run_id):
+            self._told |= await read_results(self._log, names, number, choice, self.report.incomplete)
+        for number in await self._partitions(names.runs, choice.run_id):
+            await self._rebuild_runs(number, choice)
+        await self._bury_from_results()
+        self._count_runs()
+        for number in await self._partitions(names.groups, self._session(choice)):
+            await self._rebuild_groups(number, choice)
+        await self._write_public()
+        for number in await self._partitions(names.events, choice.run_id):
+            await self._rebuild_views(number, choice)
+        await self._look_for_gone()
+        return self.report
+
+    async def _partitions(self, topic: str, key: str | None) -> Sequence[int]:
+        if key is not None:
+            return [await self._log.partition_for(topic, key)]
+        return range(await self._log.partition_count(topic))
+
+    def _session(self, choice: Choice) -> str | None:
+        told = self._told.get(choice.run_id or "")
+        return choice.session_id or (told.session_id if told is not None else None)
+
+    # --- how long -----------------------------------------------------------------------------------
+
+    def _left(self, run_id: str, otherwise: float) -> float:
+        """Seconds that keys of a run still have; of one that has ended by its end, else until `otherwise`."""
+        told = self._told.get(run_id)
+        if told is not None and told.final is not None:
+            otherwise = told.ended_at + self._settings.result_ttl
+        return otherwise - self._clock.now()
+
+    def _count_runs(self) -> None:
+        ended = [told for told in self._told.values() if told.final is not None]
+        self.report.runs, self.report.ended = len(self._told), len(ended)
+        self.report.expired = sum(self._left(told.run_id, 0.0) <= 0 for told in ended)
+
+    # --- runs ---------------------------------------------------------------------------------------
+
+    async def _rebuild_runs(self, number: int, choice: Choice) -> None:
+        rules = RunRules(self._names, self._settings.result_ttl)
+        tombstones: dict[str, Write] = {}
+        async for wanted in refold_runs(self._log, rules, number, choice, self.report.incomplete):
+            left = wanted.at + wanted.put.ttl - self._clock.now()
+            self._submitted.add(wanted.run_id)
+            if left <= 0:
+                continue
+            write = Write(wanted.put.key, wanted.put.value, left)
+            if write.key == self._names.tombstone(wanted.run_id):
+                tombstones[wanted.run_id] = write
+            else:
+                await self._want(write)
+        await self._bury(tombstones.values())
+        await self._flush()
+
+    async def _bury(self, tombstones: Iterable[Write]) -> None:
+        """Write tombstones that are missing, and over those that know of no end the ones that do."""
+        for write in tombstones:
+            there = await self._store.put_new(write)
+            ends = orjson.loads(write.value)["final"] is not None
+            if there is not None and ends and orjson.loads(there)["final"] is None:
+                await self._store.put([write])
+                there = None
+            self._note("tombstones", there)
+
+    async def _bury_from_results(self) -> None:
+        """Runs whose request is no longer on the log, but whose end is."""
+        for told in self._told.values():
+            if told.run_id in self._submitted or told.final is None or self._left(told.run_id, 0.0) <= 0:
+                continue
+            tombstone = tombstone_of(told)
+            if tombstone is None:
+                self.report.lose(told.run_id, "its tombstone", "retention took its acceptance and its request")
+                continue
+            value = orjson.dumps(tombstone.to_document())
+            await self._bury([Write(self._names.tombstone(told.run_id), value, self._left(told.run_id, 0.0))])
+
+    # --- values -------------------------------------------------------------------------------------
+
+    async def _rebuild_groups(self, number: int, choice: Choice) -> None:
+        settings = self._settings
+        rules = GroupRules(
+            names=self._names,
+            inline_limit=settings.inline_limit,
+            result_ttl=settings.result_ttl,
+            member_limit=settings.members_limit,
+        )
+        async for wanted in refold_groups(self._log, rules, number, choice, self.report.incomplete):
+            if isinstance(wanted, SpreadKeys):
+                await self._spread(wanted)
+            else:
+                await self._value(wanted)
+        await self._flush()
+
+    async def _value(self, wanted: Wanted) -> None:
+        left = self._left(wanted.run_id, wanted.at + wanted.put.ttl)
+        if left <= 0:
+            return
+        if wanted.put.key.startswith(session_key(wanted.put.scope, "")):
+            self._offer(wanted.put.key, wanted.version, wanted.put.value, left)
+        else:
+            await self._want(Write(wanted.put.key, wanted.put.value, left))
+
+    async def _spread(self, effect: SpreadKeys) -> None:
+        """Derived keys, out of the pages that were written a moment ago."""
+        await self._flush()
+        left = self._left(effect.run_id, effect.at + effect.ttl)
+        if left <= 0:
+            return
+        try:
+            async for own, public in derived_writes(
+                effect, left, self._store, self._names, self._settings.inline_limit
+            ):
+                await self._want(own)
+                self._offer(public.key, effect.version, public.value, left)
+        except ValueGone as gone:
+            self.report.lose(effect.run_id, "derived keys", str(gone))
+
+    def _offer(self, key: str, version: int, value: bytes, left: float) -> None:
+        """A public key may have been written by several runs of its session: the latest counts."""
+        known = self._public.get(key)
+        if known is None or known[0] <= version:
+            self._public[key] = (version, value, left)
+
+    async def _write_public(self) -> None:
+        for told in self._told.values():
+            left = self._left(told.run_id, self._clock.now() + self._settings.result_ttl)
+            if left > 0:
+                for key, version, value in public_values(told):
+                    self._offer(key, version, value, left)
+        for key, (_, value, left) in self._public.items():
+            await self._want(Write(key, value, left))
+        await self._flush()
+
+    async def _want(self, write: Write) -> None:
+        self._waiting.append(write)
+        self._bytes += len(write.value)
+        if len(self._waiting) >= BATCH or self._bytes >= BATCH_BYTES:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        batch, self._waiting, self._bytes = self._waiting, [], 0
+        for there in await asyncio.gather(*(self._store.put_new(write) for write in batch)):
+            self._note("values", there)
+
+    def _note(self, what: str, there: bytes | None) -> None:
+        if there is None:
+            self.report.written[what] += 1
+        else:
+            self.report.present += 1
+
+    # --- views --------------------------------------------------------------------------------------
+
+    async def _rebuild_views(self, number: int, choice: Choice) -> None:
+        facts = await refold_events(self._log, self._names, number, choice, self.report.incomplete)
+        runs = [each for key, each in facts.items() if key == run_key(each.get("run_id", ""))]
+        kept = [run for run in runs if not has_ended(run) or self._view_left(run) > 0]
+        views = await self._store.get([self._names.view(run["session_id"], run["run_id"]) for run in kept])
+        writer = ViewWriter(self._store, self._names, self._clock, self._settings.result_ttl)
+        writer.facts_of = lambda _: facts
+        for run, there in zip(kept, views, strict=True):
+            self._note("views", there)
+            if there is None:
+                writer.mark(number, run["run_id"], urgent=True)
+        await writer.flush()
+
+    def _view_left(self, run: Document) -> float:
+        return float(run["ended_at"]) + self._settings.result_ttl - self._clock.now()
+
+    # --- what cannot be had -------------------------------------------------------------------------
+
+    async def _look_for_gone(self) -> None:
+        """Final results whose values are nowhere: their records went with the log's retention."""
+        for told in self._told.values():
+            if told.final is None or self._left(told.run_id, 0.0) <= 0:
+                continue
+            for key, value in told.final["results"].items():
+                if is_reference(value):
+                    try:
+                        await values.resolve(self._store, self._names, value)
+                    except ValueGone as gone:
+                        self.report.lose(told.run_id, f"result {key!r}", str(gone))
