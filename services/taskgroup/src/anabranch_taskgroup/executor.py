@@ -157,14 +157,17 @@ class Executor:
 
     async def take(self, offers: Sequence[Offered]) -> None:
         """Claim offers and start those that were free. Returns once each is claimed, refused or given back."""
-        mine = [offered for offered in offers if self._is_wanted(offered[0])]
+        mine: dict[str, Offered] = {}
+        for offered in offers:
+            # An offer and its repetition may come together; both claims would succeed, being this worker's.
+            if self._is_wanted(offered[0]):
+                key = self.claim_key(offered[0])
+                mine[key] = offered
+                self._running[key] = None
         if not mine:
             return
-        keys = [self.claim_key(offer) for offer, _ in mine]
-        for key in keys:
-            self._running[key] = None
-        holders = await self._claims(keys, max(offer.claim_ttl for offer, _ in mine))
-        for key, holder, offered in zip(keys, holders, mine, strict=True):
+        holders = await self._claims(list(mine), max(offer.claim_ttl for offer, _ in mine.values()))
+        for (key, offered), holder in zip(mine.items(), holders, strict=True):
             if holder == self.incarnation:
                 self._opening[key] = offered[0]
                 self._spawn(self._chunk(key, offered))
