@@ -39,6 +39,11 @@ class Front:
         """What made the reader stop, if anything did."""
         return self._failure or self._inbox.failure
 
+    @property
+    def trouble(self) -> str | None:
+        """Why no requests may come any more; None where they may."""
+        return self._inbox.trouble
+
     async def start(self) -> None:
         """Join the group that reads requests."""
         await self._inbox.start()

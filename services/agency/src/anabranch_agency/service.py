@@ -34,6 +34,7 @@ class AgencyService:
             resources.clock,
             name=resources.ids.incarnation(),
             loss_window=settings.loss_window,
+            stall_after=settings.stall_after,
         )
         self._front: Front | None = None
 
@@ -66,9 +67,15 @@ class AgencyService:
         await self._owner.stop()
 
     def health(self) -> Health:
-        """Not live once a part of it has stopped; ready while its runs are caught up."""
-        failure = self._owner.failure or (self._front.failure if self._front is not None else None)
+        """Not live once a part of it has stopped, or stands still with work to do; ready while its runs are caught
+        up and the servers are there."""
+        front = self._front
+        failure = self._owner.failure or (front.failure if front is not None else None)
         if failure is not None:
             return Health(live=False, ready=False, detail=f"stopped: {failure!r}")
-        ready = self._front is not None and self._owner.is_caught_up
-        return Health(live=True, ready=ready, detail=f"{self._owner.backlog} records behind")
+        trouble = self._owner.trouble or (front.trouble if front is not None else None)
+        if trouble is not None:
+            return Health(live=False, ready=False, detail=trouble)
+        waits = self._owner.waiting_for
+        ready = front is not None and self._owner.is_caught_up and waits is None
+        return Health(live=True, ready=ready, detail=waits or f"{self._owner.backlog} records behind")

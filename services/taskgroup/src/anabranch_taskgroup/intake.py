@@ -39,6 +39,11 @@ class Intake:
         """What made the intake stop, if anything did."""
         return self._failure or self._inbox.failure
 
+    @property
+    def trouble(self) -> str | None:
+        """Why no offers may come any more; None where they may."""
+        return self._inbox.trouble
+
     async def start(self) -> None:
         """Join the workers' group."""
         await self._inbox.start()

@@ -63,6 +63,7 @@ class TaskGroupService:
             resources.clock,
             name=incarnation,
             loss_window=settings.loss_window,
+            stall_after=settings.stall_after,
         )
         open_store = resources.open_store
         self._pulse = (
@@ -110,12 +111,16 @@ class TaskGroupService:
         await self._domain.watcher.stop()
 
     def health(self) -> Health:
-        """Not live once a part of it has stopped; ready while it takes work and its sessions are caught up."""
+        """Not live once a part of it has stopped, or stands still with work to do; ready while it takes work and its
+        sessions are caught up. Workers whose slots are all busy are neither: they show that they live."""
         failure = self._failure()
-        live = failure is None
-        ready = live and self._started and not self._draining and self._owner.is_caught_up
+        trouble = f"stopped: {failure!r}" if failure is not None else self._owner.trouble or self._intake.trouble
+        if trouble is not None:
+            return Health(live=False, ready=False, detail=trouble)
+        ready = self._started and not self._draining and self._owner.is_caught_up
+        waits = self._owner.waiting_for
         work = f"{self._executor.held} chunks held, {self._owner.backlog} records behind"
-        return Health(live=live, ready=ready, detail=work if failure is None else f"stopped: {failure!r}")
+        return Health(live=True, ready=ready and waits is None, detail=waits or work)
 
     def _failure(self) -> BaseException | None:
         parts = (self._owner, self._executor, self._intake, self._domain.watcher)

@@ -2,20 +2,30 @@
 
 Live means "a restart would not help"; ready means "send work". A server that is away makes a service not
 ready, never not live: a restart would not bring it back. Speaks just enough HTTP/1.1 for a probe, one answer
-for each connection, and must never hold up the service that it reports on.
+for each connection. It answers from a thread of its own, so that it can also say that the service's loop is
+stuck: an agent may block it for a while, and is then not taken for dead; for longer than PATIENCE it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 
 import orjson
 
+from anabranch.ports import Clock
+from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.pulse import PATIENCE
+
 READ_SECONDS = 5.0
+ANSWER_SECONDS = 0.5
+"""A loop that does not answer within this time counts as busy; a probe may wait for a second only."""
+TICK_SECONDS = 1.0
 MAX_REQUEST_LINE = 8_192
 
 _log = logging.getLogger("anabranch.health")
@@ -34,53 +44,120 @@ class HealthServer:
     """Answers probes with what `report` returns at that moment.
 
     Args:
-        report: the service's health; called on the loop, must not block.
+        report: the service's health; called on the loop that called `start`, must not block.
         service: the service's name, shown in the body.
+        patience: seconds that this loop may be busy without a break and still count as live.
     """
 
-    def __init__(self, report: Callable[[], Health], service: str) -> None:
+    def __init__(
+        self,
+        report: Callable[[], Health],
+        service: str,
+        *,
+        clock: Clock | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self._report = report
         self._service = service
-        self._server: asyncio.Server | None = None
+        self._clock = clock or SystemClock()
+        self._patience = patience
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ticked = 0.0
+        self._ticker: asyncio.TimerHandle | None = None
+        self._thread: threading.Thread | None = None
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
 
     async def start(self, port: int, host: str | None = None) -> int:
         """Listen, on all interfaces unless `host` names one; returns the port, which matters for port 0.
 
         Raises OSError where the port is taken.
         """
-        self._server = await asyncio.start_server(self._answer, host, port, limit=MAX_REQUEST_LINE)
-        bound = int(self._server.sockets[0].getsockname()[1])
-        _log.info("health of %s on port %d: /livez, /readyz", self._service, bound)
-        return bound
+        self._loop = asyncio.get_running_loop()
+        self._tick()
+        bound: Future[int] = Future()
+        self._thread = threading.Thread(target=self._work, args=(port, host, bound), name="health", daemon=True)
+        self._thread.start()
+        found = await asyncio.wrap_future(bound)
+        _log.info("health of %s on port %d: /livez, /readyz", self._service, found)
+        return found
 
     async def stop(self) -> None:
         """Close the port."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._own_loop is not None and self._stopping is not None and not self._own_loop.is_closed():
+            self._own_loop.call_soon_threadsafe(self._stopping.set)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            await asyncio.to_thread(thread.join)
+
+    def _tick(self) -> None:
+        self._ticked = self._clock.monotonic()
+        assert self._loop is not None
+        self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    # --- in the thread
+
+    def _work(self, port: int, host: str | None, bound: Future[int]) -> None:
+        asyncio.run(self._serve(port, host, bound))
+
+    async def _serve(self, port: int, host: str | None, bound: Future[int]) -> None:
+        self._own_loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            server = await asyncio.start_server(self._answer, host, port, limit=MAX_REQUEST_LINE)
+        except OSError as error:
+            bound.set_exception(error)
+            return
+        bound.set_result(int(server.sockets[0].getsockname()[1]))
+        await self._stopping.wait()
+        server.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(READ_SECONDS):
                 line = await reader.readline()
-                writer.write(self._respond(line))
+                writer.write(await self._respond(line))
                 await writer.drain()
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: a line over the limit
             _log.debug("a probe went away: %r", error)
         finally:
             writer.close()
 
-    def _respond(self, line: bytes) -> bytes:
+    async def _respond(self, line: bytes) -> bytes:
         method, _, rest = line.decode("latin-1").strip().partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
         if method not in ("GET", "HEAD"):
             return _response(HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"{method} is not answered here"})
-        health = self._report()
+        health = await self._ask()
         passed = {"/livez": health.live, "/readyz": health.live and health.ready}.get(path)
         if passed is None:
             return _response(HTTPStatus.NOT_FOUND, {"error": "there are /livez and /readyz"})
         status = HTTPStatus.OK if passed else HTTPStatus.SERVICE_UNAVAILABLE
         return _response(status, {"service": self._service, **asdict(health)}, with_body=method == "GET")
+
+    async def _ask(self) -> Health:
+        """What the service says, or that its loop does not get to saying anything."""
+        assert self._loop is not None
+        answer: Future[Health] = Future()
+        try:
+            self._loop.call_soon_threadsafe(self._tell, answer)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await asyncio.wrap_future(answer)
+        except TimeoutError:
+            busy = self._clock.monotonic() - self._ticked
+            return Health(busy <= self._patience, False, f"the event loop has been busy for {busy:.0f} s")
+        except RuntimeError:
+            return Health(False, False, "the event loop is closed")
+
+    def _tell(self, answer: Future[Health]) -> None:
+        """On the service's loop."""
+        if not answer.set_running_or_notify_cancel():
+            return
+        try:
+            answer.set_result(self._report())
+        except Exception as error:  # noqa: BLE001 - a report that fails is the worst of reports
+            answer.set_result(Health(False, False, f"the service cannot say how it is: {error!r}"))
 
 
 def _response(status: HTTPStatus, document: dict[str, object], *, with_body: bool = True) -> bytes:

@@ -43,6 +43,11 @@ class Inbox:
         self.failure: BaseException | None = None
         """What made it stop committing, if anything did: liveness fails then."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing may be delivered any more; None where it may."""
+        return self._membership.trouble() if self._membership is not None else None
+
     async def start(self) -> None:
         """Join the group, and commit what is done from then on."""
         self._membership = await self._log.join(self._group, [self._topic], self)

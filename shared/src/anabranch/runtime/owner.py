@@ -51,6 +51,7 @@ from anabranch.runtime.replay import (
     replay_of,
     split_batch,
 )
+from anabranch.runtime.stall import Progress, StallWatch
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,10 @@ class _Owned(Generic[S]):
     replay_from: int = 0
     last_commit: Committed | None = None
     closing: bool = False
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.queue, self.replay.start or 0)
 
 
 class Owner(Generic[S]):
@@ -103,6 +108,7 @@ class Owner(Generic[S]):
 
     Args:
         loss_window: seconds that the store may forget.
+        stall_after: seconds without a decision, while records wait and servers are there, that count as stuck.
         name: the owner's name in claims, one for each life of a process.
     """
 
@@ -118,6 +124,7 @@ class Owner(Generic[S]):
         name: str,
         loss_window: float = 5.0,
         fence_ttl: float = 172_800.0,
+        stall_after: float = 120.0,
     ) -> None:
         self._domain = domain
         self._log = eventlog
@@ -131,7 +138,10 @@ class Owner(Generic[S]):
         self._marks = Marks(store, names, domain.topic)
         self._owned: dict[int, _Owned[S]] = {}
         self._membership: Membership | None = None
+        self._watch = StallWatch(eventlog, domain.group, domain.topic, clock, self._progress, patience=stall_after)
+        self._away: str | None = None
         self._committer: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._rejoining = False
         self.failure: BaseException | None = None
@@ -144,11 +154,14 @@ class Owner(Generic[S]):
         self._membership = await self._log.join(self._domain.group, [self._domain.topic], self)
         self._committer = asyncio.create_task(self._commit_loop(), name=f"commit {self._domain.topic}")
         self._committer.add_done_callback(self._worker_ended)
+        self._watcher = asyncio.create_task(self._watch.run(), name=f"watch {self._domain.topic}")
+        self._watcher.add_done_callback(self._worker_ended)
 
     async def stop(self) -> None:
         """Leave the group in good order: effects under way end, positions are committed."""
-        if self._committer is not None:
-            self._committer.cancel()
+        for each in (self._committer, self._watcher):
+            if each is not None:
+                each.cancel()
         if self._membership is not None:
             await self._membership.close()
         for task in list(self._background):
@@ -162,6 +175,20 @@ class Owner(Generic[S]):
     @property
     def is_caught_up(self) -> bool:
         return all(owned.is_caught_up for owned in self._owned.values())
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it does not do its work although it runs, None where it does: liveness fails then."""
+        polling = self._membership.trouble() if self._membership is not None else None
+        return polling or self._watch.trouble
+
+    @property
+    def waiting_for(self) -> str | None:
+        """The server, or value, that it waits for; None where it waits for none: readiness fails meanwhile."""
+        return self._watch.waiting_for or self._away
+
+    def _progress(self) -> dict[int, Progress]:
+        return {number: owned.progress for number, owned in self._owned.items()}
 
     @property
     def backlog(self) -> int:
@@ -252,7 +279,8 @@ class Owner(Generic[S]):
                 continue
             batch = [owned.queue.popleft() for _ in range(min(BATCH, len(owned.queue)))]
             self._resume(owned)
-            await self._turn(owned, batch)
+            with owned.progress.working():
+                await self._turn(owned, batch)
 
     def _resume(self, owned: _Owned[S]) -> None:
         if owned.paused and len(owned.queue) < RESUME_BELOW and self._membership is not None:
@@ -267,6 +295,7 @@ class Owner(Generic[S]):
                 await self._rebuild(owned, part)
             else:
                 await self._apply(owned, part)
+            owned.progress.note(len(part), part[-1].offset)
             if not owned.is_caught_up and part[-1].offset >= owned.epoch:
                 owned.is_caught_up = True
                 await self._patiently(owned, lambda: self._took_over(owned))
@@ -352,15 +381,17 @@ class Owner(Generic[S]):
     async def _patiently(self, owned: _Owned[S], action: Callable[[], Awaitable[None]]) -> None:
         """Do something until the servers let it happen. Effects may be repeated, never left out: who gives the
         partition up meanwhile does not commit them, and the next owner does them."""
-        delay = RETRY_FIRST
+        delay, waits = RETRY_FIRST, owned.progress.waits
         while True:
             try:
                 await action()
+                waits.pop(id(action), None)
                 return
             except Fenced as error:
                 await self._claim_again(owned, error)
             except (ServerUnavailable, StoreRefused, ValueGone) as error:
                 log.warning("%s/%d waits: %s", self._domain.topic, owned.number, error)
+                waits[id(action)] = str(error)
                 if owned.closing:
                     raise asyncio.CancelledError from error
                 await asyncio.sleep(delay)
@@ -414,7 +445,9 @@ class Owner(Generic[S]):
             await asyncio.sleep(COMMIT_EVERY)
             try:
                 await self._commit_all()
+                self._away = None
             except AnabranchError as error:
+                self._away = str(error)
                 log.warning("positions of %s were not committed: %s", self._domain.topic, error)
 
     async def _commit_all(self) -> None:

@@ -63,6 +63,8 @@ class Settings:
     result_ttl: float = 86_400.0
     loss_window: float = 5.0
     drain_seconds: float = 25.0
+    stall_after: float = 120.0
+    nudge_after: float = 30.0
     log_level: str = "INFO"
     log_format: LogFormat = "text"
 
@@ -130,6 +132,8 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "result_ttl": values.duration,
     "loss_window": values.duration,
     "drain_seconds": values.duration,
+    "stall_after": values.duration,
+    "nudge_after": values.duration,
     "log_level": values.log_level,
     "log_format": values.one_of("text", "json"),
 }
