@@ -96,6 +96,7 @@ class _Owned(Generic[S]):
     position: int = -1
     replay_from: int = 0
     last_commit: Committed | None = None
+    is_uncommitted: bool = False
     closing: bool = False
     progress: Progress = field(init=False)
 
@@ -403,7 +404,8 @@ class Owner(Generic[S]):
         await asyncio.sleep(1.0)
         if owned.closing or self._owned.get(owned.number) is not owned:
             raise asyncio.CancelledError
-        owned.epoch = await self._claim(owned.number)
+        with contextlib.suppress(ServerUnavailable):  # else it is refused again, and claims then
+            owned.epoch = await self._claim(owned.number)
 
     # --- timers and commits ------------------------------------------------------------------------
 
@@ -452,11 +454,13 @@ class Owner(Generic[S]):
 
     async def _commit_all(self) -> None:
         await self._check_identity()
-        for owned in [each for each in self._owned.values() if each.marks]:
+        for owned in [each for each in self._owned.values() if each.marks or each.is_uncommitted]:
             found = self._committable(owned)
             if found is not None and found != owned.last_commit and self._membership is not None:
+                owned.is_uncommitted = True  # its marks are gone: should this fail, nothing else would recall it
                 await self._membership.commit(self._domain.topic, owned.number, found)
                 owned.last_commit = found
+            owned.is_uncommitted = False
 
     async def _check_identity(self) -> None:
         """A store that is another one, or lacks a mark, may have forgotten: nothing younger is committed, and what
