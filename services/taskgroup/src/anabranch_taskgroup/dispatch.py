@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -77,7 +78,8 @@ class Dispatcher:
         if remote:
             await self._log.publish(remote)
         if local:
-            await self._executor.take(local)
+            # Not to be cut short with the turn: what was claimed has to be started, or nobody would run it.
+            await asyncio.shield(self._executor.take(local))
 
     def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
         """The arrays of an expansion have expired under way: its task fails, the run goes on."""
