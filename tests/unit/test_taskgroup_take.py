@@ -9,11 +9,12 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.messages import Offer, TaskOrder
 from anabranch.core.names import Names
+from anabranch.core.taskdocument import TaskDocument
+from anabranch.ports import TopicSpec
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.storelife import StoreLife
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
-from anabranch_taskgroup.documents import TaskDocument
 from anabranch_taskgroup.executor import Executor, Offered
 from waiting import eventually
 
@@ -39,7 +40,9 @@ def offered(fence: int = 0) -> Offered:
         deadline=SystemClock().now() + 60,
         claim_ttl=60,
     )
-    document = TaskDocument(session_id="s", order=TaskOrder(name="t", agent="counted", result_keys=("out",)))
+    document = TaskDocument(
+        group="g", run_id="r", session_id="s", order=TaskOrder(name="t", agent="counted", result_keys=("out",))
+    )
     return offer, (document.model_dump_json().encode(), b"")
 
 
@@ -50,9 +53,11 @@ async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
     store = MemoryStore(server)
     registry = Registry()
     registry.add(counted)
+    log = MemoryLog(MemoryBroker(), clock)
+    await log.create_topics([TopicSpec("p.groups", 1)])
     executor = Executor(
         registry,
-        MemoryLog(MemoryBroker(), clock),
+        log,
         store,
         MemoryNotifier(server),
         Names("p."),
@@ -63,6 +68,7 @@ async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
         lease=6.0,
     )
 
+    await executor.start()
     await executor.take([offered(), offered(), offered(fence=1)])
     await eventually(lambda: not executor.held)
 
