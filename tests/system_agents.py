@@ -16,6 +16,16 @@ def _note(task: Task) -> None:
         trace.write(f"{task.run_id} {task.name} {os.getpid()}\n")
 
 
+@agent("deadly")
+async def deadly(task: Task) -> Any:
+    """Takes its process along where `inputs` is a killer; else returns them."""
+    _note(task)
+    if task.inputs == "killer":
+        os._exit(137)
+    await asyncio.sleep(0.01)
+    return task.inputs
+
+
 @agent("traced")
 async def traced(task: Task) -> Any:
     """Waits `inputs.seconds`, then returns `inputs.value`."""

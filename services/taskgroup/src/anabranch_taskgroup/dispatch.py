@@ -17,7 +17,7 @@ from anabranch.runtime.storelife import StoreLife
 from anabranch_taskgroup.executor import Executor, Offered
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task
-from anabranch_taskgroup.sweep import SETTLE_SECONDS, Ledger, Place
+from anabranch_taskgroup.sweep import Ledger, Place
 from anabranch_taskgroup.turn import OfferChunk
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ class Dispatcher:
         self._offers = offers
         self._executor = executor
         self._life = life
-        self._ledger = Ledger()
+        self._lease = resources.settings.worker_lease
+        self._ledger = Ledger(self._lease)
         self._turns = count()
         self._partitions = 1
 
@@ -99,6 +100,10 @@ class Dispatcher:
         partition = next(self._turns) % self._partitions
         return Outgoing(self._names.tasks, None, encode(offer, segments), partition=partition)
 
+    def look_again(self, run_id: str) -> None:
+        """Offer again at the next look whatever of a run nobody has claimed."""
+        self._ledger.hurry(run_id)
+
     # --- sweeping ----------------------------------------------------------------------------------
 
     async def sweep(self, states: Sequence[Partition]) -> None:
@@ -117,7 +122,7 @@ class Dispatcher:
         claims = await self._claims(places)
         alive = await self._alive(claims)
         # Asked last, so that it is the age of the store that answered.
-        if await self._life.age() < SETTLE_SECONDS:
+        if await self._life.age() < self._lease:
             self._ledger.store_was_away(now)
         findings = self._ledger.judge(claims, alive, now)
         for state in states:

@@ -28,13 +28,12 @@ from anabranch_taskgroup.gate import Gate
 from anabranch_taskgroup.outbox import Outbox
 from anabranch_taskgroup.reports import Tally, pack
 from anabranch_taskgroup.runner import ChunkRun
-from anabranch_taskgroup.sweep import SETTLE_SECONDS
 
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.1
-ALIVE_EVERY = 2.0
-ALIVE_TTL = 6.0
+SIGNS_OF_A_LEASE = 3
+"""How often a worker shows within its lease that it lives."""
 REMEMBERED = 10_000
 RETRY_SECONDS = 0.2
 
@@ -47,6 +46,7 @@ class Executor:
     Args:
         incarnation: the worker's name, one for each life of a process.
         concurrency: members that run at once in this process.
+        lease: seconds without a sign of life after which the worker counts as dead.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Executor:
         *,
         incarnation: str,
         concurrency: int,
+        lease: float = 6.0,
     ) -> None:
         self._registry = registry
         self._log = eventlog
@@ -71,6 +72,7 @@ class Executor:
         self._life = life
         self.incarnation = incarnation
         self.concurrency = concurrency
+        self._lease = lease
         self._documents = Documents(store, names, registry)
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="agent")
         self._slots = asyncio.Semaphore(concurrency)
@@ -423,7 +425,7 @@ class Executor:
 
     async def _keep_alive(self) -> None:
         while True:
-            await asyncio.sleep(ALIVE_EVERY)
+            await asyncio.sleep(self._lease / SIGNS_OF_A_LEASE)
             try:
                 await self._show_alive()
                 await self._claim_again()
@@ -432,12 +434,12 @@ class Executor:
                 log.warning("the worker cannot show that it lives: %s", error)
 
     async def _show_alive(self) -> None:
-        await self._store.put([Write(self._names.worker(self.incarnation), b"1", ALIVE_TTL)])
+        await self._store.put([Write(self._names.worker(self.incarnation), b"1", self._lease)])
 
     async def _claim_again(self) -> None:
         """Claim what is held in a store that is another one, before it is offered to others."""
         held = {key: run.offer.claim_ttl for key, run in self._running.items() if run is not None}
-        if await self._life.age() < SETTLE_SECONDS and held:
+        if await self._life.age() < self._lease and held:
             await self._store.claim(list(held), self.incarnation, max(held.values()))
 
     async def _look_for_stops(self) -> None:

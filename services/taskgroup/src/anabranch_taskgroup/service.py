@@ -15,7 +15,7 @@ from anabranch.runtime.storelife import StoreLife
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.domain import GroupsDomain
-from anabranch_taskgroup.executor import ALIVE_EVERY, ALIVE_TTL, Executor
+from anabranch_taskgroup.executor import SIGNS_OF_A_LEASE, Executor
 from anabranch_taskgroup.intake import Intake
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.state import Partition
@@ -49,6 +49,7 @@ class TaskGroupService:
             life,
             incarnation=incarnation,
             concurrency=settings.concurrency,
+            lease=settings.worker_lease,
         )
         self._intake = Intake(self._executor, resources.log, resources.names)
         offers = Offers(rules, resources.store, resources.clock)
@@ -67,7 +68,12 @@ class TaskGroupService:
         )
         open_store = resources.open_store
         self._pulse = (
-            Pulse(open_store, resources.clock, ttl=ALIVE_TTL, every=ALIVE_EVERY)
+            Pulse(
+                open_store,
+                resources.clock,
+                ttl=settings.worker_lease,
+                every=settings.worker_lease / SIGNS_OF_A_LEASE,
+            )
             if open_store is not None
             else None
         )
@@ -111,8 +117,8 @@ class TaskGroupService:
         await self._domain.watcher.stop()
 
     def health(self) -> Health:
-        """Not live once a part of it has stopped, or stands still with work to do; ready while it takes work and its
-        sessions are caught up. Workers whose slots are all busy are neither: they show that they live."""
+        """Not live once a part of it has stopped, or stands still with work to do; ready while it takes work and
+        its sessions are caught up. Workers whose slots are all busy are neither: they show that they live."""
         failure = self._failure()
         trouble = f"stopped: {failure!r}" if failure is not None else self._owner.trouble or self._intake.trouble
         if trouble is not None:

@@ -27,7 +27,8 @@ MOST_WAIT = 60.0
 EARLY_OFFERS = 3
 """So many offers wait for a claim no longer than the first: what went to a busy worker soon goes to another."""
 SETTLE_SECONDS = 6.0
-"""After the store was away workers show again that they live, and claim again what they hold, within this time."""
+"""After the store was away workers show again that they live, and claim again what they hold, within this time:
+how long a sign of life lasts."""
 
 
 @dataclass(slots=True)
@@ -48,7 +49,8 @@ class Findings:
 class Ledger:
     """Remembers when chunks were offered, and which workers were missing at the last look."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle: float = SETTLE_SECONDS) -> None:
+        self._settle = settle
         self._offered: dict[Place, _Offered] = {}
         self._missing: set[str] = set()
         self._settled_at = 0.0
@@ -60,8 +62,15 @@ class Ledger:
             self._offered[place] = _Offered(now)
         else:
             known.at, known.times = now, known.times + 1
+            known.wait = max(known.wait, FIRST_WAIT)
             if known.times > EARLY_OFFERS:
                 known.wait = min(known.wait * 2, MOST_WAIT)
+
+    def hurry(self, run_id: str) -> None:
+        """Offers of a run that nobody has claimed are made again at the next look."""
+        for place, known in self._offered.items():
+            if place.run_id == run_id:
+                known.wait, known.times = 0.0, 0
 
     def judge(self, claims: Mapping[Place, str | None], alive: Mapping[str, bool], now: float) -> Findings:
         """What to do about the outstanding chunks.
@@ -89,4 +98,4 @@ class Ledger:
     def store_was_away(self, now: float) -> None:
         """Nothing is judged until workers had time to show what they are and hold."""
         self._missing = set()
-        self._settled_at = now + SETTLE_SECONDS
+        self._settled_at = now + self._settle

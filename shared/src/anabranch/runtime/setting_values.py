@@ -72,6 +72,18 @@ def duration(value: Any) -> float:
     return parse_duration(value)
 
 
+def duration_from(lowest: float) -> Callable[[Any], float]:
+    """A reader of durations of `lowest` seconds and more."""
+
+    def read(value: Any) -> float:
+        seconds = parse_duration(value)
+        if seconds < lowest:
+            raise ValueError(f"{value!r} is shorter than {lowest:g} s")
+        return seconds
+
+    return read
+
+
 def at_least(lowest: int) -> Callable[[Any], int]:
     """A reader of whole numbers of `lowest` and more."""
     return lambda value: _whole(value, lowest, None)

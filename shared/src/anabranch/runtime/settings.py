@@ -62,6 +62,8 @@ class Settings:
     members_limit: int = 1_000_000
     result_ttl: float = 86_400.0
     loss_window: float = 5.0
+    worker_lease: float = 6.0
+    """A worker that showed no life for so long is dead. The same for all TaskGroups."""
     drain_seconds: float = 25.0
     stall_after: float = 120.0
     nudge_after: float = 30.0
@@ -131,6 +133,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "members_limit": values.at_least(1),
     "result_ttl": values.duration,
     "loss_window": values.duration,
+    "worker_lease": values.duration_from(1.0),
     "drain_seconds": values.duration,
     "stall_after": values.duration,
     "nudge_after": values.duration,

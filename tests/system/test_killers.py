@@ -1,0 +1,121 @@
+"""A member that takes its process along each time: it is found, and fails alone. Processes are started again."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import Cluster, User
+from requests_made import resolved
+
+TESTS = Path(__file__).parent.parent
+MEMBERS = 500
+KILLER = 321
+
+
+class Supervisor:
+    """Starts a TaskGroup again whenever one has ended, as a service manager does."""
+
+    def __init__(self, cluster: Cluster, workers: int) -> None:
+        self.deaths = 0
+        self._cluster = cluster
+        self._workers = workers
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.1):
+            for _ in range(self._workers - len(self._cluster.of("taskgroup"))):
+                self.deaths += 1
+                self._cluster.start("taskgroup", "--concurrency", "8", "--agents", "system_agents")
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def supervised(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator[tuple[Cluster, Supervisor]]:
+    """Two workers, whose leases are short: who is dead is known to be after about 2 s."""
+    environ = {
+        "PYTHONPATH": str(TESTS),
+        "ANABRANCH_TEST_TRACE": str(tmp_path / "trace.txt"),
+        "ANABRANCH_WORKER_LEASE": "1.5s",
+    }
+    cluster = Cluster(tmp_path, kafka, redis_url, prefix, environ)
+    try:
+        cluster.start_all(workers=2, agents="system_agents", concurrency=8)
+        supervisor = Supervisor(cluster, 2)
+        try:
+            yield cluster, supervisor
+        finally:
+            supervisor.stop()
+    finally:
+        cluster.stop()
+
+
+def with_a_killer(tolerated: int, max_deliveries: int) -> dict[str, Any]:
+    items: list[Any] = [f"item {number}" for number in range(MEMBERS)]
+    items[KILLER] = "killer"
+    task = {
+        "name": "out",
+        "agent": "deadly",
+        "inputs": "{item}",
+        "dependencies": ["items"],
+        "result_keys": ["out"],
+        "expansion_config": {"type": "array", "array_mapping": {"item": "items"}},
+        "tolerated_failures": tolerated,
+        "max_deliveries": max_deliveries,
+    }
+    return {"context": {"items": items}, "task_groups": [{"name": "g", "tasks": [task]}]}
+
+
+@pytest.mark.timeout(240)
+def test_one_killer_among_500_members_fails_alone(supervised: tuple[Cluster, Supervisor], tmp_path: Path) -> None:
+    """Two runs, one after the other: the first tolerates a failure, the second does not.
+
+    The killer calls `os._exit`, so nothing is flushed, committed or said. It costs one delivery as usual, one with
+    care, and `max_deliveries` alone.
+    """
+    cluster, supervisor = supervised
+    user = User(cluster)
+    before = 0
+    for tolerated, status, max_deliveries in ((1, "completed", 5), (0, "failed", 1)):
+        began = time.monotonic()
+        final = user.run(with_a_killer(tolerated, max_deliveries), seconds=110)
+        print(f"{status} after {time.monotonic() - began:.0f} s, {supervisor.deaths - before} processes died")
+
+        assert final["status"] == status
+        assert final["executions"] == {"total": 500, "completed": 499, "failed": 1, "skipped": 0}
+        [failure] = final["failures"]
+        assert (failure["index"], failure["error_type"]) == (KILLER, "WorkerLost")
+        expected = [f"item {number}" for number in range(MEMBERS) if number != KILLER]
+        assert resolved(user, final, "out") == expected
+        assert supervisor.deaths - before == 2 + max_deliveries
+        before = supervisor.deaths
+        _killer_has_a_letter(user, final["run_id"], max_deliveries)
+        _nobody_ran_in_vain(tmp_path, final["run_id"], max_deliveries)
+    user.close()
+
+
+def _killer_has_a_letter(user: User, run_id: str, deliveries: int) -> None:
+    [letter] = user.await_records(lambda seen: seen.topic == "dead-letters" and seen.key == run_id)
+    body = json.loads(letter.value)
+    assert (body["index"], body["deliveries"], body["error_type"]) == (KILLER, deliveries, "WorkerLost")
+    assert letter.headers["anabranch_code"] == b"member_failed"
+
+
+def _nobody_ran_in_vain(folder: Path, run_id: str, max_deliveries: int) -> None:
+    """Members beside the killer ran once, once more after the first death, and once alone at most."""
+    lines = (folder / "trace.txt").read_text().splitlines()
+    calls = Counter(name for run, name, _ in map(str.split, lines) if run == run_id)
+    assert calls.pop(f"out_{KILLER + 1}") == 2 + max_deliveries
+    assert max(calls.values()) <= 3
