@@ -99,15 +99,22 @@ def _fetch_jars(jars: Path) -> None:
 
 
 def kafka_node(
-    directory: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    listeners: Mapping[str, str] | None = None,
 ) -> ServerProcess:
-    """A broker that keeps its log under `directory`; not started yet. `settings` override SETTINGS."""
+    """A broker that keeps its log under `directory`; not started yet. `settings` override SETTINGS.
+
+    `listeners` (name -> host:port) are beside PLAINTEXT; `listener.security.protocol.map` has to have them.
+    """
     jars = broker_jars()
     port = port or free_port()
     address = f"{LOOPBACK}:{port}"
     properties = directory.parent / f"{directory.name}.properties"
     directory.parent.mkdir(parents=True, exist_ok=True)
-    properties.write_text(_properties(directory, address, {**SETTINGS, **(settings or {})}))
+    properties.write_text(_properties(directory, address, {**SETTINGS, **(settings or {})}, listeners or {}))
     return ServerProcess(
         name="kafka",
         address=address,
@@ -118,11 +125,12 @@ def kafka_node(
     )
 
 
-def _properties(directory: Path, address: str, settings: Mapping[str, str]) -> str:
+def _properties(directory: Path, address: str, settings: Mapping[str, str], listeners: Mapping[str, str]) -> str:
     controller = f"{LOOPBACK}:{free_port()}"
+    public = ",".join(f"{name}://{place}" for name, place in {"PLAINTEXT": address, **listeners}.items())
     placed = {
-        "listeners": f"PLAINTEXT://{address},CONTROLLER://{controller}",
-        "advertised.listeners": f"PLAINTEXT://{address}",
+        "listeners": f"{public},CONTROLLER://{controller}",
+        "advertised.listeners": public,
         "controller.quorum.voters": f"1@{controller}",
         "log.dirs": str(directory),
     }

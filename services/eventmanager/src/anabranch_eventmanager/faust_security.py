@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anabranch.core.errors import Misconfigured
+from anabranch.runtime.clock import SystemClock
 
 _SECONDS = 0.001
 
@@ -24,7 +25,9 @@ _TUNING: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "linger.ms": ("producer_linger", lambda text: float(text) * _SECONDS),
     "message.max.bytes": ("producer_max_request_size", int),
 }
-_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_NOT_TAKEN = ("ssl.certificate.pem", "ssl.key.pem", "ssl.keystore.location")
+_FILES = "write PEM files, and name them in ssl.certificate.location and ssl.key.location"
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 
 
 def faust_options(properties: Mapping[str, str]) -> dict[str, Any]:
@@ -52,6 +55,9 @@ def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
 
 def _credentials(properties: Mapping[str, str]) -> Any:
     from faust import SASLCredentials, SSLCredentials
+    from faust.auth import OAuthCredentials
+
+    from anabranch_eventmanager.faust_oauth import tokens
 
     protocol = properties.get("security.protocol", "PLAINTEXT").upper()
     if protocol == "PLAINTEXT":
@@ -60,11 +66,15 @@ def _credentials(properties: Mapping[str, str]) -> Any:
         return SSLCredentials(context=tls_context(properties))
     if protocol not in ("SASL_PLAINTEXT", "SASL_SSL"):
         raise Misconfigured("kafka property security.protocol", f"{protocol!r} is none that Kafka has")
+    context = tls_context(properties) if protocol == "SASL_SSL" else None
+    mechanism = _mechanism(properties)
+    if mechanism == "OAUTHBEARER":
+        return OAuthCredentials(oauth_cb=tokens(properties, SystemClock()), ssl_context=context)
     return SASLCredentials(
-        mechanism=_mechanism(properties),
+        mechanism=mechanism,
         username=properties.get("sasl.username"),
         password=properties.get("sasl.password"),
-        ssl_context=tls_context(properties) if protocol == "SASL_SSL" else None,
+        ssl_context=context,
     )
 
 
@@ -83,8 +93,11 @@ def tls_context(properties: Mapping[str, str]) -> ssl.SSLContext:
     """The TLS settings; without a CA of its own the system's are trusted.
 
     Raises:
-        Misconfigured: a certificate or key cannot be read.
+        Misconfigured: a certificate or key cannot be read, or is given in a way that Python's TLS does not take.
     """
+    for name in _NOT_TAKEN:
+        if name in properties:
+            raise Misconfigured(f"kafka property {name}", "the event manager cannot use it", _FILES)
     try:
         context = ssl.create_default_context(
             cafile=properties.get("ssl.ca.location"), cadata=properties.get("ssl.ca.pem")
@@ -101,7 +114,7 @@ def tls_context(properties: Mapping[str, str]) -> ssl.SSLContext:
         ) from error
     if properties.get("ssl.endpoint.identification.algorithm") == "none":
         context.check_hostname = False
-    if properties.get("enable.ssl.certificate.verification") == "false":
+    if properties.get("enable.ssl.certificate.verification", "").lower() == "false":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

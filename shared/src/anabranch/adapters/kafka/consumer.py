@@ -18,6 +18,7 @@ from confluent_kafka import TopicPartition as Place
 
 from anabranch.adapters.kafka.commands import Commands
 from anabranch.adapters.kafka.config import KafkaSettings
+from anabranch.adapters.kafka.faults import translate
 from anabranch.adapters.kafka.fetching import Batches, Pace, fetch
 from anabranch.adapters.kafka.logs import LOGGER
 from anabranch.adapters.kafka.offsets import OffsetKeeper, commit_now, first_error
@@ -39,6 +40,9 @@ class KafkaMembership:
         self, settings: KafkaSettings, group: str, topics: Sequence[str], listener: PartitionListener
     ) -> None:
         self._topics = list(topics)
+        self._brokers = settings.brokers
+        self._what = f"{', '.join(topics)} as a member of group {group}"
+        self._denied: str | None = None
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._consumer = Consumer(settings.member(group) | {"on_commit": self._on_commit}, logger=LOGGER)
@@ -75,7 +79,7 @@ class KafkaMembership:
 
     def trouble(self) -> str | None:
         """See `ports.Membership`."""
-        return self._thread.trouble()
+        return self._denied or self._thread.trouble()
 
     async def close(self) -> None:
         """See `ports.Membership`."""
@@ -107,7 +111,7 @@ class KafkaMembership:
     def _poll(self) -> None:
         if self._commands.run_pending():
             self._pace.quicken()
-        batches = fetch(self._consumer, self._pace.seconds())
+        batches = fetch(self._consumer, self._pace.seconds(), self._stand_denied)
         if not batches:
             return
         self._pace.quicken()
@@ -115,6 +119,12 @@ class KafkaMembership:
             if self._thread.stopping:
                 return
         self._thread.post(self._deliver, batches)
+
+    def _stand_denied(self, error: KafkaError) -> None:
+        """librdkafka tries again by itself; whoever looks after this member is told that it is of no use."""
+        if self._denied is None:
+            self._denied = str(translate(error, self._brokers, f"reading {self._what}"))
+            _log.error("%s", self._denied)
 
     def _start_fetching(self, consumer: Consumer, partition: TopicPartition, start: int, token: object) -> None:
         if token is not None and self._assigned.get(partition) is token:

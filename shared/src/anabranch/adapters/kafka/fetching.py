@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError
 
+from anabranch.adapters.kafka.faults import is_denied
 from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.ports import Incoming
 
@@ -37,8 +39,10 @@ class Pace:
         return LIVELY_SECONDS if self._lively > 0 else QUIET_SECONDS
 
 
-def fetch(consumer: Consumer, timeout: float) -> Batches:
+def fetch(consumer: Consumer, timeout: float, denied: Callable[[KafkaError], None]) -> Batches:
     """What has arrived, in offset order for each partition; empty where nothing came in time.
+
+    `denied` is told where the brokers will not have this client read.
 
     `consume(n, timeout)` would hold a lone record back until the timeout: so one by `poll`, then the rest
     of what is there.
@@ -48,8 +52,11 @@ def fetch(consumer: Consumer, timeout: float) -> Batches:
         return {}
     batches: Batches = {}
     for message in (first, *consumer.consume(BATCH_RECORDS - 1, 0)):
-        if message.error() is not None:
-            _log.warning("reading %s: %s", message.topic() or "", message.error())
+        if (error := message.error()) is not None:
+            if is_denied(error):
+                denied(error)
+            else:
+                _log.warning("reading %s: %s", message.topic() or "", error)
             continue
         record = incoming(message)
         batches.setdefault((record.topic, record.partition), []).append(record)

@@ -51,6 +51,10 @@ class PollingThread:
         self._stopping.set()
         await self._ended.wait()
 
+    def rest(self) -> None:
+        """Wait in the thread, for a client that no longer does, and not beyond `stop`."""
+        self._stopping.wait(POLL_SECONDS)
+
     def post(self, callback: Callable[..., Any], *args: Any) -> bool:
         """Call something on the loop, from the thread; False where the loop is closed, which ends the thread."""
         try:

@@ -78,6 +78,7 @@ class ProducerLane:
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
         self.broken = False
+        self._fatal: KafkaError | None = None
         self._thread = PollingThread("anabranch-producer", self._poll, self._flush)
         self._thread.start()
 
@@ -124,8 +125,18 @@ class ProducerLane:
         self._reports.append((call, index, *fate(error, message.offset())))
 
     def _poll(self) -> None:
-        self._producer.poll(POLL_SECONDS)
+        try:
+            self._producer.poll(POLL_SECONDS)
+        except KafkaException as ended:
+            self._end(error_of(ended))
         self._hand_over()
+
+    def _end(self, fatal: KafkaError) -> None:
+        """Note that this producer is of no more use, and why: what fails by it says only that it is."""
+        if self._fatal is None:
+            self._fatal, self.broken = fatal, True
+            _log.warning("a Kafka producer has ended, the next record needs a new one: %s", fatal.str())
+        self._thread.rest()  # it no longer waits by itself
 
     def _flush(self) -> None:
         left = self._producer.flush(FLUSH_SECONDS)
@@ -146,7 +157,7 @@ class ProducerLane:
     def _noted(self, error: KafkaError) -> KafkaError:
         """A fatal error ends an idempotent producer for good: the next call needs a new one."""
         self.broken = self.broken or error.fatal()
-        return error
+        return self._fatal or error if error.code() == KafkaError._FATAL else error
 
 
 class KafkaPublisher:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as Place
 
 from anabranch.adapters.kafka.config import KafkaSettings
@@ -17,6 +18,8 @@ from anabranch.adapters.kafka.polling import POLL_SECONDS, PollingThread
 from anabranch.ports import Incoming
 
 BATCHES_AHEAD = 8
+
+_log = logging.getLogger("anabranch.kafka")
 
 
 EndOffsets = Callable[[], Awaitable[Mapping[int, int]]]
@@ -59,7 +62,7 @@ class KafkaReader:
         await self._thread.stop()
 
     def _poll(self) -> None:
-        batches = fetch(self._consumer, POLL_SECONDS)
+        batches = fetch(self._consumer, POLL_SECONDS, _denied)
         if not batches:
             return
         while not self._slots.acquire(timeout=1.0):
@@ -70,3 +73,9 @@ class KafkaReader:
     def _take(self, batches: Batches) -> None:
         self._batches.append(batches)
         self._news.set()
+
+
+def _denied(error: KafkaError) -> None:
+    """A reader has the name of a group, because the library wants one, and needs no right to it."""
+    if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+        _log.error("reading was denied: %s", error.str())

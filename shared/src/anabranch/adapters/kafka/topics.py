@@ -10,15 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from anabranch.adapters.kafka.config import KafkaSettings
-from anabranch.adapters.kafka.faults import error_of, translate, unreachable
-from anabranch.adapters.kafka.logs import LOGGER
+from anabranch.adapters.kafka.faults import error_of, is_denied, translate, unreachable
+from anabranch.adapters.kafka.logs import LOGGER, on_error
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import Committed, Standing, TopicSpec
 
@@ -44,12 +50,19 @@ class KafkaTopics:
     def __init__(self, settings: KafkaSettings, timeout: float) -> None:
         self._brokers = settings.brokers
         self._timeout = timeout
-        self._admin = AdminClient(settings.admin(), logger=LOGGER)
+        self._admin = AdminClient(settings.admin() | {"error_cb": self._note}, logger=LOGGER)
+        self._seen: KafkaError | None = None
         self._counts: dict[str, int] = {}
 
     async def reach(self) -> None:
-        """Raises ServerUnavailable where no broker answers in time."""
+        """Raises ServerUnavailable where no broker answers in time, Misconfigured where one turns us away."""
         await self._all_counts()
+
+    def _note(self, error: KafkaError) -> None:
+        """Remember why there is no connection: the call that waits for one only says that there is none."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN and (self._seen is None or is_denied(error)):
+            self._seen = error
+        on_error(error)
 
     async def create(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
         """See `ports.EventLog.create_topics`."""
@@ -71,6 +84,7 @@ class KafkaTopics:
         if topic not in self._counts:
             self._counts.update(await self._all_counts())
         if topic not in self._counts:
+            await self._refuse_denied(topic)
             raise Misconfigured(f"topic {topic}", "it does not exist", "create it before it is used")
         return self._counts[topic]
 
@@ -85,6 +99,15 @@ class KafkaTopics:
                 return {}
             raise translate(error_of(refused), self._brokers, f"asking for the settings of {topic}") from refused
         return {name: str(entry.value) for name, entry in found.items() if entry.value is not None}
+
+    async def _refuse_denied(self, topic: str) -> None:
+        """Raises Misconfigured for a topic that this user may not see: the list of all leaves it out."""
+        futures = self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._timeout)
+        try:
+            await asyncio.wrap_future(futures[topic])
+        except KafkaException as refused:
+            if is_denied(error_of(refused)):
+                raise translate(error_of(refused), self._brokers, f"topic {topic}") from refused
 
     async def offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         """The first or next offset of partitions. A new topic's leaders may need a moment: tried again."""
@@ -186,7 +209,9 @@ class KafkaTopics:
         try:
             metadata = await asyncio.to_thread(self._admin.list_topics, timeout=self._timeout)
         except KafkaException as refused:
-            raise unreachable(self._brokers, self._timeout, error_of(refused).str()) from refused
+            self._admin.poll(0)
+            raise unreachable(self._brokers, self._timeout, error_of(refused).str(), self._seen) from refused
+        self._seen = None
         return {
             name: len(topic.partitions)
             for name, topic in metadata.topics.items()
