@@ -162,31 +162,56 @@ def installation(folder: Path, seed: int) -> Iterator[Injector]:
         redis.stop()
 
 
-def soak(injector: Injector, seconds: float, every: float, pause: float) -> dict[str, Any]:
-    """Traffic for `seconds` with a fault about each `every`; the report."""
+def storm(
+    injector: Injector,
+    seconds: float,
+    every: float,
+    pause: float,
+    mix: Mapping[str, int],
+    marks: Mapping[str, float] | None = None,
+) -> tuple[Traffic, dict[str, dict[str, float]]]:
+    """Traffic for `seconds` with a fault of the mix about each `every`, until all is answered or LAST_SECONDS.
+
+    `marks` name moments (seconds from the beginning): the sizes of the spared processes are taken then, and no
+    fault is begun shortly before.
+    """
     user = User(injector.cluster, topics=("results",))
     traffic = Traffic(user, random.Random(injector.dice.random()), pause)
     began = time.monotonic()
-    marks = {"third": began + seconds / 3, "end": began + seconds}
+    open_marks = {name: began + at for name, at in (marks or {}).items()}
     sizes: dict[str, dict[str, float]] = {}
-    mix, fault_due = chosen_mix(), began + every
-    while (now := time.monotonic()) < marks["end"] or "end" not in sizes:
+    fault_due = began + every
+    while (now := time.monotonic()) < began + seconds or open_marks:
         traffic.step(ask=True)
         injector.step()
-        near = any(0 < at - now < min(QUIET_SECONDS, seconds / 10) for at in marks.values())
+        near = any(at - now < min(QUIET_SECONDS, seconds / 10) for at in open_marks.values())
         if now >= fault_due and not near:
             fault_due = now + injector.dice.uniform(0.5, 1.5) * every
             injector.inject(draw(injector.dice, mix))
-        for name, at in marks.items():
-            if name not in sizes and now >= at:
-                sizes[name] = {process.service: resident(process) for process in injector.spared}
+        for name in [name for name, at in open_marks.items() if now >= at]:
+            sizes[name] = {process.service: resident(process) for process in injector.spared}
+            del open_marks[name]
     injector.settle(60)
     deadline = time.monotonic() + LAST_SECONDS
     while traffic.open and time.monotonic() < deadline:
         traffic.step(ask=False)
         injector.step()
     user.close()
+    return traffic, sizes
+
+
+def soak(injector: Injector, seconds: float, every: float, pause: float) -> dict[str, Any]:
+    """A storm of everything; the report."""
+    began = time.monotonic()
+    marks = {"third": seconds / 3, "end": seconds}
+    traffic, sizes = storm(injector, seconds, every, pause, chosen_mix(), marks)
     return report(injector, traffic, sizes, time.monotonic() - began)
+
+
+def calls_of(cluster: Cluster) -> Counter[str]:
+    """How often each member of each run was called, by the trace that agents leave."""
+    lines = (cluster.folder / "trace.txt").read_text().splitlines()
+    return Counter(line.rpartition(" ")[0] for line in lines)
 
 
 def report(
@@ -194,8 +219,7 @@ def report(
 ) -> dict[str, Any]:
     wrong = verdict(traffic.asked)
     waits = sorted(each.finals[0][0] - each.at for each in traffic.asked.values() if each.finals)
-    lines = (injector.cluster.folder / "trace.txt").read_text().splitlines()
-    calls = Counter(line.rpartition(" ")[0] for line in lines)
+    calls = calls_of(injector.cluster)
     grown = {name: sizes["end"][name] / size for name, size in sizes["third"].items()}
     return {
         "seconds": round(took),
