@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
+
 from redis import exceptions
 
 from anabranch.core.errors import AnabranchError, Misconfigured, ServerUnavailable, StoreRefused
 
 _CHECK_ADDRESS = "Check that the server runs and that ANABRANCH_REDIS_URL names it"
+
+_TRUST = "Name the file of the authority that signed the certificate, and the host as the certificate does"
 
 # The first word of a reply, and what to do about it.
 _REFUSALS = {
@@ -31,12 +35,21 @@ def translate(error: Exception, operation: str, address: str) -> AnabranchError:
         return error
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
         return Misconfigured("ANABRANCH_REDIS_URL", f"Redis at {address}: {error}", "correct user and password")
+    if (untrusted := _untrusted(error)) is not None:
+        return Misconfigured("ANABRANCH_REDIS_CA_FILE", f"Redis at {address}: {untrusted.verify_message}", _TRUST)
     word = _first_word(error)
     if word in _REFUSALS:
         return StoreRefused(operation, str(error), _REFUSALS[word])
     if not isinstance(error, exceptions.ResponseError) or word in _PASSING:
         return unreachable(address, f"{operation}: {error or type(error).__name__}")
     return StoreRefused(operation, str(error), "See the server's log")
+
+
+def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The refusal of the server's certificate that led to `error`; the library wraps it."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _first_word(error: Exception) -> str:

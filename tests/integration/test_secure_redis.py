@@ -1,0 +1,136 @@
+"""TLS and ACL users on a Redis: who gets in, who does not, and what they hear. TLS ends at a proxy of the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+
+from anabranch.adapters.redis.notifier import RedisNotifier
+from anabranch.adapters.redis.store import RedisStore
+from anabranch.core.errors import AnabranchError, Misconfigured, ServerUnavailable, StoreRefused
+from anabranch.ports import Fence, Write
+from anabranch.runtime.connections import redis_pair
+from anabranch.runtime.settings import Settings
+from servers.certificates import Authority
+from servers.process import ServerHandle, ServerUnavailableError
+from servers.tls_proxy import tls_proxy
+
+RIGHTS = (
+    "~anabranch.* ~session:* &anabranch.* &session:* -@all +@read +@write +@scripting +@connection +@pubsub +info"
+)
+"""As docs/security.md has it."""
+
+
+@pytest.fixture
+def place(redis_process: ServerHandle) -> str:
+    """host:port of a server with the users `service`, who may do what a service does, and `reader`."""
+    place = urlsplit(redis_process.address).netloc
+    admin = redis.Redis.from_url(redis_process.address)
+    rights = RIGHTS.split()
+    admin.execute_command(
+        "ACL", "SETUSER", "service", "on", ">pw-of-service", "resetkeys", "resetchannels", *rights
+    )
+    admin.execute_command("ACL", "SETUSER", "reader", "on", ">pw-of-reader", "~*", "-@all", "+@connection", "+get")
+    admin.execute_command("ACL", "SETUSER", "default", "off")
+    admin.close()
+    return place
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    try:
+        return Authority(tmp_path / "certificates")
+    except ServerUnavailableError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def tls_place(place: str, authority: Authority) -> Iterator[str]:
+    host, port = place.split(":")
+    with tls_proxy(authority.issue("redis"), host, int(port)) as before:
+        yield f"127.0.0.1:{before}"
+
+
+async def refused(url: str, ca_file: str | None = None) -> AnabranchError:
+    with pytest.raises(AnabranchError) as caught:
+        await RedisStore.connect(url, ca_file=ca_file, timeout=5)
+    assert "pw-of" not in f"{caught.value} {caught.value!r} {caught.value.__cause__}"
+    return caught.value
+
+
+async def test_a_user_with_the_documented_rights_can_do_all_that_services_do(place: str) -> None:
+    settings = Settings(redis_url=f"redis://{place}", redis_username="service", redis_password="pw-of-service")
+    store, notifier = await redis_pair(settings)
+    try:
+        await store.put([Write("session:{s}:a", b"1", 60.0)], Fence("anabranch.{s}:fence", 1, 60.0))
+        assert await store.get(["session:{s}:a"]) == [b"1"]
+        assert await store.claim(["anabranch.{s}:claim:1"], "me", 60.0) == ["me"]
+        await store.release(["anabranch.{s}:claim:1"], "me")
+        await store.expire(["session:{s}:a"], 30.0)
+        await store.index_add("anabranch.{list}:runs", "r", 1.0, keep=10, ttl=60.0)
+        assert await store.delete(["session:{s}:a"]) == 1
+        assert await store.identity()
+        await store.check()
+    finally:
+        await notifier.close()
+        await store.close()
+
+
+async def test_a_wrong_password_is_a_wrong_setting(place: str) -> None:
+    error = await refused(f"redis://service:pw-of-nobody@{place}")
+
+    assert isinstance(error, Misconfigured)
+    assert "user and password" in str(error)
+
+
+async def test_no_password_where_one_is_needed_is_a_wrong_setting(place: str) -> None:
+    error = await refused(f"redis://{place}")
+
+    assert isinstance(error, Misconfigured)
+
+
+async def test_a_user_without_the_right_hears_what_to_give(place: str) -> None:
+    store = await RedisStore.connect(f"redis://reader:pw-of-reader@{place}")
+    try:
+        with pytest.raises(StoreRefused, match="ACL"):
+            await store.put([Write("session:{s}:a", b"1", 60.0)])
+    finally:
+        await store.close()
+
+
+async def test_tls_with_a_ca_file(tls_place: str, authority: Authority) -> None:
+    url = f"rediss://service:pw-of-service@{tls_place}"
+    store = await RedisStore.connect(url, ca_file=str(authority.file))
+    notifier = await RedisNotifier.connect(url, ca_file=str(authority.file))
+    try:
+        await store.put([Write("session:{s}:a", b"x" * 300_000, 60.0)])
+        assert await store.get(["session:{s}:a"]) == [b"x" * 300_000]
+    finally:
+        await notifier.close()
+        await store.close()
+
+
+async def test_a_certificate_of_an_unknown_authority_is_refused(tls_place: str) -> None:
+    error = await refused(f"rediss://service:pw-of-service@{tls_place}")
+
+    assert isinstance(error, Misconfigured)
+    assert "ANABRANCH_REDIS_CA_FILE" in str(error)
+
+
+async def test_a_certificate_for_another_name_is_refused(place: str, authority: Authority) -> None:
+    host, port = place.split(":")
+    with tls_proxy(authority.issue("elsewhere", "127.0.0.9"), host, int(port)) as before:
+        error = await refused(f"rediss://service:pw-of-service@127.0.0.1:{before}", str(authority.file))
+
+    assert isinstance(error, Misconfigured)
+
+
+async def test_tls_to_a_server_without_it_is_told(place: str, authority: Authority) -> None:
+    error = await refused(f"rediss://service:pw-of-service@{place}", str(authority.file))
+
+    assert isinstance(error, ServerUnavailable)
+    assert f"rediss://{place}" in str(error)
