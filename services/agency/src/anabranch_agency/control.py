@@ -33,8 +33,10 @@ def _remember(turn: Turn, control: ControlRun) -> None:
     """A control record may overtake the request that it is about: they need not have one partition."""
     if control.action == "cancel":
         turn.partition.stop_early(control.run_id)
+        turn.keep_early(control.run_id, "stop", control.action)
     elif control.action in ("pause", "resume"):
         turn.partition.pause_early(control.run_id, paused=control.action == "pause")
+        turn.keep_early(control.run_id, "pause", control.action)
 
 
 def pause(turn: Turn, run: Run, *, paused: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import orjson
 
@@ -55,13 +56,27 @@ class RunsDomain:
         unknown = [run_id for run_id in asked if run_id not in state.runs and run_id not in state.tombstones]
         if not unknown:
             return
-        found = await self._store.get([self._names.tombstone(run_id) for run_id in unknown])
+        keys = [key for run_id in unknown for key in self._known_keys(run_id)]
+        found = await self._store.get(keys)
         first = records[0].offset
-        for run_id, value in zip(unknown, found, strict=True):
-            if value is not None:
-                tombstone = Tombstone.of_document(orjson.loads(value))
-                if tombstone.offset < first:
-                    state.remember(run_id, tombstone)
+        for run_id, *values in zip(unknown, found[::3], found[1::3], found[2::3], strict=True):
+            self._recall(
+                state, run_id, [orjson.loads(value) if value is not None else None for value in values], first
+            )
+
+    def _known_keys(self, run_id: str) -> tuple[str, str, str]:
+        names = self._names
+        return names.tombstone(run_id), names.early(run_id, "stop"), names.early(run_id, "pause")
+
+    def _recall(self, state: Partition, run_id: str, known: list[Any], first: int) -> None:
+        """Take into the state what of the store was known before the record at offset `first`."""
+        tombstone, stop, pause = [each if each is not None and each["offset"] < first else None for each in known]
+        if tombstone is not None:
+            state.remember(run_id, Tombstone.of_document(tombstone))
+        if stop is not None:
+            state.stop_early(run_id)
+        if pause is not None:
+            state.pause_early(run_id, paused=pause["action"] == "pause")
 
     def decide(
         self, state: Partition, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]

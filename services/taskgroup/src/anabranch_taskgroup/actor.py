@@ -151,6 +151,7 @@ def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None
     if run is None:
         if message.run_id not in turn.partition.tombstones:
             turn.partition.bury(message.run_id, message.reason)
+            turn.keep_in_session(message.run_id, message.reason, turn.offset)
         turn.partition.drop("stop of a run that is not open")
         return
     if run.stopped:

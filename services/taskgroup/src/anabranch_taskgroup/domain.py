@@ -10,7 +10,7 @@ import orjson
 from anabranch.core.codec import GROUPS, Undecodable, encode
 from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
-from anabranch.core.messages import ArrayCounted, ControlRun, Message, TimerDue, ValueFound
+from anabranch.core.messages import ArrayCounted, ControlRun, Message, OpenRun, TimerDue, ValueFound
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.effects import Effect, Expire, News, Record
 from anabranch.runtime.resources import Resources
@@ -76,7 +76,17 @@ class GroupsDomain:
     # --- deciding ----------------------------------------------------------------------------------
 
     async def prepare(self, state: Partition, records: Sequence[Incoming]) -> None:
-        """The log says all that a decision here depends on."""
+        """Ask the store for runs that are to be opened and are not in memory: they may have ended, or be stopped,
+        longer ago than the log is replayed. What is known there counts for later records only."""
+        asked = {run_id for record in records if (run_id := _opened(record)) is not None}
+        unknown = [run_id for run_id in asked if run_id not in state.runs and run_id not in state.tombstones]
+        if not unknown:
+            return
+        found = await self._resources.store.get([self._names.in_session(run_id) for run_id in unknown])
+        for run_id, value in zip(unknown, found, strict=True):
+            known = orjson.loads(value) if value is not None else None
+            if known is not None and known["offset"] < records[0].offset:
+                state.bury(run_id, known["reason"])
 
     def decide(
         self, state: Partition, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
@@ -117,7 +127,7 @@ class GroupsDomain:
             cancel = ControlRun(run_id=run_id, action="cancel")
             yield News(Outgoing(self._names.runs, run_id, encode(cancel)))
 
-    def _event_records(self, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
+    def _event_records(self, state: Partition, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
         """The end of a group is told once its events are durable: the run's end comes after them. Else the
         events need not be waited for."""
         batch = EventBatch(
@@ -249,6 +259,21 @@ class GroupsDomain:
         for run in state.runs.values():
             for key in run.watched:
                 await self.watcher.unwatch(run.run_id, run.session_id, key)
+
+
+_OPENS = b'"type":"open_run"'
+
+
+def _opened(record: Incoming) -> str | None:
+    """The run that a record opens; told from the header's bytes, since nearly every record is of another type."""
+    end = record.value.find(b"\n")
+    if record.value.find(_OPENS, 0, end if end >= 0 else len(record.value)) < 0:
+        return None
+    try:
+        message = GROUPS.decode(record.value).message
+    except Undecodable:
+        return None
+    return message.run_id if isinstance(message, OpenRun) else None
 
 
 def _uncounted(run: Run) -> list[CountArrays]:

@@ -471,3 +471,4 @@ def _forget(turn: Turn, run: Run) -> None:
     turn.partition.runs.pop(run.run_id, None)
     turn.partition.timers.discard(run.run_id)
     turn.partition.bury(run.run_id, "ended")
+    turn.keep_in_session(run.run_id, "ended", run.opened_at_offset)

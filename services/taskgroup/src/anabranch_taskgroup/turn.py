@@ -150,6 +150,13 @@ class Turn:
     def put(self, run: Run, key: str, value: bytes) -> None:
         self.effects.append(Put(run.session_id, key, value, self.ttl(run)))
 
+    def keep_in_session(self, run_id: str, reason: str, since: int) -> None:
+        """Remember for later owners of the session that a run ended or is to stop; `since` is the offset of the
+        record that opened it, or asked for the stop."""
+        key = self.rules.names.in_session(run_id)
+        value = orjson.dumps({"reason": reason, "offset": since})
+        self.effects.append(Put(run_id, key, value, self.rules.result_ttl, fenced=False))
+
     def record(self, topic: str, key: str | None, message: Message) -> None:
         self.effects.append(Record(Outgoing(topic, key, encode(message))))
 

@@ -252,6 +252,14 @@ class Names:
         """String: what is known of an admitted run for good: its body's hash, its session, its final record."""
         return f"{self.prefix}{{{run_id}}}:run"
 
+    def early(self, run_id: str, kind: str) -> str:
+        """String: a control record (`stop` or `pause`) that came before its run, and its offset."""
+        return f"{self.prefix}{{{run_id}}}:early-{kind}"
+
+    def in_session(self, run_id: str) -> str:
+        """String: what the session's owner knows of a run that is not open there: that it ended, or is to stop."""
+        return f"{self.prefix}{{{run_id}}}:session-run"
+
     def kept(self, topic: str, partition: int) -> str:
         """String: the store has all that the records of a partition put there; where it is missing, it forgot."""
         return f"{self.prefix}{{{topic}}}:kept:{partition}"

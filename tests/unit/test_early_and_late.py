@@ -1,0 +1,151 @@
+"""Control records that come before their run, and starts that come after its end: an owner that never saw the
+first record knows of it, from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+
+from anabranch.core.codec import encode
+from anabranch.core.messages import ControlRun, Message, OpenRun, StartGroup, StopRun, SubmitRun, TaskOrder
+from anabranch.core.names import Names
+from anabranch.ports import Incoming
+from anabranch.runtime.effects import Put
+from anabranch_agency.domain import RunsDomain
+from anabranch_agency.turn import Rules as RunRules
+from anabranch_taskgroup.domain import GroupsDomain
+from anabranch_taskgroup.turn import Rules as GroupRules
+
+NAMES = Names("t.")
+START = StartGroup(run_id="r", group="g", tasks=(TaskOrder(name="t", agent="a", result_keys=("t",)),))
+OPEN = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9)
+REQUEST = {"task_groups": [{"name": "g", "tasks": [{"name": "t", "agent": "a", "result_keys": ["t"]}]}]}
+SUBMIT = SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST)
+
+
+class Store:
+    """What is there, in a dict."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    async def get(self, keys: list[str]) -> list[bytes | None]:
+        return [self.values.get(key) for key in keys]
+
+
+class World:
+    """One partition's log and store, and owners that come and go."""
+
+    def __init__(self, domain: Callable[[Any], Any]) -> None:
+        self.store = Store()
+        self._domain = domain(SimpleNamespace(store=self.store, log=None, notifier=None))
+        self._offset = 0
+        self.new_owner()
+
+    def new_owner(self) -> None:
+        """Another process owns the partition, and begins to read where the log stands."""
+        self.state = self._domain.new_state(0)
+
+    async def feed(self, *messages: Message) -> list[Any]:
+        """Append messages as one batch, let the owner decide, and do what it stores."""
+        records = [self._record(message) for message in messages]
+        await self._domain.prepare(self.state, records)
+        effects = self._domain.decide(self.state, records, rejected := [])
+        assert rejected == []
+        for effect in effects:
+            if isinstance(effect, Put):
+                self.store.values[effect.key] = effect.value
+        return list(effects)
+
+    def _record(self, message: Message) -> Incoming:
+        self._offset += 1
+        return Incoming("topic", 0, self._offset, b"r", encode(message), (), 1_000.0 + self._offset)
+
+
+def groups(resources: Any) -> GroupsDomain:
+    return GroupsDomain(resources, GroupRules(NAMES), Any, Any, Any)  # type: ignore[arg-type]
+
+
+def runs(resources: Any) -> RunsDomain:
+    return RunsDomain(resources, RunRules(NAMES))
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "timed_out"])
+async def test_a_stop_before_its_run_is_known_to_the_next_owner_of_the_session(reason: Any) -> None:
+    world = World(groups)
+    await world.feed(StopRun(run_id="r", reason=reason))
+    world.new_owner()
+
+    await world.feed(OPEN)
+
+    assert world.state.runs["r"].stopped == reason
+
+
+async def test_a_start_after_the_end_of_its_run_opens_nothing_at_the_next_owner_of_the_session() -> None:
+    world = World(groups)
+    await world.feed(OPEN, START, StopRun(run_id="r", reason="cancelled"))
+    assert world.state.runs == {}
+    world.new_owner()
+
+    effects = await world.feed(OPEN, START)
+
+    assert (world.state.runs, effects) == ({}, [])
+
+
+async def test_an_owner_that_reads_the_first_start_again_rebuilds_the_run() -> None:
+    """What the store says of its end does not change what is before it on the log."""
+    world = World(groups)
+    await world.feed(OPEN, START, StopRun(run_id="r", reason="cancelled"))
+    world.new_owner()
+    world._offset = 0
+
+    await world.feed(OPEN, START)
+
+    assert list(world.state.runs) == ["r"]
+
+
+async def test_a_cancel_before_its_run_is_known_to_the_next_owner_of_the_run() -> None:
+    world = World(runs)
+    await world.feed(ControlRun(run_id="r", action="cancel"))
+    world.new_owner()
+
+    await world.feed(SUBMIT)
+
+    assert world.state.runs["r"].stopping == "cancelled"
+
+
+@pytest.mark.parametrize(("actions", "paused"), [(["pause"], True), (["pause", "resume"], False)])
+async def test_a_pause_before_its_run_is_known_to_the_next_owner_of_the_run(actions: Any, paused: bool) -> None:
+    world = World(runs)
+    for action in actions:
+        await world.feed(ControlRun(run_id="r", action=action))
+    world.new_owner()
+
+    await world.feed(SUBMIT)
+
+    assert world.state.runs["r"].paused is paused
+
+
+async def test_a_cancel_after_its_run_does_not_stop_it_before_when_the_log_is_read_again() -> None:
+    world = World(runs)
+    world.store.values[NAMES.early("r", "stop")] = orjson.dumps({"action": "cancel", "offset": 7})
+
+    await world.feed(SUBMIT)
+
+    assert world.state.runs["r"].stopping is None
+
+
+def test_the_keys_of_a_run_are_its_own() -> None:
+    keys: Mapping[str, str] = {
+        "tombstone": NAMES.tombstone("r"),
+        "stop": NAMES.early("r", "stop"),
+        "pause": NAMES.early("r", "pause"),
+        "session": NAMES.in_session("r"),
+    }
+
+    assert len(set(keys.values())) == 4
+    assert all(key.startswith("t.{r}:") for key in keys.values())
