@@ -127,7 +127,7 @@ class GroupsDomain:
             cancel = ControlRun(run_id=run_id, action="cancel")
             yield News(Outgoing(self._names.runs, run_id, encode(cancel)))
 
-    def _event_records(self, state: Partition, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
+    def _event_records(self, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
         """The end of a group is told once its events are durable: the run's end comes after them. Else the
         events need not be waited for."""
         batch = EventBatch(
