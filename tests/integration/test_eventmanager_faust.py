@@ -22,8 +22,10 @@ from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.adapters.redis.store import RedisStore
+from anabranch.core.codec import GROUPS
+from anabranch.core.events import EventBatch, encode_batch
 from anabranch.core.names import Names
-from anabranch.ports import EventLog, Outgoing, TopicSpec
+from anabranch.ports import EventLog, Outgoing, TopicSpec, Write
 from anabranch.runtime.ids import SystemIds
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
@@ -31,7 +33,7 @@ from anabranch.runtime.supervision import Supervisor
 from anabranch.runtime.views import View, load_view
 from anabranch_eventmanager.app import build, build_embedded
 from anabranch_eventmanager.service import EventManager
-from eventmanager_records import recording, wide_run
+from eventmanager_records import batch, entry, recording, wide_run
 from servers.process import ServerHandle
 
 PARTITIONS = 3
@@ -75,9 +77,11 @@ async def _ended(redis: Redis, names: Names, run: str) -> View:
 
 
 @asynccontextmanager
-async def _on_faust(kafka: str, names: Names, redis: Redis) -> AsyncIterator[EventManager]:
+async def _on_faust(
+    kafka: str, names: Names, redis: Redis, nudge_after: float = 30.0
+) -> AsyncIterator[EventManager]:
     clock = RecordedClock()
-    settings = Settings(brokers=kafka, prefix=names.prefix)
+    settings = Settings(brokers=kafka, prefix=names.prefix, nudge_after=nudge_after)
     log = await KafkaLog.connect(kafka)
     supervisor = Supervisor()
     manager = build(
@@ -108,6 +112,31 @@ async def _embedded_views(records: list[tuple[str, bytes]], runs: list[str]) -> 
     return views
 
 
+async def _nudged(log: EventLog, names: Names, count: int) -> list[str]:
+    """The runs of the first nudges on the log."""
+    found: list[str] = []
+    async with asyncio.timeout(30), log.read(names.groups, start="earliest") as reader:
+        async for batch in reader:
+            found += [GROUPS.decode(record.value).message.run_id for record in batch]
+            if len(found) >= count:
+                return found[:count]
+    raise AssertionError
+
+
+async def _embedded_nudges(records: list[tuple[str, bytes]], count: int) -> list[str]:
+    clock, redis, names = RecordedClock(), Redis(), Names("m.")
+    log = MemoryLog(MemoryBroker(), clock)
+    await _create(log, names)
+    manager = build_embedded(log, redis.store, redis.notifier, names, clock, nudge_after=0.5)
+    await manager.start()
+    await _publish(log, names, records)
+    found = await _nudged(log, names, count)
+    await manager.drain()
+    await manager.stop()
+    await log.close()
+    return found
+
+
 @pytest.fixture
 async def kafka_log(kafka: str) -> AsyncIterator[KafkaLog]:
     log = await KafkaLog.connect(kafka)
@@ -126,6 +155,25 @@ async def test_the_same_records_give_the_same_views_as_in_the_plain_loop(
         views = [await _ended(redis, names, run) for run in ("run-1", "run-2")]
 
     assert views == await _embedded_views(recording(), ["run-1", "run-2"])
+
+
+async def test_the_same_silent_runs_are_nudged_as_in_the_plain_loop(
+    kafka: str, kafka_log: KafkaLog, prefix: str
+) -> None:
+    """Of three open runs one may be silent by right, and one is of a worker that shows that it lives."""
+    names, redis = Names(prefix), Redis()
+    await _create(kafka_log, names)
+    silent, quiet = wide_run()[:3], EventBatch(run_id="q", session_id="s", source="groups", entries=(), quiet=True)
+    busy = batch("b", "groups", 1, entry("task.started", 1, "g", "t", attempt=1, worker="w"))
+    records = [*(("run-1", value) for value in silent), ("q", encode_batch(quiet)), ("b", busy)]
+
+    async with _on_faust(kafka, names, redis, nudge_after=0.5):
+        await redis.store.put([Write(names.worker("w"), b"1", 600.0)])
+        await _publish(kafka_log, names, records)
+        found = await _nudged(kafka_log, names, 2)
+
+    assert found == ["run-1", "run-1"]
+    assert sorted(set(await _embedded_nudges(records, 4))) == ["b", "run-1"]  # nobody shows a sign of life there
 
 
 async def test_what_was_known_is_known_to_the_next_process(kafka: str, kafka_log: KafkaLog, prefix: str) -> None:

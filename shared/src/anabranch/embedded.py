@@ -143,6 +143,7 @@ def _eventmanager(resources: Resources) -> Service:
         resources.clock,
         resources.supervisor,
         result_ttl=resources.settings.result_ttl,
+        nudge_after=resources.settings.nudge_after,
     )
 
 

@@ -34,6 +34,7 @@ def build(resources: Resources) -> EventManager:
         resources.clock,
         resources.supervisor,
         result_ttl=settings.result_ttl,
+        nudge_after=settings.nudge_after,
     )
 
 

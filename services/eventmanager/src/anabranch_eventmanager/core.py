@@ -74,6 +74,8 @@ def _apply_batch(draft: Draft, facts: Facts, batch: EventBatch, at: At) -> Appli
     for entry, _ in entries:
         apply_entry(draft, run, entry)
     run["offset"] = at.offset
+    if batch.source == "groups":
+        run["quiet"] = batch.quiet
     run["settled"] = False
     run["request_id"] = run["request_id"] or batch.request_id
     urgent = key not in facts or has_ended(run) != ended_before

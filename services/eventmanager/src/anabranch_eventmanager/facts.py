@@ -16,6 +16,9 @@ from anabranch.core.ranges import Ranges
 Document = dict[str, Any]
 Facts = Mapping[str, Document]
 
+WORKERS_OF_A_RUN = 20
+"""So many workers are remembered that lately started something of a run."""
+
 FAILURES_OF_A_TASK = 10
 """How many failures a task's facts keep; the rest only counts."""
 
@@ -59,6 +62,8 @@ def new_run(batch: EventBatch) -> Document:
         "seq": 0,
         "causes": {},
         "settled": False,
+        "quiet": False,
+        "workers": [],
     }
 
 
@@ -117,6 +122,9 @@ def apply_entry(draft: Draft, run: Document, entry: EventEntry) -> None:
 def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
     run["last_fact_at"] = max(run["last_fact_at"], entry.time)
     kind, _, what = entry.type.partition(".")
+    if entry.type == "task.started" and (worker := entry.data.get("worker")):
+        known = [each for each in run.get("workers", ()) if each != worker]
+        run["workers"] = [*known, worker][-WORKERS_OF_A_RUN:]
     if kind != "run":
         _raise(run, "running", RUN_RANKS)
         _earliest(run, "started_at", entry.time)

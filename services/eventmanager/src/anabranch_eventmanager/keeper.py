@@ -45,6 +45,10 @@ class Outlets(Protocol):
     def publish(self, record: Outgoing) -> None:
         """Append a record to the log; it may get lost with the process."""
 
+    def nudge(self, record: Outgoing, workers: Sequence[str], silent_for: float) -> None:
+        """Append a nudge of a run, unless one of the workers that lately started something of it lives: a long
+        agent is silent by right. After an hour of silence it is appended all the same."""
+
 
 @dataclass(slots=True)
 class Partition:
@@ -174,6 +178,8 @@ class Keeper:
         if key.startswith("run/"):
             if has_ended(document):
                 partition.nudges.ended(document["run_id"])
+            elif document.get("quiet"):
+                partition.nudges.rest(document["run_id"], self._clock.now())
             else:
                 partition.nudges.heard(document["run_id"], self._clock.now())
 
@@ -192,9 +198,9 @@ class Keeper:
                 partition.persist(number, each, None)
 
     def _nudge(self, run: Document, silent_for: float) -> None:
-        _log.info("run %s has been silent for %.0f s: nudging its owner", run["run_id"], silent_for)
         nudge = Nudge(run_id=run["run_id"], silent_for=silent_for)
-        self._outlets.publish(Outgoing(self._names.groups, run["session_id"], encode(nudge)))
+        record = Outgoing(self._names.groups, run["session_id"], encode(nudge))
+        self._outlets.nudge(record, run.get("workers", ()), silent_for)
 
     def _refuse(self, record: Incoming, reason: str) -> None:
         _log.warning("%s[%d]@%d is dead-lettered: %s", record.topic, record.partition, record.offset, reason)

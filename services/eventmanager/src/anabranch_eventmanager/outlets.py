@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -21,6 +21,7 @@ from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
 from anabranch_eventmanager.core import has_ended
 from anabranch_eventmanager.facts import Document, Facts, run_key
+from anabranch_eventmanager.recovery import LONGEST_WAIT
 from anabranch_eventmanager.retention import ABANDONED_SECONDS
 from anabranch_eventmanager.subscriptions import Forward
 from anabranch_eventmanager.views import build_view
@@ -192,10 +193,16 @@ class ViewWriter:
 class ServerOutlets:
     """The `keeper.Outlets` on the ports."""
 
-    def __init__(self, log: EventLog, notifier: Notifier, views: ViewWriter) -> None:
+    def __init__(
+        self, log: EventLog, store: StateStore, notifier: Notifier, names: Names, views: ViewWriter
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._names = names
         self.views = views
+        self.nudges = Queue("nudges", self._send_nudges)
         self.messages = Queue("events to forward", notifier.publish)
-        self.records = Queue("nudges and dead letters", log.publish)
+        self.records = Queue("dead letters", log.publish)
 
     def forward(self, message: Forward) -> None:
         """See `keeper.Outlets`."""
@@ -213,9 +220,22 @@ class ServerOutlets:
         """See `keeper.Outlets`."""
         self.records.put(record)
 
+    def nudge(self, record: Outgoing, workers: Sequence[str], silent_for: float) -> None:
+        """See `keeper.Outlets`."""
+        self.nudges.put((record, tuple(workers), silent_for))
+
+    async def _send_nudges(self, batch: list[tuple[Outgoing, tuple[str, ...], float]]) -> None:
+        workers = sorted({worker for _, each, _ in batch for worker in each})
+        signs = await self._store.get([self._names.worker(worker) for worker in workers]) if workers else []
+        alive = {worker for worker, sign in zip(workers, signs, strict=True) if sign is not None}
+        due = [record for record, each, silent in batch if silent >= LONGEST_WAIT or not alive & set(each)]
+        if due:
+            _log.info("%d runs have been silent for long: nudging their owners", len(due))
+            await self._log.publish(due)
+
     async def flush(self) -> None:
         """Write all that waits now; what cannot be written is logged and left."""
-        for each in (self.records.flush, self.views.flush, self.messages.flush):
+        for each in (self.records.flush, self.nudges.flush, self.views.flush, self.messages.flush):
             try:
                 await each()
             except (ServerUnavailable, StoreRefused) as error:

@@ -14,6 +14,9 @@ NUDGE_AFTER = 30.0
 """Seconds of silence before the first nudge; the wait doubles with each further one."""
 
 LONGEST_WAIT = 3_600.0
+MOST_NUDGES = 12
+"""In one silence: with a doubling wait the last comes after half a day or so. Then only a fact begins anew."""
+NEVER = float("inf")
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class _Watched:
     wait: float
     due_at: float
     queued_at: float
+    nudges: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,14 @@ class NudgeSchedule:
             self._watched[run_id] = _Watched(now, self._after, due_at, due_at)
             heapq.heappush(self._heap, (due_at, run_id))
             return
-        watched.heard_at, watched.wait, watched.due_at = now, self._after, due_at
+        watched.heard_at, watched.wait, watched.due_at, watched.nudges = now, self._after, due_at, 0
         if due_at < watched.queued_at:
             self._queue(run_id, watched)
+
+    def rest(self, run_id: str, now: float) -> None:
+        """An open run may be silent by right: it is not due before something else is heard of it."""
+        self.heard(run_id, now)
+        self._watched[run_id].due_at = NEVER
 
     def ended(self, run_id: str) -> None:
         """The run has ended or is not ours any more; an unknown one is ignored."""
@@ -71,11 +80,13 @@ class NudgeSchedule:
                 continue
             if watched.due_at <= now:
                 silent.append(Silence(run_id, now - watched.heard_at))
+                watched.nudges += 1
                 watched.wait = min(watched.wait * 2, LONGEST_WAIT)
-                watched.due_at = now + watched.wait
+                watched.due_at = now + watched.wait if watched.nudges < MOST_NUDGES else NEVER
             self._queue(run_id, watched)
         return silent
 
     def _queue(self, run_id: str, watched: _Watched) -> None:
         watched.queued_at = watched.due_at
-        heapq.heappush(self._heap, (watched.due_at, run_id))
+        if watched.due_at != NEVER:
+            heapq.heappush(self._heap, (watched.due_at, run_id))

@@ -63,7 +63,7 @@ class EventManager:
         self._driver = driver
         self._supervisor = supervisor
         self._views = ViewWriter(store, names, clock, result_ttl)
-        self._outlets = ServerOutlets(log, notifier, self._views)
+        self._outlets = ServerOutlets(log, store, notifier, names, self._views)
         self.keeper = Keeper(names, clock, self._outlets, result_ttl=result_ttl, nudge_after=nudge_after)
         self._views.facts_of = self.keeper.facts_of
         self._views.written = self.keeper.view_written
@@ -77,6 +77,7 @@ class EventManager:
             (self._views.run(), "view writer"),
             (self._outlets.messages.run(), "event forwarder"),
             (self._outlets.records.run(), "record publisher"),
+            (self._outlets.nudges.run(), "nudger"),
             (self._tick(), "ticker"),
         ):
             self._tasks.append(self._supervisor.spawn(work, name))

@@ -52,13 +52,14 @@ from anabranch_taskgroup.lifecycle import (
     refuse_expansion,
     settle,
     stop_tasks,
+    tell_end,
 )
 from anabranch_taskgroup.merge import keep_inline_or_spill
 from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState
 from anabranch_taskgroup.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.takeover import all_taken, take_members, take_page, take_when_known
-from anabranch_taskgroup.turn import Halt, Rules, Turn, Watch
+from anabranch_taskgroup.turn import CountArrays, Halt, LookAgain, Rules, Turn, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,10 +325,19 @@ def _timer_due(turn: Turn, message: TimerDue, segments: tuple[bytes, ...]) -> No
 
 
 def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
-    """Look again at everything that the run waits for from outside."""
+    """Look again at everything that the run waits for, and tell again what its owner may have missed: whoever gets
+    it twice drops it."""
     run = turn.partition.runs.get(message.run_id)
     if run is None:
+        turn.partition.drop("nudge of a run that is not open")
         return
+    turn.effects.append(LookAgain(run.run_id))
+    for group in run.groups.values():
+        if group.announced:
+            tell_end(turn, run, group)
+        for task in group.tasks.values():
+            if task.state is TaskState.READY:
+                turn.effects.append(CountArrays(run.run_id, group.name, task.name))
     for key in run.watched:
         turn.effects.append(Watch(run.run_id, run.session_id, key))
     for group in run.groups.values():

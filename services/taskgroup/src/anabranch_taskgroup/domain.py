@@ -19,6 +19,7 @@ from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.dispatch import Dispatcher
 from anabranch_taskgroup.executor import halt_subject
 from anabranch_taskgroup.offers import Offers
+from anabranch_taskgroup.quiet import Hints
 from anabranch_taskgroup.spread import spread_keys
 from anabranch_taskgroup.state import Partition, Run, Task
 from anabranch_taskgroup.states import TaskState
@@ -27,6 +28,7 @@ from anabranch_taskgroup.taking import Takeovers
 from anabranch_taskgroup.turn import (
     CountArrays,
     Halt,
+    LookAgain,
     OfferChunk,
     Rules,
     SpreadKeys,
@@ -41,7 +43,7 @@ log = logging.getLogger(__name__)
 VALUE_BYTES = 700_000
 """An outside value above it stands in the store, and its reference on the log."""
 STOP_FLAG_SECONDS = 3_600.0
-DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, TakeOver)
+DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, TakeOver, LookAgain)
 
 
 class GroupsDomain:
@@ -56,6 +58,7 @@ class GroupsDomain:
         self._offers = offers
         self._dispatcher = dispatcher
         self._life = life
+        self._hints = Hints()
         self.watcher = Watcher(resources.store, resources.notifier, self._value_found)
         self._takeovers = Takeovers(resources.log, resources.store, rules.names, self._value_found)
 
@@ -93,6 +96,7 @@ class GroupsDomain:
     ) -> list[Effect]:
         effects: list[Effect] = []
         events: dict[str, tuple[Run, list[EventEntry]]] = {}
+        touched: dict[str, Run] = {}
         for record in records:
             try:
                 found = GROUPS.decode(record.value)
@@ -116,7 +120,13 @@ class GroupsDomain:
             effects += turn.effects
             for run, entry in turn.events:
                 events.setdefault(run.run_id, (run, []))[1].append(entry)
-        told = [each for run, entries in events.values() for each in self._event_records(run, entries)]
+            open_run = state.runs.get(getattr(found.message, "run_id", ""))
+            if open_run is not None:
+                touched[open_run.run_id] = open_run
+        for run in touched.values():
+            if run.run_id not in events and self._hints.has_changed(state, run):
+                events[run.run_id] = (run, [])
+        told = [each for run, entries in events.values() for each in self._event_records(state, run, entries)]
         return [*told, *effects]
 
     def _give_run_up(self, state: Partition, message: Message) -> Iterator[News]:
@@ -127,7 +137,7 @@ class GroupsDomain:
             cancel = ControlRun(run_id=run_id, action="cancel")
             yield News(Outgoing(self._names.runs, run_id, encode(cancel)))
 
-    def _event_records(self, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
+    def _event_records(self, state: Partition, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
         """The end of a group is told once its events are durable: the run's end comes after them. Else the
         events need not be waited for."""
         batch = EventBatch(
@@ -136,6 +146,7 @@ class GroupsDomain:
             session_id=run.session_id,
             source="groups",
             entries=tuple(entries),
+            quiet=self._hints.now(state, run, entries),
         )
         ends_group = any(entry.type.startswith("group.") and entry.type != "group.started" for entry in entries)
         for value in encode_batches(batch):
@@ -187,6 +198,8 @@ class GroupsDomain:
                 await self.watcher.unwatch(effect.run_id, effect.session_id, effect.key)
             elif isinstance(effect, CountArrays):
                 await self._count(state, effect)
+            elif isinstance(effect, LookAgain):
+                self._dispatcher.look_again(effect.run_id)
             elif isinstance(effect, TakeOver) and effect.run_id in state.runs:
                 self._takeovers.start(state.runs[effect.run_id])
             elif isinstance(effect, Halt):

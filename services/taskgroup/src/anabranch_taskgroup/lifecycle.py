@@ -399,6 +399,11 @@ def group_status(group: Group) -> Status:
     return "failed" if TaskState.FAILED in states else "completed"
 
 
+def tell_end(turn: Turn, run: Run, group: Group) -> None:
+    """Tell the run's owner once more how a group ended."""
+    _report_group(turn, run, group, group_status(group))
+
+
 def _report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
     *earlier, last = split_results(group.results)
     runs = turn.rules.names.runs

@@ -53,6 +53,13 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Offer again at the next look whatever of a run nobody has claimed, without the wait between two offers."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unwatch:
     run_id: str
     session_id: str

@@ -80,6 +80,9 @@ class EventBatch(BaseModel):
     session_id: str
     source: Source
     entries: tuple[EventEntry, ...]
+    """May be empty: a batch then only says whether the run is quiet."""
+    quiet: bool = False
+    """Of source `groups`: the run may be silent from here on, for it is paused or waits for what others do."""
 
 
 @dataclass(slots=True)
