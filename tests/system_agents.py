@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from anabranch import Task, agent
+from anabranch import GiveUp, Task, agent
 
 
 def _note(task: Task) -> None:
@@ -31,4 +31,13 @@ async def traced(task: Task) -> Any:
     """Waits `inputs.seconds`, then returns `inputs.value`."""
     _note(task)
     await asyncio.sleep(task.inputs.get("seconds", 0))
+    return task.inputs["value"]
+
+
+@agent("mended")
+def mended(task: Task) -> Any:
+    """Fails while the file that `inputs.until` names is not there; then returns `inputs.value`."""
+    _note(task)
+    if not Path(task.inputs["until"]).exists():
+        raise GiveUp(f"{task.inputs['until']} is not there yet")
     return task.inputs["value"]

@@ -19,7 +19,7 @@ def cluster(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("cluster")
     prefix = f"s{os.getpid()}x{os.urandom(3).hex()}."
     environ = {
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))),
         "ANABRANCH_TEST_TRACE": str(folder / "trace.txt"),
         "CI": "",
     }

@@ -197,7 +197,9 @@ def test_a_refused_request_is_a_rejected_run(command: Command) -> None:
         ["run", "request.json", "--set", "prefix"],
         ["run", "request.json", "--redis-url", "http://x"],
         ["result", "r", "--wait", "soon"],
-        ["retry", "r", "--failed"],
+        ["retry", "r"],
+        ["dlq", "redrive"],
+        ["dlq", "dismiss"],
         ["bench", "fanout", "--tasks", "0"],
     ],
 )
@@ -209,10 +211,10 @@ def test_wrong_arguments_exit_with_2_and_say_why(command: Command, arguments: li
     assert done.err != ""
 
 
-def test_retry_says_that_it_is_not_supported_yet(command: Command) -> None:
-    done = command("retry", "r", "--failed", "--json")
+def test_retry_says_that_it_wants_to_be_told_what_to_run_again(command: Command) -> None:
+    done = command("retry", "r", "--json")
 
-    assert (done.code, done.document["errors"][0]["message"].split(".")[0]) == (2, "retry: not supported yet")
+    assert (done.code, "--failed" in done.document["errors"][0]["hint"]) == (2, True)
 
 
 async def nobody_there(settings: Settings) -> None:

@@ -57,6 +57,8 @@ def new_run(batch: EventBatch) -> Document:
         "started_at": None,
         "ended_at": None,
         "last_fact_at": 0.0,
+        "paused": False,
+        "retry_of": None,
         "groups": [],
         "offset": -1,
         "seq": 0,
@@ -130,6 +132,8 @@ def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
         _earliest(run, "started_at", entry.time)
     elif what == "accepted":
         _accept(draft, run, entry)
+    elif what in ("paused", "resumed"):
+        run["paused"] = what == "paused"
     elif what in RUN_RANKS and _raise(run, what, RUN_RANKS):
         run["ended_at"] = entry.time
         run["request_id"] = run["request_id"] or str(entry.data.get("request_id", ""))
@@ -139,6 +143,7 @@ def _accept(draft: Draft, run: Document, entry: EventEntry) -> None:
     run["submitted_at"] = entry.time
     run["name"] = entry.data.get("name")
     run["labels"] = entry.data.get("labels") or {}
+    run["retry_of"] = entry.data.get("retry_of")
     groups = entry.data.get("groups")
     for name, tasks in groups.items() if isinstance(groups, dict) else ():
         group = _open_group(draft, run, name)

@@ -37,6 +37,8 @@ def build_view(facts: Facts, run_id: str) -> View:
     failures = list(_failures(facts, run))
     return {
         **{field: run[field] for field in _SHOWN},
+        "paused": bool(run.get("paused")) and not has_ended(run),
+        "retry_of": run.get("retry_of"),
         "groups": {name: _group_view(facts, run, name) for name in run["groups"]},
         "failures": failures[:MAX_FAILURES],
         "failure_count": sum(_failure_count(task) for _, _, task in _tasks(facts, run)),

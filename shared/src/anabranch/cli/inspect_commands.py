@@ -122,7 +122,10 @@ def _table(views: Sequence[View]) -> None:
 
 
 def _show_view(view: View) -> None:
-    say(f"Run {view['run_id']}: {view['status']}{_took(view, ' after ')}")
+    paused = ", paused" if view.get("paused") else ""
+    say(f"Run {view['run_id']}: {view['status']}{paused}{_took(view, ' after ')}")
+    if view.get("retry_of"):
+        say(f"  retry of {view['retry_of']}")
     for name, group in view.get("groups", {}).items():
         say(f"  {name}: {group['status']}")
         for task, state in group.get("tasks", {}).items():
@@ -134,12 +137,14 @@ def _show_view(view: View) -> None:
 
 
 def _members(state: dict[str, Any]) -> str:
+    held = f"{state['held']:,} held" if state.get("held") else ""
     if not state.get("expanded"):
-        return ""
+        return f" ({held})" if held else ""
     total = state.get("members")
     done = state.get("completed", 0) + state.get("failed", 0)
-    failed = f", {state['failed']:,} failed" if state.get("failed") else ""
-    return f" ({done:,} of {'?' if total is None else count(total, 'member')}{failed})"
+    failed = f"{state['failed']:,} failed" if state.get("failed") else ""
+    counted = f"{done:,} of {'?' if total is None else count(total, 'member')}"
+    return f" ({', '.join(part for part in (counted, failed, held) if part)})"
 
 
 def _took(view: View, before: str = "") -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from anabranch.cli import dlq_main
 from anabranch.cli.exits import WRONG, errors_as_exit
 from anabranch.cli.options import Embedded, Json, Load, RequestFile, RunId, with_settings
 
@@ -27,6 +28,7 @@ topics = typer.Typer(help="The topics on Kafka.", no_args_is_help=True)
 bench = typer.Typer(help="Measure this installation.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
 app.add_typer(bench, name="bench")
+app.add_typer(dlq_main.app, name="dlq")
 
 Concurrency = Annotated[int | None, typer.Option(help="Members that run at once in this process.")]
 HealthPort = Annotated[int | None, typer.Option(help="Serve health probes on this port; 0 for any.")]
@@ -248,14 +250,17 @@ def resume(settings: Load, run: RunId, json: Json = False) -> None:
 def retry(
     settings: Load,
     run: RunId,
-    failed: Annotated[bool, typer.Option("--failed", help="Run the failed members again.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Run again what has no result.")] = False,
+    request_id: Annotated[str | None, typer.Option(help="Of the new run; the same one twice is one run.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start only; do not wait.")] = False,
     json: Json = False,
 ) -> None:
-    """Run what failed again (not supported yet)."""
-    from anabranch.core.errors import Misconfigured
-
+    """Start a run that takes over all results of one that did not complete."""
     with errors_as_exit(json):
-        raise Misconfigured("retry", "not supported yet", f"submit the request of {run} again under a new id")
+        from anabranch.cli.retry_command import retry as do
+
+        work = do(settings(), run, failed=failed, request_id=request_id, detach=detach, json=json)
+        raise typer.Exit(_async(work))
 
 
 # --- servers --------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def run(options: RunOptions, settings: Settings) -> int:
     except RequestRefused as refused:
         result = rejected(refused)
     if isinstance(result, Run):
-        _detached(result.run_id, result.request_id or "", result.session_id or "", options.json)
+        detached(result.run_id, result.request_id or "", result.session_id or "", options.json)
         return COMPLETED
     if options.json:
         print_json(result.to_document())
@@ -136,7 +136,8 @@ def summarise(result: RunResult) -> None:
     say(f"Run {result.run_id} {words} in {seconds(result.duration_seconds)}: {executions}.")
 
 
-def _detached(run_id: str, request_id: str, session_id: str, json: bool) -> None:
+def detached(run_id: str, request_id: str, session_id: str, json: bool) -> None:
+    """Say that a run was asked for, and nobody waits for it here."""
     if json:
         ids = {"run_id": run_id, "request_id": request_id, "session_id": session_id, "status": "submitted"}
         print_json(ids)

@@ -68,8 +68,8 @@ class RunsFold(_Fold):
     ended: Seen | None = None
 
     def __post_init__(self) -> None:
-        from anabranch_agency.actor import Rules
         from anabranch_agency.state import Partition
+        from anabranch_agency.turn import Rules
 
         self._rules = Rules(self.settings.names, self.settings.result_ttl)
         self._state = Partition(0)

@@ -10,9 +10,12 @@ from typing import Any
 from anabranch.contract.schemas import Schema, accepted, headed, promised
 from anabranch.core.cloudevents import SOURCE
 from anabranch.core.errors import Code
+from anabranch.core.letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN
 from anabranch.core.request import RESERVED_IN_REQUEST, RESERVED_IN_TASK, Request
 from anabranch.core.results import RESULT_KINDS, ChannelMessage
 from anabranch.runtime.deadletter import REASON_BYTES
+
+LETTER_CODES = (MEMBER_FAILED, MEMBERS_OMITTED, DISMISSED, REDRIVEN)
 
 UNDECODABLE = "undecodable"
 """The code of a dead letter that is no message at all, beside the codes of refused requests."""
@@ -114,20 +117,32 @@ def dead_letter_headers_schema() -> Schema:
             "required": ["anabranch_code", "anabranch_reason", "anabranch_origin"],
             "properties": {
                 "anabranch_code": {
-                    "enum": [UNDECODABLE, *(str(code) for code in Code)],
-                    "description": f"`{UNDECODABLE}`, or the code of the first error of a refused request.",
+                    "enum": [UNDECODABLE, *(str(code) for code in Code), *LETTER_CODES],
+                    "description": (
+                        f"`{UNDECODABLE}`, or the code of the first error of a refused request. "
+                        f"`{MEMBER_FAILED}`: the value is no original but says which member failed; "
+                        f"`{MEMBERS_OMITTED}`: how many have no letter of their own. `{DISMISSED}`, `{REDRIVEN}`: "
+                        "what was decided about the letter at the place that the origin names."
+                    ),
                 },
                 "anabranch_reason": _text(
                     "Why, for people; of a refused request the JSON list of its errors. "
                     f"Cut after {REASON_BYTES:,} bytes."
                 ),
+                "anabranch_signature": {
+                    **_text("Of a member's letter: the same for failures of one kind."),
+                    "pattern": "^[0-9a-f]{16}$",
+                },
+                "anabranch_id": _text("Of a member's letter: the same in each repetition of it."),
                 "anabranch_origin": {
                     **_text("Where the record stood: `<topic>/<partition>/<offset>`."),
                     "pattern": r"^[^/]+/\d+/\d+$",
                 },
                 "anabranch_null": {
                     "const": "value",
-                    "description": "Only where the original's value was null, as of a tombstone; the letter's is empty.",
+                    "description": (
+                        "Only where the original's value was null, as of a tombstone; the letter's is empty."
+                    ),
                 },
                 "anabranch_bytes": {
                     **_text("Only where the original is too large for one record and was cut: its value's bytes."),

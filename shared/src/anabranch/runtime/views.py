@@ -3,7 +3,7 @@
 A view is a JSON object:
 
     {"run_id", "request_id", "session_id", "name", "labels", "status",
-     "submitted_at", "started_at", "ended_at", "last_fact_at",
+     "submitted_at", "started_at", "ended_at", "last_fact_at", "paused", "retry_of",
      "groups": {group: {"status", "started_at", "ended_at",
                         "tasks": {task: {"status", "started_at", "ended_at", "expanded", "members",
                                          "started", "completed", "failed", "held", "attempts"}}}},

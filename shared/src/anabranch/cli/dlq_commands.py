@@ -1,0 +1,188 @@
+"""`dlq list`, `dlq show`: dead letters, grouped by what went wrong, and one of them whole. They change nothing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from anabranch.cli.exits import COMPLETED
+from anabranch.cli.letterbox import Letter, read_letters
+from anabranch.cli.output import count, print_json, say, short, wide_console
+from anabranch.cli.systems import connected
+from anabranch.core.cloudevents import rfc3339
+from anabranch.core.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+    from anabranch.sdk.client import Client
+
+SHOWN = 100
+
+
+async def list_letters(
+    settings: Settings, *, run: str | None, signature: str | None, every: bool, json: bool
+) -> int:
+    """`dlq list`: a line for each kind of failure, the one with the latest letter first."""
+    async with connected(settings) as client:
+        found = await chosen(client, run=run, signature=signature)
+    shown = [letter for letter in found if every or letter.state == "open"]
+    groups = grouped(shown)
+    if json:
+        print_json({"groups": groups, "letters": len(shown)})
+    elif groups:
+        _table(groups)
+    hidden = len(found) - len(shown)
+    more = f" {count(hidden, 'letter')} that somebody dealt with: --all shows them." if hidden else ""
+    if not groups:
+        say(f"No dead letters.{more}")
+    elif more:
+        say(more.strip())
+    return COMPLETED
+
+
+async def show_letter(settings: Settings, letter_id: str, *, json: bool) -> int:
+    """`dlq show ID`: everything there is of one letter.
+
+    Raises:
+        Misconfigured: there is no such letter.
+    """
+    async with connected(settings) as client:
+        [letter] = named(await read_letters(client.log, client.names), [letter_id])
+    document = whole(letter)
+    if json:
+        print_json(document)
+    else:
+        _print_whole(document)
+    return COMPLETED
+
+
+# --- choosing, shared with `dlq redrive` and `dlq dismiss` ---------------------------------------
+
+
+async def chosen(client: Client, *, run: str | None, signature: str | None) -> list[Letter]:
+    """The letters of a run, or of one kind of failure, or all."""
+    found = await read_letters(client.log, client.names)
+    run_id = None if run is None else await client.run_id_of(run)
+    return [
+        letter
+        for letter in found
+        if (run_id is None or letter.run_id == run_id) and signature in (None, letter.signature)
+    ]
+
+
+def named(found: Iterable[Letter], ids: Sequence[str]) -> list[Letter]:
+    """The letters of these ids.
+
+    Raises:
+        Misconfigured: one of them is not there.
+    """
+    by_id = {letter.id: letter for letter in found}
+    missing = [each for each in ids if each not in by_id]
+    if missing:
+        raise Misconfigured(missing[0], "no such dead letter", "ids are partition:offset; see: anabranch dlq list")
+    return [by_id[each] for each in dict.fromkeys(ids)]
+
+
+# --- shapes --------------------------------------------------------------------------------------
+
+
+def grouped(found: Iterable[Letter]) -> list[dict[str, Any]]:
+    """The letters by signature, the kind with the latest one first."""
+    groups: dict[str, list[Letter]] = {}
+    for letter in found:
+        groups.setdefault(letter.signature, []).append(letter)
+    documents = [_group(signature, letters) for signature, letters in groups.items()]
+    return sorted(documents, key=lambda group: str(group["last"]), reverse=True)
+
+
+def _group(signature: str, found: Sequence[Letter]) -> dict[str, Any]:
+    last = found[-1]
+    return {
+        "signature": signature,
+        "count": len(found),
+        "code": last.code,
+        "agent": last.member.agent if last.member else None,
+        "error": last.error,
+        "first": rfc3339(found[0].record.timestamp),
+        "last": rfc3339(last.record.timestamp),
+        "held": sum(letter.member is not None and letter.member.held for letter in found),
+        "example": last.id,
+        "ids": [letter.id for letter in found],
+        "runs": sorted({letter.run_id for letter in found if letter.run_id is not None}),
+    }
+
+
+def whole(letter: Letter) -> dict[str, Any]:
+    """Everything of a letter; bytes that are no text are in base64."""
+    reason = letter.reason
+    return {
+        "id": letter.id,
+        "state": letter.state,
+        "time": rfc3339(letter.record.timestamp),
+        "signature": letter.signature,
+        "code": letter.code,
+        "error": letter.error,
+        "reason": orjson.loads(reason) if letter.problems else reason,
+        "origin": letter.origin,
+        "run_id": letter.run_id,
+        "member": letter.member.model_dump(mode="json") if letter.member else None,
+        "key": _readable(letter.record.key),
+        "headers": [[name, _readable(value)] for name, value in letter.record.headers],
+        "bytes": len(letter.record.value),
+        "is_cut": letter.is_cut,
+        "value": _readable(letter.record.value),
+    }
+
+
+def _readable(data: bytes | None) -> Any:
+    """Text as it is, anything else as `{"base64": ...}`."""
+    if data is None:
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def _table(groups: Sequence[Mapping[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table("signature", "letters", "held", "code", "last", "example", "error", box=None, pad_edge=False)
+    for group in groups[:SHOWN]:
+        agent = f"{group['agent']}: " if group["agent"] else ""
+        table.add_row(
+            group["signature"],
+            f"{group['count']:,}",
+            f"{group['held']:,}" if group["held"] else "",
+            group["code"],
+            _moment(group["last"]),
+            group["example"],
+            short_line(agent + group["error"]),
+        )
+    wide_console().print(table)
+
+
+def short_line(text: str, limit: int = 160) -> str:
+    """The text on one line, cut to `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def _moment(time: str) -> str:
+    return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _print_whole(document: Mapping[str, Any]) -> None:
+    console = wide_console()
+    for name, value in document.items():
+        if name in ("headers", "value", "member"):
+            continue
+        console.print(f"{name:10} {value if isinstance(value, str) else short(value, 10_000)}", markup=False)
+    for name, value in document["headers"]:
+        console.print(f"header     {name} = {value if isinstance(value, str) else short(value)}", markup=False)
+    value = document["value"]
+    console.print(value if isinstance(value, str) else short(value, 1_000_000), markup=False)

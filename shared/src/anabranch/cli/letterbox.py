@@ -1,0 +1,190 @@
+"""The dead letters as people look at them: read off their topic, with what was decided about each. Reads only.
+
+What was decided is a record on the same topic, in the partition of its letter and so behind it: code `dismissed`
+or `redriven`, and in place of an origin the place of the letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import orjson
+from pydantic import ValidationError
+
+from anabranch.cli.why_reading import records
+from anabranch.core import letters
+from anabranch.core.envelope import unwrap
+from anabranch.core.letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, MemberLetter
+from anabranch.core.names import Names, run_id_for
+from anabranch.ports import EventLog, Headers, Incoming, Outgoing
+
+State = Literal["open", "redriven", "dismissed", "superseded"]
+ADDED = frozenset({letters.CODE, letters.REASON, letters.ORIGIN, "anabranch_null", "anabranch_bytes"})
+"""Headers that a letter of a record has behind those of the original."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter. `id` is `partition:offset`; `member` is there where it speaks of a failed member."""
+
+    record: Incoming
+    code: str
+    reason: str
+    origin: str
+    signature: str
+    member: MemberLetter | None = None
+    state: State = "open"
+
+    @property
+    def id(self) -> str:
+        return f"{self.record.partition}:{self.record.offset}"
+
+    @property
+    def origin_topic(self) -> str:
+        return self.origin.rsplit("/", 2)[0]
+
+    @property
+    def is_cut(self) -> bool:
+        return any(name == "anabranch_bytes" for name, _ in self.record.headers)
+
+    @property
+    def original_headers(self) -> Headers:
+        """Those of the original: what was added stands behind them."""
+        headers = list(self.record.headers)
+        while headers and headers[-1][0] in ADDED:
+            headers.pop()
+        return tuple(headers)
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in one line."""
+        if self.member is not None:
+            return f"{self.member.error_type}: {self.member.message}".removeprefix(": ")
+        return "; ".join(self.problems) or self.reason
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """The errors of a refused request; empty for any other letter."""
+        found = _parsed(self.reason)
+        if not isinstance(found, list):
+            return ()
+        return [
+            f"{each.get('path') or '(the request)'}: {each.get('message')}"
+            for each in found
+            if isinstance(each, dict)
+        ]
+
+    @cached_property
+    def run_id(self) -> str | None:
+        """The run of the member, or the one that the refused request, or control record, names."""
+        if self.member is not None:
+            return self.member.run_id
+        document = _parsed(self.record.value)
+        if not isinstance(document, Mapping):
+            return None
+        named = document.get("run_id")
+        request_id = unwrap(document).request.get("request_id")
+        if isinstance(named, str):
+            return named
+        return run_id_for(request_id) if isinstance(request_id, str) else None
+
+
+def _parsed(data: bytes | str) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+
+
+async def read_letters(log: EventLog, names: Names) -> list[Letter]:
+    """Every letter that the topic still has, the oldest first; a repeated one once.
+
+    Raises:
+        ServerUnavailable: the log cannot be read.
+    """
+    standings = await log.group_standing(f"{names.prefix}dead-letters", names.dead_letters)
+    parts = await asyncio.gather(
+        *(_partition(log, names.dead_letters, part, each.first, each.end) for part, each in standings.items())
+    )
+    return fold(record for part in parts for record in part)
+
+
+async def _partition(log: EventLog, topic: str, partition: int, start: int, end: int) -> list[Incoming]:
+    async with aclosing(records(log, topic, partition, start, end)) as found:
+        return [record async for record in found]
+
+
+def fold(found: Iterator[Incoming]) -> list[Letter]:
+    """Records, those of a partition in order, to letters and what became of them."""
+    by_place: dict[str, Letter] = {}
+    seen: set[bytes] = set()
+    for record in found:
+        headers = dict(record.headers)
+        code = _text(headers.get(letters.CODE))
+        if code in (DISMISSED, REDRIVEN):
+            place = _text(headers.get(letters.ORIGIN))
+            if place in by_place:
+                by_place[place] = replace(by_place[place], state="dismissed" if code == DISMISSED else "redriven")
+            continue
+        letter_id = headers.get(letters.LETTER_ID)
+        if letter_id is None or letter_id not in seen:
+            by_place[f"{record.topic}/{record.partition}/{record.offset}"] = _letter(record, code, headers)
+        if letter_id is not None:
+            seen.add(letter_id)
+    return sorted(_superseded(list(by_place.values())), key=lambda letter: (letter.record.timestamp, letter.id))
+
+
+def _letter(record: Incoming, code: str, headers: Mapping[str, bytes | None]) -> Letter:
+    reason = _text(headers.get(letters.REASON))
+    letter = Letter(record, code, reason, _text(headers.get(letters.ORIGIN)), "", _member(record, code))
+    signature = _text(headers.get(letters.SIGNATURE)) if letter.member is not None else ""
+    return replace(letter, signature=signature or letters.signature(code, letter.error))
+
+
+def _member(record: Incoming, code: str) -> MemberLetter | None:
+    if code not in (MEMBER_FAILED, MEMBERS_OMITTED):
+        return None
+    try:
+        return MemberLetter.model_validate_json(record.value)
+    except ValidationError:
+        return None
+
+
+def _superseded(found: list[Letter]) -> Iterator[Letter]:
+    """A member that failed again after a redrive has a newer letter: that one counts."""
+    newest: dict[object, Letter] = {}
+    for letter in found:
+        if letter.member is not None:
+            newest[_subject(letter.member)] = max(
+                letter, newest.get(_subject(letter.member), letter), key=lambda each: each.record.offset
+            )
+    for letter in found:
+        is_old = letter.member is not None and newest[_subject(letter.member)] is not letter
+        yield replace(letter, state="superseded") if is_old and letter.state == "open" else letter
+
+
+def _subject(member: MemberLetter) -> object:
+    return member.run_id, member.group, member.task, member.index, member.omitted > 0
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")
+
+
+def decided(names: Names, letter: Letter, code: str) -> Outgoing:
+    """The record that says what was decided about a letter."""
+    place = f"{names.dead_letters}/{letter.record.partition}/{letter.record.offset}"
+    headers = {
+        letters.CODE: code.encode(),
+        letters.REASON: f"letter {letter.id} was {code}".encode(),
+        letters.ORIGIN: place.encode(),
+    }
+    value = orjson.dumps({"letter": letter.id, "state": code})
+    return Outgoing(
+        names.dead_letters, letter.record.key, value, headers=headers, partition=letter.record.partition
+    )
