@@ -18,6 +18,9 @@ LogFormat = Literal["text", "json"]
 KAFKA_LOGGER = logging.getLogger("anabranch.kafka.client")
 """For the `logger` argument of confluent-kafka's clients."""
 
+SECRETIVE = ("aiokafka.conn",)
+"""They write whole requests at DEBUG, passwords and tokens of the login among them: never below INFO."""
+
 QUIET = ("aiokafka", "faust", "mode", "kafka")
 """Libraries that report their own routine at INFO: shown from WARNING on, unless DEBUG is asked for."""
 
@@ -36,6 +39,8 @@ def set_up_logging(level: str = "INFO", style: LogFormat = "text", stream: TextI
         library.handlers.clear()
         library.propagate = True
         library.setLevel(level if level == "DEBUG" else max(logging.WARNING, root.level))
+    for name in SECRETIVE:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger(name.partition(".")[0]).level))
 
 
 class TextFormatter(logging.Formatter):

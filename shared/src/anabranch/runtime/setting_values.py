@@ -49,6 +49,10 @@ def brokers(value: Any) -> str:
 def redis_url(value: Any) -> str:
     """A `redis://`, `rediss://` (TLS) or `unix://` URL."""
     url = text(value)
+    if _is_ambiguous(url):
+        raise ValueError(
+            "has an @, # or ? in the user or password: percent-encode it, or set redis_password apart"
+        )
     if urlsplit(url).scheme not in _REDIS_SCHEMES:
         raise ValueError(f"{without_password(url)!r} is no Redis URL; write redis://host:6379/0, or rediss://")
     return url
@@ -128,10 +132,18 @@ def one_of(*choices: str) -> Callable[[Any], str]:
 def without_password(url: str) -> str:
     """A URL that may be shown; also the query goes, where one may write a password."""
     parts = urlsplit(url)
+    if _is_ambiguous(url):
+        return f"{parts.scheme}://{MASK}"
     user, at, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     shown = f"{name}{colon and ':' + MASK}{at}{host}"
     return urlunsplit((parts.scheme, shown, parts.path, MASK if parts.query else "", ""))
+
+
+def _is_ambiguous(url: str) -> bool:
+    """Whether a part of a password may stand where the path is read: its / or # was not percent-encoded."""
+    parts = urlsplit(url)
+    return parts.netloc != "" and "@" in f"{parts.path}{parts.query}{parts.fragment}"
 
 
 def shown_property(name: str, value: str) -> str:

@@ -118,6 +118,14 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _without_text(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the line itself: it may hold a password."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return type(error).__name__
+    mark = error.problem_mark
+    return f"{error.problem} in line {mark.line + 1}, column {mark.column + 1}"
+
+
 def _document(path: Path) -> dict[Any, Any]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -126,7 +134,9 @@ def _document(path: Path) -> dict[Any, Any]:
         raise Misconfigured(
             str(path), f"cannot be read: {error.strerror}", f"correct the path, also in {CONFIG_VARIABLE}"
         ) from error
-    except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
+        raise Misconfigured(str(path), f"is not well-formed: {_without_text(error)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(str(path), f"is not well-formed: {error}") from error
     if document is None:
         return {}

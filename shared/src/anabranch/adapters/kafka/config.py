@@ -22,7 +22,7 @@ class KafkaSettings:
     """Where the brokers are and what every client is given. `properties` are librdkafka's own names."""
 
     brokers: str
-    properties: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict, repr=False)
     client_id: str = "anabranch"
 
     @property

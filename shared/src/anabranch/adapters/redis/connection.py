@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -18,19 +18,22 @@ from anabranch.core.errors import Misconfigured
 Command = tuple[str | int | float | bytes | memoryview, ...]
 
 _READ_BYTES = 65_536
+_FORM = "Write redis://[user:password@]host:port[/db] or rediss://, with / @ # ? percent-encoded in the password"
 
 
 @dataclass(frozen=True)
 class RedisAddress:
     """A server: `url` is redis://, rediss:// or unix://, with user, password and database number."""
 
-    url: str
+    url: str = field(repr=False)
     ca_file: str | None = None
     timeout: float = 10.0
 
     def __str__(self) -> str:
         """The address without its secrets."""
         parts = urlsplit(self.url)
+        if "@" in parts.path + parts.query + parts.fragment:
+            return f"{parts.scheme}://***"  # a / or # of the password was not percent-encoded
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     async def connect(self) -> AbstractConnection:
@@ -61,6 +64,6 @@ class RedisAddress:
             pool = ConnectionPool.from_url(self.url, **options)
             return pool.connection_class(**pool.connection_kwargs)
         except (ValueError, TypeError) as wrong:
-            raise Misconfigured(
-                "ANABRANCH_REDIS_URL", str(wrong), "write redis://[user:password@]host:port[/db], or rediss://"
-            ) from wrong
+            # What the library says may quote what it took for the port: a part of a password.
+            reason = f"{self} is no Redis URL ({type(wrong).__name__})"
+            raise Misconfigured("ANABRANCH_REDIS_URL", reason, _FORM) from None
