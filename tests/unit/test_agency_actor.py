@@ -347,3 +347,17 @@ def test_a_final_record_fits_with_long_labels_many_failures_and_results() -> Non
     [record] = [effect.outgoing for effect in turn.effects if isinstance(effect, News)]
     assert len(record.value) < LIMIT
     assert owner.finals[0][1]["failure_count"] == 500
+
+
+def test_tombstones_in_memory_are_bounded_by_their_size_between_batches() -> None:
+    partition = Partition(0)
+    big = Tombstone("h", 0, "s", "q", {}, 0.0, final={"results": {"out": "x" * 100_000}})
+    for number in range(5):
+        partition.remember(f"run-{number}", big)
+    partition.remember("run-0", big)
+
+    assert len(partition.tombstones) == 5, "within a batch nothing is forgotten"
+    partition.trim()
+    assert list(partition.tombstones) == ["run-4", "run-0"]
+    partition.trim()
+    assert partition.bytes_kept == sum(partition.sizes.values()) < 250_000

@@ -149,3 +149,24 @@ def test_what_had_expired_is_not_written_again(anabranch_system: Start) -> None:
     s.advance(560)
     assert s.value("s", "new") is None, "it lives no longer than it would have"
     alive(s)
+
+
+def test_a_request_that_comes_again_after_many_others_is_answered_by_the_store(
+    anabranch_system: Start,
+) -> None:
+    """By then its owner has forgotten it: tombstones in memory are bounded by their size."""
+    calls: Counter[str] = Counter()
+
+    async def counted(task: Task) -> str:
+        calls[task.run_id] += 1
+        return "x" * 60_000
+
+    s = anabranch_system(agents={"counted": counted}, partitions={"runs": 1})
+    documents = [request(task("t", "counted"), request_id=f"r{n}") for n in range(20)]
+    first = [s.run(document, timeout=60).run_id for document in documents]
+
+    again = [s.run(document, timeout=60).run_id for document in documents]
+
+    assert again == first
+    assert set(calls.values()) == {1}
+    alive(s)

@@ -47,11 +47,12 @@ class RunsDomain:
         return Partition(partition)
 
     async def prepare(self, state: Partition, records: Sequence[Incoming]) -> None:
-        """Ask the store for runs that are not in memory: they may have ended long ago.
+        """Ask the store for runs that are not in memory: they may have ended a while ago.
 
         A tombstone counts for records after the one that admitted its run only, so a replay is not misled by
         what came of it later.
         """
+        state.trim()
         asked = {record.key.decode("utf-8", "replace") for record in records if record.key is not None}
         unknown = [run_id for run_id in asked if run_id not in state.runs and run_id not in state.tombstones]
         if not unknown:

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
+import orjson
+
 from anabranch.core.messages import Counts, Failure, Json, Status, StopReason
 
 REMEMBERED = 20_000
+TOMBSTONE_BYTES = 250_000
+"""Bytes of tombstones, as JSON, that one partition keeps in memory between batches; the store has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,10 @@ class Tombstone:
             "final": self.final,
             "ended_at": self.ended_at,
         }
+
+    def size(self) -> int:
+        """Bytes of it as JSON, about."""
+        return len(orjson.dumps([self.accepted, self.final]))
 
     @classmethod
     def of_document(cls, document: dict[str, Any]) -> Tombstone:
@@ -95,6 +103,9 @@ class Partition:
     runs: dict[str, Run] = field(default_factory=dict)
     tombstones: OrderedDict[str, Tombstone] = field(default_factory=OrderedDict)
     """Of ended runs, and of those that the store told of."""
+    sizes: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """Bytes of each of them."""
+    bytes_kept: int = 0
     early_stops: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Runs that were cancelled before they were submitted."""
     early_pauses: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -111,10 +122,20 @@ class Partition:
         self.remember(run_id, tombstone)
 
     def remember(self, run_id: str, tombstone: Tombstone) -> None:
+        self._forget(run_id)
         self.tombstones[run_id] = tombstone
-        self.tombstones.move_to_end(run_id)
-        while len(self.tombstones) > REMEMBERED:
-            self.tombstones.popitem(last=False)
+        self.sizes[run_id] = tombstone.size()
+        self.bytes_kept += self.sizes[run_id]
+
+    def trim(self) -> None:
+        """Forget the oldest tombstones where they are too much. Not within a batch: what it buried is not in the
+        store before its effects are done."""
+        while self.bytes_kept > TOMBSTONE_BYTES:
+            self._forget(next(iter(self.tombstones)))
+
+    def _forget(self, run_id: str) -> None:
+        self.tombstones.pop(run_id, None)
+        self.bytes_kept -= self.sizes.pop(run_id, 0)
 
     def stop_early(self, run_id: str) -> None:
         self.early_stops[run_id] = None
