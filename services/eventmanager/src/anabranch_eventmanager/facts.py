@@ -19,6 +19,9 @@ Facts = Mapping[str, Document]
 WORKERS_OF_A_RUN = 20
 """So many workers are remembered that lately started something of a run."""
 
+PROGRESS_OF_A_TASK = 10
+"""How many members' latest progress a task's facts keep."""
+
 FAILURES_OF_A_TASK = 10
 """How many failures a task's facts keep; the rest only counts."""
 
@@ -88,6 +91,7 @@ def new_task() -> Document:
         "failed": [],
         "held": [],
         "failures": {},
+        "progress": {},
     }
 
 
@@ -175,6 +179,8 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
     if what == "expanded":
         task["expanded"], task["members"] = True, entry.data.get("count")
         _start(task, entry)
+    elif what == "progress":
+        _note_progress(task, entry)
     elif what == "joined":
         _end(task, str(entry.data.get("status") or "completed"), entry)
     elif entry.index is not None or entry.spans is not None:
@@ -187,6 +193,15 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
         _hold_whole(task, entry)
     elif what in TASK_RANKS:
         _apply_to_whole(task, what, entry)
+
+
+def _note_progress(task: Document, entry: EventEntry) -> None:
+    """The latest of each member; of many the ones heard of last."""
+    index = entry.spans[0][0] if entry.spans else entry.index
+    name = "" if index is None else str(index)
+    told = {"fraction": entry.data.get("fraction"), "note": entry.data.get("note"), "time": entry.time}
+    known = {each: value for each, value in task.get("progress", {}).items() if each != name}
+    task["progress"] = dict([*known.items(), (name, told)][-PROGRESS_OF_A_TASK:])
 
 
 def _apply_to_members(task: Document, what: str, entry: EventEntry) -> None:

@@ -40,6 +40,7 @@ def build_view(facts: Facts, run_id: str) -> View:
         "paused": bool(run.get("paused")) and not has_ended(run),
         "retry_of": run.get("retry_of"),
         "groups": {name: _group_view(facts, run, name) for name in run["groups"]},
+        "workers": list(run.get("workers", ())),
         "failures": failures[:MAX_FAILURES],
         "failure_count": sum(_failure_count(task) for _, _, task in _tasks(facts, run)),
     }
@@ -78,7 +79,18 @@ def _task_view(run: Document, task: Document) -> dict[str, Any]:
         "failed": len(_failed(task)),
         "held": len(_held(run, task)),
         "attempts": task["attempts"],
+        "progress": list(_progress(task)),
     }
+
+
+def _progress(task: Document) -> Iterator[dict[str, Any]]:
+    """The latest progress of members that have not ended."""
+    if task["ended_at"] is not None:
+        return
+    ended = Ranges.from_pairs([*task["completed"], *task["failed"]])
+    for index, told in task.get("progress", {}).items():
+        if not index or int(index) not in ended:
+            yield {"index": int(index) if index else None, **told}
 
 
 def _status(run: Document, part: Document) -> str:

@@ -7,11 +7,13 @@ wait costs no task of its own. Nothing here talks to a server; what there is to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from anabranch.core.errors import AttemptTimeout, RetryLater
@@ -69,6 +71,7 @@ class ChunkRun:
     stop: StopFlag = field(default_factory=StopFlag)
     began: float = 0.0
     runners: list[asyncio.Task[None]] = field(default_factory=list)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     recorded: Callable[[], Awaitable[None]] | None = None
     recorded_first: int | None = None
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
@@ -185,10 +188,19 @@ class ChunkRun:
             variables=member.variables if member is not None else {},
             deadline=offer.deadline if deadline is None else min(deadline, offer.deadline),
             stop=stop,
-            report=lambda fraction, note: self._progress(index, fraction, note),
+            report=partial(self._progress, index),
+            post=partial(self._post_progress, index),
         )
 
     async def _progress(self, index: int, fraction: float, note: str) -> None:
+        self._note_progress(index, fraction, note)
+
+    def _post_progress(self, index: int, fraction: float, note: str) -> None:
+        """From an agent's thread. A loop that is closed has nobody to tell; the agent finds out at its end."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._note_progress, index, fraction, note)
+
+    def _note_progress(self, index: int, fraction: float, note: str) -> None:
         self.tally.progress[index] = (fraction, note[:MESSAGE_CHARACTERS])
         self.told.set()
 

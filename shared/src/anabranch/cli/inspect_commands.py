@@ -37,6 +37,7 @@ async def show_status(settings: Settings, run: str, *, json: bool) -> int:
     """`status RUN`: its view; right after its submission, or when that has expired, what else is known."""
     async with connected(settings) as client:
         view = await load_view(client.store, client.names, run) or await _without_view(client, run)
+        view = await _with_heartbeats(client, view)
     if json:
         print_json(view)
     else:
@@ -130,10 +131,28 @@ def _show_view(view: View) -> None:
         say(f"  {name}: {group['status']}")
         for task, state in group.get("tasks", {}).items():
             say(f"    {task}: {state['status']}{_members(state)}")
+            for told in state.get("progress") or ():
+                say(f"      {_progress(told)}")
+    if view.get("alive"):
+        say(f"  workers with a fresh heartbeat: {', '.join(view['alive'])}")
     for failure in view.get("failures") or ():
         index = "" if failure.get("index") is None else f"[{failure['index']}]"
         where = f"{failure['group']}/{failure['task']}{index}"
         say(f"  {where}: {failure['error_type']}: {failure['message']}")
+
+
+def _progress(told: dict[str, Any]) -> str:
+    index = "" if told["index"] is None else f"[{told['index']}] "
+    return f"{index}{told['fraction']:.0%} {told['note'] or ''}".rstrip()
+
+
+async def _with_heartbeats(client: Client, view: View) -> View:
+    """The view of an open run with `alive`: which of its workers show that they live, now."""
+    workers = view.get("workers") or []
+    if not workers or view.get("ended_at") is not None:
+        return view
+    signs = await client.store.get([client.names.worker(worker) for worker in workers])
+    return view | {"alive": [each for each, sign in zip(workers, signs, strict=True) if sign is not None]}
 
 
 def _members(state: dict[str, Any]) -> str:

@@ -6,15 +6,18 @@ A view is a JSON object:
      "submitted_at", "started_at", "ended_at", "last_fact_at", "paused", "retry_of",
      "groups": {group: {"status", "started_at", "ended_at",
                         "tasks": {task: {"status", "started_at", "ended_at", "expanded", "members",
-                                         "started", "completed", "failed", "held", "attempts"}}}},
+                                         "started", "completed", "failed", "held", "attempts",
+                                         "progress"}}}},
+     "workers": [worker],
      "failures": [{"group", "task", "index", "error_type", "message", "attempts", "time"}], "failure_count"}
 
 Times are seconds since the epoch, or null. `status` of a run: accepted, running, completed, failed,
 cancelled, timed_out; of a group: running, completed, failed, cancelled, timed_out; of a task: waiting,
 running, completed, failed, skipped, cancelled. `members` is 1 for an ordinary task and null where it is not
 known yet; `started`, `completed` and `failed` count members, and `held` those of the failed ones that wait for
-a redrive or a dismissal. `failures` holds the first few. This module only
-reads; a view may trail the run by about a second.
+a redrive or a dismissal. `progress` is a list of {"index", "fraction", "note", "time"}: the latest of members
+that have not ended, of the last few that told any. `workers` lately started something of the run. `failures`
+holds the first few. This module only reads; a view may trail the run by about a second.
 """
 
 from __future__ import annotations

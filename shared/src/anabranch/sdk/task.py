@@ -17,6 +17,8 @@ import orjson
 Json = Any
 Report = Callable[[float, str], Awaitable[None]]
 """Takes a fraction of 0 to 1 and a note."""
+Post = Callable[[float, str], None]
+"""The same from any thread, without waiting."""
 
 _EMPTY: Mapping[str, Json] = MappingProxyType({})
 _LOGGER = logging.getLogger("anabranch.agent")
@@ -57,6 +59,7 @@ class Task:
     __slots__ = (
         "_context",
         "_log",
+        "_post",
         "_report",
         "_stop",
         "attempt",
@@ -93,6 +96,7 @@ class Task:
         deadline: float | None = None,
         stop: Flag | None = None,
         report: Report | None = None,
+        post: Post | None = None,
     ) -> None:
         self.name = name
         self.task_name = name if task_name is None else task_name
@@ -110,6 +114,7 @@ class Task:
         self._context = context
         self._stop = stop
         self._report = report
+        self._post = post
         self._log: TaskLog | None = None
 
     @property
@@ -143,10 +148,19 @@ class Task:
         Raises:
             ValueError: `fraction` is no number.
         """
-        if fraction != fraction:  # NaN is the one value that differs from itself
-            raise ValueError("progress is a fraction of 0 to 1, not NaN")
+        share = _share(fraction)
         if self._report is not None:
-            await self._report(min(1.0, max(0.0, float(fraction))), note)
+            await self._report(share, note)
+
+    def report_progress(self, fraction: float, note: str = "") -> None:
+        """The same for a `def` agent, which cannot await: any thread may call it, and it does not wait.
+
+        Raises:
+            ValueError: `fraction` is no number.
+        """
+        share = _share(fraction)
+        if self._post is not None:
+            self._post(share, note)
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -159,3 +173,9 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task {self.group}/{self.name} attempt {self.attempt} of run {self.run_id}>"
+
+
+def _share(fraction: float) -> float:
+    if fraction != fraction:  # NaN is the one value that differs from itself
+        raise ValueError("progress is a fraction of 0 to 1, not NaN")
+    return min(1.0, max(0.0, float(fraction)))
