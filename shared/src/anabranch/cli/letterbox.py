@@ -142,7 +142,7 @@ def fold(found: Iterator[Incoming]) -> list[Letter]:
 def _letter(record: Incoming, code: str, headers: Mapping[str, bytes | None]) -> Letter:
     reason = _text(headers.get(letters.REASON))
     letter = Letter(record, code, reason, _text(headers.get(letters.ORIGIN)), "", _member(record, code))
-    signature = _text(headers.get(letters.SIGNATURE)) if letter.member is not None else ""
+    signature = _text(headers.get(letters.SIGNATURE))
     return replace(letter, signature=signature or letters.signature(code, letter.error))
 
 

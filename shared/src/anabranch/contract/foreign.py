@@ -114,7 +114,13 @@ def dead_letter_headers_schema() -> Schema:
                 "twice or null; key and value are the original's, byte for byte."
             ),
             "type": "object",
-            "required": ["anabranch_code", "anabranch_reason", "anabranch_origin"],
+            "required": [
+                "anabranch_code",
+                "anabranch_reason",
+                "anabranch_origin",
+                "anabranch_signature",
+                "anabranch_id",
+            ],
             "properties": {
                 "anabranch_code": {
                     "enum": [UNDECODABLE, *(str(code) for code in Code), *LETTER_CODES],
@@ -130,10 +136,10 @@ def dead_letter_headers_schema() -> Schema:
                     f"Cut after {REASON_BYTES:,} bytes."
                 ),
                 "anabranch_signature": {
-                    **_text("Of a member's letter: the same for failures of one kind."),
+                    **_text("The same for failures of one kind."),
                     "pattern": "^[0-9a-f]{16}$",
                 },
-                "anabranch_id": _text("Of a member's letter: the same in each repetition of it."),
+                "anabranch_id": _text("The same in each repetition of a letter."),
                 "anabranch_origin": {
                     **_text("Where the record stood: `<topic>/<partition>/<offset>`."),
                     "pattern": r"^[^/]+/\d+/\d+$",

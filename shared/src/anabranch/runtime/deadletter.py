@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anabranch.core.letters import LETTER_ID, SIGNATURE, signature
 from anabranch.core.names import Names
 from anabranch.ports import Headers, Incoming, Outgoing
 
@@ -14,9 +15,10 @@ def dead_letter(names: Names, record: Incoming, reason: str, *, code: str = "und
     """The record for the dead-letter topic.
 
     Value, key and headers are the original's, also a header that is there twice or null. After them come
-    `anabranch_*` headers with the code, the reason and the place it came from; `anabranch_null` says that the
-    value was null and not empty. Of a record too large for one letter the value is cut, and where that is not
-    enough its key and headers are left out; `anabranch_bytes` then says how large the value was.
+    `anabranch_*` headers with the code, the reason, its signature and the place it came from, which is also the
+    id of the letter; `anabranch_null` says that the value was null and not empty. Of a record too large for one
+    letter the value is cut, and where that is not enough its key and headers are left out; `anabranch_bytes` then
+    says how large the value was.
     """
     own = _own_headers(record, reason, code)
     headers, key = record.headers + own, record.key
@@ -36,6 +38,8 @@ def _own_headers(record: Incoming, reason: str, code: str) -> Headers:
         ("anabranch_code", code.encode()),
         ("anabranch_reason", reason.encode()[:REASON_BYTES]),
         ("anabranch_origin", place.encode()),
+        (SIGNATURE, signature(code, reason).encode()),
+        (LETTER_ID, place.encode()),
     )
     return (*own, ("anabranch_null", b"value")) if record.is_null else own
 
