@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from anabranch import GiveUp, Task, agent
 
 
-def _note(task: Task) -> None:
+def _note(task: Task, what: str | None = None) -> None:
     """One short line, appended in one write, so that many processes may share the file."""
     with Path(os.environ["ANABRANCH_TEST_TRACE"]).open("a") as trace:
-        trace.write(f"{task.run_id} {task.name} {os.getpid()}\n")
+        trace.write(f"{task.run_id} {what or task.name} {os.getpid()}\n")
 
 
 @agent("deadly")
@@ -41,3 +42,25 @@ def mended(task: Task) -> Any:
     if not Path(task.inputs["until"]).exists():
         raise GiveUp(f"{task.inputs['until']} is not there yet")
     return task.inputs["value"]
+
+
+@agent("hangs")
+async def hangs(task: Task) -> None:
+    """Waits for its cancellation."""
+    _note(task, "began")
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        _note(task, "stopped")
+        raise
+
+
+@agent("spins")
+def spins(task: Task) -> None:
+    """The same in a thread: it looks whether it is cancelled."""
+    _note(task, "began")
+    for _ in range(60_000):
+        if task.cancelled:
+            _note(task, "stopped")
+            return
+        time.sleep(0.01)

@@ -59,7 +59,7 @@ from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState
 from anabranch_taskgroup.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.takeover import all_taken, take_members, take_page, take_when_known
-from anabranch_taskgroup.turn import CountArrays, Halt, LookAgain, Rules, Turn, Watch
+from anabranch_taskgroup.turn import CountArrays, Halt, LookAgain, Pause, Rules, Turn, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +170,7 @@ def _pause_run(turn: Turn, message: PauseRun, segments: tuple[bytes, ...]) -> No
         turn.partition.drop("pause of a run that is not open")
         return
     run.paused = message.paused
+    turn.effects.append(Pause(run.run_id, run.session_id, run.paused, run.deadline))
     if not run.paused:
         for group in run.groups.values():
             schedule_group(turn, run, group)
@@ -286,6 +287,10 @@ def _chunk_returned(turn: Turn, message: ChunkReturned, segments: tuple[bytes, .
     if found is not None:
         run, group, task, chunk = found
         if message.reason == "no_agent":
+            park(turn, run, task, chunk)
+        elif message.reason == "paused" and not run.paused:
+            # The worker saw a flag that should be gone: without this the chunk would come back for ever.
+            turn.effects.append(Pause(run.run_id, run.session_id, False, run.deadline))
             park(turn, run, task, chunk)
         else:
             give_back(task, chunk)

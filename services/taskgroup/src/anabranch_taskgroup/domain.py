@@ -30,6 +30,7 @@ from anabranch_taskgroup.turn import (
     Halt,
     LookAgain,
     OfferChunk,
+    Pause,
     Rules,
     SpreadKeys,
     TakeOver,
@@ -204,6 +205,8 @@ class GroupsDomain:
                 self._takeovers.start(state.runs[effect.run_id])
             elif isinstance(effect, Halt):
                 await self._halt(effect)
+            elif isinstance(effect, Pause):
+                await self._pause(effect)
             elif isinstance(effect, Expire):
                 await self._resources.store.expire(effect.keys, effect.ttl)
 
@@ -226,6 +229,17 @@ class GroupsDomain:
             if not await self._life.is_restored():
                 raise
             return 0, str(gone)
+
+    async def _pause(self, effect: Pause) -> None:
+        """As with a halt. It holds for as long as there may be offers of the run."""
+        flag = self._names.pause_flag(effect.session_id, effect.run_id)
+        if effect.paused:
+            ttl = max(0.0, effect.deadline - self._resources.clock.now()) + STOP_FLAG_SECONDS
+            await self._resources.store.put([Write(flag, b"1", ttl)])
+        else:
+            await self._resources.store.delete([flag])
+        message = (b"+" if effect.paused else b"-") + effect.run_id.encode()
+        await self._resources.notifier.publish([(self._names.pause_channel, message)])
 
     async def _halt(self, effect: Halt) -> None:
         """The flag is the data; the message makes it quick."""
@@ -261,6 +275,8 @@ class GroupsDomain:
                 self._takeovers.start(run)
             for place in _uncounted(run):
                 await self._count(state, place)
+            if run.paused:
+                await self._pause(Pause(run.run_id, run.session_id, True, run.deadline))
             if run.stopped:
                 await self._halt(Halt(run.run_id, run.session_id, run.stopped))
             for group in run.groups.values():

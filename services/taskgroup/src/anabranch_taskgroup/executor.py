@@ -26,6 +26,7 @@ from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
 from anabranch_taskgroup.gate import Gate
 from anabranch_taskgroup.outbox import Outbox
+from anabranch_taskgroup.pauses import Pauses
 from anabranch_taskgroup.reports import Tally, pack
 from anabranch_taskgroup.runner import ChunkRun
 
@@ -78,6 +79,7 @@ class Executor:
         self._slots = asyncio.Semaphore(concurrency)
         self._limits: dict[str, asyncio.Semaphore] = {}
         self._gate = Gate()
+        self._pauses = Pauses(store, notifier, names, self._paused)
         self._running: dict[str, ChunkRun | None] = {}
         self._opening: dict[str, Offer] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
@@ -95,6 +97,7 @@ class Executor:
         """Show that the worker lives; returns when that is in the store."""
         await self._show_alive()
         await self._notifier.subscribe(self._names.halt_channel, self._halted)
+        await self._pauses.start()
         for loop in (self._keep_alive(), self._flush_loop(), self._outbox.run()):
             task = asyncio.create_task(loop)
             task.add_done_callback(self._loop_ended)
@@ -118,6 +121,7 @@ class Executor:
             self._return(offer, "draining")
         await self._outbox.published()
         await self._notifier.unsubscribe(self._names.halt_channel, self._halted)
+        await self._pauses.stop()
         for task in [*self._loops, *self._chunks]:
             task.cancel()
         await asyncio.gather(*self._loops, *self._chunks, return_exceptions=True)
@@ -208,6 +212,10 @@ class Executor:
         it may not stop the worker, for each worker after it would stop as well."""
         alone = offered[0].mode == "alone"
         try:
+            if await self._is_paused(offered[0]):
+                self._return(offered[0], "paused")
+                self._forget(key)
+                return
             async with self._gate.exclusive() if alone else nullcontext():
                 run = await self._open_recorded(key, offered)
                 if run is not None:
@@ -215,6 +223,22 @@ class Executor:
         except Exception:
             log.exception("a chunk of %s/%s could not be run", offered[0].group, offered[0].task)
             self._lose(key, offered[0])
+
+    async def _is_paused(self, offer: Offer) -> bool:
+        """Whether no member of an offer is to start. What was only heard of a pause is checked."""
+        while offer.run_id in self._pauses:
+            try:
+                return await self._pauses.holds(offer.run_id, offer.session_id)
+            except ServerUnavailable as error:
+                log.warning("a paused chunk waits: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+        return False
+
+    def _paused(self, run_id: str) -> None:
+        """Members that run go on; the others of their chunks go back to the owner with its last report."""
+        for run in self._running.values():
+            if run is not None and run.offer.run_id == run_id:
+                run.paused = True
 
     def _lose(self, key: str, offer: Offer) -> None:
         run = self._running.get(key)
@@ -235,6 +259,7 @@ class Executor:
     async def _run(self, key: str, run: ChunkRun) -> None:
         self._running[key] = run
         self._opening.pop(key, None)
+        run.paused = run.offer.run_id in self._pauses
         runners = self._runner_count(run)
         run.runners = [asyncio.create_task(self._runner(run)) for _ in range(runners)]
         try:
@@ -377,7 +402,7 @@ class Executor:
             run.prepared.order.result_keys,
             tally,
             last=last,
-            busy=self._clock.monotonic() - run.began if run.began else 0.0,
+            busy=self._clock.monotonic() - run.began if run.began and not run.paused else 0.0,
             with_identifiers=expansion is not None and expansion.output_format == "separate",
         )
         self._send(run.offer, records)
@@ -430,6 +455,8 @@ class Executor:
                 await self._show_alive()
                 await self._claim_again()
                 await self._look_for_stops()
+                runs = [run.offer for run in self._running.values() if run is not None]
+                await self._pauses.look({offer.run_id: offer.session_id for offer in runs})
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning("the worker cannot show that it lives: %s", error)
 

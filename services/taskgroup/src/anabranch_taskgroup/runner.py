@@ -70,6 +70,8 @@ class ChunkRun:
     tally: Tally = field(default_factory=Tally)
     stop: StopFlag = field(default_factory=StopFlag)
     began: float = 0.0
+    paused: bool = False
+    """No further member is to start: the owner gets the rest back."""
     runners: list[asyncio.Task[None]] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     recorded: Callable[[], Awaitable[None]] | None = None
@@ -81,9 +83,11 @@ class ChunkRun:
         return tally
 
     async def run_members(self) -> None:
-        """Run members until none is left. Several of these may share one chunk."""
+        """Run members until none is left, or the run is paused. Several of these may share one chunk."""
         looked = self.clock.monotonic()
         for count, (index, member) in enumerate(self.members, 1):
+            if self.paused:
+                return
             await self._member(index, member)
             if count % LOOK_EVERY == 0 and self.clock.monotonic() - looked > SLICE_SECONDS:
                 await asyncio.sleep(0)

@@ -110,6 +110,16 @@ class Halt:
     group: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Tell the workers to start no further members of a run until its deadline, or (not `paused`) to go on."""
+
+    run_id: str
+    session_id: str
+    paused: bool
+    deadline: float
+
+
 @dataclass(slots=True)
 class Turn:
     """A message at `offset`, written at `at` (seconds since the epoch), against the state of a partition."""

@@ -342,7 +342,7 @@ class ChunkReturned(Message):
     chunk: int
     fence: int
     worker: str
-    reason: Literal["draining", "no_agent", "no_document", "stopped"]
+    reason: Literal["draining", "no_agent", "no_document", "stopped", "paused"]
 
 
 class ChunkLost(Message):

@@ -228,6 +228,10 @@ class Names:
         """String: why the members of this run are to stop; read by workers between members."""
         return self._private(session_id, "stop", run_id)
 
+    def pause_flag(self, session_id: str, run_id: str) -> str:
+        """String: no further members of this run are to start."""
+        return self._private(session_id, "pause", run_id)
+
     def fence(self, session_id: str) -> str:
         """String: the epoch of the session's owner, checked by each script on the session's keys."""
         return self._private(session_id, "fence")
@@ -268,6 +272,11 @@ class Names:
     def halt_channel(self) -> str:
         """Channel on which workers hear that a run is to stop; the stop flag is the data."""
         return f"{self.prefix}halt"
+
+    @property
+    def pause_channel(self) -> str:
+        """Channel on which workers hear that a run is paused (`+<run id>`) or goes on (`-<run id>`)."""
+        return f"{self.prefix}pause"
 
     @property
     def run_list(self) -> str:
