@@ -97,7 +97,10 @@ class RunsFold(_Fold):
             return
         if getattr(message, "run_id", None) != self.run_id:
             return
-        turn = decide(self._rules, self._state, message, record.offset, record.timestamp)
+        try:
+            turn = decide(self._rules, self._state, message, record.offset, record.timestamp)
+        except Exception:  # noqa: BLE001 - the owner buries such a record and goes on, and so does its fold
+            return
         seen = self._note(record, turn.effects)
         if message.type == "submit" and self.submitted is None:
             self.submitted = seen
@@ -145,7 +148,10 @@ class GroupsFold(_Fold):
         if getattr(message, "run_id", None) != self.run_id:
             return
         delivery = Delivery(message, found.segments, record.offset, record.timestamp)
-        turn = decide(self._rules, self._state, delivery)
+        try:
+            turn = decide(self._rules, self._state, delivery)
+        except Exception:  # noqa: BLE001 - as above
+            return
         seen = self._note(record, turn.effects)
         if message.type == "open_run" and self.opened is None:
             self.opened = seen

@@ -16,6 +16,7 @@ from anabranch.contract.schemas import wire_type
 from anabranch.core.codec import WIRE_VERSION
 from anabranch.core.errors import Code
 from anabranch.core.names import DEFAULT_PREFIX, Names
+from anabranch.diagnosis.facts import MEANINGS, Fact
 
 EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`; of a retry `retry_of`"),
@@ -98,6 +99,7 @@ def index_text() -> str:
         _section("Results", _results()),
         _section("Lifecycle events", _events()),
         _section("Error codes", _codes()),
+        _section("Missing facts", _missing()),
         _section("Exit codes", _table(("code", "meaning"), ((f"{code}", text) for code, text in _EXITS))),
         _section("Redis", _REDIS),
         _section("Consumer groups", _consumer_groups()),
@@ -166,6 +168,15 @@ def _codes() -> str:
     )
     last = f"\nA dead letter that is no message at all has the code `{UNDECODABLE}` in `anabranch_code`.\n"
     return text + _table(("code", "meaning"), rows) + last
+
+
+def _missing() -> str:
+    text = (
+        "What `anabranch why RUN` says of an open run. Each entry of `missing` has one of these as its `fact`. "
+        "The list is closed.\n\n"
+    )
+    rows = ((f"`{fact}`", MEANINGS[fact].says, MEANINGS[fact].remedy) for fact in Fact)
+    return text + _table(("fact", "is missing because", "remedy"), rows)
 
 
 def _consumer_groups() -> str:

@@ -69,12 +69,12 @@ MEANINGS: Mapping[Fact, Meaning] = {
     ),
     Fact.DEAD_LETTERED: Meaning(
         "a record of the run could not be handled and stands on the dead-letter topic",
-        "read its reason there; the run goes on without it",
+        "anabranch dlq list shows the reason; the run goes on without it",
     ),
     Fact.PAUSED: Meaning("the run is paused: no further members start", "anabranch resume RUN"),
     Fact.HELD: Meaning(
         "the members failed, and on_failure: hold keeps them for a decision",
-        "redrive or dismiss them; the timeout ends the wait",
+        "anabranch dlq redrive, or dlq dismiss; the timeout ends the wait",
     ),
     Fact.NO_AGENT: Meaning(
         "workers gave the members back because none of them has the agent",
