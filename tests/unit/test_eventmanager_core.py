@@ -11,15 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.log import MemoryLog
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.codec import Undecodable
 from anabranch.core.events import EventSequence, decode_batch
-from anabranch.core.names import run_id_for
+from anabranch.core.names import Names, run_id_for
+from anabranch.runtime.clock import SystemClock
 from anabranch_eventmanager.core import At, Effect, EventCore, RunChanged
 from anabranch_eventmanager.facts import Document
+from anabranch_eventmanager.faust_driver import FaustDriver
 from anabranch_eventmanager.records import decode_record
 from anabranch_eventmanager.subscriptions import Forward, is_wanted
-from anabranch_eventmanager.views import build_view
+from anabranch_eventmanager.views import build_view, fact_keys
 from eventmanager_records import WIDE, batch, cancelled_run, entry, subscribe, unsubscribe, wide_run
 
 Facts = dict[str, Document]
@@ -247,3 +251,25 @@ def test_what_is_no_record_is_refused_with_the_reason(value: bytes, said: str) -
 )
 def test_a_filter_is_exact_or_a_beginning(types: list[str], wanted: bool) -> None:
     assert is_wanted("task.failed", types) is wanted
+
+
+@pytest.mark.parametrize("kind", ["group/", "task/"])
+def test_a_view_can_be_built_without_facts_that_were_lost(kind: str) -> None:
+    facts, _ = _fold(wide_run())
+    left = {key: document for key, document in facts.items() if not key.startswith(kind)}
+
+    view = build_view(left, "run-1")
+
+    assert view["status"] == "failed"
+    assert [task for group in view["groups"].values() for task in group["tasks"]] == []
+    assert list(fact_keys(left, "run-1"))[-1] == "run/run-1"
+
+
+async def test_what_a_runs_facts_refer_to_is_on_the_changelog_before_them() -> None:
+    """Two batches of a run are gathered: the later one's facts of a task go out before the run's."""
+    driver = FaustDriver(MemoryLog(MemoryBroker(), SystemClock()), Names("t."), "broker:1", {})
+    for key in ("run/r", "task/r/g/t", "group/r/g", "run/r", "run/other"):
+        driver._persist(0, key, {})
+
+    assert [key for _, key in driver._unwritten] == ["task/r/g/t", "group/r/g", "run/r", "run/other"]
+    driver._write()

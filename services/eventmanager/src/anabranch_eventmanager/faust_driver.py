@@ -214,7 +214,9 @@ class FaustDriver:
             del self._table.data[key]
 
     def _persist(self, partition: int, key: str, document: Document | None) -> None:
-        """See `keeper.Persist`. Of several writes to one key in a short while only the last travels."""
+        """See `keeper.Persist`. Of several writes to one key in a short while only the last travels, in its place:
+        what a run's facts refer to has to be on the changelog before them."""
+        self._unwritten.pop((partition, key), None)
         self._unwritten[partition, key] = document
         self._gather()
 

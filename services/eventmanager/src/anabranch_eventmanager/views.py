@@ -39,7 +39,7 @@ def build_view(facts: Facts, run_id: str) -> View:
         **{field: run[field] for field in _SHOWN},
         "paused": bool(run.get("paused")) and not has_ended(run),
         "retry_of": run.get("retry_of"),
-        "groups": {name: _group_view(facts, run, name) for name in run["groups"]},
+        "groups": {name: _group_view(facts, run, name, group) for name, group in _groups(facts, run)},
         "workers": list(run.get("workers", ())),
         "failures": failures[:MAX_FAILURES],
         "failure_count": sum(_failure_count(task) for _, _, task in _tasks(facts, run)),
@@ -57,13 +57,27 @@ def fact_keys(facts: Facts, run_id: str) -> Iterator[str]:
     yield run_key(run_id)
 
 
-def _group_view(facts: Facts, run: Document, name: str) -> dict[str, Any]:
-    group = facts[group_key(run["run_id"], name)]
+def _groups(facts: Facts, run: Document) -> Iterator[tuple[str, Document]]:
+    """The groups that are known: one whose facts were lost costs its part of the view, and no more."""
+    for name in run["groups"]:
+        group = facts.get(group_key(run["run_id"], name))
+        if group is not None:
+            yield name, group
+
+
+def _tasks_of(facts: Facts, run: Document, name: str, group: Document) -> Iterator[tuple[str, Document]]:
+    for task_name in group["tasks"]:
+        task = facts.get(task_key(run["run_id"], name, task_name))
+        if task is not None:
+            yield task_name, task
+
+
+def _group_view(facts: Facts, run: Document, name: str, group: Document) -> dict[str, Any]:
     return {
         "status": _status(run, group),
         "started_at": group["started_at"],
         "ended_at": group["ended_at"],
-        "tasks": {task: _task_view(run, facts[task_key(run["run_id"], name, task)]) for task in group["tasks"]},
+        "tasks": {each: _task_view(run, task) for each, task in _tasks_of(facts, run, name, group)},
     }
 
 
@@ -122,6 +136,6 @@ def _failures(facts: Facts, run: Document) -> Iterator[dict[str, Any]]:
 
 
 def _tasks(facts: Facts, run: Document) -> Iterator[tuple[str, str, Document]]:
-    for group in run["groups"]:
-        for name in facts[group_key(run["run_id"], group)]["tasks"]:
-            yield group, name, facts[task_key(run["run_id"], group, name)]
+    for group_name, group in _groups(facts, run):
+        for name, task in _tasks_of(facts, run, group_name, group):
+            yield group_name, name, task
