@@ -122,7 +122,10 @@ class Injector:
 
     def _replace(self, process: Process) -> None:
         if process.popen.pid not in self._leaving:
-            self.ended.append(f"{process.service} with code {process.popen.returncode}: {process.log}")
+            end = process.log.read_text()[-2_000:]
+            self.ended.append(
+                f"{process.service} ended with code {process.popen.returncode}: {process.log}\n{end}"
+            )
             self._start(process.service)
 
     def _start(self, service: str) -> Process:

@@ -7,6 +7,7 @@ Requests come at a steady pace; each is a fan-out whose list a second one expand
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import time
@@ -36,10 +37,11 @@ def start(prefix: str, tmp_path: Path) -> Iterator[Start]:
     """Starts an Agency, two workers of 8 and an EventManager on given servers."""
     clusters: list[Cluster] = []
 
-    def start_it(brokers: str, redis_url: str) -> Cluster:
+    def start_it(brokers: str, redis_url: str, **more: str) -> Cluster:
         trace = tmp_path / "trace.txt"
         trace.touch()
-        environ: Mapping[str, str] = {"PYTHONPATH": str(TESTS), "ANABRANCH_TEST_TRACE": str(trace), "CI": ""}
+        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        environ = {"PYTHONPATH": path, "ANABRANCH_TEST_TRACE": str(trace), "CI": "", **more}
         clusters.append(Cluster(tmp_path, brokers, redis_url, prefix, environ))
         clusters[-1].start_all(workers=2, agents="system_agents", concurrency=8)
         return clusters[-1]
@@ -55,7 +57,7 @@ def weather(injector: Injector, seconds: float, every: float, mix: Mapping[str, 
     print(f"{len(traffic.asked)} requests; {dict(injector.done)}")
     assert sum(injector.done.values()) >= 2
     assert verdict(traffic.asked) == NOTHING_WRONG, injector.cluster.logs()
-    assert injector.ended == []
+    assert not injector.ended, "\n".join(injector.ended)
 
 
 # --- services ------------------------------------------------------------------------------------
@@ -89,6 +91,22 @@ def test_rolling_restarts_under_load_repeat_no_member(start: Start, kafka: str, 
     injector = Injector(cluster, random.Random(chosen_seed(8)))
     weather(injector, 60, 5, {"roll": 1})
     assert {call: times for call, times in calls_of(cluster).items() if times > 1} == {}
+
+
+@pytest.mark.chaos
+def test_a_task_that_takes_longer_than_any_timeout_of_kafka_runs_once(
+    start: Start, kafka: str, redis_url: str
+) -> None:
+    """30 members of 25 s on 16 slots, where a consumer that does not poll for 9 s is thrown out of its group."""
+    cluster = start(kafka, redis_url, ANABRANCH_KAFKA_MAX_POLL_INTERVAL_MS="9000")
+    user = User(cluster)
+    task = fan_out(30) | {"agent": "traced", "inputs": {"seconds": 25.0, "value": "{n}"}}
+
+    final = user.run(request(task), 120)
+
+    assert resolved(user, final, "out") == list(range(30))
+    assert set(calls_of(cluster).values()) == {1}
+    user.close()
 
 
 # --- the network ---------------------------------------------------------------------------------
