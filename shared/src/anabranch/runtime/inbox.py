@@ -34,7 +34,8 @@ class Inbox:
         self._queue: deque[Incoming] = deque()
         self._news = asyncio.Event()
         self._handled = asyncio.Event()
-        self._owned: set[int] = set()
+        self._owned: dict[int, int] = {}
+        """Partition -> the first offset of this assignment: what was taken in an earlier one is somebody else's."""
         self._paused: set[int] = set()
         self._done: dict[int, int] = {}
         self._committed: dict[int, int] = {}
@@ -76,7 +77,7 @@ class Inbox:
     def done(self, records: Sequence[Incoming]) -> None:
         """These were handled; so were all before them in their partitions."""
         for record in records:
-            if record.partition in self._owned:
+            if record.offset >= self._owned.get(record.partition, record.offset + 1):
                 self._done[record.partition] = record.offset + 1
                 self._handled.set()
 
@@ -108,7 +109,7 @@ class Inbox:
     # --- PartitionListener -------------------------------------------------------------------------
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
-        self._owned.add(partition)
+        self._owned[partition] = committed.offset if committed is not None else 0
         return None
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
@@ -129,7 +130,7 @@ class Inbox:
             self._membership.pause(topic, partition)
 
     def _drop(self, partition: int) -> None:
-        self._owned.discard(partition)
+        self._owned.pop(partition, None)
         self._paused.discard(partition)
         self._done.pop(partition, None)
         self._committed.pop(partition, None)
