@@ -35,7 +35,7 @@ class Inbox:
         self._news = asyncio.Event()
         self._handled = asyncio.Event()
         self._owned: dict[int, int] = {}
-        """Partition -> the first offset of this assignment: what was taken in an earlier one is somebody else's."""
+        """Partition -> the first offset of this assignment; what was taken before is somebody else's."""
         self._paused: set[int] = set()
         self._done: dict[int, int] = {}
         self._committed: dict[int, int] = {}

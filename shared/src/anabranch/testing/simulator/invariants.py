@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import AnabranchError
+from anabranch.core.names import session_key
 from anabranch.core.results import is_reference
 from anabranch.runtime.values import resolve
 from anabranch.testing.simulator.observer import Account
@@ -70,8 +71,19 @@ async def check_results(world: World) -> None:
             continue
         final = account.finals[0]
         results = await _resolved(world, account, final["results"])
+        if world.lost_at < account.ended_at:
+            _check_store(world, final)
         for problem in _problems(account.expected, final, results):
             world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
+
+
+def _check_store(world: World, final: Mapping[str, Any]) -> None:
+    """What was told to be there is in the store, whatever it forgot meanwhile."""
+    for key in final["results"] if final["status"] == "completed" else ():
+        if world.server.get(session_key(final["session_id"], key)) is None:
+            world.observer.violated(f"{final['run_id']} ({final['request_id']}): {key!r} is not in the store")
+    if world.server.get(world.settings.names.tombstone(final["run_id"])) is None:
+        world.observer.violated(f"{final['run_id']} ({final['request_id']}): its end is not in the store")
 
 
 def _problems(expected: Expected, final: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:

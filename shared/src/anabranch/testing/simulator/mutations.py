@@ -1,0 +1,234 @@
+"""Breaks one mechanism of the product on purpose, to see that the simulator finds it. For tests only.
+
+Each mutation replaces a function while a simulation runs, and names the faults that bring its harm about. The
+product knows nothing of them: what they patch is looked up by name, so one that is renamed fails loudly here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from anabranch.adapters.memory.server import MemoryServer
+from anabranch.core.offsets import TrailingCommit
+from anabranch.runtime import owner, replay
+from anabranch_agency import actor as agency_actor
+from anabranch_taskgroup import actor, dispatch, lifecycle, sweep, watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A broken mechanism: `target.name` is replaced by what `broken` makes of it. `faults` bring it to light."""
+
+    what: str
+    target: Any
+    name: str
+    broken: Callable[[Callable[..., Any]], Callable[..., Any]]
+    faults: tuple[str, ...]
+    also: Mutation | None = None
+    """A second mechanism that would make up for the first."""
+
+
+@contextlib.contextmanager
+def applied(mutation: Mutation | None) -> Iterator[None]:
+    """Have the mechanism broken within the context."""
+    if mutation is None:
+        yield
+        return
+    original = getattr(mutation.target, mutation.name)
+    setattr(mutation.target, mutation.name, mutation.broken(original))
+    try:
+        with applied(mutation.also):
+            yield
+    finally:
+        setattr(mutation.target, mutation.name, original)
+
+
+# --- what is broken, and how -------------------------------------------------------------------------
+
+
+def _commits_at_once(original: Callable[..., Any]) -> Callable[..., Any]:
+    def committable(self: TrailingCommit, now: float) -> int | None:
+        return original(self, now + 1_000.0)  # type: ignore[no-any-return]
+
+    return committable
+
+
+def _commits_ahead(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Positions are committed when records come, before anything was done about them."""
+
+    def deliver(self: Any, topic: str, partition: int, records: Any) -> None:
+        original(self, topic, partition, records)
+        owned = self._owned.get(partition)
+        if owned is not None and self._membership is not None:
+            position = replay.position(records[-1].offset + 1, records[-1].offset + 1, owned.store)
+            task = asyncio.ensure_future(self._membership.commit(topic, partition, position))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    return deliver
+
+
+def _news_first(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def perform(self: Any, owned: Any, effects: Any, *rest: Any) -> None:
+        await self._patiently(owned, lambda: self._tell(effects))
+        await original(self, owned, effects, *rest)
+
+    return perform
+
+
+def _no_fence(original: Callable[..., Any]) -> Callable[..., Any]:
+    def put(self: MemoryServer, writes: Any, fence: Any) -> None:
+        for write in writes:
+            self.set(write.key, write.value, write.ttl)
+
+    return put
+
+
+def _joins_early(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A join that is content with all members but one."""
+
+    def close(turn: Any, run: Any, task: Any) -> None:
+        if task.total > 1 and task.ended == task.total - 1:
+            task.ended += 1
+        original(turn, run, task)
+
+    return close
+
+
+def _always(answer: Any) -> Callable[..., Any]:
+    return lambda original: lambda *_, **__: answer
+
+
+def _judges_without(part: str) -> Callable[..., Any]:
+    def broken(original: Callable[..., Any]) -> Callable[..., Any]:
+        def judge(*args: Any, **options: Any) -> Any:
+            findings = original(*args, **options)
+            getattr(findings, part).clear()
+            return findings
+
+        return judge
+
+    return broken
+
+
+def _replays_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
+    def replay_of(*args: Any, **options: Any) -> Any:
+        found = original(*args, **options)
+        return replace(found, start=found.committed if found.start is not None else None)
+
+    return replay_of
+
+
+def _restores_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
+    def replay_of(*args: Any, **options: Any) -> Any:
+        return replace(original(*args, **options), restores=False)
+
+    return replay_of
+
+
+def _never_looks(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def wait(self: Any) -> None:
+        self._wake.clear()
+        if not self._dirty:
+            await self._wake.wait()
+
+    return wait
+
+
+def _ignores_identity(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def check(self: Any) -> None:
+        return None
+
+    return check
+
+
+class _NoShield:
+    """`asyncio` without its shield."""
+
+    @staticmethod
+    async def shield(awaitable: Any) -> Any:
+        return await awaitable
+
+
+MUTATIONS = {
+    "commit-at-once": Mutation(
+        "positions are committed although the store may still forget",
+        TrailingCommit,
+        "committable",
+        _commits_at_once,
+        ("old-store",),
+        Mutation(
+            "a store that is another one does not get again what was committed",
+            owner,
+            "replay_of",
+            _restores_nothing,
+            (),
+        ),
+    ),
+    "commit-ahead": Mutation(
+        "positions are committed before anything was done", owner.Owner, "deliver", _commits_ahead, ("kill",)
+    ),
+    "news-first": Mutation(
+        "results are told before they are in the store", owner.Owner, "_perform", _news_first, ()
+    ),
+    "no-fence": Mutation(
+        "the store takes writes of an owner that was replaced",
+        MemoryServer,
+        "put",
+        _no_fence,
+        ("expel", "freeze"),
+    ),
+    "early-join": Mutation(
+        "a join does not wait for its last member", lifecycle, "close_if_ended", _joins_early, ()
+    ),
+    "no-dedupe": Mutation(
+        "a report that is known counts again", actor, "is_news", _always(True), ("repeats", "kill", "empty-store")
+    ),
+    "never-contested": Mutation(
+        "two workers of one delivery are both believed",
+        actor,
+        "is_contested",
+        _always(False),
+        ("empty-store", "cut-store", "repeats"),
+    ),
+    "no-offers-again": Mutation(
+        "what nobody claimed is not offered again",
+        sweep.Ledger,
+        "judge",
+        _judges_without("offer_again"),
+        ("kill", "lost-calls", "restart"),
+    ),
+    "no-lost-workers": Mutation(
+        "what a dead worker held is not taken back", sweep.Ledger, "judge", _judges_without("lost"), ("kill",)
+    ),
+    "no-admission-once": Mutation(
+        "a request that is known is admitted again", agency_actor, "_known", _always(None), ("repeats",)
+    ),
+    "no-replay": Mutation(
+        "a new owner does not rebuild what is open", owner, "replay_of", _replays_nothing, ("kill", "expel")
+    ),
+    "no-looking": Mutation(
+        "values from outside are found only by their message",
+        watcher.Watcher,
+        "_wait",
+        _never_looks,
+        ("messages",),
+    ),
+    "no-restoring": Mutation(
+        "nobody notices that the store is another one",
+        owner.Owner,
+        "_check_identity",
+        _ignores_identity,
+        ("empty-store",),
+    ),
+    "cut-short": Mutation(
+        "what was claimed is not started where the partition is lost",
+        dispatch,
+        "asyncio",
+        lambda original: _NoShield,
+        ("expel", "cut-store"),
+    ),
+}
