@@ -71,6 +71,7 @@ class Cluster:
             "ANABRANCH_BROKERS": self.brokers,
             "ANABRANCH_REDIS_URL": self.redis_url,
             "ANABRANCH_PREFIX": self.prefix,
+            "TMPDIR": str(self.folder),  # what is killed cleans nothing up
             **self.environ,
         }
 
