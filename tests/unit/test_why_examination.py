@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,8 +15,9 @@ from anabranch.cli.why_examination import Answer, examine
 from anabranch.cli.why_reading import Sources
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import run_id_for
+from anabranch.diagnosis.evidence import Evidence, Place, WaitingOffer
 from anabranch.diagnosis.facts import MEANINGS, Fact, Missing, aggregated, merged, roots_first, shown
-from anabranch.ports import Outgoing
+from anabranch.ports import Committed, Outgoing, Standing, Write
 from anabranch.runtime.settings import Settings
 from anabranch.testing import System
 from small_requests import array, request, task
@@ -100,6 +102,42 @@ def test_a_key_from_outside_and_a_pause(anabranch_system: Start) -> None:
     assert {each.fact for each in entries} <= {Fact.PAUSED, Fact.CLAIMED, Fact.OFFERED, Fact.BEHIND_LAG}
     assert sum(each.count for each in entries) == 500
     assert sum(each.count for each in entries if each.fact is Fact.PAUSED) > 50
+
+
+def test_a_held_member_is_held(anabranch_system: Start) -> None:
+    s = anabranch_system()
+    s.submit(request(task("t", "fail", on_failure="hold", expansion_config=array([1, 2])), request_id="q"))
+    s.advance(30)
+
+    assert facts(why(s, "q")) == [("t", "held", ((0, 2),), None)]
+
+
+def test_an_end_that_was_stored_and_not_told_is_missing(anabranch_system: Start) -> None:
+    """The Agency dies between the two; with the final record on the log nothing is missing."""
+    s = anabranch_system()
+    told = s.submit(request(task("t"), request_id="told"))
+    told.result(60)
+    stop(s, "agency")
+    complete = why(s, "told")
+    unannounced = s.wait(unannounced_copy(s, told.run_id))
+
+    assert (complete.status, complete.missing) == ("completed", [])
+    assert (unannounced.status, [each.fact for each in unannounced.missing]) == (
+        "completed",
+        [Fact.NO_OWNER, Fact.NOT_ANNOUNCED],
+    )
+
+
+async def unannounced_copy(s: System, run_id: str) -> Answer:
+    """A run of another id with the same tombstone, of which the results topic has nothing."""
+    parts = s.embedded
+    [tombstone] = await parts.store.get([parts.names.tombstone(run_id)])
+    assert tombstone is not None
+    other = run_id_for("other")
+    await parts.store.put([Write(parts.names.tombstone(other), tombstone, 600.0)])
+    await parts.log.publish([Outgoing(parts.names.runs, other, b"{}")])
+    now = parts.client.links.clock.now()
+    return await examine(Sources(parts.log, parts.store, parts.names), Settings(), "other", other, now)
 
 
 def test_a_refused_request_says_why(anabranch_system: Start) -> None:
@@ -200,6 +238,48 @@ def lose_once(s: System, marked: bytes) -> None:
             return list(await publish(records))
 
         client.publish = lossy
+
+
+# --- the evidence -------------------------------------------------------------------------------------
+
+OFFERED = Missing(Fact.OFFERED, "g", "t", members=((0, 5),))
+OWNED = Place("groups", 1, Standing(Committed(7), 0, 9, "member"))
+NOBODYS = Place("groups", 1, Standing(Committed(7), 0, 9, None))
+
+
+def judged(evidence: Evidence, *, bounced: bool = False) -> Missing:
+    return evidence.judge(OFFERED, "claim", (3, 0), bounced=bounced)
+
+
+def test_an_offered_chunk_is_claimed_waiting_nobodys_without_an_agent_or_just_offered() -> None:
+    claimed = judged(Evidence(OWNED, "tasks", {"claim": "w"}, {"w": True}))
+    gone = judged(Evidence(NOBODYS, "tasks", {"claim": "w"}))
+    waiting = judged(Evidence(OWNED, "tasks", waiting_offers={("g", "t", 3, 0): WaitingOffer(2, 40, 11)}))
+    earlier = judged(Evidence(OWNED, "tasks", waiting_offers={("g", "t", 2, 0): WaitingOffer(2, 40, 11)}))
+
+    assert (claimed.fact, claimed.worker, claimed.alive) == (Fact.CLAIMED, "w", True)
+    assert (gone.fact, gone.alive) == (Fact.CLAIMED, False)
+    assert (waiting.fact, waiting.topic, waiting.partition, waiting.offset, waiting.lag) == (
+        Fact.BEHIND_LAG,
+        "tasks",
+        2,
+        40,
+        11,
+    )
+    assert earlier.fact is Fact.OFFERED
+    assert judged(Evidence(NOBODYS, "tasks")).fact is Fact.NO_OWNER
+    assert judged(Evidence(OWNED, "tasks"), bounced=True).fact is Fact.NO_AGENT
+
+
+def test_an_owner_that_does_not_keep_up_is_told_from_commits_that_trail() -> None:
+    fresh, stale = (replace(OWNED, oldest_waiting=100.0).trouble(now, 5.0) for now in (114.0, 116.0))
+    nobody = NOBODYS.trouble(116.0, 5.0)
+
+    assert fresh is None
+    assert stale is not None
+    assert nobody is not None
+    assert (stale.fact, stale.offset, stale.lag, stale.since) == (Fact.BEHIND_LAG, 7, 2, 100.0)
+    assert (nobody.fact, nobody.lag) == (Fact.NO_OWNER, 2)
 
 
 # --- the entries -------------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ class LogDriver:
             await membership.close()
 
     def trouble(self) -> str | None:
-        """See `service.Driver`: the log reports its own."""
-        return None
+        """See `service.Driver`."""
+        return self._membership.trouble() if self._membership is not None else None
 
 
 class _Listener:

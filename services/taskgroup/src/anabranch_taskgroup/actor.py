@@ -337,6 +337,8 @@ def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
         turn.partition.drop("nudge of a run that is not open")
         return
     turn.effects.append(LookAgain(run.run_id))
+    if run.taking is not None:
+        take_when_known(turn, run)
     for group in run.groups.values():
         if group.announced:
             tell_end(turn, run, group)

@@ -15,7 +15,9 @@ from anabranch_taskgroup.states import TaskState
 
 def is_quiet(run: Run) -> bool:
     """Whether nothing is under way, and that is explained."""
-    if not all(name in run.groups and run.groups[name].is_known for name in run.expected):
+    if run.taking is not None or not all(
+        name in run.groups and run.groups[name].is_known for name in run.expected
+    ):
         return False
     explained = run.paused or bool(run.watched)
     for task in _open_tasks(run):

@@ -36,7 +36,9 @@ def producers_of(run: Run) -> dict[str, tuple[str, str]]:
 
 
 def waits_of(run: Run, names: Names) -> Iterator[Wait]:
-    """What the run's tasks wait for, and groups of which not every part came."""
+    """What the run's tasks wait for, groups of which not every part came, and results that a retry takes over."""
+    if run.taking is not None:
+        yield Wait(Missing(Fact.NEVER_PRODUCED, detail=f"what run {run.taking} left has not been taken over yet"))
     for group in run.groups.values():
         if not group.is_known:
             parts = f"{len(group.seen)} of {group.parts} parts of the group came"

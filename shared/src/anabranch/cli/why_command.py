@@ -79,16 +79,23 @@ def _document(answer: Answer) -> dict[str, Any]:
 def _show(answer: Answer, now: float) -> None:
     if not answer.is_open:
         ended = f" at {_clock(answer.ended_at)}" if answer.ended_at is not None else ""
-        say(f"Run {answer.run_id} has ended{ended}: {answer.status}. Nothing is missing.")
+        nothing = "" if answer.missing else " Nothing is missing."
+        say(f"Run {answer.run_id} has ended{ended}: {answer.status}.{nothing}")
         if answer.reason:
             say(answer.reason)
+        _list(answer.missing, now)
         return
     members = sum(each.count for each in answer.missing)
     say(f"Run {answer.run_id} is open: {count(members, 'fact')} missing.")
-    _table(answer.missing[:MOST_ROWS], now)
-    if len(answer.missing) > MOST_ROWS:
-        say(f"and {count(len(answer.missing) - MOST_ROWS, 'more row')}: --json has all of them")
-    _meanings({each.fact for each in answer.missing})
+    _list(answer.missing, now)
+
+
+def _list(missing: list[Missing], now: float) -> None:
+    if missing:
+        _table(missing[:MOST_ROWS], now)
+    if len(missing) > MOST_ROWS:
+        say(f"and {count(len(missing) - MOST_ROWS, 'more row')}: --json has all of them")
+    _meanings({each.fact for each in missing})
 
 
 def _table(missing: Iterable[Missing], now: float) -> None:

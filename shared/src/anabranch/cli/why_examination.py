@@ -17,6 +17,7 @@ from anabranch.cli.why_reading import (
     Sources,
     dead_letter,
     feed,
+    final_was_told,
     header,
     holders_of,
     letters,
@@ -85,9 +86,9 @@ class _Examination:
 
     async def answer(self) -> Answer:
         known = await self._tombstone()
-        if known is not None and known["final"] is not None:
-            return _ended(self._run_id, known)
         runs = await self._place(self._names.agency_runs, self._names.runs, self._run_id)
+        if known is not None and known["final"] is not None:
+            return await self._ended(known, runs)
         fold = RunsFold(self._run_id, self._settings, runs.standing.position)
         start = known["offset"] if known is not None else replay_start(runs.standing)
         await feed(self._log, runs.topic, runs.partition, start, runs.standing.end, fold)
@@ -108,6 +109,19 @@ class _Examination:
     def _troubles(self, *places: Place) -> list[Missing]:
         found = [place.trouble(self._now, self._settings.loss_window) for place in places]
         return [each for each in found if each is not None]
+
+    async def _ended(self, known: dict[str, Any], runs: Place) -> Answer:
+        """How it ended. Its owner may have died between storing that and telling it."""
+        answer = _of(self._run_id, known)
+        answer.status, answer.ended_at = known["final"]["status"], known["ended_at"]
+        if (
+            runs.standing.member is None
+            and runs.standing.lag
+            and not await final_was_told(self._sources, self._run_id)
+        ):
+            entry = Missing(Fact.NOT_ANNOUNCED, since=answer.ended_at, detail="the final record is not on results")
+            answer.missing = [*self._troubles(runs), _at(entry, runs)]
+        return answer
 
     # --- not admitted ----------------------------------------------------------------------------------------
 
@@ -259,9 +273,3 @@ def _origin_topic(letter: Any) -> str:
 
 def _of(run_id: str, known: dict[str, Any]) -> Answer:
     return Answer(run_id, request_id=known["request_id"], session_id=known["session_id"])
-
-
-def _ended(run_id: str, known: dict[str, Any]) -> Answer:
-    answer = _of(run_id, known)
-    answer.status, answer.ended_at = known["final"]["status"], known["ended_at"]
-    return answer

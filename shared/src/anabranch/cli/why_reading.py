@@ -20,6 +20,7 @@ from anabranch.ports import EventLog, Incoming, Standing, StateStore
 from anabranch.runtime.replay import replay_of
 
 BATCH_SECONDS = 30.0
+FINAL_TYPES = ("run.completed", "run.failed", "run.cancelled", "run.timed_out")
 TAIL_RECORDS = 20_000
 """Of a topic that is not the run's own partition, so many of the last records are looked at in each partition."""
 
@@ -138,6 +139,19 @@ async def letters(sources: Sources, run_ids: Iterable[str]) -> list[Incoming]:
 def header(record: Incoming, name: str) -> str:
     """A header as text; empty where it is not there."""
     return next((value.decode("utf-8", "replace") for key, value in record.headers if key == name and value), "")
+
+
+async def final_was_told(sources: Sources, run_id: str) -> bool:
+    """Whether the final record of a run is among the last of its partition of `results`."""
+    topic = sources.names.results
+    partition = await sources.log.partition_for(topic, run_id)
+    async with sources.log.read(topic, [partition]) as reader:
+        end = (await reader.end_offsets())[partition]
+    async with aclosing(records(sources.log, topic, partition, max(0, end - TAIL_RECORDS), end)) as found:
+        async for record in found:
+            if record.key == run_id.encode() and header(record, "ce_type") in FINAL_TYPES:
+                return True
+    return False
 
 
 def dead_letter(record: Incoming) -> Missing:
