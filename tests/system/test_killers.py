@@ -23,8 +23,9 @@ KILLER = 321
 class Supervisor:
     """Starts a TaskGroup again whenever one has ended, as a service manager does."""
 
-    def __init__(self, cluster: Cluster, workers: int) -> None:
+    def __init__(self, cluster: Cluster, workers: int, agents: str) -> None:
         self.deaths = 0
+        self._agents = agents
         self._cluster = cluster
         self._workers = workers
         self._done = threading.Event()
@@ -35,7 +36,7 @@ class Supervisor:
         while not self._done.wait(0.1):
             for _ in range(self._workers - len(self._cluster.of("taskgroup"))):
                 self.deaths += 1
-                self._cluster.start("taskgroup", "--concurrency", "8", "--agents", "system_agents")
+                self._cluster.start("taskgroup", "--concurrency", "8", "--agents", self._agents)
 
     def stop(self) -> None:
         self._done.set()
@@ -43,8 +44,10 @@ class Supervisor:
 
 
 @pytest.fixture
-def supervised(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator[tuple[Cluster, Supervisor]]:
-    """Two workers, whose leases are short: who is dead is known to be after about 2 s."""
+def supervised(
+    kafka: str, redis_url: str, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Cluster, Supervisor]]:
+    """Two workers with the test's agents. Their leases are short: who is dead is known to be after about 2 s."""
     environ = {
         "PYTHONPATH": str(TESTS),
         "ANABRANCH_TEST_TRACE": str(tmp_path / "trace.txt"),
@@ -52,8 +55,8 @@ def supervised(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Itera
     }
     cluster = Cluster(tmp_path, kafka, redis_url, prefix, environ)
     try:
-        cluster.start_all(workers=2, agents="system_agents", concurrency=8)
-        supervisor = Supervisor(cluster, 2)
+        cluster.start_all(workers=2, agents=request.param, concurrency=8)
+        supervisor = Supervisor(cluster, 2, request.param)
         try:
             yield cluster, supervisor
         finally:
@@ -79,6 +82,7 @@ def with_a_killer(tolerated: int, max_deliveries: int) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("supervised", ["system_agents"], indirect=True)
 def test_one_killer_among_500_members_fails_alone(supervised: tuple[Cluster, Supervisor], tmp_path: Path) -> None:
     """Two runs, one after the other: the first tolerates a failure, the second does not.
 
@@ -119,3 +123,27 @@ def _nobody_ran_in_vain(folder: Path, run_id: str, max_deliveries: int) -> None:
     calls = Counter(name for run, name, _ in map(str.split, lines) if run == run_id)
     assert calls.pop(f"out_{KILLER + 1}") == 2 + max_deliveries
     assert max(calls.values()) <= 3
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("supervised", ["deadly_decisions"], indirect=True)
+def test_a_record_that_kills_whoever_decides_about_it_costs_its_run_alone(
+    supervised: tuple[Cluster, Supervisor],
+) -> None:
+    """The owner calls `os._exit` within `decide`. Three or four owners die, the next one buries the record."""
+    cluster, supervisor = supervised
+    user = User(cluster)
+    bad = {"name": "bad", "agent": "echo", "inputs": 1, "result_keys": ["bad"]}
+    fine = {"name": "fine", "agent": "echo", "inputs": 2, "result_keys": ["fine"]}
+
+    final = user.run({"task_groups": [{"name": "g", "tasks": [bad, fine]}]}, seconds=180)
+    print(f"{final['status']}, {supervisor.deaths} processes died")
+    after = user.run({"task_groups": [{"name": "g", "tasks": [fine]}]})
+
+    assert final["status"] == "cancelled"
+    assert after["status"] == "completed"
+    assert supervisor.deaths in (3, 4)
+    letters = user.await_records(lambda seen: seen.topic == "dead-letters")
+    assert {letter.headers["anabranch_code"] for letter in letters} == {b"undecodable"}
+    assert all(b"its owner died" in letter.headers["anabranch_reason"] for letter in letters)
+    user.close()

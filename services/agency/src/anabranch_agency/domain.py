@@ -109,6 +109,17 @@ class RunsDomain:
         told = [news for found_events in events.values() for news in self._event_records(found_events)]
         return [*told, *effects]
 
+    def bury(
+        self, state: Partition, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
+    ) -> Sequence[Effect]:
+        """What it asked for is refused."""
+        rejected.append((record, reason))
+        try:
+            message = RUNS.decode(record.value).message
+        except Undecodable:
+            return []
+        return give_up(self._rules, state, message, record.offset, record.timestamp, reason).effects
+
     def _event_records(self, events: list[EventOf]) -> Iterator[News]:
         """Published before the news of the same turn: what a run's groups do comes after its acceptance."""
         first = events[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 
 import orjson
@@ -116,7 +117,7 @@ class GroupsDomain:
                     record.partition,
                 )
                 rejected.append((record, f"deciding about it failed: {type(error).__name__}: {error}"))
-                effects += self._give_run_up(state, found.message)
+                effects += self._give_run_up(state, getattr(found.message, "run_id", None))
                 continue
             effects += turn.effects
             for run, entry in turn.events:
@@ -130,10 +131,17 @@ class GroupsDomain:
         told = [each for run, entries in events.values() for each in self._event_records(state, run, entries)]
         return [*told, *effects]
 
-    def _give_run_up(self, state: Partition, message: Message) -> Iterator[News]:
+    def bury(
+        self, state: Partition, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
+    ) -> Sequence[Effect]:
+        """Its run is cancelled. The record is not decoded: that may be what kills."""
+        rejected.append((record, reason))
+        named = _RUN_ID.search(record.value[:HEADER_START])
+        return list(self._give_run_up(state, named[1].decode() if named else None))
+
+    def _give_run_up(self, state: Partition, run_id: str | None) -> Iterator[News]:
         """A run that a record was lost of would wait for ever: it is cancelled, and its other results are kept."""
-        run_id = getattr(message, "run_id", None)
-        if isinstance(run_id, str) and run_id in state.runs:
+        if run_id is not None and run_id in state.runs:
             state.drop("record that met a bug")
             cancel = ControlRun(run_id=run_id, action="cancel")
             yield News(Outgoing(self._names.runs, run_id, encode(cancel)))
@@ -290,6 +298,8 @@ class GroupsDomain:
                 await self.watcher.unwatch(run.run_id, run.session_id, key)
 
 
+HEADER_START = 4_096
+_RUN_ID = re.compile(rb'"run_id":"([0-9A-Za-z._~-]+)"')
 _OPENS = b'"type":"open_run"'
 
 

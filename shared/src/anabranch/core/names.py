@@ -264,6 +264,10 @@ class Names:
         """String: what the session's owner knows of a run that is not open there: that it ended, or is to stop."""
         return f"{self.prefix}{{{run_id}}}:session-run"
 
+    def deciding(self, topic: str, partition: int) -> str:
+        """String: what a new owner of a partition is deciding about, and the records that nobody decides about."""
+        return f"{self.prefix}{{{topic}}}:deciding:{partition}"
+
     def kept(self, topic: str, partition: int) -> str:
         """String: the store has all that the records of a partition put there; where it is missing, it forgot."""
         return f"{self.prefix}{{{topic}}}:kept:{partition}"

@@ -31,6 +31,12 @@ class Domain(Protocol[S]):
     def decide(self, state: S, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]) -> list[Effect]:
         """Apply records in order. Undecodable ones are put into `rejected` with the reason."""
 
+    def bury(
+        self, state: S, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
+    ) -> Sequence[Effect]:
+        """What follows where nobody is to decide about a record, as processes died of it: it is put into
+        `rejected`. Called again with the same record whenever the partition is read again."""
+
     async def prepare(self, state: S, records: Sequence[Incoming]) -> None:
         """Load what `decide` needs to know of the past (tombstones); called before it with the same records."""
 

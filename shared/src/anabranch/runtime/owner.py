@@ -15,9 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from anabranch.core.codec import encode
@@ -40,9 +39,10 @@ from anabranch.ports import (
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.domain import Domain
 from anabranch.runtime.effects import Announce, Effect, Expire, News, Put, Record
+from anabranch.runtime.guard import REASON, DecisionGuard
 from anabranch.runtime.marks import Marks
+from anabranch.runtime.owned import Mark, Owned
 from anabranch.runtime.replay import (
-    Replay,
     ReplayFrom,
     aged,
     by_scope,
@@ -64,44 +64,6 @@ COMMIT_EVERY = 1.0
 REBUILT_WINDOWS = 2
 """Ended runs are still rebuilt for so many loss windows: longer than another owner may repeat news of them."""
 RETRY_FIRST, RETRY_MOST = 0.05, 2.0
-
-
-@dataclass(slots=True)
-class _Mark:
-    offset: int
-    replay_from: int
-
-
-@dataclass
-class _Owned(Generic[S]):
-    """One partition that is owned."""
-
-    number: int
-    state: S
-    replay: Replay
-    epoch: int
-    store: str
-    """The identity of the store when the partition was taken over."""
-    trailing: TrailingCommit
-    rebuild: ReplayFrom
-    queue: deque[Incoming] = field(default_factory=deque)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
-    marks: deque[_Mark] = field(default_factory=deque)
-    task: asyncio.Task[None] | None = None
-    timer: asyncio.TimerHandle | None = None
-    paused: bool = False
-    is_caught_up: bool = False
-    is_marked: bool = False
-    position: int = -1
-    replay_from: int = 0
-    last_commit: Committed | None = None
-    is_uncommitted: bool = False
-    closing: bool = False
-    progress: Progress = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.progress = Progress(self.queue, self.replay.start or 0)
 
 
 class Owner(Generic[S]):
@@ -137,7 +99,7 @@ class Owner(Generic[S]):
         self._loss_window = loss_window
         self._fence_ttl = fence_ttl
         self._marks = Marks(store, names, domain.topic)
-        self._owned: dict[int, _Owned[S]] = {}
+        self._owned: dict[int, Owned[S]] = {}
         self._membership: Membership | None = None
         self._watch = StallWatch(eventlog, domain.group, domain.topic, clock, self._progress, patience=stall_after)
         self._away: str | None = None
@@ -201,9 +163,11 @@ class Owner(Generic[S]):
         """Claim the partition; start at the oldest open run's first record."""
         store = await self._store.identity()
         kept = not await self._marks.missing([partition])
+        guard = DecisionGuard(self._store, self._names.deciding(topic, partition))
+        await guard.load()
         epoch = await self._claim(partition)
         replay = replay_of(committed, store, kept=kept)
-        owned = _Owned(
+        owned = Owned(
             number=partition,
             state=self._domain.new_state(partition),
             replay=replay,
@@ -211,6 +175,7 @@ class Owner(Generic[S]):
             store=store,
             trailing=TrailingCommit(self._loss_window),
             rebuild=ReplayFrom(REBUILT_WINDOWS * self._loss_window),
+            guard=guard,
         )
         owned.last_commit = committed
         owned.rebuild.note(replay.start or 0, self._clock.monotonic())
@@ -245,7 +210,7 @@ class Owner(Generic[S]):
             owned.paused = True
             self._membership.pause(topic, partition)
 
-    async def _close(self, owned: _Owned[S]) -> None:
+    async def _close(self, owned: Owned[S]) -> None:
         """Let the turn under way end, take no other."""
         owned.closing = True
         owned.queue.clear()
@@ -255,7 +220,7 @@ class Owner(Generic[S]):
                 await owned.task
         await self._release(owned)
 
-    async def _release(self, owned: _Owned[S]) -> None:
+    async def _release(self, owned: Owned[S]) -> None:
         if owned.timer is not None:
             owned.timer.cancel()
         await self._domain.gave_up(owned.state)
@@ -272,7 +237,7 @@ class Owner(Generic[S]):
         [epoch] = await self._log.publish([Outgoing(self._domain.topic, None, claim, partition=partition)])
         return epoch
 
-    async def _work(self, owned: _Owned[S]) -> None:
+    async def _work(self, owned: Owned[S]) -> None:
         while not owned.closing:
             if not owned.queue:
                 owned.wake.clear()
@@ -283,12 +248,12 @@ class Owner(Generic[S]):
             with owned.progress.working():
                 await self._turn(owned, batch)
 
-    def _resume(self, owned: _Owned[S]) -> None:
+    def _resume(self, owned: Owned[S]) -> None:
         if owned.paused and len(owned.queue) < RESUME_BELOW and self._membership is not None:
             owned.paused = False
             self._membership.resume(self._domain.topic, owned.number)
 
-    async def _turn(self, owned: _Owned[S], batch: Sequence[Incoming]) -> None:
+    async def _turn(self, owned: Owned[S], batch: Sequence[Incoming]) -> None:
         """Apply a batch. Its parts below the committed offset, below the claim, and after it differ."""
         parts = split_batch(batch, owned.replay.committed, owned.epoch if not owned.is_caught_up else -1)
         for part in parts:
@@ -302,12 +267,12 @@ class Owner(Generic[S]):
                 await self._patiently(owned, lambda: self._took_over(owned))
         self._arm_timer(owned)
 
-    async def _took_over(self, owned: _Owned[S]) -> None:
+    async def _took_over(self, owned: Owned[S]) -> None:
         await self._marks.set([owned.number])
         owned.is_marked = True
         await self._domain.took_over(owned.state)
 
-    async def _rebuild(self, owned: _Owned[S], records: Sequence[Incoming]) -> None:
+    async def _rebuild(self, owned: Owned[S], records: Sequence[Incoming]) -> None:
         """Rebuild the state; write again what a store of another life lacks. The news of it is out already."""
         for part in of_one_time(records) if owned.replay.restores else (records,):
             effects = await self._decide(owned, part, [])
@@ -318,7 +283,7 @@ class Owner(Generic[S]):
     def _is_stored(self, effect: Effect) -> bool:
         return isinstance(effect, Put | Expire) or self._domain.is_stored(effect)
 
-    async def _apply(self, owned: _Owned[S], records: Sequence[Incoming]) -> None:
+    async def _apply(self, owned: Owned[S], records: Sequence[Incoming]) -> None:
         rejected: list[tuple[Incoming, str]] = []
         effects = await self._decide(owned, records, rejected)
         if not owned.is_caught_up:
@@ -328,19 +293,37 @@ class Owner(Generic[S]):
         self._mark(owned)
 
     async def _decide(
-        self, owned: _Owned[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+        self, owned: Owned[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
         await self._patiently(owned, lambda: self._domain.prepare(owned.state, records))
-        return self._domain.decide(owned.state, records, rejected)
+        if owned.is_caught_up:
+            return self._domain.decide(owned.state, records, rejected)
+        return await self._decide_guarded(owned, records, rejected)
 
-    def _mark(self, owned: _Owned[S]) -> None:
+    async def _decide_guarded(
+        self, owned: Owned[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+    ) -> list[Effect]:
+        """Decide about what the last owner may have died of."""
+        effects: list[Effect] = []
+        for part in owned.guard.parts(records):
+            if owned.guard.is_poison(part[0]):
+                log.error("%s/%d, offset %d is buried: %s", part[0].topic, owned.number, part[0].offset, REASON)
+                await self._patiently(owned, partial(owned.guard.bury, part[0]))
+                effects += self._domain.bury(owned.state, part[0], REASON, rejected)
+                continue
+            await self._patiently(owned, partial(owned.guard.enter, part))
+            effects += self._domain.decide(owned.state, part, rejected)
+            await self._patiently(owned, owned.guard.leave)
+        return effects
+
+    def _mark(self, owned: Owned[S]) -> None:
         oldest = self._domain.oldest_open(owned.state)
         replay_from = owned.position if oldest is None else min(oldest, owned.position)
-        owned.marks.append(_Mark(owned.position, replay_from))
+        owned.marks.append(Mark(owned.position, replay_from))
         owned.trailing.mark(owned.position, self._clock.monotonic())
 
     async def _perform(
-        self, owned: _Owned[S], effects: Sequence[Effect], rejected: Sequence[tuple[Incoming, str]]
+        self, owned: Owned[S], effects: Sequence[Effect], rejected: Sequence[tuple[Incoming, str]]
     ) -> None:
         if not effects and not rejected:
             return
@@ -353,9 +336,7 @@ class Owner(Generic[S]):
             self._patiently(owned, lambda: self._domain.with_news(owned.state, effects)),
         )
 
-    async def _make_durable(
-        self, owned: _Owned[S], effects: Sequence[Effect], records: Sequence[Outgoing]
-    ) -> None:
+    async def _make_durable(self, owned: Owned[S], effects: Sequence[Effect], records: Sequence[Outgoing]) -> None:
         writes = [effect for effect in effects if isinstance(effect, Put)]
         pending = [self._put(owned, scope, part) for scope, part in by_scope(writes)]
         if records:
@@ -363,7 +344,7 @@ class Owner(Generic[S]):
         elif pending:
             await asyncio.gather(*pending)
 
-    async def _put(self, owned: _Owned[S], scope: str | None, writes: Sequence[Write]) -> None:
+    async def _put(self, owned: Owned[S], scope: str | None, writes: Sequence[Write]) -> None:
         fence = None
         if scope is not None:
             fence = Fence(self._domain.fence_key(scope), owned.epoch, self._fence_ttl)
@@ -379,7 +360,7 @@ class Owner(Generic[S]):
         elif announcements:
             await self._notifier.publish(announcements)
 
-    async def _patiently(self, owned: _Owned[S], action: Callable[[], Awaitable[None]]) -> None:
+    async def _patiently(self, owned: Owned[S], action: Callable[[], Awaitable[None]]) -> None:
         """Do something until the servers let it happen. Effects may be repeated, never left out: who gives the
         partition up meanwhile does not commit them, and the next owner does them."""
         delay, waits = RETRY_FIRST, owned.progress.waits
@@ -398,7 +379,7 @@ class Owner(Generic[S]):
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, RETRY_MOST)
 
-    async def _claim_again(self, owned: _Owned[S], error: Fenced) -> None:
+    async def _claim_again(self, owned: Owned[S], error: Fenced) -> None:
         """A zombie claimed after this owner: claim again, unless this one is the zombie."""
         log.warning("%s/%d: %s", self._domain.topic, owned.number, error)
         await asyncio.sleep(1.0)
@@ -409,7 +390,7 @@ class Owner(Generic[S]):
 
     # --- timers and commits ------------------------------------------------------------------------
 
-    def _arm_timer(self, owned: _Owned[S]) -> None:
+    def _arm_timer(self, owned: Owned[S]) -> None:
         if owned.timer is not None:
             owned.timer.cancel()
             owned.timer = None
@@ -418,12 +399,12 @@ class Owner(Generic[S]):
             delay = max(0.001, due - self._clock.now())
             owned.timer = asyncio.get_running_loop().call_later(delay, self._timer_fired, owned)
 
-    def _timer_fired(self, owned: _Owned[S]) -> None:
+    def _timer_fired(self, owned: Owned[S]) -> None:
         owned.timer = None
         if not owned.closing:
             self._spawn(self._append_due(owned))
 
-    async def _append_due(self, owned: _Owned[S]) -> None:
+    async def _append_due(self, owned: Owned[S]) -> None:
         """A due timer is a record like any other, so a fact that is on the log before it wins."""
         try:
             records = self._domain.due_records(owned.state, self._clock.now())
@@ -490,7 +471,7 @@ class Owner(Generic[S]):
         finally:
             self._rejoining = False
 
-    def _committable(self, owned: _Owned[S]) -> Committed | None:
+    def _committable(self, owned: Owned[S]) -> Committed | None:
         offset = owned.trailing.committable(self._clock.monotonic())
         if offset is None:
             return None

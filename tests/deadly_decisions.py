@@ -1,0 +1,29 @@
+"""Loaded as agents: makes the session's owner die while it decides about a report of the task `bad`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import anabranch_taskgroup.domain
+from anabranch import Task, agent
+from anabranch.core.messages import MembersReported
+from anabranch_taskgroup.actor import Delivery, decide
+from anabranch_taskgroup.state import Partition
+from anabranch_taskgroup.turn import Rules, Turn
+
+
+@agent("idle")
+async def idle(task: Task) -> None:
+    """A module of agents has one."""
+
+
+def deadly(rules: Rules, partition: Partition, delivery: Delivery) -> Turn:
+    """Decide as usual, except about that."""
+    message: Any = delivery.message
+    if isinstance(message, MembersReported) and message.task == "bad" and message.completed:
+        os._exit(137)
+    return decide(rules, partition, delivery)
+
+
+anabranch_taskgroup.domain.decide = deadly  # type: ignore[attr-defined]

@@ -1,0 +1,107 @@
+"""A record that kills whoever decides about it: owners die of it, one after another, until one buries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from anabranch.ports import Incoming, Write
+from anabranch.runtime.guard import DecisionGuard
+
+
+class Store:
+    """What is there, in a dict: it outlives owners."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    async def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [self.values.get(key) for key in keys]
+
+    async def put(self, writes: Sequence[Write], fence: object = None) -> None:
+        self.values.update((write.key, write.value) for write in writes)
+
+
+def records(*offsets: int) -> list[Incoming]:
+    return [Incoming("t", 0, offset, None, b"", (), 0.0) for offset in offsets]
+
+
+class Died(Exception):
+    """The process is gone: nothing after the decision happens."""
+
+
+async def owner(store: Store, batch: Sequence[Incoming], killers: set[int]) -> tuple[list[int], list[int]]:
+    """One owner's catching up; returns what it decided about, and what it left alone as poison."""
+    guard = DecisionGuard(store, "k")  # type: ignore[arg-type]
+    await guard.load()
+    decided: list[int] = []
+    buried: list[int] = []
+    for part in guard.parts(batch):
+        if guard.is_poison(part[0]):
+            await guard.bury(part[0])
+            buried += [record.offset for record in part]
+            continue
+        await guard.enter(part)
+        if any(record.offset in killers for record in part):
+            raise Died
+        decided += [record.offset for record in part]
+        await guard.leave()
+    return decided, buried
+
+
+async def deaths_of(
+    store: Store, batch: Sequence[Incoming], killers: set[int]
+) -> tuple[int, list[int], list[int]]:
+    """Owners follow one another until one gets through."""
+    for deaths in range(50):
+        try:
+            return (deaths, *await owner(store, batch, killers))
+        except Died:
+            continue
+    raise AssertionError("they die for ever")
+
+
+@pytest.mark.parametrize(("offsets", "deaths"), [((3,), 2), ((1, 2, 3, 4, 5), 3)])
+async def test_a_killer_is_buried_after_two_owners_died_of_it_by_itself(
+    offsets: Sequence[int], deaths: int
+) -> None:
+    """Before them one died of the batch, if it was in one; and one that had caught up long before left no note."""
+    found = await deaths_of(Store(), records(*offsets), {3})
+
+    assert found == (deaths, [offset for offset in offsets if offset != 3], [3])
+
+
+async def test_what_is_buried_stays_so_for_every_later_owner() -> None:
+    store = Store()
+    await deaths_of(store, records(1, 2, 3), {2})
+
+    assert await owner(store, records(1, 2, 3, 4), {2}) == ([1, 3, 4], [2])
+    assert await owner(store, records(2, 3, 4), {2}) == ([3, 4], [2])
+
+
+async def test_a_death_by_chance_buries_nothing() -> None:
+    store = Store()
+    for _ in range(5):
+        with pytest.raises(Died):
+            await owner(store, records(1, 2, 3), {2})
+        assert await owner(store, records(1, 2, 3), set()) == ([1, 2, 3], [])
+
+
+async def test_two_killers_are_buried_one_after_the_other() -> None:
+    deaths, decided, buried = await deaths_of(Store(), records(1, 2, 3, 4), {2, 4})
+
+    assert (decided, buried) == ([1, 3], [2, 4])
+    assert deaths <= 6
+
+
+async def test_parts_are_all_records_in_order() -> None:
+    store = Store()
+    with pytest.raises(Died):
+        await owner(store, records(5, 6, 7), {6})
+    guard = DecisionGuard(store, "k")  # type: ignore[arg-type]
+    await guard.load()
+
+    parts = [[record.offset for record in part] for part in guard.parts(records(1, 2, 5, 6, 7, 8, 9))]
+
+    assert parts == [[1, 2], [5], [6], [7], [8, 9]]
