@@ -243,6 +243,7 @@ PLACE = Place("r", "s", "g", "t", 0, 0)
 
 def test_an_unclaimed_chunk_is_offered_again_after_waits_that_grow() -> None:
     ledger = Ledger()
+    ledger.adopt(PLACE)
     now, offers = 0.0, []
     while now < 300:
         if ledger.judge({PLACE: None}, {}, now).offer_again:
@@ -257,8 +258,25 @@ def test_an_unclaimed_chunk_is_offered_again_after_waits_that_grow() -> None:
     assert waits[-1] == MOST_WAIT
 
 
-def test_a_chunk_that_was_never_offered_here_is_offered_at_once() -> None:
-    assert Ledger().judge({PLACE: None}, {}, 0.0).offer_again == [PLACE]
+def test_what_a_former_owner_may_have_offered_is_offered_at_once() -> None:
+    ledger = Ledger()
+    ledger.adopt(PLACE)
+
+    assert ledger.judge({PLACE: None}, {}, 0.0).offer_again == [PLACE]
+
+
+def test_a_chunk_whose_turn_has_not_offered_it_yet_is_left_alone() -> None:
+    ledger = Ledger()
+
+    assert ledger.judge({PLACE: None}, {}, 0.0).offer_again == [], "its outcomes may not be in the store yet"
+
+
+def test_what_is_offered_during_a_look_is_remembered() -> None:
+    ledger = Ledger()
+    ledger.offered(PLACE, 1.5)
+    ledger.judge({}, {}, 1.0)
+
+    assert ledger.judge({PLACE: None}, {}, 1.5 + FIRST_WAIT).offer_again == [PLACE]
 
 
 def test_a_worker_is_gone_when_it_was_missing_twice_in_a_row() -> None:

@@ -106,6 +106,11 @@ class Dispatcher:
 
     # --- sweeping ----------------------------------------------------------------------------------
 
+    def took_over(self, state: Partition) -> None:
+        """Whatever is outstanding in a partition that was taken over is offered at the next sweep."""
+        for found in _outstanding(state):
+            self._ledger.adopt(_place(*found))
+
     async def sweep(self, states: Sequence[Partition]) -> None:
         """Offer again what nobody claimed; take back what a worker held that is gone."""
         outstanding = {_place(*found): found for state in states for found in _outstanding(state)}

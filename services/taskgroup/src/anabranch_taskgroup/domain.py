@@ -276,6 +276,7 @@ class GroupsDomain:
 
     async def took_over(self, state: Partition) -> None:
         """What a new owner has to start: watches, counts, stops. Offers follow at the next sweep."""
+        self._dispatcher.took_over(state)
         for run in list(state.runs.values()):
             for key in run.watched:
                 await self.watcher.watch(run.run_id, run.session_id, key)

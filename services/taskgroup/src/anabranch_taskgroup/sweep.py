@@ -66,6 +66,10 @@ class Ledger:
             if known.times > EARLY_OFFERS:
                 known.wait = min(known.wait * 2, MOST_WAIT)
 
+    def adopt(self, place: Place) -> None:
+        """A chunk that a former owner may have offered: it is offered at the next look, unless somebody has it."""
+        self._offered[place] = _Offered(float("-inf"))
+
     def hurry(self, run_id: str) -> None:
         """Offers of a run that nobody has claimed are made again at the next look."""
         for place, known in self._offered.items():
@@ -78,7 +82,7 @@ class Ledger:
         Args:
             claims: the holder of each outstanding chunk, None where nobody claimed it.
             alive: whether each holder shows that it lives.
-            now: seconds of a monotonic clock.
+            now: seconds of a monotonic clock when the look began; what was offered since is left alone.
         """
         findings = Findings()
         if now < self._settled_at:
@@ -87,12 +91,15 @@ class Ledger:
         for place, holder in claims.items():
             if holder is None:
                 offered = self._offered.get(place)
-                if offered is None or now - offered.at >= offered.wait:
+                # One that was not offered belongs to a turn whose outcomes are not durable yet.
+                if offered is not None and now - offered.at >= offered.wait:
                     findings.offer_again.append(place)
             elif holder in missing and holder in self._missing:
                 findings.lost.append((place, holder))
         self._missing = missing
-        self._offered = {place: known for place, known in self._offered.items() if place in claims}
+        self._offered = {
+            place: known for place, known in self._offered.items() if place in claims or known.at >= now
+        }
         return findings
 
     def store_was_away(self, now: float) -> None:
