@@ -12,6 +12,7 @@ from anabranch.core.errors import AnabranchError
 from anabranch.core.names import session_key
 from anabranch.core.results import is_reference
 from anabranch.runtime.values import resolve
+from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.observer import Account
 from anabranch.testing.simulator.workload import Expected
 
@@ -141,10 +142,10 @@ def left_over(world: World) -> list[str]:
         behind = sum(world.broker.lag(group, topic).values())
         if behind:
             found.append(f"{behind} records of {topic} are not committed")
-    channels = [channel for channel in world.server.channels if channel != names.halt_channel]
+    channels = [channel for channel in world.server.channels if channel.startswith("session:")]
     if channels:
         found.append(f"subscriptions to {channels}")
-    horizon = SimNow(world) + LONGEST_SECONDS
+    horizon = EPOCH + world.loop.time() + LONGEST_SECONDS
     tags = [
         f"{{{tag}}}" for run_id, account in world.observer.accounts.items() for tag in (run_id, account.session_id)
     ]
@@ -156,12 +157,6 @@ def left_over(world: World) -> list[str]:
     if eternal:
         found.append(f"keys that do not expire: {eternal[:3]}")
     return found
-
-
-def SimNow(world: World) -> float:
-    from anabranch.testing.loop import EPOCH
-
-    return EPOCH + world.loop.time()
 
 
 def _held(process: Any) -> Iterator[str]:
