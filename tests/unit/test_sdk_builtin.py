@@ -61,6 +61,11 @@ class Answers(BaseHTTPRequestHandler):
             self.answer(302, b"", {"Location": "/loop"})
         elif path == "/away":
             self.answer(307, b"", {"Location": "http://169.254.169.254/latest"})
+        elif path == "/elsewhere":
+            port = self.server.server_address[1]
+            self.answer(307, b"", {"Location": f"http://localhost:{port}/headers"})
+        elif path == "/deep":
+            self.answer(200, b"[" * 100_000, {"Content-Type": "application/json"})
         elif path == "/home":
             self.answer(301, b"", {"Location": "/json"})
         elif path == "/busy":
@@ -176,6 +181,57 @@ def test_http_refuses_what_is_no_plain_url(url: Any) -> None:
         call("http", ALLOWED, inputs={"url": url})
 
 
+_IPV4 = "172.16.0.1 192.168.1.1 169.254.169.254 100.127.255.255 240.0.0.1 255.255.255.255 198.18.0.1 192.0.0.1 192.0.2.1"
+_IPV6 = (
+    ":: fc00::1 fd00:ec2::254 fec0::1 ff02::1 ::ffff:169.254.169.254 ::7f00:1 64:ff9b::7f00:1 64:ff9b:1::7f00:1 "
+    "2002:7f00:1:: 2001:0:0:0:0:0:80ff:fffe 2001:db8::1 100::1"
+)
+NOT_PUBLIC = [*_IPV4.split(" "), *_IPV6.split(" ")]
+
+
+@pytest.mark.parametrize(
+    "host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1", "0", "localhost", "[::1]"]
+)
+def test_http_judges_the_address_however_it_is_written(host: str) -> None:
+    with pytest.raises((GiveUp, HttpError), match=r"no public address|cannot be resolved"):
+        call("http", {}, inputs={"url": f"http://{host}/"})
+
+
+def test_http_takes_no_credential_to_another_origin(site: str) -> None:
+    given = {"Authorization": "a", "Cookie": "b", "X-Api-Key": "c", "Accept": "text/plain"}
+    allowed = {"ANABRANCH_HTTP_ALLOW": "127.0.0.1, localhost"}
+
+    kept = call("http", allowed, inputs={"url": f"{site}/elsewhere", "headers": given})["body"]
+
+    assert kept["Accept"] == "text/plain"
+    assert not {"authorization", "cookie", "x-api-key"} & {name.lower() for name in kept}
+    assert get(f"{site}/headers", headers=given)["body"]["X-Api-Key"] == "c"
+
+
+def test_http_uses_no_proxy_of_the_environment(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    assert get(f"{site}/json")["status"] == 200
+
+
+def test_http_says_neither_the_query_nor_a_header_that_it_refuses(site: str) -> None:
+    with pytest.raises(GiveUp) as refused:
+        get(f"{site}/none?key=5ecret")
+    assert "5ecret" not in str(refused.value)
+    with pytest.raises(GiveUp) as refused:
+        get(f"{site}/json", headers={"Authorization": "5ecret\r\nX: y"})
+    assert "5ecret" not in f"{refused.value} {refused.value.__cause__}"
+    with pytest.raises(GiveUp) as refused:
+        get("http://me:5ecret@example.test/")
+    assert "5ecret" not in str(refused.value)
+
+
+def test_http_fails_the_attempt_over_an_answer_nested_too_deeply(site: str) -> None:
+    with pytest.raises(HttpError, match="is none"):
+        get(f"{site}/deep")
+
+
 @pytest.mark.parametrize(
     ("allowed", "host", "address", "refused"),
     [
@@ -189,6 +245,7 @@ def test_http_refuses_what_is_no_plain_url(url: Any) -> None:
         ("", "example.test", "100.64.0.1", "no public address"),
         ("", "example.test", "224.0.0.1", "no public address"),
         ("", "example.test", "0.0.0.0", "no public address"),
+        *(("", "example.test", address, "no public address") for address in NOT_PUBLIC),
         ("other.test", "example.test", "93.184.216.34", "not in ANABRANCH_HTTP_ALLOW"),
         ("example.test", "Example.TEST.", "10.0.0.1", None),
         ("*.example.test", "a.example.test", "93.184.216.34", None),

@@ -32,7 +32,10 @@ MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
 _OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade"})
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+_OPEN_HEADERS = frozenset(
+    {"accept", "accept-charset", "accept-encoding", "accept-language", "content-type", "user-agent"}
+)
+"""Only these follow a redirect to another origin: any other may be a credential, such as `X-Api-Key`."""
 _PIECE = 65_536
 
 
@@ -50,6 +53,11 @@ class HttpCall:
     body: bytes | None = None
     timeout: float = DEFAULT_TIMEOUT
     max_bytes: int = DEFAULT_MAX_BYTES
+
+    @property
+    def shown(self) -> str:
+        """The URL for a message: without the query, where keys are often written."""
+        return self.url.partition("#")[0].partition("?")[0]
 
 
 @agent("http")
@@ -138,8 +146,10 @@ def _errors(call: HttpCall, deadline: _Deadline) -> Iterator[None]:
         yield
     except (OSError, http.client.HTTPException) as error:
         if deadline.passed or isinstance(error, TimeoutError):
-            raise HttpError(f"http: {call.url} took longer than {call.timeout:g} s") from error
-        raise HttpError(f"http: {call.url}: {type(error).__name__}: {error}") from error
+            raise HttpError(f"http: {call.shown} took longer than {call.timeout:g} s") from error
+        raise HttpError(f"http: {call.shown}: {type(error).__name__}: {error}") from error
+    except ValueError:  # it quotes what it refuses, which may be a credential
+        raise GiveUp("http: the method or a header has characters that HTTP does not allow") from None
 
 
 def _connect(url: SplitResult, address: tuple[str, int], timeout: float) -> http.client.HTTPConnection:
@@ -185,7 +195,7 @@ def _read(response: http.client.HTTPResponse, call: HttpCall) -> bytes:
     while piece := response.read1(_PIECE):
         size += len(piece)
         if size > call.max_bytes:
-            raise GiveUp(f"http: the answer of {call.url} has more than max_bytes = {call.max_bytes} bytes")
+            raise GiveUp(f"http: the answer of {call.shown} has more than max_bytes = {call.max_bytes} bytes")
         pieces.append(piece)
     if response.length:
         raise http.client.IncompleteRead(b"", response.length)
@@ -195,7 +205,7 @@ def _read(response: http.client.HTTPResponse, call: HttpCall) -> bytes:
 def _check_status(response: http.client.HTTPResponse, call: HttpCall, body: bytes) -> None:
     if response.status < 400:
         return
-    text = f"http: {call.method} {call.url} answered {response.status} {response.reason}: {body[:200]!r}"
+    text = f"http: {call.method} {call.shown} answered {response.status} {response.reason}: {body[:200]!r}"
     if response.status < 500 and response.status not in (408, 425, 429):
         raise GiveUp(text)
     after = response.getheader("retry-after", "")
@@ -211,7 +221,7 @@ def _decoded(response: http.client.HTTPResponse, body: bytes) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HttpError(f"http: the answer says {kind} and is none: {error}") from error
 
 
@@ -219,7 +229,7 @@ def _redirected(call: HttpCall, status: int, target: str) -> HttpCall:
     """The next hop as browsers do it: 303, and 301 or 302 of a POST, go on with GET; secrets stay at home."""
     before, after = _split(call.url), _split(target)
     if (before.scheme, before.netloc) != (after.scheme, after.netloc):
-        kept = {name: value for name, value in call.headers.items() if name.lower() not in _SECRET_HEADERS}
+        kept = {name: value for name, value in call.headers.items() if name.lower() in _OPEN_HEADERS}
         call = replace(call, headers=kept)
     to_get = (status == 303 and call.method != "HEAD") or (status in (301, 302) and call.method == "POST")
     return replace(call, url=target, method="GET", body=None) if to_get else replace(call, url=target)
@@ -230,11 +240,11 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise GiveUp(f"http: {url!r} is no URL: {error}") from error
+        raise GiveUp(f"http: this is no URL: {error}") from error
     if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
-        raise GiveUp(f"http: {url!r}: an http or https URL without user and password is expected")
+        raise GiveUp("http: an http or https URL with a host, without user and password, is expected")
     if not url.isascii() or any(char <= " " or char == "\x7f" for char in url):
-        raise GiveUp(f"http: {url!r}: percent-encode what is no printable ASCII")
+        raise GiveUp("http: percent-encode what is no printable ASCII in the URL")
     return parts
 
 

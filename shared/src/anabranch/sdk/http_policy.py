@@ -61,6 +61,8 @@ class AllowList:
 def is_public(ip: Address) -> bool:
     """Whether an address belongs to the public internet, also by what it embeds."""
     ip = _embedded(ip)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local:
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_loopback or ip.is_link_local)
 
 
