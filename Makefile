@@ -24,6 +24,7 @@ PACKAGES := $(wildcard shared services tests benchmarks examples deploy)
 TASKS ?= 100000
 BENCH_PLACE := $(if $(ANABRANCH_BROKERS)$(ANABRANCH_BOOTSTRAP_SERVERS),,--embedded)
 PYTEST_ARGUMENTS ?=
+FUZZ_SECONDS ?= 300
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -104,6 +105,11 @@ SOAK_ARGUMENTS ?=
 .PHONY: soak
 soak: $(VENV)/.dev ## Requests without end under faults by seed, for MINUTES; prints what was lost or joined twice
 	PYTHONPATH=tests python -m soak --minutes $(MINUTES) $(SOAK_ARGUMENTS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Try the edges with random input for FUZZ_SECONDS, until something is found
+	end=$$((SECONDS + $(FUZZ_SECONDS))); while ((SECONDS < end)); do \
+		ANABRANCH_FUZZ_EXAMPLES=300 python -m pytest -q -x tests/unit/test_fuzz_edges.py --hypothesis-seed=$$RANDOM; done
 
 # --- checks ---------------------------------------------------------------------------------------------------------
 
