@@ -17,8 +17,8 @@ from anabranch.runtime.effects import Effect, Expire, News, Record
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.storelife import StoreLife
 from anabranch_taskgroup.actor import Delivery, decide
+from anabranch_taskgroup.addresses import halt_subject
 from anabranch_taskgroup.dispatch import Dispatcher
-from anabranch_taskgroup.executor import halt_subject
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.quiet import Hints
 from anabranch_taskgroup.spread import spread_keys

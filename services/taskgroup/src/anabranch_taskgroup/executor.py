@@ -19,10 +19,11 @@ from typing import Any
 from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ChunkLost, ChunkReturned, MemberFailed, Offer
-from anabranch.core.names import Names, chunk_name
+from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
 from anabranch.runtime.storelife import StoreLife
 from anabranch.sdk.agents import AgentDeclaration, Registry
+from anabranch_taskgroup.addresses import claim_key, subjects
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
 from anabranch_taskgroup.gate import Gate
 from anabranch_taskgroup.outbox import Outbox
@@ -167,7 +168,7 @@ class Executor:
         for offered in offers:
             # An offer and its repetition may come together; both claims would succeed, being this worker's.
             if self._is_wanted(offered[0]):
-                key = self.claim_key(offered[0])
+                key = claim_key(self._names, offered[0])
                 mine[key] = offered
                 self._running[key] = None
         if not mine:
@@ -183,7 +184,7 @@ class Executor:
                 self._freed.set()
 
     def _is_wanted(self, offer: Offer) -> bool:
-        key = self.claim_key(offer)
+        key = claim_key(self._names, offer)
         if key in self._running or key in self._done:
             return False
         if self._draining:
@@ -193,9 +194,6 @@ class Executor:
         else:
             return offer.deadline > self._clock.now()
         return False
-
-    def claim_key(self, offer: Offer) -> str:
-        return claim_key(self._names, offer)
 
     async def _claims(self, keys: Sequence[str], ttl: float) -> Sequence[str]:
         while True:
@@ -377,7 +375,7 @@ class Executor:
 
     def _halt_subject(self, subject: str) -> None:
         for key, run in list(self._running.items()):
-            if run is not None and subject in _subjects(run.offer):
+            if run is not None and subject in subjects(run.offer):
                 self._abandon(key, run)
 
     def _abandon(self, key: str, run: ChunkRun) -> None:
@@ -472,26 +470,10 @@ class Executor:
     async def _look_for_stops(self) -> None:
         """The stop flags of the runs at hand: what a lost message said."""
         offers = [run.offer for run in self._running.values() if run is not None]
-        sessions = {subject: offer.session_id for offer in offers for subject in _subjects(offer)}
+        sessions = {subject: offer.session_id for offer in offers for subject in subjects(offer)}
         if not sessions:
             return
         flags = [self._names.stop_flag(session_id, subject) for subject, session_id in sessions.items()]
         for subject, flag in zip(sessions, await self._store.get(flags), strict=True):
             if flag is not None:
                 self._halt_subject(subject)
-
-
-def halt_subject(run_id: str, group: str | None = None) -> str:
-    """What a stop is about: a run, or one group of it."""
-    return run_id if group is None else f"{run_id}/{group}"
-
-
-def _subjects(offer: Offer) -> tuple[str, str]:
-    return halt_subject(offer.run_id), halt_subject(offer.run_id, offer.group)
-
-
-def claim_key(names: Names, offer: Offer) -> str:
-    """The store's key of an offer's claim."""
-    return names.claim(
-        offer.session_id, offer.run_id, chunk_name(offer.group, offer.task, offer.chunk, offer.fence)
-    )

@@ -33,7 +33,7 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "group.timed_out": ("The group reached its own timeout or the run's.", ""),
     "task.expanded": ("The members of an expanded task are known.", "`count`"),
     "task.started": ("An attempt has begun. For each member.", "`worker`"),
-    "task.completed": ("It gave all its result keys. For each member.", ""),
+    "task.completed": ("It gave all its result keys. For each member.", "of a retry `taken_over`: it did not run"),
     "task.failed": ("It will not be tried again. For each member, or the whole task.", "`error_type`, `message`"),
     "task.retrying": ("An attempt failed, another follows. For each member.", "`error_type`, `message`, `delay`"),
     "task.skipped": ("It will not run: what it needs is absent, or its expansion is empty.", "`reason`"),

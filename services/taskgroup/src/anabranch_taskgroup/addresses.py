@@ -1,0 +1,23 @@
+"""What an offer is called in the store and on channels. Pure."""
+
+from __future__ import annotations
+
+from anabranch.core.messages import Offer
+from anabranch.core.names import Names, chunk_name
+
+
+def halt_subject(run_id: str, group: str | None = None) -> str:
+    """What a stop is about: a run, or one group of it."""
+    return run_id if group is None else f"{run_id}/{group}"
+
+
+def subjects(offer: Offer) -> tuple[str, str]:
+    """The stops that an offer's members obey."""
+    return halt_subject(offer.run_id), halt_subject(offer.run_id, offer.group)
+
+
+def claim_key(names: Names, offer: Offer) -> str:
+    """The store's key of an offer's claim."""
+    return names.claim(
+        offer.session_id, offer.run_id, chunk_name(offer.group, offer.task, offer.chunk, offer.fence)
+    )
