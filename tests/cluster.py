@@ -18,7 +18,7 @@ import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 FINAL = ("run.completed", "run.failed", "run.cancelled", "run.timed_out", "run.rejected")
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 @dataclass

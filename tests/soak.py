@@ -32,7 +32,7 @@ from servers.finder import private_kafka, private_redis
 TESTS = Path(__file__).parent
 QUIET_SECONDS = 60.0
 """No fault so long before a measurement of size, and for the first of it: what a fault leaves is freed by then."""
-LAST_SECONDS = 180.0
+LAST_SECONDS = 300.0
 """How long the last requests may take once the faults are over."""
 GROWTH = 1.10
 """What a service may be larger at the end than after a third of the time."""
@@ -191,7 +191,7 @@ def storm(
         for name in [name for name, at in open_marks.items() if now >= at]:
             sizes[name] = {process.service: resident(process) for process in injector.spared}
             del open_marks[name]
-    injector.settle(60)
+    injector.settle(LAST_SECONDS)
     deadline = time.monotonic() + LAST_SECONDS
     while traffic.open and time.monotonic() < deadline:
         traffic.step(ask=False)
