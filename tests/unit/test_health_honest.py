@@ -64,6 +64,16 @@ def test_records_that_never_come_are_noticed_by_the_logs_lag(anabranch_system: S
         s.advance(90)
 
 
+def test_an_event_manager_that_handles_nothing_is_not_live(anabranch_system: Start, monkeypatch: Any) -> None:
+    s = anabranch_system(stall_after=30.0)
+    service: Any = next(each for each in s.embedded.services if each.name == "eventmanager")
+    monkeypatch.setattr(service.keeper, "handle", lambda *_, **__: None)
+    s.submit(request(task("t")))
+
+    with pytest.raises(ServiceStopped, match=r"eventmanager .*none was decided"):
+        s.advance(90)
+
+
 def test_a_store_that_is_away_makes_it_not_ready_and_leaves_it_live(
     anabranch_system: Start, monkeypatch: Any
 ) -> None:

@@ -109,6 +109,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
                 ),
             ),
             failure_count=9,
+            failure_pages=(("fetch.0", 9, 1200),),
             counts=m.Counts(total=12, completed=2, failed=9, skipped=1),
             taken_over=1,
             warnings=("careful",),

@@ -144,6 +144,7 @@ def _eventmanager(resources: Resources) -> Service:
         resources.supervisor,
         result_ttl=resources.settings.result_ttl,
         nudge_after=resources.settings.nudge_after,
+        stall_after=resources.settings.stall_after,
     )
 
 

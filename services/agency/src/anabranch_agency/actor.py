@@ -208,6 +208,8 @@ def _group_finished(turn: Turn, message: GroupFinished) -> None:
     run.results.update(message.results)
     run.failures += message.failures
     run.failure_count += message.failure_count
+    if message.failure_pages:
+        run.failure_pages[message.group] = message.failure_pages
     run.counts += message.counts
     run.taken_over += message.taken_over
     run.warnings = tuple(dict.fromkeys((*run.warnings, *message.warnings)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import orjson
 
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.messages import Failure
-from anabranch.core.names import Names, reference_address
+from anabranch.core.names import Names, failures_key, reference_address
 from anabranch_agency.state import Run
 
 RESULTS_BYTES = 600_000
@@ -40,6 +41,7 @@ def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[
     room = BODY_BYTES - len(orjson.dumps([run.labels, run.warnings])) - 4_000
     failures = _fit_failures(run.failures, min(FAILURES_BYTES, room))
     results, asides = fit_results(names, run, min(RESULTS_BYTES, room - len(orjson.dumps(failures))))
+    everything, pages = list_failures(names, run) if len(failures) < run.failure_count else (None, [])
     body = {
         "request_id": run.request_id,
         "run_id": run.run_id,
@@ -50,6 +52,7 @@ def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[
         "results": results,
         "failures": failures,
         "failure_count": run.failure_count,
+        "all_failures": everything,
         "executions": run.counts.model_dump(),
         "accepted_at": rfc3339(run.tombstone.accepted_at),
         "ended_at": rfc3339(at),
@@ -58,7 +61,35 @@ def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[
         "retry_of": run.retry_of,
         "taken_over": run.taken_over,
     }
-    return body, asides
+    return body, [*asides, *pages]
+
+
+def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
+    """A reference to the list of all failures. Its pages are those that groups wrote, and one of the others'."""
+    key = failures_key(run.run_id)
+    others = [
+        failure.model_dump(mode="json") for failure in run.failures if failure.group not in run.failure_pages
+    ]
+    data = orjson.dumps(others)
+    found = [("other", len(others), len(data))] if others else []
+    found += [page for pages in run.failure_pages.values() for page in pages]
+    starts = accumulate((count for _, count, _ in found), initial=0)
+    count, size = sum(each[1] for each in found), sum(each[2] for each in found)
+    manifest = {
+        "format": "merge",
+        "total": count,
+        "pages": [
+            [name, [[at, at + many]], length] for at, (name, many, length) in zip(starts, found, strict=False)
+        ],
+        "large": [],
+        "count": count,
+        "bytes": size,
+    }
+    asides = [Aside(names.value_manifest(run.session_id, run.run_id, key), orjson.dumps(manifest))]
+    if others:
+        asides.append(Aside(names.value_page(run.session_id, run.run_id, key, "other"), data))
+    address = reference_address(run.session_id, key)
+    return {"$anabranch": address, "count": count, "bytes": size, "run_id": run.run_id}, asides
 
 
 def _fit_failures(failures: list[Failure], limit: int) -> list[dict[str, Any]]:

@@ -81,6 +81,8 @@ class Run:
     parts: set[tuple[str, int]] = field(default_factory=set)
     failures: list[Failure] = field(default_factory=list)
     failure_count: int = 0
+    failure_pages: dict[str, tuple[tuple[str, int, int], ...]] = field(default_factory=dict)
+    """By group, where it had more failures than its report held: the pages of all of them."""
     counts: Counts = field(default_factory=Counts)
     paused: bool = False
     retry_of: str | None = None

@@ -35,6 +35,7 @@ def build(resources: Resources) -> EventManager:
         resources.supervisor,
         result_ttl=settings.result_ttl,
         nudge_after=settings.nudge_after,
+        stall_after=settings.stall_after,
     )
 
 
@@ -48,6 +49,7 @@ def build_embedded(
     *,
     result_ttl: float = DAY,
     nudge_after: float = NUDGE_AFTER,
+    stall_after: float = 120.0,
 ) -> EventManager:
     """The event manager as a part of another process; call it on the running loop."""
     return EventManager(
@@ -60,6 +62,7 @@ def build_embedded(
         supervisor or Supervisor(),
         result_ttl=result_ttl,
         nudge_after=nudge_after,
+        stall_after=stall_after,
     )
 
 

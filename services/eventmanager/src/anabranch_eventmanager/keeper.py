@@ -16,6 +16,7 @@ from anabranch.core.messages import Nudge
 from anabranch.core.names import Names
 from anabranch.ports import Clock, Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
+from anabranch.runtime.stall import Progress
 from anabranch_eventmanager.core import At, Effect, EventCore, RunChanged, has_ended
 from anabranch_eventmanager.facts import Document, run_key
 from anabranch_eventmanager.records import decode_record
@@ -57,6 +58,7 @@ class Partition:
     facts: dict[str, Document]
     persist: Persist
     nudges: NudgeSchedule
+    progress: Progress = field(default_factory=lambda: Progress(()))
     retention: RetentionSchedule = field(default_factory=RetentionSchedule)
 
 
@@ -115,6 +117,10 @@ class Keeper:
         partition = self._partitions.get(number)
         return None if partition is None else partition.facts
 
+    def progress(self) -> dict[int, Progress]:
+        """How far each partition that is open has been handled."""
+        return {number: partition.progress for number, partition in self._partitions.items()}
+
     def open_runs(self) -> int:
         """How many runs have not ended."""
         return sum(len(each.nudges) for each in self._partitions.values())
@@ -128,6 +134,7 @@ class Keeper:
         partition = self._partitions.get(record.partition)
         if partition is None:
             return
+        partition.progress.note(1, record.offset)
         try:
             decoded = decode_record(record.value)
             at = At(record.partition, record.offset, record.timestamp)

@@ -14,6 +14,7 @@ from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, StateStore
 from anabranch.runtime.health import Health
 from anabranch.runtime.marks import Marks
+from anabranch.runtime.stall import StallWatch
 from anabranch.runtime.supervision import Supervisor
 from anabranch_eventmanager.keeper import Keeper
 from anabranch_eventmanager.outlets import ServerOutlets, ViewWriter
@@ -43,6 +44,7 @@ class EventManager:
     Args:
         supervisor: runs the background tasks; a crash of one ends the process.
         nudge_after: seconds of silence before a run's owner is nudged.
+        stall_after: seconds without a record handled, while the log holds some, that count as stuck.
     """
 
     name = "eventmanager"
@@ -59,6 +61,7 @@ class EventManager:
         *,
         result_ttl: float,
         nudge_after: float = NUDGE_AFTER,
+        stall_after: float = 120.0,
     ) -> None:
         self._driver = driver
         self._supervisor = supervisor
@@ -68,6 +71,9 @@ class EventManager:
         self._views.facts_of = self.keeper.facts_of
         self._views.written = self.keeper.view_written
         self._marks = Marks(store, names, names.events)
+        self._watch = StallWatch(
+            log, names.eventmanager, names.events, clock, self.keeper.progress, patience=stall_after
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
 
@@ -79,6 +85,7 @@ class EventManager:
             (self._outlets.records.run(), "record publisher"),
             (self._outlets.nudges.run(), "nudger"),
             (self._tick(), "ticker"),
+            (self._watch.run(), "stall watch"),
         ):
             self._tasks.append(self._supervisor.spawn(work, name))
         await self._driver.start(self.keeper)
@@ -102,7 +109,7 @@ class EventManager:
 
     def health(self) -> Health:
         """See `runtime.process.Service`. Views that wait do not make it unready: events are still read."""
-        trouble = self._driver.trouble()
+        trouble = self._driver.trouble() or self._watch.trouble
         if trouble is not None:
             return Health(live=False, ready=False, detail=trouble)
         partitions = len(self.keeper.partitions())

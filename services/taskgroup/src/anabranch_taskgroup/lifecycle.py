@@ -6,18 +6,19 @@ thousand tasks that a failure skips is no deeper than one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion import as_list, expand, lookup_path, sources
-from anabranch.core.messages import Counts, Failure, GroupFinished, GroupResults, Need, Status
+from anabranch.core.messages import Counts, GroupFinished, GroupResults, Need, Status
 from anabranch.core.outputs import derived_key
 from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.chunks import schedule, schedule_group
 from anabranch_taskgroup.failing import count_held, write_last_letter
+from anabranch_taskgroup.failures import all_failures, first_failures, task_failure, write_pages
 from anabranch_taskgroup.merge import (
     Joined,
     empty_join,
@@ -36,9 +37,6 @@ from anabranch_taskgroup.turn import CountArrays, SpreadKeys, Turn, Unwatch, Wat
 
 RESULTS_BYTES = 500_000
 """Results that one record takes along."""
-FAILURES = 1_000
-FAILURES_BYTES = 250_000
-"""Failures that a group reports one by one, at most so many and of so many bytes; the rest is counted."""
 
 
 # --- dependencies --------------------------------------------------------------------------------
@@ -182,18 +180,14 @@ def count_members(turn: Turn, run: Run, task: Task, count: int) -> None:
         end(turn, run, task, TaskEvent.EMPTY_SKIP)
     else:
         message = "the expansion has no members, and on_empty says fail"
-        task.failed[-1] = _task_failure(task, "ExpansionError", message)
+        task.failed[-1] = task_failure(task, "ExpansionError", message)
         end(turn, run, task, TaskEvent.EMPTY_FAIL, error_type="ExpansionError", message=message)
 
 
 def refuse_expansion(turn: Turn, run: Run, task: Task, message: str) -> None:
     """The arrays do not make an expansion: the task fails, the run goes on."""
-    task.failed[-1] = _task_failure(task, "ExpansionError", message)
+    task.failed[-1] = task_failure(task, "ExpansionError", message)
     end(turn, run, task, TaskEvent.EXPANSION_REFUSED, error_type="ExpansionError", message=message)
-
-
-def _task_failure(task: Task, error_type: str, message: str) -> Failure:
-    return Failure(group=task.group, task=task.name, error_type=error_type, message=message)
 
 
 def _run(turn: Turn, run: Run, task: Task) -> None:
@@ -409,15 +403,17 @@ def _report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
     runs = turn.rules.names.runs
     for part, results in enumerate(earlier):
         turn.news(runs, run.run_id, GroupResults(run_id=run.run_id, group=group.name, part=part, results=results))
-    failures = [failure for task in group.tasks.values() for failure in _failures(task, group)]
+    failures = all_failures(group)
+    first = first_failures(failures)
     finished = GroupFinished(
         run_id=run.run_id,
         group=group.name,
         status=status,
         results=last,
         parts=len(earlier),
-        failures=tuple(_first_failures(failures)),
+        failures=first,
         failure_count=len(failures),
+        failure_pages=write_pages(turn, run, group, failures) if len(first) < len(failures) else (),
         counts=_counts(group),
         taken_over=taken_over(group),
         warnings=run.warnings,
@@ -437,22 +433,6 @@ def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         parts[-1][key] = value
         size += length
     return parts
-
-
-def _failures(task: Task, group: Group) -> list[Failure]:
-    found = [task.failed[index] for index in sorted(task.failed)]
-    if task.state is TaskState.TIMED_OUT and group.timed_out:
-        found.append(_task_failure(task, "GroupTimeout", f"group {group.name!r} reached its timeout"))
-    return found
-
-
-def _first_failures(failures: list[Failure]) -> Iterator[Failure]:
-    size = 0
-    for failure in failures[:FAILURES]:
-        size += len(orjson.dumps(failure.model_dump()))
-        if size > FAILURES_BYTES:
-            return
-        yield failure
 
 
 def _counts(group: Group) -> Counts:

@@ -136,6 +136,8 @@ class GroupFinished(Message):
     """How many GroupResults came before."""
     failures: tuple[Failure, ...] = ()
     failure_count: int = 0
+    failure_pages: tuple[tuple[str, int, int], ...] = ()
+    """Where `failures` are not all: the pages that hold all of them, each (page, how many, bytes)."""
     counts: Counts = Counts()
     taken_over: int = 0
     """Members of `counts` whose results came from the run that is retried."""

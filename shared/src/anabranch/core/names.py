@@ -91,6 +91,11 @@ def request_id_for(topic: str, partition: int, offset: int) -> str:
     return f"{topic}:{partition}:{offset}"
 
 
+def failures_key(run_id: str) -> str:
+    """The key of a run's list of all failures, where its final record cannot hold them."""
+    return f"{run_id}.failures"
+
+
 def session_key(session_id: str, key: str) -> str:
     """Redis key and channel of a result, public: ``session:{<session id>}:<key>``, the braces literal."""
     return f"session:{{{session_id}}}:{key}"

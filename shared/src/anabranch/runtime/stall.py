@@ -127,5 +127,7 @@ class StallWatch:
             return
         owned = self._progress()
         self._unread = frozenset(
-            n for n, found in standings.items() if n in owned and found.end > owned[n].following
+            number
+            for number, found in standings.items()
+            if found.lag and number in owned and found.end > owned[number].following
         )
