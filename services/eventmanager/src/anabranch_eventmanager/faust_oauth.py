@@ -11,6 +11,7 @@ import asyncio
 import base64
 import json
 import ssl
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -88,6 +89,8 @@ def fetched(properties: Mapping[str, str]) -> tuple[str, float]:
             document = json.loads(answer.read(_LARGEST_ANSWER))
         return str(document["access_token"]), float(document.get("expires_in", LIFE_SECONDS))
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is an answer too, and holds the connection
         reason = f"it gave no token: {type(error).__name__}"
         fix = "check the URL, the client's id and its secret: ANABRANCH_KAFKA_SASL_OAUTHBEARER_..."
         raise ServerUnavailable("The identity provider", url.partition("?")[0], reason, fix) from None

@@ -232,9 +232,11 @@ class ResultsWatcher:
                 watch.settle(stored["final"])
 
     async def _stored_or_none(self, watch: RunWatch) -> Body | None:
-        with _logged("the store is away, the results topic is believed"):
+        try:
             return (await self._stored([watch]))[0]
-        return None
+        except ServerUnavailable as error:
+            _log.warning("the store is away, the results topic is believed: %s", error)
+            return None
 
     async def _stored(self, watches: Sequence[RunWatch]) -> list[Body | None]:
         if not watches:

@@ -66,6 +66,9 @@ def fate(error: KafkaError | None, offset: int | None) -> tuple[KafkaError | Non
     return error, -1 if offset is None else offset
 
 
+_ENDED_WITH_IT = frozenset({KafkaError._FATAL, KafkaError._PURGE_QUEUE})
+"""What records are reported with that a producer still held when it ended: not why it did."""
+
 _Report = tuple[PublishCall, int, "KafkaError | None", int]
 
 
@@ -157,7 +160,7 @@ class ProducerLane:
     def _noted(self, error: KafkaError) -> KafkaError:
         """A fatal error ends an idempotent producer for good: the next call needs a new one."""
         self.broken = self.broken or error.fatal()
-        return self._fatal or error if error.code() == KafkaError._FATAL else error
+        return self._fatal or error if error.code() in _ENDED_WITH_IT else error
 
 
 class KafkaPublisher:

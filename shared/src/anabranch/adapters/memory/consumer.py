@@ -58,11 +58,11 @@ class MemoryMembership:
     def resume(self, topic: str, partition: int) -> None:
         """See `ports.Membership`."""
         self._paused.discard((topic, partition))
+        self._wake()
 
     def trouble(self) -> str | None:
         """See `ports.Membership`: there is no client that could stop."""
         return None
-        self._wake()
 
     async def close(self) -> None:
         """See `ports.Membership`."""

@@ -15,6 +15,7 @@ from typing import Any
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.core.offsets import TrailingCommit
 from anabranch.runtime import owner, replay
+from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency import actor as agency_actor
 from anabranch_taskgroup import actor, dispatch, lifecycle, sweep, watcher
 
@@ -229,6 +230,6 @@ MUTATIONS = {
         dispatch,
         "asyncio",
         lambda original: _NoShield,
-        ("expel", "cut-store"),
+        FAULTS,
     ),
 }
