@@ -1,4 +1,4 @@
-"""The command on a whole system in this process: the examples, the demo, the bench, and how runs end."""
+"""The command on a whole system in this process: the examples, the demo, and how runs end."""
 
 from __future__ import annotations
 
@@ -108,16 +108,6 @@ def test_the_demo_ends_by_itself_and_says_what_to_try_next(
     assert "60 files" in said.out
     assert "What to try next" in said.out
     assert "analyse/analyse: completed 60 of 60 members" in said.err
-
-
-def test_the_bench_prints_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["bench", "fanout", "--tasks", "500", "--embedded", "--json"])
-
-    figures = json.loads(capsys.readouterr().out)
-    assert code == 0
-    assert list(figures) == ["tasks", "seconds", "tasks_per_second", "p50_ms", "p99_ms"]
-    assert figures["tasks"] == 500
-    assert figures["tasks_per_second"] > 0
 
 
 NOISY = """

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from anabranch.cli.bench import fanout_request, percentile, single_request
+from anabranch.cli.bench.shapes import fanout_request
 from anabranch.cli.control_commands import control
 from anabranch.cli.follow import Following, follow
 from anabranch.cli.output import seconds, short
@@ -135,19 +135,6 @@ async def test_an_interrupt_cancels_the_run_and_waits_for_its_end(
 
     assert {"type": "cancel", "run_id": run.run_id} in bodies
     assert result.status == "cancelled"
-
-
-def test_what_the_bench_asks_for_is_valid() -> None:
-    plan = read_request(fanout_request(1000)).plan
-
-    assert plan is not None
-    assert plan.executions == 1000
-    assert read_request(single_request()).errors == ()
-
-
-@pytest.mark.parametrize(("fraction", "expected"), [(0.5, 50), (0.99, 99), (1.0, 100)])
-def test_percentiles_by_nearest_rank(fraction: float, expected: float) -> None:
-    assert percentile(tuple(float(value) for value in range(100, 0, -1)), fraction) == expected
 
 
 def test_words_for_figures() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anabranch.cli import dlq_main
+from anabranch.cli import bench_main, dlq_main
 from anabranch.cli.exits import WRONG, errors_as_exit
 from anabranch.cli.options import Embedded, Json, Load, RequestFile, RunId, with_settings
 
@@ -25,9 +25,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 topics = typer.Typer(help="The topics on Kafka.", no_args_is_help=True)
-bench = typer.Typer(help="Measure this installation.", no_args_is_help=True)
 app.add_typer(topics, name="topics")
-app.add_typer(bench, name="bench")
+app.add_typer(bench_main.app, name="bench")
 app.add_typer(dlq_main.app, name="dlq")
 
 Concurrency = Annotated[int | None, typer.Option(help="Members that run at once in this process.")]
@@ -291,23 +290,6 @@ def rebuild(
 
         work = rebuild_command(settings(), session=session, run=run_, everything=everything, json=json)
         raise typer.Exit(_async(work))
-
-
-@bench.command("fanout")
-@with_settings
-def bench_fanout(
-    settings: Load,
-    tasks: Annotated[int, typer.Option(min=1, help="Members of the fan-out.")] = 100_000,
-    embedded: Embedded = False,
-    timeout: Annotated[str, typer.Option(help="Give up on a request after so long.")] = "10m",
-    json: Json = False,
-) -> None:
-    """Measure one wide fan-out and its join, and single tasks."""
-    with errors_as_exit(json):
-        from anabranch.cli.bench import fanout
-
-        limit = _duration("--timeout", timeout) or 600.0
-        raise typer.Exit(_async(fanout(settings(), tasks, embedded=embedded, timeout=limit, json=json)))
 
 
 # --- what they share ------------------------------------------------------------------------------

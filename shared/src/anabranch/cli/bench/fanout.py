@@ -1,0 +1,49 @@
+"""`bench fanout`: one wide fan-out and its join, after a hundred single tasks while nothing else runs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from anabranch.cli.bench.asking import Asker
+from anabranch.cli.bench.distribution import Distribution, milliseconds
+from anabranch.cli.bench.latency import single_latencies
+from anabranch.cli.bench.report import Report
+from anabranch.cli.bench.running import BenchOptions, run_bench
+from anabranch.cli.bench.shapes import fanout_request
+from anabranch.cli.bench.weighing import Weights, weighed
+from anabranch.runtime.settings import Settings
+
+SINGLE_REQUESTS = 100
+
+
+async def fanout(settings: Settings, options: BenchOptions, tasks: int) -> int:
+    """Measure and print; returns the exit code. Raises as `run_bench`."""
+    words = f"{SINGLE_REQUESTS} single tasks, then {tasks:,} in one fan-out"
+    scales = settings if options.weigh else None
+    return await run_bench(settings, options, words, partial(_measure, tasks=tasks, scales=scales))
+
+
+async def _measure(asking: Asker, tasks: int, scales: Settings | None) -> Report:
+    singles = await single_latencies(asking, SINGLE_REQUESTS)
+    [ended], weights = await weighed(asking, [fanout_request(tasks)], scales)
+    return fanout_report(tasks, ended.seconds, singles, weights)
+
+
+def fanout_report(tasks: int, seconds: float, singles: Distribution, weights: Weights | None) -> Report:
+    """The figures of `--json`, whose five names are public, and the table."""
+    document: dict[str, Any] = {
+        "tasks": tasks,
+        "seconds": round(seconds, 4),
+        "tasks_per_second": round(tasks / seconds, 1),
+        "p50_ms": round(singles.median * 1000, 3),
+        "p99_ms": round(singles.at(0.99) * 1000, 3),
+    }
+    rows = [
+        ("fan-out and join", milliseconds(seconds), f"{tasks:,} members, every result stored"),
+        ("members a second", f"{tasks / seconds:,.0f}", ""),
+    ]
+    if weights is not None:
+        document["bytes"] = weights.to_document()
+        rows += weights.rows()
+    return Report(f"One fan-out of {tasks:,}", document, rows, [("one task alone", singles)])

@@ -1,0 +1,77 @@
+"""What a command of the bench says: a table with a drawing of each distribution for people, one document for
+programs. Where it is printed to is no terminal, the same table is plain ASCII text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from anabranch.cli.bench.distribution import BLOCKS, PLAIN, Distribution, drawn, milliseconds
+from anabranch.cli.bench.shapes import Document
+from anabranch.cli.output import print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Figures of one measurement.
+
+    Attributes:
+        document: what `--json` prints.
+        rows: what was measured, the figure, and a remark that may be empty.
+        spreads: named distributions that are drawn below, each with its percentiles.
+    """
+
+    title: str
+    document: Document
+    rows: Sequence[tuple[str, str, str]]
+    spreads: Sequence[tuple[str, Distribution]] = field(default=())
+
+
+def show(report: Report, *, json: bool) -> None:
+    """One JSON document on standard output, or the table there."""
+    if json:
+        print_json(report.document)
+        return
+    from anabranch.cli.output import wide_console
+
+    console = wide_console()
+    if console.is_terminal and "utf" in (console.encoding or "").lower():
+        _show_table(report, console)
+    else:
+        sys.stdout.write("\n".join(plain_lines(report)) + "\n")
+        sys.stdout.flush()
+
+
+def plain_lines(report: Report) -> list[str]:
+    """The table as text that any pipe, log or ticket takes: ASCII, unless a remark has other characters."""
+    cells = [*report.rows, *_spread_rows(report, PLAIN)]
+    widths = [max((len(row[column]) for row in cells), default=0) for column in range(2)]
+    lines = [f"{what:<{widths[0]}}  {figure:>{widths[1]}}  {remark}".rstrip() for what, figure, remark in cells]
+    return [report.title, *(f"  {line}" for line in lines)]
+
+
+def _spread_rows(report: Report, marks: str) -> list[tuple[str, str, str]]:
+    rows = []
+    for name, spread in report.spreads:
+        rows.append((f"{name}, median", milliseconds(spread.median), drawn(spread, marks)))
+        rows.append((f"{name}, p99", milliseconds(spread.at(0.99)), f"of {len(spread.values):,}"))
+        rows.append((f"{name}, longest", milliseconds(spread.most), ""))
+    return rows
+
+
+def _show_table(report: Report, console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=report.title, title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right", style="bold")
+    table.add_column(style="cyan")
+    for row in (*report.rows, *_spread_rows(report, BLOCKS)):
+        table.add_row(*row)
+    console.print(table)

@@ -1,0 +1,272 @@
+"""What the bench makes of what it measured, and what it asks for: figures, drawings, graphs, requests. Pure."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anabranch.cli.bench import shapes
+from anabranch.cli.bench.asking import Ended, NotMeasured
+from anabranch.cli.bench.chain import chain_report
+from anabranch.cli.bench.distribution import (
+    BLOCKS,
+    PLAIN,
+    Distribution,
+    drawn,
+    histogram,
+    milliseconds,
+    sparkline,
+)
+from anabranch.cli.bench.fanout import fanout_report
+from anabranch.cli.bench.join_lag import lag_of_events, lag_of_stamps
+from anabranch.cli.bench.layered import edge_count, layered
+from anabranch.cli.bench.report import Report, plain_lines
+from anabranch.cli.bench.runs import runs_report
+from anabranch.cli.bench.weighing import Weights, grown
+from anabranch.cli.bench.workflows import Workflow, from_document, made, workflow_report
+from anabranch.core.admission import Limits, read_request
+from anabranch.core.errors import Misconfigured, RequestRefused
+
+HUNDRED = Distribution.of([float(value) for value in range(100, 0, -1)])
+SECONDS = st.floats(min_value=0, max_value=1e4, allow_nan=False)
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.0, 1), (0.5, 50), (0.99, 99), (1.0, 100)])
+def test_percentiles_by_nearest_rank(fraction: float, expected: float) -> None:
+    assert HUNDRED.at(fraction) == expected
+
+
+def test_a_distribution_of_one_value_is_that_value() -> None:
+    one = Distribution.of([0.25])
+
+    assert (one.least, one.median, one.at(0.99), one.most) == (0.25, 0.25, 0.25, 0.25)
+    assert one.milliseconds() == {"p50_ms": 250.0, "p99_ms": 250.0, "min_ms": 250.0, "max_ms": 250.0}
+
+
+def test_a_distribution_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Distribution.of([])
+
+
+@given(st.lists(SECONDS, min_size=1), st.integers(1, 40))
+def test_each_value_is_in_one_class_of_the_histogram(values: list[float], bins: int) -> None:
+    counts = histogram(Distribution.of(values), bins)
+
+    assert (len(counts), sum(counts)) == (bins, len(values))
+
+
+def test_classes_widen_so_that_a_tail_does_not_flatten_the_rest() -> None:
+    spread = Distribution.of([0.001, 0.002, 0.004, 0.008, 1.0])
+
+    assert histogram(spread, 5) == (2, 2, 0, 0, 1)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1), st.sampled_from([BLOCKS, PLAIN]))
+def test_a_sparkline_is_empty_only_where_nothing_is(counts: list[int], marks: str) -> None:
+    line = sparkline(counts, marks)
+
+    assert [mark == marks[0] for mark in line] == [count == 0 for count in counts]
+    assert max(counts) == 0 or marks[-1] in line
+
+
+def test_a_distribution_is_drawn_between_its_ends() -> None:
+    assert drawn(Distribution.of([0.001] * 8 + [0.1]), "_x") == f"1.00 ms |x{'_' * 22}x| 100 ms"
+
+
+def test_durations_have_three_digits() -> None:
+    assert [milliseconds(value) for value in (0.00042, 0.0143, 0.143, 2.314, 59.94)] == [
+        "0.42 ms",
+        "14.3 ms",
+        "143 ms",
+        "2.31 s",
+        "59.9 s",
+    ]
+
+
+# --- reports --------------------------------------------------------------------------------------
+
+
+def test_a_report_on_no_terminal_is_ascii_in_columns() -> None:
+    report = Report("Title", {}, [("short", "1", "remark"), ("much longer", "1,000", "")], [("one", HUNDRED)])
+
+    lines = plain_lines(report)
+
+    assert lines[:3] == [
+        "Title",
+        "  short              1  remark",
+        "  much longer    1,000",
+    ]
+    assert lines[3].startswith("  one, median   50.0 s  1.00 s |")
+    assert "\n".join(lines).isascii()
+
+
+def test_the_five_public_figures_of_a_fanout() -> None:
+    report = fanout_report(1_000, 0.5, HUNDRED, None)
+
+    assert report.document == {
+        "tasks": 1_000,
+        "seconds": 0.5,
+        "tasks_per_second": 2_000.0,
+        "p50_ms": 50_000.0,
+        "p99_ms": 99_000.0,
+    }
+
+
+def test_bytes_are_told_for_each_member_and_topic() -> None:
+    weights = Weights(10, {"groups": 900, "tasks": 100, "runs": 0}, 55)
+
+    document = chain_report(HUNDRED, weights).document["bytes"]
+    rows = {name: (figure, remark) for name, figure, remark in weights.rows()}
+
+    assert (document["log_per_member"], document["redis_per_member"]) == (100.0, 5.5)
+    assert rows["bytes a member on the log"] == ("100.0", "compressed, one replica: groups 90.0, tasks 10.0")
+
+
+def test_only_what_grew_is_weighed() -> None:
+    before = {"a": {0: 5, 1: 7}, "b": {0: 3}}
+    after = {"a": {0: 9, 1: 7}, "b": {0: 3}}
+
+    assert grown(before, after) == {"a": {0: (5, 9)}, "b": {}}
+
+
+def test_runs_a_second_count_the_whole_time() -> None:
+    document = runs_report(10, 4.0, HUNDRED).document
+
+    assert (document["runs"], document["runs_per_second"], document["tasks_per_second"]) == (100, 25.0, 225.0)
+
+
+@pytest.mark.parametrize(("times", "median"), [([3.0, 1.0, 2.0], 2.0), ([4.0, 1.0], 1.0), ([5.0], 5.0)])
+def test_the_median_workflow_is_one_that_was_run(times: list[float], median: float) -> None:
+    ended = [Ended("r", "q", each, {"executions": {"completed": 4}}, (0.1, each)) for each in times]
+
+    report = workflow_report(Workflow({}, 4, 3, "a file"), ended)
+
+    assert (report.document["seconds"], report.document["repeats"]) == (median, times)
+    assert report.spreads[0][1].most == median
+
+
+def test_the_lag_of_a_join_is_counted_from_the_last_member() -> None:
+    stamps = {"ends": [{"started": 1.0, "ended": 2.0}, {"started": 1.0, "ended": 3.5}], "start": {"started": 4.0}}
+    events = [
+        ("task.completed", "first", 2.0),
+        ("task.completed", "first", 3.5),
+        ("task.started", "first", 1.0),
+        ("task.started", "second", 4.0),
+        ("task.completed", "second", 5.0),
+    ]
+
+    assert (lag_of_stamps(stamps), lag_of_events(events)) == (0.5, 0.5)
+
+
+def test_events_without_a_join_are_no_measurement() -> None:
+    with pytest.raises(NotMeasured):
+        lag_of_events([("task.started", "second", 4.0)])
+
+
+# --- what is asked for ----------------------------------------------------------------------------
+
+
+@st.composite
+def sizes(draw: st.DrawFn) -> tuple[int, int, int]:
+    """Tasks, edges and layers of a graph that exists."""
+    tasks = draw(st.integers(1, 60))
+    layers = draw(st.integers(1, tasks))
+    widths = [tasks // layers + (depth < tasks % layers) for depth in range(layers)]
+    most = sum(low * high for low, high in pairwise(widths))
+    return tasks, draw(st.integers(tasks - widths[0], most)), layers
+
+
+@given(sizes())
+def test_a_layered_graph_has_the_size_asked_for(size: tuple[int, int, int]) -> None:
+    tasks, edges, depth = size
+
+    layers = layered(tasks, edges, depth)
+
+    assert (sum(map(len, layers)), edge_count(layers), len(layers)) == (tasks, edges, depth)
+    first = 0
+    for before, layer in pairwise(layers):
+        reach = range(first, first + len(before))
+        for needs in layer:
+            assert needs
+            assert len(set(needs)) == len(needs)
+            assert all(each in reach for each in needs)
+        first += len(before)
+
+
+def test_a_layered_graph_is_even() -> None:
+    layers = layered(2_000, 6_000, 20)
+    needs = [len(each) for layer in layers[1:] for each in layer]
+    needed = [0] * 2_000
+    for each in (each for layer in layers for needs in layer for each in needs):
+        needed[each] += 1
+
+    assert set(needs) == {3, 4}
+    assert max(needed) <= 5
+
+
+@pytest.mark.parametrize(
+    ("tasks", "edges", "layers", "said"),
+    [
+        (10, 4, 2, "have 5 to 25 edges, not 4"),
+        (10, 26, 2, "have 5 to 25 edges, not 26"),
+        (3, 0, 4, "3 tasks make 1 to 3 layers"),
+        (3, 1, 1, "0 to 0 edges"),
+    ],
+)
+def test_a_graph_that_cannot_be_is_refused_with_what_can(tasks: int, edges: int, layers: int, said: str) -> None:
+    with pytest.raises(Misconfigured, match=said):
+        layered(tasks, edges, layers)
+
+
+@pytest.mark.parametrize(
+    ("request_", "members"),
+    [
+        pytest.param(shapes.fanout_request(1_000), 1_000, id="fanout"),
+        pytest.param(shapes.single_request(), 1, id="single"),
+        pytest.param(shapes.stamp_request(5.0), 1, id="stamp"),
+        pytest.param(shapes.two_stage_request(20, shapes.STAMP), 21, id="two stages"),
+        pytest.param(shapes.three_by_three_request(), 9, id="three by three"),
+        pytest.param(made(2_000, 6_000, 20).document, 2_000, id="workflow"),
+    ],
+)
+def test_what_the_bench_asks_for_is_valid(request_: dict[str, Any], members: int) -> None:
+    plan = read_request(request_).plan
+
+    assert plan is not None
+    assert plan.executions == members
+
+
+def test_the_chain_is_valid_and_as_long_as_asked() -> None:
+    reading = read_request(shapes.chain_request(6, 10))
+
+    assert reading.errors == ()
+    assert len(reading.to_document()["levels"]) == 6
+
+
+def test_a_workflow_of_a_file_is_counted_and_loses_its_id() -> None:
+    tasks = [
+        {"name": "a", "agent": "echo", "result_keys": ["x"]},
+        {"name": "b", "agent": "echo", "result_keys": ["y"], "dependencies": ["x", "given"]},
+    ]
+    document = {
+        "request_id": "mine",
+        "context": {"given": 1},
+        "task_groups": [{"name": "g", "tasks": tasks}],
+    }
+
+    workflow = from_document(document, "a file", Limits())
+
+    assert (workflow.tasks, workflow.edges) == (2, 1)
+    assert "request_id" not in workflow.document
+
+
+def test_a_wrong_file_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(RequestRefused):
+        from_document({"task_groups": []}, "a file", Limits())
