@@ -34,7 +34,7 @@ class Broken:
 def started(start: Start, *bad: Any) -> tuple[System, Broken]:
     broken = Broken(*bad)
 
-    def frail(task: Task) -> Any:
+    async def frail(task: Task) -> Any:  # on the loop: `advance` does not wait for threads
         return broken(task)
 
     return start(agents={"frail": frail}), broken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from anabranch.core.errors import Misconfigured
 Command = tuple[str | int | float | bytes | memoryview, ...]
 
 _READ_BYTES = 65_536
+_GOODBYE_SECONDS = 0.5
 _FORM = "Write redis://[user:password@]host:port[/db] or rediss://, with / @ # ? percent-encoded in the password"
 
 
@@ -67,3 +69,10 @@ class RedisAddress:
             # What the library says may quote what it took for the port: a part of a password.
             reason = f"{self} is no Redis URL ({type(wrong).__name__})"
             raise Misconfigured("ANABRANCH_REDIS_URL", reason, _FORM) from None
+
+
+async def hang_up(connection: AbstractConnection) -> None:
+    """Close a connection. Over TLS the socket stays open until the server says goodbye too: a moment is waited."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_GOODBYE_SECONDS):
+            await connection.disconnect()

@@ -16,7 +16,7 @@ from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ResponseError
 
-from anabranch.adapters.redis.connection import Command, RedisAddress
+from anabranch.adapters.redis.connection import Command, RedisAddress, hang_up
 from anabranch.adapters.redis.faults import translate, unreachable
 from anabranch.adapters.redis.scripts import Script
 from anabranch.core.errors import AnabranchError
@@ -162,7 +162,7 @@ class RedisLink:
         if reader is not None and reader is not asyncio.current_task():
             reader.cancel()
         if connection is not None:
-            await connection.disconnect(nowait=True)
+            await hang_up(connection)
 
     def _expect_answers(self) -> None:
         if self._watch is None:

@@ -16,7 +16,7 @@ from typing import Any
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from anabranch.adapters.redis.connection import RedisAddress
+from anabranch.adapters.redis.connection import RedisAddress, hang_up
 from anabranch.adapters.redis.faults import unreachable
 from anabranch.core.errors import AnabranchError
 
@@ -131,7 +131,7 @@ class Subscriptions:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            await connection.disconnect(nowait=True)
+            await hang_up(connection)
 
     def _begin_anew(self) -> None:
         """A new connection knows nothing: whatever was to be changed, subscribe to what there is now."""
@@ -155,7 +155,7 @@ class Subscriptions:
             self._heard = False
             await _send(connection, "PING")
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
-        await connection.disconnect(nowait=True)
+        await hang_up(connection)
 
     def _take(self, reply: Any) -> None:
         self._heard = True
