@@ -2,9 +2,12 @@
 
 An error of `decide` is caught; a crash of the process is not. A partition's next owner would meet the same record,
 and the one after it. So an owner that catches up notes in the store what it is deciding about, outside of the
-processes that die: a batch at first, single records where the last one died in a batch. A record that two owners
-died of by itself is buried: nobody decides about it again. The note covers the decision alone, which waits for no
-server, so that a process that is stopped while it waits for one speaks against no record.
+processes that die: a batch at first, single records where the last one died in a batch. A record that DEATHS owners
+died of by itself is buried: nobody decides about it again.
+
+An innocent record would be buried where so many owners in a row died by chance between the two writes of the note,
+which frame the decision alone. Most likely that is the first record that an owner meets, a claim: about claims, which
+have no key, nothing is decided and nothing noted.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ import orjson
 
 from anabranch.ports import Incoming, StateStore, Write
 
-DEATHS = 2
-"""Deaths over a record by itself; before them come the first one, which left no note, and one in a batch."""
+DEATHS = 3
+"""Deaths over a record by itself; before them may come the first one, which left no note, and one in a batch."""
 NOTE_SECONDS = 7 * 86_400.0
-REASON = f"its owner died while it decided about it, {1 + DEATHS} times or more"
+REASON = f"its owner died while it decided about it, {DEATHS} times or more"
 
 
 class DecisionGuard:
@@ -62,6 +65,11 @@ class DecisionGuard:
     def _is_suspect(self, record: Incoming) -> bool:
         """Whether it was by itself that the last owner decided about it, and died."""
         return len(self._suspects) == 1 and record.offset in self._suspects
+
+    @staticmethod
+    def is_harmless(part: Sequence[Incoming]) -> bool:
+        """Whether these are claims alone."""
+        return all(record.key is None for record in part)
 
     async def enter(self, part: Sequence[Incoming]) -> None:
         """Note that these are being decided about. Raises ServerUnavailable, StoreRefused."""

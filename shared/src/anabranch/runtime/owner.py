@@ -306,6 +306,9 @@ class Owner(Generic[S]):
         """Decide about what the last owner may have died of."""
         effects: list[Effect] = []
         for part in owned.guard.parts(records):
+            if owned.guard.is_harmless(part):
+                effects += self._domain.decide(owned.state, part, rejected)
+                continue
             if owned.guard.is_poison(part[0]):
                 log.error("%s/%d, offset %d is buried: %s", part[0].topic, owned.number, part[0].offset, REASON)
                 await self._patiently(owned, partial(owned.guard.bury, part[0]))

@@ -51,6 +51,23 @@ def fetched_bytes(settings: KafkaSettings, topic: str, spans: Mapping[int, tuple
         consumer.close()
 
 
+def topics_under(settings: KafkaSettings, prefix: str) -> list[str]:
+    """Names of all topics that begin so, in order. Blocks.
+
+    Raises:
+        ServerUnavailable: no broker answers.
+    """
+    consumer = Consumer(settings.reader(), logger=LOGGER)
+    try:
+        return sorted(
+            name for name in consumer.list_topics(timeout=SILENCE_SECONDS).topics if name.startswith(prefix)
+        )
+    except KafkaException as refused:
+        raise translate(error_of(refused), settings.brokers, "listing topics") from refused
+    finally:
+        consumer.close()
+
+
 class _Received:
     """The bytes that brokers have sent so far, as the library's statistics say."""
 

@@ -1,8 +1,8 @@
 """What runs leave behind in bytes: on the log, as its brokers keep and send it, and in Redis under their keys.
 
-On the log: everything between the ends of all topics before and after, fetched again and counted as it came
-over the wire, that is compressed and with the brokers' framing, one replica. Whatever else happened on these
-topics meanwhile is in it, so nothing else should. In Redis: the keys that carry the runs' ids, as MEMORY USAGE
+On the log: everything between the ends of all topics of the prefix before and after, also of those that services
+keep for themselves, fetched again and counted as it came over the wire, that is compressed and with the brokers'
+framing, one replica. Whatever else happened on these topics meanwhile is in it, so nothing else should. In Redis: the keys that carry the runs' ids, as MEMORY USAGE
 says once the runs have ended and the log is quiet.
 """
 
@@ -11,17 +11,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.bench.asking import Asker, Ended
 from anabranch.cli.bench.shapes import Document
 from anabranch.ports import EventLog
 from anabranch.runtime.settings import Settings
 
+if TYPE_CHECKING:
+    from anabranch.adapters.kafka.config import KafkaSettings
+
 QUIET_SECONDS = 1.0
 LOOKS = 15
 
 Ends = Mapping[str, Mapping[int, int]]
+Spans = Mapping[int, tuple[int, int]]
+"""Of each partition the first offset, and the one after the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,53 +65,66 @@ async def weighed(
     asking: Asker, documents: Sequence[Document], scales: Settings | None
 ) -> tuple[list[Ended], Weights | None]:
     """Ask for runs one after another; with `scales`, the settings of the servers, weigh what they leave."""
-    before = await _ends(asking) if scales else {}
-    ended = [await asking.ask(document) for document in documents]
     if scales is None:
-        return ended, None
-    after = await _quiet_ends(asking)
-    return ended, await _weigh(asking, ended, before, after, scales)
+        return [await asking.ask(document) for document in documents], None
+    before = await _quiet_ends(asking, scales)
+    ended = [await asking.ask(document) for document in documents]
+    after = await _quiet_ends(asking, scales)
+    return ended, await _weigh(asking, ended, grown(before, after), scales)
 
 
-async def _weigh(asking: Asker, ended: Sequence[Ended], before: Ends, after: Ends, scales: Settings) -> Weights:
-    from anabranch.adapters.kafka.config import KafkaSettings
+async def _weigh(asking: Asker, ended: Sequence[Ended], spans: Mapping[str, Spans], scales: Settings) -> Weights:
     from anabranch.adapters.kafka.weighing import fetched_bytes
     from anabranch.adapters.redis.connection import RedisAddress
     from anabranch.adapters.redis.weighing import memory_of
     from anabranch.runtime.connections import redis_url
 
-    kafka = KafkaSettings(scales.brokers, scales.kafka_properties)
-    prefix = asking.links.names.prefix
-    topics = {}
-    for topic, spans in grown(before, after).items():
-        topics[topic.removeprefix(prefix)] = await asyncio.to_thread(fetched_bytes, kafka, topic, spans)
+    kafka, prefix = _kafka(scales), asking.links.names.prefix
+    topics = {
+        topic.removeprefix(prefix): await asyncio.to_thread(fetched_bytes, kafka, topic, parts)
+        for topic, parts in spans.items()
+    }
     address = RedisAddress(redis_url(scales), scales.redis_ca_file)
     tags = [tag for each in ended for tag in (each.run_id, each.request_id)]
     return Weights(sum(each.members for each in ended), topics, await memory_of(address, tags))
 
 
-def grown(before: Ends, after: Ends) -> dict[str, dict[int, tuple[int, int]]]:
+def _kafka(scales: Settings) -> KafkaSettings:
+    from anabranch.adapters.kafka.config import KafkaSettings
+
+    return KafkaSettings(scales.brokers, scales.kafka_properties)
+
+
+def grown(before: Ends, after: Ends) -> dict[str, Spans]:
     """For each topic the partitions that have new records: the first one's offset and the next one's."""
     return {
-        topic: {part: (before[topic][part], end) for part, end in ends.items() if end > before[topic][part]}
+        topic: {part: (first, end) for part, end in ends.items() if end > (first := _first(before, topic, part))}
         for topic, ends in after.items()
     }
 
 
-async def _quiet_ends(asking: Asker) -> Ends:
+def _first(before: Ends, topic: str, partition: int) -> int:
+    return before.get(topic, {}).get(partition, 0)
+
+
+async def _quiet_ends(asking: Asker, scales: Settings) -> Ends:
     """The ends of all topics once nothing has been added for QUIET_SECONDS, or after so many looks."""
-    ends = await _ends(asking)
+    ends = await _ends(asking, scales)
     for _ in range(LOOKS):
         await asyncio.sleep(QUIET_SECONDS)
-        last, ends = ends, await _ends(asking)
+        last, ends = ends, await _ends(asking, scales)
         if ends == last:
             break
     return ends
 
 
-async def _ends(asking: Asker) -> Ends:
-    links = asking.links
-    return {topic: await _ends_of(links.log, topic) for topic in links.names.topics}
+async def _ends(asking: Asker, scales: Settings) -> Ends:
+    from anabranch.adapters.kafka.weighing import topics_under
+
+    names = asking.links.names
+    found = await asyncio.to_thread(topics_under, _kafka(scales), names.prefix)
+    known = dict.fromkeys((*names.topics, *found))  # the known ones first, in the order of a run's way
+    return {topic: await _ends_of(asking.links.log, topic) for topic in known}
 
 
 async def _ends_of(log: EventLog, topic: str) -> Mapping[int, int]:

@@ -211,6 +211,7 @@ def _decorate(random: Random, expected: Expected, workload: Workload) -> None:
     elif drawn < 0.16:
         request["task_groups"][0]["timeout"] = random.choice((0.5, 3.0))
         expected.is_exact = False
+        expected.skips_values = _has_optional(request)  # who does without a value may go on without it
     elif drawn < 0.19:
         request["timeout"] = random.choice((1.0, 6.0))
         expected.is_exact = False
@@ -220,6 +221,10 @@ def _decorate(random: Random, expected: Expected, workload: Workload) -> None:
         task["max_deliveries"] = random.randint(1, 3)
         expected.is_exact = False
         expected.skips_values = True
+
+
+def _has_optional(request: Mapping[str, Any]) -> bool:
+    return any(task["optional_dependencies"] for group in request["task_groups"] for task in group["tasks"])
 
 
 def _control(action: str, request: Mapping[str, Any]) -> dict[str, Any]:
