@@ -2,12 +2,12 @@
 
 An error of `decide` is caught; a crash of the process is not. A partition's next owner would meet the same record,
 and the one after it. So an owner that catches up notes in the store what it is deciding about, outside of the
-processes that die: a batch at first, single records where the last one died in a batch. A record that DEATHS owners
-died of by itself is buried: nobody decides about it again.
+processes that die: a batch at first, single records where the last one died in a batch. A record that DEATHS
+owners died of by itself is buried: nobody decides about it again.
 
-An innocent record would be buried where so many owners in a row died by chance between the two writes of the note,
-which frame the decision alone. Most likely that is the first record that an owner meets, a claim: about claims, which
-have no key, nothing is decided and nothing noted.
+An innocent record would be buried where so many owners in a row died by chance between the two writes of the
+note, which frame the decision alone. Most likely that is the first record that an owner meets, a claim: about
+claims, which have no key, nothing is decided and nothing noted.
 """
 
 from __future__ import annotations
