@@ -24,6 +24,7 @@ class StoreLife:
         self._is_up_to_date = is_up_to_date
         self._identity: str | None = None
         self._changed_at: float | None = None
+        self._known_since = 0.0
 
     async def age(self) -> float:
         """Seconds since the store was seen to be another one; infinite where it always was the same.
@@ -32,13 +33,19 @@ class StoreLife:
             ServerUnavailable: the store cannot be asked.
         """
         identity = await self._store.identity()
-        if self._identity is not None and identity != self._identity:
+        if self._identity is None:
+            self._known_since = self._clock.monotonic()
+        elif identity != self._identity:
             self._changed_at = self._clock.monotonic()
         self._identity = identity
         return float("inf") if self._changed_at is None else self._clock.monotonic() - self._changed_at
 
     async def is_restored(self) -> bool:
-        """Whether what is missing in the store now is gone for good. Raises ServerUnavailable."""
-        if await self.age() <= RESTORE_SECONDS:
+        """Whether what is missing in the store now is gone for good. Raises ServerUnavailable.
+
+        A process that has not known the store for long cannot tell whether it came back just before, a second older.
+        """
+        age = min(await self.age(), self._clock.monotonic() - self._known_since)
+        if age <= RESTORE_SECONDS:
             return False
         return self._is_up_to_date is None or await self._is_up_to_date()
