@@ -243,7 +243,7 @@ PLACE = Place("r", "s", "g", "t", 0, 0)
 
 def test_an_unclaimed_chunk_is_offered_again_after_waits_that_grow() -> None:
     ledger = Ledger()
-    ledger.adopt(PLACE)
+    ledger.adopt(PLACE, 0.0)
     now, offers = 0.0, []
     while now < 300:
         if ledger.judge({PLACE: None}, {}, now).offer_again:
@@ -260,7 +260,7 @@ def test_an_unclaimed_chunk_is_offered_again_after_waits_that_grow() -> None:
 
 def test_what_a_former_owner_may_have_offered_is_offered_at_once() -> None:
     ledger = Ledger()
-    ledger.adopt(PLACE)
+    ledger.adopt(PLACE, 0.0)
 
     assert ledger.judge({PLACE: None}, {}, 0.0).offer_again == [PLACE]
 
@@ -277,6 +277,15 @@ def test_what_is_offered_during_a_look_is_remembered() -> None:
     ledger.judge({}, {}, 1.0)
 
     assert ledger.judge({PLACE: None}, {}, 1.5 + FIRST_WAIT).offer_again == [PLACE]
+
+
+def test_what_is_taken_over_during_a_look_is_remembered() -> None:
+    """A partition that is taken over while another's chunks are looked at; it was forgotten, and never offered."""
+    ledger = Ledger()
+    ledger.adopt(PLACE, 1.5)
+    ledger.judge({}, {}, 1.0)
+
+    assert ledger.judge({PLACE: None}, {}, 2.0).offer_again == [PLACE]
 
 
 def test_a_worker_is_gone_when_it_was_missing_twice_in_a_row() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 from anabranch.core.codec import encode
@@ -100,16 +100,20 @@ class Dispatcher:
         partition = next(self._turns) % self._partitions
         return Outgoing(self._names.tasks, None, encode(offer, segments), partition=partition)
 
-    def look_again(self, run_id: str) -> None:
+    def look_again(self, state: Partition, run_id: str) -> None:
         """Offer again at the next look whatever of a run nobody has claimed."""
-        self._ledger.hurry(run_id)
+        self._adopt(found for found in _outstanding(state) if found[0].run_id == run_id)
 
     # --- sweeping ----------------------------------------------------------------------------------
 
     def took_over(self, state: Partition) -> None:
         """Whatever is outstanding in a partition that was taken over is offered at the next sweep."""
-        for found in _outstanding(state):
-            self._ledger.adopt(_place(*found))
+        self._adopt(_outstanding(state))
+
+    def _adopt(self, chunks: Iterable[Found]) -> None:
+        now = self._clock.monotonic()
+        for found in chunks:
+            self._ledger.adopt(_place(*found), now)
 
     async def sweep(self, states: Sequence[Partition]) -> None:
         """Offer again what nobody claimed; take back what a worker held that is gone."""

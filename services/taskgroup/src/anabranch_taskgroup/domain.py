@@ -208,7 +208,7 @@ class GroupsDomain:
             elif isinstance(effect, CountArrays):
                 await self._count(state, effect)
             elif isinstance(effect, LookAgain):
-                self._dispatcher.look_again(effect.run_id)
+                self._dispatcher.look_again(state, effect.run_id)
             elif isinstance(effect, TakeOver) and effect.run_id in state.runs:
                 self._takeovers.start(state.runs[effect.run_id])
             elif isinstance(effect, Halt):

@@ -66,15 +66,10 @@ class Ledger:
             if known.times > EARLY_OFFERS:
                 known.wait = min(known.wait * 2, MOST_WAIT)
 
-    def adopt(self, place: Place) -> None:
-        """A chunk that a former owner may have offered: it is offered at the next look, unless somebody has it."""
-        self._offered[place] = _Offered(float("-inf"))
-
-    def hurry(self, run_id: str) -> None:
-        """Offers of a run that nobody has claimed are made again at the next look."""
-        for place, known in self._offered.items():
-            if place.run_id == run_id:
-                known.wait, known.times = 0.0, 0
+    def adopt(self, place: Place, now: float) -> None:
+        """A chunk that was offered before, maybe by a former owner: it is offered at the next look that begins,
+        unless somebody has it. A look that is under way does not know it, and leaves it alone."""
+        self._offered[place] = _Offered(now, wait=0.0, times=0)
 
     def judge(self, claims: Mapping[Place, str | None], alive: Mapping[str, bool], now: float) -> Findings:
         """What to do about the outstanding chunks.
