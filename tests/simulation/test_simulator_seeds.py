@@ -25,7 +25,11 @@ KEPT = {
     1278: "the second bug, with a store a second older",
     1451: "a run that had ended was opened again by a late repetition of its start",
     2306: "the same, with a store a second older",
-    2388: "the same, and it stayed open",
+    2203: "a chunk that was taken over during a look at others was forgotten, and never offered: its join hung",
+    2338: "the same",
+    2388: "the run that was opened again stayed open",
+    50683: "a claim was buried because owners died by chance while they decided about it",
+    53398: "a position that a lost assignment did not commit was taken for committed in the next one",
 }
 """Seeds that found bugs, and what these were. What a seed does changes with the product; they are cheap."""
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import Committed, EventLog, Incoming, Membership
@@ -17,6 +18,15 @@ from anabranch.ports import Committed, EventLog, Incoming, Membership
 log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class _Assignment:
+    """A partition from its assignment to its loss. What was taken before `first` is somebody else's."""
+
+    first: int
+    done: int | None = None
+    committed: int | None = None
 
 
 class Inbox:
@@ -34,11 +44,8 @@ class Inbox:
         self._queue: deque[Incoming] = deque()
         self._news = asyncio.Event()
         self._handled = asyncio.Event()
-        self._owned: dict[int, int] = {}
-        """Partition -> the first offset of this assignment; what was taken before is somebody else's."""
+        self._owned: dict[int, _Assignment] = {}
         self._paused: set[int] = set()
-        self._done: dict[int, int] = {}
-        self._committed: dict[int, int] = {}
         self._membership: Membership | None = None
         self._committer: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
@@ -77,8 +84,9 @@ class Inbox:
     def done(self, records: Sequence[Incoming]) -> None:
         """These were handled; so were all before them in their partitions."""
         for record in records:
-            if record.offset >= self._owned.get(record.partition, record.offset + 1):
-                self._done[record.partition] = record.offset + 1
+            assignment = self._owned.get(record.partition)
+            if assignment is not None and record.offset >= assignment.first:
+                assignment.done = record.offset + 1
                 self._handled.set()
 
     async def _commit_loop(self) -> None:
@@ -90,13 +98,15 @@ class Inbox:
 
     async def _commit(self) -> None:
         """Commit what is done; where the log is away, it is tried again with the next commit."""
-        news = {p: offset for p, offset in self._done.items() if self._committed.get(p) != offset}
-        for partition, offset in news.items():
+        for partition, assignment in list(self._owned.items()):
+            done = assignment.done
+            if done is None or done == assignment.committed:
+                continue
             if self._membership is None:
                 return
             try:
-                await self._membership.commit(self._topic, partition, Committed(offset))
-                self._committed[partition] = offset
+                await self._membership.commit(self._topic, partition, Committed(done))
+                assignment.committed = done  # of this one: where it was lost meanwhile, nothing was committed
             except ServerUnavailable as error:
                 self._handled.set()
                 log.warning("%s/%d may be read again, it was not committed: %s", self._topic, partition, error)
@@ -109,13 +119,13 @@ class Inbox:
     # --- PartitionListener -------------------------------------------------------------------------
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
-        self._owned[partition] = committed.offset if committed is not None else 0
+        self._owned[partition] = _Assignment(committed.offset if committed is not None else 0)
         return None
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
-        done = self._done.get(partition)
+        assignment = self._owned.get(partition)
         self._drop(partition)
-        return Committed(done) if done is not None else None
+        return Committed(assignment.done) if assignment is not None and assignment.done is not None else None
 
     async def lost(self, topic: str, partition: int) -> None:
         self._drop(partition)
@@ -132,8 +142,6 @@ class Inbox:
     def _drop(self, partition: int) -> None:
         self._owned.pop(partition, None)
         self._paused.discard(partition)
-        self._done.pop(partition, None)
-        self._committed.pop(partition, None)
         self._queue = deque(record for record in self._queue if record.partition != partition)
 
     def _resume(self) -> None:

@@ -7,11 +7,13 @@ has on disk, but for a few bytes of framing for each answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.faults import error_of, translate
@@ -22,6 +24,7 @@ STATISTICS_MS = 50
 FETCH_BYTES = 50_000_000
 BATCH = 10_000
 SILENCE_SECONDS = 10.0
+POLL_SECONDS = 0.1
 
 _OF_MEASURING = {
     "statistics.interval.ms": STATISTICS_MS,
@@ -51,21 +54,29 @@ def fetched_bytes(settings: KafkaSettings, topic: str, spans: Mapping[int, tuple
         consumer.close()
 
 
-def topics_under(settings: KafkaSettings, prefix: str) -> list[str]:
-    """Names of all topics that begin so, in order. Blocks.
+def ends_under(settings: KafkaSettings, prefix: str) -> dict[str, dict[int, int]]:
+    """The offset that the next record will get, of each partition of all topics whose names begin so. Blocks.
 
     Raises:
         ServerUnavailable: no broker answers.
     """
-    consumer = Consumer(settings.reader(), logger=LOGGER)
+    admin = AdminClient(settings.admin(), logger=LOGGER)
+    latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
     try:
-        return sorted(
-            name for name in consumer.list_topics(timeout=SILENCE_SECONDS).topics if name.startswith(prefix)
-        )
+        topics = admin.list_topics(timeout=SILENCE_SECONDS).topics
+        places = [
+            Place(name, part)
+            for name in sorted(topics)
+            if name.startswith(prefix)
+            for part in topics[name].partitions
+        ]
+        answers = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=SILENCE_SECONDS)
+        ends: dict[str, dict[int, int]] = {}
+        for place, answer in answers.items():
+            ends.setdefault(place.topic, {})[place.partition] = answer.result().offset
     except KafkaException as refused:
-        raise translate(error_of(refused), settings.brokers, "listing topics") from refused
-    finally:
-        consumer.close()
+        raise translate(error_of(refused), settings.brokers, f"asking for offsets of {prefix}*") from refused
+    return ends
 
 
 class _Received:
@@ -87,16 +98,23 @@ def _counted(consumer: Consumer, received: _Received, topic: str, spans: Mapping
     before = received.bytes
     consumer.assign([Place(topic, partition, first) for partition, (first, _) in spans.items()])
     waiting = {partition: end for partition, (_, end) in spans.items()}
-    while waiting:
-        messages = consumer.consume(BATCH, timeout=SILENCE_SECONDS)
-        if not messages:
-            raise ServerUnavailable("Kafka", topic, f"no record came for {SILENCE_SECONDS:g} s")
-        for message in messages:
-            partition, offset = message.partition(), message.offset()
-            if message.error() is None and offset is not None and offset + 1 >= waiting.get(partition or 0, 0):
-                waiting.pop(partition or 0, None)
+    silent = 0.0
+    while waiting and silent < SILENCE_SECONDS:
+        messages = consumer.consume(BATCH, timeout=POLL_SECONDS)  # waits for so many, or so long
+        silent = 0.0 if messages else silent + POLL_SECONDS
+        _tick_off(waiting, messages)
+    if waiting:
+        raise ServerUnavailable("Kafka", topic, f"no record came for {SILENCE_SECONDS:g} s", "try again")
     _await_report(consumer, received)
     return received.bytes - before
+
+
+def _tick_off(waiting: dict[int, int], messages: Sequence[Message]) -> None:
+    """Drop the partitions whose last record is among the messages."""
+    for message in messages:
+        partition, offset = message.partition(), message.offset()
+        if message.error() is None and partition in waiting and (offset or 0) + 1 >= waiting[partition]:
+            del waiting[partition]
 
 
 def _await_report(consumer: Consumer, received: _Received) -> None:

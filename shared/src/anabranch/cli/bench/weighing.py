@@ -2,8 +2,9 @@
 
 On the log: everything between the ends of all topics of the prefix before and after, also of those that services
 keep for themselves, fetched again and counted as it came over the wire, that is compressed and with the brokers'
-framing, one replica. Whatever else happened on these topics meanwhile is in it, so nothing else should. In Redis: the keys that carry the runs' ids, as MEMORY USAGE
-says once the runs have ended and the log is quiet.
+framing, one replica. Whatever else happened on these topics meanwhile is in it, so nothing else should.
+
+In Redis: the keys that carry the runs' ids, as MEMORY USAGE says once the runs have ended and the log is quiet.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.bench.asking import Asker, Ended
 from anabranch.cli.bench.shapes import Document
-from anabranch.ports import EventLog
 from anabranch.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,14 +119,9 @@ async def _quiet_ends(asking: Asker, scales: Settings) -> Ends:
 
 
 async def _ends(asking: Asker, scales: Settings) -> Ends:
-    from anabranch.adapters.kafka.weighing import topics_under
+    """Of the topics that are known, in the order of a run's way, then of those that services keep."""
+    from anabranch.adapters.kafka.weighing import ends_under
 
     names = asking.links.names
-    found = await asyncio.to_thread(topics_under, _kafka(scales), names.prefix)
-    known = dict.fromkeys((*names.topics, *found))  # the known ones first, in the order of a run's way
-    return {topic: await _ends_of(asking.links.log, topic) for topic in known}
-
-
-async def _ends_of(log: EventLog, topic: str) -> Mapping[int, int]:
-    async with log.read(topic) as reader:
-        return await reader.end_offsets()
+    found = await asyncio.to_thread(ends_under, _kafka(scales), names.prefix)
+    return {topic: found[topic] for topic in dict.fromkeys((*names.topics, *found))}

@@ -227,9 +227,8 @@ class SimNotifier:
     def _add(self, place: tuple[str, Callback]) -> None:
         self._server.check_reachable()
         sender = self.subscriptions.get(place)
-        there = self._server.channels.setdefault(place[0], [])
-        if sender is not None and sender not in there:
-            there.append(sender)
+        if sender is not None and sender not in self._server.channels.get(place[0], ()):
+            self._server.channels.setdefault(place[0], []).append(sender)
 
     async def unsubscribe(self, channel: str, callback: Callback) -> None:
         sender = self.subscriptions.pop((channel, callback), None)
