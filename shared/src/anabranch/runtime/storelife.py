@@ -43,7 +43,7 @@ class StoreLife:
     async def is_restored(self) -> bool:
         """Whether what is missing in the store now is gone for good. Raises ServerUnavailable.
 
-        A process that has not known the store for long cannot tell whether it came back just before, a second older.
+        A process that has not known the store for long cannot tell whether it came back older just before.
         """
         age = min(await self.age(), self._clock.monotonic() - self._known_since)
         if age <= RESTORE_SECONDS:
