@@ -19,7 +19,7 @@ from pathlib import Path
 
 from peers.chart import svg
 from peers.machine import libraries, machine
-from peers.outcomes import Figure, Outcome, markdown, plain, table
+from peers.outcomes import NOT_DONE, OVER, Figure, Outcome, markdown, plain, table
 from peers.systems import Broken, OverLimit, Servers, System, all_systems
 from servers.finder import find_kafka, find_redis
 from servers.process import ServerUnavailableError
@@ -58,7 +58,7 @@ class Measuring:
         try:
             seconds = system.fan_out(self._servers, unique, tasks, self._limit)
         except OverLimit:
-            self._give_up(system, tasks, f"over {self._limit:g} s")
+            self._give_up(system, tasks, f"{OVER} {self._limit:g} s")
             return False
         except Broken as error:
             print(f"{system.name}, {tasks:,}: {error}", file=sys.stderr)
@@ -72,7 +72,7 @@ class Measuring:
         print(f"{system.name}, {tasks:,}: {reason}", file=sys.stderr, flush=True)
         for size in self._sizes:
             if size >= tasks:
-                self._missing[system.name, size] = reason if size == tasks else f"not tried: {tasks:,} {reason}"
+                self._missing[system.name, size] = reason if size == tasks else NOT_DONE
 
 
 def main() -> int:

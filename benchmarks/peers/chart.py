@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from html import escape
 
-from peers.outcomes import NOT_DONE, Figure, Outcome, shown
+from peers.outcomes import OVER, Figure, Outcome, shown
 
 LEFT, RIGHT, WIDTH = 110, 130, 760
-BAR, GAP, HEAD = 18, 4, 30
+BAR, GAP, MARGIN = 18, 4, 16
 SHORTEST = 0.01
 """Seconds at the left edge."""
 
@@ -29,13 +29,16 @@ _STYLE = """\
 
 def svg(outcome: Outcome) -> str:
     """A group of bars for each size. What did not end in time is a pale bar to the limit."""
-    rows = [line for tasks in outcome.sizes for line in _group(outcome, tasks)]
     body: list[str] = []
-    top = HEAD
-    for kind, line in rows:
-        body.append(line.replace("{y}", f"{top}"))
-        top += HEAD if kind == "head" else BAR + GAP
-    height = top + HEAD
+    top = MARGIN
+    for tasks in outcome.sizes:
+        body.append(f'  <text class="head" x="8" y="{top + BAR - 5}">n = {tasks:,}</text>')
+        top += BAR + GAP
+        for number, system in enumerate(outcome.systems):
+            body.append(_bar(number, top, outcome.figure(system, tasks), outcome.limit))
+            top += BAR + GAP
+        top += MARGIN
+    height = top + MARGIN
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
@@ -55,32 +58,30 @@ def position(seconds: float, limit: float) -> float:
     return LEFT + min(1.0, share) * (WIDTH - LEFT - RIGHT)
 
 
-def _group(outcome: Outcome, tasks: int) -> list[tuple[str, str]]:
-    head = f'  <text class="head" x="8" y="{{y}}" dy="4">n = {tasks:,}</text>'
-    figures = [(system, outcome.figure(system, tasks)) for system in outcome.systems]
-    bars = [_bar(number, figure, outcome.limit) for number, (_, figure) in enumerate(figures)]
-    return [("head", head), *(("bar", bar) for bar in bars)]
-
-
-def _bar(number: int, figure: Figure, limit: float) -> str:
+def _bar(number: int, top: int, figure: Figure, limit: float) -> str:
     seconds = figure.middle
-    end = position(limit if seconds is None else seconds, limit)
-    width = 0.0 if figure.missing == NOT_DONE else end - LEFT
+    width = _length(figure, limit)
     pale = "" if seconds is not None else ' class="over"'
     colour = COLOURS[number % len(COLOURS)]
-    # Placed by a transform, so that a row is drawn around its own zero.
     return (
-        f'  <g transform="translate(0 {{y}})">'
-        f'<text x="{LEFT - 8}" y="{BAR - 5}" text-anchor="end">{escape(figure.system)}</text>'
-        f'<rect x="{LEFT}" y="0" width="{max(width, 1.0):.1f}" height="{BAR}" fill="{colour}"{pale}/>'
-        f'<text x="{LEFT + width + 6:.1f}" y="{BAR - 5}">{escape(shown(figure))}</text></g>'
+        f'  <text x="{LEFT - 8}" y="{top + BAR - 5}" text-anchor="end">{escape(figure.system)}</text>'
+        f'<rect x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR}" fill="{colour}"{pale}/>'
+        f'<text x="{LEFT + width + 6:.1f}" y="{top + BAR - 5}">{escape(shown(figure))}</text>'
     )
+
+
+def _length(figure: Figure, limit: float) -> float:
+    if figure.middle is not None:
+        return max(position(figure.middle, limit) - LEFT, 1.0)
+    return position(limit, limit) - LEFT if figure.missing.startswith(OVER) else 0.0
 
 
 def _grid(limit: float, height: int) -> list[str]:
     lines = []
     for exponent in range(round(math.log10(SHORTEST)), math.floor(math.log10(limit)) + 1):
         x = position(10.0**exponent, limit)
-        lines.append(f'  <line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="10" y2="{height - HEAD}"/>')
-        lines.append(f'  <text x="{x:.1f}" y="{height - 10}" text-anchor="middle">{10.0**exponent:g} s</text>')
+        lines.append(f'  <line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="10" y2="{height - 2 * MARGIN}"/>')
+        lines.append(
+            f'  <text x="{x:.1f}" y="{height - MARGIN + 2}" text-anchor="middle">{10.0**exponent:g} s</text>'
+        )
     return lines

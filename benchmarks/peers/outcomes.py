@@ -8,6 +8,8 @@ from statistics import median
 from typing import Any
 
 NOT_DONE = "not tried"
+OVER = "over"
+"""How the reason begins where a fan-out was not done in time."""
 
 
 @dataclass(frozen=True)
