@@ -11,11 +11,14 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from peers.chart import svg
 from peers.machine import libraries, machine
@@ -77,6 +80,8 @@ class Measuring:
 
 def main() -> int:
     arguments = _arguments()
+    for asked in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(asked, _leave)
     systems = _chosen(arguments.only)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anabranch-peers-")))
@@ -90,6 +95,11 @@ def main() -> int:
     if arguments.write is not None:
         _write(outcome, arguments.write)
     return 0
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave by way of all contexts, so that no worker and no server stays behind."""
+    raise SystemExit(130)
 
 
 def _measure(systems: list[System], servers: Servers, folder: Path, arguments: argparse.Namespace) -> Outcome:
