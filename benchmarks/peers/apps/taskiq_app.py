@@ -29,8 +29,11 @@ async def _fan_out(count: int) -> int:
     for first in range(0, count, AT_ONCE):
         tasks += await asyncio.gather(*(noop.kiq(n) for n in range(first, min(first + AT_ONCE, count))))
     joined = 0
-    for first in range(0, count, AT_ONCE):  # gather() asks for every task again, so not for all at once
-        joined += len(await gather(*tasks[first : first + AT_ONCE], periodicity=0.02))
+    for first in range(0, count, AT_ONCE):
+        chunk = tasks[first : first + AT_ONCE]
+        # gather() asks for every task of its own again and again: not before the last one is there.
+        await chunk[-1].wait_result(check_interval=0.02)
+        joined += len(await gather(*chunk, periodicity=0.02))
     return joined
 
 
