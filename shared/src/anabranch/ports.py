@@ -199,9 +199,12 @@ class EventLog(Protocol):
     async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
         """Records behind the committed offset, for each partition."""
 
-    async def group_standing(self, group: str, topic: str) -> Mapping[int, Standing]:
-        """Where a group stands in each partition, also one that nobody has joined (yet). While the group
-        rebalances a partition may be shown without a member. Reads only; for tools."""
+    async def group_standing(self, group: str, topic: str, *, members: bool = False) -> Mapping[int, Standing]:
+        """Where a group stands in each partition, also one that nobody has joined (yet). Reads only.
+
+        With `members`, which is for tools, also who reads; while the group rebalances a partition may be shown
+        without a member.
+        """
 
     async def close(self) -> None:
         """Flush what was published, then release every connection and thread."""

@@ -103,7 +103,7 @@ class _Examination:
 
     async def _place(self, group: str, topic: str, key: str) -> Place:
         partition = await self._log.partition_for(topic, key)
-        standings = await self._log.group_standing(group, topic)
+        standings = await self._log.group_standing(group, topic, members=True)
         return Place(topic, partition, standings[partition])
 
     def _troubles(self, *places: Place) -> list[Missing]:
@@ -216,7 +216,7 @@ class _Examination:
         standings: Mapping[int, Standing] = {}
         if claims:
             tasks = self._names.tasks
-            standings = await self._log.group_standing(self._names.taskgroup_tasks, tasks)
+            standings = await self._log.group_standing(self._names.taskgroup_tasks, tasks, members=True)
             offers = await waiting_offers(self._sources, self._run_id, standings)
             evidence = Evidence(
                 groups, tasks, *await holders_of(self._sources, list(dict.fromkeys(claims))), offers

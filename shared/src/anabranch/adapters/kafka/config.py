@@ -67,6 +67,11 @@ class KafkaSettings:
         }
         return self._common(defaults) | fixed
 
+    def asker(self, group: str) -> dict[str, Any]:
+        """For a consumer that asks for a group's positions, and neither joins it nor reads."""
+        fixed = {"group.id": group, "enable.auto.commit": False, "enable.auto.offset.store": False}
+        return self._common({"socket.timeout.ms": 10_000, "allow.auto.create.topics": False}) | fixed
+
     def reader(self) -> dict[str, Any]:
         """For a consumer without a group: the library wants a group id, nothing ever joins under it."""
         fixed = {

@@ -106,15 +106,16 @@ class KafkaLog:
         """See `ports.EventLog`."""
         return await self._topics.lag(group, topic)
 
-    async def group_standing(self, group: str, topic: str) -> Mapping[int, Standing]:
+    async def group_standing(self, group: str, topic: str, *, members: bool = False) -> Mapping[int, Standing]:
         """See `ports.EventLog`."""
-        return await self._topics.standing(group, topic)
+        return await self._topics.standing(group, topic, members=members)
 
     async def close(self) -> None:
         """See `ports.EventLog`. Memberships still open leave in good order."""
         await asyncio.gather(*(membership.close() for membership in self._memberships))
         await asyncio.gather(*(reader.close() for reader in self._readers))
         await self._publisher.close()
+        await self._topics.close()
 
     async def _existing(self, topic: str, partitions: Sequence[int] | None) -> Sequence[int]:
         count = await self._topics.count(topic)

@@ -10,13 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
@@ -25,6 +19,7 @@ from confluent_kafka.cimpl import NewTopic
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.faults import error_of, is_denied, translate, unreachable
 from anabranch.adapters.kafka.logs import LOGGER, on_error
+from anabranch.adapters.kafka.positions import GroupPositions
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import Committed, Standing, TopicSpec
 
@@ -51,8 +46,13 @@ class KafkaTopics:
         self._brokers = settings.brokers
         self._timeout = timeout
         self._admin = AdminClient(settings.admin() | {"error_cb": self._note}, logger=LOGGER)
+        self._groups = GroupPositions(settings, timeout)
         self._seen: KafkaError | None = None
         self._counts: dict[str, int] = {}
+
+    async def close(self) -> None:
+        """Let go of the clients that ask about groups."""
+        await self._groups.close()
 
     async def reach(self) -> None:
         """Raises ServerUnavailable where no broker answers in time, Misconfigured where one turns us away."""
@@ -129,13 +129,12 @@ class KafkaTopics:
         first, end, committed = await self._positions(group, topic)
         return {number: Standing(committed[number], first[number], end[number], None).lag for number in end}
 
-    async def standing(self, group: str, topic: str) -> Mapping[int, Standing]:
+    async def standing(self, group: str, topic: str, *, members: bool) -> Mapping[int, Standing]:
         """See `ports.EventLog.group_standing`."""
-        (first, end, committed), members = await asyncio.gather(
-            self._positions(group, topic), self._members(group, topic)
-        )
+        first, end, committed = await self._positions(group, topic)
+        readers = await self._members(group, topic) if members else {}
         return {
-            number: Standing(committed[number], first[number], end[number], members.get(number)) for number in end
+            number: Standing(committed[number], first[number], end[number], readers.get(number)) for number in end
         }
 
     async def _positions(
@@ -145,11 +144,12 @@ class KafkaTopics:
         return await asyncio.gather(
             self.offsets(topic, partitions, FIRST),
             self.offsets(topic, partitions, NEXT),
-            self._committed(group, topic, partitions),
+            self._groups.committed(group, [TopicPartition(topic, partition) for partition in partitions]),
         )
 
     async def _members(self, group: str, topic: str) -> dict[int, str]:
-        """Which member each partition is assigned to; a group that nobody has joined has none."""
+        """Which member each partition is assigned to; a group that nobody has joined has none. For short-lived
+        tools: see `positions` for what may become of a process that asks this while a broker goes away."""
         futures = self._admin.describe_consumer_groups([group], request_timeout=self._timeout)
         described = await self._answer(futures[group], f"members of group {group}")
         return {
@@ -164,16 +164,6 @@ class KafkaTopics:
         futures = self._admin.list_offsets(dict(wanted), request_timeout=self._timeout)
         answers = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
         return {place.partition: answer.offset for place, answer in zip(futures, answers, strict=True)}
-
-    async def _committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, Committed | None]:
-        places = [TopicPartition(topic, partition) for partition in partitions]
-        request = ConsumerGroupTopicPartitions(group, places)
-        [future] = self._admin.list_consumer_group_offsets([request], request_timeout=self._timeout).values()
-        answer = await self._answer(future, f"offsets of group {group}")
-        return {
-            place.partition: Committed(place.offset, place.metadata or "") if place.offset >= 0 else None
-            for place in answer.topic_partitions
-        }
 
     async def _create(self, specs: Sequence[TopicSpec]) -> list[str]:
         futures = self._admin.create_topics(

@@ -115,14 +115,14 @@ class MemoryBroker:
             behind[partition.number] = max(partition.end - start, 0)
         return behind
 
-    def standing(self, group: str, topic: str) -> dict[int, Standing]:
+    def standing(self, group: str, topic: str, *, members: bool) -> dict[int, Standing]:
         """Where a group stands in each partition of a topic."""
         known = self.group(group)
         found = {}
         for partition in self.partitions(topic):
             where = (topic, partition.number)
             owner = known.owners.get(where)
-            member = owner.name if owner is not None else None
+            member = owner.name if members and owner is not None else None
             found[partition.number] = Standing(known.committed.get(where), partition.first, partition.end, member)
         return found
 

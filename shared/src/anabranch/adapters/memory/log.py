@@ -86,10 +86,10 @@ class MemoryLog:
         self._check_alive()
         return self._broker.lag(group, topic)
 
-    async def group_standing(self, group: str, topic: str) -> Mapping[int, Standing]:
+    async def group_standing(self, group: str, topic: str, *, members: bool = False) -> Mapping[int, Standing]:
         """See `ports.EventLog`."""
         self._check_alive()
-        return self._broker.standing(group, topic)
+        return self._broker.standing(group, topic, members=members)
 
     async def close(self) -> None:
         """See `ports.EventLog`. Memberships still open leave in good order."""

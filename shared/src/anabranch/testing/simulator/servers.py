@@ -364,9 +364,9 @@ class SimLog:
         """See `ports.EventLog`."""
         return self._broker.lag(group, topic)
 
-    async def group_standing(self, group: str, topic: str) -> Mapping[int, Standing]:
+    async def group_standing(self, group: str, topic: str, *, members: bool = False) -> Mapping[int, Standing]:
         """See `ports.EventLog`."""
-        return await self._inner.group_standing(group, topic)
+        return await self._inner.group_standing(group, topic, members=members)
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """See `ports.EventLog`."""
