@@ -28,6 +28,7 @@ KEPT = {
     2203: "a chunk that was taken over during a look at others was forgotten, and never offered: its join hung",
     2338: "the same",
     2388: "the run that was opened again stayed open",
+    7722: "a reader of requests that stood still told a pause again, after its resume: the run waited for ever",
     50683: "a claim was buried because owners died by chance while they decided about it",
     53398: "a position that a lost assignment did not commit was taken for committed in the next one",
 }

@@ -222,14 +222,38 @@ def test_a_cancel_after_the_end_changes_nothing() -> None:
     assert [kind for kind, _ in announced(owner.hears(submit("a")))] == ["run.accepted", "run.completed"]
 
 
+def pauses(turn: Turn) -> list[bool]:
+    return [message.paused for message in told_groups(turn) if isinstance(message, PauseRun)]
+
+
 def test_pause_and_resume_are_passed_on() -> None:
     owner = Owner()
     owner.hears(submit("a"))
 
-    assert told_groups(owner.hears(ControlRun(run_id="r", action="pause"))) == [PauseRun(run_id="r", paused=True)]
-    assert told_groups(owner.hears(ControlRun(run_id="r", action="resume"))) == [
-        PauseRun(run_id="r", paused=False)
-    ]
+    assert pauses(owner.hears(ControlRun(run_id="r", action="pause"))) == [True]
+    assert pauses(owner.hears(ControlRun(run_id="r", action="resume"))) == [False]
+
+
+def test_a_pause_that_is_told_again_after_the_resume_changes_nothing() -> None:
+    """A reader of requests that stood still repeats the pause, after another one passed on both."""
+    owner = Owner()
+    owner.hears(submit("a"))
+    pause = ControlRun(run_id="r", action="pause", origin="requests/3/7")
+    owner.hears(pause)
+    owner.hears(ControlRun(run_id="r", action="resume", origin="requests/3/8"))
+
+    assert owner.hears(pause).effects == []
+    assert owner.partition.runs["r"].paused is False
+    assert pauses(owner.hears(pause.model_copy(update={"origin": "requests/4/2"}))) == [True], "another one"
+
+
+def test_the_same_before_the_run_is_submitted() -> None:
+    owner = Owner()
+    for action, origin in (("pause", "requests/3/7"), ("resume", "requests/3/8"), ("pause", "requests/3/7")):
+        owner.hears(ControlRun(run_id="r", action=action, origin=origin))  # type: ignore[arg-type]
+    owner.hears(submit("a"))
+
+    assert owner.partition.runs["r"].paused is False
 
 
 def test_the_deadline_stops_a_run_and_only_once_it_is_due() -> None:

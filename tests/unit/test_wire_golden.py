@@ -139,7 +139,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         (),
     ),
     m.StopRun: (m.StopRun(run_id=RUN, reason="timed_out"), ()),
-    m.PauseRun: (m.PauseRun(run_id=RUN, paused=True), ()),
+    m.PauseRun: (m.PauseRun(run_id=RUN, paused=True, cause=41), ()),
     m.ReleaseHeld: (
         m.ReleaseHeld(
             run_id=RUN,

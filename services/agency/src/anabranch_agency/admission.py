@@ -186,7 +186,7 @@ def control_run(record: Incoming, control: ControlRecord, run_id: str) -> Contro
             origin=origin_of(record),
             traceparent=header_of(record, "traceparent"),
         )
-    return ControlRun(run_id=run_id, action=control.type)
+    return ControlRun(run_id=run_id, action=control.type, origin=origin_of(record))
 
 
 _TYPES = get_args(ControlType)

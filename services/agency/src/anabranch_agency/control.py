@@ -16,6 +16,9 @@ def control_run(turn: Turn, control: ControlRun) -> None:
     if control.action == "retry":
         _retry(turn, control)
         return
+    if control.action in ("pause", "resume") and not turn.partition.hear(control.run_id, control.origin):
+        turn.partition.drop("pause or resume heard before")
+        return
     run = turn.partition.runs.get(control.run_id)
     if run is None:
         if control.run_id not in turn.partition.tombstones:
@@ -33,10 +36,10 @@ def _remember(turn: Turn, control: ControlRun) -> None:
     """A control record may overtake the request that it is about: they need not have one partition."""
     if control.action == "cancel":
         turn.partition.stop_early(control.run_id)
-        turn.keep_early(control.run_id, "stop", control.action)
+        turn.keep_early(control, "stop")
     elif control.action in ("pause", "resume"):
         turn.partition.pause_early(control.run_id, paused=control.action == "pause")
-        turn.keep_early(control.run_id, "pause", control.action)
+        turn.keep_early(control, "pause")
 
 
 def pause(turn: Turn, run: Run, *, paused: bool) -> None:
@@ -44,7 +47,8 @@ def pause(turn: Turn, run: Run, *, paused: bool) -> None:
     if run.paused != paused:
         run.paused = paused
         turn.event(run.run_id, run.tombstone, "run.paused" if paused else "run.resumed")
-    turn.tell(turn.rules.names.groups, run.session_id, PauseRun(run_id=run.run_id, paused=paused))
+    message = PauseRun(run_id=run.run_id, paused=paused, cause=turn.offset)
+    turn.tell(turn.rules.names.groups, run.session_id, message)
 
 
 def _release(turn: Turn, run: Run, control: ControlRun, action: Literal["redrive", "dismiss"]) -> None:

@@ -77,6 +77,7 @@ class RunsDomain:
         if stop is not None:
             state.stop_early(run_id)
         if pause is not None:
+            state.hear(run_id, pause.get("origin", ""))
             state.pause_early(run_id, paused=pause["action"] == "pause")
 
     def decide(

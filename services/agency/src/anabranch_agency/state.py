@@ -112,6 +112,8 @@ class Partition:
     """Runs that were cancelled before they were submitted."""
     early_pauses: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """The same of runs that were paused, and not resumed since."""
+    heard: OrderedDict[str, dict[str, int]] = field(default_factory=OrderedDict)
+    """By run, where on each partition of `requests` its last pause or resume stood."""
     deadlines: list[tuple[float, str]] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
 
@@ -150,6 +152,20 @@ class Partition:
             self.early_pauses[run_id] = None
         while len(self.early_pauses) > REMEMBERED:
             self.early_pauses.popitem(last=False)
+
+    def hear(self, run_id: str, origin: str) -> bool:
+        """Note a pause or resume from `topic/partition/offset`. False where it, or a later one of its partition,
+        was heard before: a reader that had lost the partition may tell it once more."""
+        place, _, offset = origin.rpartition("/")
+        if not place:
+            return True
+        heard = self.heard.setdefault(run_id, {})
+        self.heard.move_to_end(run_id)
+        while len(self.heard) > REMEMBERED:
+            self.heard.popitem(last=False)
+        is_news = int(offset) > heard.get(place, -1)
+        heard[place] = max(int(offset), heard.get(place, -1))
+        return is_news
 
     def drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1

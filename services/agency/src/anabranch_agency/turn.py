@@ -74,11 +74,11 @@ class Turn:
         ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
         self.effects.append(Put(run_id, key, orjson.dumps(tombstone.to_document()), ttl))
 
-    def keep_early(self, run_id: str, kind: str, action: str) -> None:
+    def keep_early(self, control: ControlRun, kind: str) -> None:
         """Remember, for whoever owns the partition then, a control record that came before its run."""
-        key = self.rules.names.early(run_id, kind)
-        value = orjson.dumps({"action": action, "offset": self.offset})
-        self.effects.append(Put(run_id, key, value, self.rules.result_ttl))
+        key = self.rules.names.early(control.run_id, kind)
+        value = orjson.dumps({"action": control.action, "offset": self.offset, "origin": control.origin})
+        self.effects.append(Put(control.run_id, key, value, self.rules.result_ttl))
 
     def announce(
         self,

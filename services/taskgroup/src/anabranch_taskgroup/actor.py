@@ -169,7 +169,10 @@ def _pause_run(turn: Turn, message: PauseRun, segments: tuple[bytes, ...]) -> No
     if run is None:
         turn.partition.drop("pause of a run that is not open")
         return
-    run.paused = message.paused
+    if message.cause < run.pause_cause:
+        turn.partition.drop("pause before a later one")
+        return
+    run.paused, run.pause_cause = message.paused, message.cause
     turn.effects.append(Pause(run.run_id, run.session_id, run.paused, run.deadline))
     if not run.paused:
         for group in run.groups.values():

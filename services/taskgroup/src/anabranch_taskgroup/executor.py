@@ -258,9 +258,8 @@ class Executor:
         self._running[key] = run
         self._opening.pop(key, None)
         run.paused = run.offer.run_id in self._pauses
-        runners = self._runner_count(run)
-        run.runners = [asyncio.create_task(self._runner(run)) for _ in range(runners)]
         try:
+            await self._start_runners(key, run)
             await asyncio.gather(*run.runners)
         except asyncio.CancelledError:
             for runner in run.runners:
@@ -271,6 +270,14 @@ class Executor:
         if self._running.get(key) is run:
             self._report(run, last=True)
             self._forget(key)
+
+    async def _start_runners(self, key: str, run: ChunkRun) -> None:
+        """As many as may run at once; fewer where the first of them never wait, and leave nothing to others."""
+        for _ in range(self._runner_count(run)):
+            run.runners.append(asyncio.create_task(self._runner(run)))
+            await asyncio.sleep(0)
+            if run.all_begun or self._running.get(key) is not run:
+                return
 
     async def _runner(self, run: ChunkRun) -> None:
         if run.offer.mode == "careful":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -67,7 +68,7 @@ def pack(
     with_identifiers: bool,
 ) -> Iterator[bytes]:
     """The record values of a tally, in the order in which they are to be published."""
-    tally.completed.sort(key=lambda done: done.index)
+    tally.completed.sort(key=attrgetter("index"))
     batches = _batches(tally)
     for position, batch in enumerate(batches):
         done = batch.completed
@@ -124,6 +125,8 @@ class _Parts:
 def _batches(tally: Tally) -> list[Tally]:
     """A tally in parts that each fit into one record; at least one. Failed attempts come first, as they do in
     time, then members in order."""
+    if not (tally.failed or tally.retried or tally.progress) and _bytes_of(tally.completed) <= REPORT_BYTES:
+        return [tally]
     parts = _Parts()
     for retry in tally.retried:
         parts.with_room(_text_bytes(retry.message, retry.error_type)).retried.append(retry)
@@ -135,6 +138,11 @@ def _batches(tally: Tally) -> list[Tally]:
     for index, (fraction, note) in tally.progress.items():
         parts.with_room(_text_bytes(note)).progress[index] = (fraction, note)
     return parts.all
+
+
+def _bytes_of(completed: Sequence[Completed]) -> int:
+    """At most so many bytes: a value that is set aside counts too."""
+    return sum(len(value) for done in completed for value in done.values)
 
 
 def _text_bytes(*texts: str) -> int:

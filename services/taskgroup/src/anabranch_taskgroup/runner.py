@@ -72,6 +72,8 @@ class ChunkRun:
     began: float = 0.0
     paused: bool = False
     """No further member is to start: the owner gets the rest back."""
+    all_begun: bool = False
+    """No member is left that has not started."""
     runners: list[asyncio.Task[None]] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     recorded: Callable[[], Awaitable[None]] | None = None
@@ -92,6 +94,7 @@ class ChunkRun:
             if count % LOOK_EVERY == 0 and self.clock.monotonic() - looked > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 looked = self.clock.monotonic()
+        self.all_begun = True
 
     async def _member(self, index: int, member: Member | None) -> None:
         if self.recorded is None:
@@ -111,24 +114,28 @@ class ChunkRun:
         self.told.set()
 
     async def _attempts(self, index: int, member: Member | None) -> None:
+        """Attempts until one is the last here. One coroutine, for each that is awaited costs every member."""
         attempt = self.offer.attempts.get(index, 0) + 1
-        while (delay := await self._attempt(index, member, attempt)) is not None:
+        agent = self.prepared.agent if self.prepared.agent.is_async and self.prepared.timeout is None else None
+        while True:
+            try:
+                if member is not None and member.error is not None:
+                    self._fail(index, attempt, "ExpansionError", member.error)
+                    break
+                if agent is not None:
+                    returned = await agent.handler(self._task(index, member, attempt, self.stop, None))
+                else:
+                    returned = await self._call(index, member, attempt)
+                self.tally.completed.append(self._judge(index, member, returned))
+                break
+            except Exception as error:  # noqa: BLE001  # whatever an agent raises is its outcome
+                delay = self._failed_attempt(index, attempt, error)
+            if delay is None:
+                break
             self.told.set()
             await asyncio.sleep(delay)
             attempt += 1
         self.told.set()
-
-    async def _attempt(self, index: int, member: Member | None, attempt: int) -> float | None:
-        """One attempt; returns the seconds until the next one here, None where the member is done with here."""
-        try:
-            if member is not None and member.error is not None:
-                self._fail(index, attempt, "ExpansionError", member.error)
-                return None
-            returned = await self._call(index, member, attempt)
-            self.tally.completed.append(self._judge(index, member, returned))
-        except Exception as error:  # noqa: BLE001  # whatever an agent raises is its outcome
-            return self._failed_attempt(index, attempt, error)
-        return None
 
     def _judge(self, index: int, member: Member | None, returned: Any) -> Completed:
         order = self.prepared.order

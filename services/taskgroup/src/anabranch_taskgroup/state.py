@@ -240,6 +240,7 @@ class Run:
     watched: set[str] = field(default_factory=set)
     stopped: StopReason | None = None
     paused: bool = False
+    pause_cause: int = -1
     traceparent: str | None = None
     reserved_keys: frozenset[str] = frozenset()
     derived: dict[str, str] = field(default_factory=dict)

@@ -223,6 +223,8 @@ class PauseRun(Message):
     type: Literal["pause_run"] = "pause_run"
     run_id: str
     paused: bool
+    cause: int = -1
+    """Offset of the command on the run's partition: one that comes after a later one changes nothing."""
 
 
 class ReleaseHeld(Message):

@@ -42,11 +42,13 @@ class Arithmetic(Sequence[int | float]):
     def __init__(self, start: float, end: float, step: float = 1) -> None:
         if step == 0:
             raise ExpansionError("a sequence with step 0 never ends: give another step")
-        self._whole = all(isinstance(number, int) for number in (start, step))
         self._start, self._step = Fraction(str(start)), Fraction(str(step))
         self._count = count_between(start, end, step)
         if self._count > _LARGEST:
             raise ExpansionError(f"the sequence from {start} to {end} by {step} is too long")
+        self._whole: range | None = None
+        if isinstance(start, int) and isinstance(step, int):
+            self._whole = range(start, start + self._count * step, step)
 
     def __len__(self) -> int:
         return self._count
@@ -57,11 +59,13 @@ class Arithmetic(Sequence[int | float]):
     def __getitem__(self, index: slice) -> list[int | float]: ...
     def __getitem__(self, index: int | slice) -> int | float | list[int | float]:
         if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(self._count))]
+            chosen = range(*index.indices(self._count))
+            return [self[at] for at in chosen] if self._whole is None else list(self._whole[index])
         if not -self._count <= index < self._count:
             raise IndexError(f"number {index} of {self._count}")
-        number = self._start + (index % self._count) * self._step
-        return int(number) if self._whole else float(number)
+        if self._whole is not None:
+            return self._whole[index]
+        return float(self._start + (index % self._count) * self._step)
 
 
 class Chunks(Sequence[list[Any]]):
@@ -134,5 +138,16 @@ class Product:
         return combination
 
     def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        """Yield the combinations `start` to `stop`."""
-        return (self.at(index) for index in range(start, stop))
+        """Yield the combinations `start` to `stop`: the slower axes are looked up once for each round of the
+        fastest."""
+        if not self._axes:
+            yield from (dict(self._constants) for _ in range(start, stop))
+            return
+        slow, fast = Product(self._axes[:-1], {}), self._axes[-1]
+        while start < stop:
+            turn, first = divmod(start, fast.count)
+            last = min(fast.count, first + stop - start)
+            combination = slow.at(turn)
+            for found in fast.between(first, last):
+                yield {**combination, **found, **self._constants}
+            start += last - first
