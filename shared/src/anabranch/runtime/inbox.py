@@ -100,8 +100,8 @@ class Inbox:
         """Commit what is done; where the log is away, it is tried again with the next commit."""
         for partition, assignment in list(self._owned.items()):
             done = assignment.done
-            if done is None or done == assignment.committed:
-                continue
+            if done is None or done == assignment.committed or self._owned.get(partition) is not assignment:
+                continue  # where it was lost during the commit before, it is another member's, who may be further
             if self._membership is None:
                 return
             try:

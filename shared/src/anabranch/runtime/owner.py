@@ -439,6 +439,8 @@ class Owner(Generic[S]):
     async def _commit_all(self) -> None:
         await self._check_identity()
         for owned in [each for each in self._owned.values() if each.marks or each.is_uncommitted]:
+            if self._owned.get(owned.number) is not owned:
+                continue  # lost during the commit before: it is another's, who may be further
             found = self._committable(owned)
             if found is not None and found != owned.last_commit and self._membership is not None:
                 owned.is_uncommitted = True  # its marks are gone: should this fail, nothing else would recall it
