@@ -45,10 +45,13 @@ class MemoryMembership:
 
     async def commit(self, topic: str, partition: int, position: Committed) -> None:
         """See `ports.Membership`."""
+        self._commit_as(self._member, (topic, partition), position)
+
+    def _commit_as(self, member: Member, partition: TopicPartition, position: Committed) -> None:
         check_position(position)
         if self._crashed:
             raise ServerUnavailable("the log", "memory", "this client has crashed")
-        self._group.commit(self._member, (topic, partition), position)
+        self._group.commit(member, partition, position)
 
     def pause(self, topic: str, partition: int) -> None:
         """See `ports.Membership`."""

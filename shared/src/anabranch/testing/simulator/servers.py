@@ -272,8 +272,8 @@ class SimMembership(MemoryMembership):
 
     async def commit(self, topic: str, partition: int, position: Committed) -> None:
         """See `ports.Membership`."""
-        inner = super().commit
-        await self._sim.wire.call("commit", lambda: finished(inner(topic, partition, position)))
+        member = self._member  # a broker refuses what a member sent that has joined anew since
+        await self._sim.wire.call("commit", lambda: self._commit_as(member, (topic, partition), position))
 
     def expel(self) -> None:
         """The group does without this member, which learns of it only by `notice`."""
