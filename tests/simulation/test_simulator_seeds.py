@@ -30,6 +30,7 @@ KEPT = {
     2388: "the run that was opened again stayed open",
     7722: "a reader of requests that stood still told a pause again, after its resume: the run waited for ever",
     50683: "a claim was buried because owners died by chance while they decided about it",
+    63032: "an owner that joined anew kept a partition that it had lost, and joined anew each second from then on",
     53398: "a position that a lost assignment did not commit was taken for committed in the next one",
 }
 """Seeds that found bugs, and what these were. What a seed does changes with the product; they are cheap."""

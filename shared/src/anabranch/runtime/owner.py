@@ -469,6 +469,8 @@ class Owner(Generic[S]):
         try:
             if self._membership is not None:
                 await self._membership.close()
+                for number in list(self._owned):  # of which the membership did not tell
+                    await self.lost(self._domain.topic, number)
                 self._membership = await self._log.join(self._domain.group, [self._domain.topic], self)
         except Exception as error:
             self.failure = error

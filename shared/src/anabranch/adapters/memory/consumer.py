@@ -98,15 +98,18 @@ class MemoryMembership:
             if not self._closing:
                 self._take()
         await self._give_up(self._group.owned_by(self._member))
+        await self._lose(self._lifecycle.partitions())  # of a member that was expelled and did not know it yet
         self._group.remove(self._member)
 
     async def _join_again(self) -> None:
-        lost = self._lifecycle.partitions()
-        self._stop_reading(lost)
-        await self._lifecycle.lose(lost)
+        await self._lose(self._lifecycle.partitions())
         if not self._closing:
             self._member = self._broker.new_member(self._group.name, self._topics, self._changed.set)
             self._group.join(self._member)
+
+    async def _lose(self, partitions: list[TopicPartition]) -> None:
+        self._stop_reading(partitions)
+        await self._lifecycle.lose(partitions)
 
     async def _give_up(self, partitions: list[TopicPartition]) -> None:
         if not partitions:
