@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 FINAL = ("run.completed", "run.failed", "run.cancelled", "run.timed_out", "run.rejected")
 START_SECONDS = 180.0
@@ -162,8 +162,21 @@ class User:
     def _assign(self, topics: list[str]) -> None:
         metadata = self.consumer.list_topics(timeout=30)
         parts = [TopicPartition(t, p) for t in topics for p in metadata.topics[t].partitions]
-        ends = [TopicPartition(p.topic, p.partition, self.consumer.get_watermark_offsets(p)[1]) for p in parts]
-        self.consumer.assign(ends)
+        self.consumer.assign([TopicPartition(p.topic, p.partition, self._end_of(p)) for p in parts])
+
+    def _end_of(self, place: TopicPartition) -> int:
+        """The next offset; of a partition that is new, or whose broker was just away, once it has a leader."""
+        found: list[int] = []
+
+        def answered() -> bool:
+            try:
+                found.append(self.consumer.get_watermark_offsets(place, timeout=10)[1])
+            except KafkaException:
+                return False
+            return True
+
+        await_true(answered, 60, self.cluster.logs)
+        return found[-1]
 
     def close(self) -> None:
         self.consumer.close()

@@ -53,6 +53,18 @@ def test_the_diagram_of_a_tasks_life_is_the_table_of_the_code() -> None:
     assert f"```mermaid\n{mermaid()}\n```" in text_of("docs/architecture.md")
 
 
+def test_the_tests_that_the_failure_model_names_exist_and_those_called_chaos_are() -> None:
+    named = re.findall(r"`(\w+/test_\w+\.py)(?:::(\w+))?`( \(chaos\))?", text_of("docs/failure-model.md"))
+
+    assert len(named) > 30
+    for path, test, chaos in named:
+        source = text_of(f"tests/{path}")
+        found = re.search(rf"((?:^@pytest.*\n)*)^(?:async )?def {test}\(", source, re.MULTILINE) if test else True
+        assert found, f"{path} has no {test}"
+        if test and isinstance(found, re.Match):
+            assert ("chaos" in found[1]) is bool(chaos), f"{test}: it is, or is not, marked as chaos"
+
+
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_requests_in_the_docs_are_valid_and_make_the_members_that_they_say(block: str) -> None:
     reading = read_request(yaml.safe_load(block))

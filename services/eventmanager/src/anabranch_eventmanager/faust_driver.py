@@ -2,7 +2,7 @@
 
 Faust brings the records, moves partitions between processes and keeps the table's changelog; the keeper does
 everything else. A table's keys start with their partition, so that what belongs to one can be told apart.
-Writes gather for some milliseconds, and a record is acknowledged only when its writes were handed to the
+Writes gather for a while, and a record is acknowledged only when its writes were handed to the
 changelog; Faust flushes that before it commits. Changelog records name their partition, so nothing depends on
 how Faust would place a key.
 """
@@ -31,9 +31,10 @@ TABLE = "facts"
 START_SECONDS = 60.0
 STOP_SECONDS = 8.0
 CHECK_SECONDS = 0.05
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.2
 GATHERED = 500
-"""A run's own facts change with each record: written at most so often, a worker reads thousands a second."""
+"""A run's own facts change with each record, and nobody waits for the changelog: it gets them at most so often. A
+short run is one write of each of its facts."""
 
 _DEFAULTS: Mapping[str, Any] = {
     "broker_session_timeout": 8.0,

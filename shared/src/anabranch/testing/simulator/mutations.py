@@ -188,13 +188,6 @@ MUTATIONS = {
     "no-dedupe": Mutation(
         "a report that is known counts again", actor, "is_news", _always(True), ("repeats", "kill", "empty-store")
     ),
-    "never-contested": Mutation(
-        "two workers of one delivery are both believed",
-        actor,
-        "is_contested",
-        _always(False),
-        ("empty-store", "cut-store", "repeats"),
-    ),
     "no-offers-again": Mutation(
         "what nobody claimed is not offered again",
         sweep.Ledger,
