@@ -12,7 +12,7 @@ import orjson
 from anabranch.core.messages import Counts, Failure, Json, Status, StopReason
 
 REMEMBERED = 20_000
-TOMBSTONE_BYTES = 250_000
+TOMBSTONE_BYTES = 64_000
 """Bytes of tombstones, as JSON, that one partition keeps in memory between batches; the store has all of them."""
 
 
