@@ -32,7 +32,7 @@ from anabranch.core.names import Names
 from anabranch.runtime.effects import News, Put
 from anabranch_agency.actor import decide
 from anabranch_agency.final import fit_results
-from anabranch_agency.state import Partition, Run, Tombstone
+from anabranch_agency.state import TOMBSTONE_BYTES, Partition, Run, Tombstone
 from anabranch_agency.turn import BuryOriginal, Rules, Turn
 
 NAMES = Names("t.")
