@@ -71,7 +71,12 @@ class Watcher:
         if waiting is None:
             waiting = self._waiting[place] = _Waiting()
             waiting.callback = partial(self._told, place)
-            await self._notifier.subscribe(session_key(session_id, key), waiting.callback)
+            try:
+                await self._notifier.subscribe(session_key(session_id, key), waiting.callback)
+            except BaseException:
+                if not waiting.runs:  # else it would be taken for subscribed, and stay after its run
+                    await self._forget(place)
+                raise
         waiting.runs.add(run_id)
         self._interval = FIRST_LOOK
         self._told(place, None)
