@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError
 
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.producer import fate
@@ -39,3 +39,11 @@ def test_an_acknowledgement_without_an_offset_is_no_acknowledgement() -> None:
     assert error is not None
     assert "without an offset" in error.str()
     assert offset == -1
+
+
+def test_a_short_poll_interval_is_accepted_by_every_consumer() -> None:
+    """librdkafka refuses one that is shorter than the session, also where there is none."""
+    settings = KafkaSettings("localhost:1", {"max.poll.interval.ms": "9000"})
+
+    for properties in (settings.member("g"), settings.asker("g"), settings.reader()):
+        Consumer(properties).close()

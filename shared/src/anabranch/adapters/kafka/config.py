@@ -15,6 +15,7 @@ from anabranch.adapters.limits import MAX_RECORD_BYTES
 
 _MESSAGE_MAX_BYTES = 1_048_576
 _FRAMING = _MESSAGE_MAX_BYTES - MAX_RECORD_BYTES
+_SESSION = {"session.timeout.ms": 8_000, "heartbeat.interval.ms": 2_000}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class KafkaSettings:
 
     def member(self, group: str) -> dict[str, Any]:
         """For a member of a consumer group. The short session is for a quick takeover."""
-        defaults = self._fetching() | {"session.timeout.ms": 8_000, "heartbeat.interval.ms": 2_000}
+        defaults = self._fetching() | _SESSION
         fixed = {
             "group.id": group,
             "partition.assignment.strategy": "cooperative-sticky",
@@ -70,7 +71,8 @@ class KafkaSettings:
     def asker(self, group: str) -> dict[str, Any]:
         """For a consumer that asks for a group's positions, and neither joins it nor reads."""
         fixed = {"group.id": group, "enable.auto.commit": False, "enable.auto.offset.store": False}
-        return self._common({"socket.timeout.ms": 10_000, "allow.auto.create.topics": False}) | fixed
+        defaults = {"socket.timeout.ms": 10_000, "allow.auto.create.topics": False}
+        return self._common(defaults | _SESSION) | fixed  # a poll interval under its session's length is refused
 
     def reader(self) -> dict[str, Any]:
         """For a consumer without a group: the library wants a group id, nothing ever joins under it."""
@@ -80,7 +82,7 @@ class KafkaSettings:
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",
         }
-        return self._common(self._fetching()) | fixed
+        return self._common(self._fetching() | _SESSION) | fixed
 
     def _fetching(self) -> dict[str, Any]:
         """Bounds on what is fetched ahead; a full queue is looked at again soon, not after a second."""
