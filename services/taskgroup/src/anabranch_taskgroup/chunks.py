@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop
 
-from anabranch.core.messages import MembersReported, Mode, Spans
+from anabranch.core.messages import MembersReported, MembersTaken, Mode, Spans
 from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.failing import fail_member
 from anabranch_taskgroup.state import Chunk, Group, Large, Part, Run, Task
@@ -244,19 +244,25 @@ def _note_completed(
     completed = Ranges(report.completed)
     chunk.pending = chunk.pending.difference(completed)
     task.clear_of_suspicion(completed)
-    for start, stop in report.completed:
-        task.completed.add(start, stop)
     task.ended += count
-    keys = len(task.order.result_keys)
-    task.parts.append(
-        Part(report.completed, segments[:keys], report.items, segments[keys] if len(segments) > keys else b"")
-    )
-    task.parts_bytes += sum(map(len, segments[:keys]))
-    for large in report.large:
-        prefix = page_prefix(report.chunk, report.fence, large.index)
-        task.large.append(Large(large.index, large.key, prefix, large.pages, large.items))
+    keep_results(task, report, segments, report.chunk, report.fence)
     for attempt, spans in by_attempt(report.completed, chunk.attempts):
         turn.event(run, "task.completed", task=task, spans=spans, attempt=attempt)
+
+
+def keep_results(
+    task: Task, told: MembersReported | MembersTaken, segments: tuple[bytes, ...], chunk: int, fence: int
+) -> None:
+    """Members completed: note which, and their results, whose pages are named by the chunk and its fence."""
+    for start, stop in told.completed:
+        task.completed.add(start, stop)
+    keys = len(task.order.result_keys)
+    identifiers = segments[keys] if len(segments) > keys else b""
+    task.parts.append(Part(told.completed, segments[:keys], told.items, identifiers))
+    task.parts_bytes += sum(map(len, segments[:keys]))
+    for large in told.large:
+        prefix = page_prefix(chunk, fence, large.index)
+        task.large.append(Large(large.index, large.key, prefix, large.pages, large.items))
 
 
 def page_prefix(chunk: int, fence: int, index: int) -> str:

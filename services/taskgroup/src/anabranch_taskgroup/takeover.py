@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from anabranch.core.messages import MembersTaken, RunTaken, TakenPage
 from anabranch.core.ranges import Ranges
-from anabranch_taskgroup.chunks import FIRST_LIMIT, numbered, page_prefix
+from anabranch_taskgroup.chunks import FIRST_LIMIT, keep_results, numbered, page_prefix
 from anabranch_taskgroup.failing import failure_of, tell_failure
 from anabranch_taskgroup.merge import keep_inline_or_spill
-from anabranch_taskgroup.state import Group, Large, Part, Run, Task
+from anabranch_taskgroup.state import Group, Run, Task
 from anabranch_taskgroup.states import TaskState
 from anabranch_taskgroup.turn import TakeOver, Turn
 
@@ -52,20 +52,8 @@ def take_members(turn: Turn, run: Run, task: Task, message: MembersTaken, segmen
     for failed in message.failed:
         task.failed[failed.index] = failure_of(task, failed)
     if message.completed:
-        _take_completed(task, message, segments)
+        keep_results(task, message, segments, NO_CHUNK, 0)
         keep_inline_or_spill(turn, run, task)
-
-
-def _take_completed(task: Task, message: MembersTaken, segments: tuple[bytes, ...]) -> None:
-    keys = len(task.order.result_keys)
-    for start, stop in message.completed:
-        task.completed.add(start, stop)
-    identifiers = segments[keys] if len(segments) > keys else b""
-    task.parts.append(Part(message.completed, segments[:keys], message.items, identifiers))
-    task.parts_bytes += sum(map(len, segments[:keys]))
-    for large in message.large:
-        prefix = page_prefix(NO_CHUNK, 0, large.index)
-        task.large.append(Large(large.index, large.key, prefix, large.pages, large.items))
 
 
 def all_taken(run: Run, message: RunTaken) -> list[Task]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from anabranch.core.ranges import Ranges
+
 Spans = tuple[tuple[int, int], ...]
 """Disjoint ascending [start, stop) pairs of member indexes."""
 
@@ -174,13 +176,7 @@ def shown(spans: Spans) -> str:
 
 def merged(spans: Iterable[tuple[int, int]]) -> Spans:
     """Spans in order, those that touch made one."""
-    found: list[tuple[int, int]] = []
-    for start, stop in sorted(spans):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(stop, found[-1][1]))
-        else:
-            found.append((start, stop))
-    return tuple(found)
+    return tuple(Ranges(sorted(spans)))
 
 
 def aggregated(entries: Iterable[Missing]) -> list[Missing]:

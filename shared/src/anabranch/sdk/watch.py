@@ -8,10 +8,9 @@ and decides nothing about what a status means.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -219,8 +218,10 @@ class ResultsWatcher:
             await asyncio.sleep(SILENCE_SECONDS)
             limit = self._clock.monotonic() - SILENCE_SECONDS
             silent = [watch for watch in self._all() if not watch.final.done() and watch.heard_at <= limit]
-            with _logged("the store is away, asking again"):
+            try:
                 await self._ask(silent)
+            except ServerUnavailable as error:
+                _log.warning("the store is away, asking again: %s", error)
             self._watches = {key: watches for key, watches in self._watches.items() if watches}
 
     async def _ask(self, watches: Iterable[RunWatch]) -> None:
@@ -243,11 +244,3 @@ class ResultsWatcher:
             return []
         found = await self._store.get([self._names.tombstone(watch.run_id) for watch in watches])
         return [None if value is None else orjson.loads(value) for value in found]
-
-
-@contextlib.contextmanager
-def _logged(what: str) -> Iterator[None]:
-    try:
-        yield
-    except ServerUnavailable as error:
-        _log.warning("%s: %s", what, error)
