@@ -9,16 +9,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from anabranch import Task
 from anabranch.adapters.kafka.polling import PollingThread
 from anabranch.core.errors import ServerUnavailable
+from anabranch.ports import Standing
 from anabranch.runtime.health import Health, HealthServer
-from anabranch.runtime.stall import Progress
-from anabranch.testing import ServiceStopped, System
+from anabranch.runtime.stall import Progress, StallWatch
+from anabranch.testing import ServiceStopped, System, VirtualClock, VirtualLoop
 from small_requests import alive, array, request, task
 
 Start = Callable[..., System]
@@ -62,6 +63,36 @@ def test_records_that_never_come_are_noticed_by_the_logs_lag(anabranch_system: S
 
     with pytest.raises(ServiceStopped, match="none was decided"):
         s.advance(90)
+
+
+@pytest.mark.parametrize(("handled", "stands"), [(0, True), (1, False)])
+def test_a_lag_counts_until_it_is_made_up_for_however_seldom_the_log_is_asked(handled: int, stands: bool) -> None:
+    """The log told of a record that had not come. It comes while the answer is held, and nothing after it."""
+
+    class Behind:
+        asked = 0
+
+        async def group_standing(self, group: str, topic: str) -> dict[int, Standing]:
+            self.asked += 1
+            return {3: Standing(None, 0, 1, "me")}
+
+    async def watched() -> tuple[int, str | None]:
+        progress, log = Progress(()), Behind()
+        clock = VirtualClock(asyncio.get_running_loop())
+        watch = StallWatch(cast(Any, log), "g", "t", clock, lambda: {3: progress}, patience=4.0)
+        running = asyncio.create_task(watch.run())
+        await asyncio.sleep(1.5)
+        for offset in range(handled):
+            progress.note(1, offset)
+        await asyncio.sleep(9)
+        running.cancel()
+        return log.asked, watch.trouble
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        asked, trouble = runner.run(watched())
+
+    assert asked == 1
+    assert (trouble is not None) == stands
 
 
 def test_an_event_manager_that_handles_nothing_is_not_live(anabranch_system: Start, monkeypatch: Any) -> None:

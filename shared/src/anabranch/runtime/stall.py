@@ -85,7 +85,7 @@ class StallWatch:
         self._clock = clock
         self._progress = progress
         self._patience = patience
-        self._unread: frozenset[int] = frozenset()
+        self._ends: Mapping[int, int] = {}
         self._asked_at = float("-inf")
 
     @property
@@ -111,10 +111,13 @@ class StallWatch:
             now = self._clock.monotonic()
             elapsed, last = min(now - last, SLOW_LOOKS * LOOK_SECONDS), now
             for number, each in self._progress().items():
-                each.look(elapsed, unread=number in self._unread)
+                each.look(elapsed, unread=self._ends.get(number, 0) > each.following)
 
     async def _ask(self) -> None:
-        """Which partitions hold records that were not handled, although nothing is queued here."""
+        """Where the partitions end that the group is behind in: what was not handled up to there has to come.
+
+        The answer is compared at every look, since it grows old: a record that came a moment later is no lag.
+        """
         now = self._clock.monotonic()
         if now - self._asked_at < LAG_SECONDS or not self._progress():
             return
@@ -123,11 +126,6 @@ class StallWatch:
             standings = await self._log.group_standing(self._group, self._topic)
         except AnabranchError as error:
             _log.debug("the lag of %s is not known: %s", self._topic, error)
-            self._unread = frozenset()
+            self._ends = {}
             return
-        owned = self._progress()
-        self._unread = frozenset(
-            number
-            for number, found in standings.items()
-            if found.lag and number in owned and found.end > owned[number].following
-        )
+        self._ends = {number: found.end for number, found in standings.items() if found.lag}
