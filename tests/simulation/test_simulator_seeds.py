@@ -32,6 +32,7 @@ KEPT = {
     50683: "a claim was buried because owners died by chance while they decided about it",
     63032: "an owner that joined anew kept a partition that it had lost, and joined anew each second from then on",
     53398: "a position that a lost assignment did not commit was taken for committed in the next one",
+    79889: "the simulator's own store came back as one that it never was: emptied, and older in part",
     77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
 }
 """Seeds that found bugs, and what these were. What a seed does changes with the product; they are cheap."""

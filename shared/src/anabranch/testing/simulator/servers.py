@@ -48,10 +48,30 @@ class ForgetfulServer(MemoryServer):
         self._note(key)
         super().set(key, value, ttl)
 
+    def expire(self, key: str, ttl: float) -> None:
+        """See MemoryServer."""
+        self._note(key)
+        super().expire(key, ttl)
+
     def delete(self, key: str) -> bool:
         """See MemoryServer."""
         self._note(key)
         return super().delete(key)
+
+    def index(self, key: str) -> dict[str, float]:
+        """See MemoryServer: here a copy, so that what it was is still known once it is changed."""
+        return dict(super().index(key))
+
+    def set_index(self, key: str, members: dict[str, float], ttl: float | None = None) -> None:
+        """See MemoryServer."""
+        self._note(key)
+        super().set_index(key, members, ttl)
+
+    def restart(self, *, keep: bool = False) -> None:
+        """See MemoryServer. That it was emptied may be forgotten too: else an older one would be half of each."""
+        for key in () if keep else list(self._values):
+            self._note(key)
+        super().restart(keep=keep)
 
     def restart_older(self) -> None:
         """Begin a new life as the store was a second ago."""
