@@ -111,6 +111,14 @@ test: $(VENV)/.dev ## Run the tests, on real servers
 chaos: $(VENV)/.dev ## Run the long, seeded fault tests
 	python -m pytest -m chaos $(PYTEST_ARGUMENTS)
 
+TIMES ?= 1
+COUNTS ?= .servers/cases.json
+
+.PHONY: cases
+cases: $(VENV)/.dev ## Run each test of docs/failure-model.md TIMES times, and add up in COUNTS how often it passed
+	mkdir -p $(dir $(COUNTS))
+	PYTHONPATH=tests python -m cases --times $(TIMES) --onto $(COUNTS)
+
 MINUTES ?= 15
 SOAK_ARGUMENTS ?=
 
