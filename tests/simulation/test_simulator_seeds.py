@@ -33,6 +33,7 @@ KEPT = {
     63032: "an owner that joined anew kept a partition that it had lost, and joined anew each second from then on",
     53398: "a position that a lost assignment did not commit was taken for committed in the next one",
     79889: "the simulator's own store came back as one that it never was: emptied, and older in part",
+    85547: "a store that was emptied during a take-over was believed, before anybody noticed: a run began again",
     77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
 }
 """Seeds that found bugs, and what these were. What a seed does changes with the product; they are cheap."""

@@ -36,7 +36,7 @@ def server_of(s: System) -> MemoryServer:
 def lose(s: System, wanted: Callable[[str], bool] = lambda _: True) -> set[str]:
     """Delete keys, but not the marks by which the owners would notice and mend it by themselves."""
     server = server_of(s)
-    lost = {key for key in server._values if ":kept:" not in key and wanted(key)}
+    lost = {key for key in server._values if ":kept" not in key and wanted(key)}
     for key in lost:
         del server._values[key]
         server._expires.pop(key, None)

@@ -53,7 +53,7 @@ class World:
     async def feed(self, *messages: Message) -> list[Any]:
         """Append messages as one batch, let the owner decide, and do what it stores."""
         records = [self._record(message) for message in messages]
-        await self._domain.prepare(self.state, records)
+        await self._domain.prepare(self.state, records, self.store.get)
         effects = self._domain.decide(self.state, records, rejected := [])
         assert rejected == []
         for effect in effects:

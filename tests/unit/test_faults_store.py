@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
 import pytest
 
 from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
+from anabranch.runtime.marks import Marks
 from anabranch.testing import System
 from small_requests import alive, array, request, task
 
@@ -131,6 +133,55 @@ def test_a_store_that_forgot_gets_what_ended_runs_left_there(
     again = s.run(first, timeout=60)
     assert (again.run_id, again.results["small"]) == (before.run_id, 7)
     assert calls == {"made": 1}
+    alive(s)
+
+
+@pytest.mark.parametrize("forget", [MemoryServer.restart, flush], ids=["restarted", "flushed"])
+def test_a_request_that_comes_again_before_anybody_noticed_that_the_store_forgot_is_not_admitted_again(
+    anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, forget: Callable[[MemoryServer], None]
+) -> None:
+    """Its owner has no memory of it, and asks a store that was emptied an instant ago: it must not believe it."""
+    monkeypatch.setattr("anabranch_agency.state.TOMBSTONE_BYTES", 0)
+    s = anabranch_system()
+    first = request(task("t", inputs=7), session_id="s", request_id="one")
+    before = s.run(first, timeout=60)
+    s.advance(3_600.3)  # owners look at the store each second
+
+    forget(server_of(s))
+    again = s.run(first, timeout=60)
+    s.advance(30)
+
+    bodies = [orjson.loads(record.value) for record in s.records("results")]
+    accepted = [body["accepted_at"] for body in bodies if "accepted_at" in body]
+    assert (again.run_id, again.results) == (before.run_id, {"t": 7})
+    assert (len(accepted) > 1, len(set(accepted))) == (True, 1)
+    alive(s)
+
+
+@pytest.mark.parametrize("topic", ["runs", "groups"])
+def test_a_store_that_forgets_once_more_while_it_is_written_again_is_written_again(
+    anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
+    """It is emptied, and looks the same, just before an owner notes that all is there again."""
+    s = anabranch_system()
+    before = s.run(request(task("t", inputs=7), session_id="s", request_id="one"), timeout=60)
+    s.advance(3_600)
+    names, noting, times = s.embedded.names, Marks.set, iter([1])
+    key, name = (before.run_id, names.runs) if topic == "runs" else ("s", names.groups)
+    partition = s.wait(s.embedded.log.partition_for(name, key))
+
+    async def emptied_first(marks: Marks, partitions: Sequence[int]) -> None:
+        if marks._topic == name and partition in partitions and next(times, None):
+            flush(server_of(s))
+        await noting(marks, partitions)
+
+    monkeypatch.setattr(Marks, "set", emptied_first)
+    flush(server_of(s))
+    s.advance(30)
+
+    assert next(times, None) is None
+    assert server_of(s).get(names.tombstone(before.run_id)) is not None
+    assert s.value("s", "t") == 7
     alive(s)
 
 

@@ -13,6 +13,7 @@ from anabranch.core.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.messages import TimerDue
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
+from anabranch.runtime.domain import Recall
 from anabranch.runtime.effects import Effect, News
 from anabranch.runtime.resources import Resources
 from anabranch_agency.actor import decide, give_up
@@ -28,7 +29,6 @@ class RunsDomain:
 
     def __init__(self, resources: Resources, rules: Rules) -> None:
         self._log = resources.log
-        self._store = resources.store
         self._names = rules.names
         self._rules = rules
 
@@ -46,7 +46,7 @@ class RunsDomain:
     def new_state(self, partition: int) -> Partition:
         return Partition(partition)
 
-    async def prepare(self, state: Partition, records: Sequence[Incoming]) -> None:
+    async def prepare(self, state: Partition, records: Sequence[Incoming], recall: Recall) -> None:
         """Ask the store for runs that are not in memory: they may have ended a while ago.
 
         A tombstone counts for records after the one that admitted its run only, so a replay is not misled by
@@ -58,7 +58,7 @@ class RunsDomain:
         if not unknown:
             return
         keys = [key for run_id in unknown for key in self._known_keys(run_id)]
-        found = await self._store.get(keys)
+        found = await recall(keys)
         first = records[0].offset
         for run_id, *values in zip(unknown, found[::3], found[1::3], found[2::3], strict=True):
             self._recall(

@@ -129,6 +129,7 @@ class EventManager:
         """A store without the mark of a partition lacks the views of its runs: they are written again."""
         forgot = await self._marks.missing(self.keeper.partitions())
         if forgot:
+            await self._marks.begin(forgot)
             self._views.forget()
             self.keeper.show_again(forgot)
             await self._views.flush()

@@ -13,6 +13,7 @@ from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.messages import ArrayCounted, ControlRun, Message, OpenRun, TimerDue, ValueFound
 from anabranch.ports import Incoming, Outgoing, Write
+from anabranch.runtime.domain import Recall
 from anabranch.runtime.effects import Effect, Expire, News, Record
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.storelife import StoreLife
@@ -80,14 +81,14 @@ class GroupsDomain:
 
     # --- deciding ----------------------------------------------------------------------------------
 
-    async def prepare(self, state: Partition, records: Sequence[Incoming]) -> None:
+    async def prepare(self, state: Partition, records: Sequence[Incoming], recall: Recall) -> None:
         """Ask the store for runs that are to be opened and are not in memory: they may have ended, or be stopped,
         longer ago than the log is replayed. What is known there counts for later records only."""
         asked = {run_id for record in records if (run_id := _opened(record)) is not None}
         unknown = [run_id for run_id in asked if run_id not in state.runs and run_id not in state.tombstones]
         if not unknown:
             return
-        found = await self._resources.store.get([self._names.in_session(run_id) for run_id in unknown])
+        found = await recall([self._names.in_session(run_id) for run_id in unknown])
         for run_id, value in zip(unknown, found, strict=True):
             known = orjson.loads(value) if value is not None else None
             if known is not None and known["offset"] < records[0].offset:

@@ -273,6 +273,10 @@ class Names:
         """String: what a new owner of a partition is deciding about, and the records that nobody decides about."""
         return f"{self.prefix}{{{topic}}}:deciding:{partition}"
 
+    def kept_since(self, topic: str, partition: int) -> str:
+        """String: set before somebody puts there all that a partition's records did; `kept` is set after it."""
+        return f"{self.prefix}{{{topic}}}:kept-since:{partition}"
+
     def kept(self, topic: str, partition: int) -> str:
         """String: the store has all that the records of a partition put there; where it is missing, it forgot."""
         return f"{self.prefix}{{{topic}}}:kept:{partition}"

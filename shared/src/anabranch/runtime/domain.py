@@ -5,13 +5,17 @@ A protocol only; `runtime.owner` is the shell, and each service's `domain` modul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.effects import Effect
 
 S = TypeVar("S")
+
+Recall = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
+"""The values of keys in the store; None means that it never had the key, or not for long enough: a store that has
+forgotten is no answer, and raises ServerUnavailable."""
 
 
 class Domain(Protocol[S]):
@@ -37,7 +41,7 @@ class Domain(Protocol[S]):
         """What follows where nobody is to decide about a record, as processes died of it: it is put into
         `rejected`. Called again with the same record whenever the partition is read again."""
 
-    async def prepare(self, state: S, records: Sequence[Incoming]) -> None:
+    async def prepare(self, state: S, records: Sequence[Incoming], recall: Recall) -> None:
         """Load what `decide` needs to know of the past (tombstones); called before it with the same records."""
 
     def oldest_open(self, state: S) -> int | None: ...

@@ -1,15 +1,17 @@
 """Marks in the store by which it is known to have kept what it was given, one for each partition of a topic.
 
-Whoever has brought the store up to date with a partition sets its mark. A store that begins again empty has
-none, also where it looks the same otherwise; one that comes back a little older still has them. Reads and
-writes the marks only; what follows from a missing one is the business of those who ask.
+Whoever brings the store up to date with a partition sets one half of its mark before, and the other one after:
+a store that is emptied in between has at most the second half. A store that begins again empty has none, also
+where it looks the same otherwise; one that comes back a little older still has them. Reads and writes the marks
+only; what follows from a missing one is the business of those who ask.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.ports import StateStore, Write
 
@@ -26,23 +28,53 @@ class Marks:
         self._topic = topic
         self._renew_at = 0.0
 
+    async def begin(self, partitions: Sequence[int]) -> None:
+        """Note that the store is going to be brought up to date. Raises ServerUnavailable, StoreRefused."""
+        await self._put(map(self._first_half, partitions))
+
     async def set(self, partitions: Sequence[int]) -> None:
-        """Note that the store is up to date. Raises ServerUnavailable, StoreRefused."""
-        await self._store.put([Write(self._key(number), b"1", MARK_SECONDS) for number in partitions])
+        """Note that the store is up to date, if it is still the one of `begin`. Raises ServerUnavailable,
+        StoreRefused."""
+        await self._put(map(self._second_half, partitions))
 
     async def missing(self, partitions: Sequence[int]) -> list[int]:
         """The partitions whose mark is gone; the others' are made to last. Raises ServerUnavailable."""
         if not partitions:
             return []
-        found = await self._store.get([self._key(number) for number in partitions])
-        await self._renew([number for number, mark in zip(partitions, found, strict=True) if mark is not None])
-        return [number for number, mark in zip(partitions, found, strict=True) if mark is None]
+        count = len(partitions)
+        found = await self._store.get([*map(self._first_half, partitions), *map(self._second_half, partitions)])
+        gone = [
+            number
+            for number, first, second in zip(partitions, found[:count], found[count:], strict=True)
+            if first is None or second is None
+        ]
+        await self._renew([number for number in partitions if number not in gone])
+        return gone
+
+    async def recall(self, partition: int, keys: Sequence[str]) -> Sequence[bytes | None]:
+        """Values out of a store that was not emptied since: only of such a one None means that nothing was there.
+
+        Raises:
+            ServerUnavailable: also where the store was emptied, until that is noticed and mended.
+        """
+        mark = self._first_half(partition)
+        *found, is_kept = await self._store.get([*keys, mark])  # the mark last: it vouches for what came before it
+        if is_kept is None:
+            raise ServerUnavailable("Redis", mark, "it has forgotten what it was given, and gets it again")
+        return found
+
+    def _first_half(self, partition: int) -> str:
+        return self._names.kept_since(self._topic, partition)
+
+    def _second_half(self, partition: int) -> str:
+        return self._names.kept(self._topic, partition)
+
+    async def _put(self, keys: Iterable[str]) -> None:
+        await self._store.put([Write(key, b"1", MARK_SECONDS) for key in keys])
 
     async def _renew(self, partitions: Sequence[int]) -> None:
         now = asyncio.get_running_loop().time()
         if partitions and now >= self._renew_at:
             self._renew_at = now + RENEW_SECONDS
-            await self._store.expire([self._key(number) for number in partitions], MARK_SECONDS)
-
-    def _key(self, partition: int) -> str:
-        return self._names.kept(self._topic, partition)
+            keys = [*map(self._first_half, partitions), *map(self._second_half, partitions)]
+            await self._store.expire(keys, MARK_SECONDS)

@@ -163,6 +163,8 @@ class Owner(Generic[S]):
         """Claim the partition; start at the oldest open run's first record."""
         store = await self._store.identity()
         kept = not await self._marks.missing([partition])
+        if not kept:
+            await self._marks.begin([partition])
         guard = DecisionGuard(self._store, self._names.deciding(topic, partition))
         await guard.load()
         epoch = await self._claim(partition)
@@ -176,6 +178,7 @@ class Owner(Generic[S]):
             trailing=TrailingCommit(self._loss_window),
             rebuild=ReplayFrom(REBUILT_WINDOWS * self._loss_window),
             guard=guard,
+            is_marked=kept,
         )
         owned.last_commit = committed
         owned.rebuild.note(replay.start or 0, self._clock.monotonic())
@@ -268,8 +271,9 @@ class Owner(Generic[S]):
         self._arm_timer(owned)
 
     async def _took_over(self, owned: Owned[S]) -> None:
-        await self._marks.set([owned.number])
-        owned.is_marked = True
+        if not owned.is_marked:
+            await self._marks.set([owned.number])
+            owned.is_marked = True
         await self._domain.took_over(owned.state)
 
     async def _rebuild(self, owned: Owned[S], records: Sequence[Incoming]) -> None:
@@ -295,7 +299,8 @@ class Owner(Generic[S]):
     async def _decide(
         self, owned: Owned[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
-        await self._patiently(owned, lambda: self._domain.prepare(owned.state, records))
+        recall = partial(self._marks.recall, owned.number)
+        await self._patiently(owned, lambda: self._domain.prepare(owned.state, records, recall))
         if owned.is_caught_up:
             return self._domain.decide(owned.state, records, rejected)
         return await self._decide_guarded(owned, records, rejected)
