@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
@@ -15,7 +14,7 @@ from anabranch.core.messages import Json, Offer, TaskOrder
 from anabranch.core.names import Names
 from anabranch.core.request import RetryPolicy
 from anabranch.core.taskdocument import TaskDocument
-from anabranch.core.templates import Template, compile_template, member_scope
+from anabranch.core.templates import Template, compile_template
 from anabranch.ports import StateStore
 from anabranch.runtime import values
 from anabranch.sdk.agents import AgentDeclaration, Registry
@@ -43,9 +42,6 @@ class Prepared:
     arrays: dict[str, list[Json]] | None
     retry: RetryPolicy | None
     timeout: float | None
-
-    def scope(self, member: Mapping[str, Any], system: Mapping[str, Any]) -> Mapping[str, Any]:
-        return member_scope(member, self.template_context, system)
 
 
 def prepare(document: TaskDocument, context: Mapping[str, Json], agent: AgentDeclaration) -> Prepared:

@@ -164,6 +164,8 @@ def _set_aside(
     """Replace values too large for a record by null; return what they are and their pages as records."""
     large: list[LargeValue] = []
     records: list[bytes] = []
+    if _bytes_of(batch) <= LARGE_BYTES:
+        return large, records
     for done in batch:
         for key, position in zip(keys, range(len(keys)), strict=True):
             if len(done.values[position]) <= LARGE_BYTES:

@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from anabranch.core.errors import AttemptTimeout, RetryLater
-from anabranch.core.expansion import Member, member_name
+from anabranch.core.expansion import Member
 from anabranch.core.messages import MemberFailed, MemberRetry, Offer
 from anabranch.core.outputs import reference_count
 from anabranch.core.retry import delay_after, error_names, unit_from
+from anabranch.core.templates import member_scope
 from anabranch.ports import Clock
 from anabranch.sdk.outcome import encode_value, values_of
-from anabranch.sdk.task import Task
+from anabranch.sdk.task import Shared, Task
 from anabranch_taskgroup.documents import Prepared
 from anabranch_taskgroup.reports import Completed, Tally
 
@@ -79,6 +79,22 @@ class ChunkRun:
     recorded: Callable[[], Awaitable[None]] | None = None
     recorded_first: int | None = None
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    shared: Shared = field(init=False)
+    system: Mapping[str, Any] = field(init=False)
+    """The system's names that all members see."""
+
+    def __post_init__(self) -> None:
+        offer = self.offer
+        self.shared = Shared(
+            task_name=offer.task,
+            group=offer.group,
+            run_id=offer.run_id,
+            session_id=offer.session_id,
+            tools=self.prepared.order.tools,
+            context=self.prepared.context,
+            listener=self,
+        )
+        self.system = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
 
     def take_tally(self) -> Tally:
         tally, self.tally = self.tally, Tally()
@@ -90,28 +106,31 @@ class ChunkRun:
         for count, (index, member) in enumerate(self.members, 1):
             if self.paused:
                 return
-            await self._member(index, member)
+            if self.recorded is None:
+                self._note_start(index)
+                await self._attempts(index, member)
+            else:
+                await self._recorded_member(index, member, self.recorded)
             if count % LOOK_EVERY == 0 and self.clock.monotonic() - looked > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 looked = self.clock.monotonic()
         self.all_begun = True
 
-    async def _member(self, index: int, member: Member | None) -> None:
-        if self.recorded is None:
-            self._note_start(index)
-            await self._attempts(index, member)
-            return
+    async def _recorded_member(
+        self, index: int, member: Member | None, recorded: Callable[[], Awaitable[None]]
+    ) -> None:
         async with self.turn():
             if index != self.recorded_first:
                 self._note_start(index)
-                await self.recorded()
+                await recorded()
             await self._attempts(index, member)
 
     def _note_start(self, index: int) -> None:
-        if self.tally.started_at is None:
-            self.tally.started_at = self.clock.now()
-        self.tally.started.append(index)
-        self.told.set()
+        tally = self.tally
+        if tally.started_at is None:
+            tally.started_at = self.clock.now()
+            self.told.set()
+        tally.started.append(index)
 
     async def _attempts(self, index: int, member: Member | None) -> None:
         """Attempts until one is the last here. One coroutine, for each that is awaited costs every member."""
@@ -121,32 +140,35 @@ class ChunkRun:
             try:
                 if member is not None and member.error is not None:
                     self._fail(index, attempt, "ExpansionError", member.error)
-                    break
+                    self.told.set()
+                    return
                 if agent is not None:
                     returned = await agent.handler(self._task(index, member, attempt, self.stop, None))
                 else:
                     returned = await self._call(index, member, attempt)
-                self.tally.completed.append(self._judge(index, member, returned))
-                break
+                self._completed(self._judge(index, member, returned))
+                return
             except Exception as error:  # noqa: BLE001  # whatever an agent raises is its outcome
                 delay = self._failed_attempt(index, attempt, error)
-            if delay is None:
-                break
             self.told.set()
+            if delay is None:
+                return
             await asyncio.sleep(delay)
             attempt += 1
-        self.told.set()
+
+    def _completed(self, done: Completed) -> None:
+        completed = self.tally.completed
+        completed.append(done)
+        if len(completed) == 1:
+            self.told.set()
 
     def _judge(self, index: int, member: Member | None, returned: Any) -> Completed:
         order = self.prepared.order
         found = values_of(returned, order.result_keys, order.optional_result_keys)
         if member is None:
-            items = [reference_count(value) for value in found]
-        else:
-            items = [len(value) if isinstance(value, list) else 1 for value in found]
-        return Completed(
-            index, [encode_value(value) for value in found], items, member.identifier if member else None
-        )
+            return Completed(index, list(map(encode_value, found)), list(map(reference_count, found)))
+        items = [len(value) if isinstance(value, list) else 1 for value in found]
+        return Completed(index, list(map(encode_value, found)), items, member.identifier)
 
     # --- calling ---------------------------------------------------------------------------------
 
@@ -174,39 +196,31 @@ class ChunkRun:
     def _task(
         self, index: int, member: Member | None, attempt: int, stop: StopFlag, deadline: float | None
     ) -> Task:
-        prepared, offer = self.prepared, self.offer
-        shown = None if member is None else index
-        system = {
-            "run_id": offer.run_id,
-            "session_id": offer.session_id,
-            "task_name": offer.task,
-            "index": shown,
-        }
-        scope = prepared.scope(member.scope if member is not None else {}, system)
-        return Task(
-            name=offer.task if member is None else member_name(offer.task, index),
-            task_name=offer.task,
-            group=offer.group,
-            run_id=offer.run_id,
-            session_id=offer.session_id,
-            index=shown,
-            attempt=attempt,
-            message=prepared.message.render(scope),
-            instructions=prepared.instructions.render(scope),
-            inputs=prepared.inputs.render(scope),
-            tools=prepared.order.tools,
-            context=prepared.context,
-            variables=member.variables if member is not None else {},
-            deadline=offer.deadline if deadline is None else min(deadline, offer.deadline),
-            stop=stop,
-            report=partial(self._progress, index),
-            post=partial(self._post_progress, index),
+        prepared, last = self.prepared, self.offer.deadline
+        if member is None:
+            shown: int | None = None
+            variables: Mapping[str, Any] = {}
+            scope = member_scope({}, prepared.template_context, {"index": None}, self.system)
+        else:
+            shown, variables = index, member.variables
+            scope = member_scope(member.scope, prepared.template_context, {"index": index}, self.system)
+        return Task.of_member(
+            self.shared,
+            shown,
+            attempt,
+            prepared.message.render(scope),
+            prepared.instructions.render(scope),
+            prepared.inputs.render(scope),
+            variables,
+            last if deadline is None else min(deadline, last),
+            stop,
         )
 
-    async def _progress(self, index: int, fraction: float, note: str) -> None:
+    async def progress(self, index: int, fraction: float, note: str) -> None:
+        """See `sdk.task.Listener`."""
         self._note_progress(index, fraction, note)
 
-    def _post_progress(self, index: int, fraction: float, note: str) -> None:
+    def post(self, index: int, fraction: float, note: str) -> None:
         """From an agent's thread. A loop that is closed has nobody to tell; the agent finds out at its end."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._note_progress, index, fraction, note)

@@ -107,6 +107,14 @@ _WRITABLE_DEPTH = 254
 _WRAPPING = _WRITABLE_DEPTH - MAX_DEPTH
 
 
+def fitted(data: bytes) -> bytes:
+    """The same bytes in no more memory than they take, for whoever keeps them.
+
+    orjson leaves what it wrote in the buffer that it wrote into: 8 kB for the shortest text (3.13.0, measured).
+    """
+    return bytes(memoryview(data))
+
+
 def compact_size(document: object) -> int | None:
     """Bytes of the document as compact JSON; None if JSON cannot express it or it is over ``MAX_DEPTH`` deep."""
     for _ in range(_WRAPPING):

@@ -163,9 +163,9 @@ class Expanded:
 
 def _names(variables: dict[str, Any]) -> dict[str, Any]:
     """Return the loop variables and, behind them, the fields of their items; earlier variables go first."""
-    items = [value for value in variables.values() if type(value) is dict]
-    if not items:
+    if dict not in map(type, variables.values()):
         return variables
+    items = [value for value in variables.values() if type(value) is dict]
     names = items[0] if len(items) == 1 else _fields(items)
     if not SYSTEM_NAMES.isdisjoint(names):
         names = {name: value for name, value in names.items() if name not in SYSTEM_NAMES}

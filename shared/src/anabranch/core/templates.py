@@ -74,7 +74,7 @@ class Scope(Mapping[str, Any]):
         return len(set().union(*self._layers))
 
 
-def member_scope(member: Mapping[str, Any], context: Mapping[str, Any], system: Mapping[str, Any]) -> Scope:
+def member_scope(member: Mapping[str, Any], context: Mapping[str, Any], *system: Mapping[str, Any]) -> Scope:
     """Return the names one member sees: its own, then the system's, then the shared context.
 
     `member` is `Member.scope`: loop variables, identifiers and item fields. A loop variable or an identifier
@@ -82,7 +82,7 @@ def member_scope(member: Mapping[str, Any], context: Mapping[str, Any], system: 
     ``run_id``, ``session_id`` or ``task_name`` are not in `Member.scope`, so that ``{index}`` always counts
     from 0 (``{item.index}`` reaches the field).
     """
-    return Scope(member, system, context)
+    return Scope(member, *system, context)
 
 
 class Path:
@@ -142,7 +142,9 @@ def _list_item(items: list[Any], segment: str) -> tuple[int, Any]:
 
 def as_text(value: Any) -> str:
     """Return `value` as a template shows it: a string as it is, anything else as compact JSON."""
-    return value if isinstance(value, str) else compact_json(value)
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int else compact_json(value)
 
 
 def compact_json(value: Any) -> str:
@@ -282,11 +284,32 @@ class _Text:
             if isinstance(part, str):
                 shown.append(part)
                 continue
-            value = part.find(scope)
-            text = "{" + part.text + "}" if value is MISSING else as_text(value)
+            text = _shown(part, scope)
             room.take(len(text))
             shown.append(text)
         return "".join(shown)
+
+
+class _OnePlace:
+    """A text with one placeholder, as most are: there is nothing that it could repeat."""
+
+    __slots__ = ("_after", "_before", "_place")
+
+    def __init__(self, before: str, place: Path, after: str) -> None:
+        self._before = before
+        self._place = place
+        self._after = after
+
+    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> str:
+        text = _shown(self._place, scope)
+        if room is not None:
+            room.take(len(text))
+        return f"{self._before}{text}{self._after}"
+
+
+def _shown(place: Path, scope: Mapping[str, Any]) -> str:
+    value = place.find(scope)
+    return "{" + place.text + "}" if value is MISSING else as_text(value)
 
 
 class _Object:
@@ -319,7 +342,14 @@ def _compile_text(text: str, typed: bool) -> Template:
         return _Constant("".join(map(str, parts)))
     if typed and len(parts) == 1 and isinstance(parts[0], Path):
         return _Typed(parts[0])
+    places = [number for number, part in enumerate(parts) if isinstance(part, Path)]
+    if len(places) == 1:
+        return _one_place(parts, places[0])
     return _Text(parts)
+
+
+def _one_place(parts: Sequence[Any], at: int) -> Template:
+    return _OnePlace("".join(parts[:at]), parts[at], "".join(parts[at + 1 :]))
 
 
 def _compile_object(template: dict[str, Any], typed: bool) -> Template:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
+from anabranch.core.documents import fitted
 from anabranch.core.errors import ResultError
 
 Json = Any
@@ -60,10 +61,11 @@ def encode_value(value: Any) -> bytes:
             are no text are refused: JSON has none, and guessing would change the value in silence.
     """
     try:
-        encoded = orjson.dumps(value, default=_plain)
+        encoded = fitted(orjson.dumps(value, default=_plain))
     except (TypeError, RecursionError) as error:
         raise ResultError(_culprit(value) or f"the agent's result is no JSON: {error}") from error
-    if b"null" in encoded and (culprit := _culprit(value)):  # orjson writes NaN as null
+    # A text cannot hold one, however often it says so.
+    if b"null" in encoded and type(value) is not str and (culprit := _culprit(value)):  # orjson writes NaN as null
         raise ResultError(culprit)
     return encoded
 

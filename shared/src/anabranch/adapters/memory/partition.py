@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
+from anabranch.core.documents import fitted
 from anabranch.ports import Incoming, Outgoing
 
 _SMALLEST_DROP = 64
@@ -44,7 +45,8 @@ class Partition:
         """Append a record and return its offset. Watchers are woken, nothing is delivered here."""
         offset = self.end
         headers = header_pairs(record)
-        stored = Incoming(self.topic, self.number, offset, key_bytes(record), record.value, headers, timestamp)
+        value = fitted(record.value)
+        stored = Incoming(self.topic, self.number, offset, key_bytes(record), value, headers, timestamp)
         self._records.append(stored)
         self._bytes += stored_bytes(stored)
         if self._retention_bytes is not None and self._bytes > self._retention_bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 
+from anabranch.core.documents import fitted
 from anabranch.core.errors import Fenced, ServerUnavailable, StoreRefused
 from anabranch.ports import Clock, Fence, Write
 
@@ -58,7 +59,7 @@ class MemoryServer:
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
         """Store a value."""
-        self._values[key] = value
+        self._values[key] = fitted(value)
         self._keep_for(key, ttl)
 
     def expire(self, key: str, ttl: float) -> None:
