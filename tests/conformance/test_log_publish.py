@@ -95,15 +95,6 @@ async def test_keys_live_where_the_java_client_puts_them(log: EventLog, prefix: 
     assert seen["abc"] == 479_470_107 % 12
 
 
-async def test_records_with_bulk_arrive_too(log: EventLog, topic: str) -> None:
-    await log.publish([Outgoing(topic, "k", b"%d" % i, bulk=True) for i in range(100)])
-
-    async with log.read(topic, start="earliest") as reader:
-        records = await take(reader, 100)
-
-    assert [int(record.value) for record in records] == list(range(100))
-
-
 async def test_a_record_over_the_limit_is_refused_and_nothing_is_appended(log: EventLog, topic: str) -> None:
     with pytest.raises(RecordTooLarge, match=r"1,100,\d\d\d"):
         await log.publish([Outgoing(topic, "k", b"small"), Outgoing(topic, "k", bytes(1_100_000))])

@@ -17,7 +17,7 @@ def test_an_installation_cannot_loosen_what_keeps_records_from_being_lost() -> N
         "linger.ms": "7",
     }
 
-    settings = KafkaSettings("localhost:9092", loose).producer(0)
+    settings = KafkaSettings("localhost:9092", loose).producer()
 
     assert settings["acks"] == "all"
     assert settings["enable.idempotence"] is True

@@ -25,8 +25,7 @@ class Outgoing:
     `key` is text, or bytes where a record is handed on whose key may be no UTF-8. `headers` is a mapping, or
     pairs where a name may be there twice.
 
-    `partition` overrides the partitioner. `bulk` marks payload that may linger a few milliseconds to
-    travel in larger batches; everything else leaves at once.
+    `partition` overrides the partitioner.
     """
 
     topic: str
@@ -34,7 +33,6 @@ class Outgoing:
     value: bytes
     headers: Mapping[str, bytes] | Headers = field(default_factory=dict)
     partition: int | None = None
-    bulk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

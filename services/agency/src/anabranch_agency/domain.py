@@ -122,7 +122,7 @@ class RunsDomain:
         return give_up(self._rules, state, message, record.offset, record.timestamp, reason).effects
 
     def _event_records(self, events: list[EventOf]) -> Iterator[News]:
-        """Published before the news of the same turn: what a run's groups do comes after its acceptance."""
+        """Published with the news of the same turn, and last: nobody waits for them."""
         first = events[0]
         entries: tuple[EventEntry, ...] = tuple(event.entry for event in events)
         batch = EventBatch(

@@ -35,11 +35,11 @@ class KafkaSettings:
         """For the client that creates topics and asks for offsets."""
         return self._common({})
 
-    def producer(self, linger_ms: int) -> dict[str, Any]:
+    def producer(self) -> dict[str, Any]:
         """For a producer; the Java client's placement is what other languages expect."""
         defaults = {
             "compression.type": "lz4",
-            "linger.ms": linger_ms,
+            "linger.ms": 0,
             "message.max.bytes": _MESSAGE_MAX_BYTES,
             "delivery.timeout.ms": 120_000,
             "queue.buffering.max.messages": 100_000,

@@ -13,9 +13,9 @@ from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.ports import Incoming
 
 BATCH_RECORDS = 1_000
-LIVELY_SECONDS = 0.002
+LIVELY_SECONDS = 0.01
 QUIET_SECONDS = 0.05
-_LIVELY_TURNS = 1_000
+_LIVELY_TURNS = 200
 
 Batches = dict[TopicPartition, list[Incoming]]
 

@@ -56,7 +56,7 @@ class KafkaLog:
         return log
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
-        """See `ports.EventLog`. Bulk and other records of one partition keep no order between them."""
+        """See `ports.EventLog`. Partitions are sent to in the order in which the records name them first."""
         return await self._publisher.publish(records)
 
     async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> KafkaMembership:

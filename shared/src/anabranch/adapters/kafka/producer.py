@@ -1,8 +1,8 @@
 """Publishing to Kafka: durable, in order, and cheap for each record.
 
 Reports of delivery are gathered in the producer's own thread and handed to the loop in one call for each
-poll. Two producers, one without linger and, made when first needed, one for bulk: the order between the
-two is not defined even within a partition, each keeps its own.
+poll. One producer for all topics: with one for each, requests did not wait for one another, but on two cores their
+threads cost more than that (a request of one task took as long, a thousand runs a third longer).
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from anabranch.adapters.parts import header_pairs
 from anabranch.core.errors import AnabranchError, RecordTooLarge
 from anabranch.ports import Outgoing
 
-BULK_LINGER_MS = 20
 SLICE_RECORDS = 500
 FLUSH_SECONDS = 30.0
 
@@ -75,8 +74,8 @@ _Report = tuple[PublishCall, int, "KafkaError | None", int]
 class ProducerLane:
     """One producer with its thread. Calls append one after the other, also while they wait for room."""
 
-    def __init__(self, settings: KafkaSettings, linger_ms: int) -> None:
-        self._producer = Producer(settings.producer(linger_ms), logger=LOGGER)
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._producer = Producer(settings.producer(), logger=LOGGER)
         self._reports: list[_Report] = []
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
@@ -85,17 +84,18 @@ class ProducerLane:
         self._thread = PollingThread("anabranch-producer", self._poll, self._flush)
         self._thread.start()
 
-    async def append(self, call: PublishCall, indexes: Sequence[int]) -> None:
+    async def append(self, call: PublishCall) -> None:
         """Hand records over to librdkafka; waits while its buffer is full."""
+        count = len(call.records)
         async with self._turn:
             position = 0
-            while position < len(indexes):
+            while position < count:
                 self._room.clear()
-                stop = min(position + SLICE_RECORDS, len(indexes))
-                reached = self._produce(call, indexes[position:stop]) + position
+                stop = min(position + SLICE_RECORDS, count)
+                reached = position + self._produce(call, range(position, stop))
                 if reached < stop:
                     await self._room.wait()
-                elif stop < len(indexes):
+                elif stop < count:
                     await asyncio.sleep(0)
                 position = reached
 
@@ -164,16 +164,16 @@ class ProducerLane:
 
 
 class KafkaPublisher:
-    """Sends records through the lane they need."""
+    """Sends records, through a new producer where one has ended."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._lanes: dict[bool, ProducerLane] = {}
+        self._lane: ProducerLane | None = None
         self._retired: list[ProducerLane] = []
 
     def warm(self) -> None:
-        """Make the producer without linger now: it gets its id, which can take half a second, meanwhile."""
-        self._lane(bulk=False)
+        """Make the producer now: it gets its id, which can take half a second, meanwhile."""
+        self._working_lane()
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See `ports.EventLog`."""
@@ -181,10 +181,7 @@ class KafkaPublisher:
         if not records:
             return []
         call = PublishCall(records)
-        for bulk in (False, True):
-            indexes = [index for index, record in enumerate(records) if record.bulk is bulk]
-            if indexes:
-                await self._lane(bulk).append(call, indexes)
+        await self._working_lane().append(call)
         await call.done
         if call.error is not None and call.failed is not None:
             raise self._failure(call.error, call.failed)
@@ -192,18 +189,18 @@ class KafkaPublisher:
 
     async def close(self) -> None:
         """Flush everything, then end the threads."""
-        await asyncio.gather(*(lane.close() for lane in [*self._lanes.values(), *self._retired]))
-        self._lanes.clear()
+        lanes = [*self._retired, *([self._lane] if self._lane is not None else [])]
+        await asyncio.gather(*(lane.close() for lane in lanes))
+        self._lane = None
         self._retired.clear()
 
-    def _lane(self, bulk: bool) -> ProducerLane:
-        lane = self._lanes.get(bulk)
-        if lane is not None and lane.broken:
-            self._retired.append(lane)
-            lane = None
-        if lane is None:
-            lane = self._lanes[bulk] = ProducerLane(self._settings, BULK_LINGER_MS if bulk else 0)
-        return lane
+    def _working_lane(self) -> ProducerLane:
+        if self._lane is not None and self._lane.broken:
+            self._retired.append(self._lane)
+            self._lane = None
+        if self._lane is None:
+            self._lane = ProducerLane(self._settings)
+        return self._lane
 
     def _failure(self, error: KafkaError, record: Outgoing) -> AnabranchError:
         if error.code() in _TOO_LARGE:
