@@ -101,6 +101,12 @@ PEERS_ARGUMENTS ?= --write docs/benchmarks
 bench-peers: $(VENV)/.dev ## Measure Celery, Dramatiq, Taskiq and this in one run, and write docs/benchmarks/peers.*
 	PYTHONPATH=tests:benchmarks python -m peers $(PEERS_ARGUMENTS)
 
+VARIANTS_ARGUMENTS ?=
+
+.PHONY: bench-variants
+bench-variants: $(VENV)/.dev ## Measure choices against the others: loop, compression, sizes of chunks, share groups
+	PYTHONPATH=tests:benchmarks python -m variants $(VARIANTS_ARGUMENTS)
+
 # --- tests ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test

@@ -1,0 +1,1 @@
+"""What a choice costs: the same measurement with one thing changed, in one run. `python -m variants`."""
