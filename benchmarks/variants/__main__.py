@@ -1,4 +1,4 @@
-"""`python -m variants` (with tests and benchmarks on the path): measures choices that were made, against the others.
+"""`python -m variants` (tests and benchmarks on the path): measures choices that were made against the others.
 
 Each variant is the same installation with one thing changed, with processes of its own; the variants take turns in
 each repetition, and the median counts. The broker and Redis are found as the tests find theirs.
@@ -97,12 +97,12 @@ def _choices(servers: tuple[str, str], tasks: int, requests: int, repeat: int) -
             figures[variant.name].append(measured(variant, servers, unique, tasks, requests))
             print(f"{variant.name}: {figures[variant.name][-1]}", file=sys.stderr, flush=True)
     rows = [
-        f"| variant | {tasks:,} members: a second, median of {repeat} | one task: p50 in ms |",
+        f"| variant | members a second, of {tasks:,} | one task, p50 |",
         "|---|---|---|",
     ]
     for name, found in figures.items():
         speed, wait = (median(each[key] for each in found) for key in ("members_per_second", "p50_ms"))
-        rows.append(f"| {name} | {speed:,.0f} | {wait:.1f} |")
+        rows.append(f"| {name} | {speed:,.0f} | {wait:.1f} ms |")
     return rows
 
 

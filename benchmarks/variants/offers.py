@@ -33,7 +33,7 @@ SETTLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Carried:
-    """How a way of reading did: records a second of a burst, and milliseconds from produce to read of single ones."""
+    """How one way did: records a second of a burst, and milliseconds from produce to read of single ones."""
 
     way: str
     burst: int
