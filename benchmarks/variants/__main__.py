@@ -26,6 +26,9 @@ from servers.finder import find_kafka, find_redis
 from variants.offers import carried
 
 BURST, SINGLES = 20_000, 200
+WORKERS = (1, 2, 4)
+SLOTS = 16
+WAIT = "10ms"
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,28 @@ def _choices(servers: tuple[str, str], tasks: int, requests: int, repeat: int) -
     return rows
 
 
+def _workers(servers: tuple[str, str], tasks: int, repeat: int) -> list[str]:
+    """What more worker processes bring where agents wait: processors are no limit then."""
+    rows = [
+        f"| workers | members a second, of {tasks:,} that wait {WAIT} each, {SLOTS} at once in each worker |",
+        "|---|---|",
+    ]
+    for workers in WORKERS:
+        found = []
+        for turn in range(repeat):
+            with tempfile.TemporaryDirectory() as folder:
+                cluster = Cluster(Path(folder), *servers, f"variants{os.getpid()}w{workers}x{turn}.")
+                try:
+                    cluster.start_all(workers=workers, concurrency=SLOTS)
+                    found.append(
+                        _bench(cluster, "fanout", "--tasks", str(tasks), "--wait", WAIT)["tasks_per_second"]
+                    )
+                finally:
+                    cluster.stop()
+        rows.append(f"| {workers} | {median(found):,.0f} |")
+    return rows
+
+
 def _carriers(brokers: str) -> list[str]:
     rows = [f"| offers by | {BURST:,} at once: records a second | one at a time: p50 | p99 |", "|---|---|---|---|"]
     for each in carried(brokers, BURST, SINGLES):
@@ -116,6 +141,9 @@ def _carriers(brokers: str) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m variants", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", type=int, default=100_000)
+    parser.add_argument(
+        "--waiting", type=int, default=20_000, help="members that wait, to show what workers bring"
+    )
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--offers", action="store_true", help="only how offers travel")
@@ -129,6 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = _carriers(kafka.address)
         if not chosen.offers:
             servers = (kafka.address, redis.address)
+            rows += ["", *_workers(servers, chosen.waiting, chosen.repeat)]
             rows += ["", *_choices(servers, chosen.tasks, chosen.requests, chosen.repeat)]
         print("\n".join(rows))
     return 0

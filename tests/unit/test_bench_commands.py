@@ -37,6 +37,16 @@ SPREAD = ["p50_ms", "p99_ms", "min_ms", "max_ms"]
             id="runs",
         ),
         pytest.param(
+            ["fairness", "--members", "40", "--runs", "2"],
+            ["members", "seconds", "runs", "idle_p50_ms", *SPREAD],
+            id="fairness",
+        ),
+        pytest.param(
+            ["fanout", "--tasks", "6", "--wait", "1ms"],
+            ["tasks", "seconds", "tasks_per_second", "p50_ms", "p99_ms"],
+            id="waiting fanout",
+        ),
+        pytest.param(
             ["chain", "--chains", "1"],
             ["chains", "fanouts", "width", "members", *SPREAD, "stage_p50_ms"],
             id="chain",
@@ -140,6 +150,7 @@ def test_a_run_that_does_not_end_in_time_is_no_measurement(
     [
         ["fanout", "--bytes", "--embedded"],
         ["chain", "--timeout", "soon"],
+        ["fanout", "--wait", "soon", "--embedded"],
         ["workflows", "--edges", "1", "--embedded"],
         ["workflows", "--file", "no-such.json"],
         ["runs", "--runs", "0"],

@@ -23,6 +23,9 @@ Bytes = Annotated[
 def fanout(
     settings: Load,
     tasks: Annotated[int, typer.Option(min=1, help="Members of the fan-out.")] = 100_000,
+    wait: Annotated[
+        str, typer.Option(help="How long each member waits: 10ms shows what more workers bring.")
+    ] = "0s",
     embedded: Embedded = False,
     weigh: Bytes = False,
     timeout: Timeout = "10m",
@@ -32,7 +35,7 @@ def fanout(
     with errors_as_exit(json):
         from anabranch.cli.bench.fanout import fanout as do
 
-        _run(do(settings(), _options(embedded, timeout, json, weigh), tasks))
+        _run(do(settings(), _options(embedded, timeout, json, weigh), tasks, _seconds(wait, "--wait")))
 
 
 @app.command()
@@ -129,16 +132,37 @@ def chain(
         _run(do(settings(), _options(embedded, timeout, json, weigh), chains))
 
 
+@app.command()
+@with_settings
+def fairness(
+    settings: Load,
+    members: Annotated[int, typer.Option(min=1, help="Members of the wide run.")] = 1_000_000,
+    count: Annotated[int, typer.Option("--runs", min=1, help="How many small runs, at most.")] = 50,
+    embedded: Embedded = False,
+    timeout: Timeout = "10m",
+    json: Json = False,
+) -> None:
+    """Measure runs of three tasks behind a very wide one."""
+    with errors_as_exit(json):
+        from anabranch.cli.bench.fairness import fairness as do
+
+        _run(do(settings(), _options(embedded, timeout, json), members, count))
+
+
 def _options(embedded: bool, timeout: str, json: bool, weigh: bool = False) -> Any:
     from anabranch.cli.bench.running import BenchOptions
+
+    return BenchOptions(embedded, _seconds(timeout, "--timeout"), json, weigh)
+
+
+def _seconds(text: str, option: str) -> float:
     from anabranch.core.durations import parse_duration
 
     try:
-        limit = parse_duration(timeout)
+        return parse_duration(text)
     except ValueError as error:
-        typer.echo(f"anabranch: --timeout: {error}", err=True)
+        typer.echo(f"anabranch: {option}: {error}", err=True)
         raise typer.Exit(WRONG) from error
-    return BenchOptions(embedded, limit, json, weigh)
 
 
 def _run(work: Any) -> None:

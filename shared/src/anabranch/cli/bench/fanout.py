@@ -17,16 +17,17 @@ from anabranch.runtime.settings import Settings
 SINGLE_REQUESTS = 100
 
 
-async def fanout(settings: Settings, options: BenchOptions, tasks: int) -> int:
-    """Measure and print; returns the exit code. Raises as `run_bench`."""
-    words = f"{SINGLE_REQUESTS} single tasks, then {tasks:,} in one fan-out"
+async def fanout(settings: Settings, options: BenchOptions, tasks: int, wait: float = 0.0) -> int:
+    """Measure and print; returns the exit code. Raises as `run_bench`. Each member waits for `wait` seconds."""
+    each = f" that wait {milliseconds(wait)} each" if wait else ""
+    words = f"{SINGLE_REQUESTS} single tasks, then {tasks:,} in one fan-out{each}"
     scales = settings if options.weigh else None
-    return await run_bench(settings, options, words, partial(_measure, tasks=tasks, scales=scales))
+    return await run_bench(settings, options, words, partial(_measure, tasks=tasks, wait=wait, scales=scales))
 
 
-async def _measure(asking: Asker, tasks: int, scales: Settings | None) -> Report:
+async def _measure(asking: Asker, tasks: int, wait: float, scales: Settings | None) -> Report:
     singles = await single_latencies(asking, SINGLE_REQUESTS)
-    [ended], weights = await weighed(asking, [fanout_request(tasks)], scales)
+    [ended], weights = await weighed(asking, [fanout_request(tasks, wait)], scales)
     return fanout_report(tasks, ended.seconds, singles, weights)
 
 

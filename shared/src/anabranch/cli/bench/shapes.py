@@ -11,15 +11,26 @@ STAMP = "bench.stamp"
 """Says when it began and when it was done; see `agents`."""
 
 
-def fanout_request(tasks: int) -> Document:
-    """One task of `tasks` members, each with one placeholder."""
-    task = _task("echo", "echoes", message_template="member {n}", expansion_config=_sequence("n", tasks))
+def fanout_request(tasks: int, wait: float = 0.0) -> Document:
+    """One task of `tasks` members, each with one placeholder; each waits so many seconds."""
+    expansion = _sequence("n", tasks)
+    if wait:
+        inputs = {"seconds": wait, "value": "member {n}"}
+        task = _task("echo", "echoes", agent="sleep", inputs=inputs, expansion_config=expansion)
+    else:
+        task = _task("echo", "echoes", message_template="member {n}", expansion_config=expansion)
     return _request("bench fanout", fanout=[task])
 
 
 def single_request() -> Document:
     """One task."""
     return _request("bench single", single=[_task("echo", "echoed", message_template="hello")])
+
+
+def three_tasks_request() -> Document:
+    """Three tasks that wait for nothing."""
+    tasks = [_task(f"echo-{number}", f"echoed-{number}", message_template="hello") for number in range(3)]
+    return _request("bench three", three=tasks)
 
 
 def stamp_request(timeout: float) -> Document:
