@@ -38,7 +38,14 @@ NAMES = Names("t.")
 class Play:
     """One run of one task `t` in group `g`: of `members` members, or not expanded where that is None."""
 
-    def __init__(self, members: int | None, *, rules: Mapping[str, Any] | None = None, **order: Any) -> None:
+    def __init__(
+        self,
+        members: int | None,
+        *,
+        rules: Mapping[str, Any] | None = None,
+        most_chunks: int | None = None,
+        **order: Any,
+    ) -> None:
         self.rules = Rules(NAMES, **(rules or {}))
         self.partition = Partition(3)
         self.log: list[Delivery] = []
@@ -53,7 +60,7 @@ class Play:
             expansion = Expansion(type="array", array_mapping={"item": list(range(members))})
         task = TaskOrder(name="t", agent="a", result_keys=("t",), expansion=expansion, **order)
         self.tell(OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9))
-        self.tell(StartGroup(run_id="r", group="g", tasks=(task,), timeout=600.0))
+        self.tell(StartGroup(run_id="r", group="g", tasks=(task,), timeout=600.0, most_chunks=most_chunks))
 
     # messages -----------------------------------------------------------------------------------------
 

@@ -134,7 +134,14 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
     ),
     m.StartGroup: (
         m.StartGroup(
-            run_id=RUN, group="fetch", tasks=(ORDER,), part=1, parts=2, timeout=600.0, max_concurrency=20
+            run_id=RUN,
+            group="fetch",
+            tasks=(ORDER,),
+            part=1,
+            parts=2,
+            timeout=600.0,
+            max_concurrency=20,
+            most_chunks=4_096,
         ),
         (),
     ),
@@ -332,6 +339,12 @@ def test_another_wire_version_is_refused(cls: type[m.Message], version: object) 
     for codec in codecs_of(cls):
         with pytest.raises(Undecodable, match="wire version 1 is expected"):
             codec.decode(record)
+
+
+def test_a_group_started_by_a_version_that_said_no_most_of_its_chunks_is_read() -> None:
+    found = GROUPS.decode(with_header(golden_message(m.StartGroup), most_chunks=None))
+
+    assert found.message == SAMPLES[m.StartGroup][0].model_copy(update={"most_chunks": None})
 
 
 def test_a_run_opened_by_a_version_that_reserved_no_keys_is_read() -> None:

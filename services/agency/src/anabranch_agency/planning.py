@@ -10,6 +10,9 @@ from anabranch.core.messages import Need, OpenRun, StartGroup, SubmitRun, TaskOr
 from anabranch.core.planning import Plan, PlannedTask
 from anabranch.core.request import TaskGroup
 
+MOST_CHUNKS = 4_096
+"""Of a task whose members take long each chunk is one member: so many may run at once. It stands in the record, so
+that another number later does not change how records of before are read."""
 PART_BYTES = 600_000
 """Tasks of a group that one record takes along."""
 
@@ -81,6 +84,7 @@ def _parts(run_id: str, group: TaskGroup, tasks: list[PlannedTask]) -> Iterator[
             parts=len(parts),
             timeout=group.timeout,
             max_concurrency=group.max_concurrency,
+            most_chunks=MOST_CHUNKS,
         )
 
 

@@ -139,6 +139,7 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
 
 def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
     group = Group(message.group, parts=message.parts, max_concurrency=message.max_concurrency)
+    group.most_chunks = message.most_chunks
     if message.timeout is not None:
         group.deadline = turn.at + message.timeout
         turn.partition.timers.add(run.run_id)

@@ -1,7 +1,8 @@
 """Which members to offer next, and what a worker's report of them changes. Pure.
 
-A task's members are offered as chunks of about a second of work. Few chunks are in flight, so memory stays
-bounded and a cancel bites at once; `max_concurrency` of task and group bounds the members that run.
+A task's members are offered as chunks of about a second of work. Few chunks wait for a worker, and not many more
+are with workers, so memory stays bounded and a cancel bites at once; `max_concurrency` of task and group bounds
+the members that run.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TAIL_SHARE = 16
 def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
     """Offer as many chunks of a task as its window and the limits allow."""
     while (chunk := _next_chunk(turn, run, group, task)) is not None:
-        task.chunks[chunk.number] = chunk
+        task.put_out(chunk)
         chunk.offered_at = turn.at
         turn.effects.append(OfferChunk(run.run_id, group.name, task.name, chunk.number))
 
@@ -53,7 +54,7 @@ def chunk_size(rules: Rules, total: int, left: int, member_seconds: float | None
 def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
     if run.paused or run.stopped or task.state is not TaskState.RUNNING:
         return None
-    if len(task.chunks) >= turn.rules.window:
+    if not _has_window(turn.rules, group, task):
         return None
     room = _room(group, task)
     if room <= 0:
@@ -63,6 +64,15 @@ def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
         chunk.charge = min(len(chunk.pending), room)
         return chunk
     return _new_chunk(turn.rules, group, task, room)
+
+
+def _has_window(rules: Rules, group: Group, task: Task) -> bool:
+    """Few chunks wait for a worker, so that a fan-out keeps nobody else's offers from being read. More may be out
+    where workers have begun them: members that take long are a chunk each, and run wherever there is room.
+    """
+    if group.most_chunks is None:
+        return len(task.chunks) < rules.window
+    return len(task.waiting) < rules.window and len(task.chunks) < group.most_chunks
 
 
 def _room(group: Group, task: Task) -> int:
@@ -121,7 +131,7 @@ def _release_retries(task: Task, until: float) -> bool:
 
 def give_back(task: Task, chunk: Chunk) -> None:
     """Take a chunk from its worker: what has not ended is offered again under the next fence."""
-    del task.chunks[chunk.number]
+    task.take_in(chunk)
     chunk.renew()
     task.requeued.append(chunk)
 
@@ -137,7 +147,7 @@ def single(task: Task, index: int, mode: Mode, attempts: Mapping[int, int]) -> C
 
 def park(turn: Turn, run: Run, task: Task, chunk: Chunk) -> None:
     """A worker without the agent gave the chunk back: offer it to another after a while, longer each time."""
-    del task.chunks[chunk.number]
+    task.take_in(chunk)
     chunk.renew()
     task.parked.append((turn.at + min(PARK_MOST, PARK_FIRST * 2**chunk.bounces), chunk))
     chunk.bounces += 1
@@ -201,6 +211,8 @@ def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
     for start, stop in report.started:
         task.started.add(start, stop)
         chunk.begun.add(start, stop)
+    if chunk.begun:
+        task.waiting.discard(chunk.number)
     for attempt, spans in by_attempt(report.started, chunk.attempts):
         turn.event(
             run,
@@ -271,7 +283,7 @@ def page_prefix(chunk: int, fence: int, index: int) -> str:
 
 
 def _close_chunk(task: Task, chunk: Chunk, report: MembersReported) -> None:
-    del task.chunks[chunk.number]
+    task.take_in(chunk)
     if chunk.pending:
         chunk.renew()
         task.requeued.append(chunk)

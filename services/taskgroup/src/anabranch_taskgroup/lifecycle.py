@@ -342,6 +342,7 @@ def _over(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     count_held(task)
     write_last_letter(turn, run, task)
     task.chunks.clear()
+    task.waiting.clear()
     task.requeued.clear()
     task.retries.clear()
     task.parked.clear()

@@ -119,6 +119,9 @@ class Task:
     cursor: int = 0
     """Members below it were offered at least once."""
     chunks: dict[int, Chunk] = field(default_factory=dict)
+    """By number, those that are offered and have not ended."""
+    waiting: set[int] = field(default_factory=set)
+    """Of these the ones of which no member is known to have started: they may wait for a worker."""
     chunk_count: int = 0
     requeued: list[Chunk] = field(default_factory=list)
     """Chunks given back, and retries that are due, to be offered before new members."""
@@ -167,6 +170,16 @@ class Task:
     def in_flight(self) -> int:
         return sum(chunk.charge for chunk in self.chunks.values())
 
+    def put_out(self, chunk: Chunk) -> None:
+        """A chunk is about to be offered."""
+        self.chunks[chunk.number] = chunk
+        self.waiting.add(chunk.number)
+
+    def take_in(self, chunk: Chunk) -> None:
+        """A chunk has ended, or is to be offered anew."""
+        del self.chunks[chunk.number]
+        self.waiting.discard(chunk.number)
+
     def schedule_retry(self, due: float, index: int, attempts: int) -> None:
         heappush(self.retries, (due, index, attempts))
 
@@ -195,6 +208,7 @@ class Group:
     unfinished: int = 0
     deadline: float | None = None
     max_concurrency: int | None = None
+    most_chunks: int | None = None
     timed_out: bool = False
     announced: bool = False
     bereaved: bool = False

@@ -45,7 +45,7 @@ def _part_suspects(task: Task, chunk: Chunk) -> None:
     if chunk.pending:
         give_back(task, chunk)
     else:
-        del task.chunks[chunk.number]
+        task.take_in(chunk)
 
 
 def _charge(turn: Turn, run: Run, task: Task, chunk: Chunk, worker: str) -> None:
@@ -70,7 +70,7 @@ def chunk_broken(turn: Turn, run: Run, task: Task, chunk: Chunk, worker: str) ->
     indexes = list(chunk.pending.indexes())
     if len(indexes) > 1:
         task.requeued += [single(task, index, chunk.mode, chunk.attempts) for index in indexes]
-        del task.chunks[chunk.number]
+        task.take_in(chunk)
         return
     if chunk.deliveries < task.order.max_deliveries:
         chunk.deliveries += 1
@@ -88,4 +88,4 @@ def _fail_lost(turn: Turn, run: Run, task: Task, chunk: Chunk, index: int, text:
     attempts = chunk.attempts.get(index, 0)
     failed = MemberFailed(index=index, error_type=ERROR_TYPE, message=text, attempts=attempts)
     fail_member(turn, run, task, chunk, failed)
-    del task.chunks[chunk.number]
+    task.take_in(chunk)

@@ -28,7 +28,7 @@ class Rules:
     result_ttl: float = 86_400.0
     member_limit: int = 1_000_000
     window: int = 64
-    """Chunks of a task that may be offered and not ended."""
+    """Chunks of a task that may wait for a worker: offered, and no member is known to have started."""
     chunk_limit: int = 500
     chunk_seconds: float = 1.0
 

@@ -207,6 +207,8 @@ class StartGroup(Message):
     parts: int = 1
     timeout: float | None = None
     max_concurrency: int | None = None
+    most_chunks: int | None = None
+    """Chunks of a task that may be out at once where workers have begun them; None: as many as may wait."""
 
 
 class StopRun(Message):
