@@ -12,7 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ from anabranch_taskgroup.outbox import Outbox
 from anabranch_taskgroup.pauses import Pauses
 from anabranch_taskgroup.reports import Tally, pack
 from anabranch_taskgroup.runner import ChunkRun
+from anabranch_taskgroup.slots import Slots
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,8 @@ class Executor:
         self._lease = lease
         self._documents = Documents(store, names, registry)
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="agent")
-        self._slots = asyncio.Semaphore(concurrency)
-        self._limits: dict[str, asyncio.Semaphore] = {}
+        self._slots = Slots(concurrency)
+        self._limits: dict[str, Slots] = {}
         self._gate = Gate()
         self._pauses = Pauses(store, notifier, names, self._paused)
         self._running: dict[str, ChunkRun | None] = {}
@@ -283,27 +284,32 @@ class Executor:
         if run.offer.mode == "careful":
             await run.run_members()
             return
-        async with self._slot(run.prepared.agent):
-            if not run.began:
-                run.began = self._clock.monotonic()
-            await run.run_members()
+        shared = [self._slots, *self._limits_of(run.prepared.agent)]
+        run.is_wanted = partial(_is_wanted, shared, run.offer.run_id)
+        while not (run.all_begun or run.paused):
+            async with self._slot(run.prepared.agent, run.offer.run_id):
+                if not run.began:
+                    run.began = self._clock.monotonic()
+                await run.run_members()
 
     @asynccontextmanager
-    async def _slot(self, agent: AgentDeclaration) -> AsyncIterator[None]:
-        async with self._room_for(agent), self._slots:
+    async def _slot(self, agent: AgentDeclaration, run_id: str) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for slots in (*self._limits_of(agent), self._slots):
+                await stack.enter_async_context(slots.one(run_id))
             yield
 
     @asynccontextmanager
-    async def _careful_turn(self, agent: AgentDeclaration) -> AsyncIterator[None]:
+    async def _careful_turn(self, agent: AgentDeclaration, run_id: str) -> AsyncIterator[None]:
         """Through the gate first: who waits there may not keep a slot from whoever is inside."""
-        async with self._gate.shared(), self._slot(agent):
+        async with self._gate.shared(), self._slot(agent, run_id):
             yield
 
-    def _room_for(self, agent: AgentDeclaration) -> AbstractAsyncContextManager[None]:
-        """What bounds the calls of an agent in this worker, over all its chunks."""
+    def _limits_of(self, agent: AgentDeclaration) -> Sequence[Slots]:
+        """What bounds the calls of an agent in this worker, over all its chunks; nothing where it has no bound."""
         if agent.max_concurrency is None:
-            return nullcontext()
-        return self._limits.setdefault(agent.name, asyncio.Semaphore(agent.max_concurrency))
+            return ()
+        return (self._limits.setdefault(agent.name, Slots(agent.max_concurrency)),)
 
     def _runner_count(self, run: ChunkRun) -> int:
         members = sum(stop - start for start, stop in run.offer.spans)
@@ -327,7 +333,7 @@ class Executor:
             run.recorded_first = first
             run.recorded = partial(self._record, run)
             if offer.mode == "careful":
-                run.turn = partial(self._careful_turn, run.prepared.agent)
+                run.turn = partial(self._careful_turn, run.prepared.agent, offer.run_id)
         return run
 
     async def _record(self, run: ChunkRun) -> None:
@@ -484,3 +490,7 @@ class Executor:
         for subject, flag in zip(sessions, await self._store.get(flags), strict=True):
             if flag is not None:
                 self._halt_subject(subject)
+
+
+def _is_wanted(shared: Sequence[Slots], run_id: str) -> bool:
+    return any(slots.is_wanted(run_id) for slots in shared)

@@ -30,8 +30,7 @@ from anabranch_taskgroup.reports import Completed, Tally
 LOCAL_RETRY_SECONDS = 1.0
 """A retry that waits longer goes back to the owner, so that it holds no slot."""
 SLICE_SECONDS = 0.001
-"""How long members that never wait may keep the loop."""
-LOOK_EVERY = 16
+"""How long members that never wait may keep the loop, and a runner at least keeps its slot."""
 MESSAGE_CHARACTERS = 2_000
 
 
@@ -58,7 +57,7 @@ class ChunkRun:
 
     Where the offer says careful or alone, `recorded` returns once all that was told is on the log, and each member
     waits for it; `recorded_first` is the member whose start was recorded before the chunk was opened. `turn` is
-    what a careful member waits for to run.
+    what a careful member waits for to run. `is_wanted` says whether another run should have the slot of a runner.
     """
 
     offer: Offer
@@ -79,6 +78,7 @@ class ChunkRun:
     recorded: Callable[[], Awaitable[None]] | None = None
     recorded_first: int | None = None
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    is_wanted: Callable[[], bool] = lambda: False
     shared: Shared = field(init=False)
     system: Mapping[str, Any] = field(init=False)
     """The system's names that all members see."""
@@ -101,9 +101,10 @@ class ChunkRun:
         return tally
 
     async def run_members(self) -> None:
-        """Run members until none is left, or the run is paused. Several of these may share one chunk."""
+        """Run members until none is left, the run is paused, or another should have the slot. Several of these may
+        share one chunk."""
         looked = self.clock.monotonic()
-        for count, (index, member) in enumerate(self.members, 1):
+        for index, member in self.members:
             if self.paused:
                 return
             if self.recorded is None:
@@ -111,7 +112,9 @@ class ChunkRun:
                 await self._attempts(index, member)
             else:
                 await self._recorded_member(index, member, self.recorded)
-            if count % LOOK_EVERY == 0 and self.clock.monotonic() - looked > SLICE_SECONDS:
+            if self.clock.monotonic() - looked >= SLICE_SECONDS:
+                if self.is_wanted():
+                    return
                 await asyncio.sleep(0)
                 looked = self.clock.monotonic()
         self.all_begun = True

@@ -1,0 +1,81 @@
+"""Shares out what may run at once in one worker: whoever has the fewest slots is given the next one.
+
+In the order of asking, a run of one quick task would wait for all that a wide one brought before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Slots:
+    """So many slots. Invariant: while one is free nobody waits.
+
+    A holder is whoever shares: the id of a run, of which many members may hold or wait at once.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._taken: dict[str, int] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def one(self, holder: str) -> AsyncIterator[None]:
+        """Hold a slot."""
+        await self._take(holder)
+        try:
+            yield
+        finally:
+            self._give(holder)
+
+    def is_wanted(self, holder: str) -> bool:
+        """Whether `holder` should let another have one of its slots, between two members: who waits has none, or
+        at least two fewer. With one fewer the two would only change places."""
+        waiting = self._waiting
+        if not waiting or (len(waiting) == 1 and holder in waiting):
+            return False
+        mine = self._taken[holder]
+        others = (self._taken.get(other, 0) for other in waiting if other != holder)
+        return any(taken == 0 or taken + 1 < mine for taken in others)
+
+    async def _take(self, holder: str) -> None:
+        if self._free:
+            self._free -= 1
+            self._taken[holder] = self._taken.get(holder, 0) + 1
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(holder, deque()).append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                self._withdraw(holder, future)
+            else:
+                self._give(holder)
+            raise
+
+    def _withdraw(self, holder: str, future: asyncio.Future[None]) -> None:
+        queue = self._waiting.get(holder)
+        if queue is not None and future in queue:
+            queue.remove(future)
+            if not queue:
+                del self._waiting[holder]
+
+    def _give(self, holder: str) -> None:
+        self._taken[holder] -= 1
+        if not self._taken[holder]:
+            del self._taken[holder]
+        while self._waiting:
+            following = min(self._waiting, key=lambda each: self._taken.get(each, 0))
+            queue = self._waiting.pop(following)
+            future = queue.popleft()
+            if queue:
+                self._waiting[following] = queue  # behind those who have as few
+            if not future.done():
+                self._taken[following] = self._taken.get(following, 0) + 1
+                future.set_result(None)
+                return
+        self._free += 1
