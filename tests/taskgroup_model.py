@@ -203,7 +203,21 @@ class World:
         delivery = Delivery(decoded.message, decoded.segments, len(self.log), self.now)
         self.log.append(delivery)
         self._see(decide(self.rules, self.partition, delivery))
+        self._check_what_is_kept_by_time()
         return delivery
+
+    def _check_what_is_kept_by_time(self) -> None:
+        """What is found without looking at every run is what looking at every run finds."""
+        open_runs = self.partition.runs
+        dues = {run_id: open_runs[run_id].next_due() for run_id in self.partition.timers if run_id in open_runs}
+        known = {run_id: due for run_id, due in dues.items() if due is not None}
+        assert self.partition.next_due() == min(known.values(), default=None)
+        for now in (self.now, *known.values()):
+            due = {run.run_id for run in self.partition.due(now)}
+            assert due == {run_id for run_id, at in known.items() if at <= now}
+        assert self.partition.oldest_open() == min(
+            (run.opened_at_offset for run in open_runs.values()), default=None
+        )
 
     # what an owner does ------------------------------------------------------------------------------
 

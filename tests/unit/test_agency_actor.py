@@ -32,7 +32,7 @@ from anabranch.core.names import Names
 from anabranch.runtime.effects import News, Put
 from anabranch_agency.actor import decide
 from anabranch_agency.final import fit_results
-from anabranch_agency.state import TOMBSTONE_BYTES, Partition, Run, Tombstone
+from anabranch_agency.state import SPARE_DEADLINES, TOMBSTONE_BYTES, Partition, Run, Tombstone
 from anabranch_agency.turn import BuryOriginal, Rules, Turn
 
 NAMES = Names("t.")
@@ -385,3 +385,17 @@ def test_tombstones_in_memory_are_bounded_by_their_size_between_batches() -> Non
     assert list(partition.tombstones) == ["run-4", "run-0"]
     partition.trim()
     assert partition.bytes_kept == sum(partition.sizes.values()) <= TOMBSTONE_BYTES
+
+
+def test_the_deadlines_of_ended_runs_do_not_gather_behind_one_that_is_open_for_long() -> None:
+    owner = Owner()
+    owner.hears(submit("a").model_copy(update={"run_id": "long"}))
+    for number in range(1_000):
+        run = {"run_id": f"r{number}"}
+        owner.hears(submit("a").model_copy(update=run))
+        owner.hears(finished("a").model_copy(update=run))
+
+    partition = owner.partition
+    assert list(partition.runs) == ["long"]
+    assert len(partition.deadlines) <= SPARE_DEADLINES + 4
+    assert partition.next_deadline() == partition.runs["long"].deadline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import orjson
@@ -12,6 +12,9 @@ import orjson
 from anabranch.core.messages import Counts, Failure, Json, Status, StopReason
 
 REMEMBERED = 20_000
+SPARE_DEADLINES = 64
+"""Deadlines of ended runs that are kept at least. Without a most there would be those of all runs that came after
+one that is open for long."""
 TOMBSTONE_BYTES = 64_000
 """Bytes of tombstones, as JSON, that one partition keeps in memory between batches; the store has all of them."""
 
@@ -120,6 +123,9 @@ class Partition:
     def open(self, run: Run) -> None:
         self.runs[run.run_id] = run
         heappush(self.deadlines, (run.deadline, run.run_id))
+        if len(self.deadlines) > SPARE_DEADLINES + 4 * len(self.runs):
+            self.deadlines = [entry for entry in self.deadlines if entry[1] in self.runs]
+            heapify(self.deadlines)
 
     def bury(self, run_id: str, tombstone: Tombstone) -> None:
         self.runs.pop(run_id, None)

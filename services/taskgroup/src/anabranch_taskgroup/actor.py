@@ -77,6 +77,9 @@ def decide(rules: Rules, partition: Partition, delivery: Delivery) -> Turn:
     turn = Turn(rules, partition, delivery.offset, delivery.at)
     _HANDLERS[type(delivery.message)](turn, delivery.message, delivery.segments)
     settle(turn)
+    run = partition.runs.get(getattr(delivery.message, "run_id", ""))
+    if run is not None:
+        partition.arm(run)
     return turn
 
 

@@ -167,13 +167,10 @@ class GroupsDomain:
         return state.oldest_open()
 
     def next_due(self, state: Partition) -> float | None:
-        due = [state.runs[run_id].next_due() for run_id in state.timers if run_id in state.runs]
-        return min((at for at in due if at is not None), default=None)
+        return state.next_due()
 
     def due_records(self, state: Partition, now: float) -> Sequence[Outgoing]:
-        runs = [state.runs[run_id] for run_id in state.timers if run_id in state.runs]
-        due = [run for run in runs if (at := run.next_due()) is not None and at <= now]
-        return [self._on_groups(run.session_id, TimerDue(run_id=run.run_id, at=now)) for run in due]
+        return [self._on_groups(run.session_id, TimerDue(run_id=run.run_id, at=now)) for run in state.due(now)]
 
     def _on_groups(self, session_id: str, message: Message) -> Outgoing:
         return Outgoing(self._names.groups, session_id, encode(message))

@@ -7,8 +7,9 @@ of the oldest open run gives it again, which is how a new owner gets it.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from heapq import heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from anabranch.core.expansion import Expanded
@@ -18,6 +19,8 @@ from anabranch_taskgroup.states import ENDINGS, TaskState
 
 TOMBSTONES = 20_000
 """Ended or unheard-of runs that are remembered, so that a late message is known to be late."""
+SPARE_DUES = 64
+"""Timers that do not count any more and are kept at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +268,8 @@ class Run:
     warnings: tuple[str, ...] = ()
     commands: set[str] = field(default_factory=set)
     """Ids of the commands on held members that were obeyed."""
+    armed: float | None = None
+    """When its earliest timer is due, as its partition has it."""
 
     def task(self, group: str, name: str) -> Task | None:
         found = self.groups.get(group)
@@ -291,6 +296,8 @@ class Partition:
     """Run id -> "ended", or why a run is to stop that has not been opened yet."""
     timers: set[str] = field(default_factory=set)
     """Runs that may have a timer."""
+    dues: list[tuple[float, str]] = field(default_factory=list)
+    """Heap of (due, run id); an entry counts where it is what its run has as `armed`."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Messages that changed nothing, counted by reason."""
 
@@ -303,9 +310,47 @@ class Partition:
     def drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
+    def arm(self, run: Run) -> None:
+        """Something may have changed when the earliest timer of a run is due."""
+        due = run.next_due() if run.run_id in self.timers else None
+        if due == run.armed:
+            return
+        run.armed = due
+        if due is not None:
+            heappush(self.dues, (due, run.run_id))
+        if len(self.dues) > SPARE_DUES + 4 * len(self.timers):
+            self.dues = [entry for entry in self.dues if self._counts(entry)]
+            heapify(self.dues)
+
+    def next_due(self) -> float | None:
+        """When the earliest timer of any run is due. Asked in each turn, so it may not look at every run."""
+        while self.dues:
+            if self._counts(self.dues[0]):
+                return self.dues[0][0]
+            heappop(self.dues)
+        return None
+
+    def due(self, now: float) -> Sequence[Run]:
+        """The runs that have a timer which is due."""
+        found: dict[str, Run] = {}
+        places = [0]
+        while places:
+            place = places.pop()
+            if place < len(self.dues) and self.dues[place][0] <= now:
+                places += (2 * place + 1, 2 * place + 2)
+                if self._counts(self.dues[place]):
+                    run_id = self.dues[place][1]
+                    found[run_id] = self.runs[run_id]
+        return list(found.values())
+
+    def _counts(self, entry: tuple[float, str]) -> bool:
+        run = self.runs.get(entry[1])
+        return run is not None and run.armed == entry[0]
+
     def oldest_open(self) -> int | None:
-        """Offset of the first record of the oldest open run."""
-        return min((run.opened_at_offset for run in self.runs.values()), default=None)
+        """Offset of the first record of the oldest open run; runs are kept in that order."""
+        first = next(iter(self.runs.values()), None)
+        return first.opened_at_offset if first is not None else None
 
 
 def as_value(data: Any, *, reference: bool = False) -> Value:
