@@ -76,11 +76,12 @@ class Dispatcher:
                 local.append(offered)
             else:
                 remote.append(self._on_tasks(offered))
+        # Not to be cut short with the turn: what was claimed has to be started, or nobody would run it.
+        taking = [asyncio.shield(self._executor.take(local))] if local else []
         if remote:
-            await self._log.publish(remote)
-        if local:
-            # Not to be cut short with the turn: what was claimed has to be started, or nobody would run it.
-            await asyncio.shield(self._executor.take(local))
+            await asyncio.gather(self._log.publish(remote), *taking)
+        elif taking:
+            await taking[0]
 
     def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
         """The arrays of an expansion have expired under way: its task fails, the run goes on."""

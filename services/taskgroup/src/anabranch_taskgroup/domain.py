@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -197,6 +198,13 @@ class GroupsDomain:
                 )
 
     async def with_news(self, state: Partition, effects: Sequence[Effect]) -> None:
+        expiring = [each for each in effects if isinstance(each, Expire)]
+        await asyncio.gather(self._start(state, effects), *(self._expire(each) for each in expiring))
+
+    async def _expire(self, effect: Expire) -> None:
+        await self._resources.store.expire(effect.keys, effect.ttl)
+
+    async def _start(self, state: Partition, effects: Sequence[Effect]) -> None:
         await self._dispatcher.offer(state, [effect for effect in effects if isinstance(effect, OfferChunk)])
         for effect in effects:
             if isinstance(effect, Watch):
@@ -213,8 +221,6 @@ class GroupsDomain:
                 await self._halt(effect)
             elif isinstance(effect, Pause):
                 await self._pause(effect)
-            elif isinstance(effect, Expire):
-                await self._resources.store.expire(effect.keys, effect.ttl)
 
     async def _count(self, state: Partition, effect: CountArrays) -> None:
         run = state.runs.get(effect.run_id)

@@ -65,6 +65,7 @@ class Intake:
     async def _take_loop(self) -> None:
         while True:
             await self._executor.wait_for_room()
+            await self._inbox.filled()
             room = max(1, min(BATCH, self._executor.concurrency - self._executor.held))
             batch = await self._inbox.take(room)
             # Not to be cut short: what was claimed has to be started, or nobody would run it.

@@ -71,11 +71,15 @@ class Inbox:
             membership, self._membership = self._membership, None
             await membership.close()
 
-    async def take(self, most: int) -> Sequence[Incoming]:
-        """The next records in order, at least one; waits until there is one."""
+    async def filled(self) -> None:
+        """Return once there is a record to take."""
         while not self._queue:
             self._news.clear()
             await self._news.wait()
+
+    async def take(self, most: int) -> Sequence[Incoming]:
+        """The next records in order, at least one; waits until there is one."""
+        await self.filled()
         taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
         if self._paused and len(self._queue) < self._most // 2:
             self._resume()
