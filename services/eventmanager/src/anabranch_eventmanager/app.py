@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, StateStore
 from anabranch.runtime.process import run_service
@@ -13,6 +15,8 @@ from anabranch_eventmanager.recovery import NUDGE_AFTER
 from anabranch_eventmanager.service import EventManager
 
 DAY = 86_400.0
+NICENESS = 5
+"""Nobody's result waits for the event manager, so where it shares a machine with the others it yields to them."""
 
 
 def build(resources: Resources) -> EventManager:
@@ -68,4 +72,6 @@ def build_embedded(
 
 def main(settings: Settings) -> int:
     """Run the service in this process until it is told to stop; returns the exit code."""
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
     return run_service(build, settings)

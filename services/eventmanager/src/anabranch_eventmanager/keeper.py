@@ -22,6 +22,7 @@ from anabranch_eventmanager.facts import Document, run_key
 from anabranch_eventmanager.records import decode_record
 from anabranch_eventmanager.recovery import NUDGE_AFTER, NudgeSchedule
 from anabranch_eventmanager.retention import RetentionSchedule, keep_until
+from anabranch_eventmanager.shelf import Shelf
 from anabranch_eventmanager.subscriptions import Forward, run_subscriptions_key
 from anabranch_eventmanager.views import fact_keys
 
@@ -55,7 +56,7 @@ class Outlets(Protocol):
 class Partition:
     """One partition's facts and schedules. `facts` are replaced document by document, never changed inside."""
 
-    facts: dict[str, Document]
+    facts: Shelf
     persist: Persist
     nudges: NudgeSchedule
     progress: Progress = field(default_factory=lambda: Progress(()))
@@ -89,11 +90,15 @@ class Keeper:
 
     def open(self, number: int, facts: dict[str, Document], persist: Persist) -> None:
         """Take over a partition with what is known of it. Views that nobody may have written are written."""
-        partition = Partition(facts, persist, NudgeSchedule(self._nudge_after))
+        partition = Partition(Shelf(facts), persist, NudgeSchedule(self._nudge_after))
         self._partitions[number] = partition
         for key, document in facts.items():
             self._schedule(partition, key, document)
-            if key == run_key(document.get("run_id", "")) and not document["settled"]:
+            if key != run_key(document.get("run_id", "")):
+                continue
+            if document["settled"]:
+                partition.facts.put_away(list(fact_keys(partition.facts, document["run_id"])))
+            else:
                 self._outlets.view_changed(number, document["run_id"], urgent=False)
 
     def show_again(self, numbers: Sequence[int]) -> None:
@@ -157,6 +162,7 @@ class Keeper:
         run = partition.facts.get(run_key(run_id)) if partition else None
         if partition and run and run["offset"] == offset and has_ended(run) and not run["settled"]:
             self._store(partition, number, run_key(run_id), run | {"settled": True})
+            partition.facts.put_away(list(fact_keys(partition.facts, run_id)))
 
     def tick(self) -> None:
         """Do what is due by now: nudge the owners of silent runs, drop what was kept long enough."""

@@ -28,6 +28,8 @@ from anabranch_eventmanager.views import build_view
 
 FLUSH_SECONDS = 0.25
 """How long a change that nobody waits for may stay unwritten: the most a busy run's view is written."""
+URGENT_SECONDS = 0.02
+"""The same of a beginning and an end: many runs that begin and end at once are written together."""
 
 RETRY_SECONDS = 1.0
 BATCH = 100
@@ -97,6 +99,7 @@ class ViewWriter:
         self._dropped: list[str] = []
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_urgent = False
         self.facts_of: Callable[[int], Facts | None] = lambda _: None
         self.written: Callable[[int, str, int], None] = lambda _number, _run, _offset: None
         self.trouble = ""
@@ -105,10 +108,13 @@ class ViewWriter:
     def mark(self, partition: int, run_id: str, *, urgent: bool) -> None:
         """A run's facts have changed."""
         self._changed[run_id] = partition
-        if urgent:
-            self._due.set()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._time_out)
+        if self._timer is not None and urgent and not self._is_urgent:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            delay = URGENT_SECONDS if urgent else FLUSH_SECONDS
+            self._timer = asyncio.get_running_loop().call_later(delay, self._time_out)
+            self._is_urgent = urgent
 
     def drop(self, run_id: str) -> None:
         """A run is not listed any more; its view expires by itself."""
