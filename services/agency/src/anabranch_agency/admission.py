@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from anabranch.core.admission import Limits, Reading, parse_request, read_request
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
-from anabranch.core.documents import load_document
+from anabranch.core.documents import dumps, load_document
 from anabranch.core.envelope import is_envelope, json_pointer
 from anabranch.core.errors import Code, Problem, RecordTooLarge, RequestRefused
 from anabranch.core.fingerprint import body_hash
@@ -131,7 +131,7 @@ def _refuse(
     )
     reason = orjson.dumps([error.to_document() for error in errors]).decode()
     yield dead_letter(desk.names, record, reason, code=str(errors[0].code))
-    yield Outgoing(desk.names.results, request_id, orjson.dumps(body.to_document()), headers=headers)
+    yield Outgoing(desk.names.results, request_id, dumps(body.to_document()), headers=headers)
 
 
 def unhandled(desk: Desk, record: Incoming, error: Exception) -> Iterator[Outgoing]:
@@ -216,7 +216,7 @@ def _subscription(desk: Desk, control: ControlRecord, run_id: str | None) -> Ite
     """To the event manager: a run's events have one partition, a session's may be in all."""
     document = control.to_document() | ({"run_id": run_id} if run_id else {})
     document.pop("request_id", None)
-    value = orjson.dumps(document)
+    value = dumps(document)
     if run_id is not None:
         yield Outgoing(desk.names.events, run_id, value)
         return

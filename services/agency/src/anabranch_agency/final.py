@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.cloudevents import rfc3339
+from anabranch.core.documents import dumps
 from anabranch.core.messages import Failure
 from anabranch.core.names import Names, failures_key, reference_address
 from anabranch_agency.state import Run
@@ -70,7 +71,7 @@ def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
     others = [
         failure.model_dump(mode="json") for failure in run.failures if failure.group not in run.failure_pages
     ]
-    data = orjson.dumps(others)
+    data = dumps(others)
     found = [("other", len(others), len(data))] if others else []
     found += [page for pages in run.failure_pages.values() for page in pages]
     starts = accumulate((count for _, count, _ in found), initial=0)
@@ -85,7 +86,7 @@ def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
         "count": count,
         "bytes": size,
     }
-    asides = [Aside(names.value_manifest(run.session_id, run.run_id, key), orjson.dumps(manifest))]
+    asides = [Aside(names.value_manifest(run.session_id, run.run_id, key), dumps(manifest))]
     if others:
         asides.append(Aside(names.value_page(run.session_id, run.run_id, key, "other"), data))
     address = reference_address(run.session_id, key)
@@ -127,7 +128,7 @@ def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dic
 
 def set_aside(names: Names, run: Run, key: str, value: Any) -> tuple[Aside, dict[str, Any]]:
     """A value as a manifest of its own in the store, and the reference to it."""
-    data = orjson.dumps(value)
+    data = dumps(value)
     count = len(value) if isinstance(value, list | Mapping) else 1
     manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
     address = reference_address(run.session_id, key)

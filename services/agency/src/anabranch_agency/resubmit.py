@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import orjson
-
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import RUNS, Undecodable, encode
+from anabranch.core.documents import dumps
 from anabranch.core.errors import Code, Problem
 from anabranch.core.fingerprint import body_hash
 from anabranch.core.messages import ControlRun, SubmitRun
@@ -77,4 +76,4 @@ def _refusal(names: Names, control: ControlRun, at: Incoming) -> Outgoing:
     )
     body = RunRejected(request_id=request_id, run_id=run_id, session_id=None, errors=(problem,)).to_document()
     headers = cloud_event_headers("run.rejected", f"{control.origin}/rejected", at.timestamp, subject=run_id)
-    return Outgoing(names.results, request_id, orjson.dumps(body), headers=headers)
+    return Outgoing(names.results, request_id, dumps(body), headers=headers)

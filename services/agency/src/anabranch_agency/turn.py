@@ -9,6 +9,7 @@ import orjson
 
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
+from anabranch.core.documents import dumps
 from anabranch.core.errors import Problem
 from anabranch.core.events import EventEntry, cause_of
 from anabranch.core.messages import ControlRun, Message, SubmitRun
@@ -72,12 +73,12 @@ class Turn:
         """Make what is known of a run durable before anybody hears of it."""
         key = self.rules.names.tombstone(run_id)
         ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
-        self.effects.append(Put(run_id, key, orjson.dumps(tombstone.to_document()), ttl))
+        self.effects.append(Put(run_id, key, dumps(tombstone.to_document()), ttl))
 
     def keep_early(self, control: ControlRun, kind: str) -> None:
         """Remember, for whoever owns the partition then, a control record that came before its run."""
         key = self.rules.names.early(control.run_id, kind)
-        value = orjson.dumps({"action": control.action, "offset": self.offset, "origin": control.origin})
+        value = dumps({"action": control.action, "offset": self.offset, "origin": control.origin})
         self.effects.append(Put(control.run_id, key, value, self.rules.result_ttl))
 
     def announce(
@@ -91,7 +92,7 @@ class Turn:
         traceparent: str | None,
     ) -> None:
         headers = cloud_event_headers(kind, event_id, at, subject=body["run_id"], traceparent=traceparent)
-        value = orjson.dumps(body)
+        value = dumps(body)
         self.effects.append(News(Outgoing(self.rules.names.results, key, value, headers=headers)))
 
     def event(self, run_id: str, tombstone: Tombstone, kind: str, **data: Any) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import faust
 import orjson
 
-from anabranch.core.documents import fitted
+from anabranch.core.documents import dumps
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.ports import EventLog, Headers, Incoming, TopicSpec
@@ -246,7 +246,7 @@ class FaustDriver:
             self._table.data.pop(name, None)
             self._table.send_changelog(partition, name, None)
         else:
-            value = fitted(orjson.dumps(document))  # the table keeps it for a day
+            value = dumps(document)  # the table keeps it for a day
             self._table.data[name] = value
             self._table.send_changelog(partition, name, value)
 

@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-import orjson
-
+from anabranch.core.documents import dumps
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
@@ -171,7 +170,7 @@ class ViewWriter:
     def _writes(self, facts: Facts, run: Document) -> Iterator[Write]:
         session_id, run_id = run["session_id"], run["run_id"]
         ttl = self._ttl(run)
-        yield Write(self._names.view(session_id, run_id), orjson.dumps(build_view(facts, run_id)), ttl)
+        yield Write(self._names.view(session_id, run_id), dumps(build_view(facts, run_id)), ttl)
         for each in {run_id, run["request_id"]} - {""}:
             yield Write(self._names.run_lookup(each), session_id.encode(), ttl)
 

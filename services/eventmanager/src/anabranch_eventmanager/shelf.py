@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
 import orjson
 
-from anabranch.core.documents import fitted
+from anabranch.core.documents import dumps
 from anabranch_eventmanager.facts import Document
 
 
@@ -22,7 +22,7 @@ class Shelf(MutableMapping[str, Document]):
         for key in keys:
             document = self._open.pop(key, None)
             if document is not None:
-                self._away[key] = fitted(orjson.dumps(document))
+                self._away[key] = dumps(document)
 
     def __getitem__(self, key: str) -> Document:
         document = self._open.get(key)

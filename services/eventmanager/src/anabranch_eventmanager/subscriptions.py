@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from anabranch.core.cloudevents import rfc3339
+from anabranch.core.documents import dumps
 from anabranch.core.events import EventBatch, EventEntry, explode
 from anabranch_eventmanager.facts import Document, Draft, Facts
 from anabranch_eventmanager.records import Subscribe, Unsubscribe
@@ -95,8 +94,6 @@ _NONE: Document = {"channels": {}}
 
 def _forward(batch: EventBatch, entry: EventEntry, first: int, channels: Sequence[str]) -> Iterator[Forward]:
     for seq, event in enumerate(explode(batch, entry), start=first):
-        payload = orjson.dumps(
-            {"type": event.pop("type"), "time": rfc3339(event.pop("time")), "seq": seq, **event}
-        )
+        payload = dumps({"type": event.pop("type"), "time": rfc3339(event.pop("time")), "seq": seq, **event})
         for channel in channels:
             yield Forward(channel, payload)

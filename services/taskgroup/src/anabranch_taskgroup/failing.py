@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from anabranch.core import letters
+from anabranch.core.documents import dumps
 from anabranch.core.expansion import member_name
 from anabranch.core.messages import Failure, MemberFailed
 from anabranch.core.ranges import Ranges
@@ -134,5 +133,5 @@ def _post(turn: Turn, letter: letters.MemberLetter, code: str, reason: str, lett
         letters.SIGNATURE: letter.signature.encode(),
         letters.LETTER_ID: letter_id.encode("utf-8", "replace"),
     }
-    value = orjson.dumps(letter.model_dump(mode="json"))
+    value = dumps(letter.model_dump(mode="json"))
     turn.effects.append(News(Outgoing(names.dead_letters, letter.run_id, value, headers=headers)))

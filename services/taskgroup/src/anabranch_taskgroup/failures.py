@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from anabranch.core.documents import dumps
 from anabranch.core.messages import Failure
 from anabranch.core.names import failures_key
 from anabranch_taskgroup.state import Group, Run, Task
@@ -58,7 +59,7 @@ def write_pages(
     pages: list[tuple[str, int, int]] = []
     for first in range(0, len(failures), PAGE_FAILURES):
         part: list[Any] = [each.model_dump(mode="json") for each in failures[first : first + PAGE_FAILURES]]
-        name, data = f"{group.name}.{len(pages)}", orjson.dumps(part)
+        name, data = f"{group.name}.{len(pages)}", dumps(part)
         turn.put(
             run, turn.rules.names.value_page(run.session_id, run.run_id, failures_key(run.run_id), name), data
         )

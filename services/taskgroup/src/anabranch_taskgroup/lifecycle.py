@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from anabranch.core.documents import dumps
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion import as_list, expand, lookup_path, sources
 from anabranch.core.messages import Counts, GroupFinished, GroupResults, Need, Status
@@ -283,7 +284,7 @@ def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> 
 
 def _store_whole(turn: Turn, run: Run, joined: Joined) -> Any:
     """A value that outgrew the limit only by being joined: one page of its own."""
-    data = orjson.dumps(joined.value)
+    data = dumps(joined.value)
     count = len(joined.value) if isinstance(joined.value, list | dict) else 1
     name = turn.rules.names.value_manifest(run.session_id, run.run_id, joined.key)
     turn.put(run, name, b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data))

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from anabranch.core.documents import dumps
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion import Expanded
 from anabranch.core.messages import Json
@@ -129,7 +130,7 @@ def _manifest(turn: Turn, run: Run, task: Task, position: int) -> Joined:
     key = task.order.result_keys[position]
     document = manifest_of(task, position)
     name = turn.rules.names.value_manifest(run.session_id, run.run_id, key)
-    turn.put(run, name, orjson.dumps(document))
+    turn.put(run, name, dumps(document))
     return Joined(key, reference_to(run, key, document["count"], document["bytes"]), is_reference=True)
 
 

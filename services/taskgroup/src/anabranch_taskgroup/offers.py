@@ -11,8 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from anabranch.core.documents import dumps
 from anabranch.core.expansion import expand, sources
 from anabranch.core.messages import Offer
 from anabranch.core.taskdocument import TaskDocument
@@ -147,7 +146,7 @@ class Offers:
             template_context={key: run.context[key] for key in order.context_keys if key in run.context},
             arrays=arrays,
         )
-        return orjson.dumps(document.model_dump(mode="json", exclude_defaults=True))
+        return dumps(document.model_dump(mode="json", exclude_defaults=True))
 
 
 def _is_sliced(task: Task) -> bool:
@@ -164,4 +163,4 @@ def _slices(frozen: _Frozen, chunk: Chunk) -> bytes:
         name: [item for start, stop in spans for item in array[start:stop]]
         for name, array in frozen.arrays.items()
     }
-    return orjson.dumps(slices)
+    return dumps(slices)

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from anabranch.core.documents import dumps
 from anabranch.core.messages import Failure, Json, TaskOrder
 from anabranch.runtime.effects import Put
 from anabranch_taskgroup.state import Run, Task, Value
@@ -53,9 +54,9 @@ def keep_outcomes(turn: Turn, run: Run) -> None:
         for task in group.tasks.values():
             if task.completed or (task.failed and task.state is TaskState.COMPLETED):
                 key = names.outcome(run.session_id, run.run_id, group.name, task.name)
-                turn.effects.append(Put(run.session_id, key, orjson.dumps(outcome_of(run, task)), ttl))
+                turn.effects.append(Put(run.session_id, key, dumps(outcome_of(run, task)), ttl))
     key = names.outcome(run.session_id, run.run_id)
-    turn.effects.append(Put(run.session_id, key, orjson.dumps({"values": _outside_values(run)}), ttl))
+    turn.effects.append(Put(run.session_id, key, dumps({"values": _outside_values(run)}), ttl))
 
 
 def outcome_of(run: Run, task: Task) -> dict[str, Any]:

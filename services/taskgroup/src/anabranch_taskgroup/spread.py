@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from anabranch.core.cloudevents import cloud_event_headers
+from anabranch.core.documents import dumps
 from anabranch.core.messages import Json
 from anabranch.core.names import Names, reference_address, session_key
 from anabranch.core.outputs import derived_key, reference_count
@@ -80,14 +79,14 @@ async def _items(
 
 
 def _derived(effect: SpreadKeys, key: str, value: Json, inline_limit: int) -> _Derived:
-    data = orjson.dumps(value)
+    data = dumps(value)
     count = reference_count(value)
     manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
     if len(data) <= inline_limit:
         return _Derived(key, value, data, manifest)
     address = reference_address(effect.session_id, key)
     reference = {"$anabranch": address, "count": count, "bytes": len(data), "run_id": effect.run_id}
-    return _Derived(key, reference, orjson.dumps(reference), manifest)
+    return _Derived(key, reference, dumps(reference), manifest)
 
 
 def _batches(items: Sequence[_Derived]) -> Iterator[list[_Derived]]:
@@ -123,7 +122,7 @@ async def _write(
 
 def _note(effect: SpreadKeys, key: str) -> bytes:
     note = {"type": "result.published", "task_name": effect.task, "result_key": key, "version": effect.version}
-    return orjson.dumps({**note, "run_id": effect.run_id})
+    return dumps({**note, "run_id": effect.run_id})
 
 
 def _record(effect: SpreadKeys, names: Names, key: str, value: Json) -> Outgoing:
@@ -131,4 +130,4 @@ def _record(effect: SpreadKeys, names: Names, key: str, value: Json) -> Outgoing
     headers = cloud_event_headers(
         "result.published", result_event_id(effect.run_id, key), effect.at, subject=effect.run_id
     )
-    return Outgoing(names.results, effect.run_id, orjson.dumps(body), headers=headers)
+    return Outgoing(names.results, effect.run_id, dumps(body), headers=headers)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
+from anabranch.core.documents import dumps
 from anabranch.core.events import EventEntry, cause_of
 from anabranch.core.messages import Json, Message, Spans
 from anabranch.core.names import Names, session_key
@@ -171,7 +170,7 @@ class Turn:
         """Remember for later owners of the session that a run ended or is to stop; `since` is the offset of the
         record that opened it, or asked for the stop."""
         key = self.rules.names.in_session(run_id)
-        value = orjson.dumps({"reason": reason, "offset": since})
+        value = dumps({"reason": reason, "offset": since})
         self.effects.append(Put(run_id, key, value, self.rules.result_ttl, fenced=False))
 
     def record(self, topic: str, key: str | None, message: Message) -> None:
@@ -182,11 +181,11 @@ class Turn:
 
     def publish_value(self, run: Run, key: str, value: Json, *, kind: str, task: str | None = None) -> None:
         """SET a value of the session under its public name, then PUBLISH that it is there."""
-        data = orjson.dumps(value)
+        data = dumps(value)
         name = session_key(run.session_id, key)
         self.put(run, name, data)
         note = {"type": kind, "task_name": task, "result_key": key, "version": self.offset, "run_id": run.run_id}
-        body = orjson.dumps(note)
+        body = dumps(note)
         if len(data) <= 4096:
             body = body[:-1] + b',"value":' + data + b"}"
         self.effects.append(Announce(name, body))
@@ -202,9 +201,7 @@ class Turn:
             subject=run.run_id,
             traceparent=run.traceparent,
         )
-        self.effects.append(
-            News(Outgoing(self.rules.names.results, run.run_id, orjson.dumps(body), headers=headers))
-        )
+        self.effects.append(News(Outgoing(self.rules.names.results, run.run_id, dumps(body), headers=headers)))
 
 
 def result_body(

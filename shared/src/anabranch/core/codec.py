@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from anabranch.core.documents import dumps
 from anabranch.core.errors import AnabranchError
 from anabranch.core.messages import Message, Offer, OnGroups, OnRuns
 
@@ -39,7 +40,7 @@ def encode(message: Message, segments: Sequence[bytes] = ()) -> bytes:
     header["v"] = WIRE_VERSION
     header["type"] = message.__class__.model_fields["type"].default
     if not segments:
-        return orjson.dumps(header)
+        return dumps(header)
     header["segments"] = [len(segment) for segment in segments]
     return b"".join((orjson.dumps(header), b"\n", *segments))
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import orjson
 from pydantic import BaseModel, ConfigDict
 
+from anabranch.core.documents import dumps
 from anabranch.core.messages import Spans
 
 Source = Literal["runs", "groups"]
@@ -143,7 +143,7 @@ def encode_batches(batch: EventBatch) -> Iterator[bytes]:
 
 def encode_batch(batch: EventBatch) -> bytes:
     """The record value of a batch."""
-    return orjson.dumps(batch.model_dump(mode="json", exclude_defaults=True) | {"type": "events"})
+    return dumps(batch.model_dump(mode="json", exclude_defaults=True) | {"type": "events"})
 
 
 def decode_batch(value: bytes) -> EventBatch:

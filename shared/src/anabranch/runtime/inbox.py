@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import Committed, EventLog, Incoming, Membership
+from anabranch.runtime.backlog import Backlog
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,7 @@ class Inbox:
         self._log = eventlog
         self._group = group
         self._topic = topic
-        self._most = most
-        self._queue: deque[Incoming] = deque()
+        self._queue = Backlog(most)
         self._news = asyncio.Event()
         self._handled = asyncio.Event()
         self._owned: dict[int, _Assignment] = {}
@@ -80,8 +79,8 @@ class Inbox:
     async def take(self, most: int) -> Sequence[Incoming]:
         """The next records in order, at least one; waits until there is one."""
         await self.filled()
-        taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
-        if self._paused and len(self._queue) < self._most // 2:
+        taken = self._queue.take(most)
+        if self._paused and self._queue.is_short:
             self._resume()
         return taken
 
@@ -139,14 +138,14 @@ class Inbox:
             return
         self._queue.extend(records)
         self._news.set()
-        if len(self._queue) > self._most and self._membership is not None:
+        if self._queue.is_long and self._membership is not None:
             self._paused.add(partition)
             self._membership.pause(topic, partition)
 
     def _drop(self, partition: int) -> None:
         self._owned.pop(partition, None)
         self._paused.discard(partition)
-        self._queue = deque(record for record in self._queue if record.partition != partition)
+        self._queue.keep(lambda record: record.partition != partition)
 
     def _resume(self) -> None:
         if self._membership is not None:

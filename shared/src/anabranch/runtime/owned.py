@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from anabranch.core.offsets import TrailingCommit
-from anabranch.ports import Committed, Incoming
+from anabranch.ports import Committed
+from anabranch.runtime.backlog import Backlog
 from anabranch.runtime.guard import DecisionGuard
 from anabranch.runtime.replay import Replay, ReplayFrom
 from anabranch.runtime.stall import Progress
 
 S = TypeVar("S")
+
+MOST_QUEUED = 4_000
 
 
 @dataclass(slots=True)
@@ -37,7 +40,7 @@ class Owned(Generic[S]):
     trailing: TrailingCommit
     rebuild: ReplayFrom
     guard: DecisionGuard
-    queue: deque[Incoming] = field(default_factory=deque)
+    queue: Backlog = field(default_factory=lambda: Backlog(MOST_QUEUED))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     marks: deque[Mark] = field(default_factory=deque)

@@ -57,9 +57,9 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
-PAUSE_ABOVE = 4_000
-RESUME_BELOW = 1_000
-BATCH = 1_000
+BATCH = 500
+REPLAY_BATCH = 50
+"""Many partitions are replayed at once, and what one holds meanwhile is a multiple of its records."""
 COMMIT_EVERY = 1.0
 REBUILT_WINDOWS = 2
 """Ended runs are still rebuilt for so many loss windows: longer than another owner may repeat news of them."""
@@ -209,7 +209,7 @@ class Owner(Generic[S]):
             return
         owned.queue.extend(records)
         owned.wake.set()
-        if len(owned.queue) > PAUSE_ABOVE and not owned.paused and self._membership is not None:
+        if owned.queue.is_long and not owned.paused and self._membership is not None:
             owned.paused = True
             self._membership.pause(topic, partition)
 
@@ -246,13 +246,13 @@ class Owner(Generic[S]):
                 owned.wake.clear()
                 await owned.wake.wait()
                 continue
-            batch = [owned.queue.popleft() for _ in range(min(BATCH, len(owned.queue)))]
+            batch = owned.queue.take(BATCH if owned.is_caught_up else REPLAY_BATCH)
             self._resume(owned)
             with owned.progress.working():
                 await self._turn(owned, batch)
 
     def _resume(self, owned: Owned[S]) -> None:
-        if owned.paused and len(owned.queue) < RESUME_BELOW and self._membership is not None:
+        if owned.paused and owned.queue.is_short and self._membership is not None:
             owned.paused = False
             self._membership.resume(self._domain.topic, owned.number)
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from anabranch.core.errors import Misconfigured, ServerUnavailable, StoreRefused
 from anabranch.runtime.health import Health, HealthServer
 from anabranch.runtime.logs import set_up_logging
+from anabranch.runtime.memory import bound_arenas, give_back
 from anabranch.runtime.resources import Connect, Resources, connect
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.topics import check_retention, ensure_topics
@@ -30,6 +31,8 @@ EXIT_UNAVAILABLE = 4
 STOP_SECONDS = 10.0
 FORCED_STOP_SECONDS = 1.0
 WATCH_SECONDS = 1.0
+GIVE_BACK_EVERY = 60
+"""So many looks at the service apart, free memory is returned to the system."""
 
 _log = logging.getLogger("anabranch.process")
 
@@ -73,6 +76,7 @@ def main(build: Build) -> int:
 def run_service(build: Build, settings: Settings, connect: Connect = connect) -> int:
     """Run a service until SIGTERM or SIGINT; returns the exit code. A second signal stops it at once."""
     set_up_logging(settings.log_level, settings.log_format)
+    bound_arenas()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_until_signalled(build, settings, connect))
@@ -195,8 +199,12 @@ async def _unless_stopped(work: Awaitable[None], resources: Resources, stop: Sto
 
 
 async def _watch(service: Service) -> None:
-    while service.health().live:  # noqa: ASYNC110 - liveness is a state that is read, not an event
+    looks = 0
+    while service.health().live:
         await asyncio.sleep(WATCH_SECONDS)
+        looks += 1
+        if looks % GIVE_BACK_EVERY == 0:
+            await asyncio.to_thread(give_back)
     _log.critical("%s is not live any more: %s", service.name, service.health().detail)
     raise Crashed
 

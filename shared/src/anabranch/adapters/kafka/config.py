@@ -87,7 +87,7 @@ class KafkaSettings:
     def _fetching(self) -> dict[str, Any]:
         """Bounds on what is fetched ahead; a full queue is looked at again soon, not after a second."""
         return {
-            "queued.max.messages.kbytes": 16_384,
+            "queued.max.messages.kbytes": 4_096,
             "fetch.queue.backoff.ms": 20,
             "socket.timeout.ms": 10_000,
             "allow.auto.create.topics": False,

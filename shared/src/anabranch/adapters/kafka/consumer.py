@@ -27,7 +27,7 @@ from anabranch.adapters.lifecycle import REVOKE_SECONDS, PartitionLifecycle, Top
 from anabranch.adapters.limits import check_position
 from anabranch.ports import Committed, PartitionListener
 
-BATCHES_AHEAD = 8
+BATCHES_AHEAD = 4
 _GRACE_SECONDS = 2.0
 
 _log = logging.getLogger("anabranch.kafka")
@@ -80,6 +80,11 @@ class KafkaMembership:
     def trouble(self) -> str | None:
         """See `ports.Membership`."""
         return self._denied or self._thread.trouble()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has left, or is about to."""
+        return self._thread.stopping
 
     async def close(self) -> None:
         """See `ports.Membership`."""

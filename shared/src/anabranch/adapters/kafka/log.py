@@ -64,6 +64,7 @@ class KafkaLog:
         for topic in topics:
             await self._topics.count(topic)
         membership = KafkaMembership(self._settings, group, topics, listener)
+        self._memberships = [each for each in self._memberships if not each.is_closed]
         self._memberships.append(membership)
         membership.start()
         return membership

@@ -1,0 +1,66 @@
+"""Records that wait to be handled, bounded by number and by bytes: a few large ones are as many as thousands.
+
+It keeps order and counts; whoever fills it stops while it is long.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from anabranch.ports import Incoming
+
+MOST_BYTES = 2_000_000
+"""Beyond so many bytes a backlog is long, however few records these are."""
+TURN_BYTES = 500_000
+"""No more are taken together once they have so many bytes."""
+
+
+class Backlog:
+    """A queue of records. It is long above `most` records, and short again below a quarter of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._records: deque[Incoming] = deque()
+        self._bytes = 0
+
+    def extend(self, records: Iterable[Incoming]) -> None:
+        """Put records behind those that wait."""
+        for record in records:
+            self._records.append(record)
+            self._bytes += len(record.value)
+
+    def take(self, count: int) -> list[Incoming]:
+        """The next records, at most so many, and not many where they are large; none where none wait."""
+        taken: list[Incoming] = []
+        size = 0
+        while self._records and len(taken) < count and size < TURN_BYTES:
+            record = self._records.popleft()
+            size += len(record.value)
+            taken.append(record)
+        self._bytes -= size
+        return taken
+
+    def keep(self, is_wanted: Callable[[Incoming], bool]) -> None:
+        """Drop all others."""
+        kept = [record for record in self._records if is_wanted(record)]
+        self.clear()
+        self.extend(kept)
+
+    def clear(self) -> None:
+        """Drop all."""
+        self._records.clear()
+        self._bytes = 0
+
+    @property
+    def is_long(self) -> bool:
+        """Whether no more should come for now."""
+        return len(self._records) > self._most or self._bytes > MOST_BYTES
+
+    @property
+    def is_short(self) -> bool:
+        """Whether more may come again."""
+        return len(self._records) * 4 <= self._most and self._bytes * 4 <= MOST_BYTES
+
+    def __len__(self) -> int:
+        return len(self._records)

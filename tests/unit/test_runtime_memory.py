@@ -1,0 +1,32 @@
+"""On glibc both do something; anywhere else they say that they do not, and nothing fails."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from typing import Any
+
+import pytest
+
+from anabranch.runtime import memory
+
+IS_GLIBC = platform.libc_ver()[0] == "glibc"
+
+
+@pytest.mark.skipif(not IS_GLIBC, reason="another C library")
+def test_arenas_are_bounded_and_free_memory_is_given_back() -> None:
+    held = [bytes(4_000) for _ in range(20_000)]
+    del held
+
+    assert memory.bound_arenas()
+    assert memory.give_back() in (True, False)
+
+
+@pytest.mark.parametrize("error", [OSError, TypeError, AttributeError])
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def refused(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ctypes, "CDLL", refused)
+
+    assert (memory.bound_arenas(), memory.give_back()) == (False, False)
