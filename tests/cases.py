@@ -4,6 +4,7 @@ Prints a table of how often each was run and passed, to be put into that documen
 `--onto FILE` adds them to those of an earlier call. Exit code 1 where any failed.
 
     python -m cases --times 3 --onto counts.json
+    make test PYTEST_ARGUMENTS=--junitxml=test.xml; python -m cases --reports test.xml --onto counts.json
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ def run(tests: Sequence[str]) -> Counts:
         files = [f"tests/{each}" for each in tests]
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *files]
         subprocess.run(command, cwd=ROOT, check=False, stdout=sys.stderr)
-        cases = list(ElementTree.parse(report).iter("testcase"))
+        return counted(report, tests)
+
+
+def counted(report: Path, tests: Sequence[str]) -> Counts:
+    """What a JUnit report of any run of pytest tells of them; a test that was not run has no runs."""
+    cases = list(ElementTree.parse(report).iter("testcase"))
     return {test: _outcome(test, cases) for test in tests}
 
 
@@ -72,6 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cases", description=__doc__)
     parser.add_argument("--times", type=int, default=1, help="runs of each test")
     parser.add_argument("--only", default="", help="only tests whose names hold this")
+    parser.add_argument("--reports", type=Path, nargs="+", help="run nothing: count in these reports of pytest")
     parser.add_argument("--onto", type=Path, help="a file of counts to add to, and to write")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     arguments = parser.parse_args()
@@ -81,10 +88,11 @@ def main() -> int:
     counts: Counts = {}
     if arguments.onto is not None and arguments.onto.exists():
         counts = json.loads(arguments.onto.read_text(encoding="utf-8"))
+    reports: Sequence[Path] = arguments.reports or ()
     failed = False
-    for _ in range(arguments.times):
-        found = run(tests)
-        failed = failed or any(each["passed"] < each["runs"] or not each["runs"] for each in found.values())
+    for turn in range(len(reports) or arguments.times):
+        found = counted(reports[turn], tests) if reports else run(tests)
+        failed = failed or any(each["passed"] < each["runs"] for each in found.values())
         counts = added(counts, found)
         if arguments.onto is not None:
             arguments.onto.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
