@@ -82,6 +82,7 @@ def test_what_is_there_stays_as_it_is(anabranch_system: Start) -> None:
     s = anabranch_system()
     s.run(request(task("t", inputs=1), session_id="s"), timeout=60)
     s.publish("s", "t", "somebody's")
+    s.advance(1)
 
     report = rebuilt(s)
 

@@ -71,6 +71,7 @@ class EventManager:
         self._views.facts_of = self.keeper.facts_of
         self._views.written = self.keeper.view_written
         self._marks = Marks(store, names, names.events)
+        self._marked: set[int] = set()
         self._watch = StallWatch(
             log, names.eventmanager, names.events, clock, self.keeper.progress, patience=stall_after
         )
@@ -127,10 +128,15 @@ class EventManager:
 
     async def _mend_views(self) -> None:
         """A store without the mark of a partition lacks the views of its runs: they are written again."""
-        forgot = await self._marks.missing(self.keeper.partitions())
+        partitions = self.keeper.partitions()
+        marked = [number for number in partitions if number in self._marked]
+        new = [number for number in partitions if number not in self._marked]
+        forgot = [*await self._marks.forgot(marked), *await self._marks.missing(new)]
+        self._marked = set(partitions).difference(forgot)
         if forgot:
             await self._marks.begin(forgot)
             self._views.forget()
             self.keeper.show_again(forgot)
             await self._views.flush()
             await self._marks.set(forgot)
+            self._marked.update(forgot)

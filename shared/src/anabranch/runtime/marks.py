@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import count
 
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
@@ -27,6 +28,7 @@ class Marks:
         self._names = names
         self._topic = topic
         self._renew_at = 0.0
+        self._turns = count()
 
     async def begin(self, partitions: Sequence[int]) -> None:
         """Note that the store is going to be brought up to date. Raises ServerUnavailable, StoreRefused."""
@@ -37,19 +39,29 @@ class Marks:
         StoreRefused."""
         await self._put(map(self._second_half, partitions))
 
-    async def missing(self, partitions: Sequence[int]) -> list[int]:
-        """The partitions whose mark is gone; the others' are made to last. Raises ServerUnavailable."""
+    async def forgot(self, partitions: Sequence[int]) -> list[int]:
+        """As `missing`, for who asks again and again of partitions that had their marks: looks at one of them, at
+        another each time, and at all where that one's is gone, for a store is emptied as a whole."""
         if not partitions:
             return []
-        count = len(partitions)
-        found = await self._store.get([*map(self._first_half, partitions), *map(self._second_half, partitions)])
-        gone = [
+        looked_at = partitions[next(self._turns) % len(partitions)]
+        [first] = await self._store.get([self._first_half(looked_at)])
+        if first is not None:
+            await self._renew(partitions)
+            return []
+        return await self.missing(partitions)
+
+    async def missing(self, partitions: Sequence[int]) -> list[int]:
+        """The partitions whose mark is gone. Raises ServerUnavailable."""
+        keys = [*map(self._first_half, partitions), *map(self._second_half, partitions)]
+        found = await self._store.get(keys)
+        return [
             number
-            for number, first, second in zip(partitions, found[:count], found[count:], strict=True)
+            for number, first, second in zip(
+                partitions, found[: len(partitions)], found[len(partitions) :], strict=True
+            )
             if first is None or second is None
         ]
-        await self._renew([number for number in partitions if number not in gone])
-        return gone
 
     async def recall(self, partition: int, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Values out of a store that was not emptied since: only of such a one None means that nothing was there.
@@ -74,7 +86,7 @@ class Marks:
 
     async def _renew(self, partitions: Sequence[int]) -> None:
         now = asyncio.get_running_loop().time()
-        if partitions and now >= self._renew_at:
+        if now >= self._renew_at:
             self._renew_at = now + RENEW_SECONDS
             keys = [*map(self._first_half, partitions), *map(self._second_half, partitions)]
             await self._store.expire(keys, MARK_SECONDS)

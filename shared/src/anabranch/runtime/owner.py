@@ -464,7 +464,7 @@ class Owner(Generic[S]):
             return
         store = await self._store.identity()
         marked = [number for number, owned in self._owned.items() if owned.is_marked]
-        forgot = await self._marks.missing(marked)
+        forgot = await self._marks.forgot(marked)
         if not forgot and all(owned.store == store for owned in self._owned.values()):
             return
         log.warning("the store has forgotten %s: writing it again", "everything" if forgot else "maybe a little")

@@ -149,6 +149,8 @@ def _ignores_identity(original: Callable[..., Any]) -> Callable[..., Any]:
 class _NoShield:
     """`asyncio` without its shield."""
 
+    gather = asyncio.gather
+
     @staticmethod
     async def shield(awaitable: Any) -> Any:
         return await awaitable
