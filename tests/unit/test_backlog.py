@@ -42,7 +42,7 @@ def test_few_large_records_make_it_long_and_are_taken_a_few_at_a_time() -> None:
 
     assert backlog.is_long
     assert [each.offset for each in backlog.take(100)] == [0, 1]
-    while len(backlog) > 1:
+    while len(backlog) > 0:
         backlog.take(1)
     assert (backlog.is_long, backlog.is_short) == (False, True)
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 
 from anabranch.ports import Incoming
 
-MOST_BYTES = 2_000_000
+MOST_BYTES = 500_000
 """Beyond so many bytes a backlog is long, however few records these are."""
-TURN_BYTES = 500_000
+TURN_BYTES = 250_000
 """No more are taken together once they have so many bytes."""
 
 
