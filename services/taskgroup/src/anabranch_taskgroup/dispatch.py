@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 1.0
 INLINE_CHUNKS = 8
 """An owner keeps first offers for itself while its process holds fewer chunks than this."""
+ROUNDS_HERE = 2
+"""And so many members of it at most, for each slot that is free, that the others are not done long before it."""
+MOMENT_SECONDS = 0.1
+"""A chunk that takes less than this is not counted by its members: its slots are free again soon."""
 
 Found = tuple[Run, Group, Task, Chunk]
 
@@ -59,6 +63,7 @@ class Dispatcher:
         """
         local: list[Offered] = []
         remote: list[Outgoing] = []
+        free = ROUNDS_HERE * self._executor.free
         now = self._clock.monotonic()
         for effect in effects:
             found = _chunk_of(state, effect)
@@ -72,8 +77,9 @@ class Dispatcher:
                 remote.append(self._cannot_expand(*found, gone))
                 continue
             self._ledger.offered(_place(*found), now)
-            if self._stays_here(offered[0], found[1], len(local)):
+            if free > 0 and self._stays_here(offered[0], found[1], len(local)):
                 local.append(offered)
+                free -= _slots_for(found[2], found[3])
             else:
                 remote.append(self._on_tasks(offered))
         # Not to be cut short with the turn: what was claimed has to be started, or nobody would run it.
@@ -89,8 +95,9 @@ class Dispatcher:
         return Outgoing(self._names.groups, run.session_id, encode(message))
 
     def _stays_here(self, offer: Offer, group: Group, waiting: int) -> bool:
-        """A first delivery may run beside its owner, which saves two hops, while few do; and while no worker has
-        died over the group, for the next one would be its owner."""
+        """A first delivery may run beside its owner, which saves two hops, while few do and it starts at once:
+        what would only wait here is better off elsewhere. Not once a worker has died over the group, for the next
+        one would be its owner."""
         most = min(INLINE_CHUNKS, self._executor.concurrency)
         is_first = offer.fence == 0 and offer.mode == "fast" and not group.bereaved
         return is_first and self._executor.held + waiting < most and self._executor.has_room(offer.agent)
@@ -166,6 +173,14 @@ class Dispatcher:
             worker=worker,
         )
         return Outgoing(self._names.groups, place.session_id, encode(message))
+
+
+def _slots_for(task: Task, chunk: Chunk) -> int:
+    """Slots that a chunk takes for a while: one for each member, unless it is known to be over in a moment."""
+    seconds = task.member_seconds
+    if seconds is not None and seconds * len(chunk.pending) < MOMENT_SECONDS:
+        return 1
+    return len(chunk.pending)
 
 
 def _outstanding(state: Partition) -> Iterator[Found]:

@@ -30,7 +30,7 @@ from anabranch_taskgroup.outbox import Outbox
 from anabranch_taskgroup.pauses import Pauses
 from anabranch_taskgroup.reports import Tally, pack
 from anabranch_taskgroup.runner import ChunkRun
-from anabranch_taskgroup.slots import Slots
+from anabranch_taskgroup.slots import Slots, any_wanted
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +152,11 @@ class Executor:
     def held(self) -> int:
         """Chunks that are claimed or being claimed."""
         return len(self._running)
+
+    @property
+    def free(self) -> int:
+        """Members that would start at once."""
+        return self._slots.free
 
     def has_room(self, agent: str) -> bool:
         """Whether a further chunk of an agent would start at once here."""
@@ -285,7 +290,7 @@ class Executor:
             await run.run_members()
             return
         shared = [self._slots, *self._limits_of(run.prepared.agent)]
-        run.is_wanted = partial(_is_wanted, shared, run.offer.run_id)
+        run.is_wanted = partial(any_wanted, shared, run.offer.run_id)
         while not (run.all_begun or run.paused):
             async with self._slot(run.prepared.agent, run.offer.run_id):
                 if not run.began:
@@ -490,7 +495,3 @@ class Executor:
         for subject, flag in zip(sessions, await self._store.get(flags), strict=True):
             if flag is not None:
                 self._halt_subject(subject)
-
-
-def _is_wanted(shared: Sequence[Slots], run_id: str) -> bool:
-    return any(slots.is_wanted(run_id) for slots in shared)

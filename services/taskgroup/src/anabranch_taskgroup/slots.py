@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 
@@ -21,6 +21,11 @@ class Slots:
         self._free = count
         self._taken: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+
+    @property
+    def free(self) -> int:
+        """How many nobody holds."""
+        return self._free
 
     @asynccontextmanager
     async def one(self, holder: str) -> AsyncIterator[None]:
@@ -79,3 +84,8 @@ class Slots:
                 future.set_result(None)
                 return
         self._free += 1
+
+
+def any_wanted(shared: Sequence[Slots], holder: str) -> bool:
+    """Whether `holder` should let another have what it holds of several: a slot of a worker, and of an agent."""
+    return any(slots.is_wanted(holder) for slots in shared)
