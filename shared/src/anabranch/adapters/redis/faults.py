@@ -18,10 +18,15 @@ _REFUSALS = {
     "READONLY": "This is a replica: name the primary in ANABRANCH_REDIS_URL",
     "MISCONF": "The server cannot save to disk: see its log and its free space",
     "NOREPLICAS": "The server wants more replicas than are connected (min-replicas-to-write)",
+    "MOVED": "This is one node of a Redis Cluster, and redirections are not followed: name one with every slot",
     "NOPERM": "Give this user the commands and keys of the installation's prefix in its ACL",
 }
 _PASSING = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
-_LOST_WORDS = {exceptions.ReadOnlyError: "READONLY", exceptions.OutOfMemoryError: "OOM"}
+_LOST_WORDS = {
+    exceptions.ReadOnlyError: "READONLY",
+    exceptions.OutOfMemoryError: "OOM",
+    exceptions.AskError: "MOVED",  # of which MovedError is one
+}
 
 
 def unreachable(address: str, reason: str) -> ServerUnavailable:
