@@ -1,0 +1,133 @@
+"""An Agency and any number of TaskGroups, the real services, on one log and one store in memory, in virtual time.
+
+Servers answer at once and computing takes no time: what passes is what agents sleep, and what the services wait
+for by design. So what is measured here is waiting, for a slot, an offer or a report, and how much is sent; never
+speed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.log import MemoryLog
+from anabranch.adapters.memory.notifier import MemoryNotifier
+from anabranch.adapters.memory.server import MemoryServer
+from anabranch.adapters.memory.store import MemoryStore
+from anabranch.core.admission import Limits
+from anabranch.runtime.process import Service
+from anabranch.runtime.resources import Resources
+from anabranch.runtime.settings import Settings
+from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.topics import ensure_topics
+from anabranch.sdk.client import Client
+from anabranch.sdk.run_result import RunResult
+from anabranch.testing.loop import SeededIds, VirtualClock, VirtualLoop
+from anabranch.testing.systems import registry_of
+from anabranch_agency.app import build as build_agency
+from anabranch_taskgroup.app import build as build_taskgroup
+from anabranch_taskgroup.state import Task
+
+T = TypeVar("T")
+Agents = dict[str, Callable[..., Any]]
+
+
+class Installation:
+    """See the module; made by `installation`. `store_of` makes the store of each service."""
+
+    def __init__(self, settings: Settings, make_store: Callable[[MemoryServer], Any]) -> None:
+        self.loop = VirtualLoop()
+        self.settings = settings
+        self.broker = MemoryBroker()
+        self._clock = VirtualClock(self.loop)
+        self._ids = SeededIds(self._clock, 0)
+        self._server = MemoryServer(self._clock)
+        self._make_store = make_store
+        self.services: list[Service] = []
+        self.client: Client
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    def resources(self) -> Resources:
+        return Resources(
+            settings=self.settings,
+            names=self.settings.names,
+            log=MemoryLog(self.broker, self._clock),
+            store=self._make_store(self._server),
+            notifier=MemoryNotifier(self._server),
+            clock=self._clock,
+            ids=self._ids,
+            supervisor=Supervisor(),
+        )
+
+    async def start(self, workers: int, agents: Agents) -> None:
+        """Start everything, and let the groups settle."""
+        registry, ports = registry_of(agents), self.resources()
+        await ensure_topics(ports.log, self.settings)
+        agency = build_agency(self.resources(), registry.names)
+        self.services = [agency, *(build_taskgroup(self.resources(), registry) for _ in range(workers))]
+        for service in self.services:
+            await service.start()
+        self.client = Client.over(
+            ports.log, ports.store, ports.notifier, self.settings.names, self._clock, ports.ids, Limits()
+        )
+        await self.client.__aenter__()
+        await asyncio.sleep(5.0)
+
+    async def stop(self) -> None:
+        await self.client.__aexit__(None, None, None)
+        await asyncio.gather(*(service.stop() for service in self.services))
+
+    # --- what tests ask ------------------------------------------------------------------------------
+
+    async def run(self, request: dict[str, Any], timeout: float = 10_000.0) -> tuple[RunResult, float]:
+        """Submit a request and wait for its end: the result, and how long it took."""
+        began = self.loop.time()
+        run = await self.client.submit(request)
+        result = await run.result(timeout)
+        return result, self.loop.time() - began
+
+    def records(self, topic: str) -> int:
+        """How many records are on a topic."""
+        return sum(partition.end for partition in self.broker.partitions(f"{self.settings.prefix}{topic}"))
+
+    def open_tasks(self) -> Iterator[Task]:
+        """Every task that some owner of sessions knows of."""
+        for service in self.services[1:]:
+            for state in service._owner.states.values():  # type: ignore[attr-defined]
+                for run in state.runs.values():
+                    for group in run.groups.values():
+                        yield from group.tasks.values()
+
+    def close(self) -> None:
+        self.wait(self.stop())
+        while left := asyncio.all_tasks(self.loop):
+            for task in left:
+                task.cancel()
+            self.wait(asyncio.wait(left))
+        self.loop.close()
+
+
+@contextmanager
+def installation(
+    workers: int,
+    agents: Agents,
+    *,
+    partitions: int = 12,
+    make_store: Callable[[MemoryServer], Any] = MemoryStore,
+    **settings: Any,
+) -> Iterator[Installation]:
+    """A running installation of so many TaskGroups. `partitions` are those of the topics that owners have; of
+    `tasks` there are two for each worker."""
+    counts = dict.fromkeys(("requests", "runs", "groups", "events", "results"), partitions)
+    counts |= {"tasks": 2 * workers, "dead_letters": 1}
+    made = Installation(Settings(partitions=counts, **settings), make_store)
+    made.wait(made.start(workers, agents))
+    try:
+        yield made
+    finally:
+        made.close()
