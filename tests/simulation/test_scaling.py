@@ -132,9 +132,10 @@ ARGUMENTS: dict[str, Any] = {
 
 def private_keys() -> Iterator[tuple[str, set[str], str]]:
     """Each method of Names that makes a key: its name, what it takes, a key."""
-    for name, method in inspect.getmembers(NAMES, inspect.ismethod):
-        wanted = set(inspect.signature(method).parameters)
-        if not name.startswith("_") and wanted:
+    for name in dir(NAMES):
+        method = None if name.startswith("_") else getattr(NAMES, name)
+        wanted = set(inspect.signature(method).parameters) if inspect.ismethod(method) else set()
+        if wanted:
             yield name, wanted, method(**{each: ARGUMENTS[each] for each in wanted})
 
 

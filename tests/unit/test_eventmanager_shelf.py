@@ -9,7 +9,7 @@ from anabranch_eventmanager.shelf import Shelf
 
 KEYS = st.sampled_from("abcd")
 STEPS = st.one_of(
-    st.tuples(st.just("set"), KEYS, st.integers()),
+    st.tuples(st.just("set"), KEYS, st.integers(-(2**63), 2**64 - 1)),
     st.tuples(st.just("away"), st.sets(KEYS), st.none()),
     st.tuples(st.just("pop"), KEYS, st.none()),
 )
