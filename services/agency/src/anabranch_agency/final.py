@@ -128,7 +128,7 @@ def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dic
 
 def set_aside(names: Names, run: Run, key: str, value: Any) -> tuple[Aside, dict[str, Any]]:
     """A value as a manifest of its own in the store, and the reference to it."""
-    data = dumps(value)
+    data = orjson.dumps(value)
     count = len(value) if isinstance(value, list | Mapping) else 1
     manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
     address = reference_address(run.session_id, key)

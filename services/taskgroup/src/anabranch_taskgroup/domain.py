@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from anabranch.core.codec import GROUPS, Undecodable, encode
-from anabranch.core.documents import dumps
 from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.messages import ArrayCounted, ControlRun, Message, OpenRun, TimerDue, ValueFound
@@ -263,7 +262,7 @@ class GroupsDomain:
 
     async def _value_found(self, run_id: str, session_id: str, key: str, value: object) -> None:
         """A value from outside becomes a record, so that it is the same for ever in this run."""
-        data = dumps(value)
+        data = orjson.dumps(value)
         if len(data) > VALUE_BYTES:
             value = await self._set_aside(run_id, session_id, key, data)
         await self._resources.log.publish(

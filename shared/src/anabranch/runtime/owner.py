@@ -99,6 +99,8 @@ class Owner(Generic[S]):
         self._loss_window = loss_window
         self._fence_ttl = fence_ttl
         self._marks = Marks(store, names, domain.topic)
+        # Requests to a broker wait for one another: first what a run waits for, events last.
+        self._patience = {names.results: 1, names.events: 2}
         self._owned: dict[int, Owned[S]] = {}
         self._membership: Membership | None = None
         self._watch = StallWatch(eventlog, domain.group, domain.topic, clock, self._progress, patience=stall_after)
@@ -359,7 +361,8 @@ class Owner(Generic[S]):
         await self._store.put(writes, fence)
 
     async def _tell(self, effects: Sequence[Effect]) -> None:
-        news = sorted((effect.outgoing for effect in effects if isinstance(effect, News)), key=self._haste)
+        news = [effect.outgoing for effect in effects if isinstance(effect, News)]
+        news.sort(key=lambda outgoing: self._patience.get(outgoing.topic, 0))
         announcements = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Announce)]
         if announcements and news:
             await asyncio.gather(self._log.publish(news), self._notifier.publish(announcements))
@@ -367,10 +370,6 @@ class Owner(Generic[S]):
             await self._log.publish(news)
         elif announcements:
             await self._notifier.publish(announcements)
-
-    def _haste(self, outgoing: Outgoing) -> int:
-        """Requests to a broker wait for one another: first what a run waits for, events last."""
-        return {self._names.results: 1, self._names.events: 2}.get(outgoing.topic, 0)
 
     async def _patiently(self, owned: Owned[S], action: Callable[[], Awaitable[None]]) -> None:
         """Do something until the servers let it happen. Effects may be repeated, never left out: who gives the

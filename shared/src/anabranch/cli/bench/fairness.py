@@ -7,13 +7,11 @@ from functools import partial
 
 from anabranch.cli.bench.asking import Asker
 from anabranch.cli.bench.distribution import Distribution, milliseconds
+from anabranch.cli.bench.latency import latencies
 from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import fanout_request, three_tasks_request
 from anabranch.runtime.settings import Settings
-
-FIRST_RUNS = 5
-"""Not counted: they open connections and load code."""
 
 
 async def fairness(settings: Settings, options: BenchOptions, members: int, runs: int) -> int:
@@ -24,9 +22,7 @@ async def fairness(settings: Settings, options: BenchOptions, members: int, runs
 
 async def _measure(asking: Asker, members: int, runs: int) -> Report:
     small = three_tasks_request()
-    for _ in range(FIRST_RUNS):
-        await asking.ask(small)
-    idle = [(await asking.ask(small)).seconds for _ in range(runs)]
+    idle = await latencies(asking, small, runs)
     wide = asyncio.create_task(asking.ask(fanout_request(members)))
     behind: list[float] = []
     try:
@@ -35,7 +31,7 @@ async def _measure(asking: Asker, members: int, runs: int) -> Report:
         took = (await wide).seconds
     finally:
         wide.cancel()
-    return fairness_report(members, took, Distribution.of(idle), Distribution.of(behind))
+    return fairness_report(members, took, idle, Distribution.of(behind))
 
 
 def fairness_report(members: int, seconds: float, idle: Distribution, behind: Distribution) -> Report:

@@ -7,10 +7,10 @@ from typing import Any
 
 from anabranch.cli.bench.asking import Asker
 from anabranch.cli.bench.distribution import Distribution, milliseconds
-from anabranch.cli.bench.latency import single_latencies
+from anabranch.cli.bench.latency import latencies
 from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import BenchOptions, run_bench
-from anabranch.cli.bench.shapes import fanout_request
+from anabranch.cli.bench.shapes import fanout_request, single_request
 from anabranch.cli.bench.weighing import Weights, weighed
 from anabranch.runtime.settings import Settings
 
@@ -26,7 +26,7 @@ async def fanout(settings: Settings, options: BenchOptions, tasks: int, wait: fl
 
 
 async def _measure(asking: Asker, tasks: int, wait: float, scales: Settings | None) -> Report:
-    singles = await single_latencies(asking, SINGLE_REQUESTS)
+    singles = await latencies(asking, single_request(), SINGLE_REQUESTS)
     [ended], weights = await weighed(asking, [fanout_request(tasks, wait)], scales)
     return fanout_report(tasks, ended.seconds, singles, weights)
 

@@ -8,7 +8,7 @@ from anabranch.cli.bench.asking import Asker
 from anabranch.cli.bench.distribution import Distribution
 from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import BenchOptions, run_bench
-from anabranch.cli.bench.shapes import single_request
+from anabranch.cli.bench.shapes import Document, single_request
 from anabranch.runtime.settings import Settings
 
 FIRST_REQUESTS = 5
@@ -21,14 +21,14 @@ async def latency(settings: Settings, options: BenchOptions, requests: int) -> i
     return await run_bench(settings, options, words, partial(_measure, requests=requests))
 
 
-async def single_latencies(asking: Asker, requests: int) -> Distribution:
+async def latencies(asking: Asker, document: Document, requests: int) -> Distribution:
     """Seconds from publishing a request to its final record, of requests one after another."""
-    ended = [await asking.ask(single_request()) for _ in range(FIRST_REQUESTS + requests)]
+    ended = [await asking.ask(document) for _ in range(FIRST_REQUESTS + requests)]
     return Distribution.of([each.seconds for each in ended[FIRST_REQUESTS:]])
 
 
 async def _measure(asking: Asker, requests: int) -> Report:
-    spread = await single_latencies(asking, requests)
+    spread = await latencies(asking, single_request(), requests)
     return Report(
         "One task: from its request's publication to its final record",
         {"requests": requests, **spread.milliseconds()},
