@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 
 from anabranch.core.codec import encode
-from anabranch.core.documents import dumps
 from anabranch.core.messages import (
     LargeValue,
     MemberFailed,
@@ -155,7 +154,7 @@ def _segments(keys: Sequence[str], batch: Sequence[Completed], with_identifiers:
         return []
     segments = [b"[" + b",".join(done.values[k] for done in batch) + b"]" for k in range(len(keys))]
     if with_identifiers:
-        segments.append(dumps([done.identifier for done in batch]))
+        segments.append(orjson.dumps([done.identifier for done in batch]))
     return segments
 
 
@@ -196,7 +195,7 @@ def cut_value(encoded: bytes) -> tuple[list[bytes], tuple[int, ...] | None]:
     """Pages of a large value, and how many items each has where it is a list that can be cut between items."""
     value: Any = orjson.loads(encoded)
     if isinstance(value, list):
-        pages = [dumps(items) for items in _item_pages(value)]
+        pages = [orjson.dumps(items) for items in _item_pages(value)]
         if max(map(len, pages)) <= 2 * PAGE_BYTES:
             return pages, tuple(len(items) for items in _item_pages(value))
     return [encoded[at : at + PAGE_BYTES] for at in range(0, len(encoded), PAGE_BYTES)], None

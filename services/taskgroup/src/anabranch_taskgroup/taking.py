@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import orjson
 
 from anabranch.core.codec import encode
-from anabranch.core.documents import dumps
 from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import (
     LargeValue,
@@ -173,8 +172,8 @@ class Takeovers:
                 [page] = await self._pages(run.session_id, before, [(key, f"{prefix}.{number}")])
                 yield TakenPage(**about, index=index, key=key, page=number), (page,)
         for spans, items, parts, identifiers in outcome.parts:
-            names = dumps(identifiers) if identifiers is not None else None
-            yield _members(task, outcome, spans, items, list(map(dumps, parts)), names)
+            names = orjson.dumps(identifiers) if identifiers is not None else None
+            yield _members(task, outcome, spans, items, list(map(orjson.dumps, parts)), names)
         for number, spans, _, items in outcome.pages:
             pages = await self._pages(run.session_id, before, [(key, str(number)) for key in order.result_keys])
             yield _members(task, outcome, spans, items, pages, _identifiers(outcome, spans))
@@ -212,7 +211,7 @@ def _members(
 def _identifiers(outcome: Outcome, spans: Sequence[Sequence[int]]) -> bytes | None:
     if not outcome.identifiers:
         return None
-    return dumps([outcome.identifiers[str(index)] for start, stop in spans for index in range(start, stop)])
+    return orjson.dumps([outcome.identifiers[str(index)] for start, stop in spans for index in range(start, stop)])
 
 
 def _cut(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
