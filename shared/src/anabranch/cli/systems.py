@@ -51,8 +51,10 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
     """
     if registry is not None:
         from anabranch.embedded import embedded
+        from anabranch.runtime.memory import collect_seldom
 
         async with embedded(registry, settings) as system:
+            collect_seldom()
             yield Place(system.client, system.description)
         return
     async with connected(settings) as client:

@@ -74,6 +74,8 @@ class Ranges:
 
     def difference(self, other: Ranges) -> Ranges:
         """Return a new set of what this one holds and `other` does not."""
+        if not (self._count and other._count):
+            return self.copy()
         return Ranges(part for start, stop in self for part in other.missing(start, stop))
 
     def missing(self, start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -42,6 +42,7 @@ from anabranch.runtime.effects import Announce, Effect, Expire, News, Put, Recor
 from anabranch.runtime.guard import REASON, DecisionGuard
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.owned import Mark, Owned
+from anabranch.runtime.places import Places
 from anabranch.runtime.replay import (
     ReplayFrom,
     aged,
@@ -58,8 +59,8 @@ log = logging.getLogger(__name__)
 S = TypeVar("S")
 
 BATCH = 500
-REPLAY_BATCH = 50
-"""Many partitions are replayed at once, and what one holds meanwhile is a multiple of its records."""
+REPLAY_BATCH, REPLAYS = 50, 3
+"""So much of so many partitions is replayed at once: what each holds meanwhile is a multiple of its records."""
 COMMIT_EVERY = 1.0
 REBUILT_WINDOWS = 2
 """Ended runs are still rebuilt for so many loss windows: longer than another owner may repeat news of them."""
@@ -102,6 +103,7 @@ class Owner(Generic[S]):
         # Requests to a broker wait for one another: first what a run waits for, events last.
         self._patience = {names.results: 1, names.events: 2}
         self._owned: dict[int, Owned[S]] = {}
+        self._replays = Places(REPLAYS)
         self._membership: Membership | None = None
         self._watch = StallWatch(eventlog, domain.group, domain.topic, clock, self._progress, patience=stall_after)
         self._away: str | None = None
@@ -248,10 +250,11 @@ class Owner(Generic[S]):
                 owned.wake.clear()
                 await owned.wake.wait()
                 continue
-            batch = owned.queue.take(BATCH if owned.is_caught_up else REPLAY_BATCH)
-            self._resume(owned)
-            with owned.progress.working():
-                await self._turn(owned, batch)
+            async with self._replays.one(needed=not owned.is_caught_up):
+                batch = owned.queue.take(BATCH if owned.is_caught_up else REPLAY_BATCH)
+                self._resume(owned)
+                with owned.progress.working():
+                    await self._turn(owned, batch)
 
     def _resume(self, owned: Owned[S]) -> None:
         if owned.paused and owned.queue.is_short and self._membership is not None:

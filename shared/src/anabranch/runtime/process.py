@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from anabranch.core.errors import Misconfigured, ServerUnavailable, StoreRefused
 from anabranch.runtime.health import Health, HealthServer
 from anabranch.runtime.logs import set_up_logging
-from anabranch.runtime.memory import bound_arenas, give_back
+from anabranch.runtime.memory import bound_arenas, collect_seldom, give_back
 from anabranch.runtime.resources import Connect, Resources, connect
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.topics import check_retention, ensure_topics
@@ -173,6 +173,7 @@ async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRe
 async def _work(service: Service, resources: Resources, stop: StopRequest, port: int | None) -> None:
     if not await _unless_stopped(service.start(), resources, stop):
         return
+    collect_seldom()
     _say_ready(service, resources.settings, port)
     await _unless_stopped(_watch(service), resources, stop)
     _log.info("draining %s for up to %g s", service.name, resources.settings.drain_seconds)

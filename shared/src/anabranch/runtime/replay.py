@@ -76,7 +76,7 @@ class ReplayFrom:
 def split_batch(batch: Sequence[Incoming], committed: int, epoch: int) -> list[Sequence[Incoming]]:
     """A batch cut at the committed offset and after the claim (`epoch` -1: the claim is behind)."""
     cuts = [committed, *([epoch + 1] if epoch >= 0 else [])]
-    parts: list[Sequence[Incoming]] = [batch]
+    parts: list[Sequence[Incoming]] = [batch] if batch else []
     for cut in cuts:
         parts = [piece for part in parts for piece in _cut(part, cut)]
     return parts

@@ -85,9 +85,16 @@ class KafkaSettings:
         return self._common(self._fetching() | _SESSION) | fixed
 
     def _fetching(self) -> dict[str, Any]:
-        """Bounds on what is fetched ahead; a full queue is looked at again soon, not after a second."""
+        """Bounds on what is fetched ahead; a full queue is looked at again soon, not after a second.
+
+        One answer of a broker is at most two megabytes: who replays a dozen partitions would get one of each
+        partition's megabyte otherwise, and its decompressed records, in one piece. A record larger than the bound
+        comes all the same.
+        """
         return {
             "queued.max.messages.kbytes": 4_096,
+            "max.partition.fetch.bytes": 262_144,
+            "fetch.max.bytes": 2_097_152,
             "fetch.queue.backoff.ms": 20,
             "socket.timeout.ms": 10_000,
             "allow.auto.create.topics": False,

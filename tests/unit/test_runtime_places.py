@@ -1,0 +1,63 @@
+"""Few work at once, in the order of asking, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+
+from anabranch.runtime.places import Places
+from anabranch.testing.loop import VirtualLoop
+
+
+async def _hold(places: Places, name: str, began: list[str], until: asyncio.Event) -> None:
+    async with places.one():
+        began.append(name)
+        await until.wait()
+
+
+async def test_who_asks_first_has_the_next_place() -> None:
+    places, began = Places(2, patience=60.0), []
+    ends = {name: asyncio.Event() for name in "abcd"}
+    tasks = [asyncio.create_task(_hold(places, name, began, ends[name])) for name in "abcd"]
+    await asyncio.sleep(0)
+    assert began == ["a", "b"]
+    ends["b"].set()
+    await tasks[1]
+    await asyncio.sleep(0)
+    assert began == ["a", "b", "c"]
+    for each in ends.values():
+        each.set()
+    await asyncio.gather(*tasks)
+    assert began == ["a", "b", "c", "d"]
+
+
+def test_who_waited_long_goes_on_without_a_place() -> None:
+    """Whoever has the place may be waiting for what the other is to do."""
+    loop = VirtualLoop()
+
+    async def both() -> float:
+        places, came = Places(1, patience=2.0), asyncio.Event()
+        began: list[str] = []
+        first = asyncio.create_task(_hold(places, "first", began, came))
+        await asyncio.sleep(0)
+        async with places.one():
+            waited = loop.time()
+            came.set()
+        await first
+        async with places.one():  # what was never held is not given back
+            second = asyncio.create_task(_hold(places, "second", began, came))
+            await asyncio.sleep(0)
+            assert began == ["first"]
+        await second
+        return waited
+
+    start = loop.time()
+    try:
+        assert loop.run_until_complete(both()) - start == 2.0
+    finally:
+        loop.close()
+
+
+async def test_nobody_waits_who_needs_no_place() -> None:
+    places = Places(1)
+    async with places.one(), asyncio.timeout(0), places.one(needed=False):
+        pass
