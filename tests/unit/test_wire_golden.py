@@ -173,6 +173,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             failed=(m.MemberFailed(index=2, error_type="ValueError", message="no", attempts=4),),
             retried=(m.MemberRetry(index=4, attempt=1, delay=0.5, error_type="OSError", message="later"),),
             progress=((5, 0.25, "a quarter"),),
+            logs=(m.MemberLog(index=5, attempt=1, at=AT, level="info", message="ü", fields={"rows": 3}),),
             last=True,
             busy=1.5,
         ),
@@ -345,6 +346,12 @@ def test_a_group_started_by_a_version_that_said_no_most_of_its_chunks_is_read() 
     found = GROUPS.decode(with_header(golden_message(m.StartGroup), most_chunks=None))
 
     assert found.message == SAMPLES[m.StartGroup][0].model_copy(update={"most_chunks": None})
+
+
+def test_a_report_by_a_version_whose_agents_logged_nothing_is_read() -> None:
+    found = GROUPS.decode(with_header(golden_message(m.MembersReported), logs=None))
+
+    assert found.message == SAMPLES[m.MembersReported][0].model_copy(update={"logs": ()})
 
 
 def test_a_run_opened_by_a_version_that_reserved_no_keys_is_read() -> None:

@@ -176,6 +176,8 @@ def _apply_to_group(group: Document, entry: EventEntry) -> None:
 
 def _apply_to_task(task: Document, entry: EventEntry) -> None:
     what = entry.type.partition(".")[2]
+    if what == "log":
+        return  # it says nothing of the task's state
     if what == "expanded":
         task["expanded"], task["members"] = True, entry.data.get("count")
         _start(task, entry)

@@ -197,6 +197,7 @@ def apply_report(turn: Turn, run: Run, task: Task, report: MembersReported, segm
     """Tick off the members that a report names, and keep their results."""
     chunk = task.chunks[report.chunk]
     _note_started(turn, run, task, chunk, report)
+    _note_logs(turn, run, task, report)
     _note_progress(turn, run, task, report)
     _note_retries(turn, run, task, chunk, report)
     if report.completed:
@@ -222,6 +223,21 @@ def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
             attempt=attempt,
             time=report.started_at,
             worker=report.worker,
+        )
+
+
+def _note_logs(turn: Turn, run: Run, task: Task, report: MembersReported) -> None:
+    for line in report.logs:
+        turn.event(
+            run,
+            "task.log",
+            task=task,
+            spans=((line.index, line.index + 1),),
+            attempt=line.attempt,
+            time=line.at,
+            level=line.level,
+            message=line.message,
+            fields=line.fields,
         )
 
 

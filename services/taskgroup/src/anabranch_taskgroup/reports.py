@@ -17,6 +17,7 @@ from anabranch.core.codec import encode
 from anabranch.core.messages import (
     LargeValue,
     MemberFailed,
+    MemberLog,
     MemberRetry,
     MembersReported,
     Message,
@@ -52,9 +53,11 @@ class Tally:
     failed: list[MemberFailed] = field(default_factory=list)
     retried: list[MemberRetry] = field(default_factory=list)
     progress: dict[int, tuple[float, str]] = field(default_factory=dict)
+    logs: list[MemberLog] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.started or self.completed or self.failed or self.retried or self.progress)
+        told = self.started or self.completed or self.failed or self.retried or self.progress or self.logs
+        return bool(told)
 
 
 def pack(
@@ -90,6 +93,7 @@ def pack(
             failed=tuple(batch.failed),
             retried=tuple(batch.retried),
             progress=tuple((i, *told) for i, told in batch.progress.items()),
+            logs=tuple(batch.logs),
             last=last and is_final,
             busy=busy,
         )
@@ -123,11 +127,17 @@ class _Parts:
 
 
 def _batches(tally: Tally) -> list[Tally]:
-    """A tally in parts that each fit into one record; at least one. Failed attempts come first, as they do in
-    time, then members in order."""
-    if not (tally.failed or tally.retried or tally.progress) and _bytes_of(tally.completed) <= REPORT_BYTES:
+    """A tally in parts that each fit into one record; at least one. What was logged comes first, for the owner
+    hears nothing more of a chunk whose members have ended; then failed attempts, as they do in time, then members
+    in order."""
+    if (
+        not (tally.failed or tally.retried or tally.progress or tally.logs)
+        and _bytes_of(tally.completed) <= REPORT_BYTES
+    ):
         return [tally]
     parts = _Parts()
+    for line in tally.logs:
+        parts.with_room(_text_bytes(line.message) + len(orjson.dumps(line.fields))).logs.append(line)
     for retry in tally.retried:
         parts.with_room(_text_bytes(retry.message, retry.error_type)).retried.append(retry)
     for done in tally.completed:

@@ -17,13 +17,14 @@ from typing import Any
 
 from anabranch.core.errors import AttemptTimeout, RetryLater
 from anabranch.core.expansion import Member
-from anabranch.core.messages import MemberFailed, MemberRetry, Offer
+from anabranch.core.messages import MemberFailed, MemberLog, MemberRetry, Offer
 from anabranch.core.outputs import reference_count
 from anabranch.core.retry import delay_after, error_names, unit_from
 from anabranch.core.templates import member_scope
 from anabranch.ports import Clock
 from anabranch.sdk.outcome import encode_value, values_of
 from anabranch.sdk.task import Shared, Task
+from anabranch.sdk.task_log import Line, LogBook, left_out
 from anabranch_taskgroup.documents import Prepared
 from anabranch_taskgroup.reports import Completed, Tally
 
@@ -32,6 +33,8 @@ LOCAL_RETRY_SECONDS = 1.0
 SLICE_SECONDS = 0.001
 """How long members that never wait may keep the loop, and a runner at least keeps its slot."""
 MESSAGE_CHARACTERS = 2_000
+TALLY_LINES = 2_000
+"""Lines of agents' logs that one report takes along; what is over is counted as left out."""
 
 
 class StopFlag:
@@ -79,6 +82,10 @@ class ChunkRun:
     recorded_first: int | None = None
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     is_wanted: Callable[[], bool] = lambda: False
+    thread: int = field(default_factory=threading.get_ident)
+    """The loop's."""
+    overfull: dict[int, LogBook] = field(default_factory=dict)
+    """By index: members whose attempt has logged more than is shown."""
     shared: Shared = field(init=False)
     system: Mapping[str, Any] = field(init=False)
     """The system's names that all members see."""
@@ -149,6 +156,8 @@ class ChunkRun:
                     returned = await agent.handler(self._task(index, member, attempt, self.stop, None))
                 else:
                     returned = await self._call(index, member, attempt)
+                if self.overfull:
+                    self._tell_left_out(index, attempt)
                 self._completed(self._judge(index, member, returned))
                 return
             except Exception as error:  # noqa: BLE001  # whatever an agent raises is its outcome
@@ -232,9 +241,45 @@ class ChunkRun:
         self.tally.progress[index] = (fraction, note[:MESSAGE_CHARACTERS])
         self.told.set()
 
+    def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
+        """See `sdk.task.Listener`. A loop that is closed has nobody to tell; the worker's log has the line."""
+        if threading.get_ident() == self.thread:
+            self._note_line(index, attempt, line, book)
+            return
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._note_line, index, attempt, line, book)
+
+    def _note_line(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
+        if line is None:
+            self.overfull[index] = book
+        elif len(self.tally.logs) >= TALLY_LINES:
+            book.leave_out()
+            self.overfull[index] = book
+        else:
+            self._add_line(index, attempt, line)
+
+    def _add_line(self, index: int, attempt: int, line: Line) -> None:
+        self.tally.logs.append(
+            MemberLog(
+                index=index,
+                attempt=attempt,
+                at=self.clock.now(),
+                level=line.level,
+                message=line.message,
+                fields=dict(line.fields),
+            )
+        )
+        self.told.set()
+
+    def _tell_left_out(self, index: int, attempt: int) -> None:
+        book = self.overfull.pop(index, None)
+        if book is not None:
+            self._add_line(index, attempt, left_out(book.left_out))
+
     # --- failing ---------------------------------------------------------------------------------
 
     def _failed_attempt(self, index: int, attempt: int, error: Exception) -> float | None:
+        self._tell_left_out(index, attempt)
         offer = self.offer
         delay = delay_after(
             self.prepared.retry,

@@ -39,6 +39,7 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "task.skipped": ("It will not run: what it needs is absent, or its expansion is empty.", "`reason`"),
     "task.cancelled": ("It was stopped, by a cancellation or a timeout.", ""),
     "task.progress": ("What an agent reported. For each member.", "`fraction`, `note`"),
+    "task.log": ("A line that an agent logged, INFO or above. For each member.", "`level`, `message`, `fields`"),
     "task.joined": ("All members of an expanded task have ended.", "`count`, `failed`, `message`"),
 }
 """Event type -> what it says, and which fields of its own it may have."""

@@ -40,6 +40,7 @@ EVENT_TYPES = (
     "task.skipped",
     "task.cancelled",
     "task.progress",
+    "task.log",
     "task.joined",
 )
 """Every lifecycle event. Of an expanded task, started, completed, failed and retrying come for each member;

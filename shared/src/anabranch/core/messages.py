@@ -284,6 +284,17 @@ class MemberRetry(Message):
     message: str
 
 
+class MemberLog(Message):
+    """A line that a member's agent logged, at INFO or above. `at`: seconds since the epoch."""
+
+    index: int
+    attempt: int
+    at: float
+    level: str
+    message: str
+    fields: dict[str, Json] = {}
+
+
 class LargeValue(Message):
     """A member's value that travelled before, as `pages` pages of its own."""
 
@@ -333,6 +344,8 @@ class MembersReported(Message):
     retried: tuple[MemberRetry, ...] = ()
     progress: tuple[tuple[int, float, str], ...] = ()
     """(index, fraction, note), the last of each member."""
+    logs: tuple[MemberLog, ...] = ()
+    """In the order in which they were logged."""
     last: bool = False
     busy: float = 0.0
     """Seconds from the chunk's first start to this report."""

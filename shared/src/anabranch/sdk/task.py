@@ -8,8 +8,7 @@ progress, cancellation and time come from outside.
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from anabranch.core.expansion import member_name
+from anabranch.sdk.task_log import Line, LogBook, TaskLog
 
 Json = Any
 Report = Callable[[float, str], Awaitable[None]]
@@ -25,7 +25,6 @@ Post = Callable[[float, str], None]
 """The same from any thread, without waiting."""
 
 _EMPTY: Mapping[str, Json] = MappingProxyType({})
-_LOGGER = logging.getLogger("anabranch.agent")
 
 
 class Flag(Protocol):
@@ -35,11 +34,17 @@ class Flag(Protocol):
 
 
 class Listener(Protocol):
-    """Is told how far the members of a task are, each by its index; 0 where there is no expansion."""
+    """Is told how far members are and what they log, each by its index; 0 where there is no expansion.
+
+    `post` and `log` may be called from any thread. A `line` of None says that lines of the attempt are left out
+    from here on; its book counts them.
+    """
 
     async def progress(self, index: int, fraction: float, note: str) -> None: ...
 
     def post(self, index: int, fraction: float, note: str) -> None: ...
+
+    def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,9 @@ class Given:
         if self.post_ is not None:
             self.post_(fraction, note)
 
+    def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
+        """Nobody shows it; the log record is written all the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -69,14 +77,6 @@ class Shared:
     tools: Sequence[str]
     context: Mapping[str, Json]
     listener: Listener
-
-
-class TaskLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds `run`, `group`, `task`, `member` and `attempt` to each record, beside what the agent adds."""
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
-        return msg, kwargs
 
 
 class Task:
@@ -227,10 +227,14 @@ class Task:
 
     @property
     def log(self) -> TaskLog:
-        """A logger whose records carry the run, group, task, member and attempt."""
+        """A logger whose records carry the run, group, task, member and attempt. The run shows its lines of INFO
+        and above as `task.log` events: the first 100 of an attempt, up to 2,000 characters each."""
         if self._log is None:
-            self._log = TaskLog(_LOGGER, self._identity())
+            self._log = TaskLog(self._identity(), self._tell)
         return self._log
+
+    def _tell(self, line: Line | None, book: LogBook) -> None:
+        self._shared.listener.log(self.index or 0, self.attempt, line, book)
 
     async def progress(self, fraction: float, note: str = "") -> None:
         """Tell how far this attempt is: 0 to 1; what is outside is moved to the nearest of the two.
