@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -52,7 +53,8 @@ def test_each_member_shows_what_it_logged_before_its_end(anabranch_system: Start
         ("info", 0, 1, "at 10", {"half": 5.0}),
         ("info", 1, 1, "at 20", {"half": 10.0}),
     ]
-    assert shown[2]["time"] == shown[0]["time"] + 1
+    early, late = (datetime.fromisoformat(each["time"]) for each in (shown[0], shown[2]))
+    assert (late - early).total_seconds() == pytest.approx(1.0, abs=0.01)
     assert {(each["group"], each["task"], each["run_id"]) for each in shown} == {("g", "t", run.run_id)}
     for index in (0, 1):
         mine = [event["type"] for event in events if event["index"] == index]
