@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.output import print_json, say
 from anabranch.cli.systems import CONNECT_SECONDS, connected, mute_kafka_client
+from anabranch.cli.tables import Column, Form, Listing, show
 from anabranch.core.errors import ServerUnavailable
+from anabranch.ports import TopicSpec
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
@@ -39,7 +41,7 @@ async def _is_known(client: Client, run_id: str) -> bool:
     return any(value is not None for value in found)
 
 
-async def create_topics(settings: Settings, *, json: bool) -> int:
+async def create_topics(settings: Settings, *, form: Form) -> int:
     """Create the topics that are missing.
 
     Raises:
@@ -60,8 +62,14 @@ async def create_topics(settings: Settings, *, json: bool) -> int:
         created = await log.create_topics(specs)
     finally:
         await log.close()
-    if json:
-        print_json({"created": list(created), "topics": [spec.name for spec in specs]})
-    for spec in specs:
-        say(f"{'created' if spec.name in created else 'exists '}  {spec.name}")
+    rows = [("created" if spec.name in created else "exists", spec) for spec in specs]
+    document = {"created": list(created), "topics": [spec.name for spec in specs]}
+    show(Listing(TOPIC_COLUMNS, rows, document, ""), form)
     return COMPLETED
+
+
+TOPIC_COLUMNS: tuple[Column[tuple[str, TopicSpec]], ...] = (
+    Column("topic", lambda row: row[1].name),
+    Column("now", lambda row: row[0], style=lambda now: "green" if now == "created" else "dim"),
+    Column("partitions", lambda row: row[1].partitions, justify="right"),
+)

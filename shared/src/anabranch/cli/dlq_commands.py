@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,6 +12,7 @@ from anabranch.cli.exits import COMPLETED
 from anabranch.cli.letterbox import Letter, read_letters
 from anabranch.cli.output import count, print_json, say, short, wide_console
 from anabranch.cli.systems import connected
+from anabranch.cli.tables import Column, Form, Listing, moment, number, show
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import Misconfigured
 
@@ -24,22 +24,19 @@ SHOWN = 100
 
 
 async def list_letters(
-    settings: Settings, *, run: str | None, signature: str | None, every: bool, json: bool
+    settings: Settings, *, run: str | None, signature: str | None, every: bool, form: Form
 ) -> int:
     """`dlq list`: a line for each kind of failure, the one with the latest letter first."""
     async with connected(settings) as client:
         found = await chosen(client, run=run, signature=signature)
     shown = [letter for letter in found if every or letter.state == "open"]
     groups = grouped(shown)
-    if json:
-        print_json({"groups": groups, "letters": len(shown)})
-    elif groups:
-        _table(groups)
     hidden = len(found) - len(shown)
     more = f" {count(hidden, 'letter')} that somebody dealt with: --all shows them." if hidden else ""
-    if not groups:
-        say(f"No dead letters.{more}")
-    elif more:
+    document = {"groups": groups, "letters": len(shown)}
+    rows = groups[:SHOWN] if form is Form.TABLE else groups
+    show(Listing(GROUP_COLUMNS, rows, document, f"No dead letters.{more}"), form)
+    if more and groups:
         say(more.strip())
     return COMPLETED
 
@@ -148,32 +145,10 @@ def _readable(data: bytes | None) -> Any:
         return {"base64": base64.b64encode(data).decode()}
 
 
-def _table(groups: Sequence[Mapping[str, Any]]) -> None:
-    from rich.table import Table
-
-    table = Table("signature", "letters", "held", "code", "last", "example", "error", box=None, pad_edge=False)
-    for group in groups[:SHOWN]:
-        agent = f"{group['agent']}: " if group["agent"] else ""
-        table.add_row(
-            group["signature"],
-            f"{group['count']:,}",
-            f"{group['held']:,}" if group["held"] else "",
-            group["code"],
-            _moment(group["last"]),
-            group["example"],
-            short_line(agent + group["error"]),
-        )
-    wide_console().print(table)
-
-
 def short_line(text: str, limit: int = 160) -> str:
     """The text on one line, cut to `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
-
-
-def _moment(time: str) -> str:
-    return datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _print_whole(document: Mapping[str, Any]) -> None:
@@ -186,3 +161,15 @@ def _print_whole(document: Mapping[str, Any]) -> None:
         console.print(f"header     {name} = {value if isinstance(value, str) else short(value)}", markup=False)
     value = document["value"]
     console.print(value if isinstance(value, str) else short(value, 1_000_000), markup=False)
+
+
+GROUP_COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
+    Column("signature", lambda group: group["signature"]),
+    Column("letters", lambda group: group["count"], words=number, justify="right"),
+    Column("held", lambda group: group["held"], words=lambda held: number(held or None), justify="right"),
+    Column("code", lambda group: group["code"]),
+    Column("agent", lambda group: group["agent"]),
+    Column("last", lambda group: group["last"], words=moment),
+    Column("example", lambda group: group["example"]),
+    Column("error", lambda group: group["error"], words=short_line, style=lambda _: "red"),
+)

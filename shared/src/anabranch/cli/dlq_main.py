@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from anabranch.cli.exits import errors_as_exit
-from anabranch.cli.options import Json, Load, with_settings
+from anabranch.cli.options import Json, Load, Output, with_settings
+from anabranch.cli.tables import form_of
 
 app = typer.Typer(help="Dead letters: what could not be handled, and what to do about it.", no_args_is_help=True)
 
@@ -23,13 +24,15 @@ def list_(
     run: Annotated[str | None, typer.Option(metavar="RUN", help="Only those of a run.")] = None,
     signature: Annotated[str | None, typer.Option(help="Only those of this kind of failure.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also those that somebody dealt with.")] = False,
+    output: Output = None,
     json: Json = False,
 ) -> None:
     """List dead letters, grouped by what went wrong."""
-    with errors_as_exit(json):
+    with errors_as_exit(json or output == "json"):
         from anabranch.cli.dlq_commands import list_letters
 
-        work = list_letters(settings(), run=run, signature=signature, every=every, json=json)
+        form = form_of(output, json)
+        work = list_letters(settings(), run=run, signature=signature, every=every, form=form)
         raise typer.Exit(_async(work))
 
 

@@ -1,15 +1,15 @@
-"""`list`, `status`, `result`, `events`: looking at runs that were submitted before. They change nothing."""
+"""`list`, `status`, `result`: looking at runs that were submitted before. They change nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from anabranch.cli.exits import COMPLETED, WRONG, code_for
-from anabranch.cli.output import count, print_json, say, seconds, wide_console
+from anabranch.cli.exits import COMPLETED, code_for
+from anabranch.cli.output import count, print_json, say, seconds
 from anabranch.cli.run_command import summarise
 from anabranch.cli.systems import connected
+from anabranch.cli.tables import Column, Form, Listing, fields, moment, print_csv, show, status_style, timestamp
 from anabranch.core.errors import Misconfigured
 from anabranch.runtime.views import View, list_views, load_view
 from anabranch.sdk.run_result import RunResult
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from anabranch.sdk.client import Client
 
 
-async def list_runs(settings: Settings, *, limit: int, status: str | None, json: bool) -> int:
+async def list_runs(settings: Settings, *, limit: int, status: str | None, form: Form) -> int:
     """`list`: recent runs, the latest first."""
     async with connected(settings) as client:
         views = await list_views(client.store, client.names, limit)
     shown = [view for view in views if status in (None, view["status"])]
-    if json:
-        print_json({"runs": shown})
-    elif shown:
-        _table(shown)
-    else:
-        say("No runs. Submit one with: anabranch run FILE")
+    nothing = "No runs. Submit one with: anabranch run FILE"
+    if views and not shown:
+        nothing = f"None of the latest {count(len(views), 'run')} is {status}; --limit looks at more."
+    show(Listing(RUN_COLUMNS, shown, {"runs": shown}, nothing), form)
     return COMPLETED
 
 
-async def show_status(settings: Settings, run: str, *, json: bool) -> int:
+async def show_status(settings: Settings, run: str, *, form: Form) -> int:
     """`status RUN`: its view; right after its submission, or when that has expired, what else is known."""
     async with connected(settings) as client:
         view = await load_view(client.store, client.names, run) or await _without_view(client, run)
         view = await _with_heartbeats(client, view)
-    if json:
+    if form is Form.JSON:
         print_json(view)
+    elif form is Form.CSV:
+        print_csv(TASK_COLUMNS, list(tasks_of(view)))
     else:
         _show_view(view)
     return COMPLETED
@@ -61,26 +61,6 @@ async def show_result(settings: Settings, run: str, key: str | None, *, timeout:
     else:
         summarise(result)
     return code_for(result.status)
-
-
-async def show_events(settings: Settings, run: str, *, follow: bool, json: bool) -> int:
-    """`events RUN`: one JSON line each, or with `json` one array."""
-    found: list[dict[str, Any]] = []
-    number = 0
-    async with connected(settings) as client:
-        handle = await client.run(run)
-        async for event in handle.events(until_now=not follow):
-            number += 1
-            if json:
-                found.append(event)
-            else:
-                print_json(event, indent=False)
-    if json:
-        print_json(found)
-    if not number:
-        say(f"No events of {run}: it is not known here, or they are older than the topic's retention")
-        return WRONG
-    return COMPLETED
 
 
 async def _result(settings: Settings, run: str, timeout: float | None) -> RunResult | None:
@@ -106,20 +86,11 @@ async def _without_view(client: Client, run: str) -> View:
     return {name: document[name] for name in kept} | {"groups": {}}
 
 
-def _table(views: Sequence[View]) -> None:
-    from rich.table import Table
-
-    table = Table("run", "name", "status", "submitted", "took", "request", box=None, pad_edge=False)
-    for view in views:
-        table.add_row(
-            view["run_id"],
-            view.get("name") or "",
-            view["status"],
-            _moment(view.get("submitted_at")),
-            _took(view),
-            view.get("request_id") or "",
-        )
-    wide_console().print(table)
+def tasks_of(view: View) -> Iterator[dict[str, Any]]:
+    """The tasks of a view in order, each with the name of its group and its own."""
+    for group, state in view.get("groups", {}).items():
+        for task, told in state.get("tasks", {}).items():
+            yield {"group": group, "task": task, **told}
 
 
 def _show_view(view: View) -> None:
@@ -167,9 +138,30 @@ def _members(state: dict[str, Any]) -> str:
 
 
 def _took(view: View, before: str = "") -> str:
+    took = _seconds(view)
+    return "" if took is None else before + seconds(took)
+
+
+def _seconds(view: Mapping[str, Any]) -> float | None:
+    """How long a run took, in seconds; None where it has not ended."""
     began, ended = view.get("submitted_at"), view.get("ended_at")
-    return "" if began is None or ended is None else before + seconds(max(0.0, ended - began))
+    return None if began is None or ended is None else round(max(0.0, ended - began), 3)
 
 
-def _moment(at: float | None) -> str:
-    return "" if at is None else datetime.fromtimestamp(at, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
+def _duration(value: float | None) -> str:
+    return "" if value is None else seconds(value)
+
+
+RUN_COLUMNS: tuple[Column[View], ...] = (
+    Column("run", lambda view: view["run_id"]),
+    Column("name", lambda view: view.get("name")),
+    Column("status", lambda view: view["status"], style=status_style),
+    Column("submitted", lambda view: timestamp(view.get("submitted_at")), words=moment),
+    Column("took", _seconds, words=_duration, justify="right"),
+    Column("request", lambda view: view.get("request_id")),
+)
+TASK_COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
+    *fields("group", "task", "status", "members", "started", "completed", "failed", "held", "attempts"),
+    Column("started at", lambda task: timestamp(task.get("started_at"))),
+    Column("ended at", lambda task: timestamp(task.get("ended_at"))),
+)

@@ -13,7 +13,8 @@ import typer
 
 from anabranch.cli import bench_main, dlq_main
 from anabranch.cli.exits import WRONG, errors_as_exit
-from anabranch.cli.options import Embedded, Json, Load, RequestFile, RunId, with_settings
+from anabranch.cli.options import Embedded, Json, Load, Output, RequestFile, RunId, with_settings
+from anabranch.cli.tables import Form, form_of
 
 app = typer.Typer(
     name="anabranch",
@@ -139,13 +140,14 @@ def plan(
     settings: Load,
     file: RequestFile,
     expand: Annotated[bool, typer.Option("--expand", help="List every member with its rendered inputs.")] = False,
+    output: Output = None,
     json: Json = False,
 ) -> None:
     """Show what a request would run; needs no server."""
-    with errors_as_exit(json):
+    with errors_as_exit(json or output == "json"):
         from anabranch.cli.plan_command import plan as do
 
-        raise typer.Exit(do(file, settings(), json=json, expand=expand))
+        raise typer.Exit(do(file, settings(), form=form_of(output, json), expand=expand))
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -157,23 +159,25 @@ def list_(
     settings: Load,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the latest to look at.")] = 50,
     status: Annotated[str | None, typer.Option(help="Only runs of this status.")] = None,
+    output: Output = None,
     json: Json = False,
 ) -> None:
     """List recent runs."""
-    with errors_as_exit(json):
+    with errors_as_exit(json or output == "json"):
         from anabranch.cli.inspect_commands import list_runs
 
-        raise typer.Exit(_async(list_runs(settings(), limit=limit, status=status, json=json)))
+        form = form_of(output, json)
+        raise typer.Exit(_async(list_runs(settings(), limit=limit, status=status, form=form)))
 
 
 @app.command()
 @with_settings
-def status(settings: Load, run: RunId, json: Json = False) -> None:
+def status(settings: Load, run: RunId, output: Output = None, json: Json = False) -> None:
     """Show how far a run is."""
-    with errors_as_exit(json):
+    with errors_as_exit(json or output == "json"):
         from anabranch.cli.inspect_commands import show_status
 
-        raise typer.Exit(_async(show_status(settings(), run, json=json)))
+        raise typer.Exit(_async(show_status(settings(), run, form=form_of(output, json))))
 
 
 @app.command()
@@ -199,13 +203,15 @@ def events(
     settings: Load,
     run: RunId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    output: Output = None,
     json: Json = False,
 ) -> None:
-    """Print a run's lifecycle events, one JSON a line."""
-    with errors_as_exit(json):
-        from anabranch.cli.inspect_commands import show_events
+    """Print a run's lifecycle events, one JSON a line unless --output says otherwise."""
+    with errors_as_exit(json or output == "json"):
+        from anabranch.cli.event_commands import show_events
 
-        raise typer.Exit(_async(show_events(settings(), run, follow=follow, json=json)))
+        form = Form.JSON if json else output
+        raise typer.Exit(_async(show_events(settings(), run, follow=follow, form=form)))
 
 
 @app.command()
@@ -214,13 +220,14 @@ def why(
     settings: Load,
     run: RunId,
     heal: Annotated[bool, typer.Option("--heal", help="Have its owners tell and offer again.")] = False,
+    output: Output = None,
     json: Json = False,
 ) -> None:
     """Say which facts a run waits for, and why. Needs Kafka and Redis, and no service."""
-    with errors_as_exit(json):
+    with errors_as_exit(json or output == "json"):
         from anabranch.cli.why_command import why as do
 
-        raise typer.Exit(_async(do(settings(), run, heal=heal, json=json)))
+        raise typer.Exit(_async(do(settings(), run, heal=heal, form=form_of(output, json))))
 
 
 @app.command()
@@ -267,12 +274,12 @@ def retry(
 
 @topics.command("create")
 @with_settings
-def topics_create(settings: Load, json: Json = False) -> None:
+def topics_create(settings: Load, output: Output = None, json: Json = False) -> None:
     """Create the topics that are missing."""
-    with errors_as_exit(json):
+    with errors_as_exit(json or output == "json"):
         from anabranch.cli.control_commands import create_topics
 
-        raise typer.Exit(_async(create_topics(settings(), json=json)))
+        raise typer.Exit(_async(create_topics(settings(), form=form_of(output, json))))
 
 
 @app.command()

@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from anabranch.cli.output import say
+from anabranch.cli.tables import Form
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+Output = Annotated[
+    Form | None, typer.Option("--output", "-o", help="How to print it: for people, as --json, or as CSV.")
+]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run id or a request id.")]
 RequestFile = Annotated[
     str, typer.Argument(metavar="FILE", help="A request in JSON or YAML; - reads standard input.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from anabranch.cli import documents
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.output import count, foreign_output_aside, print_json, say, short, wide_console
+from anabranch.cli.tables import Form, fields, print_csv
 from anabranch.core.admission import Limits, read_request
 from anabranch.core.errors import RequestRefused
 from anabranch.core.planning import refused_document
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
 SHOWN_MEMBERS = 20
 
 
-def plan(file: str, settings: Settings, *, json: bool, expand: bool) -> int:
+def plan(file: str, settings: Settings, *, form: Form, expand: bool) -> int:
     """Do it; returns the exit code.
 
     Raises:
         Misconfigured: an agents' module cannot be loaded.
     """
-    with foreign_output_aside(json):
+    with foreign_output_aside(form is not Form.TABLE):
         document = planned(file, settings, expand=expand)
-    if json:
+    if form is Form.JSON:
         print_json(document)
+    elif form is Form.CSV and document["valid"]:
+        _print_rows(document, expand=expand)
     else:
         _show(document)
     return COMPLETED if document["valid"] else WRONG
@@ -72,6 +75,20 @@ def _show(document: dict[str, Any]) -> None:
     _tree(document, head)
 
 
+def _print_rows(document: dict[str, Any], *, expand: bool) -> None:
+    """A row for each task, or with `expand` for each member."""
+    if not expand:
+        print_csv(TASK_COLUMNS, document["tasks"])
+        return
+    where = [{"group": task["group"], "task": task["name"]} for task in document["tasks"]]
+    members = [
+        place | member
+        for place, task in zip(where, document["tasks"], strict=True)
+        for member in task.get("expanded") or ()
+    ]
+    print_csv(MEMBER_COLUMNS, members)
+
+
 def _tree(document: dict[str, Any], head: str) -> None:
     from rich.text import Text
     from rich.tree import Tree
@@ -104,3 +121,7 @@ def _members(expanded: Sequence[dict[str, Any]]) -> list[str]:
 
 def _given(member: dict[str, Any]) -> Any:
     return {name: member[name] for name in ("message", "inputs", "error") if member.get(name) is not None}
+
+
+TASK_COLUMNS = fields("group", "name", "agent", "members", "dependencies", "result_keys")
+MEMBER_COLUMNS = fields("group", "task", "name", "index", "variables", "message", "inputs", "error")

@@ -5,13 +5,13 @@ Needs the servers and no service: an embedded run ends with its process, so ther
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.output import count, print_json, say, seconds, wide_console
 from anabranch.cli.systems import connected
+from anabranch.cli.tables import Column, Form, print_csv, table_of, timestamp
 from anabranch.cli.why_examination import Answer, examine
 from anabranch.cli.why_reading import Sources
 from anabranch.core.codec import encode
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 40
 
 
-async def why(settings: Settings, run: str, *, heal: bool, json: bool) -> int:
+async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
     """Say why a run does not end.
 
     Raises:
@@ -38,8 +38,10 @@ async def why(settings: Settings, run: str, *, heal: bool, json: bool) -> int:
         sources = Sources(client.log, client.store, client.names)
         answer = await examine(sources, settings, run, await client.run_id_of(run), now)
         healed = await _heal(client, answer, now) if heal and answer.is_open else []
-    if json:
+    if form is Form.JSON:
         print_json(_document(answer) | ({"healed": healed} if heal else {}))
+    elif form is Form.CSV:
+        print_csv(_columns(now), answer.missing)
     else:
         _show(answer, now)
         for line in healed:
@@ -92,25 +94,28 @@ def _show(answer: Answer, now: float) -> None:
 
 def _list(missing: list[Missing], now: float) -> None:
     if missing:
-        _table(missing[:MOST_ROWS], now)
+        wide_console().print(table_of(_columns(now), missing[:MOST_ROWS]))
     if len(missing) > MOST_ROWS:
         say(f"and {count(len(missing) - MOST_ROWS, 'more row')}: --json has all of them")
     _meanings({each.fact for each in missing})
 
 
-def _table(missing: Iterable[Missing], now: float) -> None:
-    from rich.table import Table
+def _columns(now: float) -> tuple[Column[Missing], ...]:
+    return (
+        Column("of", lambda each: "/".join(part for part in (each.group, each.task) if part) or "the run"),
+        Column("members", lambda each: shown(each.members) if each.members else None),
+        Column("missing because", lambda each: _because(each, now)),
+        Column(
+            "since",
+            lambda each: timestamp(each.since),
+            words=lambda at: _ago(at, now),
+        ),
+        Column("where", _where),
+    )
 
-    table = Table("of", "members", "missing because", "since", "where", box=None, pad_edge=False)
-    for each in missing:
-        table.add_row(
-            "/".join(part for part in (each.group, each.task) if part) or "the run",
-            shown(each.members) if each.members else "",
-            _because(each, now),
-            f"{seconds(max(0.0, now - each.since))} ago" if each.since is not None else "",
-            _where(each),
-        )
-    wide_console().print(table)
+
+def _ago(at: str | None, now: float) -> str:
+    return "" if at is None else f"{seconds(max(0.0, now - datetime.fromisoformat(at).timestamp()))} ago"
 
 
 def _because(each: Missing, now: float) -> str:
