@@ -18,7 +18,8 @@ from anabranch.cli.control_commands import control
 from anabranch.cli.follow import Following, follow
 from anabranch.cli.output import seconds, short
 from anabranch.cli.progress import RunProgress
-from anabranch.cli.views import PlainView, draw
+from anabranch.cli.tree import draw
+from anabranch.cli.views import PlainView
 from anabranch.core.admission import read_request
 from anabranch.core.events import EventBatch, EventEntry
 from anabranch.ports import Write

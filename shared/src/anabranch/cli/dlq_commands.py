@@ -10,7 +10,7 @@ import orjson
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.letterbox import Letter, read_letters
-from anabranch.cli.output import count, print_json, say, short, wide_console
+from anabranch.cli.output import count, print_json, say, short, short_line, wide_console
 from anabranch.cli.systems import connected
 from anabranch.cli.tables import Column, Form, Listing, moment, number, show
 from anabranch.core.cloudevents import rfc3339
@@ -143,12 +143,6 @@ def _readable(data: bytes | None) -> Any:
         return data.decode()
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(data).decode()}
-
-
-def short_line(text: str, limit: int = 160) -> str:
-    """The text on one line, cut to `limit` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def _print_whole(document: Mapping[str, Any]) -> None:

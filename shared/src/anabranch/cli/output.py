@@ -65,6 +65,12 @@ def short(value: Any, limit: int = 160) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def short_line(text: str, limit: int = 160) -> str:
+    """The text on one line, cut to `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
 def count(number: int, noun: str) -> str:
     """`1 member`, `1,200 members`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

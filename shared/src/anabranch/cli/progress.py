@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from anabranch.cli.heat import Counted, Heat
 from anabranch.core.events import EventBatch, EventEntry
 
 if TYPE_CHECKING:
@@ -22,9 +23,23 @@ _ENDS = {
 }
 
 
+MOST_FAILURES = 3
+"""Of one task that are kept with their messages; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A failure as its event told it. `index` is None for an ordinary task."""
+
+    index: int | None
+    error_type: str
+    message: str
+
+
 @dataclass(slots=True)
 class TaskProgress:
-    """One task: `total` is None where the number of members is not known yet."""
+    """One task: `total` is None where the number of members is not known yet, and `heat` where it is not
+    expanded. `needs` are the result keys that it waits for, `level` how deep it is in the plan, from 0."""
 
     name: str
     total: int | None = 1
@@ -36,6 +51,10 @@ class TaskProgress:
     retried: int = 0
     began: float | None = None
     ended: float | None = None
+    needs: tuple[str, ...] = ()
+    level: int | None = None
+    heat: Heat | None = None
+    failures: list[Told] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -49,6 +68,7 @@ class TaskProgress:
             self._expand(entry)
         elif entry.type == "task.started":
             self._start(entry, members)
+            self._warm("started", entry)
         elif entry.type == "task.retrying":
             self.retried += members
         elif entry.type == "task.joined":
@@ -59,6 +79,7 @@ class TaskProgress:
     def _expand(self, entry: EventEntry) -> None:
         self.expanded = True
         self.total = entry.data.get("count", self.total)
+        self.heat = Heat(self.total) if self.total else None
         self.status = "running"
         self.began = self.began or entry.time
 
@@ -69,9 +90,30 @@ class TaskProgress:
 
     def _count_end(self, entry: EventEntry, members: int, of_member: bool) -> None:
         self.completed += members if entry.type == "task.completed" else 0
-        self.failed += members if entry.type == "task.failed" else 0
+        if entry.type == "task.completed":
+            self._warm("completed", entry)
+        elif entry.type == "task.failed":
+            self.failed += members
+            self._warm("failed", entry)
+            self._tell(entry)
         if not of_member:
             self._end(entry, _ENDS[entry.type])
+
+    def _warm(self, kind: Counted, entry: EventEntry) -> None:
+        if self.heat is None:
+            return
+        spans = (
+            ((entry.index, entry.index + 1),) if entry.spans is None and entry.index is not None else entry.spans
+        )
+        for start, stop in spans or ():
+            self.heat.add(kind, start, stop)
+
+    def _tell(self, entry: EventEntry) -> None:
+        """Keep the first failures. Members that failed alike come as spans: the first of each span is told."""
+        indices = [entry.index] if entry.spans is None else [start for start, _ in entry.spans]
+        said = [str(entry.data.get(name) or "") for name in ("error_type", "message")]
+        for index in indices[: MOST_FAILURES - len(self.failures)]:
+            self.failures.append(Told(index, *said))
 
     def _end(self, entry: EventEntry, status: str) -> None:
         self.status = status
@@ -92,6 +134,7 @@ class RunProgress:
     """A run: its groups, and when it was last heard of."""
 
     run_id: str = ""
+    name: str = ""
     status: str = "submitted"
     groups: dict[str, GroupProgress] = field(default_factory=dict)
     began: float | None = None
@@ -101,10 +144,15 @@ class RunProgress:
     @classmethod
     def of_plan(cls, run_id: str, plan: Plan | None) -> RunProgress:
         """With every task of the plan waiting."""
-        progress = cls(run_id)
+        progress = cls(run_id, plan.request.name or "" if plan else "")
         for task in plan.tasks if plan else ():
-            expanded = task.spec.expansion_config is not None
-            progress.group(task.group).tasks[task.name] = TaskProgress(task.name, task.members, expanded)
+            progress.group(task.group).tasks[task.name] = TaskProgress(
+                task.name,
+                task.members,
+                expanded=task.spec.expansion_config is not None,
+                needs=tuple(need.key for need in task.needs if need.kind in ("produced", "external")),
+                level=task.level,
+            )
         return progress
 
     def group(self, name: str) -> GroupProgress:
@@ -141,3 +189,23 @@ class RunProgress:
     @property
     def members_done(self) -> int:
         return sum(task.done for task in self.tasks)
+
+    @property
+    def failed(self) -> int:
+        """Members and tasks that failed."""
+        return sum(task.failed for task in self.tasks)
+
+    @property
+    def levels(self) -> tuple[int, int] | None:
+        """At which level the run is, from 1, and how many there are; None where the plan is not known."""
+        known = [(task.level, task.ended) for task in self.tasks if task.level is not None]
+        if not known:
+            return None
+        last = max(level for level, _ in known) + 1
+        open_levels = [level for level, ended in known if ended is None]
+        return (min(open_levels) + 1 if open_levels else last), last
+
+    @property
+    def members_total(self) -> int:
+        """Executions that are known by now: one for a task whose number of members is not."""
+        return sum(1 if task.total is None else task.total for task in self.tasks)

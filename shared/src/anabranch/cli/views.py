@@ -3,31 +3,25 @@ error. Shows what `progress` has counted and decides nothing."""
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from anabranch.cli.output import count, say, seconds
+from anabranch.cli.output import say
 from anabranch.cli.progress import GroupProgress, RunProgress, TaskProgress
+from anabranch.cli.rates import Rates
+from anabranch.cli.tree import ASCII, UNICODE, Canvas, draw, fraction, took
 from anabranch.ports import Clock
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.tree import Tree
 
 LINE_SECONDS = 2.0
 """Between two lines on the members of a task."""
-MOST_TASKS = 12
-"""Of a group that are shown live; the rest is summed up."""
-
-_MARKS = {
-    "completed": "[green]✓[/]",
-    "failed": "[red]✗[/]",
-    "running": "[cyan]●[/]",
-    "skipped": "[yellow]–[/]",
-    "cancelled": "[yellow]■[/]",
-    "timed_out": "[yellow]■[/]",
-}
-_BAR = 24
+FRAMES = 8
+"""Drawings a second."""
 
 
 class View(Protocol):
@@ -46,7 +40,8 @@ class View(Protocol):
 
 def view_for(clock: Clock) -> View:
     """The view that fits standard error."""
-    return LiveView() if sys.stderr.isatty() else PlainView(clock)
+    draws = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return LiveView(clock) if draws else PlainView(clock)
 
 
 class PlainView:
@@ -79,13 +74,14 @@ class PlainView:
         if task.ended is None or (group.name, task.name) in self._told:
             return
         self._told.add((group.name, task.name))
-        say(f"  {group.name}/{task.name}: {task.status}{_figures(task)}")
+        figures = f" {fraction(task)}" if task.expanded else took(task)
+        say(f"  {group.name}/{task.name}: {task.status}{figures}")
 
 
 def running_lines(progress: RunProgress) -> list[str]:
     """A line for each expanded task that is at work."""
     return [
-        f"  {group.name}/{task.name}: {_fraction(task)}"
+        f"  {group.name}/{task.name}: {fraction(task)}"
         for group in progress.groups.values()
         for task in group.tasks.values()
         if task.expanded and task.status == "running"
@@ -93,21 +89,32 @@ def running_lines(progress: RunProgress) -> list[str]:
 
 
 class LiveView:
-    """A tree of groups and tasks that is drawn anew a few times a second."""
+    """A tree of groups and tasks that is drawn anew a few times a second.
 
-    def __init__(self) -> None:
+    While the run goes on it is no higher than the terminal; the last drawing stays, and may be.
+    """
+
+    def __init__(self, clock: Clock, console: Console | None = None) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self._console = Console(stderr=True)
+        self._clock = clock
+        self._console = console or Console(stderr=True, highlight=False)
+        self._signs = ASCII if self._console.options.ascii_only else UNICODE
         self._progress: RunProgress | None = None
-        self._live = Live(console=self._console, refresh_per_second=8, get_renderable=self._draw)
+        self._rates = Rates()
+        self._began = clock.monotonic()
+        self._ended: float | None = None
+        self._live = Live(console=self._console, refresh_per_second=FRAMES, get_renderable=self._draw)
 
     def __enter__(self) -> Self:
+        self._began = self._clock.monotonic()
         self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended = self._clock.monotonic()
+        self._live.vertical_overflow = "visible"
         self._live.refresh()
         self._live.stop()
 
@@ -118,65 +125,8 @@ class LiveView:
         self._console.print(text, markup=False, highlight=False)
 
     def _draw(self) -> Tree | str:
-        return "" if self._progress is None else draw(self._progress)
-
-
-def draw(progress: RunProgress) -> Tree:
-    """The tree of a run."""
-    from rich.tree import Tree
-
-    tree = Tree(f"{_mark(progress.status)} run [bold]{progress.run_id}[/] {progress.status}")
-    for group in progress.groups.values():
-        branch = tree.add(f"{_mark(group.status)} [bold]{_safe(group.name)}[/]")
-        tasks = sorted(group.tasks.values(), key=lambda task: task.status == "completed")
-        shown = [task for task in group.tasks.values() if task in tasks[:MOST_TASKS]]
-        for task in shown:
-            branch.add(_task_line(task))
-        if len(tasks) > len(shown):
-            branch.add(f"[dim]and {count(len(tasks) - len(shown), 'more task')}[/]")
-    return tree
-
-
-def _task_line(task: TaskProgress) -> str:
-    line = f"{_mark(task.status)} {_safe(task.name)}"
-    if task.expanded and task.total:
-        line += f"  {_bar(task)} {_fraction(task)}"
-    elif task.status != "waiting":
-        line += f"[dim]{_figures(task)}[/]"
-    else:
-        line += " [dim]waiting[/]"
-    return line
-
-
-def _bar(task: TaskProgress) -> str:
-    filled = min(_BAR, _BAR * task.done // (task.total or 1))
-    colour = "red" if task.failed else "green"
-    return f"[{colour}]{'━' * filled}[/][dim]{'─' * (_BAR - filled)}[/]"
-
-
-def _fraction(task: TaskProgress) -> str:
-    total = "?" if task.total is None else f"{task.total:,}"
-    failed = f", {task.failed:,} failed" if task.failed else ""
-    retried = f", {task.retried:,} retried" if task.retried else ""
-    return f"{task.done:,} of {total} members{failed}{retried}{_took(task)}"
-
-
-def _figures(task: TaskProgress) -> str:
-    if task.expanded:
-        return f" {_fraction(task)}"
-    return _took(task)
-
-
-def _took(task: TaskProgress) -> str:
-    if task.began is None or task.ended is None:
-        return ""
-    return f" in {seconds(max(0.0, task.ended - task.began))}"
-
-
-def _mark(status: str) -> str:
-    return _MARKS.get(status, "[dim]○[/]")
-
-
-def _safe(text: str) -> str:
-    """A user's name, with what the console would read as markup escaped."""
-    return text.replace("[", "\\[")
+        if self._progress is None:
+            return ""
+        elapsed = (self._ended or self._clock.monotonic()) - self._began
+        height = None if self._ended is not None else self._console.height - 1
+        return draw(self._progress, Canvas(self._console.width, height, elapsed, self._signs), self._rates)

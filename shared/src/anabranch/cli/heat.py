@@ -1,0 +1,68 @@
+"""Where in a fan-out members run, ended and failed: counts for each of a few cells of the index.
+
+Pure. A million members cost CELLS counters, and a span of members touches only its own cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+CELLS = 120
+
+Counted = Literal["started", "completed", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Some neighbouring members: how many there are, and how many of them did what. `size` may be 0."""
+
+    size: int
+    started: int
+    completed: int
+    failed: int
+
+    @property
+    def done(self) -> int:
+        return self.completed + self.failed
+
+    @property
+    def running(self) -> int:
+        return max(0, min(self.started, self.size) - self.done)
+
+
+@dataclass(slots=True)
+class Heat:
+    """The cells of one fan-out of `total` members."""
+
+    total: int
+    _counts: dict[Counted, list[int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = min(CELLS, self.total)
+        self._counts = {kind: [0] * size for kind in ("started", "completed", "failed")}
+
+    def add(self, kind: Counted, start: int, stop: int) -> None:
+        """Count the members from `start` up to, not including, `stop`. Those outside the fan-out are left out."""
+        counts = self._counts[kind]
+        start, stop = max(0, start), min(stop, self.total)
+        while start < stop:
+            cell = start * len(counts) // self.total
+            end = min(stop, -(-(cell + 1) * self.total // len(counts)))
+            counts[cell] += end - start
+            start = end
+
+    def cells(self, width: int) -> Iterator[Cell]:
+        """The fan-out in at most `width` cells, from the first member to the last."""
+        known = min(CELLS, self.total)
+        width = max(1, min(width, known))
+        for number in range(width):
+            low, high = number * known // width, (number + 1) * known // width
+            first, last = -(-low * self.total // known), -(-high * self.total // known)
+            yield Cell(
+                last - first,
+                sum(self._counts["started"][low:high]),
+                sum(self._counts["completed"][low:high]),
+                sum(self._counts["failed"][low:high]),
+            )
