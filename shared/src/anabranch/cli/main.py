@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anabranch.cli import bench_main, dlq_main
+from anabranch.cli import bench_main, dlq_main, watching_main
 from anabranch.cli.exits import WRONG, errors_as_exit
 from anabranch.cli.options import Embedded, Json, Load, Output, RequestFile, RunId, with_settings
 from anabranch.cli.tables import Form, form_of
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 topics = typer.Typer(help="The topics on Kafka.", no_args_is_help=True)
+app.add_typer(watching_main.app)
 app.add_typer(topics, name="topics")
 app.add_typer(bench_main.app, name="bench")
 app.add_typer(dlq_main.app, name="dlq")

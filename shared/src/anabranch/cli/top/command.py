@@ -1,0 +1,134 @@
+"""`anabranch top`: reads a snapshot every few seconds and draws it, until `q`. With `--once`, `--json`, `--output`
+or without a terminal it prints one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from anabranch.cli.exits import COMPLETED
+from anabranch.cli.loop import on_interrupt
+from anabranch.cli.output import print_json, wide_console
+from anabranch.cli.systems import connected
+from anabranch.cli.tables import Form, print_csv
+from anabranch.cli.top.drawing import CSV_COLUMNS, Frame, drawn
+from anabranch.cli.top.keys import keys
+from anabranch.cli.top.reading import Reading
+from anabranch.cli.top.screen import Screen, pressed
+from anabranch.cli.top.snapshot import Snapshot
+from anabranch.cli.tree import ASCII, UNICODE
+from anabranch.core.errors import ServerUnavailable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
+    from anabranch.runtime.settings import Settings
+
+RATE_SECONDS = 1.0
+"""Between the two looks that one frame takes to know a rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopOptions:
+    """What the command line said. `interval` is seconds between two looks."""
+
+    form: Form = Form.TABLE
+    once: bool = False
+    interval: float = 2.0
+    limit: int = 50
+    screen: Screen = field(default_factory=Screen)
+
+
+async def top(settings: Settings, options: TopOptions) -> int:
+    """Do it; returns the exit code.
+
+    Raises:
+        ServerUnavailable: Kafka or Redis does not answer at first.
+    """
+    place = f"{settings.brokers}  prefix {settings.prefix}"
+    live = not options.once and options.form is Form.TABLE and _on_terminal()
+    async with connected(settings) as client:
+        reading = Reading(client, options.limit)
+        snapshot = await reading.snapshot()
+        if live:
+            await _Live(reading, snapshot, options, place).run()
+            return COMPLETED
+        if any(run.is_open for run in snapshot.runs):
+            await asyncio.sleep(RATE_SECONDS)
+            snapshot = await reading.snapshot()
+    _print(snapshot, options, place)
+    return COMPLETED
+
+
+def _on_terminal() -> bool:
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    return terminal and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def _print(snapshot: Snapshot, options: TopOptions, place: str) -> None:
+    rows = options.screen.rows(snapshot)
+    if options.form is Form.JSON:
+        print_json(snapshot.to_document(rows))
+    elif options.form is Form.CSV:
+        print_csv(CSV_COLUMNS, rows)
+    else:
+        console = wide_console()
+        console.print(drawn(snapshot, options.screen, _frame(console, None, place)))
+
+
+def _frame(console: Console, height: int | None, place: str) -> Frame:
+    return Frame(console.width, height, ASCII if console.options.ascii_only else UNICODE, place)
+
+
+class _Live:
+    """The screen while it is looked at: a snapshot that is read again and again, and the keys."""
+
+    def __init__(self, reading: Reading, snapshot: Snapshot, options: TopOptions, place: str) -> None:
+        self._reading = reading
+        self._snapshot = snapshot
+        self._interval = options.interval
+        self._screen = options.screen
+        self._place = place
+        self._trouble = ""
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(highlight=False)
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            self._draw(live)
+            looking = asyncio.create_task(self._look(live))
+            with keys(lambda key: self._pressed(key, live)), on_interrupt(self._ended.set, self._ended.set):
+                ended = asyncio.create_task(self._ended.wait())
+                await asyncio.wait({ended, looking}, return_when=asyncio.FIRST_COMPLETED)
+            looking.cancel()
+            ended.cancel()
+            for outcome in await asyncio.gather(looking, ended, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
+
+    async def _look(self, live: Live) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                self._snapshot = await self._reading.snapshot()
+                self._trouble = ""
+            except ServerUnavailable as error:
+                self._trouble = str(error)
+            self._draw(live)
+
+    def _pressed(self, key: str, live: Live) -> None:
+        self._screen = pressed(self._screen, key, self._screen.rows(self._snapshot))
+        if self._screen.quits:
+            self._ended.set()
+        self._draw(live)
+
+    def _draw(self, live: Live) -> None:
+        frame = _frame(live.console, live.console.height, self._place)
+        live.update(drawn(self._snapshot, self._screen, frame, self._trouble), refresh=True)

@@ -1,0 +1,223 @@
+"""Draws a snapshot as the screen says: as one frame that fits a terminal, or as plain text of any length. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from anabranch.cli.output import count, seconds, short_line
+from anabranch.cli.tables import Column, number, status_style, table_of, timestamp
+from anabranch.cli.top.screen import KEYS, KEYS_INSIDE, KEYS_TYPING, Screen
+from anabranch.cli.top.snapshot import GroupRow, RunRow, Snapshot, Sort
+from anabranch.cli.tree import Canvas, Signs, draw
+from anabranch.cli.viewed import progress_of_view
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+    from rich.text import Text
+
+WIDE = 100
+"""Columns from which workers and failures stand beside the consumer groups."""
+BAR = 20
+LINES_AROUND = 15
+"""Of a frame that are not runs: the head, the groups, the heads of tables, trouble, keys, and what is between."""
+FAILURES = 2
+WORKERS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where it is drawn; `height` is None for plain text, which may be as long as it likes."""
+
+    width: int
+    height: int | None
+    signs: Signs
+    place: str
+    """The servers, in words."""
+
+
+def drawn(snapshot: Snapshot, screen: Screen, frame: Frame, trouble: str = "") -> Group:
+    """The whole frame; `trouble` says why it is not fresh."""
+    from rich.console import Group
+
+    rows = screen.rows(snapshot)
+    parts: list[RenderableType] = [_head(snapshot, frame)]
+    if trouble:
+        parts.append(_text(short_line(f"! {trouble}", frame.width), "bold red"))
+    chosen = next((row for row in rows if row.run_id == screen.chosen_id), None) if screen.inside else None
+    if chosen is not None:
+        parts += [_text(""), *_inside(chosen, frame)]
+    else:
+        parts += [_text(""), _surroundings(snapshot, frame), _text(""), _runs(snapshot, rows, screen, frame)]
+    if frame.height is not None:
+        parts.append(_foot(screen, inside=chosen is not None))
+    return Group(*parts)
+
+
+# --- around the runs ------------------------------------------------------------------------------
+
+
+def _head(snapshot: Snapshot, frame: Frame) -> Text:
+    runs = snapshot.runs
+    line = _text("Anabranch", "bold").append(f"  {frame.place}", style="dim")
+    line.append(f"  {datetime.fromtimestamp(snapshot.at, UTC):%H:%M:%S} UTC\n", style="dim")
+    line.append(f"{sum(row.is_open for row in runs)} open", style="cyan")
+    line.append(f"  {sum(not row.is_open for row in runs)} ended")
+    if failed := sum(row.status in ("failed", "timed_out") for row in runs):
+        line.append(f"  {failed} failed", style="red")
+    line.append(f"  {sum(row.rate or 0.0 for row in runs):,.0f} members/s")
+    letters = sum(row.count for row in snapshot.letters)
+    line.append(f"  {count(letters, 'dead letter')}", style="red" if letters else "")
+    return line
+
+
+def _surroundings(snapshot: Snapshot, frame: Frame) -> RenderableType:
+    """The consumer groups, and beside or below them workers, dead letters and failures."""
+    from rich.console import Group
+    from rich.table import Table
+
+    groups = table_of(GROUP_COLUMNS, snapshot.groups)
+    beside = _beside(snapshot, frame.width - 50 if frame.width >= WIDE else frame.width)
+    if frame.width < WIDE:
+        return groups if frame.height is not None else Group(groups, _text(""), beside)
+    grid = Table.grid(padding=(0, 4))
+    grid.add_row(groups, beside)
+    return grid
+
+
+def _beside(snapshot: Snapshot, width: int) -> Text:
+    lines = [_workers(snapshot)]
+    for letter in snapshot.letters[:2]:
+        lines.append(_text(short_line(f"{letter.count:,} × {letter.error}", width), "red"))
+    if failures := snapshot.failures:
+        lines.append(_text("latest failures", "bold"))
+    for failure in failures[:FAILURES]:
+        index = "" if failure.get("index") is None else f"[{failure['index']}]"
+        where = f"{failure['group']}/{failure['task']}{index}"
+        said = f"{where}: {failure['error_type']}: {failure['message']}"
+        lines.append(_text(short_line(said, width), "red"))
+    return _text("\n").join(lines)
+
+
+def _workers(snapshot: Snapshot) -> Text:
+    line = _text("workers", "bold")
+    known = snapshot.workers or {}
+    for worker, alive in list(known.items())[:WORKERS]:
+        line.append(f"  {worker}" if alive else f"  {worker} shows no life", style="green" if alive else "red")
+    if len(known) > WORKERS:
+        line.append(f"  and {len(known) - WORKERS} more", style="dim")
+    return line if known else line.append("  none has started anything lately", style="dim")
+
+
+GROUP_COLUMNS: tuple[Column[GroupRow], ...] = (
+    Column("consumer group", lambda row: row.group),
+    Column("processes", lambda row: row.members, words=lambda readers: str(readers or "none"), justify="right"),
+    Column("lag", lambda row: row.lag, words=number, justify="right"),
+)
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def _runs(snapshot: Snapshot, rows: Sequence[RunRow], screen: Screen, frame: Frame) -> RenderableType:
+    from rich.console import Group
+
+    said = _text("runs", "bold")
+    if screen.sort is not Sort.NEWEST:
+        said.append(f"  by {screen.sort}", style="dim")
+    if screen.open_only:
+        said.append("  open only", style="dim")
+    if screen.text or screen.typing:
+        said.append(f"  filter: {screen.text}{'_' if screen.typing else ''}", style="yellow")
+    if not rows:
+        nothing = "no run is like that" if snapshot.runs else "no runs yet: anabranch run FILE"
+        return Group(said, _text(nothing, "dim"))
+    place = screen.place(rows)
+    shown = rows if frame.height is None else _window(rows, place, max(3, frame.height - LINES_AROUND))
+    table = table_of(_columns(frame), shown)
+    if frame.height is not None:
+        table.rows[next(n for n, row in enumerate(shown) if row is rows[place])].style = "reverse"
+    return Group(said, table)
+
+
+def _window(rows: Sequence[RunRow], place: int, size: int) -> Sequence[RunRow]:
+    """At most `size` rows with the one at `place` among them."""
+    first = max(0, min(place - size // 2, len(rows) - size))
+    return rows[first : first + size]
+
+
+def _columns(frame: Frame) -> tuple[Column[RunRow], ...]:
+    long_ids = frame.height is None or frame.width >= 130
+    columns: list[Column[RunRow]] = [
+        Column("status", lambda row: row.status, style=status_style),
+        Column("name", lambda row: row.name, words=lambda name: short_line(name, 28)),
+        Column("run", lambda row: row.run_id, words=str if long_ids else _short_id),
+    ]
+    if frame.width >= 80:
+        columns.append(
+            Column("", lambda row: row.fraction, words=lambda done: _bar(done, frame.signs), style=_green)
+        )
+    return (
+        *columns,
+        Column("done", lambda row: f"{row.done:,}/{row.total:,}", justify="right"),
+        Column("failed", lambda row: row.failed or None, words=number, style=lambda _: "red", justify="right"),
+        Column("rate", lambda row: row.rate, words=_rate, style=lambda _: "cyan", justify="right"),
+        Column("time", lambda row: row.seconds, words=_took, justify="right"),
+    )
+
+
+CSV_COLUMNS: tuple[Column[RunRow], ...] = (
+    Column("run", lambda row: row.run_id),
+    Column("name", lambda row: row.name),
+    Column("status", lambda row: row.status),
+    Column("submitted", lambda row: timestamp(row.submitted_at)),
+    Column("seconds", lambda row: None if row.seconds is None else round(row.seconds, 3)),
+    Column("total", lambda row: row.total),
+    Column("done", lambda row: row.done),
+    Column("failed", lambda row: row.failed),
+    Column("rate", lambda row: None if row.rate is None else round(row.rate, 1)),
+    Column("request", lambda row: row.request_id),
+)
+
+
+def _green(_: float) -> str:
+    return "green"
+
+
+def _bar(fraction: float, signs: Signs) -> str:
+    filled = int(BAR * min(1.0, fraction))
+    return signs.full * filled + signs.rest * (BAR - filled)
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None or rate < 0.05 else f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+
+
+def _took(value: float | None) -> str:
+    return "" if value is None else seconds(value)
+
+
+def _short_id(run_id: str) -> str:
+    return run_id if len(run_id) <= 13 else f"{run_id[:12]}…"
+
+
+# --- one run --------------------------------------------------------------------------------------
+
+
+def _inside(row: RunRow, frame: Frame) -> list[RenderableType]:
+    height = None if frame.height is None else frame.height - 5
+    canvas = Canvas(frame.width, height, row.seconds, frame.signs)
+    request = _text(f"request {row.request_id}  session {row.session_id}", "dim")
+    return [draw(progress_of_view(row.view), canvas), request]
+
+
+def _foot(screen: Screen, *, inside: bool) -> Text:
+    return _text(KEYS_TYPING if screen.typing else KEYS_INSIDE if inside else KEYS, "dim")
+
+
+def _text(words: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(words, style=style, no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,78 @@
+"""What is chosen on the screen of `top`, and how a key changes it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from anabranch.cli.top.snapshot import RunRow, Snapshot, Sort, chosen
+
+KEYS = "q quit  ↑↓ choose  Enter look into  s sort  o open only  / filter"
+KEYS_INSIDE = "q quit  Esc back"
+KEYS_TYPING = "Enter keep the filter  Esc drop it"
+
+Key = Literal["up", "down", "home", "end", "page-up", "page-down", "enter", "escape", "backspace"] | str
+"""A named key, or the character that was typed."""
+PAGE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What is shown: the order, the filter, the chosen run (by id, so that it stays chosen when rows move), and
+    whether that run is looked into."""
+
+    sort: Sort = Sort.NEWEST
+    text: str = ""
+    open_only: bool = False
+    chosen_id: str | None = None
+    inside: bool = False
+    typing: bool = False
+    quits: bool = False
+
+    def rows(self, snapshot: Snapshot) -> list[RunRow]:
+        return chosen(snapshot.runs, self.sort, self.text, self.open_only)
+
+    def place(self, rows: Sequence[RunRow]) -> int:
+        """Where the chosen run stands among the rows; 0 where it is not there."""
+        return next((number for number, row in enumerate(rows) if row.run_id == self.chosen_id), 0)
+
+
+def pressed(screen: Screen, key: Key, rows: Sequence[RunRow]) -> Screen:
+    """The screen after a key. What a key does not mean here changes nothing."""
+    if screen.typing:
+        return _typed(screen, key)
+    if key in ("q", "\x03", "\x04"):
+        return replace(screen, quits=True)
+    if screen.inside:
+        return replace(screen, inside=False) if key in ("escape", "enter", "backspace") else screen
+    if key == "s":
+        return replace(screen, sort=screen.sort.next())
+    if key == "o":
+        return replace(screen, open_only=not screen.open_only)
+    if key == "/":
+        return replace(screen, typing=True)
+    if key == "escape":
+        return replace(screen, text="")
+    if key == "enter" and rows:
+        return replace(screen, inside=True, chosen_id=rows[screen.place(rows)].run_id)
+    return _moved(screen, key, rows)
+
+
+def _typed(screen: Screen, key: Key) -> Screen:
+    if key == "enter":
+        return replace(screen, typing=False)
+    if key in ("escape", "\x03"):
+        return replace(screen, typing=False, text="")
+    if key == "backspace":
+        return replace(screen, text=screen.text[:-1])
+    return replace(screen, text=screen.text + key) if len(key) == 1 and key.isprintable() else screen
+
+
+def _moved(screen: Screen, key: Key, rows: Sequence[RunRow]) -> Screen:
+    steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page-up": -PAGE, "page-down": PAGE}
+    steps |= {"home": -len(rows), "end": len(rows)}
+    if key not in steps or not rows:
+        return screen
+    place = min(max(screen.place(rows) + steps[key], 0), len(rows) - 1)
+    return replace(screen, chosen_id=rows[place].run_id)

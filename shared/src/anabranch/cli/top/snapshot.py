@@ -1,0 +1,201 @@
+"""What `top` knows at one moment, as it was read. Pure: rows of runs out of their views, and the order of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from anabranch.cli.rates import Rates
+from anabranch.cli.tables import timestamp
+from anabranch.runtime.views import View
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run. `total` counts executions that are known by now; `rate` is members a second, where it is known."""
+
+    run_id: str
+    request_id: str
+    session_id: str
+    name: str
+    labels: Mapping[str, str]
+    project: str
+    status: str
+    submitted_at: float | None
+    seconds: float | None
+    total: int
+    done: int
+    failed: int
+    running: int
+    rate: float | None
+    view: View
+
+    @property
+    def is_open(self) -> bool:
+        return self.view.get("ended_at") is None
+
+    @property
+    def fraction(self) -> float:
+        return self.done / self.total if self.total else 0.0
+
+    def matches(self, text: str) -> bool:
+        """Whether any of its names, its status or a label has this text."""
+        labels = (f"{key}={value}" for key, value in self.labels.items())
+        words = (self.name, self.run_id, self.request_id, self.session_id, self.status, self.project, *labels)
+        return text.lower() in "\n".join(words).lower()
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "run_id": self.run_id,
+            "request_id": self.request_id,
+            "name": self.name,
+            "project": self.project,
+            "status": self.status,
+            "submitted_at": timestamp(self.submitted_at),
+            "seconds": None if self.seconds is None else round(self.seconds, 3),
+            "executions": {
+                "total": self.total,
+                "done": self.done,
+                "failed": self.failed,
+                "running": self.running,
+            },
+            "rate": None if self.rate is None else round(self.rate, 1),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """One consumer group on its topic: records behind, and how many processes read it (None: not known)."""
+
+    group: str
+    topic: str
+    lag: int
+    members: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LetterRow:
+    """Dead letters of one kind that nobody has dealt with."""
+
+    signature: str
+    count: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All of it at one moment. `workers` says for each worker that lately started something whether it lives."""
+
+    at: float
+    runs: Sequence[RunRow] = ()
+    groups: Sequence[GroupRow] = ()
+    workers: Mapping[str, bool] | None = None
+    letters: Sequence[LetterRow] = ()
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """The latest failures of these runs, the last one first."""
+        told = [
+            {"run_id": run.run_id, **failure} for run in self.runs for failure in run.view.get("failures") or ()
+        ]
+        return sorted(told, key=lambda failure: failure.get("time") or 0.0, reverse=True)
+
+    def to_document(self, runs: Sequence[RunRow]) -> dict[str, Any]:
+        """The document of `top --json`, with these of its runs."""
+        return {
+            "time": timestamp(self.at),
+            "runs": [run.to_document() for run in runs],
+            "workers": [{"id": worker, "alive": alive} for worker, alive in (self.workers or {}).items()],
+            "lag": [
+                {"group": row.group, "topic": row.topic, "lag": row.lag, "members": row.members}
+                for row in self.groups
+            ],
+            "dead_letters": {
+                "open": sum(row.count for row in self.letters),
+                "kinds": [
+                    {"signature": row.signature, "count": row.count, "error": row.error} for row in self.letters
+                ],
+            },
+            "failures": [{**each, "time": timestamp(each.get("time"))} for each in self.failures[:20]],
+        }
+
+
+def row_of(view: View, now: float, rates: Rates) -> RunRow:
+    """A run's row. `now` is in seconds since the epoch; `rates` remembers the looks before."""
+    tasks = [task for group in view.get("groups", {}).values() for task in group.get("tasks", {}).values()]
+    done = sum(_count(task, "completed") + _count(task, "failed") for task in tasks)
+    submitted, ended = view.get("submitted_at"), view.get("ended_at")
+    rate = rates.look(view["run_id"], now, done).per_second if ended is None else None
+    return RunRow(
+        run_id=view["run_id"],
+        request_id=view.get("request_id") or "",
+        session_id=view.get("session_id") or "",
+        name=view.get("name") or "",
+        labels=view.get("labels") or {},
+        project=view.get("project") or "default",
+        status="paused" if view.get("paused") and ended is None else view["status"],
+        submitted_at=submitted,
+        seconds=None if submitted is None else max(0.0, (now if ended is None else ended) - submitted),
+        total=sum(_total(task) for task in tasks),
+        done=done,
+        failed=sum(_count(task, "failed") for task in tasks),
+        running=sum(max(0, _count(task, "started") - _ended(task)) for task in tasks if _runs(task)),
+        rate=rate,
+        view=view,
+    )
+
+
+def _count(task: Mapping[str, Any], name: str) -> int:
+    return int(task.get(name) or 0)
+
+
+def _ended(task: Mapping[str, Any]) -> int:
+    return _count(task, "completed") + _count(task, "failed")
+
+
+def _total(task: Mapping[str, Any]) -> int:
+    members = task.get("members")
+    return 1 if members is None else int(members)
+
+
+def _runs(task: Mapping[str, Any]) -> bool:
+    return bool(task.get("status") == "running")
+
+
+# --- order ----------------------------------------------------------------------------------------------
+
+
+class Sort(StrEnum):
+    """By what runs are ordered."""
+
+    NEWEST = "newest"
+    NAME = "name"
+    STATUS = "status"
+    DONE = "done"
+    RATE = "rate"
+    FAILED = "failed"
+    TIME = "time"
+
+    def next(self) -> Sort:
+        """The one after this, round and round."""
+        every = list(Sort)
+        return every[(every.index(self) + 1) % len(every)]
+
+
+_KEYS: Mapping[Sort, Callable[[RunRow], Any]] = {
+    Sort.NEWEST: lambda row: (not row.is_open, -(row.submitted_at or 0.0)),
+    Sort.NAME: lambda row: row.name.lower(),
+    Sort.STATUS: lambda row: row.status,
+    Sort.DONE: lambda row: row.fraction,
+    Sort.RATE: lambda row: -(row.rate or 0.0),
+    Sort.FAILED: lambda row: -row.failed,
+    Sort.TIME: lambda row: -(row.seconds or 0.0),
+}
+
+
+def chosen(rows: Sequence[RunRow], sort: Sort, text: str = "", open_only: bool = False) -> list[RunRow]:
+    """The rows that are wanted, in order; open runs first where nothing else was asked for."""
+    kept = [row for row in rows if row.matches(text) and (row.is_open or not open_only)]
+    return sorted(kept, key=_KEYS[sort])
