@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from anabranch.cli import completion
 from anabranch.cli.output import say
 from anabranch.cli.tables import Form
 
@@ -24,9 +25,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 Output = Annotated[
     Form | None, typer.Option("--output", "-o", help="How to print it: for people, as --json, or as CSV.")
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run id or a request id.")]
+RunId = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run id or a request id.", autocompletion=completion.runs)
+]
 RequestFile = Annotated[
-    str, typer.Argument(metavar="FILE", help="A request in JSON or YAML; - reads standard input.")
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="A request in JSON or YAML; - reads standard input.",
+        autocompletion=completion.request_files,
+    ),
 ]
 Embedded = Annotated[bool, typer.Option("--embedded", help="Run everything in this process; needs no server.")]
 

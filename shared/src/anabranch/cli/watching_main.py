@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
 from anabranch.cli.exits import errors_as_exit
-from anabranch.cli.options import Json, Load, Output, with_settings
+from anabranch.cli.options import Json, Load, Output, RunId, with_settings
 from anabranch.cli.tables import form_of
 from anabranch.cli.top.snapshot import Sort
 
@@ -38,6 +39,37 @@ def top(
         screen = Screen(sort, filter_, open_only)
         options = TopOptions(form_of(output, json), once, _interval(interval), limit, screen)
         raise typer.Exit(_async(do(settings(), options)))
+
+
+class Level(StrEnum):
+    """How grave a line has to be."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+@app.command()
+@with_settings
+def logs(
+    settings: Load,
+    run: RunId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    group: Annotated[str | None, typer.Option(help="Only of this group.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+    index: Annotated[int | None, typer.Option(min=0, help="Only of this member, from 0.")] = None,
+    level: Annotated[Level, typer.Option(help="Only lines that are as grave as this, or more.")] = Level.INFO,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Print what the agents of a run logged."""
+    with errors_as_exit(json or output == "json"):
+        from anabranch.cli.event_commands import LogFilter, show_logs
+
+        wanted = LogFilter(group, task, index, level)
+        work = show_logs(settings(), run, wanted, follow=follow, form=form_of(output, json))
+        raise typer.Exit(_async(work))
 
 
 def _interval(text: str) -> float:

@@ -1,0 +1,73 @@
+"""What a shell offers when a command's argument is completed: ids of recent runs, and request files.
+
+A completion is asked for at each press of a key: it is quick, it says nothing where no server answers, and it
+never changes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anabranch.core.errors import AnabranchError
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.views import View
+
+SECONDS = 0.7
+"""How long a server has to answer."""
+RUNS = 30
+SUFFIXES = frozenset({".json", ".yaml", ".yml"})
+
+
+def runs(incomplete: str) -> list[tuple[str, str]]:
+    """Ids of recent runs that begin so, the latest first, each with its name and status."""
+    from anabranch.runtime.settings import Settings
+
+    logging.disable()  # a library's warning in the middle of a line that is being typed helps nobody
+    try:
+        return asyncio.run(asyncio.wait_for(_recent(Settings.load(), incomplete), SECONDS))
+    except (AnabranchError, TimeoutError, OSError):  # there is nowhere to say it: the user is typing
+        return []
+
+
+async def _recent(settings: Settings, incomplete: str) -> list[tuple[str, str]]:
+    from anabranch.runtime.connections import redis_store
+    from anabranch.runtime.views import list_views
+
+    store = await redis_store(settings)
+    try:
+        return offered(await list_views(store, settings.names, RUNS), incomplete)
+    finally:
+        await store.close()
+
+
+def offered(views: Iterable[View], incomplete: str) -> list[tuple[str, str]]:
+    """The ids of these runs that begin so: a run's own, and that of its request."""
+    found = []
+    for view in views:
+        words = f"{view.get('name') or 'run'}, {view['status']}"
+        ids = (view["run_id"], view.get("request_id") or "")
+        found += [(each, words) for each in dict.fromkeys(ids) if each and each.startswith(incomplete)]
+    return found
+
+
+def request_files(incomplete: str) -> Sequence[str]:
+    """Folders and request files that begin so."""
+    folder, start = os.path.split(incomplete)
+    try:
+        entries = sorted(Path(folder or ".").iterdir())
+    except OSError:
+        return []
+    return [
+        os.path.join(folder, entry.name) + ("/" if entry.is_dir() else "")
+        for entry in entries
+        if entry.name.startswith(start)
+        and (start.startswith(".") or not entry.name.startswith("."))
+        and (entry.is_dir() or entry.suffix in SUFFIXES)
+    ]
