@@ -103,7 +103,13 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
 
 
 def _shown(run: Run, made: Plan) -> dict[str, Any]:
-    shown = {"name": run.name, "labels": run.labels, "task_groups": len(run.waiting), "tasks": len(made.tasks)}
+    shown = {
+        "project": made.request.project,
+        "name": run.name,
+        "labels": run.labels,
+        "task_groups": len(run.waiting),
+        "tasks": len(made.tasks),
+    }
     return shown | ({"retry_of": run.retry_of} if run.retry_of is not None else {})
 
 
@@ -116,6 +122,7 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
         "run_id": submit.run_id,
         "session_id": submit.session_id,
         "status": "running",
+        "project": request.project,
         "name": request.name,
         "labels": dict(request.labels),
         "accepted_at": rfc3339(turn.at),

@@ -7,7 +7,7 @@ readers of one request id cannot race.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import orjson
@@ -17,11 +17,12 @@ from anabranch.core.admission import Limits, Reading, parse_request, read_reques
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
 from anabranch.core.documents import dumps, load_document
-from anabranch.core.envelope import is_envelope, json_pointer
+from anabranch.core.envelope import is_envelope, json_pointer, unwrap
 from anabranch.core.errors import Code, Problem, RecordTooLarge, RequestRefused
 from anabranch.core.fingerprint import body_hash
 from anabranch.core.messages import ControlRun, SubmitRun
 from anabranch.core.names import Names, request_id_for, run_id_for
+from anabranch.core.project import session_conflict
 from anabranch.core.request import ControlRecord, ControlType
 from anabranch.core.results import RunRejected
 from anabranch.core.schema_errors import schema_problems
@@ -146,6 +147,14 @@ def unhandled(desk: Desk, record: Incoming, error: Exception) -> Iterator[Outgoi
         problem = Problem(Code.SCHEMA, "", message, "this is a fault of the agency: its log has the traceback")
     short = request_id if request_id is not None and len(request_id) <= 255 else None
     yield from _refuse(desk, record, short, None, (problem,), ())
+
+
+def refused_session(desk: Desk, record: Incoming, document: Mapping[str, Any]) -> Iterator[Outgoing]:
+    """The refusal of a request that names a session of another project."""
+    sent = unwrap(document)
+    session_id = str(sent.request["session_id"])
+    problem = replace(session_conflict(session_id), path=sent.pointer(("session_id",)))
+    yield from _refuse(desk, record, _text(sent.request, "request_id"), session_id, (problem,), ())
 
 
 # --- control records -----------------------------------------------------------------------------

@@ -11,9 +11,19 @@ from anabranch.core.admission import session_candidates
 from anabranch.core.envelope import unwrap
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import session_id_problem, session_key
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.ports import EventLog, Incoming, Outgoing, StateStore
 from anabranch.runtime.inbox import Inbox
-from anabranch_agency.admission import Desk, document_of, handle, is_control, origin_of, unhandled
+from anabranch_agency.admission import (
+    Desk,
+    document_of,
+    handle,
+    is_control,
+    origin_of,
+    refused_session,
+    unhandled,
+)
+from anabranch_agency.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +36,11 @@ class Front:
     """Reads requests. What a record becomes is durable before its offset is committed, so a crash repeats and
     never loses it."""
 
-    def __init__(self, desk: Desk, eventlog: EventLog, store: StateStore) -> None:
+    def __init__(self, desk: Desk, eventlog: EventLog, store: StateStore, sessions: Sessions) -> None:
         self._desk = desk
         self._log = eventlog
         self._store = store
+        self._sessions = sessions
         self._inbox = Inbox(eventlog, desk.names.agency_requests, desk.names.requests, most=QUEUE)
         self._task: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
@@ -84,8 +95,8 @@ class Front:
     async def _publish(self, batch: Sequence[Incoming]) -> None:
         while True:
             try:
-                outgoing = [each for record in batch for each in await self._one(record)]
-                await self._log.publish(outgoing)
+                found = await asyncio.gather(*(self._one(record) for record in batch))  # one round trip for all
+                await self._log.publish([each for outgoing in found for each in outgoing])
                 return
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning("requests wait: %s", error)
@@ -103,8 +114,21 @@ class Front:
 
     async def _one(self, record: Incoming) -> list[Outgoing]:
         document = document_of(record.value, self._desk.limits)
-        found = await self._session_keys(document) if not is_control(document) else ()
-        return list(handle(self._desk, record, document, found))
+        if is_control(document):
+            return list(handle(self._desk, record, document, ()))
+        found = await self._session_keys(document)
+        outgoing = list(handle(self._desk, record, document, found))
+        if self._is_submission(outgoing) and not await self._take_session(document):
+            return list(refused_session(self._desk, record, document))
+        return outgoing
+
+    def _is_submission(self, outgoing: Sequence[Outgoing]) -> bool:
+        return len(outgoing) == 1 and outgoing[0].topic == self._desk.names.runs
+
+    async def _take_session(self, document: Any) -> bool:
+        request = unwrap(document).request
+        project = request.get("project") or DEFAULT_PROJECT
+        return await self._sessions.take(request.get("request_id"), request.get("session_id"), project)
 
     async def _session_keys(self, document: Any) -> Collection[str]:
         """Which keys that nobody in the request provides the named session has from earlier runs."""

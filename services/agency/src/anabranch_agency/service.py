@@ -8,9 +8,11 @@ from anabranch.core.admission import Limits
 from anabranch.runtime.health import Health
 from anabranch.runtime.owner import Owner
 from anabranch.runtime.resources import Resources
+from anabranch.runtime.topics import RETENTION_SECONDS
 from anabranch_agency.admission import Desk
 from anabranch_agency.domain import RunsDomain
 from anabranch_agency.front import Front
+from anabranch_agency.sessions import Sessions
 from anabranch_agency.state import Partition
 from anabranch_agency.turn import Rules
 
@@ -52,7 +54,9 @@ class AgencyService:
             event_partitions=await log.partition_count(self._resources.names.events),
         )
         await self._owner.start()
-        self._front = Front(desk, log, self._resources.store)
+        store, names = self._resources.store, self._resources.names
+        sessions = Sessions(store, names, settings.result_ttl + RETENTION_SECONDS)
+        self._front = Front(desk, log, store, sessions)
         await self._front.start()
 
     async def drain(self) -> None:

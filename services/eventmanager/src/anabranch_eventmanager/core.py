@@ -73,6 +73,8 @@ def _apply_batch(draft: Draft, facts: Facts, batch: EventBatch, at: At) -> Appli
     entries = _numbered(run, batch)
     for entry, _ in entries:
         apply_entry(draft, run, entry)
+    if key not in facts:
+        run["events_from"] = at.offset
     run["offset"] = at.offset
     if batch.source == "groups":
         run["quiet"] = batch.quiet

@@ -62,6 +62,8 @@ def new_run(batch: EventBatch) -> Document:
         "last_fact_at": 0.0,
         "paused": False,
         "retry_of": None,
+        "project": None,
+        "events_from": None,
         "groups": [],
         "offset": -1,
         "seq": 0,
@@ -148,6 +150,7 @@ def _accept(draft: Draft, run: Document, entry: EventEntry) -> None:
     run["name"] = entry.data.get("name")
     run["labels"] = entry.data.get("labels") or {}
     run["retry_of"] = entry.data.get("retry_of")
+    run["project"] = entry.data.get("project")
     groups = entry.data.get("groups")
     for name, tasks in groups.items() if isinstance(groups, dict) else ():
         group = _open_group(draft, run, name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.documents import dumps
-from anabranch.core.events import EventBatch, EventEntry, explode
+from anabranch.core.events import EventBatch, EventEntry, explode, is_wanted
 from anabranch_eventmanager.facts import Document, Draft, Facts
 from anabranch_eventmanager.records import Subscribe, Unsubscribe
 
@@ -67,15 +67,6 @@ def forwards(facts: Facts, batch: EventBatch, entries: Iterable[tuple[EventEntry
         wanted = [channel for channel, types in channels if is_wanted(entry.type, types)]
         if wanted:
             yield from _forward(batch, entry, first, wanted)
-
-
-def is_wanted(event_type: str, types: Sequence[str]) -> bool:
-    """Whether a filter lets an event through: no types let all through, `task.*` all that begin `task.`."""
-    return not types or any(_matches(event_type, each) for each in types)
-
-
-def _matches(event_type: str, pattern: str) -> bool:
-    return event_type.startswith(pattern[:-1]) if pattern.endswith("*") else event_type == pattern
 
 
 def _channels(facts: Facts, batch: EventBatch) -> list[tuple[str, Sequence[str]]]:

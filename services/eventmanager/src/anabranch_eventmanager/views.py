@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.ranges import Ranges
 from anabranch.runtime.views import View
 from anabranch_eventmanager.core import has_ended
@@ -39,6 +40,8 @@ def build_view(facts: Facts, run_id: str) -> View:
         **{field: run[field] for field in _SHOWN},
         "paused": bool(run.get("paused")) and not has_ended(run),
         "retry_of": run.get("retry_of"),
+        "project": run.get("project") or DEFAULT_PROJECT,
+        "events_from": run.get("events_from"),
         "groups": {name: _group_view(facts, run, name, group) for name, group in _groups(facts, run)},
         "workers": list(run.get("workers", ())),
         "failures": failures[:MAX_FAILURES],

@@ -72,7 +72,8 @@ def _decide(
     action: Any, settings: Load, ids: list[str] | None, signature: str | None, run: str | None, json: bool
 ) -> None:
     with errors_as_exit(json):
-        from anabranch.cli.dlq_decisions import Choice, decide_on
+        from anabranch.cli.dlq_decisions import decide_on
+        from anabranch.deadletters.decisions import Choice
 
         choice = Choice(tuple(ids or ()), signature, run)
         raise typer.Exit(_async(decide_on(settings(), action, choice, json=json)))

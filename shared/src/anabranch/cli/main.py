@@ -112,6 +112,22 @@ def eventmanager(settings: Load, concurrency: Concurrency = None, health_port: H
     _serve("eventmanager", settings, concurrency, health_port)
 
 
+@app.command()
+@with_settings
+def gateway(
+    settings: Load,
+    host: Annotated[str | None, typer.Option(help="To listen on; 127.0.0.1 unless set.")] = None,
+    port: Annotated[int | None, typer.Option(help="To listen on; 0 for any.")] = None,
+    health_port: HealthPort = None,
+) -> None:
+    """Serve the HTTP API and the dashboard."""
+    with errors_as_exit(json=False):
+        from anabranch.cli.services import serve
+
+        own = settings(gateway_host=host, gateway_port=port, health_port=health_port)
+        raise typer.Exit(serve("gateway", own))
+
+
 # --- requests -------------------------------------------------------------------------------------
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,15 +10,14 @@ from typing import Any, Protocol
 import orjson
 
 from anabranch.core.codec import TASKS, Undecodable
-from anabranch.core.errors import ServerUnavailable
 from anabranch.core.letters import CODE, MEMBER_FAILED, ORIGIN, REASON
 from anabranch.core.names import Names, request_id_for, run_id_for
 from anabranch.diagnosis.evidence import Place, WaitingOffer
 from anabranch.diagnosis.facts import Fact, Missing
 from anabranch.ports import EventLog, Incoming, Standing, StateStore
+from anabranch.runtime.reading import records_between
 from anabranch.runtime.replay import replay_of
 
-BATCH_SECONDS = 30.0
 FINAL_TYPES = ("run.completed", "run.failed", "run.cancelled", "run.timed_out")
 TAIL_RECORDS = 20_000
 """Of a topic that is not the run's own partition, so many of the last records are looked at in each partition."""
@@ -47,35 +45,6 @@ class Request:
     since: float
 
 
-async def records(
-    log: EventLog, topic: str, partition: int, start: int, end: int
-) -> AsyncGenerator[Incoming, None]:
-    """The records of a partition from `start` up to `end`.
-
-    Raises:
-        ServerUnavailable: they do not come.
-    """
-    if start >= end:
-        return
-    async with log.read(topic, [partition], start) as reader:
-        batches = aiter(reader)
-        while True:
-            for record in await _next(batches, topic, partition):
-                if record.offset < end:
-                    yield record
-                if record.offset >= end - 1:
-                    return
-
-
-async def _next(batches: AsyncIterator[Sequence[Incoming]], topic: str, partition: int) -> Sequence[Incoming]:
-    try:
-        async with asyncio.timeout(BATCH_SECONDS):
-            return await anext(batches)
-    except TimeoutError as error:
-        reason = f"no records within {BATCH_SECONDS:g} s"
-        raise ServerUnavailable("Kafka", f"{topic}/{partition}", reason) from error
-
-
 def replay_start(standing: Standing) -> int:
     """From where on the partition holds every record of the runs that are open."""
     return max(standing.first, replay_of(standing.committed, "").start or 0)
@@ -83,7 +52,7 @@ def replay_start(standing: Standing) -> int:
 
 async def feed(log: EventLog, topic: str, partition: int, start: int, end: int, fold: Folding) -> None:
     """Apply the records from `start` up to `end` to a fold."""
-    async with aclosing(records(log, topic, partition, start, end)) as found:
+    async with aclosing(records_between(log, topic, partition, start, end)) as found:
         async for record in found:
             fold.feed(record)
 
@@ -97,7 +66,7 @@ async def waiting_request(sources: Sources, run: str) -> Request | None:
     standings = await sources.log.group_standing(sources.names.agency_requests, topic)
     for partition, standing in standings.items():
         start = max(standing.position, standing.end - TAIL_RECORDS)
-        async with aclosing(records(sources.log, topic, partition, start, standing.end)) as found:
+        async with aclosing(records_between(sources.log, topic, partition, start, standing.end)) as found:
             async for record in found:
                 if run in _ids(record.value, request_id_for(topic, partition, record.offset)):
                     place = Place(topic, partition, standing, record.timestamp)
@@ -131,7 +100,9 @@ async def letters(sources: Sources, run_ids: Iterable[str]) -> list[Incoming]:
     for partition in range(await sources.log.partition_count(topic)):
         async with sources.log.read(topic, [partition]) as reader:
             end = (await reader.end_offsets())[partition]
-        async with aclosing(records(sources.log, topic, partition, max(0, end - TAIL_RECORDS), end)) as some:
+        async with aclosing(
+            records_between(sources.log, topic, partition, max(0, end - TAIL_RECORDS), end)
+        ) as some:
             found += [r async for r in some if any(each in r.value or each == r.key for each in wanted)]
     return [record for record in found if header(record, CODE) != MEMBER_FAILED]
 
@@ -147,7 +118,7 @@ async def final_was_told(sources: Sources, run_id: str) -> bool:
     partition = await sources.log.partition_for(topic, run_id)
     async with sources.log.read(topic, [partition]) as reader:
         end = (await reader.end_offsets())[partition]
-    async with aclosing(records(sources.log, topic, partition, max(0, end - TAIL_RECORDS), end)) as found:
+    async with aclosing(records_between(sources.log, topic, partition, max(0, end - TAIL_RECORDS), end)) as found:
         async for record in found:
             if record.key == run_id.encode() and header(record, "ce_type") in FINAL_TYPES:
                 return True
@@ -186,7 +157,7 @@ async def waiting_offers(
     for partition, standing in standings.items():
         start = max(standing.position, standing.end - TAIL_RECORDS)
         topic = sources.names.tasks
-        async with aclosing(records(sources.log, topic, partition, start, standing.end)) as some:
+        async with aclosing(records_between(sources.log, topic, partition, start, standing.end)) as some:
             async for record in some:
                 offer = _offer_of(record, run_id)
                 if offer is not None:

@@ -77,10 +77,11 @@ class Reading:
             raise RequestRefused(self.errors, self.warnings)
         return self.request
 
-    def to_document(self, *, expand: bool = False) -> dict[str, Any]:
-        """What ``plan --json`` prints, for a valid request and for a refused one."""
+    def to_document(self, *, expand: bool = False, most: int | None = None) -> dict[str, Any]:
+        """What ``plan --json`` prints, for a valid request and for a refused one; see ``Plan.to_document``."""
         if self.plan is not None:
-            return replace(self.plan, warnings=self.warnings).to_document(document_bytes=self.bytes, expand=expand)
+            plan = replace(self.plan, warnings=self.warnings)
+            return plan.to_document(document_bytes=self.bytes, expand=expand, most=most)
         return refused_document(
             self.errors,
             self.warnings,

@@ -89,6 +89,8 @@ class Code(StrEnum):
     """The expansions have more members than the limit."""
     REQUEST_ID_CONFLICT = "request_id_conflict"
     """The request id was used before, with another body."""
+    SESSION_OF_ANOTHER_PROJECT = "session_of_another_project"
+    """The session belongs to another project: its first run said so."""
     NOT_RETRYABLE = "not_retryable"
     """The run to retry is not known, is still open, completed, or its request is no longer on the log."""
 

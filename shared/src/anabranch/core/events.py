@@ -8,9 +8,9 @@ seen once, also where they were cut into records at other places.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -93,6 +93,15 @@ class EventSequence:
     seq: int = 0
     _last_cause: dict[Source, int] = field(default_factory=dict)
 
+    @classmethod
+    def resumed(cls, seq: int, causes: Mapping[Source, int]) -> Self:
+        """A reader that goes on where another was: after `seq` events, and the last cause of each source."""
+        return cls(seq, dict(causes))
+
+    def last_cause(self, source: Source) -> int:
+        """The cause of the last event of a source that was read; -1 before the first."""
+        return self._last_cause.get(source, -1)
+
     def read(self, batch: EventBatch) -> Iterator[dict[str, Any]]:
         """The new events of a batch, as documents."""
         last = self._last_cause.get(batch.source, -1)
@@ -124,6 +133,15 @@ def explode(batch: EventBatch, entry: EventEntry) -> Iterator[dict[str, Any]]:
     for start, stop in entry.spans:
         for index in range(start, stop):
             yield {**base, "index": index}
+
+
+def is_wanted(event_type: str, types: Sequence[str]) -> bool:
+    """Whether a filter lets an event through: no types let all through, `task.*` all that begin `task.`."""
+    return not types or any(_matches(event_type, each) for each in types)
+
+
+def _matches(event_type: str, pattern: str) -> bool:
+    return event_type.startswith(pattern[:-1]) if pattern.endswith("*") else event_type == pattern
 
 
 def cause_of(offset: int, nth: int) -> int:

@@ -17,6 +17,7 @@ from anabranch.core import names
 from anabranch.core.documents import compact_size
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code
+from anabranch.core.project import PATTERN, project_problem
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
@@ -51,6 +52,10 @@ def _check_result_key(value: object) -> object:
 
 def _check_session_id(value: object) -> object:
     return _named(value, names.session_id_problem(value)) if isinstance(value, str) else value
+
+
+def _check_project(value: object) -> object:
+    return _named(value, project_problem(value)) if isinstance(value, str) else value
 
 
 def _check_duration(value: object) -> float:
@@ -169,6 +174,11 @@ SessionId = Annotated[
     str,
     BeforeValidator(_check_session_id),
     WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"}),
+]
+Project = Annotated[
+    str,
+    BeforeValidator(_check_project),
+    WithJsonSchema({"type": "string", "pattern": f"^{PATTERN}$"}),
 ]
 Duration = Annotated[
     float,

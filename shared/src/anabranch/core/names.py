@@ -171,6 +171,16 @@ class Names:
         return f"{self.prefix}dead-letters"
 
     @property
+    def audit(self) -> str:
+        """What callers of the gateway did; key: project. Not one of the topics that runs travel through."""
+        return f"{self.prefix}audit"
+
+    @property
+    def webhooks(self) -> str:
+        """Subscriptions made at the gateway; compacted, key: their id."""
+        return f"{self.prefix}webhooks"
+
+    @property
     def topics(self) -> tuple[str, ...]:
         """All seven, in the order of a run's way through them."""
         return (
@@ -244,6 +254,10 @@ class Names:
     def run_fence(self, run_id: str) -> str:
         """String: the epoch of the run's owner, apart from that of its session's."""
         return f"{self.prefix}{{{run_id}}}:run-fence"
+
+    def session_project(self, session_id: str) -> str:
+        """String: the project that a session belongs to; who first names the session says so."""
+        return self._private(session_id, "project")
 
     def view(self, session_id: str, run_id: str) -> str:
         """Hash: what ``status`` and ``list`` show of a run."""

@@ -70,8 +70,9 @@ class Plan:
     """Dependencies of one task on another."""
     warnings: tuple[str, ...] = ()
 
-    def to_document(self, *, document_bytes: int, expand: bool = False) -> dict[str, Any]:
-        """What ``plan --json`` prints; with ``expand`` each task lists its members, rendered."""
+    def to_document(self, *, document_bytes: int, expand: bool = False, most: int | None = None) -> dict[str, Any]:
+        """What ``plan --json`` prints; with ``expand`` each task lists its members, rendered, the first ``most``
+        of them."""
         context = self.visible_context() if expand else {}
         return {
             "valid": True,
@@ -85,7 +86,7 @@ class Plan:
             "bytes": document_bytes,
             "levels": [list(level) for level in self.levels],
             "tasks": [
-                task.to_document() | ({"expanded": self._members(task, context)} if expand else {})
+                task.to_document() | ({"expanded": self._members(task, context, most)} if expand else {})
                 for task in self.tasks
             ],
         }
@@ -95,11 +96,11 @@ class Plan:
         produced = {key for task in self.tasks for key in task.spec.result_keys}
         return {key: value for key, value in self.request.context.items() if key not in produced}
 
-    def _members(self, task: PlannedTask, context: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _members(self, task: PlannedTask, context: Mapping[str, Any], most: int | None) -> list[dict[str, Any]]:
         if task.spec.expansion_config is None:
             system = self._system_names(task.name, None)
             return [_shown(task.spec, task.name, None, {}, member_scope({}, context, system))]
-        members = task.expanded.members() if task.expanded else ()
+        members = task.expanded.members(0, most) if task.expanded else ()
         return [self._member(task, member, context) for member in members]
 
     def _member(self, task: PlannedTask, member: Member, context: Mapping[str, Any]) -> dict[str, Any]:

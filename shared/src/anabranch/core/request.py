@@ -25,14 +25,16 @@ from anabranch.core.fields import (
     Json,
     Key,
     Name,
+    Project,
     ResultKey,
     Scalar,
     SessionId,
     Timeout,
     Tolerance,
 )
+from anabranch.core.project import DEFAULT_PROJECT
 
-RESERVED_IN_REQUEST = frozenset({"project", "priority", "deadline", "not_before", "context_policies", "steps"})
+RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before", "context_policies", "steps"})
 RESERVED_IN_TASK = frozenset({"pool"})
 
 DAY = 86_400.0
@@ -212,6 +214,8 @@ class Request(Document):
 
     request_id: Key | None = None
     session_id: SessionId | None = None
+    project: Project = DEFAULT_PROJECT
+    """Whose the run is: the gateway shows each project its own runs. A session belongs to one project."""
     name: Name | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     context: dict[Key, Json] = Field(default_factory=dict)

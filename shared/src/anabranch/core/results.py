@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from anabranch.core.errors import Problem
 from anabranch.core.messages import Counts, Failure
 from anabranch.core.names import reference_address, split_reference
+from anabranch.core.project import DEFAULT_PROJECT
 
 FinalStatus = Literal["completed", "failed", "cancelled", "timed_out"]
 RunStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "rejected"]
@@ -42,6 +43,7 @@ class RunAccepted(ResultBody):
     kind: ClassVar[str] = "run.accepted"
 
     status: Literal["running"] = "running"
+    project: str = DEFAULT_PROJECT
     name: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     accepted_at: str

@@ -52,6 +52,20 @@ class Settings:
     agents: tuple[str, ...] = ()
     concurrency: int = 64
     health_port: int | None = None
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = 0
+    """0 has the system choose one."""
+    gateway_auth: str = "auto"
+    """`none` serves everybody everything, also beyond this machine."""
+    gateway_keys: str | None = None
+    """The file of API keys."""
+    gateway_origins: tuple[str, ...] = ()
+    """Origins of pages elsewhere that may call the gateway from a browser."""
+    gateway_oidc_issuer: str | None = None
+    gateway_oidc_audience: str | None = None
+    gateway_oidc_jwks_url: str | None = None
+    gateway_oidc_role_claim: str = "anabranch_role"
+    gateway_oidc_project_claim: str = "anabranch_projects"
     kafka_properties: Mapping[str, str] = field(default_factory=dict)
     """Properties of every Kafka client, as librdkafka names them: `security.protocol`."""
     partitions: Mapping[str, int] = field(default_factory=dict)
@@ -127,6 +141,16 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "agents": values.words,
     "concurrency": values.at_least(1),
     "health_port": values.port,
+    "gateway_host": values.text,
+    "gateway_port": values.port,
+    "gateway_auth": values.one_of("auto", "none"),
+    "gateway_keys": values.existing_file,
+    "gateway_origins": values.words,
+    "gateway_oidc_issuer": values.text,
+    "gateway_oidc_audience": values.text,
+    "gateway_oidc_jwks_url": values.text,
+    "gateway_oidc_role_claim": values.text,
+    "gateway_oidc_project_claim": values.text,
     "create_topics": values.yes_or_no,
     "inline_limit": values.between(1_024, 900_000),
     "request_limit": values.between(1_024, 1_000_000),

@@ -12,7 +12,7 @@ its own: of items where it is a list, else of text that is cut anywhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,13 @@ class _Source:
         return [page for page in found if page is not None]
 
 
-async def resolve(store: StateStore, names: Names, reference: Mapping[str, Any]) -> Json:
+async def resolve(
+    store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str | None = None
+) -> Json:
     """The whole value behind a reference.
+
+    Args:
+        within: the one session whose values may be read: what a value says may be anybody's words.
 
     Raises:
         ValueGone: the store does not have it any more.
@@ -56,14 +61,17 @@ async def resolve(store: StateStore, names: Names, reference: Mapping[str, Any])
     source = _source(store, names, reference)
     manifest = await _manifest(source)
     if manifest is None:
-        return await _public_value(source)
+        return await _public_value(source, within)
     if manifest["format"] == "inline":
         return manifest["value"]
     return _assemble(manifest, [pair async for pair in _members(source, manifest)])
 
 
-async def iterate(store: StateStore, names: Names, reference: Mapping[str, Any]) -> AsyncIterator[Json]:
+async def iterate(
+    store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str | None = None
+) -> AsyncGenerator[Json, None]:
     """The items of a list behind a reference, holding a page at a time; a value that is no list is one item.
+    `within` as in `resolve`.
 
     Raises:
         ValueGone: the store does not have it any more.
@@ -72,7 +80,7 @@ async def iterate(store: StateStore, names: Names, reference: Mapping[str, Any])
     source = _source(store, names, reference)
     manifest = await _manifest(source)
     if manifest is None or manifest["format"] != "merge":
-        whole = await resolve(store, names, reference)
+        whole = await resolve(store, names, reference, within=within)
         for item in whole if isinstance(whole, list) else (whole,):
             yield item
         return
@@ -92,7 +100,7 @@ async def _manifest(source: _Source) -> dict[str, Any] | None:
     return orjson.loads(found) if found is not None else None
 
 
-async def _public_value(source: _Source) -> Json:
+async def _public_value(source: _Source, within: str | None) -> Json:
     """A key without a manifest, such as one that `separate` derived, stands under its public name."""
     [found] = await source.store.get([session_key(source.session_id, source.key)])
     if found is None:
@@ -101,6 +109,8 @@ async def _public_value(source: _Source) -> Json:
     if not is_reference(value):
         return value
     target = _source(source.store, source.names, value)
+    if within is not None and target.session_id != within:
+        return value
     if await _manifest(target) is None:
         # What stands under a public name may be anybody's, also a reference to itself: one step is followed.
         raise ValueGone(source.session_id, source.key, f"it refers to {value['$anabranch']!r}, which is gone")

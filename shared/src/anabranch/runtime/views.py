@@ -4,6 +4,7 @@ A view is a JSON object:
 
     {"run_id", "request_id", "session_id", "name", "labels", "status",
      "submitted_at", "started_at", "ended_at", "last_fact_at", "paused", "retry_of",
+     "project", "events_from",
      "groups": {group: {"status", "started_at", "ended_at",
                         "tasks": {task: {"status", "started_at", "ended_at", "expanded", "members",
                                          "started", "completed", "failed", "held", "attempts",
@@ -17,7 +18,9 @@ running, completed, failed, skipped, cancelled. `members` is 1 for an ordinary t
 known yet; `started`, `completed` and `failed` count members, and `held` those of the failed ones that wait for
 a redrive or a dismissal. `progress` is a list of {"index", "fraction", "note", "time"}: the latest of members
 that have not ended, of the last few that told any. `workers` lately started something of the run. `failures`
-holds the first few. This module only reads; a view may trail the run by about a second.
+holds the first few. `events_from` is the offset of its first record in the run's partition of `events`, null
+where that is not known: the run is older than this field. This module only reads; a view may trail the run by
+about a second.
 """
 
 from __future__ import annotations

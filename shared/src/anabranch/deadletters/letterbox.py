@@ -16,12 +16,12 @@ from typing import Any, Literal
 import orjson
 from pydantic import ValidationError
 
-from anabranch.cli.why_reading import records
 from anabranch.core import letters
 from anabranch.core.envelope import unwrap
 from anabranch.core.letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, MemberLetter
 from anabranch.core.names import Names, run_id_for
 from anabranch.ports import EventLog, Headers, Incoming, Outgoing
+from anabranch.runtime.reading import records_between
 
 State = Literal["open", "redriven", "dismissed", "superseded"]
 ADDED = frozenset({letters.CODE, letters.REASON, letters.ORIGIN, "anabranch_null", "anabranch_bytes"})
@@ -115,7 +115,7 @@ async def read_letters(log: EventLog, names: Names) -> list[Letter]:
 
 
 async def _partition(log: EventLog, topic: str, partition: int, start: int, end: int) -> list[Incoming]:
-    async with aclosing(records(log, topic, partition, start, end)) as found:
+    async with aclosing(records_between(log, topic, partition, start, end)) as found:
         return [record async for record in found]
 
 

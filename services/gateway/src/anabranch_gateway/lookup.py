@@ -1,0 +1,120 @@
+"""Finds the run that a caller means, by run id or request id. What the caller may not see is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from anabranch.core.names import run_id_for
+from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.runtime.views import View, load_view
+from anabranch_gateway.auth import Caller
+from anabranch_gateway.problems import Refusal, not_found
+from anabranch_gateway.recent import Taken
+
+if TYPE_CHECKING:
+    from anabranch_gateway.parts import Parts
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run. `tombstone` is what is known of an admitted one, `taken` of one that was just submitted here."""
+
+    run_id: str
+    request_id: str | None
+    session_id: str
+    project: str
+    tombstone: Document | None = None
+    taken: Taken | None = None
+
+    @property
+    def final(self) -> Document | None:
+        """The body of its final record; None while it is open."""
+        return None if self.tombstone is None else self.tombstone["final"]
+
+
+async def find(parts: Parts, caller: Caller, run: str) -> Found:
+    """The run of this id.
+
+    Raises:
+        Refusal: 404, there is none, or it is of a project that the caller does not see.
+        ServerUnavailable: the store does not answer.
+    """
+    found = await _known(parts, run)
+    if found is None or not caller.sees(found.project):
+        raise not_found(f"no such run: {run[:300]}", "by run id or by request id; it may have expired")
+    return found
+
+
+async def view_of(parts: Parts, found: Found) -> View:
+    """The run's view, also before the event manager has written one, and after it has expired."""
+    view = await load_view(parts.client.store, parts.client.names, found.run_id)
+    if view is not None:
+        return {"project": found.project, "events_from": None, **view}
+    if found.tombstone is not None:
+        return _view_of_tombstone(found, found.tombstone)
+    if found.taken is not None:
+        return found.taken.to_view()
+    raise not_found(f"no such run: {found.run_id}")
+
+
+def require_open(found: Found) -> None:
+    """Raises Refusal 409 where the run has ended."""
+    if found.final is not None:
+        detail = f"run {found.run_id} has ended: {found.final['status']}"
+        raise Refusal(409, "run_ended", detail)
+
+
+async def _known(parts: Parts, run: str) -> Found | None:
+    client = parts.client
+    ids = (run, run_id_for(run))
+    stored = await client.store.get([client.names.tombstone(each) for each in ids])
+    for run_id, value in zip(ids, stored, strict=True):
+        if value is not None:
+            return _of_tombstone(run_id, orjson.loads(value))
+        if (taken := parts.recent.get(run_id)) is not None:
+            return Found(run_id, taken.request_id, taken.session_id, taken.project, taken=taken)
+    view = await load_view(client.store, client.names, run)
+    return None if view is None else _of_view(view)
+
+
+def project_of(accepted: Mapping[str, Any]) -> str:
+    """The project in what was told of an accepted run; those of before projects were there have none."""
+    return str(accepted.get("project") or DEFAULT_PROJECT)
+
+
+def _of_tombstone(run_id: str, known: Document) -> Found:
+    return Found(run_id, known["request_id"], known["session_id"], project_of(known["accepted"]), tombstone=known)
+
+
+def _of_view(view: View) -> Found:
+    return Found(view["run_id"], view["request_id"], view["session_id"], project_of(view))
+
+
+def _view_of_tombstone(found: Found, known: Document) -> View:
+    accepted, final = known["accepted"], known["final"]
+    return {
+        "run_id": found.run_id,
+        "request_id": found.request_id,
+        "session_id": found.session_id,
+        "project": found.project,
+        "name": accepted.get("name"),
+        "labels": accepted.get("labels") or {},
+        "status": "accepted" if final is None else final["status"],
+        "submitted_at": known["accepted_at"],
+        "started_at": None,
+        "ended_at": known["ended_at"],
+        "last_fact_at": known["ended_at"] or known["accepted_at"],
+        "paused": False,
+        "retry_of": accepted.get("retry_of"),
+        "groups": {},
+        "workers": [],
+        "failures": [],
+        "failure_count": 0 if final is None else final.get("failure_count", 0),
+        "events_from": None,
+    }

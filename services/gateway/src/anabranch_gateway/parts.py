@@ -1,0 +1,44 @@
+"""What a gateway works with: made once by `app`, handed to every route. Data, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from anabranch.core.admission import Limits
+from anabranch.runtime.settings import Settings
+from anabranch.sdk.client import Client
+from anabranch_gateway.auth import Guard
+from anabranch_gateway.live import LiveEvents
+from anabranch_gateway.recent import RecentRuns
+from anabranch_gateway.requests import Requests
+
+Examine = Callable[[Client, str, bool], Awaitable[dict[str, Any]]]
+"""Why a run does not end, as the document of `why --json`; with True it is healed too. Given by who composes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """See the module. `agents` is None where the registry is not known here."""
+
+    client: Client
+    settings: Settings
+    limits: Limits
+    agents: Collection[str] | None
+    guard: Guard
+    live: LiveEvents
+    recent: RecentRuns
+    requests: Requests
+    examine: Examine | None = None
+
+
+async def _parts(connection: HTTPConnection) -> Parts:
+    parts: Parts = connection.app.state.parts
+    return parts
+
+
+WithParts = Annotated[Parts, Depends(_parts)]

@@ -1,0 +1,159 @@
+"""Everything the gateway refuses, as RFC 9457 problem documents: one shape, with the contract's codes.
+
+`{type, title, status, detail, instance, code, errors?}`. Raise `Refusal`; the handlers here turn it, and the
+errors of the system below, into answers. Nothing of a traceback ever leaves the process.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from anabranch.core.envelope import json_pointer
+from anabranch.core.errors import (
+    Code,
+    Misconfigured,
+    Problem,
+    RecordTooLarge,
+    RequestRefused,
+    ServerUnavailable,
+    StoreRefused,
+    ValueGone,
+)
+
+MEDIA_TYPE = "application/problem+json"
+_log = logging.getLogger("anabranch.gateway")
+
+_STATUS_OF_CODE = {
+    Code.REQUEST_ID_CONFLICT: 409,
+    Code.NOT_RETRYABLE: 409,
+    Code.SESSION_OF_ANOTHER_PROJECT: 409,
+    Code.TOO_LARGE: 413,
+}
+
+
+class Refusal(Exception):
+    """An answer that is an error. `code` is stable, `detail` says what happened and what to do."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+        super().__init__(status, code, detail)
+
+
+def not_found(what: str, hint: str = "") -> Refusal:
+    """Something is not there, or not for this caller: the two look the same."""
+    return Refusal(404, "not_found", f"{what}{f': {hint}' if hint else ''}")
+
+
+def refused(refusal: RequestRefused) -> Refusal:
+    """A request that is wrong, with every error. Its first error decides the status."""
+    first = refusal.errors[0]
+    status = _STATUS_OF_CODE.get(Code(first.code), 422) if first.code in set(Code) else 422
+    count = "1 error" if len(refusal.errors) == 1 else f"{len(refusal.errors)} errors"
+    return Refusal(
+        status, str(first.code), f"the request was refused, {count}: {first.message}", errors=refusal.errors
+    )
+
+
+def document(refusal: Refusal, instance: str) -> dict[str, Any]:
+    """The body of a refusal; `instance` is the path that was asked for."""
+    body: dict[str, Any] = {
+        "type": f"urn:anabranch:problem:{refusal.code}",
+        "title": HTTPStatus(refusal.status).phrase,
+        "status": refusal.status,
+        "detail": refusal.detail,
+        "instance": instance,
+        "code": refusal.code,
+    }
+    if refusal.errors:
+        body["errors"] = [error.to_document() for error in refusal.errors]
+    return body
+
+
+def response(refusal: Refusal, instance: str) -> Response:
+    """The answer to a refusal."""
+    return Response(
+        orjson.dumps(document(refusal, instance)),
+        status_code=refusal.status,
+        media_type=MEDIA_TYPE,
+        headers=refusal.headers,
+    )
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """What an error of the system below says to a caller."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, RequestRefused):
+        return refused(error)
+    if isinstance(error, ServerUnavailable | StoreRefused):
+        return Refusal(503, "unavailable", str(error), headers={"retry-after": "1"})
+    if isinstance(error, ValueGone):
+        return Refusal(410, "value_gone", str(error))
+    if isinstance(error, RecordTooLarge):
+        return Refusal(413, str(Code.TOO_LARGE), str(error))
+    if isinstance(error, Misconfigured):
+        return Refusal(404, "not_found", str(error))
+    if isinstance(error, RequestValidationError):
+        return Refusal(422, str(Code.SCHEMA), "the parameters do not fit", errors=list(_parameter_errors(error)))
+    if isinstance(error, HTTPException):
+        return _of_framework(error)
+    return Refusal(500, "internal", "this is a fault of the gateway: its log has the traceback")
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error of the app with a problem document."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        refusal = refusal_of(error)
+        if refusal.status == 500:
+            _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return response(refusal, request.url.path)
+
+    for kind in (
+        Refusal,
+        RequestRefused,
+        ServerUnavailable,
+        StoreRefused,
+        ValueGone,
+        RecordTooLarge,
+        Misconfigured,
+        RequestValidationError,
+        HTTPException,
+        Exception,
+    ):
+        app.add_exception_handler(kind, handle)
+
+
+def _of_framework(error: HTTPException) -> Refusal:
+    codes = {404: "not_found", 405: "method_not_allowed", 413: str(Code.TOO_LARGE)}
+    code = codes.get(error.status_code, "http_error")
+    detail = "there is nothing at this path: see /openapi.json" if error.status_code == 404 else str(error.detail)
+    return Refusal(error.status_code, code, detail, headers=error.headers)
+
+
+def _parameter_errors(error: RequestValidationError) -> list[Problem]:
+    """Where a parameter is wrong: `/query/limit`."""
+    return [
+        Problem(str(Code.SCHEMA), json_pointer(tuple(each.get("loc", ()))), str(each.get("msg", "")))
+        for each in error.errors()
+    ]

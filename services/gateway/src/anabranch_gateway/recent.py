@@ -1,0 +1,71 @@
+"""Runs that this gateway has just taken in: the Agency may not have admitted them yet, and their submitter may
+look at them at once. Bounded; what is forgotten is by then known to the store.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from anabranch.ports import Clock
+
+KEPT = 20_000
+KEPT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A request that was published. `events_from`: no event of it stands before this offset of its partition."""
+
+    run_id: str
+    request_id: str
+    session_id: str
+    project: str
+    hash: str
+    name: str | None
+    at: float
+    events_from: int
+
+    def to_view(self) -> dict[str, Any]:
+        """The run as far as it is known here, in the shape of a view."""
+        return {
+            "run_id": self.run_id,
+            "request_id": self.request_id,
+            "session_id": self.session_id,
+            "project": self.project,
+            "name": self.name,
+            "labels": {},
+            "status": "accepted",
+            "submitted_at": self.at,
+            "started_at": None,
+            "ended_at": None,
+            "last_fact_at": self.at,
+            "paused": False,
+            "retry_of": None,
+            "groups": {},
+            "workers": [],
+            "failures": [],
+            "failure_count": 0,
+            "events_from": self.events_from,
+        }
+
+
+class RecentRuns:
+    """The last of them, by run id."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._runs: OrderedDict[str, Taken] = OrderedDict()
+
+    def add(self, taken: Taken) -> None:
+        self._runs.setdefault(taken.run_id, taken)
+        while len(self._runs) > KEPT:
+            self._runs.popitem(last=False)
+
+    def get(self, run_id: str) -> Taken | None:
+        taken = self._runs.get(run_id)
+        if taken is not None and self._clock.now() - taken.at > KEPT_SECONDS:
+            del self._runs[run_id]
+            return None
+        return taken

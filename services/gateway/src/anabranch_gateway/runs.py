@@ -1,0 +1,253 @@
+"""Routes: submitting, planning, listing and looking at runs, and acting on them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from anabranch.core.documents import Format
+from anabranch.core.durations import parse_duration
+from anabranch.core.errors import Code, RequestRefused
+from anabranch.sdk.client import Control
+from anabranch.sdk.run import Run
+from anabranch_gateway import shapes
+from anabranch_gateway.answers import answer
+from anabranch_gateway.auth import Caller, Submitter, Viewer
+from anabranch_gateway.bodies import read_body, read_object, text_field
+from anabranch_gateway.listing import Filters, list_runs
+from anabranch_gateway.lookup import Found, find, require_open, view_of
+from anabranch_gateway.parts import Parts, WithParts
+from anabranch_gateway.problems import Refusal, refused
+from anabranch_gateway.results import page, results_of
+from anabranch_gateway.submitting import Submission, load, prepare, publish, read
+
+router = APIRouter(prefix="/v1", tags=["runs"])
+
+MOST_WAITED = 300.0
+RunPath = Annotated[str, Path(min_length=1, max_length=300, description="A run id or a request id")]
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})(?:$|[,;\s])")
+
+
+@router.post("/runs", status_code=202)
+async def submit(
+    request: Request,
+    parts: WithParts,
+    caller: Submitter,
+    idempotency_key: Annotated[str | None, Header()] = None,
+    prefer: Annotated[str | None, Header()] = None,
+    traceparent: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Submit a request: once for each request id, however often it is sent."""
+    data = await read_body(request, parts.limits.parsed_bytes)
+    form = _format(request)
+    document = await load(parts, data, form)
+    reading = await read(parts, document, data, form)
+    submission = await prepare(parts, caller, reading, idempotency_key)
+    trace = traceparent if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None
+    wait = _wait(prefer)
+    if wait is None:
+        await publish(parts, submission, trace)
+        return _accepted(submission)
+    run = await parts.client.watch(
+        submission.run_id, submission.request_id, submission.session_id, submission.hash, submission.warnings
+    )
+    await publish(parts, submission, trace)
+    return await _waited(parts, caller, run, wait) or _accepted(submission)
+
+
+@router.post("/plan")
+async def plan(request: Request, parts: WithParts, caller: Submitter, expand: bool = False) -> Response:
+    """What a request would run. Starts nothing; also answers 200 where the request is wrong."""
+    data = await read_body(request, parts.limits.parsed_bytes)
+    form = _format(request)
+    try:
+        document = await load(parts, data, form)
+    except RequestRefused as refusal:
+        return answer(shapes.unreadable(refusal, len(data)))
+    reading = await read(parts, document, data, form)
+    edges = [] if reading.plan is None else list(shapes.edges_of(reading.plan))
+    return answer(shapes.bounded_plan(reading, expand=expand) | {"edges": edges})
+
+
+@router.get("/runs")
+async def list_(
+    parts: WithParts,
+    caller: Viewer,
+    status: str | None = None,
+    name: str | None = None,
+    label: Annotated[list[str] | None, Query(description="key:value; repeatable")] = None,
+    session_id: str | None = None,
+    project: str | None = None,
+    retry_of: str | None = None,
+    since: Annotated[float | None, Query(description="Submitted at or after; seconds since the epoch")] = None,
+    until: Annotated[float | None, Query(description="Submitted before; seconds since the epoch")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: str | None = None,
+) -> Response:
+    """Recent runs, the latest first."""
+    filters = Filters(status, name, tuple(label or ()), session_id, project, retry_of, since, until)
+    return answer(await list_runs(parts, caller, filters, limit, cursor))
+
+
+@router.get("/runs/{run}")
+async def view(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
+    """How far a run is."""
+    return answer(await view_of(parts, await find(parts, caller, run)))
+
+
+@router.get("/runs/{run}/graph")
+async def graph(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
+    """A run's tasks, who waits for whom, and how far each is."""
+    found = await find(parts, caller, run)
+    return answer(shapes.graph(found.run_id, await parts.requests.of(found), await view_of(parts, found)))
+
+
+@router.get("/runs/{run}/request")
+async def request_of(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
+    """The request of a run as it was admitted."""
+    return answer(await parts.requests.document(await find(parts, caller, run)))
+
+
+@router.get("/runs/{run}/result")
+async def result(
+    run: RunPath,
+    parts: WithParts,
+    caller: Viewer,
+    wait: Annotated[str | None, Query(description="How long to wait for the end, such as 30s")] = None,
+) -> Response:
+    """How a run ended, with its results; large values are references."""
+    found = await find(parts, caller, run)
+    if found.final is None and wait is not None:
+        handle = await parts.client.run(found.run_id)
+        response = await _waited(parts, caller, handle, _seconds(wait))
+        if response is not None:
+            return response
+        found = await find(parts, caller, run)
+    return answer(await _outcome(parts, found))
+
+
+@router.get("/runs/{run}/results/{key}")
+async def result_value(
+    run: RunPath,
+    key: Annotated[str, Path(max_length=1_000)],
+    parts: WithParts,
+    caller: Viewer,
+    from_: Annotated[int, Query(alias="from", ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> Response:
+    """The value of one result key, a long list by pages."""
+    found = await find(parts, caller, run)
+    results = await results_of(parts.client, _final(found), found.session_id)
+    return answer(await page(parts.client, results, key, found.session_id, from_, limit))
+
+
+@router.post("/runs/{run}/cancel", status_code=202)
+async def cancel(run: RunPath, parts: WithParts, caller: Submitter) -> Response:
+    """Cancel a run: what runs is stopped, what is there is kept."""
+    return await _control(parts, caller, run, "cancel")
+
+
+@router.post("/runs/{run}/pause", status_code=202)
+async def pause(run: RunPath, parts: WithParts, caller: Submitter) -> Response:
+    """Start no further members of a run."""
+    return await _control(parts, caller, run, "pause")
+
+
+@router.post("/runs/{run}/resume", status_code=202)
+async def resume(run: RunPath, parts: WithParts, caller: Submitter) -> Response:
+    """Go on with a paused run."""
+    return await _control(parts, caller, run, "resume")
+
+
+@router.post("/runs/{run}/retry", status_code=202)
+async def retry(run: RunPath, request: Request, parts: WithParts, caller: Submitter) -> Response:
+    """Start a run that takes over every result of one that did not complete, and runs the rest again."""
+    body = await read_object(request, frozenset({"request_id"}))
+    request_id = text_field(body, "request_id", 255)
+    found = await find(parts, caller, run)
+    started = await parts.client.retry(found.run_id, request_id=request_id)
+    document = {
+        "run_id": started.run_id,
+        "request_id": started.request_id,
+        "session_id": started.session_id or found.session_id,
+        "project": found.project,
+        "status": "accepted",
+        "warnings": [],
+        "links": shapes.links(started.run_id),
+    }
+    return answer(document, 202, {"location": f"/v1/runs/{started.run_id}"})
+
+
+# --- what they share -----------------------------------------------------------------------------
+
+
+def _format(request: Request) -> Format:
+    return "yaml" if "yaml" in request.headers.get("content-type", "").lower() else "json"
+
+
+def _wait(prefer: str | None) -> float | None:
+    """Seconds that `Prefer: wait=30` asks for (RFC 7240); anything else in it is left alone."""
+    match = _WAIT.search(prefer or "")
+    return None if match is None else min(float(match[1]), MOST_WAITED)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return min(parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text), MOST_WAITED)
+    except ValueError as error:
+        raise Refusal(422, str(Code.SCHEMA), f"wait: {error}") from error
+
+
+def _accepted(submission: Submission) -> Response:
+    document = {
+        "run_id": submission.run_id,
+        "request_id": submission.request_id,
+        "session_id": submission.session_id,
+        "project": submission.project,
+        "status": "accepted",
+        "warnings": list(submission.warnings),
+        "links": shapes.links(submission.run_id),
+    }
+    return answer(document, 202, {"location": f"/v1/runs/{submission.run_id}"})
+
+
+async def _waited(parts: Parts, caller: Caller, run: Run, wait: float) -> Response | None:
+    """The outcome, where the run ends in time.
+
+    Raises:
+        Refusal: the Agency refused it.
+    """
+    try:
+        status = await run.ended(wait)
+    except TimeoutError:
+        return None
+    if status == "rejected":
+        outcome = await run.result()
+        try:
+            outcome.check()
+        except RequestRefused as refusal:
+            raise refused(refusal) from refusal
+    found = await find(parts, caller, run.run_id)
+    return answer(await _outcome(parts, found), headers={"preference-applied": f"wait={wait:g}"})
+
+
+def _final(found: Found) -> dict[str, Any]:
+    if found.final is None:
+        raise Refusal(409, "run_open", f"run {found.run_id} has not ended: wait for it with ?wait=30s")
+    return found.final
+
+
+async def _outcome(parts: Parts, found: Found) -> dict[str, Any]:
+    final = _final(found)
+    return shapes.outcome(final, await results_of(parts.client, final, found.session_id))
+
+
+async def _control(parts: Parts, caller: Caller, run: str, action: Control) -> Response:
+    found = await find(parts, caller, run)
+    require_open(found)
+    await parts.client.control(action, run_id=found.run_id)
+    return answer({"run_id": found.run_id, "action": action}, 202)

@@ -1,0 +1,131 @@
+"""The gateway as a service: a web server on this loop, and the reader of events behind it. Life cycle only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from anabranch.core.errors import Misconfigured
+from anabranch.runtime.health import Health
+from anabranch.runtime.supervision import Supervisor
+from anabranch_gateway.parts import Parts
+
+BACKLOG = 2_048
+DRAIN_SECONDS = 5
+"""For answers that are on their way; streams are ended, and resume elsewhere."""
+
+
+class GatewayService:
+    """See the module.
+
+    Args:
+        parts: what the app works with; the client in it is opened and closed here.
+        announce: told the address once it is served.
+    """
+
+    name = "gateway"
+
+    def __init__(
+        self,
+        app: FastAPI,
+        parts: Parts,
+        supervisor: Supervisor,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._app = app
+        self._parts = parts
+        self._supervisor = supervisor
+        self._announce = announce
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._draining = False
+        self.url = ""
+
+    async def start(self) -> None:
+        """See `runtime.process.Service`.
+
+        Raises:
+            Misconfigured: the port cannot be had.
+        """
+        await self._parts.client.__aenter__()
+        self._reading = self._supervisor.spawn(self._parts.live.run(), "events reader")
+        await self._parts.live.opened()
+        listening = _listen(self._parts.settings.gateway_host, self._parts.settings.gateway_port)
+        self.url = _url(listening)
+        self._server = _Server(_config(self._app))
+        self._serving = self._supervisor.spawn(self._server.serve([listening]), "web server")
+        await self._server.is_up.wait()
+        self._announce(self.url)
+
+    async def drain(self) -> None:
+        """See `runtime.process.Service`: no new connection, streams are ended, answers are finished."""
+        self._draining = True
+        self._parts.live.close_listeners()
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await asyncio.gather(self._serving, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """See `runtime.process.Service`."""
+        await self.drain()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        await self._parts.client.__aexit__(None, None, None)
+
+    def health(self) -> Health:
+        """See `runtime.process.Service`. Without events it can submit and not follow, so it is not ready."""
+        trouble = self._parts.live.trouble
+        up = self._server is not None and self._server.started and not self._draining
+        return Health(live=True, ready=up and trouble is None, detail=trouble or self.url)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signals: the process has handlers of its own."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        backlog=BACKLOG,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        fix = "choose another one, or 0 for any"
+        raise Misconfigured("gateway_port", f"{host}:{port} cannot be had: {error}", fix) from error
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/"

@@ -1,0 +1,130 @@
+"""Routes: a run's events, by pages, as Server-Sent Events and over a WebSocket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
+from fastapi.responses import StreamingResponse
+from starlette.websockets import WebSocketDisconnect
+
+from anabranch_gateway.answers import answer
+from anabranch_gateway.auth import Viewer, token_of
+from anabranch_gateway.events import Pause, Start, followed, past, sse, wanted, ws_message
+from anabranch_gateway.lookup import Found, find, view_of
+from anabranch_gateway.parts import Parts, WithParts
+from anabranch_gateway.places import EventPlace
+from anabranch_gateway.problems import Refusal
+from anabranch_gateway.runs import RunPath
+
+router = APIRouter(prefix="/v1", tags=["events"])
+
+SSE = "text/event-stream"
+SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+CLOSE_TRY_AGAIN = 1013
+CLOSE_REFUSED = 4_000
+"""A WebSocket that is refused is closed with this and the status: 4404."""
+
+After = Annotated[str | None, Query(max_length=200, description="The id of the last event that the caller has")]
+Types = Annotated[list[str] | None, Query(description="Event types, `run.*` for all of a kind; repeatable")]
+
+
+@router.get("/runs/{run}/events")
+async def events(
+    run: RunPath,
+    request: Request,
+    parts: WithParts,
+    caller: Viewer,
+    after: After = None,
+    types: Types = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """A run's lifecycle events: a page of those there are, or with `Accept: text/event-stream` all that come."""
+    found = await find(parts, caller, run)
+    start = await start_of(parts, found, last_event_id or after)
+    chosen = _split(types)
+    if SSE in request.headers.get("accept", ""):
+        stream = _sse_stream(parts, found, start, chosen)
+        return StreamingResponse(stream, media_type=SSE, headers=SSE_HEADERS)
+    return answer(await _page(parts, found, start, chosen, limit))
+
+
+@router.websocket("/runs/{run}/events/ws")
+async def events_ws(
+    socket: WebSocket, run: RunPath, parts: WithParts, after: After = None, types: Types = None
+) -> None:
+    """The same over a WebSocket: one JSON text each, `{"id", "event"}`; closed after the run's last event."""
+    try:
+        caller = await parts.guard.caller(token_of(socket))
+        found = await find(parts, caller, run)
+        start = await start_of(parts, found, after)
+    except Refusal as refusal:
+        await socket.close(CLOSE_REFUSED + refusal.status, refusal.detail[:120])
+        return
+    await socket.accept(subprotocol="bearer" if "bearer" in socket.scope["subprotocols"] else None)
+    try:
+        await _send_all(socket, parts, found, start, _split(types))
+    except WebSocketDisconnect:
+        return
+
+
+async def start_of(parts: Parts, found: Found, after: str | None) -> Start:
+    """Where to read on: after an event, or from the first record of the run."""
+    if after:
+        return Start(EventPlace.parse(after), 0)
+    view = await view_of(parts, found)
+    return Start(None, view.get("events_from") or 0)
+
+
+async def _page(parts: Parts, found: Found, start: Start, types: Sequence[str], limit: int) -> dict[str, object]:
+    """Up to `limit` events; `next_after` is where to go on, also where a filter left the last ones out."""
+    events: list[dict[str, object]] = []
+    last = None if start.after is None else str(start.after)
+    async with aclosing(past(parts.live, found.run_id, start)) as records:
+        async for told in records:
+            for event_id, event in wanted(told, types):
+                if len(events) == limit:
+                    return {"events": events, "next_after": last}
+                events.append(event)
+                last = event_id
+            if told and len(events) < limit:
+                last = str(told[-1][0])
+    return {"events": events, "next_after": last}
+
+
+async def _sse_stream(
+    parts: Parts, found: Found, start: Start, types: Sequence[str]
+) -> AsyncGenerator[bytes, None]:
+    yield b"retry: 2000\n\n"
+    async with aclosing(followed(parts.live, found.run_id, start)) as records:
+        async for told in records:
+            if isinstance(told, Pause):
+                yield _comment(told)
+                continue
+            for piece in sse(wanted(told, types)):
+                yield piece
+
+
+def _comment(pause: Pause) -> bytes:
+    return b": dropped, resume with Last-Event-ID\n\n" if pause.dropped else b": still here\n\n"
+
+
+async def _send_all(socket: WebSocket, parts: Parts, found: Found, start: Start, types: Sequence[str]) -> None:
+    async with aclosing(followed(parts.live, found.run_id, start)) as records:
+        async for told in records:
+            if isinstance(told, Pause):
+                if told.dropped:
+                    await socket.close(CLOSE_TRY_AGAIN, "dropped: resume with after")
+                    return
+                continue
+            for event_id, event in wanted(told, types):
+                await socket.send_text(ws_message(event_id, event))
+    await socket.close()
+
+
+def _split(types: Sequence[str] | None) -> tuple[str, ...]:
+    """Types, also with commas between."""
+    return tuple(word for each in types or () for part in each.split(",") if (word := part.strip()))

@@ -1,0 +1,82 @@
+"""The ASGI application: routes, errors, the dashboard's files. Made by a function; nothing is made at import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse
+from starlette.middleware.cors import CORSMiddleware
+
+import anabranch
+from anabranch.runtime.health import Health
+from anabranch_gateway import problems, runs, streams, system
+from anabranch_gateway.answers import answer
+from anabranch_gateway.auth import shown_scheme
+from anabranch_gateway.parts import Parts
+from anabranch_gateway.problems import not_found
+
+DASHBOARD = Path(__file__).parent / "dashboard"
+_SAFE = {
+    "content-security-policy": (
+        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; "
+        "base-uri 'none'; form-action 'self'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The application over these parts."""
+    app = FastAPI(
+        title="Anabranch",
+        version=anabranch.__version__,
+        description="Submit requests, follow runs, act on them.",
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[shown_scheme],
+    )
+    app.state.parts = parts
+    problems.add_handlers(app)
+    for module in (runs, streams, system):
+        app.include_router(module.router)
+    _add_pages(app)
+    if parts.settings.gateway_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(parts.settings.gateway_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
+            expose_headers=["location", "preference-applied", "retry-after"],
+        )
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def dashboard() -> Response:
+        return FileResponse(DASHBOARD / "index.html", headers=_SAFE)
+
+    @app.get("/assets/{path:path}", include_in_schema=False)
+    async def asset(path: str) -> Response:
+        root = (DASHBOARD / "assets").resolve()
+        file = (root / path).resolve()
+        if root not in file.parents or not file.is_file():
+            raise not_found("there is no such file")
+        return FileResponse(file, headers=_SAFE)
+
+
+def add_health(app: FastAPI, report: Callable[[], Health]) -> None:
+    """`/livez` and `/readyz` for probes that come by the same port."""
+
+    async def probe(request: Request) -> Response:
+        health: Health = report()
+        passed = health.live if request.url.path == "/livez" else health.live and health.ready
+        body = {"service": "gateway", "live": health.live, "ready": health.ready, "detail": health.detail}
+        return answer(body, 200 if passed else 503)
+
+    for path in ("/livez", "/readyz"):
+        app.add_api_route(path, probe, methods=["GET"], include_in_schema=False)
