@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from anabranch.cli.dlq_commands import grouped
-from anabranch.cli.letterbox import read_letters
 from anabranch.cli.rates import Rates
 from anabranch.cli.top.snapshot import GroupRow, LetterRow, Snapshot, row_of
+from anabranch.deadletters.choosing import grouped
+from anabranch.deadletters.letterbox import read_letters
 from anabranch.runtime.views import View, list_views
 
 if TYPE_CHECKING:
