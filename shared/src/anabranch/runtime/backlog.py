@@ -12,15 +12,21 @@ from anabranch.ports import Incoming
 
 MOST_BYTES = 500_000
 """Beyond so many bytes a backlog is long, however few records these are."""
+NARROW_BYTES = 125_000
+"""The same where there are many backlogs, and all of them are full."""
+RECORD_BYTES = 400
+"""What a record takes in memory beside its value."""
 TURN_BYTES = 250_000
 """No more are taken together once they have so many bytes."""
 
 
 class Backlog:
-    """A queue of records. It is long above `most` records, and short again below a quarter of them."""
+    """A queue of records. It is long above `most` records or `most_bytes` in memory, and short again below a quarter
+    of both."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_bytes: int = MOST_BYTES) -> None:
         self._most = most
+        self.most_bytes = most_bytes
         self._records: deque[Incoming] = deque()
         self._bytes = 0
 
@@ -28,7 +34,7 @@ class Backlog:
         """Put records behind those that wait."""
         for record in records:
             self._records.append(record)
-            self._bytes += len(record.value)
+            self._bytes += len(record.value) + RECORD_BYTES
 
     def take(self, count: int) -> list[Incoming]:
         """The next records, at most so many, and not many where they are large; none where none wait."""
@@ -38,7 +44,7 @@ class Backlog:
             record = self._records.popleft()
             size += len(record.value)
             taken.append(record)
-        self._bytes -= size
+        self._bytes -= size + RECORD_BYTES * len(taken)
         return taken
 
     def keep(self, is_wanted: Callable[[Incoming], bool]) -> None:
@@ -55,12 +61,12 @@ class Backlog:
     @property
     def is_long(self) -> bool:
         """Whether no more should come for now."""
-        return len(self._records) > self._most or self._bytes > MOST_BYTES
+        return len(self._records) > self._most or self._bytes > self.most_bytes
 
     @property
     def is_short(self) -> bool:
         """Whether more may come again."""
-        return len(self._records) * 4 <= self._most and self._bytes * 4 <= MOST_BYTES
+        return len(self._records) * 4 <= self._most and self._bytes * 4 <= self.most_bytes
 
     def __len__(self) -> int:
         return len(self._records)

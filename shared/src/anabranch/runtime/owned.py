@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from anabranch.core.offsets import TrailingCommit
 from anabranch.ports import Committed
-from anabranch.runtime.backlog import Backlog
+from anabranch.runtime.backlog import MOST_BYTES, NARROW_BYTES, Backlog
 from anabranch.runtime.guard import DecisionGuard
 from anabranch.runtime.replay import Replay, ReplayFrom
 from anabranch.runtime.stall import Progress
@@ -40,7 +40,7 @@ class Owned(Generic[S]):
     trailing: TrailingCommit
     rebuild: ReplayFrom
     guard: DecisionGuard
-    queue: Backlog = field(default_factory=lambda: Backlog(MOST_QUEUED))
+    queue: Backlog = field(default_factory=lambda: Backlog(MOST_QUEUED, NARROW_BYTES))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     marks: deque[Mark] = field(default_factory=deque)
@@ -58,3 +58,8 @@ class Owned(Generic[S]):
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.queue, self.replay.start or 0)
+
+    def caught_up(self) -> None:
+        """What comes from here on is new, and not of every partition at once."""
+        self.is_caught_up = True
+        self.queue.most_bytes = MOST_BYTES

@@ -271,7 +271,7 @@ class Owner(Generic[S]):
                 await self._apply(owned, part)
             owned.progress.note(len(part), part[-1].offset)
             if not owned.is_caught_up and part[-1].offset >= owned.epoch:
-                owned.is_caught_up = True
+                owned.caught_up()
                 await self._patiently(owned, lambda: self._took_over(owned))
         self._arm_timer(owned)
 

@@ -27,7 +27,7 @@ from anabranch.adapters.lifecycle import REVOKE_SECONDS, PartitionLifecycle, Top
 from anabranch.adapters.limits import check_position
 from anabranch.ports import Committed, PartitionListener
 
-BATCHES_AHEAD = 4
+BATCHES_AHEAD = 2
 _GRACE_SECONDS = 2.0
 
 _log = logging.getLogger("anabranch.kafka")

@@ -12,7 +12,7 @@ from anabranch.adapters.kafka.faults import is_denied
 from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.ports import Incoming
 
-BATCH_RECORDS = 1_000
+BATCH_RECORDS = 500
 LIVELY_SECONDS = 0.01
 QUIET_SECONDS = 0.05
 _LIVELY_TURNS = 200
