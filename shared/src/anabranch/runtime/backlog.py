@@ -21,8 +21,8 @@ TURN_BYTES = 250_000
 
 
 class Backlog:
-    """A queue of records. It is long above `most` records or `most_bytes` in memory, and short again below a quarter
-    of both."""
+    """A queue of records. It is long above `most` records, or `most_bytes` in memory, and short again below a
+    quarter of either."""
 
     def __init__(self, most: int, most_bytes: int = MOST_BYTES) -> None:
         self._most = most
