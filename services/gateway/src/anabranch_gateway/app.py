@@ -12,11 +12,15 @@ from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.client import Client
 from anabranch_gateway.auth import OpenGuard
+from anabranch_gateway.changes import Changes
+from anabranch_gateway.folds import Folds
+from anabranch_gateway.letters import Letters
 from anabranch_gateway.live import LiveEvents
 from anabranch_gateway.parts import Examine, Parts
 from anabranch_gateway.recent import RecentRuns
 from anabranch_gateway.requests import Requests
 from anabranch_gateway.service import GatewayService
+from anabranch_gateway.survey import Survey
 from anabranch_gateway.web import add_health, create_app
 
 
@@ -41,15 +45,20 @@ def build(
     client = Client.over(
         resources.log, resources.store, resources.notifier, resources.names, clock, resources.ids, limits
     )
+    live = LiveEvents(resources.log, resources.names)
     parts = Parts(
         client=client,
         settings=settings,
         limits=limits,
         agents=agents,
         guard=OpenGuard(),
-        live=LiveEvents(resources.log, resources.names),
+        live=live,
         recent=RecentRuns(clock),
         requests=Requests(client),
+        folds=Folds(live),
+        letters=Letters(client),
+        changes=Changes(live, client),
+        survey=Survey(client, settings.prefix, clock),
         examine=examine,
     )
     app = create_app(parts)

@@ -13,9 +13,13 @@ from anabranch.core.admission import Limits
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.client import Client
 from anabranch_gateway.auth import Guard
+from anabranch_gateway.changes import Changes
+from anabranch_gateway.folds import Folds
+from anabranch_gateway.letters import Letters
 from anabranch_gateway.live import LiveEvents
 from anabranch_gateway.recent import RecentRuns
 from anabranch_gateway.requests import Requests
+from anabranch_gateway.survey import Survey
 
 Examine = Callable[[Client, str, bool], Awaitable[dict[str, Any]]]
 """Why a run does not end, as the document of `why --json`; with True it is healed too. Given by who composes."""
@@ -33,6 +37,10 @@ class Parts:
     live: LiveEvents
     recent: RecentRuns
     requests: Requests
+    folds: Folds
+    letters: Letters
+    changes: Changes
+    survey: Survey
     examine: Examine | None = None
 
 

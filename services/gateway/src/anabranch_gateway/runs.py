@@ -170,7 +170,7 @@ async def retry(run: RunPath, request: Request, parts: WithParts, caller: Submit
     request_id = text_field(body, "request_id", 255)
     found = await find(parts, caller, run)
     started = await parts.client.retry(found.run_id, request_id=request_id)
-    document = {
+    document: dict[str, Any] = {
         "run_id": started.run_id,
         "request_id": started.request_id,
         "session_id": started.session_id or found.session_id,

@@ -43,7 +43,7 @@ class GatewayService:
         self._announce = announce
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         self._draining = False
         self.url = ""
 
@@ -54,7 +54,8 @@ class GatewayService:
             Misconfigured: the port cannot be had.
         """
         await self._parts.client.__aenter__()
-        self._reading = self._supervisor.spawn(self._parts.live.run(), "events reader")
+        for work, name in ((self._parts.live.run(), "events reader"), (self._parts.changes.run(), "changes")):
+            self._background.append(self._supervisor.spawn(work, name))
         await self._parts.live.opened()
         listening = _listen(self._parts.settings.gateway_host, self._parts.settings.gateway_port)
         self.url = _url(listening)
@@ -67,6 +68,7 @@ class GatewayService:
         """See `runtime.process.Service`: no new connection, streams are ended, answers are finished."""
         self._draining = True
         self._parts.live.close_listeners()
+        self._parts.changes.close_listeners()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.gather(self._serving, return_exceptions=True)
@@ -74,9 +76,10 @@ class GatewayService:
     async def stop(self) -> None:
         """See `runtime.process.Service`."""
         await self.drain()
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._background.clear()
         await self._parts.client.__aexit__(None, None, None)
 
     def health(self) -> Health:

@@ -37,7 +37,7 @@ def counts(view: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _runs(task: Mapping[str, Any]) -> bool:
-    return task["status"] == "running"
+    return bool(task["status"] == "running")
 
 
 def links(run_id: str) -> dict[str, str]:

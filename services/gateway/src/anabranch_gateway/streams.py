@@ -64,11 +64,16 @@ async def events_ws(
     except Refusal as refusal:
         await socket.close(CLOSE_REFUSED + refusal.status, refusal.detail[:120])
         return
-    await socket.accept(subprotocol="bearer" if "bearer" in socket.scope["subprotocols"] else None)
+    await accept(socket)
     try:
         await _send_all(socket, parts, found, start, _split(types))
     except WebSocketDisconnect:
         return
+
+
+async def accept(socket: WebSocket) -> None:
+    """Take a WebSocket; who offered a token as subprotocol gets `bearer` back."""
+    await socket.accept(subprotocol="bearer" if "bearer" in socket.scope.get("subprotocols", ()) else None)
 
 
 async def start_of(parts: Parts, found: Found, after: str | None) -> Start:

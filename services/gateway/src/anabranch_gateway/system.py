@@ -1,11 +1,17 @@
-"""Routes: who the caller is, and what the installation is made of."""
+"""Routes: who the caller is, what the installation is made of, and why a run does not end."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from fastapi import APIRouter, Response
 
 from anabranch_gateway.answers import answer
-from anabranch_gateway.auth import Viewer
+from anabranch_gateway.auth import Operator, Viewer
+from anabranch_gateway.lookup import find
+from anabranch_gateway.parts import Parts, WithParts
+from anabranch_gateway.problems import Refusal
+from anabranch_gateway.runs import RunPath
 
 router = APIRouter(prefix="/v1", tags=["system"])
 
@@ -14,3 +20,29 @@ router = APIRouter(prefix="/v1", tags=["system"])
 async def whoami(caller: Viewer) -> Response:
     """Who the caller is, and what they may."""
     return answer(caller.to_document())
+
+
+@router.get("/system")
+async def system(parts: WithParts, caller: Viewer) -> Response:
+    """Which services there are, how far each is behind, and which workers are alive."""
+    return answer(await parts.survey.document())
+
+
+@router.get("/runs/{run}/why")
+async def why(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
+    """Which facts an open run waits for, and why."""
+    found = await find(parts, caller, run)
+    return answer(await _examined(parts, found.run_id, heal=False))
+
+
+@router.post("/runs/{run}/heal")
+async def heal(run: RunPath, parts: WithParts, caller: Operator) -> Response:
+    """The same, and have the run's owners tell and offer again."""
+    found = await find(parts, caller, run)
+    return answer(await _examined(parts, found.run_id, heal=True))
+
+
+async def _examined(parts: Parts, run_id: str, *, heal: bool) -> dict[str, Any]:
+    if parts.examine is None:
+        raise Refusal(501, "not_supported", "this gateway was started without the examination of runs")
+    return await parts.examine(parts.client, run_id, heal)

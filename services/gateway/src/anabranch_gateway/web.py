@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 import anabranch
 from anabranch.runtime.health import Health
-from anabranch_gateway import problems, runs, streams, system
+from anabranch_gateway import deadletters, feed, logs, members, problems, runs, streams, system
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import shown_scheme
 from anabranch_gateway.parts import Parts
@@ -41,7 +41,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     problems.add_handlers(app)
-    for module in (runs, streams, system):
+    for module in (runs, streams, members, logs, feed, deadletters, system):
         app.include_router(module.router)
     _add_pages(app)
     if parts.settings.gateway_origins:

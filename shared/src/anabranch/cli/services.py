@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.follow import Following, watch
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anabranch.embedded import Embedded
     from anabranch.runtime.settings import Settings
     from anabranch.sdk.client import Client
+    from anabranch_gateway.parts import Examine
 
 Service = Literal["agency", "taskgroup", "eventmanager", "gateway"]
 
@@ -36,7 +37,20 @@ DEV_PORT = 8321
 def serve(service: Service, settings: Settings) -> int:
     """Run one service until it is told to stop; returns its exit code."""
     app = importlib.import_module(f"anabranch_{service}.app")
+    if service == "gateway":
+        return cast("int", app.main(settings, examiner(settings)))
     return cast("int", app.main(settings))
+
+
+def examiner(settings: Settings) -> Examine:
+    """Why a run does not end, for the gateway: to say it takes code of the services, which no service imports."""
+
+    async def examine(client: Client, run: str, heal: bool) -> dict[str, Any]:
+        from anabranch.cli.why_command import explain
+
+        return await explain(client, settings, run, heal=heal)
+
+    return examine
 
 
 async def develop(settings: Settings) -> int:
@@ -69,7 +83,7 @@ async def _gateway(system: Embedded, settings: Settings, agents: frozenset[str])
     resources = Resources(
         own, links.names, links.log, links.store, links.notifier, links.clock, links.ids, supervisor
     )
-    gateway = build(resources, agents, announce=lambda url: say(f"Dashboard and API: {url}"))
+    gateway = build(resources, agents, examiner(settings), announce=lambda url: say(f"Dashboard and API: {url}"))
     try:
         await gateway.start()
         yield

@@ -34,10 +34,7 @@ async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
         ServerUnavailable: Kafka or Redis does not answer.
     """
     async with connected(settings) as client:
-        now = client.links.clock.now()
-        sources = Sources(client.log, client.store, client.names)
-        answer = await examine(sources, settings, run, await client.run_id_of(run), now)
-        healed = await _heal(client, answer, now) if heal and answer.is_open else []
+        answer, now, healed = await _examined(client, settings, run, heal=heal)
     if form is Form.JSON:
         print_json(_document(answer) | ({"healed": healed} if heal else {}))
     elif form is Form.CSV:
@@ -49,6 +46,22 @@ async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
         if heal and not answer.is_open:
             say("There is nothing to heal.")
     return COMPLETED
+
+
+async def explain(client: Client, settings: Settings, run: str, *, heal: bool) -> dict[str, Any]:
+    """The document of `why --json`, of a client that is open. Raises as `why`."""
+    answer, _, healed = await _examined(client, settings, run, heal=heal)
+    return _document(answer) | ({"healed": healed} if heal else {})
+
+
+async def _examined(
+    client: Client, settings: Settings, run: str, *, heal: bool
+) -> tuple[Answer, float, list[str]]:
+    """The answer, the time of it, and what was done."""
+    now = client.links.clock.now()
+    sources = Sources(client.log, client.store, client.names)
+    answer = await examine(sources, settings, run, await client.run_id_of(run), now)
+    return answer, now, await _heal(client, answer, now) if heal and answer.is_open else []
 
 
 async def _heal(client: Client, answer: Answer, now: float) -> list[str]:

@@ -89,6 +89,26 @@ async def iterate(
             yield item
 
 
+async def member_value(
+    store: StateStore, names: Names, reference: Mapping[str, Any], index: int
+) -> tuple[Json, bool]:
+    """What one member gave to a joined value, reading its pages only; and whether that can be told at all.
+
+    Raises:
+        ValueGone: the store does not have it any more.
+        ServerUnavailable: the store cannot be reached.
+    """
+    source = _source(store, names, reference)
+    manifest = await _manifest(source)
+    if manifest is None or manifest["format"] in ("inline", "value"):
+        return None, False
+    pages = [page for page in manifest["pages"] if any(start <= index < stop for start, stop in page[1])]
+    async for at, value in _members(source, {**manifest, "pages": pages}):
+        if at == index:
+            return value, True
+    return None, False
+
+
 def _source(store: StateStore, names: Names, reference: Mapping[str, Any]) -> _Source:
     session_id, key = split_reference(str(reference["$anabranch"]))
     return _Source(store, names, session_id, str(reference.get("run_id", "")), key)

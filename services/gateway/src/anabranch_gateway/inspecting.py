@@ -1,0 +1,190 @@
+"""What there is to see of one member beside its row: its attempts and log, what it was given, and what it gave.
+
+Reads the run's events and values; what is not known is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.cloudevents import rfc3339
+from anabranch.core.events import EventEntry
+from anabranch.core.names import session_key
+from anabranch.core.results import Reference, is_reference
+from anabranch.runtime import values
+from anabranch.runtime.views import View
+from anabranch_gateway.folding import TaskMembers, new_entries, speaks_of
+from anabranch_gateway.lookup import Found
+from anabranch_gateway.parts import Parts
+from anabranch_gateway.problems import Refusal
+from anabranch_gateway.rendering import Task, given, own_result, task_of
+from anabranch_gateway.results import LARGEST, resolve, results_of
+
+MOST_ATTEMPTS = 1_000
+MOST_LOGS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The member that is looked at; `index` is None of an ordinary task."""
+
+    parts: Parts
+    found: Found
+    view: View
+    group: str
+    task: str
+    index: int | None
+
+    def is_own(self, value: Any) -> bool:
+        """Whether a value is a reference into the run's own session."""
+        return is_reference(value) and Reference.model_validate(value).session_id == self.found.session_id
+
+    def ended(self, producer: tuple[str, str]) -> bool:
+        group, task = producer
+        state = self.view["groups"].get(group, {}).get("tasks", {}).get(task) or {}
+        return state.get("status") in ("completed", "failed")
+
+
+async def attempts(subject: Subject) -> dict[str, Any]:
+    """The attempts of a member and its lines of log, out of the run's events."""
+    noted = _Attempts()
+    logs: list[dict[str, Any]] = []
+    async with aclosing(_events(subject)) as entries:
+        async for entry in entries:
+            if entry.type == "task.log":
+                logs.append({"time": rfc3339(entry.time), "attempt": entry.attempt, **entry.data})
+                del logs[:-MOST_LOGS]
+            elif entry.type in ("task.started", "task.completed", "task.failed", "task.retrying"):
+                noted.note(entry)
+    return {"attempts_log": noted.shown[-MOST_ATTEMPTS:], "logs": logs}
+
+
+class _Attempts:
+    """The attempts of one member in order. A redrive counts them from 1 again."""
+
+    def __init__(self) -> None:
+        self.shown: list[dict[str, Any]] = []
+        self._round: dict[int, dict[str, Any]] = {}
+
+    def note(self, entry: EventEntry) -> None:
+        if entry.data.get("redriven"):
+            self._round = {}
+            return
+        if entry.data.get("dismissed"):
+            return
+        noted = self._of(entry.attempt or 1)
+        if entry.type == "task.started":
+            noted |= {"started_at": entry.time, "worker": entry.data.get("worker")}
+            return
+        noted["ended_at"] = entry.time
+        if entry.type != "task.completed":
+            message = entry.data.get("message") or ""
+            noted["error"] = {"type": entry.data.get("error_type") or "", "message": message}
+
+    def _of(self, number: int) -> dict[str, Any]:
+        if number not in self._round:
+            noted = {"attempt": number, "started_at": None, "ended_at": None, "error": None, "worker": None}
+            self._round[number] = noted
+            self.shown.append(noted)
+        return self._round[number]
+
+
+async def _events(subject: Subject) -> AsyncGenerator[EventEntry, None]:
+    live, run_id = subject.parts.live, subject.found.run_id
+    partition = await live.partition_of(run_id)
+    first = subject.view.get("events_from") or 0
+    causes: dict[str, int] = {}
+    async with aclosing(live.history(run_id, partition, first, live.position(partition))) as records:
+        async for record in records:
+            for entry in new_entries(record.batch, causes) if record.batch is not None else ():
+                if speaks_of(entry, subject.group, subject.task, subject.index):
+                    yield entry
+
+
+# --- what it was given, and what it gave ---------------------------------------------------------
+
+
+async def given_and_result(subject: Subject, folded: TaskMembers) -> dict[str, Any]:
+    """`variables`, `message`, `inputs`, `result` and `result_known`; null where not known."""
+    unknown = dict.fromkeys(("variables", "message", "inputs", "result", "result_known"))
+    found = subject.found
+    try:
+        admitted = await subject.parts.requests.of(found)
+    except Refusal:  # the log has the request no more, or not yet: the member's events are still told
+        return unknown
+    task = task_of(admitted, subject.group, subject.task)
+    if task is None:
+        return unknown
+    produced = {key for _, spec in admitted.tasks for key in spec.result_keys}
+    context = {key: value for key, value in admitted.request.context.items() if key not in produced}
+    known = {**context, **await _values(subject, task)}
+    what = given(task, subject.index, known, {"run_id": found.run_id, "session_id": found.session_id})
+    return what.to_document() | await _result(subject, task, folded, what.identifier)
+
+
+async def _values(subject: Subject, task: Task) -> dict[str, Any]:
+    """The values of a task's dependencies, as far as they are there and small enough."""
+    wanted = [
+        need.key
+        for need in task.needs
+        if need.kind in ("session", "external") or (need.producer is not None and subject.ended(need.producer))
+    ]
+    found: dict[str, Any] = {}
+    for key, value in (await _stored(subject, wanted)).items():
+        resolved = await _resolved(subject, value)
+        if not is_reference(resolved):
+            found[key] = resolved
+    return found
+
+
+async def _stored(subject: Subject, keys: Sequence[str]) -> dict[str, Any]:
+    """Values of the run, or of its session: out of the final record where there is one."""
+    client, found = subject.parts.client, subject.found
+    results = {} if found.final is None else await results_of(client, found.final, found.session_id)
+    outside = [key for key in keys if key not in results]
+    stored = await client.store.get([session_key(found.session_id, key) for key in outside]) if outside else []
+    values_found = {key: results[key] for key in keys if key in results}
+    for key, value in zip(outside, stored, strict=True):
+        if value is not None:
+            values_found[key] = orjson.loads(value)
+    return values_found
+
+
+async def _resolved(subject: Subject, value: Any) -> Any:
+    if subject.is_own(value) and Reference.model_validate(value).bytes <= LARGEST:
+        return await resolve(subject.parts.client, value, subject.found.session_id)
+    return value
+
+
+async def _result(subject: Subject, task: Task, folded: TaskMembers, identifier: str | None) -> dict[str, Any]:
+    """`result`: the member's own value of each result key; `result_known`: how well that is known."""
+    keys, index = task.spec.result_keys, subject.index
+    if not folded.completed(index or 0) or not subject.ended((task.group, task.spec.name)):
+        return {"result": dict.fromkeys(keys), "result_known": None}
+    joined = await _stored(subject, keys)
+    completed = [] if index is None else folded.page(0, len(folded), "completed")
+    result: dict[str, Any] = {}
+    known = set()
+    for key in keys:
+        value = joined.get(key)
+        if subject.is_own(value):
+            result[key], how = await _of_reference(subject, value)
+        else:
+            result[key], how = own_result(task, index, identifier, value, completed, len(folded))
+        known.add(how)
+    surest = next((how for how in (None, "position", "exact") if how in known), None)
+    return {"result": result, "result_known": surest}
+
+
+async def _of_reference(subject: Subject, value: Any) -> tuple[Any, Any]:
+    client = subject.parts.client
+    if subject.index is not None:
+        own, is_known = await values.member_value(client.store, client.names, value, subject.index)
+        return own, "exact" if is_known else None
+    whole = await _resolved(subject, value)
+    return (None, None) if is_reference(whole) else (whole, "exact")
