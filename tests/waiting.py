@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 _FIRST_POLL = 0.001
 _LONGEST_POLL = 0.05
@@ -17,6 +17,20 @@ async def eventually(
     deadline = loop.time() + timeout
     pause = _FIRST_POLL
     while not predicate():
+        if loop.time() > deadline:
+            raise AssertionError(f"{because} (waited {timeout:g} s)")
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_POLL)
+
+
+async def eventually_true(
+    ask: Callable[[], Awaitable[object]], timeout: float = 20.0, because: str = "the answer was never the one"
+) -> None:
+    """The same of a condition that has to be asked for, such as over HTTP."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    pause = _FIRST_POLL
+    while not await ask():
         if loop.time() > deadline:
             raise AssertionError(f"{because} (waited {timeout:g} s)")
         await asyncio.sleep(pause)

@@ -11,9 +11,10 @@ from anabranch.runtime.process import run_service
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.client import Client
-from anabranch_gateway.auth import OpenGuard
+from anabranch_gateway.audit import Audit
 from anabranch_gateway.changes import Changes
 from anabranch_gateway.folds import Folds
+from anabranch_gateway.guards import guard_of
 from anabranch_gateway.letters import Letters
 from anabranch_gateway.live import LiveEvents
 from anabranch_gateway.parts import Examine, Parts
@@ -38,7 +39,7 @@ def build(
         announce: told the address once it is served; without it standard error is.
 
     Raises:
-        Misconfigured: open to everybody beyond this machine without being told to.
+        Misconfigured: open to everybody beyond this machine without being told to; keys that cannot be read.
     """
     settings, clock = resources.settings, resources.clock
     limits = Limits(settings.request_limit, settings.members_limit, settings.inline_limit)
@@ -51,7 +52,8 @@ def build(
         settings=settings,
         limits=limits,
         agents=agents,
-        guard=OpenGuard(),
+        guard=guard_of(settings, clock),
+        audit=Audit(resources.log, resources.names.audit, clock),
         live=live,
         recent=RecentRuns(clock),
         requests=Requests(client),

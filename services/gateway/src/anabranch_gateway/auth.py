@@ -68,6 +68,7 @@ _bearer = HTTPBearer(
 def _needs(role: Role) -> Callable[..., Awaitable[Caller]]:
     async def dependency(connection: HTTPConnection) -> Caller:
         caller: Caller = await connection.app.state.parts.guard.caller(token_of(connection))
+        connection.state.caller = caller
         if not caller.may(role):
             detail = f"this needs the role {role}, and {caller.actor} has {caller.role}"
             raise Refusal(403, "forbidden", detail)

@@ -118,6 +118,8 @@ async def _decide(request: Request, parts: Parts, caller: Caller, action: Action
     if missing:
         raise not_found(f"no such dead letter: {missing[0]}", "ids are partition:offset")
     decisions = await decide(parts.client, action, choice, lambda letter: letter.id in visible)
+    ids = " ".join(each.id for each in decisions.done)
+    parts.audit.note(request, caller, f"dead_letters.{action}", run_id=choice.run, detail=ids[:2_000])
     return answer(document(action, decisions))
 
 

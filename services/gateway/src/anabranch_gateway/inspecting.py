@@ -45,6 +45,9 @@ class Subject:
         return is_reference(value) and Reference.model_validate(value).session_id == self.found.session_id
 
     def ended(self, producer: tuple[str, str]) -> bool:
+        """Whether a task has its results, as far as the view, which trails a little, or the final record says."""
+        if self.found.final is not None:
+            return True
         group, task = producer
         state = self.view["groups"].get(group, {}).get("tasks", {}).get(task) or {}
         return state.get("status") in ("completed", "failed")

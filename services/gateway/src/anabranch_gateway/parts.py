@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from anabranch.core.admission import Limits
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.client import Client
+from anabranch_gateway.audit import Audit
 from anabranch_gateway.auth import Guard
 from anabranch_gateway.changes import Changes
 from anabranch_gateway.folds import Folds
@@ -34,6 +35,7 @@ class Parts:
     limits: Limits
     agents: Collection[str] | None
     guard: Guard
+    audit: Audit
     live: LiveEvents
     recent: RecentRuns
     requests: Requests

@@ -7,7 +7,7 @@ errors of the system below, into answers. Nothing of a traceback ever leaves the
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -120,13 +120,14 @@ def refusal_of(error: Exception) -> Refusal:
     return Refusal(500, "internal", "this is a fault of the gateway: its log has the traceback")
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Answer every error of the app with a problem document."""
+def add_handlers(app: FastAPI, on_refused: Callable[[Request, Refusal], None]) -> None:
+    """Answer every error of the app with a problem document; `on_refused` hears of each first."""
 
     async def handle(request: Request, error: Exception) -> Response:
         refusal = refusal_of(error)
         if refusal.status == 500:
             _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        on_refused(request, refusal)
         return response(refusal, request.url.path)
 
     for kind in (

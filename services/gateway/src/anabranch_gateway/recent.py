@@ -16,13 +16,16 @@ KEPT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A request that was published. `events_from`: no event of it stands before this offset of its partition."""
+    """A request that was published. `hash` is that of its body, None of a retry.
+
+    `events_from`: no event of it stands before this offset of its partition.
+    """
 
     run_id: str
     request_id: str
     session_id: str
     project: str
-    hash: str
+    hash: str | None
     name: str | None
     at: float
     events_from: int

@@ -21,7 +21,7 @@ from anabranch_gateway.lookup import Found, find, require_open, view_of
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal, refused
 from anabranch_gateway.results import page, results_of
-from anabranch_gateway.submitting import Submission, load, prepare, publish, read
+from anabranch_gateway.submitting import Submission, load, prepare, publish, read, taken_retry
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
@@ -51,11 +51,13 @@ async def submit(
     wait = _wait(prefer)
     if wait is None:
         await publish(parts, submission, trace)
+        _note(request, parts, caller, submission)
         return _accepted(submission)
     run = await parts.client.watch(
         submission.run_id, submission.request_id, submission.session_id, submission.hash, submission.warnings
     )
     await publish(parts, submission, trace)
+    _note(request, parts, caller, submission)
     return await _waited(parts, caller, run, wait) or _accepted(submission)
 
 
@@ -146,21 +148,21 @@ async def result_value(
 
 
 @router.post("/runs/{run}/cancel", status_code=202)
-async def cancel(run: RunPath, parts: WithParts, caller: Submitter) -> Response:
+async def cancel(run: RunPath, request: Request, parts: WithParts, caller: Submitter) -> Response:
     """Cancel a run: what runs is stopped, what is there is kept."""
-    return await _control(parts, caller, run, "cancel")
+    return await _control(request, parts, caller, run, "cancel")
 
 
 @router.post("/runs/{run}/pause", status_code=202)
-async def pause(run: RunPath, parts: WithParts, caller: Submitter) -> Response:
+async def pause(run: RunPath, request: Request, parts: WithParts, caller: Submitter) -> Response:
     """Start no further members of a run."""
-    return await _control(parts, caller, run, "pause")
+    return await _control(request, parts, caller, run, "pause")
 
 
 @router.post("/runs/{run}/resume", status_code=202)
-async def resume(run: RunPath, parts: WithParts, caller: Submitter) -> Response:
+async def resume(run: RunPath, request: Request, parts: WithParts, caller: Submitter) -> Response:
     """Go on with a paused run."""
-    return await _control(parts, caller, run, "resume")
+    return await _control(request, parts, caller, run, "resume")
 
 
 @router.post("/runs/{run}/retry", status_code=202)
@@ -170,6 +172,10 @@ async def retry(run: RunPath, request: Request, parts: WithParts, caller: Submit
     request_id = text_field(body, "request_id", 255)
     found = await find(parts, caller, run)
     started = await parts.client.retry(found.run_id, request_id=request_id)
+    parts.recent.add(await taken_retry(parts, found, started))
+    parts.audit.note(
+        request, caller, "retry", project=found.project, run_id=started.run_id, request_id=started.request_id
+    )
     document: dict[str, Any] = {
         "run_id": started.run_id,
         "request_id": started.request_id,
@@ -200,6 +206,17 @@ def _seconds(text: str) -> float:
         return min(parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text), MOST_WAITED)
     except ValueError as error:
         raise Refusal(422, str(Code.SCHEMA), f"wait: {error}") from error
+
+
+def _note(request: Request, parts: Parts, caller: Caller, submission: Submission) -> None:
+    parts.audit.note(
+        request,
+        caller,
+        "submit",
+        project=submission.project,
+        run_id=submission.run_id,
+        request_id=submission.request_id,
+    )
 
 
 def _accepted(submission: Submission) -> Response:
@@ -246,8 +263,9 @@ async def _outcome(parts: Parts, found: Found) -> dict[str, Any]:
     return shapes.outcome(final, await results_of(parts.client, final, found.session_id))
 
 
-async def _control(parts: Parts, caller: Caller, run: str, action: Control) -> Response:
+async def _control(request: Request, parts: Parts, caller: Caller, run: str, action: Control) -> Response:
     found = await find(parts, caller, run)
     require_open(found)
     await parts.client.control(action, run_id=found.run_id)
+    parts.audit.note(request, caller, action, project=found.project, run_id=found.run_id)
     return answer({"run_id": found.run_id, "action": action}, 202)

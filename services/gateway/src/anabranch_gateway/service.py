@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
 from fastapi import FastAPI
 
-from anabranch.core.errors import Misconfigured
+from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.runtime.health import Health
 from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.topics import ensure_gateway_topics
 from anabranch_gateway.parts import Parts
 
 BACKLOG = 2_048
 DRAIN_SECONDS = 5
 """For answers that are on their way; streams are ended, and resume elsewhere."""
+
+_log = logging.getLogger("anabranch.gateway")
 
 
 class GatewayService:
@@ -37,7 +41,7 @@ class GatewayService:
         supervisor: Supervisor,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._app = app
+        self.app = app
         self._parts = parts
         self._supervisor = supervisor
         self._announce = announce
@@ -54,12 +58,17 @@ class GatewayService:
             Misconfigured: the port cannot be had.
         """
         await self._parts.client.__aenter__()
-        for work, name in ((self._parts.live.run(), "events reader"), (self._parts.changes.run(), "changes")):
+        await ensure_gateway_topics(self._parts.client.log, self._parts.settings)
+        for work, name in (
+            (self._parts.live.run(), "events reader"),
+            (self._parts.changes.run(), "changes"),
+            (self._parts.audit.run(), "audit"),
+        ):
             self._background.append(self._supervisor.spawn(work, name))
         await self._parts.live.opened()
         listening = _listen(self._parts.settings.gateway_host, self._parts.settings.gateway_port)
         self.url = _url(listening)
-        self._server = _Server(_config(self._app))
+        self._server = _Server(_config(self.app))
         self._serving = self._supervisor.spawn(self._server.serve([listening]), "web server")
         await self._server.is_up.wait()
         self._announce(self.url)
@@ -72,10 +81,14 @@ class GatewayService:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.gather(self._serving, return_exceptions=True)
+        await self._parts.audit.flush()
 
     async def stop(self) -> None:
         """See `runtime.process.Service`."""
-        await self.drain()
+        try:
+            await self.drain()
+        except ServerUnavailable as error:
+            _log.warning("the last audit records could not be written: %s", error)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)

@@ -20,7 +20,9 @@ from anabranch.core.fingerprint import body_hash
 from anabranch.core.names import key_problem, run_id_for, session_id_problem, session_key
 from anabranch.core.project import DEFAULT_PROJECT, session_conflict
 from anabranch.ports import Outgoing
+from anabranch.sdk.run import Run
 from anabranch_gateway.auth import Caller
+from anabranch_gateway.lookup import Found
 from anabranch_gateway.parts import Parts
 from anabranch_gateway.problems import Refusal
 from anabranch_gateway.recent import Taken
@@ -132,12 +134,27 @@ async def _known_before(parts: Parts, run_id: str, session_id: str | None, proje
         known = orjson.loads(tombstone)["hash"]
     else:
         taken = parts.recent.get(run_id)
-        known = digest if taken is None else taken.hash
+        known = None if taken is None else taken.hash
     if known not in (None, digest):
         message = "this request id was used before, with another body"
         hint = "send the same body to get the first run's result, or take a new id"
         raise RequestRefused([Problem(Code.REQUEST_ID_CONFLICT, "/request_id", message, hint)])
     return tombstone is not None
+
+
+async def taken_retry(parts: Parts, found: Found, started: Run) -> Taken:
+    """A retry that was just asked for, as it is known until the Agency has admitted it."""
+    partition = await parts.live.partition_of(started.run_id)
+    return Taken(
+        run_id=started.run_id,
+        request_id=started.request_id or "",
+        session_id=found.session_id,
+        project=found.project,
+        hash=None,
+        name=None,
+        at=parts.client.links.clock.now(),
+        events_from=0 if started.heard else parts.live.position(partition),
+    )
 
 
 async def publish(parts: Parts, submission: Submission, traceparent: str | None) -> None:

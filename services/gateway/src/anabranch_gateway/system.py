@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from anabranch_gateway.answers import answer
+from anabranch_gateway.audit import make_cursor, parse_cursor
 from anabranch_gateway.auth import Operator, Viewer
 from anabranch_gateway.lookup import find
 from anabranch_gateway.parts import Parts, WithParts
@@ -20,6 +21,18 @@ router = APIRouter(prefix="/v1", tags=["system"])
 async def whoami(caller: Viewer) -> Response:
     """Who the caller is, and what they may."""
     return answer(caller.to_document())
+
+
+@router.get("/audit")
+async def audit(
+    parts: WithParts,
+    caller: Operator,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    cursor: Annotated[str | None, Query(max_length=2_000)] = None,
+) -> Response:
+    """Who did what, the latest first; of the caller's projects."""
+    found, ends = await parts.audit.page(caller, limit, parse_cursor(cursor))
+    return answer({"records": found, "next_cursor": make_cursor(ends) if ends else None})
 
 
 @router.get("/system")
@@ -36,10 +49,12 @@ async def why(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
 
 
 @router.post("/runs/{run}/heal")
-async def heal(run: RunPath, parts: WithParts, caller: Operator) -> Response:
+async def heal(run: RunPath, request: Request, parts: WithParts, caller: Operator) -> Response:
     """The same, and have the run's owners tell and offer again."""
     found = await find(parts, caller, run)
-    return answer(await _examined(parts, found.run_id, heal=True))
+    document = await _examined(parts, found.run_id, heal=True)
+    parts.audit.note(request, caller, "heal", project=found.project, run_id=found.run_id)
+    return answer(document)
 
 
 async def _examined(parts: Parts, run_id: str, *, heal: bool) -> dict[str, Any]:

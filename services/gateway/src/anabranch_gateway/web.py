@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -13,9 +14,11 @@ import anabranch
 from anabranch.runtime.health import Health
 from anabranch_gateway import deadletters, feed, logs, members, problems, runs, streams, system
 from anabranch_gateway.answers import answer
-from anabranch_gateway.auth import shown_scheme
+from anabranch_gateway.audit import NOBODY, Audit
+from anabranch_gateway.auth import OpenGuard, shown_scheme
+from anabranch_gateway.guards import SameOrigin, is_loopback
 from anabranch_gateway.parts import Parts
-from anabranch_gateway.problems import not_found
+from anabranch_gateway.problems import Refusal, not_found
 
 DASHBOARD = Path(__file__).parent / "dashboard"
 _SAFE = {
@@ -40,19 +43,34 @@ def create_app(parts: Parts) -> FastAPI:
         dependencies=[shown_scheme],
     )
     app.state.parts = parts
-    problems.add_handlers(app)
+    problems.add_handlers(app, partial(_note_refused, parts.audit))
     for module in (runs, streams, members, logs, feed, deadletters, system):
         app.include_router(module.router)
     _add_pages(app)
-    if parts.settings.gateway_origins:
+    settings = parts.settings
+    if isinstance(parts.guard, OpenGuard):
+        loopback = is_loopback(settings.gateway_host)
+        app.add_middleware(SameOrigin, loopback_only=loopback, origins=settings.gateway_origins)
+    if settings.gateway_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(parts.settings.gateway_origins),
+            allow_origins=list(settings.gateway_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
             expose_headers=["location", "preference-applied", "retry-after"],
         )
     return app
+
+
+def _note_refused(audit: Audit, request: Request, refusal: Refusal) -> None:
+    """What was refused is in the audit log where it would have changed something, or was not allowed."""
+    if request.method in ("GET", "HEAD") and refusal.status != 403:
+        return
+    caller = getattr(request.state, "caller", NOBODY)
+    route = request.scope.get("route")
+    action = getattr(route, "name", None) or f"{request.method} {request.url.path[:200]}"
+    run = request.scope.get("path_params", {}).get("run")
+    audit.note(request, caller, action, run_id=run, outcome="refused", detail=refusal.code)
 
 
 def _add_pages(app: FastAPI) -> None:

@@ -49,10 +49,10 @@ async def create_topics(settings: Settings, *, form: Form) -> int:
         Misconfigured: a topic is there with another number of partitions.
     """
     from anabranch.runtime.connections import kafka_log
-    from anabranch.runtime.topics import topic_specs
+    from anabranch.runtime.topics import gateway_topic_specs, topic_specs
 
     mute_kafka_client()
-    specs = topic_specs(settings)
+    specs = [*topic_specs(settings), *gateway_topic_specs(settings)]
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             log = await kafka_log(settings)

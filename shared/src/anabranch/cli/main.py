@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anabranch.cli import bench_main, dlq_main, watching_main
+from anabranch.cli import bench_main, dlq_main, keys_main, watching_main
 from anabranch.cli.exits import WRONG, errors_as_exit
 from anabranch.cli.options import Embedded, Json, Load, Output, RequestFile, RunId, with_settings
 from anabranch.cli.tables import Form, form_of
@@ -29,6 +29,7 @@ app.add_typer(watching_main.app)
 app.add_typer(topics, name="topics")
 app.add_typer(bench_main.app, name="bench")
 app.add_typer(dlq_main.app, name="dlq")
+app.add_typer(keys_main.app, name="keys")
 
 Concurrency = Annotated[int | None, typer.Option(help="Members that run at once in this process.")]
 HealthPort = Annotated[int | None, typer.Option(help="Serve health probes on this port; 0 for any.")]

@@ -25,7 +25,7 @@ from anabranch.runtime.settings_sources import (
     option_entries,
 )
 
-Topic = Literal["requests", "groups", "tasks", "runs", "events", "results", "dead_letters"]
+Topic = Literal["requests", "groups", "tasks", "runs", "events", "results", "dead_letters", "audit", "webhooks"]
 
 DEFAULT_PARTITIONS: Mapping[str, int] = {
     "requests": 12,
@@ -35,6 +35,8 @@ DEFAULT_PARTITIONS: Mapping[str, int] = {
     "events": 12,
     "results": 12,
     "dead_letters": 3,
+    "audit": 3,
+    "webhooks": 1,
 }
 DEFAULT_FILES = ("anabranch.yaml", "anabranch.yml", "anabranch.toml")
 

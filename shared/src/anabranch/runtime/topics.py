@@ -17,6 +17,8 @@ from anabranch.runtime.settings import Settings
 RETENTION_SECONDS = 7 * 86_400
 """Longer than any run may take and then some: what an open run depends on must not be gone."""
 
+AUDIT_SECONDS = 90 * 86_400
+
 LEAST_RETENTION_SECONDS = 2 * 86_400
 """The default timeout of a run, and a day in which somebody may notice that nobody owns it."""
 
@@ -29,6 +31,22 @@ def topic_specs(settings: Settings) -> Sequence[TopicSpec]:
     return [_spec(settings, topic) for topic in settings.names.topics]
 
 
+def gateway_topic_specs(settings: Settings) -> Sequence[TopicSpec]:
+    """What the gateway needs beside them: its audit log, and its subscriptions, of which the last word counts."""
+    names = settings.names
+    audit = {"cleanup.policy": "delete", "retention.ms": str(AUDIT_SECONDS * 1000)}
+    return [
+        TopicSpec(names.audit, settings.partitions_of("audit"), audit),
+        TopicSpec(names.webhooks, settings.partitions_of("webhooks"), {"cleanup.policy": "compact"}),
+    ]
+
+
+async def ensure_gateway_topics(log: EventLog, settings: Settings) -> Sequence[str]:
+    """See that the gateway's topics are there. Returns and raises as `ensure_topics`."""
+    specs = [each for each in gateway_topic_specs(settings) if not await _is_there(log, settings, each.name)]
+    return await _create(log, settings, specs)
+
+
 async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
     """See that every topic is there; create missing ones where `create_topics` allows it. Returns the created.
 
@@ -37,15 +55,17 @@ async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
             one that was set explicitly.
     """
     missing = [topic for topic in settings.names.topics if not await _is_there(log, settings, topic)]
+    return await _create(log, settings, [_spec(settings, topic) for topic in missing])
+
+
+async def _create(log: EventLog, settings: Settings, missing: Sequence[TopicSpec]) -> Sequence[str]:
     if missing and not settings.create_topics:
         raise Misconfigured(
-            ", ".join(missing),
+            ", ".join(each.name for each in missing),
             "no such topic",
             "create them with: anabranch topics create (or the prefix is wrong)",
         )
-    if not missing:
-        return []
-    return await log.create_topics([_spec(settings, topic) for topic in missing])
+    return await log.create_topics(missing) if missing else []
 
 
 async def check_retention(log: EventLog, settings: Settings) -> None:

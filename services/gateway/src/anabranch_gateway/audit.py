@@ -1,0 +1,164 @@
+"""Who did what: a record on the topic `audit` for each act, and for each that was refused.
+
+Records go out in the background, together, so that nobody waits for them; a stop waits until they are out. While
+Kafka is away they wait, bounded: what does not fit is counted in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from collections import deque
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from fastapi import Request
+
+from anabranch.core.cloudevents import rfc3339
+from anabranch.core.errors import ServerUnavailable
+from anabranch.ports import Clock, EventLog, Outgoing
+from anabranch.runtime.reading import records_between
+from anabranch_gateway.auth import Caller
+from anabranch_gateway.problems import Refusal
+
+MOST_WAITING = 20_000
+BATCH = 500
+RETRY_SECONDS = 1.0
+MOST_LOOKED_AT = 5_000
+NOBODY = Caller("unknown", "viewer", frozenset())
+
+_log = logging.getLogger("anabranch.gateway")
+
+
+class Audit:
+    """Writes the records, and reads them back."""
+
+    def __init__(self, log: EventLog, topic: str, clock: Clock) -> None:
+        self._log = log
+        self._topic = topic
+        self._clock = clock
+        self._waiting: deque[Outgoing] = deque()
+        self._filled = asyncio.Event()
+        self._lost = 0
+
+    def note(
+        self,
+        request: Request,
+        caller: Caller,
+        action: str,
+        *,
+        project: str | None = None,
+        run_id: str | None = None,
+        request_id: str | None = None,
+        outcome: str = "done",
+        detail: str | None = None,
+    ) -> None:
+        """Note an act. `outcome`: done or refused; `detail`: what else there is to say, the code of a refusal."""
+        if len(self._waiting) >= MOST_WAITING:
+            self._lost += 1
+            return
+        document = {
+            "time": rfc3339(self._clock.now()),
+            "actor": caller.actor,
+            "role": caller.role,
+            "project": project,
+            "action": action,
+            "run_id": run_id,
+            "request_id": request_id,
+            "outcome": outcome,
+            "detail": detail,
+            "remote": request.client.host if request.client else None,
+        }
+        self._waiting.append(Outgoing(self._topic, project or "", orjson.dumps(document)))
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self._filled.wait()
+            try:
+                await self.flush()
+            except ServerUnavailable as error:
+                _log.warning("%d audit records wait: %s", len(self._waiting), error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def flush(self) -> None:
+        """Publish what waits. Raises ServerUnavailable; the rest then stays queued."""
+        self._filled.clear()
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            try:
+                await self._log.publish(batch)
+            except BaseException:
+                self._waiting.extendleft(reversed(batch))
+                self._filled.set()
+                raise
+        if self._lost:
+            _log.error("%d acts are not in the audit log: Kafka was away for too long", self._lost)
+            self._lost = 0
+
+    async def page(
+        self, caller: Caller, limit: int, before: Mapping[int, int]
+    ) -> tuple[list[Any], dict[int, int]]:
+        """The latest records before these offsets that concern a caller, and the offsets to go on from.
+
+        Raises:
+            ServerUnavailable: the log cannot be read.
+        """
+        standings = await self._log.group_standing(f"{self._topic}-reader", self._topic)
+        ends = {each: min(before.get(each, standing.end), standing.end) for each, standing in standings.items()}
+        firsts = {each: standing.first for each, standing in standings.items()}
+        found: list[Any] = []
+        looked_at = 0
+        while (
+            len(found) < limit
+            and looked_at < MOST_LOOKED_AT
+            and any(end > firsts[each] for each, end in ends.items())
+        ):
+            stretch = {each: max(firsts[each], end - limit) for each, end in ends.items()}
+            records = [
+                (record.timestamp, each, record.offset, orjson.loads(record.value))
+                for each, start in stretch.items()
+                for record in await self._records(each, start, ends[each])
+            ]
+            looked_at += len(records)
+            records.sort(key=lambda each: each[:3], reverse=True)
+            # Only what is later than the end of every stretch is known to be complete.
+            starts = (stamp for stamp, each, offset, _ in records if offset == stretch[each] > firsts[each])
+            floor = max(starts, default=0.0)
+            for stamp, each, offset, document in records:
+                if stamp < floor or len(found) == limit:
+                    break
+                ends[each] = min(offset, ends[each])
+                if caller.projects is None or document.get("project") in caller.projects:
+                    found.append(document)
+        return found, {} if all(ends[each] <= firsts[each] for each in ends) else ends
+
+    async def _records(self, partition: int, start: int, end: int) -> list[Any]:
+        async with aclosing(records_between(self._log, self._topic, partition, start, end)) as records:
+            return [record async for record in records]
+
+
+def _some_left(firsts: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+    return any(end > firsts[each] for each, end in ends.items())
+
+
+def make_cursor(ends: Mapping[int, int]) -> str:
+    """Offsets by partition as one opaque word."""
+    return base64.urlsafe_b64encode(orjson.dumps(sorted(ends.items()))).decode().rstrip("=")
+
+
+def parse_cursor(text: str | None) -> dict[int, int]:
+    """Raises Refusal 422 where it is none."""
+    if text is None:
+        return {}
+    try:
+        pairs = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        return {int(partition): max(int(offset), 0) for partition, offset in pairs}
+    except (ValueError, TypeError, binascii.Error) as error:
+        detail = f"{text[:80]!r} is no cursor: take next_cursor of the page before"
+        raise Refusal(422, "bad_position", detail) from error

@@ -1,0 +1,53 @@
+"""`anabranch keys create`: a key for the gateway, shown once, and the entry for its file of keys."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from anabranch.cli.exits import WRONG, errors_as_exit
+from anabranch.cli.options import Json
+
+app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    project: Annotated[list[str] | None, typer.Option(help="That it may see; repeatable, * for all.")] = None,
+    role: Annotated[str, typer.Option(help="viewer, submitter or operator.")] = "submitter",
+    name: Annotated[str, typer.Option(help="Whose it is, for people.")] = "",
+    json: Json = False,
+) -> None:
+    """Make an API key: the key is printed once, and the entry for the file that ANABRANCH_GATEWAY_KEYS names."""
+    with errors_as_exit(json):
+        raise typer.Exit(_create(project or [], role, name, json=json))
+
+
+def _create(projects: list[str], role: str, name: str, *, json: bool) -> int:
+    import os
+
+    import yaml
+
+    from anabranch.cli.output import print_json, say
+    from anabranch.core.project import DEFAULT_PROJECT
+    from anabranch_gateway.auth import ROLES
+    from anabranch_gateway.keys import new_key
+
+    known = next((each for each in ROLES if each == role), None)
+    if known is None:
+        say(f"anabranch: --role: {role!r} is none of {', '.join(ROLES)}")
+        return WRONG
+    try:
+        key, entry = new_key(known, projects or [DEFAULT_PROJECT], name, os.urandom)
+    except ValueError as error:
+        say(f"anabranch: --project: {error}")
+        return WRONG
+    if json:
+        print_json({"key": key, "entry": entry.to_document()})
+        return 0
+    say("The key, which is shown only now:")
+    typer.echo(key)
+    say("Its entry in the file that ANABRANCH_GATEWAY_KEYS names, under `keys:`")
+    typer.echo(yaml.safe_dump([entry.to_document()], sort_keys=False).rstrip())
+    return 0
