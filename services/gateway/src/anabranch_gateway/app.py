@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from anabranch.core.admission import Limits
@@ -11,18 +12,26 @@ from anabranch.runtime.process import run_service
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.client import Client
+from anabranch.sdk.http_agent import HttpCall, send
+from anabranch.sdk.http_policy import AllowList
 from anabranch_gateway.audit import Audit
 from anabranch_gateway.changes import Changes
+from anabranch_gateway.delivering import Deliverer
 from anabranch_gateway.folds import Folds
 from anabranch_gateway.guards import guard_of
 from anabranch_gateway.letters import Letters
 from anabranch_gateway.live import LiveEvents
 from anabranch_gateway.parts import Examine, Parts
+from anabranch_gateway.projects import RunProjects
 from anabranch_gateway.recent import RecentRuns
 from anabranch_gateway.requests import Requests
 from anabranch_gateway.service import GatewayService
+from anabranch_gateway.subscriptions import Subscriptions
 from anabranch_gateway.survey import Survey
 from anabranch_gateway.web import add_health, create_app
+
+WEBHOOK_SECONDS = 10.0
+WEBHOOK_ANSWER_BYTES = 100_000
 
 
 def build(
@@ -30,6 +39,7 @@ def build(
     agents: Collection[str] | None = None,
     examine: Examine | None = None,
     announce: Callable[[str], None] | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> GatewayService:
     """The gateway on any adapters.
 
@@ -37,6 +47,7 @@ def build(
         agents: names that a request may use; None where that is not known.
         examine: answers why a run does not end; without it that question is not answered.
         announce: told the address once it is served; without it standard error is.
+        environ: where `ANABRANCH_HTTP_ALLOW` is looked up: where webhooks may be sent.
 
     Raises:
         Misconfigured: open to everybody beyond this machine without being told to; keys that cannot be read.
@@ -47,6 +58,9 @@ def build(
         resources.log, resources.store, resources.notifier, resources.names, clock, resources.ids, limits
     )
     live = LiveEvents(resources.log, resources.names)
+    allow = AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", ""))
+    projects = RunProjects(client)
+    subscriptions = Subscriptions(resources.log, resources.names.webhooks)
     parts = Parts(
         client=client,
         settings=settings,
@@ -58,9 +72,13 @@ def build(
         recent=RecentRuns(clock),
         requests=Requests(client),
         folds=Folds(live),
-        letters=Letters(client),
+        letters=Letters(client, projects),
         changes=Changes(live, client),
         survey=Survey(client, settings.prefix, clock),
+        subscriptions=subscriptions,
+        deliverer=Deliverer(client, live, subscriptions, projects, partial(_post, allow)),
+        allow=allow,
+        random_bytes=os.urandom,
         examine=examine,
     )
     app = create_app(parts)
@@ -72,6 +90,11 @@ def build(
 def main(settings: Settings, examine: Examine | None = None) -> int:
     """Run the service in this process until it is told to stop; returns the exit code."""
     return run_service(partial(build, examine=examine), settings)
+
+
+def _post(allow: AllowList, url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    """Send a webhook; see `delivering.Post`."""
+    send(HttpCall(url, "POST", headers, body, WEBHOOK_SECONDS, WEBHOOK_ANSWER_BYTES), allow)
 
 
 def _say(url: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import orjson
@@ -16,24 +16,23 @@ from anabranch.ports import Incoming
 from anabranch.runtime.reading import records_between
 from anabranch.sdk.client import Client
 from anabranch_gateway.auth import Caller
-from anabranch_gateway.lookup import project_of
+from anabranch_gateway.projects import RunProjects
 
 MOST_BYTES = 64_000_000
 """Of letters in memory: beyond, the oldest are left out, here and in what is shown."""
-MOST_PROJECTS = 20_000
 
 
 class Letters:
     """See the module. A letter that belongs to no run is for those who see every project."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, projects: RunProjects) -> None:
         self._client = client
         self._records: dict[int, deque[Incoming]] = {}
         self._next: dict[int, int] = {}
         self._bytes = 0
         self._folded: list[Letter] = []
         self._lock = asyncio.Lock()
-        self._projects: OrderedDict[str, str] = OrderedDict()
+        self._projects = projects
 
     async def of(self, caller: Caller) -> list[Letter]:
         """The letters that a caller may see, the oldest first. Raises ServerUnavailable."""
@@ -46,7 +45,7 @@ class Letters:
         """Those of these letters that a caller may see."""
         if caller.projects is None:
             return list(found)
-        projects = await self._projects_of({letter.run_id for letter in found if letter.run_id is not None})
+        projects = await self._projects.of({letter.run_id for letter in found if letter.run_id is not None})
         return [letter for letter in found if _sees(caller, letter, projects)]
 
     async def _read(self) -> bool:
@@ -70,19 +69,6 @@ class Letters:
         while self._bytes > MOST_BYTES:
             oldest = min((each for each in self._records.values() if each), key=lambda each: each[0].timestamp)
             self._bytes -= len(oldest.popleft().value)
-
-    async def _projects_of(self, run_ids: Iterable[str]) -> dict[str, str]:
-        wanted = list(run_ids)
-        unknown = [run_id for run_id in wanted if run_id not in self._projects]
-        if unknown:
-            names = self._client.names
-            stored = await self._client.store.get([names.tombstone(run_id) for run_id in unknown])
-            for run_id, value in zip(unknown, stored, strict=True):
-                if value is not None:
-                    self._projects[run_id] = project_of(orjson.loads(value)["accepted"])
-            while len(self._projects) > MOST_PROJECTS:
-                self._projects.popitem(last=False)
-        return {run_id: self._projects[run_id] for run_id in wanted if run_id in self._projects}
 
 
 def _sees(caller: Caller, letter: Letter, projects: dict[str, str]) -> bool:

@@ -12,14 +12,17 @@ from starlette.requests import HTTPConnection
 from anabranch.core.admission import Limits
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.client import Client
+from anabranch.sdk.http_policy import AllowList
 from anabranch_gateway.audit import Audit
 from anabranch_gateway.auth import Guard
 from anabranch_gateway.changes import Changes
+from anabranch_gateway.delivering import Deliverer
 from anabranch_gateway.folds import Folds
 from anabranch_gateway.letters import Letters
 from anabranch_gateway.live import LiveEvents
 from anabranch_gateway.recent import RecentRuns
 from anabranch_gateway.requests import Requests
+from anabranch_gateway.subscriptions import Subscriptions
 from anabranch_gateway.survey import Survey
 
 Examine = Callable[[Client, str, bool], Awaitable[dict[str, Any]]]
@@ -43,6 +46,11 @@ class Parts:
     letters: Letters
     changes: Changes
     survey: Survey
+    subscriptions: Subscriptions
+    deliverer: Deliverer
+    allow: AllowList
+    """Where webhooks may be sent."""
+    random_bytes: Callable[[int], bytes]
     examine: Examine | None = None
 
 

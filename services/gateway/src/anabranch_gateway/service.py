@@ -63,9 +63,12 @@ class GatewayService:
             (self._parts.live.run(), "events reader"),
             (self._parts.changes.run(), "changes"),
             (self._parts.audit.run(), "audit"),
+            (self._parts.subscriptions.run(), "subscriptions"),
+            (self._parts.deliverer.run(), "webhooks"),
         ):
             self._background.append(self._supervisor.spawn(work, name))
         await self._parts.live.opened()
+        await self._parts.subscriptions.read()
         listening = _listen(self._parts.settings.gateway_host, self._parts.settings.gateway_port)
         self.url = _url(listening)
         self._server = _Server(_config(self.app))
@@ -97,7 +100,7 @@ class GatewayService:
 
     def health(self) -> Health:
         """See `runtime.process.Service`. Without events it can submit and not follow, so it is not ready."""
-        trouble = self._parts.live.trouble
+        trouble = self._parts.live.trouble or self._parts.deliverer.trouble
         up = self._server is not None and self._server.started and not self._draining
         return Health(live=True, ready=up and trouble is None, detail=trouble or self.url)
 

@@ -212,6 +212,10 @@ class Names:
         return f"{self.prefix}taskgroup-tasks"
 
     @property
+    def gateway_webhooks(self) -> str:
+        return f"{self.prefix}gateway-webhooks"
+
+    @property
     def eventmanager(self) -> str:
         """The Faust application's id, which is its consumer group and the stem of its changelog topics."""
         return f"{self.prefix}eventmanager"

@@ -77,13 +77,14 @@ class HttpAgent:
             for _ in range(MAX_REDIRECTS + 1):
                 if task.cancelled:
                     raise HttpError("cancelled")
-                answer, target = self._hop(call, deadline)
+                answer, target = self.hop(call, deadline)
                 if target is None:
                     return answer
                 call = _redirected(call, int(answer["status"]), target)
         raise GiveUp(f"http: more than {MAX_REDIRECTS} redirects")
 
-    def _hop(self, call: HttpCall, deadline: _Deadline) -> tuple[dict[str, Any], str | None]:
+    def hop(self, call: HttpCall, deadline: _Deadline) -> tuple[dict[str, Any], str | None]:
+        """One request: the result, or where a redirect leads."""
         url = _split(call.url)
         host = url.hostname or ""
         address = self._checked_address(host, url.port or _PORTS[url.scheme])
@@ -105,6 +106,18 @@ class HttpAgent:
             if reason := self._allow.refusal(host, address):
                 raise GiveUp(f"http: {reason}")
         return addresses[0], port
+
+
+def send(call: HttpCall, allow: AllowList) -> None:
+    """Make one request to an address that was judged, and return where the answer says that it went well.
+
+    Raises:
+        HttpError, GiveUp, RetryLater: it did not, or was refused; a redirect is not followed.
+    """
+    with _Deadline(call.timeout) as deadline:
+        answer, target = HttpAgent(allow).hop(call, deadline)
+    if target is not None:
+        raise HttpError(f"http: {call.shown} answered {answer['status']}, a redirect: give the final address")
 
 
 class _Deadline:
