@@ -28,7 +28,7 @@ async def logs(
     caller: Viewer,
     group: str | None = None,
     task: str | None = None,
-    index: Annotated[int | None, Query(ge=0)] = None,
+    index: Annotated[int | None, Query(ge=0, le=10**9)] = None,
     level: Annotated[str | None, Query(description="This one and what is worse")] = None,
     after: After = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,

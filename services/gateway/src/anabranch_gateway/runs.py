@@ -138,7 +138,7 @@ async def result_value(
     key: Annotated[str, Path(max_length=1_000)],
     parts: WithParts,
     caller: Viewer,
-    from_: Annotated[int, Query(alias="from", ge=0)] = 0,
+    from_: Annotated[int, Query(alias="from", ge=0, le=10**12)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> Response:
     """The value of one result key, a long list by pages."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
@@ -16,6 +17,7 @@ from anabranch_gateway import deadletters, feed, logs, members, problems, runs, 
 from anabranch_gateway.answers import answer
 from anabranch_gateway.audit import NOBODY, Audit
 from anabranch_gateway.auth import OpenGuard, shown_scheme
+from anabranch_gateway.describing import describe
 from anabranch_gateway.guards import SameOrigin, is_loopback
 from anabranch_gateway.parts import Parts
 from anabranch_gateway.problems import Refusal, not_found
@@ -47,6 +49,7 @@ def create_app(parts: Parts) -> FastAPI:
     for module in (runs, streams, members, logs, feed, deadletters, subscribing, system):
         app.include_router(module.router)
     _add_pages(app)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     settings = parts.settings
     if isinstance(parts.guard, OpenGuard):
         loopback = is_loopback(settings.gateway_host)
@@ -71,6 +74,12 @@ def _note_refused(audit: Audit, request: Request, refusal: Refusal) -> None:
     action = getattr(route, "name", None) or f"{request.method} {request.url.path[:200]}"
     run = request.scope.get("path_params", {}).get("run")
     audit.note(request, caller, action, run_id=run, outcome="refused", detail=refusal.code)
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        app.openapi_schema = describe(app)
+    return app.openapi_schema
 
 
 def _add_pages(app: FastAPI) -> None:
