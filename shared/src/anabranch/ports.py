@@ -11,6 +11,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from anabranch.core.telemetry import Metric
+from anabranch.core.tracing import RunTrace, Span
+
 # --- the log -------------------------------------------------------------------------------------
 
 
@@ -317,6 +320,44 @@ class Ids(Protocol):
 
     def incarnation(self) -> str:
         """A short random name for one life of one process."""
+
+
+# --- telemetry -----------------------------------------------------------------------------------
+
+
+class Telemetry(Protocol):
+    """Metrics and spans of one process. Every call returns at once and raises nothing, and any thread may make it:
+    what cannot be told to a collector is left out, for nobody's work waits for it."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether metrics are kept. Where they are not, who would have to work for a number does not."""
+
+    def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
+        """Add to a counter; `labels` are all that the metric has."""
+
+    def observe(self, metric: Metric, value: float, **labels: str) -> None:
+        """Note one value of a histogram."""
+
+    def show(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
+        """Set a gauge, by the values of its labels in their order. What is not named is shown no more."""
+
+    def wants(self, trace: RunTrace) -> bool:
+        """Whether the spans of a run are to be told. The same for a run in each process that is set up alike."""
+
+    def emit(self, span: Span) -> None:
+        """Tell a span that has ended. Told again it is the same span, by its id."""
+
+    def exposition(self) -> bytes:
+        """All metrics as Prometheus reads them, empty where none are kept. Must not be called on the loop's thread
+        where that matters: it takes milliseconds."""
+
+    def adopt(self) -> None:
+        """Let tracers that this process's agents get from OpenTelemetry tell their spans here, unless somebody has
+        set up another place for them."""
+
+    def close(self) -> None:
+        """Tell what is left, for some seconds at most. Blocks."""
 
 
 Async = Callable[[], Awaitable[None]]

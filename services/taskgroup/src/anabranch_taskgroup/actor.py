@@ -131,6 +131,7 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     group.seen.add(message.part)
     tasks = [Task(order, group.name) for order in message.tasks]
     group.tasks.update((task.name, task) for task in tasks)
+    run.producers.update((key, task) for task in tasks for key in task.order.result_keys)
     group.unfinished += len(tasks)
     if run.taking is not None and not run.stopped:
         take_when_known(turn, run)
@@ -142,7 +143,7 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
 
 def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
     group = Group(message.group, parts=message.parts, max_concurrency=message.max_concurrency)
-    group.most_chunks = message.most_chunks
+    group.most_chunks, group.opened_at = message.most_chunks, turn.at
     if message.timeout is not None:
         group.deadline = turn.at + message.timeout
         turn.partition.timers.add(run.run_id)

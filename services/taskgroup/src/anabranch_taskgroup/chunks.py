@@ -12,6 +12,7 @@ from heapq import heappop
 
 from anabranch.core.messages import MembersReported, MembersTaken, Mode, Spans
 from anabranch.core.ranges import Ranges
+from anabranch.core.tracing import every
 from anabranch_taskgroup.failing import fail_member
 from anabranch_taskgroup.state import Chunk, Group, Large, Part, Run, Task
 from anabranch_taskgroup.states import TaskState
@@ -276,6 +277,8 @@ def _note_completed(
     keep_results(task, report, segments, report.chunk, report.fence)
     for attempt, spans in by_attempt(report.completed, chunk.attempts):
         turn.event(run, "task.completed", task=task, spans=spans, attempt=attempt)
+        if attempt > 1 and spans[0][0] % every(task.total) == 0:
+            task.later_attempts[spans[0][0]] = attempt
 
 
 def keep_results(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
@@ -11,6 +12,7 @@ from anabranch.core.codec import encode
 from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ArrayCounted, ChunkLost, Offer
 from anabranch.core.names import chunk_name
+from anabranch.core.telemetry import OFFERS
 from anabranch.ports import Outgoing
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.storelife import StoreLife
@@ -44,6 +46,7 @@ class Dispatcher:
         self._offers = offers
         self._executor = executor
         self._life = life
+        self._telemetry = resources.telemetry
         self._lease = resources.settings.worker_lease
         self._ledger = Ledger(self._lease)
         self._turns = count()
@@ -63,6 +66,7 @@ class Dispatcher:
         """
         local: list[Offered] = []
         remote: list[Outgoing] = []
+        made: Counter[tuple[str, str]] = Counter()
         free = ROUNDS_HERE * self._executor.free
         now = self._clock.monotonic()
         for effect in effects:
@@ -76,8 +80,10 @@ class Dispatcher:
                     raise
                 remote.append(self._cannot_expand(*found, gone))
                 continue
-            self._ledger.offered(_place(*found), now)
-            if free > 0 and self._stays_here(offered[0], found[1], len(local)):
+            is_first = self._ledger.offered(_place(*found), now) and offered[0].fence == 0
+            stays = free > 0 and self._stays_here(offered[0], found[1], len(local))
+            made["first" if is_first else "again", "here" if stays else "elsewhere"] += 1
+            if stays:
                 local.append(offered)
                 free -= _slots_for(found[2], found[3])
             else:
@@ -88,6 +94,8 @@ class Dispatcher:
             await asyncio.gather(self._log.publish(remote), *taking)
         elif taking:
             await taking[0]
+        for (delivery, place), count_of in made.items():
+            self._telemetry.count(OFFERS, count_of, delivery=delivery, place=place)
 
     def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
         """The arrays of an expansion have expired under way: its task fails, the run goes on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -18,6 +18,7 @@ from anabranch.core.templates import Template, compile_template
 from anabranch.ports import StateStore
 from anabranch.runtime import values
 from anabranch.sdk.agents import AgentDeclaration, Registry
+from anabranch_taskgroup.tracing import TaskTrace
 
 KEPT = 256
 """Documents that a worker keeps."""
@@ -42,9 +43,12 @@ class Prepared:
     arrays: dict[str, list[Json]] | None
     retry: RetryPolicy | None
     timeout: float | None
+    trace: TaskTrace
 
 
-def prepare(document: TaskDocument, context: Mapping[str, Json], agent: AgentDeclaration) -> Prepared:
+def prepare(
+    document: TaskDocument, context: Mapping[str, Json], agent: AgentDeclaration, trace: TaskTrace
+) -> Prepared:
     """What the request says on retry and timeout beats what the agent's declaration says."""
     order = document.order
     return Prepared(
@@ -59,6 +63,7 @@ def prepare(document: TaskDocument, context: Mapping[str, Json], agent: AgentDec
         arrays=document.arrays,
         retry=order.retry if order.retry is not None else agent.retry,
         timeout=order.timeout if order.timeout is not None else agent.timeout,
+        trace=trace,
     )
 
 
@@ -91,10 +96,13 @@ def members_of(
 
 
 class Documents:
-    """Loads documents, resolves the references in them, keeps the latest."""
+    """Loads documents, resolves the references in them, keeps the latest. `trace` makes what each is traced by."""
 
-    def __init__(self, store: StateStore, names: Names, registry: Registry) -> None:
+    def __init__(
+        self, store: StateStore, names: Names, registry: Registry, trace: Callable[[TaskDocument], TaskTrace]
+    ) -> None:
         self._store = store
+        self._trace = trace
         self._names = names
         self._registry = registry
         self._kept: OrderedDict[tuple[str, str, str], Prepared] = OrderedDict()
@@ -114,7 +122,7 @@ class Documents:
         document = TaskDocument.model_validate_json(inline or await self._load(offer))
         agent = self._registry.get(offer.agent)
         assert agent is not None, "offers of unknown agents are given back before"
-        prepared = prepare(document, await self._context(document), agent)
+        prepared = prepare(document, await self._context(document), agent, self._trace(document))
         if offer.expanded:
             self._keep(key, prepared)
         return prepared

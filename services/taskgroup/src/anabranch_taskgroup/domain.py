@@ -21,6 +21,7 @@ from anabranch.runtime.storelife import StoreLife
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.addresses import halt_subject
 from anabranch_taskgroup.dispatch import Dispatcher
+from anabranch_taskgroup.measures import counts_of, spans_of
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.quiet import Hints
 from anabranch_taskgroup.spread import spread_keys
@@ -62,8 +63,9 @@ class GroupsDomain:
         self._offers = offers
         self._dispatcher = dispatcher
         self._life = life
+        self._telemetry = resources.telemetry
         self._hints = Hints()
-        self.watcher = Watcher(resources.store, resources.notifier, self._value_found)
+        self.watcher = Watcher(resources.store, resources.notifier, self._value_found, resources.telemetry)
         self._takeovers = Takeovers(resources.log, resources.store, rules.names, self._value_found)
 
     @property
@@ -122,6 +124,10 @@ class GroupsDomain:
                 effects += self._give_run_up(state, getattr(found.message, "run_id", None))
                 continue
             effects += turn.effects
+            if turn.ended:
+                effects += spans_of(turn, self._telemetry)
+            if self._telemetry.measures:
+                effects += counts_of(turn, found.message)
             for run, entry in turn.events:
                 events.setdefault(run.run_id, (run, []))[1].append(entry)
             open_run = state.runs.get(getattr(found.message, "run_id", ""))

@@ -20,17 +20,19 @@ from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ChunkLost, ChunkReturned, MemberFailed, Offer
 from anabranch.core.names import Names
-from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
+from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Telemetry, Write
 from anabranch.runtime.storelife import StoreLife
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.addresses import claim_key, subjects
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
 from anabranch_taskgroup.gate import Gate
 from anabranch_taskgroup.outbox import Outbox
 from anabranch_taskgroup.pauses import Pauses
-from anabranch_taskgroup.reports import Tally, pack
+from anabranch_taskgroup.reports import Tally, pack, place_of
 from anabranch_taskgroup.runner import ChunkRun
 from anabranch_taskgroup.slots import Slots, any_wanted
+from anabranch_taskgroup.tracing import TaskTrace
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,7 @@ class Executor:
         incarnation: str,
         concurrency: int,
         lease: float = 6.0,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._registry = registry
         self._log = eventlog
@@ -76,7 +79,7 @@ class Executor:
         self.incarnation = incarnation
         self.concurrency = concurrency
         self._lease = lease
-        self._documents = Documents(store, names, registry)
+        self._documents = Documents(store, names, registry, partial(TaskTrace.of, telemetry, worker=incarnation))
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="agent")
         self._slots = Slots(concurrency)
         self._limits: dict[str, Slots] = {}
@@ -152,6 +155,11 @@ class Executor:
     def held(self) -> int:
         """Chunks that are claimed or being claimed."""
         return len(self._running)
+
+    @property
+    def used(self) -> int:
+        """Slots in which members run."""
+        return self.concurrency - self._slots.free
 
     @property
     def free(self) -> int:
@@ -249,15 +257,7 @@ class Executor:
         self._forget(key)
         for runner in run.runners if run is not None else ():
             runner.cancel()
-        lost = ChunkLost(
-            run_id=offer.run_id,
-            group=offer.group,
-            task=offer.task,
-            chunk=offer.chunk,
-            fence=offer.fence,
-            worker=self.incarnation,
-            cause="error",
-        )
+        lost = ChunkLost(**place_of(offer), worker=self.incarnation, cause="error")
         self._send(offer, [encode(lost)])
 
     async def _run(self, key: str, run: ChunkRun) -> None:
@@ -265,7 +265,8 @@ class Executor:
         self._opening.pop(key, None)
         run.paused = run.offer.run_id in self._pauses
         try:
-            await self._start_runners(key, run)
+            with run.prepared.trace.around():
+                await self._start_runners(key, run)
             await asyncio.gather(*run.runners)
         except asyncio.CancelledError:
             for runner in run.runners:
@@ -432,15 +433,7 @@ class Executor:
         self._send(offer, pack(offer, self.incarnation, (), tally, last=True, busy=0.0, with_identifiers=False))
 
     def _return(self, offer: Offer, reason: Any) -> None:
-        message = ChunkReturned(
-            run_id=offer.run_id,
-            group=offer.group,
-            task=offer.task,
-            chunk=offer.chunk,
-            fence=offer.fence,
-            worker=self.incarnation,
-            reason=reason,
-        )
+        message = ChunkReturned(**place_of(offer), worker=self.incarnation, reason=reason)
         self._send(offer, [encode(message)])
 
     def _send(self, offer: Offer, records: Any) -> None:

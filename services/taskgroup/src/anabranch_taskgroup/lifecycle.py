@@ -110,7 +110,7 @@ def visible_values(run: Run, task: Task) -> dict[str, Value]:
 
 
 def _begin(turn: Turn, run: Run, task: Task) -> None:
-    task.state = next_state(task.state, TaskEvent.DEPENDENCIES_MET)
+    task.state, task.began_at = next_state(task.state, TaskEvent.DEPENDENCIES_MET), turn.at
     if task.order.expansion is None:
         task.total = 1
         _run(turn, run, task)
@@ -351,6 +351,7 @@ def _over(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     task.deaths.clear()
     task.expanded = None
     group = run.groups[task.group]
+    turn.ended.append((run, group, task))
     group.unfinished -= 1
     if group.max_concurrency is not None:
         schedule_group(turn, run, group)
@@ -380,6 +381,7 @@ def close_group(turn: Turn, run: Run, group: Group) -> None:
     group.announced = True
     status = group_status(group)
     turn.event(run, f"group.{status}", group=group.name)
+    turn.ended.append((run, group, None))
     _report_group(turn, run, group, status)
     run.finished_groups += 1
     if run.finished_groups == len(run.expected):

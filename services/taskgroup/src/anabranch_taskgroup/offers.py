@@ -15,8 +15,10 @@ from anabranch.core.documents import dumps
 from anabranch.core.expansion import expand, sources
 from anabranch.core.messages import Offer
 from anabranch.core.taskdocument import TaskDocument
-from anabranch.ports import Clock, StateStore, Write
+from anabranch.core.tracing import every, trace_of
+from anabranch.ports import Clock, StateStore, Telemetry, Write
 from anabranch.runtime import values
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch_taskgroup.chunks import concurrency_limit
 from anabranch_taskgroup.lifecycle import arrays_of, visible_values
 from anabranch_taskgroup.state import Chunk, Group, Run, Task
@@ -45,7 +47,8 @@ class _Frozen:
 class Offers:
     """Builds offers for one worker process; keeps what the chunks of a task share."""
 
-    def __init__(self, rules: Rules, store: StateStore, clock: Clock) -> None:
+    def __init__(self, rules: Rules, store: StateStore, clock: Clock, telemetry: Telemetry = NO_TELEMETRY) -> None:
+        self._telemetry = telemetry
         self._rules = rules
         self._store = store
         self._clock = clock
@@ -144,6 +147,8 @@ class Offers:
             context={key: value.data for key, value in found.items()},
             references=tuple(key for key, value in found.items() if value.is_reference),
             template_context={key: run.context[key] for key in order.context_keys if key in run.context},
+            traceparent=run.traceparent,
+            trace_every=every(task.total) if self._telemetry.wants(trace_of(run.run_id, run.traceparent)) else 0,
             arrays=arrays,
         )
         return dumps(document.model_dump(mode="json", exclude_defaults=True))

@@ -100,6 +100,17 @@ def pack(
         yield encode(header, _segments(keys, done, with_identifiers))
 
 
+def place_of(offer: Offer) -> dict[str, Any]:
+    """What a message says of the delivery of a chunk that it is about."""
+    return {
+        "run_id": offer.run_id,
+        "group": offer.group,
+        "task": offer.task,
+        "chunk": offer.chunk,
+        "fence": offer.fence,
+    }
+
+
 def spans_of(indexes: Sequence[int]) -> Spans:
     """Indexes as disjoint ascending spans."""
     if not indexes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -27,6 +28,7 @@ from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
 from anabranch_taskgroup.documents import Prepared
 from anabranch_taskgroup.reports import Completed, Tally
+from anabranch_taskgroup.tracing import Outcome, TaskTrace
 
 LOCAL_RETRY_SECONDS = 1.0
 """A retry that waits longer goes back to the owner, so that it holds no slot."""
@@ -86,12 +88,15 @@ class ChunkRun:
     """The loop's."""
     overfull: dict[int, LogBook] = field(default_factory=dict)
     """By index: members whose attempt has logged more than is shown."""
+    trace: TaskTrace | None = field(init=False)
+    """None where no member has a span."""
     shared: Shared = field(init=False)
     system: Mapping[str, Any] = field(init=False)
     """The system's names that all members see."""
 
     def __post_init__(self) -> None:
         offer = self.offer
+        self.trace = self.prepared.trace.members
         self.shared = Shared(
             task_name=offer.task,
             group=offer.group,
@@ -146,22 +151,30 @@ class ChunkRun:
         """Attempts until one is the last here. One coroutine, for each that is awaited costs every member."""
         attempt = self.offer.attempts.get(index, 0) + 1
         agent = self.prepared.agent if self.prepared.agent.is_async and self.prepared.timeout is None else None
+        trace, began = self.trace, 0.0
         while True:
+            if trace is not None:
+                began = self.clock.now()
             try:
                 if member is not None and member.error is not None:
                     self._fail(index, attempt, "ExpansionError", member.error)
                     self.told.set()
                     return
-                if agent is not None:
+                if trace is not None and trace.picks(index):
+                    with trace.within(index, attempt):
+                        returned = await self._call(index, member, attempt)
+                elif agent is not None:
                     returned = await agent.handler(self._task(index, member, attempt, self.stop, None))
                 else:
                     returned = await self._call(index, member, attempt)
                 if self.overfull:
                     self._tell_left_out(index, attempt)
                 self._completed(self._judge(index, member, returned))
+                if trace is not None:
+                    trace.ended(index, attempt, began, self.clock.now(), "completed")
                 return
             except Exception as error:  # noqa: BLE001  # whatever an agent raises is its outcome
-                delay = self._failed_attempt(index, attempt, error)
+                delay = self._failed_attempt(index, attempt, began, error)
             self.told.set()
             if delay is None:
                 return
@@ -203,7 +216,8 @@ class ChunkRun:
         agent = self.prepared.agent
         if agent.is_async:
             return await agent.handler(task)
-        return await asyncio.get_running_loop().run_in_executor(self.threads, agent.handler, task)
+        run = contextvars.copy_context().run  # so that the thread's log lines and spans know whose they are
+        return await asyncio.get_running_loop().run_in_executor(self.threads, run, agent.handler, task)
 
     def _task(
         self, index: int, member: Member | None, attempt: int, stop: StopFlag, deadline: float | None
@@ -278,7 +292,7 @@ class ChunkRun:
 
     # --- failing ---------------------------------------------------------------------------------
 
-    def _failed_attempt(self, index: int, attempt: int, error: Exception) -> float | None:
+    def _failed_attempt(self, index: int, attempt: int, began: float, error: Exception) -> float | None:
         self._tell_left_out(index, attempt)
         offer = self.offer
         delay = delay_after(
@@ -288,6 +302,9 @@ class ChunkRun:
             unit_from(f"{offer.run_id}/{offer.group}/{offer.task}/{index}/{attempt}"),
             retry_after=error.after if isinstance(error, RetryLater) else None,
         )
+        if self.trace is not None:
+            outcome: Outcome = "failed" if delay is None else "retried"
+            self.trace.ended(index, attempt, began, self.clock.now(), outcome, error)
         name, message = type(error).__name__, str(error)[:MESSAGE_CHARACTERS]
         if delay is None:
             self._fail(index, attempt, name, message)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from functools import partial
 
+from anabranch.core.telemetry import CHUNKS_HELD, SLOTS, SLOTS_USED
 from anabranch.runtime.health import Health
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.owner import Owner
@@ -17,6 +18,7 @@ from anabranch_taskgroup.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.domain import GroupsDomain
 from anabranch_taskgroup.executor import SIGNS_OF_A_LEASE, Executor
 from anabranch_taskgroup.intake import Intake
+from anabranch_taskgroup.measures import show_backlog
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.state import Partition
 from anabranch_taskgroup.turn import Rules
@@ -50,9 +52,11 @@ class TaskGroupService:
             incarnation=incarnation,
             concurrency=settings.concurrency,
             lease=settings.worker_lease,
+            telemetry=resources.telemetry,
         )
+        self._telemetry = resources.telemetry
         self._intake = Intake(self._executor, resources.log, resources.names)
-        offers = Offers(rules, resources.store, resources.clock)
+        offers = Offers(rules, resources.store, resources.clock, resources.telemetry)
         self._dispatcher = Dispatcher(resources, offers, self._executor, life)
         self._domain = GroupsDomain(resources, rules, offers, self._dispatcher, life)
         self._owner: Owner[Partition] = Owner(
@@ -65,6 +69,7 @@ class TaskGroupService:
             name=incarnation,
             loss_window=settings.loss_window,
             stall_after=settings.stall_after,
+            telemetry=resources.telemetry,
         )
         open_store = resources.open_store
         self._pulse = (
@@ -98,6 +103,14 @@ class TaskGroupService:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             await self._dispatcher.sweep(list(self._owner.states.values()))
+            if self._telemetry.measures:
+                self._show()
+
+    def _show(self) -> None:
+        self._telemetry.show(SLOTS, {(): self._executor.concurrency})
+        self._telemetry.show(SLOTS_USED, {(): self._executor.used})
+        self._telemetry.show(CHUNKS_HELD, {(): self._executor.held})
+        show_backlog(self._telemetry, self._owner.states.values())
 
     async def drain(self) -> None:
         """Take no further offers, let what runs end. Sessions stay owned until `stop`."""

@@ -160,6 +160,10 @@ class Task:
     """Open members that are to run alone, and how many workers died while they did."""
     member_seconds: float | None = None
     """Seconds that a worker takes for one member, smoothed."""
+    began_at: float | None = None
+    """When its dependencies were there, in seconds since the epoch."""
+    later_attempts: dict[int, int] = field(default_factory=dict)
+    """Of sampled members that completed in a later attempt than the first, its number."""
 
     @property
     def name(self) -> str:
@@ -214,6 +218,8 @@ class Group:
     most_chunks: int | None = None
     timed_out: bool = False
     announced: bool = False
+    opened_at: float = 0.0
+    """When its first record came, in seconds since the epoch."""
     bereaved: bool = False
     """A worker died over members of it: none of them runs beside the owner any more."""
     results: dict[str, Json] = field(default_factory=dict)
@@ -254,6 +260,8 @@ class Run:
     context: dict[str, Json] = field(default_factory=dict)
     values: dict[str, Value | Absent] = field(default_factory=dict)
     waiters: dict[str, list[Task]] = field(default_factory=dict)
+    producers: dict[str, Task] = field(default_factory=dict)
+    """The task that produces a key of the run."""
     watched: set[str] = field(default_factory=set)
     stopped: StopReason | None = None
     paused: bool = False

@@ -55,8 +55,9 @@ class Ledger:
         self._missing: set[str] = set()
         self._settled_at = 0.0
 
-    def offered(self, place: Place, now: float) -> None:
-        """A chunk was offered; after the first few each offer waits twice as long for a claim."""
+    def offered(self, place: Place, now: float) -> bool:
+        """A chunk was offered; after the first few each offer waits twice as long for a claim. False where it was
+        offered before."""
         known = self._offered.get(place)
         if known is None:
             self._offered[place] = _Offered(now)
@@ -65,6 +66,7 @@ class Ledger:
             known.wait = max(known.wait, FIRST_WAIT)
             if known.times > EARLY_OFFERS:
                 known.wait = min(known.wait * 2, MOST_WAIT)
+        return known is None
 
     def adopt(self, place: Place, now: float) -> None:
         """A chunk that was offered before, maybe by a former owner: it is offered at the next look that begins,

@@ -129,6 +129,8 @@ class Turn:
     at: float
     effects: list[Effect] = field(default_factory=list)
     events: list[tuple[Run, EventEntry]] = field(default_factory=list)
+    ended: list[tuple[Run, Group, Task | None]] = field(default_factory=list)
+    """The tasks that ended in this turn, and (without a task) the groups."""
     known: list[tuple[Run, str]] = field(default_factory=list)
     """Keys that became known in this turn and whose waiters have not been looked at."""
 

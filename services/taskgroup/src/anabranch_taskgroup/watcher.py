@@ -17,7 +17,9 @@ import orjson
 
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import session_key
-from anabranch.ports import Notifier, StateStore
+from anabranch.core.telemetry import RECOVERED
+from anabranch.ports import Notifier, StateStore, Telemetry
+from anabranch.runtime.telemetry import NO_TELEMETRY
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +41,17 @@ class _Waiting:
 class Watcher:
     """One for each worker process; runs that wait for the same key share a subscription."""
 
-    def __init__(self, store: StateStore, notifier: Notifier, found: Found) -> None:
+    def __init__(
+        self, store: StateStore, notifier: Notifier, found: Found, telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
         self._store = store
         self._notifier = notifier
         self._found = found
+        self._telemetry = telemetry
         self._waiting: dict[Key, _Waiting] = {}
         self._dirty: set[Key] = set()
+        self._unasked: set[Key] = set()
+        """Of these the ones that are only looked at because it is time to: nobody said that they are there."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._interval = FIRST_LOOK
@@ -92,11 +99,13 @@ class Watcher:
     async def _forget(self, place: Key) -> None:
         waiting = self._waiting.pop(place, None)
         self._dirty.discard(place)
+        self._unasked.discard(place)
         if waiting is not None and waiting.callback is not None:
             await self._notifier.unsubscribe(session_key(*place), waiting.callback)
 
     def _told(self, place: Key, message: bytes | None) -> None:
         self._dirty.add(place)
+        self._unasked.discard(place)
         self._wake.set()
 
     async def _loop(self) -> None:
@@ -123,14 +132,19 @@ class Watcher:
                 await self._wake.wait()
         except TimeoutError:
             self._interval = min(self._interval * 2, LAST_LOOK)
+            self._unasked.update(self._waiting.keys() - self._dirty)
             self._dirty.update(self._waiting)
 
     async def _look(self, places: list[Key]) -> None:
         found = await self._store.get([session_key(*place) for place in places])
         for place, value in zip(places, found, strict=True):
             waiting = self._waiting.get(place)
+            is_unasked = place in self._unasked
+            self._unasked.discard(place)
             if value is None or waiting is None:
                 continue
+            if is_unasked:
+                self._telemetry.count(RECOVERED)
             for run_id in list(waiting.runs):
                 await self._found(run_id, *place, parse_value(value))
 

@@ -19,5 +19,9 @@ class TaskDocument(Message):
     references: tuple[str, ...] = ()
     """Which of them are references."""
     template_context: dict[str, Json] = Field(default_factory=dict)
+    traceparent: str | None = None
+    """As it came with the request."""
+    trace_every: int = 0
+    """Members whose index it divides have spans; 0 where the run has none."""
     arrays: dict[str, list[Json]] | None = None
     """The expansion's arrays, where members are not made from slices."""

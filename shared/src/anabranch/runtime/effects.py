@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anabranch.core.telemetry import Metric
+from anabranch.core.tracing import Span
 from anabranch.ports import Outgoing
 
 
@@ -56,5 +58,30 @@ class Expire:
     ttl: float
 
 
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Add to a counter, once the turn is told. What an owner before may have counted is not counted again."""
+
+    metric: Metric
+    amount: float = 1
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Note in a histogram how long ago `since` (seconds since the epoch) is, once the turn is told."""
+
+    metric: Metric
+    since: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Tell a span, once the turn is told; again after a crash, and then it is the same span."""
+
+    span: Span
+
+
 Effect = object
-"""Put, Record, News, Announce, Expire, or one of a service's own that its shell knows."""
+"""Put, Record, News, Announce, Expire, Count, Lag, Emit, or one of a service's own that its shell knows."""

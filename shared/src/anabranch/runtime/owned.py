@@ -56,6 +56,38 @@ class Owned(Generic[S]):
     closing: bool = False
     progress: Progress = field(init=False)
 
+    @classmethod
+    def taken_over(
+        cls,
+        number: int,
+        state: S,
+        replay: Replay,
+        epoch: int,
+        store: str,
+        guard: DecisionGuard,
+        committed: Committed | None,
+        *,
+        is_marked: bool,
+        loss_window: float,
+        rebuild_window: float,
+        now: float,
+    ) -> Owned[S]:
+        """A partition as it is when it was claimed. Windows are in seconds; `now` is monotonic."""
+        rebuild = ReplayFrom(rebuild_window)
+        rebuild.note(replay.start or 0, now)
+        return cls(
+            number=number,
+            state=state,
+            replay=replay,
+            epoch=epoch,
+            store=store,
+            trailing=TrailingCommit(loss_window),
+            rebuild=rebuild,
+            guard=guard,
+            is_marked=is_marked,
+            last_commit=committed,
+        )
+
     def __post_init__(self) -> None:
         self.progress = Progress(self.queue, self.replay.start or 0)
 

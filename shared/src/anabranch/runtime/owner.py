@@ -23,7 +23,6 @@ from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ClaimPartition
 from anabranch.core.names import Names
-from anabranch.core.offsets import TrailingCommit
 from anabranch.ports import (
     Clock,
     Committed,
@@ -34,6 +33,7 @@ from anabranch.ports import (
     Notifier,
     Outgoing,
     StateStore,
+    Telemetry,
     Write,
 )
 from anabranch.runtime.deadletter import dead_letter
@@ -41,18 +41,12 @@ from anabranch.runtime.domain import Domain
 from anabranch.runtime.effects import Announce, Effect, Expire, News, Put, Record
 from anabranch.runtime.guard import REASON, DecisionGuard
 from anabranch.runtime.marks import Marks
+from anabranch.runtime.measures import OwnerMeasures
 from anabranch.runtime.owned import Mark, Owned
 from anabranch.runtime.places import Places
-from anabranch.runtime.replay import (
-    ReplayFrom,
-    aged,
-    by_scope,
-    of_one_time,
-    position,
-    replay_of,
-    split_batch,
-)
+from anabranch.runtime.replay import aged, by_scope, of_one_time, position, replay_of, split_batch
 from anabranch.runtime.stall import Progress, StallWatch
+from anabranch.runtime.telemetry import NO_TELEMETRY
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +83,7 @@ class Owner(Generic[S]):
         loss_window: float = 5.0,
         fence_ttl: float = 172_800.0,
         stall_after: float = 120.0,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._domain = domain
         self._log = eventlog
@@ -100,6 +95,7 @@ class Owner(Generic[S]):
         self._loss_window = loss_window
         self._fence_ttl = fence_ttl
         self._marks = Marks(store, names, domain.topic)
+        self._measures = OwnerMeasures(telemetry, clock, domain.topic.removeprefix(names.prefix))
         # Requests to a broker wait for one another: first what a run waits for, events last.
         self._patience = {names.results: 1, names.events: 2}
         self._owned: dict[int, Owned[S]] = {}
@@ -173,19 +169,19 @@ class Owner(Generic[S]):
         await guard.load()
         epoch = await self._claim(partition)
         replay = replay_of(committed, store, kept=kept)
-        owned = Owned(
-            number=partition,
-            state=self._domain.new_state(partition),
-            replay=replay,
-            epoch=epoch,
-            store=store,
-            trailing=TrailingCommit(self._loss_window),
-            rebuild=ReplayFrom(REBUILT_WINDOWS * self._loss_window),
-            guard=guard,
+        owned = Owned.taken_over(
+            partition,
+            self._domain.new_state(partition),
+            replay,
+            epoch,
+            store,
+            guard,
+            committed,
             is_marked=kept,
+            loss_window=self._loss_window,
+            rebuild_window=REBUILT_WINDOWS * self._loss_window,
+            now=self._clock.monotonic(),
         )
-        owned.last_commit = committed
-        owned.rebuild.note(replay.start or 0, self._clock.monotonic())
         self._owned[partition] = owned
         owned.task = asyncio.create_task(self._work(owned), name=f"own {topic}/{partition}")
         owned.task.add_done_callback(self._worker_ended)
@@ -242,6 +238,7 @@ class Owner(Generic[S]):
     async def _claim(self, partition: int) -> int:
         claim = encode(ClaimPartition(owner=self._name))
         [epoch] = await self._log.publish([Outgoing(self._domain.topic, None, claim, partition=partition)])
+        self._measures.claimed()
         return epoch
 
     async def _work(self, owned: Owned[S]) -> None:
@@ -348,6 +345,7 @@ class Owner(Generic[S]):
             self._patiently(owned, lambda: self._tell(effects)),
             self._patiently(owned, lambda: self._domain.with_news(owned.state, effects)),
         )
+        self._measures.told(effects, is_caught_up=owned.is_caught_up)
 
     async def _make_durable(self, owned: Owned[S], effects: Sequence[Effect], records: Sequence[Outgoing]) -> None:
         writes = [effect for effect in effects if isinstance(effect, Put)]
@@ -440,6 +438,7 @@ class Owner(Generic[S]):
     async def _commit_loop(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_EVERY)
+            self._measures.show(len(owned.queue) for owned in self._owned.values())
             try:
                 await self._commit_all()
                 self._away = None

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from anabranch.core.names import Names
-from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore
+from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore, Telemetry
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.ids import SystemIds
 from anabranch.runtime.pulse import OpenStore
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.telemetry import NO_TELEMETRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Resources:
     supervisor: Supervisor
     open_store: OpenStore | None = None
     """A further connection to the store, for another thread's loop; None where there is none to be had."""
+    telemetry: Telemetry = NO_TELEMETRY
 
     async def close(self) -> None:
         """Flush and release every connection; the log first, for its last records may wake somebody."""

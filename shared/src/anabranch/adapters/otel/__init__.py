@@ -1,0 +1,1 @@
+"""Telemetry by OpenTelemetry's SDK: Prometheus text, and OTLP over HTTP."""

@@ -1,0 +1,88 @@
+"""The registry's metrics as OpenTelemetry's instruments, and as Prometheus reads them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry, generate_latest
+
+from anabranch.core.telemetry import METRICS, Metric
+
+SCOPE = "anabranch"
+SHUTDOWN_MS = 3_000
+
+Labels = tuple[str, ...]
+"""Values of a metric's labels, in their order."""
+
+
+class Instruments:
+    """An instrument for each metric of the registry.
+
+    Counters are kept here and read when somebody asks: the SDK's own take ten microseconds for each addition.
+
+    Args:
+        pushed: readers that push elsewhere, beside the text that Prometheus gets.
+    """
+
+    def __init__(self, resource: Resource, pushed: Sequence[MetricReader] = ()) -> None:
+        # A registry of its own, not the process's: several services may live in one process.
+        self._registry = CollectorRegistry()
+        text = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=self._registry)
+        self._provider = MeterProvider([text, *pushed], resource, shutdown_on_exit=False)
+        self._lock = threading.Lock()
+        self._counted: dict[str, dict[Labels, float]] = {}
+        self._shown: dict[str, Mapping[Labels, float]] = {}
+        self._histograms: dict[str, Histogram] = {}
+        meter = self._provider.get_meter(SCOPE)
+        for each in METRICS:
+            self._create(meter, each)
+
+    def _create(self, meter: Meter, metric: Metric) -> None:
+        said = (metric.unit, metric.about)
+        if metric.kind == "counter":
+            self._counted[metric.name] = {}
+            meter.create_observable_counter(metric.name, [partial(self._read, self._counts_of, metric)], *said)
+        elif metric.kind == "gauge":
+            meter.create_observable_gauge(metric.name, [partial(self._read, self._shown_of, metric)], *said)
+        else:
+            self._histograms[metric.name] = meter.create_histogram(
+                metric.name, *said, explicit_bucket_boundaries_advisory=metric.buckets
+            )
+
+    def count(self, metric: Metric, amount: float, labels: Mapping[str, str]) -> None:
+        values = tuple([labels[name] for name in metric.labels])
+        with self._lock:
+            counted = self._counted[metric.name]
+            counted[values] = counted.get(values, 0) + amount
+
+    def observe(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
+        self._histograms[metric.name].record(value, labels)
+
+    def show(self, metric: Metric, values: Mapping[Labels, float]) -> None:
+        self._shown[metric.name] = values
+
+    def exposition(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def close(self) -> None:
+        self._provider.shutdown(SHUTDOWN_MS)
+
+    def _counts_of(self, metric: Metric) -> Mapping[Labels, float]:
+        with self._lock:
+            return dict(self._counted[metric.name])
+
+    def _shown_of(self, metric: Metric) -> Mapping[Labels, float]:
+        return self._shown.get(metric.name, {})
+
+    def _read(
+        self, source: Callable[[Metric], Mapping[Labels, float]], metric: Metric, options: CallbackOptions
+    ) -> Iterable[Observation]:
+        for values, value in source(metric).items():
+            yield Observation(value, dict(zip(metric.labels, values, strict=True)))

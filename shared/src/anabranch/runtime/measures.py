@@ -1,0 +1,40 @@
+"""What an owner measures: the effects of its turns that are numbers and spans, and how much it has at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from anabranch.core.telemetry import CLAIMS, PARTITIONS, RECORDS_QUEUED
+from anabranch.ports import Clock, Telemetry
+from anabranch.runtime.effects import Count, Effect, Emit, Lag
+
+
+class OwnerMeasures:
+    """Tells the telemetry of one owner. `topic` is its topic's name without prefix."""
+
+    def __init__(self, telemetry: Telemetry, clock: Clock, topic: str) -> None:
+        self._telemetry = telemetry
+        self._clock = clock
+        self._topic = topic
+
+    def told(self, effects: Sequence[Effect], *, is_caught_up: bool) -> None:
+        """A turn is told: tell its numbers and spans. What the last owner may have counted is left out."""
+        for effect in effects:
+            if isinstance(effect, Emit):
+                self._telemetry.emit(effect.span)
+            elif is_caught_up and isinstance(effect, Count):
+                self._telemetry.count(effect.metric, effect.amount, **dict(effect.labels))
+            elif is_caught_up and isinstance(effect, Lag):
+                late = max(0.0, self._clock.now() - effect.since)
+                self._telemetry.observe(effect.metric, late, **dict(effect.labels))
+
+    def claimed(self) -> None:
+        """A partition was claimed."""
+        self._telemetry.count(CLAIMS, topic=self._topic)
+
+    def show(self, queued: Iterable[int]) -> None:
+        """How many records wait in each partition that is owned."""
+        if self._telemetry.measures:
+            waiting = list(queued)
+            self._telemetry.show(PARTITIONS, {(self._topic,): len(waiting)})
+            self._telemetry.show(RECORDS_QUEUED, {(self._topic,): sum(waiting)})
