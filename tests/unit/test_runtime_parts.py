@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
+import structlog
 
 from anabranch.runtime.health import Health, HealthServer
 from anabranch.runtime.ids import SystemIds
-from anabranch.runtime.logs import set_up_logging
+from anabranch.runtime.logs import LogFormat, set_up_logging
+from anabranch.runtime.workcontext import working_for
 
 
 class StandingClock:
@@ -57,6 +59,7 @@ def lines() -> Iterator[io.StringIO]:
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
     yield stream
+    structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -81,6 +84,56 @@ def test_a_text_line_stays_one_line(lines: io.StringIO) -> None:
 
     assert lines.getvalue().count("\n") == 1
     assert r"a\nb  run_id=r" in lines.getvalue()
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_line_says_on_whose_behalf_it_was_written(lines: io.StringIO, style: LogFormat) -> None:
+    set_up_logging("INFO", style, lines)
+
+    with working_for(run="r", group="g", task="t", trace_id="ab"):
+        logging.getLogger("some.library").info("within")
+    logging.getLogger("some.library").info("after")
+
+    within, after = lines.getvalue().splitlines()
+    shown = {
+        "text": "  run=r  group=g  task=t  trace_id=ab",
+        "json": '"run":"r","group":"g","task":"t","trace_id":"ab"',
+    }
+    assert shown[style] in within
+    assert "run" not in after
+
+
+def test_what_a_caller_adds_wins_over_the_context(lines: io.StringIO) -> None:
+    set_up_logging("INFO", "json", lines)
+
+    with working_for(run="r", task="t"):
+        logging.getLogger("anabranch.agent").info("x", extra={"task": "own", "member": "own_1"})
+
+    document = json.loads(lines.getvalue())
+    assert (document["run"], document["task"], document["member"]) == ("r", "own", "own_1")
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_logger_of_structlog_writes_the_same_lines(lines: io.StringIO, style: LogFormat) -> None:
+    set_up_logging("INFO", style, lines)
+
+    with working_for(run="r"):
+        structlog.get_logger("an.agent").bind(rows=3).info("read %s", "all")
+        structlog.get_logger("an.agent").debug("not shown")
+        try:
+            raise LookupError("lost")
+        except LookupError:
+            structlog.get_logger("an.agent").exception("no key")
+
+    first, *rest = lines.getvalue().splitlines()
+    if style == "json":
+        document = json.loads(first)
+        assert (document["logger"], document["message"], document["rows"]) == ("an.agent", "read all", 3)
+        assert document["run"] == "r"
+        assert json.loads(rest[0])["error"].endswith("LookupError: lost")
+    else:
+        assert first.endswith("INFO    an.agent  read all  run=r  rows=3")
+        assert rest[-1] == "LookupError: lost"
 
 
 def test_a_librarys_routine_is_not_shown(lines: io.StringIO) -> None:

@@ -21,14 +21,16 @@ from anabranch.adapters.redis.store import RedisStore
 from anabranch.core.admission import Limits
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
-from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore
+from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore, Telemetry
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.ids import SystemIds
 from anabranch.runtime.local_valkey import local_valkey
+from anabranch.runtime.metered import metered
 from anabranch.runtime.process import Service
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch.runtime.topics import ensure_topics
 from anabranch.sdk.agents import Registry
 from anabranch.sdk.client import Client
@@ -76,12 +78,14 @@ async def embedded(
     store: StoreKind = "auto",
     clock: Clock | None = None,
     ids: Ids | None = None,
+    telemetry: Telemetry = NO_TELEMETRY,
 ) -> AsyncIterator[Embedded]:
     """The whole system in this process, on the running loop, for as long as the context lasts.
 
     Args:
         registry: the agents; the built-in ones where it is not given.
         store: `auto` takes a real Valkey where there is one, else memory.
+        telemetry: of all services; whoever opened it closes it.
     """
     clock = clock or SystemClock()
     settings = replace(settings or Settings(), partitions=PARTITIONS)
@@ -89,7 +93,7 @@ async def embedded(
     async with AsyncExitStack() as stack:
         broker = MemoryBroker()
         kept = await stack.enter_async_context(_open_store(store, clock))
-        make = _maker(settings, broker, kept, clock, ids or SystemIds(clock))
+        make = _maker(settings, broker, kept, clock, ids or SystemIds(clock), telemetry)
         client_ports = make()
         await ensure_topics(client_ports.log, settings)
         services = (
@@ -115,12 +119,12 @@ async def embedded(
 
 
 def _maker(
-    settings: Settings, broker: MemoryBroker, kept: _Store, clock: Clock, ids: Ids
+    settings: Settings, broker: MemoryBroker, kept: _Store, clock: Clock, ids: Ids, telemetry: Telemetry
 ) -> Callable[[], Resources]:
     """Makes the resources of one part of the system: a client of the log of its own, one store for all."""
 
     def make() -> Resources:
-        return Resources(
+        resources = Resources(
             settings=settings,
             names=settings.names,
             log=MemoryLog(broker, clock),
@@ -130,6 +134,7 @@ def _maker(
             ids=ids,
             supervisor=Supervisor(),
         )
+        return metered(resources, telemetry)
 
     return make
 
@@ -145,6 +150,7 @@ def _eventmanager(resources: Resources) -> Service:
         result_ttl=resources.settings.result_ttl,
         nudge_after=resources.settings.nudge_after,
         stall_after=resources.settings.stall_after,
+        telemetry=resources.telemetry,
     )
 
 

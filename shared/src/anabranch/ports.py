@@ -339,8 +339,9 @@ class Telemetry(Protocol):
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Note one value of a histogram."""
 
-    def show(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
-        """Set a gauge, by the values of its labels in their order. What is not named is shown no more."""
+    def show(self, metric: Metric, values: Mapping[tuple[str, ...], float], *, part: str = "") -> None:
+        """Set a gauge, by the values of its labels in their order. What is not named is shown no more of this part
+        of the process."""
 
     def wants(self, trace: RunTrace) -> bool:
         """Whether the spans of a run are to be told. The same for a run in each process that is set up alike."""

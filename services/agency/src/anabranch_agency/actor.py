@@ -150,6 +150,7 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
         warnings=submit.warnings,
         traceparent=submit.traceparent,
         retry_of=submit.retry_of,
+        origin=submit.origin,
     )
 
 
@@ -245,6 +246,7 @@ def _finish(turn: Turn, run: Run) -> None:
     shown = {"status": status, "executions": body["executions"], "failure_count": run.failure_count}
     turn.event(run.run_id, ended, f"run.{status}", **shown)
     _tell_final(turn, run.run_id, ended, run.traceparent)
+    turn.ended.append((run, status))
     turn.partition.bury(run.run_id, ended)
 
 

@@ -23,4 +23,4 @@ def build(resources: Resources, agents: Collection[str] | None = None) -> Agency
 
 def main(settings: Settings) -> int:
     """Run the service in this process until it is told to stop; returns the exit code."""
-    return run_service(build, settings)
+    return run_service(build, settings, service="anabranch-agency")

@@ -10,16 +10,18 @@ import orjson
 
 from anabranch.core.codec import RUNS, Undecodable, encode
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
-from anabranch.core.messages import TimerDue
+from anabranch.core.messages import Message, TimerDue
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.domain import Recall
 from anabranch.runtime.effects import Effect, News
 from anabranch.runtime.resources import Resources
+from anabranch.runtime.workcontext import ids_of, working_for
 from anabranch_agency.actor import decide, give_up
+from anabranch_agency.measures import counts_of, spans_of
 from anabranch_agency.resubmit import resubmitted
 from anabranch_agency.state import Partition, Tombstone
-from anabranch_agency.turn import BuryOriginal, EventOf, Resubmit, Rules
+from anabranch_agency.turn import BuryOriginal, EventOf, Resubmit, Rules, Turn
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ class RunsDomain:
 
     def __init__(self, resources: Resources, rules: Rules) -> None:
         self._log = resources.log
+        self._telemetry = resources.telemetry
         self._names = rules.names
         self._rules = rules
 
@@ -91,24 +94,33 @@ class RunsDomain:
             except Undecodable as error:
                 rejected.append((record, str(error)))
                 continue
-            try:
-                turn = decide(self._rules, state, found.message, record.offset, record.timestamp)
-            except Exception as error:
-                # A bug: let through, it would stop each owner of the partition, one after another.
-                log.exception(
-                    "deciding about the record at offset %d of %s/%d failed",
-                    record.offset,
-                    record.topic,
-                    record.partition,
-                )
-                why = f"deciding about it failed: {type(error).__name__}: {error}"
-                rejected.append((record, why))
-                turn = give_up(self._rules, state, found.message, record.offset, record.timestamp, why)
+            with working_for(**_ids(state, found.message)):
+                turn = self._decide(state, record, found.message, rejected)
             effects += turn.effects
+            effects += spans_of(turn, self._telemetry)
+            if self._telemetry.measures:
+                effects += counts_of(turn)
             for event in turn.events:
                 events.setdefault(event.run_id, []).append(event)
         told = [news for found_events in events.values() for news in self._event_records(found_events)]
         return [*told, *effects]
+
+    def _decide(
+        self, state: Partition, record: Incoming, message: Message, rejected: list[tuple[Incoming, str]]
+    ) -> Turn:
+        try:
+            return decide(self._rules, state, message, record.offset, record.timestamp)
+        except Exception as error:
+            # A bug: let through, it would stop each owner of the partition, one after another.
+            log.exception(
+                "deciding about the record at offset %d of %s/%d failed",
+                record.offset,
+                record.topic,
+                record.partition,
+            )
+            why = f"deciding about it failed: {type(error).__name__}: {error}"
+            rejected.append((record, why))
+            return give_up(self._rules, state, message, record.offset, record.timestamp, why)
 
     def bury(
         self, state: Partition, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
@@ -177,3 +189,8 @@ class RunsDomain:
 
     async def gave_up(self, state: Partition) -> None:
         """Nothing outside waits for a run's owner."""
+
+
+def _ids(state: Partition, message: Message) -> dict[str, str]:
+    run = state.runs.get(getattr(message, "run_id", ""))
+    return ids_of(message, run.traceparent if run is not None else None)

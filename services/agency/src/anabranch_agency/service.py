@@ -37,6 +37,7 @@ class AgencyService:
             name=resources.ids.incarnation(),
             loss_window=settings.loss_window,
             stall_after=settings.stall_after,
+            telemetry=resources.telemetry,
         )
         self._front: Front | None = None
 

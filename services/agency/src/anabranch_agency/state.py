@@ -90,6 +90,8 @@ class Run:
     paused: bool = False
     retry_of: str | None = None
     taken_over: int = 0
+    origin: str = ""
+    """`topic/partition/offset` of the record on the requests topic."""
 
     @property
     def session_id(self) -> str:

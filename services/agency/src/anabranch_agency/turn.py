@@ -12,12 +12,12 @@ from anabranch.core.codec import encode
 from anabranch.core.documents import dumps
 from anabranch.core.errors import Problem
 from anabranch.core.events import EventEntry, cause_of
-from anabranch.core.messages import ControlRun, Message, SubmitRun
+from anabranch.core.messages import ControlRun, Message, Status, SubmitRun
 from anabranch.core.names import Names
 from anabranch.core.results import RunRejected
 from anabranch.ports import Outgoing
 from anabranch.runtime.effects import Effect, News, Put
-from anabranch_agency.state import Partition, Tombstone
+from anabranch_agency.state import Partition, Run, Tombstone
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Turn:
     at: float
     effects: list[Effect] = field(default_factory=list)
     events: list[EventOf] = field(default_factory=list)
+    ended: list[tuple[Run, Status]] = field(default_factory=list)
+    """The runs that ended in this turn, and how."""
 
     def tell(self, topic: str, key: str, message: Message) -> None:
         self.effects.append(News(Outgoing(topic, key, encode(message))))

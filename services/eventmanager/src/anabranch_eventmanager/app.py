@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 from anabranch.core.names import Names
-from anabranch.ports import Clock, EventLog, Notifier, StateStore
+from anabranch.ports import Clock, EventLog, Notifier, StateStore, Telemetry
 from anabranch.runtime.process import run_service
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch_eventmanager.log_driver import LogDriver
 from anabranch_eventmanager.recovery import NUDGE_AFTER
 from anabranch_eventmanager.service import EventManager
@@ -40,6 +41,7 @@ def build(resources: Resources) -> EventManager:
         result_ttl=settings.result_ttl,
         nudge_after=settings.nudge_after,
         stall_after=settings.stall_after,
+        telemetry=resources.telemetry,
     )
 
 
@@ -54,6 +56,7 @@ def build_embedded(
     result_ttl: float = DAY,
     nudge_after: float = NUDGE_AFTER,
     stall_after: float = 120.0,
+    telemetry: Telemetry = NO_TELEMETRY,
 ) -> EventManager:
     """The event manager as a part of another process; call it on the running loop."""
     return EventManager(
@@ -67,6 +70,7 @@ def build_embedded(
         result_ttl=result_ttl,
         nudge_after=nudge_after,
         stall_after=stall_after,
+        telemetry=telemetry,
     )
 
 
@@ -74,4 +78,4 @@ def main(settings: Settings) -> int:
     """Run the service in this process until it is told to stop; returns the exit code."""
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    return run_service(build, settings)
+    return run_service(build, settings, service="anabranch-eventmanager")

@@ -14,9 +14,11 @@ from typing import Protocol
 from anabranch.core.codec import Undecodable, encode
 from anabranch.core.messages import Nudge
 from anabranch.core.names import Names
-from anabranch.ports import Clock, Incoming, Outgoing
+from anabranch.core.telemetry import NUDGES
+from anabranch.ports import Clock, Incoming, Outgoing, Telemetry
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.stall import Progress
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch_eventmanager.core import At, Effect, EventCore, RunChanged, has_ended
 from anabranch_eventmanager.facts import Document, run_key
 from anabranch_eventmanager.records import decode_record
@@ -79,7 +81,9 @@ class Keeper:
         *,
         result_ttl: float,
         nudge_after: float = NUDGE_AFTER,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
+        self._telemetry = telemetry
         self._core = EventCore()
         self._names = names
         self._clock = clock
@@ -214,6 +218,7 @@ class Keeper:
         nudge = Nudge(run_id=run["run_id"], silent_for=silent_for)
         record = Outgoing(self._names.groups, run["session_id"], encode(nudge))
         self._outlets.nudge(record, run.get("workers", ()), silent_for)
+        self._telemetry.count(NUDGES)
 
     def _refuse(self, record: Incoming, reason: str) -> None:
         _log.warning("%s[%d]@%d is dead-lettered: %s", record.topic, record.partition, record.offset, reason)

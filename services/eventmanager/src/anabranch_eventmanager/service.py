@@ -11,11 +11,12 @@ from typing import Protocol
 
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import Names
-from anabranch.ports import Clock, EventLog, Notifier, StateStore
+from anabranch.ports import Clock, EventLog, Notifier, StateStore, Telemetry
 from anabranch.runtime.health import Health
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.stall import StallWatch
 from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch_eventmanager.keeper import Keeper
 from anabranch_eventmanager.outlets import ServerOutlets, ViewWriter
 from anabranch_eventmanager.recovery import NUDGE_AFTER
@@ -62,12 +63,15 @@ class EventManager:
         result_ttl: float,
         nudge_after: float = NUDGE_AFTER,
         stall_after: float = 120.0,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._driver = driver
         self._supervisor = supervisor
         self._views = ViewWriter(store, names, clock, result_ttl)
         self._outlets = ServerOutlets(log, store, notifier, names, self._views)
-        self.keeper = Keeper(names, clock, self._outlets, result_ttl=result_ttl, nudge_after=nudge_after)
+        self.keeper = Keeper(
+            names, clock, self._outlets, result_ttl=result_ttl, nudge_after=nudge_after, telemetry=telemetry
+        )
         self._views.facts_of = self.keeper.facts_of
         self._views.written = self.keeper.view_written
         self._marks = Marks(store, names, names.events)

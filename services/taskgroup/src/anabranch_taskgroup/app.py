@@ -24,4 +24,4 @@ def registry_of(settings: Settings) -> Registry:
 
 def main(settings: Settings) -> int:
     """Run the service in this process until it is told to stop; returns the exit code."""
-    return run_service(build, settings)
+    return run_service(build, settings, service="anabranch-taskgroup")

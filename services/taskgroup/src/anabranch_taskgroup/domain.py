@@ -18,6 +18,7 @@ from anabranch.runtime.domain import Recall
 from anabranch.runtime.effects import Effect, Expire, News, Record
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.storelife import StoreLife
+from anabranch.runtime.workcontext import ids_of, working_for
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.addresses import halt_subject
 from anabranch_taskgroup.dispatch import Dispatcher
@@ -38,6 +39,7 @@ from anabranch_taskgroup.turn import (
     Rules,
     SpreadKeys,
     TakeOver,
+    Turn,
     Unwatch,
     Watch,
 )
@@ -110,17 +112,10 @@ class GroupsDomain:
                 rejected.append((record, str(error)))
                 continue
             delivery = Delivery(found.message, found.segments, record.offset, record.timestamp)
-            try:
-                turn = decide(self._rules, state, delivery)
-            except Exception as error:
-                # A bug: let through, it would stop each owner of the partition, one after another.
-                log.exception(
-                    "deciding about the record at offset %d of %s/%d failed",
-                    record.offset,
-                    record.topic,
-                    record.partition,
-                )
-                rejected.append((record, f"deciding about it failed: {type(error).__name__}: {error}"))
+            run_before = state.runs.get(getattr(found.message, "run_id", ""))
+            with working_for(**ids_of(found.message, run_before.traceparent if run_before else None)):
+                turn = self._decide(state, record, delivery, rejected)
+            if turn is None:
                 effects += self._give_run_up(state, getattr(found.message, "run_id", None))
                 continue
             effects += turn.effects
@@ -138,6 +133,22 @@ class GroupsDomain:
                 events[run.run_id] = (run, [])
         told = [each for run, entries in events.values() for each in self._event_records(state, run, entries)]
         return [*told, *effects]
+
+    def _decide(
+        self, state: Partition, record: Incoming, delivery: Delivery, rejected: list[tuple[Incoming, str]]
+    ) -> Turn | None:
+        try:
+            return decide(self._rules, state, delivery)
+        except Exception as error:
+            # A bug: let through, it would stop each owner of the partition, one after another.
+            log.exception(
+                "deciding about the record at offset %d of %s/%d failed",
+                record.offset,
+                record.topic,
+                record.partition,
+            )
+            rejected.append((record, f"deciding about it failed: {type(error).__name__}: {error}"))
+            return None
 
     def bury(
         self, state: Partition, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]

@@ -49,10 +49,11 @@ class TaskTrace:
     def around(self) -> Iterator[None]:
         """Members run within this, and log lines say whose they are."""
         document = self.document
-        trace_id = f"{self.trace.trace_id:032x}"
+        ids = {"run": document.run_id, "group": document.group, "task": document.order.name}
+        if self.every or self.trace.parent is not None:
+            ids["trace_id"] = f"{self.trace.trace_id:032x}"
         with ExitStack() as stack:
-            ids = {"run": document.run_id, "group": document.group, "task": document.order.name}
-            stack.enter_context(working_for(**ids, trace_id=trace_id))
+            stack.enter_context(working_for(**ids))
             stack.enter_context(self._context())
             yield
 

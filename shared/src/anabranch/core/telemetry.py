@@ -21,7 +21,10 @@ _UNITS = {"s": "seconds"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric, the same where it is the same object. `unit` as UCUM writes it; what stands in braces is no unit but says what is counted."""
+    """One metric, the same where it is the same object.
+
+    `unit` as UCUM writes it; what stands in braces is no unit but says what is counted.
+    """
 
     name: str
     kind: Kind

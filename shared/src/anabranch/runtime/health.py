@@ -1,4 +1,4 @@
-"""Liveness and readiness over HTTP, for an orchestrator's probes: `/livez`, `/readyz`, a JSON body.
+"""Liveness and readiness over HTTP for an orchestrator's probes: `/livez`, `/readyz`, a JSON body; `/metrics`.
 
 Live means "a restart would not help"; ready means "send work". A server that is away makes a service not
 ready, never not live: a restart would not bring it back. Speaks just enough HTTP/1.1 for a probe, one answer
@@ -27,6 +27,8 @@ ANSWER_SECONDS = 0.5
 """A loop that does not answer within this time counts as busy; a probe may wait for a second only."""
 TICK_SECONDS = 1.0
 MAX_REQUEST_LINE = 8_192
+EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+"""The content type of Prometheus' text."""
 
 _log = logging.getLogger("anabranch.health")
 
@@ -45,6 +47,7 @@ class HealthServer:
 
     Args:
         report: the service's health; called on the loop that called `start`, must not block.
+        metrics: all metrics as Prometheus reads them; called in this server's own thread.
         service: the service's name, shown in the body.
         patience: seconds that this loop may be busy without a break and still count as live.
     """
@@ -56,7 +59,9 @@ class HealthServer:
         *,
         clock: Clock | None = None,
         patience: float = PATIENCE,
+        metrics: Callable[[], bytes] | None = None,
     ) -> None:
+        self._metrics = metrics
         self._report = report
         self._service = service
         self._clock = clock or SystemClock()
@@ -79,7 +84,7 @@ class HealthServer:
         self._thread = threading.Thread(target=self._work, args=(port, host, bound), name="health", daemon=True)
         self._thread.start()
         found = await asyncio.wrap_future(bound)
-        _log.info("health of %s on port %d: /livez, /readyz", self._service, found)
+        _log.info("health of %s on port %d: /livez, /readyz, /metrics", self._service, found)
         return found
 
     async def stop(self) -> None:
@@ -129,10 +134,12 @@ class HealthServer:
         path = rest.partition(" ")[0].partition("?")[0]
         if method not in ("GET", "HEAD"):
             return _response(HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"{method} is not answered here"})
+        if path == "/metrics" and self._metrics is not None:
+            return _framed(HTTPStatus.OK, EXPOSITION, self._metrics() if method == "GET" else b"")
         health = await self._ask()
         passed = {"/livez": health.live, "/readyz": health.live and health.ready}.get(path)
         if passed is None:
-            return _response(HTTPStatus.NOT_FOUND, {"error": "there are /livez and /readyz"})
+            return _response(HTTPStatus.NOT_FOUND, {"error": "there are /livez, /readyz and /metrics"})
         status = HTTPStatus.OK if passed else HTTPStatus.SERVICE_UNAVAILABLE
         return _response(status, {"service": self._service, **asdict(health)}, with_body=method == "GET")
 
@@ -161,9 +168,12 @@ class HealthServer:
 
 
 def _response(status: HTTPStatus, document: dict[str, object], *, with_body: bool = True) -> bytes:
-    body = orjson.dumps(document)
+    return _framed(status, "application/json", orjson.dumps(document), with_body=with_body)
+
+
+def _framed(status: HTTPStatus, kind: str, body: bytes, *, with_body: bool = True) -> bytes:
     head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {kind}\r\n"
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + (body if with_body else b"")

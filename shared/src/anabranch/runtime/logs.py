@@ -1,17 +1,24 @@
 """Where log lines go: standard error, one line each, as text for people or JSON for collectors.
 
-Libraries' loggers are brought to the same handler; librdkafka's own lines go to `KAFKA_LOGGER`, because it
-would write to standard error at length when a broker is away. Standard output stays free for results.
+structlog renders them, whichever logger they come from: the standard library's, or one of structlog's own. A line
+says on whose behalf it was written, where that is known: run, group, task and trace, out of the context that code
+works in. Libraries' loggers are brought to the same handler; librdkafka's own lines go to `KAFKA_LOGGER`, because
+it would write to standard error at length when a broker is away. Standard output stays free for results.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import orjson
+import structlog
+from structlog.types import EventDict, WrappedLogger
+
+from anabranch.runtime.workcontext import work_ids
 
 LogFormat = Literal["text", "json"]
 
@@ -21,16 +28,19 @@ KAFKA_LOGGER = logging.getLogger("anabranch.kafka.client")
 SECRETIVE = ("aiokafka.conn",)
 """They write whole requests at DEBUG, passwords and tokens of the login among them: never below INFO."""
 
-QUIET = ("aiokafka", "faust", "mode", "kafka")
+QUIET = ("aiokafka", "faust", "mode", "kafka", "opentelemetry", "urllib3")
 """Libraries that report their own routine at INFO: shown from WARNING on, unless DEBUG is asked for."""
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_OWN = frozenset({"_record", "_from_structlog", "_logger", "_name", "event", "exc_info"})
+"""What structlog puts beside what a caller adds."""
+_FIRST = ("time", "level", "logger", "message")
 
 
 def set_up_logging(level: str = "INFO", style: LogFormat = "text", stream: TextIO | None = None) -> None:
     """Send every logger's lines to `stream` (standard error), replacing what was set up before."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.setFormatter(formatter(style))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -41,43 +51,64 @@ def set_up_logging(level: str = "INFO", style: LogFormat = "text", stream: TextI
         library.setLevel(level if level == "DEBUG" else max(logging.WARNING, root.level))
     for name in SECRETIVE:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger(name.partition(".")[0]).level))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
 
 
-class TextFormatter(logging.Formatter):
-    """`2026-01-02T03:04:05.678Z INFO  anabranch.agency  message  key=value`"""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line, and a traceback after it where there is one."""
-        extra = "".join(f"  {name}={value}" for name, value in _extra(record).items())
-        text = f"{_time(record)} {record.levelname:<7} {record.name}  {_one_line(record.getMessage())}{extra}"
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return text
+def formatter(style: LogFormat) -> logging.Formatter:
+    """The formatter of a style, for any handler."""
+    return structlog.stdlib.ProcessorFormatter(processors=[_described, _json if style == "json" else _text])
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, whatever `extra` held, and `error`."""
+def _described(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """What every line says: when, how bad, who, what; on whose behalf; and what the caller added."""
+    record: logging.LogRecord = event["_record"]
+    message = event.get("event", "")
+    added = {name: value for name, value in event.items() if name not in _OWN}
+    return {
+        "time": _time(record),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": message if isinstance(message, str) else str(message),
+        **work_ids(),
+        **{name: value for name, value in record.__dict__.items() if name not in _STANDARD and name not in _OWN},
+        **added,
+        **_error(event.get("exc_info")),
+    }
 
-    def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        document = {
-            "time": _time(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **_extra(record),
-        }
-        if record.exc_info:
-            document["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+def _text(logger: WrappedLogger, method: str, event: EventDict) -> str:
+    """`2026-01-02T03:04:05.678Z INFO    anabranch.agent  message  key=value`, and a traceback after it."""
+    extra = "".join(f"  {name}={value}" for name, value in event.items() if name not in (*_FIRST, "error"))
+    line = f"{event['time']} {event['level'].upper():<7} {event['logger']}  {_one_line(event['message'])}{extra}"
+    return f"{line}\n{event['error']}" if "error" in event else line
+
+
+def _json(logger: WrappedLogger, method: str, event: EventDict) -> str:
+    """One JSON object a line: time, level, logger, message, ids, whatever `extra` held, and `error`."""
+    return orjson.dumps(dict(event), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _error(exc_info: Any) -> Mapping[str, str]:
+    if exc_info is True:
+        exc_info = sys.exc_info()
+    elif isinstance(exc_info, BaseException):
+        exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+    if not exc_info or exc_info[0] is None:
+        return {}
+    return {"error": logging.Formatter().formatException(exc_info)}
 
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
-
-
-def _extra(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
 
 
 def _one_line(text: str) -> str:

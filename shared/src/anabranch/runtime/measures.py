@@ -36,5 +36,5 @@ class OwnerMeasures:
         """How many records wait in each partition that is owned."""
         if self._telemetry.measures:
             waiting = list(queued)
-            self._telemetry.show(PARTITIONS, {(self._topic,): len(waiting)})
-            self._telemetry.show(RECORDS_QUEUED, {(self._topic,): sum(waiting)})
+            self._telemetry.show(PARTITIONS, {(self._topic,): len(waiting)}, part=self._topic)
+            self._telemetry.show(RECORDS_QUEUED, {(self._topic,): sum(waiting)}, part=self._topic)

@@ -13,14 +13,17 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from anabranch.core.errors import Misconfigured, ServerUnavailable, StoreRefused
 from anabranch.runtime.health import Health, HealthServer
 from anabranch.runtime.logs import set_up_logging
 from anabranch.runtime.memory import bound_arenas, collect_seldom, give_back
+from anabranch.runtime.metered import metered
 from anabranch.runtime.resources import Connect, Resources, connect
 from anabranch.runtime.settings import Settings
+from anabranch.runtime.telemetry import open_telemetry
 from anabranch.runtime.topics import check_retention, ensure_topics
 
 EXIT_OK = 0
@@ -30,6 +33,7 @@ EXIT_UNAVAILABLE = 4
 
 STOP_SECONDS = 10.0
 FORCED_STOP_SECONDS = 1.0
+TELL_SECONDS = 5.0
 WATCH_SECONDS = 1.0
 GIVE_BACK_EVERY = 60
 """So many looks at the service apart, free memory is returned to the system."""
@@ -73,13 +77,20 @@ def main(build: Build) -> int:
     return run_service(build, settings)
 
 
-def run_service(build: Build, settings: Settings, connect: Connect = connect) -> int:
-    """Run a service until SIGTERM or SIGINT; returns the exit code. A second signal stops it at once."""
+def run_service(
+    build: Build, settings: Settings, connect: Connect = connect, *, service: str = "anabranch"
+) -> int:
+    """Run a service until SIGTERM or SIGINT; returns the exit code. A second signal stops it at once.
+
+    Args:
+        service: the `service.name` of its telemetry, unless OTEL_SERVICE_NAME says another.
+    """
     set_up_logging(settings.log_level, settings.log_format)
     bound_arenas()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_until_signalled(build, settings, connect))
+            connecting = partial(_connect, connect, service)
+            return runner.run(_until_signalled(build, settings, connecting))
     except Misconfigured as error:
         return _ended(error, EXIT_MISCONFIGURED)
     except (ServerUnavailable, StoreRefused) as error:
@@ -139,6 +150,23 @@ async def _until_signalled(build: Build, settings: Settings, connect: Connect) -
     return code
 
 
+async def _connect(connect: Connect, service: str, settings: Settings) -> Resources:
+    """Resources with the telemetry that settings and environment ask for."""
+    resources = await connect(settings)
+    text = settings.health_port is not None
+    telemetry = open_telemetry(service, os.environ, text=text, instance=resources.ids.incarnation())
+    return metered(resources, telemetry)
+
+
+async def _tell_the_rest(resources: Resources) -> None:
+    """Collectors that do not answer hold up no end."""
+    try:
+        async with asyncio.timeout(TELL_SECONDS):
+            await asyncio.to_thread(resources.telemetry.close)
+    except TimeoutError:
+        _log.warning("telemetry was not taken within %g s; the rest of it is left out", TELL_SECONDS)
+
+
 async def serve(build: Build, settings: Settings, connect: Connect, stop: StopRequest) -> int:
     """Run a service until `stop` is asked; returns the exit code, or raises what the service failed with."""
     life = asyncio.create_task(_live(build, settings, connect, stop), name="service")
@@ -157,6 +185,7 @@ async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRe
         return EXIT_OK
     async with AsyncExitStack() as stack:
         resources = connecting.result()
+        stack.push_async_callback(_tell_the_rest, resources)
         stack.push_async_callback(resources.close)
         await resources.store.check()
         created = await ensure_topics(resources.log, settings)
@@ -164,8 +193,9 @@ async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRe
             _log.info("created the topics %s", ", ".join(created))
         await check_retention(resources.log, settings)
         service = build(resources)
+        resources.telemetry.adopt()
         stack.push_async_callback(_stop, service)
-        port = await _serve_health(service, settings, stack)
+        port = await _serve_health(service, resources, stack)
         await _work(service, resources, stop, port)
     return EXIT_OK
 
@@ -210,10 +240,11 @@ async def _watch(service: Service) -> None:
     raise Crashed
 
 
-async def _serve_health(service: Service, settings: Settings, stack: AsyncExitStack) -> int | None:
+async def _serve_health(service: Service, resources: Resources, stack: AsyncExitStack) -> int | None:
+    settings = resources.settings
     if settings.health_port is None:
         return None
-    server = HealthServer(service.health, service.name)
+    server = HealthServer(service.health, service.name, metrics=resources.telemetry.exposition)
     try:
         port = await server.start(settings.health_port)
     except OSError as error:

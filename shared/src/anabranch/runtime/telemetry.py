@@ -28,7 +28,7 @@ class NoTelemetry:
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         """Nobody counts."""
 
-    def show(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
+    def show(self, metric: Metric, values: Mapping[tuple[str, ...], float], *, part: str = "") -> None:
         """Nobody looks."""
 
     def wants(self, trace: RunTrace) -> bool:

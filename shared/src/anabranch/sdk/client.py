@@ -25,6 +25,7 @@ from anabranch.ports import Clock, EventLog, Ids, Notifier, Outgoing, StateStore
 from anabranch.runtime.resources import Resources, connect
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.topics import ensure_topics
+from anabranch.runtime.workcontext import trace_headers
 from anabranch.sdk.control import retry, send_control
 from anabranch.sdk.request_file import read_document
 from anabranch.sdk.run import Run
@@ -158,7 +159,8 @@ class Client:
             request: a `Request`, a document (also in the compatibility envelope), or the path of a JSON or
                 YAML file.
             agents: names that are known to exist; others are refused. Without it no agent is unknown here.
-            traceparent: W3C trace context, carried through to all records of the run.
+            traceparent: W3C trace context, carried through to all records of the run; by default that of the
+                OpenTelemetry span which this code runs within, if any.
 
         Raises:
             RequestRefused: with every error; nothing was sent.
@@ -175,8 +177,8 @@ class Client:
         session_id = canonical.get("session_id", run_id)
         run = await self.watch(run_id, request_id, session_id, body_hash(canonical), reading.warnings)
         headers = {"content-type": b"application/json"}
-        if traceparent is not None:
-            headers["traceparent"] = traceparent.encode()
+        sent = trace_headers() if traceparent is None else {"traceparent": traceparent}
+        headers |= {name: value.encode() for name, value in sent.items()}
         await links.log.publish([Outgoing(links.names.requests, request_id, orjson.dumps(canonical), headers)])
         return run
 

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import AnabranchError, GiveUp, RetryLater
+from anabranch.runtime.workcontext import trace_headers
 from anabranch.sdk.agents import agent
 from anabranch.sdk.http_policy import AllowList
 from anabranch.sdk.task import Task
@@ -184,7 +185,9 @@ def _exchange(
     connection: http.client.HTTPConnection, url: SplitResult, call: HttpCall
 ) -> tuple[dict[str, Any], str | None]:
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    headers = {"Host": _host_header(url), "User-Agent": "anabranch", "Connection": "close", **call.headers}
+    own = {"Host": _host_header(url), "User-Agent": "anabranch", "Connection": "close", **trace_headers()}
+    named = {name.lower() for name in call.headers}
+    headers = {**{name: value for name, value in own.items() if name.lower() not in named}, **call.headers}
     connection.request(call.method, path, call.body, headers)
     with connection.getresponse() as response:
         return _answer(response, call)

@@ -20,11 +20,12 @@ from anabranch.core.errors import AnabranchError
 from anabranch.core.names import session_key
 from anabranch.core.request import Request
 from anabranch.embedded import Embedded, embedded
-from anabranch.ports import Clock, EventLog, Ids, Incoming, Write
+from anabranch.ports import Clock, EventLog, Ids, Incoming, Telemetry, Write
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.ids import SystemIds
 from anabranch.runtime.process import Service
 from anabranch.runtime.settings import Settings
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.references import resolve
 from anabranch.sdk.run import Run
@@ -44,7 +45,9 @@ class ServiceStopped(AnabranchError):
     """A service of the system under test has stopped with an error; the log has its traceback."""
 
 
-def system(agents: Agents = (), seed: int = 0, **settings: Any) -> SystemContext:
+def system(
+    agents: Agents = (), seed: int = 0, telemetry: Telemetry = NO_TELEMETRY, **settings: Any
+) -> SystemContext:
     """The whole system: services, log and store in this process, and nothing left behind.
 
         with system(agents=[summarise]) as s:
@@ -57,13 +60,14 @@ def system(agents: Agents = (), seed: int = 0, **settings: Any) -> SystemContext
         agents: marked functions, classes, and modules of them; or `{name: function}`, where no mark is needed.
             The built-in agents are there too.
         seed: what the ids are made from, so that a test is the same each time.
+        telemetry: what metrics and spans of the services are told to.
         settings: any setting by its name, such as `concurrency=4` or `inline_limit=1000`.
 
     Raises:
         TypeError: something in `agents` is no agent, or there is no such setting.
         Misconfigured: two agents have one name.
     """
-    return SystemContext(registry_of(agents), Settings(**settings), seed)
+    return SystemContext(registry_of(agents), Settings(**settings), seed, telemetry)
 
 
 def registry_of(agents: Agents) -> Registry:
@@ -94,7 +98,10 @@ def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 class SystemContext:
     """What `system()` gives: enter it with `with` or `async with`. Each entering starts a system of its own."""
 
-    def __init__(self, registry: Registry, settings: Settings, seed: int) -> None:
+    def __init__(
+        self, registry: Registry, settings: Settings, seed: int, telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
+        self._telemetry = telemetry
         self._registry = registry
         self._settings = settings
         self._seed = seed
@@ -120,7 +127,9 @@ class SystemContext:
 
     def start(self, clock: Clock, ids: Ids) -> AbstractAsyncContextManager[Embedded]:
         """The embedded system, not entered yet."""
-        return embedded(self._registry, self._settings, store="memory", clock=clock, ids=ids)
+        return embedded(
+            self._registry, self._settings, store="memory", clock=clock, ids=ids, telemetry=self._telemetry
+        )
 
 
 class AsyncSystem:

@@ -38,7 +38,7 @@ class Instruments:
         self._provider = MeterProvider([text, *pushed], resource, shutdown_on_exit=False)
         self._lock = threading.Lock()
         self._counted: dict[str, dict[Labels, float]] = {}
-        self._shown: dict[str, Mapping[Labels, float]] = {}
+        self._shown: dict[str, dict[str, Mapping[Labels, float]]] = {}
         self._histograms: dict[str, Histogram] = {}
         meter = self._provider.get_meter(SCOPE)
         for each in METRICS:
@@ -65,8 +65,9 @@ class Instruments:
     def observe(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
         self._histograms[metric.name].record(value, labels)
 
-    def show(self, metric: Metric, values: Mapping[Labels, float]) -> None:
-        self._shown[metric.name] = values
+    def show(self, metric: Metric, values: Mapping[Labels, float], part: str) -> None:
+        with self._lock:
+            self._shown.setdefault(metric.name, {})[part] = values
 
     def exposition(self) -> bytes:
         return generate_latest(self._registry)
@@ -79,7 +80,9 @@ class Instruments:
             return dict(self._counted[metric.name])
 
     def _shown_of(self, metric: Metric) -> Mapping[Labels, float]:
-        return self._shown.get(metric.name, {})
+        with self._lock:
+            parts = list(self._shown.get(metric.name, {}).values())
+        return {labels: value for part in parts for labels, value in part.items()}
 
     def _read(
         self, source: Callable[[Metric], Mapping[Labels, float]], metric: Metric, options: CallbackOptions

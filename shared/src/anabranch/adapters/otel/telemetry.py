@@ -73,9 +73,9 @@ class OpenTelemetry:
         if self._instruments is not None:
             self._instruments.observe(metric, value, labels)
 
-    def show(self, metric: Metric, values: Mapping[tuple[str, ...], float]) -> None:
+    def show(self, metric: Metric, values: Mapping[tuple[str, ...], float], *, part: str = "") -> None:
         if self._instruments is not None:
-            self._instruments.show(metric, values)
+            self._instruments.show(metric, values, part)
 
     def exposition(self) -> bytes:
         return self._instruments.exposition() if self._instruments is not None else b""

@@ -1,0 +1,176 @@
+"""The log and the store of a process, counted: what is appended, which dead letters, and the calls that fail.
+
+Each hands every call on as it is. They are there only where somebody keeps metrics.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Literal
+
+from anabranch.core import letters
+from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused
+from anabranch.core.names import Names
+from anabranch.core.telemetry import DEAD_LETTERS, LOG_FAILURES, RECORDS_PUBLISHED, STORE_FAILURES, Metric
+from anabranch.ports import (
+    EventLog,
+    Fence,
+    Membership,
+    Outgoing,
+    PartitionListener,
+    Reader,
+    Standing,
+    StateStore,
+    Telemetry,
+    TopicSpec,
+    Write,
+)
+from anabranch.runtime.resources import Resources
+
+
+def metered(resources: Resources, telemetry: Telemetry) -> Resources:
+    """The same resources with telemetry, their log and store counted where it keeps metrics."""
+    if not telemetry.measures:
+        return replace(resources, telemetry=telemetry)
+    return replace(
+        resources,
+        telemetry=telemetry,
+        log=MeteredLog(resources.log, resources.names, telemetry),
+        store=MeteredStore(resources.store, telemetry),
+    )
+
+
+@contextmanager
+def _counted(telemetry: Telemetry, metric: Metric, operation: str) -> Iterator[None]:
+    try:
+        yield
+    except (ServerUnavailable, StoreRefused, RecordTooLarge):
+        telemetry.count(metric, operation=operation)
+        raise
+
+
+class MeteredLog:
+    """See `ports.EventLog`."""
+
+    def __init__(self, log: EventLog, names: Names, telemetry: Telemetry) -> None:
+        self._inner = log
+        self._names = names
+        self._telemetry = telemetry
+
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        with self._failing("publish"):
+            offsets = await self._inner.publish(records)
+        for topic, count in Counter([record.topic for record in records]).items():
+            self._telemetry.count(RECORDS_PUBLISHED, count, topic=topic.removeprefix(self._names.prefix))
+            if topic == self._names.dead_letters:
+                self._count_letters([record for record in records if record.topic == topic])
+        return offsets
+
+    def _count_letters(self, records: Sequence[Outgoing]) -> None:
+        for record in records:
+            pairs = record.headers.items() if isinstance(record.headers, Mapping) else record.headers
+            found = [value for name, value in pairs if name == letters.CODE and value is not None]
+            self._telemetry.count(DEAD_LETTERS, code=found[-1].decode("utf-8", "replace") if found else "")
+
+    async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> Membership:
+        with self._failing("join"):
+            return await self._inner.join(group, topics, listener)
+
+    def read(
+        self,
+        topic: str,
+        partitions: Sequence[int] | None = None,
+        start: int | Literal["earliest", "latest"] = "latest",
+    ) -> AbstractAsyncContextManager[Reader]:
+        return self._inner.read(topic, partitions, start)
+
+    async def create_topics(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
+        return await self._inner.create_topics(topics)
+
+    async def partition_count(self, topic: str) -> int:
+        with self._failing("partition_count"):
+            return await self._inner.partition_count(topic)
+
+    async def topic_settings(self, topic: str) -> Mapping[str, str]:
+        return await self._inner.topic_settings(topic)
+
+    async def partition_for(self, topic: str, key: str) -> int:
+        return await self._inner.partition_for(topic, key)
+
+    async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
+        with self._failing("group_lag"):
+            return await self._inner.group_lag(group, topic)
+
+    async def group_standing(self, group: str, topic: str, *, members: bool = False) -> Mapping[int, Standing]:
+        with self._failing("group_standing"):
+            return await self._inner.group_standing(group, topic, members=members)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def _failing(self, operation: str) -> AbstractContextManager[None]:
+        return _counted(self._telemetry, LOG_FAILURES, operation)
+
+
+class MeteredStore:
+    """See `ports.StateStore`."""
+
+    def __init__(self, store: StateStore, telemetry: Telemetry) -> None:
+        self._inner = store
+        self._telemetry = telemetry
+
+    async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        with self._failing("get"):
+            return await self._inner.get(keys)
+
+    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
+        with self._failing("put"):
+            await self._inner.put(writes, fence)
+
+    async def put_new(self, write: Write) -> bytes | None:
+        with self._failing("put_new"):
+            return await self._inner.put_new(write)
+
+    async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
+        with self._failing("claim"):
+            return await self._inner.claim(keys, owner, ttl)
+
+    async def release(self, keys: Sequence[str], owner: str) -> None:
+        with self._failing("release"):
+            await self._inner.release(keys, owner)
+
+    async def expire(self, keys: Sequence[str], ttl: float) -> None:
+        with self._failing("expire"):
+            await self._inner.expire(keys, ttl)
+
+    async def delete(self, keys: Sequence[str]) -> int:
+        with self._failing("delete"):
+            return await self._inner.delete(keys)
+
+    async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
+        with self._failing("index_add"):
+            await self._inner.index_add(index, member, score, keep=keep, ttl=ttl)
+
+    async def index_top(self, index: str, count: int, offset: int = 0) -> Sequence[str]:
+        with self._failing("index_top"):
+            return await self._inner.index_top(index, count, offset)
+
+    async def index_remove(self, index: str, members: Sequence[str]) -> None:
+        with self._failing("index_remove"):
+            await self._inner.index_remove(index, members)
+
+    async def identity(self) -> str:
+        with self._failing("identity"):
+            return await self._inner.identity()
+
+    async def check(self) -> None:
+        await self._inner.check()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def _failing(self, operation: str) -> AbstractContextManager[None]:
+        return _counted(self._telemetry, STORE_FAILURES, operation)
