@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,10 +53,16 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
     if registry is not None:
         from anabranch.embedded import embedded
         from anabranch.runtime.memory import collect_seldom
+        from anabranch.runtime.telemetry import close_telemetry, open_telemetry
 
-        async with embedded(registry, settings) as system:
-            collect_seldom()
-            yield Place(system.client, system.description)
+        telemetry = open_telemetry("anabranch", os.environ, text=False)
+        telemetry.adopt()
+        try:
+            async with embedded(registry, settings, telemetry=telemetry) as system:
+                collect_seldom()
+                yield Place(system.client, system.description)
+        finally:
+            await close_telemetry(telemetry)
         return
     async with connected(settings) as client:
         yield Place(client, f"Kafka {settings.brokers}, prefix {settings.prefix}")

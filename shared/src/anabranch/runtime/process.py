@@ -23,7 +23,7 @@ from anabranch.runtime.memory import bound_arenas, collect_seldom, give_back
 from anabranch.runtime.metered import metered
 from anabranch.runtime.resources import Connect, Resources, connect
 from anabranch.runtime.settings import Settings
-from anabranch.runtime.telemetry import open_telemetry
+from anabranch.runtime.telemetry import close_telemetry, open_telemetry
 from anabranch.runtime.topics import check_retention, ensure_topics
 
 EXIT_OK = 0
@@ -33,7 +33,6 @@ EXIT_UNAVAILABLE = 4
 
 STOP_SECONDS = 10.0
 FORCED_STOP_SECONDS = 1.0
-TELL_SECONDS = 5.0
 WATCH_SECONDS = 1.0
 GIVE_BACK_EVERY = 60
 """So many looks at the service apart, free memory is returned to the system."""
@@ -158,15 +157,6 @@ async def _connect(connect: Connect, service: str, settings: Settings) -> Resour
     return metered(resources, telemetry)
 
 
-async def _tell_the_rest(resources: Resources) -> None:
-    """Collectors that do not answer hold up no end."""
-    try:
-        async with asyncio.timeout(TELL_SECONDS):
-            await asyncio.to_thread(resources.telemetry.close)
-    except TimeoutError:
-        _log.warning("telemetry was not taken within %g s; the rest of it is left out", TELL_SECONDS)
-
-
 async def serve(build: Build, settings: Settings, connect: Connect, stop: StopRequest) -> int:
     """Run a service until `stop` is asked; returns the exit code, or raises what the service failed with."""
     life = asyncio.create_task(_live(build, settings, connect, stop), name="service")
@@ -185,7 +175,7 @@ async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRe
         return EXIT_OK
     async with AsyncExitStack() as stack:
         resources = connecting.result()
-        stack.push_async_callback(_tell_the_rest, resources)
+        stack.push_async_callback(close_telemetry, resources.telemetry)
         stack.push_async_callback(resources.close)
         await resources.store.check()
         created = await ensure_topics(resources.log, settings)

@@ -5,6 +5,7 @@ OpenTelemetry's SDK is imported only where it is used.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from importlib.metadata import version
 from anabranch.core.telemetry import Metric
 from anabranch.core.tracing import RunTrace, Span
 from anabranch.ports import Telemetry
+
+CLOSE_SECONDS = 5.0
 
 _log = logging.getLogger("anabranch.telemetry")
 
@@ -104,3 +107,12 @@ def open_telemetry(
         readers=[otlp_metrics()] if found.metrics else [],
         instance=instance,
     )
+
+
+async def close_telemetry(telemetry: Telemetry) -> None:
+    """Tell what is left. A collector that does not answer holds up nobody's end."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await asyncio.to_thread(telemetry.close)
+    except TimeoutError:
+        _log.warning("telemetry was not taken within %g s; the rest of it is left out", CLOSE_SECONDS)
