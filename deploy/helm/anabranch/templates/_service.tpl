@@ -26,6 +26,11 @@ spec:
     metadata:
       annotations:
         checksum/settings: {{ include "anabranch.settingsChecksum" $root }}
+        {{- if $root.Values.telemetry.scrapeAnnotations }}
+        prometheus.io/scrape: "true"
+        prometheus.io/port: {{ $root.Values.healthPort | int | toString | quote }}
+        prometheus.io/path: /metrics
+        {{- end }}
         {{- with $own.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -60,6 +65,14 @@ spec:
           env:
             - name: ANABRANCH_HEALTH_PORT
               value: {{ $root.Values.healthPort | int | toString | quote }}
+            {{- with $root.Values.telemetry.otlpEndpoint }}
+            - name: OTEL_EXPORTER_OTLP_ENDPOINT
+              value: {{ . | quote }}
+            {{- end }}
+            {{- range $name, $value := $root.Values.telemetry.variables }}
+            - name: {{ $name }}
+              value: {{ $value | toString | quote }}
+            {{- end }}
             {{- if $own.agents }}
             - name: ANABRANCH_AGENTS
               value: {{ join "," $own.agents | quote }}

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from anabranch.contract.files import drift, write
+from anabranch.contract.telemetry import with_tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 1 where the files differ from the code."""
     options = _parser().parse_args(arguments)
+    if options.tables is not None:
+        options.tables.write_text(with_tables(options.tables.read_text(encoding="utf-8")), encoding="utf-8")
+        return 0
     if options.write is not None:
         changed = write(options.write)
         _say(*changed, f"{len(changed)} files written" if changed else "all files are up to date")
@@ -37,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", metavar="FOLDER", type=Path, help="write the generated files")
     action.add_argument("--check", metavar="FOLDER", type=Path, help="compare; exit with 1 where they differ")
+    action.add_argument("--tables", metavar="FILE", type=Path, help="write a document's telemetry tables")
     return parser
 
 

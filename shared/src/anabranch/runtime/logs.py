@@ -12,13 +12,14 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import orjson
-import structlog
-from structlog.types import EventDict, WrappedLogger
 
 from anabranch.runtime.workcontext import work_ids
+
+if TYPE_CHECKING:  # structlog takes a while to import, and nearly every module imports this one
+    from structlog.types import EventDict, WrappedLogger
 
 LogFormat = Literal["text", "json"]
 
@@ -39,6 +40,8 @@ _FIRST = ("time", "level", "logger", "message")
 
 def set_up_logging(level: str = "INFO", style: LogFormat = "text", stream: TextIO | None = None) -> None:
     """Send every logger's lines to `stream` (standard error), replacing what was set up before."""
+    import structlog
+
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter(style))
     root = logging.getLogger()
@@ -65,6 +68,8 @@ def set_up_logging(level: str = "INFO", style: LogFormat = "text", stream: TextI
 
 def formatter(style: LogFormat) -> logging.Formatter:
     """The formatter of a style, for any handler."""
+    import structlog
+
     return structlog.stdlib.ProcessorFormatter(processors=[_described, _json if style == "json" else _text])
 
 

@@ -1,0 +1,60 @@
+"""The tables of docs/telemetry.md: every metric, span and attribute, out of the registry. Pure.
+
+`python -m anabranch.contract --tables docs/telemetry.md` writes them anew between their marks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from anabranch.core.telemetry import ATTRIBUTES, METRICS, SPANS
+
+_TABLE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def metric_table() -> str:
+    """A row for each metric."""
+    rows = (
+        (
+            f"`{metric.name}`",
+            f"`{metric.prometheus}`",
+            metric.kind,
+            ", ".join(f"`{label}`" for label in metric.labels),
+            ", ".join(metric.services),
+            metric.about,
+        )
+        for metric in METRICS
+    )
+    return _table(("OTLP", "Prometheus", "kind", "labels", "of", "says"), rows)
+
+
+def span_table() -> str:
+    """A row for each kind of span."""
+    rows = (
+        (f"`{kind.prefix} NAME`", kind.by, kind.about, ", ".join(f"`{each}`" for each in kind.attributes))
+        for kind in SPANS
+    )
+    return _table(("span", "told by", "says", "attributes"), rows)
+
+
+def attribute_table() -> str:
+    """A row for each attribute of spans."""
+    return _table(("attribute", "says"), ((f"`{name}`", about) for name, about in ATTRIBUTES.items()))
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "metrics": metric_table,
+    "spans": span_table,
+    "attributes": attribute_table,
+}
+
+
+def with_tables(document: str) -> str:
+    """A document with its tables as the registry has them now. Raises KeyError for a mark of no table."""
+    return _TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", document)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
