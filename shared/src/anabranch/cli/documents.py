@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,20 @@ def load(file: str) -> Any:
         RequestRefused: it cannot be read, or is neither JSON nor YAML.
     """
     if file != "-":
-        return read_document(Path(file))
+        path = Path(file)
+        if not path.exists() and (near := _near(path)):
+            raise unreadable(file, "No such file", f"did you mean {near}?")
+        return read_document(path)
     try:
         return parse_document(sys.stdin.buffer.read())
     except OSError as error:
         raise unreadable("standard input", error.strerror or str(error)) from error
+
+
+def _near(path: Path) -> str | None:
+    """A file in the same folder whose name is nearly this one."""
+    if not path.parent.is_dir():
+        return None
+    names = (each.name for each in path.parent.iterdir() if each.is_file())
+    found = difflib.get_close_matches(path.name, names, n=1)
+    return str(path.with_name(found[0])) if found else None

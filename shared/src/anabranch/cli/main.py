@@ -6,6 +6,7 @@ Those modules are imported when a command runs, so that `--help` and `plan` are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,18 @@ app.add_typer(topics, name="topics")
 app.add_typer(bench_main.app, name="bench")
 app.add_typer(dlq_main.app, name="dlq")
 app.add_typer(keys_main.app, name="keys")
+
+
+class RunStatus(StrEnum):
+    """What a run may be."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
 
 Concurrency = Annotated[int | None, typer.Option(help="Members that run at once in this process.")]
 HealthPort = Annotated[int | None, typer.Option(help="Serve health probes on this port; 0 for any.")]
@@ -175,7 +188,7 @@ def plan(
 def list_(
     settings: Load,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the latest to look at.")] = 50,
-    status: Annotated[str | None, typer.Option(help="Only runs of this status.")] = None,
+    status: Annotated[RunStatus | None, typer.Option(help="Only runs of this status.")] = None,
     output: Output = None,
     json: Json = False,
 ) -> None:

@@ -44,6 +44,6 @@ def parse_document(data: bytes, format: Format | None = None) -> Any:
         return load_document(data, "yaml")
 
 
-def unreadable(what: str, reason: str) -> RequestRefused:
+def unreadable(what: str, reason: str, hint: str = "check the path") -> RequestRefused:
     """The refusal of a file that cannot be read."""
-    return RequestRefused([Problem(UNREADABLE, "", f"{what} cannot be read: {reason}", "check the path")])
+    return RequestRefused([Problem(UNREADABLE, "", f"{what} cannot be read: {reason}", hint)])

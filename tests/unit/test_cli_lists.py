@@ -1,0 +1,311 @@
+"""Lists as tables, JSON and CSV, `top`, `logs` and completion: on a whole system in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from anabranch import Registry, Task, agent
+from anabranch.cli import completion
+from anabranch.cli.control_commands import TOPIC_COLUMNS
+from anabranch.cli.dlq_commands import list_letters
+from anabranch.cli.event_commands import LogFilter, show_events, show_logs
+from anabranch.cli.inspect_commands import list_runs, show_status
+from anabranch.cli.main import main
+from anabranch.cli.rates import Rates
+from anabranch.cli.tables import Form, Listing, form_of, plain, show
+from anabranch.cli.top.command import TopOptions, top
+from anabranch.cli.top.drawing import Frame, drawn
+from anabranch.cli.top.keys import decoded
+from anabranch.cli.top.screen import Screen, pressed
+from anabranch.cli.top.snapshot import Snapshot, Sort, row_of
+from anabranch.cli.tree import UNICODE
+from anabranch.cli.why_command import why
+from anabranch.core.errors import Misconfigured
+from anabranch.embedded import Embedded, embedded
+from anabranch.ports import TopicSpec
+from anabranch.runtime.settings import Settings
+from anabranch.runtime.views import list_views
+
+REQUEST: dict[str, Any] = {
+    "request_id": "talk-1",
+    "name": "=talk",
+    "task_groups": [
+        {
+            "name": "g",
+            "tasks": [
+                {
+                    "name": "t",
+                    "agent": "talk",
+                    "result_keys": ["x"],
+                    "expansion_config": {"type": "array", "array_mapping": {"n": [0, 1, 2]}},
+                    "inputs": {"n": "{n}"},
+                    "tolerated_failures": 1,
+                }
+            ],
+        }
+    ],
+}
+MODULES = ("control_commands", "dlq_commands", "event_commands", "inspect_commands", "why_command", "top.command")
+
+
+@agent("talk")
+def talk(task: Task) -> int:
+    task.log.info("at %d", task.inputs["n"], extra={"table": "orders"})
+    if task.index == 1:
+        task.log.warning("odd")
+        raise ValueError("not this one")
+    return 1
+
+
+@pytest.fixture
+async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
+    """A system on which one run has ended; the commands take it for their servers."""
+    async with embedded(Registry.builtin().add(talk), store="memory") as found:
+        run = await found.client.submit(REQUEST)
+        await run.result()
+
+        @asynccontextmanager
+        async def connected(_: Settings) -> AsyncIterator[Any]:
+            yield found.client
+
+        for module in MODULES:
+            monkeypatch.setattr(f"anabranch.cli.{module}.connected", connected)
+        views: list[Any] = []
+
+        async def look() -> None:
+            while not any(view["status"] == "completed" for view in views):
+                views[:] = await list_views(found.store, found.names)
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(look(), 20)
+        yield found
+
+
+Said = Callable[[], str]
+
+
+@pytest.fixture
+def out(capsys: pytest.CaptureFixture[str]) -> Said:
+    return lambda: capsys.readouterr().out
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out: Said) -> None:
+    settings = Settings()
+    calls: dict[str, Callable[[Form], Any]] = {
+        "list": lambda form: list_runs(settings, limit=5, status=None, form=form),
+        "events": lambda form: show_events(settings, "talk-1", follow=False, form=form),
+        "logs": lambda form: show_logs(settings, "talk-1", LogFilter(), follow=False, form=form),
+        "dlq": lambda form: list_letters(settings, run=None, signature=None, every=False, form=form),
+        "top": lambda form: top(settings, TopOptions(form, once=True)),
+    }
+    said = {}
+    for name, call in calls.items():
+        for form in Form:
+            assert await call(form) == 0
+            said[name, form] = out()
+
+    for name in calls:
+        assert json.loads(said[name, Form.JSON])
+        assert rows(said[name, Form.CSV])
+        assert "\x1b" not in said[name, Form.TABLE]
+    assert rows(said["list", Form.CSV])[0]["name"] == "=talk"
+    assert [row["message"] for row in rows(said["logs", Form.CSV]) if row["index"] == "1"] == ["at 1", "odd"]
+    assert "at 2 table=orders" in said["logs", Form.TABLE]
+    assert rows(said["dlq", Form.CSV])[0]["error"] == "ValueError: not this one"
+    assert "ValueError: not this one" in said["top", Form.TABLE]
+    assert json.loads(said["top", Form.JSON])["dead_letters"]["open"] == 1
+
+
+async def test_a_status_and_its_reasons_as_rows(system: Embedded, out: Said) -> None:
+    await show_status(Settings(), "talk-1", form=Form.CSV)
+    [task] = rows(out())
+    await why(Settings(), "talk-1", heal=False, form=Form.CSV)
+
+    assert (task["group"], task["members"], task["completed"], task["failed"]) == ("g", "3", "2", "1")
+    assert out() == "of,members,missing_because,since,where\n"
+
+
+async def test_logs_are_filtered_by_level_and_member_and_unknown_runs_are_said(
+    system: Embedded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grave = LogFilter(level="warning")
+    await show_logs(Settings(), "talk-1", grave, follow=True, form=Form.JSON)
+    [line] = json.loads(capsys.readouterr().out)
+    assert (line["level"], line["index"], line["message"]) == ("warning", 1, "odd")
+
+    assert await show_logs(Settings(), "talk-1", LogFilter(index=7), follow=False, form=Form.TABLE) == 0
+    assert "No such lines" in capsys.readouterr().err
+    assert await show_logs(Settings(), "nobody", LogFilter(), follow=False, form=Form.TABLE) == 2
+
+
+async def test_a_run_is_looked_into_and_left_again(system: Embedded) -> None:
+    views = await list_views(system.store, system.names)
+    snapshot = Snapshot(2.0, [row_of(view, 2.0, Rates()) for view in views])
+    [run] = snapshot.runs
+
+    inside = pressed(Screen(), "enter", Screen().rows(snapshot))
+
+    assert (inside.inside, inside.chosen_id) == (True, run.run_id)
+    assert "3 of 3 members, 1 failed" in frame(snapshot, inside)
+    assert "consumer group" in frame(snapshot, pressed(inside, "escape", [run]))
+
+
+def frame(snapshot: Snapshot, screen: Screen, height: int | None = 24) -> str:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(drawn(snapshot, screen, Frame(100, height, UNICODE, "here")))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def view(number: int, **more: Any) -> dict[str, Any]:
+    task = {"status": "running", "members": 10, "started": 5, "completed": number, "failed": 0}
+    groups = {"g": {"status": "running", "tasks": {"t": task}}}
+    base = {
+        "run_id": f"run-{number}",
+        "name": f"name {number}",
+        "status": "running",
+        "submitted_at": float(number),
+    }
+    return {**base, "ended_at": None, "groups": groups, "workers": [], **more}
+
+
+def snapshot_of(*views: dict[str, Any]) -> Snapshot:
+    return Snapshot(100.0, [row_of(each, 100.0, Rates()) for each in views])
+
+
+def test_open_runs_come_first_and_other_orders_are_asked_for() -> None:
+    ended = view(9, ended_at=99.0, status="failed")
+    snapshot = snapshot_of(view(1), ended, view(3))
+
+    def names(screen: Screen) -> list[str]:
+        return [row.run_id for row in screen.rows(snapshot)]
+
+    assert names(Screen()) == ["run-3", "run-1", "run-9"]
+    assert names(Screen(Sort.DONE)) == ["run-1", "run-3", "run-9"]
+    assert names(Screen(open_only=True)) == ["run-3", "run-1"]
+    assert names(Screen(text="FAILED")) == ["run-9"]
+
+
+def test_the_chosen_run_stays_chosen_and_in_sight() -> None:
+    snapshot = snapshot_of(*(view(number) for number in range(40)))
+    screen = Screen()
+    for key in ("end", "up", "up"):
+        screen = pressed(screen, key, screen.rows(snapshot))
+
+    assert screen.chosen_id == "run-2"
+    assert "name 2" in frame(snapshot, screen)
+    assert frame(snapshot, screen).count("\n") <= 24
+    assert frame(snapshot, screen, height=None).count("running") == 40
+
+
+def test_a_filter_is_typed_kept_or_dropped() -> None:
+    screen = Screen()
+    for key in ("/", "q", "x", "backspace", "enter"):
+        screen = pressed(screen, key, [])
+    assert (screen.text, screen.typing, screen.quits) == ("q", False, False)
+
+    assert pressed(screen, "escape", []).text == ""
+    assert pressed(screen, "q", []).quits
+    assert pressed(screen, "s", []).sort is Sort.NAME
+
+
+def test_keys_of_a_terminal() -> None:
+    assert decoded(b"q\x1b[A\x1b[B\r\x7f\x1b") == ["q", "up", "down", "enter", "backspace", "escape"]
+    assert decoded("\x1b[1;5Cö".encode()) == ["ö"]
+
+
+def test_cells_of_csv_are_plain_values() -> None:
+    assert [plain(value) for value in (None, 0, "a,b", [1], {"a": None}, True)] == [
+        "",
+        0,
+        "a,b",
+        "[1]",
+        '{"a":null}',
+        "true",
+    ]
+
+
+def test_what_is_not_there_is_said_to_people_only(capsys: pytest.CaptureFixture[str]) -> None:
+    empty = Listing(TOPIC_COLUMNS, [], {"topics": []}, "No topics.")
+    said = {}
+    for form in Form:
+        show(empty, form)
+        said[form] = capsys.readouterr()
+
+    assert [said[form].err for form in Form] == ["No topics.\n", "", "No topics.\n"]
+    assert [said[form].out for form in Form] == ["", '{\n  "topics": []\n}\n', "topic,now,partitions\n"]
+    show(Listing(TOPIC_COLUMNS, [("created", TopicSpec("[red]t", 3))], {}, ""), Form.TABLE)
+    assert "[red]t" in capsys.readouterr().out
+
+
+def test_json_and_another_form_contradict_each_other() -> None:
+    assert [form_of(None, True), form_of(Form.JSON, True), form_of(Form.CSV, False)] == ["json", "json", "csv"]
+    with pytest.raises(Misconfigured, match="contradict"):
+        form_of(Form.CSV, True)
+
+
+# --- completion -----------------------------------------------------------------------------------
+
+
+def test_ids_of_runs_are_offered_with_their_names() -> None:
+    views = [{"run_id": "ab", "request_id": "order-1", "name": "n", "status": "running"}]
+
+    assert completion.offered(views, "") == [("ab", "n, running"), ("order-1", "n, running")]
+    assert completion.offered(views, "o") == [("order-1", "n, running")]
+
+
+def test_completion_is_silent_where_no_server_answers(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANABRANCH_REDIS_URL", "redis://127.0.0.1:1/0")
+
+    assert completion.runs("a") == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_request_files_and_folders_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "more").mkdir()
+    for name in ("a.yaml", "b.txt", ".hidden.yaml", "more/c.json"):
+        (tmp_path / name).touch()
+
+    assert list(completion.request_files("")) == ["a.yaml", "more/"]
+    assert list(completion.request_files("more/")) == ["more/c.json"]
+    assert list(completion.request_files("gone/")) == []
+
+
+@pytest.mark.parametrize(
+    ("shell", "mark"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --command")]
+)
+def test_each_shell_has_its_script(
+    shell: str, mark: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_ANABRANCH_COMPLETE", f"source_{shell}")
+
+    assert main([]) == 0
+
+    assert mark in capsys.readouterr().out
+
+
+def test_a_mistyped_file_is_named_as_it_may_have_been_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.yaml").write_text("{}")
+
+    assert main(["run", "word.yaml", "--embedded"]) == 2
+
+    assert "did you mean words.yaml?" in capsys.readouterr().err
