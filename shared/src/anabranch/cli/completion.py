@@ -6,7 +6,6 @@ never changes anything.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -27,6 +26,8 @@ SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 
 def runs(incomplete: str) -> list[tuple[str, str]]:
     """Ids of recent runs that begin so, the latest first, each with its name and status."""
+    import asyncio
+
     from anabranch.runtime.settings import Settings
 
     logging.disable()  # a library's warning in the middle of a line that is being typed helps nobody
