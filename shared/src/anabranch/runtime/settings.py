@@ -46,15 +46,25 @@ class Settings:
     """All settings of a process. Durations are seconds, sizes bytes. `repr` never shows a secret."""
 
     brokers: str = "localhost:9092"
+    """Bootstrap servers of Kafka, `host:port`, several with commas."""
     redis_url: str = "redis://localhost:6379/0"
+    """`redis://`, `rediss://` or `unix://`."""
     redis_username: str | None = None
+    """Beside the URL, or in place of what stands in it."""
     redis_password: str | None = None
+    """Beside the URL, so that it stands in no command line."""
     redis_ca_file: str | None = None
+    """Certificate authorities for `rediss://`; without it the system's."""
     prefix: str = DEFAULT_PREFIX
+    """Of topics, consumer groups and private keys: two installations can share servers."""
     agents: tuple[str, ...] = ()
+    """Modules with agents."""
     concurrency: int = 64
+    """Members that run at once in one worker process."""
     health_port: int | None = None
+    """Serves `/livez` and `/readyz`; 0 takes any free port, none serves nothing."""
     gateway_host: str = "127.0.0.1"
+    """Where the gateway listens; without keys only on this machine."""
     gateway_port: int = 0
     """0 has the system choose one."""
     gateway_auth: str = "auto"
@@ -64,27 +74,43 @@ class Settings:
     gateway_origins: tuple[str, ...] = ()
     """Origins of pages elsewhere that may call the gateway from a browser."""
     gateway_oidc_issuer: str | None = None
+    """Who issues the tokens that the gateway takes."""
     gateway_oidc_audience: str | None = None
+    """For whom they are issued."""
     gateway_oidc_jwks_url: str | None = None
+    """Where the keys are that tokens are signed with."""
     gateway_oidc_role_claim: str = "anabranch_role"
+    """The claim that has the caller's role."""
     gateway_oidc_project_claim: str = "anabranch_projects"
+    """The claim that lists the caller's projects."""
     kafka_properties: Mapping[str, str] = field(default_factory=dict)
     """Properties of every Kafka client, as librdkafka names them: `security.protocol`."""
     partitions: Mapping[str, int] = field(default_factory=dict)
     """Partition counts that were set, by topic (`dead_letters` with an underscore)."""
     create_topics: bool = True
+    """Services create topics that are missing."""
     inline_limit: int = 64 * 1024
+    """Bytes of a value that stays inline; a larger one is handed on as a reference."""
     request_limit: int = 1_000_000
+    """Bytes of a request."""
     members_limit: int = 1_000_000
+    """Members of a request."""
     result_ttl: float = 86_400.0
+    """Values and views are kept so long after a run's end."""
     loss_window: float = 5.0
+    """How much of the last past Redis may forget."""
     worker_lease: float = 6.0
     """A worker that showed no life for so long is dead. The same for all TaskGroups."""
     drain_seconds: float = 25.0
+    """Time to finish at a stop."""
     stall_after: float = 120.0
+    """An owner with records to handle that decides nothing for so long is not live."""
     nudge_after: float = 30.0
+    """A run that was silent for so long has its owner look again."""
     log_level: str = "INFO"
+    """The least grave lines of the log."""
     log_format: LogFormat = "text"
+    """`text` for people, `json` for one JSON object a line."""
 
     @classmethod
     def load(
