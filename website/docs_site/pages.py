@@ -1,4 +1,4 @@
-"""Where the project's pages are, and the files that are generated beside them: how they are compared and written."""
+"""Where the project's pages are, and the files that are generated beside them: compared and written."""
 
 from __future__ import annotations
 

@@ -200,8 +200,8 @@ def settings_page() -> str:
             GENERATED,
             "# Settings\n",
             "From options of the command (`--set name=value` for any), else the environment, else one file\n"
-            "(`anabranch.yaml`, `.yml` or `.toml` in the working directory, or what `ANABRANCH_CONFIG` names), else\n"
-            "the default. Durations are numbers of seconds or text such as `250ms`, `30s`, `5m`, `2h`.\n"
+            "(`anabranch.yaml`, `.yml` or `.toml` in the working directory, or what `ANABRANCH_CONFIG` names),\n"
+            "else the default. Durations are numbers of seconds or text such as `250ms`, `30s`, `5m`, `2h`.\n"
             "What they are for in practice: [operations](../operations.md#settings).\n",
             table(("in the file", "in the environment", "default", "meaning"), rows),
             "## Topics\n",
@@ -209,8 +209,9 @@ def settings_page() -> str:
             "for a topic that is in use.\n",
             table(("in the file", "in the environment", "default", ""), topics),
             "## Kafka's own properties\n",
-            "`ANABRANCH_KAFKA_<NAME>`, in the file `kafka_<name>`, sets the property of that name for every Kafka\n"
-            "client: `ANABRANCH_KAFKA_SECURITY_PROTOCOL` is `security.protocol`. See [security](../security.md).\n",
+            "`ANABRANCH_KAFKA_<NAME>`, in the file `kafka_<name>`, sets the property of that name for every\n"
+            "Kafka client: `ANABRANCH_KAFKA_SECURITY_PROTOCOL` is `security.protocol`.\n"
+            "See [security](../security.md).\n",
         ]
     )
 
