@@ -18,7 +18,7 @@ TOOLS := .servers/tools
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 LOCKED := $(PIP) --require-hashes
 SELF := $(PIP) --no-deps --no-build-isolation --editable .
-PACKAGES := $(wildcard shared services tests benchmarks examples deploy)
+PACKAGES := $(wildcard shared services tests benchmarks examples deploy website)
 
 # Where `make bench` measures: the servers that are configured, else everything in one process.
 TASKS ?= 100000
@@ -137,6 +137,30 @@ fuzz: $(VENV)/.dev ## Try the edges with random input for FUZZ_SECONDS, until so
 	end=$$((SECONDS + $(FUZZ_SECONDS))); while ((SECONDS < end)); do \
 		ANABRANCH_FUZZ_EXAMPLES=300 python -m pytest -q -x tests/unit/test_fuzz_edges.py --hypothesis-seed=$$RANDOM; done
 
+# --- documentation --------------------------------------------------------------------------------------------------
+
+DOCS_SITE := PYTHONPATH=website python -m docs_site
+
+.PHONY: docs
+docs: $(VENV)/.dev ## Build the documentation site into build/site, strictly
+	$(DOCS_SITE) build --into build/site
+
+.PHONY: reference
+reference: $(VENV)/.dev ## Write docs/reference from the code
+	$(DOCS_SITE) reference
+
+.PHONY: pictures
+pictures: $(VENV)/.dev ## Take the pictures of the terminal anew, from real runs
+	$(DOCS_SITE) screens
+
+$(TOOLS)/mermaid/package/dist/mermaid.min.js:
+	rm -rf $(TOOLS)/mermaid && mkdir -p $(TOOLS)/mermaid
+	cd $(TOOLS)/mermaid && npm pack --silent mermaid@11.17.2 && tar xzf mermaid-*.tgz package/dist/mermaid.min.js
+
+.PHONY: diagrams
+diagrams: $(VENV)/.dev $(TOOLS)/mermaid/package/dist/mermaid.min.js ## Draw the diagrams that changed (npm, Chromium)
+	$(DOCS_SITE) diagrams --mermaid $(TOOLS)/mermaid/package/dist/mermaid.min.js
+
 # --- checks ---------------------------------------------------------------------------------------------------------
 
 .PHONY: check format lint types contracts schemas
@@ -156,6 +180,7 @@ contracts: $(VENV)/.dev
 
 schemas: $(VENV)/.dev
 	python -m anabranch.contract --check docs/contract
+	$(DOCS_SITE) reference --check
 
 .PHONY: fix
 fix: $(VENV)/.dev ## Format, and mend what the linter can mend

@@ -148,7 +148,7 @@ class Page:
                 ["bash", "-c", f"exec {line}"],
                 cwd=self._folder,
                 env=self._environ,
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

@@ -28,7 +28,7 @@ def build(into: Path) -> int:
     stage = into.resolve().parent / f"{into.name}-pages"
     staged(stage)
     settings = {"DOCS_SITE_PAGES": str(stage), "DOCS_SITE_INTO": str(into.resolve()), "NO_MKDOCS_2_WARNING": "1"}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(CONFIG)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(CONFIG)]
     return subprocess.run(command, env={**os.environ, **settings}, check=False).returncode
 
 

@@ -60,7 +60,7 @@ What users' code may depend on. All of this but the examples is generated from t
 
 * [asyncapi.yaml](asyncapi.yaml): topics and channels with their messages, keys and headers (AsyncAPI 3.0)
 * `schemas/`: one JSON Schema (draft 2020-12) for each message
-* [examples/](examples): one document of each kind, valid by its schema
+* `examples/`: one document of each kind, valid by its schema
 
 Schemas of what you send are closed: an unknown field is refused, with its path. Schemas of what you receive
 are open: new fields may come, none is renamed or removed, so ignore those that you do not know.
