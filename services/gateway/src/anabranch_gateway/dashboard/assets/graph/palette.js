@@ -1,0 +1,25 @@
+// @ts-check
+/** The colours of the style sheet, for who draws on canvas. */
+
+import { TONES } from "../lib/status.js";
+
+/** @returns {import("./draw.js").Palette & { canvas: string }} */
+export function readPalette() {
+  const style = getComputedStyle(document.documentElement);
+  const value = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+  return {
+    tones: Object.fromEntries(TONES.map((tone) => [tone, value(`--tone-${tone}`)])),
+    soft: Object.fromEntries(TONES.map((tone) => [tone, value(`--soft-${tone}`)])),
+    canvas: value("--canvas"),
+    surface: value("--surface"),
+    frame: value("--frame"),
+    frameLine: value("--frame-line"),
+    line: value("--line-strong"),
+    edge: value("--edge"),
+    text: value("--text"),
+    muted: value("--muted"),
+    accent: value("--accent"),
+    font: value("--font"),
+    mono: value("--mono"),
+  };
+}

@@ -1,0 +1,108 @@
+// @ts-check
+/** What a run's view says, in the shapes that the tabs need. Pure. */
+
+import { counted, integer } from "./format.js";
+import { duration } from "./time.js";
+
+/**
+ * @typedef {{
+ *   group: string, task: string, status: string, started_at: number | null, ended_at: number | null, expanded: boolean,
+ *   members: number | null, started: number, completed: number, failed: number, held: number, attempts: number,
+ *   running: number,
+ * }} TaskRow
+ */
+
+/**
+ * The tasks of a view as a list, in its order.
+ * @param {any} view
+ * @returns {TaskRow[]}
+ */
+export function taskRows(view) {
+  return Object.entries(view?.groups ?? {}).flatMap(([group, { tasks }]) =>
+    Object.entries(tasks ?? {}).map(([task, each]) => ({ group, task, ...each, running: runningOf(each) })),
+  );
+}
+
+/** Members that have started and not ended. @param {any} task */
+export const runningOf = (task) =>
+  Math.max(0, (task.started ?? 0) - (task.completed ?? 0) - (task.failed ?? 0));
+
+/**
+ * All members of a run, added up.
+ * @param {TaskRow[]} rows
+ */
+export function totals(rows) {
+  const sum = { groups: new Set(rows.map((row) => row.group)).size, tasks: rows.length, members: 0, completed: 0, failed: 0, running: 0, skipped: 0 };
+  for (const row of rows) {
+    sum.members += row.members ?? 1;
+    sum.completed += row.completed ?? 0;
+    sum.failed += row.failed ?? 0;
+    sum.running += row.status === "running" ? row.running : 0;
+    sum.skipped += row.status === "skipped" ? 1 : 0;
+  }
+  return sum;
+}
+
+/** The name of a task in the address and in the API's graph. @param {{ group: string, task: string }} row */
+export const taskId = (row) => `${row.group}/${row.task}`;
+
+/**
+ * A task's second line on its tile.
+ * @param {{ status: string, agent?: string, started_at: number | null, ended_at: number | null, expanded?: boolean | null,
+ *   members?: number | null, completed?: number, failed?: number }} task
+ */
+export function noteOf(task) {
+  const took = task.started_at && task.ended_at ? duration(task.ended_at - task.started_at) : "";
+  if (task.expanded && task.members !== null && task.members !== undefined) {
+    const ended = (task.completed ?? 0) + (task.failed ?? 0);
+    const members = ended >= task.members ? counted(task.members, "member") : `${integer(ended)} of ${integer(task.members)}`;
+    return [members, task.failed ? `${integer(task.failed)} failed` : "", took].filter(Boolean).join(" · ");
+  }
+  return [task.agent, took].filter(Boolean).join(" · ");
+}
+
+/** Whether a tile is to have room for members. @param {{ expanded?: boolean | null, members?: number | null }} task */
+export const isFanOut = (task) => Boolean(task.expanded);
+
+/**
+ * The nodes of a graph with what a newer view says of their tasks, and which of them it changed.
+ * @param {any[]} nodes
+ * @param {any} view
+ * @returns {{ nodes: any[], changed: number[] }}
+ */
+export function withStatuses(nodes, view) {
+  /** @type {number[]} */
+  const changed = [];
+  const next = nodes.map((node, nth) => {
+    const task = view?.groups?.[node.group]?.tasks?.[node.task];
+    if (!task || !LIVE.some((field) => task[field] !== undefined && task[field] !== node[field])) return node;
+    changed.push(nth);
+    return { ...node, ...Object.fromEntries(LIVE.map((field) => [field, task[field] ?? node[field]])) };
+  });
+  return { nodes: next, changed };
+}
+
+const LIVE = ["status", "started", "completed", "failed", "held", "members", "started_at", "ended_at", "expanded"];
+
+/**
+ * The bars of a timeline, from the run's beginning, group by group, each in order of its start.
+ * @param {any} view
+ * @param {number} now
+ */
+export function timeline(view, now) {
+  const rows = taskRows(view);
+  const known = rows.flatMap((row) => (row.started_at === null || row.started_at === undefined ? [] : [row.started_at]));
+  const began = Math.min(view.started_at ?? view.submitted_at ?? now, ...known);
+  const end = Math.max(began + 0.001, view.ended_at ?? now, ...rows.map((row) => row.ended_at ?? began));
+  /** @type {Map<string, any[]>} */
+  const groups = new Map();
+  for (const row of rows) {
+    const bars = groups.get(row.group) ?? [];
+    const at = row.started_at ?? null;
+    bars.push({ ...row, at: at === null ? null : at - began, length: at === null ? null : Math.max(0, (row.ended_at ?? (row.status === "running" ? end : at)) - at) });
+    groups.set(row.group, bars);
+  }
+  const ordered = [...groups].map(([group, bars]) => ({ group, bars: bars.sort((a, b) => (a.at ?? Infinity) - (b.at ?? Infinity)) }));
+  ordered.sort((a, b) => (a.bars[0]?.at ?? Infinity) - (b.bars[0]?.at ?? Infinity));
+  return { began, span: end - began, groups: ordered };
+}

@@ -1,0 +1,100 @@
+// @ts-check
+/** The graph as a component: a canvas with its controls, and what screen readers hear of it. */
+
+import { GraphCanvas } from "../graph/canvas.js";
+import { isFanOut, noteOf } from "../lib/run.js";
+import { lookOf } from "../lib/status.js";
+import { counted } from "../lib/format.js";
+import { layoutOf } from "../graph/layouts.js";
+import { useApp } from "../lib/hooks.js";
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/index.js";
+import { Icon } from "./icons.js";
+
+/**
+ * @param {any} node
+ * @param {any} heat
+ * @returns {import("../graph/draw.js").SceneNode}
+ */
+export function sceneNode(node, heat) {
+  const members = Math.max(1, node.members ?? 1);
+  return {
+    name: node.task,
+    note: noteOf(node),
+    status: node.held > 0 && lookOf(node.status).open ? "held" : node.status,
+    wide: isFanOut(node),
+    share: { completed: (node.completed ?? 0) / members, failed: (node.failed ?? 0) / members, running: (node.running ?? 0) / members },
+    heat: heat ?? null,
+  };
+}
+
+/** A change of shape asks for a new layout; a change of status does not. @param {any[]} nodes @param {any[]} edges */
+const shapeOf = (nodes, edges) => `${nodes.length}/${edges.length}/${nodes.map((node) => (isFanOut(node) ? "w" : "n")).join("")}/${nodes[0]?.id ?? ""}`;
+
+/**
+ * @param {{
+ *   nodes: any[], edges: [number, number][], heats?: Map<string, any>, framed?: boolean, label: string,
+ *   matching?: Set<number> | null, onOpen: (node: number) => void, onSeen?: (nodes: number[]) => void, selected?: number,
+ * }} properties
+ */
+export function Graph({ nodes, edges, heats, framed = true, label, matching = null, onOpen, onSeen, selected = -1 }) {
+  const { theme, say } = useApp();
+  const canvas = useRef(/** @type {any} */ (null));
+  const graph = useRef(/** @type {GraphCanvas | null} */ (null));
+  const told = useRef({ nodes, onOpen, onSeen });
+  told.current = { nodes, onOpen, onSeen };
+  const [layout, setLayout] = useState(/** @type {any} */ (null));
+  const [spoken, setSpoken] = useState("");
+  const shape = useMemo(() => shapeOf(nodes, edges), [nodes, edges]);
+
+  useEffect(() => {
+    const made = new GraphCanvas(canvas.current, {
+      select: (node) => setSpoken(node < 0 ? "" : describe(told.current.nodes[node])),
+      open: (node) => told.current.onOpen(node),
+      painted: () => (canvas.current.dataset.painted = "true"),
+      seen: () => told.current.onSeen?.(made.visible()),
+    });
+    graph.current = made;
+    canvas.current.graph = made;
+    const unwatch = theme.watch(() => made.recolour());
+    return () => (unwatch(), made.stop());
+  }, []);
+
+  useEffect(() => {
+    const stop = new AbortController();
+    const wanted = nodes.map((node) => ({ group: node.group, wide: isFanOut(node) }));
+    layoutOf(wanted, edges, stop.signal).then(setLayout, (error) => say(String(error.message), "bad"));
+    return () => stop.abort();
+  }, [shape]);
+
+  const shown = useRef(/** @type {{ nodes: any[], heats: any }} */ ({ nodes: [], heats: null }));
+  useEffect(() => {
+    if (!layout || layout.nodes.length !== nodes.length) return;
+    const before = shown.current;
+    shown.current = { nodes, heats };
+    graph.current?.show({ layout, framed, edges, nodes: nodes.map((node) => sceneNode(node, heats?.get(node.id))) });
+    graph.current?.changed(nodes.flatMap((node, nth) => (before.nodes[nth] !== node || before.heats?.get(node.id) !== heats?.get(node.id) ? [nth] : [])));
+  }, [layout, nodes, heats, framed]);
+  useEffect(() => graph.current?.mark(matching), [matching]);
+  useEffect(() => graph.current?.select(selected), [selected, layout]);
+
+  const onKey = (/** @type {KeyboardEvent} */ event) => {
+    if (graph.current?.key(event)) event.preventDefault();
+  };
+  const help = `${label}. Arrow keys walk along the dependencies, Enter opens a task, plus and minus zoom, 0 shows all. The list has the same tasks as a table.`;
+  return html`<div class="graph">
+    <div class="graph-stage" tabindex="0" role="application" aria-label=${help} onKeyDown=${onKey}><canvas ref=${canvas} aria-hidden="true"></canvas></div>
+    <div class="graph-controls" role="group" aria-label="Zoom">
+      <button type="button" class="icon-button" aria-label="Zoom in" title="Zoom in (+)" onClick=${() => graph.current?.zoom(1.3)}><${Icon} name="plus" /></button>
+      <button type="button" class="icon-button" aria-label="Zoom out" title="Zoom out (−)" onClick=${() => graph.current?.zoom(1 / 1.3)}><${Icon} name="minus" /></button>
+      <button type="button" class="icon-button" aria-label="Show all of it" title="Show all of it (0)" onClick=${() => graph.current?.fit()}><${Icon} name="fit" /></button>
+    </div>
+    <p class="unseen" aria-live="polite">${spoken}</p>
+  </div>`;
+}
+
+/** @param {any} node */
+function describe(node) {
+  if (!node) return "";
+  const members = node.expanded && node.members !== null ? `, ${counted(node.members, "member")}` : "";
+  return `${node.group}, ${node.task}: ${lookOf(node.status).label}${members}`;
+}

@@ -1,0 +1,130 @@
+// @ts-check
+/** Small pieces that every view uses. */
+
+import { integer, percent, shortId } from "../lib/format.js";
+import { useApp, useNow } from "../lib/hooks.js";
+import { lookOf } from "../lib/status.js";
+import { absolute, duration, machine, relative } from "../lib/time.js";
+import { html, useState } from "../vendor/index.js";
+import { Icon, StatusIcon } from "./icons.js";
+
+/** @param {{ status: string | null | undefined, label?: string }} properties */
+export function Status({ status, label }) {
+  const look = lookOf(status);
+  return html`<span class=${`status tone-${look.tone}`}><${StatusIcon} status=${status} />${label ?? look.label}</span>`;
+}
+
+/** A moment, relative; the exact one on hover. @param {{ at: number | null | undefined }} properties */
+export function Ago({ at }) {
+  const now = useNow();
+  if (at === null || at === undefined) return html`<span class="muted">–</span>`;
+  return html`<time class="nowrap" datetime=${machine(at)} title=${absolute(at)}>${relative(at, now)}</time>`;
+}
+
+/** How long something took, or has been going on. @param {{ from: number | null | undefined, to: number | null | undefined }} properties */
+export function Took({ from, to }) {
+  const now = useNow();
+  if (from === null || from === undefined) return html`<span class="muted">–</span>`;
+  const seconds = Math.max(0, (to ?? now) - from);
+  // While it goes on whole seconds do: digits that flicker say nothing.
+  return html`<span class="figure nowrap">${duration(to === null || to === undefined ? Math.floor(seconds) : seconds)}</span>`;
+}
+
+/** @param {{ text: string, label: string }} properties */
+export function Copy({ text, label }) {
+  const { say } = useApp();
+  const [done, setDone] = useState(false);
+  const copy = async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    try {
+      await navigator.clipboard.writeText(text);
+      setDone(true);
+      say(`Copied ${label}`);
+      setTimeout(() => setDone(false), 1500);
+    } catch {
+      say("The browser lets nothing be copied here: select the text instead", "bad");
+    }
+  };
+  return html`<button type="button" class="quiet icon-button small" title=${`Copy ${label}`} aria-label=${`Copy ${label}`} onClick=${copy}>
+    <${Icon} name=${done ? "check" : "copy"} size=${14} />
+  </button>`;
+}
+
+/** @param {{ id: string, label: string, whole?: boolean }} properties */
+export function Id({ id, label, whole = false }) {
+  return html`<span class="id"><code title=${id}>${whole ? id : shortId(id)}</code><${Copy} text=${id} label=${label} /></span>`;
+}
+
+/**
+ * Members as a bar: completed, failed, running, the rest.
+ * @param {{ counts: { members?: number | null, completed?: number, failed?: number, running?: number }, label?: string }} properties
+ */
+export function Shares({ counts, label = "members" }) {
+  const total = counts.members ?? 0;
+  const parts = /** @type {[string, number][]} */ ([
+    ["good", counts.completed ?? 0],
+    ["bad", counts.failed ?? 0],
+    ["running", counts.running ?? 0],
+  ]);
+  const text = `${integer(counts.completed ?? 0)} of ${integer(total)} ${label} completed, ${counts.failed ?? 0} failed, ${counts.running ?? 0} running`;
+  return html`<span class="shares" role="img" aria-label=${text} title=${text}>
+    ${parts.map(([tone, part]) => part > 0 && html`<span class=${`tone-${tone}`} style=${{ width: total ? `${(100 * part) / total}%` : "0" }}></span>`)}
+  </span>`;
+}
+
+/** @param {{ counts: any }} properties */
+export function Progress({ counts }) {
+  const ended = (counts.completed ?? 0) + (counts.failed ?? 0);
+  return html`<span class="progress"><${Shares} counts=${counts} /><span class="figure muted">${percent(ended, counts.members ?? 0)}</span></span>`;
+}
+
+/** @param {{ title: string, children?: any }} properties */
+export function Empty({ title, children }) {
+  return html`<div class="empty"><h2>${title}</h2>${children}</div>`;
+}
+
+/** @param {{ error: any, onRetry?: () => void }} properties */
+export function Failure({ error, onRetry }) {
+  const problem = error?.problem;
+  return html`<div class="notice tone-bad" role="alert">
+    <${StatusIcon} status="failed" />
+    <div class="grow">
+      <strong>${problem?.title ?? "Something went wrong"}</strong>
+      ${(problem?.detail ?? error?.message) && html`<p>${problem?.detail ?? error?.message}</p>`}
+      ${problem?.errors?.length > 0 && html`<ul>${problem.errors.map((/** @type {any} */ each) => html`<li><code>${each.path || each.code}</code> ${each.message}</li>`)}</ul>`}
+    </div>
+    ${onRetry && html`<button type="button" onClick=${onRetry}>Try again</button>`}
+  </div>`;
+}
+
+/** Lines of the height that is to come, so that nothing jumps. @param {{ rows?: number }} properties */
+export function Loading({ rows = 6 }) {
+  return html`<div class="loading" role="status"><span class="unseen">Loading</span>
+    ${Array.from({ length: rows }, () => html`<div class="bone" aria-hidden="true"></div>`)}
+  </div>`;
+}
+
+/** A command to run, with a button that copies it. @param {{ text: string, label?: string }} properties */
+export function Command({ text, label = "the command" }) {
+  return html`<div class="command"><pre tabindex="0" aria-label=${label}>${text}</pre><${Copy} text=${text} label=${label} /></div>`;
+}
+
+/** @param {{ items: [string, any][] }} properties */
+export function Facts({ items }) {
+  return html`<dl class="facts">${items.filter(([, value]) => value !== null && value !== undefined && value !== "").map(
+    ([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`,
+  )}</dl>`;
+}
+
+/**
+ * Buttons of which one is chosen.
+ * @param {{ label: string, options: { value: string, label: string, count?: number | null }[], value: string, onChange: (value: string) => void }} properties
+ */
+export function Choice({ label, options, value, onChange }) {
+  return html`<div class="choice" role="group" aria-label=${label}>
+    ${options.map((option) => html`<button type="button" key=${option.value} aria-pressed=${option.value === value} onClick=${() => onChange(option.value)}>
+      ${option.label}${option.count !== undefined && option.count !== null && html` <span class="count">${integer(option.count)}</span>`}
+    </button>`)}
+  </div>`;
+}

@@ -1,0 +1,120 @@
+// @ts-check
+/** Dead letters, grouped by what went wrong: looked at, redriven, dismissed. */
+
+import { pathOf } from "../lib/api.js";
+import { counted, integer, oneLine } from "../lib/format.js";
+import { useApp, useEvery, useLoaded, useStream, useTitle } from "../lib/hooks.js";
+import { format, go } from "../lib/router.js";
+import { Dialog } from "../ui/dialog.js";
+import { Json } from "../ui/json.js";
+import { Ago, Choice, Empty, Facts, Failure, Id, Loading } from "../ui/parts.js";
+import { html, useState } from "../vendor/index.js";
+
+const MOST_IDS = 50;
+const STATES = [{ value: "", label: "Open" }, { value: "all", label: "All" }];
+
+/** Seconds of a time that the API gives as text or as a number. @param {string | number | null | undefined} time */
+export const secondsOf = (time) => (typeof time === "string" ? Date.parse(time) / 1000 : time ?? null);
+
+/** @param {{ query: Record<string, string> }} properties */
+export function Letters({ query }) {
+  const app = useApp();
+  useTitle("Dead letters");
+  const { value, error, reload } = useLoaded((signal) => app.api.get("v1/dead-letters/groups", { state: query.state === "all" ? "all" : "open" }, signal), [query.state]);
+  useEvery(true, 5000, reload);
+  useStream(null, () => undefined);
+  const set = (/** @type {Record<string, string>} */ change) => go(format(["dead-letters"], { ...query, ...change }), { replace: true });
+  const groups = value?.groups ?? [];
+
+  const decide = async (/** @type {"redrive" | "dismiss"} */ action, /** @type {any} */ which, /** @type {number} */ count) => {
+    const text = action === "redrive"
+      ? "A refused request is sent again as it came; a held member runs once more in its run, which still waits for it."
+      : "They are noted as dealt with; a held member counts as failed from then on, and its run goes on.";
+    const title = `${action === "redrive" ? "Redrive" : "Dismiss"} ${counted(count, "dead letter")}?`;
+    if (!(await app.confirm({ title, text, action: action === "redrive" ? "Redrive" : "Dismiss", dangerous: action === "dismiss" }))) return;
+    try {
+      const answer = await app.api.post(`v1/dead-letters/${action}`, which);
+      const refused = answer?.refused?.length ?? 0;
+      const done = count - refused;
+      app.say(`${action === "redrive" ? "Redriven" : "Dismissed"}: ${integer(done)}${refused ? `. Not ${integer(refused)}: ${refusalOf(answer)}` : ""}`, refused ? "bad" : "good");
+      set({ letter: "" });
+      await reload();
+    } catch (failure) {
+      app.say(/** @type {any} */ (failure).message, "bad");
+    }
+  };
+
+  return html`<div class="page">
+    <div class="page-head"><h1>Dead letters</h1><${Choice} label="State" options=${STATES} value=${query.state ?? ""} onChange=${(/** @type {string} */ state) => set({ state })} /></div>
+    <p class="lead">What could not be handled, as it came, grouped by what went wrong.</p>
+    ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
+    ${!value && !error && html`<${Loading} rows=${4} />`}
+    ${value && groups.length === 0 && html`<${Empty} title="No dead letters"><p>Refused requests, and members that failed with <code>on_failure: hold</code>, would wait here for a decision.</p><//>`}
+    ${groups.map((/** @type {any} */ group) => html`<${Group} key=${group.signature} group=${group} onShow=${(/** @type {string} */ letter) => set({ letter })} onDecide=${decide} />`)}
+    ${query.letter && html`<${Letter} id=${query.letter} onClose=${() => set({ letter: "" })} onDecide=${decide} />`}
+  </div>`;
+}
+
+/** @param {any} answer */
+const refusalOf = (answer) => {
+  const first = answer.refused[0];
+  return first?.reason ?? first?.why ?? (Array.isArray(first) ? first[1] : "");
+};
+
+/** @param {{ group: any, onShow: (id: string) => void, onDecide: any }} properties */
+function Group({ group, onShow, onDecide }) {
+  const [all, setAll] = useState(false);
+  const ids = all ? group.ids : group.ids.slice(0, MOST_IDS);
+  return html`<section class="card letter-group" aria-label=${`Dead letters ${group.signature}`}>
+    <header>
+      <div class="grow">
+        <h2>${group.agent && html`<code>${group.agent}</code> `}${oneLine(group.error ?? group.code, 160)}</h2>
+        <p class="muted"><strong class="figure">${counted(group.count, "letter")}</strong>${group.held > 0 && html`, <span class="tone-held">${integer(group.held)} held</span>`} · <code>${group.code}</code> · last <${Ago} at=${secondsOf(group.last)} />, first <${Ago} at=${secondsOf(group.first)} /></p>
+      </div>
+      <div class="actions">
+        <button type="button" onClick=${() => onDecide("redrive", { signature: group.signature }, group.count)}>Redrive ${group.count === 1 ? "it" : "all"}</button>
+        <button type="button" class="dangerous" onClick=${() => onDecide("dismiss", { signature: group.signature }, group.count)}>Dismiss ${group.count === 1 ? "it" : "all"}</button>
+      </div>
+    </header>
+    <div class="letter-ids">${ids.map((/** @type {string} */ id) => html`<button type="button" class="link" key=${id} onClick=${() => onShow(id)}>${id}</button>`)}
+      ${group.ids.length > ids.length && html`<button type="button" class="quiet" onClick=${() => setAll(true)}>and ${integer(group.ids.length - ids.length)} more</button>`}</div>
+    ${group.runs?.length > 0 && html`<p class="muted">In ${group.runs.slice(0, 3).map((/** @type {string} */ run) => html`<a key=${run} href=${format(["runs", run])}>${run.slice(0, 13)}…</a> `)}${group.runs.length > 3 && html`and ${integer(group.runs.length - 3)} more runs`}</p>`}
+  </section>`;
+}
+
+/** @param {{ id: string, onClose: () => void, onDecide: any }} properties */
+function Letter({ id, onClose, onDecide }) {
+  const { api } = useApp();
+  const { value: letter, error, reload } = useLoaded((signal) => api.get(`v1/dead-letters/${pathOf(id)}`, {}, signal), [id]);
+  const footer = letter && letter.state === "open" && html`
+    <button type="button" class="dangerous" onClick=${() => onDecide("dismiss", { ids: [id] }, 1)}>Dismiss</button>
+    <button type="button" class="primary" onClick=${() => onDecide("redrive", { ids: [id] }, 1)}>Redrive</button>`;
+  return html`<${Dialog} kind="drawer" title=${`Dead letter ${id}`} onClose=${onClose} footer=${footer}>
+    ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
+    ${!letter && !error && html`<${Loading} />`}
+    ${letter && html`
+      <${Facts} items=${[
+        ["State", letter.state],
+        ["Came", html`<${Ago} at=${secondsOf(letter.time)} />`],
+        ["Code", html`<code>${letter.code}</code>`],
+        ["Signature", html`<${Id} id=${letter.signature} label="the signature" />`],
+        ["From", letter.origin && html`<code>${typeof letter.origin === "string" ? letter.origin : JSON.stringify(letter.origin)}</code>`],
+        ["Run", letter.run_id && html`<a href=${format(["runs", letter.run_id])}>${letter.run_id}</a>`],
+        ["Size", letter.bytes !== undefined && `${integer(letter.bytes)} bytes${letter.is_cut ? ", cut" : ""}`],
+      ]} />
+      <h3>Error</h3><div class="error-box"><pre tabindex="0">${letter.error}</pre></div>
+      ${letter.member && html`<h3>Member</h3><${Json} value=${letter.member} label="member" />`}
+      <h3>What came</h3><${Json} value=${parsed(letter.value)} label="the original" />
+      ${letter.headers?.length > 0 && html`<h3>Headers</h3><${Json} value=${Object.fromEntries(letter.headers)} label="headers" />`}`}
+  <//>`;
+}
+
+/** @param {unknown} value */
+function parsed(value) {
+  if (typeof value !== "string") return value;
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value;
+  }
+}

@@ -1,0 +1,160 @@
+// @ts-check
+/** One run: its head, its actions, and its tabs. */
+
+import { ApiError, pathOf } from "../lib/api.js";
+import { counted, integer } from "../lib/format.js";
+import { useApp, useCoalesced, useEvery, useKeys, useLoaded, useStream, useTitle } from "../lib/hooks.js";
+import { format, go } from "../lib/router.js";
+import { taskRows, totals } from "../lib/run.js";
+import { isOpen, shownStatus } from "../lib/status.js";
+import { Icon } from "../ui/icons.js";
+import { Ago, Empty, Failure, Id, Loading, Progress, Status, Took } from "../ui/parts.js";
+import { Tabs } from "../ui/tabs.js";
+import { html, useCallback, useRef } from "../vendor/index.js";
+import { ContextTab } from "./run/context.js";
+import { EventsTab } from "./run/events.js";
+import { GraphTab } from "./run/graph.js";
+import { LogsTab } from "./run/logs.js";
+import { MembersTab } from "./run/members.js";
+import { ResultsTab } from "./run/results.js";
+import { TimelineTab } from "./run/timeline.js";
+import { WhyTab } from "./run/why.js";
+
+const TABS = [
+  { id: "graph", label: "Graph", view: GraphTab },
+  { id: "timeline", label: "Timeline", view: TimelineTab },
+  { id: "members", label: "Members", view: MembersTab },
+  { id: "results", label: "Results", view: ResultsTab },
+  { id: "events", label: "Events", view: EventsTab },
+  { id: "logs", label: "Logs", view: LogsTab },
+  { id: "context", label: "Context", view: ContextTab },
+  { id: "why", label: "Why", view: WhyTab },
+];
+
+/** Events that say that the shape of a run has changed; members are counted by looking again, for they may be a million. */
+const NEWS = ["run.*", "group.*", "task.expanded", "task.joined", "task.skipped", "task.cancelled"].join(",");
+const FINAL = new Set(["run.completed", "run.failed", "run.cancelled", "run.timed_out"]);
+/** A run that was just submitted is seen by views a moment later. */
+const LATE_TRIES = 12;
+
+/** @param {{ id: string, tab: string, query: Record<string, string> }} properties */
+export function Run({ id, tab, query }) {
+  const { api } = useApp();
+  const tries = useRef(0);
+  const path = `v1/runs/${pathOf(id)}`;
+  const { value: view, error, reload, took } = useLoaded((signal) => api.get(path, {}, signal), [id]);
+  const open = view ? isOpen(view.status) : false;
+  const known = Boolean(view);
+  const late = !known && error?.status === 404 && tries.current < LATE_TRIES;
+  const soon = useCoalesced(() => void reload(), 300);
+  useTitle(view?.name || id);
+  useStream(
+    known ? { path: `${path}/events`, query: { types: NEWS } } : null,
+    soon,
+    useCallback((/** @type {any} */ message) => FINAL.has(message.event), []),
+  );
+  useEvery(open || late || error?.status === 0, Math.max(1000, 8 * took), () => {
+    if (late) tries.current += 1;
+    return reload();
+  });
+  const actions = useActions(id, view, reload);
+  useKeys({
+    ...Object.fromEntries(TABS.map((each, nth) => [String(nth + 1), () => go(format(["runs", id, each.id]))])),
+    ...Object.fromEntries(actions.filter((each) => each.shown).map((each) => [each.key, () => void each.run()])),
+  });
+
+  if (!view && late) return html`<div class="page"><${Waiting} id=${id} /></div>`;
+  if (!view && error?.status === 404) return html`<div class="page"><${Unknown} id=${id} /></div>`;
+  if (!view) return html`<div class="page">${error ? html`<${Failure} error=${error} onRetry=${reload} />` : html`<${Loading} rows=${8} />`}</div>`;
+  const chosen = TABS.find((each) => each.id === tab) ?? TABS[0];
+  const tabs = TABS.map((each) => ({ ...each, href: format(["runs", id, each.id]) }));
+  return html`<div class="page run">
+    <${Head} view=${view} actions=${actions} />
+    ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
+    <${Tabs} label="Of this run" current=${chosen.id} tabs=${tabs} />
+    <section class=${`tab tab-${chosen.id}`} aria-label=${chosen.label}><${chosen.view} id=${view.run_id} view=${view} open=${open} query=${query} /></section>
+  </div>`;
+}
+
+/** @param {{ view: any, actions: Action[] }} properties */
+function Head({ view, actions }) {
+  const sums = totals(taskRows(view));
+  const shown = actions.filter((each) => each.shown);
+  return html`<div class="run-head">
+    <p class="trail"><a href="#/runs">Runs</a></p>
+    <div class="page-head">
+      <h1>${view.name || "Run without a name"}</h1>
+      <div class="actions">${shown.map((each) => html`<button type="button" key=${each.id} class=${each.dangerous ? "dangerous" : ""} title=${`${each.label} (${each.key})`} onClick=${each.run}><${Icon} name=${each.icon} />${each.label}</button>`)}</div>
+    </div>
+    <div class="run-facts">
+      <span role="status"><${Status} status=${shownStatus(view)} /></span>
+      <span class="run-progress"><${Progress} counts=${sums} /></span>
+      <span>${counted(sums.members, "member")} of ${counted(sums.tasks, "task")}${sums.failed > 0 && html`, <strong class="tone-bad">${integer(sums.failed)} failed</strong>`}</span>
+      <span class="muted">submitted <${Ago} at=${view.submitted_at} /></span>
+      <span class="muted">took <${Took} from=${view.started_at ?? view.submitted_at} to=${view.ended_at} /></span>
+      <${Id} id=${view.run_id} label="run id" />
+      ${view.project && view.project !== "default" && html`<span class="tag">project: ${view.project}</span>`}
+      ${Object.entries(view.labels ?? {}).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}
+      ${view.retry_of && html`<span class="muted">retry of <a href=${format(["runs", view.retry_of])}>${view.retry_of.slice(0, 12)}…</a></span>`}
+    </div>
+    ${view.failures?.length > 0 && html`<${FirstFailure} view=${view} />`}
+  </div>`;
+}
+
+/** @param {{ view: any }} properties */
+function FirstFailure({ view }) {
+  const first = view.failures[0];
+  const index = first.index ?? "-";
+  const href = format(["runs", view.run_id, "members"], { task: `${first.group}/${first.task}`, status: "failed", member: index });
+  const more = (view.failure_count ?? view.failures.length) - 1;
+  return html`<p class="first-failure"><a href=${href}>${first.task}${first.index === null || first.index === undefined ? "" : ` [${first.index}]`}</a>
+    <span><code>${first.error_type}</code> ${first.message}</span>
+    ${more > 0 && html`<span class="muted nowrap">and ${integer(more)} more</span>`}</p>`;
+}
+
+/** @typedef {{ id: string, label: string, icon: string, key: string, shown: boolean, dangerous?: boolean, run: () => Promise<void> }} Action */
+
+/** @param {string} id @param {any} view @param {() => Promise<void>} reload @returns {Action[]} */
+function useActions(id, view, reload) {
+  const app = useApp();
+  const who = app.who.get();
+  const mayAct = who?.role !== "viewer";
+  const open = Boolean(view) && isOpen(view.status);
+  const act = async (/** @type {string} */ name, /** @type {any} */ question, /** @type {string} */ said) => {
+    if (question && !(await app.confirm(question))) return;
+    try {
+      const answer = await app.api.post(`v1/runs/${pathOf(id)}/${name}`, name === "retry" ? {} : undefined);
+      app.say(said);
+      if (name === "retry") go(format(["runs", answer.run_id]));
+      else await reload();
+    } catch (error) {
+      app.say(error instanceof ApiError ? `${error.problem.title}: ${error.message}` : String(error), "bad");
+    }
+  };
+  const paused = Boolean(view?.paused);
+  return [
+    {
+      id: "pause", label: paused ? "Resume" : "Pause", icon: paused ? "play" : "pause", key: "p", shown: mayAct && open,
+      run: () => paused
+        ? act("resume", null, "The run goes on")
+        : act("pause", { title: "Pause this run?", text: "No further members start; those that run go on to their end. Resume lets it go on.", action: "Pause" }, "The run pauses"),
+    },
+    {
+      id: "cancel", label: "Cancel", icon: "stop", key: "c", shown: mayAct && open, dangerous: true,
+      run: () => act("cancel", { title: "Cancel this run?", text: "Members that run are told to stop, no further ones start. Results that are there stay. This cannot be taken back.", action: "Cancel the run", dangerous: true }, "The run is being cancelled"),
+    },
+    {
+      id: "retry", label: "Retry what failed", icon: "retry", key: "e", shown: mayAct && Boolean(view) && !open && view.status !== "completed",
+      run: () => act("retry", { title: "Retry what failed?", text: "Starts a new run that takes over every result of this one and runs the rest again.", action: "Retry" }, "A new run has started"),
+    },
+  ];
+}
+
+/** @param {{ id: string }} properties */
+const Waiting = ({ id }) => html`<div><p class="trail"><a href="#/runs">Runs</a></p><h1>Just submitted</h1><p class="muted" role="status">Run <code>${id}</code> is accepted; its first news comes in a moment.</p><${Loading} rows=${8} /></div>`;
+
+/** @param {{ id: string }} properties */
+const Unknown = ({ id }) => html`<${Empty} title="There is no such run">
+  <p>Nobody knows <code>${id}</code>: it may have expired, or belong to a project that your key does not open.</p>
+  <p><a href="#/runs">All runs</a></p>
+<//>`;

@@ -1,0 +1,145 @@
+// @ts-check
+/** The run as a graph of its tasks or of its groups, live; a list says the same in words. */
+
+import { pathOf } from "../../lib/api.js";
+import { counted, integer } from "../../lib/format.js";
+import { useApp, useEvery, useLoaded } from "../../lib/hooks.js";
+import { format, go } from "../../lib/router.js";
+import { withStatuses } from "../../lib/run.js";
+import { lookOf } from "../../lib/status.js";
+import { grouped } from "../../graph/layout.js";
+import { Graph } from "../../ui/graph.js";
+import { Icon } from "../../ui/icons.js";
+import { Choice, Empty, Failure, Loading, Progress, Status, Took } from "../../ui/parts.js";
+import { html, useEffect, useMemo, useRef, useState } from "../../vendor/index.js";
+import { TaskDrawer } from "./task.js";
+
+const HEAT_CELLS = 160;
+/** Heat maps that are asked for in one round: of the tiles that are seen. */
+const MOST_HEATS = 8;
+const LISTED = 200;
+
+/** @param {{ id: string, view: any, open: boolean, query: Record<string, string> }} properties */
+export function GraphTab({ id, view, open, query }) {
+  const { api } = useApp();
+  const [find, setFind] = useState("");
+  const shape = query.as ?? "tasks";
+  const groups = Object.keys(view.groups ?? {}).length;
+  const { value: graph, error, reload } = useLoaded((signal) => api.get(`v1/runs/${pathOf(id)}/graph`, {}, signal), [id, groups]);
+  const live = useRef(/** @type {any[]} */ ([]));
+  const nodes = useMemo(() => {
+    if (!graph) return [];
+    const base = live.current.length === graph.nodes.length && live.current[0]?.id === graph.nodes[0]?.id ? live.current : graph.nodes;
+    return (live.current = withStatuses(base, view).nodes);
+  }, [graph, view]);
+  const { heats, onSeen } = useHeats(id, nodes, open);
+  const matching = useMemo(() => matches(nodes, find, query.status), [nodes, find, query.status]);
+  const set = (/** @type {Record<string, string>} */ change) => go(format(["runs", id, "graph"], { ...query, ...change }), { replace: true });
+
+  if (error && !graph) return html`<${Failure} error=${error} onRetry=${reload} />`;
+  if (!graph) return html`<${Loading} rows=${8} />`;
+  if (!nodes.length) return html`<${Empty} title="Nothing planned yet"><p>The tasks appear here when the run is admitted.</p><//>`;
+  const opened = nodes.findIndex((node) => node.id === query.open);
+  return html`<div class="graph-tab">
+    <div class="toolbar">
+      <${Choice} label="Show as" value=${shape} onChange=${(/** @type {string} */ as) => set({ as: as === "tasks" ? "" : as })}
+        options=${[{ value: "tasks", label: "Tasks" }, { value: "groups", label: "Groups" }, { value: "list", label: "List" }]} />
+      <div class="search"><${Icon} name="search" /><input type="search" data-search aria-label="Find tasks" placeholder="Find a task, group or agent" value=${find} onInput=${(/** @type {any} */ event) => setFind(event.target.value)} /></div>
+      <${Legend} nodes=${nodes} chosen=${query.status ?? ""} onChoose=${(/** @type {string} */ status) => set({ status })} />
+      ${matching && html`<span class="muted" role="status">${counted(matching.size, "match", "matches")}</span>`}
+    </div>
+    ${shape === "list" && html`<${TaskList} nodes=${nodes} matching=${matching} onOpen=${(/** @type {number} */ nth) => set({ open: nodes[nth].id })} />`}
+    ${shape === "tasks" && html`<${Graph} nodes=${nodes} edges=${graph.edges} heats=${heats} matching=${matching} onSeen=${onSeen} selected=${opened}
+      label=${`Graph of ${counted(nodes.length, "task")} and ${counted(graph.edges.length, "dependency", "dependencies")}`}
+      onOpen=${(/** @type {number} */ nth) => set({ open: nodes[nth].id })} />`}
+    ${shape === "groups" && html`<${GroupGraph} nodes=${nodes} edges=${graph.edges} onOpen=${(/** @type {string} */ name) => (setFind(name), set({ as: "" }))} />`}
+    ${opened >= 0 && html`<${TaskDrawer} id=${id} node=${nodes[opened]} nodes=${nodes} edges=${graph.edges} nth=${opened} onClose=${() => set({ open: "" })} onOpen=${(/** @type {number} */ nth) => set({ open: nodes[nth].id })} />`}
+  </div>`;
+}
+
+/** @param {any[]} nodes @param {string} find @param {string | undefined} status */
+function matches(nodes, find, status) {
+  const wanted = find.trim().toLowerCase();
+  if (!wanted && !status) return null;
+  const says = (/** @type {any} */ node) => `${node.id} ${node.agent ?? ""} ${(node.result_keys ?? []).join(" ")}`.toLowerCase().includes(wanted);
+  return new Set(nodes.flatMap((node, nth) => ((!wanted || says(node)) && (!status || node.status === status) ? [nth] : [])));
+}
+
+/** Each status that occurs, with how often; choosing one shows where. @param {{ nodes: any[], chosen: string, onChoose: (status: string) => void }} properties */
+function Legend({ nodes, chosen, onChoose }) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const node of nodes) counts.set(node.status, (counts.get(node.status) ?? 0) + 1);
+  return html`<div class="legend" role="group" aria-label="Show only">${[...counts].map(([status, count]) => html`
+    <button type="button" key=${status} aria-pressed=${chosen === status} onClick=${() => onChoose(chosen === status ? "" : status)}><${Status} status=${status} /><span class="count">${integer(count)}</span></button>`)}
+  </div>`;
+}
+
+/** Heat maps of the fan-outs that are seen, each anew while its task runs. @param {string} id @param {any[]} nodes @param {boolean} open */
+function useHeats(id, nodes, open) {
+  const { api } = useApp();
+  const [heats, setHeats] = useState(/** @type {Map<string, any>} */ (new Map()));
+  const state = useRef({ seen: /** @type {number[]} */ ([]), done: new Set(), busy: false, timer: 0 });
+  const latest = useRef({ nodes, heats });
+  latest.current = { nodes, heats };
+  const look = async () => {
+    const { current } = state;
+    if (current.busy) return;
+    const due = current.seen.map((nth) => latest.current.nodes[nth]).filter((node) => node?.expanded && node.started_at && !current.done.has(node.id)).slice(0, MOST_HEATS);
+    if (!due.length) return;
+    current.busy = true;
+    const found = await Promise.all(due.map((node) => api.get(`v1/runs/${pathOf(id)}/heatmap`, { group: node.group, task: node.task, cells: HEAT_CELLS }).then((heat) => [node.id, heat], () => null)));
+    current.busy = false;
+    // What had ended before it was asked for says the same for ever.
+    for (const node of due) if (node.ended_at) current.done.add(node.id);
+    setHeats(new Map([...latest.current.heats, .../** @type {any[]} */ (found.filter(Boolean))]));
+  };
+  useEvery(open, 1000, look);
+  useEffect(() => void look(), [nodes]);
+  useEffect(() => () => clearTimeout(state.current.timer), []);
+  const onSeen = (/** @type {number[]} */ seen) => {
+    state.current.seen = seen;
+    clearTimeout(state.current.timer);
+    state.current.timer = window.setTimeout(look, 120);
+  };
+  return { heats, onSeen };
+}
+
+/** @param {{ nodes: any[], edges: [number, number][], onOpen: (group: string) => void }} properties */
+function GroupGraph({ nodes, edges, onOpen }) {
+  const made = useMemo(() => grouped(nodes.map((node) => node.group), edges), [nodes.length, edges]);
+  const tiles = useMemo(() => made.names.map((name) => groupNode(name, nodes.filter((node) => node.group === name))), [made, nodes]);
+  return html`<${Graph} nodes=${tiles} edges=${made.edges} framed=${false} label=${`Graph of ${counted(tiles.length, "group")}`} onOpen=${(/** @type {number} */ nth) => onOpen(tiles[nth].task)} />`;
+}
+
+/** A group as a tile: its tasks are its members. @param {string} name @param {any[]} nodes */
+function groupNode(name, nodes) {
+  const count = (/** @type {string[]} */ ...statuses) => nodes.filter((node) => statuses.includes(node.status)).length;
+  const ended = nodes.every((node) => node.ended_at || !lookOf(node.status).open);
+  const status = count("failed") ? "failed" : ended ? "completed" : count("running") ? "running" : "waiting";
+  const times = (/** @type {string} */ field) => nodes.map((node) => node[field]).filter(Boolean);
+  return {
+    id: `group ${name}`, group: name, task: name, status, expanded: true, members: nodes.length,
+    completed: count("completed"), failed: count("failed"), running: count("running"),
+    started_at: times("started_at").length ? Math.min(...times("started_at")) : null,
+    ended_at: ended && times("ended_at").length ? Math.max(...times("ended_at")) : null,
+  };
+}
+
+/** @param {{ nodes: any[], matching: Set<number> | null, onOpen: (nth: number) => void }} properties */
+function TaskList({ nodes, matching, onOpen }) {
+  const [most, setMost] = useState(LISTED);
+  const rows = nodes.map((node, nth) => ({ node, nth })).filter(({ nth }) => !matching || matching.has(nth));
+  rows.sort((a, b) => (a.node.level ?? 0) - (b.node.level ?? 0));
+  return html`<div class="table-wrap"><table class="rows cards">
+    <caption class="unseen">Tasks by level</caption>
+    <thead><tr><th class="number">Level</th><th>Group</th><th class="wide">Task</th><th>Agent</th><th>Status</th><th>Members</th><th class="number">Took</th></tr></thead>
+    <tbody>${rows.slice(0, most).map(({ node, nth }) => html`<tr key=${node.id}>
+      <td data-title="Level" class="number figure">${node.level ?? "–"}</td><td data-title="Group">${node.group}</td>
+      <td class="wide main-cell"><button type="button" class="link" onClick=${() => onOpen(nth)}>${node.task}</button></td>
+      <td data-title="Agent"><code>${node.agent ?? "–"}</code></td><td data-title="Status"><${Status} status=${node.status} /></td>
+      <td data-title="Members">${node.expanded ? html`<${Progress} counts=${node} />` : html`<span class="muted">1</span>`}</td>
+      <td data-title="Took" class="number"><${Took} from=${node.started_at} to=${node.ended_at ?? (node.status === "running" ? null : node.started_at)} /></td>
+    </tr>`)}</tbody>
+  </table>${rows.length > most && html`<button type="button" onClick=${() => setMost(most + 1000)}>Show more of ${integer(rows.length)}</button>`}</div>`;
+}

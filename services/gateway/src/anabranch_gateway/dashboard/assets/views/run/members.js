@@ -1,0 +1,92 @@
+// @ts-check
+/** The members of a task: a heat map of all, a page of them as a table, one of them in a drawer. */
+
+import { pathOf } from "../../lib/api.js";
+import { counted, integer, oneLine } from "../../lib/format.js";
+import { useApp, useEvery, useLoaded } from "../../lib/hooks.js";
+import { format, go } from "../../lib/router.js";
+import { taskId, taskRows } from "../../lib/run.js";
+import { Dialog } from "../../ui/dialog.js";
+import { HeatMap } from "../../ui/heatmap.js";
+import { Icon } from "../../ui/icons.js";
+import { Choice, Empty, Failure, Loading, Status, Took } from "../../ui/parts.js";
+import { html, useMemo } from "../../vendor/index.js";
+import { MemberDetails } from "./member.js";
+
+const PAGE = 100;
+const HEAT_CELLS = 900;
+const FILTERS = [{ value: "", label: "All" }, { value: "failed", label: "Failed" }, { value: "running", label: "Running" }, { value: "completed", label: "Completed" }, { value: "waiting", label: "Waiting" }];
+
+/** @param {{ id: string, view: any, open: boolean, query: Record<string, string> }} properties */
+export function MembersTab({ id, view, open, query }) {
+  const { api } = useApp();
+  const rows = useMemo(() => taskRows(view), [view]);
+  const chosen = rows.find((row) => taskId(row) === query.task) ?? mostTelling(rows);
+  const from = Number(query.from ?? 0) || 0;
+  const set = (/** @type {Record<string, any>} */ change, replace = true) => go(format(["runs", id, "members"], { ...query, task: chosen ? taskId(chosen) : "", ...change }), { replace });
+  const where = chosen ? { group: chosen.group, task: chosen.task } : null;
+  const base = `v1/runs/${pathOf(id)}`;
+  const members = useLoaded(where && ((signal) => api.get(`${base}/members`, { ...where, status: query.status, from, limit: PAGE }, signal)), [where, query.status, from]);
+  const heat = useLoaded(where && chosen?.expanded ? (signal) => api.get(`${base}/heatmap`, { ...where, cells: HEAT_CELLS }, signal) : null, [where, chosen?.expanded]);
+  const moving = open && chosen?.status === "running";
+  useEvery(moving, 1500, async () => void (await Promise.all([members.reload(), heat.reload()])));
+  const ended = chosen?.ended_at;
+  useLoaded(ended ? async () => (await Promise.all([members.reload(), heat.reload()]), null) : null, [where, ended]);
+  if (!chosen) return html`<${Empty} title="No task has started yet"><p>The members of a task are listed here.</p><//>`;
+
+  return html`<div class="members">
+    <div class="toolbar">
+      <label class="field">Task <select value=${taskId(chosen)} onChange=${(/** @type {any} */ event) => set({ task: event.target.value, from: "", status: "", member: "" })}>
+        ${[...new Set(rows.map((row) => row.group))].map((group) => html`<optgroup key=${group} label=${group}>${rows.filter((row) => row.group === group).map((row) => html`<option key=${taskId(row)} value=${taskId(row)}>${row.task}${row.expanded ? ` (${integer(row.members)})` : ""}</option>`)}</optgroup>`)}
+      </select></label>
+      <${Status} status=${chosen.status} />
+      <${Choice} label="Members" options=${FILTERS} value=${query.status ?? ""} onChange=${(/** @type {string} */ status) => set({ status, from: "" })} />
+    </div>
+    ${chosen.expanded && html`<div class="heat-place">${heat.value && heat.value.cells.length > 0 && html`<${HeatMap} heat=${heat.value} onChoose=${(/** @type {number} */ first) => set({ from: first, status: "" })} />`}</div>`}
+    ${members.error && html`<${Failure} error=${members.error} onRetry=${members.reload} />`}
+    ${!members.value && !members.error && html`<${Loading} rows=${8} />`}
+    ${members.value && html`<${Page} page=${members.value} from=${from} chosen=${chosen} onPage=${(/** @type {number} */ at) => set({ from: at || "" })} onOpen=${(/** @type {any} */ index) => set({ member: index ?? "-" })} />`}
+    ${query.member && html`<${Drawer} id=${id} row=${chosen} index=${query.member} onClose=${() => set({ member: "" })} />`}
+  </div>`;
+}
+
+/** The task that one most likely wants to see: one with failures, else the widest. @param {import("../../lib/run.js").TaskRow[]} rows */
+function mostTelling(rows) {
+  return [...rows].sort((a, b) => Number(b.failed > 0) - Number(a.failed > 0) || (b.members ?? 0) - (a.members ?? 0))[0];
+}
+
+/** @param {{ page: any, from: number, chosen: any, onPage: (from: number) => void, onOpen: (index: any) => void }} properties */
+function Page({ page, from, chosen, onPage, onOpen }) {
+  if (!page.members.length) {
+    const waiting = chosen.status === "waiting";
+    return html`<${Empty} title=${waiting ? "It waits for what it needs" : "No member like that"}><p>${waiting ? "Members are listed once the task has started; the tab Why says what it waits for." : "Another filter shows more."}</p><//>`;
+  }
+  const last = page.members.at(-1).index ?? 0;
+  return html`<div class="table-wrap"><table class="rows cards">
+    <caption class="unseen">Members of ${chosen.task}</caption>
+    <thead><tr><th class="number">Index</th><th>Status</th><th class="wide">Member</th><th class="number">Attempts</th><th>Worker</th><th class="number">Took</th></tr></thead>
+    <tbody>${page.members.map((/** @type {any} */ member) => html`<tr key=${member.index ?? "-"} class="clickable" onClick=${(/** @type {any} */ event) => !event.target.closest("button") && onOpen(member.index)}>
+      <td data-title="Index" class="number figure">${member.index ?? "–"}</td>
+      <td data-title="Status"><${Status} status=${member.status} /></td>
+      <td class="wide main-cell"><button type="button" class="link" onClick=${() => onOpen(member.index)}>${member.name}</button>
+        ${member.error && html`<span class="said tone-bad">${member.error.type}: ${oneLine(member.error.message ?? "", 140)}</span>`}
+        ${member.progress && !member.ended_at && html`<span class="said muted">${Math.round(100 * (member.progress.fraction ?? 0))}% ${member.progress.note ?? ""}</span>`}</td>
+      <td data-title="Attempts" class="number figure">${member.attempts ?? "–"}</td>
+      <td data-title="Worker"><code class="muted">${member.worker ?? "–"}</code></td>
+      <td data-title="Took" class="number"><${Took} from=${member.started_at} to=${member.ended_at ?? (member.status === "running" ? null : member.started_at)} /></td>
+    </tr>`)}</tbody>
+  </table></div>
+  <div class="pager">
+    <button type="button" disabled=${from === 0} onClick=${() => onPage(Math.max(0, from - PAGE))}><${Icon} name="previous" />Before</button>
+    <span class="muted">${page.members.length === 1 ? `Member ${page.members[0].index ?? ""}` : `${integer(page.members[0].index)} to ${integer(last)}`} of ${counted(page.total, "member")}</span>
+    <button type="button" disabled=${page.next_from === null || page.next_from === undefined} onClick=${() => onPage(page.next_from)}>After<${Icon} name="next" /></button>
+  </div>`;
+}
+
+/** @param {{ id: string, row: any, index: string, onClose: () => void }} properties */
+function Drawer({ id, row, index, onClose }) {
+  const title = index === "-" ? row.task : `${row.task} [${index}]`;
+  return html`<${Dialog} kind="drawer" title=${`Member ${title}`} heading=${title} onClose=${onClose}>
+    <${MemberDetails} key=${index} id=${id} group=${row.group} task=${row.task} index=${index} version=${`${row.status} ${row.completed} ${row.failed}`} />
+  <//>`;
+}

@@ -1,0 +1,148 @@
+// @ts-check
+/** Writes a request, shows its plan before it runs, and submits it. */
+
+import { ApiError } from "../lib/api.js";
+import { bytes, counted, integer } from "../lib/format.js";
+import { useApp, useStream, useTitle } from "../lib/hooks.js";
+import { EXAMPLES } from "../lib/examples.js";
+import { placeOf } from "../lib/pointer.js";
+import { format, go } from "../lib/router.js";
+import { Graph } from "../ui/graph.js";
+import { StatusIcon } from "../ui/icons.js";
+import { Empty, Failure } from "../ui/parts.js";
+import { html, useEffect, useMemo, useRef, useState } from "../vendor/index.js";
+
+const DRAFT = "anabranch.draft";
+
+/** The content type of a text: JSON begins with a brace. @param {string} text */
+const typeOf = (text) => (/^\s*[{[]/.test(text) ? "application/json" : "application/yaml");
+
+export function Submit() {
+  const app = useApp();
+  useTitle("Submit");
+  useStream(null, () => undefined);
+  const [text, setText] = useState(draft);
+  const [plan, setPlan] = useState(/** @type {any} */ (null));
+  const [refusal, setRefusal] = useState(/** @type {any} */ (null));
+  const [busy, setBusy] = useState("");
+  const editor = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  const planned = useRef("");
+  useEffect(() => keep(text), [text]);
+
+  const ask = async (/** @type {string} */ what, /** @type {() => Promise<void>} */ run) => {
+    setBusy(what);
+    setRefusal(null);
+    try {
+      await run();
+    } catch (error) {
+      setRefusal(error);
+    } finally {
+      setBusy("");
+    }
+  };
+  const preview = () => ask("plan", async () => {
+    planned.current = text;
+    setPlan(await app.api.post("v1/plan", text, { type: typeOf(text) }));
+  });
+  const submit = () => ask("submit", async () => {
+    const answer = await app.api.post("v1/runs", text, { type: typeOf(text) });
+    app.say("Submitted");
+    go(format(["runs", answer.run_id]));
+  });
+  const jump = (/** @type {string} */ pointer) => {
+    const area = editor.current;
+    if (!area) return;
+    const place = placeOf(text, pointer);
+    area.focus();
+    area.setSelectionRange(place.start, place.end);
+    area.scrollTop = Math.max(0, (place.line - 4) * lineHeight(area));
+  };
+  const errors = refusal?.problem?.errors ?? (plan && !plan.valid ? plan.errors : []);
+
+  return html`<div class="page submit">
+    <div class="page-head"><h1>Submit a request</h1>
+      <div class="actions"><button type="button" disabled=${busy !== "" || !text.trim()} title="Ctrl + Enter" onClick=${preview}>Preview the plan</button>
+      <button type="button" class="primary" disabled=${busy !== "" || !text.trim()} onClick=${submit}>${busy === "submit" ? "Submitting" : "Submit"}</button></div></div>
+    <div class="submit-columns">
+      <div class="editor-side">
+        <div class="toolbar"><label for="request">Request, as YAML or JSON</label><span class="grow"></span>
+          <label class="field">Begin with <select value="" onChange=${(/** @type {any} */ event) => { setText(EXAMPLES[Number(event.target.value)].text); setPlan(null); setRefusal(null); event.target.value = ""; }}><option value="" disabled>an example</option>${EXAMPLES.map((example, nth) => html`<option key=${nth} value=${nth}>${example.name}</option>`)}</select></label></div>
+        <${Editor} text=${text} onText=${setText} area=${editor} errors=${errors} onPlan=${preview} />
+      </div>
+      <div class="plan-side" aria-live="polite">
+        ${refusal && !errors.length && html`<${Failure} error=${refusal} />`}
+        ${errors.length > 0 && html`<${Errors} errors=${errors} text=${text} onJump=${jump} />`}
+        ${plan?.valid && !refusal && html`<${Plan} plan=${plan} isOld=${planned.current !== text} />`}
+        ${!plan && !refusal && html`<${Empty} title="What will run"><p>Preview the plan to see levels, members and mistakes before anything starts.</p><p><kbd>Ctrl</kbd> + <kbd>Enter</kbd> in the editor does it too.</p><//>`}
+      </div>
+    </div>
+  </div>`;
+}
+
+/** @param {{ text: string, onText: (text: string) => void, area: any, errors: any[], onPlan: () => void }} properties */
+function Editor({ text, onText, area, errors, onPlan }) {
+  const gutter = useRef(/** @type {HTMLElement | null} */ (null));
+  const lines = text.split("\n").length;
+  const wrong = useMemo(() => new Set(errors.map((error) => placeOf(text, error.path ?? "").line)), [errors, text]);
+  const onKey = (/** @type {KeyboardEvent} */ event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      onPlan();
+    }
+  };
+  return html`<div class="editor">
+    <div class="editor-gutter" ref=${gutter} aria-hidden="true">${Array.from({ length: lines }, (_, nth) => html`<div key=${nth} class=${wrong.has(nth + 1) ? "is-wrong" : ""}>${nth + 1}</div>`)}</div>
+    <textarea id="request" ref=${area} spellcheck="false" autocapitalize="off" autocomplete="off" wrap="off" data-search value=${text}
+      aria-invalid=${errors.length > 0 ? "true" : "false"} aria-describedby="mistakes" onKeyDown=${onKey}
+      onInput=${(/** @type {any} */ event) => onText(event.target.value)}
+      onScroll=${(/** @type {any} */ event) => { if (gutter.current) gutter.current.scrollTop = event.target.scrollTop; }}></textarea>
+  </div>`;
+}
+
+/** @param {{ errors: any[], text: string, onJump: (pointer: string) => void }} properties */
+function Errors({ errors, text, onJump }) {
+  return html`<section class="mistakes" id="mistakes" aria-label="Mistakes" role="alert">
+    <h2 class="tone-bad"><${StatusIcon} status="failed" /> ${counted(errors.length, "mistake")}: nothing would start</h2>
+    <ol>${errors.map((error, nth) => html`<li key=${nth}>
+      <button type="button" class="link" onClick=${() => onJump(error.path ?? "")}><code>${error.path || "/"}</code><span class="muted">line ${placeOf(text, error.path ?? "").line}</span></button>
+      <p>${error.message} <span class="muted">(${error.code})</span></p>${error.hint && html`<p class="hint">${error.hint}</p>`}</li>`)}</ol>
+  </section>`;
+}
+
+/** @param {{ plan: any, isOld: boolean }} properties */
+function Plan({ plan, isOld }) {
+  const levels = useMemo(() => new Map(plan.levels.flatMap((/** @type {string[]} */ level, /** @type {number} */ nth) => level.map((label) => [label, nth]))), [plan]);
+  const nodes = useMemo(() => plan.tasks.map((/** @type {any} */ task) => ({
+    id: `${task.group}/${task.name}`, group: task.group, task: task.name, agent: task.agent, status: "waiting", level: levels.get(`${task.group}/${task.name}`),
+    expanded: task.members !== 1, members: task.members, started_at: null, ended_at: null, result_keys: task.result_keys,
+  })), [plan]);
+  const [chosen, setChosen] = useState(-1);
+  const task = plan.tasks[chosen];
+  return html`<section aria-label="Plan" class=${isOld ? "plan is-old" : "plan"}>
+    <h2><${StatusIcon} status="completed" /> ${counted(plan.counts.executions, "execution")} of ${counted(plan.counts.tasks, "task")} in ${counted(plan.levels.length, "level")}</h2>
+    <p class="muted">${counted(plan.counts.task_groups, "group")}, ${bytes(plan.bytes)}${isOld ? " · of the text before the last change" : ""}</p>
+    ${plan.warnings.map((/** @type {string} */ warning) => html`<p class="notice tone-stopped">${warning}</p>`)}
+    <${Graph} nodes=${nodes} edges=${plan.edges ?? []} selected=${chosen} label=${`Plan of ${counted(nodes.length, "task")}`} onOpen=${setChosen} />
+    <p class="plan-task" aria-live="polite">${task ? html`<strong>${task.name}</strong> runs <code>${task.agent}</code>${task.members === null ? ", members are known when its array exists" : task.members !== 1 && `, ${integer(task.members)} members`}${task.dependencies.length > 0 && html`, needs ${task.dependencies.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}${html`, gives ${task.result_keys.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}` : html`<span class="muted">Choose a task to see what it needs and gives.</span>`}</p>
+  </section>`;
+}
+
+/** @param {HTMLElement} area */
+const lineHeight = (area) => parseFloat(getComputedStyle(area).lineHeight) || 20;
+
+function draft() {
+  try {
+    return sessionStorage.getItem(DRAFT) || EXAMPLES[1].text;
+  } catch {
+    return EXAMPLES[1].text;
+  }
+}
+
+/** @param {string} text */
+function keep(text) {
+  try {
+    sessionStorage.setItem(DRAFT, text);
+  } catch {
+    // A browser that keeps nothing loses the draft with the page.
+  }
+}
