@@ -148,7 +148,10 @@ function drawNode(context, node, box, scale, palette) {
 function drawFar(context, node, box, tone, palette) {
   context.fillStyle = tone === "idle" ? palette.soft.idle : palette.tones[tone];
   rounded(context, box, 9);
+  // What went well is paler, so that what did not is seen among thousands.
+  context.globalAlpha = tone === "good" ? 0.62 : 1;
   context.fill();
+  context.globalAlpha = 1;
   if (node.wide) {
     context.save();
     context.fillStyle = palette.surface;

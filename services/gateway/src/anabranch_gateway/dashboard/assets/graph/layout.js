@@ -15,11 +15,11 @@ import { layersOf, orderedLayers } from "./order.js";
 
 export const NODE = { width: 184, height: 40 };
 export const WIDE = { width: 184, height: 92 };
-const GAP = { node: 8, column: 20, block: 18, layer: 96, inBlock: 12 };
+const GAP = { node: 8, column: 20, block: 18, layer: 76, inBlock: 12 };
 /** Room around the nodes of a group: above for its name. */
 const FRAME = { side: 10, top: 26, bottom: 10 };
 /** How much wider than high a picture is wanted. */
-const ASPECT = 1.9;
+const ASPECT = 2.2;
 
 /**
  * @param {LayoutNode[]} nodes

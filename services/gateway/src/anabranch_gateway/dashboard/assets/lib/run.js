@@ -32,11 +32,12 @@ export const runningOf = (task) =>
  * @param {TaskRow[]} rows
  */
 export function totals(rows) {
-  const sum = { groups: new Set(rows.map((row) => row.group)).size, tasks: rows.length, members: 0, completed: 0, failed: 0, running: 0, skipped: 0 };
+  const sum = { groups: new Set(rows.map((row) => row.group)).size, tasks: rows.length, members: 0, completed: 0, failed: 0, held: 0, running: 0, skipped: 0 };
   for (const row of rows) {
     sum.members += row.members ?? 1;
     sum.completed += row.completed ?? 0;
-    sum.failed += row.failed ?? 0;
+    sum.failed += (row.failed ?? 0) - (row.held ?? 0);
+    sum.held += row.held ?? 0;
     sum.running += row.status === "running" ? row.running : 0;
     sum.skipped += row.status === "skipped" ? 1 : 0;
   }
@@ -56,7 +57,7 @@ export function noteOf(task) {
   if (task.expanded && task.members !== null && task.members !== undefined) {
     const ended = (task.completed ?? 0) + (task.failed ?? 0);
     const members = ended >= task.members ? counted(task.members, "member") : `${integer(ended)} of ${integer(task.members)}`;
-    return [members, task.failed ? `${integer(task.failed)} failed` : "", took].filter(Boolean).join(" · ");
+    return [members, task.failed ? `${integer(task.failed)} failed` : took].filter(Boolean).join(" · ");
   }
   return [task.agent, took].filter(Boolean).join(" · ");
 }

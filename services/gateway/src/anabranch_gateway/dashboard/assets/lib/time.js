@@ -42,6 +42,12 @@ export function duration(seconds) {
   return `${Math.floor(whole / DAY)} d ${two(Math.floor((whole % DAY) / HOUR))} h`;
 }
 
+/**
+ * How long something has been going on: whole seconds, for digits that flicker say nothing.
+ * @param {number} seconds
+ */
+export const elapsed = (seconds) => (seconds < MINUTE ? `${Math.floor(Math.max(0, seconds))} s` : duration(Math.floor(seconds)));
+
 /** @param {number} value @param {number} [width] */
 const two = (value, width = 2) => String(value).padStart(width, "0");
 

@@ -4,7 +4,7 @@
 import { integer, percent, shortId } from "../lib/format.js";
 import { useApp, useNow } from "../lib/hooks.js";
 import { lookOf } from "../lib/status.js";
-import { absolute, duration, machine, relative } from "../lib/time.js";
+import { absolute, duration, elapsed, machine, relative } from "../lib/time.js";
 import { html, useState } from "../vendor/index.js";
 import { Icon, StatusIcon } from "./icons.js";
 
@@ -26,8 +26,7 @@ export function Took({ from, to }) {
   const now = useNow();
   if (from === null || from === undefined) return html`<span class="muted">–</span>`;
   const seconds = Math.max(0, (to ?? now) - from);
-  // While it goes on whole seconds do: digits that flicker say nothing.
-  return html`<span class="figure nowrap">${duration(to === null || to === undefined ? Math.floor(seconds) : seconds)}</span>`;
+  return html`<span class="figure nowrap">${to === null || to === undefined ? elapsed(seconds) : duration(seconds)}</span>`;
 }
 
 /** @param {{ text: string, label: string }} properties */
