@@ -28,10 +28,11 @@ export function gridFor(count, width, height, { most = 14, gap = 1 } = {}) {
  */
 export function cellLook(cell, size) {
   const whole = Math.max(1, size);
-  if (cell.failed > 0) return { tone: "bad", strength: 0.45 + (0.55 * cell.failed) / whole };
-  if (cell.done >= whole) return { tone: "good", strength: 1 };
+  if (cell.failed > 0) return { tone: "bad", strength: 0.7 + (0.3 * cell.failed) / whole };
+  // Paler than a failure: of what went well there is much.
+  if (cell.done >= whole) return { tone: "good", strength: 0.66 };
   if (cell.running > 0) return { tone: "running", strength: 0.4 + (0.6 * (cell.done + cell.running)) / whole };
-  if (cell.done > 0) return { tone: "good", strength: 0.25 + (0.6 * cell.done) / whole };
+  if (cell.done > 0) return { tone: "good", strength: 0.2 + (0.4 * cell.done) / whole };
   return { tone: "idle", strength: 0.25 };
 }
 

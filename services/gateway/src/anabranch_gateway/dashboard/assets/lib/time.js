@@ -1,16 +1,25 @@
 // @ts-check
-/** Times and durations as people read them. Pure: the present moment is passed in. Times are seconds since the epoch. */
+/**
+ * Times and durations as people read them. Pure: the present moment is passed in. Times are seconds since the epoch, or
+ * text as RFC 3339 has it: views say them in one way and events in the other.
+ */
+
+/** @typedef {number | string} Time */
 
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
+/** @param {Time} time */
+export const secondsOf = (time) => (typeof time === "string" ? Date.parse(time) / 1000 : time);
+
 /**
  * How long ago a moment was, in one unit: "just now", "12 s ago", "in 3 min".
- * @param {number} at
+ * @param {Time} time
  * @param {number} now
  */
-export function relative(at, now) {
+export function relative(time, now) {
+  const at = secondsOf(time);
   const distance = Math.abs(now - at);
   if (distance < 2) return "just now";
   const text = coarse(distance);
@@ -53,10 +62,10 @@ const two = (value, width = 2) => String(value).padStart(width, "0");
 
 /**
  * A moment in local time, to the millisecond, with its offset: "2026-11-21 23:24:05.120 +01:00".
- * @param {number} at
+ * @param {Time} at
  */
 export function absolute(at) {
-  const date = new Date(at * 1000);
+  const date = new Date(secondsOf(at) * 1000);
   const offset = -date.getTimezoneOffset();
   const zone = `${offset < 0 ? "-" : "+"}${two(Math.floor(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`;
   const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
@@ -65,16 +74,16 @@ export function absolute(at) {
 
 /**
  * The time of day, local, to the millisecond.
- * @param {number} at
+ * @param {Time} at
  */
 export function clock(at) {
-  const date = new Date(at * 1000);
+  const date = new Date(secondsOf(at) * 1000);
   const seconds = `${two(date.getSeconds())}.${two(date.getMilliseconds(), 3)}`;
   return `${two(date.getHours())}:${two(date.getMinutes())}:${seconds}`;
 }
 
-/** For `<time datetime>`. @param {number} at */
-export const machine = (at) => new Date(at * 1000).toISOString();
+/** For `<time datetime>`. @param {Time} at */
+export const machine = (at) => new Date(secondsOf(at) * 1000).toISOString();
 
 /**
  * Round marks for an axis from 0 to `span` seconds: about `count` of them, each a multiple of 1, 2 or 5 (or of a

@@ -29,7 +29,7 @@ export function Dialog({ title, onClose, kind = "dialog", children, footer, head
       <header><h2>${heading ?? title}</h2>
         <button type="button" class="quiet icon-button" aria-label="Close" title="Close (Esc)" onClick=${onClose}><${Icon} name="close" /></button>
       </header>
-      <div class="dialog-content" tabindex="-1">${children}</div>
+      <div class="dialog-content" tabindex="-1" autofocus=${kind === "drawer"}>${children}</div>
       ${footer && html`<footer>${footer}</footer>`}
     </div>
   </dialog>`;
@@ -38,7 +38,7 @@ export function Dialog({ title, onClose, kind = "dialog", children, footer, head
 /** @param {{ question: Question, onAnswer: (yes: boolean) => void }} properties */
 export function Confirmation({ question, onAnswer }) {
   const footer = html`
-    <button type="button" onClick=${() => onAnswer(false)}>Leave it</button>
-    <button type="button" class=${question.dangerous ? "dangerous" : "primary"} autofocus onClick=${() => onAnswer(true)}>${question.action}</button>`;
+    <button type="button" autofocus=${question.dangerous} onClick=${() => onAnswer(false)}>Leave it</button>
+    <button type="button" class=${question.dangerous ? "dangerous" : "primary"} autofocus=${!question.dangerous} onClick=${() => onAnswer(true)}>${question.action}</button>`;
   return html`<${Dialog} title=${question.title} onClose=${() => onAnswer(false)} footer=${footer}><p>${question.text}</p><//>`;
 }

@@ -31,7 +31,7 @@ export function tokens(text) {
 export function Json({ value, label }) {
   const [all, setAll] = useState(false);
   const text = useMemo(() => JSON.stringify(value, null, 2) ?? "null", [value]);
-  const shown = all ? text : text.slice(0, MOST_CHARACTERS);
+  const shown = all || text.length < 1.5 * MOST_CHARACTERS ? text : text.slice(0, MOST_CHARACTERS);
   const pieces = useMemo(() => tokens(shown), [shown]);
   const hidden = text.length - shown.length;
   return html`<div class="json">

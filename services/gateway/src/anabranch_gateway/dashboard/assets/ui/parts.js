@@ -4,7 +4,7 @@
 import { integer, percent, shortId } from "../lib/format.js";
 import { useApp, useNow } from "../lib/hooks.js";
 import { lookOf } from "../lib/status.js";
-import { absolute, duration, elapsed, machine, relative } from "../lib/time.js";
+import { absolute, duration, elapsed, machine, relative, secondsOf } from "../lib/time.js";
 import { html, useState } from "../vendor/index.js";
 import { Icon, StatusIcon } from "./icons.js";
 
@@ -14,18 +14,18 @@ export function Status({ status, label }) {
   return html`<span class=${`status tone-${look.tone}`}><${StatusIcon} status=${status} />${label ?? look.label}</span>`;
 }
 
-/** A moment, relative; the exact one on hover. @param {{ at: number | null | undefined }} properties */
+/** A moment, relative; the exact one on hover. @param {{ at: import("../lib/time.js").Time | null | undefined }} properties */
 export function Ago({ at }) {
   const now = useNow();
   if (at === null || at === undefined) return html`<span class="muted">–</span>`;
   return html`<time class="nowrap" datetime=${machine(at)} title=${absolute(at)}>${relative(at, now)}</time>`;
 }
 
-/** How long something took, or has been going on. @param {{ from: number | null | undefined, to: number | null | undefined }} properties */
+/** How long something took, or has been going on. @param {{ from: import("../lib/time.js").Time | null | undefined, to: import("../lib/time.js").Time | null | undefined }} properties */
 export function Took({ from, to }) {
   const now = useNow();
   if (from === null || from === undefined) return html`<span class="muted">–</span>`;
-  const seconds = Math.max(0, (to ?? now) - from);
+  const seconds = Math.max(0, secondsOf(to ?? now) - secondsOf(from));
   return html`<span class="figure nowrap">${to === null || to === undefined ? elapsed(seconds) : duration(seconds)}</span>`;
 }
 
@@ -102,6 +102,12 @@ export function Loading({ rows = 6 }) {
   return html`<div class="loading" role="status"><span class="unseen">Loading</span>
     ${Array.from({ length: rows }, () => html`<div class="bone" aria-hidden="true"></div>`)}
   </div>`;
+}
+
+/** A name whose end is always seen: names of one workflow differ there. @param {{ text: string }} properties */
+export function Cut({ text }) {
+  const tail = Math.min(10, Math.floor(text.length / 2));
+  return html`<span class="cut-middle" title=${text}><span class="cut">${text.slice(0, text.length - tail)}</span><span>${text.slice(text.length - tail)}</span></span>`;
 }
 
 /** A command to run, with a button that copies it. @param {{ text: string, label?: string }} properties */

@@ -10,11 +10,8 @@ import { Json } from "../ui/json.js";
 import { Ago, Choice, Empty, Facts, Failure, Id, Loading } from "../ui/parts.js";
 import { html, useState } from "../vendor/index.js";
 
-const MOST_IDS = 50;
+const LISTED = 50;
 const STATES = [{ value: "", label: "Open" }, { value: "all", label: "All" }];
-
-/** Seconds of a time that the API gives as text or as a number. @param {string | number | null | undefined} time */
-export const secondsOf = (time) => (typeof time === "string" ? Date.parse(time) / 1000 : time ?? null);
 
 /** @param {{ query: Record<string, string> }} properties */
 export function Letters({ query }) {
@@ -50,7 +47,7 @@ export function Letters({ query }) {
     ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
     ${!value && !error && html`<${Loading} rows=${4} />`}
     ${value && groups.length === 0 && html`<${Empty} title="No dead letters"><p>Refused requests, and members that failed with <code>on_failure: hold</code>, would wait here for a decision.</p><//>`}
-    ${groups.map((/** @type {any} */ group) => html`<${Group} key=${group.signature} group=${group} onShow=${(/** @type {string} */ letter) => set({ letter })} onDecide=${decide} />`)}
+    ${groups.map((/** @type {any} */ group) => html`<${Group} key=${group.signature} group=${group} state=${query.state === "all" ? "all" : "open"} onShow=${(/** @type {string} */ letter) => set({ letter })} onDecide=${decide} />`)}
     ${query.letter && html`<${Letter} id=${query.letter} onClose=${() => set({ letter: "" })} onDecide=${decide} />`}
   </div>`;
 }
@@ -61,26 +58,43 @@ const refusalOf = (answer) => {
   return first?.reason ?? first?.why ?? (Array.isArray(first) ? first[1] : "");
 };
 
-/** @param {{ group: any, onShow: (id: string) => void, onDecide: any }} properties */
-function Group({ group, onShow, onDecide }) {
-  const [all, setAll] = useState(false);
-  const ids = all ? group.ids : group.ids.slice(0, MOST_IDS);
+/** @param {{ group: any, state: string, onShow: (id: string) => void, onDecide: any }} properties */
+function Group({ group, state, onShow, onDecide }) {
+  const [open, setOpen] = useState(false);
   return html`<section class="card letter-group" aria-label=${`Dead letters ${group.signature}`}>
     <header>
       <div class="grow">
         <h2>${group.agent && html`<code>${group.agent}</code> `}${oneLine(group.error ?? group.code, 160)}</h2>
-        <p class="muted"><strong class="figure">${counted(group.count, "letter")}</strong>${group.held > 0 && html`, <span class="tone-held">${integer(group.held)} held</span>`} · <code>${group.code}</code> · last <${Ago} at=${secondsOf(group.last)} />, first <${Ago} at=${secondsOf(group.first)} /></p>
+        <p class="muted"><strong class="figure">${counted(group.count, "letter")}</strong>${group.held > 0 && html`, <span class="tone-held">${integer(group.held)} held</span>`} · <code>${group.code}</code> · last <${Ago} at=${group.last} />, first <${Ago} at=${group.first} /></p>
       </div>
       <div class="actions">
         <button type="button" onClick=${() => onDecide("redrive", { signature: group.signature }, group.count)}>Redrive ${group.count === 1 ? "it" : "all"}</button>
         <button type="button" class="dangerous" onClick=${() => onDecide("dismiss", { signature: group.signature }, group.count)}>Dismiss ${group.count === 1 ? "it" : "all"}</button>
       </div>
     </header>
-    <div class="letter-ids">${ids.map((/** @type {string} */ id) => html`<button type="button" class="link" key=${id} onClick=${() => onShow(id)}>${id}</button>`)}
-      ${group.ids.length > ids.length && html`<button type="button" class="quiet" onClick=${() => setAll(true)}>and ${integer(group.ids.length - ids.length)} more</button>`}</div>
+    <details onToggle=${(/** @type {any} */ event) => setOpen(event.target.open)}><summary>${group.count === 1 ? "Show it" : `Show the ${counted(group.count, "letter")}`}</summary>${open && html`<${Listed} group=${group} state=${state} onShow=${onShow} />`}</details>
     ${group.runs?.length > 0 && html`<p class="muted">In ${group.runs.slice(0, 3).map((/** @type {string} */ run) => html`<a key=${run} href=${format(["runs", run])}>${run.slice(0, 13)}…</a> `)}${group.runs.length > 3 && html`and ${integer(group.runs.length - 3)} more runs`}</p>`}
   </section>`;
 }
+
+/** The letters of a group, the latest first. @param {{ group: any, state: string, onShow: (id: string) => void }} properties */
+function Listed({ group, state, onShow }) {
+  const { api } = useApp();
+  const { value, error, reload } = useLoaded((signal) => api.get("v1/dead-letters", { signature: group.signature, state, limit: LISTED }, signal), [group.signature, group.count, state]);
+  if (error) return html`<${Failure} error=${error} onRetry=${reload} />`;
+  if (!value) return html`<${Loading} rows=${3} />`;
+  return html`<table class="rows cards"><caption class="unseen">Dead letters, the latest first</caption>
+    <thead><tr><th>Letter</th><th>State</th><th class="wide">Of</th><th>Came</th></tr></thead>
+    <tbody>${value.letters.map((/** @type {any} */ letter) => html`<tr key=${letter.id}>
+      <td class="main-cell"><button type="button" class="link" onClick=${() => onShow(letter.id)}><code>${letter.id}</code></button></td>
+      <td data-title="State">${letter.state}</td>
+      <td class="wide">${letter.member ? memberOf(letter.member) : letter.origin && html`<code>${letter.origin}</code>`}<span class="said muted">${oneLine(letter.error ?? "", 120)}</span></td>
+      <td data-title="Came"><${Ago} at=${letter.time} /></td></tr>`)}</tbody></table>
+    ${value.next_cursor && html`<p class="hint">The latest ${LISTED} of ${integer(group.count)}.</p>`}`;
+}
+
+/** @param {any} member */
+const memberOf = (member) => `${member.group} / ${member.task}${member.index === null || member.index === undefined ? "" : ` [${member.index}]`}`;
 
 /** @param {{ id: string, onClose: () => void, onDecide: any }} properties */
 function Letter({ id, onClose, onDecide }) {
@@ -95,7 +109,7 @@ function Letter({ id, onClose, onDecide }) {
     ${letter && html`
       <${Facts} items=${[
         ["State", letter.state],
-        ["Came", html`<${Ago} at=${secondsOf(letter.time)} />`],
+        ["Came", html`<${Ago} at=${letter.time} />`],
         ["Code", html`<code>${letter.code}</code>`],
         ["Signature", html`<${Id} id=${letter.signature} label="the signature" />`],
         ["From", letter.origin && html`<code>${typeof letter.origin === "string" ? letter.origin : JSON.stringify(letter.origin)}</code>`],

@@ -91,7 +91,7 @@ function Head({ view, actions }) {
       <span class="run-progress"><${Progress} counts=${sums} /></span>
       <span>${counted(sums.members, "member")} of ${counted(sums.tasks, "task")}${sums.failed > 0 && html`, <strong class="tone-bad">${integer(sums.failed)} failed</strong>`}${sums.held > 0 && html`, <a href="#/dead-letters">${integer(sums.held)} held for a decision</a>`}</span>
       <span class="muted">submitted <${Ago} at=${view.submitted_at} /></span>
-      <span class="muted">took <${Took} from=${view.started_at ?? view.submitted_at} to=${view.ended_at} /></span>
+      <span class="muted">${isOpen(view.status) ? "for" : "took"} <${Took} from=${view.started_at ?? view.submitted_at} to=${view.ended_at} /></span>
       <${Id} id=${view.run_id} label="run id" />
       ${view.project && view.project !== "default" && html`<span class="tag">project: ${view.project}</span>`}
       ${Object.entries(view.labels ?? {}).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}

@@ -102,14 +102,14 @@ function Row({ run }) {
     if (event.target instanceof Element && !event.target.closest("a, button") && !getSelection()?.toString()) go(href);
   };
   return html`<tr onClick=${open} class="clickable">
-    <td data-title="Status"><${Status} status=${shownStatus(run)} /></td>
+    <td><${Status} status=${shownStatus(run)} /></td>
     <td class="wide main-cell"><a class="row-link" href=${href}>${run.name || html`<span class="muted">no name</span>`}</a>
       ${labels.slice(0, 3).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}</td>
-    <td data-title="Progress"><${Progress} counts=${run.counts ?? {}} /></td>
+    <td><${Progress} counts=${run.counts ?? {}} /></td>
     <td data-title="Tasks" class="number figure">${run.counts?.tasks ?? "–"}</td>
     <td data-title="Submitted"><${Ago} at=${run.submitted_at} /></td>
     <td data-title="Took" class="number"><${Took} from=${run.started_at ?? run.submitted_at} to=${run.ended_at} /></td>
-    <td data-title="Run"><${Id} id=${run.run_id} label="run id" /></td>
+    <td><${Id} id=${run.run_id} label="run id" /></td>
   </tr>`;
 }
 

@@ -1,43 +1,70 @@
 // @ts-check
 /** Who is there, and how far each is behind. */
 
-import { integer } from "../lib/format.js";
+import { counted, integer } from "../lib/format.js";
 import { useApp, useEvery, useLoaded, useStream, useTitle } from "../lib/hooks.js";
-import { Ago, Empty, Facts, Failure, Loading, Status } from "../ui/parts.js";
+import { Empty, Facts, Failure, Loading, Status } from "../ui/parts.js";
 import { html } from "../vendor/index.js";
 
-/** @param {Record<string, any>} row @param {string[]} shown */
-const others = (row, shown) => Object.entries(row).filter(([name, value]) => !shown.includes(name) && value !== null && typeof value !== "object");
+const COMMANDS = /** @type {Record<string, string>} */ ({
+  agency: "anabranch agency",
+  taskgroup: "anabranch taskgroup --agents your_agents",
+  eventmanager: "anabranch eventmanager",
+});
 
 export function System() {
   const app = useApp();
   useTitle("System");
   const { value, error, reload } = useLoaded((signal) => app.api.get("v1/system", {}, signal), []);
-  useEvery(true, 2000, reload);
+  useEvery(true, 2500, reload);
   useStream(null, () => undefined);
-  const lag = [...(value?.lag ?? [])].sort((a, b) => b.lag - a.lag);
-  const most = Math.max(1, ...lag.map((each) => each.lag));
+  const who = app.who.get();
   return html`<div class="page">
     <div class="page-head"><h1>System</h1></div>
     ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
     ${!value && !error && html`<${Loading} rows=${6} />`}
     ${value && html`
-      <${Facts} items=${[["Version", value.version], ["Prefix", html`<code>${value.prefix}</code>`], ["Workers", value.workers.length], ["You are", app.who.get() && `${app.who.get()?.actor}, ${app.who.get()?.role}`]]} />
+      <${Facts} items=${[["Version", value.version], ["Prefix of all names", html`<code>${value.prefix}</code>`], ["Waiting records", integer(value.lag.reduce((/** @type {number} */ sum, /** @type {any} */ each) => sum + each.lag, 0))], ["You are", who && `${who.actor}, ${who.role}`]]} />
       <div class="columns">
-        <section class="card" aria-labelledby="workers"><h2 id="workers">Workers</h2>
-          ${value.workers.length === 0 ? html`<${Empty} title="No worker is known"><p>Start one: <code>anabranch worker --agents your_agents</code></p><//>` : html`<table class="rows"><caption class="unseen">Workers</caption><thead><tr><th>State</th><th class="wide">Worker</th><th>Seen</th></tr></thead>
-          <tbody>${value.workers.map((/** @type {any} */ worker) => html`<tr key=${worker.id}><td><${Status} status=${worker.alive === false ? "failed" : "completed"} label=${worker.alive === false ? "Silent" : "Alive"} /></td><td class="wide"><code>${worker.id}</code>${others(worker, ["id", "alive", "seen_at"]).map(([name, text]) => html` <span class="tag">${name.replaceAll("_", " ")}: ${text}</span>`)}</td><td><${Ago} at=${worker.seen_at} /></td></tr>`)}</tbody></table>`}
-        </section>
-        <section class="card" aria-labelledby="lag"><h2 id="lag">Lag</h2><p class="hint">Records that wait for each consumer group.</p>
-          ${lag.length === 0 ? html`<p class="muted">Nothing is read yet.</p>` : html`<table class="rows"><caption class="unseen">Lag</caption><thead><tr><th>Group</th><th>Topic</th><th class="wide"><span class="unseen">Bar</span></th><th class="number">Lag</th></tr></thead>
-          <tbody>${lag.map((each) => html`<tr key=${`${each.group} ${each.topic}`}><td><code>${each.group}</code></td><td><code>${each.topic}</code></td><td class="wide"><span class="lag-bar" aria-hidden="true"><span style=${{ width: `${(100 * each.lag) / most}%` }}></span></span></td><td class="number figure">${integer(each.lag)}</td></tr>`)}</tbody></table>`}
-        </section>
-        ${value.services?.length > 0 && html`<section class="card" aria-labelledby="services"><h2 id="services">Services</h2>
-          <table class="rows"><caption class="unseen">Services</caption><thead><tr><th class="wide">Service</th><th>State</th></tr></thead><tbody>${value.services.map((/** @type {any} */ service, /** @type {number} */ nth) => {
-            const named = typeof service === "string" ? { name: service } : service;
-            const good = named.ready ?? named.alive ?? named.live ?? true;
-            return html`<tr key=${nth}><td class="wide"><code>${named.name ?? named.service ?? named.id}</code>${others(named, ["name", "service", "id", "ready", "alive", "live"]).map(([name, text]) => html` <span class="tag">${name.replaceAll("_", " ")}: ${text}</span>`)}</td><td><${Status} status=${good ? "completed" : "failed"} label=${good ? "There" : "Away"} /></td></tr>`;
-          })}</tbody></table></section>`}
+        <div class="column"><${Services} services=${value.services} /><${Workers} workers=${value.workers} /></div>
+        <${Lag} rows=${value.lag} />
       </div>`}
   </div>`;
+}
+
+/** @param {{ services: any[] }} properties */
+const Services = ({ services }) => html`<section class="card" aria-labelledby="services"><h2 id="services">Services</h2>
+  <table class="rows"><caption class="unseen">Services</caption>
+    <thead><tr><th>State</th><th class="wide">Service</th><th class="number">Processes</th></tr></thead>
+    <tbody>${services.map((service) => html`<tr key=${service.name}>
+      <td><${Status} status=${service.running ? "completed" : "failed"} label=${service.running ? "Running" : "Away"} /></td>
+      <td class="wide">${service.name}${!service.running && html`<span class="said muted">Start it: <code>${COMMANDS[service.name] ?? service.name}</code></span>`}</td>
+      <td class="number figure">${integer(service.members)}</td></tr>`)}</tbody>
+  </table></section>`;
+
+/** @param {{ workers: any[] }} properties */
+const Workers = ({ workers }) => html`<section class="card" aria-labelledby="workers"><h2 id="workers">Workers</h2>
+  ${workers.length === 0
+    ? html`<${Empty} title="No worker has run anything yet"><p>A worker is listed once it has started a member: <code>${COMMANDS.taskgroup}</code></p><//>`
+    : html`<table class="rows"><caption class="unseen">Workers</caption>
+      <thead><tr><th>State</th><th class="wide">Worker</th><th class="number">Recent runs</th></tr></thead>
+      <tbody>${workers.map((worker) => html`<tr key=${worker.id}>
+        <td><${Status} status=${worker.alive ? "completed" : "failed"} label=${worker.alive ? "Alive" : "Silent"} /></td>
+        <td class="wide"><code>${worker.id}</code></td><td class="number figure">${integer(worker.runs)}</td></tr>`)}</tbody>
+    </table>`}
+</section>`;
+
+/** @param {{ rows: any[] }} properties */
+function Lag({ rows }) {
+  const most = Math.max(1, ...rows.map((each) => each.lag));
+  return html`<section class="card" aria-labelledby="lag"><h2 id="lag">Lag</h2>
+    <p class="hint">Records that stand on a topic and have not been handled.</p>
+    <table class="rows"><caption class="unseen">Lag by consumer group</caption>
+      <thead><tr><th class="wide">Topic, and who reads it</th><th>Partitions</th><th class="number">Lag</th></tr></thead>
+      <tbody>${rows.map((row) => html`<tr key=${`${row.group} ${row.topic}`}>
+        <td class="wide"><code>${row.topic}</code><span class="said muted">${row.group}</span>
+          <span class="lag-bar" aria-hidden="true"><span style=${{ width: `${(100 * row.lag) / most}%` }}></span></span></td>
+        <td class="nowrap">${row.unowned > 0 ? html`<${Status} status="failed" label=${`${integer(row.unowned)} of ${integer(row.partitions)} unread`} />` : counted(row.partitions, "partition")}</td>
+        <td class="number figure">${integer(row.lag)}</td></tr>`)}</tbody>
+    </table></section>`;
 }

@@ -29,7 +29,7 @@ export function MemberDetails({ id, group, task, index, version }) {
     <${Part} title="Message" value=${member.message} text />
     <${Part} title="Variables" value=${member.variables} />
     <${Part} title="Inputs" value=${member.inputs} />
-    <${Part} title="Result" value=${member.result} />
+    ${!onlyNull(member.result) && html`<${Part} title="Result" value=${member.result} />`}
     ${attempts.length > 0 && html`<h3>Attempts</h3><ol class="attempts">${attempts.map((/** @type {any} */ each) => html`<li key=${each.attempt}>
       <span class="attempt-head"><strong>Attempt ${each.attempt}</strong> <${Status} status=${each.error ? "failed" : each.ended_at ? "completed" : "running"} /> <${Took} from=${each.started_at} to=${each.ended_at} /></span>
       ${each.error && html`<span class="said"><code>${each.error.type}</code> ${each.error.message}</span>`}
@@ -38,6 +38,9 @@ export function MemberDetails({ id, group, task, index, version }) {
     ${member.logs?.length > 0 ? html`<${LogLines} lines=${member.logs} />` : html`<p class="muted">No lines. An agent writes them with <code>task.log</code>.</p>`}
   </div>`;
 }
+
+/** A member that gave nothing has null for each key. @param {any} result */
+const onlyNull = (result) => !result || Object.values(result).every((value) => value === null);
 
 /** @param {{ title: string, value: any, text?: boolean }} properties */
 function Part({ title, value, text = false }) {

@@ -67,7 +67,7 @@ function Page({ page, from, chosen, onPage, onOpen }) {
     <thead><tr><th class="number">Index</th><th>Status</th><th class="wide">Member</th><th class="number">Attempts</th><th>Worker</th><th class="number">Took</th></tr></thead>
     <tbody>${page.members.map((/** @type {any} */ member) => html`<tr key=${member.index ?? "-"} class="clickable" onClick=${(/** @type {any} */ event) => !event.target.closest("button") && onOpen(member.index)}>
       <td data-title="Index" class="number figure">${member.index ?? "–"}</td>
-      <td data-title="Status"><${Status} status=${member.status} /></td>
+      <td><${Status} status=${member.status} /></td>
       <td class="wide main-cell"><button type="button" class="link" onClick=${() => onOpen(member.index)}>${member.name}</button>
         ${member.error && html`<span class="said tone-bad">${member.error.type}: ${oneLine(member.error.message ?? "", 140)}</span>`}
         ${member.progress && !member.ended_at && html`<span class="said muted">${Math.round(100 * (member.progress.fraction ?? 0))}% ${member.progress.note ?? ""}</span>`}</td>

@@ -8,7 +8,7 @@ import { taskId, timeline } from "../../lib/run.js";
 import { lookOf } from "../../lib/status.js";
 import { absolute, duration, ticks } from "../../lib/time.js";
 import { StatusIcon } from "../../ui/icons.js";
-import { Empty } from "../../ui/parts.js";
+import { Cut, Empty } from "../../ui/parts.js";
 import { Virtual } from "../../ui/virtual.js";
 import { html, useMemo } from "../../vendor/index.js";
 
@@ -36,8 +36,8 @@ function TaskRow({ id, row, began, span, marks }) {
   const look = lookOf(row.status);
   const members = row.expanded && row.members !== null ? `, ${counted(row.members, "member")}` : "";
   const said = row.at === null ? look.label : `${look.label}${members}, started after ${duration(row.at)}, took ${duration(row.length)}`;
-  return html`<a class="timeline-row" href=${format(["runs", id, "graph"], { open: taskId(row) })} title=${row.at === null ? said : `${said}\n${absolute(began + row.at)}`}>
-    <span class="timeline-name"><${StatusIcon} status=${row.status} size=${14} /><span class="cut">${row.task}</span><span class="unseen">${said}</span></span>
+  return html`<a class="timeline-row" href=${format(["runs", id, "graph"], { open: taskId(row) })} title=${row.at === null ? said : `${row.task}: ${said}\n${absolute(began + row.at)}`}>
+    <span class="timeline-name"><${StatusIcon} status=${row.status} size=${14} /><${Cut} text=${row.task} /><span class="unseen">${said}</span></span>
     <span class="timeline-track" aria-hidden="true">
       ${marks.map((at) => html`<span class="timeline-mark" key=${at} style=${{ left: `${(100 * at) / span}%` }}></span>`)}
       ${row.at !== null && html`<span class=${`timeline-bar tone-${look.tone}`} style=${{ left: `${(100 * row.at) / span}%`, width: `${(100 * row.length) / span}%` }}></span>
