@@ -50,7 +50,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
     const made = new GraphCanvas(canvas.current, {
       select: (node) => setSpoken(node < 0 ? "" : describe(told.current.nodes[node])),
       open: (node) => told.current.onOpen(node),
-      painted: () => (canvas.current.dataset.painted = "true"),
+      painted: () => (canvas.current.dataset.painted ??= String(Math.round(performance.now()))),
       seen: () => told.current.onSeen?.(made.visible()),
     });
     graph.current = made;

@@ -1,0 +1,47 @@
+"""A real Chromium for tests of the dashboard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class BrowserMissingError(Exception):
+    """There is no Chromium on this machine."""
+
+
+def chromium_path() -> str:
+    """Where Chromium is: as `ANABRANCH_TEST_CHROMIUM` says, else on the path.
+
+    Raises:
+        BrowserMissingError: nowhere.
+    """
+    found = os.environ.get("ANABRANCH_TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        raise BrowserMissingError("no Chromium on the path: install it, or name it in ANABRANCH_TEST_CHROMIUM")
+    return found
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium. Raises BrowserMissingError."""
+    path = chromium_path()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -1,0 +1,31 @@
+"""Agents for tests of the dashboard: one that is slow enough to be watched, and writes lines; one that waits for us."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from anabranch import Task, agent
+
+
+@agent("measure")
+async def measure(task: Task) -> dict[str, object]:
+    """Takes `inputs.seconds`; members of which `inputs.broken` is a divisor fail."""
+    number = task.index or 0
+    task.log.info("asked the gauge for member %d", number)
+    await task.progress(0.5, "waiting for the gauge")
+    await asyncio.sleep(float(task.inputs.get("seconds", 0)))
+    broken = int(task.inputs.get("broken", 0))
+    if broken and number % broken == broken - 1:
+        task.log.warning("no answer")
+        raise ValueError(f"gauge {number} gave no reading")
+    return {"gauge": number, "level": round(1 + number * 0.013, 3)}
+
+
+@agent("gated")
+async def gated(task: Task) -> str:
+    """Ends when the file `inputs.gate` is there."""
+    gate = Path(str(task.inputs["gate"]))
+    while not gate.exists():
+        await asyncio.sleep(0.02)
+    return "open"

@@ -1,0 +1,85 @@
+"""A whole system with its gateway, as `anabranch dev` runs it, for tests that come by HTTP or with a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+_SERVED = re.compile(r"Dashboard and API: (\S+)")
+
+
+class DevSystem:
+    """The running system. `url` ends with a slash."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str) -> Any:
+        """The JSON that `path` (without its first slash) answers."""
+        with urllib.request.urlopen(self.url + path, timeout=30) as response:
+            return json.load(response)
+
+    def post(self, path: str, document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
+        """Post JSON, and get the answer's."""
+        body = json.dumps(document).encode()
+        request = urllib.request.Request(
+            self.url + path, body, {"content-type": "application/json", **(headers or {})}
+        )
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return json.load(response)
+
+    def submit(self, request: Mapping[str, Any], *, wait: int = 0) -> str:
+        """Submit a request, with `wait` until its end; returns its run id."""
+        headers = {"prefer": f"wait={wait}"} if wait else {}
+        return str(self.post("v1/runs", request, headers)["run_id"])
+
+
+@contextmanager
+def dev_system(agents: str, environ: Mapping[str, str] | None = None) -> Iterator[DevSystem]:
+    """`anabranch dev` in a process of its own, on a free port, with these agents."""
+    paths = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anabranch", "dev", "--agents", agents],
+        env={**os.environ, "PYTHONPATH": paths, **(environ or {})},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield DevSystem(_address(process))
+    finally:
+        process.terminate()
+        process.wait(30)
+        for stream in (process.stdin, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    """Where it is served; what it says from then on is read and forgotten, so that it never waits for us."""
+    assert process.stderr is not None
+    said: list[str] = []
+    for line in process.stderr:
+        said.append(line)
+        if found := _SERVED.search(line):
+            threading.Thread(target=_drain, args=(process,), daemon=True).start()
+            return found[1]
+    raise RuntimeError(f"anabranch dev ended: {''.join(said)}")
+
+
+def _drain(process: subprocess.Popen[str]) -> None:
+    try:
+        for _ in process.stderr or ():
+            pass
+    except ValueError:  # closed at the end
+        return
