@@ -253,6 +253,18 @@ export class GraphCanvas {
     this.context.restore();
   }
 
+  /** Lets what is drawn next pass behind every node that is seen. @param {import("./draw.js").Scene} scene */
+  #behindNodes(scene) {
+    const { x, y, scale } = this.#view;
+    this.context.beginPath();
+    this.context.rect(x, y, this.#size.width / scale, this.#size.height / scale);
+    for (const nth of this.visible()) {
+      const box = scene.layout.nodes[nth];
+      this.context.rect(box.x, box.y, box.width, box.height);
+    }
+    this.context.clip("evenodd");
+  }
+
   /** @param {import("./draw.js").Scene} scene @param {Set<number>} kept */
   #veil(scene, kept) {
     this.context.fillStyle = this.#palette.canvas;
@@ -268,12 +280,16 @@ export class GraphCanvas {
   /** @param {import("./draw.js").Scene} scene @param {number} node @param {number} width */
   #highlight(scene, node, width) {
     const { context } = this;
+    context.save();
+    this.#behindNodes(scene);
     context.beginPath();
     for (const before of this.#near.before[node]) traceEdge(context, scene.layout.nodes[before], scene.layout.nodes[node], null);
     for (const after of this.#near.after[node]) traceEdge(context, scene.layout.nodes[node], scene.layout.nodes[after], null);
     context.strokeStyle = this.#palette.accent;
     context.lineWidth = Math.max(1.6, 1.2 / this.#view.scale);
     context.stroke();
+    context.restore();
+    context.strokeStyle = this.#palette.accent;
     const near = [...this.#near.before[node], ...this.#near.after[node]];
     context.lineWidth = Math.max(1, 1 / this.#view.scale);
     for (const each of near) {

@@ -15,7 +15,7 @@ import { lookOf } from "../lib/status.js";
  * }} Scene
  * @typedef {{
  *   tones: Record<string, string>, soft: Record<string, string>, surface: string, frame: string, frameLine: string,
- *   line: string, edge: string, text: string, muted: string, accent: string, font: string, mono: string,
+ *   line: string, edge: string, canvas: string, text: string, muted: string, accent: string, font: string, mono: string,
  * }} Palette
  * @typedef {import("./layout.js").Box} Box
  */
@@ -23,7 +23,7 @@ import { lookOf } from "../lib/status.js";
 const CORNER = 7;
 const HEAT = { left: 12, top: 46, width: 160, height: 36 };
 /** Below these scales names, and then everything but colour, would be noise. */
-export const LEGIBLE = { notes: 0.62, names: 0.34, icons: 0.34 };
+export const LEGIBLE = { notes: 0.62, names: 0.4, icons: 0.34 };
 
 /** @type {Map<string, Path2D>} */
 const outlines = new Map();
@@ -146,8 +146,10 @@ function drawNode(context, node, box, scale, palette) {
 
 /** Only its colour. @param {CanvasRenderingContext2D} context @param {SceneNode} node @param {Box} box @param {string} tone @param {Palette} palette */
 function drawFar(context, node, box, tone, palette) {
-  context.fillStyle = tone === "idle" ? palette.soft.idle : palette.tones[tone];
   rounded(context, box, 9);
+  context.fillStyle = palette.canvas;
+  context.fill();
+  context.fillStyle = tone === "idle" ? palette.soft.idle : palette.tones[tone];
   // What went well is paler, so that what did not is seen among thousands.
   context.globalAlpha = tone === "good" ? 0.62 : 1;
   context.fill();
@@ -252,7 +254,7 @@ function fitting(context, text, room) {
   if (known !== undefined) return known;
   let made = text;
   for (let kept = text.length - 1; kept > 3 && context.measureText(made).width > room; kept -= 1) {
-    const head = Math.ceil(kept * 0.55);
+    const head = Math.ceil(kept * 0.4);
     made = `${text.slice(0, head)}…${text.slice(text.length - (kept - head))}`;
   }
   if (fitted.size > 20_000) fitted.clear();

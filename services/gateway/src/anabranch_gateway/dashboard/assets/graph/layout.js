@@ -13,31 +13,34 @@ import { layersOf, orderedLayers } from "./order.js";
  * @typedef {{ nodes: number[], group: string, columns: number, rows: number, width: number, height: number }} Block
  */
 
-export const NODE = { width: 184, height: 40 };
-export const WIDE = { width: 184, height: 92 };
+export const NODE = { width: 196, height: 40 };
+export const WIDE = { width: 196, height: 92 };
 const GAP = { node: 8, column: 20, block: 18, layer: 76, inBlock: 12 };
 /** Room around the nodes of a group: above for its name. */
-const FRAME = { side: 10, top: 26, bottom: 10 };
+const FRAMED = { side: 10, top: 26, bottom: 10 };
+const PLAIN = { side: 0, top: 0, bottom: 0 };
 /** How much wider than high a picture is wanted. */
 const ASPECT = 2.2;
 
 /**
  * @param {LayoutNode[]} nodes
  * @param {import("./order.js").Edge[]} edges
+ * @param {{ framed?: boolean }} [how] `framed`: with room for the groups' boxes
  * @returns {Layout}
  */
-export function layout(nodes, edges) {
+export function layout(nodes, edges, { framed = true } = {}) {
+  const frame = framed ? FRAMED : PLAIN;
   const layers = layersOf(nodes.length, edges);
   const rows = orderedLayers(layers, nodes.map((node) => node.group), edges);
-  const tallest = heightFor(rows, nodes);
+  const tallest = heightFor(rows, nodes, frame);
   /** @type {Layout} */
   const made = { nodes: new Array(nodes.length), boxes: [], width: 0, height: 0, layers };
-  const strips = rows.map((row) => stripsOf(blocksOf(row, nodes, tallest), tallest));
+  const strips = rows.map((row) => stripsOf(blocksOf(row, nodes, tallest, frame), tallest));
   const height = Math.max(0, ...strips.flat().map((strip) => strip.height));
   let x = 0;
   for (const layer of strips) {
     for (const strip of layer) {
-      placeStrip(made, strip, nodes, x, (height - strip.height) / 2);
+      placeStrip(made, strip, nodes, { x, y: (height - strip.height) / 2 }, frame);
       x += strip.width + GAP.column;
     }
     x += GAP.layer - GAP.column;
@@ -45,25 +48,27 @@ export function layout(nodes, edges) {
   return { ...made, width: Math.max(0, x - GAP.layer), height };
 }
 
-/** The height that makes the picture about as wide as wanted. @param {number[][]} rows @param {LayoutNode[]} nodes */
-function heightFor(rows, nodes) {
+/** @typedef {typeof FRAMED} Frame */
+
+/** The height that makes the picture about as wide as wanted. @param {number[][]} rows @param {LayoutNode[]} nodes @param {Frame} frame */
+function heightFor(rows, nodes, frame) {
   let best = { height: 0, off: Infinity };
-  const tallest = Math.max(1, ...rows.map((row) => blocksHeight(row, nodes)));
+  const tallest = Math.max(1, ...rows.map((row) => blocksHeight(row, nodes, frame)));
   for (let height = Math.min(360, tallest); ; height = Math.min(tallest, height * 1.15)) {
-    const columns = rows.map((row) => Math.ceil(blocksHeight(row, nodes) / height));
-    const width = columns.reduce((sum, each) => sum + each * (NODE.width + 2 * FRAME.side + GAP.column) + GAP.layer, 0);
+    const columns = rows.map((row) => Math.ceil(blocksHeight(row, nodes, frame) / height));
+    const width = columns.reduce((sum, each) => sum + each * (NODE.width + 2 * frame.side + GAP.column) + GAP.layer, 0);
     const off = Math.abs(Math.log(width / height / ASPECT));
     if (off < best.off) best = { height, off };
     if (height >= tallest) return best.height;
   }
 }
 
-/** @param {number[]} row @param {LayoutNode[]} nodes */
-function blocksHeight(row, nodes) {
+/** @param {number[]} row @param {LayoutNode[]} nodes @param {Frame} frame */
+function blocksHeight(row, nodes, frame) {
   let height = 0;
   row.forEach((node, nth) => {
     const starts = nth === 0 || nodes[row[nth - 1]].group !== nodes[node].group;
-    height += sizeOf(nodes[node]).height + GAP.node + (starts ? FRAME.top + FRAME.bottom + GAP.block : 0);
+    height += sizeOf(nodes[node]).height + GAP.node + (starts ? frame.top + frame.bottom + GAP.block : 0);
   });
   return height;
 }
@@ -76,9 +81,10 @@ const sizeOf = (node) => (node.wide ? WIDE : NODE);
  * @param {number[]} row
  * @param {LayoutNode[]} nodes
  * @param {number} tallest
+ * @param {Frame} frame
  * @returns {Block[]}
  */
-function blocksOf(row, nodes, tallest) {
+function blocksOf(row, nodes, tallest, frame) {
   /** @type {number[][]} */
   const runs = [];
   for (const node of row) {
@@ -88,7 +94,7 @@ function blocksOf(row, nodes, tallest) {
   }
   return runs.map((run) => {
     const pitch = Math.max(...run.map((node) => sizeOf(nodes[node]).height)) + GAP.node;
-    const most = Math.max(1, Math.floor((tallest - FRAME.top - FRAME.bottom + GAP.node) / pitch));
+    const most = Math.max(1, Math.floor((tallest - frame.top - frame.bottom + GAP.node) / pitch));
     const columns = Math.ceil(run.length / most);
     const perColumn = Math.ceil(run.length / columns);
     return {
@@ -96,8 +102,8 @@ function blocksOf(row, nodes, tallest) {
       group: nodes[run[0]].group,
       columns,
       rows: perColumn,
-      width: columns * (NODE.width + GAP.inBlock) - GAP.inBlock + 2 * FRAME.side,
-      height: perColumn * pitch - GAP.node + FRAME.top + FRAME.bottom,
+      width: columns * (NODE.width + GAP.inBlock) - GAP.inBlock + 2 * frame.side,
+      height: perColumn * pitch - GAP.node + frame.top + frame.bottom,
     };
   });
 }
@@ -127,20 +133,20 @@ function stripsOf(blocks, tallest) {
  * @param {Layout} made
  * @param {{ blocks: Block[], width: number }} strip
  * @param {LayoutNode[]} nodes
- * @param {number} left
- * @param {number} top
+ * @param {{ x: number, y: number }} corner
+ * @param {Frame} frame
  */
-function placeStrip(made, strip, nodes, left, top) {
-  let y = top;
+function placeStrip(made, strip, nodes, corner, frame) {
+  let { y } = corner;
   for (const block of strip.blocks) {
-    const x = left + (strip.width - block.width) / 2;
+    const x = corner.x + (strip.width - block.width) / 2;
     made.boxes.push({ group: block.group, x, y, width: block.width, height: block.height });
-    const pitch = (block.height - FRAME.top - FRAME.bottom + GAP.node) / block.rows;
+    const pitch = (block.height - frame.top - frame.bottom + GAP.node) / block.rows;
     block.nodes.forEach((node, nth) => {
       const size = sizeOf(nodes[node]);
       made.nodes[node] = {
-        x: x + FRAME.side + Math.floor(nth / block.rows) * (NODE.width + GAP.inBlock),
-        y: y + FRAME.top + (nth % block.rows) * pitch + (pitch - GAP.node - size.height) / 2,
+        x: x + frame.side + Math.floor(nth / block.rows) * (NODE.width + GAP.inBlock),
+        y: y + frame.top + (nth % block.rows) * pitch + (pitch - GAP.node - size.height) / 2,
         ...size,
       };
     });

@@ -3,7 +3,7 @@
 
 import { TONES } from "../lib/status.js";
 
-/** @returns {import("./draw.js").Palette & { canvas: string }} */
+/** @returns {import("./draw.js").Palette} */
 export function readPalette() {
   const style = getComputedStyle(document.documentElement);
   const value = (/** @type {string} */ name) => style.getPropertyValue(name).trim();

@@ -5,6 +5,7 @@
 
 export const LEAST_SCALE = 0.03;
 export const MOST_SCALE = 2.5;
+const BUTTONS = 36;
 
 /** @param {number} scale */
 const bounded = (scale) => Math.min(MOST_SCALE, Math.max(LEAST_SCALE, scale));
@@ -19,9 +20,11 @@ const bounded = (scale) => Math.min(MOST_SCALE, Math.max(LEAST_SCALE, scale));
  */
 export function fitted(box, width, height, most = 1) {
   const margin = Math.min(28, width * 0.04);
-  const across = (width - 2 * margin) / Math.max(1, box.width);
+  // The buttons in the corner cover nothing where there is room for them beside the picture.
+  const seen = width - (width > 600 ? BUTTONS : 0);
+  const across = (seen - 2 * margin) / Math.max(1, box.width);
   const scale = bounded(Math.min(most, across, (height - 2 * margin) / Math.max(1, box.height)));
-  return centred(box, width, height, scale);
+  return centred(box, seen, height, scale);
 }
 
 /** @param {import("./layout.js").Box} box @param {number} width @param {number} height @param {number} scale @returns {Viewport} */

@@ -69,5 +69,21 @@ export function oneLine(text, limit) {
   return line.length <= limit ? line : `${line.slice(0, limit - 1)}…`;
 }
 
+/**
+ * How long the beginning is that all names share, up to a mark between words; 0 where hiding it would gain little.
+ * @param {string[]} names
+ */
+export function sharedPrefix(names) {
+  if (names.length < 2) return 0;
+  let length = names[0].length;
+  for (const name of names) {
+    let same = 0;
+    while (same < length && name[same] === names[0][same]) same += 1;
+    length = same;
+  }
+  const mark = Math.max(...[".", "_", "-", "/", " ", ":"].map((each) => names[0].lastIndexOf(each, length - 1)));
+  return mark >= 5 ? mark + 1 : 0;
+}
+
 /** The name of member `index` of a task, as the engine names it. @param {string} task @param {number | null} index */
 export const memberName = (task, index) => (index === null ? task : `${task}_${index + 1}`);

@@ -4,7 +4,7 @@
 import { GraphCanvas } from "../graph/canvas.js";
 import { isFanOut, noteOf } from "../lib/run.js";
 import { lookOf } from "../lib/status.js";
-import { counted } from "../lib/format.js";
+import { counted, sharedPrefix } from "../lib/format.js";
 import { layoutOf } from "../graph/layouts.js";
 import { useApp } from "../lib/hooks.js";
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/index.js";
@@ -13,12 +13,13 @@ import { Icon } from "./icons.js";
 /**
  * @param {any} node
  * @param {any} heat
+ * @param {number} hidden so much of the name's beginning all have
  * @returns {import("../graph/draw.js").SceneNode}
  */
-export function sceneNode(node, heat) {
+export function sceneNode(node, heat, hidden = 0) {
   const members = Math.max(1, node.members ?? 1);
   return {
-    name: node.task,
+    name: hidden ? `…${node.task.slice(hidden)}` : node.task,
     note: noteOf(node),
     status: node.held > 0 && lookOf(node.status).open ? "held" : node.status,
     wide: isFanOut(node),
@@ -44,6 +45,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
   told.current = { nodes, onOpen, onSeen };
   const [layout, setLayout] = useState(/** @type {any} */ (null));
   const [spoken, setSpoken] = useState("");
+  const hidden = useMemo(() => sharedPrefix(nodes.map((node) => node.task)), [nodes.length]);
   const shape = useMemo(() => shapeOf(nodes, edges), [nodes, edges]);
 
   useEffect(() => {
@@ -62,7 +64,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
   useEffect(() => {
     const stop = new AbortController();
     const wanted = nodes.map((node) => ({ group: node.group, wide: isFanOut(node) }));
-    layoutOf(wanted, edges, stop.signal).then(setLayout, (error) => say(String(error.message), "bad"));
+    layoutOf(wanted, edges, framed, stop.signal).then(setLayout, (error) => say(String(error.message), "bad"));
     return () => stop.abort();
   }, [shape]);
 
@@ -71,7 +73,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
     if (!layout || layout.nodes.length !== nodes.length) return;
     const before = shown.current;
     shown.current = { nodes, heats };
-    graph.current?.show({ layout, framed, edges, nodes: nodes.map((node) => sceneNode(node, heats?.get(node.id))) });
+    graph.current?.show({ layout, framed, edges, nodes: nodes.map((node) => sceneNode(node, heats?.get(node.id), hidden)) });
     graph.current?.changed(nodes.flatMap((node, nth) => (before.nodes[nth] !== node || before.heats?.get(node.id) !== heats?.get(node.id) ? [nth] : [])));
   }, [layout, nodes, heats, framed]);
   useEffect(() => graph.current?.mark(matching), [matching]);

@@ -58,7 +58,7 @@ const Workers = ({ workers }) => html`<section class="card" aria-labelledby="wor
 function Lag({ rows }) {
   const most = Math.max(1, ...rows.map((each) => each.lag));
   return html`<section class="card" aria-labelledby="lag"><h2 id="lag">Lag</h2>
-    <p class="hint">Records that stand on a topic and have not been handled.</p>
+    <p class="hint">Records that stand on a topic and are not yet handled for good.</p>
     <table class="rows"><caption class="unseen">Lag by consumer group</caption>
       <thead><tr><th class="wide">Topic, and who reads it</th><th>Partitions</th><th class="number">Lag</th></tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${`${row.group} ${row.topic}`}>
