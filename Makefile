@@ -107,6 +107,14 @@ VARIANTS_ARGUMENTS ?=
 bench-variants: $(VENV)/.dev ## Measure choices against the others: loop, compression, sizes of chunks, share groups
 	PYTHONPATH=tests:benchmarks python -m variants $(VARIANTS_ARGUMENTS)
 
+.PHONY: bench-dashboard
+bench-dashboard: $(VENV)/.dev ## Measure first paint and frames a second of the dashboard on a graph of 2,122 tasks
+	PYTHONPATH=tests:benchmarks python -m dashboard $(DASHBOARD_ARGUMENTS)
+
+.PHONY: screenshots
+screenshots: $(VENV)/.dev ## Make the pictures of docs/dashboard.md anew, from a running system
+	PYTHONPATH=tests python -m dashboard_screenshots docs/images
+
 # --- tests ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test

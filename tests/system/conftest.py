@@ -1,4 +1,4 @@
-"""A cluster for each module of system tests, and a user of it."""
+"""A cluster for each module of system tests, and a user of it; a system with its dashboard, and a browser to see it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from browsers import BrowserMissingError, chromium
 from cluster import Cluster, User
+from dev_system import DevSystem, dev_system
 
 TESTS = Path(__file__).parent.parent
 
@@ -36,3 +39,23 @@ def user(cluster: Cluster) -> Iterator[User]:
     user = User(cluster)
     yield user
     user.close()
+
+
+@pytest.fixture(scope="session")
+def dev() -> Iterator[DevSystem]:
+    """`anabranch dev`, with the agents of `dashboard_agents`."""
+    with dev_system("dashboard_agents") as system:
+        yield system
+
+
+# Not for the session: while it is open, no asynchronous test can run in this process.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium. Without one a test is skipped, with the reason; where CI=true it fails."""
+    try:
+        with chromium() as opened:
+            yield opened
+    except BrowserMissingError as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs a browser: {missing}")
+        pytest.skip(str(missing))

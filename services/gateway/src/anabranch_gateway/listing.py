@@ -35,6 +35,8 @@ class Filters:
     retry_of: str | None = None
     since: float | None = None
     until: float | None = None
+    text: str | None = None
+    """A part of the name, or the beginning of an id."""
 
     def let_through(self, view: View) -> bool:
         at = view.get("submitted_at") or 0.0
@@ -47,6 +49,7 @@ class Filters:
             and self.retry_of in (None, view.get("retry_of"))
             and (self.since is None or at >= self.since)
             and (self.until is None or at < self.until)
+            and (self.text is None or _says(view, self.text.casefold()))
         )
 
 
@@ -125,6 +128,11 @@ def _labelled(view: View, wanted: str) -> bool:
     """`key:value`, or `key` alone for any value. A key may have colons of its own."""
     labels: dict[str, str] = view.get("labels") or {}
     return wanted in labels or any(wanted == f"{key}:{value}" for key, value in labels.items())
+
+
+def _says(view: View, text: str) -> bool:
+    ids = (view["run_id"], view["request_id"], view["session_id"])
+    return text in (view.get("name") or "").casefold() or any(each.casefold().startswith(text) for each in ids)
 
 
 def _no_cursor(text: str) -> Refusal:

@@ -87,11 +87,12 @@ async def list_(
     retry_of: str | None = None,
     since: Annotated[float | None, Query(description="Submitted at or after; seconds since the epoch")] = None,
     until: Annotated[float | None, Query(description="Submitted before; seconds since the epoch")] = None,
+    q: Annotated[str | None, Query(max_length=300, description="A part of the name, or how an id begins")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
 ) -> Response:
     """Recent runs, the latest first."""
-    filters = Filters(status, name, tuple(label or ()), session_id, project, retry_of, since, until)
+    filters = Filters(status, name, tuple(label or ()), session_id, project, retry_of, since, until, q)
     return answer(await list_runs(parts, caller, filters, limit, cursor))
 
 

@@ -25,7 +25,7 @@ from anabranch_gateway.problems import Refusal, not_found
 DASHBOARD = Path(__file__).parent / "dashboard"
 _SAFE = {
     "content-security-policy": (
-        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; "
+        "default-src 'self'; img-src 'self' data:; style-src 'self'; object-src 'none'; frame-ancestors 'none'; "
         "base-uri 'none'; form-action 'self'"
     ),
     "x-content-type-options": "nosniff",

@@ -18,6 +18,7 @@ const parts = {
   signIn,
   theme: keptTheme(),
   live: cell("off"),
+  submitted: cell(null),
   who: cell(null),
   toast: cell(null),
   question: cell(null),

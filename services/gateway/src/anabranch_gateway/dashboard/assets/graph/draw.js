@@ -9,10 +9,11 @@ import { lookOf } from "../lib/status.js";
  *   name: string, note: string, status: string, wide: boolean,
  *   share: { completed: number, failed: number, running: number } | null,
  *   heat: { total: number, per_cell: number, cells: import("../lib/heat.js").HeatCell[] } | null,
- * }} SceneNode `share`: what part of its members is where, each 0 to 1
+ * }} Scene `hidden`: so much of the groups' names is the same in allNode `share`: what part of its members is where, each 0 to 1
  * @typedef {{
  *   layout: import("./layout.js").Layout, nodes: SceneNode[], edges: import("./order.js").Edge[], framed: boolean,
- * }} Scene
+ *   hidden: number,
+ * }} Scene `hidden`: so much of the groups' names is the same in all
  * @typedef {{
  *   tones: Record<string, string>, soft: Record<string, string>, surface: string, frame: string, frameLine: string,
  *   line: string, edge: string, canvas: string, text: string, muted: string, accent: string, font: string, mono: string,
@@ -53,7 +54,7 @@ export function drawPart(context, scene, part, scale, palette) {
   context.save();
   context.scale(scale, scale);
   context.translate(-part.x, -part.y);
-  if (scene.framed) drawFrames(context, scene.layout.boxes, part, scale, palette);
+  if (scene.framed) drawFrames(context, scene, part, scale, palette);
   drawEdges(context, scene, part, scale, palette);
   scene.layout.nodes.forEach((box, nth) => {
     if (overlap(box, part)) drawNode(context, scene.nodes[nth], box, scale, palette);
@@ -61,10 +62,10 @@ export function drawPart(context, scene, part, scale, palette) {
   context.restore();
 }
 
-/** @param {CanvasRenderingContext2D} context @param {import("./layout.js").Layout["boxes"]} boxes @param {Box} part @param {number} scale @param {Palette} palette */
-function drawFrames(context, boxes, part, scale, palette) {
+/** @param {CanvasRenderingContext2D} context @param {Scene} scene @param {Box} part @param {number} scale @param {Palette} palette */
+function drawFrames(context, { layout, hidden }, part, scale, palette) {
   context.lineWidth = Math.max(1, 0.75 / scale);
-  for (const box of boxes) {
+  for (const box of layout.boxes) {
     if (!overlap(box, part)) continue;
     rounded(context, box, 10);
     context.fillStyle = palette.frame;
@@ -74,7 +75,7 @@ function drawFrames(context, boxes, part, scale, palette) {
     if (scale >= LEGIBLE.names) {
       context.fillStyle = palette.muted;
       context.font = `600 11px ${palette.font}`;
-      context.fillText(fitting(context, box.group, box.width - 20), box.x + 11, box.y + 17);
+      context.fillText(fitting(context, hidden ? `…${box.group.slice(hidden)}` : box.group, box.width - 20), box.x + 11, box.y + 17);
     }
   }
 }

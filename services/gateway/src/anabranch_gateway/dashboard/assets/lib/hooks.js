@@ -10,6 +10,7 @@ import { follow } from "./live.js";
  * @typedef {{
  *   api: import("./api.js").Api,
  *   live: import("./cells.js").Cell<import("./live.js").LiveState | "off">,
+ *   submitted: import("./cells.js").Cell<string | null>,
  *   theme: { get: () => "light" | "dark", watch: (listener: (theme: any) => void) => () => void, set: (theme: any) => void },
  *   who: import("./cells.js").Cell<{ actor: string, role: string, projects: string[] | "*" } | null>,
  *   say: (text: string, tone?: "good" | "bad") => void,

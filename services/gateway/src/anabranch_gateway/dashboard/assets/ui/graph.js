@@ -46,6 +46,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
   const [layout, setLayout] = useState(/** @type {any} */ (null));
   const [spoken, setSpoken] = useState("");
   const hidden = useMemo(() => sharedPrefix(nodes.map((node) => node.task)), [nodes.length]);
+  const hiddenOfGroups = useMemo(() => sharedPrefix([...new Set(nodes.map((node) => node.group))]), [nodes.length]);
   const shape = useMemo(() => shapeOf(nodes, edges), [nodes, edges]);
 
   useEffect(() => {
@@ -73,7 +74,7 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
     if (!layout || layout.nodes.length !== nodes.length) return;
     const before = shown.current;
     shown.current = { nodes, heats };
-    graph.current?.show({ layout, framed, edges, nodes: nodes.map((node) => sceneNode(node, heats?.get(node.id), hidden)) });
+    graph.current?.show({ layout, framed, edges, hidden: hiddenOfGroups, nodes: nodes.map((node) => sceneNode(node, heats?.get(node.id), hidden)) });
     graph.current?.changed(nodes.flatMap((node, nth) => (before.nodes[nth] !== node || before.heats?.get(node.id) !== heats?.get(node.id) ? [nth] : [])));
   }, [layout, nodes, heats, framed]);
   useEffect(() => graph.current?.mark(matching), [matching]);

@@ -107,7 +107,8 @@ export function Loading({ rows = 6 }) {
 /** A name whose end is always seen: names of one workflow differ there. @param {{ text: string }} properties */
 export function Cut({ text }) {
   const tail = Math.min(10, Math.floor(text.length / 2));
-  return html`<span class="cut-middle" title=${text}><span class="cut">${text.slice(0, text.length - tail)}</span><span>${text.slice(text.length - tail)}</span></span>`;
+  return html`<span class="cut-middle" title=${text}><span class="unseen">${text}</span>
+    <span class="cut" aria-hidden="true">${text.slice(0, text.length - tail)}</span><span aria-hidden="true">${text.slice(text.length - tail)}</span></span>`;
 }
 
 /** A command to run, with a button that copies it. @param {{ text: string, label?: string }} properties */

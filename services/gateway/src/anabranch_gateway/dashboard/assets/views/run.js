@@ -8,7 +8,7 @@ import { format, go } from "../lib/router.js";
 import { taskRows, totals } from "../lib/run.js";
 import { isOpen, shownStatus } from "../lib/status.js";
 import { Icon } from "../ui/icons.js";
-import { Ago, Empty, Failure, Id, Loading, Progress, Status, Took } from "../ui/parts.js";
+import { Ago, Failure, Id, Loading, Progress, Status, Took } from "../ui/parts.js";
 import { Tabs } from "../ui/tabs.js";
 import { html, useCallback, useRef } from "../vendor/index.js";
 import { ContextTab } from "./run/context.js";
@@ -39,13 +39,13 @@ const LATE_TRIES = 12;
 
 /** @param {{ id: string, tab: string, query: Record<string, string> }} properties */
 export function Run({ id, tab, query }) {
-  const { api } = useApp();
+  const { api, submitted } = useApp();
   const tries = useRef(0);
   const path = `v1/runs/${pathOf(id)}`;
   const { value: view, error, reload, took } = useLoaded((signal) => api.get(path, {}, signal), [id]);
   const open = view ? isOpen(view.status) : false;
   const known = Boolean(view);
-  const late = !known && error?.status === 404 && tries.current < LATE_TRIES;
+  const late = !known && error?.status === 404 && submitted.get() === id && tries.current < LATE_TRIES;
   const soon = useCoalesced(() => void reload(), 300);
   useTitle(view?.name || id);
   useStream(
@@ -125,6 +125,7 @@ function useActions(id, view, reload) {
     try {
       const answer = await app.api.post(`v1/runs/${pathOf(id)}/${name}`, name === "retry" ? {} : undefined);
       app.say(said);
+      if (name === "retry") app.submitted.set(answer.run_id);
       if (name === "retry") go(format(["runs", answer.run_id]));
       else await reload();
     } catch (error) {
@@ -154,7 +155,7 @@ function useActions(id, view, reload) {
 const Waiting = ({ id }) => html`<div><p class="trail"><a href="#/runs">Runs</a></p><h1>Just submitted</h1><p class="muted" role="status">Run <code>${id}</code> is accepted; its first news comes in a moment.</p><${Loading} rows=${8} /></div>`;
 
 /** @param {{ id: string }} properties */
-const Unknown = ({ id }) => html`<${Empty} title="There is no such run">
+const Unknown = ({ id }) => html`<p class="trail"><a href="#/runs">Runs</a></p><h1>There is no such run</h1><div class="empty">
   <p>Nobody knows <code>${id}</code>: it may have expired, or belong to a project that your key does not open.</p>
   <p><a href="#/runs">All runs</a></p>
-<//>`;
+</div>`;

@@ -12,7 +12,7 @@ import { html, useEffect, useRef, useState } from "../vendor/index.js";
 const PAGE = 50;
 
 /**
- * What the search field says, as filters of the API: `label:k=v`, `session:…`, else a part of the name. Pure.
+ * What the search field says, as filters of the API: `label:k=v`, `session:…`, else a part of the name or how an id begins. Pure.
  * @param {string} text
  */
 export function searchFilters(text) {
@@ -26,7 +26,7 @@ export function searchFilters(text) {
     else if (kind === "project") filters.project = value;
     else words.push(word);
   }
-  if (words.length) filters.name = words.join(" ");
+  if (words.length) filters.q = words.join(" ");
   return filters;
 }
 
@@ -72,7 +72,7 @@ function Filters({ query }) {
   const options = [{ value: "", label: "All" }, ...RUN_STATUSES.map((status) => ({ value: status, label: lookOf(status).label }))];
   return html`<div class="filters">
     <div class="search"><${Icon} name="search" />
-      <input type="search" data-search aria-label="Search runs" placeholder="Name, label:team=core, session:…" value=${text}
+      <input type="search" data-search aria-label="Search runs" placeholder="Name, id, label:team=core" value=${text}
         onInput=${(/** @type {any} */ event) => (setText(event.target.value), later())} /></div>
     <${Choice} label="Status" options=${options} value=${query.status ?? ""} onChange=${(/** @type {string} */ status) => set({ status })} />
   </div>`;
@@ -114,7 +114,7 @@ function Row({ run }) {
 }
 
 const NothingFound = () => html`<${Empty} title="No run matches">
-  <p>Search by a part of the name, by <code>label:name=value</code> or by <code>session:id</code>.</p>
+  <p>Search by a part of the name, by how an id begins, by <code>label:name=value</code> or by <code>session:id</code>.</p>
   <p><a href="#/runs">Show all runs</a></p>
 <//>`;
 

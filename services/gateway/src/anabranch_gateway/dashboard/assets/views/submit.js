@@ -47,6 +47,7 @@ export function Submit() {
   const submit = () => ask("submit", async () => {
     const answer = await app.api.post("v1/runs", text, { type: typeOf(text) });
     app.say("Submitted");
+    app.submitted.set(answer.run_id);
     go(format(["runs", answer.run_id]));
   });
   const jump = (/** @type {string} */ pointer) => {

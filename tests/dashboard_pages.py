@@ -1,0 +1,85 @@
+"""The dashboard as its tests see it: a page that must stay quiet, and what they look for in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, Locator, Page
+
+DESKTOP = (1280, 800)
+PHONE = (390, 844)
+
+
+class Dashboard:
+    """One window of it."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+
+    def open(self, place: str) -> None:
+        """Go to a place, as in `/runs`."""
+        self.page.goto(f"{self.url}#{place}")
+        self.page.locator("main h1").first.wait_for()
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def link(self, name: str) -> Locator:
+        return self.page.get_by_role("link", name=name, exact=True)
+
+    def dialog(self, name: str) -> Locator:
+        return self.page.get_by_role("dialog", name=name)
+
+    def status(self, text: str) -> Locator:
+        """The status of the run that is looked at."""
+        return self.page.locator(".run-facts .status", has_text=text)
+
+    def painted_graph(self) -> Locator:
+        """The canvas, once all that is seen of the graph is drawn."""
+        canvas = self.page.locator("canvas[data-painted]")
+        canvas.wait_for(state="attached")
+        return canvas
+
+    def point_of(self, node: int) -> tuple[float, float]:
+        """The middle of a tile, in pixels of the window. Nodes are numbered as the graph has them."""
+        box = self.painted_graph().bounding_box()
+        assert box is not None
+        place: dict[str, Any] = self.page.evaluate(
+            "node => document.querySelector('canvas[data-painted]').graph.placeOf(node)", node
+        )
+        return box["x"] + place["left"] + place["width"] / 2, box["y"] + place["top"] + place["height"] / 2
+
+    def width_over(self) -> int:
+        """Pixels by which the page is wider than the window."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+@contextmanager
+def dashboard(
+    browser: Browser,
+    url: str,
+    *,
+    size: tuple[int, int] = DESKTOP,
+    theme: str = "light",
+    expected_errors: tuple[int, ...] = (),
+) -> Iterator[Dashboard]:
+    """A window of its own. Errors in the page, also refusals of the content security policy, fail the test.
+
+    Args:
+        expected_errors: statuses of the API that this test provokes; a browser says so on its console.
+    """
+    width, height = size
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    try:
+        yield Dashboard(page, url)
+    finally:
+        context.close()
+    assert [text for text in said if not any(f"status of {status}" in text for status in expected_errors)] == []

@@ -1,0 +1,329 @@
+"""The dashboard in a real browser, on a whole system with its gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Route, expect
+
+from dashboard_pages import PHONE, dashboard
+from dev_system import DevSystem
+
+
+def one_task(name: str, agent: str, **fields: Any) -> dict[str, Any]:
+    task = {"name": "only", "agent": agent, "result_keys": ["out"], **fields}
+    return {"name": name, "task_groups": [{"name": "group", "tasks": [task]}]}
+
+
+def fan_out(name: str, members: int, **inputs: Any) -> dict[str, Any]:
+    measure = {
+        "name": "measure",
+        "agent": "measure",
+        "dependencies": ["gauges"],
+        "expansion_config": {"type": "array", "array_mapping": {"gauge": "gauges"}},
+        "inputs": {"gauge": "{gauge}", **inputs},
+        "result_keys": ["levels"],
+        "tolerated_failures": members,
+    }
+    report = {
+        "name": "report",
+        "agent": "echo",
+        "dependencies": ["levels"],
+        "inputs": {"levels": "{levels}"},
+        "result_keys": ["report"],
+    }
+    groups = [{"name": "river", "tasks": [measure]}, {"name": "office", "tasks": [report]}]
+    return {"name": name, "context": {"gauges": list(range(members))}, "task_groups": groups}
+
+
+def test_a_run_is_shown_live_to_its_end(browser: Browser, dev: DevSystem, tmp_path: Path) -> None:
+    with dashboard(browser, dev.url) as board:
+        # Given the list of runs, and then a run that waits for us
+        board.open("/runs")
+        run = dev.submit(one_task("live one", "gated", inputs={"gate": str(tmp_path / "gate")}))
+
+        # Then it appears by itself, and leads to its graph, where it runs
+        board.link("live one").click()
+        expect(board.status("Running")).to_be_visible()
+        assert run in board.page.url
+        board.painted_graph()
+        expect(board.page.locator(".connection")).to_have_text("Live")
+
+        # When it may end, then the page says so without being asked
+        (tmp_path / "gate").touch()
+        expect(board.status("Completed")).to_be_visible()
+        expect(board.page.locator(".connection")).to_have_text("Final")
+        expect(board.button("Cancel")).to_have_count(0)
+
+
+def test_a_fan_out_is_one_tile_that_leads_to_its_members_and_each_to_what_it_did(
+    browser: Browser, dev: DevSystem
+) -> None:
+    run = dev.submit(fan_out("wide one", 240, broken=60), wait=30)
+    with dashboard(browser, dev.url) as board:
+        board.open(f"/runs/{run}/graph")
+        # Two tiles for 241 members
+        expect(board.page.get_by_role("application")).to_have_accessible_name(
+            "Graph of 2 tasks and 1 dependency. Arrow keys walk along the dependencies, Enter opens a task, plus and "
+            "minus zoom, 0 shows all. The list has the same tasks as a table."
+        )
+        board.page.mouse.click(*board.point_of(0))
+        drawer = board.dialog("Task measure")
+        expect(drawer).to_contain_text("240 members")
+        expect(drawer).to_contain_text("4 failed")
+        drawer.get_by_role("link", name="Look at the members").click()
+
+        # The heat map says all in words too; the filter shows which failed
+        expect(board.page.get_by_role("img", name="Heat map of 240 members: 236 done, 4 failed")).to_be_visible()
+        board.button("Failed").click()
+        rows = board.page.locator("table.rows tbody tr")
+        expect(rows).to_have_count(4)
+        expect(rows.first).to_contain_text("gauge 59 gave no reading")
+
+        # A failed member has inputs, its error and its attempts
+        board.button("measure_60").click()
+        member = board.dialog("Member measure [59]")
+        expect(member.locator(".error-box")).to_have_text("ValueErrorgauge 59 gave no reading")
+        expect(member.get_by_role("region", name="inputs")).to_contain_text('"gauge": 59')
+        expect(member).to_contain_text("Attempt 1")
+
+        # Closed, the focus is where it was
+        board.page.keyboard.press("Escape")
+        expect(member).to_have_count(0)
+        expect(board.button("measure_60")).to_be_focused()
+
+
+def test_results_timeline_events_and_why_tell_of_the_same_run(browser: Browser, dev: DevSystem) -> None:
+    run = dev.submit(fan_out("told one", 130), wait=30)
+    with dashboard(browser, dev.url) as board:
+        board.open(f"/runs/{run}/results")
+        board.page.get_by_role("link", name="levels").click()
+        expect(board.page.get_by_role("region", name="value of levels")).to_contain_text('"level": 1.013')
+        expect(board.page.locator(".split-detail")).to_contain_text("0 to 99 of 130")
+        board.button("After").click()
+        expect(board.page.get_by_role("region", name="value of levels")).to_contain_text('"gauge": 129')
+
+        board.link("Timeline").click()
+        expect(board.page.get_by_role("link", name="measure Completed, 130 members")).to_be_visible()
+
+        board.link("Events").click()
+        expect(board.page.locator(".event-row").first).to_contain_text("run.accepted")
+        board.button("Run").click()
+        expect(board.page.locator(".event-row").last).to_contain_text("run.completed")
+
+        board.link("Why").click()
+        expect(board.page.get_by_role("heading", name="The run has ended")).to_be_visible()
+
+
+def test_a_held_member_is_redriven_from_the_dead_letters(browser: Browser, dev: DevSystem) -> None:
+    # Given a member that failed for good, held for a decision: a redrive begins with attempt 1 again
+    run = dev.submit(one_task("held one", "fail", on_failure="hold", inputs={"times": 1}))
+    with dashboard(browser, dev.url) as board:
+        board.open(f"/runs/{run}/why")
+        expect(board.page.locator("table.rows")).to_contain_text("held")
+        board.link("1 held for a decision").click()
+        group = board.page.locator(".letter-group", has_text="RuntimeError: told to fail")
+        group.get_by_text("Show it").click()
+        expect(group).to_contain_text("group / only")
+
+        # When it is redriven, after a question
+        group.get_by_role("button", name="Redrive it").click()
+        board.dialog("Redrive 1 dead letter?").get_by_role("button", name="Redrive").click()
+        expect(board.page.locator(".toast")).to_have_text("Redriven: 1")
+
+        # Then it ran once more, failed once more, and is held again; dismissed, it lets its run end
+        group.get_by_role("button", name="Dismiss it").wait_for()
+        expect(group).to_contain_text("1 held")
+        group.get_by_role("button", name="Dismiss it").click()
+        board.dialog("Dismiss 1 dead letter?").get_by_role("button", name="Dismiss").click()
+        expect(group).to_have_count(0)
+        board.open(f"/runs/{run}/graph")
+        expect(board.status("Failed")).to_be_visible()
+
+
+WRONG = """name: wrong
+task_groups:
+  - name: first
+    tasks:
+      - name: a
+        agent: echo
+        dependencies: [nowhere]
+        result_keys: [x]
+      - name: b
+        agent: nobody
+        result_keys: [y]
+"""
+
+
+def test_a_request_is_mended_where_its_mistakes_are_shown_planned_and_submitted(
+    browser: Browser, dev: DevSystem
+) -> None:
+    with dashboard(browser, dev.url) as board:
+        board.open("/submit")
+        editor = board.page.get_by_label("Request, as YAML or JSON")
+        editor.fill(WRONG)
+        editor.press("Control+Enter")
+
+        # Every mistake, with its place; a click selects it in the text
+        mistakes = board.page.get_by_role("alert", name="Mistakes")
+        expect(mistakes).to_contain_text("2 mistakes: nothing would start")
+        where = mistakes.get_by_role("button", name="/task_groups/0/tasks/1/agent")
+        expect(where).to_contain_text("line 10")
+        where.click()
+        assert board.page.evaluate("getSelection().toString()") == "agent: nobody"
+        expect(editor).to_be_focused()
+
+        # Mended, the plan is shown before anything runs
+        editor.fill(WRONG.replace("[nowhere]", "[y]").replace("nobody", "echo").replace("wrong", "mended"))
+        board.button("Preview the plan").click()
+        expect(board.page.get_by_role("heading", name="2 executions of 2 tasks in 2 levels")).to_be_visible()
+        board.painted_graph()
+        board.button("Submit").click()
+        expect(board.page.get_by_role("heading", name="mended")).to_be_visible()
+        expect(board.status("Completed")).to_be_visible()
+
+
+def test_a_run_is_paused_resumed_and_cancelled_each_after_a_question(
+    browser: Browser, dev: DevSystem, tmp_path: Path
+) -> None:
+    run = dev.submit(one_task("stopped one", "gated", inputs={"gate": str(tmp_path / "never")}))
+    with dashboard(browser, dev.url) as board:
+        board.open(f"/runs/{run}/graph")
+        board.button("Pause").click()
+        board.dialog("Pause this run?").get_by_role("button", name="Pause").click()
+        expect(board.status("Paused")).to_be_visible()
+        board.button("Resume").click()
+        expect(board.status("Running")).to_be_visible()
+
+        board.button("Cancel").click()
+        question = board.dialog("Cancel this run?")
+        question.get_by_role("button", name="Leave it").click()
+        expect(board.status("Running")).to_be_visible()
+        board.button("Cancel").click()
+        question.get_by_role("button", name="Cancel the run").click()
+        expect(board.status("Cancelled")).to_be_visible()
+
+
+def test_all_of_it_is_reached_with_the_keyboard(browser: Browser, dev: DevSystem) -> None:
+    run = dev.submit(fan_out("typed one", 12), wait=30)
+    with dashboard(browser, dev.url) as board:
+        board.open("/system")
+        keys = board.page.keyboard
+        # By keys to the runs, to one of them, into its graph, along its edge and into its task
+        keys.press("g")
+        keys.press("r")
+        expect(board.page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
+        keys.press("/")
+        keys.type("typed")
+        expect(board.page.locator("table.rows tbody tr")).to_have_count(1)
+        keys.press("Tab")
+        board.page.locator("h1").click()
+        keys.press("j")
+        keys.press("Enter")
+        expect(board.status("Completed")).to_be_visible()
+        assert run in board.page.url
+        board.painted_graph()
+        board.page.get_by_role("application").focus()
+        keys.press("ArrowRight")
+        expect(board.page.locator(".graph [aria-live]")).to_have_text("river, measure: Completed, 12 members")
+        keys.press("ArrowRight")
+        expect(board.page.locator(".graph [aria-live]")).to_have_text("office, report: Completed")
+        keys.press("Enter")
+        expect(board.dialog("Task report")).to_be_visible()
+        keys.press("Escape")
+        expect(board.page.get_by_role("application")).to_be_focused()
+
+        # A key for each tab; the list of all of them
+        keys.press("2")
+        expect(board.page.locator(".tabs [aria-current]")).to_have_text("Timeline")
+        keys.press("?")
+        expect(board.dialog("Keyboard shortcuts")).to_be_visible()
+        keys.press("Escape")
+        expect(board.dialog("Keyboard shortcuts")).to_have_count(0)
+
+
+def test_the_theme_is_the_systems_until_one_is_chosen_and_then_stays(browser: Browser, dev: DevSystem) -> None:
+    with dashboard(browser, dev.url, theme="dark") as board:
+        root = board.page.locator("html")
+        board.open("/runs")
+        expect(root).to_have_attribute("data-theme", "dark")
+        dark = board.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        board.page.emulate_media(color_scheme="light")
+        expect(root).to_have_attribute("data-theme", "light")
+        assert board.page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+        board.button("Use the dark theme").click()
+        board.page.reload()
+        expect(root).to_have_attribute("data-theme", "dark")
+
+
+def test_a_lost_connection_is_shown_and_taken_up_again(browser: Browser, dev: DevSystem) -> None:
+    with dashboard(browser, dev.url) as board:
+        # Given a gateway whose stream breaks each time, until it does not
+        refused: list[Route] = []
+
+        def breaks(route: Route) -> None:
+            refused.append(route)
+            route.fulfill(status=200, content_type="text/event-stream", body=": hello\n\n")
+
+        board.page.route("**/v1/events", breaks)
+        board.open("/runs")
+        expect(board.page.locator(".connection")).to_have_text("Reconnecting")
+        board.page.unroute("**/v1/events")
+        expect(board.page.locator(".connection")).to_have_text("Live")
+        assert refused
+
+
+def test_a_gateway_that_wants_a_key_gets_it_in_a_header_and_never_in_an_address(
+    browser: Browser, dev: DevSystem
+) -> None:
+    with dashboard(browser, dev.url, expected_errors=(401,)) as board:
+        asked: list[str] = []
+
+        def guard(route: Route) -> None:
+            asked.append(route.request.url)
+            if route.request.headers.get("authorization") == "Bearer anb_k1_right":
+                route.continue_()
+            else:
+                problem = '{"title": "Unauthorized", "status": 401, "detail": "a key is needed"}'
+                route.fulfill(status=401, content_type="application/problem+json", body=problem)
+
+        board.page.route("**/v1/**", guard)
+        board.page.goto(board.url)
+        dialog = board.dialog("Sign in")
+        dialog.get_by_label("API key").fill("anb_k1_wrong")
+        dialog.get_by_role("button", name="Sign in").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("did not accept the key")
+        dialog.get_by_label("API key").fill("anb_k1_right")
+        dialog.get_by_role("button", name="Sign in").click()
+        expect(board.page.get_by_role("heading", name="Runs")).to_be_visible()
+        expect(board.page.locator(".connection")).to_have_text("Live")
+        assert not [url for url in asked if "anb_" in url]
+
+
+def test_an_unknown_run_and_an_empty_search_say_what_to_do_next(browser: Browser, dev: DevSystem) -> None:
+    with dashboard(browser, dev.url, expected_errors=(404,)) as board:
+        board.open("/runs?q=nothing-is-called-so")
+        expect(board.page.get_by_role("heading", name="No run matches")).to_be_visible()
+        board.link("Show all runs").click()
+        expect(board.page.locator("table.rows tbody tr").first).to_be_visible()
+        board.open("/runs/no-such-run")
+        expect(board.page.get_by_role("heading", name="There is no such run")).to_be_visible()
+
+
+@pytest.mark.parametrize("place", ["/runs", "/submit", "/dead-letters", "/system"])
+def test_no_page_is_wider_than_a_phone(browser: Browser, dev: DevSystem, place: str) -> None:
+    with dashboard(browser, dev.url, size=PHONE) as board:
+        board.open(place)
+        board.page.wait_for_load_state()
+        assert board.width_over() <= 0
+
+
+def test_no_tab_of_a_run_is_wider_than_a_phone(browser: Browser, dev: DevSystem) -> None:
+    run = dev.submit(fan_out("narrow one", 240, broken=60), wait=30)
+    with dashboard(browser, dev.url, size=PHONE) as board:
+        for tab in ("graph", "graph?as=list", "timeline", "members", "results?key=levels", "events", "logs", "why"):
+            board.open(f"/runs/{run}/{tab}")
+            board.page.locator(".tab > div > *").first.wait_for()
+            assert board.width_over() <= 0, tab

@@ -1,0 +1,136 @@
+"""axe on every view of the dashboard, in both themes: nothing serious, nothing critical."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from dashboard_pages import Dashboard, dashboard
+from dev_system import DevSystem
+
+GRAVE = {"serious", "critical"}
+
+REQUEST = {
+    "name": "looked at by axe",
+    "labels": {"team": "rivers"},
+    "context": {"gauges": list(range(130))},
+    "task_groups": [
+        {
+            "name": "river",
+            "tasks": [
+                {
+                    "name": "measure",
+                    "agent": "measure",
+                    "dependencies": ["gauges"],
+                    "expansion_config": {"type": "array", "array_mapping": {"gauge": "gauges"}},
+                    "inputs": {"gauge": "{gauge}", "broken": 50},
+                    "result_keys": ["levels"],
+                    "tolerated_failures": 5,
+                },
+                {"name": "fragile", "agent": "fail", "on_failure": "hold", "result_keys": ["never"]},
+            ],
+        },
+        {
+            "name": "office",
+            "tasks": [
+                {"name": "wait", "agent": "sleep", "inputs": {"seconds": 600}, "result_keys": ["late"]},
+                {"name": "join", "agent": "echo", "dependencies": ["late", "levels"], "result_keys": ["joined"]},
+            ],
+        },
+    ],
+}
+
+TABS = {
+    "graph": "canvas[data-painted]",
+    "graph?as=groups": "canvas[data-painted]",
+    "graph?as=list": "table.rows",
+    "graph?open=river%2Fmeasure": "dialog[open] .facts",
+    "timeline": ".timeline-bar",
+    "members": ".heatmap canvas",
+    "members?task=river%2Fmeasure&member=49": "dialog[open] .error-box",
+    "results?key=levels": ".split-detail section",
+    "events": ".event-row",
+    "logs": ".logs > *",
+    "context": ".tab > *",
+    "why": "table.rows",
+}
+PLACES = {
+    "/runs": "table.rows",
+    "/runs?q=nothing-is-called-so": ".empty",
+    "/submit": ".editor",
+    "/dead-letters": ".letter-group",
+    "/system": "table.rows",
+    "/runs/no-such-run": ".empty",
+}
+
+
+@pytest.fixture(scope="module")
+def run(dev: DevSystem) -> Iterator[str]:
+    """A run that is open, with something of everything in it."""
+    started = dev.submit(REQUEST)
+    yield started
+    dev.post(f"v1/runs/{started}/cancel", {})
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_any_view(browser: Browser, dev: DevSystem, run: str, theme: str) -> None:
+    found: dict[str, list[str]] = {}
+    with dashboard(browser, dev.url, theme=theme, expected_errors=(404, 409, 501)) as board:
+        for place, sign in [*PLACES.items(), *((f"/runs/{run}/{tab}", sign) for tab, sign in TABS.items())]:
+            board.open(place)
+            board.page.locator(sign).first.wait_for()
+            found[place] = _grave(board)
+        found["mistakes and plan"] = _submit(board)
+        found["a question"] = _question(board, run)
+        found["shortcuts"] = _shortcuts(board)
+    assert {place: grave for place, grave in found.items() if grave} == {}
+
+
+def test_axe_finds_nothing_serious_on_a_phone(browser: Browser, dev: DevSystem, run: str) -> None:
+    with dashboard(browser, dev.url, size=(390, 844)) as board:
+        board.open(f"/runs/{run}/members")
+        board.page.locator(".heatmap canvas").wait_for()
+        assert _grave(board) == []
+
+
+def _submit(board: Dashboard) -> list[str]:
+    board.open("/submit")
+    editor = board.page.get_by_label("Request, as YAML or JSON")
+    editor.fill("name: nothing")
+    editor.press("Control+Enter")
+    board.page.locator(".mistakes").wait_for()
+    wrong = _grave(board)
+    board.page.get_by_label("Begin with").select_option(label="Fan out and join")
+    board.button("Preview the plan").click()
+    board.painted_graph()
+    return wrong + _grave(board)
+
+
+def _question(board: Dashboard, run: str) -> list[str]:
+    board.open(f"/runs/{run}/timeline")
+    board.button("Cancel").click()
+    board.dialog("Cancel this run?").wait_for()
+    return _grave(board)
+
+
+def _shortcuts(board: Dashboard) -> list[str]:
+    board.open("/system")
+    board.page.reload()
+    board.page.locator("main h1").wait_for()
+    board.page.keyboard.press("?")
+    board.dialog("Keyboard shortcuts").wait_for()
+    return _grave(board)
+
+
+def _grave(board: Dashboard) -> list[str]:
+    """What axe holds to be serious or critical, with where it is."""
+    violations = Axe().run(board.page).response["violations"]
+    return [
+        f"{each['id']}: {', '.join(node['target'][0] for node in each['nodes'][:3])}"
+        for each in violations
+        if each["impact"] in GRAVE
+    ]
+
