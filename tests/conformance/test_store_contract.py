@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from anabranch.core.errors import Fenced
-from anabranch.ports import Fence, StateStore, Write
+from anabranch.ports import Entry, Fence, History, StateStore, Write
 from conformance.clients import NewStore
 
 
@@ -198,3 +198,58 @@ async def test_many_calls_of_one_turn_each_get_their_own_answer(store: StateStor
     assert answers[0] is None
     assert isinstance(answers[1], Fenced)
     assert answers[2:] == [[b"1"], ["me"], 1]
+
+
+# --- histories ---------------------------------------------------------------------------------------
+
+
+def entry(key: str, position: int, value: bytes = b"same", ttl: float = 60.0) -> Entry:
+    return Entry(key, position, value, ttl, keep=3)
+
+
+async def test_a_history_is_in_the_order_of_positions_and_counts_what_is_not_shown(
+    store: StateStore, prefix: str
+) -> None:
+    key, fence = f"{prefix}{{s}}:h", Fence(f"{prefix}{{s}}:fence", 1, 60)
+    assert await store.history(key) == History(0, [])
+
+    await store.put([entry(key, 2**53 - 1), entry(key, 7, b"\x00:\xff")])
+    await store.put([entry(key, 0), Write(f"{prefix}{{s}}:v", b"1", 60)], fence)
+
+    assert await store.history(key) == History(0, [b"same", b"\x00:\xff", b"same"])
+    assert await store.history(key, 1) == History(2, [b"same"])
+    assert await store.get([f"{prefix}{{s}}:v"]) == [b"1"]
+
+
+async def test_what_comes_again_at_a_position_replaces_and_what_was_dropped_stays_dropped(
+    store: StateStore, prefix: str
+) -> None:
+    key, fence = f"{prefix}{{s}}:h", Fence(f"{prefix}{{s}}:fence", 1, 60)
+    for _ in range(2):
+        await store.put([entry(key, at, b"%d" % at) for at in range(5)], fence)
+        await store.put([entry(key, 5, b"new"), entry(key, 5, b"newer")])
+        assert await store.history(key) == History(3, [b"3", b"4", b"newer"])
+
+
+async def test_a_fence_refuses_entries_too(store: StateStore, prefix: str) -> None:
+    key, fence = f"{prefix}{{s}}:h", f"{prefix}{{s}}:fence"
+    await store.put([], Fence(fence, 7, 60))
+
+    with pytest.raises(Fenced):
+        await store.put([entry(key, 1)], Fence(fence, 6, 60))
+
+    assert await store.history(key) == History(0, [])
+
+
+async def test_a_history_lives_no_shorter_than_it_was_to(store: StateStore, prefix: str) -> None:
+    await store.put([entry(f"{prefix}long", 1), entry(f"{prefix}short", 1, ttl=0.05)])
+    await store.put([entry(f"{prefix}long", 2, ttl=0.05)])
+
+    async with asyncio.timeout(10):
+        while (await store.history(f"{prefix}short")).values:
+            await asyncio.sleep(0.01)
+    assert len((await store.history(f"{prefix}long")).values) == 2
+    await store.expire([f"{prefix}long"], 0.05)
+    async with asyncio.timeout(10):
+        while (await store.history(f"{prefix}long")).values:
+            await asyncio.sleep(0.01)

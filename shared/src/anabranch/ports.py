@@ -224,6 +224,29 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a history: a list under `key`, ordered by `position` (an integer from 0, below 2**53), of which
+    the last `keep` stay. What stands at a position is replaced, and what was dropped does not come back.
+
+    A history lives for `ttl` seconds, and no shorter than it was to live before.
+    """
+
+    key: str
+    position: int
+    value: bytes
+    ttl: float
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is left of a history: values in order, and how many were dropped before them."""
+
+    dropped: int
+    values: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """Who writes: `key` names the fence (it shares the hash tag of the writes), `epoch` is the owner's."""
 
@@ -242,13 +265,17 @@ class StateStore(Protocol):
     async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Values in the order of the keys, None for each that is absent. Keys may have different hash tags."""
 
-    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
-        """Store values. With a fence all writes and the fence happen in one atomic step, and raise Fenced,
-        writing nothing, where the fence already carries a higher epoch; all keys then share one hash tag."""
+    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
+        """Store values, and add entries to histories. With a fence all writes and the fence happen in one atomic step,
+        and raise Fenced, writing nothing, where the fence already carries a higher epoch; all keys then share one
+        hash tag."""
 
     async def put_new(self, write: Write) -> bytes | None:
         """Store a value unless the key exists: the first write wins. Returns None where it was stored, else
         the value that is there."""
+
+    async def history(self, key: str, last: int | None = None) -> History:
+        """The last entries of a history, None: all; empty where there is none. `dropped` counts all others."""
 
     async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
         """For each key its holder: `owner` where it was free or already held by `owner`, else the other's

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from anabranch.core.documents import dumps
 from anabranch.core.messages import (
     ArrayCounted,
     ChunkLost,
@@ -48,6 +49,7 @@ from anabranch_taskgroup.lifecycle import (
     close_group,
     count_members,
     go_on,
+    is_from_outside,
     learn,
     refuse_expansion,
     settle,
@@ -106,12 +108,13 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         context=dict(message.context),
         traceparent=message.traceparent,
         taking=message.retry_of,
+        retry_of=message.retry_of,
         reserved_keys=frozenset(message.reserved_keys),
     )
     partition.runs[run.run_id] = run
     for key, value in run.context.items():
         run.values[key] = Value(value)
-        turn.publish_value(run, key, value, kind="context.set")
+        turn.set_context(run, key, value)
     if stop is not None:
         partition.tombstones.pop(run.run_id)
         run.stopped = "timed_out" if stop == "timed_out" else "cancelled"
@@ -224,6 +227,8 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
     if run is None or message.key in run.values:
         turn.partition.drop("value known before")
         return
+    if run.retry_of is None and is_from_outside(run, message.key):
+        turn.note_change(run, message.key, "outside", message.value, dumps(message.value))
     learn(turn, run, message.key, Value(message.value, is_reference(message.value)))
 
 

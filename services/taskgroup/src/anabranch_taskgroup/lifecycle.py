@@ -90,6 +90,12 @@ def learn(turn: Turn, run: Run, key: str, value: Value | Absent) -> None:
     turn.known.append((run, key))
 
 
+def is_from_outside(run: Run, key: str) -> bool:
+    """Whether a task waits for a key as somebody else's, and not as what an earlier run of the session left."""
+    needs = (need for task in run.waiters.get(key, ()) for need in task.order.needs)
+    return any(need.key == key and need.kind == "external" for need in needs)
+
+
 def settle(turn: Turn) -> None:
     """Look at whoever waited for what became known, until nothing more becomes known."""
     while turn.known:
@@ -275,7 +281,7 @@ def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> 
     if not joined.is_reference and len(orjson.dumps(value)) > turn.rules.inline_limit:
         value = _store_whole(turn, run, joined)
     for key, derived_value in joined.derived:
-        turn.publish_result(run, group, task, key, derived_value)
+        turn.publish_derived(run, group, task, key, derived_value)
         run.derived[key] = f"{task.group}/{task.name}"
         group.results[key] = derived_value
     turn.publish_result(run, group, task, joined.key, value)

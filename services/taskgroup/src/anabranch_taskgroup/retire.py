@@ -24,6 +24,8 @@ def retire(turn: Turn, run: Run) -> None:
 
 
 def _result_keys(names: Names, run: Run) -> Iterator[str]:
+    if run.session_id == run.run_id:  # else the history is also that of other runs, which may be open for longer
+        yield names.context(run.session_id)
     for key in run.context:
         yield session_key(run.session_id, key)
     for group in run.groups.values():

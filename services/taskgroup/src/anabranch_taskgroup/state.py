@@ -273,6 +273,7 @@ class Run:
     finished_groups: int = 0
     taking: str | None = None
     """The run that is retried, until all that it left has been taken over."""
+    retry_of: str | None = None
     warnings: tuple[str, ...] = ()
     commands: set[str] = field(default_factory=set)
     """Ids of the commands on held members that were obeyed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,9 @@ from anabranch.core.events import EventEntry, cause_of
 from anabranch.core.messages import Json, Message, Spans
 from anabranch.core.names import Names, session_key
 from anabranch.core.results import result_event_id
+from anabranch.core.versions import KEPT_VERSIONS, Change, Kind, position_of
 from anabranch.ports import Outgoing
-from anabranch.runtime.effects import Announce, Effect, News, Put, Record
+from anabranch.runtime.effects import Announce, Effect, News, Note, Put, Record
 from anabranch_taskgroup.state import Group, Partition, Run, Task
 
 
@@ -133,6 +134,8 @@ class Turn:
     """The tasks that ended in this turn, and (without a task) the groups."""
     known: list[tuple[Run, str]] = field(default_factory=list)
     """Keys that became known in this turn and whose waiters have not been looked at."""
+    changes: int = 0
+    """Changes of the shared context so far."""
 
     def event(
         self,
@@ -181,21 +184,43 @@ class Turn:
     def news(self, topic: str, key: str | None, message: Message, segments: Sequence[bytes] = ()) -> None:
         self.effects.append(News(Outgoing(topic, key, encode(message, segments))))
 
-    def publish_value(self, run: Run, key: str, value: Json, *, kind: str, task: str | None = None) -> None:
-        """SET a value of the session under its public name, then PUBLISH that it is there."""
+    def note_change(self, run: Run, key: str, kind: Kind, value: Json, data: bytes, **more: Any) -> None:
+        """Add a change of the session's context to its history; `data` is the value's JSON."""
+        change = Change.of_value(key, kind, run.run_id, self.at, value, data, **more)
+        name = self.rules.names.context(run.session_id)
+        position = position_of(self.offset, self.changes)
+        self.changes += 1
+        entry = change.to_entry(data)
+        self.effects.append(Note(run.session_id, name, position, entry, self.ttl(run), KEPT_VERSIONS))
+
+    def set_context(self, run: Run, key: str, value: Json) -> None:
+        """A first value of the run's context."""
         data = dumps(value)
+        self.note_change(run, key, "context", value, data)
+        self.show_value(run, key, data, kind="context.set")
+
+    def show_value(self, run: Run, key: str, data: bytes, *, kind: str, task: str | None = None) -> None:
+        """SET a value of the session (`data` is its JSON) under its public name, then PUBLISH that it is there."""
         name = session_key(run.session_id, key)
         self.put(run, name, data)
-        note = {"type": kind, "task_name": task, "result_key": key, "version": self.offset, "run_id": run.run_id}
-        body = dumps(note)
-        if len(data) <= 4096:
-            body = body[:-1] + b',"value":' + data + b"}"
-        self.effects.append(Announce(name, body))
+        self.effects.append(Announce(name, channel_message(kind, task, key, self.offset, run.run_id, data)))
 
     def publish_result(self, run: Run, group: Group, task: Task, key: str, value: Json) -> None:
         """A result: its value in the session, and a record on the results topic."""
-        self.publish_value(run, key, value, kind="result.published", task=task.name)
-        body = result_body(run, group.name, task.name, key, value, self.offset)
+        data = dumps(value)
+        self.note_change(run, key, "result", value, data, group=group.name, task=task.name)
+        self.publish_derived(run, group, task, key, value, data)
+
+    def publish_derived(
+        self, run: Run, group: Group, task: Task, key: str, value: Json, data: bytes | None = None
+    ) -> None:
+        """A key that is no change of its own: the plain key of the join, which is one, holds its value."""
+        shown = dumps(value) if data is None else data
+        self.show_value(run, key, shown, kind="result.published", task=task.name)
+        self.tell_result(run, key, result_body(run, group.name, task.name, key, value, self.offset))
+
+    def tell_result(self, run: Run, key: str, body: Mapping[str, Json]) -> None:
+        """Put a result on the results topic."""
         headers = cloud_event_headers(
             "result.published",
             result_event_id(run.run_id, key),
@@ -204,6 +229,17 @@ class Turn:
             traceparent=run.traceparent,
         )
         self.effects.append(News(Outgoing(self.rules.names.results, run.run_id, dumps(body), headers=headers)))
+
+
+SHOWN_BYTES = 4_096
+"""A value up to it goes along with the message that it is there."""
+
+
+def channel_message(kind: str, task: str | None, key: str, version: int, run_id: str, data: bytes) -> bytes:
+    """What is said on the channel of a key whose value, as JSON, is `data`."""
+    note = {"type": kind, "task_name": task, "result_key": key, "version": version, "run_id": run_id}
+    body = dumps(note)
+    return body[:-1] + b',"value":' + data + b"}" if len(data) <= SHOWN_BYTES else body
 
 
 def result_body(

@@ -246,6 +246,24 @@ def events(
 
 @app.command()
 @with_settings
+def context(
+    settings: Load,
+    run: RunId,
+    at: Annotated[int | None, typer.Option(help="As of this version.")] = None,
+    diff: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="A B", help="What versions A and B differ in.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the versions of the shared context of a run's session: who wrote what, and when."""
+    with errors_as_exit(json):
+        from anabranch.cli.context_command import show_context
+
+        raise typer.Exit(_async(show_context(settings(), run, at=at, between=diff, json=json)))
+
+
+@app.command()
+@with_settings
 def why(
     settings: Load,
     run: RunId,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -30,8 +30,9 @@ from anabranch.cli.systems import connected
 from anabranch.core.errors import Misconfigured, ValueGone
 from anabranch.core.names import Names, session_key
 from anabranch.core.results import is_reference
-from anabranch.ports import Clock, EventLog, StateStore, Write
+from anabranch.ports import Clock, Entry, EventLog, StateStore, Write
 from anabranch.runtime import values
+from anabranch.runtime.effects import Note
 from anabranch_agency.turn import Rules as RunRules
 from anabranch_eventmanager.core import has_ended
 from anabranch_eventmanager.facts import Document, run_key
@@ -47,6 +48,9 @@ BATCH = 200
 BATCH_BYTES = 4_000_000
 
 
+WHAT = ("values", "versions", "tombstones", "views")
+
+
 @dataclass(slots=True)
 class Report:
     """What a rebuild found and did. `gone` says of which run what, and why."""
@@ -54,7 +58,7 @@ class Report:
     runs: int = 0
     ended: int = 0
     expired: int = 0
-    written: dict[str, int] = field(default_factory=lambda: {"values": 0, "tombstones": 0, "views": 0})
+    written: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WHAT, 0))
     present: int = 0
     gone: list[dict[str, str]] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
@@ -112,6 +116,7 @@ class Rebuild:
         self._told: dict[str, Told] = {}
         self._submitted: set[str] = set()
         self._public: dict[str, tuple[int, bytes, float]] = {}
+        self._changes: dict[str, list[Entry]] = {}
         self._waiting: list[Write] = []
         self._bytes = 0
         self.report = Report()
@@ -216,12 +221,27 @@ class Rebuild:
             else:
                 await self._value(wanted)
         await self._flush()
+        for key, entries in self._changes.items():
+            await self._write_history(key, entries)
+        self._changes.clear()
+
+    async def _write_history(self, key: str, entries: Sequence[Entry]) -> None:
+        """Each change goes to its place, where it may be already."""
+        before = await self._store.history(key, 0)
+        for first in range(0, len(entries), BATCH):
+            await self._store.put(entries[first : first + BATCH])
+        after = await self._store.history(key, 0)
+        new = after.dropped - before.dropped
+        self.report.written["versions"] += new
+        self.report.present += max(0, len(entries) - new)
 
     async def _value(self, wanted: Wanted) -> None:
         left = self._left(wanted.run_id, wanted.at + wanted.put.ttl)
         if left <= 0:
             return
-        if wanted.put.key.startswith(session_key(wanted.put.scope, "")):
+        if isinstance(wanted.put, Note):
+            self._changes.setdefault(wanted.put.key, []).append(replace(wanted.put.entry(), ttl=left))
+        elif wanted.put.key.startswith(session_key(wanted.put.scope, "")):
             self._offer(wanted.put.key, wanted.version, wanted.put.value, left)
         else:
             await self._want(Write(wanted.put.key, wanted.put.value, left))

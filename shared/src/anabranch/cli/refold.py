@@ -15,7 +15,7 @@ from anabranch.core.codec import GROUPS, RUNS, Undecodable
 from anabranch.core.messages import Message, OpenRun, SubmitRun
 from anabranch.core.names import Names, session_key
 from anabranch.ports import EventLog, Incoming
-from anabranch.runtime.effects import Put
+from anabranch.runtime.effects import Note, Put
 from anabranch_agency import actor as agency
 from anabranch_agency.state import Partition as Runs
 from anabranch_agency.state import Tombstone
@@ -125,10 +125,10 @@ def tombstone_of(told: Told) -> Tombstone | None:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A value that the store should have: of which run, of which record's time, in which order."""
+    """What the store should have: of which run, of which record's time, in which order."""
 
     run_id: str
-    put: Put
+    put: Put | Note
     at: float
     version: int
 
@@ -171,7 +171,7 @@ async def refold_groups(
             continue
         delivery = taskgroup.Delivery(message, found.segments, record.offset, record.timestamp)
         for effect in taskgroup.decide(rules, state, delivery).effects:
-            if isinstance(effect, Put):
+            if isinstance(effect, Put | Note):
                 yield Wanted(run_id, effect, record.timestamp, record.offset)
             elif isinstance(effect, SpreadKeys):
                 yield effect

@@ -9,6 +9,7 @@
     |
     |   the task or its attempt fails
     +-- ExpansionError         the array of an expansion is missing, not a list, or does not fit: not retried
+    +-- ContextConflict        values written to one key of the context do not go together: not retried
     +-- ResultError            what the agent returned lacks a key or is no JSON: a failed attempt
     +-- AttemptTimeout         the attempt took longer than its timeout: a failed attempt
     +-- TaskCancelled          the run was cancelled or timed out: nothing to do, stop
@@ -22,6 +23,7 @@
     +-- StoreRefused           the store answered no (memory, access, version): correct the server
     +-- Misconfigured          a setting is wrong or two contradict: correct it and start again
     +-- RecordTooLarge         a record is over the log's limit: store the value and send a reference
+    +-- NoSuchVersion          the context has no such version, or not any more: ask for another
     +-- ValueGone              a stored value has expired: run it again, or keep results longer
     +-- Fenced                 another owner has taken over: drop what is in memory, write nothing
     |
@@ -71,6 +73,8 @@ class Code(StrEnum):
     """Two tasks declare one result key, or one task declares it twice."""
     UNKNOWN_DEPENDENCY = "unknown_dependency"
     """A required key that no task produces, no context has, and that is not declared external."""
+    UNKNOWN_CONTEXT_KEY = "unknown_context_key"
+    """A policy for a key that no task of the request produces and its context does not have."""
     NOT_A_SUBSET = "not_a_subset"
     """``optional_dependencies`` or ``optional_result_keys`` names a key that the full list lacks."""
     CYCLE = "cycle"
@@ -136,6 +140,19 @@ class RequestRefused(AnabranchError):
 
 class ExpansionError(AnabranchError):
     """An expansion cannot be made from what its arrays hold. Fails the task; trying again changes nothing."""
+
+
+class ContextConflict(AnabranchError):
+    """What ``writers`` (``group/task`` each) wrote to ``key`` does not go together under the key's policy."""
+
+    def __init__(self, key: str, writers: Sequence[str], reason: str) -> None:
+        self.key = key
+        self.writers = tuple(writers)
+        self.reason = reason
+        super().__init__(key, self.writers, reason)
+
+    def __str__(self) -> str:
+        return f"{self.key!r}, written by {' and '.join(self.writers)}: {self.reason}"
 
 
 class ResultError(AnabranchError):
@@ -245,6 +262,23 @@ class RecordTooLarge(AnabranchError):
         return (
             f"a record for {self.topic} has {self.size:,} bytes and the limit is {self.limit:,}. "
             "Store the value in pages and send a reference"
+        )
+
+
+class NoSuchVersion(AnabranchError):
+    """The context of ``session_id`` is not known as of ``version``: ``first`` to ``last`` are."""
+
+    def __init__(self, session_id: str, version: int, first: int, last: int) -> None:
+        self.session_id = session_id
+        self.version = version
+        self.first = first
+        self.last = last
+        super().__init__(session_id, version, first, last)
+
+    def __str__(self) -> str:
+        return (
+            f"the context of session {self.session_id} is not known as of version {self.version}: "
+            f"{self.first} to {self.last} are kept"
         )
 
 

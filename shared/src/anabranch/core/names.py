@@ -230,6 +230,10 @@ class Names:
         """String: one page of a large value."""
         return self._private(session_id, "page", run_id, str(page), key)
 
+    def context(self, session_id: str) -> str:
+        """History: the changes of a session's shared context, see `versions`."""
+        return self._private(session_id, "context")
+
     def task_document(self, session_id: str, run_id: str, group: str, task: str) -> str:
         """String: the task as it was frozen when it became ready, read by the workers of its chunks."""
         return self._private(session_id, "task", run_id, f"{group}/{task}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from anabranch.core.telemetry import Metric
 from anabranch.core.tracing import Span
-from anabranch.ports import Outgoing
+from anabranch.ports import Entry, Outgoing
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,21 @@ class Put:
     value: bytes
     ttl: float
     fenced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Add an entry to a history of the store, fenced as a Put is. `ttl` in seconds; see `ports.Entry`."""
+
+    scope: str
+    key: str
+    position: int
+    value: bytes
+    ttl: float
+    keep: int
+
+    def entry(self) -> Entry:
+        return Entry(self.key, self.position, self.value, self.ttl, self.keep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +99,4 @@ class Emit:
 
 
 Effect = object
-"""Put, Record, News, Announce, Expire, Count, Lag, Emit, or one of a service's own that its shell knows."""
+"""Put, Note, Record, News, Announce, Expire, Count, Lag, Emit, or one of a service's own that its shell knows."""

@@ -26,6 +26,7 @@ from anabranch.core.names import Names
 from anabranch.ports import (
     Clock,
     Committed,
+    Entry,
     EventLog,
     Fence,
     Incoming,
@@ -38,7 +39,7 @@ from anabranch.ports import (
 )
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.domain import Domain
-from anabranch.runtime.effects import Announce, Effect, Expire, News, Put, Record
+from anabranch.runtime.effects import Announce, Effect, Expire, News, Note, Put, Record
 from anabranch.runtime.guard import REASON, DecisionGuard
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.measures import OwnerMeasures
@@ -287,7 +288,7 @@ class Owner(Generic[S]):
                 await self._perform(owned, aged(stored, self._clock.now() - part[0].timestamp), ())
 
     def _is_stored(self, effect: Effect) -> bool:
-        return isinstance(effect, Put | Expire) or self._domain.is_stored(effect)
+        return isinstance(effect, Put | Note | Expire) or self._domain.is_stored(effect)
 
     async def _apply(self, owned: Owned[S], records: Sequence[Incoming]) -> None:
         rejected: list[tuple[Incoming, str]] = []
@@ -348,14 +349,14 @@ class Owner(Generic[S]):
         self._measures.told(effects, is_caught_up=owned.is_caught_up)
 
     async def _make_durable(self, owned: Owned[S], effects: Sequence[Effect], records: Sequence[Outgoing]) -> None:
-        writes = [effect for effect in effects if isinstance(effect, Put)]
+        writes = [effect for effect in effects if isinstance(effect, Put | Note)]
         pending = [self._put(owned, scope, part) for scope, part in by_scope(writes)]
         if records:
             await asyncio.gather(self._log.publish(records), *pending)
         elif pending:
             await asyncio.gather(*pending)
 
-    async def _put(self, owned: Owned[S], scope: str | None, writes: Sequence[Write]) -> None:
+    async def _put(self, owned: Owned[S], scope: str | None, writes: Sequence[Write | Entry]) -> None:
         fence = None
         if scope is not None:
             fence = Fence(self._domain.fence_key(scope), owned.epoch, self._fence_ttl)

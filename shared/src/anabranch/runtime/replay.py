@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from anabranch.ports import Committed, Incoming, Write
-from anabranch.runtime.effects import Effect, Expire, Put
+from anabranch.ports import Committed, Entry, Incoming, Write
+from anabranch.runtime.effects import Effect, Expire, Note, Put
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +109,13 @@ def aged(effects: Iterable[Any], age: float) -> list[Effect]:
     ]
 
 
-def by_scope(writes: Sequence[Put]) -> Iterable[tuple[str | None, list[Write]]]:
+def by_scope(writes: Sequence[Put | Note]) -> Iterable[tuple[str | None, list[Write | Entry]]]:
     """Writes of each fence in order, None for those without; of a key written twice the last write counts."""
-    scopes: dict[str | None, dict[str, Write]] = {}
-    for put in writes:
-        scope = put.scope if put.fenced else None
-        scopes.setdefault(scope, {})[put.key] = Write(put.key, put.value, put.ttl)
+    scopes: dict[str | None, dict[tuple[str, int], Write | Entry]] = {}
+    for each in writes:
+        if isinstance(each, Note):
+            scopes.setdefault(each.scope, {})[each.key, each.position] = each.entry()
+        else:
+            scope = each.scope if each.fenced else None
+            scopes.setdefault(scope, {})[each.key, -1] = Write(each.key, each.value, each.ttl)
     return ((scope, list(found.values())) for scope, found in scopes.items())

@@ -8,13 +8,32 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from anabranch.core.documents import fitted
 from anabranch.core.errors import Fenced, ServerUnavailable, StoreRefused
-from anabranch.ports import Clock, Fence, Write
+from anabranch.ports import Clock, Entry, Fence, History, Write
 
 Callback = Callable[[bytes | None], None]
 _Index = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """A history: values by position, how many were dropped, and up to which position. Never changed in place, for
+    the store of a simulation keeps what it was."""
+
+    dropped: int
+    through: int
+    found: dict[int, bytes]
+
+    def with_entries(self, entries: Sequence[Entry]) -> _Entries:
+        added = {each.position: fitted(each.value) for each in entries if each.position > self.through}
+        found = self.found | added
+        order = sorted(found)
+        over = order[: max(0, len(order) - entries[-1].keep)]
+        kept = {position: found[position] for position in order[len(over) :]}
+        return _Entries(self.dropped + len(over), over[-1] if over else self.through, kept)
 
 
 class MemoryServer:
@@ -26,7 +45,7 @@ class MemoryServer:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._values: dict[str, bytes | _Index] = {}
+        self._values: dict[str, bytes | _Index | _Entries] = {}
         self._expires: dict[str, float] = {}
         self._expiries: list[tuple[float, str]] = []
         self._life = 1
@@ -53,8 +72,8 @@ class MemoryServer:
     def get(self, key: str) -> bytes | None:
         """The value of a key, None where it is absent or expired. Raises TypeError for an index."""
         value = self._live(key)
-        if isinstance(value, dict):
-            raise TypeError(f"{key} is an index, not a value")
+        if not isinstance(value, bytes | None):
+            raise TypeError(f"{key} is an index or a history, not a value")
         return value
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
@@ -64,18 +83,41 @@ class MemoryServer:
 
     def expire(self, key: str, ttl: float) -> None:
         """Give a key, if it is there, another time to live."""
-        if self.get(key) is not None:
+        if self._live(key) is not None:
             self._keep_for(key, ttl)
 
-    def put(self, writes: Sequence[Write], fence: Fence | None) -> None:
-        """Store values, under a fence all or none. Raises Fenced."""
+    def put(self, writes: Sequence[Write | Entry], fence: Fence | None) -> None:
+        """Store values and entries, under a fence all or none. Raises Fenced."""
         if fence is not None:
             current = int(self.get(fence.key) or fence.epoch)
             if current > fence.epoch:
                 raise Fenced(fence.key, fence.epoch, current)
             self.set(fence.key, b"%d" % fence.epoch, fence.ttl)
+        histories: dict[str, list[Entry]] = {}
         for write in writes:
-            self.set(write.key, write.value, write.ttl)
+            if isinstance(write, Write):
+                self.set(write.key, write.value, write.ttl)
+            else:
+                histories.setdefault(write.key, []).append(write)
+        for key, entries in histories.items():
+            self.add_entries(key, entries)
+
+    def history(self, key: str, last: int | None = None) -> History:
+        """The last entries of a history, None: all."""
+        value = self._live(key)
+        if not isinstance(value, _Entries):
+            return History(0, [])
+        values = [value.found[position] for position in sorted(value.found)]
+        shown = values if last is None else values[max(0, len(values) - last) :]
+        return History(value.dropped + len(values) - len(shown), shown)
+
+    def add_entries(self, key: str, entries: Sequence[Entry]) -> None:
+        """Add to a history."""
+        before = self._live(key)
+        known = before if isinstance(before, _Entries) else _Entries(0, -1, {})
+        self._values[key] = known.with_entries(entries)
+        ttl = max(entry.ttl for entry in entries)
+        self._keep_for(key, max(ttl, self._expires.get(key, 0.0) - self._clock.now()))
 
     def delete(self, key: str) -> bool:
         """Delete a key; returns whether it existed."""
@@ -87,8 +129,8 @@ class MemoryServer:
     def index(self, key: str) -> _Index:
         """The index of a name, empty where it is absent. Raises TypeError for a value."""
         value = self._live(key)
-        if isinstance(value, bytes):
-            raise TypeError(f"{key} is a value, not an index")
+        if not isinstance(value, dict | None):
+            raise TypeError(f"{key} is a value or a history, not an index")
         return {} if value is None else value
 
     def set_index(self, key: str, members: _Index, ttl: float | None = None) -> None:
@@ -112,7 +154,7 @@ class MemoryServer:
             raise StoreRefused(operation, "it is switched to refuse writes")
         self._drop_expired()
 
-    def _live(self, key: str) -> bytes | _Index | None:
+    def _live(self, key: str) -> bytes | _Index | _Entries | None:
         if self._expires.get(key, 0.0) <= self._clock.now():
             self._values.pop(key, None)
             self._expires.pop(key, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anabranch.adapters.memory.server import MemoryServer
-from anabranch.ports import Fence, Write
+from anabranch.ports import Entry, Fence, History, Write
 
 
 class MemoryStore:
@@ -19,7 +19,7 @@ class MemoryStore:
         self._server.check_reachable()
         return [self._server.get(key) for key in keys]
 
-    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
+    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
         """See `ports.StateStore`."""
         self._server.check_writable("put")
         self._server.put(writes, fence)
@@ -31,6 +31,11 @@ class MemoryStore:
         if present is None:
             self._server.set(write.key, write.value, write.ttl)
         return present
+
+    async def history(self, key: str, last: int | None = None) -> History:
+        """See `ports.StateStore`."""
+        self._server.check_reachable()
+        return self._server.history(key, last)
 
     async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
         """See `ports.StateStore`."""

@@ -36,11 +36,13 @@ class Script:
         return ("EVAL", self.text, *call[2:])
 
 
-def _load(name: str) -> Script:
+def _load(*names: str) -> Script:
+    """The script of these files, one after the other."""
     folder = resources.files("anabranch.adapters.redis") / "lua"
-    return Script((folder / f"{name}.lua").read_text(encoding="utf-8"))
+    return Script("".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names))
 
 
-FENCED_PUT = _load("fenced_put")
+FENCED_PUT = _load("history", "fenced_put")
+ADD_ENTRIES = _load("history", "add_entries")
 CLAIM = _load("claim")
 RELEASE = _load("release")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from anabranch.adapters.redis.connection import Command, RedisAddress
 from anabranch.adapters.redis.link import RedisLink
-from anabranch.adapters.redis.scripts import CLAIM, FENCED_PUT, RELEASE
+from anabranch.adapters.redis.scripts import ADD_ENTRIES, CLAIM, FENCED_PUT, RELEASE, Argument
 from anabranch.core.errors import Fenced, Misconfigured, StoreRefused
-from anabranch.ports import Fence, Write
+from anabranch.ports import Entry, Fence, History, Write
 
 IDENTITY_SECONDS = 1.0
 
@@ -38,17 +38,37 @@ class RedisStore:
         """See `ports.StateStore`."""
         return await self._link.ask("get", [("GET", key) for key in keys])
 
-    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
+    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
         """See `ports.StateStore`."""
+        values = [each for each in writes if isinstance(each, Write)]
+        histories = _by_history(writes)
         if fence is None:
-            await self._link.ask("put", [_set(write) for write in writes])
+            await self._put_unfenced(values, histories)
             return
-        keys = [fence.key, *(write.key for write in writes)]
-        values = [part for write in writes for part in (write.value, _milliseconds(write.ttl))]
-        call = FENCED_PUT.by_digest(keys, str(fence.epoch), _milliseconds(fence.ttl), *values)
+        keys = [fence.key, *(write.key for write in values), *histories]
+        parts: list[Argument] = [part for write in values for part in (write.value, _milliseconds(write.ttl))]
+        parts += [part for entries in histories.values() for part in _entry_arguments(entries)]
+        call = FENCED_PUT.by_digest(keys, str(fence.epoch), _milliseconds(fence.ttl), len(histories), *parts)
         [newer] = await self._link.run("put", FENCED_PUT, [call])
         if newer:
             raise Fenced(fence.key, fence.epoch, int(newer))
+
+    async def _put_unfenced(self, writes: Sequence[Write], histories: Mapping[str, list[Entry]]) -> None:
+        await self._link.ask("put", [_set(write) for write in writes])
+        calls = [ADD_ENTRIES.by_digest([key], *_entry_arguments(found)) for key, found in histories.items()]
+        await self._link.run("put", ADD_ENTRIES, calls)
+
+    async def history(self, key: str, last: int | None = None) -> History:
+        """See `ports.StateStore`."""
+        commands: list[Command] = [
+            ("ZRANGEBYSCORE", key, -1, -1),
+            ("ZCARD", key),
+            ("ZREVRANGEBYSCORE", key, "+inf", 0, *(("LIMIT", 0, last) if last is not None else ())),
+        ]
+        notes, count, members = await self._link.ask("history", commands)
+        before = int(notes[0].split()[0]) if notes else 0
+        values = [member.partition(b":")[2] for member in reversed(members)]
+        return History(before + count - len(notes) - len(values), values)
 
     async def put_new(self, write: Write) -> bytes | None:
         """See `ports.StateStore`."""
@@ -129,6 +149,24 @@ class RedisStore:
 
 def _set(write: Write) -> Command:
     return ("SET", write.key, write.value, "PX", _milliseconds(write.ttl))
+
+
+def _by_history(writes: Sequence[Write | Entry]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for each in writes:
+        if isinstance(each, Entry):
+            found.setdefault(each.key, []).append(each)
+    return found
+
+
+def _entry_arguments(entries: Sequence[Entry]) -> Iterator[Argument]:
+    """What the scripts want to know of the entries of one history."""
+    yield _milliseconds(max(entry.ttl for entry in entries))
+    yield entries[-1].keep
+    yield len(entries)
+    for entry in entries:
+        yield entry.position
+        yield entry.value
 
 
 def _milliseconds(seconds: float) -> int:

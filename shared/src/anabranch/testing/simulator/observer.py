@@ -14,7 +14,7 @@ import orjson
 
 from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.ranges import Ranges
-from anabranch.ports import Fence, Incoming, Write
+from anabranch.ports import Entry, Fence, Incoming, Write
 from anabranch.testing.simulator.workload import Expected
 
 Place = tuple[str, str, str]
@@ -165,7 +165,7 @@ class Observer:
 
     # --- the store -----------------------------------------------------------------------------------
 
-    def accepted(self, writes: Sequence[Write], fence: Fence | None) -> None:
+    def accepted(self, writes: Sequence[Write | Entry], fence: Fence | None) -> None:
         """The store took these."""
         for write in writes:
             self._put.add(write.key)

@@ -21,7 +21,18 @@ from anabranch.adapters.memory.reader import MemoryReader
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import AnabranchError, ServerUnavailable
-from anabranch.ports import Clock, Committed, Fence, Outgoing, PartitionListener, Standing, TopicSpec, Write
+from anabranch.ports import (
+    Clock,
+    Committed,
+    Entry,
+    Fence,
+    History,
+    Outgoing,
+    PartitionListener,
+    Standing,
+    TopicSpec,
+    Write,
+)
 from anabranch.testing.simulator.loop import OUTSIDE, SimLoop
 from anabranch.testing.simulator.nature import Nature
 
@@ -33,12 +44,12 @@ LOST_SECOND = 1.0
 class ForgetfulServer(MemoryServer):
     """A store that can come back as it was a second ago, and tells what it accepts."""
 
-    def __init__(self, clock: Clock, accepted: Callable[[Sequence[Write], Fence | None], None]) -> None:
+    def __init__(self, clock: Clock, accepted: Callable[[Sequence[Write | Entry], Fence | None], None]) -> None:
         super().__init__(clock)
         self._accepted = accepted
         self._undo: deque[tuple[float, str, Any, float | None]] = deque()
 
-    def put(self, writes: Sequence[Write], fence: Fence | None) -> None:
+    def put(self, writes: Sequence[Write | Entry], fence: Fence | None) -> None:
         """See MemoryServer."""
         super().put(writes, fence)
         self._accepted(writes, fence)
@@ -47,6 +58,11 @@ class ForgetfulServer(MemoryServer):
         """See MemoryServer."""
         self._note(key)
         super().set(key, value, ttl)
+
+    def add_entries(self, key: str, entries: Sequence[Entry]) -> None:
+        """See MemoryServer."""
+        self._note(key)
+        super().add_entries(key, entries)
 
     def expire(self, key: str, ttl: float) -> None:
         """See MemoryServer."""
@@ -165,8 +181,11 @@ class SimStore:
             return []
         return await self._call("get", self._inner.get, keys)  # type: ignore[no-any-return]
 
-    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
+    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
         await self._call("put", self._inner.put, writes, fence)
+
+    async def history(self, key: str, last: int | None = None) -> History:
+        return await self._call("get", self._inner.history, key, last)  # type: ignore[no-any-return]
 
     async def put_new(self, write: Write) -> bytes | None:
         return await self._call("put", self._inner.put_new, write)  # type: ignore[no-any-return]

@@ -1,0 +1,91 @@
+"""One change of a session's shared context as it is kept in the store: who wrote what, and when. Pure.
+
+A version's number is its rank among the changes of its session, and is not in it: they stand in the order of the
+session's log, so that whoever writes a change again, writes it at its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import orjson
+
+from anabranch.core.documents import dumps
+from anabranch.core.results import is_reference
+
+KEPT_VERSIONS = 1_000
+"""Changes of one session that are kept; older ones are only counted."""
+_NTH_BITS = 18
+
+Kind = Literal["context", "result", "outside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A value that a key got.
+
+    Args:
+        kind: a first value of a request's context, a result, or a value from outside when a run first used it.
+        group, task: who produced it, null unless it is a result; of several writers the last in declared order.
+        time: seconds since the epoch.
+        size: bytes of the value as JSON.
+        hash: the first 128 bits of the SHA-256 of the value's JSON, in hexadecimal digits. Where the value is
+            stored elsewhere: of its reference.
+        value: the value, or a reference to it.
+        policy: of the key in the run's request, null for the default.
+        writers: with a policy, all that contributed, as `group/task`.
+        submitted: with a policy, when the run was, in seconds since the epoch.
+        replaces: with a policy, the run of which this one is a retry.
+    """
+
+    key: str
+    kind: Kind
+    run_id: str
+    time: float
+    size: int
+    hash: str
+    value: Any
+    group: str | None = None
+    task: str | None = None
+    policy: str | None = None
+    writers: tuple[str, ...] = ()
+    submitted: float | None = None
+    replaces: str | None = None
+
+    @classmethod
+    def of_value(
+        cls, key: str, kind: Kind, run_id: str, time: float, value: Any, data: bytes, **more: Any
+    ) -> Change:
+        """A change to `value`, which as JSON is `data`."""
+        size = value["bytes"] if is_reference(value) else len(data)
+        digest = hashlib.sha256(data).hexdigest()[:32]
+        return cls(key, kind, run_id, time, size, digest, value, **more)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the value stands elsewhere."""
+        return is_reference(self.value)
+
+    def to_entry(self, data: bytes) -> bytes:
+        """As it is stored; `data` is the value's JSON."""
+        told = ((name, getattr(self, name)) for name in _FIELDS if name != "value")
+        document = {name: value for name, value in told if value not in (None, ())}
+        document["value"] = orjson.Fragment(data)
+        return dumps(document)
+
+    @classmethod
+    def of_entry(cls, entry: bytes) -> Change:
+        """Reads what `to_entry` made; fields of a later release are left out."""
+        document = orjson.loads(entry)
+        known = {name: document[name] for name in _FIELDS if name in document}
+        return cls(**known | {"writers": tuple(known.get("writers", ()))})
+
+
+_FIELDS = tuple(each.name for each in fields(Change))
+
+
+def position_of(offset: int, nth: int) -> int:
+    """The place of the `nth` change (from 0) that the record at `offset` of the session's partition made."""
+    return (offset << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)
