@@ -156,7 +156,7 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
 
 def _start(turn: Turn, submit: SubmitRun, made: Plan, run: Run) -> None:
     groups = turn.rules.names.groups
-    turn.tell(groups, run.session_id, open_run(submit, made, run.deadline))
+    turn.tell(groups, run.session_id, open_run(submit, made, run.deadline, run.tombstone.accepted_at))
     for start in start_groups(run.run_id, made):
         turn.tell(groups, run.session_id, start)
     if submit.run_id in turn.partition.early_pauses:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import orjson
 
-from anabranch.core.messages import Need, OpenRun, StartGroup, SubmitRun, TaskOrder
+from anabranch.core.messages import Need, OpenRun, SharedKey, StartGroup, SubmitRun, TaskOrder
 from anabranch.core.planning import Plan, PlannedTask
 from anabranch.core.request import TaskGroup
 
@@ -17,8 +17,9 @@ PART_BYTES = 600_000
 """Tasks of a group that one record takes along."""
 
 
-def open_run(submit: SubmitRun, plan: Plan, deadline: float) -> OpenRun:
+def open_run(submit: SubmitRun, plan: Plan, deadline: float, submitted_at: float) -> OpenRun:
     """The first record of a run for its session's owner."""
+    shared = shared_keys(plan)
     return OpenRun(
         run_id=submit.run_id,
         request_id=submit.request_id,
@@ -29,7 +30,20 @@ def open_run(submit: SubmitRun, plan: Plan, deadline: float) -> OpenRun:
         traceparent=submit.traceparent,
         retry_of=submit.retry_of,
         reserved_keys=tuple(reserved_keys(plan)),
+        shared=shared,
+        submitted_at=submitted_at if shared else None,
     )
+
+
+def shared_keys(plan: Plan) -> dict[str, SharedKey]:
+    """The keys of the plan that have a policy, and who produces them."""
+    policies = plan.request.context_policies
+    producers: dict[str, list[tuple[str, str]]] = {key: [] for key in policies}
+    for task in plan.tasks if policies else ():
+        for key in task.spec.result_keys:
+            if key in producers:
+                producers[key].append((task.group, task.name))
+    return {key: SharedKey(policy=policies[key], producers=tuple(found)) for key, found in producers.items()}
 
 
 def reserved_keys(plan: Plan) -> Iterator[str]:
@@ -57,18 +71,21 @@ def _endings(key: str) -> Iterator[str]:
 
 def start_groups(run_id: str, plan: Plan) -> Iterator[StartGroup]:
     """One StartGroup for each group, or several parts of it where one record could not hold its tasks."""
+    shared = shared_keys(plan)
     by_group: dict[str, list[PlannedTask]] = {}
     for task in plan.tasks:
         by_group.setdefault(task.group, []).append(task)
     for group in plan.request.task_groups:
-        yield from _parts(run_id, group, by_group[group.name])
+        yield from _parts(run_id, group, by_group[group.name], shared)
 
 
-def _parts(run_id: str, group: TaskGroup, tasks: list[PlannedTask]) -> Iterator[StartGroup]:
+def _parts(
+    run_id: str, group: TaskGroup, tasks: list[PlannedTask], shared: Mapping[str, SharedKey]
+) -> Iterator[StartGroup]:
     parts: list[list[TaskOrder]] = [[]]
     size = 0
     for task in tasks:
-        order = order_of(task)
+        order = order_of(task, shared)
         length = len(orjson.dumps(order.model_dump(mode="json", exclude_defaults=True)))
         if parts[-1] and size + length > PART_BYTES:
             parts.append([])
@@ -88,15 +105,16 @@ def _parts(run_id: str, group: TaskGroup, tasks: list[PlannedTask]) -> Iterator[
         )
 
 
-def order_of(task: PlannedTask) -> TaskOrder:
+def order_of(task: PlannedTask, shared: Mapping[str, SharedKey]) -> TaskOrder:
     """A planned task as its owner gets it."""
-    spec = task.spec
+    spec, place = task.spec, (task.group, task.name)
     return TaskOrder(
         name=task.name,
         agent=spec.agent,
         needs=tuple(Need(key=need.key, kind=need.kind, optional=need.optional) for need in task.needs),
         context_keys=tuple(sorted(task.context_keys)),
         result_keys=spec.result_keys,
+        shares={key: shared[key].producers.index(place) for key in spec.result_keys if key in shared},
         optional_result_keys=spec.optional_result_keys,
         message_template=spec.message_template,
         shared_instructions=spec.shared_instructions,

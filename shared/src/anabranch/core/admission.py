@@ -172,7 +172,7 @@ def session_candidates(document: object) -> frozenset[str]:
     if count_dependencies(request) > MOST_DEPENDENCIES:
         return frozenset()
     tasks = [task for group in read_facts(request) for _, task in group.tasks]
-    build_graph(tasks, _context(request), ask)
+    build_graph(tasks, _object(request, "context"), ask)
     return frozenset(asked)
 
 
@@ -196,11 +196,11 @@ def _examined(
     request: Request | None, groups: Sequence[GroupFacts], schema: Sequence[Problem], sent: Sent, world: _World
 ) -> Reading:
     tasks = [task for group in groups for _, task in group.tasks]
-    context = _context(sent.request)
-    graph = build_graph(tasks, context, world.session_keys)
+    context = _object(sent.request, "context")
+    graph = build_graph(tasks, context, world.session_keys, _object(sent.request, "context_policies"))
     members = foresee_all(graph, context)
     errors = _first(chain(sent.errors, schema, _meaning(groups, graph, members, sent, world)))
-    warnings = [*sent.warnings, *(() if errors else checks.warnings_of(graph, members))]
+    warnings = [*sent.warnings, *(() if errors else checks.warnings_of(graph, members, context))]
     plan = assemble(request, graph, members) if request and not errors else None
     return Reading(
         request=request if plan else None,
@@ -228,6 +228,8 @@ def _meaning(
     pointer = sent.pointer
     yield from checks.duplicate_names(groups, pointer)
     yield from checks.duplicate_result_keys(graph, pointer)
+    policies, context = _object(sent.request, "context_policies"), _object(sent.request, "context")
+    yield from checks.context_policies(graph, policies, context, pointer)
     yield from checks.unknown_agents(graph.tasks, world.agents, pointer)
     yield from checks.expansions(graph.tasks, pointer)
     yield from checks.subsets(graph, pointer)
@@ -253,9 +255,10 @@ def _too_many_dependencies(count: int, path: str) -> Problem:
     return Problem(Code.TOO_MANY_DEPENDENCIES, path, message, hint)
 
 
-def _context(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    context = request.get("context")
-    return context if isinstance(context, Mapping) else {}
+def _object(request: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A field of a request that should be an object; where it is none, which the schema check tells, it is empty."""
+    found = request.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _readable_id(value: object) -> str | None:

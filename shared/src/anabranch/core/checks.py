@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from anabranch.core.envelope import Path
 from anabranch.core.errors import Code, Problem
@@ -18,6 +19,7 @@ from anabranch.core.expansion import check_config
 from anabranch.core.facts import Declared, GroupFacts, TaskFacts
 from anabranch.core.graph import Graph, find_cycles
 from anabranch.core.members import Foreseen
+from anabranch.core.policies import number_problem
 
 Pointer = Callable[[Path], str]
 
@@ -55,11 +57,25 @@ def duplicate_result_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
     for task in graph.tasks:
         for key in task.produces:
             other, first = seen.setdefault(key.text, (task, key))
-            if first is not key:
+            if first is not key and (other is task or key.text not in graph.shared):
                 by = "this task" if other is task else other.label
                 message = f"the result key {key.text!r} is already declared by {by}"
-                hint = "a key has one producer: rename one of them"
+                hint = "a key has one producer: rename one of them, or give the key a policy in context_policies"
                 yield Problem(Code.DUPLICATE_RESULT_KEY, pointer(key.path), message, hint)
+
+
+def context_policies(
+    graph: Graph, policies: Mapping[str, Any], context: Mapping[str, Any], pointer: Pointer
+) -> Iterator[Problem]:
+    """Policies of keys that nobody writes, and values of the context that do not suit theirs."""
+    for count, (key, policy) in enumerate(policies.items()):
+        if key not in graph.producers and key not in context:
+            message = f"no task produces {_brief(key)!r}, and the context does not have it"
+            likely = suggestion(key, graph.producers) if count < MOST_SUGGESTED else ""
+            hint = likely or "name a result key of the request, or a key of its context"
+            yield Problem(Code.UNKNOWN_CONTEXT_KEY, pointer(("context_policies", key)), message, hint)
+        elif key not in graph.producers and (problem := number_problem(str(policy), context[key])) is not None:
+            yield Problem(Code.SCHEMA, pointer(("context", key)), problem, "change the value, or the policy")
 
 
 def unknown_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
@@ -188,8 +204,11 @@ def too_many_members(
         yield Problem(Code.TOO_MANY_MEMBERS, pointer(("task_groups",)), message, hint)
 
 
-def warnings_of(graph: Graph, members: Sequence[Foreseen]) -> Iterator[str]:
+def warnings_of(graph: Graph, members: Sequence[Foreseen], context: Collection[str]) -> Iterator[str]:
     """What is allowed and hardly meant."""
+    for key in graph.shared:
+        if key in context:
+            yield f"the context's value of {key!r} counts for nothing, for tasks of the request produce that key"
     for task, foreseen in zip(graph.tasks, members, strict=True):
         if foreseen.error:
             yield f"the expansion of {task.label} will fail: {foreseen.error}"

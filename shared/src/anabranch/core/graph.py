@@ -47,6 +47,8 @@ class Graph:
     needs: tuple[tuple[Need, ...], ...]
     edges: tuple[tuple[int, ...], ...]
     unknown: tuple[tuple[int, Wanted], ...]
+    shared: Mapping[str, tuple[int, ...]]
+    """Keys with a policy -> the indexes of all tasks that produce it."""
     array_keys: tuple[Mapping[str, str], ...]
     """For each task, the key under which each context path of its expansion is found."""
     levels: Sequence[int] | None
@@ -55,17 +57,33 @@ class Graph:
     def origin(self, index: int, target: int) -> Path:
         """Where task ``index`` says that it waits for task ``target``."""
         wants = wants_of(self.tasks[index], self.array_keys[index])
-        return next(want.path for want in wants if self.producers.get(want.key) == target)
+        return next(want.path for want in wants if target in self.producers_of(want.key))
+
+    def producers_of(self, key: str) -> tuple[int, ...]:
+        """The indexes of the tasks that whoever waits for a key waits for."""
+        if key in self.shared:
+            return self.shared[key]
+        return (self.producers[key],) if key in self.producers else ()
 
 
-def build_graph(tasks: Sequence[TaskFacts], context: Collection[str], session_keys: SessionKeys = ()) -> Graph:
-    """Resolve every key that a task waits for. ``context`` are the keys of the request's own context."""
+def build_graph(
+    tasks: Sequence[TaskFacts],
+    context: Collection[str],
+    session_keys: SessionKeys = (),
+    policies: Collection[str] = (),
+) -> Graph:
+    """Resolve every key that a task waits for. ``context`` are the keys of the request's own context, ``policies``
+    those that have a policy, so that several tasks may produce them."""
     producers: dict[str, int] = {}
+    shared: dict[str, list[int]] = {}
     for index, task in enumerate(tasks):
         for produced in task.produces:
             producers.setdefault(produced.text, index)
+            if produced.text in policies:
+                shared.setdefault(produced.text, []).append(index)
     in_session = session_keys if callable(session_keys) else frozenset(session_keys).__contains__
-    resolver = _Resolver(tasks, producers, frozenset(context), in_session)
+    every = {key: tuple(dict.fromkeys(found)) for key, found in shared.items()}
+    resolver = _Resolver(tasks, producers, every, frozenset(context), in_session)
     return resolver.graph()
 
 
@@ -77,11 +95,13 @@ class _Resolver:
         self,
         tasks: Sequence[TaskFacts],
         producers: dict[str, int],
+        shared: Mapping[str, tuple[int, ...]],
         context: frozenset[str],
         in_session: Callable[[str], bool],
     ) -> None:
         self._tasks = tasks
         self._producers = producers
+        self._shared = shared
         self._context = context
         self._in_session = in_session
         self._labels = [(task.group, task.name) for task in tasks]
@@ -95,6 +115,8 @@ class _Resolver:
             wants = wants_of(task, keys)
             needs.append(tuple(self._needs(index, task, wants)))
             found = {self._producers[want.key] for want in wants if want.key in self._producers}
+            if self._shared:
+                found.update(each for want in wants for each in self._shared.get(want.key, ()))
             edges.append(tuple(sorted(found)))
         return Graph(
             tuple(self._tasks),
@@ -102,6 +124,7 @@ class _Resolver:
             tuple(needs),
             tuple(edges),
             tuple(self._unknown),
+            self._shared,
             tuple(array_keys),
             levels_of(edges),
         )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from anabranch.core.policies import Policy
 from anabranch.core.request import Expansion, RetryPolicy
 
 Json = Any
@@ -164,6 +165,8 @@ class TaskOrder(Message):
     context_keys: tuple[str, ...] = ()
     """Keys of the request's context that only its templates mention."""
     result_keys: tuple[str, ...]
+    shares: dict[str, int] = {}
+    """Of the result keys that have a policy: the task's number among those that produce it."""
     optional_result_keys: tuple[str, ...] = ()
     message_template: Json = None
     shared_instructions: Json = None
@@ -176,6 +179,13 @@ class TaskOrder(Message):
     tolerated_failures: int | str = 0
     on_failure: Literal["fail", "hold"] = "fail"
     max_concurrency: int | None = None
+
+
+class SharedKey(Message):
+    """A key with a policy, and the tasks that produce it as (group, task), in declared order."""
+
+    policy: Policy
+    producers: tuple[tuple[str, str], ...] = ()
 
 
 class OpenRun(Message):
@@ -194,6 +204,10 @@ class OpenRun(Message):
     """The run of this session whose results are taken over before any task starts."""
     reserved_keys: tuple[str, ...] = ()
     """The declared result keys that a derived key of `separate` could be, and must not."""
+    shared: dict[str, SharedKey] = {}
+    """The keys that have a policy."""
+    submitted_at: float | None = None
+    """When the run was admitted, in seconds since the epoch; only where keys have a policy."""
 
 
 class StartGroup(Message):
@@ -251,6 +265,21 @@ class ValueFound(Message):
     run_id: str
     key: str
     value: Json
+
+
+class KeyReduced(Message):
+    """The contributions to a key with a policy, some of them too large for the owner's state, were read: the value
+    that they make, or where that is as large its `count` and `bytes`; or why they make none."""
+
+    type: Literal["key_reduced"] = "key_reduced"
+    run_id: str
+    key: str
+    value: Json = None
+    count: int | None = None
+    bytes: int = 0
+    error: str | None = None
+    writers: tuple[str, ...] = ()
+    """With an error: who wrote what does not go together."""
 
 
 class ArrayCounted(Message):
@@ -465,6 +494,7 @@ OnGroups = Annotated[
     | ReleaseHeld
     | ValueFound
     | ArrayCounted
+    | KeyReduced
     | ValuePage
     | TakenPage
     | MembersTaken

@@ -160,7 +160,7 @@ def plan(request: Request, session_keys: SessionKeys = ()) -> Plan:
 
 def _graph(groups: Sequence[GroupFacts], request: Request, session_keys: SessionKeys) -> Graph:
     tasks = [task for group in groups for _, task in group.tasks]
-    return build_graph(tasks, request.context, session_keys)
+    return build_graph(tasks, request.context, session_keys, request.context_policies)
 
 
 def foresee_all(graph: Graph, context: Mapping[str, Any]) -> list[Foreseen]:

@@ -32,9 +32,10 @@ from anabranch.core.fields import (
     Timeout,
     Tolerance,
 )
+from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
 
-RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before", "context_policies", "steps"})
+RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before", "steps"})
 RESERVED_IN_TASK = frozenset({"pool"})
 
 DAY = 86_400.0
@@ -219,6 +220,8 @@ class Request(Document):
     name: Name | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     context: dict[Key, Json] = Field(default_factory=dict)
+    context_policies: dict[Key, Policy] = Field(default_factory=dict)
+    """What becomes of several values written to one key. A key that is named here may have several producers."""
     timeout: Timeout = DAY
     task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
 

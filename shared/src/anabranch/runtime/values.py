@@ -5,6 +5,11 @@ A value over the inline limit is stored once, as pages, with a manifest that say
     {"format": "merge", "total": n, "pages": [[number, [[start, stop], ...], bytes], ...],
      "large": [[index, prefix, [bytes, ...], is_list], ...], "count": c, "bytes": b}
 
+Beside these, and a value that is small after all (`inline`), a manifest may stand for other values of its run:
+
+    {"format": "same", "of": key}
+    {"format": "concat" or "union", "parts": [{"of": key} or {"value": value}, ...], "count": c, "bytes": b}
+
 A page is the JSON array of the values of its members. Pages of one chunk may interleave, so neighbours that
 overlap are read together and ordered by index. A single member's value too large for a record has pages of
 its own: of items where it is a list, else of text that is cut anywhere.
@@ -19,8 +24,9 @@ from typing import Any
 import orjson
 
 from anabranch.core.errors import ValueGone
-from anabranch.core.names import Names, session_key, split_reference
-from anabranch.core.outputs import indexed
+from anabranch.core.names import Names, reference_address, session_key, split_reference
+from anabranch.core.outputs import indexed, merged
+from anabranch.core.policies import distinct
 from anabranch.core.results import is_reference
 from anabranch.ports import StateStore
 
@@ -64,6 +70,8 @@ async def resolve(
         return await _public_value(source, within)
     if manifest["format"] == "inline":
         return manifest["value"]
+    if manifest["format"] in _OF_OTHERS:
+        return await _of_others(source, manifest)
     return _assemble(manifest, [pair async for pair in _members(source, manifest)])
 
 
@@ -79,6 +87,11 @@ async def iterate(
     """
     source = _source(store, names, reference)
     manifest = await _manifest(source)
+    if manifest is not None and manifest["format"] in ("same", "concat"):
+        for part in _parts(manifest):
+            async for item in _items(source, part):
+                yield item
+        return
     if manifest is None or manifest["format"] != "merge":
         whole = await resolve(store, names, reference, within=within)
         for item in whole if isinstance(whole, list) else (whole,):
@@ -87,6 +100,9 @@ async def iterate(
     async for _, value in _members(source, manifest):
         for item in value if isinstance(value, list) else (value,):
             yield item
+
+
+_OF_OTHERS = ("same", "concat", "union")
 
 
 async def member_value(
@@ -100,13 +116,42 @@ async def member_value(
     """
     source = _source(store, names, reference)
     manifest = await _manifest(source)
-    if manifest is None or manifest["format"] in ("inline", "value"):
+    if manifest is None or manifest["format"] in ("inline", "value", *_OF_OTHERS):
         return None, False
     pages = [page for page in manifest["pages"] if any(start <= index < stop for start, stop in page[1])]
     async for at, value in _members(source, {**manifest, "pages": pages}):
         if at == index:
             return value, True
     return None, False
+
+
+def _parts(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return [manifest] if manifest["format"] == "same" else manifest["parts"]
+
+
+async def _of_others(source: _Source, manifest: Mapping[str, Any]) -> Json:
+    found = [
+        await resolve(source.store, source.names, _reference(source, part["of"]))
+        if "of" in part
+        else part["value"]
+        for part in _parts(manifest)
+    ]
+    if manifest["format"] == "same":
+        return found[0]
+    return merged(found) if manifest["format"] == "concat" else list(distinct(merged(found)))
+
+
+async def _items(source: _Source, part: Mapping[str, Any]) -> AsyncIterator[Json]:
+    if "of" in part:
+        async for item in iterate(source.store, source.names, _reference(source, part["of"])):
+            yield item
+    else:
+        for item in merged([part["value"]]):
+            yield item
+
+
+def _reference(source: _Source, key: str) -> Mapping[str, Any]:
+    return {"$anabranch": reference_address(source.session_id, key), "run_id": source.run_id}
 
 
 def _source(store: StateStore, names: Names, reference: Mapping[str, Any]) -> _Source:
