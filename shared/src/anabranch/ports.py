@@ -266,9 +266,9 @@ class StateStore(Protocol):
         """Values in the order of the keys, None for each that is absent. Keys may have different hash tags."""
 
     async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
-        """Store values, and add entries to histories. With a fence all writes and the fence happen in one atomic step,
-        and raise Fenced, writing nothing, where the fence already carries a higher epoch; all keys then share one
-        hash tag."""
+        """Store values, and add entries to histories. With a fence all writes and the fence happen in one atomic
+        step, and raise Fenced, writing nothing, where the fence already carries a higher epoch; all keys then
+        share one hash tag."""
 
     async def put_new(self, write: Write) -> bytes | None:
         """Store a value unless the key exists: the first write wins. Returns None where it was stored, else

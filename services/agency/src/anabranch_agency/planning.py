@@ -69,23 +69,28 @@ def _endings(key: str) -> Iterator[str]:
     return (key[index + 1 :] for index, char in enumerate(key) if char == "_" and index > 0)
 
 
+Numbers = Mapping[str, Mapping[tuple[str, str], int]]
+"""Key with a policy -> (group, task) -> its number among the producers."""
+
+
 def start_groups(run_id: str, plan: Plan) -> Iterator[StartGroup]:
     """One StartGroup for each group, or several parts of it where one record could not hold its tasks."""
-    shared = shared_keys(plan)
+    numbers = {
+        key: {place: number for number, place in enumerate(found.producers)}
+        for key, found in shared_keys(plan).items()
+    }
     by_group: dict[str, list[PlannedTask]] = {}
     for task in plan.tasks:
         by_group.setdefault(task.group, []).append(task)
     for group in plan.request.task_groups:
-        yield from _parts(run_id, group, by_group[group.name], shared)
+        yield from _parts(run_id, group, by_group[group.name], numbers)
 
 
-def _parts(
-    run_id: str, group: TaskGroup, tasks: list[PlannedTask], shared: Mapping[str, SharedKey]
-) -> Iterator[StartGroup]:
+def _parts(run_id: str, group: TaskGroup, tasks: list[PlannedTask], numbers: Numbers) -> Iterator[StartGroup]:
     parts: list[list[TaskOrder]] = [[]]
     size = 0
     for task in tasks:
-        order = order_of(task, shared)
+        order = order_of(task, numbers)
         length = len(orjson.dumps(order.model_dump(mode="json", exclude_defaults=True)))
         if parts[-1] and size + length > PART_BYTES:
             parts.append([])
@@ -105,7 +110,7 @@ def _parts(
         )
 
 
-def order_of(task: PlannedTask, shared: Mapping[str, SharedKey]) -> TaskOrder:
+def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:
     """A planned task as its owner gets it."""
     spec, place = task.spec, (task.group, task.name)
     return TaskOrder(
@@ -114,7 +119,7 @@ def order_of(task: PlannedTask, shared: Mapping[str, SharedKey]) -> TaskOrder:
         needs=tuple(Need(key=need.key, kind=need.kind, optional=need.optional) for need in task.needs),
         context_keys=tuple(sorted(task.context_keys)),
         result_keys=spec.result_keys,
-        shares={key: shared[key].producers.index(place) for key in spec.result_keys if key in shared},
+        shares={key: numbers[key][place] for key in spec.result_keys if key in numbers},
         optional_result_keys=spec.optional_result_keys,
         message_template=spec.message_template,
         shared_instructions=spec.shared_instructions,

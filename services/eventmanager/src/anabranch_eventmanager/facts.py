@@ -237,6 +237,9 @@ def _note_held(task: Document, what: str, spans: Iterable[tuple[int, int]], entr
 
 
 def _apply_to_whole(task: Document, status: str, entry: EventEntry) -> None:
+    if "conflict" in entry.data:  # its members ended well; what they gave to a key does not go with others'
+        _add_failure(task, "", entry)
+        return
     if status in ("completed", "failed") and not task["expanded"]:
         _add_members(task, status, ((0, 1),))
     if status == "failed":

@@ -16,6 +16,7 @@ from anabranch.core.messages import (
     ChunkLost,
     ChunkReturned,
     ClaimPartition,
+    KeyReduced,
     MembersReported,
     MembersTaken,
     Message,
@@ -32,6 +33,7 @@ from anabranch.core.messages import (
     ValuePage,
 )
 from anabranch.core.results import is_reference
+from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.chunks import (
     apply_report,
     give_back,
@@ -44,20 +46,20 @@ from anabranch_taskgroup.chunks import (
     schedule_group,
 )
 from anabranch_taskgroup.holding import release
+from anabranch_taskgroup.knowing import is_from_outside, learn
 from anabranch_taskgroup.lifecycle import (
     admit,
     close_group,
     count_members,
     go_on,
-    is_from_outside,
-    learn,
     refuse_expansion,
     settle,
     stop_tasks,
     tell_end,
 )
 from anabranch_taskgroup.merge import keep_inline_or_spill
-from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task, Value
+from anabranch_taskgroup.sharing import pending_reductions, take_reduced
+from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Shared, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState
 from anabranch_taskgroup.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.takeover import all_taken, take_members, take_page, take_when_known
@@ -110,6 +112,8 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         taking=message.retry_of,
         retry_of=message.retry_of,
         reserved_keys=frozenset(message.reserved_keys),
+        shared={key: Shared(each.policy, each.producers) for key, each in message.shared.items()},
+        submitted_at=message.submitted_at or 0.0,
     )
     partition.runs[run.run_id] = run
     for key, value in run.context.items():
@@ -150,6 +154,7 @@ def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
     if message.timeout is not None:
         group.deadline = turn.at + message.timeout
         turn.partition.timers.add(run.run_id)
+    group.unsettled = {key for key, each in run.shared.items() if each.producers and each.home == group.name}
     run.groups[message.group] = group
     turn.event(run, "group.started", group=group.name)
     return group
@@ -207,7 +212,7 @@ def _members_taken(turn: Turn, message: MembersTaken, segments: tuple[bytes, ...
 def _page_taken(turn: Turn, message: TakenPage, segments: tuple[bytes, ...]) -> None:
     found = _find(turn, message)
     if found is not None:
-        take_page(turn, found[0], message, segments[0])
+        take_page(turn, found[0], found[2], message, segments[0])
 
 
 def _run_taken(turn: Turn, message: RunTaken, segments: tuple[bytes, ...]) -> None:
@@ -230,6 +235,15 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
     if run.retry_of is None and is_from_outside(run, message.key):
         turn.note_change(run, message.key, "outside", message.value, dumps(message.value))
     learn(turn, run, message.key, Value(message.value, is_reference(message.value)))
+
+
+def _key_reduced(turn: Turn, message: KeyReduced, segments: tuple[bytes, ...]) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    home = take_reduced(turn, run, message) if run is not None else None
+    if run is None or home is None:
+        turn.partition.drop("key reduced before")
+        return
+    close_group(turn, run, home)
 
 
 def _array_counted(turn: Turn, message: ArrayCounted, segments: tuple[bytes, ...]) -> None:
@@ -271,9 +285,10 @@ def _find_chunk(turn: Turn, message: Any) -> tuple[Run, Group, Task, Chunk] | No
 def _value_page(turn: Turn, message: ValuePage, segments: tuple[bytes, ...]) -> None:
     found = _find_chunk(turn, message)
     if found is not None:
-        run = found[0]
+        run, _, task, _ = found
         number = f"{page_prefix(message.chunk, message.fence, message.index)}.{message.page}"
-        name = turn.rules.names.value_page(run.session_id, run.run_id, message.key, number)
+        key = stored_key(task.order, message.key)
+        name = turn.rules.names.value_page(run.session_id, run.run_id, key, number)
         turn.put(run, name, segments[0])
 
 
@@ -360,6 +375,7 @@ def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
                 turn.effects.append(CountArrays(run.run_id, group.name, task.name))
     for key in run.watched:
         turn.effects.append(Watch(run.run_id, run.session_id, key))
+    turn.effects += pending_reductions(run)
     for group in run.groups.values():
         schedule_group(turn, run, group)
 
@@ -373,6 +389,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     ReleaseHeld: _release_held,
     ValueFound: _value_found,
     ArrayCounted: _array_counted,
+    KeyReduced: _key_reduced,
     ValuePage: _value_page,
     TakenPage: _page_taken,
     MembersTaken: _members_taken,

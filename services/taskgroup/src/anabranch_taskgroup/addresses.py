@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from anabranch.core.messages import Offer
+from anabranch.core.messages import Offer, TaskOrder
 from anabranch.core.names import Names, chunk_name
+
+
+def stored_key(order: TaskOrder, key: str) -> str:
+    """Under which key the pages of a task's result are: several tasks may produce one that has a policy."""
+    return part_key(key, order.shares[key]) if key in order.shares else key
+
+
+def part_key(key: str, number: int) -> str:
+    """Under which key a producer's part of `key` is; no user's key has braces."""
+    return f"{key}{{{number}}}"
 
 
 def halt_subject(run_id: str, group: str | None = None) -> str:

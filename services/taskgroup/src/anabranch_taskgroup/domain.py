@@ -12,7 +12,7 @@ import orjson
 from anabranch.core.codec import GROUPS, Undecodable, encode
 from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
-from anabranch.core.messages import ArrayCounted, ControlRun, Message, OpenRun, TimerDue, ValueFound
+from anabranch.core.messages import ArrayCounted, ControlRun, KeyReduced, Message, OpenRun, TimerDue, ValueFound
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.domain import Recall
 from anabranch.runtime.effects import Effect, Expire, News, Record
@@ -22,20 +22,24 @@ from anabranch.runtime.workcontext import ids_of, working_for
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.addresses import halt_subject
 from anabranch_taskgroup.dispatch import Dispatcher
+from anabranch_taskgroup.folding import fold_key, reduced
 from anabranch_taskgroup.measures import counts_of, spans_of
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.quiet import Hints
+from anabranch_taskgroup.sharing import contributions, pending_reductions
 from anabranch_taskgroup.spread import spread_keys
-from anabranch_taskgroup.state import Partition, Run, Task
+from anabranch_taskgroup.state import Partition, Run, Shared, Task
 from anabranch_taskgroup.states import TaskState
 from anabranch_taskgroup.takeover import is_known
 from anabranch_taskgroup.taking import Takeovers
 from anabranch_taskgroup.turn import (
     CountArrays,
+    FoldKey,
     Halt,
     LookAgain,
     OfferChunk,
     Pause,
+    ReduceKey,
     Rules,
     SpreadKeys,
     TakeOver,
@@ -50,7 +54,7 @@ log = logging.getLogger(__name__)
 VALUE_BYTES = 700_000
 """An outside value above it stands in the store, and its reference on the log."""
 STOP_FLAG_SECONDS = 3_600.0
-DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, TakeOver, LookAgain)
+DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, ReduceKey, TakeOver, LookAgain)
 
 
 class GroupsDomain:
@@ -199,11 +203,20 @@ class GroupsDomain:
         return isinstance(effect, DERIVED)
 
     def is_stored(self, effect: Effect) -> bool:
-        return isinstance(effect, SpreadKeys)
+        return isinstance(effect, SpreadKeys | FoldKey)
 
     async def before_news(self, state: Partition, effects: Sequence[Effect], epoch: int) -> None:
         for effect in effects:
-            if isinstance(effect, SpreadKeys):
+            if isinstance(effect, FoldKey):
+                await fold_key(
+                    effect,
+                    epoch,
+                    self._resources.store,
+                    self._resources.notifier,
+                    self._names,
+                    self._rules.inline_limit,
+                )
+            elif isinstance(effect, SpreadKeys):
                 await spread_keys(
                     effect,
                     epoch,
@@ -230,6 +243,8 @@ class GroupsDomain:
                 await self.watcher.unwatch(effect.run_id, effect.session_id, effect.key)
             elif isinstance(effect, CountArrays):
                 await self._count(state, effect)
+            elif isinstance(effect, ReduceKey):
+                await self._reduce(state, effect)
             elif isinstance(effect, LookAgain):
                 self._dispatcher.look_again(state, effect.run_id)
             elif isinstance(effect, TakeOver) and effect.run_id in state.runs:
@@ -247,6 +262,23 @@ class GroupsDomain:
         count, error = await self._counted(run, task)
         message = ArrayCounted(run_id=run.run_id, group=effect.group, task=effect.task, count=count, error=error)
         await self._resources.log.publish([self._on_groups(run.session_id, message)])
+
+    async def _reduce(self, state: Partition, effect: ReduceKey) -> None:
+        run = state.runs.get(effect.run_id)
+        if run is not None and effect in pending_reductions(run):
+            message = await self._reduced(run, effect.key, run.shared[effect.key])
+            await self._resources.log.publish([self._on_groups(run.session_id, message)])
+
+    async def _reduced(self, run: Run, key: str, shared: Shared) -> KeyReduced:
+        """Raises ValueGone where what is gone may yet be restored."""
+        given = contributions(shared)
+        try:
+            return await reduced(run.run_id, key, shared, given, self._resources.store, self._rules)
+        except ValueGone as gone:
+            if not await self._life.is_restored():
+                raise
+            writers = tuple(each.writer for each in given)
+            return KeyReduced(run_id=run.run_id, key=key, error=str(gone), writers=writers)
 
     async def _counted(self, run: Run, task: Task) -> tuple[int, str | None]:
         """The members of a large expansion, or why it is none. Raises ValueGone where it may yet be restored."""
@@ -305,6 +337,8 @@ class GroupsDomain:
                 self._takeovers.start(run)
             for place in _uncounted(run):
                 await self._count(state, place)
+            for reduction in list(pending_reductions(run)):
+                await self._reduce(state, reduction)
             if run.paused:
                 await self._pause(Pause(run.run_id, run.session_id, True, run.deadline))
             if run.stopped:

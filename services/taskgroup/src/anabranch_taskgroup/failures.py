@@ -22,8 +22,8 @@ PAGE_FAILURES = 500
 
 
 def all_failures(group: Group) -> list[Failure]:
-    """Every failure of a group, task by task, in the order of members."""
-    return [failure for task in group.tasks.values() for failure in _of_task(task, group)]
+    """Every failure of a group: of its keys, then task by task, in the order of members."""
+    return [*group.conflicts, *(failure for task in group.tasks.values() for failure in _of_task(task, group))]
 
 
 def _of_task(task: Task, group: Group) -> list[Failure]:

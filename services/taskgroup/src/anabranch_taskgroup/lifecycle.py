@@ -17,9 +17,11 @@ from anabranch.core.expansion import as_list, expand, lookup_path, sources
 from anabranch.core.messages import Counts, GroupFinished, GroupResults, Need, Status
 from anabranch.core.outputs import derived_key
 from anabranch.core.ranges import Ranges
+from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.chunks import schedule, schedule_group
 from anabranch_taskgroup.failing import count_held, write_last_letter
 from anabranch_taskgroup.failures import all_failures, first_failures, task_failure, write_pages
+from anabranch_taskgroup.knowing import learn
 from anabranch_taskgroup.merge import (
     Joined,
     empty_join,
@@ -31,6 +33,7 @@ from anabranch_taskgroup.merge import (
 )
 from anabranch_taskgroup.outcomes import keep_outcomes
 from anabranch_taskgroup.retire import retire
+from anabranch_taskgroup.sharing import contribute, producer_ended, store_whole
 from anabranch_taskgroup.state import Absent, Group, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.takeover import go_on_from_taken, taken_over
@@ -77,23 +80,6 @@ def _start_or_skip(turn: Turn, run: Run, task: Task) -> None:
 
 def _is_lacking(run: Run, need: Need) -> bool:
     return not need.optional and isinstance(run.values.get(need.key), Absent)
-
-
-def learn(turn: Turn, run: Run, key: str, value: Value | Absent) -> None:
-    """A key is known from now on; the first word stands. Its waiters are looked at by `settle`."""
-    if key in run.values:
-        return
-    run.values[key] = value
-    if key in run.watched:
-        run.watched.discard(key)
-        turn.effects.append(Unwatch(run.run_id, run.session_id, key))
-    turn.known.append((run, key))
-
-
-def is_from_outside(run: Run, key: str) -> bool:
-    """Whether a task waits for a key as somebody else's, and not as what an earlier run of the session left."""
-    needs = (need for task in run.waiters.get(key, ()) for need in task.order.needs)
-    return any(need.key == key and need.kind == "external" for need in needs)
 
 
 def settle(turn: Turn) -> None:
@@ -249,7 +235,8 @@ def _complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[J
     if task.order.expansion is not None:
         turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed))
     for each in joined:
-        learn(turn, run, each.key, Value(each.value, each.is_reference))
+        if each.key not in task.order.shares:
+            learn(turn, run, each.key, Value(each.value, each.is_reference))
     _over(turn, run, task, event)
 
 
@@ -271,30 +258,26 @@ def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
             ttl=turn.ttl(run),
             at=turn.at,
             version=turn.offset,
+            sources=tuple(stored_key(task.order, key) for key in task.order.result_keys),
         )
     )
 
 
 def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> None:
     """Derived keys first, the plain key last: it is the commit point."""
-    value = joined.value
-    if not joined.is_reference and len(orjson.dumps(value)) > turn.rules.inline_limit:
-        value = _store_whole(turn, run, joined)
+    value, is_reference = joined.value, joined.is_reference
+    if not is_reference and len(data := dumps(value)) > turn.rules.inline_limit:
+        value = store_whole(turn, run, stored_key(task.order, joined.key), value, data)
+        is_reference = True
     for key, derived_value in joined.derived:
         turn.publish_derived(run, group, task, key, derived_value)
         run.derived[key] = f"{task.group}/{task.name}"
         group.results[key] = derived_value
+    if joined.key in task.order.shares:
+        contribute(run, task, joined, Value(value, is_reference))
+        return
     turn.publish_result(run, group, task, joined.key, value)
     group.results[joined.key] = value
-
-
-def _store_whole(turn: Turn, run: Run, joined: Joined) -> Any:
-    """A value that outgrew the limit only by being joined: one page of its own."""
-    data = dumps(joined.value)
-    count = len(joined.value) if isinstance(joined.value, list | dict) else 1
-    name = turn.rules.names.value_manifest(run.session_id, run.run_id, joined.key)
-    turn.put(run, name, b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data))
-    return reference_to(run, joined.key, count, len(data))
 
 
 def _break(turn: Turn, run: Run, task: Task) -> None:
@@ -311,7 +294,8 @@ def keep_partial(turn: Turn, run: Run, task: Task) -> None:
     """Hand what an expanded task's members gave so far to the run's report."""
     if task.order.expansion is not None and len(task.completed):
         for each in join_task(turn, run, task):
-            run.groups[task.group].results[each.key] = each.value
+            if each.key not in task.order.shares:
+                run.groups[task.group].results[each.key] = each.value
 
 
 def end(
@@ -331,7 +315,8 @@ def end(
             data["reason"] = f"{lacking!r} is absent"
         turn.event(run, f"task.{_EVENT_OF[after]}", group=task.group, task=task, **data)
     for key in task.order.result_keys:
-        learn(turn, run, key, Absent(f"{task.group}/{task.name} {after.lower()}"))
+        if key not in task.order.shares:
+            learn(turn, run, key, Absent(f"{task.group}/{task.name} {after.lower()}"))
     _over(turn, run, task, event)
 
 
@@ -361,6 +346,9 @@ def _over(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     group.unfinished -= 1
     if group.max_concurrency is not None:
         schedule_group(turn, run, group)
+    for home in producer_ended(turn, run, task) if task.order.shares else ():
+        if home is not group:
+            close_group(turn, run, home)
     close_group(turn, run, group)
 
 
@@ -382,7 +370,7 @@ def stop_tasks(turn: Turn, run: Run, tasks: Iterable[Task], event: TaskEvent) ->
 
 def close_group(turn: Turn, run: Run, group: Group) -> None:
     """Tell the run's owner once each task of a group has ended."""
-    if group.announced or not group.is_known or group.unfinished:
+    if group.announced or not group.is_known or group.unfinished or group.unsettled:
         return
     group.announced = True
     status = group_status(group)
@@ -400,7 +388,7 @@ def group_status(group: Group) -> Status:
         return "cancelled"
     if TaskState.TIMED_OUT in states:
         return "timed_out"
-    return "failed" if TaskState.FAILED in states else "completed"
+    return "failed" if TaskState.FAILED in states or group.conflicts else "completed"
 
 
 def tell_end(turn: Turn, run: Run, group: Group) -> None:

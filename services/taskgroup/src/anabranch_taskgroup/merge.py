@@ -19,6 +19,7 @@ from anabranch.core.messages import Json
 from anabranch.core.names import reference_address
 from anabranch.core.outputs import check_derived, derived, empty_value, identifier_of, join
 from anabranch.core.ranges import Ranges
+from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.state import Page, Part, Run, Task
 from anabranch_taskgroup.turn import Turn
 
@@ -45,7 +46,7 @@ def keep_inline_or_spill(turn: Turn, run: Run, task: Task) -> None:
 def _write_page(turn: Turn, run: Run, task: Task, part: Part) -> None:
     number = len(task.pages)
     for key, segment in zip(task.order.result_keys, part.segments, strict=True):
-        name = turn.rules.names.value_page(run.session_id, run.run_id, key, number)
+        name = turn.rules.names.value_page(run.session_id, run.run_id, stored_key(task.order, key), number)
         turn.put(run, name, segment)
     task.pages.append(Page(number, part.spans, tuple(map(len, part.segments)), part.items))
     if part.identifiers:
@@ -129,9 +130,10 @@ def _results(task: Task, position: int) -> Iterator[tuple[int, str | None, Any]]
 def _manifest(turn: Turn, run: Run, task: Task, position: int) -> Joined:
     key = task.order.result_keys[position]
     document = manifest_of(task, position)
-    name = turn.rules.names.value_manifest(run.session_id, run.run_id, key)
+    stored = stored_key(task.order, key)
+    name = turn.rules.names.value_manifest(run.session_id, run.run_id, stored)
     turn.put(run, name, dumps(document))
-    return Joined(key, reference_to(run, key, document["count"], document["bytes"]), is_reference=True)
+    return Joined(key, reference_to(run, stored, document["count"], document["bytes"]), is_reference=True)
 
 
 def reference_to(run: Run, key: str, count: int, size: int) -> dict[str, Json]:

@@ -16,6 +16,7 @@ import orjson
 from anabranch.core.documents import dumps
 from anabranch.core.messages import Failure, Json, TaskOrder
 from anabranch.runtime.effects import Put
+from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.state import Run, Task, Value
 from anabranch_taskgroup.states import TaskState
 from anabranch_taskgroup.turn import Turn
@@ -118,14 +119,20 @@ def usable(
 
     Of a task with a dependency that is made anew nothing is taken, for it would mix results of two inputs.
     """
-    makers = {key: place for place, order in orders.items() for key in order.result_keys}
+    makers: dict[str, list[Place]] = {}
+    for place, order in orders.items():
+        for key in order.result_keys:
+            makers.setdefault(key, []).append(place)
 
     def is_sound(place: Place, taken: set[Place]) -> bool:
         return all(
             need.key in outcomes[place].unseen
             or (need.kind in ("context", "absent"))
             or (need.kind in ("session", "external") and need.key in outside)
-            or (need.kind == "produced" and (maker := makers[need.key]) in taken and outcomes[maker].completed)
+            or (
+                need.kind == "produced"
+                and all(maker in taken and outcomes[maker].completed for maker in makers[need.key])
+            )
             for need in orders[place].needs
         )
 
@@ -136,10 +143,10 @@ def usable(
 
 
 def pages_of(outcome: Outcome, order: TaskOrder) -> Iterator[tuple[str, str]]:
-    """(result key, page) of everything that the outcome has in the store."""
+    """(key, page) of everything that the outcome has in the store."""
     for number, *_ in outcome.pages:
         for key in order.result_keys:
-            yield key, str(number)
+            yield stored_key(order, key), str(number)
     for _, key, prefix, sizes, _ in outcome.large:
         for number in range(len(sizes)):
-            yield key, f"{prefix}.{number}"
+            yield stored_key(order, key), f"{prefix}.{number}"

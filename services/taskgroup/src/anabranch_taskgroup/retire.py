@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from anabranch.core.names import Names, chunk_name, session_key
 from anabranch.runtime.effects import Expire
+from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.state import Run, Task
 from anabranch_taskgroup.turn import Turn
 
@@ -28,6 +29,8 @@ def _result_keys(names: Names, run: Run) -> Iterator[str]:
         yield names.context(run.session_id)
     for key in run.context:
         yield session_key(run.session_id, key)
+    for key in run.shared:
+        yield names.value_manifest(run.session_id, run.run_id, key)
     for group in run.groups.values():
         for key in group.results:
             yield session_key(run.session_id, key)
@@ -38,13 +41,15 @@ def _result_keys(names: Names, run: Run) -> Iterator[str]:
 def _page_keys(names: Names, run: Run, task: Task) -> Iterator[str]:
     """The manifest and the pages of a task's large values."""
     numbers: list[str] = [str(page.number) for page in task.pages]
-    for key in task.order.result_keys:
+    for key in [stored_key(task.order, key) for key in task.order.result_keys]:
         yield names.value_manifest(run.session_id, run.run_id, key)
         for number in numbers:
             yield names.value_page(run.session_id, run.run_id, key, number)
     for large in task.large:
         for page in range(len(large.sizes)):
-            yield names.value_page(run.session_id, run.run_id, large.key, f"{large.prefix}.{page}")
+            yield names.value_page(
+                run.session_id, run.run_id, stored_key(task.order, large.key), f"{large.prefix}.{page}"
+            )
 
 
 def _work_keys(names: Names, run: Run) -> Iterator[str]:

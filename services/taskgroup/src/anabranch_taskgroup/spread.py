@@ -38,8 +38,8 @@ async def spread_keys(
     Raises:
         Fenced: the session has another owner by now.
     """
-    for key in effect.keys:
-        items = await _items(effect, key, store, names, inline_limit)
+    for key, source in _keys(effect):
+        items = await _items(effect, key, source, store, names, inline_limit)
         fence = Fence(names.fence(effect.session_id), epoch, effect.ttl)
         for batch in _batches(items):
             await _write(effect, batch, fence, eventlog, store, notifier, names)
@@ -53,8 +53,8 @@ async def derived_writes(
     Raises:
         ValueGone: the pages are not in the store.
     """
-    for key in effect.keys:
-        for item in await _items(effect, key, store, names, inline_limit):
+    for key, source in _keys(effect):
+        for item in await _items(effect, key, source, store, names, inline_limit):
             own = names.value_manifest(effect.session_id, effect.run_id, item.key)
             public = session_key(effect.session_id, item.key)
             yield Write(own, item.manifest, ttl), Write(public, item.data, ttl)
@@ -70,10 +70,15 @@ class _Derived:
     manifest: bytes
 
 
+def _keys(effect: SpreadKeys) -> Iterator[tuple[str, str]]:
+    """The task's result keys, and under which keys their pages are."""
+    return zip(effect.keys, effect.sources or effect.keys, strict=True)
+
+
 async def _items(
-    effect: SpreadKeys, key: str, store: StateStore, names: Names, inline_limit: int
+    effect: SpreadKeys, key: str, source: str, store: StateStore, names: Names, inline_limit: int
 ) -> list[_Derived]:
-    reference = {"$anabranch": reference_address(effect.session_id, key), "run_id": effect.run_id}
+    reference = {"$anabranch": reference_address(effect.session_id, source), "run_id": effect.run_id}
     whole: dict[str, Json] = await values.resolve(store, names, reference)
     return [_derived(effect, derived_key(name, key), value, inline_limit) for name, value in whole.items()]
 

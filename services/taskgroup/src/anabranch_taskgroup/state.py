@@ -14,6 +14,7 @@ from typing import Any
 
 from anabranch.core.expansion import Expanded
 from anabranch.core.messages import Failure, Json, Mode, Spans, StopReason, TaskOrder
+from anabranch.core.policies import Policy
 from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.states import ENDINGS, TaskState
 
@@ -204,6 +205,40 @@ class Task:
             del self.deaths[index]
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a task gave to a key with a policy; `items` is how many a list has, 1 of anything else."""
+
+    value: Value
+    items: int
+
+
+@dataclass(slots=True)
+class Shared:
+    """A key with a policy: its producers in declared order, who of them has ended, and what they gave."""
+
+    policy: Policy
+    producers: tuple[tuple[str, str], ...]
+    ended: set[int] = field(default_factory=set)
+    given: dict[int, Given] = field(default_factory=dict)
+    is_settled: bool = False
+    is_reducing: bool = False
+    """All have ended, and what they gave is being read."""
+
+    @property
+    def home(self) -> str:
+        """The group that tells the value, whoever ends last."""
+        return self.producers[-1][0]
+
+    def writer(self, number: int) -> str:
+        return "/".join(self.producers[number])
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """Those that gave something."""
+        return tuple(self.writer(number) for number in sorted(self.given))
+
+
 @dataclass(slots=True)
 class Group:
     """A group of a run: complete once `parts` StartGroup records came."""
@@ -224,6 +259,10 @@ class Group:
     """A worker died over members of it: none of them runs beside the owner any more."""
     results: dict[str, Json] = field(default_factory=dict)
     """What the group hands to the run: its values, and of broken tasks what there is."""
+    unsettled: set[str] = field(default_factory=set)
+    """Keys with a policy whose values it is to tell, and which are not known yet."""
+    conflicts: list[Failure] = field(default_factory=list)
+    """Of such keys, why they have no value."""
 
     @property
     def is_known(self) -> bool:
@@ -232,6 +271,11 @@ class Group:
     @property
     def in_flight(self) -> int:
         return sum(task.in_flight for task in self.tasks.values())
+
+    @property
+    def is_stopped(self) -> bool:
+        """Its timeout has stopped it, and it waits for what others give to its keys."""
+        return self.timed_out and not self.unfinished
 
     @property
     def state(self) -> str:
@@ -268,6 +312,9 @@ class Run:
     pause_cause: int = -1
     traceparent: str | None = None
     reserved_keys: frozenset[str] = frozenset()
+    shared: dict[str, Shared] = field(default_factory=dict)
+    """The keys that have a policy."""
+    submitted_at: float = 0.0
     derived: dict[str, str] = field(default_factory=dict)
     """The keys that `separate` joins of this run derived -> whose they are, as group/task."""
     finished_groups: int = 0
@@ -287,7 +334,9 @@ class Run:
     def next_due(self) -> float | None:
         """When the earliest timer of the run is due, in seconds since the epoch."""
         due = [
-            group.deadline for group in self.groups.values() if group.deadline is not None and not group.announced
+            group.deadline
+            for group in self.groups.values()
+            if group.deadline is not None and not group.announced and not group.is_stopped
         ]
         tasks = [task for group in self.groups.values() for task in group.tasks.values()]
         due += [task.retries[0][0] for task in tasks if task.retries]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from anabranch.core.messages import MembersTaken, RunTaken, TakenPage
 from anabranch.core.ranges import Ranges
+from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.chunks import FIRST_LIMIT, keep_results, numbered, page_prefix
 from anabranch_taskgroup.failing import failure_of, tell_failure
 from anabranch_taskgroup.merge import keep_inline_or_spill
@@ -31,10 +32,14 @@ def is_known(run: Run) -> bool:
     return len(run.groups) == len(run.expected) and all(group.is_known for group in run.groups.values())
 
 
-def take_page(turn: Turn, run: Run, message: TakenPage, page: bytes) -> None:
+def take_page(turn: Turn, run: Run, task: Task, message: TakenPage, page: bytes) -> None:
     """Keep a page of a large value under this run's name."""
     number = f"{page_prefix(NO_CHUNK, 0, message.index)}.{message.page}"
-    turn.put(run, turn.rules.names.value_page(run.session_id, run.run_id, message.key, number), page)
+    turn.put(
+        run,
+        turn.rules.names.value_page(run.session_id, run.run_id, stored_key(task.order, message.key), number),
+        page,
+    )
 
 
 def take_members(turn: Turn, run: Run, task: Task, message: MembersTaken, segments: tuple[bytes, ...]) -> None:

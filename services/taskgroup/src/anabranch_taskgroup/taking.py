@@ -30,6 +30,7 @@ from anabranch.core.names import Names
 from anabranch.core.results import is_reference
 from anabranch.ports import EventLog, Outgoing, StateStore
 from anabranch.runtime import values
+from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.outcomes import Outcome, Place, pages_of, read_outcome, usable
 from anabranch_taskgroup.state import Run
 
@@ -169,13 +170,15 @@ class Takeovers:
         task = {**about, "total": outcome.total, "unseen": tuple(outcome.unseen)}
         for index, key, prefix, sizes, _ in outcome.large:
             for number in range(len(sizes)):
-                [page] = await self._pages(run.session_id, before, [(key, f"{prefix}.{number}")])
+                stored = stored_key(order, key)
+                [page] = await self._pages(run.session_id, before, [(stored, f"{prefix}.{number}")])
                 yield TakenPage(**about, index=index, key=key, page=number), (page,)
         for spans, items, parts, identifiers in outcome.parts:
             names = orjson.dumps(identifiers) if identifiers is not None else None
             yield _members(task, outcome, spans, items, list(map(orjson.dumps, parts)), names)
         for number, spans, _, items in outcome.pages:
-            pages = await self._pages(run.session_id, before, [(key, str(number)) for key in order.result_keys])
+            named = [(stored_key(order, key), str(number)) for key in order.result_keys]
+            pages = await self._pages(run.session_id, before, named)
             yield _members(task, outcome, spans, items, pages, _identifiers(outcome, spans))
         for failed in _cut(outcome.failed, FAILURES):
             yield MembersTaken(**task, completed=(), failed=tuple(MemberFailed(**each) for each in failed)), ()

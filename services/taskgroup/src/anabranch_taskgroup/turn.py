@@ -12,6 +12,7 @@ from anabranch.core.documents import dumps
 from anabranch.core.events import EventEntry, cause_of
 from anabranch.core.messages import Json, Message, Spans
 from anabranch.core.names import Names, session_key
+from anabranch.core.policies import Policy
 from anabranch.core.results import result_event_id
 from anabranch.core.versions import KEPT_VERSIONS, Change, Kind, position_of
 from anabranch.ports import Outgoing
@@ -76,6 +77,35 @@ class CountArrays:
 
 
 @dataclass(frozen=True, slots=True)
+class ReduceKey:
+    """Read what was given to a key with a policy and append what it makes."""
+
+    run_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoldKey:
+    """Fold a run's value of a key with a policy into what its session has.
+
+    `task` is its last writer, `position` that of the change in the session, `submitted` is in seconds since the
+    epoch, `ttl` in seconds, `replaces` the run of which this one is a retry.
+    """
+
+    run_id: str
+    session_id: str
+    key: str
+    policy: Policy
+    value: Json
+    task: str | None
+    position: int
+    version: int
+    submitted: float
+    ttl: float
+    replaces: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class TakeOver:
     """Carry what the run before left onto the log, then start the tasks of its retry."""
 
@@ -98,6 +128,8 @@ class SpreadKeys:
     ttl: float
     at: float
     version: int
+    sources: tuple[str, ...] = ()
+    """Under which keys their pages are, where not under their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +225,34 @@ class Turn:
         entry = change.to_entry(data)
         self.effects.append(Note(run.session_id, name, position, entry, self.ttl(run), KEPT_VERSIONS))
 
+    def fold_value(self, run: Run, key: str, policy: Policy, value: Json, task: str | None = None) -> None:
+        """Fold a value that was noted just now as a change into what the session has."""
+        self.effects.append(
+            FoldKey(
+                run_id=run.run_id,
+                session_id=run.session_id,
+                key=key,
+                policy=policy,
+                value=value,
+                task=task,
+                position=position_of(self.offset, self.changes - 1),
+                version=self.offset,
+                submitted=run.submitted_at,
+                ttl=self.ttl(run),
+                replaces=run.retry_of,
+            )
+        )
+
     def set_context(self, run: Run, key: str, value: Json) -> None:
         """A first value of the run's context."""
         data = dumps(value)
-        self.note_change(run, key, "context", value, data)
-        self.show_value(run, key, data, kind="context.set")
+        shared = run.shared.get(key)
+        if shared is None:
+            self.note_change(run, key, "context", value, data)
+            self.show_value(run, key, data, kind="context.set")
+        else:
+            self.note_change(run, key, "context", value, data, **shared_change(run, shared.policy))
+            self.fold_value(run, key, shared.policy, value)
 
     def show_value(self, run: Run, key: str, data: bytes, *, kind: str, task: str | None = None) -> None:
         """SET a value of the session (`data` is its JSON) under its public name, then PUBLISH that it is there."""
@@ -229,6 +284,11 @@ class Turn:
             traceparent=run.traceparent,
         )
         self.effects.append(News(Outgoing(self.rules.names.results, run.run_id, dumps(body), headers=headers)))
+
+
+def shared_change(run: Run, policy: Policy) -> dict[str, Any]:
+    """What a change of a key with a policy says beside the others."""
+    return {"policy": policy, "submitted": run.submitted_at, "replaces": run.retry_of}
 
 
 SHOWN_BYTES = 4_096

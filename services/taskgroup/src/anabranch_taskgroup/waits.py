@@ -30,8 +30,9 @@ class Wait:
 
 
 def producers_of(run: Run) -> dict[str, tuple[str, str]]:
-    """(group, task) that produces each key of the run."""
+    """(group, task) that produces each key of the run; of several, one that has not ended."""
     tasks = [task for group in run.groups.values() for task in group.tasks.values()]
+    tasks.sort(key=lambda task: not task.is_over)
     return {key: (task.group, task.name) for task in tasks for key in task.order.result_keys}
 
 
@@ -43,6 +44,10 @@ def waits_of(run: Run, names: Names) -> Iterator[Wait]:
         if not group.is_known:
             parts = f"{len(group.seen)} of {group.parts} parts of the group came"
             yield Wait(Missing(Fact.NEVER_PRODUCED, group.name, detail=parts))
+        for key in sorted(group.unsettled):
+            if run.shared[key].is_reducing:
+                detail = f"what was given to {key!r} is being read"
+                yield Wait(Missing(Fact.NEVER_PRODUCED, group.name, key=key, detail=detail))
         for task in group.tasks.values():
             if not task.is_over:
                 yield from _waits_of_task(run, group, task, names)

@@ -1,5 +1,4 @@
-"""`context RUN`: the versions of the context of a run's session, who wrote what, and what two of them differ in. It
-changes nothing."""
+"""`context RUN`: the versions of the context of a run's session, and what two of them differ in. Reads only."""
 
 from __future__ import annotations
 

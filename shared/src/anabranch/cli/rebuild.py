@@ -29,6 +29,7 @@ from anabranch.cli.refold import (
 from anabranch.cli.systems import connected
 from anabranch.core.errors import Misconfigured, ValueGone
 from anabranch.core.names import Names, session_key
+from anabranch.core.policies import Fold
 from anabranch.core.results import is_reference
 from anabranch.ports import Clock, Entry, EventLog, StateStore, Write
 from anabranch.runtime import values
@@ -37,9 +38,10 @@ from anabranch_agency.turn import Rules as RunRules
 from anabranch_eventmanager.core import has_ended
 from anabranch_eventmanager.facts import Document, run_key
 from anabranch_eventmanager.outlets import ViewWriter
+from anabranch_taskgroup.folding import add_to, writes_of
 from anabranch_taskgroup.spread import derived_writes
+from anabranch_taskgroup.turn import FoldKey, SpreadKeys
 from anabranch_taskgroup.turn import Rules as GroupRules
-from anabranch_taskgroup.turn import SpreadKeys
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
@@ -117,6 +119,7 @@ class Rebuild:
         self._submitted: set[str] = set()
         self._public: dict[str, tuple[int, bytes, float]] = {}
         self._changes: dict[str, list[Entry]] = {}
+        self._folds: dict[str, tuple[Fold, FoldKey, float]] = {}
         self._waiting: list[Write] = []
         self._bytes = 0
         self.report = Report()
@@ -218,12 +221,38 @@ class Rebuild:
         async for wanted in refold_groups(self._log, rules, number, choice, self.report.incomplete):
             if isinstance(wanted, SpreadKeys):
                 await self._spread(wanted)
+            elif isinstance(wanted, FoldKey):
+                await self._fold(wanted)
             else:
                 await self._value(wanted)
         await self._flush()
         for key, entries in self._changes.items():
             await self._write_history(key, entries)
         self._changes.clear()
+        if choice.run_id is None:  # else other runs of the session may have given something, too
+            for fold, effect, left in self._folds.values():
+                kept, _, *aside = writes_of(fold, effect, left, self._names, self._settings.inline_limit)
+                for write in (kept, *aside):
+                    await self._want(write)
+        await self._flush()
+        self._folds.clear()
+
+    async def _fold(self, effect: FoldKey) -> None:
+        """What a run gave to a key with a policy, out of the pages that were written a moment ago."""
+        await self._flush()
+        left = self._left(effect.run_id, self._clock.now() + effect.ttl)
+        if left <= 0:
+            return
+        name = self._names.fold(effect.session_id, effect.key, effect.policy)
+        fold, _, known = self._folds.get(name, (Fold(effect.policy), effect, 0.0))
+        try:
+            await add_to(fold, effect, self._store, self._names)
+        except ValueGone as gone:
+            self.report.lose(effect.run_id, f"what it gave to {effect.key!r}", str(gone))
+            return
+        self._folds[name] = fold, effect, max(left, known)
+        _, public, *_ = writes_of(fold, effect, left, self._names, self._settings.inline_limit)
+        self._offer(public.key, effect.version, public.value, left)
 
     async def _write_history(self, key: str, entries: Sequence[Entry]) -> None:
         """Each change goes to its place, where it may be already."""

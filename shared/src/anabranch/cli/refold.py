@@ -25,7 +25,7 @@ from anabranch_eventmanager.facts import Document
 from anabranch_eventmanager.records import decode_record
 from anabranch_taskgroup import actor as taskgroup
 from anabranch_taskgroup.state import Partition as Groups
-from anabranch_taskgroup.turn import Rules, SpreadKeys
+from anabranch_taskgroup.turn import FoldKey, Rules, SpreadKeys
 
 IDLE_SECONDS = 10.0
 """A topic that says nothing for so long before its end is taken to have lost what is missing."""
@@ -100,7 +100,8 @@ async def read_results(
 
 def _note(told: Told, kind: str, body: dict[str, Any], at: float) -> None:
     if kind == "result.published":
-        told.published[body["result_key"]] = (body["version"], body["value"])
+        if "policy" not in body:  # else the session has what its runs made together
+            told.published[body["result_key"]] = (body["version"], body["value"])
     elif kind == "run.accepted":
         told.accepted, told.accepted_at = body, at
     elif told.final is None:
@@ -154,8 +155,9 @@ async def refold_runs(
 
 async def refold_groups(
     log: EventLog, rules: Rules, partition: int, choice: Choice, incomplete: list[str]
-) -> AsyncGenerator[Wanted | SpreadKeys, None]:
-    """Pages, manifests and values of the session; and which pages are to be spread over keys of their own."""
+) -> AsyncGenerator[Wanted | SpreadKeys | FoldKey, None]:
+    """Pages, manifests and values of the session; which pages are to be spread over keys of their own, and which
+    values to be folded into the session's."""
     state = Groups(partition)
     chosen: set[str] = set()
     async for record in read_all(log, rules.names.groups, partition, incomplete):
@@ -173,7 +175,7 @@ async def refold_groups(
         for effect in taskgroup.decide(rules, state, delivery).effects:
             if isinstance(effect, Put | Note):
                 yield Wanted(run_id, effect, record.timestamp, record.offset)
-            elif isinstance(effect, SpreadKeys):
+            elif isinstance(effect, SpreadKeys | FoldKey):
                 yield effect
 
 

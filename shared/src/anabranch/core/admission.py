@@ -256,7 +256,7 @@ def _too_many_dependencies(count: int, path: str) -> Problem:
 
 
 def _object(request: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A field of a request that should be an object; where it is none, which the schema check tells, it is empty."""
+    """A field of a request that should be an object; empty where it is none, which the schema check tells."""
     found = request.get(name)
     return found if isinstance(found, Mapping) else {}
 

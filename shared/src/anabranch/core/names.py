@@ -234,6 +234,10 @@ class Names:
         """History: the changes of a session's shared context, see `versions`."""
         return self._private(session_id, "context")
 
+    def fold(self, session_id: str, key: str, policy: str) -> str:
+        """String: what the runs of a session gave to a key under a policy."""
+        return self._private(session_id, "fold", policy, key)
+
     def task_document(self, session_id: str, run_id: str, group: str, task: str) -> str:
         """String: the task as it was frozen when it became ready, read by the workers of its chunks."""
         return self._private(session_id, "task", run_id, f"{group}/{task}")

@@ -1,8 +1,8 @@
 """What becomes of several values written to one key of the context: the policies of `context_policies`. Pure.
 
 `reduce` is of one run: its contributions come in the order of declaration (groups, then tasks), whenever they
-were made. `Fold` is of the runs of one session: their reduced values in any order of arrival, each by its stamp, the
-time of submission and then the run id. Neither knows where values are stored.
+were made. `Fold` is of the runs of one session: their reduced values in any order of arrival, each by its stamp,
+the time of submission and then the run id. Neither knows where values are stored.
 """
 
 from __future__ import annotations

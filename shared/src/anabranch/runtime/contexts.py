@@ -1,7 +1,7 @@
 """The shared context of a session as people look at it: its versions, its state as of one, and what two differ in.
 
 Session owners write the history, each change at its place; a version's number is its rank. This only reads.
-The last `KEPT_VERSIONS` versions are kept, and for as long as the results of the session's runs are; `dropped` says
+The last `KEPT_VERSIONS` versions are kept, for as long as the results of the session's runs are; `dropped` says
 how many came before them. A wide `separate` join is one version, that of its plain key.
 """
 
@@ -141,7 +141,7 @@ def _states(versions: Sequence[Version]) -> Iterator[tuple[str, KeyState]]:
 
 
 def _folded(fold: Fold, version: Version) -> Any:
-    """What the session has once a run's contribution is in. Of a list that is stored elsewhere, its reference is."""
+    """What the session has once a run's contribution is in; of one that is stored elsewhere, its reference."""
     change = version.change
     assert change.submitted is not None
     fold.add(RunsValue(version.number, change.submitted, change.run_id, change.value, change.replaces))
