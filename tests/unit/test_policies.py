@@ -114,7 +114,7 @@ def test_runs_leave_the_same_value_in_whatever_order_they_end(data: st.DataObjec
 
     def ending(order: list[tuple[int, str, Any]]) -> list[RunsValue]:
         runs = [RunsValue(nth, at, name, value) for nth, (at, name, value) in enumerate(order)]
-        return [each for nth, run in enumerate(runs) for each in runs[max(0, nth - 2) : nth] + [run]]
+        return [each for nth in range(len(runs)) for each in runs[max(0, nth - 2) : nth + 1]]
 
     one = folded(policy, ending(data.draw(st.permutations(stamped)))).value()
     other = folded(policy, ending(data.draw(st.permutations(stamped)))).value()

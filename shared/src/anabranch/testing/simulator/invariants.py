@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import AnabranchError
 from anabranch.core.names import session_key
 from anabranch.core.results import is_reference
+from anabranch.runtime.contexts import load_context
 from anabranch.runtime.values import resolve
 from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.observer import Account
+from anabranch.testing.simulator.sharing import SESSION, SHARED, together
 from anabranch.testing.simulator.workload import Expected
 
 if TYPE_CHECKING:
@@ -76,6 +80,45 @@ async def check_results(world: World) -> None:
             _check_store(world, final)
         for problem in _problems(account.expected, final, results):
             world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
+    await _check_session(world)
+
+
+async def _check_session(world: World) -> None:
+    """What the runs of a session wrote together is there, and each change once, in the order of the log."""
+    policy, accounts = world.workload.policy, list(world.observer.accounts.values())
+    if policy is None or any(not each.finals or world.lost_at >= each.ended_at for each in accounts):
+        return
+    finals = [
+        each.finals[0] | {"results": await _resolved(world, each, each.finals[0]["results"])} for each in accounts
+    ]
+    if len({final["accepted_at"] for final in finals}) == len(finals):
+        wanted = together(policy, finals)
+        found = await _session_value(world)
+        if found != wanted:
+            world.observer.violated(f"the session has {found} under {policy}, expected {wanted}")
+    context = await load_context(MemoryStore(world.server), world.settings.names, SESSION)
+    if context.dropped:
+        return
+    written = [(each.change.run_id, each.change.key) for each in context.versions]
+    plain = [
+        (final["run_id"], key)
+        for final, account in zip(finals, accounts, strict=True)
+        for key in final["results"]
+        if key == SHARED or (key in account.expected.values if account.expected else False)
+    ]
+    if _are_exact(accounts) and sorted(written) != sorted(plain):
+        world.observer.violated(f"the session's versions are {sorted(written)}, expected {sorted(plain)}")
+
+
+def _are_exact(accounts: list[Account]) -> bool:
+    return all(each.expected is not None and each.expected.is_exact for each in accounts)
+
+
+async def _session_value(world: World) -> Any:
+    store = MemoryStore(world.server)
+    [found] = await store.get([session_key(SESSION, SHARED)])
+    value: Any = None if found is None else orjson.loads(found)
+    return await resolve(store, world.settings.names, value) if is_reference(value) else value
 
 
 def _check_store(world: World, final: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ import orjson
 from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.ranges import Ranges
 from anabranch.ports import Entry, Fence, Incoming, Write
+from anabranch.testing.simulator.sharing import SHARED
 from anabranch.testing.simulator.workload import Expected
 
 Place = tuple[str, str, str]
@@ -115,6 +116,7 @@ class Observer:
             account.expected
             and not account.expected.skips_values
             and not _is_reference(value)
+            and (account.expected.is_exact or key != SHARED)
             and value != expected
         ):
             self.violated(f"{key!r} was published as {value}, expected {expected}")
@@ -195,22 +197,26 @@ class Observer:
         if expected is None:
             return
         for key in task.context:
-            if key in expected.producers:
+            if key in expected.producers or key == SHARED:
                 self._check_dependency(task, key, expected)
 
     def _check_dependency(self, task: Any, key: str, expected: Expected) -> None:
-        group, _, name = expected.producers[key].partition("/")
-        total = expected.totals.get(f"{group}/{name}", 0)
-        ended = self._ended.get((task.run_id, group, name), Ranges())
-        if len(ended) < total and not expected.skips_values:
-            self.violated(
-                f"{task.task_name} started when {len(ended)} of {total} members of {name} had ended on the log"
-            )
+        for producer in expected.writers if key == SHARED else (expected.producers[key],):
+            self._check_ended(task, producer, expected)
         if session_key(task.session_id, key) not in self._put:
             self.violated(f"{task.task_name} started before {key!r} was in the store")
         if not expected.skips_values and task.context[key] != expected.values.get(key):
             self.violated(
                 f"{task.task_name} got {key!r} = {task.context[key]}, expected {expected.values.get(key)}"
+            )
+
+    def _check_ended(self, task: Any, producer: str, expected: Expected) -> None:
+        group, _, name = producer.partition("/")
+        total = expected.totals.get(producer, 0)
+        ended = self._ended.get((task.run_id, group, name), Ranges())
+        if len(ended) < total and not expected.skips_values:
+            self.violated(
+                f"{task.task_name} started when {len(ended)} of {total} members of {name} had ended on the log"
             )
 
 

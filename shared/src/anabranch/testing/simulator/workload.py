@@ -15,6 +15,8 @@ from zlib import crc32
 
 import orjson
 
+from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, reduced, share
+
 FORMATS = ("merge", "separate", "single", "index")
 ABSENT: Any = object()
 
@@ -39,6 +41,8 @@ class Expected:
     """Members of each task that has some, by `group/task`."""
     producers: dict[str, str] = field(default_factory=dict)
     """`group/task` that makes a key."""
+    writers: tuple[str, ...] = ()
+    """`group/task` of those that write the shared key."""
     is_exact: bool = True
     skips_values: bool = False
     """Nobody knows what its agents return, or which members will be lost."""
@@ -55,6 +59,8 @@ class Workload:
     runs: list[Expected] = field(default_factory=list)
     sent: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     """(seconds, record for the requests topic)"""
+    policy: str | None = None
+    """Of the key that all runs write."""
     outside: list[tuple[float, str, str, Any]] = field(default_factory=list)
     """(seconds, session, key, value)"""
 
@@ -66,6 +72,8 @@ def answer(name: str, index: int | None, inputs: Mapping[str, Any], seen: Mappin
     """What a member returns: it tells its input and all that it sees of its dependencies."""
     looked = {key: seen[key] for key in inputs["deps"] if key in seen}
     digest = crc32(orjson.dumps(looked, option=orjson.OPT_SORT_KEYS))
+    if "gives" in inputs:
+        return inputs["item"] if inputs["gives"] == "{each}" else inputs["gives"]
     value = {"of": name, "index": index, "item": inputs.get("item"), "seen": digest}
     if inputs.get("bytes"):
         value["pad"] = "x" * inputs["bytes"]
@@ -99,11 +107,13 @@ def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Call
 # --- requests --------------------------------------------------------------------------------------
 
 
-def make_workload(random: Random, runs: int) -> Workload:
-    """So many requests, and what else users do with them."""
-    workload = Workload()
+def make_workload(random: Random, runs: int, *, shares: bool = False) -> Workload:
+    """So many requests, and what else users do with them. With `shares` they write a key together."""
+    workload = Workload(policy=random.choice(POLICIES) if shares else None)
     for number in range(runs):
         expected = Expected(_request(random, number, workload))
+        if workload.policy is not None:
+            share(random, workload.policy, expected.request)
         _decorate(random, expected, workload)
         evaluate(expected, {key: value for _, session, key, value in workload.outside if session == f"s{number}"})
         workload.runs.append(expected)
@@ -116,7 +126,7 @@ def _request(random: Random, number: int, workload: Workload) -> dict[str, Any]:
     keys: list[str] = []
     for i in range(random.choice((1, 2, 3, 4, 5, 6))):
         task = _task(random, i, keys)
-        if random.random() < 0.06:
+        if random.random() < 0.06 and workload.policy is None:
             _wait_for_outside(random, task, number, workload)
         random.choice(groups)["tasks"].append(task)
         keys.append(f"k{i}")
@@ -211,7 +221,9 @@ def _decorate(random: Random, expected: Expected, workload: Workload) -> None:
     elif drawn < 0.16:
         request["task_groups"][0]["timeout"] = random.choice((0.5, 3.0))
         expected.is_exact = False
-        expected.skips_values = _has_optional(request)  # who does without a value may go on without it
+        expected.skips_values = SHARED in str(request) or _has_optional(
+            request
+        )  # who does without a value may go on without it
     elif drawn < 0.19:
         request["timeout"] = random.choice((1.0, 6.0))
         expected.is_exact = False
@@ -238,7 +250,11 @@ def evaluate(expected: Expected, outside: Mapping[str, Any]) -> None:
     """Work a request out, task by task; tasks are named in an order that respects dependencies."""
     found: dict[str, Any] = dict(outside)
     tasks = [(group["name"], task) for group in expected.request["task_groups"] for task in group["tasks"]]
+    if policies := expected.request.get("context_policies"):
+        _evaluate_shared(expected, policies[SHARED], tasks, found)
     for group, task in sorted(tasks, key=lambda each: str(each[1]["name"])):
+        if task["result_keys"] == [SHARED]:
+            continue
         [key] = task["result_keys"]
         place = f"{group}/{task['name']}"
         expected.producers[key] = place
@@ -246,6 +262,28 @@ def evaluate(expected: Expected, outside: Mapping[str, Any]) -> None:
     expected.values = {key: value for key, value in found.items() if value is not ABSENT and key not in outside}
     if expected.broken:
         expected.status = "failed"
+
+
+def _evaluate_shared(
+    expected: Expected, policy: str, tasks: Sequence[tuple[str, Mapping[str, Any]]], found: dict[str, Any]
+) -> None:
+    """What the writers make together, in the order in which the request has them."""
+    values = []
+    for group, task in tasks:
+        if task["result_keys"] == [SHARED]:
+            place = f"{group}/{task['name']}"
+            expected.writers += (place,)
+            value = _outcome(expected, place, task, SHARED, {})
+            expected.results.pop(SHARED, None)
+            values += [] if value is ABSENT else [value]
+    value = reduced(policy, values) if values else ABSENT
+    if value is CONFLICT:
+        expected.failed += 1
+        expected.broken += 1
+        value = ABSENT
+    found[SHARED] = value
+    if value is not ABSENT:
+        expected.results[SHARED] = value
 
 
 def _outcome(expected: Expected, place: str, task: Mapping[str, Any], key: str, found: Mapping[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from anabranch.testing.simulator.nature import Nature
 from anabranch.testing.simulator.observer import Observer
 from anabranch.testing.simulator.processes import SESSION_SECONDS, Process, SimClock, Site
 from anabranch.testing.simulator.servers import ForgetfulServer
+from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch.testing.simulator.workload import Workload, make_agent, make_workload
 from anabranch.testing.systems import registry_of
 
@@ -92,7 +93,9 @@ class World:
         self.nature = Nature(seed)
         random = self.nature.random
         self.plan = make_plan(random, faults)
-        self.workload = workload or make_workload(random, random.choice((1, 1, 1, 2, 3)))
+        self.workload = workload or make_workload(
+            random, random.choice((1, 1, 1, 2, 3)), shares=seed >= SHARED_FROM
+        )
         self.settings = _settings(random)
         clock = SimClock(self.loop)
         self._over: asyncio.Future[None] = self.loop.create_future()
