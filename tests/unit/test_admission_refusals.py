@@ -80,6 +80,23 @@ def custom(**rules: Any) -> dict[str, Any]:
         ),
         (request(task("a", result_keys=["x", "x"])), "duplicate_result_key", f"{TASK}/result_keys/1"),
         (
+            request(task("a", result_keys=["x", "x"]), context_policies={"x": "sum"}),
+            "duplicate_result_key",
+            f"{TASK}/result_keys/1",
+        ),
+        (request(task("a"), context_policies={"a.out": "average"}), "schema", "/context_policies/a.out"),
+        (request(task("a"), context_policies={"a/~": "sum"}), "unknown_context_key", "/context_policies/a~1~0"),
+        (request(task("a"), context={"c": "3"}, context_policies={"c": "sum"}), "schema", "/context/c"),
+        (
+            request(
+                task("a", result_keys=["k"]),
+                task("b", result_keys=["k", "o"], dependencies=["k"]),
+                context_policies={"k": "append"},
+            ),
+            "cycle",
+            "/task_groups/0/tasks/1/dependencies/0",
+        ),
+        (
             request(task("a", dependencies=["ok", "b"]), context={"ok": 1}),
             "unknown_dependency",
             f"{TASK}/dependencies/1",

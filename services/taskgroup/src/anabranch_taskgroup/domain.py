@@ -207,16 +207,7 @@ class GroupsDomain:
 
     async def before_news(self, state: Partition, effects: Sequence[Effect], epoch: int) -> None:
         for effect in effects:
-            if isinstance(effect, FoldKey):
-                await fold_key(
-                    effect,
-                    epoch,
-                    self._resources.store,
-                    self._resources.notifier,
-                    self._names,
-                    self._rules.inline_limit,
-                )
-            elif isinstance(effect, SpreadKeys):
+            if isinstance(effect, SpreadKeys):
                 await spread_keys(
                     effect,
                     epoch,
@@ -226,6 +217,19 @@ class GroupsDomain:
                     names=self._names,
                     inline_limit=self._rules.inline_limit,
                 )
+
+        folds: dict[tuple[str, str, str], list[FoldKey]] = {}
+        for effect in effects:
+            if isinstance(effect, FoldKey):
+                folds.setdefault((effect.session_id, effect.key, effect.policy), []).append(effect)
+        await asyncio.gather(*(self._fold(found, epoch) for found in folds.values()))
+
+    async def _fold(self, effects: Sequence[FoldKey], epoch: int) -> None:
+        """Of one key, one after the other: each reads what the one before wrote."""
+        resources = self._resources
+        for effect in effects:
+            limit = self._rules.inline_limit
+            await fold_key(effect, epoch, resources.store, resources.notifier, self._names, limit)
 
     async def with_news(self, state: Partition, effects: Sequence[Effect]) -> None:
         expiring = [each for each in effects if isinstance(each, Expire)]

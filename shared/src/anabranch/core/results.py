@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from anabranch.core.errors import Problem
 from anabranch.core.messages import Counts, Failure
 from anabranch.core.names import reference_address, split_reference
+from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
 
 FinalStatus = Literal["completed", "failed", "cancelled", "timed_out"]
@@ -78,6 +79,18 @@ class ResultPublished(ResultBody):
     result_key: str
     version: int = 1
     value: Any
+    policy: Policy | None = None
+    """Of a key that has one in ``context_policies``; then ``group`` and ``task_name`` are of its last writer."""
+    writers: tuple[str, ...] | None = None
+    """Of such a key: the tasks that contributed, as ``group/task``, in declared order."""
+
+    def to_document(self) -> dict[str, Any]:
+        """The body as JSON-able values; what only a key with a policy has is left out of others."""
+        document = super().to_document()
+        return {name: value for name, value in document.items() if value is not None or name not in _OF_POLICIES}
+
+
+_OF_POLICIES = ("policy", "writers")
 
 
 class RunFinal(ResultBody):
