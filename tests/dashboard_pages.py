@@ -54,7 +54,9 @@ class Dashboard:
 
     def width_over(self) -> int:
         """Pixels by which the page is wider than the window."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+        return int(
+            self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        )
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from anabranch import agent
+from anabranch.core.policies import Contribution, Fold, RunsValue
 from anabranch.testing.simulator import FAULTS, PromiseBroken, World, simulate
 from anabranch.testing.simulator.__main__ import main
+from anabranch.testing.simulator.sharing import SHARED_FROM
+from anabranch_taskgroup.state import Shared
 
 SEEDS = 200
 BLOCK = 50
@@ -47,7 +50,7 @@ def _no_collections() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
+@pytest.mark.parametrize("first", [*range(0, SEEDS, BLOCK), SHARED_FROM])
 def test_every_promise_is_kept_under_every_fault(first: int) -> None:
     broken = {}
     for seed in range(first, first + BLOCK):
@@ -55,6 +58,30 @@ def test_every_promise_is_kept_under_every_fault(first: int) -> None:
             broken[seed] = violations
 
     assert broken == {}, "play one again: python -m anabranch.testing.simulator --seeds SEED --history"
+
+
+def _in_order_of_arrival(shared: Shared) -> list[Contribution]:
+    return [Contribution(shared.writer(number), given.value.data) for number, given in shared.given.items()]
+
+
+def _adds_twice(fold: Fold, new: RunsValue) -> None:
+    fold.runs = sorted([*fold.runs, new], key=lambda run: run.stamp)
+
+
+@pytest.mark.parametrize(
+    ("seed", "place", "broken"),
+    [
+        (SHARED_FROM + 22, "anabranch_taskgroup.sharing.contributions", _in_order_of_arrival),
+        (SHARED_FROM + 15, "anabranch.core.policies.Fold.add", _adds_twice),
+    ],
+)
+def test_what_several_write_to_one_key_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, seed: int, place: str, broken: Callable[..., object]
+) -> None:
+    """Broken on purpose, so that it is known to bite: a reduction by arrival, and a run that counts twice."""
+    monkeypatch.setattr(place, broken)
+
+    assert any(World(near, FAULTS).run().violations for near in range(seed, seed + 30))
 
 
 @pytest.mark.parametrize("seed", KEPT)

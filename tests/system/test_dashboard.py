@@ -323,7 +323,16 @@ def test_no_page_is_wider_than_a_phone(browser: Browser, dev: DevSystem, place: 
 def test_no_tab_of_a_run_is_wider_than_a_phone(browser: Browser, dev: DevSystem) -> None:
     run = dev.submit(fan_out("narrow one", 240, broken=60), wait=30)
     with dashboard(browser, dev.url, size=PHONE) as board:
-        for tab in ("graph", "graph?as=list", "timeline", "members", "results?key=levels", "events", "logs", "why"):
+        for tab in (
+            "graph",
+            "graph?as=list",
+            "timeline",
+            "members",
+            "results?key=levels",
+            "events",
+            "logs",
+            "why",
+        ):
             board.open(f"/runs/{run}/{tab}")
             board.page.locator(".tab > div > *").first.wait_for()
             assert board.width_over() <= 0, tab

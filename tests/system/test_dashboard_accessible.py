@@ -133,4 +133,3 @@ def _grave(board: Dashboard) -> list[str]:
         for each in violations
         if each["impact"] in GRAVE
     ]
-

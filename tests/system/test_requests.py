@@ -257,3 +257,60 @@ def test_a_cancelled_run_stops_its_agents_and_says_so(user: User) -> None:
     final = user.await_final(document["request_id"], 10).body
     assert final["status"] == "cancelled"
     assert final["results"] == {"quick": "done"}
+
+
+def test_what_several_tasks_and_runs_write_to_one_key_and_who_wrote_it(user: User, cluster: Cluster) -> None:
+    """Under policies, on real servers; then the versions, as the command shows them."""
+    session = f"s-{uuid.uuid4()}"
+
+    def document(number: int) -> dict[str, Any]:
+        slow = {"name": "slow", "agent": "sleep", "inputs": {"seconds": 0.3, "value": number}}
+        tasks = [
+            {**slow, "result_keys": ["total"]},
+            {"name": "quick", "agent": "echo", "inputs": 10 * number, "result_keys": ["total"]},
+            {**fan_out(3), "result_keys": ["items"]},
+            {"name": "more", "agent": "echo", "inputs": [number, 0], "result_keys": ["items"]},
+            {
+                "name": "seen",
+                "agent": "echo",
+                "inputs": "{total}",
+                "dependencies": ["total"],
+                "result_keys": ["seen"],
+            },
+        ]
+        policies = {"total": "sum", "items": "set_union"}
+        return request(*tasks, context_policies=policies) | {"session_id": session, "context": {"n": number}}
+
+    finals = [user.run(document(number)) for number in (1, 2)]
+
+    assert [final["results"] for final in finals] == [
+        {"total": 11, "items": [0, 1, 2], "seen": 11},
+        {"total": 22, "items": [0, 1, 2], "seen": 22},
+    ]
+    assert (user.value(session, "total"), user.value(session, "items")) == (33, [0, 1, 2])
+    shown = json.loads(cluster.run("context", finals[1]["run_id"], "--json").stdout)
+    assert [version["version"] for version in shown["versions"]] == list(range(1, 9))
+    assert [version["key"] for version in shown["versions"] if version["version"] in (1, 5)] == ["n", "n"]
+    assert {key: each["value"] for key, each in shown["state"].items()} == {
+        "n": 2,
+        "total": 33,
+        "items": [0, 1, 2],
+        "seen": 22,
+    }
+    [total] = [
+        each for each in shown["versions"] if (each["key"], each["run_id"]) == ("total", finals[0]["run_id"])
+    ]
+    assert (total["value"], total["policy"], total["writers"]) == (11, "sum", ["g/slow", "g/quick"])
+    early = json.loads(cluster.run("context", finals[0]["request_id"], "--diff", "4", "8", "--json").stdout)
+    assert [(each["key"], each["before"], each["after"]) for each in early["differences"]] == [
+        ("n", 1, 2),
+        ("seen", 11, 22),
+        ("total", 11, 33),
+    ]
+    table = cluster.run("context", finals[0]["run_id"], "--at", "4").stdout
+    assert "g/slow, g/quick (sum), run" in table
+    refused = cluster.run("context", finals[0]["run_id"], "--at", "99")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "0 to 8 are kept" in refused.stderr
+    unknown = cluster.run("context", "nobody's", "--json")
+    assert unknown.returncode == 2

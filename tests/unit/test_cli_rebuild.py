@@ -168,3 +168,45 @@ def test_what_retention_took_is_said_and_small_results_come_from_their_announcem
 def test_it_has_to_be_said_what_to_rebuild(chosen: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["rebuild", *chosen]) == 2
     assert "one of --run RUN, --session S, --all" in capfd.readouterr().err
+
+
+# --- the shared context ------------------------------------------------------------------------------
+
+
+def test_versions_and_what_runs_made_together_are_written_back(anabranch_system: Start) -> None:
+    """Of all runs: also values that are stored elsewhere, and of a session of several runs."""
+    s = anabranch_system(agents={"much": much})
+    for number in range(2):
+        tasks = [task("a", "much", result_keys=["k"]), task("b", inputs=number, result_keys=["k"])]
+        document = request(*tasks, context={"c": number}, context_policies={"k": "append", "c": "sum"})
+        s.run({**document, "session_id": "s"}, timeout=60)
+        s.advance(1)
+    before = dict(server_of(s)._values)
+    together = s.value("s", "k")
+    assert (len(together), together[4_000], together[-1], s.value("s", "c")) == (8_002, 0, 1, 1)
+
+    lost = lose(s)
+    report = rebuilt(s)
+
+    assert report.gone == report.incomplete == []
+    assert report.written["versions"] == 4
+    assert (s.value("s", "k"), s.value("s", "c")) == (together, 1)
+    after = server_of(s)._values
+    kept = (":context", ":fold:", ":value:", ":page:")
+    assert {key for key in lost if any(part in key for part in kept)} <= after.keys()
+    assert {key for key in after if key in before and after[key] != before[key]} == set()
+    again = rebuilt(s)
+    assert (again.written["versions"], again.written["values"]) == (0, 0)
+    alive(s)
+
+
+def test_one_run_of_a_session_gets_back_its_own_versions(anabranch_system: Start) -> None:
+    s = anabranch_system()
+    document = {**request(task("a", inputs=1), context={"c": 1}), "session_id": "s"}
+    first, _ = (s.run(document, timeout=60) for _ in range(2))
+    lose(s)
+
+    report = rebuilt(s, Choice(first.run_id))
+
+    assert report.written["versions"] == 2
+    assert rebuilt(s).written["versions"] == 2

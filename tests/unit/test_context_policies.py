@@ -1,4 +1,4 @@
-"""Several tasks that write one key, through the whole system: what a run makes of it, in whatever order they end."""
+"""Several tasks that write one key, through the whole system: what a run makes of it, whoever ends first."""
 
 from __future__ import annotations
 

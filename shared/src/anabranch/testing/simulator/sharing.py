@@ -103,7 +103,7 @@ def _each_once(items: Sequence[Any]) -> list[Any]:
 
 
 def together(policy: str, finals: Sequence[Mapping[str, Any]]) -> Any:
-    """What the session has once these runs have ended, whose values are whole: in the order of their submission."""
+    """What the session has once these runs have ended: their values in the order of their submission."""
     order = sorted(finals, key=lambda final: (final["accepted_at"], final["run_id"]))
     values = [final["results"][SHARED] for final in order if SHARED in final["results"]]
     if not values:
