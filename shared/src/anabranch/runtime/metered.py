@@ -16,8 +16,10 @@ from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefuse
 from anabranch.core.names import Names
 from anabranch.core.telemetry import DEAD_LETTERS, LOG_FAILURES, RECORDS_PUBLISHED, STORE_FAILURES, Metric
 from anabranch.ports import (
+    Entry,
     EventLog,
     Fence,
+    History,
     Membership,
     Outgoing,
     PartitionListener,
@@ -126,13 +128,17 @@ class MeteredStore:
         with self._failing("get"):
             return await self._inner.get(keys)
 
-    async def put(self, writes: Sequence[Write], fence: Fence | None = None) -> None:
+    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
         with self._failing("put"):
             await self._inner.put(writes, fence)
 
     async def put_new(self, write: Write) -> bytes | None:
         with self._failing("put_new"):
             return await self._inner.put_new(write)
+
+    async def history(self, key: str, last: int | None = None) -> History:
+        with self._failing("history"):
+            return await self._inner.history(key, last)
 
     async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
         with self._failing("claim"):
