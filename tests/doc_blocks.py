@@ -51,6 +51,11 @@ def blocks_of(path: Path) -> Iterator[Block]:
         yield Block(path, line, language, dict(_ATTRIBUTE.findall(rest)), found["text"])
 
 
+def without_blocks(page: str) -> str:
+    """A page's text alone."""
+    return _BLOCK.sub("", page)
+
+
 def missing_lines(expected: str, said: str) -> list[str]:
     """The lines of `expected` that are not in `said`, in this order; `…` stands for anything. What is in front of
     a line in a tree, and how wide its columns are, does not count."""

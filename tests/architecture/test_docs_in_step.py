@@ -1,4 +1,5 @@
-"""The docs say what the code does: diagrams, tables, links, requests and programs in them are checked here."""
+"""The docs say what the code does: diagrams, tables and links in them are checked here; `system/test_docs.py` runs
+their code blocks."""
 
 from __future__ import annotations
 
@@ -6,12 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from anabranch.core.admission import read_request
 from anabranch.core.errors import Code
 from anabranch.core.events import EVENT_TYPES
 from anabranch.core.names import Names
@@ -19,28 +17,17 @@ from anabranch.core.request import Request, TaskGroup, TaskSpec
 from anabranch.runtime.settings import Settings
 from anabranch_taskgroup.states import mermaid
 from architecture.source_tree import ROOT, shown
+from doc_blocks import without_blocks
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "tests" / "data" / "README.md"]
 RECORDS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
 SECTIONS = ["Context", "Decision", "Rejected", "Consequences", "Violated by"]
 
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_MEMBERS = "# members: "
 
 
 def text_of(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
-
-
-def blocks(language: str, *paths: Path) -> list[Any]:
-    """The code blocks of a language, named by where they are."""
-    return [
-        pytest.param(block, id=f"{shown(path)}-{number}")
-        for path in paths or DOCS
-        for number, (found, block) in enumerate(_BLOCK.findall(path.read_text(encoding="utf-8")), 1)
-        if found == language
-    ]
 
 
 def first_cells(path: str) -> set[str]:
@@ -65,38 +52,11 @@ def test_the_tests_that_the_failure_model_names_exist_and_those_called_chaos_are
             assert ("chaos" in found[1]) is bool(chaos), f"{test}: it is, or is not, marked as chaos"
 
 
-@pytest.mark.parametrize("block", blocks("yaml"))
-def test_requests_in_the_docs_are_valid_and_make_the_members_that_they_say(block: str) -> None:
-    reading = read_request(yaml.safe_load(block))
-
-    assert reading.errors == ()
-    if block.startswith(_MEMBERS):
-        said = block.partition("\n")[0].removeprefix(_MEMBERS)
-        [task] = reading.to_document(expand=True)["tasks"]
-        assert [member["message"] for member in task["expanded"]] == said.split()
-
-
-@pytest.mark.parametrize("block", blocks("python"))
-def test_programs_in_the_docs_can_be_read(block: str) -> None:
-    compile(block, "docs", "exec")
-
-
-@pytest.mark.parametrize("block", blocks("python", ROOT / "docs" / "agents.md"))
-def test_agents_in_the_docs_can_be_loaded_and_their_tests_pass(block: str) -> None:
-    namespace: dict[str, Any] = {"__name__": "docs"}
-
-    exec(compile(block, "docs/agents.md", "exec"), namespace)
-
-    for name, value in namespace.items():
-        if name.startswith("test_"):
-            value()
-
-
 @pytest.mark.parametrize("path", [pytest.param(path, id=shown(path)) for path in DOCS])
 def test_links_lead_somewhere(path: Path) -> None:
     lost = [
         link
-        for link in _LINK.findall(path.read_text(encoding="utf-8"))
+        for link in _LINK.findall(without_blocks(path.read_text(encoding="utf-8")))
         if not link.startswith(("http:", "https:")) and not _leads_somewhere(path, link)
     ]
 

@@ -41,9 +41,12 @@ def forgotten() -> list[Path]:
 
 def with_drawings(text: str, to_root: str) -> str:
     """A page whose diagrams are pictures; `to_root` leads from the page to the folder of the project."""
-    return _BLOCK.sub(
-        lambda found: f"![diagram]({to_root}docs/diagrams/{drawing_of(found[1]).name}){{ .diagram }}", text
-    )
+
+    def picture(found: re.Match[str]) -> str:
+        path = f"{to_root}docs/diagrams/{drawing_of(found[1]).name}"
+        return f"[![diagram]({path}){{ .diagram }}]({path})"
+
+    return _BLOCK.sub(picture, text)
 
 
 def draw_missing(mermaid: Path) -> Iterator[Path]:

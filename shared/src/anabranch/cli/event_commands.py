@@ -138,7 +138,7 @@ def log_line(event: Event) -> Text:
 def _moment(event: Event) -> Text:
     from rich.text import Text
 
-    return Text(f"{event['time'][11:23]}  ", style="dim")
+    return Text().append(f"{event['time'][11:23]}  ", style="dim")
 
 
 def place_of(event: Event) -> str:

@@ -262,7 +262,7 @@ def _retries(task: TaskProgress) -> str:
 def _text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
-    return Text(words, style=style)
+    return Text().append(words, style=style)  # a style of the whole text would colour what is appended too
 
 
 def _fitted(name: str, columns: int) -> str:

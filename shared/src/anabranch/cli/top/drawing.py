@@ -11,7 +11,7 @@ from anabranch.cli.output import count, seconds, short_line
 from anabranch.cli.tables import Column, number, status_style, table_of, timestamp
 from anabranch.cli.top.screen import KEYS, KEYS_INSIDE, KEYS_TYPING, Screen
 from anabranch.cli.top.snapshot import GroupRow, RunRow, Snapshot, Sort
-from anabranch.cli.tree import Canvas, Signs, draw
+from anabranch.cli.tree import ASCII, Canvas, Signs, draw
 from anabranch.cli.viewed import progress_of_view
 
 if TYPE_CHECKING:
@@ -136,10 +136,11 @@ def _runs(snapshot: Snapshot, rows: Sequence[RunRow], screen: Screen, frame: Fra
         return Group(said, _text(nothing, "dim"))
     place = screen.place(rows)
     shown = rows if frame.height is None else _window(rows, place, max(3, frame.height - LINES_AROUND))
-    table = table_of(_columns(frame), shown)
+    columns = _columns(frame)
     if frame.height is not None:
-        table.rows[next(n for n, row in enumerate(shown) if row is rows[place])].style = "reverse"
-    return Group(said, table)
+        mark = ">" if frame.signs is ASCII else "›"
+        columns = (Column("", lambda row: mark if row is rows[place] else " "), *columns)
+    return Group(said, table_of(columns, shown))
 
 
 def _window(rows: Sequence[RunRow], place: int, size: int) -> Sequence[RunRow]:
@@ -220,4 +221,4 @@ def _foot(screen: Screen, *, inside: bool) -> Text:
 def _text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
-    return Text(words, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(no_wrap=True, overflow="ellipsis").append(words, style=style)

@@ -1,0 +1,69 @@
+"""The documentation site: its generated pages are those of the code, and it builds without faults and without
+anything from elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import anabranch
+from anabranch.contract.docstrings import attribute_notes
+from anabranch.runtime.settings import Settings
+from architecture.source_tree import ROOT, shown
+from doc_blocks import missing_lines
+from docs_site.building import build
+from docs_site.diagrams import forgotten, without_drawing
+from docs_site.pages import drift
+from docs_site.reference import API, reference_pages
+
+_LOADED = re.compile(r"<(?:script|link|img|source|iframe)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"'> ]+)")
+_CANONICAL = re.compile(r"<link[^>]*rel=[\"']?(?:canonical|next|prev)[^>]*>")
+
+
+def test_the_generated_pages_are_what_the_code_says() -> None:
+    assert list(drift(reference_pages())) == [], "write them anew: make reference"
+
+
+def test_every_setting_says_what_it_is() -> None:
+    told = attribute_notes(Settings)
+
+    assert [each.name for each in fields(Settings) if each.name not in told] == []
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+
+    assert {name for _, _, names in API for name in names} <= set(anabranch.__all__)
+    assert [name for name in anabranch.__all__ if f"`{name}`" not in page and not name.startswith("_")] == []
+
+
+def test_every_diagram_is_drawn() -> None:
+    assert without_drawing() == [], "draw them: make diagrams"
+    assert [shown(path) for path in forgotten()] == []
+
+
+def test_the_site_builds_without_faults_and_loads_nothing_from_elsewhere(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = build(tmp_path / "site")
+
+    assert code == 0, capfd.readouterr().err
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    foreign = {
+        found for page in pages for found in _LOADED.findall(_CANONICAL.sub("", page.read_text(encoding="utf-8")))
+    }
+    pictures = [path for folder in ("diagrams", "screens") for path in (ROOT / "docs" / folder).glob("*.svg")]
+    assert len(pages) > 40
+    assert foreign == set()
+    assert [path.name for path in pictures if "url(http" in path.read_text(encoding="utf-8")] == []
+
+
+def test_output_is_compared_by_lines_in_order() -> None:
+    said = "├── level 1\n│   └── a [echo]   after x\nRun 4711 completed in 3.1 s: 5 of 5.\n"
+
+    assert missing_lines("level 1\na [echo] after x\nRun … completed in …: 5 of 5.\n", said) == []
+    assert missing_lines("a [echo]\nlevel 1\n", said) == ["level 1"]
+    assert missing_lines("Run … completed in …: 4 of 5.\n", said) == ["Run … completed in …: 4 of 5."]
