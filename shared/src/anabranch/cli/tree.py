@@ -25,7 +25,7 @@ NAME_COLUMNS = (8, 32)
 BAR_COLUMNS = (8, 32)
 NARROW = 60
 """Columns below which there are no bars."""
-FIGURES = 44
+FIGURES = 54
 """Columns that the figures behind a bar need."""
 INDENT = 8
 
