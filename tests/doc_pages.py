@@ -36,9 +36,12 @@ _MEMBERS = "# members: "
 
 
 class Page:
-    """One page while it is run. `replaced` maps what a page says to what is there: addresses."""
+    """One page while it is run. `replaced` maps what a page says to what is there: addresses. `command` is the
+    program that stands for `anabranch`."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], replaced: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], replaced: Mapping[str, str], command: Path
+    ) -> None:
         self._folder = folder
         self._environ = dict(environ)
         self._replaced = replaced
@@ -47,9 +50,9 @@ class Page:
         self._said = ""
         commands = folder / "bin"
         commands.mkdir()
-        for name, words in (("anabranch", "-m anabranch"), ("python", "")):
-            (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
-            (commands / name).chmod(0o755)
+        (commands / "anabranch").symlink_to(command)
+        (commands / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        (commands / "python").chmod(0o755)
         self._environ["PATH"] = f"{commands}:{self._environ['PATH']}"
 
     def run(self, block: Block) -> None:
@@ -145,7 +148,7 @@ class Page:
         log = self._folder / f"service-{len(self._services)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["bash", "-c", f"exec {line}"],
+                ["bash", "-c", f'exec "{sys.executable}" -m {line}'],
                 cwd=self._folder,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ import pytest
 
 from architecture.source_tree import ROOT, shown
 from cluster import Cluster
+from command_zygote import zygote
 from doc_blocks import blocks_of
 from doc_pages import Page
 
@@ -57,8 +58,14 @@ def installation(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFa
         cluster.stop()
 
 
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with zygote(tmp_path_factory.mktemp("command")) as program:
+        yield program
+
+
 @pytest.fixture
-def page(installation: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+def page(installation: Cluster, command: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     own = {
@@ -76,7 +83,7 @@ def page(installation: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "127.0.0.1:8321": f"127.0.0.1:{port}",
     }
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
-    made = Page(tmp_path, {**os.environ, **own}, replaced)
+    made = Page(tmp_path, {**os.environ, **own}, replaced, command)
     try:
         yield made
     finally:

@@ -1,0 +1,97 @@
+"""The command `anabranch` for tests that call it often: each call is a process of its own, forked from one that
+has everything imported, with the caller's folder, environment and standard streams.
+
+A call costs what the command does, and not the second that Python takes to import it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PRELOADED = (
+    "anabranch.cli.main",
+    "anabranch.cli.run_command",
+    "anabranch.cli.top.command",
+    "anabranch.cli.why_command",
+    "anabranch.embedded",
+)
+_CLIENT = """#!{python} -SE
+import json, os, socket, sys
+link = socket.socket(socket.AF_UNIX)
+link.connect({address!r})
+call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(link, [len(call).to_bytes(4, "big")], [0, 1, 2])
+link.sendall(call)
+sys.exit(int(link.makefile().readline() or 70))
+"""
+
+
+@contextmanager
+def zygote(folder: Path) -> Iterator[Path]:
+    """Gives a program that is the command; it works as long as the context lasts."""
+    address = folder / "zygote"
+    program = folder / "anabranch"
+    program.write_text(_CLIENT.format(python=sys.executable, address=str(address)))
+    program.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(address))
+        listening.listen()
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(listening.fileno())],
+            pass_fds=[listening.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+    try:
+        yield program
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _serve(listening: socket.socket) -> None:
+    """Fork for each call. The parent stays as it was: no loop, no thread, no connection."""
+    for module in PRELOADED:
+        importlib.import_module(module)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        link, _ = listening.accept()
+        if os.fork() == 0:
+            _call(link)
+        link.close()
+
+
+def _call(link: socket.socket) -> None:
+    """One call, in the process forked for it; tells the caller its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, streams, _, _ = socket.recv_fds(link, 4, 3)
+    arguments, folder, environ = json.loads(link.makefile("rb").read(int.from_bytes(size, "big")))
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.path[:0] = [folder]
+    code = 70
+    try:
+        from anabranch.cli.main import main
+
+        code = main(arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        link.sendall(f"{code}\n".encode())
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
