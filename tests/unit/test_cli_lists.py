@@ -16,6 +16,7 @@ from rich.console import Console
 
 from anabranch import Registry, Task, agent
 from anabranch.cli import completion
+from anabranch.cli.context_command import show_context
 from anabranch.cli.control_commands import TOPIC_COLUMNS
 from anabranch.cli.dlq_commands import list_letters
 from anabranch.cli.event_commands import LogFilter, show_events, show_logs
@@ -55,7 +56,15 @@ REQUEST: dict[str, Any] = {
         }
     ],
 }
-MODULES = ("control_commands", "dlq_commands", "event_commands", "inspect_commands", "why_command", "top.command")
+MODULES = (
+    "context_command",
+    "control_commands",
+    "dlq_commands",
+    "event_commands",
+    "inspect_commands",
+    "why_command",
+    "top.command",
+)
 
 
 @agent("talk")
@@ -109,6 +118,8 @@ async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out:
         "list": lambda form: list_runs(settings, limit=5, status=None, form=form),
         "events": lambda form: show_events(settings, "talk-1", follow=False, form=form),
         "logs": lambda form: show_logs(settings, "talk-1", LogFilter(), follow=False, form=form),
+        "context": lambda form: show_context(settings, "talk-1", at=None, between=None, form=form),
+        "changes": lambda form: show_context(settings, "talk-1", at=None, between=(0, 1), form=form),
         "dlq": lambda form: list_letters(settings, run=None, signature=None, every=False, form=form),
         "top": lambda form: top(settings, TopOptions(form, once=True)),
     }
@@ -125,6 +136,8 @@ async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out:
     assert rows(said["list", Form.CSV])[0]["name"] == "=talk"
     assert [row["message"] for row in rows(said["logs", Form.CSV]) if row["index"] == "1"] == ["at 1", "odd"]
     assert "at 2 table=orders" in said["logs", Form.TABLE]
+    assert rows(said["context", Form.CSV])[0]["value"] == "[1,1]"
+    assert rows(said["changes", Form.CSV])[0]["change"] == "added"
     assert rows(said["dlq", Form.CSV])[0]["error"] == "ValueError: not this one"
     assert "ValueError: not this one" in said["top", Form.TABLE]
     assert json.loads(said["top", Form.JSON])["dead_letters"]["open"] == 1

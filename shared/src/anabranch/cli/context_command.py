@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from anabranch.cli.exits import COMPLETED
-from anabranch.cli.output import print_json, say, short, wide_console
+from anabranch.cli.output import say, short, short_line
 from anabranch.cli.systems import connected
+from anabranch.cli.tables import Column, Form, Listing, moment, number, show, timestamp
 from anabranch.core.errors import Misconfigured, NoSuchVersion
 from anabranch.core.versions import Change
-from anabranch.runtime.contexts import Difference, SharedContext, diff, load_context
+from anabranch.runtime.contexts import Difference, SharedContext, Version, diff, load_context
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
@@ -20,7 +22,7 @@ SHOWN_CHARACTERS = 60
 
 
 async def show_context(
-    settings: Settings, run: str, *, at: int | None, between: tuple[int, int] | None, json: bool
+    settings: Settings, run: str, *, at: int | None, between: tuple[int, int] | None, form: Form
 ) -> int:
     """`context RUN`, as of version `at`, or with `between` the difference of two versions."""
     if at is not None and between is not None:
@@ -29,9 +31,9 @@ async def show_context(
         session = await _session_of(client, run)
         if between is not None:
             before, after = [await _load(client, session, version) for version in between]
-            _show_differences(before, after, diff(before, after), json=json)
+            _show_differences(before, after, diff(before, after), form)
         else:
-            _show(await _load(client, session, at), json=json)
+            _show(await _load(client, session, at), form)
     return COMPLETED
 
 
@@ -50,29 +52,11 @@ async def _load(client: Client, session_id: str, at: int | None) -> SharedContex
         raise Misconfigured(shown, str(error), "see the versions with: anabranch context RUN") from error
 
 
-def _show(context: SharedContext, *, json: bool) -> None:
-    if json:
-        print_json(context.to_document())
-        return
+def _show(context: SharedContext, form: Form) -> None:
     if context.dropped:
         say(f"The first {context.dropped:,} versions of session {context.session_id} are no longer kept")
-    if not context.versions:
-        say(f"Nothing was written to the context of session {context.session_id}, or it has expired")
-        return
-    from rich.table import Table
-
-    table = Table("version", "key", "writer", "when", "bytes", "value", box=None, pad_edge=False)
-    for version in context.versions:
-        change = version.change
-        table.add_row(
-            str(version.number),
-            change.key,
-            writer_of(change),
-            datetime.fromtimestamp(change.time, UTC).isoformat(" ", "seconds").removesuffix("+00:00"),
-            f"{change.size:,}",
-            short(change.value, SHOWN_CHARACTERS),
-        )
-    wide_console().print(table)
+    nothing = f"Nothing was written to the context of session {context.session_id}, or it has expired"
+    show(Listing(VERSION_COLUMNS, context.versions, context.to_document(), nothing), form)
 
 
 def writer_of(change: Change) -> str:
@@ -84,22 +68,38 @@ def writer_of(change: Change) -> str:
     return f"{by}{policy}, run {change.run_id}"
 
 
-def _show_differences(before: SharedContext, after: SharedContext, found: list[Difference], *, json: bool) -> None:
-    if json:
-        document: dict[str, Any] = {"session_id": before.session_id, "a": before.at, "b": after.at}
-        print_json(document | {"differences": [each.to_document() for each in found]})
-        return
-    if not found:
-        say(f"Versions {before.at} and {after.at} of session {before.session_id} do not differ")
-        return
-    from rich.table import Table
+def _show_differences(before: SharedContext, after: SharedContext, found: list[Difference], form: Form) -> None:
+    document: dict[str, Any] = {"session_id": before.session_id, "a": before.at, "b": after.at}
+    document["differences"] = [each.to_document() for each in found]
+    nothing = f"Versions {before.at} and {after.at} of session {before.session_id} do not differ"
+    show(Listing(DIFFERENCE_COLUMNS, found, document, nothing), form)
 
-    table = Table("key", "change", "before", "after", "versions", box=None, pad_edge=False)
-    for each in found:
-        numbers = ", ".join(map(str, each.versions))
-        values = (
-            "" if each.change == gone else short(value, SHOWN_CHARACTERS)
-            for gone, value in (("added", each.before), ("removed", each.after))
-        )
-        table.add_row(each.key, each.change, *values, numbers)
-    wide_console().print(table)
+
+def _value(value: Any) -> str:
+    return short(value, SHOWN_CHARACTERS)
+
+
+def _cell(text: str | None) -> str:
+    """A value that is JSON already, cut for people."""
+    return "" if text is None else short_line(text, SHOWN_CHARACTERS)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+VERSION_COLUMNS: tuple[Column[Version], ...] = (
+    Column("version", lambda version: version.number, justify="right"),
+    Column("key", lambda version: version.change.key),
+    Column("writer", lambda version: writer_of(version.change)),
+    Column("when", lambda version: timestamp(version.change.time), words=moment),
+    Column("bytes", lambda version: version.change.size, words=number, justify="right"),
+    Column("value", lambda version: version.change.value, words=_value),
+)
+DIFFERENCE_COLUMNS: tuple[Column[Difference], ...] = (
+    Column("key", lambda each: each.key),
+    Column("change", lambda each: each.change),
+    Column("before", lambda each: None if each.change == "added" else _json(each.before), words=_cell),
+    Column("after", lambda each: None if each.change == "removed" else _json(each.after), words=_cell),
+    Column("versions", lambda each: list(each.versions), words=lambda found: ", ".join(map(str, found))),
+)

@@ -253,13 +253,14 @@ def context(
     diff: Annotated[
         tuple[int, int] | None, typer.Option(metavar="A B", help="What versions A and B differ in.")
     ] = None,
+    output: Output = None,
     json: Json = False,
 ) -> None:
     """Show the versions of the shared context of a run's session: who wrote what, and when."""
-    with errors_as_exit(json):
+    with errors_as_exit(json or output == "json"):
         from anabranch.cli.context_command import show_context
 
-        raise typer.Exit(_async(show_context(settings(), run, at=at, between=diff, json=json)))
+        raise typer.Exit(_async(show_context(settings(), run, at=at, between=diff, form=form_of(output, json))))
 
 
 @app.command()
