@@ -2,7 +2,8 @@
 
 The pages name the addresses that a reader has (`localhost:9092`); in the blocks they are replaced by those of the
 tests' servers. Python blocks of a page share their names, shell blocks their environment. A service in a shell
-block (`anabranch taskgroup`, `anabranch dev`) is started, waited for, and ended with the page.
+block (`anabranch taskgroup`, `anabranch dev`) is started, waited for, and ended with the page; an Agency and an
+EventManager without options are those that run for all pages.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from cluster import await_true
 from doc_blocks import Block, missing_lines
 
 SERVICES = re.compile(r"^anabranch (agency|taskgroup|worker|eventmanager|dev|gateway)\b")
+RUNNING = frozenset({"anabranch agency", "anabranch eventmanager"})
 READY = (b" ready", b"is running")
 SHELL_SECONDS = 100
 PARAMETERS = 2
@@ -116,6 +118,8 @@ class Page:
         lines: list[str] = []
         self._said = ""
         for line in text.splitlines():
+            if line in RUNNING:
+                continue
             if SERVICES.match(line):
                 self._script(lines)
                 self._start(line)
