@@ -280,6 +280,7 @@ def _signature(value: Any) -> str:
         text = str(inspect.signature(value))
     except (TypeError, ValueError):  # made in C
         return "(...)"
+    text = re.sub(r"<([\w.]+) object at 0x[0-9a-f]+>", r"\1()", text)  # what has no words of its own
     text = re.sub(r"'([^']+)'", r"\1", re.sub(r"(?:\w+\.)+(\w+)", r"\1", text))
     return re.sub(r"\(self(?:, )?", "(", text)
 
