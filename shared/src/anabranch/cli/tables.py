@@ -106,14 +106,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-def table_of(columns: Sequence[Column[Row]], rows: Iterable[Row]) -> Table:
-    """The table for people, without a frame."""
+def table_of(columns: Sequence[Column[Row]], rows: Iterable[Row], *, no_wrap: bool = False) -> Table:
+    """The table for people, without a frame. With `no_wrap` each row is one line, cut where it has to be."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.name, justify=column.justify)
+        table.add_column(column.name, justify=column.justify, no_wrap=no_wrap)
     for row in rows:
         cells = []
         for column in columns:

@@ -140,7 +140,7 @@ def _runs(snapshot: Snapshot, rows: Sequence[RunRow], screen: Screen, frame: Fra
     if frame.height is not None:
         mark = ">" if frame.signs is ASCII else "›"
         columns = (Column("", lambda row: mark if row is rows[place] else " "), *columns)
-    return Group(said, table_of(columns, shown))
+    return Group(said, table_of(columns, shown, no_wrap=frame.height is not None))
 
 
 def _window(rows: Sequence[RunRow], place: int, size: int) -> Sequence[RunRow]:
@@ -153,10 +153,12 @@ def _columns(frame: Frame) -> tuple[Column[RunRow], ...]:
     long_ids = frame.height is None or frame.width >= 130
     columns: list[Column[RunRow]] = [
         Column("status", lambda row: row.status, style=status_style),
-        Column("name", lambda row: row.name, words=lambda name: short_line(name, 28)),
+        Column(
+            "name", lambda row: row.name, words=lambda name: short_line(name, max(8, min(28, frame.width - 70)))
+        ),
         Column("run", lambda row: row.run_id, words=str if long_ids else _short_id),
     ]
-    if frame.width >= 80:
+    if frame.width >= WIDE:
         columns.append(
             Column("", lambda row: row.fraction, words=lambda done: _bar(done, frame.signs), style=_green)
         )
