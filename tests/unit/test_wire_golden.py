@@ -44,6 +44,7 @@ ORDER = m.TaskOrder(
     ),
     context_keys=("lang",),
     result_keys=("text", "notes"),
+    shares={"notes": 1},
     optional_result_keys=("notes",),
     message_template="get {page.url}",
     shared_instructions="be kind",
@@ -129,6 +130,8 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             traceparent=TRACE,
             retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
             reserved_keys=("a_text",),
+            shared={"notes": m.SharedKey(policy="append", producers=(("write", "a"), ("fetch", "page ü")))},
+            submitted_at=AT,
         ),
         (),
     ),
@@ -160,6 +163,12 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
     ),
     m.ValueFound: (m.ValueFound(run_id=RUN, key="go", value={"by": "Ada"}), ()),
     m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list"), ()),
+    m.KeyReduced: (
+        m.KeyReduced(
+            run_id=RUN, key="notes", value=[1], count=7, bytes=70_000, error="no number", writers=("fetch/page ü",)
+        ),
+        (),
+    ),
     m.ValuePage: (m.ValuePage(**CHUNK, index=4, key="text", page=1), (b'["a\nb",\xc3',)),
     m.MembersReported: (
         m.MembersReported(
@@ -352,6 +361,12 @@ def test_a_report_by_a_version_whose_agents_logged_nothing_is_read() -> None:
     found = GROUPS.decode(with_header(golden_message(m.MembersReported), logs=None))
 
     assert found.message == SAMPLES[m.MembersReported][0].model_copy(update={"logs": ()})
+
+
+def test_a_run_opened_by_a_version_without_policies_is_read() -> None:
+    found = GROUPS.decode(with_header(golden_message(m.OpenRun), shared=None, submitted_at=None))
+
+    assert found.message == SAMPLES[m.OpenRun][0].model_copy(update={"shared": {}, "submitted_at": None})
 
 
 def test_a_run_opened_by_a_version_that_reserved_no_keys_is_read() -> None:
