@@ -224,3 +224,28 @@ def test_what_to_ask_the_session_for() -> None:
     assert session_candidates(document) == {"old", "opt", "rows", "rows.items"}
     assert session_candidates({"object": document}) == session_candidates(document)
     assert session_candidates([]) == frozenset()
+
+
+def test_several_tasks_may_produce_a_key_with_a_policy() -> None:
+    """Who depends on it comes after all of them. The context's value counts for nothing, and a warning says so."""
+    tasks = [{"name": name, "agent": "echo", "result_keys": ["k"]} for name in "abc"]
+    tasks[2]["dependencies"] = ["other"]
+    tasks += [
+        {"name": "d", "agent": "echo", "result_keys": ["other"]},
+        {"name": "e", "agent": "echo", "result_keys": ["end"], "dependencies": ["k"]},
+    ]
+    document = {
+        "task_groups": [{"name": "g", "tasks": tasks}],
+        "context": {"k": 1, "c": 2},
+        "context_policies": {"k": "sum", "c": "max"},
+    }
+
+    reading = read_request(document)
+
+    assert reading.errors == ()
+    assert reading.plan is not None
+    assert reading.plan.levels == (("g/a", "g/b", "g/d"), ("g/c",), ("g/e",))
+    assert (reading.plan.edges, reading.plan.visible_context()) == (4, {"c": 2})
+    assert reading.warnings == (
+        "the context's value of 'k' counts for nothing, for tasks of the request produce that key",
+    )

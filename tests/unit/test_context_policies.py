@@ -12,6 +12,7 @@ import pytest
 
 from anabranch import RunResult, Task
 from anabranch.core.policies import Policy
+from anabranch.runtime.views import load_view
 from anabranch.testing import System
 from small_requests import alive, array, request, task
 
@@ -140,9 +141,17 @@ def test_a_conflict_is_told_the_same_whoever_ends_first(
         "context_policies": {"k": policy},
     }
 
-    result = run(anabranch_system, document)
+    system = anabranch_system(agents=AGENTS)
+    result = system.run(document, timeout=1000)
+    alive(system)
 
     assert (result.status, result.results) == ("failed", {"other": 7, "o": {"other": 7}})
+    system.advance(5)
+    view = system.wait(load_view(system.embedded.client.store, system.embedded.client.names, result.run_id))
+    assert view is not None
+    assert [(each["task"], each["error_type"]) for each in view["failures"]] == [("c", "ContextConflict")]
+    shown = view["groups"]["h"]["tasks"]["c"]
+    assert (shown["status"], shown["completed"], shown["failed"]) == ("completed", 1, 0)
     [failure] = result.failures
     assert (failure["group"], failure["task"], failure["error_type"]) == ("h", "c", "ContextConflict")
     assert failure["message"] == message

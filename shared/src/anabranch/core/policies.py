@@ -154,8 +154,9 @@ class Fold:
     through: int = -1
 
     def add(self, new: RunsValue) -> None:
-        """Take a contribution in. Of one run the same one may come any number of times: it counts once."""
-        if new.position <= self.through:
+        """Take a contribution in. Of one run it may come any number of times: it counts once, and not at all beside
+        the one that replaces it."""
+        if new.position <= self.through or any(run.replaces == new.run_id for run in self.runs):
             return
         self.runs = [run for run in self.runs if run.run_id not in (new.run_id, new.replaces)]
         self.runs.append(new)
@@ -203,7 +204,7 @@ class Fold:
 
 
 def _row(run: RunsValue) -> list[Any]:
-    return [run.position, run.submitted, run.run_id, run.value]
+    return [run.position, run.submitted, run.run_id, run.value, run.replaces]
 
 
 def _summed(runs: Sequence[RunsValue]) -> RunsValue:
