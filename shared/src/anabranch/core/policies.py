@@ -154,8 +154,8 @@ class Fold:
     through: int = -1
 
     def add(self, new: RunsValue) -> None:
-        """Take a contribution in. Of one run it may come any number of times: it counts once, and not at all beside
-        the one that replaces it."""
+        """Take a contribution in. However often that of a run comes, it counts once, and not at all beside the one
+        that replaces it."""
         if new.position <= self.through or any(run.replaces == new.run_id for run in self.runs):
             return
         self.runs = [run for run in self.runs if run.run_id not in (new.run_id, new.replaces)]
