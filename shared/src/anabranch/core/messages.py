@@ -8,26 +8,24 @@ rolling upgrade may add some.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from anabranch.core.policies import Policy
+from anabranch.core.message_parts import Counts as Counts
+from anabranch.core.message_parts import Failure as Failure
+from anabranch.core.message_parts import Json as Json
+from anabranch.core.message_parts import LargeValue as LargeValue
+from anabranch.core.message_parts import MemberFailed as MemberFailed
+from anabranch.core.message_parts import MemberRetry as MemberRetry
+from anabranch.core.message_parts import Message as Message
+from anabranch.core.message_parts import Mode as Mode
+from anabranch.core.message_parts import Need as Need
+from anabranch.core.message_parts import SharedKey as SharedKey
+from anabranch.core.message_parts import Spans as Spans
+from anabranch.core.message_parts import Status as Status
+from anabranch.core.message_parts import StopReason as StopReason
 from anabranch.core.request import Expansion, RetryPolicy
-
-Json = Any
-Spans = tuple[tuple[int, int], ...]
-"""Disjoint ascending [start, stop) pairs of member indexes."""
-
-Status = Literal["completed", "failed", "cancelled", "timed_out"]
-StopReason = Literal["cancelled", "timed_out"]
-Mode = Literal["fast", "careful", "alone"]
-"""How members run: as they come; each start recorded before it; or so, and beside no other suspect."""
-
-
-class Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
 
 # --- either owner --------------------------------------------------------------------------------
 
@@ -86,35 +84,6 @@ class ControlRun(Message):
     traceparent: str | None = None
 
 
-class Counts(Message):
-    """Executions, member by member."""
-
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
-    skipped: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            total=self.total + other.total,
-            completed=self.completed + other.completed,
-            failed=self.failed + other.failed,
-            skipped=self.skipped + other.skipped,
-        )
-
-
-class Failure(Message):
-    """Why a member, or a whole task (`index` null), did not complete."""
-
-    group: str
-    task: str
-    index: int | None = None
-    member: str = ""
-    error_type: str
-    message: str
-    attempts: int = 0
-
-
 class GroupResults(Message):
     """A part of a group's results that did not fit into its GroupFinished, sent before it."""
 
@@ -148,14 +117,6 @@ class GroupFinished(Message):
 # --- groups: keyed by session id -----------------------------------------------------------------
 
 
-class Need(Message):
-    """A key that a task waits for. `kind` says where it comes from; `absent` is optional and nobody's."""
-
-    key: str
-    kind: Literal["produced", "context", "session", "external", "absent"]
-    optional: bool = False
-
-
 class TaskOrder(Message):
     """One task as its owner gets it: what to wait for, what to run, what to make of the outcomes."""
 
@@ -179,13 +140,6 @@ class TaskOrder(Message):
     tolerated_failures: int | str = 0
     on_failure: Literal["fail", "hold"] = "fail"
     max_concurrency: int | None = None
-
-
-class SharedKey(Message):
-    """A key with a policy, and the tasks that produce it as (group, task), in declared order."""
-
-    policy: Policy
-    producers: tuple[tuple[str, str], ...] = ()
 
 
 class OpenRun(Message):
@@ -293,26 +247,6 @@ class ArrayCounted(Message):
     error: str | None = None
 
 
-class MemberFailed(Message):
-    """A member that will not be tried again."""
-
-    index: int
-    error_type: str
-    message: str
-    attempts: int
-
-
-class MemberRetry(Message):
-    """A member whose next attempt is due after `delay` seconds, or was already made by the worker (null)."""
-
-    index: int
-    attempt: int
-    """The attempt that failed, counted from 1."""
-    delay: float | None
-    error_type: str
-    message: str
-
-
 class MemberLog(Message):
     """A line that a member's agent logged, at INFO or above. `at`: seconds since the epoch."""
 
@@ -322,17 +256,6 @@ class MemberLog(Message):
     level: str
     message: str
     fields: dict[str, Json] = {}
-
-
-class LargeValue(Message):
-    """A member's value that travelled before, as `pages` pages of its own."""
-
-    index: int
-    key: str
-    pages: tuple[int, ...]
-    """Bytes of each page."""
-    items: tuple[int, ...] | None = None
-    """Items of each page where the value is a list cut between items; null where it is text cut anywhere."""
 
 
 class ValuePage(Message):
