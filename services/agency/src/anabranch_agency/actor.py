@@ -97,6 +97,8 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
     run = _new_run(turn, submit, made)
     turn.partition.open(run)
     turn.keep(run.run_id, run.tombstone, run.deadline)
+    if run.session_id != run.run_id:
+        turn.keep_project(run.session_id, request.project, run.deadline)
     turn.event(run.run_id, run.tombstone, "run.accepted", **_shown(run, made))
     _accept(turn, run.run_id, run.tombstone, run.traceparent)
     _start(turn, submit, made, run)

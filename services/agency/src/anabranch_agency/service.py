@@ -56,7 +56,7 @@ class AgencyService:
         )
         await self._owner.start()
         store, names = self._resources.store, self._resources.names
-        sessions = Sessions(store, names, settings.result_ttl + RETENTION_SECONDS)
+        sessions = Sessions(store, names, RETENTION_SECONDS)
         self._front = Front(desk, log, store, sessions)
         await self._front.start()
 

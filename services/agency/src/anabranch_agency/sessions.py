@@ -1,11 +1,12 @@
 """Whose a session is: the project of the first request that names it. Asked before a request is passed on.
 
-The store is where it stands, so a store that forgot everything has it said anew by the next request. Decides
+Who admits the run writes it again, with the time that the run has, so that a rebuilt store has it too. Decides
 nothing else about a request.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from anabranch.ports import StateStore, Write
 
 
 class Sessions:
-    """See the module. `ttl`: seconds that a project is remembered after the last request of its session."""
+    """See the module. `ttl`: seconds that a project is remembered where no run was admitted."""
 
     def __init__(self, store: StateStore, names: Names, ttl: float) -> None:
         self._store = store
@@ -32,36 +33,44 @@ class Sessions:
         """
         if session_id is None:
             return await self._own(request_id, project)
-        key = self._names.session_project(session_id)
-        known = await self._store.put_new(Write(key, project.encode(), self._ttl))
-        if known is None:
-            return await self._is_no_others_run(key, session_id, project)
-        await self._store.expire([key], self._ttl)
-        return known == project.encode()
+        names, mine = self._names, project.encode()
+        known, [run] = await asyncio.gather(
+            self._store.put_new(Write(names.session_project(session_id), mine, self._ttl)),
+            self._store.get([names.tombstone(session_id)]),
+        )
+        if known is not None:
+            return known == mine
+        if _is_of(run, project) if run is not None else project == DEFAULT_PROJECT or not _is_run_id(session_id):
+            return True
+        await self._store.delete([names.session_project(session_id)])
+        return False
 
     async def _own(self, request_id: str | None, project: str) -> bool:
-        """A run without a named session has the one of its own id, which somebody could have taken before: not
-        where nobody can have known the request id."""
-        if request_id is None or _is_fresh(request_id):
+        """A run without a named session has the one of its own id, which who can guess the request id could have
+        named before. Other projects may not name what looks like a run of the default one: see `take`."""
+        if project == DEFAULT_PROJECT or request_id is None or _is_fresh(request_id):
             return True
         [known] = await self._store.get([self._names.session_project(run_id_for(request_id))])
         return known in (None, project.encode())
 
-    async def _is_no_others_run(self, key: str, session_id: str, project: str) -> bool:
-        """A session that nobody named may be that of a run that named none."""
-        [found] = await self._store.get([self._names.tombstone(session_id)])
-        if found is None:
-            return True
-        accepted: dict[str, Any] = orjson.loads(found)["accepted"]
-        if (accepted.get("project") or DEFAULT_PROJECT) == project:
-            return True
-        await self._store.delete([key])
-        return False
+
+def _is_of(tombstone: bytes, project: str) -> bool:
+    accepted: dict[str, Any] = orjson.loads(tombstone)["accepted"]
+    return (accepted.get("project") or DEFAULT_PROJECT) == project
+
+
+def _is_run_id(text: str) -> bool:
+    """Run ids are UUIDs made from a name; a session of somebody's own is hardly one."""
+    return _version(text) == 5
 
 
 def _is_fresh(request_id: str) -> bool:
     """Ids that clients make are random; those that people choose can be guessed."""
+    return _version(request_id) in (4, 7)
+
+
+def _version(text: str) -> int | None:
     try:
-        return UUID(request_id).version in (4, 7)
+        return UUID(text).version
     except ValueError:
-        return False
+        return None

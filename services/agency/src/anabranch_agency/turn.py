@@ -77,6 +77,12 @@ class Turn:
         ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
         self.effects.append(Put(run_id, key, dumps(tombstone.to_document()), ttl))
 
+    def keep_project(self, session_id: str, project: str, deadline: float) -> None:
+        """Remember whose a session is for as long as its values are there."""
+        key = self.rules.names.session_project(session_id)
+        ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
+        self.effects.append(Put(session_id, key, project.encode(), ttl, fenced=False))
+
     def keep_early(self, control: ControlRun, kind: str) -> None:
         """Remember, for whoever owns the partition then, a control record that came before its run."""
         key = self.rules.names.early(control.run_id, kind)
