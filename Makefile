@@ -103,6 +103,12 @@ bench-peers: $(VENV)/.dev ## Measure Celery, Dramatiq, Taskiq and this in one ru
 
 VARIANTS_ARGUMENTS ?=
 
+GATEWAY_ARGUMENTS ?=
+
+.PHONY: bench-gateway
+bench-gateway: $(VENV)/.dev ## Measure a gateway on real servers: submits a second, and events to 1,000 listeners
+	PYTHONPATH=tests:benchmarks python -m gateway $(GATEWAY_ARGUMENTS)
+
 .PHONY: bench-variants
 bench-variants: $(VENV)/.dev ## Measure choices against the others: loop, compression, sizes of chunks, share groups
 	PYTHONPATH=tests:benchmarks python -m variants $(VARIANTS_ARGUMENTS)

@@ -1,0 +1,62 @@
+"""Just enough HTTP/1.1 to load a gateway from one process: a client library would cost more than the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class Connection:
+    """One kept-alive connection, used by one request at a time."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port or 80
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def send(self, method: str, path: str, body: bytes = b"", accept: str = "application/json") -> int:
+        """Send a request and read its head; returns the status. A body of known length is left to `body`."""
+        if self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=1 << 20)
+        assert self._reader is not None
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nAccept: {accept}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._writer.write(head.encode() + body)
+        lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        self._length = next(
+            (int(line.partition(":")[2]) for line in lines if line.lower().startswith("content-length:")), 0
+        )
+        return int(lines[0].split()[1])
+
+    async def body(self) -> Any:
+        """The body of the answer, as JSON."""
+        assert self._reader is not None
+        data = await self._reader.readexactly(self._length)
+        return json.loads(data) if data else None
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """The data of each Server-Sent Event; the framing of chunks is lines that begin otherwise."""
+        assert self._reader is not None
+        async for line in self._reader:
+            if line.startswith(b"data: "):
+                yield json.loads(line[6:])
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+async def call(url: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """One request on a connection of its own: status and JSON."""
+    connection = Connection(url)
+    try:
+        status = await connection.send(method, path, b"" if body is None else json.dumps(body).encode())
+        return status, await connection.body()
+    finally:
+        connection.close()

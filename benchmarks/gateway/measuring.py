@@ -1,0 +1,151 @@
+"""What is measured: submits at a rate that waits for no answer, and an event on its way to many listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from gateway.client import Connection, call
+
+CONNECTIONS = 64
+
+
+@dataclass(frozen=True)
+class Submits:
+    """Milliseconds count from when a submit was due, so that waiting for a free connection is in them."""
+
+    wanted_per_second: float
+    sent: int
+    answered_per_second: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+    cpu_ms: float
+    """Processor time of the gateway for each."""
+
+
+@dataclass(frozen=True)
+class Fanned:
+    """An event and its listeners. Milliseconds from the time of the event's record to each listener's arrival."""
+
+    listeners: int
+    events: int
+    p50_ms: float
+    p99_ms: float
+    slowest_ms: float
+    spread_ms: float
+    """From the first listener's arrival to the last one's, the median of all events."""
+
+
+async def submits(url: str, rate: float, seconds: float, pid: int) -> Submits:
+    """Submit one-task requests at a rate to the gateway of process `pid`."""
+    due: asyncio.Queue[float | None] = asyncio.Queue()
+    waits: list[float] = []
+    failed = 0
+
+    async def worker() -> None:
+        nonlocal failed
+        connection = Connection(url)
+        while (at := await due.get()) is not None:
+            status = await connection.send("POST", "/v1/runs", _request())
+            await connection.body()
+            waits.append(time.perf_counter() - at)
+            failed += status != 202
+        connection.close()
+
+    workers = [asyncio.create_task(worker()) for _ in range(CONNECTIONS)]
+    spent, began = _processor(pid), time.perf_counter()
+    count = int(rate * seconds)
+    for number in range(count):
+        at = began + number / rate
+        if (pause := at - time.perf_counter()) > 0:
+            await asyncio.sleep(pause)
+        due.put_nowait(at)
+    for _ in workers:
+        due.put_nowait(None)
+    await asyncio.gather(*workers)
+    took = time.perf_counter() - began
+    ordered = sorted(waits)
+    return Submits(
+        rate, count, count / took, _ms(ordered, 0.5), _ms(ordered, 0.99), failed, _each(spent, pid, count)
+    )
+
+
+async def fanned(url: str, listeners: int, events: int) -> Fanned:
+    """Let many follow one run, and pause and resume it."""
+    request = json.loads(_request())
+    request["task_groups"][0]["tasks"][0]["external_dependencies"] = ["never"]
+    request["session_id"] = request["request_id"]
+    _, accepted = await call(url, "POST", "/v1/runs", request)
+    path = f"/v1/runs/{accepted['run_id']}"
+    heard: dict[int, list[tuple[float, float]]] = {}
+    following = [asyncio.create_task(_listen(url, path, heard)) for _ in range(listeners)]
+    await _until(lambda: len(heard.get(1, ())) == listeners)
+    for number in range(events):
+        before = max(heard)
+        status, _ = await call(url, "POST", f"{path}/{'pause' if number % 2 == 0 else 'resume'}")
+        assert status == 202, status
+        await _until(lambda seen=before: max(heard) > seen and len(heard[max(heard)]) == listeners)
+    for task in following:
+        task.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
+    await call(url, "POST", f"{path}/cancel")
+    measured = [heard[seq] for seq in sorted(heard)[-events:]]
+    waits = sorted(arrival - at for each in measured for at, arrival in each)
+    spreads = [max(a for _, a in each) - min(a for _, a in each) for each in measured]
+    return Fanned(
+        listeners, events, _ms(waits, 0.5), _ms(waits, 0.99), waits[-1] * 1000, round(median(spreads) * 1000, 2)
+    )
+
+
+def _each(spent: float, pid: int, count: int) -> float:
+    return round((_processor(pid) - spent) / count * 1000, 3)
+
+
+def _processor(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _listen(url: str, path: str, heard: dict[int, list[tuple[float, float]]]) -> None:
+    connection = Connection(url)
+    try:
+        status = await connection.send("GET", f"{path}/events", accept="text/event-stream")
+        assert status == 200, status
+        async for event in connection.events():
+            at = datetime.fromisoformat(event["time"]).timestamp()
+            heard.setdefault(event["seq"], []).append((at, time.time()))
+    finally:
+        connection.close()
+
+
+async def _until(holds: Any, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come"
+        await asyncio.sleep(0.005)
+
+
+def _request() -> bytes:
+    task = {"name": "t", "agent": "echo", "inputs": {"n": 1}, "result_keys": ["k"]}
+    document = {"request_id": str(uuid.uuid4()), "task_groups": [{"name": "g", "tasks": [task]}]}
+    return json.dumps(document).encode()
+
+
+def _ms(ordered: Sequence[float], share: float) -> float:
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 2)
+
+
+def document(figure: Submits | Fanned) -> dict[str, Any]:
+    """A figure as JSON."""
+    return {"kind": type(figure).__name__.lower(), **asdict(figure)}
