@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image for all services and for the command: docker run anabranch agency | taskgroup | eventmanager | run ...
+# One image for all services and for the command: docker run anabranch agency | taskgroup | eventmanager | gateway | run ...
 
 FROM python:3.12-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import Depends
-from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
 from anabranch_gateway.problems import Refusal
@@ -58,13 +57,6 @@ class OpenGuard:
         return Caller("anonymous", "operator", None)
 
 
-_bearer = HTTPBearer(
-    auto_error=False,
-    scheme_name="bearer",
-    description="An API key `anb_<id>_<secret>` or an OIDC access token",
-)
-
-
 def _needs(role: Role) -> Callable[..., Awaitable[Caller]]:
     async def dependency(connection: HTTPConnection) -> Caller:
         caller: Caller = await connection.app.state.parts.guard.caller(token_of(connection))
@@ -89,11 +81,6 @@ def token_of(connection: HTTPConnection) -> str | None:
     return None
 
 
-async def _shown(_: Annotated[Any, Depends(_bearer)] = None) -> None:
-    """Only for the description of the API: the scheme is declared once, here."""
-
-
-shown_scheme = Depends(_shown)
 Viewer = Annotated[Caller, Depends(_needs("viewer"))]
 Submitter = Annotated[Caller, Depends(_needs("submitter"))]
 Operator = Annotated[Caller, Depends(_needs("operator"))]

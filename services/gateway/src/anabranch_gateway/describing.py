@@ -108,6 +108,11 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
     schemas.LetterChoice: {"signature": "007a743ed38c6358"},
     schemas.SubscriptionBody: {"kind": "webhook", "url": "https://example.com/hook", "types": ["run.*"]},
 }
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key `anb_<id>_<secret>`, or an OIDC access token. An open gateway takes none.",
+}
 _PROBLEM_EXAMPLE = {
     "type": "urn:anabranch:problem:not_found",
     "title": "Not Found",
@@ -130,6 +135,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
     schemas_by_name = document.setdefault("components", {}).setdefault("schemas", {})
     schemas_by_name.clear()
     schemas_by_name.update(_components())
+    document["components"]["securitySchemes"] = {"bearer": _BEARER}
+    document["security"] = [{"bearer": []}, {}]
     for path, methods in document["paths"].items():
         for method, described in methods.items():
             _complete(described, _OPERATIONS[path, method])

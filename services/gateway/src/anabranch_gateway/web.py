@@ -16,7 +16,7 @@ from anabranch.runtime.health import Health
 from anabranch_gateway import deadletters, feed, logs, members, problems, runs, streams, subscribing, system
 from anabranch_gateway.answers import answer
 from anabranch_gateway.audit import NOBODY, Audit
-from anabranch_gateway.auth import OpenGuard, shown_scheme
+from anabranch_gateway.auth import OpenGuard
 from anabranch_gateway.describing import describe
 from anabranch_gateway.guards import SameOrigin, is_loopback
 from anabranch_gateway.parts import Parts
@@ -42,7 +42,6 @@ def create_app(parts: Parts) -> FastAPI:
         description="Submit requests, follow runs, act on them.",
         docs_url=None,
         redoc_url=None,
-        dependencies=[shown_scheme],
     )
     app.state.parts = parts
     problems.add_handlers(app, partial(_note_refused, parts.audit))
