@@ -251,6 +251,20 @@ async def test_why_says_what_an_open_run_waits_for(running: Running) -> None:
     assert healed.json()["healed"]
 
 
+async def test_the_shared_context_is_told_by_versions(running: Running) -> None:
+    await running.submit({**HELLO, "request_id": "r1"})
+
+    whole = await running.get("/v1/runs/r1/context")
+    first = await running.get("/v1/runs/r1/context", at=1)
+    changed = await running.get("/v1/runs/r1/context/diff", a=1)
+    beyond = await running.http.get("/v1/runs/r1/context", params={"at": 99})
+
+    assert set(whole["state"]) == {"people", "greetings", "letter"}
+    assert (first["at"], set(first["state"])) == (1, {"people"})
+    assert {each["key"] for each in changed["differences"]} == {"greetings", "letter"}
+    assert beyond.status_code == 404
+
+
 async def test_the_system_tells_of_its_services_and_workers(running: Running) -> None:
     await running.submit(HELLO)
     [run] = (await running.get("/v1/runs"))["runs"] or [None]

@@ -58,6 +58,8 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
         {200: schemas.MemberDocument}, None, (*_RUN, 409, 410)
     ),
     ("/v1/runs/{run}/logs", "get"): Operation({200: schemas.LogPage}, None, _RUN),
+    ("/v1/runs/{run}/context", "get"): Operation({200: schemas.ContextDocument}, None, _RUN),
+    ("/v1/runs/{run}/context/diff", "get"): Operation({200: schemas.ContextDifference}, None, _RUN),
     ("/v1/runs/{run}/why", "get"): Operation({200: schemas.Why}, None, (*_RUN, 501)),
     ("/v1/runs/{run}/heal", "post"): Operation({200: schemas.Why}, None, (*_RUN, 501)),
     ("/v1/events", "get"): Operation({200: None}, streams=True),

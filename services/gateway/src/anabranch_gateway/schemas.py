@@ -242,6 +242,26 @@ class Controlled(Shape):
     action: str
 
 
+class ContextDocument(Shape):
+    """The document of `anabranch context --json`."""
+
+    session_id: str
+    at: int
+    last: int
+    dropped: int
+    versions: list[dict[str, Any]]
+    state: dict[str, Any]
+
+
+class ContextDifference(Shape):
+    """The document of `anabranch context --diff --json`."""
+
+    session_id: str
+    a: int
+    b: int
+    differences: list[dict[str, Any]]
+
+
 class Why(Shape):
     run_id: str
     request_id: str | None

@@ -13,7 +13,18 @@ from starlette.middleware.cors import CORSMiddleware
 
 import anabranch
 from anabranch.runtime.health import Health
-from anabranch_gateway import deadletters, feed, logs, members, problems, runs, streams, subscribing, system
+from anabranch_gateway import (
+    contexts,
+    deadletters,
+    feed,
+    logs,
+    members,
+    problems,
+    runs,
+    streams,
+    subscribing,
+    system,
+)
 from anabranch_gateway.answers import answer
 from anabranch_gateway.audit import NOBODY, Audit
 from anabranch_gateway.auth import OpenGuard
@@ -45,7 +56,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     problems.add_handlers(app, partial(_note_refused, parts.audit))
-    for module in (runs, streams, members, logs, feed, deadletters, subscribing, system):
+    for module in (runs, streams, members, contexts, logs, feed, deadletters, subscribing, system):
         app.include_router(module.router)
     _add_pages(app)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
