@@ -198,6 +198,63 @@ def test_a_failed_run_and_skipped_tasks_say_so(anabranch_system: Start) -> None:
     assert skipped.start_time == skipped.end_time
 
 
+def test_an_item_without_the_identifier_is_a_failed_member_with_a_span(anabranch_system: Start) -> None:
+    traced = Traced()
+    s = anabranch_system(telemetry=traced.telemetry)
+    odd = array([{"id": 1}, {}], identifiers={"name": "item.id"})
+    document = request(task("t", expansion_config=odd, tolerated_failures=1))
+
+    assert submit(s, document).result(60).status == "completed"
+    s.advance(1)
+
+    check_tree(traced.spans, PRODUCER_SPAN)
+    assert attributes_of(traced.one("member t_2"))["error.type"] == "ExpansionError"
+    assert len(links_of(traced.one("task t"))) == 2
+
+
+def test_a_cancelled_run_has_a_whole_tree_of_what_ended(anabranch_system: Start) -> None:
+    async def endless(task: Task) -> None:
+        await asyncio.sleep(task.variables["item"])
+
+    traced = Traced()
+    s = anabranch_system(agents={"endless": endless}, telemetry=traced.telemetry)
+    run = submit(s, request(task("t", "endless", expansion_config=array([1, 9_999])), name="n"))
+    s.advance(10)
+    run.cancel()
+    assert run.result(60).status == "cancelled"
+    s.advance(1)
+
+    check_tree(traced.spans, PRODUCER_SPAN)
+    assert [span.name for span in traced.named("member")] == ["member t_1"]
+    for name in ("run n", "group g", "task t"):
+        span = traced.one(name)
+        assert (attributes_of(span)[names.STATUS], span.status.status_code) == ("cancelled", StatusCode.UNSET)
+
+
+def test_a_retry_links_to_no_member_that_it_took_over(anabranch_system: Start) -> None:
+    broken = True
+
+    async def fixed_later(task: Task) -> int:
+        if broken and task.index == 1:
+            raise ValueError("no")
+        return 1
+
+    traced = Traced()
+    s = anabranch_system(agents={"later": fixed_later}, telemetry=traced.telemetry)
+    first = submit(s, request(task("t", "later", expansion_config=array([1, 2, 3]))))
+    assert first.result(60).status == "failed"
+    broken = False
+    assert s.retry(first).result(60).status == "completed"
+    s.advance(1)
+
+    [again] = [span for span in traced.named("task t") if attributes_of(span)[names.STATUS] == "completed"]
+    members = [span for span in traced.spans if parent_of(span) == id_of(again)]
+    assert [span.name for span in members] == ["member t_2"]
+    assert links_of(again) == {id_of(members[0])}
+    [root] = [span for span in traced.named("run") if attributes_of(span).get(names.RETRY_OF)]
+    assert attributes_of(root)[names.RETRY_OF] == first.run_id
+
+
 def test_a_run_without_a_producers_trace_begins_one(anabranch_system: Start) -> None:
     traced = Traced()
     s = anabranch_system(agents={"slow": slow}, telemetry=traced.telemetry)

@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from anabranch.core.errors import AttemptTimeout, RetryLater
+from anabranch.core.errors import AttemptTimeout, ExpansionError, RetryLater
 from anabranch.core.expansion import Member
 from anabranch.core.messages import MemberFailed, MemberLog, MemberRetry, Offer
 from anabranch.core.outputs import reference_count
@@ -152,15 +152,18 @@ class ChunkRun:
         attempt = self.offer.attempts.get(index, 0) + 1
         agent = self.prepared.agent if self.prepared.agent.is_async and self.prepared.timeout is None else None
         trace, began = self.trace, 0.0
+        is_sampled = trace is not None and trace.picks(index)
         while True:
             if trace is not None:
                 began = self.clock.now()
             try:
                 if member is not None and member.error is not None:
                     self._fail(index, attempt, "ExpansionError", member.error)
+                    if trace is not None:
+                        trace.ended(index, attempt, began, began, "failed", ExpansionError(member.error))
                     self.told.set()
                     return
-                if trace is not None and trace.picks(index):
+                if trace is not None and is_sampled:
                     with trace.within(index, attempt):
                         returned = await self._call(index, member, attempt)
                 elif agent is not None:
@@ -170,7 +173,7 @@ class ChunkRun:
                 if self.overfull:
                     self._tell_left_out(index, attempt)
                 self._completed(self._judge(index, member, returned))
-                if trace is not None:
+                if trace is not None and is_sampled:
                     trace.ended(index, attempt, began, self.clock.now(), "completed")
                 return
             except Exception as error:  # noqa: BLE001  # whatever an agent raises is its outcome

@@ -22,6 +22,7 @@ from anabranch.core.tracing import (
 from anabranch_taskgroup.lifecycle import group_status
 from anabranch_taskgroup.state import Group, Run, Task
 from anabranch_taskgroup.states import TaskState
+from anabranch_taskgroup.suspects import ERROR_TYPE as LOST
 
 
 def span_of_group(run: Run, group: Group, trace: RunTrace, at: float) -> Span:
@@ -108,5 +109,6 @@ def _members(run: Run, task: Task, sampled: int) -> Iterator[int]:
         if index not in task.started or (failure is None and index not in task.completed):
             continue
         attempt = task.later_attempts.get(index, 1) if failure is None else failure.attempts
-        if attempt:
+        # Nobody could tell the span of an attempt that its worker did not survive.
+        if attempt and (failure is None or failure.error_type != LOST):
             yield member_span(run.run_id, task.group, task.name, index, attempt)
