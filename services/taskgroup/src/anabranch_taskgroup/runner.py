@@ -88,6 +88,8 @@ class ChunkRun:
     """The loop's."""
     overfull: dict[int, LogBook] = field(default_factory=dict)
     """By index: members whose attempt has logged more than is shown."""
+    direct: Callable[[Task], Any] | None = field(init=False)
+    """The agent, where it can be awaited as it is."""
     trace: TaskTrace | None = field(init=False)
     """None where no member has a span."""
     shared: Shared = field(init=False)
@@ -96,7 +98,9 @@ class ChunkRun:
 
     def __post_init__(self) -> None:
         offer = self.offer
+        agent = self.prepared.agent
         self.trace = self.prepared.trace.members
+        self.direct = agent.handler if agent.is_async and self.prepared.timeout is None else None
         self.shared = Shared(
             task_name=offer.task,
             group=offer.group,
@@ -150,9 +154,9 @@ class ChunkRun:
     async def _attempts(self, index: int, member: Member | None) -> None:
         """Attempts until one is the last here. One coroutine, for each that is awaited costs every member."""
         attempt = self.offer.attempts.get(index, 0) + 1
-        agent = self.prepared.agent if self.prepared.agent.is_async and self.prepared.timeout is None else None
-        trace, began = self.trace, 0.0
-        is_sampled = trace is not None and trace.picks(index)
+        call, trace, began, is_sampled = self.direct, self.trace, 0.0, False
+        if trace is not None and index % trace.every == 0:
+            call, is_sampled = None, True
         while True:
             if trace is not None:
                 began = self.clock.now()
@@ -163,11 +167,11 @@ class ChunkRun:
                         trace.ended(index, attempt, began, began, "failed", ExpansionError(member.error))
                     self.told.set()
                     return
-                if trace is not None and is_sampled:
+                if call is not None:
+                    returned = await call(self._task(index, member, attempt, self.stop, None))
+                elif trace is not None and is_sampled:
                     with trace.within(index, attempt):
                         returned = await self._call(index, member, attempt)
-                elif agent is not None:
-                    returned = await agent.handler(self._task(index, member, attempt, self.stop, None))
                 else:
                     returned = await self._call(index, member, attempt)
                 if self.overfull:
