@@ -119,20 +119,21 @@ class ChunkRun:
     async def run_members(self) -> None:
         """Run members until none is left, the run is paused, or another should have the slot. Several of these may
         share one chunk."""
-        looked = self.clock.monotonic()
+        looked = now = self.clock.monotonic()
         for index, member in self.members:
             if self.paused:
                 return
             if self.recorded is None:
                 self._note_start(index)
-                await self._attempts(index, member)
+                await self._attempts(index, member, now)
             else:
                 await self._recorded_member(index, member, self.recorded)
-            if self.clock.monotonic() - looked >= SLICE_SECONDS:
+            now = self.clock.monotonic()
+            if now - looked >= SLICE_SECONDS:
                 if self.is_wanted():
                     return
                 await asyncio.sleep(0)
-                looked = self.clock.monotonic()
+                looked = now = self.clock.monotonic()
         self.all_begun = True
 
     async def _recorded_member(
@@ -142,7 +143,7 @@ class ChunkRun:
             if index != self.recorded_first:
                 self._note_start(index)
                 await recorded()
-            await self._attempts(index, member)
+            await self._attempts(index, member, self.clock.monotonic())
 
     def _note_start(self, index: int) -> None:
         tally = self.tally
@@ -151,20 +152,22 @@ class ChunkRun:
             self.told.set()
         tally.started.append(index)
 
-    async def _attempts(self, index: int, member: Member | None) -> None:
-        """Attempts until one is the last here. One coroutine, for each that is awaited costs every member."""
+    async def _attempts(self, index: int, member: Member | None, began: float) -> None:
+        """Attempts until one is the last here. One coroutine, for each that is awaited costs every member.
+
+        `began` is monotonic: when the member before it ended here, which is when this one begins.
+        """
         attempt = self.offer.attempts.get(index, 0) + 1
-        call, trace, began, is_sampled = self.direct, self.trace, 0.0, False
+        call, trace, is_sampled = self.direct, self.trace, False
         if trace is not None and index % trace.every == 0:
             call, is_sampled = None, True
         while True:
-            if trace is not None:
-                began = self.clock.now()
             try:
                 if member is not None and member.error is not None:
                     self._fail(index, attempt, "ExpansionError", member.error)
                     if trace is not None:
-                        trace.ended(index, attempt, began, began, "failed", ExpansionError(member.error))
+                        error = ExpansionError(member.error)
+                        trace.ended(index, attempt, *self._times(began), "failed", error)
                     self.told.set()
                     return
                 if call is not None:
@@ -178,7 +181,7 @@ class ChunkRun:
                     self._tell_left_out(index, attempt)
                 self._completed(self._judge(index, member, returned))
                 if trace is not None and is_sampled:
-                    trace.ended(index, attempt, began, self.clock.now(), "completed")
+                    trace.ended(index, attempt, *self._times(began), "completed")
                 return
             except Exception as error:  # noqa: BLE001  # whatever an agent raises is its outcome
                 delay = self._failed_attempt(index, attempt, began, error)
@@ -186,7 +189,12 @@ class ChunkRun:
             if delay is None:
                 return
             await asyncio.sleep(delay)
-            attempt += 1
+            attempt, began = attempt + 1, self.clock.monotonic()
+
+    def _times(self, began: float) -> tuple[float, float]:
+        """When an attempt began that has ended now, and now: seconds since the epoch."""
+        now = self.clock.now()
+        return now - max(0.0, self.clock.monotonic() - began), now
 
     def _completed(self, done: Completed) -> None:
         completed = self.tally.completed
@@ -311,7 +319,7 @@ class ChunkRun:
         )
         if self.trace is not None:
             outcome: Outcome = "failed" if delay is None else "retried"
-            self.trace.ended(index, attempt, began, self.clock.now(), outcome, error)
+            self.trace.ended(index, attempt, *self._times(began), outcome, error)
         name, message = type(error).__name__, str(error)[:MESSAGE_CHARACTERS]
         if delay is None:
             self._fail(index, attempt, name, message)

@@ -50,4 +50,5 @@ def _event(event: SpanEvent) -> Event:
 
 
 def _nanoseconds(seconds: float) -> int:
-    return int(seconds * 1_000_000) * (_NANOSECONDS // 1_000_000)
+    """To the microsecond, which is what a float of such a size tells apart."""
+    return round(seconds * 1_000_000) * (_NANOSECONDS // 1_000_000)
