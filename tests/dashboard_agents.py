@@ -1,4 +1,4 @@
-"""Agents for tests of the dashboard: one that is slow enough to be watched, and writes lines; one that waits for us."""
+"""Agents for tests of the dashboard: one that writes lines and may fail, one that waits for us."""
 
 from __future__ import annotations
 

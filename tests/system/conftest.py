@@ -1,4 +1,4 @@
-"""A cluster for each module of system tests, and a user of it; a system with its dashboard, and a browser to see it."""
+"""A cluster for each module of system tests, and a user of it; a system with its dashboard, and a browser."""
 
 from __future__ import annotations
 

@@ -66,8 +66,8 @@ def test_a_fan_out_is_one_tile_that_leads_to_its_members_and_each_to_what_it_did
         board.open(f"/runs/{run}/graph")
         # Two tiles for 241 members
         expect(board.page.get_by_role("application")).to_have_accessible_name(
-            "Graph of 2 tasks and 1 dependency. Arrow keys walk along the dependencies, Enter opens a task, plus and "
-            "minus zoom, 0 shows all. The list has the same tasks as a table."
+            "Graph of 2 tasks and 1 dependency. Arrow keys walk along the dependencies, Enter opens a task, "
+            "plus and minus zoom, 0 shows all. The list has the same tasks as a table."
         )
         board.page.mouse.click(*board.point_of(0))
         drawer = board.dialog("Task measure")

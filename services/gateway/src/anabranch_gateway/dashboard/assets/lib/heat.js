@@ -16,7 +16,9 @@ export function gridFor(count, width, height, { most = 14, gap = 1 } = {}) {
   const fits = (/** @type {number} */ size) => Math.floor(width / size) * Math.floor(height / size) >= count;
   while (pitch > 0.5 && !fits(pitch)) pitch -= 0.25;
   const columns = Math.max(1, Math.min(count, Math.floor(width / pitch)));
-  return { columns, rows: Math.ceil(count / columns), side: Math.max(0.5, pitch - gap), gap };
+  // Where there is hardly a pixel for each, a gap would be all that is seen.
+  const between = pitch >= 3 ? gap : 0;
+  return { columns, rows: Math.ceil(count / columns), side: pitch - between, gap: between };
 }
 
 /**

@@ -28,18 +28,19 @@ export function placeOf(text, pointer) {
 /** @param {string} text @param {string[]} names */
 function inJson(text, names) {
   let at = skipSpace(text, 0);
-  let found = { start: at, end: endOfValue(text, at) };
-  for (const [depth, name] of names.entries()) {
+  let found = { start: at, value: at };
+  for (const name of names) {
     const next = text[at] === "{" ? memberOf(text, at, name) : text[at] === "[" ? itemOf(text, at, Number(name)) : null;
-    if (!next) return { ...found, exact: false };
+    if (!next) return { start: found.start, end: shownEnd(text, found), exact: false };
     at = next.value;
-    found = { start: next.start, end: depth === names.length - 1 ? endOfValue(text, at) : at };
+    found = next;
   }
-  return { ...found, end: firstLineEnd(text, found), exact: true };
+  return { start: found.start, end: shownEnd(text, found), exact: true };
 }
 
-/** @param {string} text @param {{ start: number, end: number }} found */
-function firstLineEnd(text, { start, end }) {
+/** The end of a value, or of its first line where it has several. @param {string} text @param {{ start: number, value: number }} found */
+function shownEnd(text, { start, value }) {
+  const end = endOfValue(text, value);
   const line = text.indexOf("\n", start);
   return line < 0 ? end : Math.min(line, end);
 }

@@ -28,11 +28,13 @@ export const runningOf = (task) =>
   Math.max(0, (task.started ?? 0) - (task.completed ?? 0) - (task.failed ?? 0));
 
 /**
- * All members of a run, added up.
+ * All members of a run, added up. A view tells of tasks once they have started; the others count as one member each.
  * @param {TaskRow[]} rows
+ * @param {any[]} [nodes] all tasks of the run, where they are known
  */
-export function totals(rows) {
-  const sum = { groups: new Set(rows.map((row) => row.group)).size, tasks: rows.length, members: 0, completed: 0, failed: 0, held: 0, running: 0, skipped: 0 };
+export function totals(rows, nodes = []) {
+  const unseen = Math.max(0, nodes.length - rows.length);
+  const sum = { groups: new Set(rows.map((row) => row.group)).size, tasks: rows.length + unseen, members: unseen, completed: 0, failed: 0, held: 0, running: 0, skipped: 0 };
   for (const row of rows) {
     sum.members += row.members ?? 1;
     sum.completed += row.completed ?? 0;

@@ -1,7 +1,7 @@
 // @ts-check
 /** Small pieces that every view uses. */
 
-import { integer, percent, shortId } from "../lib/format.js";
+import { compact, integer, percent, shortId } from "../lib/format.js";
 import { useApp, useNow } from "../lib/hooks.js";
 import { lookOf } from "../lib/status.js";
 import { absolute, duration, elapsed, machine, relative, secondsOf } from "../lib/time.js";
@@ -72,10 +72,13 @@ export function Shares({ counts, label = "members" }) {
   </span>`;
 }
 
-/** @param {{ counts: any }} properties */
-export function Progress({ counts }) {
+/**
+ * How far something is. While it is open and more members may come to be known, no share of a whole can be told.
+ * @param {{ counts: any, open?: boolean }} properties
+ */
+export function Progress({ counts, open = false }) {
   const ended = (counts.completed ?? 0) + (counts.failed ?? 0);
-  return html`<span class="progress"><${Shares} counts=${counts} /><span class="figure muted">${percent(ended, counts.members ?? 0)}</span></span>`;
+  return html`<span class="progress"><${Shares} counts=${counts} /><span class="figure muted">${open ? compact(ended) : percent(ended, counts.members ?? 0)}</span></span>`;
 }
 
 /** @param {{ title: string, children?: any }} properties */

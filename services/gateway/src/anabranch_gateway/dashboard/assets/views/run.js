@@ -44,6 +44,8 @@ export function Run({ id, tab, query }) {
   const path = `v1/runs/${pathOf(id)}`;
   const { value: view, error, reload, took } = useLoaded((signal) => api.get(path, {}, signal), [id]);
   const open = view ? isOpen(view.status) : false;
+  const groups = Object.keys(view?.groups ?? {}).length;
+  const graph = useLoaded(view ? (signal) => api.get(`${path}/graph`, {}, signal) : null, [id, groups]);
   const known = Boolean(view);
   const late = !known && error?.status === 404 && submitted.get() === id && tries.current < LATE_TRIES;
   const soon = useCoalesced(() => void reload(), 300);
@@ -69,16 +71,16 @@ export function Run({ id, tab, query }) {
   const chosen = TABS.find((each) => each.id === tab) ?? TABS[0];
   const tabs = TABS.map((each) => ({ ...each, href: format(["runs", id, each.id]) }));
   return html`<div class="page run">
-    <${Head} view=${view} actions=${actions} />
+    <${Head} view=${view} nodes=${graph.value?.nodes} actions=${actions} />
     ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
     <${Tabs} label="Of this run" current=${chosen.id} tabs=${tabs} />
-    <section class=${`tab tab-${chosen.id}`} aria-label=${chosen.label}><${chosen.view} id=${view.run_id} view=${view} open=${open} query=${query} /></section>
+    <section class=${`tab tab-${chosen.id}`} aria-label=${chosen.label}><${chosen.view} id=${view.run_id} view=${view} graph=${graph} open=${open} query=${query} /></section>
   </div>`;
 }
 
-/** @param {{ view: any, actions: Action[] }} properties */
-function Head({ view, actions }) {
-  const sums = totals(taskRows(view));
+/** @param {{ view: any, nodes: any[] | undefined, actions: Action[] }} properties */
+function Head({ view, nodes, actions }) {
+  const sums = totals(taskRows(view), nodes);
   const shown = actions.filter((each) => each.shown);
   return html`<div class="run-head">
     <p class="trail"><a href="#/runs">Runs</a></p>

@@ -66,9 +66,17 @@ export function Runs({ query }) {
 /** @param {{ query: Record<string, string> }} properties */
 function Filters({ query }) {
   const [text, setText] = useState(query.q ?? "");
-  useEffect(() => setText(query.q ?? ""), [query.q]);
+  const sent = useRef(query.q ?? "");
+  // What the address says counts where it was not typed here: who types on must not be set back.
+  useEffect(() => {
+    if ((query.q ?? "") !== sent.current) setText(query.q ?? "");
+    sent.current = query.q ?? "";
+  }, [query.q]);
   const set = (/** @type {Record<string, string>} */ change) => go(format(["runs"], { ...query, ...change }), { replace: true });
-  const later = useCoalesced(() => set({ q: text }), 250);
+  const later = useCoalesced(() => {
+    sent.current = text;
+    set({ q: text });
+  }, 250);
   const options = [{ value: "", label: "All" }, ...RUN_STATUSES.map((status) => ({ value: status, label: lookOf(status).label }))];
   return html`<div class="filters">
     <div class="search"><${Icon} name="search" />
@@ -105,7 +113,7 @@ function Row({ run }) {
     <td><${Status} status=${shownStatus(run)} /></td>
     <td class="wide main-cell"><a class="row-link" href=${href}>${run.name || html`<span class="muted">no name</span>`}</a>
       ${labels.slice(0, 3).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}</td>
-    <td><${Progress} counts=${run.counts ?? {}} /></td>
+    <td><${Progress} counts=${run.counts ?? {}} open=${isOpen(run.status)} /></td>
     <td data-title="Tasks" class="number figure">${run.counts?.tasks ?? "–"}</td>
     <td data-title="Submitted"><${Ago} at=${run.submitted_at} /></td>
     <td data-title="Took" class="number"><${Took} from=${run.started_at ?? run.submitted_at} to=${run.ended_at} /></td>

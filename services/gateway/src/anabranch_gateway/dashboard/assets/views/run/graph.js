@@ -3,7 +3,7 @@
 
 import { pathOf } from "../../lib/api.js";
 import { counted, integer } from "../../lib/format.js";
-import { useApp, useEvery, useLoaded } from "../../lib/hooks.js";
+import { useApp, useEvery } from "../../lib/hooks.js";
 import { format, go } from "../../lib/router.js";
 import { withStatuses } from "../../lib/run.js";
 import { lookOf } from "../../lib/status.js";
@@ -19,13 +19,10 @@ const HEAT_CELLS = 160;
 const MOST_HEATS = 8;
 const LISTED = 200;
 
-/** @param {{ id: string, view: any, open: boolean, query: Record<string, string> }} properties */
-export function GraphTab({ id, view, open, query }) {
-  const { api } = useApp();
+/** @param {{ id: string, view: any, graph: any, open: boolean, query: Record<string, string> }} properties `graph`: as it is loaded */
+export function GraphTab({ id, view, graph: { value: graph, error, reload }, open, query }) {
   const [find, setFind] = useState("");
   const shape = query.as ?? "tasks";
-  const groups = Object.keys(view.groups ?? {}).length;
-  const { value: graph, error, reload } = useLoaded((signal) => api.get(`v1/runs/${pathOf(id)}/graph`, {}, signal), [id, groups]);
   const live = useRef(/** @type {any[]} */ ([]));
   const nodes = useMemo(() => {
     if (!graph) return [];

@@ -13,11 +13,9 @@ import { html, useMemo, useState } from "../../vendor/index.js";
 const PAGE = 100;
 const LISTED = 300;
 
-/** @param {{ id: string, view: any, open: boolean, query: Record<string, string> }} properties */
-export function ResultsTab({ id, view, open, query }) {
-  const { api } = useApp();
+/** @param {{ id: string, view: any, graph: any, open: boolean, query: Record<string, string> }} properties `graph`: as it is loaded */
+export function ResultsTab({ id, view, graph: { value: graph, error, reload }, open, query }) {
   const [find, setFind] = useState("");
-  const { value: graph, error, reload } = useLoaded((signal) => api.get(`v1/runs/${pathOf(id)}/graph`, {}, signal), [id]);
   const keys = useMemo(() => keysOf(graph, view), [graph, view]);
   if (error && !graph) return html`<${Failure} error=${error} onRetry=${reload} />`;
   if (!graph) return html`<${Loading} />`;
