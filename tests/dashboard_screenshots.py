@@ -13,12 +13,14 @@ from typing import Any
 from playwright.sync_api import Browser, expect
 
 from browsers import chromium
-from dashboard_pages import DESKTOP, PHONE, Dashboard
+from dashboard_pages import PHONE, Dashboard
 from dev_system import DevSystem, dev_system
 from workflows import workflow_request
 
 WORKFLOW = "rnaseq-dirt02-001"
+SMALL_WORKFLOW = "1000genome-chameleon-2ch-100k-001"
 SCALE = 0.03
+WINDOW = (1200, 740)
 MOST_BYTES = 250_000
 """A picture is to be small enough to be looked at."""
 
@@ -84,7 +86,7 @@ class Pictures:
         sign: str,
         *,
         theme: str = "light",
-        size: tuple[int, int] = DESKTOP,
+        size: tuple[int, int] = WINDOW,
         act: Any = None,
     ) -> None:
         """Open a place, wait for a sign of it, do what `act` does, and save what is seen."""
@@ -113,9 +115,9 @@ def _half_way(board: Dashboard) -> None:
 
 
 def _closer(board: Dashboard) -> None:
-    board.page.evaluate("document.querySelector('canvas[data-painted]').graph.zoom(2.4)")
+    board.page.evaluate("document.querySelector('canvas[data-painted]').graph.zoom(1.7)")
     x, y = board.point_of(
-        int(board.page.evaluate("document.querySelector('canvas[data-painted]').graph.visible()[20]"))
+        int(board.page.evaluate("document.querySelector('canvas[data-painted]').graph.visible()[24]"))
     )
     board.page.mouse.move(x, y)
 
@@ -147,6 +149,7 @@ def take_all(browser: Browser, system: DevSystem, folder: Path) -> None:
     )
     fan = system.submit(gauges(480), wait=60)
     system.submit(held())
+    small = system.submit(workflow_request(SMALL_WORKFLOW, "program", 0.001), wait=60)
     flow = system.submit(workflow_request(WORKFLOW, "program", SCALE) | {"labels": {"source": "wfcommons"}})
     graph = "canvas[data-painted]"
     pictures.take("live", f"/runs/{flow}/graph", graph, act=_half_way)
@@ -162,7 +165,7 @@ def take_all(browser: Browser, system: DevSystem, folder: Path) -> None:
     pictures.take("dead-letters", "/dead-letters", ".letter-group", act=_opened)
     pictures.take("system", "/system", "table.rows", theme="dark")
     system.get(f"v1/runs/{flow}/result?wait=60s")
-    pictures.take("graph", f"/runs/{flow}/graph", graph, theme="dark", act=_closer)
+    pictures.take("graph", f"/runs/{small}/graph", graph, theme="dark", act=_closer)
     pictures.take("timeline", f"/runs/{flow}/timeline", ".timeline-bar")
 
 

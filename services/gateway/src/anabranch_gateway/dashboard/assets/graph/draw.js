@@ -22,7 +22,7 @@ import { lookOf } from "../lib/status.js";
  */
 
 const CORNER = 7;
-const HEAT = { left: 12, top: 46, width: 160, height: 36 };
+const HEAT = { left: 12, top: 46, width: 172, height: 36 };
 /** Below these scales names, and then everything but colour, would be noise. */
 export const LEGIBLE = { notes: 0.62, names: 0.4, icons: 0.34 };
 

@@ -58,7 +58,7 @@ export function noteOf(task) {
   const took = task.started_at && task.ended_at ? duration(task.ended_at - task.started_at) : "";
   if (task.expanded && task.members !== null && task.members !== undefined) {
     const ended = (task.completed ?? 0) + (task.failed ?? 0);
-    const members = ended >= task.members ? counted(task.members, "member") : `${integer(ended)} of ${integer(task.members)}`;
+    const members = ended >= task.members || ended === 0 ? counted(task.members, "member") : `${integer(ended)} of ${integer(task.members)}`;
     return [members, task.failed ? `${integer(task.failed)} failed` : took].filter(Boolean).join(" · ");
   }
   return [task.agent, took].filter(Boolean).join(" · ");
