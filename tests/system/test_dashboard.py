@@ -336,3 +336,47 @@ def test_no_tab_of_a_run_is_wider_than_a_phone(browser: Browser, dev: DevSystem)
             board.open(f"/runs/{run}/{tab}")
             board.page.locator(".tab > div > *").first.wait_for()
             assert board.width_over() <= 0, tab
+
+
+def test_versions_of_the_context_say_who_wrote_what_and_what_two_differ_in(
+    browser: Browser, dev: DevSystem
+) -> None:
+    run = dev.submit(one_task("versioned one", "echo", message_template="x"), wait=30)
+    first = {
+        "version": 1,
+        "key": "words",
+        "kind": "context",
+        "run_id": run,
+        "time": 1.7e9,
+        "bytes": 9,
+        "value": ["a"],
+    }
+    second = {
+        **first,
+        "version": 2,
+        "key": "out",
+        "kind": "result",
+        "group": "group",
+        "task": "only",
+        "value": "x",
+    }
+    context = {
+        "session_id": run,
+        "at": 2,
+        "last": 2,
+        "dropped": 0,
+        "versions": [first, second],
+        "state": {"words": {"value": ["a"], "version": 1}, "out": {"value": "x", "version": 2}},
+    }
+    difference = {"key": "out", "change": "added", "before": None, "after": "x", "versions": [2]}
+    with dashboard(browser, dev.url) as board:
+        # Given what the engine says of two versions
+        board.page.route("**/context", lambda route: route.fulfill(json=context))
+        board.page.route("**/context/diff?*", lambda route: route.fulfill(json={"differences": [difference]}))
+
+        board.open(f"/runs/{run}/context")
+        rows = board.page.locator("table.rows tbody tr")
+        expect(rows.first).to_contain_text("group / only")
+        expect(rows.last).to_contain_text("given with the request")
+        board.button("Compare").click()
+        expect(board.page.get_by_role("region", name="out", exact=True)).to_contain_text("added out in version 2")
