@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, expect
 
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
+PATIENCE = 30_000
+"""Milliseconds: for machines that have much else to do."""
+expect.set_options(timeout=PATIENCE)
 
 
 class Dashboard:
@@ -75,7 +78,7 @@ def dashboard(
     """
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     said: list[str] = []
     page.on("pageerror", lambda error: said.append(f"error: {error}"))

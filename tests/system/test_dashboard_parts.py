@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,25 @@ def _serve(route: Route) -> None:
         return
     kind = mimetypes.guess_type(path)[0] or "text/javascript"
     route.fulfill(content_type=kind, body=(ASSETS / path).read_text("utf-8"))
+
+
+def test_the_page_asks_at_once_for_every_module_that_it_will_import() -> None:
+    page = (ASSETS.parent / "index.html").read_text("utf-8")
+    asked = set(re.findall(r'<link rel="modulepreload" href="assets/([^"]+)"', page))
+    assert asked == _imported_from(ASSETS / "main.js") - {"main.js"}
+
+
+def _imported_from(entry: Path) -> set[str]:
+    found: set[str] = set()
+    waiting = [entry]
+    while waiting:
+        module = waiting.pop()
+        name = module.relative_to(ASSETS).as_posix()
+        if name not in found:
+            found.add(name)
+            text = module.read_text("utf-8")
+            waiting += [(module.parent / each).resolve() for each in re.findall(r'\bfrom ?"(\.[^"]+)"', text)]
+    return found
 
 
 def test_durations_have_about_three_digits(compute: Compute) -> None:
