@@ -115,9 +115,9 @@ def _half_way(board: Dashboard) -> None:
 
 
 def _closer(board: Dashboard) -> None:
-    board.page.evaluate("document.querySelector('canvas[data-painted]').graph.zoom(1.7)")
+    board.page.evaluate("document.querySelector('canvas[data-painted]').graph.zoom(1.35)")
     x, y = board.point_of(
-        int(board.page.evaluate("document.querySelector('canvas[data-painted]').graph.visible()[24]"))
+        int(board.page.evaluate("document.querySelector('canvas[data-painted]').graph.visible()[30]"))
     )
     board.page.mouse.move(x, y)
 
