@@ -9,7 +9,7 @@ import { lookOf } from "../lib/status.js";
  *   name: string, note: string, status: string, wide: boolean,
  *   share: { completed: number, failed: number, running: number } | null,
  *   heat: { total: number, per_cell: number, cells: import("../lib/heat.js").HeatCell[] } | null,
- * }} Scene `hidden`: so much of the groups' names is the same in allNode `share`: what part of its members is where, each 0 to 1
+ * }} SceneNode `share`: what part of its members is where, each 0 to 1
  * @typedef {{
  *   layout: import("./layout.js").Layout, nodes: SceneNode[], edges: import("./order.js").Edge[], framed: boolean,
  *   hidden: number,

@@ -69,6 +69,7 @@ export class Api {
    */
   async post(path, body, { type = "application/json", query } = {}) {
     const text = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
+    /** @type {Record<string, string>} */
     const headers = text === undefined ? {} : { "content-type": type };
     const answer = await this.#ask(address(path, query), { method: "POST", headers, body: text });
     const said = await answer.text();

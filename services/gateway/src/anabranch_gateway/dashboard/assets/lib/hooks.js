@@ -56,7 +56,7 @@ export function useLoaded(load, keys) {
         if (!here.signal.aborted) setState({ value, error: null, key, took: performance.now() - began });
       } catch (error) {
         if (here.signal.aborted || isAbort(error)) return;
-        setState((before) => ({ ...before, error, key, took: performance.now() - began }));
+        setState((/** @type {any} */ before) => ({ ...before, error, key, took: performance.now() - began }));
       }
     },
     [key],

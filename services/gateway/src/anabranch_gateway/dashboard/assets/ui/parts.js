@@ -107,11 +107,15 @@ export function Loading({ rows = 6 }) {
   </div>`;
 }
 
-/** A name whose end is always seen: names of one workflow differ there. @param {{ text: string }} properties */
-export function Cut({ text }) {
-  const tail = Math.min(10, Math.floor(text.length / 2));
+/**
+ * A name whose end is always seen: names of one workflow differ there.
+ * @param {{ text: string, hidden?: number }} properties `hidden`: so much of the beginning all names have
+ */
+export function Cut({ text, hidden = 0 }) {
+  const shown = hidden ? `…${text.slice(hidden)}` : text;
+  const tail = Math.min(10, Math.floor(shown.length / 2));
   return html`<span class="cut-middle" title=${text}><span class="unseen">${text}</span>
-    <span class="cut" aria-hidden="true">${text.slice(0, text.length - tail)}</span><span aria-hidden="true">${text.slice(text.length - tail)}</span></span>`;
+    <span class="cut" aria-hidden="true">${shown.slice(0, shown.length - tail)}</span><span aria-hidden="true">${shown.slice(shown.length - tail)}</span></span>`;
 }
 
 /** A command to run, with a button that copies it. @param {{ text: string, label?: string }} properties */

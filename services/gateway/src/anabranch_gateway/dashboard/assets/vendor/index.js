@@ -7,4 +7,5 @@ import htm from "./htm.js";
 export { createContext, h, render } from "./preact.js";
 export { useCallback, useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./hooks.js";
 
+/** @type {(strings: TemplateStringsArray, ...values: any[]) => any} */
 export const html = htm.bind(h);

@@ -1,7 +1,7 @@
 // @ts-check
 /** When each task ran: a bar for each, group by group. */
 
-import { counted } from "../../lib/format.js";
+import { counted, sharedPrefix } from "../../lib/format.js";
 import { useNow } from "../../lib/hooks.js";
 import { format } from "../../lib/router.js";
 import { taskId, timeline } from "../../lib/run.js";
@@ -19,11 +19,12 @@ export function TimelineTab({ id, view, open }) {
   const now = useNow();
   const { began, span, groups } = useMemo(() => timeline(view, now), [view, open ? now : 0]);
   const rows = useMemo(() => groups.flatMap(({ group, bars }) => [{ group, bars: bars.length }, ...bars]), [groups]);
+  const hidden = useMemo(() => sharedPrefix(groups.flatMap(({ bars }) => bars.map((/** @type {any} */ bar) => bar.task))), [groups]);
   const marks = ticks(span, 6).filter((at) => at <= span * 0.97);
   if (!rows.length) return html`<${Empty} title="Nothing has started yet"><p>Each task gets a bar here when it starts.</p><//>`;
   return html`<div class="timeline">
     <div class="timeline-axis" aria-hidden="true"><div></div><div class="timeline-scale">${marks.map((at) => html`<span key=${at} style=${{ left: `${(100 * at) / span}%` }}>${at === 0 ? "0" : duration(at)}</span>`)}</div></div>
-    <${Virtual} rows=${rows} height=${ROW} label=${`Timeline of ${counted(rows.length - groups.length, "task")}`} row=${(/** @type {any} */ row) => (row.task === undefined ? html`<${GroupRow} row=${row} />` : html`<${TaskRow} id=${id} row=${row} began=${began} span=${span} marks=${marks} />`)} />
+    <${Virtual} rows=${rows} height=${ROW} label=${`Timeline of ${counted(rows.length - groups.length, "task")}`} row=${(/** @type {any} */ row) => (row.task === undefined ? html`<${GroupRow} row=${row} />` : html`<${TaskRow} id=${id} row=${row} began=${began} span=${span} marks=${marks} hidden=${hidden} />`)} />
     <p class="hint">The run began ${absolute(began)}. A fan-out's bar is as long as its slowest member.</p>
   </div>`;
 }
@@ -31,13 +32,13 @@ export function TimelineTab({ id, view, open }) {
 /** @param {{ row: any }} properties */
 const GroupRow = ({ row }) => html`<div class="timeline-group">${row.group}<span class="count">${counted(row.bars, "task")}</span></div>`;
 
-/** @param {{ id: string, row: any, began: number, span: number, marks: number[] }} properties */
-function TaskRow({ id, row, began, span, marks }) {
+/** @param {{ id: string, row: any, began: number, span: number, marks: number[], hidden: number }} properties */
+function TaskRow({ id, row, began, span, marks, hidden }) {
   const look = lookOf(row.status);
   const members = row.expanded && row.members !== null ? `, ${counted(row.members, "member")}` : "";
   const said = row.at === null ? look.label : `${look.label}${members}, started after ${duration(row.at)}, took ${duration(row.length)}`;
   return html`<a class="timeline-row" href=${format(["runs", id, "graph"], { open: taskId(row) })} title=${row.at === null ? said : `${row.task}: ${said}\n${absolute(began + row.at)}`}>
-    <span class="timeline-name"><${StatusIcon} status=${row.status} size=${14} /><${Cut} text=${row.task} /><span class="unseen">${said}</span></span>
+    <span class="timeline-name"><${StatusIcon} status=${row.status} size=${14} /><${Cut} text=${row.task} hidden=${hidden} /><span class="unseen">${said}</span></span>
     <span class="timeline-track" aria-hidden="true">
       ${marks.map((at) => html`<span class="timeline-mark" key=${at} style=${{ left: `${(100 * at) / span}%` }}></span>`)}
       ${row.at !== null && html`<span class=${`timeline-bar tone-${look.tone}`} style=${{ left: `${(100 * row.at) / span}%`, width: `${(100 * row.length) / span}%` }}></span>
