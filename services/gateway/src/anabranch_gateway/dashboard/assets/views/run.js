@@ -10,7 +10,7 @@ import { isOpen, shownStatus } from "../lib/status.js";
 import { Icon } from "../ui/icons.js";
 import { Ago, Failure, Id, Loading, Progress, Status, Took } from "../ui/parts.js";
 import { Tabs } from "../ui/tabs.js";
-import { html, useCallback, useRef } from "../vendor/index.js";
+import { html, useCallback, useEffect, useRef } from "../vendor/index.js";
 import { ContextTab } from "./run/context.js";
 import { EventsTab } from "./run/events.js";
 import { GraphTab } from "./run/graph.js";
@@ -44,9 +44,12 @@ export function Run({ id, tab, query }) {
   const path = `v1/runs/${pathOf(id)}`;
   const { value: view, error, reload, took } = useLoaded((signal) => api.get(path, {}, signal), [id]);
   const open = view ? isOpen(view.status) : false;
-  const groups = Object.keys(view?.groups ?? {}).length;
-  const graph = useLoaded(view ? (signal) => api.get(`${path}/graph`, {}, signal) : null, [id, groups]);
+  // Asked for together with the view, which it does not depend on: its statuses are only those of the beginning.
+  const graph = useLoaded((signal) => api.get(`${path}/graph`, {}, signal), [id]);
   const known = Boolean(view);
+  useEffect(() => {
+    if (known && graph.error) void graph.reload();
+  }, [known]);
   const late = !known && error?.status === 404 && submitted.get() === id && tries.current < LATE_TRIES;
   const soon = useCoalesced(() => void reload(), 300);
   useTitle(view?.name || id);
