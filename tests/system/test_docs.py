@@ -81,6 +81,7 @@ def page(installation: Cluster, command: Path, tmp_path: Path, monkeypatch: pyte
         "redis://localhost:6379/0": installation.redis_url,
         "localhost:9092": installation.brokers,
         "127.0.0.1:8321": f"127.0.0.1:{port}",
+        "--port 8321": f"--port {port}",
     }
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     made = Page(tmp_path, {**os.environ, **own}, replaced, command)
