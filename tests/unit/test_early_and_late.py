@@ -15,6 +15,7 @@ from anabranch.core.messages import ControlRun, Message, OpenRun, StartGroup, St
 from anabranch.core.names import Names
 from anabranch.ports import Incoming
 from anabranch.runtime.effects import Put
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch_agency.domain import RunsDomain
 from anabranch_agency.turn import Rules as RunRules
 from anabranch_taskgroup.domain import GroupsDomain
@@ -42,7 +43,7 @@ class World:
 
     def __init__(self, domain: Callable[[Any], Any]) -> None:
         self.store = Store()
-        self._domain = domain(SimpleNamespace(store=self.store, log=None, notifier=None))
+        self._domain = domain(SimpleNamespace(store=self.store, log=None, notifier=None, telemetry=NO_TELEMETRY))
         self._offset = 0
         self.new_owner()
 

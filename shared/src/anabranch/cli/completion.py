@@ -35,6 +35,8 @@ def runs(incomplete: str) -> list[tuple[str, str]]:
         return asyncio.run(asyncio.wait_for(_recent(Settings.load(), incomplete), SECONDS))
     except (AnabranchError, TimeoutError, OSError):  # there is nowhere to say it: the user is typing
         return []
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 async def _recent(settings: Settings, incomplete: str) -> list[tuple[str, str]]:
