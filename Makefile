@@ -123,9 +123,11 @@ screenshots: $(VENV)/.dev ## Make the pictures of docs/dashboard.md anew, from a
 
 # --- tests ----------------------------------------------------------------------------------------------------------
 
+TEST_WORKERS ?= 2
+
 .PHONY: test
-test: $(VENV)/.dev ## Run the tests, on real servers
-	python -m pytest -m "not chaos" $(PYTEST_ARGUMENTS)
+test: $(VENV)/.dev ## Run the tests, on real servers, TEST_WORKERS files at a time
+	python -m pytest -m "not chaos" --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGUMENTS)
 
 .PHONY: chaos
 chaos: $(VENV)/.dev ## Run the long, seeded fault tests

@@ -149,6 +149,7 @@ class Unprintable:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_line_harms_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", False)
+    monkeypatch.setattr(logging.getLogger("anabranch.agent"), "propagate", False)  # nor the reporter of the tests
     deep: Any = []
     for _ in range(2_000):
         deep = [deep]
