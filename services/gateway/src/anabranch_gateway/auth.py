@@ -59,14 +59,23 @@ class OpenGuard:
 
 def _needs(role: Role) -> Callable[..., Awaitable[Caller]]:
     async def dependency(connection: HTTPConnection) -> Caller:
-        caller: Caller = await connection.app.state.parts.guard.caller(token_of(connection))
-        connection.state.caller = caller
-        if not caller.may(role):
-            detail = f"this needs the role {role}, and {caller.actor} has {caller.role}"
-            raise Refusal(403, "forbidden", detail)
-        return caller
+        return await admitted(connection, role)
 
     return dependency
+
+
+async def admitted(connection: HTTPConnection, role: Role) -> Caller:
+    """Who calls, if they have this role or a higher one.
+
+    Raises:
+        Refusal: 401 or 403.
+    """
+    caller: Caller = await connection.app.state.parts.guard.caller(token_of(connection))
+    connection.state.caller = caller
+    if not caller.may(role):
+        detail = f"this needs the role {role}, and {caller.actor} has {caller.role}"
+        raise Refusal(403, "forbidden", detail)
+    return caller
 
 
 def token_of(connection: HTTPConnection) -> str | None:

@@ -7,7 +7,7 @@ errors of the system below, into answers. Nothing of a traceback ever leaves the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -120,8 +120,11 @@ def refusal_of(error: Exception) -> Refusal:
     return Refusal(500, "internal", "this is a fault of the gateway: its log has the traceback")
 
 
-def add_handlers(app: FastAPI, on_refused: Callable[[Request, Refusal], None]) -> None:
-    """Answer every error of the app with a problem document; `on_refused` hears of each first."""
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def handler(on_refused: Callable[[Request, Refusal], None]) -> Handler:
+    """Turns an error into its answer; `on_refused` hears of each first."""
 
     async def handle(request: Request, error: Exception) -> Response:
         refusal = refusal_of(error)
@@ -130,6 +133,11 @@ def add_handlers(app: FastAPI, on_refused: Callable[[Request, Refusal], None]) -
         on_refused(request, refusal)
         return response(refusal, request.url.path)
 
+    return handle
+
+
+def add_handlers(app: FastAPI, handle: Handler) -> None:
+    """Answer every error of the app with a problem document."""
     for kind in (
         Refusal,
         RequestRefused,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from anabranch.core.documents import Format
 from anabranch.core.durations import parse_duration
@@ -14,7 +14,7 @@ from anabranch.sdk.client import Control
 from anabranch.sdk.run import Run
 from anabranch_gateway import shapes
 from anabranch_gateway.answers import answer
-from anabranch_gateway.auth import Caller, Submitter, Viewer
+from anabranch_gateway.auth import Caller, Submitter, Viewer, admitted
 from anabranch_gateway.bodies import read_body, read_object, text_field
 from anabranch_gateway.listing import Filters, list_runs
 from anabranch_gateway.lookup import Found, find, require_open, view_of
@@ -32,23 +32,29 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})(?:$|[,;\s])")
 
 
-@router.post("/runs", status_code=202)
-async def submit(
-    request: Request,
-    parts: WithParts,
-    caller: Submitter,
+async def _submit_headers(
     idempotency_key: Annotated[str | None, Header()] = None,
     prefer: Annotated[str | None, Header()] = None,
     traceparent: Annotated[str | None, Header()] = None,
-) -> Response:
+) -> None:
+    """For the API's description: `submit` reads them itself."""
+
+
+@router.post("/runs", status_code=202, dependencies=[Depends(_submit_headers)])
+async def submit(request: Request) -> Response:
     """Submit a request: once for each request id, however often it is sent."""
+    parts: Parts = request.app.state.parts
+    caller = await admitted(request, "submitter")
     data = await read_body(request, parts.limits.parsed_bytes)
     form = _format(request)
     document = await load(parts, data, form)
     reading = await read(parts, document, data, form)
-    submission = await prepare(parts, caller, reading, idempotency_key)
-    trace = traceparent if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None
-    wait = _wait(prefer)
+    headers = request.headers
+    submission = await prepare(parts, caller, reading, headers.get("idempotency-key"))
+    trace = headers.get("traceparent")
+    if trace is not None and _TRACEPARENT.fullmatch(trace) is None:
+        trace = None
+    wait = _wait(headers.get("prefer"))
     if wait is None:
         await publish(parts, submission, trace)
         _note(request, parts, caller, submission)

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 import anabranch
 from anabranch.runtime.health import Health
@@ -29,9 +30,10 @@ from anabranch_gateway.answers import answer
 from anabranch_gateway.audit import NOBODY, Audit
 from anabranch_gateway.auth import OpenGuard
 from anabranch_gateway.describing import describe
+from anabranch_gateway.door import SubmitDoor
 from anabranch_gateway.guards import SameOrigin, is_loopback
 from anabranch_gateway.parts import Parts
-from anabranch_gateway.problems import Refusal, not_found
+from anabranch_gateway.problems import Handler, Refusal, not_found
 
 DASHBOARD = Path(__file__).parent / "dashboard"
 _SAFE = {
@@ -47,7 +49,9 @@ _SAFE = {
 
 def create_app(parts: Parts) -> FastAPI:
     """The application over these parts."""
-    app = FastAPI(
+    handle = problems.handler(partial(_note_refused, parts.audit))
+    app = _Application(
+        doors=partial(_doors, parts, handle),
         title="Anabranch",
         version=anabranch.__version__,
         description="Submit requests, follow runs, act on them.",
@@ -55,18 +59,35 @@ def create_app(parts: Parts) -> FastAPI:
         redoc_url=None,
     )
     app.state.parts = parts
-    problems.add_handlers(app, partial(_note_refused, parts.audit))
+    problems.add_handlers(app, handle)
     for module in (runs, streams, members, contexts, logs, feed, deadletters, subscribing, system):
         app.include_router(module.router)
     _add_pages(app)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
+
+
+class _Application(FastAPI):
+    """FastAPI behind doors of our own: plain ASGI, which costs next to nothing for each request."""
+
+    def __init__(self, doors: Callable[[ASGIApp], ASGIApp], **described: Any) -> None:
+        super().__init__(**described)
+        self._doors = doors
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return self._doors(super().build_middleware_stack())
+
+
+def _doors(parts: Parts, handle: Handler, app: ASGIApp) -> ASGIApp:
+    """What a request passes before it is routed; the last one is the first that it meets."""
+    app = SubmitDoor(app, handle)
     settings = parts.settings
     if isinstance(parts.guard, OpenGuard):
         loopback = is_loopback(settings.gateway_host)
-        app.add_middleware(SameOrigin, loopback_only=loopback, origins=settings.gateway_origins)
+        app = SameOrigin(app, loopback_only=loopback, origins=settings.gateway_origins)
     if settings.gateway_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        app = CORSMiddleware(
+            app,
             allow_origins=list(settings.gateway_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
