@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cluster.start_all(workers=1)
         url, pid = _started(cluster)
         if not chosen.without_services:
-            _say(document(asyncio.run(fanned(url, chosen.listeners, chosen.events))))
+            _say(document(asyncio.run(fanned(url, chosen.listeners, chosen.events, pid))))
         asyncio.run(submits(url, 50, 2, pid))  # does not count
         for rate in chosen.rate:
             _say(document(asyncio.run(submits(url, rate, chosen.seconds, pid))))

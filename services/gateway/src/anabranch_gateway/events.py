@@ -14,13 +14,11 @@ import orjson
 
 from anabranch.core.events import is_wanted
 from anabranch.sdk.run_events import LAST_TYPES, shown
-from anabranch_gateway.live import EventRecord, LiveEvents
+from anabranch_gateway.live import EventRecord, LiveEvents, Told
 from anabranch_gateway.places import EventPlace, Knowledge
 
 HEARTBEAT_SECONDS = 15.0
 CHUNK_BYTES = 64_000
-
-Told = tuple[EventPlace, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Start:
         return 0 if self.after is None else self.after.seq
 
 
-async def past(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerator[list[Told], None]:
+async def past(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerator[Told, None]:
     """The events there are by now, record by record. Raises ServerUnavailable."""
     partition = await live.partition_of(run_id)
     reader = _Reader(start)
@@ -59,7 +57,7 @@ async def past(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerator[li
             yield reader.read(record)
 
 
-async def followed(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerator[list[Told] | Pause, None]:
+async def followed(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerator[Told | Pause, None]:
     """The events there are and those that come, record by record, and a `Pause` at each silence. Ends after the
     run's last event, or where the listener was dropped. Raises ServerUnavailable."""
     partition = await live.partition_of(run_id)
@@ -67,14 +65,14 @@ async def followed(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerato
     with live.follow(run_id, partition) as listener:
         async with aclosing(live.history(run_id, partition, start.offset, listener.start)) as records:
             async for record in records:
-                if found := reader.read(record):
+                if (found := reader.read(record)).events:
                     yield found
                 if reader.ended:
                     return
         while True:
             taken = await listener.take(HEARTBEAT_SECONDS)
             for record in taken:
-                if record.offset >= start.offset and (found := reader.read(record)):
+                if record.offset >= start.offset and (found := reader.read(record)).events:
                     yield found
             if reader.ended:
                 return
@@ -93,19 +91,28 @@ class _Reader:
         self._seq = start.seq
         self.ended = False
 
-    def read(self, record: EventRecord) -> list[Told]:
+    def read(self, record: EventRecord) -> Told:
         found, self._knowledge = record.events(self._knowledge)
-        self.ended = self.ended or any(event["type"] in LAST_TYPES for _, event in found)
-        return [told for told in found if told[0].seq > self._seq]
+        self.ended = self.ended or any(event["type"] in LAST_TYPES for _, event in found.events)
+        return found.after(self._seq)
 
 
-def wanted(told: Sequence[Told], types: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+def wanted(told: Told, types: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """Ids and events that a filter lets through, as people get them."""
-    return [(str(place), shown(event)) for place, event in told if is_wanted(event["type"], types)]
+    return [(str(place), shown(event)) for place, event in told.events if is_wanted(event["type"], types)]
 
 
-def sse(told: Sequence[tuple[str, dict[str, Any]]]) -> list[bytes]:
-    """The same as Server-Sent Events, in pieces that one write can take."""
+def sse(told: Told, types: Sequence[str] = ()) -> list[bytes]:
+    """The same as Server-Sent Events, in pieces that one write can take. Of all types they are made once, and all
+    listeners get the same bytes."""
+    if types:
+        return _pieces(wanted(told, types))
+    if told.encoded is None:
+        told.encoded = _pieces(wanted(told, ()))
+    return told.encoded
+
+
+def _pieces(told: Sequence[tuple[str, dict[str, Any]]]) -> list[bytes]:
     pieces: list[bytes] = []
     piece = bytearray()
     for event_id, event in told:

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -35,7 +35,26 @@ REOPEN_SECONDS = 1.0
 
 _log = logging.getLogger("anabranch.gateway")
 
-Event = tuple[EventPlace, dict[str, object]]
+OFFERED_AT_ONCE = 100
+"""Listeners woken in one turn of the loop: submits come in between."""
+
+Event = tuple[EventPlace, dict[str, Any]]
+
+
+class Told:
+    """Events of one record for all listeners who know the same; `encoded` is kept for the next of them."""
+
+    __slots__ = ("encoded", "events")
+
+    def __init__(self, events: list[Event]) -> None:
+        self.events = events
+        self.encoded: list[bytes] | None = None
+
+    def after(self, seq: int) -> Told:
+        """Those that a listener does not have yet."""
+        if not self.events or self.events[0][0].seq > seq:
+            return self
+        return Told([each for each in self.events if each[0].seq > seq])
 
 
 class EventRecord:
@@ -50,7 +69,7 @@ class EventRecord:
         self.value = record.value
         self.size = len(record.value) + 200
         self._batch: EventBatch | Literal[False] | None = None
-        self._events: tuple[Knowledge, list[Event], Knowledge] | None = None
+        self._events: tuple[Knowledge, Told, Knowledge] | None = None
 
     @property
     def batch(self) -> EventBatch | None:
@@ -62,17 +81,17 @@ class EventRecord:
                 self._batch = False
         return self._batch or None
 
-    def events(self, before: Knowledge) -> tuple[list[Event], Knowledge]:
+    def events(self, before: Knowledge) -> tuple[Told, Knowledge]:
         """Its new events for a reader with this knowledge, and what is known after it."""
         if self._events is not None and self._events[0] == before:
             return self._events[1], self._events[2]
         batch = self.batch
         if batch is None:
-            return [], before
+            return Told([]), before
         sequence = before.sequence()
-        found = [(EventPlace(self.offset, before, int(event["seq"])), event) for event in sequence.read(batch)]
-        after = Knowledge.of(sequence)
-        if len(found) <= KEPT_EVENTS:
+        told = ((EventPlace(self.offset, before, int(event["seq"])), event) for event in sequence.read(batch))
+        found, after = Told(list(told)), Knowledge.of(sequence)
+        if len(found.events) <= KEPT_EVENTS:
             self._events = (before, found, after)
         return found, after
 
@@ -85,7 +104,7 @@ class Listener:
         self.dropped = False
         self._records: deque[EventRecord] = deque()
         self._bytes = 0
-        self._news = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     def offer(self, record: EventRecord) -> None:
         """Queue a record; a listener whose queue is full is dropped."""
@@ -95,28 +114,38 @@ class Listener:
         self._bytes += record.size
         if len(self._records) > QUEUE_RECORDS or self._bytes > QUEUE_BYTES:
             self.drop()
-        self._news.set()
+        self._wake()
 
     def drop(self) -> None:
         """There is a gap from here on: nothing more comes."""
         self.dropped = True
         self._records.clear()
         self._bytes = 0
-        self._news.set()
+        self._wake()
 
     async def take(self, timeout: float) -> Sequence[EventRecord]:
         """The records that wait; none after `timeout` seconds of silence, or where it was dropped."""
         if not self._records and not self.dropped:
-            self._news.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._news.wait()
-            except TimeoutError:
-                return ()
+            await self._news(timeout)
         taken = list(self._records)
         self._records.clear()
         self._bytes = 0
         return taken
+
+    async def _news(self, timeout: float) -> None:
+        # A bare future: a thousand listeners wait here again after each event, and `asyncio.timeout` costs more.
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        alarm = loop.call_later(timeout, self._wake)
+        try:
+            await self._waiter
+        finally:
+            alarm.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class Window:
@@ -262,17 +291,18 @@ class LiveEvents:
             self._is_open.set()
             async for records in reader:
                 for record in records:
-                    self._dispatch(EventRecord(record))
+                    await self._dispatch(EventRecord(record))
 
-    def _dispatch(self, record: EventRecord) -> None:
+    async def _dispatch(self, record: EventRecord) -> None:
         if record.offset < self._positions.get(record.partition, 0):
             return
         self._positions[record.partition] = record.offset + 1
         self._window.add(record)
-        for listener in self._followers.get(record.key, ()):
+        # Copies: who comes meanwhile starts behind this record, and finds it in the window.
+        for count, listener in enumerate((*self._all, *self._followers.get(record.key, ())), 1):
             listener.offer(record)
-        for listener in self._all:
-            listener.offer(record)
+            if count % OFFERED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _drop_all(self) -> None:
         for listener in [*self._all, *(each for found in self._followers.values() for each in found)]:

@@ -40,7 +40,7 @@ async def logs(
     last = None if start.after is None else str(start.after)
     async with aclosing(past(parts.live, found.run_id, start)) as records:
         async for told in records:
-            for place, event in told:
+            for place, event in told.events:
                 if event["type"] == "task.log" and _fits(event, group, task, index, level):
                     lines.append(shown(event))
                 last = str(place)

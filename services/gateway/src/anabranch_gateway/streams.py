@@ -95,8 +95,8 @@ async def _page(parts: Parts, found: Found, start: Start, types: Sequence[str], 
                     return {"events": events, "next_after": last}
                 events.append(event)
                 last = event_id
-            if told and len(events) < limit:
-                last = str(told[-1][0])
+            if told.events and len(events) < limit:
+                last = str(told.events[-1][0])
     return {"events": events, "next_after": last}
 
 
@@ -109,7 +109,7 @@ async def _sse_stream(
             if isinstance(told, Pause):
                 yield _comment(told)
                 continue
-            for piece in sse(wanted(told, types)):
+            for piece in sse(told, types):
                 yield piece
 
 
