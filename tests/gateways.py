@@ -12,9 +12,11 @@ import httpx
 
 from anabranch.cli.services import examiner
 from anabranch.embedded import Embedded, embedded
+from anabranch.ports import Telemetry
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch.sdk.agents import Registry
 from anabranch_gateway.app import build
 from anabranch_gateway.service import GatewayService
@@ -76,14 +78,25 @@ class Running:
 
 @asynccontextmanager
 async def gateway(
-    settings: Settings | None = None, registry: Registry | None = None, token: str | None = None
+    settings: Settings | None = None,
+    registry: Registry | None = None,
+    token: str | None = None,
+    telemetry: Telemetry = NO_TELEMETRY,
 ) -> AsyncIterator[Running]:
     """A system with a gateway on any free port; `token` is sent with each request of the client."""
     settings = settings or Settings()
     async with embedded(registry, settings, store="memory") as system:
         links, supervisor = system.client.links, Supervisor()
         resources = Resources(
-            settings, links.names, links.log, links.store, links.notifier, links.clock, links.ids, supervisor
+            settings,
+            links.names,
+            links.log,
+            links.store,
+            links.notifier,
+            links.clock,
+            links.ids,
+            supervisor,
+            telemetry=telemetry,
         )
         agents = (registry or Registry.builtin()).names
         service = build(resources, agents, examiner(settings), announce=lambda _: None)

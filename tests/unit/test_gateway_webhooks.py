@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from anabranch.adapters.otel.telemetry import OpenTelemetry
 from anabranch.core.events import EventBatch, EventEntry
 from anabranch_gateway import delivering
 from anabranch_gateway.places import Knowledge
@@ -87,7 +88,7 @@ async def test_a_webhook_gets_what_it_asked_for_signed(receiver: Receiver) -> No
 
 async def test_a_delivery_that_is_not_taken_is_tried_again_and_then_a_dead_letter() -> None:
     receiver = Receiver([500, 200, 503, 503, 410])
-    async with gateway() as running:
+    async with gateway(telemetry=OpenTelemetry("gateway", "0", measures=True)) as running:
         await running.http.post(
             "/v1/subscriptions", json={"kind": "webhook", "url": receiver.url, "types": ["run.completed"]}
         )
@@ -100,6 +101,7 @@ async def test_a_delivery_that_is_not_taken_is_tried_again_and_then_a_dead_lette
 
         await eventually_true(buried)
         [letter] = (await running.get("/v1/dead-letters"))["letters"]
+        metrics = (await running.http.get("/metrics")).text
     receiver.stop()
 
     ids = [headers["webhook-id"] for headers, _ in receiver.got]
@@ -108,6 +110,8 @@ async def test_a_delivery_that_is_not_taken_is_tried_again_and_then_a_dead_lette
     assert len(ids) == 5
     assert letter["code"] == "webhook_failed"
     assert "410" in letter["reason"]
+    for outcome, count in (("delivered", 1), ("retried", 3), ("dead_letter", 1)):
+        assert f'anabranch_gateway_deliveries_total{{outcome="{outcome}"}} {count}.0' in metrics
 
 
 async def test_what_was_unsubscribed_gets_nothing_more(receiver: Receiver) -> None:

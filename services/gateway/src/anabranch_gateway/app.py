@@ -28,7 +28,7 @@ from anabranch_gateway.requests import Requests
 from anabranch_gateway.service import GatewayService
 from anabranch_gateway.subscriptions import Subscriptions
 from anabranch_gateway.survey import Survey
-from anabranch_gateway.web import add_health, create_app
+from anabranch_gateway.web import add_health, add_metrics, create_app
 
 WEBHOOK_SECONDS = 10.0
 WEBHOOK_ANSWER_BYTES = 100_000
@@ -76,20 +76,21 @@ def build(
         changes=Changes(live, client),
         survey=Survey(client, settings.prefix, clock),
         subscriptions=subscriptions,
-        deliverer=Deliverer(client, live, subscriptions, projects, partial(_post, allow)),
+        deliverer=Deliverer(client, live, subscriptions, projects, partial(_post, allow), resources.telemetry),
         allow=allow,
         random_bytes=os.urandom,
         examine=examine,
     )
-    app = create_app(parts)
+    app = create_app(parts, resources.telemetry)
     service = GatewayService(app, parts, resources.supervisor, announce or _say)
     add_health(app, service.health)
+    add_metrics(app, resources.telemetry)
     return service
 
 
 def main(settings: Settings, examine: Examine | None = None) -> int:
     """Run the service in this process until it is told to stop; returns the exit code."""
-    return run_service(partial(build, examine=examine), settings)
+    return run_service(partial(build, examine=examine), settings, service="anabranch-gateway", serves_metrics=True)
 
 
 def _post(allow: AllowList, url: str, body: bytes, headers: Mapping[str, str]) -> None:

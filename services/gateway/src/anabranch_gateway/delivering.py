@@ -20,8 +20,10 @@ from anabranch.core import letters
 from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused
 from anabranch.core.events import EventBatch, decode_batch
 from anabranch.core.offsets import OffsetTracker
-from anabranch.ports import Incoming, Outgoing
+from anabranch.core.telemetry import GATEWAY_DELIVERIES
+from anabranch.ports import Incoming, Outgoing, Telemetry
 from anabranch.runtime.inbox import Inbox
+from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch.sdk.client import Client
 from anabranch_gateway.live import LiveEvents
 from anabranch_gateway.places import Knowledge
@@ -56,8 +58,15 @@ class Deliverer:
     """See the module. `post` runs in threads of its own."""
 
     def __init__(
-        self, client: Client, live: LiveEvents, subscriptions: Subscriptions, projects: RunProjects, post: Post
+        self,
+        client: Client,
+        live: LiveEvents,
+        subscriptions: Subscriptions,
+        projects: RunProjects,
+        post: Post,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
+        self._telemetry = telemetry
         self._client = client
         self._live = live
         self._subscriptions = subscriptions
@@ -178,10 +187,12 @@ class Deliverer:
                 return None
             try:
                 await self._send(delivery)
+                self._telemetry.count(GATEWAY_DELIVERIES, outcome="delivered")
                 return None
             except AnabranchError as error:
                 reason = str(error)
             if delay is not None:
+                self._telemetry.count(GATEWAY_DELIVERIES, outcome="retried")
                 await asyncio.sleep(delay)
         return reason
 
@@ -195,6 +206,7 @@ class Deliverer:
         while True:
             try:
                 await self._client.log.publish([letter])
+                self._telemetry.count(GATEWAY_DELIVERIES, outcome="dead_letter")
                 return
             except ServerUnavailable as error:
                 _log.warning("a dead letter waits: %s", error)

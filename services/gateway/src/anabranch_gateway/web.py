@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import anabranch
-from anabranch.runtime.health import Health
+from anabranch.ports import Telemetry
+from anabranch.runtime.health import EXPOSITION, Health
 from anabranch_gateway import (
     contexts,
     deadletters,
@@ -28,10 +30,11 @@ from anabranch_gateway import (
 )
 from anabranch_gateway.answers import answer
 from anabranch_gateway.audit import NOBODY, Audit
-from anabranch_gateway.auth import OpenGuard
+from anabranch_gateway.auth import OpenGuard, Viewer
 from anabranch_gateway.describing import describe
 from anabranch_gateway.door import SubmitDoor
 from anabranch_gateway.guards import SameOrigin, is_loopback
+from anabranch_gateway.observing import Observed
 from anabranch_gateway.parts import Parts
 from anabranch_gateway.problems import Handler, Refusal, not_found
 
@@ -47,11 +50,11 @@ _SAFE = {
 }
 
 
-def create_app(parts: Parts) -> FastAPI:
+def create_app(parts: Parts, telemetry: Telemetry) -> FastAPI:
     """The application over these parts."""
     handle = problems.handler(partial(_note_refused, parts.audit))
     app = _Application(
-        doors=partial(_doors, parts, handle),
+        doors=partial(_doors, parts, telemetry, handle),
         title="Anabranch",
         version=anabranch.__version__,
         description="Submit requests, follow runs, act on them.",
@@ -78,7 +81,7 @@ class _Application(FastAPI):
         return self._doors(super().build_middleware_stack())
 
 
-def _doors(parts: Parts, handle: Handler, app: ASGIApp) -> ASGIApp:
+def _doors(parts: Parts, telemetry: Telemetry, handle: Handler, app: ASGIApp) -> ASGIApp:
     """What a request passes before it is routed; the last one is the first that it meets."""
     app = SubmitDoor(app, handle)
     settings = parts.settings
@@ -93,7 +96,7 @@ def _doors(parts: Parts, handle: Handler, app: ASGIApp) -> ASGIApp:
             allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
             expose_headers=["location", "preference-applied", "retry-after"],
         )
-    return app
+    return Observed(app, telemetry, parts.client.links.clock) if telemetry.measures else app
 
 
 def _note_refused(audit: Audit, request: Request, refusal: Refusal) -> None:
@@ -138,3 +141,11 @@ def add_health(app: FastAPI, report: Callable[[], Health]) -> None:
 
     for path in ("/livez", "/readyz"):
         app.add_api_route(path, probe, methods=["GET"], include_in_schema=False)
+
+
+def add_metrics(app: FastAPI, telemetry: Telemetry) -> None:
+    """`/metrics` as Prometheus reads it. Unlike a health port this one may be anybody's, so it asks who calls."""
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics(caller: Viewer) -> Response:
+        return Response(await asyncio.to_thread(telemetry.exposition), media_type=EXPOSITION)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
-Service = Literal["agency", "taskgroup", "eventmanager"]
+Service = Literal["agency", "taskgroup", "eventmanager", "gateway"]
 
-ALL: tuple[Service, ...] = ("agency", "taskgroup", "eventmanager")
+ALL: tuple[Service, ...] = ("agency", "taskgroup", "eventmanager", "gateway")
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800, 7_200)
 LAGS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -190,6 +190,42 @@ RECORDS_QUEUED = Metric(
     ("agency", "taskgroup"),
 )
 
+# --- the gateway ---------------------------------------------------------------------------------
+
+GATEWAY_REQUESTS = Metric(
+    "anabranch.gateway.requests",
+    "counter",
+    "{request}",
+    "Answers over HTTP, by route (`POST /v1/runs`; `none` where there is no such route) and class of status.",
+    ("route", "status"),
+    ("gateway",),
+)
+GATEWAY_SECONDS = Metric(
+    "anabranch.gateway.request.duration",
+    "histogram",
+    "s",
+    "From a request to the beginning of its answer, also where the caller asked to wait for a run.",
+    ("route",),
+    ("gateway",),
+    SECONDS,
+)
+GATEWAY_STREAMS = Metric(
+    "anabranch.gateway.streams",
+    "gauge",
+    "{stream}",
+    "Listeners to events that are connected, by `sse` or `websocket`.",
+    ("kind",),
+    ("gateway",),
+)
+GATEWAY_DELIVERIES = Metric(
+    "anabranch.gateway.deliveries",
+    "counter",
+    "{delivery}",
+    "Webhooks: `delivered`, `retried` for each attempt that is followed by another, or `dead_letter`.",
+    ("outcome",),
+    ("gateway",),
+)
+
 METRICS: tuple[Metric, ...] = (
     RUNS_ACCEPTED,
     RUNS_ENDED,
@@ -215,6 +251,10 @@ METRICS: tuple[Metric, ...] = (
     CLAIMS,
     PARTITIONS,
     RECORDS_QUEUED,
+    GATEWAY_REQUESTS,
+    GATEWAY_SECONDS,
+    GATEWAY_STREAMS,
+    GATEWAY_DELIVERIES,
 )
 
 # --- spans ---------------------------------------------------------------------------------------

@@ -77,18 +77,24 @@ def main(build: Build) -> int:
 
 
 def run_service(
-    build: Build, settings: Settings, connect: Connect = connect, *, service: str = "anabranch"
+    build: Build,
+    settings: Settings,
+    connect: Connect = connect,
+    *,
+    service: str = "anabranch",
+    serves_metrics: bool = False,
 ) -> int:
     """Run a service until SIGTERM or SIGINT; returns the exit code. A second signal stops it at once.
 
     Args:
         service: the `service.name` of its telemetry, unless OTEL_SERVICE_NAME says another.
+        serves_metrics: whether it answers Prometheus itself, so that metrics are kept also without a health port.
     """
     set_up_logging(settings.log_level, settings.log_format)
     bound_arenas()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            connecting = partial(_connect, connect, service)
+            connecting = partial(_connect, connect, service, serves_metrics)
             return runner.run(_until_signalled(build, settings, connecting))
     except Misconfigured as error:
         return _ended(error, EXIT_MISCONFIGURED)
@@ -149,10 +155,10 @@ async def _until_signalled(build: Build, settings: Settings, connect: Connect) -
     return code
 
 
-async def _connect(connect: Connect, service: str, settings: Settings) -> Resources:
+async def _connect(connect: Connect, service: str, serves_metrics: bool, settings: Settings) -> Resources:
     """Resources with the telemetry that settings and environment ask for."""
     resources = await connect(settings)
-    text = settings.health_port is not None
+    text = serves_metrics or settings.health_port is not None
     telemetry = open_telemetry(service, os.environ, text=text, instance=resources.ids.incarnation())
     return metered(resources, telemetry)
 
