@@ -1,0 +1,98 @@
+"""The gateway as a process of its own, on a real Kafka and Redis: it waits, is killed, and guards projects."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from cluster import Cluster, Process, await_true
+
+_URL = re.compile(rb"Dashboard and API: (\S+)")
+TASK = {"name": "t", "agent": "echo", "message_template": "hi", "result_keys": ["k"]}
+
+
+def one_task(**fields: Any) -> dict[str, Any]:
+    return {"task_groups": [{"name": "g", "tasks": [{**TASK, **fields}]}]}
+
+
+def serving(cluster: Cluster, *options: str) -> tuple[Process, str]:
+    """A gateway on any free port, and its address."""
+    process = cluster.start("gateway", "--port", "0", *options)
+    process.await_ready()
+    await_true(lambda: _URL.search(process.log.read_bytes()) is not None, 30)
+    found = _URL.search(process.log.read_bytes())
+    assert found is not None
+    return process, found[1].decode().rstrip("/")
+
+
+@contextmanager
+def events(url: str, run: str, last: str | None = None) -> Iterator[Iterator[tuple[str, str]]]:
+    """Id and type of each event of a run, after the last one that the caller has."""
+    headers = {"accept": "text/event-stream", **({"last-event-id": last} if last else {})}
+    with httpx.stream("GET", f"{url}/v1/runs/{run}/events", headers=headers, timeout=30) as response:
+        assert response.status_code == 200
+        yield _read(response)
+
+
+def _read(response: httpx.Response) -> Iterator[tuple[str, str]]:
+    place = ""
+    for line in response.iter_lines():
+        name, _, value = line.partition(": ")
+        if name == "id":
+            place = value
+        elif name == "event":
+            yield place, value
+
+
+def test_a_stream_goes_on_at_another_gateway_after_the_first_was_killed(cluster: Cluster) -> None:
+    """SIGKILL while a listener reads: the next gateway sends what it lacks, and nothing twice."""
+    first, url = serving(cluster)
+    waited = httpx.post(f"{url}/v1/runs", json=one_task(), headers={"prefer": "wait=30"}, timeout=40)
+    accepted = httpx.post(f"{url}/v1/runs", json=one_task(external_dependencies=["never"]))
+    run = accepted.json()["run_id"]
+    with events(url, run) as told:
+        heard = [next(told)]
+        first.kill()
+        with pytest.raises(httpx.HTTPError):
+            heard.extend(told)
+    second, url = serving(cluster)
+    with events(url, run, heard[-1][0]) as told:
+        assert httpx.post(f"{url}/v1/runs/{run}/cancel").status_code == 202
+        heard.extend(told)
+    with events(url, run) as told:
+        whole = list(told)
+    second.terminate()
+
+    assert (waited.status_code, waited.json()["status"]) == (200, "completed")
+    assert waited.json()["results"] == {"k": "hi"}
+    assert heard == whole
+    assert (heard[0][1], heard[-1][1]) == ("run.accepted", "run.cancelled")
+
+
+def test_two_projects_of_a_keys_file_do_not_see_each_other(cluster: Cluster) -> None:
+    made = [json.loads(cluster.run("keys", "create", "--project", each, "--json").stdout) for each in ("a", "b")]
+    file = cluster.folder / "keys.yaml"
+    file.write_text(json.dumps({"keys": [each["entry"] for each in made]}))
+    a, b = ({"authorization": f"Bearer {each['key']}"} for each in made)
+    process, url = serving(cluster, "--set", f"gateway_keys={file}")
+    with httpx.Client(base_url=url, timeout=40) as http:
+        run = http.post("/v1/runs", json=one_task(), headers={**a, "prefer": "wait=30"}).json()["run_id"]
+        seen = {
+            name: (
+                http.get(f"/v1/runs/{run}/result", headers=headers).status_code,
+                run in [each["run_id"] for each in http.get("/v1/runs", headers=headers).json()["runs"]],
+            )
+            for name, headers in (("a", a), ("b", b))
+        }
+        nobody = http.get("/v1/runs")
+        elsewhere = http.post("/v1/runs", json={**one_task(), "project": "a"}, headers=b)
+    process.terminate()
+
+    assert seen == {"a": (200, True), "b": (404, False)}
+    assert (nobody.status_code, elsewhere.status_code) == (401, 403)
