@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from anabranch.core.names import run_id_for
+from anabranch_gateway import shapes
 from gateways import HELLO, Running, gateway, one_task
 from waiting import eventually_true
 
@@ -119,6 +120,7 @@ async def test_a_run_is_shown_whole(running: Running) -> None:
     result = await running.get(f"/v1/runs/{run}/result")
 
     assert (view["status"], view["project"], view["events_from"]) == ("completed", "default", 0)
+    assert view["tasks_total"] == 2
     assert [node["id"] for node in graph["nodes"]] == ["g/greet", "g/letter"]
     assert graph["edges"] == [[0, 1]]
     assert [node["status"] for node in graph["nodes"]] == ["completed", "completed"]
@@ -290,3 +292,27 @@ async def _until(running: Running, run: str, holds: Any) -> None:
         return bool(holds(await running.get(f"/v1/runs/{run}")))
 
     await eventually_true(look)
+
+
+def test_the_share_of_a_run_counts_tasks_that_nobody_has_told_of_yet() -> None:
+    """Of four tasks one is done and one is half done; the members of the others are not known."""
+    task = {"started": 10, "completed": 0, "failed": 0, "members": 10}
+    known = {
+        "a": {**task, "status": "completed", "completed": 10},
+        "b": {**task, "status": "running", "failed": 5},
+    }
+    view = {"groups": {"g": {"tasks": known}}, "tasks_total": 4}
+
+    counts = shapes.counts(view)
+
+    assert (counts["tasks"], counts["members"], counts["share"]) == (4, 20, 0.375)
+    assert shapes.counts({**view, "tasks_total": None})["share"] is None
+
+
+def test_a_run_is_not_shown_as_done_before_its_last_task_is_joined() -> None:
+    task = {"started": 10, "completed": 10, "failed": 0, "members": 10}
+    view = {"groups": {"g": {"tasks": {"a": {**task, "status": "running"}}}}, "tasks_total": 1}
+
+    assert shapes.counts(view)["share"] == 0.99
+    view["groups"]["g"]["tasks"]["a"]["status"] = "completed"
+    assert shapes.counts(view)["share"] == 1.0

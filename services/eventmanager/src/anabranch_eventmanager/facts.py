@@ -64,6 +64,7 @@ def new_run(batch: EventBatch) -> Document:
         "retry_of": None,
         "project": None,
         "events_from": None,
+        "tasks_total": None,
         "groups": [],
         "offset": -1,
         "seq": 0,
@@ -151,6 +152,7 @@ def _accept(draft: Draft, run: Document, entry: EventEntry) -> None:
     run["labels"] = entry.data.get("labels") or {}
     run["retry_of"] = entry.data.get("retry_of")
     run["project"] = entry.data.get("project")
+    run["tasks_total"] = entry.data.get("tasks")
     groups = entry.data.get("groups")
     for name, tasks in groups.items() if isinstance(groups, dict) else ():
         group = _open_group(draft, run, name)

@@ -42,6 +42,7 @@ def build_view(facts: Facts, run_id: str) -> View:
         "retry_of": run.get("retry_of"),
         "project": run.get("project") or DEFAULT_PROJECT,
         "events_from": run.get("events_from"),
+        "tasks_total": run.get("tasks_total"),
         "groups": {name: _group_view(facts, run, name, group) for name, group in _groups(facts, run)},
         "workers": list(run.get("workers", ())),
         "failures": failures[:MAX_FAILURES],

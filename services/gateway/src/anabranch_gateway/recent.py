@@ -51,6 +51,7 @@ class Taken:
             "failures": [],
             "failure_count": 0,
             "events_from": self.events_from,
+            "tasks_total": None,
         }
 
 

@@ -93,6 +93,7 @@ class Counts(Shape):
     completed: int
     failed: int
     running: int
+    share: float | None
 
 
 class RunSummary(Shape):
@@ -125,6 +126,7 @@ class ViewDocument(Shape):
     labels: dict[str, str]
     status: str
     groups: dict[str, Any]
+    tasks_total: int | None
     failure_count: int
 
 

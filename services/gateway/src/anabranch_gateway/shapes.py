@@ -20,20 +20,34 @@ def summary(view: Mapping[str, Any]) -> Document:
     return shown | {"counts": counts(view)}
 
 
-def counts(view: Mapping[str, Any]) -> dict[str, int]:
-    """Groups, tasks and members of a view; members that are not known yet count as none."""
+def counts(view: Mapping[str, Any]) -> Document:
+    """Groups, tasks and members of a view; members that are not known yet count as none. `share`: how much of the
+    run is done, each task counting alike, and of a running one its members; null where nobody knows."""
     groups = view.get("groups") or {}
     tasks = [task for group in groups.values() for task in group["tasks"].values()]
     completed, failed = (sum(task[name] for task in tasks) for name in ("completed", "failed"))
     running = sum(max(0, task["started"] - task["completed"] - task["failed"]) for task in tasks if _runs(task))
     return {
         "groups": len(groups),
-        "tasks": len(tasks),
+        "tasks": max(view.get("tasks_total") or 0, len(tasks)),
         "members": sum(task["members"] or 0 for task in tasks),
         "completed": completed,
         "failed": failed,
         "running": running,
+        "share": _share(tasks, view.get("tasks_total")),
     }
+
+
+def _share(tasks: Sequence[Mapping[str, Any]], total: int | None) -> float | None:
+    return None if not total else round(min(1.0, sum(map(_done, tasks)) / total), 4)
+
+
+def _done(task: Mapping[str, Any]) -> float:
+    if task["status"] not in ("waiting", "running"):
+        return 1.0
+    ended = task["completed"] + task["failed"]
+    # Not the whole of it before it is joined: who sees 100% takes the run for ended.
+    return min(0.99, ended / task["members"]) if task["members"] else 0.0
 
 
 def _runs(task: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ A view is a JSON object:
 
     {"run_id", "request_id", "session_id", "name", "labels", "status",
      "submitted_at", "started_at", "ended_at", "last_fact_at", "paused", "retry_of",
-     "project", "events_from",
+     "project", "events_from", "tasks_total",
      "groups": {group: {"status", "started_at", "ended_at",
                         "tasks": {task: {"status", "started_at", "ended_at", "expanded", "members",
                                          "started", "completed", "failed", "held", "attempts",
@@ -19,7 +19,8 @@ known yet; `started`, `completed` and `failed` count members, and `held` those o
 a redrive or a dismissal. `progress` is a list of {"index", "fraction", "note", "time"}: the latest of members
 that have not ended, of the last few that told any. `workers` lately started something of the run. `failures`
 holds the first few. `events_from` is the offset of its first record in the run's partition of `events`, null
-where that is not known: the run is older than this field. This module only reads; a view may trail the run by
+where that is not known: the run is older than this field. `tasks_total` is how many tasks its request has, null
+likewise; `groups` has those of which something was told. This module only reads; a view may trail the run by
 about a second.
 """
 

@@ -73,12 +73,23 @@ export function Shares({ counts, label = "members" }) {
 }
 
 /**
- * How far something is. While it is open and more members may come to be known, no share of a whole can be told.
+ * How far something is. While it is open more members may come to be known: then only `counts.share` tells a share
+ * of the whole, and without it there is the number of those that ended.
  * @param {{ counts: any, open?: boolean }} properties
  */
 export function Progress({ counts, open = false }) {
   const ended = (counts.completed ?? 0) + (counts.failed ?? 0);
-  return html`<span class="progress"><${Shares} counts=${counts} /><span class="figure muted">${open ? compact(ended) : percent(ended, counts.members ?? 0)}</span></span>`;
+  return html`<span class="progress"><${Shares} counts=${counts} /><span class="figure muted">${figure(counts, open, ended)}</span></span>`;
+}
+
+/**
+ * @param {any} counts
+ * @param {boolean} open
+ * @param {number} ended
+ */
+function figure(counts, open, ended) {
+  if (!open) return percent(ended, counts.members ?? 0);
+  return counts.share == null ? compact(ended) : percent(counts.share, 1);
 }
 
 /** @param {{ title: string, children?: any }} properties */
