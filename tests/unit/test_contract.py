@@ -280,7 +280,11 @@ def test_the_topics_are_those_that_the_services_use() -> None:
     channels = asyncapi()["channels"].values()
     on_kafka = [each for each in channels if each["servers"] == [{"$ref": "#/servers/kafka"}]]
 
-    assert tuple(each["address"].replace("{prefix}", "x.") for each in on_kafka) == Names("x.").topics
+    assert tuple(each["address"].replace("{prefix}", "x.") for each in on_kafka) == (
+        *Names("x.").topics,
+        Names("x.").audit,
+        Names("x.").webhooks,
+    )
 
 
 def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:

@@ -11,9 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from anabranch.adapters.otel.telemetry import OpenTelemetry
+from anabranch.contract.gateway import audit_record_schema, webhook_record_schema
 from anabranch.core.events import EventBatch, EventEntry
 from anabranch_gateway import delivering
 from anabranch_gateway.places import Knowledge
@@ -231,3 +233,19 @@ def _expected(secret: str, headers: dict[str, str], body: bytes) -> str:
     key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+async def test_records_on_the_gateways_topics_are_as_the_contract_has_them(receiver: Receiver) -> None:
+    async with gateway() as running:
+        await running.http.post("/v1/subscriptions", json={"kind": "webhook", "url": receiver.url})
+        await running.submit(one_task())
+        await running.submit({"task_groups": 7}, wait=None)
+        records = (await running.get("/v1/audit"))["records"]
+        [kept] = running.service._parts.subscriptions.all.values()
+
+    assert {each["outcome"] for each in records} == {"done", "refused"}
+    for record in records:
+        jsonschema.validate(record, audit_record_schema())
+    stored = json.loads(kept.stored())
+    jsonschema.validate(stored, webhook_record_schema())
+    assert set(stored) == set(webhook_record_schema()["properties"])

@@ -34,7 +34,6 @@ from anabranch_gateway.webhooks import RETRY_SECONDS, Delivery, Subscription, af
 Post = Callable[[str, bytes, dict[str, str]], None]
 """Sends one POST and returns where it was taken; raises AnabranchError with what went wrong. Blocks."""
 
-FAILED = "webhook_failed"
 AT_ONCE = 16
 MOST_WAITING = 2_000
 MOST_WAITING_FOR_ONE = 500
@@ -235,10 +234,12 @@ def _letter(topic: str, delivery: Delivery, reason: str, record: Incoming) -> Ou
     """The event that could not be delivered, with why."""
     text = f"{delivery.subscription.target}: {reason}"
     headers = {
-        letters.CODE: FAILED.encode(),
+        letters.CODE: letters.WEBHOOK_FAILED.encode(),
         letters.REASON: text.encode("utf-8", "replace")[:8_192],
         letters.ORIGIN: f"{record.topic}/{record.partition}/{record.offset}".encode(),
-        letters.SIGNATURE: letters.signature(FAILED, reason, subject=delivery.subscription.id).encode(),
+        letters.SIGNATURE: letters.signature(
+            letters.WEBHOOK_FAILED, reason, subject=delivery.subscription.id
+        ).encode(),
         letters.LETTER_ID: delivery.id.encode(),
     }
     return Outgoing(topic, delivery.run_id, delivery.body, headers=headers)

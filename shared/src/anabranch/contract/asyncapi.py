@@ -13,7 +13,6 @@ from anabranch.contract.catalog import RESULT_MESSAGES, SCHEMAS, TOPICS, Topic
 from anabranch.contract.docstrings import markdown
 from anabranch.core.names import DEFAULT_PREFIX, session_key
 from anabranch.runtime.settings import DEFAULT_PARTITIONS
-from anabranch.runtime.topics import RETENTION_SECONDS
 
 Node = dict[str, Any]
 
@@ -87,11 +86,17 @@ def _topic_channel(topic: Topic) -> Node:
         "bindings": {
             "kafka": {
                 "partitions": DEFAULT_PARTITIONS[topic.name.replace("-", "_")],
-                "topicConfiguration": {"cleanup.policy": ["delete"], "retention.ms": RETENTION_SECONDS * 1000},
+                "topicConfiguration": _kept(topic.retention_seconds),
                 "bindingVersion": _KAFKA_BINDING,
             }
         },
     }
+
+
+def _kept(seconds: int | None) -> Node:
+    if seconds is None:
+        return {"cleanup.policy": ["compact"]}
+    return {"cleanup.policy": ["delete"], "retention.ms": seconds * 1000}
 
 
 def _redis_channels() -> Node:

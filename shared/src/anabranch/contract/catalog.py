@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from anabranch.contract import foreign
+from anabranch.contract import foreign, gateway
 from anabranch.contract.schemas import Schema, accepted, inner, promised, stored, union_members
 from anabranch.core import names, results
 from anabranch.core.events import EventBatch
 from anabranch.core.messages import Message, OnGroups, OnRuns, OnTasks
 from anabranch.core.request import ControlRecord, Request
+from anabranch.runtime.topics import AUDIT_SECONDS, RETENTION_SECONDS
 
 SCHEMA_FOLDER = "schemas"
 
@@ -66,6 +67,8 @@ SCHEMAS: Mapping[str, Published] = (
             _schema("Event", partial(promised, results.Event)),
             _schema("ChannelMessage", foreign.channel_message_schema),
             _schema("DeadLetterHeaders", foreign.dead_letter_headers_schema),
+            _schema("AuditRecord", gateway.audit_record_schema),
+            _schema("WebhookRecord", gateway.webhook_record_schema),
         ]
     )
     | _inner_schemas()
@@ -97,6 +100,8 @@ class Topic:
     receives: bool = False
     sends: bool = False
     public: bool = True
+    retention_seconds: int | None = RETENTION_SECONDS
+    """None: the last record of each key stays."""
 
 
 def _names(union: object) -> tuple[str, ...]:
@@ -170,9 +175,32 @@ TOPICS = (
         "Records that could not be handled, with the reason in their headers.",
         "the original's",
         ("DeadLetter",),
-        writers="agency, taskgroup, eventmanager",
+        writers="agency, taskgroup, eventmanager, gateway",
         readers="you",
         sends=True,
+    ),
+    Topic(
+        "audit",
+        "What callers of gateways did, and what they were refused.",
+        "project; empty where it is about none",
+        ("AuditRecord",),
+        writers="gateway",
+        readers="gateway, you",
+        receives=True,
+        sends=True,
+        retention_seconds=AUDIT_SECONDS,
+    ),
+    Topic(
+        "webhooks",
+        "Subscriptions made at gateways, with their secrets. Compacted.",
+        "id of the subscription",
+        ("WebhookRecord",),
+        writers="gateway",
+        readers="gateway",
+        receives=True,
+        sends=True,
+        public=False,
+        retention_seconds=None,
     ),
 )
 

@@ -10,12 +10,12 @@ from typing import Any
 from anabranch.contract.schemas import Schema, accepted, headed, promised
 from anabranch.core.cloudevents import SOURCE
 from anabranch.core.errors import Code
-from anabranch.core.letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN
+from anabranch.core.letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, WEBHOOK_FAILED
 from anabranch.core.request import RESERVED_IN_REQUEST, RESERVED_IN_TASK, Request
 from anabranch.core.results import RESULT_KINDS, ChannelMessage
 from anabranch.runtime.deadletter import REASON_BYTES
 
-LETTER_CODES = (MEMBER_FAILED, MEMBERS_OMITTED, DISMISSED, REDRIVEN)
+LETTER_CODES = (MEMBER_FAILED, MEMBERS_OMITTED, WEBHOOK_FAILED, DISMISSED, REDRIVEN)
 
 UNDECODABLE = "undecodable"
 """The code of a dead letter that is no message at all, beside the codes of refused requests."""
@@ -127,7 +127,8 @@ def dead_letter_headers_schema() -> Schema:
                     "description": (
                         f"`{UNDECODABLE}`, or the code of the first error of a refused request. "
                         f"`{MEMBER_FAILED}`: the value is no original but says which member failed; "
-                        f"`{MEMBERS_OMITTED}`: how many have no letter of their own. `{DISMISSED}`, `{REDRIVEN}`: "
+                        f"`{MEMBERS_OMITTED}`: how many have no letter of their own. `{WEBHOOK_FAILED}`: "
+                        f"the value is an event that a subscriber did not take. `{DISMISSED}`, `{REDRIVEN}`: "
                         "what was decided about the letter at the place that the origin names."
                     ),
                 },

@@ -28,6 +28,8 @@ LETTER_ID = "anabranch_id"
 MEMBER_FAILED = "member_failed"
 MEMBERS_OMITTED = "members_omitted"
 """The last letter of a task of which more members failed than get letters of their own: see `omitted`."""
+WEBHOOK_FAILED = "webhook_failed"
+"""An event that a subscriber did not take, in any attempt."""
 DISMISSED, REDRIVEN = "dismissed", "redriven"
 """Codes of notes on letters: what somebody decided. The origin of a note is the place of its letter."""
 MESSAGE_CHARACTERS = 400
