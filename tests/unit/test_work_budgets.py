@@ -103,7 +103,7 @@ def test_a_count_that_is_over_says_what_to_do() -> None:
     counts = {**counted("one task"), PATH: 12, "store calls": 0, "bytes on `new`": 1}
 
     assert all_over("one task", counts) == [
-        "one task: store calls: 0 counted, 6 to 13.2 allowed. "
+        "one task: store calls: 0 counted, 5.5 to 12.1 allowed. "
         "Mend the counter, or lower the budget if this has become cheaper.",
         "one task: round trips in a row: 12 counted, 5.5 to 11 allowed. "
         "Mend what made it dearer, or raise the budget and say why in the commit.",
