@@ -11,10 +11,11 @@ import orjson
 import pytest
 
 from anabranch.core.codec import encode
+from anabranch.core.events import decode_batch
 from anabranch.core.messages import ControlRun, Message, OpenRun, StartGroup, StopRun, SubmitRun, TaskOrder
 from anabranch.core.names import Names
 from anabranch.ports import Incoming
-from anabranch.runtime.effects import Put
+from anabranch.runtime.effects import News, Put, Record
 from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch_agency.domain import RunsDomain
 from anabranch_agency.turn import Rules as RunRules
@@ -150,3 +151,14 @@ def test_the_keys_of_a_run_are_its_own() -> None:
 
     assert len(set(keys.values())) == 4
     assert all(key.startswith("t.{r}:") for key in keys.values())
+
+
+async def test_a_run_is_said_to_be_accepted_before_any_group_hears_of_it() -> None:
+    """Groups tell events of the run, too; they would come first where this one is told with the news."""
+    effects = await World(runs).feed(SUBMIT)
+
+    durable = [effect.outgoing for effect in effects if isinstance(effect, Record)]
+    told = [effect.outgoing.topic for effect in effects if isinstance(effect, News)]
+    assert [entry.type for each in durable for entry in decode_batch(each.value).entries] == ["run.accepted"]
+    assert NAMES.groups in told
+    assert NAMES.events not in told

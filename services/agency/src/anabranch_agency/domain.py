@@ -14,7 +14,7 @@ from anabranch.core.messages import Message, TimerDue
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.domain import Recall
-from anabranch.runtime.effects import Effect, News
+from anabranch.runtime.effects import Effect, News, Record
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.workcontext import ids_of, working_for
 from anabranch_agency.actor import decide, give_up
@@ -133,9 +133,11 @@ class RunsDomain:
             return []
         return give_up(self._rules, state, message, record.offset, record.timestamp, reason).effects
 
-    def _event_records(self, events: list[EventOf]) -> Iterator[News]:
-        """Published with the news of the same turn, and last: nobody waits for them."""
+    def _event_records(self, events: list[EventOf]) -> Iterator[Record | News]:
+        """Published with the news of the same turn, and last: nobody waits for them. Only that a run is accepted is
+        said before its groups are started, for these tell events too."""
         first = events[0]
+        opens_run = any(event.entry.type == "run.accepted" for event in events)
         entries: tuple[EventEntry, ...] = tuple(event.entry for event in events)
         batch = EventBatch(
             run_id=first.run_id,
@@ -145,7 +147,8 @@ class RunsDomain:
             entries=entries,
         )
         for value in encode_batches(batch):
-            yield News(Outgoing(self._names.events, first.run_id, value))
+            outgoing = Outgoing(self._names.events, first.run_id, value)
+            yield Record(outgoing) if opens_run else News(outgoing)
 
     def oldest_open(self, state: Partition) -> int | None:
         return state.oldest_open()
