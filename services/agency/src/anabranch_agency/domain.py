@@ -134,8 +134,8 @@ class RunsDomain:
         return give_up(self._rules, state, message, record.offset, record.timestamp, reason).effects
 
     def _event_records(self, events: list[EventOf]) -> Iterator[Record | News]:
-        """Published with the news of the same turn, and last: nobody waits for them. Only that a run is accepted is
-        said before its groups are started, for these tell events too."""
+        """Published with the news of the same turn, and last: nobody waits for them. Only that a run is accepted
+        is said before its groups are started, for these tell events too."""
         first = events[0]
         opens_run = any(event.entry.type == "run.accepted" for event in events)
         entries: tuple[EventEntry, ...] = tuple(event.entry for event in events)
