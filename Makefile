@@ -124,10 +124,16 @@ screenshots: $(VENV)/.dev ## Make the pictures of docs/dashboard.md anew, from a
 # --- tests ----------------------------------------------------------------------------------------------------------
 
 TEST_WORKERS ?= 2
+PROCESS_TESTS := tests/integration tests/system
+ALONE_TESTS := $(filter-out $(PROCESS_TESTS),$(patsubst %/,%,$(sort $(dir $(wildcard tests/*/test_*.py)))))
 
 .PHONY: test
-test: $(VENV)/.dev ## Run the tests, on real servers, TEST_WORKERS files at a time
-	python -m pytest -m "not chaos" --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGUMENTS)
+test: $(VENV)/.dev ## Run the tests, on real servers: those in one process TEST_WORKERS files at a time
+	failed=0; \
+	python -m pytest -m "not chaos" --numprocesses $(TEST_WORKERS) --dist loadfile $(ALONE_TESTS) $(PYTEST_ARGUMENTS) \
+		|| failed=$$?; \
+	python -m pytest -m "not chaos" $(PROCESS_TESTS) $(PYTEST_ARGUMENTS) || failed=$$?; \
+	exit $$failed
 
 .PHONY: chaos
 chaos: $(VENV)/.dev ## Run the long, seeded fault tests

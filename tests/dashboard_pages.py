@@ -87,4 +87,5 @@ def dashboard(
         yield Dashboard(page, url)
     finally:
         context.close()
-    assert [text for text in said if not any(f"status of {status}" in text for status in expected_errors)] == []
+    unexpected = [text for text in said if not any(f"status of {status}" in text for status in expected_errors)]
+    assert not unexpected, unexpected

@@ -301,9 +301,11 @@ def test_names_are_unique_and_labels_few() -> None:
         "agent",
         "code",
         "delivery",
+        "kind",
         "operation",
         "outcome",
         "place",
+        "route",
         "status",
         "topic",
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from anabranch.core.codec import RUNS, Undecodable
 from anabranch.core.facts import facts_of
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from anabranch_gateway.lookup import Found
 
 KEPT = 64
+ADMISSION_LOOKS, LOOK_SECONDS = 20, 0.05
+"""A run that was submitted a moment ago is waited for so long: whoever submits it looks at it at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +74,8 @@ class Requests:
         return {**ids, **admitted.request.to_document()}
 
     async def _submission(self, found: Found) -> SubmitRun:
-        if found.tombstone is None:
-            raise Refusal(409, "not_admitted", f"run {found.run_id} is not admitted yet: ask again in a moment")
-        log, topic, offset = self._client.log, self._client.names.runs, found.tombstone["offset"]
+        tombstone = found.tombstone or await self._tombstone(found.run_id)
+        log, topic, offset = self._client.log, self._client.names.runs, tombstone["offset"]
         partition = await log.partition_for(topic, found.run_id)
         standing = (await log.group_standing(self._client.names.agency_runs, topic))[partition]
         if standing.first <= offset < standing.end:
@@ -80,6 +84,16 @@ class Requests:
                     if (submitted := _decoded(record.value)) is not None and submitted.run_id == found.run_id:
                         return submitted
         raise Refusal(410, "request_gone", f"the request of run {found.run_id} is no longer on the log")
+
+    async def _tombstone(self, run_id: str) -> dict[str, Any]:
+        key = self._client.names.tombstone(run_id)
+        for _ in range(ADMISSION_LOOKS):
+            [stored] = await self._client.store.get([key])
+            if stored is not None:
+                known: dict[str, Any] = orjson.loads(stored)
+                return known
+            await asyncio.sleep(LOOK_SECONDS)
+        raise Refusal(409, "not_admitted", f"run {run_id} is not admitted yet: ask again in a moment")
 
 
 def _decoded(value: bytes) -> SubmitRun | None:
