@@ -39,8 +39,8 @@ def test_a_recorded_workflow_runs_each_task_once_and_none_before_its_parents(
 
 
 def events_of(user: User, run_id: str) -> list[dict[str, Any]]:
-    """The entries of a run's events in the order of its partition, once its end is among them. Who took a partition
-    over tells some of them again, with the same cause: these count once, as for every reader."""
+    """The entries of a run's events in the order of its partition, once its end is among them. Who took a
+    partition over tells some of them again, with the same cause: these count once, as for every reader."""
     user.await_records(lambda s: s.topic == "events" and s.key == run_id and b'"run.completed' in s.value)
     batches = [s.body for s in user.seen if s.topic == "events" and s.key == run_id]
     entries = {
