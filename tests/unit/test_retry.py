@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anabranch.core.error_records import error_names
 from anabranch.core.errors import GiveUp, ResultError
 from anabranch.core.request import RetryPolicy
-from anabranch.core.retry import LONGEST_DELAY, delay_after, delay_before, error_names, most_attempts, unit_from
+from anabranch.core.retry import LONGEST_DELAY, delay_after, delay_before, most_attempts, unit_from
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,12 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from anabranch.core.error_records import error_names
 from anabranch.core.errors import AttemptTimeout, ExpansionError, RetryLater
 from anabranch.core.expansion import Member
 from anabranch.core.messages import MemberFailed, MemberLog, MemberRetry, Offer
 from anabranch.core.outputs import reference_count
-from anabranch.core.retry import delay_after, error_names, unit_from
+from anabranch.core.retry import delay_after, unit_from
 from anabranch.core.templates import member_scope
 from anabranch.ports import Clock
 from anabranch.sdk.outcome import encode_value, values_of

@@ -62,10 +62,10 @@ def delay_after(
 ) -> float | None:
     """Return the seconds from the failure of `attempt` to the next one, or None: the member has failed.
 
-    `error_types` are the names of the error's class and its bases (`error_names`). ``GiveUp`` is never
-    retried. `retry_after` is what a ``RetryLater`` asked for: it takes the place of the policy's delay, needs
-    no strategy, and counts as an attempt, so `most_attempts` bounds it. Any other error follows the policy,
-    but for the types of `non_retryable`.
+    `error_types` are the names of the error's class and its bases (`error_records.error_names`). ``GiveUp``
+    is never retried. `retry_after` is what a ``RetryLater`` asked for: it takes the place of the policy's
+    delay, needs no strategy, and counts as an attempt, so `most_attempts` bounds it. Any other error follows
+    the policy, but for the types of `non_retryable`.
     """
     if "GiveUp" in error_types:
         return None
@@ -87,12 +87,6 @@ def most_attempts(policy: RetryPolicy | None) -> int | None:
     if policy.max_attempts is None and policy.strategy != "none":
         return USUAL_ATTEMPTS
     return policy.max_attempts
-
-
-def error_names(error: BaseException) -> tuple[str, ...]:
-    """Return the names of the error's class and of its bases, each plain and with its module."""
-    classes = [cls for cls in type(error).__mro__ if cls not in (object, BaseException)]
-    return tuple(name for cls in classes for name in (cls.__name__, f"{cls.__module__}.{cls.__qualname__}"))
 
 
 def unit_from(text: str) -> float:

@@ -1,0 +1,234 @@
+"""What is recorded of an exception, whatever its class does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from anabranch.core.error_records import (
+    MESSAGE_CHARACTERS,
+    TRACEBACK_BYTES,
+    TRACEBACK_FRAMES,
+    TYPE_CHARACTERS,
+    error_record,
+)
+from anabranch.core.errors import GiveUp, RetryLater
+
+
+def raised(error: BaseException) -> BaseException:
+    """The error as it is caught after having been raised."""
+    try:
+        raise error
+    except BaseException as caught:  # noqa: BLE001  # any class is raised here
+        return caught
+
+
+class LyingMeta(type):
+    """A metaclass whose classes cannot be named, compared, hashed or listed."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no name")
+
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no module")
+
+    def __eq__(cls, other: object) -> bool:
+        raise RuntimeError("no comparison")
+
+
+class Lying(Exception, metaclass=LyingMeta):
+    """Claims to be another class, and has neither text nor notes nor causes to be had."""
+
+    @property
+    def __class__(self) -> type:
+        return GiveUp
+
+    @property
+    def __cause__(self) -> None:  # type: ignore[override]
+        raise RuntimeError("no cause")
+
+    @property
+    def __traceback__(self) -> None:  # type: ignore[override]
+        raise RuntimeError("no traceback")
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class TextOf(Exception):
+    """Its text is what was given."""
+
+    def __str__(self) -> str:
+        value: str = self.args[0]
+        return value
+
+
+class Endless(Exception):
+    """Its text refers to itself."""
+
+    def __str__(self) -> str:
+        return str(self)
+
+
+def test_an_error_is_recorded_with_its_type_text_and_bases() -> None:
+    record = error_record(KeyError("k"))
+
+    assert (record.type, record.message, record.retry_after) == ("KeyError", "'k'", None)
+    assert {"KeyError", "builtins.KeyError", "LookupError", "Exception"} <= set(record.names)
+
+
+def test_a_class_that_lies_about_itself_is_recorded_as_what_it_is() -> None:
+    record = error_record(raised(Lying()))
+
+    assert record.type == "Lying"
+    assert "GiveUp" not in record.names
+    assert record.message == "the text of this Lying could not be had: its __str__ raised SystemExit"
+    assert "in raised" in (record.traceback or "")
+
+
+@pytest.mark.parametrize("error", [TextOf(7), TextOf(None), Endless()])
+def test_a_message_says_where_there_is_no_text(error: Exception) -> None:
+    assert "could not be had" in error_record(error).message
+
+
+@pytest.mark.parametrize("text", ["a\udc80b", "a\0b", "x" * 5_000_000, "\udfff" * 5_000])
+def test_a_text_is_bounded_and_can_be_stored(text: str) -> None:
+    record = error_record(raised(TextOf(text)))
+
+    assert orjson.dumps(record.message)
+    assert "\0" not in record.message
+    assert len(record.message) <= MESSAGE_CHARACTERS
+    assert len((record.traceback or "").encode()) <= TRACEBACK_BYTES
+
+
+def test_a_type_name_is_bounded() -> None:
+    record = error_record(type("N" * 5_000, (Exception,), {})())
+
+    assert record.type == "N" * (TYPE_CHARACTERS - 1) + "…"
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        ExceptionGroup("unhandled errors", [ValueError("a"), GiveUp("no such customer")]),
+        BaseExceptionGroup("outer", [KeyboardInterrupt(), ExceptionGroup("inner", [GiveUp("no such customer")])]),
+        ExceptionGroup("both", [RetryLater(5), GiveUp("no such customer")]),
+    ],
+)
+def test_a_group_with_a_give_up_in_it_is_given_up(group: BaseException) -> None:
+    record = error_record(group)
+
+    assert (record.type, record.message) == ("GiveUp", "no such customer")
+    assert "GiveUp" in record.names
+
+
+def test_a_group_is_tried_again_after_the_longest_time_that_is_asked_for() -> None:
+    record = error_record(ExceptionGroup("g", [RetryLater(5, "busy"), ValueError("a"), RetryLater("1m")]))
+
+    assert (record.type, record.message, record.retry_after) == ("RetryLater", "busy", 60.0)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "type_", "message"),
+    [
+        ([ValueError("a")], "ValueError", "a"),
+        ([ValueError("a"), ValueError("b")], "ValueError", "a; b"),
+        ([ValueError("a"), KeyError("b")], "ExceptionGroup", "ValueError: a; KeyError: 'b'"),
+        ([ValueError(n) for n in "abcde"], "ValueError", "a; b; c (and 2 more)"),
+    ],
+)
+def test_the_message_of_a_group_is_that_of_its_first_leaves(
+    leaves: list[Exception], type_: str, message: str
+) -> None:
+    record = error_record(ExceptionGroup("unhandled errors in a TaskGroup", leaves))
+
+    assert (record.type, record.message) == (type_, message)
+    assert {type(leaf).__name__ for leaf in leaves} <= set(record.names)
+
+
+def test_a_group_may_be_nested_deeper_than_python_recurses() -> None:
+    error: Exception = GiveUp("deep")
+    for _ in range(20_000):
+        error = ExceptionGroup("g", [error])
+
+    assert error_record(error).message == "deep"
+
+
+def test_a_retry_later_without_a_time_follows_the_policy() -> None:
+    class NoTime(RetryLater):
+        def __init__(self) -> None:
+            Exception.__init__(self, "later")
+
+    assert error_record(NoTime()).retry_after is None
+
+
+# --- tracebacks -------------------------------------------------------------------------------------
+
+
+def fails_below(depth: int, error: Callable[[], Exception]) -> None:
+    """Raises so many calls down."""
+    if depth:
+        return fails_below(depth - 1, error)
+    raise error()
+
+
+def caught(call: Callable[[], Any]) -> BaseException:
+    """What a call raises."""
+    try:
+        call()
+    except BaseException as error:  # noqa: BLE001  # any class is raised here
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def frames_in(text: str | None) -> int:
+    return (text or "").count('  File "')
+
+
+def test_a_traceback_has_the_innermost_frames() -> None:
+    def climb(depth: int) -> None:
+        if depth % 2:
+            return climb(depth - 1)
+        return fails_below(0, lambda: ValueError("deep")) if not depth else climb(depth - 1)
+
+    found = error_record(caught(lambda: climb(100))).traceback or ""
+
+    assert "in fails_below" in found
+    assert found.endswith("ValueError: deep\n")
+    assert "in caught" not in found
+    assert frames_in(found) <= TRACEBACK_FRAMES
+
+
+def test_a_traceback_has_the_cause_and_no_more_frames_for_it() -> None:
+    def wraps() -> None:
+        try:
+            fails_below(50, lambda: KeyError("inner"))
+        except KeyError as error:
+            raise ValueError("outer") from error
+
+    found = error_record(caught(wraps)).traceback or ""
+
+    assert "KeyError: 'inner'" in found
+    assert "direct cause" in found
+    assert found.endswith("ValueError: outer\n")
+    assert frames_in(found) <= TRACEBACK_FRAMES
+
+
+def test_a_traceback_of_a_group_has_its_first_leaf() -> None:
+    leaf = caught(lambda: fails_below(1, lambda: ValueError("leaf")))
+    assert isinstance(leaf, Exception)
+    found = error_record(raised(ExceptionGroup("g", [leaf]))).traceback or ""
+
+    assert "in fails_below" in found
+    assert "first of the following group" in found
+
+
+def test_an_error_that_was_never_raised_has_no_traceback() -> None:
+    assert error_record(ValueError("x")).traceback is None
