@@ -181,6 +181,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
             large=(m.LargeValue(index=1, key="text", pages=(256_000, 12), items=(40, 2)),),
             failed=(m.MemberFailed(index=2, error_type="ValueError", message="no", attempts=4),),
             retried=(m.MemberRetry(index=4, attempt=1, delay=0.5, error_type="OSError", message="later"),),
+            restarted=((5, 2, 3.5),),
             progress=((5, 0.25, "a quarter"),),
             logs=(m.MemberLog(index=5, attempt=1, at=AT, level="info", message="ü", fields={"rows": 3}),),
             last=True,
@@ -355,6 +356,13 @@ def test_a_group_started_by_a_version_that_said_no_most_of_its_chunks_is_read() 
     found = GROUPS.decode(with_header(golden_message(m.StartGroup), most_chunks=None))
 
     assert found.message == SAMPLES[m.StartGroup][0].model_copy(update={"most_chunks": None})
+
+
+def test_a_report_from_before_later_attempts_told_their_start_has_none() -> None:
+    found = GROUPS.decode(with_header(golden_message(m.MembersReported), restarted=None))
+
+    assert isinstance(found.message, m.MembersReported)
+    assert found.message.restarted == ()
 
 
 def test_a_report_by_a_version_whose_agents_logged_nothing_is_read() -> None:

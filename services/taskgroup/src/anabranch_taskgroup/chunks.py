@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from heapq import heappop
 
-from anabranch.core.messages import MembersReported, MembersTaken, Mode, Spans
+from anabranch.core.messages import MemberRetry, MembersReported, MembersTaken, Mode, Spans
 from anabranch.core.ranges import Ranges
 from anabranch.core.tracing import every
 from anabranch_taskgroup.failing import fail_member
+from anabranch_taskgroup.reports import in_order
 from anabranch_taskgroup.state import Chunk, Group, Large, Part, Run, Task
 from anabranch_taskgroup.states import TaskState
 from anabranch_taskgroup.turn import OfferChunk, Rules, Turn
@@ -248,22 +249,38 @@ def _note_progress(turn: Turn, run: Run, task: Task, report: MembersReported) ->
 
 
 def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
-    for retry in report.retried:
-        chunk.attempts[retry.index] = retry.attempt
-        turn.event(
-            run,
-            "task.retrying",
-            task=task,
-            spans=((retry.index, retry.index + 1),),
-            attempt=retry.attempt,
-            error_type=retry.error_type,
-            message=retry.message,
-            delay=retry.delay or 0.0,
-        )
-        if retry.delay is not None:
-            chunk.take(retry.index)
-            task.schedule_retry(turn.at + retry.delay, retry.index, retry.attempt)
-            turn.partition.timers.add(run.run_id)
+    for change in in_order(report.retried, report.restarted):
+        if isinstance(change, MemberRetry):
+            _note_retry(turn, run, task, chunk, change)
+        else:
+            index, attempt, at = change
+            turn.event(
+                run,
+                "task.started",
+                task=task,
+                spans=((index, index + 1),),
+                attempt=attempt,
+                time=at,
+                worker=report.worker,
+            )
+
+
+def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRetry) -> None:
+    chunk.attempts[retry.index] = retry.attempt
+    turn.event(
+        run,
+        "task.retrying",
+        task=task,
+        spans=((retry.index, retry.index + 1),),
+        attempt=retry.attempt,
+        error_type=retry.error_type,
+        message=retry.message,
+        delay=retry.delay or 0.0,
+    )
+    if retry.delay is not None:
+        chunk.take(retry.index)
+        task.schedule_retry(turn.at + retry.delay, retry.index, retry.attempt)
+        turn.partition.timers.add(run.run_id)
 
 
 def _note_completed(

@@ -233,7 +233,7 @@ def _complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[J
     for each in joined:
         _publish(turn, run, group, task, each)
     if task.order.expansion is not None:
-        turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed))
+        turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed), status="completed")
     for each in joined:
         if each.key not in task.order.shares:
             learn(turn, run, each.key, Value(each.value, each.is_reference))
@@ -286,7 +286,7 @@ def _break(turn: Turn, run: Run, task: Task) -> None:
     count = len(task.failed)
     if task.order.expansion is not None:
         message = f"{count} of {task.total} members failed, {tolerated(task)} are tolerated"
-        turn.event(run, "task.joined", task=task, count=task.total, failed=count, message=message)
+        turn.event(run, "task.joined", task=task, count=task.total, failed=count, status="failed", message=message)
     end(turn, run, task, TaskEvent.BROKEN, silent=True)
 
 

@@ -6,7 +6,7 @@ for any record travels before them as pages of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -31,6 +31,7 @@ REPORT_BYTES = 700_000
 LARGE_BYTES = 400_000
 """A value above it travels by itself."""
 PAGE_BYTES = 256_000
+RESTART_BYTES = 50
 
 
 @dataclass(slots=True)
@@ -52,12 +53,14 @@ class Tally:
     completed: list[Completed] = field(default_factory=list)
     failed: list[MemberFailed] = field(default_factory=list)
     retried: list[MemberRetry] = field(default_factory=list)
+    restarted: list[tuple[int, int, float]] = field(default_factory=list)
+    """See `MembersReported.restarted`."""
     progress: dict[int, tuple[float, str]] = field(default_factory=dict)
     logs: list[MemberLog] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        told = self.started or self.completed or self.failed or self.retried or self.progress or self.logs
-        return bool(told)
+        ended = self.completed or self.failed
+        return bool(self.started or ended or self.retried or self.restarted or self.progress or self.logs)
 
 
 def pack(
@@ -92,6 +95,7 @@ def pack(
             large=tuple(large),
             failed=tuple(batch.failed),
             retried=tuple(batch.retried),
+            restarted=tuple(batch.restarted),
             progress=tuple((i, *told) for i, told in batch.progress.items()),
             logs=tuple(batch.logs),
             last=last and is_final,
@@ -142,15 +146,18 @@ def _batches(tally: Tally) -> list[Tally]:
     hears nothing more of a chunk whose members have ended; then failed attempts, as they do in time, then members
     in order."""
     if (
-        not (tally.failed or tally.retried or tally.progress or tally.logs)
+        not (tally.failed or tally.retried or tally.restarted or tally.progress or tally.logs)
         and _bytes_of(tally.completed) <= REPORT_BYTES
     ):
         return [tally]
     parts = _Parts()
     for line in tally.logs:
         parts.with_room(_text_bytes(line.message) + len(orjson.dumps(line.fields))).logs.append(line)
-    for retry in tally.retried:
-        parts.with_room(_text_bytes(retry.message, retry.error_type)).retried.append(retry)
+    for change in in_order(tally.retried, tally.restarted):
+        if isinstance(change, MemberRetry):
+            parts.with_room(_text_bytes(change.message, change.error_type)).retried.append(change)
+        else:
+            parts.with_room(RESTART_BYTES).restarted.append(change)
     for done in tally.completed:
         length = sum(len(value) if len(value) <= LARGE_BYTES else 4 for value in done.values)
         parts.with_room(length).completed.append(done)
@@ -159,6 +166,20 @@ def _batches(tally: Tally) -> list[Tally]:
     for index, (fraction, note) in tally.progress.items():
         parts.with_room(_text_bytes(note)).progress[index] = (fraction, note)
     return parts.all
+
+
+def in_order(
+    retried: Iterable[MemberRetry], restarted: Iterable[tuple[int, int, float]]
+) -> list[MemberRetry | tuple[int, int, float]]:
+    """Failed attempts and starts of the next ones, so that each member's come as they happened."""
+    changes: list[MemberRetry | tuple[int, int, float]] = [*retried, *restarted]
+    return sorted(changes, key=_place_in_time)
+
+
+def _place_in_time(change: MemberRetry | tuple[int, int, float]) -> tuple[int, int, bool]:
+    if isinstance(change, MemberRetry):
+        return change.index, change.attempt, True
+    return change[0], change[1], False
 
 
 def _bytes_of(completed: Sequence[Completed]) -> int:

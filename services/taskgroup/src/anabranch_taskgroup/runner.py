@@ -191,6 +191,8 @@ class ChunkRun:
                 return
             await asyncio.sleep(delay)
             attempt, began = attempt + 1, self.clock.monotonic()
+            self.tally.restarted.append((index, attempt, self.clock.now()))
+            self.told.set()
 
     def _times(self, began: float) -> tuple[float, float]:
         """When an attempt began that has ended now, and now: seconds since the epoch."""

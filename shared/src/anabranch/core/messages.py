@@ -294,6 +294,8 @@ class MembersReported(Message):
     large: tuple[LargeValue, ...] = ()
     failed: tuple[MemberFailed, ...] = ()
     retried: tuple[MemberRetry, ...] = ()
+    restarted: tuple[tuple[int, int, float], ...] = ()
+    """(index, attempt, seconds since the epoch): attempts after the first that began at this worker."""
     progress: tuple[tuple[int, float, str], ...] = ()
     """(index, fraction, note), the last of each member."""
     logs: tuple[MemberLog, ...] = ()
