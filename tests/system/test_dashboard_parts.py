@@ -135,21 +135,49 @@ def test_all_cells_of_a_heat_map_fit_into_its_box(compute: Compute, count: int, 
     assert grid["rows"] * (grid["side"] + grid["gap"]) <= height + grid["gap"]
 
 
-def test_one_failure_among_many_colours_its_cell(compute: Compute) -> None:
+def test_a_cell_of_a_heat_map_is_filled_by_share(compute: Compute) -> None:
     cells = [
         {"done": 99, "failed": 1, "running": 0},
         {"done": 100, "failed": 0, "running": 0},
         {"done": 3, "failed": 0, "running": 2},
         {"done": 0, "failed": 0, "running": 0},
     ]
-    assert compute("lib/heat.js", "x.map(cell => m.cellLook(cell, 100).tone)", cells) == [
-        "bad",
-        "good",
-        "running",
-        "idle",
+    assert compute("lib/heat.js", "x.map(cell => m.cellLook(cell, 100))", cells) == [
+        {"parts": [{"tone": "bad", "share": 0.01}, {"tone": "good", "share": 0.99}], "failed": False},
+        {"parts": [{"tone": "good", "share": 1}], "failed": False},
+        {"parts": [{"tone": "good", "share": 0.03}, {"tone": "running", "share": 0.02}], "failed": False},
+        {"parts": [], "failed": False},
     ]
+    most = {"done": 5, "failed": 5, "running": 0}
+    assert compute("lib/heat.js", "m.cellLook(x, 10).failed", most) is True
     title = compute("lib/heat.js", "m.cellTitle(x, 2, 100, 250)", {"done": 40, "failed": 1, "running": 2})
     assert title == "members 200 to 249: 40 done, 1 failed, 2 running, 7 waiting"
+
+
+def test_a_bar_takes_the_known_share_of_the_whole(compute: Compute) -> None:
+    """300 of 400 known members ended in a run that is half done: more members will come to be known."""
+    counts = {"members": 400, "completed": 200, "failed": 100, "running": 50, "share": 0.45}
+    parts = compute("lib/run.js", "m.sharesOf(x)", counts)
+    assert parts == pytest.approx({"completed": 0.3, "failed": 0.15, "running": 0.275})
+    parts = compute("lib/run.js", "m.sharesOf(x)", {"members": 4, "completed": 2, "failed": 1, "running": 1})
+    assert parts == pytest.approx({"completed": 0.5, "failed": 0.25, "running": 0.25})
+
+
+def test_a_view_of_the_log_says_that_older_lines_were_left_out(compute: Compute) -> None:
+    script = (
+        "(s => [s.lines[0], m.linesSaid(s)])([...Array(12)]"
+        ".reduce((s, _, n) => m.withLines(s, Array(500).fill(n)), {lines: [], left: 0}))"
+    )
+    assert compute("views/run/logs.js", script) == [
+        2,
+        "the last 5,000 of 6,000 lines; the 1,000 older ones are left out here: anabranch logs has them",
+    ]
+    assert compute("views/run/logs.js", "m.linesSaid({lines: [1], left: 0})") == "1 line"
+
+
+def test_a_join_of_a_failed_task_looks_failed(compute: Compute) -> None:
+    joined = {"type": "task.joined", "status": "failed"}
+    assert compute("views/run/events.js", "m.statusOfEvent(x)", joined) == "failed"
 
 
 JSON = '{\n  "task_groups": [\n    {"name": "a}", "tasks": [{"name": "x", "agent": "nobody"}]}\n  ]\n}'

@@ -191,6 +191,7 @@ def view(number: int, **more: Any) -> dict[str, Any]:
         "name": f"name {number}",
         "status": "running",
         "submitted_at": float(number),
+        "tasks_total": 1,
     }
     return {**base, "ended_at": None, "groups": groups, "workers": [], **more}
 

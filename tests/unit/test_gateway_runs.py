@@ -315,4 +315,4 @@ def test_a_run_is_not_shown_as_done_before_its_last_task_is_joined() -> None:
 
     assert shapes.counts(view)["share"] == 0.99
     view["groups"]["g"]["tasks"]["a"]["status"] = "completed"
-    assert shapes.counts(view)["share"] == 1.0
+    assert shapes.counts({**view, "status": "completed"})["share"] == 1.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.events import EventBatch, EventEntry, joined_status
 from anabranch.core.ranges import Ranges
 
 Document = dict[str, Any]
@@ -89,6 +89,7 @@ def new_task() -> Document:
         "expanded": False,
         "members": 1,
         "attempts": 0,
+        "attempt": None,
         "started": [],
         "completed": [],
         "failed": [],
@@ -183,13 +184,15 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
     what = entry.type.partition(".")[2]
     if what == "log":
         return  # it says nothing of the task's state
+    if entry.index is None and entry.spans is None:
+        _note_attempt(task, what, entry)
     if what == "expanded":
         task["expanded"], task["members"] = True, entry.data.get("count")
         _start(task, entry)
     elif what == "progress":
         _note_progress(task, entry)
     elif what == "joined":
-        _end(task, str(entry.data.get("status") or "completed"), entry)
+        _end(task, joined_status(entry.data), entry)
     elif entry.index is not None or entry.spans is not None:
         _apply_to_members(task, what, entry)
     elif what in ("started", "retrying"):
@@ -200,6 +203,17 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
         _hold_whole(task, entry)
     elif what in TASK_RANKS:
         _apply_to_whole(task, what, entry)
+
+
+def _note_attempt(task: Document, what: str, entry: EventEntry) -> None:
+    """The latest attempt of an ordinary task."""
+    if what == "started":
+        begun = {"number": entry.attempt or 1, "started_at": entry.time, "ended_at": None}
+        task["attempt"] = begun | {"worker": entry.data.get("worker")}
+    elif what in ("retrying", "completed", "failed", "cancelled"):
+        known = task.get("attempt")
+        if known is not None and known["ended_at"] is None:
+            task["attempt"] = known | {"ended_at": entry.time}
 
 
 def _note_progress(task: Document, entry: EventEntry) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from anabranch.core.progress import share_of_run, share_of_task
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.ranges import Ranges
 from anabranch.runtime.views import View
@@ -36,7 +37,7 @@ def build_view(facts: Facts, run_id: str) -> View:
     """The view of a run of which there are facts."""
     run = facts[run_key(run_id)]
     failures = list(_failures(facts, run))
-    return {
+    view: View = {
         **{field: run[field] for field in _SHOWN},
         "paused": bool(run.get("paused")) and not has_ended(run),
         "retry_of": run.get("retry_of"),
@@ -48,6 +49,7 @@ def build_view(facts: Facts, run_id: str) -> View:
         "failures": failures[:MAX_FAILURES],
         "failure_count": sum(_failure_count(task) for _, _, task in _tasks(facts, run)),
     }
+    return view | {"share": share_of_run(view)}
 
 
 def fact_keys(facts: Facts, run_id: str) -> Iterator[str]:
@@ -86,7 +88,7 @@ def _group_view(facts: Facts, run: Document, name: str, group: Document) -> dict
 
 
 def _task_view(run: Document, task: Document) -> dict[str, Any]:
-    return {
+    view = {
         "status": _status(run, task),
         "started_at": task["started_at"],
         "ended_at": task["ended_at"],
@@ -97,8 +99,10 @@ def _task_view(run: Document, task: Document) -> dict[str, Any]:
         "failed": len(_failed(task)),
         "held": len(_held(run, task)),
         "attempts": task["attempts"],
+        "attempt": task.get("attempt"),
         "progress": list(_progress(task)),
     }
+    return view | {"share": share_of_task(view)}
 
 
 def _progress(task: Document) -> Iterator[dict[str, Any]]:

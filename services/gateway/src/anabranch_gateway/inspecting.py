@@ -54,17 +54,21 @@ class Subject:
 
 
 async def attempts(subject: Subject) -> dict[str, Any]:
-    """The attempts of a member and its lines of log, out of the run's events."""
+    """The attempts of a member and its last lines of log, out of the run's events; `logs_left_out` is how many
+    older lines there are."""
     noted = _Attempts()
     logs: list[dict[str, Any]] = []
+    lines = 0
     async with aclosing(_events(subject)) as entries:
         async for entry in entries:
             if entry.type == "task.log":
                 logs.append({"time": rfc3339(entry.time), "attempt": entry.attempt, **entry.data})
                 del logs[:-MOST_LOGS]
+                lines += 1
             elif entry.type in ("task.started", "task.completed", "task.failed", "task.retrying"):
                 noted.note(entry)
-    return {"attempts_log": noted.shown[-MOST_ATTEMPTS:], "logs": logs}
+    left_out = lines - len(logs)
+    return {"attempts_log": noted.shown[-MOST_ATTEMPTS:], "logs": logs, "logs_left_out": left_out}
 
 
 class _Attempts:

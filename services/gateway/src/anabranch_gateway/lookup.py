@@ -118,4 +118,5 @@ def _view_of_tombstone(found: Found, known: Document) -> View:
         "failure_count": 0 if final is None else final.get("failure_count", 0),
         "events_from": None,
         "tasks_total": accepted.get("tasks"),
+        "share": None,
     }

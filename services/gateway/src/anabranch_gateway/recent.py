@@ -52,6 +52,7 @@ class Taken:
             "failure_count": 0,
             "events_from": self.events_from,
             "tasks_total": None,
+            "share": None,
         }
 
 

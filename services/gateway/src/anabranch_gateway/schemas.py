@@ -127,6 +127,7 @@ class ViewDocument(Shape):
     status: str
     groups: dict[str, Any]
     tasks_total: int | None
+    share: float | None = Field(description="How much of the run is done, from 0 to 1; null where not known")
     failure_count: int
 
 
@@ -141,6 +142,7 @@ class Node(Shape):
     members: int | None
     completed: int
     failed: int
+    share: float = Field(description="How much of the task is done, from 0 to 1")
     started_at: Seconds | None
     ended_at: Seconds | None
     result_keys: list[str]
@@ -196,6 +198,7 @@ class MemberDocument(Shape):
     )
     attempts_log: list[Attempt]
     logs: list[dict[str, Any]]
+    logs_left_out: int = Field(description="Older lines that `logs` does not have")
 
 
 class Cell(Shape):

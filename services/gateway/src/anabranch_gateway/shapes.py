@@ -8,6 +8,7 @@ from typing import Any
 from anabranch.core.admission import Reading
 from anabranch.core.errors import RequestRefused
 from anabranch.core.planning import Plan, refused_document
+from anabranch.core.progress import share_of_run, share_of_task
 from anabranch.sdk.run_result import RunResult, no_executions
 from anabranch_gateway.requests import Admitted
 
@@ -21,8 +22,7 @@ def summary(view: Mapping[str, Any]) -> Document:
 
 
 def counts(view: Mapping[str, Any]) -> Document:
-    """Groups, tasks and members of a view; members that are not known yet count as none. `share`: how much of the
-    run is done, each task counting alike, and of a running one its members; null where nobody knows."""
+    """Groups, tasks and members of a view; members that are not known yet count as none."""
     groups = view.get("groups") or {}
     tasks = [task for group in groups.values() for task in group["tasks"].values()]
     completed, failed = (sum(task[name] for task in tasks) for name in ("completed", "failed"))
@@ -34,20 +34,8 @@ def counts(view: Mapping[str, Any]) -> Document:
         "completed": completed,
         "failed": failed,
         "running": running,
-        "share": _share(tasks, view.get("tasks_total")),
+        "share": share_of_run(view),
     }
-
-
-def _share(tasks: Sequence[Mapping[str, Any]], total: int | None) -> float | None:
-    return None if not total else round(min(1.0, sum(map(_done, tasks)) / total), 4)
-
-
-def _done(task: Mapping[str, Any]) -> float:
-    if task["status"] not in ("waiting", "running"):
-        return 1.0
-    ended = task["completed"] + task["failed"]
-    # Not the whole of it before it is joined: who sees 100% takes the run for ended.
-    return min(0.99, ended / task["members"]) if task["members"] else 0.0
 
 
 def _runs(task: Mapping[str, Any]) -> bool:
@@ -88,6 +76,7 @@ def graph(run_id: str, admitted: Admitted, view: Mapping[str, Any]) -> Document:
                 "started": state.get("started", 0),
                 "completed": state.get("completed", 0),
                 "failed": state.get("failed", 0),
+                "share": share_of_task(state) if state else 0.0,
                 "started_at": state.get("started_at"),
                 "ended_at": state.get("ended_at"),
                 "result_keys": list(spec.result_keys),

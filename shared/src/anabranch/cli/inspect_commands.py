@@ -11,6 +11,7 @@ from anabranch.cli.run_command import summarise
 from anabranch.cli.systems import connected
 from anabranch.cli.tables import Column, Form, Listing, fields, moment, print_csv, show, status_style, timestamp
 from anabranch.core.errors import Misconfigured
+from anabranch.core.progress import percent, share_of_run
 from anabranch.runtime.views import View, list_views, load_view
 from anabranch.sdk.run_result import RunResult
 
@@ -95,13 +96,13 @@ def tasks_of(view: View) -> Iterator[dict[str, Any]]:
 
 def _show_view(view: View) -> None:
     paused = ", paused" if view.get("paused") else ""
-    say(f"Run {view['run_id']}: {view['status']}{paused}{_took(view, ' after ')}")
+    say(f"Run {view['run_id']}: {view['status']}{paused}{_done(view)}{_took(view, ' after ')}")
     if view.get("retry_of"):
         say(f"  retry of {view['retry_of']}")
     for name, group in view.get("groups", {}).items():
         say(f"  {name}: {group['status']}")
         for task, state in group.get("tasks", {}).items():
-            say(f"    {task}: {state['status']}{_members(state)}")
+            say(f"    {task}: {state['status']}{_members(state)}{_attempt(state)}")
             for told in state.get("progress") or ():
                 say(f"      {_progress(told)}")
     if view.get("alive"):
@@ -110,6 +111,17 @@ def _show_view(view: View) -> None:
         index = "" if failure.get("index") is None else f"[{failure['index']}]"
         where = f"{failure['group']}/{failure['task']}{index}"
         say(f"  {where}: {failure['error_type']}: {failure['message']}")
+
+
+def _attempt(state: dict[str, Any]) -> str:
+    """Of a task that was tried again: its latest attempt, where that ran, since when or how long."""
+    attempt = state.get("attempt")
+    if attempt is None or attempt["number"] < 2:
+        return ""
+    began, ended = attempt["started_at"], attempt["ended_at"]
+    when = f"since {moment(timestamp(began))}" if ended is None else f"took {seconds(max(0.0, ended - began))}"
+    where = f" on {attempt['worker']}" if attempt["worker"] else ""
+    return f", attempt {attempt['number']}{where} {when}"
 
 
 def _progress(told: dict[str, Any]) -> str:
@@ -137,6 +149,12 @@ def _members(state: dict[str, Any]) -> str:
     return f" ({', '.join(part for part in (counted, failed, held) if part)})"
 
 
+def _done(view: View) -> str:
+    """`, 40% done` of a run that did not complete, where that is known."""
+    share = percent(share_of_run(view))
+    return f", {share} done" if share and view["status"] != "completed" else ""
+
+
 def _took(view: View, before: str = "") -> str:
     took = _seconds(view)
     return "" if took is None else before + seconds(took)
@@ -156,6 +174,7 @@ RUN_COLUMNS: tuple[Column[View], ...] = (
     Column("run", lambda view: view["run_id"]),
     Column("name", lambda view: view.get("name")),
     Column("status", lambda view: view["status"], style=status_style),
+    Column("done", share_of_run, words=percent, justify="right"),
     Column("submitted", lambda view: timestamp(view.get("submitted_at")), words=moment),
     Column("took", _seconds, words=_duration, justify="right"),
     Column("request", lambda view: view.get("request_id")),

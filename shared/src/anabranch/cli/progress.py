@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from anabranch.cli.heat import Counted, Heat
-from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.events import EventBatch, EventEntry, joined_status
+from anabranch.core.progress import run_share, task_share
 
 if TYPE_CHECKING:
     from anabranch.core.planning import Plan
@@ -48,6 +49,7 @@ class TaskProgress:
     started: int = 0
     completed: int = 0
     failed: int = 0
+    held: int = 0
     retried: int = 0
     began: float | None = None
     ended: float | None = None
@@ -60,19 +62,23 @@ class TaskProgress:
     def done(self) -> int:
         return self.completed + self.failed
 
+    @property
+    def share(self) -> float:
+        """How much of it is done, from 0 to 1."""
+        return task_share(self.status, self.total, self.done - self.held)
+
     def apply(self, entry: EventEntry) -> None:
-        """Count one entry. A join that gives a message did not tolerate its failures."""
+        """Count one entry."""
         members = 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)
         of_member = entry.spans is not None or entry.index is not None
         if entry.type == "task.expanded":
             self._expand(entry)
         elif entry.type == "task.started":
             self._start(entry, members)
-            self._warm("started", entry)
         elif entry.type == "task.retrying":
-            self.retried += members
+            self._retry(entry, members)
         elif entry.type == "task.joined":
-            self._end(entry, "failed" if entry.data.get("message") else "completed")
+            self._end(entry, joined_status(entry.data))
         elif entry.type in _ENDS:
             self._count_end(entry, members, of_member)
 
@@ -84,20 +90,37 @@ class TaskProgress:
         self.began = self.began or entry.time
 
     def _start(self, entry: EventEntry, members: int) -> None:
-        self.started += members
+        if (entry.attempt or 1) == 1:
+            self.started += members
+            self._warm("started", entry)
         self.status = "running"
         self.began = self.began or entry.time
+
+    def _retry(self, entry: EventEntry, members: int) -> None:
+        self.retried += members
+        if entry.data.get("redriven"):
+            self.failed -= members
+            self.held -= members
+            self.started -= members
 
     def _count_end(self, entry: EventEntry, members: int, of_member: bool) -> None:
         self.completed += members if entry.type == "task.completed" else 0
         if entry.type == "task.completed":
             self._warm("completed", entry)
         elif entry.type == "task.failed":
-            self.failed += members
-            self._warm("failed", entry)
-            self._tell(entry)
-        if not of_member:
+            self._fail(entry, members)
+        if not of_member and not entry.data.get("held"):
             self._end(entry, _ENDS[entry.type])
+
+    def _fail(self, entry: EventEntry, members: int) -> None:
+        """A held member has failed, and its dismissal says so again."""
+        if entry.data.get("dismissed"):
+            self.held -= members
+            return
+        self.failed += members
+        self.held += members if entry.data.get("held") else 0
+        self._warm("failed", entry)
+        self._tell(entry)
 
     def _warm(self, kind: Counted, entry: EventEntry) -> None:
         if self.heat is None:
@@ -144,6 +167,7 @@ class RunProgress:
     groups: dict[str, GroupProgress] = field(default_factory=dict)
     began: float | None = None
     latest: float | None = None
+    tasks_total: int | None = None
     _causes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -179,7 +203,8 @@ class RunProgress:
         self.latest = entry.time
         if entry.type.startswith("run."):
             kind = entry.type.removeprefix("run.")
-            self.status = "running" if kind == "accepted" else kind
+            self.status = "running" if kind in ("accepted", "resumed") else kind
+            self.tasks_total = entry.data.get("tasks") or self.tasks_total
         elif entry.group is not None and entry.task is None:
             kind = entry.type.removeprefix("group.")
             self.group(entry.group).status = "running" if kind == "started" else kind
@@ -194,6 +219,12 @@ class RunProgress:
     @property
     def members_done(self) -> int:
         return sum(task.done for task in self.tasks)
+
+    @property
+    def share(self) -> float | None:
+        """How much of the run is done, from 0 to 1; None where the number of its tasks is not known."""
+        tasks = list(self.tasks)
+        return run_share(self.status, (task.share for task in tasks), self.tasks_total or len(tasks))
 
     @property
     def failed(self) -> int:

@@ -14,6 +14,7 @@ from anabranch.cli.heat import Cell
 from anabranch.cli.output import count, seconds, short_line
 from anabranch.cli.progress import GroupProgress, RunProgress, TaskProgress
 from anabranch.cli.rates import Rate, Rates
+from anabranch.core.progress import percent
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -41,6 +42,8 @@ class Signs:
     levels: str
     """A cell of a heat strip by how much of it is done, from nothing to all."""
     cell_running: str
+    cell_failing: str
+    """Some of the cell failed, but less than half."""
     cell_failed: str
 
 
@@ -51,6 +54,7 @@ UNICODE = Signs(
     "─",
     "·▁▂▃▄▅▆▇█",
     "░",
+    "!",
     "×",
 )
 ASCII = Signs(
@@ -60,6 +64,7 @@ ASCII = Signs(
     "-",
     ".:::::::#",
     "~",
+    "!",
     "x",
 )
 _STYLES = {
@@ -123,8 +128,10 @@ class _Drawing:
         rate = self._rates.look("run", canvas.elapsed or 0.0, done)
         if total > 1 and canvas.width >= NARROW:
             line.append("\n")
-            line.append_text(self._bar_of(done, total, bool(progress.failed), min(48, canvas.width - 52)))
-            line.append(f" {done / total:4.0%}  {done:,} of {count(total, 'execution')}")
+            line.append_text(
+                self._bar_of(progress.share or 0.0, bool(progress.failed), min(48, canvas.width - 52))
+            )
+            line.append(f" {percent(progress.share):>4}  {done:,} of {count(total, 'execution')}")
             line.append(self._pace(rate, total - done, progress.status in ("running", "paused")), style="cyan")
         line.truncate(max(20, canvas.width) * 2)
         return line
@@ -169,7 +176,7 @@ class _Drawing:
     def _fan_out(self, line: Text, group: GroupProgress, task: TaskProgress) -> None:
         rate = self._rates.look((group.name, task.name), self._canvas.elapsed or 0.0, task.done)
         if self._bar >= BAR_COLUMNS[0]:
-            line.append_text(self._bar_of(task.done, task.total or 1, bool(task.failed), self._bar))
+            line.append_text(self._bar_of(task.share, bool(task.failed), self._bar))
             line.append(" ")
         line.append(fraction(task))
         line.append(self._pace(rate, (task.total or 0) - task.done, task.ended is None), style="cyan")
@@ -187,7 +194,7 @@ class _Drawing:
     def _cell(self, cell: Cell) -> tuple[str, str]:
         signs = self._canvas.signs
         if cell.failed:
-            return signs.cell_failed, "red"
+            return (signs.cell_failed, "red") if 2 * cell.failed >= cell.size else (signs.cell_failing, "yellow")
         if cell.running and not cell.done:
             return signs.cell_running, "cyan"
         steps = len(signs.levels) - 1
@@ -208,8 +215,8 @@ class _Drawing:
         signs = self._canvas.signs
         return _text(signs.marks.get(status, signs.waiting), _STYLES.get(status, "dim"))
 
-    def _bar_of(self, done: int, total: int, failed: bool, width: int) -> Text:
-        filled = min(width, width * done // max(total, 1))
+    def _bar_of(self, share: float, failed: bool, width: int) -> Text:
+        filled = min(width, int(width * share + 1e-6))
         bar = _text(self._canvas.signs.full * filled, "red" if failed else "green")
         return bar.append(self._canvas.signs.rest * (width - filled), style="dim")
 

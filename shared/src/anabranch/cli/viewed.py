@@ -13,6 +13,7 @@ def progress_of_view(view: View) -> RunProgress:
     """What the view counts. It knows no dependencies and no places of members, so neither does the drawing."""
     status = "paused" if view.get("paused") and view.get("ended_at") is None else str(view["status"])
     progress = RunProgress(view["run_id"], view.get("name") or "", status)
+    progress.tasks_total = view.get("tasks_total")
     for name, group in view.get("groups", {}).items():
         tasks = {task: _task(task, state) for task, state in group.get("tasks", {}).items()}
         progress.groups[name] = GroupProgress(name, group["status"], tasks)
@@ -33,6 +34,7 @@ def _task(name: str, state: Mapping[str, Any]) -> TaskProgress:
         started=state.get("started") or 0,
         completed=state.get("completed") or 0,
         failed=state.get("failed") or 0,
+        held=state.get("held") or 0,
         began=state.get("started_at"),
         ended=state.get("ended_at"),
     )

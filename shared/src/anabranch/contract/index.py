@@ -40,7 +40,10 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "task.cancelled": ("It was stopped, by a cancellation or a timeout.", ""),
     "task.progress": ("What an agent reported. For each member.", "`fraction`, `note`"),
     "task.log": ("A line that an agent logged, INFO or above. For each member.", "`level`, `message`, `fields`"),
-    "task.joined": ("All members of an expanded task have ended.", "`count`, `failed`, `message`"),
+    "task.joined": (
+        "All members of an expanded task have ended.",
+        "`count`, `failed`, `status` (completed or failed), `message`",
+    ),
 }
 """Event type -> what it says, and which fields of its own it may have."""
 

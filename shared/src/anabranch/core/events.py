@@ -115,6 +115,13 @@ class EventSequence:
             self._last_cause[batch.source] = max(last, batch.entries[-1].cause)
 
 
+def joined_status(data: Mapping[str, Any]) -> Literal["completed", "failed"]:
+    """How a task ended whose members have all ended, as the data of its `task.joined` says. An owner of an earlier
+    version gave no `status`, and a `message` only where too many members had failed."""
+    told = data.get("status") or ("failed" if data.get("message") else "completed")
+    return "failed" if told == "failed" else "completed"
+
+
 def explode(batch: EventBatch, entry: EventEntry) -> Iterator[dict[str, Any]]:
     """The single events of an entry, without `seq`."""
     base = {

@@ -4,24 +4,26 @@ A view is a JSON object:
 
     {"run_id", "request_id", "session_id", "name", "labels", "status",
      "submitted_at", "started_at", "ended_at", "last_fact_at", "paused", "retry_of",
-     "project", "events_from", "tasks_total",
+     "project", "events_from", "tasks_total", "share",
      "groups": {group: {"status", "started_at", "ended_at",
                         "tasks": {task: {"status", "started_at", "ended_at", "expanded", "members",
-                                         "started", "completed", "failed", "held", "attempts",
-                                         "progress"}}}},
+                                         "started", "completed", "failed", "held", "attempts", "attempt",
+                                         "progress", "share"}}}},
      "workers": [worker],
      "failures": [{"group", "task", "index", "error_type", "message", "attempts", "time"}], "failure_count"}
 
-Times are seconds since the epoch, or null. `status` of a run: accepted, running, completed, failed,
-cancelled, timed_out; of a group: running, completed, failed, cancelled, timed_out; of a task: waiting,
-running, completed, failed, skipped, cancelled. `members` is 1 for an ordinary task and null where it is not
-known yet; `started`, `completed` and `failed` count members, and `held` those of the failed ones that wait for
-a redrive or a dismissal. `progress` is a list of {"index", "fraction", "note", "time"}: the latest of members
+Times are seconds since the epoch, or null. `status` of a run: accepted, running, completed, failed, cancelled,
+timed_out; of a group: running, completed, failed, cancelled, timed_out; of a task: waiting, running, completed,
+failed, skipped, cancelled. `members` is 1 for an ordinary task and null where it is not known yet; `started`,
+`completed` and `failed` count members, and `held` those of the failed ones that wait for a redrive or a
+dismissal. `attempt` is the latest attempt of an ordinary task, {"number", "started_at", "ended_at", "worker"},
+null of an expanded one. `progress` is a list of {"index", "fraction", "note", "time"}: the latest of members
 that have not ended, of the last few that told any. `workers` lately started something of the run. `failures`
 holds the first few. `events_from` is the offset of its first record in the run's partition of `events`, null
 where that is not known: the run is older than this field. `tasks_total` is how many tasks its request has, null
-likewise; `groups` has those of which something was told. This module only reads; a view may trail the run by
-about a second.
+likewise; `groups` has those of which something was told. `share` is how much of a task or of the run is done,
+from 0 to 1 (see `anabranch.core.progress`); of a run it is null where the number of its tasks is not known.
+This module only reads; a view may trail the run by about a second.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from anabranch.cli.top.screen import KEYS, KEYS_INSIDE, KEYS_TYPING, Screen
 from anabranch.cli.top.snapshot import GroupRow, RunRow, Snapshot, Sort
 from anabranch.cli.tree import ASCII, Canvas, Signs, draw
 from anabranch.cli.viewed import progress_of_view
+from anabranch.core.progress import percent
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -160,11 +161,12 @@ def _columns(frame: Frame) -> tuple[Column[RunRow], ...]:
     ]
     if frame.width >= WIDE:
         columns.append(
-            Column("", lambda row: row.fraction, words=lambda done: _bar(done, frame.signs), style=_green)
+            Column("", lambda row: row.share, words=lambda share: _bar(share or 0.0, frame.signs), style=_green)
         )
     return (
         *columns,
-        Column("done", lambda row: f"{row.done:,}/{row.total:,}", justify="right"),
+        Column("done", lambda row: row.share, words=percent, justify="right"),
+        Column("members", lambda row: f"{row.done:,}/{row.total:,}", justify="right"),
         Column("failed", lambda row: row.failed or None, words=number, style=lambda _: "red", justify="right"),
         Column("rate", lambda row: row.rate, words=_rate, style=lambda _: "cyan", justify="right"),
         Column("time", lambda row: row.seconds, words=_took, justify="right"),
@@ -180,12 +182,13 @@ CSV_COLUMNS: tuple[Column[RunRow], ...] = (
     Column("total", lambda row: row.total),
     Column("done", lambda row: row.done),
     Column("failed", lambda row: row.failed),
+    Column("share", lambda row: row.share),
     Column("rate", lambda row: None if row.rate is None else round(row.rate, 1)),
     Column("request", lambda row: row.request_id),
 )
 
 
-def _green(_: float) -> str:
+def _green(_: float | None) -> str:
     return "green"
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from anabranch.cli.rates import Rates
 from anabranch.cli.tables import timestamp
+from anabranch.core.progress import share_of_run
 from anabranch.runtime.views import View
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run. `total` counts executions that are known by now; `rate` is members a second, where it is known."""
+    """One run. `total` counts executions that are known by now; `share` is how much of it is done, and `rate` is
+    members a second; None where not known."""
 
     run_id: str
     request_id: str
@@ -29,16 +31,13 @@ class RunRow:
     done: int
     failed: int
     running: int
+    share: float | None
     rate: float | None
     view: View
 
     @property
     def is_open(self) -> bool:
         return self.view.get("ended_at") is None
-
-    @property
-    def fraction(self) -> float:
-        return self.done / self.total if self.total else 0.0
 
     def matches(self, text: str) -> bool:
         """Whether any of its names, its status or a label has this text."""
@@ -61,6 +60,7 @@ class RunRow:
                 "failed": self.failed,
                 "running": self.running,
             },
+            "share": self.share,
             "rate": None if self.rate is None else round(self.rate, 1),
         }
 
@@ -142,6 +142,7 @@ def row_of(view: View, now: float, rates: Rates) -> RunRow:
         done=done,
         failed=sum(_count(task, "failed") for task in tasks),
         running=sum(max(0, _count(task, "started") - _ended(task)) for task in tasks if _runs(task)),
+        share=share_of_run(view),
         rate=rate,
         view=view,
     )
@@ -188,7 +189,7 @@ _KEYS: Mapping[Sort, Callable[[RunRow], Any]] = {
     Sort.NEWEST: lambda row: (not row.is_open, -(row.submitted_at or 0.0)),
     Sort.NAME: lambda row: row.name.lower(),
     Sort.STATUS: lambda row: row.status,
-    Sort.DONE: lambda row: row.fraction,
+    Sort.DONE: lambda row: row.share or 0.0,
     Sort.RATE: lambda row: -(row.rate or 0.0),
     Sort.FAILED: lambda row: -row.failed,
     Sort.TIME: lambda row: -(row.seconds or 0.0),

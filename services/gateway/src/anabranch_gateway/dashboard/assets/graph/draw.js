@@ -22,6 +22,10 @@ import { lookOf } from "../lib/status.js";
  */
 
 const CORNER = 7;
+/** The height in pixels of a part of a cell, however small its share is: one failure among thousands is looked for. */
+const LEAST_PART = 1.5;
+/** What went well is paler than a failure: there is much of it. */
+const HEAT_ALPHA = { bad: 1, good: 0.66, running: 0.8 };
 const HEAT = { left: 12, top: 46, width: 172, height: 36 };
 /** Below these scales names, and then everything but colour, would be noise. */
 export const LEGIBLE = { notes: 0.62, names: 0.4, icons: 0.34 };
@@ -182,19 +186,26 @@ export function drawHeat(context, heat, area, palette, limits) {
   const grid = gridFor(heat.cells.length, area.width, area.height, limits);
   const pitch = grid.side + grid.gap;
   heat.cells.forEach((cell, nth) => {
-    const { tone, strength } = cellLook(cell, cellSize(nth, heat.per_cell, heat.total));
+    const { parts, failed } = cellLook(cell, cellSize(nth, heat.per_cell, heat.total));
     const x = area.x + (nth % grid.columns) * pitch;
     const y = area.y + Math.floor(nth / grid.columns) * pitch;
-    context.globalAlpha = tone === "idle" ? 1 : strength;
-    context.fillStyle = tone === "idle" ? palette.soft.idle : palette.tones[tone];
+    context.fillStyle = palette.soft.idle;
     context.fillRect(x, y, grid.side, grid.side);
+    let top = y + grid.side;
+    for (const { tone, share } of parts) {
+      const height = Math.min(top - y, Math.max(share * grid.side, Math.min(LEAST_PART, grid.side)));
+      top -= height;
+      context.globalAlpha = HEAT_ALPHA[tone];
+      context.fillStyle = palette.tones[tone];
+      context.fillRect(x, top, grid.side, height);
+    }
     context.globalAlpha = 1;
-    if (tone === "bad" && grid.side >= 5) drawCross(context, x, y, grid.side, palette.surface);
+    if (failed && grid.side >= 5) drawCross(context, x, y, grid.side, palette.surface);
   });
   return grid;
 }
 
-/** A failure is told by a cross too. @param {CanvasRenderingContext2D} context @param {number} x @param {number} y @param {number} side @param {string} colour */
+/** A cell of which most failed is told by a cross too. @param {CanvasRenderingContext2D} context @param {number} x @param {number} y @param {number} side @param {string} colour */
 function drawCross(context, x, y, side, colour) {
   const inner = side * 0.28;
   context.beginPath();

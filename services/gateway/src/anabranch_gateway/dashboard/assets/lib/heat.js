@@ -22,20 +22,19 @@ export function gridFor(count, width, height, { most = 14, gap = 1 } = {}) {
 }
 
 /**
- * What a cell of `size` members says at a glance: the tone of its worst news, and how far it is (0 to 1).
- * One failure among many is seen, for that is what one looks for.
+ * What fills a cell of `size` members, from below, each part as high as its share (0 to 1) of them; and whether most
+ * of it failed. A part that is there is seen however small it is: see `drawHeat`.
  * @param {HeatCell} cell
  * @param {number} size
- * @returns {{ tone: "bad" | "running" | "good" | "idle", strength: number }}
+ * @returns {{ parts: { tone: "bad" | "good" | "running", share: number }[], failed: boolean }}
  */
 export function cellLook(cell, size) {
   const whole = Math.max(1, size);
-  if (cell.failed > 0) return { tone: "bad", strength: 0.7 + (0.3 * cell.failed) / whole };
-  // Paler than a failure: of what went well there is much.
-  if (cell.done >= whole) return { tone: "good", strength: 0.66 };
-  if (cell.running > 0) return { tone: "running", strength: 0.4 + (0.6 * (cell.done + cell.running)) / whole };
-  if (cell.done > 0) return { tone: "good", strength: 0.2 + (0.4 * cell.done) / whole };
-  return { tone: "idle", strength: 0.25 };
+  const parts = /** @type {["bad" | "good" | "running", number][]} */ ([["bad", cell.failed], ["good", cell.done], ["running", cell.running]]);
+  return {
+    parts: parts.filter(([, count]) => count > 0).map(([tone, count]) => ({ tone, share: Math.min(1, count / whole) })),
+    failed: 2 * cell.failed >= whole,
+  };
 }
 
 /**

@@ -46,6 +46,24 @@ export function totals(rows, nodes = []) {
   return sum;
 }
 
+/**
+ * The parts of a bar, each 0 to 1. Where a share of the whole is known what ended takes just that, so a bar never
+ * shrinks when more members come to be known.
+ * @param {{ members?: number | null, completed?: number, failed?: number, running?: number, share?: number | null }} counts
+ */
+export function sharesOf(counts) {
+  const { completed = 0, failed = 0, running = 0 } = counts;
+  const ended = completed + failed;
+  const total = Math.max(counts.members ?? 0, ended + running, 1);
+  const done = counts.share ?? ended / total;
+  const left = total - ended;
+  return {
+    completed: ended ? (done * completed) / ended : done,
+    failed: ended ? (done * failed) / ended : 0,
+    running: left ? ((1 - done) * running) / left : 0,
+  };
+}
+
 /** The name of a task in the address and in the API's graph. @param {{ group: string, task: string }} row */
 export const taskId = (row) => `${row.group}/${row.task}`;
 
@@ -85,7 +103,7 @@ export function withStatuses(nodes, view) {
   return { nodes: next, changed };
 }
 
-const LIVE = ["status", "started", "completed", "failed", "held", "members", "started_at", "ended_at", "expanded"];
+const LIVE = ["status", "started", "completed", "failed", "held", "share", "members", "started_at", "ended_at", "expanded"];
 
 /**
  * The bars of a timeline, from the run's beginning, group by group, each in order of its start.

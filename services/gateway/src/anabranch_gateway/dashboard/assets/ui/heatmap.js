@@ -8,7 +8,7 @@ import { counted } from "../lib/format.js";
 import { useApp } from "../lib/hooks.js";
 import { html, useEffect, useRef, useState } from "../vendor/index.js";
 
-const KEY = [["good", "done"], ["running", "running"], ["bad", "failed, with a cross"], ["idle", "waiting"]];
+const KEY = [["good", "done"], ["running", "running"], ["bad", "failed, with a cross where it is half or more"], ["idle", "waiting"]];
 const LIMITS = { most: 20, gap: 2 };
 
 /** @param {{ heat: any, height?: number, onChoose: (first: number) => void }} properties */
@@ -46,6 +46,6 @@ export function HeatMap({ heat, height = 96, onChoose }) {
     <canvas ref=${canvas} role="img" aria-label=${said} title=${title} style=${{ height: `${height}px` }}
       onMouseMove=${(/** @type {MouseEvent} */ event) => setTitle(cellAt(event) < 0 ? "" : cellTitle(heat.cells[cellAt(event)], cellAt(event), heat.per_cell, heat.total))}
       onClick=${(/** @type {MouseEvent} */ event) => cellAt(event) >= 0 && onChoose(cellAt(event) * heat.per_cell)}></canvas>
-    <p class="hint heat-key">${KEY.map(([tone, text]) => html`<span key=${tone}><span class=${`swatch tone-${tone}`}></span>${text}</span>`)}<span>${heat.per_cell === 1 ? "Each cell is one member." : `Each cell is ${counted(heat.per_cell, "member")}.`}</span></p>
+    <p class="hint heat-key">${KEY.map(([tone, text]) => html`<span key=${tone}><span class=${`swatch tone-${tone}`}></span>${text}</span>`)}<span>${heat.per_cell === 1 ? "Each cell is one member." : `Each cell is ${counted(heat.per_cell, "member")}, filled by share.`}</span></p>
   </div>`;
 }

@@ -4,6 +4,7 @@
 import { compact, integer, percent, shortId } from "../lib/format.js";
 import { useApp, useNow } from "../lib/hooks.js";
 import { lookOf } from "../lib/status.js";
+import { sharesOf } from "../lib/run.js";
 import { absolute, duration, elapsed, machine, relative, secondsOf } from "../lib/time.js";
 import { html, useState } from "../vendor/index.js";
 import { Icon, StatusIcon } from "./icons.js";
@@ -61,20 +62,20 @@ export function Id({ id, label, whole = false }) {
  */
 export function Shares({ counts, label = "members" }) {
   const total = counts.members ?? 0;
+  const widths = sharesOf(counts);
   const parts = /** @type {[string, number][]} */ ([
-    ["good", counts.completed ?? 0],
-    ["bad", counts.failed ?? 0],
-    ["running", counts.running ?? 0],
+    ["good", widths.completed],
+    ["bad", widths.failed],
+    ["running", widths.running],
   ]);
   const text = `${integer(counts.completed ?? 0)} of ${integer(total)} ${label} completed, ${counts.failed ?? 0} failed, ${counts.running ?? 0} running`;
   return html`<span class="shares" role="img" aria-label=${text} title=${text}>
-    ${parts.map(([tone, part]) => part > 0 && html`<span class=${`tone-${tone}`} style=${{ width: total ? `${(100 * part) / total}%` : "0" }}></span>`)}
+    ${parts.map(([tone, part]) => part > 0 && html`<span class=${`tone-${tone}`} style=${{ width: `${100 * part}%` }}></span>`)}
   </span>`;
 }
 
 /**
- * How far something is. While it is open more members may come to be known: then only `counts.share` tells a share
- * of the whole, and without it there is the number of those that ended.
+ * How far something is: `counts.share` where it is known, for while a run is open more members may come to be known.
  * @param {{ counts: any, open?: boolean }} properties
  */
 export function Progress({ counts, open = false }) {
@@ -88,8 +89,8 @@ export function Progress({ counts, open = false }) {
  * @param {number} ended
  */
 function figure(counts, open, ended) {
-  if (!open) return percent(ended, counts.members ?? 0);
-  return counts.share == null ? compact(ended) : percent(counts.share, 1);
+  if (counts.share != null) return percent(counts.share, 1);
+  return open ? compact(ended) : percent(ended, counts.members ?? 0);
 }
 
 /** @param {{ title: string, children?: any }} properties */

@@ -93,7 +93,7 @@ function Head({ view, nodes, actions }) {
     </div>
     <div class="run-facts">
       <span role="status"><${Status} status=${shownStatus(view)} /></span>
-      <span class="run-progress"><${Progress} counts=${sums} /></span>
+      <span class="run-progress"><${Progress} counts=${{ ...sums, share: view.share }} open=${isOpen(view.status)} /></span>
       <span>${counted(sums.members, "member")} of ${counted(sums.tasks, "task")}${sums.failed > 0 && html`, <strong class="tone-bad">${integer(sums.failed)} failed</strong>`}${sums.held > 0 && html`, <a href="#/dead-letters">${integer(sums.held)} held for a decision</a>`}</span>
       <span class="muted">submitted <${Ago} at=${view.submitted_at} /></span>
       <span class="muted">${isOpen(view.status) ? "for" : "took"} <${Took} from=${view.started_at ?? view.submitted_at} to=${view.ended_at} /></span>

@@ -16,10 +16,11 @@ const MOST = 5000;
 const FINAL = new Set(["run.completed", "run.failed", "run.cancelled", "run.timed_out"]);
 const KINDS = [{ value: "", label: "All" }, { value: "run.*", label: "Run" }, { value: "group.*", label: "Groups" }, { value: "task.*", label: "Tasks" }, { value: "task.failed,task.retrying", label: "Failures" }];
 
-/** The status that a type of event tells of. @param {string} type */
-export function statusOfEvent(type) {
+/** The status that an event tells of. @param {{ type: string, status?: string }} event */
+export function statusOfEvent({ type, status }) {
   const what = type.split(".").at(-1) ?? "";
-  return { started: "running", expanded: "running", progress: "running", resumed: "running", joined: "completed", retrying: "retrying", log: "accepted" }[what] ?? what;
+  if (what === "joined") return status ?? "completed";
+  return { started: "running", expanded: "running", progress: "running", resumed: "running", retrying: "retrying", log: "accepted" }[what] ?? what;
 }
 
 /**
@@ -80,7 +81,7 @@ export function EventsTab({ id, open }) {
 
 /** @param {{ event: any }} properties */
 function EventRow({ event }) {
-  const status = statusOfEvent(event.type);
+  const status = statusOfEvent(event);
   const where = [event.group, event.task].filter(Boolean).join(" / ");
   return html`<div class="event-row">
     <time title=${absolute(event.time)}>${clock(event.time)}</time>

@@ -113,7 +113,8 @@ function GroupGraph({ nodes, edges, onOpen }) {
 function groupNode(name, nodes) {
   const count = (/** @type {string[]} */ ...statuses) => nodes.filter((node) => statuses.includes(node.status)).length;
   const ended = nodes.every((node) => node.ended_at || !lookOf(node.status).open);
-  const status = count("failed") ? "failed" : ended ? "completed" : count("running") ? "running" : "waiting";
+  const stopped = ["cancelled", "timed_out"].find((each) => count(each) > 0);
+  const status = count("failed") ? "failed" : ended ? (stopped ?? "completed") : count("running", "completed") ? "running" : "waiting";
   const times = (/** @type {string} */ field) => nodes.map((node) => node[field]).filter(Boolean);
   return {
     id: `group ${name}`, group: name, task: name, agent: counted(nodes.length, "task"), status, expanded: false, members: nodes.length,

@@ -2,7 +2,7 @@
 /** What the run's agents have written with `task.log`, live. */
 
 import { pathOf } from "../../lib/api.js";
-import { integer } from "../../lib/format.js";
+import { counted, integer } from "../../lib/format.js";
 import { useApp, useEvery } from "../../lib/hooks.js";
 import { taskId, taskRows } from "../../lib/run.js";
 import { Choice, Empty, Failure } from "../../ui/parts.js";
@@ -14,12 +14,28 @@ const MOST = 5000;
 const PAGE = 1000;
 const LEVELS = [{ value: "", label: "All" }, { value: "warning", label: "Warnings" }, { value: "error", label: "Errors" }];
 
+const EMPTY = { lines: /** @type {any[]} */ ([]), left: 0, error: /** @type {any} */ (null), read: false };
+
+/**
+ * The lines that are kept after more came, and how many older ones were left out. Pure.
+ * @param {{ lines: any[], left: number }} before
+ * @param {any[]} more
+ */
+export function withLines(before, more) {
+  const all = more.length ? [...before.lines, ...more] : before.lines;
+  return { lines: all.length > MOST ? all.slice(-MOST) : all, left: before.left + Math.max(0, all.length - MOST) };
+}
+
+/** @param {{ lines: any[], left: number }} state */
+export const linesSaid = ({ lines, left }) =>
+  left > 0 ? `the last ${integer(lines.length)} of ${integer(lines.length + left)} lines; the ${integer(left)} older ones are left out here: anabranch logs has them` : counted(lines.length, "line");
+
 /** @param {{ id: string, view: any, open: boolean }} properties */
 export function LogsTab({ id, view, open }) {
   const { api } = useApp();
   const [level, setLevel] = useState("");
   const [task, setTask] = useState("");
-  const [state, setState] = useState(/** @type {{ lines: any[], error: any, read: boolean }} */ ({ lines: [], error: null, read: false }));
+  const [state, setState] = useState(/** @type {{ lines: any[], left: number, error: any, read: boolean }} */ (EMPTY));
   const place = useRef(/** @type {{ after: string | null, key: string }} */ ({ after: null, key: "" }));
   const rows = taskRows(view);
   const key = `${id} ${level} ${task}`;
@@ -30,7 +46,7 @@ export function LogsTab({ id, view, open }) {
         const answer = await api.get(`v1/runs/${pathOf(id)}/logs`, { level, group: chosen?.group, task: chosen?.task, after: place.current.after, limit: PAGE });
         if (place.current.key !== key) return;
         place.current.after = answer.next_after ?? place.current.after;
-        setState((before) => ({ lines: answer.logs.length ? [...before.lines, ...answer.logs].slice(-MOST) : before.lines, error: null, read: true }));
+        setState((before) => ({ ...withLines(before, answer.logs), error: null, read: true }));
         if (answer.logs.length < PAGE) return;
       }
     } catch (error) {
@@ -39,7 +55,7 @@ export function LogsTab({ id, view, open }) {
   };
   useEffect(() => {
     place.current = { after: null, key };
-    setState({ lines: [], error: null, read: false });
+    setState(EMPTY);
     void more();
   }, [key]);
   useEvery(open && !state.error, 1500, more);
@@ -53,7 +69,7 @@ export function LogsTab({ id, view, open }) {
     <div class="toolbar">
       <${Choice} label="Level" options=${LEVELS} value=${level} onChange=${setLevel} />
       <label class="field">Task <select value=${task} onChange=${(/** @type {any} */ event) => setTask(event.target.value)}><option value="">all</option>${rows.map((row) => html`<option key=${taskId(row)} value=${taskId(row)}>${row.task}</option>`)}</select></label>
-      <span class="muted" role="status">${state.read ? `${integer(state.lines.length)} lines` : "Reading"}</span>
+      <span class="muted" role="status">${state.read ? linesSaid(state) : "Reading"}</span>
     </div>
     ${state.error && html`<${Failure} error=${state.error} onRetry=${more} />`}
     ${state.read && !state.error && state.lines.length === 0 && html`<${Empty} title="No lines"><p>An agent writes them with <code>task.log.info("read", pages=3)</code>; lines of level INFO and above are shown here.</p><//>`}

@@ -2,6 +2,7 @@
 /** One member: inputs, result, attempts, errors, logs. */
 
 import { pathOf } from "../../lib/api.js";
+import { integer } from "../../lib/format.js";
 import { useApp, useLoaded } from "../../lib/hooks.js";
 import { Ago, Facts, Failure, Loading, Status, Took } from "../../ui/parts.js";
 import { Json } from "../../ui/json.js";
@@ -31,10 +32,11 @@ export function MemberDetails({ id, group, task, index, version }) {
     <${Part} title="Inputs" value=${member.inputs} />
     ${!onlyNull(member.result) && html`<${Part} title="Result" value=${member.result} />`}
     ${attempts.length > 0 && html`<h3>Attempts</h3><ol class="attempts">${attempts.map((/** @type {any} */ each) => html`<li key=${each.attempt}>
-      <span class="attempt-head"><strong>Attempt ${each.attempt}</strong> <${Status} status=${each.error ? "failed" : each.ended_at ? "completed" : "running"} /> <${Took} from=${each.started_at} to=${each.ended_at} /></span>
+      <span class="attempt-head"><strong>Attempt ${each.attempt}</strong> <${Status} status=${each.error ? "failed" : each.ended_at ? "completed" : "running"} /> ${each.started_at && html`<${Ago} at=${each.started_at} />`} <${Took} from=${each.started_at} to=${each.ended_at} /> ${each.worker && html`<code class="muted">${each.worker}</code>`}</span>
       ${each.error && html`<span class="said"><code>${each.error.type}</code> ${each.error.message}</span>`}
     </li>`)}</ol>`}
     <h3>Logs</h3>
+    ${member.logs_left_out > 0 && html`<p class="muted">The last ${integer(member.logs.length)} lines; the ${integer(member.logs_left_out)} older ones are left out here.</p>`}
     ${member.logs?.length > 0 ? html`<${LogLines} lines=${member.logs} />` : html`<p class="muted">No lines. An agent writes them with <code>task.log</code>.</p>`}
   </div>`;
 }
