@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from anabranch.sdk.request_file import parse_document, read_document, unreadable
+from anabranch.sdk.request_file import parse_document, read_bounded, read_document, unreadable
 
 
 def load(file: str) -> Any:
@@ -22,7 +22,7 @@ def load(file: str) -> Any:
             raise unreadable(file, "No such file", f"did you mean {near}?")
         return read_document(path)
     try:
-        return parse_document(sys.stdin.buffer.read())
+        return parse_document(read_bounded(sys.stdin.buffer))
     except OSError as error:
         raise unreadable("standard input", error.strerror or str(error)) from error
 

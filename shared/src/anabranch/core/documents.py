@@ -1,38 +1,43 @@
 """From bytes to a document: JSON, and YAML read as JSON would be.
 
-YAML has the 1.2 core schema here: a date stays text, ``on`` and ``yes`` stay text, keys are text, and one key
-twice in a mapping is an error. It ends with a plain JSON-able object or a refusal; it knows no field.
+It ends with a plain JSON-able object or a refusal, within a budget of bytes, values and levels; it knows no field.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import orjson
-import yaml
 
 from anabranch.core.errors import Code, Problem, RequestRefused
+from anabranch.core.yaml_documents import MAX_DEPTH, MAX_NODES, MAX_WRITTEN, NotYaml, TooDeep, TooMuch, load_yaml
 
 Format = Literal["json", "yaml"]
 
 _BOM = b"\xef\xbb\xbf"
+MAX_BYTES = 20_000_000
+"""Bytes that are looked at, of a file for one: the limits of a request are far below."""
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 def load_document(data: bytes | str, format: Format = "json") -> Any:
     """The document in ``data``.
 
     Raises:
-        RequestRefused: with the one problem ``not_json`` or ``not_yaml``.
+        RequestRefused: with the one problem ``not_json``, ``not_yaml``, ``too_deep`` or ``too_large``.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     raw = raw.removeprefix(_BOM)
+    if len(raw) > MAX_BYTES:
+        raise _refused(Code.TOO_LARGE, f"the request has more than {MAX_BYTES:,} bytes", "split the request")
     return _load_yaml(raw) if format == "yaml" else _load_json(raw)
 
 
 def _load_json(data: bytes) -> Any:
+    _refuse_too_many_values(data)
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -40,13 +45,30 @@ def _load_json(data: bytes) -> Any:
             raise RequestRefused([too_deep()]) from error
         hint = "a request is one JSON object, in UTF-8"
         raise _refused(Code.NOT_JSON, f"this is not JSON: {error}", hint) from error
+    _refuse_repeated_key(data, Code.NOT_JSON)
+    return document
+
+
+def _refuse_too_many_values(data: bytes) -> None:
+    """Counts values in the text before any is built: three bytes of text become up to 130 bytes of objects."""
+    if _values(data) > MAX_NODES and _values(_STRING.sub(b"", data)) > MAX_NODES:
+        message = f"the request has more than {MAX_NODES:,} values"
+        raise _refused(Code.TOO_LARGE, message, "put long lists into the session, and depend on their keys")
+
+
+def _values(data: bytes) -> int:
+    """At most so many values: one after each comma, and one at the beginning of each collection that has any."""
+    collections = data.count(b"[") + data.count(b"{") - data.count(b"[]") - data.count(b"{}")
+    return data.count(b",") + collections
+
+
+def _refuse_repeated_key(data: bytes, code: Code) -> None:
     if (key := _repeated_key(data)) is not None:
         raise _refused(
-            Code.NOT_JSON,
+            code,
             f"one object has the key {key[:100]!r} twice",
             "keep one of the two: readers do not agree on which one counts",
         )
-    return document
 
 
 class _Repeated(Exception):
@@ -86,14 +108,29 @@ def too_deep() -> Problem:
 
 
 def _load_yaml(data: bytes) -> Any:
+    if data.lstrip()[:1] in (b"{", b"[") and (found := _json_in_yaml(data)) is not None:
+        return found
     try:
-        document = yaml.load(data, Loader=_CoreLoader)
-        _refuse_blown_up(document)
-    except RecursionError as error:
+        return load_yaml(data)
+    except TooDeep as error:
         raise RequestRefused([too_deep()]) from error
-    except (yaml.YAMLError, UnicodeError, ValueError) as error:
-        message = "this is not YAML: " + " ".join(str(error).split())
-        raise _refused(Code.NOT_YAML, message, "check the indentation near that line") from error
+    except TooMuch as error:
+        message = f"the request writes more than {MAX_WRITTEN:,} values"
+        raise _refused(Code.TOO_LARGE, message, "split it, or write it as JSON") from error
+    except NotYaml as error:
+        raise _refused(Code.NOT_YAML, str(error), error.hint) from error
+
+
+def _json_in_yaml(data: bytes) -> Any:
+    """The document, where the text is JSON: all of that is YAML too, and PyYAML refuses some or reads it otherwise
+    (tabs, U+2028, long keys). None where it is not.
+    """
+    _refuse_too_many_values(data)
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    _refuse_repeated_key(data, Code.NOT_YAML)
     return document
 
 
@@ -101,7 +138,6 @@ def _refused(code: Code, message: str, hint: str) -> RequestRefused:
     return RequestRefused([Problem(code, "", message, hint)])
 
 
-MAX_DEPTH = 200
 _WRITABLE_DEPTH = 254
 """What orjson writes at most: the rest is room for the messages that a request travels in."""
 _WRAPPING = _WRITABLE_DEPTH - MAX_DEPTH
@@ -143,92 +179,3 @@ def is_deep(document: object) -> bool:
 def _inside(node: object) -> Iterator[object]:
     values = node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ()
     return (value for value in values if isinstance(value, (Mapping, list, tuple)))
-
-
-MAX_NODES = 2_000_000
-MAX_MERGED = 100_000
-
-
-def _refuse_blown_up(document: object) -> None:
-    """Raises ValueError where aliases blow a small file up, or make it contain itself."""
-    nodes, pending = 0, [document]
-    while pending:
-        node = pending.pop()
-        nodes += 1
-        if nodes > MAX_NODES:
-            raise ValueError("its aliases expand to too many values")
-        if isinstance(node, dict):
-            pending.extend(node.values())
-        elif isinstance(node, list):
-            pending.extend(node)
-
-
-class _CoreLoader(yaml.SafeLoader):
-    """SafeLoader with the scalars of JSON only, and text keys that occur once."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own class attribute
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = _key(key)
-            if name in seen:
-                raise _bad_key(f"the key {name!r} is there twice", key)
-            seen.add(name)
-        return node
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > MAX_MERGED:
-            raise _bad_key("its merge keys expand to too many values", node)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        self.flatten_mapping(node)
-        return {_key(key): self.construct_object(value, deep=deep) for key, value in node.value}
-
-
-def _key(node: yaml.Node) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return str(node.value)
-    raise _bad_key("a key must be text", node)
-
-
-def _bad_key(message: str, node: yaml.Node) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, message, node.start_mark)
-
-
-_SCALARS = (
-    ("merge", r"<<", "<"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", "-+0123456789"),
-    ("float", r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9]+", "-+.0123456789"),
-)
-"""Tag, the texts that have it, their first characters. A number with a leading zero stays text."""
-
-for _tag, _pattern, _first in _SCALARS:
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
-
-_COLLECTIONS = ("str", "seq", "map")
-_CoreLoader.yaml_constructors = {
-    tag: make
-    for tag, make in yaml.SafeLoader.yaml_constructors.items()
-    if tag is None or tag.rpartition(":")[2] in {*_COLLECTIONS, *(name for name, _, _ in _SCALARS)}
-}
-"""Dates, sets, binaries and numbers to the base of 60 are no JSON, whatever tag is put before them."""
-
-
-_PLAIN: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": lambda text: text.lower() == "true"}
-
-
-def _scalar(loader: _CoreLoader, node: yaml.ScalarNode) -> Any:
-    """A number or truth value; an explicit tag takes the spellings that need none."""
-    resolved = cast(Any, loader).resolve(yaml.ScalarNode, node.value, (True, False)).rpartition(":")[2]
-    if resolved not in _PLAIN:
-        raise _bad_key(f"{node.value[:60]!r} is not what its tag says", node)
-    return _PLAIN[resolved](node.value)
-
-
-for _tag in _PLAIN:
-    _CoreLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _scalar)

@@ -4,9 +4,9 @@ that it can be read; what is in it is for `core.admission`."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from anabranch.core.documents import Format, load_document
+from anabranch.core.documents import MAX_BYTES, Format, load_document
 from anabranch.core.errors import Problem, RequestRefused
 
 UNREADABLE = "unreadable"
@@ -22,7 +22,8 @@ def read_document(path: Path) -> Any:
         RequestRefused: the file cannot be read, or is neither JSON nor YAML.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = read_bounded(file)
     except OSError as error:
         raise unreadable(str(path), error.strerror or str(error)) from error
     return parse_document(data, _FORMATS.get(path.suffix.lower()))
@@ -42,6 +43,11 @@ def parse_document(data: bytes, format: Format | None = None) -> Any:
         if data.lstrip()[:1] in (b"{", b"["):
             raise
         return load_document(data, "yaml")
+
+
+def read_bounded(file: BinaryIO) -> bytes:
+    """The bytes of a file or pipe; of one that is too large to be a request only so many that it is refused."""
+    return file.read(MAX_BYTES + 1)
 
 
 def unreadable(what: str, reason: str, hint: str = "check the path") -> RequestRefused:
