@@ -24,7 +24,7 @@ from anabranch.core.outputs import reference_count
 from anabranch.core.retry import delay_after, unit_from
 from anabranch.core.templates import member_scope
 from anabranch.ports import Clock
-from anabranch.sdk.outcome import encode_value, values_of
+from anabranch.sdk.outcome import encode_value, items_of, values_of
 from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
 from anabranch_taskgroup.documents import Prepared
@@ -208,10 +208,10 @@ class ChunkRun:
     def _judge(self, index: int, member: Member | None, returned: Any) -> Completed:
         order = self.prepared.order
         found = values_of(returned, order.result_keys, order.optional_result_keys)
+        encoded = list(map(encode_value, found, order.result_keys))
         if member is None:
-            return Completed(index, list(map(encode_value, found)), list(map(reference_count, found)))
-        items = [len(value) if isinstance(value, list) else 1 for value in found]
-        return Completed(index, list(map(encode_value, found)), items, member.identifier)
+            return Completed(index, encoded, list(map(reference_count, found)))
+        return Completed(index, encoded, list(map(items_of, found, encoded)), member.identifier)
 
     # --- calling ---------------------------------------------------------------------------------
 

@@ -1,0 +1,318 @@
+"""Turns what an agent returned into JSON, or says what in it has no JSON and where.
+
+orjson encodes almost every value by itself. What it refuses is converted step by step here: subclasses of text,
+numbers, dates and UUIDs become what they are, models and mappings become objects. A value is code of somebody
+else: its properties may raise and its iterators may never end, so reading it is bounded and every error names
+the place. Pure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from itertools import islice
+from pathlib import PurePath
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel
+
+from anabranch.core.documents import fitted
+from anabranch.core.error_records import text_of, type_name
+
+DEEPEST: Final = 250
+"""orjson refuses nesting beyond 254."""
+MOST_KEYS: Final = 1_000_000
+"""Keys that are read of a mapping that is no dict: its iterator may never end."""
+MOST_STEPS: Final = 20
+"""From a value to what has JSON, such as from a pydantic model in an enum."""
+_LARGEST: Final = 2**64 - 1
+_SMALLEST: Final = -(2**63)
+_SHOWN: Final = 60
+_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+"""orjson (3.13.0) ends the process where a slot of a dataclass is unset, or where a timezone raises."""
+
+
+class NotJson(Exception):
+    """A value has no JSON. `reason` says why and how to return it instead; `steps` lead to it, innermost first."""
+
+    def __init__(self, reason: str, fix: str = "") -> None:
+        super().__init__(reason, fix)
+        self.reason = reason
+        self.fix = fix
+        self.steps: list[str] = []
+
+    def __str__(self) -> str:
+        path = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in reversed(self.steps))
+        shown = path if len(path) <= 4 * _SHOWN else f"{path[: 4 * _SHOWN]}..."
+        where = f"at {shown}" if path else "at the top"
+        return f"{self.reason} {where}{self.fix and ': ' + self.fix}"
+
+
+def encode(value: Any) -> bytes:
+    """The UTF-8 JSON of a value.
+
+    Raises:
+        NotJson: something in it has no JSON; nothing else is raised, except what is no `Exception`.
+    """
+    try:
+        encoded = orjson.dumps(value, _step, _OPTIONS)
+    except Exception:  # noqa: BLE001  # a property of the value may raise anything; the walk below says where
+        return fitted(orjson.dumps(as_json(value)))
+    # A text cannot hold one, however often it says so.
+    if b"null" in encoded and type(value) is not str:  # orjson writes NaN as null
+        as_json(value)
+    return fitted(encoded)
+
+
+def as_json(value: Any, depth: int = 0) -> Any:
+    """The value in terms of None, bool, int, float, str, list and dict.
+
+    Raises:
+        NotJson: something in it has no JSON.
+    """
+    if depth > DEEPEST:
+        raise NotJson(f"nested deeper than {DEEPEST} levels")
+    for _ in range(MOST_STEPS):
+        convert = _NATIVE.get(type(value))
+        if convert is not None:
+            return convert(value, depth)
+        value = _step_with_care(value)
+    raise NotJson(f"a value of type {_kind(value)} that stands for another one without end")
+
+
+def fields_of(value: Any) -> Mapping[str, Any] | None:
+    """The fields of a mapping, a dataclass or a pydantic model; None for anything else.
+
+    Raises:
+        NotJson: they cannot be read.
+    """
+    try:
+        return _fields(value)
+    except NotJson:
+        raise
+    except Exception as error:
+        raise _unreadable(value, error) from error
+
+
+# --- what JSON has --------------------------------------------------------------------------------
+
+
+def _itself(value: Any, _: int) -> Any:
+    return value
+
+
+def _text(value: str, _: int) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise NotJson("text with a lone surrogate") from None
+    return value
+
+
+def _integer(value: int, _: int) -> int:
+    if not _SMALLEST <= value <= _LARGEST:
+        raise NotJson("an integer of more than 64 bits", "return it as text")
+    return value
+
+
+def _float(value: float, _: int) -> float:
+    if not math.isfinite(value):
+        raise NotJson(str(value), "JSON has no such number, return None instead")
+    return value
+
+
+def _list(value: Any, depth: int) -> list[Any]:
+    items: list[Any] = []
+    try:
+        for item in value:
+            items.append(as_json(item, depth + 1))  # its length is the index where one is refused
+    except NotJson as refused:
+        refused.steps.append(str(len(items)))
+        raise
+    return items
+
+
+def _dict(value: dict[Any, Any], depth: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _key(key)
+        if name in fields:
+            raise NotJson(f"the key {_shown(name)} twice")
+        try:
+            fields[name] = as_json(item, depth + 1)
+        except NotJson as refused:
+            refused.steps.append(name)
+            raise
+    return fields
+
+
+def _key(key: Any) -> str:
+    if not _is_a(key, str):
+        raise NotJson(f"a key of type {_kind(key)} ({_shown(key)})", "keys are text, use str(key)")
+    return _text(str.__str__(key), 0)
+
+
+_NATIVE: Final[dict[type, Callable[[Any, int], Any]]] = {
+    type(None): _itself,
+    bool: _itself,
+    str: _text,
+    int: _integer,
+    float: _float,
+    list: _list,
+    tuple: _list,
+    dict: _dict,
+}
+
+
+# --- what stands for it ---------------------------------------------------------------------------
+
+
+def _step_with_care(value: Any) -> Any:
+    try:
+        return _step(value)
+    except NotJson:
+        raise
+    except Exception as error:
+        raise _unreadable(value, error) from error
+
+
+def _step(value: Any) -> Any:
+    """What a value stands for, one step nearer to JSON. Subclasses are what their base is: the methods of the base
+    are called, for a subclass may override its own."""
+    kind = type(value)
+    exact = _EXACT.get(kind)
+    if exact is not None:
+        return exact(value)
+    if dataclasses.is_dataclass(kind) and kind.__base__ is object:
+        return _fields(value)
+    if issubclass(kind, Enum):
+        return value.value
+    for base, convert in _SUBCLASSES:
+        if issubclass(kind, base):
+            return convert(value)
+    if issubclass(kind, BaseModel):
+        return BaseModel.model_dump(value, mode="json")
+    fields = _fields(value)
+    if fields is not None:
+        return fields
+    if _is_numpy(kind):
+        return _numpy(value)
+    raise NotJson(f"value of type {_kind(value)}", _fix(value))
+
+
+def _moment(value: date | time) -> str:
+    if not value == value:  # pandas' NaT is a datetime that is not equal to itself
+        raise NotJson(f"{_kind(value)}", "there is no such time, return None instead")
+    return str.__str__(value.isoformat())
+
+
+def _decimal(value: Decimal) -> str:
+    if not value.is_finite():
+        raise NotJson(str(value), "JSON has no such number, return None instead")
+    return Decimal.__str__(value)
+
+
+_SUBCLASSES: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    (datetime, _moment),
+    (date, _moment),
+    (time, _moment),
+    (UUID, UUID.__str__),
+    (Decimal, _decimal),
+    (PurePath, PurePath.__str__),
+    (list, lambda value: list(list.__iter__(value))),
+    (tuple, lambda value: list(tuple.__iter__(value))),
+    (dict, lambda value: dict(dict.items(value))),
+)
+_EXACT: Final = dict(_SUBCLASSES)
+"""The most frequent ones are found without a search."""
+
+
+def _fields(value: Any) -> dict[Any, Any] | None:
+    kind = type(value)
+    if issubclass(kind, dict):
+        return dict(dict.items(value))
+    if issubclass(kind, BaseModel):
+        dumped = BaseModel.model_dump(value, mode="json")
+        return dumped if isinstance(dumped, dict) else None
+    if issubclass(kind, Mapping):
+        return _bounded(value)
+    if dataclasses.is_dataclass(kind):
+        return {name: getattr(value, name) for name in _names_of_fields(kind)}
+    return None
+
+
+@lru_cache
+def _names_of_fields(kind: Any) -> tuple[str, ...]:
+    """Those that orjson would write too: a name that begins with an underscore is private."""
+    return tuple(each.name for each in dataclasses.fields(kind) if each.name[0] != "_")
+
+
+def _bounded(value: Mapping[Any, Any]) -> dict[Any, Any]:
+    keys = list(islice(iter(value), MOST_KEYS + 1))
+    if len(keys) > MOST_KEYS:
+        raise NotJson(f"a mapping of more than {MOST_KEYS:,} keys")
+    return {key: value[key] for key in keys}
+
+
+def _is_numpy(kind: type) -> bool:
+    return hasattr(kind, "tolist") and hasattr(kind, "dtype")
+
+
+def _numpy(value: Any) -> Any:
+    """An array or a scalar of numpy. Its times are ISO 8601: `tolist` gives nanoseconds as bare integers."""
+    kind = getattr(value.dtype, "kind", "")
+    if kind == "m":
+        raise NotJson("a duration of numpy", "return its seconds")
+    return value.astype(str).tolist() if kind == "M" else value.tolist()
+
+
+def _unreadable(value: Any, error: Exception) -> NotJson:
+    return NotJson(f"a value of type {_kind(value)} that cannot be read ({type_name(error)}: {text_of(error)})")
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+_FIXES: Final[tuple[tuple[Any, str], ...]] = (
+    ((bytes, bytearray, memoryview), "decode it to text, or encode it with base64"),
+    ((set, frozenset), "return a list, such as sorted(...)"),
+    (timedelta, "return its total_seconds()"),
+    (Awaitable, "await it"),
+    (Iterator, "collect it in a list"),
+    (type, "return an instance"),
+    (BaseException, "raise it, or return its text"),
+    (Iterable, "return a list of it"),
+)
+
+
+def _fix(value: Any) -> str:
+    for kinds, fix in _FIXES:
+        if issubclass(type(value), kinds):
+            return fix
+    return "return text, numbers, lists and objects"
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    """By the real class: one that claims another `__class__` is not believed."""
+    return issubclass(type(value), kind)
+
+
+def _kind(value: Any) -> str:
+    return str(type(value).__name__)[:_SHOWN]
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001  # `__repr__` is somebody else's code
+        return f"its __repr__ raised {type_name(error)}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
