@@ -52,6 +52,13 @@ def custom(**rules: Any) -> dict[str, Any]:
         (request(task("a", timeout="soon")), "schema", f"{TASK}/timeout"),
         (request(task("a", tools=["x", 5])), "schema", f"{TASK}/tools/1"),
         (request(task("a", tolerated_failures="x")), "schema", f"{TASK}/tolerated_failures"),
+        (request(task("a", tolerated_failures=1)), "schema", f"{TASK}/tolerated_failures"),
+        (request(task("a", tolerated_failures="5%")), "schema", f"{TASK}/tolerated_failures"),
+        (
+            {"key": "task_group:r", "object": request(task("a", tolerated_failures=1, expansion_config=None))},
+            "schema",
+            f"/object{TASK}/tolerated_failures",
+        ),
         (request(task("a", retry={"strategy": "x"})), "schema", f"{TASK}/retry/strategy"),
         (request(task("a", agent_class="other")), "schema", f"{TASK}/agent_class"),
         (request(task("a"), labels={"a/b": 5}), "schema", "/labels/a~1b"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from anabranch.adapters.redis.connection import RedisAddress
 from anabranch.core.errors import Misconfigured
 from anabranch.runtime.settings import Settings
 
@@ -167,3 +169,46 @@ def test_what_kubernetes_sets_for_services_is_no_misspelling() -> None:
     links = ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_6379_TCP", "PORT_6379_TCP_ADDR")
 
     assert Settings.misspelt({f"ANABRANCH_{name}_{link}": "x" for name in services for link in links}) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://h/abc", "database 'abc'"),
+        ("redis://h/1/2", "database '1/2'"),
+        ("redis://h/-1", "database '-1'"),
+        ("rediss://user:pw@h:6380/0x", "database '0x'"),
+        ("redis://h/\u0661", "database"),
+        ("redis://h?db=", "database ''"),
+        ("redis://h?db=one", "database 'one'"),
+        ("redis://h/1?db=2", "twice"),
+        ("unix:///run/redis.sock?db=-1", "database '-1'"),
+        ("unix://", "no socket"),
+        ("redis://h:port/0", "no port"),
+        ("redis://h:0", "no port"),
+        ("redis://h:70000", "no port"),
+    ],
+)
+def test_a_redis_url_that_names_no_database_is_refused(url: str, said: str) -> None:
+    with pytest.raises(Misconfigured, match=f"ANABRANCH_REDIS_URL.*{said}"):
+        Settings.load({"ANABRANCH_REDIS_URL": url})
+    with pytest.raises(Misconfigured, match=said):
+        asyncio.run(RedisAddress(url, timeout=0.01).connect())
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h", "redis://h/", "redis://h/15", "redis://u:p%2Fw@h:1/0", "rediss://[::1]:1/2", "redis://h?db=3"],
+)
+def test_a_redis_url_with_one_database_or_none_is_taken(url: str) -> None:
+    assert Settings.load({"ANABRANCH_REDIS_URL": url}).redis_url == url
+
+
+@pytest.mark.parametrize("brokers", ["h:port", "h:0", "h:70000", "h:9092/x", "a b", "k:1,l:x"])
+def test_brokers_that_are_no_host_and_port_are_refused(brokers: str) -> None:
+    with pytest.raises(Misconfigured, match=r"ANABRANCH_BROKERS.*no broker"):
+        Settings.load({"ANABRANCH_BROKERS": brokers})
+
+
+def test_brokers_may_be_addresses() -> None:
+    assert Settings.load({"ANABRANCH_BROKERS": "[::1]:1, 10.0.0.1:9092,SSL://h:3,h"}).brokers.count(",") == 3

@@ -232,6 +232,7 @@ def _meaning(
     yield from checks.context_policies(graph, policies, context, pointer)
     yield from checks.unknown_agents(graph.tasks, world.agents, pointer)
     yield from checks.expansions(graph.tasks, pointer)
+    yield from checks.tolerances(graph.tasks, pointer)
     yield from checks.subsets(graph, pointer)
     yield from checks.unknown_keys(graph, pointer)
     yield from checks.cycles(graph, pointer)

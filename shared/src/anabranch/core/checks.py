@@ -187,6 +187,18 @@ def expansions(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem
             yield Problem(Code.SCHEMA, pointer((*path, *place)), message)
 
 
+def tolerances(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem]:
+    """Tasks without an expansion that tolerate failures: such a task has no value to go on with."""
+    for task in tasks:
+        if task.tolerates_itself:
+            message = f"{task.label} has no expansion, so there are no members that may fail"
+            hint = (
+                "leave tolerated_failures out; to go on without this task's results, make them optional where "
+                'they are needed: "key?"'
+            )
+            yield Problem(Code.SCHEMA, pointer((*task.path, "tolerated_failures")), message, hint)
+
+
 def too_many_members(
     tasks: Sequence[TaskFacts], members: Sequence[Foreseen], limit: int, pointer: Pointer
 ) -> Iterator[Problem]:

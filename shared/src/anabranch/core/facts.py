@@ -62,6 +62,8 @@ class TaskFacts:
     """Its expansion has something to expand over."""
     retries_never: bool
     """It sets ``max_attempts`` without a strategy: no failure is retried."""
+    tolerates_itself: bool
+    """It tolerates failures, and has no expansion whose members may fail."""
 
     @property
     def label(self) -> str:
@@ -138,6 +140,7 @@ def _facts_of_task(task: TaskSpec, group: str, inherited: list[Wanted]) -> TaskF
         expanded=config is not None,
         names_array=config is not None and (bool(arrays) or _expands_alone(config)),
         retries_never=retry is not None and retry.strategy == "none" and retry.max_attempts not in (None, 1),
+        tolerates_itself=config is None and _tolerates(task.tolerated_failures),
     )
 
 
@@ -183,6 +186,7 @@ def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list
         expanded=raw is not None,
         names_array=bool(arrays) or _may_expand_alone(raw or {}),
         retries_never=_retries_never(task.get("retry")),
+        tolerates_itself=config is None and _tolerates(task.get("tolerated_failures")),
     )
 
 
@@ -207,6 +211,12 @@ def _retries_never(retry: Any) -> bool:
     if not isinstance(retry, Mapping) or retry.get("max_attempts") in (None, 1):
         return False
     return retry.get("strategy") in (None, "none")
+
+
+def _tolerates(failures: Any) -> bool:
+    if isinstance(failures, str):
+        return failures.rstrip().endswith("%") and any(digit in failures[:100] for digit in "123456789")
+    return isinstance(failures, int) and failures > 0
 
 
 def _expansion(config: Mapping[str, Any]) -> Expansion | None:

@@ -6,6 +6,7 @@ Values come as text from the environment and typed from a file or an option; bot
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from anabranch.core.durations import parse_duration
 from anabranch.core.names import Names
+from anabranch.core.redis_urls import SCHEMES, url_problem
 
 MASK = "***"
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_BROKER = re.compile(r"(?:[A-Za-z_]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+)(?::(\d{1,5}))?")
 _SECRET_WORDS = ("password", "secret", "key", "token", "jaas", "pem", "config")
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
@@ -43,6 +45,10 @@ def brokers(value: Any) -> str:
     hosts = words(value)
     if not hosts:
         raise ValueError("is empty; write host:port, several with commas between")
+    for host in hosts:
+        found = _BROKER.fullmatch(host)
+        if found is None or not 0 < int(found[1] or 1) <= 65_535:
+            raise ValueError(f"{host!r} is no broker; write host:port, several with commas between")
     return ",".join(hosts)
 
 
@@ -53,8 +59,10 @@ def redis_url(value: Any) -> str:
         raise ValueError(
             "has an @, # or ? in the user or password: percent-encode it, or set redis_password apart"
         )
-    if urlsplit(url).scheme not in _REDIS_SCHEMES:
+    if urlsplit(url).scheme not in SCHEMES:
         raise ValueError(f"{without_password(url)!r} is no Redis URL; write redis://host:6379/0, or rediss://")
+    if (problem := url_problem(url)) is not None:
+        raise ValueError(problem)
     return url
 
 

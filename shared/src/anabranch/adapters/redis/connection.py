@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from anabranch.adapters.redis.faults import translate, unreachable
 from anabranch.core.errors import Misconfigured
+from anabranch.core.redis_urls import url_problem
 
 Command = tuple[str | int | float | bytes | memoryview, ...]
 
@@ -53,6 +54,8 @@ class RedisAddress:
         return connection
 
     def _make(self) -> AbstractConnection:
+        if (problem := url_problem(self.url)) is not None:
+            raise Misconfigured("ANABRANCH_REDIS_URL", f"{self} {problem}", _FORM)
         options: dict[str, Any] = {
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
