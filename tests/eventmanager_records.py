@@ -7,6 +7,7 @@ import orjson
 from anabranch.core.events import EventBatch, EventEntry, Source, decode_batch, encode_batch
 
 WIDE = 1_000
+CHANNEL = "t.sub:run"
 
 
 def batch(
@@ -119,7 +120,7 @@ def recording() -> list[tuple[str, bytes]]:
     """(key, value) of records in the order to publish them."""
     first, second = wide_run(), cancelled_run()
     return [
-        ("run-1", subscribe("ch:run", "run.*", "task.failed", run_id="run-1")),
+        ("run-1", subscribe(CHANNEL, "run.*", "task.failed", run_id="run-1")),
         *(("run-1", value) for value in first[:4]),
         ("run-2", second[0]),
         ("run-2", b"\xff no record"),

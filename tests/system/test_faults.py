@@ -116,11 +116,12 @@ def test_a_rolling_restart_calls_no_member_twice(start: Start, kafka: str, redis
 
 
 def test_a_subscription_forwards_events_until_it_ends(start: Start, kafka: str, redis_url: str) -> None:
-    """By control records: one for a run that is yet to come, one for a session. Channels are plain Redis."""
+    """By control records: one for a run that is yet to come, one for a session that has had one."""
     cluster = start(kafka, redis_url)
     user = User(cluster)
     session, document = f"s-{uuid.uuid4()}", request(echo(1))
-    channels = {"run": f"{cluster.prefix}run", "session": f"{cluster.prefix}session"}
+    prefix = f"{cluster.prefix}sub:"
+    channels = {"run": f"{prefix}run", "session": f"{prefix}session"}
     listening = user.redis.pubsub(ignore_subscribe_messages=True)
     listening.subscribe(*channels.values())
     run = {"request_id": document["request_id"], "channel": channels["run"]}
@@ -130,9 +131,10 @@ def test_a_subscription_forwards_events_until_it_ends(start: Start, kafka: str, 
     def hear() -> list[tuple[str, str]]:
         while (message := listening.get_message(timeout=0.05)) is not None:
             kind = str(json.loads(message["data"])["type"])
-            heard.append((message["channel"].decode().removeprefix(cluster.prefix), kind))
+            heard.append((message["channel"].decode().removeprefix(prefix), kind))
         return heard
 
+    user.run(request(echo(1), session_id=session))
     user.produce({"type": "subscribe", "types": ["task.completed"], **run})
     user.produce({"type": "subscribe", "types": ["run.*"], **all_runs})
     user.await_records(lambda seen: seen.topic == "events" and b'"subscribe"' in seen.value, 2)

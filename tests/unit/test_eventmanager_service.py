@@ -20,7 +20,7 @@ from anabranch.ports import Incoming, Outgoing, TopicSpec
 from anabranch.runtime.views import list_views, load_view
 from anabranch_eventmanager.app import build_embedded
 from anabranch_eventmanager.service import EventManager
-from eventmanager_records import cancelled_run, recording, subscribe, wide_run
+from eventmanager_records import CHANNEL, cancelled_run, recording, subscribe, wide_run
 
 NAMES = Names("t.")
 
@@ -121,7 +121,7 @@ async def test_runs_are_listed_latest_first(world: World) -> None:
 
 async def test_events_are_forwarded_to_the_channel_asked_for(world: World) -> None:
     manager = await world.manager()
-    heard = await world.listen("ch:run")
+    heard = await world.listen(CHANNEL)
 
     await world.publish(*recording())
 
@@ -131,7 +131,7 @@ async def test_events_are_forwarded_to_the_channel_asked_for(world: World) -> No
 
 
 async def test_after_a_restart_views_are_rebuilt_and_nothing_is_forwarded_twice(world: World) -> None:
-    heard = await world.listen("ch:run")
+    heard = await world.listen(CHANNEL)
     first = await world.manager()
     await world.publish(*recording()[:-1])
     await _until(lambda: [event for event in heard if event["type"] == "run.failed"])
@@ -177,7 +177,7 @@ async def test_the_owner_of_a_silent_run_is_nudged(world: World) -> None:
 
 async def test_an_ended_run_is_dropped_after_its_retention(world: World) -> None:
     manager = await world.manager()
-    await world.publish(("run-1", subscribe("ch", run_id="run-1")), *(("run-1", value) for value in wide_run()))
+    await world.publish(("run-1", subscribe(CHANNEL, run_id="run-1")), *(("run-1", value) for value in wide_run()))
     await _status(world, "run-1", "failed")
     facts = manager.keeper.facts_of(await world.log.partition_for(NAMES.events, "run-1"))
     assert facts
@@ -194,7 +194,7 @@ async def test_an_ended_run_is_dropped_after_its_retention(world: World) -> None
 
 async def test_a_store_that_is_away_costs_freshness_only(world: World) -> None:
     manager = await world.manager()
-    heard = await world.listen("ch:run")
+    heard = await world.listen(CHANNEL)
     world.server.down = True
 
     await world.publish(*recording())

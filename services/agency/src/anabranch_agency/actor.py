@@ -46,7 +46,9 @@ def give_up(rules: Rules, partition: Partition, message: Message, offset: int, a
         run = partition.runs.get(message.run_id)
         if run is not None and run.tombstone.offset == offset:
             del partition.runs[message.run_id]
-        problem = Problem(Code.SCHEMA, "", why[:2_000], "this is a fault of the agency: its log has the traceback")
+        problem = Problem(
+            Code.INTERNAL, "", why[:2_000], "this is a fault of the agency: its log has the traceback"
+        )
         refuse(turn, message, [problem], message.warnings)
     return turn
 

@@ -22,7 +22,7 @@ from anabranch.core.errors import Code, Problem, RecordTooLarge, RequestRefused
 from anabranch.core.fingerprint import body_hash
 from anabranch.core.messages import ControlRun, SubmitRun
 from anabranch.core.names import Names, request_id_for, run_id_for
-from anabranch.core.project import session_conflict
+from anabranch.core.project import DEFAULT_PROJECT, project_named
 from anabranch.core.request import ControlRecord, ControlType
 from anabranch.core.results import RunRejected
 from anabranch.core.schema_errors import schema_problems
@@ -76,7 +76,10 @@ def handle(desk: Desk, record: Incoming, document: Any, session_keys: Collection
             document_bytes=len(record.value),
         )
     if reading.request is None:
-        yield from _refuse(desk, record, reading.request_id, reading.session_id, reading.errors, reading.warnings)
+        project = _project_of(document)
+        yield from _refuse(
+            desk, record, reading.request_id, reading.session_id, reading.errors, reading.warnings, project
+        )
     else:
         yield _submit(desk, record, reading, session_keys)
 
@@ -117,11 +120,17 @@ def _refuse(
     session_id: str | None,
     errors: tuple[Problem, ...],
     warnings: tuple[str, ...],
+    project: str | None,
 ) -> Iterator[Outgoing]:
-    """The refusal for the sender, and the bytes as they came for whoever looks into it."""
+    """The refusal for the sender, and the bytes as they came for the operators of the project."""
     run_id = run_id_for(request_id) if request_id is not None else None
     body = RunRejected(
-        request_id=request_id, run_id=run_id, session_id=session_id, errors=errors, warnings=warnings
+        request_id=request_id,
+        run_id=run_id,
+        session_id=session_id,
+        project=project or DEFAULT_PROJECT,
+        errors=errors,
+        warnings=warnings,
     )
     headers = cloud_event_headers(
         "run.rejected",
@@ -131,7 +140,7 @@ def _refuse(
         traceparent=header_of(record, "traceparent"),
     )
     reason = orjson.dumps([error.to_document() for error in errors]).decode()
-    yield dead_letter(desk.names, record, reason, code=str(errors[0].code))
+    yield dead_letter(desk.names, record, reason, code=str(errors[0].code), project=project)
     yield Outgoing(desk.names.results, request_id, dumps(body.to_document()), headers=headers)
 
 
@@ -144,17 +153,29 @@ def unhandled(desk: Desk, record: Incoming, error: Exception) -> Iterator[Outgoi
         problem = Problem(Code.TOO_LARGE, "", message, "make the request smaller: numbers count as written out")
     else:
         message = f"the record could not be handled: {type(error).__name__}: {error}"[:2_000]
-        problem = Problem(Code.SCHEMA, "", message, "this is a fault of the agency: its log has the traceback")
+        problem = Problem(Code.INTERNAL, "", message, "this is a fault of the agency: its log has the traceback")
     short = request_id if request_id is not None and len(request_id) <= 255 else None
-    yield from _refuse(desk, record, short, None, (problem,), ())
+    yield from _refuse(desk, record, short, None, (problem,), (), _project_of(document))
 
 
-def refused_session(desk: Desk, record: Incoming, document: Mapping[str, Any]) -> Iterator[Outgoing]:
-    """The refusal of a request that names a session of another project."""
+def refused_session(
+    desk: Desk, record: Incoming, document: Mapping[str, Any], problem: Problem
+) -> Iterator[Outgoing]:
+    """The refusal of a request that may not have its session, named or not."""
     sent = unwrap(document)
-    session_id = str(sent.request["session_id"])
-    problem = replace(session_conflict(session_id), path=sent.pointer(("session_id",)))
-    yield from _refuse(desk, record, _text(sent.request, "request_id"), session_id, (problem,), ())
+    placed = replace(problem, path=sent.pointer((problem.path.removeprefix("/"),)))
+    request_id, session_id = _text(sent.request, "request_id"), _text(sent.request, "session_id")
+    yield from _refuse(desk, record, request_id, session_id, (placed,), (), _project_of(document))
+
+
+def _project_of(document: Any) -> str | None:
+    """The project that a refused record belongs to; None of bytes that are no JSON object and of a control record
+    that names none: whoever reads the letter finds out."""
+    if not isinstance(document, Mapping):
+        return None
+    if not is_control(document):
+        return project_named(unwrap(document).request)
+    return project_named(document) if document.get("project") or document["type"] not in _TYPES else None
 
 
 # --- control records -----------------------------------------------------------------------------
@@ -165,14 +186,27 @@ def _control(desk: Desk, record: Incoming, document: Mapping[str, Any]) -> Itera
         control = ControlRecord.model_validate(document)
     except ValidationError as error:
         problems = _control_problems(error, document)
-        yield from _refuse(desk, record, _text(document, "request_id"), None, problems, ())
+        yield from _refuse_control(desk, record, document, problems)
         return
-    run_id = control.run_id or (run_id_for(control.request_id) if control.request_id else None)
-    if control.type == "subscribe" or control.type == "unsubscribe":
+    run_id = _run_of(control)
+    if control.type == "subscribe" and (problem := _channel_problem(desk, control)) is not None:
+        yield from _refuse_control(desk, record, document, (problem,))
+    elif control.type == "subscribe" or control.type == "unsubscribe":
         yield from _subscription(desk, control, run_id)
     else:
         assert run_id is not None
         yield Outgoing(desk.names.runs, run_id, encode(control_run(record, control, run_id)))
+
+
+def _refuse_control(
+    desk: Desk, record: Incoming, document: Mapping[str, Any], problems: tuple[Problem, ...]
+) -> Iterator[Outgoing]:
+    request_id, project = _text(document, "request_id"), _project_of(document)
+    yield from _refuse(desk, record, request_id, _text(document, "session_id"), problems, (), project)
+
+
+def _run_of(control: ControlRecord) -> str | None:
+    return control.run_id or (run_id_for(control.request_id) if control.request_id else None)
 
 
 def control_run(record: Incoming, control: ControlRecord, run_id: str) -> ControlRun:
@@ -219,6 +253,44 @@ def _unknown_type(document: Mapping[str, Any]) -> Problem:
 def _text(document: Mapping[str, Any], name: str) -> str | None:
     value = document.get(name)
     return value if isinstance(value, str) and value else None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a subscription is to, and the project that subscribes."""
+
+    project: str
+    run_id: str | None
+    session_id: str | None
+
+
+def subscription_of(document: Mapping[str, Any]) -> Subject | None:
+    """What a valid record `subscribe` is to; None of any other record."""
+    if document["type"] != "subscribe":
+        return None
+    try:
+        control = ControlRecord.model_validate(document)
+    except ValidationError:  # `handle` refuses it with every problem
+        return None
+    return Subject(control.project or DEFAULT_PROJECT, _run_of(control), control.session_id)
+
+
+def refused_subscription(desk: Desk, record: Incoming, subject: Subject) -> Iterator[Outgoing]:
+    """The refusal of a subscription to a run or session that the project does not have."""
+    what, path = ("run", "/run_id") if subject.run_id is not None else ("session", "/session_id")
+    problem = Problem(
+        Code.SESSION_OF_ANOTHER_PROJECT,
+        path,
+        f"the project {subject.project!r} has no {what} {subject.run_id or subject.session_id!r}",
+        "name the project in `project`; a session belongs to the project whose request named it first",
+    )
+    yield from _refuse(desk, record, None, subject.session_id, (problem,), (), subject.project)
+
+
+def _channel_problem(desk: Desk, control: ControlRecord) -> Problem | None:
+    problem = desk.names.subscriber_channel_problem(control.channel or "")
+    hint = f"take a name such as {desk.names.subscriber_channels}events"
+    return None if problem is None else Problem(Code.BAD_NAME, "/channel", problem, hint)
 
 
 def _subscription(desk: Desk, control: ControlRecord, run_id: str | None) -> Iterator[Outgoing]:

@@ -7,6 +7,7 @@ from typing import Literal
 from anabranch.core.errors import Code, Problem
 from anabranch.core.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
 from anabranch.core.names import run_id_for
+from anabranch.core.project import project_named
 from anabranch_agency.state import Run, Tombstone
 from anabranch_agency.turn import Resubmit, Turn, refuse
 
@@ -69,10 +70,17 @@ def _retry(turn: Turn, control: ControlRun) -> None:
     known = turn.partition.tombstones.get(control.run_id)
     problem = _why_not_retried(turn, control.run_id, known)
     if problem is not None:
-        _refuse_retry(turn, control, problem)
+        _refuse_retry(turn, control, problem, _project_of(turn, control.run_id, known))
         return
     assert known is not None
-    turn.effects.append(Resubmit(control, known.offset))
+    turn.effects.append(Resubmit(control, known.offset, _project_of(turn, control.run_id, known)))
+
+
+def _project_of(turn: Turn, run_id: str, known: Tombstone | None) -> str:
+    """The project of the run that a control record names; `default` where there is no such run."""
+    run = turn.partition.runs.get(run_id)
+    tombstone = known if run is None else run.tombstone
+    return project_named({} if tombstone is None else tombstone.accepted)
 
 
 def _why_not_retried(turn: Turn, run_id: str, known: Tombstone | None) -> Problem | None:
@@ -89,7 +97,7 @@ def _not_retryable(message: str, hint: str) -> Problem:
     return Problem(Code.NOT_RETRYABLE, "/run_id", message, hint)
 
 
-def _refuse_retry(turn: Turn, control: ControlRun, problem: Problem) -> None:
+def _refuse_retry(turn: Turn, control: ControlRun, problem: Problem, project: str) -> None:
     """Tell whoever waits for the new run that there is none."""
     request_id = control.new_request_id or ""
     submit = SubmitRun(
@@ -97,7 +105,7 @@ def _refuse_retry(turn: Turn, control: ControlRun, problem: Problem) -> None:
         request_id=request_id,
         session_id="",
         body_hash="",
-        request={},
+        request={"project": project},
         origin=control.origin,
         traceparent=control.traceparent,
     )

@@ -180,7 +180,9 @@ class RunsDomain:
         topic, partition, offset = effect.origin.rsplit("/", 2)
         async with self._log.read(topic, [int(partition)], start=int(offset)) as reader:
             async for batch in reader:
-                letter = dead_letter(self._names, batch[0], effect.reason, code=effect.code)
+                letter = dead_letter(
+                    self._names, batch[0], effect.reason, code=effect.code, project=effect.project
+                )
                 await self._log.publish([letter])
                 return
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from anabranch.core.admission import session_candidates
 from anabranch.core.envelope import unwrap
 from anabranch.core.errors import ServerUnavailable, StoreRefused
-from anabranch.core.names import session_id_problem, session_key
-from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.ports import EventLog, Incoming, Outgoing, StateStore
+from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch.runtime.inbox import Inbox
 from anabranch_agency.admission import (
     Desk,
@@ -21,6 +19,8 @@ from anabranch_agency.admission import (
     is_control,
     origin_of,
     refused_session,
+    refused_subscription,
+    subscription_of,
     unhandled,
 )
 from anabranch_agency.sessions import Sessions
@@ -36,10 +36,9 @@ class Front:
     """Reads requests. What a record becomes is durable before its offset is committed, so a crash repeats and
     never loses it."""
 
-    def __init__(self, desk: Desk, eventlog: EventLog, store: StateStore, sessions: Sessions) -> None:
+    def __init__(self, desk: Desk, eventlog: EventLog, sessions: Sessions) -> None:
         self._desk = desk
         self._log = eventlog
-        self._store = store
         self._sessions = sessions
         self._inbox = Inbox(eventlog, desk.names.agency_requests, desk.names.requests, most=QUEUE)
         self._task: asyncio.Task[None] | None = None
@@ -115,28 +114,23 @@ class Front:
     async def _one(self, record: Incoming) -> list[Outgoing]:
         document = document_of(record.value, self._desk.limits)
         if is_control(document):
-            return list(handle(self._desk, record, document, ()))
-        found = await self._session_keys(document)
+            return await self._controlled(record, document)
+        request = unwrap(document).request if isinstance(document, Mapping) else {}
+        found = await self._sessions.keys_of(request, session_candidates(document))
         outgoing = list(handle(self._desk, record, document, found))
-        if self._is_submission(outgoing) and not await self._take_session(document):
-            return list(refused_session(self._desk, record, document))
+        if self._is_submission(outgoing) and (problem := await self._sessions.take(request)) is not None:
+            return list(refused_session(self._desk, record, document, problem))
         return outgoing
 
     def _is_submission(self, outgoing: Sequence[Outgoing]) -> bool:
         return len(outgoing) == 1 and outgoing[0].topic == self._desk.names.runs
 
-    async def _take_session(self, document: Any) -> bool:
-        request = unwrap(document).request
-        project = request.get("project") or DEFAULT_PROJECT
-        return await self._sessions.take(request.get("request_id"), request.get("session_id"), project)
-
-    async def _session_keys(self, document: Any) -> Collection[str]:
-        """Which keys that nobody in the request provides the named session has from earlier runs."""
-        session_id = unwrap(document).request.get("session_id") if isinstance(document, Mapping) else None
-        if not isinstance(session_id, str) or session_id_problem(session_id):
-            return ()
-        keys = sorted(session_candidates(document))
-        if not keys:
-            return ()
-        found = await self._store.get([session_key(session_id, key) for key in keys])
-        return [key for key, value in zip(keys, found, strict=True) if value is not None]
+    async def _controlled(self, record: Incoming, document: Mapping[str, Any]) -> list[Outgoing]:
+        """A subscription has to be of a run or session of its project. A run that is not known yet may be
+        subscribed to: the event manager looks at its project with each event."""
+        wanted = subscription_of(document)
+        if wanted is not None:
+            owns = await self._sessions.owns(wanted.project, wanted.run_id, wanted.session_id)
+            if owns is False:
+                return list(refused_subscription(self._desk, record, wanted))
+        return list(handle(self._desk, record, document, ()))

@@ -29,7 +29,7 @@ async def resubmitted(log: EventLog, names: Names, partition: int, effect: Resub
     record = await _record_at(log, names.runs, partition, effect.offset)
     found = _submission(record, effect.control.run_id)
     if found is None:
-        return [_refusal(names, effect.control, record)]
+        return [_refusal(names, effect, record)]
     retry = retry_of(found, effect.control)
     return [Outgoing(names.runs, retry.run_id, encode(retry))]
 
@@ -65,7 +65,8 @@ def _submission(record: Incoming, run_id: str) -> SubmitRun | None:
     return message if isinstance(message, SubmitRun) and message.run_id == run_id else None
 
 
-def _refusal(names: Names, control: ControlRun, at: Incoming) -> Outgoing:
+def _refusal(names: Names, effect: Resubmit, at: Incoming) -> Outgoing:
+    control = effect.control
     request_id = control.new_request_id or ""
     run_id = run_id_for(request_id)
     problem = Problem(
@@ -74,6 +75,8 @@ def _refusal(names: Names, control: ControlRun, at: Incoming) -> Outgoing:
         f"the request of run {control.run_id} is no longer on the log",
         "submit it anew: the retention of the topic `runs` is over",
     )
-    body = RunRejected(request_id=request_id, run_id=run_id, session_id=None, errors=(problem,)).to_document()
+    body = RunRejected(
+        request_id=request_id, run_id=run_id, session_id=None, project=effect.project, errors=(problem,)
+    ).to_document()
     headers = cloud_event_headers("run.rejected", f"{control.origin}/rejected", at.timestamp, subject=run_id)
     return Outgoing(names.results, request_id, dumps(body), headers=headers)

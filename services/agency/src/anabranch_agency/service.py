@@ -57,7 +57,7 @@ class AgencyService:
         await self._owner.start()
         store, names = self._resources.store, self._resources.names
         sessions = Sessions(store, names, RETENTION_SECONDS)
-        self._front = Front(desk, log, store, sessions)
+        self._front = Front(desk, log, sessions)
         await self._front.start()
 
     async def drain(self) -> None:

@@ -14,6 +14,7 @@ from anabranch.core.errors import Problem
 from anabranch.core.events import EventEntry, cause_of
 from anabranch.core.messages import ControlRun, Message, Status, SubmitRun
 from anabranch.core.names import Names
+from anabranch.core.project import project_named
 from anabranch.core.results import RunRejected
 from anabranch.ports import Outgoing
 from anabranch.runtime.effects import Effect, News, Put
@@ -35,6 +36,7 @@ class BuryOriginal:
     origin: str
     code: str
     reason: str
+    project: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Resubmit:
 
     control: ControlRun
     offset: int
+    project: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +113,14 @@ class Turn:
 
 
 def refuse(turn: Turn, submit: SubmitRun, errors: list[Problem], warnings: tuple[str, ...]) -> None:
-    """Nothing is started: the reason for the sender, and the record as it came for whoever looks into it."""
+    """Nothing is started: the reason for the sender, and the record as it came for the operators of the project
+    that the request names, which need not be that of the run that has the id."""
+    project = project_named(submit.request)
     body = RunRejected(
         request_id=submit.request_id,
         run_id=submit.run_id,
         session_id=submit.session_id or None,
+        project=project,
         errors=tuple(errors),
         warnings=warnings,
     ).to_document()
@@ -127,4 +133,4 @@ def refuse(turn: Turn, submit: SubmitRun, errors: list[Problem], warnings: tuple
         traceparent=submit.traceparent,
     )
     reason = orjson.dumps([error.to_document() for error in errors]).decode()
-    turn.effects.append(BuryOriginal(submit.origin, str(errors[0].code), reason))
+    turn.effects.append(BuryOriginal(submit.origin, str(errors[0].code), reason, project))

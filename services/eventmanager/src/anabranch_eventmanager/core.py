@@ -11,7 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from anabranch.core.events import EventBatch, EventEntry
-from anabranch_eventmanager.facts import RUN_RANKS, Document, Draft, Facts, apply_entry, new_run, run_key
+from anabranch_eventmanager.facts import (
+    RUN_RANKS,
+    Document,
+    Draft,
+    Facts,
+    apply_entry,
+    new_run,
+    project_of,
+    run_key,
+)
 from anabranch_eventmanager.records import EventRecord
 from anabranch_eventmanager.subscriptions import Forward, apply_subscription, forwards
 
@@ -47,7 +56,10 @@ class Applied:
 
 
 class EventCore:
-    """Applies records to the facts of one partition."""
+    """Applies records to the facts of one partition. `channels`: what channels begin with that get events."""
+
+    def __init__(self, channels: str) -> None:
+        self._channels = channels
 
     def apply(self, facts: Facts, record: EventRecord, at: At) -> Applied:
         """New facts and effects. `facts` stay as they are: the caller stores the writes."""
@@ -58,7 +70,7 @@ class EventCore:
         known = facts.get(run_key(record.run_id))
         if known is not None and at.offset <= known["offset"]:
             return Applied({}, ())
-        return _apply_batch(draft, facts, record, at)
+        return _apply_batch(draft, facts, record, at, self._channels)
 
 
 def has_ended(run: Document) -> bool:
@@ -66,7 +78,7 @@ def has_ended(run: Document) -> bool:
     return RUN_RANKS[run["status"]] == _ENDED_RANK
 
 
-def _apply_batch(draft: Draft, facts: Facts, batch: EventBatch, at: At) -> Applied:
+def _apply_batch(draft: Draft, facts: Facts, batch: EventBatch, at: At, channels: str) -> Applied:
     key = run_key(batch.run_id)
     run = draft.open(key, lambda: new_run(batch))
     ended_before = has_ended(run)
@@ -81,7 +93,8 @@ def _apply_batch(draft: Draft, facts: Facts, batch: EventBatch, at: At) -> Appli
     run["settled"] = False
     run["request_id"] = run["request_id"] or batch.request_id
     urgent = key not in facts or has_ended(run) != ended_before
-    effects: tuple[Effect, ...] = (*forwards(facts, batch, entries), RunChanged(batch.run_id, urgent))
+    forwarded = forwards(facts, batch, entries, project_of(run), channels)
+    effects: tuple[Effect, ...] = (*forwarded, RunChanged(batch.run_id, urgent))
     return Applied(_changes(draft, facts, last=key), effects)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from anabranch.core.events import EventBatch, EventEntry, joined_status
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.ranges import Ranges
 
 Document = dict[str, Any]
@@ -73,6 +74,11 @@ def new_run(batch: EventBatch) -> Document:
         "quiet": False,
         "workers": [],
     }
+
+
+def project_of(run: Document) -> str | None:
+    """The project of a run; None while its acceptance, which says it, has not been read."""
+    return run.get("project") or (None if run["submitted_at"] is None else DEFAULT_PROJECT)
 
 
 def new_group() -> Document:

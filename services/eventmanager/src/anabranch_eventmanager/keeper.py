@@ -84,7 +84,7 @@ class Keeper:
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._telemetry = telemetry
-        self._core = EventCore()
+        self._core = EventCore(names.subscriber_channels)
         self._names = names
         self._clock = clock
         self._outlets = outlets

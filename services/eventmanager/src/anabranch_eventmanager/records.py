@@ -22,6 +22,8 @@ class _Subscription(BaseModel):
     run_id: str | None = None
     request_id: str | None = None
     session_id: str | None = None
+    project: str | None = None
+    """Who subscribes; None is the default project, of records that were written before projects were there too."""
 
     def run(self) -> str | None:
         """The run that is meant, None where it is a session."""

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.documents import dumps
 from anabranch.core.events import EventBatch, EventEntry, explode, is_wanted
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch_eventmanager.facts import Document, Draft, Facts
 from anabranch_eventmanager.records import Subscribe, Unsubscribe
+
+Channels: TypeAlias = Mapping[str, Sequence[str]]
+"""Channel -> the types of events that it gets; none for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +46,46 @@ def subscription_key(record: Subscribe | Unsubscribe) -> str:
 
 
 def apply_subscription(draft: Draft, record: Subscribe | Unsubscribe, at: float) -> None:
-    """Note a subscription or its end. `at`: the record's time, from which its retention counts."""
+    """Note a subscription or its end. `at`: the record's time, from which its retention counts.
+
+    Each project has its own channels of a run or session, so that none changes or ends those of another.
+    """
     document = draft.open(subscription_key(record), lambda: {"channels": {}, "at": at})
     document["at"] = max(document["at"], at)
-    if isinstance(record, Subscribe):
-        document["channels"] = document["channels"] | {record.channel: list(record.types)}
-    elif record.channel is None:
-        document["channels"] = {}
+    project = record.project or DEFAULT_PROJECT
+    channels = _changed(_channels_of(document, project), record)
+    if project == DEFAULT_PROJECT:
+        document["channels"] = channels
     else:
-        document["channels"] = {
-            channel: types for channel, types in document["channels"].items() if channel != record.channel
-        }
+        document["projects"] = {**document.get("projects", {}), project: channels}
 
 
-def forwards(facts: Facts, batch: EventBatch, entries: Iterable[tuple[EventEntry, int]]) -> Iterator[Forward]:
+def _changed(channels: Channels, record: Subscribe | Unsubscribe) -> Channels:
+    if isinstance(record, Subscribe):
+        return {**channels, record.channel: list(record.types)}
+    if record.channel is None:
+        return {}
+    return {channel: types for channel, types in channels.items() if channel != record.channel}
+
+
+def _channels_of(document: Document, project: str) -> Channels:
+    """The channels of one project. Those of the default one stand where all did before projects had their own."""
+    if project == DEFAULT_PROJECT:
+        return document["channels"]
+    return document.get("projects", {}).get(project, {})
+
+
+def forwards(
+    facts: Facts, batch: EventBatch, entries: Iterable[tuple[EventEntry, int]], project: str | None, prefix: str
+) -> Iterator[Forward]:
     """What subscribers get of a batch, in order.
 
     Args:
         entries: each with the `seq` of its first event.
+        project: of the run, as its events say; None where they did not: then nothing is forwarded.
+        prefix: what the name of a channel has to begin with; any other one gets nothing, whoever subscribed it.
     """
-    channels = _channels(facts, batch)
+    channels = [] if project is None else _channels(facts, batch, project, prefix)
     if not channels:
         return
     for entry, first in entries:
@@ -69,14 +94,15 @@ def forwards(facts: Facts, batch: EventBatch, entries: Iterable[tuple[EventEntry
             yield from _forward(batch, entry, first, wanted)
 
 
-def _channels(facts: Facts, batch: EventBatch) -> list[tuple[str, Sequence[str]]]:
-    """Channels with their filters; one that is subscribed both ways gets what either lets through, once."""
+def _channels(facts: Facts, batch: EventBatch, project: str, prefix: str) -> list[tuple[str, Sequence[str]]]:
+    """Channels of the run's own project with their filters; one that is subscribed both ways gets what either lets
+    through, once."""
     merged: dict[str, Sequence[str]] = {}
     for key in (run_subscriptions_key(batch.run_id), session_subscriptions_key(batch.session_id)):
-        channels: Mapping[str, Sequence[str]] = facts.get(key, _NONE)["channels"]
-        for channel, types in channels.items():
-            known = merged.get(channel, types)
-            merged[channel] = [*known, *types] if known and types else ()
+        for channel, types in _channels_of(facts.get(key, _NONE), project).items():
+            if channel.startswith(prefix):
+                known = merged.get(channel, types)
+                merged[channel] = [*known, *types] if known and types else ()
     return list(merged.items())
 
 

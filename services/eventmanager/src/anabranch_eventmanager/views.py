@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from anabranch.core.progress import share_of_run, share_of_task
-from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.ranges import Ranges
 from anabranch.runtime.views import View
 from anabranch_eventmanager.core import has_ended
-from anabranch_eventmanager.facts import Document, Facts, group_key, run_key, task_key
+from anabranch_eventmanager.facts import Document, Facts, group_key, project_of, run_key, task_key
 
 MAX_FAILURES = 50
 
@@ -41,7 +40,7 @@ def build_view(facts: Facts, run_id: str) -> View:
         **{field: run[field] for field in _SHOWN},
         "paused": bool(run.get("paused")) and not has_ended(run),
         "retry_of": run.get("retry_of"),
-        "project": run.get("project") or DEFAULT_PROJECT,
+        "project": project_of(run),
         "events_from": run.get("events_from"),
         "tasks_total": run.get("tasks_total"),
         "groups": {name: _group_view(facts, run, name, group) for name, group in _groups(facts, run)},

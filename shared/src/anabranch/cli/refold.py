@@ -87,15 +87,25 @@ async def read_results(
     """What was told of the runs of a partition."""
     found: dict[str, Told] = {}
     async for record in read_all(log, names.results, partition, incomplete):
-        kind = (dict(record.headers).get("ce_type") or b"").decode()
+        kind = (dict(record.headers).get("ce_type") or b"").decode("utf-8", "replace")
         if kind == "run.rejected":
             continue
-        body = orjson.loads(record.value)
-        if not choice.takes(body["run_id"], body["session_id"]):
+        body = _body(record)
+        if body is None or not choice.takes(body["run_id"], body["session_id"]):
             continue
         told = found.setdefault(body["run_id"], Told(body["run_id"], body["session_id"], body["request_id"]))
         _note(told, kind, body, record.timestamp)
     return found
+
+
+def _body(record: Incoming) -> dict[str, Any] | None:
+    """The body of a record that services wrote; None of anything else that stands on the topic."""
+    try:
+        body = orjson.loads(record.value)
+    except orjson.JSONDecodeError:
+        return None
+    is_ours = isinstance(body, dict) and {"run_id", "session_id", "request_id"} <= body.keys()
+    return body if is_ours else None
 
 
 def _note(told: Told, kind: str, body: dict[str, Any], at: float) -> None:
@@ -191,7 +201,7 @@ async def refold_events(
     log: EventLog, names: Names, partition: int, choice: Choice, incomplete: list[str]
 ) -> dict[str, Document]:
     """The event manager's facts of the runs of a partition."""
-    core = EventCore()
+    core = EventCore(names.subscriber_channels)
     facts: dict[str, Document] = {}
     async for record in read_all(log, names.events, partition, incomplete):
         try:

@@ -145,6 +145,10 @@ def dead_letter_headers_schema() -> Schema:
                     **_text("Where the record stood: `<topic>/<partition>/<offset>`."),
                     "pattern": r"^[^/]+/\d+/\d+$",
                 },
+                "anabranch_project": _text(
+                    "Only of a refused request and of an event that a webhook did not take: whose it is. "
+                    "A refused request belongs to the project that it names, else to `default`."
+                ),
                 "anabranch_null": {
                     "const": "value",
                     "description": (

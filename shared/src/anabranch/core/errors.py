@@ -94,9 +94,11 @@ class Code(StrEnum):
     REQUEST_ID_CONFLICT = "request_id_conflict"
     """The request id was used before, with another body."""
     SESSION_OF_ANOTHER_PROJECT = "session_of_another_project"
-    """The session belongs to another project: its first run said so."""
+    """The session belongs to another project, or its id is that of a run that the project does not have."""
     NOT_RETRYABLE = "not_retryable"
     """The run to retry is not known, is still open, completed, or its request is no longer on the log."""
+    INTERNAL = "internal"
+    """A fault of the system, not of the request; the service's log has the traceback."""
 
 
 @dataclass(frozen=True, slots=True)

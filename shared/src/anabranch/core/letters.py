@@ -22,6 +22,8 @@ ORIGIN = "anabranch_origin"
 """`topic/partition/offset` of the record that led to the letter."""
 SIGNATURE = "anabranch_signature"
 """See `signature`."""
+PROJECT = "anabranch_project"
+"""The project that the letter belongs to, of a refused request and of an event that a webhook did not take."""
 LETTER_ID = "anabranch_id"
 """The same in each repetition of a letter, so that a reader can drop it."""
 

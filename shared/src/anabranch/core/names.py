@@ -318,6 +318,18 @@ class Names:
         return f"{self.prefix}pause"
 
     @property
+    def subscriber_channels(self) -> str:
+        """What the name of each channel that events are forwarded to begins with. No channel of the system, nor of
+        a result, does."""
+        return f"{self.prefix}sub:"
+
+    def subscriber_channel_problem(self, channel: str) -> str | None:
+        """Why events cannot be forwarded to a channel; None if they can."""
+        if not channel.startswith(self.subscriber_channels) or channel == self.subscriber_channels:
+            return f"{_shown(channel)} does not begin with {self.subscriber_channels!r} and a name of its own"
+        return _text_problem(channel, "{}")
+
+    @property
     def run_list(self) -> str:
         """Sorted set: recent run ids by time, for ``list``."""
         return f"{self.prefix}{{list}}:runs"

@@ -1,8 +1,16 @@
-"""Projects: whose a run is. A name in the request; every session belongs to the project of its first run. Pure."""
+"""Projects: whose a run is. A name in the request; every session belongs to the project of its first run. Pure.
+
+A run that names no session has the session of its own run id. Run ids are UUIDs of version 5 that are made from
+the request id, so whoever guesses a request id knows the run id before the run exists. A session id of that form
+is therefore never claimed by naming it: it belongs to the project of the run that has the id.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
 
 from anabranch.core.errors import Code, Problem
 
@@ -20,9 +28,52 @@ def project_problem(value: str) -> str | None:
     return f"{shown} is no project: 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -"
 
 
+def project_named(request: Mapping[str, Any]) -> str:
+    """The project that a request names, also an invalid request; `default` where it names no valid one."""
+    named = request.get("project")
+    return named if isinstance(named, str) and project_problem(named) is None else DEFAULT_PROJECT
+
+
+def is_run_id(session_id: str) -> bool:
+    """Whether a session id has the form of a run id, a UUID of version 5."""
+    return _uuid_version(session_id) == 5
+
+
+def is_random_id(request_id: str) -> bool:
+    """Whether nobody can guess a request id: clients make UUIDs of version 4 or 7."""
+    return _uuid_version(request_id) in (4, 7)
+
+
+def session_problem(
+    session_id: str, project: str, *, claimed_by: str | None, run_project: str | None
+) -> Problem | None:
+    """Why a request of `project` cannot name a session; None if it can.
+
+    Args:
+        claimed_by: the project that the session belongs to by an earlier request; None if nobody claimed it.
+        run_project: the project of the run whose id the session id is; None if there is no such run.
+    """
+    owner = (run_project or claimed_by) if is_run_id(session_id) else (claimed_by or project)
+    return None if owner == project else session_conflict(session_id)
+
+
 def session_conflict(session_id: str) -> Problem:
-    """The refusal of a request that names a session of another project."""
-    message = f"the session {session_id!r} belongs to another project"
-    return Problem(
-        Code.SESSION_OF_ANOTHER_PROJECT, "/session_id", message, "take a session id that no other project uses"
-    )
+    """The refusal of a request that names a session of another project, or the id of a run that is not its own."""
+    message, hint = f"the session {session_id!r} belongs to another project", "take a session id of your own"
+    if is_run_id(session_id):
+        message = f"the session id {session_id!r} has the form of a run id, and the project has no run of that id"
+        hint = "take a session id of another form; the session of a run can be named once the run is accepted"
+    return Problem(Code.SESSION_OF_ANOTHER_PROJECT, "/session_id", message, hint)
+
+
+def own_session_conflict(run_id: str) -> Problem:
+    """The refusal of a request without a session, where another project has the session of the run's own id."""
+    message = f"the session of this run's own id, {run_id}, belongs to another project"
+    return Problem(Code.SESSION_OF_ANOTHER_PROJECT, "/request_id", message, "take another request id")
+
+
+def _uuid_version(text: str) -> int | None:
+    try:
+        return UUID(text).version
+    except ValueError:
+        return None

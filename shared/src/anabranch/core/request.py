@@ -239,6 +239,9 @@ class ControlRecord(Document):
     types: tuple[str, ...] = ()
     """Event types to forward, ``run.*`` for all of a kind; empty for every type."""
     channel: str | None = Field(default=None, min_length=1)
+    """Of ``subscribe``: the Redis channel, whose name begins with the prefix of the installation and ``sub:``."""
+    project: Project | None = None
+    """Of ``subscribe`` and ``unsubscribe``: who subscribes. The run or session has to be of this project."""
     group: Name | None = None
     """Of ``redrive`` and ``dismiss``: which held members are meant. What is left out means all of them."""
     task: Name | None = None

@@ -66,6 +66,15 @@ class RunRejected(ResultBody):
     status: Literal["rejected"] = "rejected"
     errors: tuple[Problem, ...]
     warnings: tuple[str, ...] = ()
+    project: str | None = None
+    """The project that the request named, ``default`` where it named no valid one. Absent in older records."""
+
+    def to_document(self) -> dict[str, Any]:
+        """The body as JSON-able values; a project that is not known is left out."""
+        document = super().to_document()
+        if self.project is None:
+            del document["project"]
+        return document
 
 
 class ResultPublished(ResultBody):

@@ -24,7 +24,18 @@ from anabranch.ports import EventLog, Headers, Incoming, Outgoing
 from anabranch.runtime.reading import records_between
 
 State = Literal["open", "redriven", "dismissed", "superseded"]
-ADDED = frozenset({letters.CODE, letters.REASON, letters.ORIGIN, "anabranch_null", "anabranch_bytes"})
+ADDED = frozenset(
+    {
+        letters.CODE,
+        letters.REASON,
+        letters.ORIGIN,
+        letters.SIGNATURE,
+        letters.LETTER_ID,
+        letters.PROJECT,
+        "anabranch_null",
+        "anabranch_bytes",
+    }
+)
 """Headers that a letter of a record has behind those of the original."""
 
 
@@ -59,6 +70,19 @@ class Letter:
         while headers and headers[-1][0] in ADDED:
             headers.pop()
         return tuple(headers)
+
+    @property
+    def project(self) -> str | None:
+        """The project that the writer of the letter noted; None if it noted none.
+
+        Only the headers behind the last `anabranch_code` are the writer's: an original may have any header.
+        """
+        for name, value in reversed(self.record.headers):
+            if name == letters.PROJECT:
+                return _text(value)
+            if name == letters.CODE:
+                return None
+        return None
 
     @property
     def error(self) -> str:

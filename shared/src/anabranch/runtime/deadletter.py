@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anabranch.core.letters import LETTER_ID, SIGNATURE, signature
+from anabranch.core.letters import LETTER_ID, PROJECT, SIGNATURE, signature
 from anabranch.core.names import Names
 from anabranch.ports import Headers, Incoming, Outgoing
 
@@ -11,8 +11,10 @@ LETTER_BYTES = 1_030_000
 """A letter's value, key and headers together, so that the log takes it: a compressed record may be far larger."""
 
 
-def dead_letter(names: Names, record: Incoming, reason: str, *, code: str = "undecodable") -> Outgoing:
-    """The record for the dead-letter topic.
+def dead_letter(
+    names: Names, record: Incoming, reason: str, *, code: str = "undecodable", project: str | None = None
+) -> Outgoing:
+    """The record for the dead-letter topic. `project` is the one that a refused request belongs to.
 
     Value, key and headers are the original's, also a header that is there twice or null. After them come
     `anabranch_*` headers with the code, the reason, its signature and the place it came from, which is also the
@@ -20,7 +22,7 @@ def dead_letter(names: Names, record: Incoming, reason: str, *, code: str = "und
     letter the value is cut, and where that is not enough its key and headers are left out; `anabranch_bytes` then
     says how large the value was.
     """
-    own = _own_headers(record, reason, code)
+    own = _own_headers(record, reason, code, project)
     headers, key = record.headers + own, record.key
     room = LETTER_BYTES - _bytes(key, headers)
     if len(record.value) <= room:
@@ -32,7 +34,7 @@ def dead_letter(names: Names, record: Incoming, reason: str, *, code: str = "und
     return Outgoing(names.dead_letters, key, record.value[:room], headers=headers)
 
 
-def _own_headers(record: Incoming, reason: str, code: str) -> Headers:
+def _own_headers(record: Incoming, reason: str, code: str, project: str | None) -> Headers:
     place = f"{record.topic}/{record.partition}/{record.offset}"
     own: Headers = (
         ("anabranch_code", code.encode()),
@@ -41,6 +43,8 @@ def _own_headers(record: Incoming, reason: str, code: str) -> Headers:
         (SIGNATURE, signature(code, reason).encode()),
         (LETTER_ID, place.encode()),
     )
+    if project is not None:
+        own = (*own, (PROJECT, project.encode()))
     return (*own, ("anabranch_null", b"value")) if record.is_null else own
 
 
