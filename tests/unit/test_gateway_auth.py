@@ -12,7 +12,6 @@ from typing import Any
 
 import jwt
 import pytest
-import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from anabranch import Misconfigured
@@ -21,39 +20,12 @@ from anabranch.core.project import project_problem
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.settings import Settings
 from anabranch_gateway.guards import guard_of, is_loopback
-from anabranch_gateway.keys import KeyRing, new_key, read_keys
+from anabranch_gateway.keys import KeyRing, read_keys
+from gateway_keys import Keys, bearer
 from gateways import HELLO, Running, gateway, one_task
 from waiting import eventually_true
 
 AUDIENCE = "anabranch"
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
-
-
-class Keys:
-    """A file of keys, one for each role in the project `shop`, an operator of all, and a submitter of `bank`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.tokens: dict[str, str] = {}
-        entries = []
-        for number, (name, role, projects) in enumerate(
-            (
-                ("viewer", "viewer", ["shop"]),
-                ("submitter", "submitter", ["shop"]),
-                ("operator", "operator", ["shop"]),
-                ("root", "operator", ["*"]),
-                ("bank", "submitter", ["bank"]),
-            )
-        ):
-            self.tokens[name], key = new_key(role, projects, name, lambda count, n=number: bytes([n + 1]) * count)  # type: ignore[arg-type, misc]
-            entries.append(key.to_document())
-        path.write_text(yaml.safe_dump({"keys": entries}))
-
-    def of(self, name: str) -> dict[str, str]:
-        return bearer(self.tokens[name])
 
 
 @pytest.fixture

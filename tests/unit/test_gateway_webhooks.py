@@ -133,6 +133,7 @@ async def test_what_was_unsubscribed_gets_nothing_more(receiver: Receiver) -> No
 async def test_a_webhook_of_one_run_or_session_gets_nothing_of_others(receiver: Receiver) -> None:
     async with gateway() as running:
         wanted = {"kind": "webhook", "url": receiver.url, "session_id": "mine", "types": ["run.completed"]}
+        await running.submit({**one_task("fail"), "session_id": "mine"})
         await running.http.post("/v1/subscriptions", json=wanted)
         await running.submit({**one_task(), "session_id": "other"})
         await running.submit({**one_task(), "session_id": "mine", "request_id": "r1"})
@@ -144,8 +145,14 @@ async def test_a_webhook_of_one_run_or_session_gets_nothing_of_others(receiver: 
 async def test_a_channel_gets_the_events_of_a_session() -> None:
     heard: list[bytes | None] = []
     async with gateway() as running:
-        await running.system.notifier.subscribe("my-channel", heard.append)
-        wanted = {"kind": "channel", "channel": "my-channel", "session_id": "s", "types": ["run.completed"]}
+        await running.submit({**one_task("fail"), "session_id": "s"})
+        await running.system.notifier.subscribe("anabranch.sub:mine", heard.append)
+        wanted = {
+            "kind": "channel",
+            "channel": "anabranch.sub:mine",
+            "session_id": "s",
+            "types": ["run.completed"],
+        }
         made = await running.http.post("/v1/subscriptions", json=wanted)
         await running.submit({**one_task("sleep", inputs={"seconds": 0.3, "value": 1}), "session_id": "s"})
         await eventually(lambda: heard)
@@ -166,7 +173,8 @@ async def test_a_subscription_that_is_none_is_refused(monkeypatch: pytest.Monkey
         {"kind": "webhook", "url": "http://user:pw@example.com"},
         {"kind": "webhook", "url": "https://example.com", "types": "run.*"},
         {"kind": "webhook", "url": "https://example.com", "channel": "c"},
-        {"kind": "channel", "channel": "c"},
+        {"kind": "channel", "channel": "anabranch.sub:c"},
+        {"kind": "channel", "channel": "other-product", "session_id": "s"},
         {"kind": "channel", "channel": "session:{x}:k", "session_id": "s"},
         {"kind": "channel", "channel": "anabranch.halt", "session_id": "s"},
         {"kind": "webhook", "url": "https://example.com", "project": "a b"},

@@ -70,9 +70,8 @@ def _changed(channels: Channels, record: Subscribe | Unsubscribe) -> Channels:
 
 def _channels_of(document: Document, project: str) -> Channels:
     """The channels of one project. Those of the default one stand where all did before projects had their own."""
-    if project == DEFAULT_PROJECT:
-        return document["channels"]
-    return document.get("projects", {}).get(project, {})
+    by_project: Mapping[str, Channels] = {**document.get("projects", {}), DEFAULT_PROJECT: document["channels"]}
+    return by_project.get(project, {})
 
 
 def forwards(

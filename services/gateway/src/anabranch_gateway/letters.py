@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from typing import Any, get_args
 
 import orjson
 
-from anabranch.core.envelope import unwrap
-from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.envelope import is_envelope, unwrap
+from anabranch.core.project import project_named
+from anabranch.core.request import ControlType
 from anabranch.deadletters.letterbox import Letter, fold
 from anabranch.ports import Incoming
 from anabranch.runtime.reading import records_between
@@ -23,7 +25,7 @@ MOST_BYTES = 64_000_000
 
 
 class Letters:
-    """See the module. A letter that belongs to no run is for those who see every project."""
+    """See the module. A letter of which it is not known whose it is is for those who see every project."""
 
     def __init__(self, client: Client, projects: RunProjects) -> None:
         self._client = client
@@ -45,8 +47,11 @@ class Letters:
         """Those of these letters that a caller may see."""
         if caller.projects is None:
             return list(found)
-        projects = await self._projects.of({letter.run_id for letter in found if letter.run_id is not None})
-        return [letter for letter in found if _sees(caller, letter, projects)]
+        requests = self._client.names.requests
+        runs = {letter.run_id for letter in found if _names_its_run(letter, requests)}
+        projects = await self._projects.of({run_id for run_id in runs if run_id is not None})
+        owners = ((letter, _project_of(letter, requests, projects)) for letter in found)
+        return [letter for letter, project in owners if project is not None and caller.sees(project)]
 
     async def _read(self) -> bool:
         """Read what is new; whether anything is."""
@@ -71,18 +76,33 @@ class Letters:
             self._bytes -= len(oldest.popleft().value)
 
 
-def _sees(caller: Caller, letter: Letter, projects: dict[str, str]) -> bool:
-    project = projects.get(letter.run_id or "") or (None if letter.member else _named_project(letter.record.value))
-    return project is not None and caller.sees(project)
+def _names_its_run(letter: Letter, requests: str) -> bool:
+    """Whether a letter belongs to the project of the run that it names.
+
+    A refused request does not: its request id may be that of another project's run. A control record does, if it
+    names no project, and so does what services wrote: a failed member, a record of their own topics.
+    """
+    if letter.project is not None:
+        return False
+    return letter.member is not None or letter.origin_topic != requests or _is_control(letter)
 
 
-def _named_project(value: bytes) -> str | None:
-    """The project that a refused request names; None where the bytes are no request."""
+def _is_control(letter: Letter) -> bool:
+    document = _parsed(letter.record.value)
+    return document is not None and not is_envelope(document) and document.get("type") in get_args(ControlType)
+
+
+def _project_of(letter: Letter, requests: str, projects: Mapping[str, str]) -> str | None:
+    """The project that a letter belongs to; None where that is not known: then only those see it who see all."""
+    if _names_its_run(letter, requests):
+        return projects.get(letter.run_id or "")
+    document = _parsed(letter.record.value)
+    return letter.project or (None if document is None else project_named(unwrap(document).request))
+
+
+def _parsed(value: bytes) -> dict[str, Any] | None:
     try:
         document = orjson.loads(value)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(document, dict) or "type" in document:
-        return None
-    project = unwrap(document).request.get("project") or DEFAULT_PROJECT
-    return project if isinstance(project, str) else None
+    return document if isinstance(document, dict) else None

@@ -21,7 +21,15 @@ from anabranch_gateway.lookup import Found, find, require_open, view_of
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal, refused
 from anabranch_gateway.results import page, results_of
-from anabranch_gateway.submitting import Submission, load, prepare, publish, read, taken_retry
+from anabranch_gateway.submitting import (
+    Submission,
+    load,
+    prepare,
+    publish,
+    read,
+    taken_retry,
+    with_session_refusal,
+)
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
@@ -48,7 +56,7 @@ async def submit(request: Request) -> Response:
     data = await read_body(request, parts.limits.parsed_bytes)
     form = _format(request)
     document = await load(parts, data, form)
-    reading = await read(parts, document, data, form)
+    reading = await read(parts, caller, document, data, form)
     headers = request.headers
     submission = await prepare(parts, caller, reading, headers.get("idempotency-key"))
     trace = headers.get("traceparent")
@@ -76,7 +84,7 @@ async def plan(request: Request, parts: WithParts, caller: Submitter, expand: bo
         document = await load(parts, data, form)
     except RequestRefused as refusal:
         return answer(shapes.unreadable(refusal, len(data)))
-    reading = await read(parts, document, data, form)
+    reading = await with_session_refusal(parts, caller, document, await read(parts, caller, document, data, form))
     edges = [] if reading.plan is None else list(shapes.edges_of(reading.plan))
     return answer(shapes.bounded_plan(reading, expand=expand) | {"edges": edges})
 

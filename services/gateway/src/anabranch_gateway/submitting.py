@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -17,12 +17,13 @@ from anabranch.core.documents import Format, load_document
 from anabranch.core.envelope import unwrap
 from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.fingerprint import body_hash
-from anabranch.core.names import key_problem, run_id_for, session_id_problem, session_key
-from anabranch.core.project import DEFAULT_PROJECT, session_conflict
+from anabranch.core.names import key_problem, run_id_for, session_key
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.ports import Outgoing
 from anabranch.sdk.run import Run
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.lookup import Found
+from anabranch_gateway.ownership import SessionClaim, project_for, session_refusal
 from anabranch_gateway.parts import Parts
 from anabranch_gateway.problems import Refusal
 from anabranch_gateway.recent import Taken
@@ -59,9 +60,9 @@ async def load(parts: Parts, data: bytes, form: Format) -> Any:
     return load_document(data, form)
 
 
-async def read(parts: Parts, document: Any, data: bytes, form: Format) -> Reading:
-    """The request, judged as the Agency will, with what the session has by now."""
-    keys = await _session_keys(parts, document)
+async def read(parts: Parts, caller: Caller, document: Any, data: bytes, form: Format) -> Reading:
+    """The request, judged as the Agency will, with what the session has by now, if it may be the caller's."""
+    keys = await _session_keys(parts, caller, document)
     size = len(data) if form == "json" else None
     if len(data) > LARGE_BODY:
         return await asyncio.to_thread(_judge, parts, document, keys, size)
@@ -72,15 +73,33 @@ def _judge(parts: Parts, document: Any, keys: Collection[str], size: int | None)
     return read_request(document, limits=parts.limits, agents=parts.agents, session_keys=keys, document_bytes=size)
 
 
-async def _session_keys(parts: Parts, document: Any) -> Collection[str]:
-    session_id = unwrap(document).request.get("session_id") if isinstance(document, dict) else None
-    if not isinstance(session_id, str) or session_id_problem(session_id):
+async def _session_keys(parts: Parts, caller: Caller, document: Any) -> Collection[str]:
+    """The keys that the session has. Of a session that the request cannot have it is not told which it has."""
+    request = unwrap(document).request if isinstance(document, dict) else {}
+    claim, keys = SessionClaim.of(request), sorted(session_candidates(document))
+    if not keys or claim is None or request.get("session_id") is None:
         return ()
-    keys = sorted(session_candidates(document))
-    if not keys:
+    stored = [session_key(claim.session_id, key) for key in keys]
+    run, project, *found = await parts.client.store.get([*claim.keys(parts.client.names), *stored])
+    if claim.problem(project_for(caller, request), (run, project)) is not None:
         return ()
-    found = await parts.client.store.get([session_key(session_id, key) for key in keys])
     return [key for key, value in zip(keys, found, strict=True) if value is not None]
+
+
+async def with_session_refusal(parts: Parts, caller: Caller, document: Any, reading: Reading) -> Reading:
+    """A reading that is also refused where the request cannot have its session.
+
+    Raises:
+        Refusal: 403, the project is not the caller's.
+        ServerUnavailable: the store does not answer.
+    """
+    sent = unwrap(document if isinstance(document, dict) else {})
+    project, client = project_for(caller, sent.request), parts.client
+    problem = await session_refusal(client.store, client.names, sent.request, project)
+    if problem is None:
+        return reading
+    placed = replace(problem, path=sent.pointer((problem.path.removeprefix("/"),)))
+    return replace(reading, request=None, plan=None, errors=(placed, *reading.errors))
 
 
 async def prepare(parts: Parts, caller: Caller, reading: Reading, idempotency_key: str | None) -> Submission:
@@ -95,10 +114,12 @@ async def prepare(parts: Parts, caller: Caller, reading: Reading, idempotency_ke
     document = request.to_document()
     request_id = document.get("request_id") or _checked(idempotency_key) or parts.client.links.ids.run_scoped()
     document["request_id"] = request_id
-    project = _project(caller, document)
+    project = project_for(caller, document)
+    if project != DEFAULT_PROJECT:
+        document["project"] = project
     run_id = run_id_for(request_id)
     digest = body_hash(document)
-    is_known = await _known_before(parts, run_id, document.get("session_id"), project, digest)
+    is_known = await _known_before(parts, run_id, document, project, digest)
     session_id = document.get("session_id", run_id)
     return Submission(document, run_id, request_id, session_id, project, digest, reading.warnings, is_known)
 
@@ -109,27 +130,18 @@ def _checked(idempotency_key: str | None) -> str | None:
     return idempotency_key
 
 
-def _project(caller: Caller, document: dict[str, Any]) -> str:
-    """The request's project, which is written into it unless it is the default one."""
-    project: str = document.get("project") or caller.default_project()
-    if not caller.sees(project):
-        raise Refusal(403, "forbidden", f"{caller.actor} may not submit to the project {project}")
-    if project != DEFAULT_PROJECT:
-        document["project"] = project
-    return project
-
-
-async def _known_before(parts: Parts, run_id: str, session_id: str | None, project: str, digest: str) -> bool:
+async def _known_before(parts: Parts, run_id: str, document: dict[str, Any], project: str, digest: str) -> bool:
     """Whether this very request was admitted. One round trip.
 
     Raises:
         RequestRefused: the id was used for another one, or the session is of another project.
     """
     names = parts.client.names
-    keys = [names.tombstone(run_id), *([names.session_project(session_id)] if session_id else [])]
+    claim = SessionClaim.of(document)
+    keys = [names.tombstone(run_id), *(claim.keys(names) if claim is not None else ())]
     tombstone, *owner = await parts.client.store.get(keys)
-    if owner and owner[0] is not None and owner[0].decode() != project:
-        raise RequestRefused([session_conflict(session_id or "")])
+    if claim is not None and (problem := claim.problem(project, owner)) is not None:
+        raise RequestRefused([problem])
     if tombstone is not None:
         known = orjson.loads(tombstone)["hash"]
     else:

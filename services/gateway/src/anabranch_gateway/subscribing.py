@@ -10,12 +10,13 @@ from fastapi import APIRouter, Path, Request, Response
 
 from anabranch.core.errors import Code
 from anabranch.core.names import session_id_problem
-from anabranch.core.project import DEFAULT_PROJECT, project_problem
+from anabranch.core.project import project_problem
 from anabranch.sdk.control import send_control
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Caller, Submitter, Viewer
 from anabranch_gateway.bodies import read_object, text_field
 from anabranch_gateway.lookup import find
+from anabranch_gateway.ownership import owns
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal, not_found
 from anabranch_gateway.webhooks import Kind, Subscription, new_secret
@@ -86,6 +87,7 @@ async def _subscription(parts: Parts, caller: Caller, body: dict[str, Any]) -> S
     if known >= MOST_OF_A_PROJECT:
         raise Refusal(409, "too_many", f"the project {project} has {known} subscriptions: end some")
     kind = _kind(body)
+    target = _url(parts, body) if kind == "webhook" else _channel(parts, body)
     run_id, session_id = await _scope(parts, caller, body, project)
     if kind == "channel" and run_id is None and session_id is None:
         raise _wrong("a channel needs run_id or session_id: what to forward")
@@ -93,7 +95,7 @@ async def _subscription(parts: Parts, caller: Caller, body: dict[str, Any]) -> S
     return Subscription(
         id=ids.run_scoped(),
         kind=kind,
-        target=_url(parts, body) if kind == "webhook" else _channel(parts, body),
+        target=target,
         types=_types(body),
         project=project,
         owner=caller.actor,
@@ -149,9 +151,9 @@ async def _scope(
     if session_id is not None:
         if (problem := session_id_problem(session_id)) is not None:
             raise _wrong(f"session_id: {problem}")
-        [owner] = await parts.client.store.get([parts.client.names.session_project(session_id)])
-        if (owner or DEFAULT_PROJECT.encode()).decode() != project:
-            raise not_found(f"no such session in the project {project}: {session_id}")
+        if not await owns(parts.client.store, parts.client.names, session_id, project):
+            hint = "a session belongs to the project whose request named it first"
+            raise not_found(f"no such session in the project {project}: {session_id}", hint)
     return run, session_id
 
 
@@ -184,10 +186,10 @@ def _refused_address(parts: Parts, host: str) -> str | None:
 
 def _channel(parts: Parts, body: dict[str, Any]) -> str:
     channel = text_field(body, "channel", 255)
-    if channel is None or not channel.isprintable():
-        raise _wrong("channel is missing, or not printable: the Redis channel that events are forwarded to")
-    if channel.startswith(("session:", parts.settings.prefix)):
-        raise _wrong(f"channel: names that start with session: or {parts.settings.prefix} are the system's own")
+    if channel is None:
+        raise _wrong("channel is missing: the Redis channel that events are forwarded to")
+    if (problem := parts.client.names.subscriber_channel_problem(channel)) is not None:
+        raise _wrong(f"channel: {problem}")
     return channel
 
 
@@ -198,6 +200,7 @@ def _control(action: str, subscription: Subscription) -> dict[str, Any]:
         "session_id": None if subscription.run_id else subscription.session_id,
         "types": list(subscription.types) if action == "subscribe" else None,
         "channel": subscription.target,
+        "project": subscription.project,
     }
 
 

@@ -1,0 +1,95 @@
+"""Whose a session is, and whether a caller may name a project: asked before anything of a session is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.errors import Problem
+from anabranch.core.names import Names, run_id_for, session_id_problem
+from anabranch.core.project import (
+    is_random_id,
+    is_run_id,
+    own_session_conflict,
+    project_problem,
+    session_problem,
+)
+from anabranch.ports import StateStore
+from anabranch_gateway.auth import Caller
+from anabranch_gateway.lookup import project_of
+from anabranch_gateway.problems import Refusal
+
+
+def project_for(caller: Caller, request: Mapping[str, Any]) -> str:
+    """The project of a request: the one that it names, else the caller's, also where it names an invalid one.
+
+    Raises:
+        Refusal: 403, it is a project that the caller does not see.
+    """
+    named = request.get("project")
+    is_valid = isinstance(named, str) and project_problem(named) is None
+    project = str(named) if is_valid else caller.default_project()
+    if not caller.sees(project):
+        raise Refusal(403, "forbidden", f"{caller.actor} may not submit to the project {project}")
+    return project
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClaim:
+    """The session that a request wants; `is_own`: it is that of the run's own id."""
+
+    session_id: str
+    is_own: bool
+
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> SessionClaim | None:
+        """None where there is nothing to look up: no valid session id, or one that nobody can have guessed."""
+        session_id, request_id = request.get("session_id"), request.get("request_id")
+        own = run_id_for(request_id) if isinstance(request_id, str) else None
+        if own is not None and session_id in (None, own):
+            return None if is_random_id(str(request_id)) else cls(own, is_own=True)
+        if not isinstance(session_id, str) or session_id_problem(session_id):
+            return None
+        return cls(session_id, is_own=False)
+
+    def keys(self, names: Names) -> tuple[str, str]:
+        """The keys whose values `problem` takes."""
+        return names.tombstone(self.session_id), names.session_project(self.session_id)
+
+    def problem(self, project: str, values: Sequence[bytes | None]) -> Problem | None:
+        """Why a request of a project cannot have the session; None if it can."""
+        run, claim = values
+        if self.is_own:
+            is_free = claim is None or claim.decode() == project
+            return None if is_free else own_session_conflict(self.session_id)
+        return session_problem(self.session_id, project, claimed_by=_text(claim), run_project=_run_project(run))
+
+
+async def session_refusal(
+    store: StateStore, names: Names, request: Mapping[str, Any], project: str
+) -> Problem | None:
+    """Why a request of a project cannot have its session; None if it can. Raises ServerUnavailable."""
+    claim = SessionClaim.of(request)
+    return None if claim is None else claim.problem(project, await store.get(claim.keys(names)))
+
+
+async def owns(store: StateStore, names: Names, session_id: str, project: str) -> bool:
+    """Whether a session belongs to a project: a request of it has named the session, or its run has the id.
+
+    Raises:
+        ServerUnavailable: the store does not answer.
+    """
+    run, claim = await store.get(SessionClaim(session_id, is_own=False).keys(names))
+    owner = (_run_project(run) or _text(claim)) if is_run_id(session_id) else _text(claim)
+    return owner == project
+
+
+def _run_project(tombstone: bytes | None) -> str | None:
+    return None if tombstone is None else project_of(orjson.loads(tombstone)["accepted"])
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
