@@ -181,12 +181,23 @@ def test_http_refuses_what_is_no_plain_url(url: Any) -> None:
         call("http", ALLOWED, inputs={"url": url})
 
 
-_IPV4 = "172.16.0.1 192.168.1.1 169.254.169.254 100.127.255.255 240.0.0.1 255.255.255.255 198.18.0.1 192.0.0.1"
-_IPV6 = (
-    ":: fc00::1 fd00:ec2::254 fec0::1 ff02::1 ::ffff:169.254.169.254 ::7f00:1 64:ff9b::7f00:1 64:ff9b:1::7f00:1 "
-    "2002:7f00:1:: 2001:0:0:0:0:0:80ff:fffe 2001:db8::1 100::1"
-)
-NOT_PUBLIC = [*_IPV4.split(" "), *_IPV6.split(" ")]
+_IPV4 = """
+    172.16.0.1 192.168.1.1 169.254.169.254 100.127.255.255 240.0.0.1 255.255.255.255 198.18.0.1
+    192.0.0.1 0.1.2.3 192.0.0.8 192.0.0.9 192.0.0.10 192.0.0.170 192.0.2.1 192.88.99.1
+    198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1
+"""
+_IPV6 = """
+    :: fc00::1 fd00:ec2::254 fec0::1 ff02::1 ::ffff:169.254.169.254 ::7f00:1 64:ff9b::7f00:1
+    64:ff9b:1::7f00:1 2002:7f00:1:: 2001:0:0:0:0:0:80ff:fffe 2001:db8::1 100::1 64:ff9b::192.0.0.8
+    2002:c000:8:: ::ffff:192.0.0.170 2001:0:c0a8:101:0:0:f7f7:f7f7 ::192.0.0.8 100:0:0:1::1
+    2001:2::1 2001:10::1 2001:20::1 3fff::1 5f00::1 fe80::1 4000::1 2001:1::1
+"""
+_PUBLIC = """
+    1.1.1.1 9.255.255.255 11.0.0.1 100.63.255.255 100.128.0.1 172.32.0.1 192.0.1.1 192.31.196.1
+    198.17.255.255 198.20.0.1 223.255.255.255 2606:4700::1111 2620:4f:8000::1 2001:200::1
+    64:ff9b::808:808 2002:808:808:: 2001:0:808:808:0:0:f7f7:f7f7 ::ffff:8.8.8.8
+"""
+NOT_PUBLIC, PUBLIC = (_IPV4 + _IPV6).split(), _PUBLIC.split()
 
 
 @pytest.mark.parametrize(
@@ -246,6 +257,7 @@ def test_http_fails_the_attempt_over_an_answer_nested_too_deeply(site: str) -> N
         ("", "example.test", "224.0.0.1", "no public address"),
         ("", "example.test", "0.0.0.0", "no public address"),
         *(("", "example.test", address, "no public address") for address in NOT_PUBLIC),
+        *(("", "example.test", address, None) for address in PUBLIC),
         ("other.test", "example.test", "93.184.216.34", "not in ANABRANCH_HTTP_ALLOW"),
         ("example.test", "Example.TEST.", "10.0.0.1", None),
         ("*.example.test", "a.example.test", "93.184.216.34", None),

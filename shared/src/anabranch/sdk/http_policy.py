@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from anabranch.core.errors import Misconfigured
+from anabranch.sdk.special_addresses import embedded, is_public
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +46,15 @@ class AllowList:
     def refusal(self, host: str, address: str) -> str | None:
         """Why a connection to `address`, which `host` resolved to, is refused; None where it is allowed."""
         name = host.lower().rstrip(".")
-        ip = _embedded(ipaddress.ip_address(address.partition("%")[0]))
+        given = ipaddress.ip_address(address.partition("%")[0])
+        ip = embedded(given)
         if name in self.hosts or any(ip.version == net.version and ip in net for net in self.networks):
             return None
         if not (self.everything or name.endswith(self.suffixes or "\0")):
             return f"the host {host} is not in ANABRANCH_HTTP_ALLOW"
-        if not is_public(ip):
-            return f"{host} is {ip}, which is no public address; list it in ANABRANCH_HTTP_ALLOW to allow it"
+        if not is_public(given):
+            return f"{host} is {given}, which is no public address; list it in ANABRANCH_HTTP_ALLOW to allow it"
         return None
-
-
-def is_public(ip: Address) -> bool:
-    """Whether an address belongs to the public internet, also by what it embeds."""
-    ip = _embedded(ip)
-    if isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local:
-        return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_loopback or ip.is_link_local)
-
-
-def _embedded(ip: Address) -> Address:
-    """The IPv4 address that an IPv6 one only wraps, or the address itself."""
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip
-    if ip.ipv4_mapped or ip.sixtofour:
-        return ip.ipv4_mapped or ip.sixtofour or ip
-    if ip.teredo:
-        return ip.teredo[1]
-    if ip in _NAT64:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip
 
 
 def _network(entry: str) -> Network | None:
