@@ -19,7 +19,8 @@ from anabranch.cli.main import main
 from anabranch.core.project import project_problem
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.settings import Settings
-from anabranch_gateway.guards import guard_of, is_loopback
+from anabranch_gateway.guards import guard_of
+from anabranch_gateway.hosts import is_loopback
 from anabranch_gateway.keys import KeyRing, read_keys
 from gateway_keys import Keys, bearer
 from gateways import HELLO, Running, gateway, one_task

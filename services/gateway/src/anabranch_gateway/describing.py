@@ -84,7 +84,7 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
 }
 
 _WHY = {
-    400: "The request cannot be read as HTTP",
+    400: "The request cannot be read as HTTP: its head, path or host is malformed",
     401: "No credential, or one that is not valid",
     403: "The caller's role or projects do not allow it",
     404: "It is not there, or not for this caller",
@@ -95,7 +95,7 @@ _WHY = {
     501: "This gateway was started without it",
     503: "Kafka or Redis is away: try again",
 }
-_EVERYWHERE = (401, 403, 422, 503)
+_EVERYWHERE = (400, 401, 403, 422, 503)
 
 _TASK = {"name": "shout", "agent": "echo", "message_template": "{word}!", "result_keys": ["shouted"]}
 _EXPANSION = {"dependencies": ["words"], "expansion_config": {"type": "array", "array_mapping": {"word": "words"}}}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,11 +11,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from anabranch.core.errors import Misconfigured
 from anabranch.ports import Clock
 from anabranch.runtime.settings import Settings
-from anabranch_gateway import problems
 from anabranch_gateway.auth import Caller, Guard, OpenGuard
+from anabranch_gateway.hosts import Hosts, is_loopback
 from anabranch_gateway.keys import LEAD, KeyRing
 from anabranch_gateway.oidc import Issuer, Oidc, invalid
-from anabranch_gateway.problems import Refusal
+from anabranch_gateway.problems import Refusal, refuse
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger("anabranch.gateway")
@@ -81,44 +79,40 @@ def _oidc(settings: Settings, clock: Clock) -> Oidc | None:
     return Oidc(issuer, clock)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host."""
-    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def hosts_of(settings: Settings, guard: Guard) -> Hosts | None:
+    """The hosts that the gateway answers to; None for any: who has to send a key is no page of somebody else.
+
+    Raises:
+        Misconfigured: `gateway_allowed_hosts` lists what is no host.
+    """
+    if settings.gateway_allowed_hosts:
+        return Hosts.parse(settings.gateway_allowed_hosts)
+    return Hosts.of_address(settings.gateway_host) if isinstance(guard, OpenGuard) else None
 
 
 class SameOrigin:
     """For a gateway without credentials: a page of somebody else in a browser here may not use it.
 
-    A browser says where a page comes from whenever it sends something or opens a WebSocket, and a name that was
-    bent to this machine is not one of its own.
+    A browser says where a page comes from whenever it sends something or opens a WebSocket. The host was checked
+    before to be one of the gateway's own.
     """
 
-    def __init__(self, app: ASGIApp, loopback_only: bool, origins: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         self._app = app
-        self._loopback_only = loopback_only
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket") and (detail := self._why_not(scope)) is not None:
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 4403, "reason": detail[:120]})
-                return
-            refusal = Refusal(403, "forbidden", detail)
-            await problems.response(refusal, scope["path"])(scope, receive, send)
+            await refuse(Refusal(403, "forbidden", detail), scope, receive, send)
             return
         await self._app(scope, receive, send)
 
     def _why_not(self, scope: Scope) -> str | None:
         headers = Headers(scope=scope)
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if self._loopback_only and not is_loopback(urlsplit(f"//{host}").hostname or ""):
-            return f"this gateway answers to this machine's own names only, not to {host[:100]!r}"
+        origin = headers.get("origin")
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
-        if changes and origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
-            return f"a page of {origin[:100]!r} may not use this gateway: add it to gateway_origins"
-        return None
+        if not changes or origin is None or origin in self._origins:
+            return None
+        if len(headers.getlist("origin")) == 1 and origin.partition("://")[2] == headers.get("host"):
+            return None
+        return f"a page of {origin[:100]!r} may not use this gateway: add it to gateway_origins"

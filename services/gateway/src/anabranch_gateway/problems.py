@@ -15,6 +15,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from anabranch.core.envelope import json_pointer
 from anabranch.core.errors import (
@@ -97,6 +98,19 @@ def response(refusal: Refusal, instance: str) -> Response:
         media_type=MEDIA_TYPE,
         headers=refusal.headers,
     )
+
+
+async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with a refusal; a WebSocket gets it as the answer to its handshake, where the server can say so."""
+    answer = response(refusal, scope["path"][:300])
+    if scope["type"] == "http":
+        await answer(scope, receive, send)
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        start = {"type": "websocket.http.response.start", "status": refusal.status, "headers": answer.raw_headers}
+        await send(start)
+        await send({"type": "websocket.http.response.body", "body": bytes(answer.body)})
+    else:
+        await send({"type": "websocket.close", "code": 4_000 + refusal.status, "reason": refusal.detail[:120]})
 
 
 def refusal_of(error: Exception) -> Refusal:

@@ -33,10 +33,12 @@ from anabranch_gateway.audit import NOBODY, Audit
 from anabranch_gateway.auth import OpenGuard, Viewer
 from anabranch_gateway.describing import describe
 from anabranch_gateway.door import SubmitDoor
-from anabranch_gateway.guards import SameOrigin, is_loopback
+from anabranch_gateway.guards import SameOrigin, hosts_of
+from anabranch_gateway.hosts import Hosts
 from anabranch_gateway.observing import Observed
 from anabranch_gateway.parts import Parts
 from anabranch_gateway.problems import Handler, Refusal, not_found
+from anabranch_gateway.wellformed import Nosniff, WellFormed
 
 DASHBOARD = Path(__file__).parent / "dashboard"
 _SAFE = {
@@ -44,7 +46,6 @@ _SAFE = {
         "default-src 'self'; img-src 'self' data:; style-src 'self'; object-src 'none'; frame-ancestors 'none'; "
         "base-uri 'none'; form-action 'self'"
     ),
-    "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
@@ -53,8 +54,9 @@ _SAFE = {
 def create_app(parts: Parts, telemetry: Telemetry) -> FastAPI:
     """The application over these parts."""
     handle = problems.handler(partial(_note_refused, parts.audit))
+    hosts = hosts_of(parts.settings, parts.guard)
     app = _Application(
-        doors=partial(_doors, parts, telemetry, handle),
+        doors=partial(_doors, parts, telemetry, handle, hosts),
         title="Anabranch",
         version=anabranch.__version__,
         description="Submit requests, follow runs, act on them.",
@@ -81,13 +83,13 @@ class _Application(FastAPI):
         return self._doors(super().build_middleware_stack())
 
 
-def _doors(parts: Parts, telemetry: Telemetry, handle: Handler, app: ASGIApp) -> ASGIApp:
+def _doors(parts: Parts, telemetry: Telemetry, handle: Handler, hosts: Hosts | None, app: ASGIApp) -> ASGIApp:
     """What a request passes before it is routed; the last one is the first that it meets."""
     app = SubmitDoor(app, handle)
     settings = parts.settings
     if isinstance(parts.guard, OpenGuard):
-        loopback = is_loopback(settings.gateway_host)
-        app = SameOrigin(app, loopback_only=loopback, origins=settings.gateway_origins)
+        app = SameOrigin(app, settings.gateway_origins)
+    app = WellFormed(app, hosts)
     if settings.gateway_origins:
         app = CORSMiddleware(
             app,
@@ -96,7 +98,8 @@ def _doors(parts: Parts, telemetry: Telemetry, handle: Handler, app: ASGIApp) ->
             allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
             expose_headers=["location", "preference-applied", "retry-after"],
         )
-    return Observed(app, telemetry, parts.client.links.clock) if telemetry.measures else app
+    app = Observed(app, telemetry, parts.client.links.clock) if telemetry.measures else app
+    return Nosniff(app)
 
 
 def _note_refused(audit: Audit, request: Request, refusal: Refusal) -> None:
@@ -121,11 +124,12 @@ def _add_pages(app: FastAPI) -> None:
     async def dashboard() -> Response:
         return FileResponse(DASHBOARD / "index.html", headers=_SAFE)
 
+    root = DASHBOARD / "assets"
+    assets = {file.relative_to(root).as_posix(): file for file in root.rglob("*") if file.is_file()}
+
     @app.get("/assets/{path:path}", include_in_schema=False)
     async def asset(path: str) -> Response:
-        root = (DASHBOARD / "assets").resolve()
-        file = (root / path).resolve()
-        if root not in file.parents or not file.is_file():
+        if (file := assets.get(path)) is None:
             raise not_found("there is no such file")
         return FileResponse(file, headers=_SAFE)
 

@@ -73,6 +73,8 @@ class Settings:
     """The file of API keys."""
     gateway_origins: tuple[str, ...] = ()
     """Origins of pages elsewhere that may call the gateway from a browser."""
+    gateway_allowed_hosts: tuple[str, ...] = ()
+    """Hosts that the gateway answers to, beside this machine's: names, `*.domain`, addresses, networks, `*`."""
     gateway_oidc_issuer: str | None = None
     """Who issues the tokens that the gateway takes."""
     gateway_oidc_audience: str | None = None
@@ -174,6 +176,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "gateway_auth": values.one_of("auto", "none"),
     "gateway_keys": values.existing_file,
     "gateway_origins": values.words,
+    "gateway_allowed_hosts": values.words,
     "gateway_oidc_issuer": values.text,
     "gateway_oidc_audience": values.text,
     "gateway_oidc_jwks_url": values.text,

@@ -1,10 +1,10 @@
 """Which IP addresses belong to the public internet, by a table of our own.
 
-The standard library's `is_global` follows the registries of IANA at the time of each Python release: 192.0.0.0/24 is
-public for Python 3.11 and not for 3.13. The table below is the IANA IPv4 and IPv6 Special-Purpose Address Registries
-(RFC 6890 and its successors, as of 2025) with multicast, without the blocks that they call globally reachable and that
-hold ordinary servers (the AS112 and AMT anycast blocks 192.31.196.0/24, 192.52.193.0/24, 192.175.48.0/24 and
-2620:4f:8000::/48).
+The standard library's `is_global` follows the registries of IANA at the time of each Python release: 192.0.0.0/24
+is public for Python 3.11 and not for 3.13. The table below is the IANA IPv4 and IPv6 Special-Purpose Address
+Registries (RFC 6890 and its successors, as of 2025) with multicast, without the blocks that they call globally
+reachable and that hold ordinary servers (the AS112 and AMT anycast blocks 192.31.196.0/24, 192.52.193.0/24,
+192.175.48.0/24 and 2620:4f:8000::/48).
 """
 
 from __future__ import annotations

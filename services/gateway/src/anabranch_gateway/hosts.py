@@ -1,0 +1,121 @@
+"""By which names a gateway may be called: what the `Host` header says, and what `gateway_allowed_hosts` allows.
+
+A page of somebody else can have its own name resolve to an address of this gateway; its browser then sends that
+name as `Host`, and takes the answers for the page's own. A gateway that knows its names refuses the others.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from anabranch.core.errors import Misconfigured
+
+SETTING = "gateway_allowed_hosts"
+_MOST_PORT = 65_535
+_HEADER = re.compile(
+    r"(?:\[(?P<ipv6>[0-9a-fA-F:.]{2,45})\]|(?P<name>[\w][\w.-]{0,254}))(?::(?P<port>[0-9]{0,5}))?", re.A
+)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def host_of(header: str) -> str | None:
+    """The host of a `Host` header in lower case, without port, brackets and final dot; None if it is malformed."""
+    match = _HEADER.fullmatch(header)
+    if match is None or int(match["port"] or 0) > _MOST_PORT:
+        return None
+    if match["ipv6"] is not None:
+        return match["ipv6"].lower() if isinstance(_address(match["ipv6"]), ipaddress.IPv6Address) else None
+    name = match["name"].lower().removesuffix(".")
+    return None if ".." in name or name.endswith(".") else name
+
+
+def is_loopback(host: str) -> bool:
+    """True if only this machine reaches a host."""
+    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    address = _address(host.strip("[]"))
+    return address is not None and address.is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The hosts that a gateway answers to, beside this machine's own names.
+
+    Args:
+        names: exact names.
+        suffixes: what a name may end with: `.example.org`.
+        networks: addresses that may be called as they are.
+        everything: any host will do.
+    """
+
+    names: frozenset[str] = frozenset()
+    suffixes: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+    everything: bool = False
+
+    @classmethod
+    def parse(cls, entries: Iterable[str]) -> Self:
+        """The hosts of `gateway_allowed_hosts`: names, `*.domain`, addresses, networks, or `*` for any.
+
+        Raises:
+            Misconfigured: an entry is none of these.
+        """
+        names, suffixes, networks, everything = set(), [], [], False
+        for entry in entries:
+            lower = entry.strip().lower()
+            if lower == "*":
+                everything = True
+            elif network := _network(lower):
+                networks.append(network)
+            elif lower.startswith("*."):
+                suffixes.append(f".{_name(lower[2:], entry)}")
+            else:
+                names.add(_name(lower, entry))
+        return cls(frozenset(names), tuple(suffixes), tuple(networks), everything)
+
+    @classmethod
+    def of_address(cls, bound: str) -> Self:
+        """The hosts of a gateway that lists none: the one it is bound to, and beyond this machine any address.
+
+        An address in the place of a name is nobody's page: no name was resolved to get there.
+        """
+        if is_loopback(bound):
+            return cls()
+        own = frozenset() if _address(bound) else frozenset({bound.lower()})
+        return cls(own, networks=(ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+
+    def allow(self, host: str) -> bool:
+        """True if the gateway answers to a host, which is as `host_of` gives it."""
+        if self.everything or host in self.names or is_loopback(host):
+            return True
+        address = _address(host)
+        if address is None:
+            return bool(self.suffixes) and host.endswith(self.suffixes)
+        return any(address.version == network.version and address in network for network in self.networks)
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text.strip("[]"), strict=False)
+    except ValueError:
+        return None
+
+
+def _name(text: str, entry: str) -> str:
+    if (host := host_of(text)) is None or host != text.removesuffix("."):
+        fix = "list names, *.domain, addresses or networks, without scheme and port"
+        raise Misconfigured(SETTING, f"{entry!r} is not a host", fix)
+    return host
