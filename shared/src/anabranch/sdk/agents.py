@@ -1,18 +1,16 @@
 """Agents: how a function is marked as one, and the registry in which a worker looks them up.
 
-A mark is all that the decorator leaves behind: there is no hidden list of agents, so importing a module
-registers nothing. A `Registry` is made by whoever runs agents, and filled by name. It runs nothing itself.
+A mark is what the decorator leaves behind (see `marks`): importing a module registers nothing. A `Registry` is
+made by whoever runs agents, and filled by name. It runs nothing itself.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
@@ -21,20 +19,11 @@ from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import name_problem
 from anabranch.core.request import RetryPolicy
-
-MARK = "__anabranch_agents__"
+from anabranch.sdk.discovery import is_async, is_generator, marked_in, place_of
+from anabranch.sdk.importing import import_module, one_line
+from anabranch.sdk.marks import Mark, marks_of, put_mark
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What `@agent` leaves on a function: how it wants to be run where a request does not say."""
-
-    name: str
-    retry: RetryPolicy | None = None
-    timeout: float | None = None
-    max_concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +72,10 @@ def agent(
 
     def decorate(function: F) -> F:
         _refuse_generators(name, function)
-        setattr(function, MARK, (*vars(function).get(MARK, ()), mark))
+        put_mark(function, mark)
         return function
 
     return decorate
-
-
-def marks_of(value: object) -> tuple[Mark, ...]:
-    """The marks of a function, class or instance; an instance of a marked class counts as marked."""
-    found = getattr(value, MARK, ())
-    return found if isinstance(found, tuple) else ()
 
 
 class Registry:
@@ -123,7 +106,7 @@ class Registry:
             TypeError: nothing in it is marked, or it cannot be called with one task.
             Misconfigured: the name is taken by another one; both places are named.
         """
-        found = _marked_in(source) if isinstance(source, ModuleType) else [source]
+        found = marked_in(source) if isinstance(source, ModuleType) else [source]
         if not any(marks_of(each) for each in found):
             raise TypeError(f'{_label(source)} has no agent: mark a function with @agent("name")')
         for each in found:
@@ -138,7 +121,7 @@ class Registry:
             Misconfigured: it cannot be imported, has no agent, or one whose name is taken.
         """
         try:
-            return self.add(_import(module))
+            return self.add(import_module(module))
         except TypeError as error:
             raise Misconfigured("agents", str(error)) from error
 
@@ -165,10 +148,10 @@ class Registry:
         if known is None:
             self._agents[mark.name] = declare(mark, source)
             self._sources[mark.name] = source
-        elif self._sources[mark.name] is not source:
+        elif not _is_same(self._sources[mark.name], source):
             raise Misconfigured(
                 "agents",
-                f"two agents have the name {mark.name!r}: {known.place} and {_place(source)}",
+                f"two agents have the name {mark.name!r}: {known.place} and {place_of(source)}",
                 "rename one of them, or load only one of the modules",
             )
 
@@ -178,92 +161,82 @@ def declare(mark: Mark, source: object) -> AgentDeclaration:
 
     Raises:
         TypeError: it cannot be called with one task.
+        Misconfigured: the instance cannot be made, or what is marked cannot be looked at.
     """
-    handler = source() if inspect.isclass(source) else source
+    try:
+        handler = _instance(mark, source) if inspect.isclass(source) else source
+        return _declared(mark, handler, source)
+    except (TypeError, Misconfigured):
+        raise
+    except Exception as error:
+        reason = f"the agent {mark.name!r} at {place_of(source)} cannot be looked at: {one_line(error)}"
+        raise Misconfigured("agents", reason) from error
+
+
+def _instance(mark: Mark, source: Callable[[], Any]) -> Any:
+    """An instance of a marked class. What its `__init__` raises is an error of the agents' module."""
+    try:
+        return source()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        reason = f"the agent {mark.name!r} cannot be made: {place_of(source)}() raised {one_line(error)}"
+        fix = "a class that is marked is made without arguments, once in each process"
+        raise Misconfigured("agents", reason, fix) from error
+
+
+def _declared(mark: Mark, handler: Any, source: object) -> AgentDeclaration:
     if not callable(handler):
-        raise TypeError(f"the agent {mark.name!r} at {_place(source)} cannot be called: give it a __call__")
+        raise TypeError(f"the agent {mark.name!r} at {place_of(source)} cannot be called: give it a __call__")
     _refuse_generators(mark.name, handler)
     _check_takes_a_task(mark.name, handler, source)
     return AgentDeclaration(
         name=mark.name,
         handler=handler,
-        is_async=_is_async(handler),
+        is_async=is_async(handler),
         retry=mark.retry,
         timeout=mark.timeout,
         max_concurrency=mark.max_concurrency,
-        place=_place(source),
+        place=place_of(source),
     )
 
 
-def _is_async(handler: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(_call_method(handler))
-
-
 def _refuse_generators(name: str, function: Callable[..., Any]) -> None:
-    for each in (function, _call_method(function)):
-        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
-            raise TypeError(
-                f"the agent {name!r} at {_place(function)} is a generator; a task has one result: "
-                "collect what it yields in a list and return that"
-            )
-
-
-def _call_method(value: object) -> Any:
-    owner = value if inspect.isclass(value) else type(value)
-    return getattr(owner, "__call__", None)  # noqa: B004 - the method itself is wanted
+    if is_generator(function):
+        raise TypeError(
+            f"the agent {name!r} at {place_of(function)} is a generator; a task has one result: "
+            "collect what it yields in a list and return that"
+        )
 
 
 def _check_takes_a_task(name: str, handler: Callable[..., Any], source: object) -> None:
     try:
-        inspect.signature(handler).bind(None)
+        _called(handler).bind(None)
     except TypeError as error:
         raise TypeError(
-            f"the agent {name!r} at {_place(source)} has to take one argument, the task: {error}"
+            f"the agent {name!r} at {place_of(source)} has to take one argument, the task: {error}"
         ) from error
     except ValueError:  # a callable of C code without a signature: it is found out at its first call
         return
 
 
-def _marked_in(module: ModuleType) -> list[Any]:
-    """What a module holds that is marked. An instance of a marked class stands for itself, not for the class."""
-    marked = [value for value in vars(module).values() if marks_of(value)]
-    instantiated = {type(value) for value in marked if not inspect.isclass(value)}
-    return [value for value in marked if not (inspect.isclass(value) and value in instantiated)]
+def _called(handler: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a call; of an instance that of its `__call__`, for an instance may have any attribute."""
+    call = inspect.getattr_static(type(handler), "__call__", None)
+    if type(call) is staticmethod:
+        return inspect.signature(call.__func__)
+    return inspect.signature(MethodType(call, handler) if type(call) is FunctionType else handler)
 
 
-def _import(name: str) -> ModuleType:
-    here = os.getcwd()
-    if not {here, ""} & set(sys.path):
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(name)
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a script that ends itself is no module, and must not end the command
-        raise Misconfigured("agents", _why_not_imported(name, error), _import_fix(name)) from error
-
-
-def _why_not_imported(name: str, error: BaseException) -> str:
-    return f"the module {name!r} cannot be imported: {type(error).__name__}: {error}"
-
-
-def _import_fix(name: str) -> str:
-    if name.endswith(".py") or "/" in name:
-        return "name the module as in an import: pkg.module, not a path"
-    return "the current directory and the installed packages are searched"
+def _is_same(one: object, other: object) -> bool:
+    """Whether two sources are one; a bound method is made anew at each look."""
+    if type(one) is MethodType and type(other) is MethodType:
+        return one.__self__ is other.__self__ and one.__func__ is other.__func__
+    return one is other
 
 
 def _label(source: object) -> str:
-    return f"module {source.__name__}" if isinstance(source, ModuleType) else _place(source)
-
-
-def _place(source: Any) -> str:
-    target = source if hasattr(source, "__qualname__") else type(source)
-    label = f"{target.__module__}.{target.__qualname__}"
-    code = getattr(inspect.unwrap(target), "__code__", None)
-    return f"{label} ({code.co_filename}:{code.co_firstlineno})" if code else label
+    return f"module {source.__name__}" if isinstance(source, ModuleType) else place_of(source)
 
 
 def _policy(name: str, retry: RetryPolicy | Mapping[str, Any] | None) -> RetryPolicy | None:

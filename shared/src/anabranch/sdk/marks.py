@@ -1,0 +1,87 @@
+"""What `@agent` leaves behind: a mark on the function, and a note in the module whose import made it.
+
+The note finds agents that a loop or a factory makes and no variable of the module holds. Marks are looked up
+without running code of the object that is looked at: a module may hold anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import dataclass
+from types import FrameType, MethodType, ModuleType
+from typing import Any, Final
+
+from anabranch.core.request import RetryPolicy
+
+MARK: Final = "__anabranch_agents__"
+MADE: Final = "__anabranch_made__"
+MOST_MADE: Final = 10_000
+"""Notes in one module: a script that decorates functions for ever does not fill memory with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What `@agent` leaves on a function: how it wants to be run where a request does not say."""
+
+    name: str
+    retry: RetryPolicy | None = None
+    timeout: float | None = None
+    max_concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What was marked while a module was executed. A reload executes it again, with another spec."""
+
+    spec: object
+    targets: list[object]
+
+
+def put_mark(target: Any, mark: Mark) -> None:
+    """Mark a function, class or object, and note it in the module that is being executed.
+
+    Raises:
+        TypeError: it takes no attributes, as a bound method.
+    """
+    try:
+        setattr(target, MARK, (*vars(target).get(MARK, ()), mark))
+    except (AttributeError, TypeError) as error:
+        kind = type(target).__name__
+        raise TypeError(
+            f"the agent {mark.name!r} is a {kind}, which cannot be marked: wrap it in a def"
+        ) from error
+    frame = _module_frame(sys._getframe(1))
+    if frame is not None:
+        _note(frame.f_globals, target)
+
+
+def marks_of(value: object) -> tuple[Mark, ...]:
+    """The marks of a function, class or instance; an instance of a marked class counts as marked."""
+    holder = value.__func__ if type(value) is MethodType else value
+    try:
+        found = inspect.getattr_static(holder, MARK, ())
+    except Exception:  # noqa: BLE001  # a metaclass of somebody else's
+        return ()
+    return found if type(found) is tuple and all(type(each) is Mark for each in found) else ()
+
+
+def made_in(module: ModuleType) -> list[Any]:
+    """What was marked while this module was executed, in order."""
+    made = vars(module).get(MADE)
+    return list(made.targets) if type(made) is _Made and made.spec is vars(module).get("__spec__") else []
+
+
+def _module_frame(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame that executes a module; None where all are calls, as long after the import."""
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return frame
+
+
+def _note(module: dict[str, Any], target: object) -> None:
+    made, spec = module.get(MADE), module.get("__spec__")
+    if type(made) is not _Made or made.spec is not spec:
+        made = module[MADE] = _Made(spec, [])
+    if len(made.targets) < MOST_MADE:
+        made.targets.append(target)
