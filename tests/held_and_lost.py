@@ -101,14 +101,15 @@ class Play:
         )
         self.tell(report, (values,))
 
-    def fail(self, chunk: Chunk, *indexes: int, message: str = "no") -> None:
-        failed = tuple(
-            MemberFailed(index=i, error_type="ValueError", message=message, attempts=2) for i in indexes
-        )
+    def fail(self, chunk: Chunk, *indexes: int, message: str = "no", traceback: str | None = None) -> None:
+        why = {"error_type": "ValueError", "message": message, "traceback": traceback}
+        failed = tuple(MemberFailed.model_validate({"index": i, "attempts": 2, **why}) for i in indexes)
         self.tell(MembersReported(**self._place(chunk), started=spans_of(indexes), failed=failed))
 
-    def retry(self, chunk: Chunk, index: int, delay: float) -> None:
-        again = MemberRetry(index=index, attempt=1, delay=delay, error_type="ValueError", message="later")
+    def retry(self, chunk: Chunk, index: int, delay: float, *, traceback: str | None = None) -> None:
+        again = MemberRetry(
+            index=index, attempt=1, delay=delay, error_type="ValueError", message="later", traceback=traceback
+        )
         self.tell(MembersReported(**self._place(chunk), started=spans_of([index]), retried=(again,)))
 
     def lose(self, chunk: Chunk, **more: Any) -> None:

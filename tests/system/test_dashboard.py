@@ -89,6 +89,13 @@ def test_a_fan_out_is_one_tile_that_leads_to_its_members_and_each_to_what_it_did
         expect(member.get_by_role("region", name="inputs")).to_contain_text('"gauge": 59')
         expect(member).to_contain_text("Attempt 1")
 
+        # Its traceback is folded below the line that raised it
+        traceback = member.get_by_role("region", name="Traceback")
+        expect(traceback).to_be_hidden()
+        member.get_by_text("dashboard_agents.py:").click()
+        expect(traceback).to_contain_text("in measure")
+        expect(traceback).to_contain_text("ValueError: gauge 59 gave no reading")
+
         # Closed, the focus is where it was
         board.page.keyboard.press("Escape")
         expect(member).to_have_count(0)

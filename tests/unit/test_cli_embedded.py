@@ -144,3 +144,58 @@ def test_standard_output_is_the_documents_alone_whatever_agents_print(
     assert (code, json.loads(out).keys() >= {"warnings"}) == (0, True)
     assert "a module's noise" in err
     assert ("the noise of a program" in err) == (command[0] == "run")
+
+
+AGENTS_THAT_FAIL = """
+from anabranch import Task, agent
+
+
+def look_up(number):
+    try:
+        return {}[number]
+    except KeyError as error:
+        raise ValueError(f"there is no {number}") from error
+
+
+@agent("looks-up")
+def looks_up(task: Task):
+    return look_up(task.index or 0)
+
+
+@agent("looks-up-later")
+async def looks_up_later(task: Task):
+    return look_up(7)
+"""
+
+
+def test_a_failure_has_the_traceback_of_its_agent(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing_agents.py").write_text(AGENTS_THAT_FAIL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    events = tmp_path / "events.jsonl"
+    many = {"name": "many", "agent": "looks-up", "result_keys": ["x"]}
+    many["expansion_config"] = {"type": "array", "array_mapping": {"item": [1, 2, 3]}}
+    later = {"name": "later", "agent": "looks-up-later", "result_keys": ["y"]}
+
+    arguments = [request_file(tmp_path, many, later), "--agents", "failing_agents", "--events-file", str(events)]
+    code = main(["run", *arguments, "--embedded", "--json"])
+    said = capsys.readouterr()
+
+    document = json.loads(said.out)
+    tracebacks = {failure["member"]: failure["traceback"] for failure in document["failures"]}
+    assert code == 1
+    assert set(tracebacks) == {"many_1", "many_2", "many_3", "later"}
+    for member, agent in (("many_2", "looks_up"), ("later", "looks_up_later")):
+        frames = [line for line in tracebacks[member].splitlines() if line.startswith("  File ")]
+        assert all("failing_agents.py" in frame for frame in frames)
+        assert any(frame.endswith(f"in {agent}") for frame in frames)
+        assert "direct cause" in tracebacks[member]
+    assert tracebacks["many_2"].rstrip().endswith("ValueError: there is no 1")
+    written = [json.loads(line) for line in events.read_text().splitlines()]
+    failed = [event for event in written if event["type"] == "task.failed" and event["index"]]
+    told = {event["index"]: event["traceback"] for event in failed}
+    assert told == {1: tracebacks["many_2"], 2: tracebacks["many_3"]}
+    # People see one traceback of each kind
+    assert said.err.count("there is no 0") == 2
+    assert said.err.count("    Traceback (most recent call last):") == 2 * len(("many", "later"))

@@ -18,7 +18,7 @@ from anabranch import Registry, Task, agent
 from anabranch.cli import completion
 from anabranch.cli.context_command import show_context
 from anabranch.cli.control_commands import TOPIC_COLUMNS
-from anabranch.cli.dlq_commands import list_letters
+from anabranch.cli.dlq_commands import list_letters, show_letter
 from anabranch.cli.event_commands import LogFilter, show_events, show_logs
 from anabranch.cli.inspect_commands import list_runs, show_status
 from anabranch.cli.main import main
@@ -141,6 +141,27 @@ async def test_every_list_has_a_table_a_document_and_rows(system: Embedded, out:
     assert rows(said["dlq", Form.CSV])[0]["error"] == "ValueError: not this one"
     assert "ValueError: not this one" in said["top", Form.TABLE]
     assert json.loads(said["top", Form.JSON])["dead_letters"]["open"] == 1
+
+
+async def test_status_and_a_dead_letter_show_the_traceback_of_the_agent(
+    system: Embedded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings()
+    await list_letters(settings, run=None, signature=None, every=False, form=Form.JSON)
+    [group] = json.loads(capsys.readouterr().out)["groups"]
+
+    await show_letter(settings, group["example"], json=False)
+    letter = capsys.readouterr().out
+    await show_letter(settings, group["example"], json=True)
+    document = json.loads(capsys.readouterr().out)
+    await show_status(settings, "talk-1", form=Form.TABLE)
+    status = capsys.readouterr().err
+
+    assert document["member"]["traceback"].endswith("ValueError: not this one\n")
+    for shown in (letter, status):
+        assert "    Traceback (most recent call last):\n" in shown
+        assert "test_cli_lists.py" in shown
+        assert ", in talk\n" in shown
 
 
 async def test_a_status_and_its_reasons_as_rows(system: Embedded, out: Said) -> None:

@@ -224,6 +224,26 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
     ),
 }
 
+TRACEBACK = 'Traceback (most recent call last):\n  File "/app/agents.py", line 17, in page\nValueError: no\n'
+FAILED: Mapping[str, Any] = {"error_type": "ValueError", "message": "no", "traceback": TRACEBACK}
+
+WITH_TRACEBACKS: Mapping[str, m.Message] = {
+    "members-reported-traceback": m.MembersReported(
+        **CHUNK,
+        worker="w-1",
+        failed=(m.MemberFailed(index=2, attempts=4, **FAILED),),
+        retried=(m.MemberRetry(index=4, attempt=1, delay=0.5, **FAILED),),
+    ),
+    "group-finished-traceback": m.GroupFinished(
+        run_id=RUN,
+        group="fetch",
+        status="failed",
+        results={},
+        failures=(m.Failure(group="fetch", task="page ü", attempts=1, **FAILED),),
+        failure_count=1,
+    ),
+}
+
 COMMON: Mapping[str, Any] = {"request_id": REQUEST, "run_id": RUN, "session_id": SESSION}
 TIMES: Mapping[str, Any] = {"accepted_at": "2030-01-31T03:00:00.000Z"}
 
@@ -261,6 +281,16 @@ RECORDS: Mapping[str, ResultRecord] = {
         duration_seconds=4.25,
         retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
         taken_over=1,
+    ),
+    "run-final-traceback": RunFinal(
+        **COMMON,
+        **TIMES,
+        status="failed",
+        results={},
+        failures=(m.Failure(group="fetch", task="page ü", index=4, attempts=4, **FAILED),),
+        failure_count=1,
+        ended_at="2030-01-31T03:00:04.250Z",
+        duration_seconds=4.25,
     ),
 }
 
@@ -383,6 +413,14 @@ def test_a_run_opened_by_a_version_that_reserved_no_keys_is_read() -> None:
     assert found.message == SAMPLES[m.OpenRun][0].model_copy(update={"reserved_keys": ()})
 
 
+@pytest.mark.parametrize("name", WITH_TRACEBACKS)
+def test_tracebacks_are_written_and_read_as_pinned(name: str) -> None:
+    codec = RUNS if name.startswith("group-finished") else GROUPS
+
+    assert encode(WITH_TRACEBACKS[name]) == golden(f"{name}.bin")
+    assert codec.decode(golden(f"{name}.bin")).message == WITH_TRACEBACKS[name]
+
+
 def test_fields_of_a_later_version_are_ignored_inside_a_message_too() -> None:
     header = orjson.loads(golden_message(m.GroupFinished))
     header["failures"][0]["added_later"] = header["counts"]["added_later"] = 1
@@ -446,6 +484,7 @@ def test_no_pinned_record_is_without_a_test() -> None:
     assert pinned == {
         *(kebab(cls.__name__) for cls in INNER_MESSAGES),
         *RECORDS,
+        *WITH_TRACEBACKS,
         "events",
         "cloud-event-headers",
         "cloud-event-headers-rejected",

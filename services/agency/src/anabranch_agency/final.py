@@ -11,7 +11,7 @@ import orjson
 
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.documents import dumps
-from anabranch.core.messages import Failure
+from anabranch.core.failures import fit_failures
 from anabranch.core.names import Names, failures_key, reference_address
 from anabranch_agency.state import Run
 
@@ -40,7 +40,8 @@ def final_status(run: Run) -> str:
 def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[Aside]]:
     """The body of the final record, and what has to be in the store before it is told."""
     room = BODY_BYTES - len(orjson.dumps([run.labels, run.warnings])) - 4_000
-    failures = _fit_failures(run.failures, min(FAILURES_BYTES, room))
+    fitting = fit_failures(run.failures, min(FAILURES_BYTES, room))
+    failures = [failure.to_document() for failure in fitting]
     results, asides = fit_results(names, run, min(RESULTS_BYTES, room - len(orjson.dumps(failures))))
     everything, pages = list_failures(names, run) if len(failures) < run.failure_count else (None, [])
     body = {
@@ -68,9 +69,7 @@ def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[
 def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
     """A reference to the list of all failures. Its pages are those that groups wrote, and one of the others'."""
     key = failures_key(run.run_id)
-    others = [
-        failure.model_dump(mode="json") for failure in run.failures if failure.group not in run.failure_pages
-    ]
+    others = [failure.to_document() for failure in run.failures if failure.group not in run.failure_pages]
     data = dumps(others)
     found = [("other", len(others), len(data))] if others else []
     found += [page for pages in run.failure_pages.values() for page in pages]
@@ -91,19 +90,6 @@ def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
         asides.append(Aside(names.value_page(run.session_id, run.run_id, key, "other"), data))
     address = reference_address(run.session_id, key)
     return {"$anabranch": address, "count": count, "bytes": size, "run_id": run.run_id}, asides
-
-
-def _fit_failures(failures: list[Failure], limit: int) -> list[dict[str, Any]]:
-    """As many failures as the record takes; `failure_count` says how many there were."""
-    shown: list[dict[str, Any]] = []
-    size = 0
-    for failure in failures:
-        document = failure.model_dump(mode="json")
-        size += len(orjson.dumps(document))
-        if size > limit:
-            break
-        shown.append(document)
-    return shown
 
 
 def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dict[str, Any], list[Aside]]:

@@ -26,6 +26,9 @@ PROGRESS_OF_A_TASK = 10
 FAILURES_OF_A_TASK = 10
 """How many failures a task's facts keep; the rest only counts."""
 
+TRACEBACKS_OF_A_TASK = 1
+"""How many of these failures have their traceback."""
+
 RUN_RANKS = {"accepted": 1, "running": 2, "completed": 3, "failed": 3, "cancelled": 3, "timed_out": 3}
 GROUP_RANKS = {"waiting": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2, "timed_out": 2}
 TASK_RANKS = {"waiting": 0, "running": 1, "cancelled": 2, "skipped": 2, "failed": 3, "completed": 4}
@@ -305,7 +308,16 @@ def _add_failure(task: Document, index: str, entry: EventEntry) -> None:
         "attempts": entry.attempt,
         "time": entry.time,
     }
+    traceback = entry.data.get("traceback")
+    if traceback is not None and _has_room_for_traceback(task, index):
+        failure["traceback"] = traceback
     task["failures"] = task["failures"] | {index: failure}
+
+
+def _has_room_for_traceback(task: Document, index: str) -> bool:
+    """A task's facts are written again with each batch of its events, so they keep few tracebacks."""
+    kept = [each for each, failure in task["failures"].items() if "traceback" in failure and each != index]
+    return len(kept) < TRACEBACKS_OF_A_TASK
 
 
 def _status(entry: EventEntry) -> str:

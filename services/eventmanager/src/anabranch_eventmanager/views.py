@@ -6,7 +6,7 @@ shown as cancelled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from anabranch.core.progress import share_of_run, share_of_task
@@ -16,6 +16,8 @@ from anabranch_eventmanager.core import has_ended
 from anabranch_eventmanager.facts import Document, Facts, group_key, project_of, run_key, task_key
 
 MAX_FAILURES = 50
+TRACEBACKS_BYTES = 100_000
+"""Of the tracebacks of a view's failures: beyond, the later ones are left out."""
 
 _SHOWN = (
     "run_id",
@@ -36,6 +38,7 @@ def build_view(facts: Facts, run_id: str) -> View:
     """The view of a run of which there are facts."""
     run = facts[run_key(run_id)]
     failures = list(_failures(facts, run))
+    shown = list(_with_few_tracebacks(failures[:MAX_FAILURES]))
     view: View = {
         **{field: run[field] for field in _SHOWN},
         "paused": bool(run.get("paused")) and not has_ended(run),
@@ -45,7 +48,7 @@ def build_view(facts: Facts, run_id: str) -> View:
         "tasks_total": run.get("tasks_total"),
         "groups": {name: _group_view(facts, run, name, group) for name, group in _groups(facts, run)},
         "workers": list(run.get("workers", ())),
-        "failures": failures[:MAX_FAILURES],
+        "failures": shown,
         "failure_count": sum(_failure_count(task) for _, _, task in _tasks(facts, run)),
     }
     return view | {"share": share_of_run(view)}
@@ -140,6 +143,13 @@ def _failures(facts: Facts, run: Document) -> Iterator[dict[str, Any]]:
             if index and int(index) not in failed:
                 continue
             yield {"group": group, "task": name, "index": int(index) if index else None, **failure}
+
+
+def _with_few_tracebacks(failures: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    room = TRACEBACKS_BYTES
+    for failure in failures:
+        room -= len(failure.get("traceback") or "")
+        yield failure if room >= 0 else {name: failure[name] for name in failure if name != "traceback"}
 
 
 def _tasks(facts: Facts, run: Document) -> Iterator[tuple[str, str, Document]]:

@@ -5,7 +5,7 @@ Reads the run's events and values; what is not known is null.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +71,15 @@ async def attempts(subject: Subject) -> dict[str, Any]:
     return {"attempts_log": noted.shown[-MOST_ATTEMPTS:], "logs": logs, "logs_left_out": left_out}
 
 
+def with_traceback(document: dict[str, Any]) -> dict[str, Any]:
+    """A member with the traceback of its last attempt in its error."""
+    error, log = document.get("error"), document["attempts_log"]
+    last = log[-1]["error"] if log else None
+    if error is None or last is None:
+        return document
+    return document | {"error": error | {"traceback": last["traceback"]}}
+
+
 class _Attempts:
     """The attempts of one member in order. A redrive counts them from 1 again."""
 
@@ -90,8 +99,7 @@ class _Attempts:
             return
         noted["ended_at"] = entry.time
         if entry.type != "task.completed":
-            message = entry.data.get("message") or ""
-            noted["error"] = {"type": entry.data.get("error_type") or "", "message": message}
+            noted["error"] = _error(entry.data)
 
     def _of(self, number: int) -> dict[str, Any]:
         if number not in self._round:
@@ -99,6 +107,14 @@ class _Attempts:
             self._round[number] = noted
             self.shown.append(noted)
         return self._round[number]
+
+
+def _error(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": data.get("error_type") or "",
+        "message": data.get("message") or "",
+        "traceback": data.get("traceback"),
+    }
 
 
 async def _events(subject: Subject) -> AsyncGenerator[EventEntry, None]:

@@ -10,7 +10,7 @@ from anabranch.core.expansion import member_name
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Viewer
 from anabranch_gateway.folding import STATUSES, TaskMembers
-from anabranch_gateway.inspecting import Subject, attempts, given_and_result
+from anabranch_gateway.inspecting import Subject, attempts, given_and_result, with_traceback
 from anabranch_gateway.lookup import Found, find, view_of
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal, not_found
@@ -84,7 +84,8 @@ async def member(
         raise not_found(f"{group}/{task} has no member {index}", f"it has {len(folded)}")
     document = row(folded, task, at or 0) if len(folded) else {"index": at, "name": task, "status": "waiting"}
     subject = Subject(parts, found, await view_of(parts, found), group, task, at)
-    return answer(document | await given_and_result(subject, folded) | await attempts(subject))
+    details = await given_and_result(subject, folded) | await attempts(subject)
+    return answer(with_traceback(document | details))
 
 
 # --- folded from events --------------------------------------------------------------------------

@@ -158,6 +158,9 @@ class GraphDocument(Shape):
 class MemberError(Shape):
     type: str
     message: str
+    traceback: str | None = Field(
+        default=None, description="Of the first failures of a task; never in a list of members"
+    )
 
 
 class MemberRow(Shape):

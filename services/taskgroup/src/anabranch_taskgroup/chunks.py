@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from heapq import heappop
+from typing import Any
 
 from anabranch.core.messages import MemberRetry, MembersReported, MembersTaken, Mode, Spans
 from anabranch.core.ranges import Ranges
@@ -267,6 +268,8 @@ def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
 
 def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRetry) -> None:
     chunk.attempts[retry.index] = retry.attempt
+    has_room = task.retry_tracebacks.admit(retry.traceback)
+    shown: dict[str, Any] = {"traceback": retry.traceback} if has_room else {}
     turn.event(
         run,
         "task.retrying",
@@ -276,6 +279,7 @@ def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRet
         error_type=retry.error_type,
         message=retry.message,
         delay=retry.delay or 0.0,
+        **shown,
     )
     if retry.delay is not None:
         chunk.take(retry.index)

@@ -18,6 +18,7 @@ from anabranch.core.templates import Template, compile_template
 from anabranch.ports import StateStore
 from anabranch.runtime import values
 from anabranch.sdk.agents import AgentDeclaration, Registry
+from anabranch_taskgroup.attempt_errors import AttemptErrors
 from anabranch_taskgroup.tracing import TaskTrace
 
 KEPT = 256
@@ -44,10 +45,15 @@ class Prepared:
     retry: RetryPolicy | None
     timeout: float | None
     trace: TaskTrace
+    errors: AttemptErrors
 
 
 def prepare(
-    document: TaskDocument, context: Mapping[str, Json], agent: AgentDeclaration, trace: TaskTrace
+    document: TaskDocument,
+    context: Mapping[str, Json],
+    agent: AgentDeclaration,
+    trace: TaskTrace,
+    errors: AttemptErrors,
 ) -> Prepared:
     """What the request says on retry and timeout beats what the agent's declaration says."""
     order = document.order
@@ -64,6 +70,7 @@ def prepare(
         retry=order.retry if order.retry is not None else agent.retry,
         timeout=order.timeout if order.timeout is not None else agent.timeout,
         trace=trace,
+        errors=errors,
     )
 
 
@@ -96,13 +103,22 @@ def members_of(
 
 
 class Documents:
-    """Loads documents, resolves the references in them, keeps the latest. `trace` makes what each is traced by."""
+    """Loads documents, resolves the references in them, keeps the latest.
+
+    `trace` makes what the members of each are traced by, `errors` what is told of their failed attempts.
+    """
 
     def __init__(
-        self, store: StateStore, names: Names, registry: Registry, trace: Callable[[TaskDocument], TaskTrace]
+        self,
+        store: StateStore,
+        names: Names,
+        registry: Registry,
+        trace: Callable[[TaskDocument], TaskTrace],
+        errors: Callable[[], AttemptErrors],
     ) -> None:
         self._store = store
         self._trace = trace
+        self._errors = errors
         self._names = names
         self._registry = registry
         self._kept: OrderedDict[tuple[str, str, str], Prepared] = OrderedDict()
@@ -122,7 +138,7 @@ class Documents:
         document = TaskDocument.model_validate_json(inline or await self._load(offer))
         agent = self._registry.get(offer.agent)
         assert agent is not None, "offers of unknown agents are given back before"
-        prepared = prepare(document, await self._context(document), agent, self._trace(document))
+        prepared = prepare(document, await self._context(document), agent, self._trace(document), self._errors())
         if offer.expanded:
             self._keep(key, prepared)
         return prepared

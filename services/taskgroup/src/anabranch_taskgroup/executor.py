@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
@@ -20,11 +20,13 @@ from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ChunkLost, ChunkReturned, MemberFailed, Offer
 from anabranch.core.names import Names
+from anabranch.core.redaction import redactor
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Telemetry, Write
 from anabranch.runtime.storelife import StoreLife
 from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.addresses import claim_key, subjects
+from anabranch_taskgroup.attempt_errors import AttemptErrors
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
 from anabranch_taskgroup.gate import Gate
 from anabranch_taskgroup.outbox import Outbox
@@ -52,6 +54,7 @@ class Executor:
         incarnation: the worker's name, one for each life of a process.
         concurrency: members that run at once in this process.
         lease: seconds without a sign of life after which the worker counts as dead.
+        secrets: what is masked in the errors of agents.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Executor:
         concurrency: int,
         lease: float = 6.0,
         telemetry: Telemetry = NO_TELEMETRY,
+        secrets: Collection[str] = (),
     ) -> None:
         self._registry = registry
         self._log = eventlog
@@ -79,7 +83,13 @@ class Executor:
         self.incarnation = incarnation
         self.concurrency = concurrency
         self._lease = lease
-        self._documents = Documents(store, names, registry, partial(TaskTrace.of, telemetry, worker=incarnation))
+        self._documents = Documents(
+            store,
+            names,
+            registry,
+            partial(TaskTrace.of, telemetry, worker=incarnation),
+            partial(AttemptErrors, redactor(secrets), incarnation),
+        )
         self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="agent")
         self._slots = Slots(concurrency)
         self._limits: dict[str, Slots] = {}

@@ -16,6 +16,7 @@ from anabranch.ports import Outgoing
 from anabranch.runtime.deadletter import REASON_BYTES
 from anabranch.runtime.effects import News
 from anabranch_taskgroup.state import Chunk, Held, Run, Task
+from anabranch_taskgroup.tracebacks import traceback_size
 from anabranch_taskgroup.turn import Turn
 
 LETTERS = 1_000
@@ -26,7 +27,7 @@ def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFa
     """A member has failed for good: it counts as ended, unless its task holds it."""
     index = failed.index
     chunk.take(index)
-    held = Held(failure_of(task, failed), task.deaths.get(index, 0))
+    held = Held(failure_of(task, failed, kept_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
     task.clear_of_suspicion(Ranges([(index, index + 1)]))
     if task.order.on_failure == "hold":
         task.held[index] = held
@@ -51,6 +52,8 @@ def count_held(task: Task) -> None:
 
 
 def tell_failure(turn: Turn, run: Run, task: Task, index: int, failure: Failure, **data: Any) -> None:
+    if failure.traceback is not None:
+        data["traceback"] = failure.traceback
     turn.event(
         run,
         "task.failed",
@@ -63,7 +66,22 @@ def tell_failure(turn: Turn, run: Run, task: Task, index: int, failure: Failure,
     )
 
 
-def failure_of(task: Task, failed: MemberFailed) -> Failure:
+def kept_traceback(run: Run, task: Task, traceback: str | None) -> str | None:
+    """The traceback, where there is room for it in the task and the run."""
+    if traceback is None or not task.tracebacks.admit(traceback, run.traceback_bytes_left):
+        return None
+    run.traceback_bytes_left -= traceback_size(traceback)
+    return traceback
+
+
+def forget_traceback(run: Run, task: Task, traceback: str | None) -> None:
+    """A held member runs again: the traceback of its failure makes room for others."""
+    if traceback is not None:
+        task.tracebacks.give_back(traceback)
+        run.traceback_bytes_left += traceback_size(traceback)
+
+
+def failure_of(task: Task, failed: MemberFailed, traceback: str | None) -> Failure:
     """The failure as the run's owner and its users get it."""
     expanded = task.order.expansion is not None
     return Failure(
@@ -74,6 +92,7 @@ def failure_of(task: Task, failed: MemberFailed) -> Failure:
         error_type=failed.error_type,
         message=failed.message,
         attempts=failed.attempts,
+        traceback=traceback,
     )
 
 
@@ -133,5 +152,5 @@ def _post(turn: Turn, letter: letters.MemberLetter, code: str, reason: str, lett
         letters.SIGNATURE: letter.signature.encode(),
         letters.LETTER_ID: letter_id.encode("utf-8", "replace"),
     }
-    value = dumps(letter.model_dump(mode="json"))
+    value = dumps(letter.to_document())
     turn.effects.append(News(Outgoing(names.dead_letters, letter.run_id, value, headers=headers)))

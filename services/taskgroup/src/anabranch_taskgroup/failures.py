@@ -3,12 +3,11 @@ Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from anabranch.core.documents import dumps
+from anabranch.core.failures import fit_failures
 from anabranch.core.messages import Failure
 from anabranch.core.names import failures_key
 from anabranch_taskgroup.state import Group, Run, Task
@@ -40,16 +39,7 @@ def task_failure(task: Task, error_type: str, message: str) -> Failure:
 
 def first_failures(failures: Sequence[Failure]) -> tuple[Failure, ...]:
     """As many as fit into a report."""
-    return tuple(_fitting(failures))
-
-
-def _fitting(failures: Sequence[Failure]) -> Iterator[Failure]:
-    size = 0
-    for failure in failures[:FAILURES]:
-        size += len(orjson.dumps(failure.model_dump()))
-        if size > FAILURES_BYTES:
-            return
-        yield failure
+    return fit_failures(failures, FAILURES_BYTES, FAILURES)
 
 
 def write_pages(
@@ -58,7 +48,7 @@ def write_pages(
     """Store all failures of a group; returns (page, how many, bytes) of each page."""
     pages: list[tuple[str, int, int]] = []
     for first in range(0, len(failures), PAGE_FAILURES):
-        part: list[Any] = [each.model_dump(mode="json") for each in failures[first : first + PAGE_FAILURES]]
+        part: list[Any] = [each.to_document() for each in failures[first : first + PAGE_FAILURES]]
         name, data = f"{group.name}.{len(pages)}", dumps(part)
         turn.put(
             run, turn.rules.names.value_page(run.session_id, run.run_id, failures_key(run.run_id), name), data

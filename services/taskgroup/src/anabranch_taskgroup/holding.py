@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from anabranch.core.messages import ReleaseHeld
 from anabranch_taskgroup.chunks import single
-from anabranch_taskgroup.failing import count_failed, tell_failure
+from anabranch_taskgroup.failing import count_failed, forget_traceback, tell_failure
 from anabranch_taskgroup.lifecycle import go_on
 from anabranch_taskgroup.state import Group, Run, Task
 from anabranch_taskgroup.turn import Turn
@@ -48,6 +48,7 @@ def _chosen(task: Task, message: ReleaseHeld) -> list[int]:
 def _redrive(turn: Turn, run: Run, task: Task, index: int) -> None:
     """Attempts and deliveries are counted anew. Who was seen to kill workers begins alone all the same."""
     held = task.held.pop(index)
+    forget_traceback(run, task, held.failure.traceback)
     task.redrives[index] = task.redrives.get(index, 0) + 1
     if held.deliveries:
         task.deaths[index] = 0

@@ -92,12 +92,13 @@ def _fragment(data: bytes) -> orjson.Fragment | None:
 
 
 def _failed(index: int, failure: Failure) -> dict[str, Any]:
-    return {
+    document = {
         "index": index,
         "error_type": failure.error_type,
         "message": failure.message,
         "attempts": failure.attempts,
     }
+    return document if failure.traceback is None else document | {"traceback": failure.traceback}
 
 
 def _outside_values(run: Run) -> dict[str, Json]:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.codec import encode
+from anabranch.core.failures import traceback_bytes
 from anabranch.core.messages import (
     LargeValue,
     MemberFailed,
@@ -155,14 +156,14 @@ def _batches(tally: Tally) -> list[Tally]:
         parts.with_room(_text_bytes(line.message) + len(orjson.dumps(line.fields))).logs.append(line)
     for change in in_order(tally.retried, tally.restarted):
         if isinstance(change, MemberRetry):
-            parts.with_room(_text_bytes(change.message, change.error_type)).retried.append(change)
+            parts.with_room(_error_bytes(change)).retried.append(change)
         else:
             parts.with_room(RESTART_BYTES).restarted.append(change)
     for done in tally.completed:
         length = sum(len(value) if len(value) <= LARGE_BYTES else 4 for value in done.values)
         parts.with_room(length).completed.append(done)
     for failure in tally.failed:
-        parts.with_room(_text_bytes(failure.message, failure.error_type)).failed.append(failure)
+        parts.with_room(_error_bytes(failure)).failed.append(failure)
     for index, (fraction, note) in tally.progress.items():
         parts.with_room(_text_bytes(note)).progress[index] = (fraction, note)
     return parts.all
@@ -185,6 +186,10 @@ def _place_in_time(change: MemberRetry | tuple[int, int, float]) -> tuple[int, i
 def _bytes_of(completed: Sequence[Completed]) -> int:
     """At most so many bytes: a value that is set aside counts too."""
     return sum(len(value) for done in completed for value in done.values)
+
+
+def _error_bytes(told: MemberFailed | MemberRetry) -> int:
+    return _text_bytes(told.message, told.error_type) + traceback_bytes(told.traceback)
 
 
 def _text_bytes(*texts: str) -> int:

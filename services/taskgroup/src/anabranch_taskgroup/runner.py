@@ -16,8 +16,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from anabranch.core.error_records import error_names
-from anabranch.core.errors import AttemptTimeout, ExpansionError, RetryLater
+from anabranch.core.error_records import ErrorRecord, error_record
+from anabranch.core.errors import AttemptTimeout, ExpansionError
 from anabranch.core.expansion import Member
 from anabranch.core.messages import MemberFailed, MemberLog, MemberRetry, Offer
 from anabranch.core.outputs import reference_count
@@ -27,6 +27,7 @@ from anabranch.ports import Clock
 from anabranch.sdk.outcome import encode_value, items_of, values_of
 from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
+from anabranch_taskgroup.attempt_errors import Told
 from anabranch_taskgroup.documents import Prepared
 from anabranch_taskgroup.reports import Completed, Tally
 from anabranch_taskgroup.tracing import Outcome, TaskTrace
@@ -312,20 +313,20 @@ class ChunkRun:
 
     def _failed_attempt(self, index: int, attempt: int, began: float, error: Exception) -> float | None:
         self._tell_left_out(index, attempt)
-        offer = self.offer
+        offer, record = self.offer, error_record(error)
         delay = delay_after(
             self.prepared.retry,
             attempt,
-            error_names(error),
+            record.names,
             unit_from(f"{offer.run_id}/{offer.group}/{offer.task}/{index}/{attempt}"),
-            retry_after=error.after if isinstance(error, RetryLater) else None,
+            retry_after=record.retry_after,
         )
+        told = self._told(index, attempt, record, delay)
         if self.trace is not None:
             outcome: Outcome = "failed" if delay is None else "retried"
             self.trace.ended(index, attempt, *self._times(began), outcome, error)
-        name, message = type(error).__name__, str(error)[:MESSAGE_CHARACTERS]
         if delay is None:
-            self._fail(index, attempt, name, message)
+            self._fail(index, attempt, *told)
             return None
         is_local = delay <= LOCAL_RETRY_SECONDS
         self.tally.retried.append(
@@ -333,13 +334,23 @@ class ChunkRun:
                 index=index,
                 attempt=attempt,
                 delay=None if is_local else delay,
-                error_type=name,
-                message=message,
+                error_type=told.type,
+                message=told.message,
+                traceback=told.traceback,
             )
         )
         return delay if is_local else None
 
-    def _fail(self, index: int, attempt: int, error_type: str, message: str) -> None:
+    def _told(self, index: int, attempt: int, record: ErrorRecord, delay: float | None) -> Told:
+        """What the owner is told of a failed attempt; the worker's log has it too."""
+        errors, now = self.prepared.errors, self.clock.monotonic()
+        told = errors.told(record, now)
+        errors.log(self.offer, index, attempt, told, delay, now)
+        return told
+
+    def _fail(self, index: int, attempt: int, error_type: str, message: str, traceback: str | None = None) -> None:
         self.tally.failed.append(
-            MemberFailed(index=index, error_type=error_type, message=message, attempts=attempt)
+            MemberFailed(
+                index=index, error_type=error_type, message=message, attempts=attempt, traceback=traceback
+            )
         )

@@ -53,6 +53,7 @@ class TaskGroupService:
             concurrency=settings.concurrency,
             lease=settings.worker_lease,
             telemetry=resources.telemetry,
+            secrets=settings.secrets,
         )
         self._telemetry = resources.telemetry
         self._intake = Intake(self._executor, resources.log, resources.names)

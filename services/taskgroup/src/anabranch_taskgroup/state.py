@@ -17,6 +17,7 @@ from anabranch.core.messages import Failure, Json, Mode, Spans, StopReason, Task
 from anabranch.core.policies import Policy
 from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.states import ENDINGS, TaskState
+from anabranch_taskgroup.tracebacks import RUN_BYTES, TracebackRoom, room_for_retries
 
 TOMBSTONES = 20_000
 """Ended or unheard-of runs that are remembered, so that a late message is known to be late."""
@@ -140,6 +141,8 @@ class Task:
     held: dict[int, Held] = field(default_factory=dict)
     """Failed members that the join waits for, until they are redriven or dismissed."""
     redrives: dict[int, int] = field(default_factory=dict)
+    tracebacks: TracebackRoom = field(default_factory=TracebackRoom)
+    retry_tracebacks: TracebackRoom = field(default_factory=room_for_retries)
     letters: int = 0
     omitted: int = 0
     """Failed members beyond those that got a dead letter."""
@@ -321,6 +324,7 @@ class Run:
     taking: str | None = None
     """The run that is retried, until all that it left has been taken over."""
     retry_of: str | None = None
+    traceback_bytes_left: int = RUN_BYTES
     warnings: tuple[str, ...] = ()
     commands: set[str] = field(default_factory=set)
     """Ids of the commands on held members that were obeyed."""

@@ -11,7 +11,7 @@ from anabranch.core.messages import MembersTaken, RunTaken, TakenPage
 from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.chunks import FIRST_LIMIT, keep_results, numbered, page_prefix
-from anabranch_taskgroup.failing import failure_of, tell_failure
+from anabranch_taskgroup.failing import failure_of, kept_traceback, tell_failure
 from anabranch_taskgroup.merge import keep_inline_or_spill
 from anabranch_taskgroup.state import Group, Run, Task
 from anabranch_taskgroup.states import TaskState
@@ -55,7 +55,7 @@ def take_members(turn: Turn, run: Run, task: Task, message: MembersTaken, segmen
     task.unseen |= set(message.unseen)
     task.ended += len(ended)
     for failed in message.failed:
-        task.failed[failed.index] = failure_of(task, failed)
+        task.failed[failed.index] = failure_of(task, failed, kept_traceback(run, task, failed.traceback))
     if message.completed:
         keep_results(task, message, segments, NO_CHUNK, 0)
         keep_inline_or_spill(turn, run, task)

@@ -9,6 +9,7 @@ from anabranch.cli.exits import COMPLETED
 from anabranch.cli.output import count, print_json, say, short, short_line, wide_console
 from anabranch.cli.systems import connected
 from anabranch.cli.tables import Column, Form, Listing, moment, number, show
+from anabranch.cli.tracebacks import indented
 from anabranch.deadletters.choosing import chosen, grouped, named, whole
 from anabranch.deadletters.letterbox import read_letters
 
@@ -60,6 +61,11 @@ def _print_whole(document: Mapping[str, Any]) -> None:
         console.print(f"{name:10} {value if isinstance(value, str) else short(value, 10_000)}", markup=False)
     for name, value in document["headers"]:
         console.print(f"header     {name} = {value if isinstance(value, str) else short(value)}", markup=False)
+    traceback = (document["member"] or {}).get("traceback")
+    if traceback is not None:
+        console.print("traceback")
+        for line in indented(traceback):
+            console.print(line, markup=False)
     value = document["value"]
     console.print(value if isinstance(value, str) else short(value, 1_000_000), markup=False)
 

@@ -10,6 +10,7 @@ from anabranch.cli.output import count, print_json, say, seconds
 from anabranch.cli.run_command import summarise
 from anabranch.cli.systems import connected
 from anabranch.cli.tables import Column, Form, Listing, fields, moment, print_csv, show, status_style, timestamp
+from anabranch.cli.tracebacks import Tracebacks
 from anabranch.core.errors import Misconfigured
 from anabranch.core.progress import percent, share_of_run
 from anabranch.runtime.views import View, list_views, load_view
@@ -107,10 +108,12 @@ def _show_view(view: View) -> None:
                 say(f"      {_progress(told)}")
     if view.get("alive"):
         say(f"  workers with a fresh heartbeat: {', '.join(view['alive'])}")
+    tracebacks = Tracebacks()
     for failure in view.get("failures") or ():
         index = "" if failure.get("index") is None else f"[{failure['index']}]"
         where = f"{failure['group']}/{failure['task']}{index}"
         say(f"  {where}: {failure['error_type']}: {failure['message']}")
+        tracebacks.say(failure.get("traceback"))
 
 
 def _attempt(state: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from anabranch.cli.follow import Following, follow, opened
 from anabranch.cli.loop import run_async
 from anabranch.cli.output import count, foreign_output_aside, print_json, say, seconds, short
 from anabranch.cli.systems import load_registry, open_place
+from anabranch.cli.tracebacks import Tracebacks
 from anabranch.cli.views import view_for
 from anabranch.core.admission import Limits, Reading, read_request
 from anabranch.core.durations import parse_duration
@@ -121,9 +122,11 @@ def summarise(result: RunResult) -> None:
             hint = f" ({error['hint']})" if error.get("hint") else ""
             say(f"  {error['path'] or '(the request)'}: {error['message']}{hint}")
         return
+    tracebacks = Tracebacks()
     for failure in list(result.failures)[:SHOWN_FAILURES]:
         where = f"{failure.get('group')}/{failure.get('member') or failure.get('task')}"
         say(f"  {where}: {failure.get('error_type')}: {failure.get('message')}")
+        tracebacks.say(failure.get("traceback"))
     if len(result.failures) > SHOWN_FAILURES:
         say(f"  and {count(len(result.failures) - SHOWN_FAILURES, 'more failure')}")
     for key, value in list(result.results.items())[:SHOWN_RESULTS]:

@@ -52,9 +52,11 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
     """
     if registry is not None:
         from anabranch.embedded import embedded
+        from anabranch.runtime.logs import ATTEMPTS_LOGGER
         from anabranch.runtime.memory import collect_seldom
         from anabranch.runtime.telemetry import close_telemetry, open_telemetry
 
+        ATTEMPTS_LOGGER.addHandler(logging.NullHandler())  # the command itself says what failed
         telemetry = open_telemetry("anabranch", os.environ, text=False)
         telemetry.adopt()
         try:

@@ -34,8 +34,14 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "task.expanded": ("The members of an expanded task are known.", "`count`"),
     "task.started": ("An attempt has begun. For each member.", "`worker`"),
     "task.completed": ("It gave all its result keys. For each member.", "of a retry `taken_over`: it did not run"),
-    "task.failed": ("It will not be tried again. For each member, or the whole task.", "`error_type`, `message`"),
-    "task.retrying": ("An attempt failed, another follows. For each member.", "`error_type`, `message`, `delay`"),
+    "task.failed": (
+        "It will not be tried again. For each member, or the whole task.",
+        "`error_type`, `message`, `traceback`",
+    ),
+    "task.retrying": (
+        "An attempt failed, another follows. For each member.",
+        "`error_type`, `message`, `delay`, `traceback`",
+    ),
     "task.skipped": ("It will not run: what it needs is absent, or its expansion is empty.", "`reason`"),
     "task.cancelled": ("It was stopped, by a cancellation or a timeout.", ""),
     "task.progress": ("What an agent reported. For each member.", "`fraction`, `note`"),

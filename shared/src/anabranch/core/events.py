@@ -67,7 +67,8 @@ class EventEntry(BaseModel):
     spans: Spans | None = None
     attempt: int | None = None
     data: dict[str, Any] = {}
-    """What else there is to say: `count`, `error_type`, `message`, `status`, `result_keys`, `name`, `labels`."""
+    """What else there is to say: `count`, `error_type`, `message`, `traceback`, `status`,
+    `result_keys`, `name`, `labels`."""
 
 
 class EventBatch(BaseModel):

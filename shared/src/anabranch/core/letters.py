@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -70,8 +71,14 @@ class MemberLetter(BaseModel):
     attempts: int = 0
     deliveries: int = 0
     held: bool = False
+    traceback: str | None = None
+    """Of the last attempt's exception; null where there is none, or enough failures of the task have theirs."""
     omitted: int = 0
     """Only of a `members_omitted` letter: so many members of the task failed without a letter of their own."""
+
+    def to_document(self) -> dict[str, Any]:
+        """The letter as JSON-able values; `traceback` is left out where there is none."""
+        return self.model_dump(mode="json", exclude={"traceback"} if self.traceback is None else None)
 
     @property
     def signature(self) -> str:

@@ -50,6 +50,12 @@ class Failure(Message):
     error_type: str
     message: str
     attempts: int = 0
+    traceback: str | None = None
+    """Of the last attempt's exception; null where there is none, or enough failures of the task have theirs."""
+
+    def to_document(self) -> dict[str, Json]:
+        """The failure as JSON-able values; `traceback` is left out where there is none."""
+        return self.model_dump(mode="json", exclude={"traceback"} if self.traceback is None else None)
 
 
 class Need(Message):
@@ -74,6 +80,8 @@ class MemberFailed(Message):
     error_type: str
     message: str
     attempts: int
+    traceback: str | None = None
+    """Of the last attempt's exception; null where the worker has sent enough of them for this task."""
 
 
 class MemberRetry(Message):
@@ -85,6 +93,8 @@ class MemberRetry(Message):
     delay: float | None
     error_type: str
     message: str
+    traceback: str | None = None
+    """As of MemberFailed."""
 
 
 class LargeValue(Message):

@@ -127,6 +127,10 @@ class RunFinal(ResultBody):
     taken_over: int = 0
     """How many of ``executions.completed`` it took over from that run, instead of running them."""
 
+    def to_document(self) -> dict[str, Any]:
+        """The body as JSON-able values; a failure without a traceback has no such field."""
+        return super().to_document() | {"failures": [failure.to_document() for failure in self.failures]}
+
     @property
     def ce_type(self) -> str:
         """``run.completed``, ``run.failed``, ``run.cancelled`` or ``run.timed_out``."""

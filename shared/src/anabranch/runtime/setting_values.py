@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from anabranch.core.durations import parse_duration
 from anabranch.core.names import Names
@@ -148,6 +148,14 @@ def without_password(url: str) -> str:
     return urlunsplit((parts.scheme, shown, parts.path, MASK if parts.query else "", ""))
 
 
+def passwords_in(url: str) -> set[str]:
+    """The password of a URL as it is written there and as it is sent, and what else its query has."""
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    found = {user.partition(":")[2], *(value for _, value in parse_qsl(parts.query))}
+    return found | {unquote(each) for each in found}
+
+
 def _is_ambiguous(url: str) -> bool:
     """Whether a part of a password may stand where the path is read: its / or # was not percent-encoded."""
     parts = urlsplit(url)
@@ -157,6 +165,11 @@ def _is_ambiguous(url: str) -> bool:
 def shown_property(name: str, value: str) -> str:
     """A Kafka client's property, masked where its name speaks of a secret."""
     return MASK if any(word in name for word in _SECRET_WORDS) else value
+
+
+def secret_properties(properties: Mapping[str, str]) -> set[str]:
+    """The values of a Kafka client's properties that are masked."""
+    return {value for name, value in properties.items() if shown_property(name, value) == MASK}
 
 
 def _whole(value: Any, lowest: int, highest: int | None) -> int:

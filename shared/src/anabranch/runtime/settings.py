@@ -153,6 +153,12 @@ class Settings:
         name = topic.replace("-", "_")
         return self.partitions.get(name, DEFAULT_PARTITIONS[name])
 
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The values that are masked wherever a text may be seen by people."""
+        found = {self.redis_password or "", *values.passwords_in(self.redis_url)}
+        return frozenset(found | values.secret_properties(self.kafka_properties)) - {""}
+
     def shown(self) -> dict[str, Any]:
         """Every setting, ready for people: secrets are masked."""
         return {each.name: _masked(each.name, getattr(self, each.name)) for each in fields(self)}

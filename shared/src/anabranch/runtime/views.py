@@ -10,7 +10,8 @@ A view is a JSON object:
                                          "started", "completed", "failed", "held", "attempts", "attempt",
                                          "progress", "share"}}}},
      "workers": [worker],
-     "failures": [{"group", "task", "index", "error_type", "message", "attempts", "time"}], "failure_count"}
+     "failures": [{"group", "task", "index", "error_type", "message", "attempts", "time", "traceback"}],
+     "failure_count"}
 
 Times are seconds since the epoch, or null. `status` of a run: accepted, running, completed, failed, cancelled,
 timed_out; of a group: running, completed, failed, cancelled, timed_out; of a task: waiting, running, completed,
@@ -19,7 +20,8 @@ failed, skipped, cancelled. `members` is 1 for an ordinary task and null where i
 dismissal. `attempt` is the latest attempt of an ordinary task, {"number", "started_at", "ended_at", "worker"},
 null of an expanded one. `progress` is a list of {"index", "fraction", "note", "time"}: the latest of members
 that have not ended, of the last few that told any. `workers` lately started something of the run. `failures`
-holds the first few. `events_from` is the offset of its first record in the run's partition of `events`, null
+holds the first few; one failure of a task has its `traceback`, where its exception had one. `events_from` is
+the offset of its first record in the run's partition of `events`, null
 where that is not known: the run is older than this field. `tasks_total` is how many tasks its request has, null
 likewise; `groups` has those of which something was told. `share` is how much of a task or of the run is done,
 from 0 to 1 (see `anabranch.core.progress`); of a run it is null where the number of its tasks is not known.

@@ -19,7 +19,8 @@ class RunResult:
     Attributes:
         status: completed, failed, cancelled, timed_out or rejected.
         results: every result key there is, resolved; partial unless the run completed.
-        failures: `{group, task, index, member, error_type, message, attempts}`, capped by the server.
+        failures: `{group, task, index, member, error_type, message, attempts}`, capped by the server; the first of
+            a task also have a `traceback`.
         executions: members by outcome: `{total, completed, failed, skipped}`.
         errors: why the request was rejected, `{code, path, message, hint}`; else empty.
         duration_seconds: from acceptance to the end.

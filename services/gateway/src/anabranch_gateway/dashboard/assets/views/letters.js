@@ -8,6 +8,7 @@ import { format, go } from "../lib/router.js";
 import { Dialog } from "../ui/dialog.js";
 import { Json } from "../ui/json.js";
 import { Ago, Choice, Empty, Facts, Failure, Id, Loading } from "../ui/parts.js";
+import { Traceback } from "../ui/traceback.js";
 import { html, useState } from "../vendor/index.js";
 
 const LISTED = 50;
@@ -116,8 +117,8 @@ function Letter({ id, onClose, onDecide }) {
         ["Run", letter.run_id && html`<a href=${format(["runs", letter.run_id])}>${letter.run_id}</a>`],
         ["Size", letter.bytes !== undefined && `${integer(letter.bytes)} bytes${letter.is_cut ? ", cut" : ""}`],
       ]} />
-      <h3>Error</h3><div class="error-box"><pre tabindex="0">${letter.error}</pre></div>
-      ${letter.member && html`<h3>Member</h3><${Json} value=${letter.member} label="member" />`}
+      <h3>Error</h3><div class="error-box"><pre tabindex="0">${letter.error}</pre></div><${Traceback} text=${letter.member?.traceback} />
+      ${letter.member && html`<h3>Member</h3><${Json} value=${{ ...letter.member, traceback: undefined }} label="member" />`}
       <h3>What came</h3><${Json} value=${parsed(letter.value)} label="the original" />
       ${letter.headers?.length > 0 && html`<h3>Headers</h3><${Json} value=${Object.fromEntries(letter.headers)} label="headers" />`}`}
   <//>`;

@@ -7,6 +7,7 @@ import { useApp, useLoaded } from "../../lib/hooks.js";
 import { Ago, Facts, Failure, Loading, Status, Took } from "../../ui/parts.js";
 import { Json } from "../../ui/json.js";
 import { LogLines } from "../../ui/loglines.js";
+import { Traceback } from "../../ui/traceback.js";
 import { html } from "../../vendor/index.js";
 
 /** @param {{ id: string, group: string, task: string, index: string, version: string }} properties `version`: looked at again when it changes */
@@ -26,14 +27,14 @@ export function MemberDetails({ id, group, task, index, version }) {
       ["Worker", member.worker && html`<code>${member.worker}</code>`],
       ["Progress", member.progress && `${Math.round(100 * (member.progress.fraction ?? 0))}% ${member.progress.note ?? ""}`],
     ]} />
-    ${member.error && html`<h3>Error</h3><div class="error-box"><strong>${member.error.type}</strong><pre tabindex="0">${member.error.message}</pre></div>`}
+    ${member.error && html`<h3>Error</h3><div class="error-box"><strong>${member.error.type}</strong><pre tabindex="0">${member.error.message}</pre></div><${Traceback} text=${member.error.traceback} />`}
     <${Part} title="Message" value=${member.message} text />
     <${Part} title="Variables" value=${member.variables} />
     <${Part} title="Inputs" value=${member.inputs} />
     ${!onlyNull(member.result) && html`<${Part} title="Result" value=${member.result} />`}
     ${attempts.length > 0 && html`<h3>Attempts</h3><ol class="attempts">${attempts.map((/** @type {any} */ each) => html`<li key=${each.attempt}>
       <span class="attempt-head"><strong>Attempt ${each.attempt}</strong> <${Status} status=${each.error ? "failed" : each.ended_at ? "completed" : "running"} /> ${each.started_at && html`<${Ago} at=${each.started_at} />`} <${Took} from=${each.started_at} to=${each.ended_at} /> ${each.worker && html`<code class="muted">${each.worker}</code>`}</span>
-      ${each.error && html`<span class="said"><code>${each.error.type}</code> ${each.error.message}</span>`}
+      ${each.error && html`<span class="said"><code>${each.error.type}</code> ${each.error.message}</span>${each.error.traceback !== member.error?.traceback && html`<${Traceback} text=${each.error.traceback} />`}`}
     </li>`)}</ol>`}
     <h3>Logs</h3>
     ${member.logs_left_out > 0 && html`<p class="muted">The last ${integer(member.logs.length)} lines; the ${integer(member.logs_left_out)} older ones are left out here.</p>`}

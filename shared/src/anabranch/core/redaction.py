@@ -1,0 +1,39 @@
+"""Masks secrets in text that an agent's exception brings along: its message and its traceback. Pure.
+
+Masked are the values that the process knows to be secret, passwords within URLs, URL parameters that are named
+like a secret, and HTTP credentials. Any other text stays as it is, and so do the lines of source in a traceback.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Final
+
+MASK: Final = "***"
+SHORTEST: Final = 6
+"""Characters of a known secret: a shorter one would mask ordinary words."""
+
+_PATTERNS: Final = (
+    (re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@\"'<>]{0,200}:)[^\s\"'<>]{1,1000}@"), rf"\1{MASK}@"),
+    (
+        re.compile(
+            r"([?&][\w.-]{0,40}(?:password|passwd|secret|token|key|signature)[\w.-]{0,40}=)[^\s&#\"'<>]+", re.I
+        ),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"\b(Bearer|Basic) +[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
+)
+
+
+def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Returns a function that masks these values and whatever has the form of a credential."""
+    known = sorted({each for each in secrets if len(each) >= SHORTEST}, key=len, reverse=True)
+    values = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def redacted(text: str) -> str:
+        for pattern, replacement in _PATTERNS:
+            text = pattern.sub(replacement, text)
+        return text if values is None else values.sub(MASK, text)
+
+    return redacted
