@@ -95,7 +95,7 @@ def test_every_setting_topic_and_consumer_group_is_described() -> None:
     groups = {names.agency_requests, names.agency_runs, names.taskgroup_groups, names.taskgroup_tasks}
     on_kafka = {name.removeprefix(names.prefix) for name in (*names.topics, *groups, names.eventmanager)}
 
-    assert {field.name for field in fields(Settings)} - described == {"kafka_properties"}
+    assert {field.name for field in fields(Settings)} - described == {"kafka_properties", "named"}
     assert "kafka_…" in described
     assert on_kafka - described == set()
 

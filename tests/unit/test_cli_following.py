@@ -147,7 +147,7 @@ def test_words_for_figures() -> None:
 async def test_a_cancel_of_a_run_that_is_not_known_says_so_and_stands_all_the_same(
     agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.control_commands.connected", lambda settings: agency.client())
+    monkeypatch.setattr("anabranch.cli.reach.choosing.connected", lambda settings: agency.client())
     async with agency.client() as client:
         run_id = await client.run_id_of("r-1")
         if known:

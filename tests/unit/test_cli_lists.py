@@ -56,15 +56,6 @@ REQUEST: dict[str, Any] = {
         }
     ],
 }
-MODULES = (
-    "context_command",
-    "control_commands",
-    "dlq_commands",
-    "event_commands",
-    "inspect_commands",
-    "why_command",
-    "top.command",
-)
 
 
 @agent("talk")
@@ -87,8 +78,7 @@ async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
         async def connected(_: Settings) -> AsyncIterator[Any]:
             yield found.client
 
-        for module in MODULES:
-            monkeypatch.setattr(f"anabranch.cli.{module}.connected", connected)
+        monkeypatch.setattr("anabranch.cli.reach.choosing.connected", connected)
         views: list[Any] = []
 
         async def look() -> None:

@@ -184,7 +184,7 @@ def settings_page() -> str:
     rows = [
         (f"`{each.name}`", f"`ANABRANCH_{each.name.upper()}`", _setting_default(each), notes.get(each.name, ""))
         for each in fields(Settings)
-        if each.name not in ("kafka_properties", "partitions")
+        if each.name not in ("kafka_properties", "partitions", "named")
     ]
     topics = [
         (

@@ -109,8 +109,8 @@ async def _of_run(parts: Parts, run: str | None) -> Callable[[Letter], bool]:
 async def _decide(request: Request, parts: Parts, caller: Caller, action: Action) -> Response:
     body = await read_object(request, frozenset({"ids", "signature", "run"}))
     choice = Choice(_ids(body), text_field(body, "signature", 64), text_field(body, "run", 300))
-    if sum((bool(choice.ids), choice.signature is not None, choice.run is not None)) != 1:
-        raise Refusal(422, str(Code.SCHEMA), "name letters by one of: ids, signature, run")
+    if bool(choice.ids) == (choice.signature is not None or choice.run is not None):
+        raise Refusal(422, str(Code.SCHEMA), "name letters by ids, or by a signature, a run, or both")
     if choice.run is not None:
         await find(parts, caller, choice.run)
     visible = {letter.id for letter in await parts.letters.of(caller)}

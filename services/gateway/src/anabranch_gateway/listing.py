@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,9 +88,14 @@ class Cursor:
 
 
 async def list_runs(
-    parts: Parts, caller: Caller, filters: Filters, limit: int, text: str | None
+    parts: Parts,
+    caller: Caller,
+    filters: Filters,
+    limit: int,
+    text: str | None,
+    shape: Callable[[View], Any] = summary,
 ) -> dict[str, Any]:
-    """`{"runs", "next_cursor"}`.
+    """`{"runs", "next_cursor"}`, each run in this shape.
 
     Raises:
         Refusal: 422, the cursor is none.
@@ -102,7 +108,7 @@ async def list_runs(
         views = await list_views(parts.client.store, parts.client.names, PAGE, offset)
         if not views:
             # Views expire before the index forgets their runs: a page without any is the end, or a hole in it.
-            return {"runs": [summary(view) for view in shown], "next_cursor": None}
+            return {"runs": [shape(view) for view in shown], "next_cursor": None}
         for place, view in enumerate(views):
             if not cursor.is_behind(view):
                 continue
@@ -110,10 +116,10 @@ async def list_runs(
             if caller.sees(_project(view)) and filters.let_through(view):
                 shown.append(view)
                 if len(shown) == limit:
-                    return {"runs": [summary(each) for each in shown], "next_cursor": str(cursor)}
+                    return {"runs": [shape(each) for each in shown], "next_cursor": str(cursor)}
         offset += PAGE
         looked_at += PAGE
-    return {"runs": [summary(view) for view in shown], "next_cursor": str(cursor)}
+    return {"runs": [shape(view) for view in shown], "next_cursor": str(cursor)}
 
 
 def _order(view: View) -> tuple[float, str]:

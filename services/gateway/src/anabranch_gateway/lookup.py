@@ -55,7 +55,7 @@ async def view_of(parts: Parts, found: Found) -> View:
     """The run's view, also before the event manager has written one, and after it has expired."""
     view = await load_view(parts.client.store, parts.client.names, found.run_id)
     if view is not None:
-        return {"project": found.project, "events_from": None, **view}
+        return view | {"project": found.project, "events_from": view.get("events_from")}
     if found.tombstone is not None:
         return _view_of_tombstone(found, found.tombstone)
     if found.taken is not None:

@@ -34,6 +34,11 @@ async def resolve(client: Client, reference: Mapping[str, Any], session_id: str)
     return await values.resolve(client.store, client.names, reference, within=session_id)
 
 
+def is_own_reference(value: Any, session_id: str) -> bool:
+    """Whether a result stands for a larger value of this session, which `page` reads."""
+    return is_reference(value) and Reference.model_validate(value).session_id == session_id
+
+
 async def page(
     client: Client, results: Mapping[str, Any], key: str, session_id: str, start: int, limit: int
 ) -> dict[str, Any]:
@@ -47,7 +52,7 @@ async def page(
         has = ", ".join(sorted(results)[:20]) or "none"
         raise not_found(f"this run has no result {key[:300]!r}", f"it has: {has}")
     value = results[key]
-    if is_reference(value) and Reference.model_validate(value).session_id == session_id:
+    if is_own_reference(value, session_id):
         return await _stored(client, value, key, session_id, start, limit)
     size = len(orjson.dumps(value))
     if isinstance(value, list) and (start or len(value) > limit):

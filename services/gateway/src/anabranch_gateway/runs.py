@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from anabranch.core.documents import Format
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code, RequestRefused
+from anabranch.runtime.views import with_heartbeats
 from anabranch.sdk.client import Control
 from anabranch.sdk.run import Run
 from anabranch_gateway import shapes
@@ -20,7 +21,7 @@ from anabranch_gateway.listing import Filters, list_runs
 from anabranch_gateway.lookup import Found, find, require_open, view_of
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal, refused
-from anabranch_gateway.results import page, results_of
+from anabranch_gateway.results import is_own_reference, page, results_of
 from anabranch_gateway.submitting import (
     Submission,
     load,
@@ -101,19 +102,22 @@ async def list_(
     retry_of: str | None = None,
     since: Annotated[float | None, Query(description="Submitted at or after; seconds since the epoch")] = None,
     until: Annotated[float | None, Query(description="Submitted before; seconds since the epoch")] = None,
+    full: Annotated[bool, Query(description="Whole views, as `anabranch list --json`")] = False,
     q: Annotated[str | None, Query(max_length=300, description="A part of the name, or how an id begins")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
 ) -> Response:
     """Recent runs, the latest first."""
     filters = Filters(status, name, tuple(label or ()), session_id, project, retry_of, since, until, q)
-    return answer(await list_runs(parts, caller, filters, limit, cursor))
+    shape = dict if full else shapes.summary
+    return answer(await list_runs(parts, caller, filters, limit, cursor, shape))
 
 
 @router.get("/runs/{run}")
 async def view(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
     """How far a run is."""
-    return answer(await view_of(parts, await find(parts, caller, run)))
+    found = await view_of(parts, await find(parts, caller, run))
+    return answer(await with_heartbeats(parts.client.store, parts.client.names, found))
 
 
 @router.get("/runs/{run}/graph")
@@ -275,7 +279,9 @@ def _final(found: Found) -> dict[str, Any]:
 
 async def _outcome(parts: Parts, found: Found) -> dict[str, Any]:
     final = _final(found)
-    return shapes.outcome(final, await results_of(parts.client, final, found.session_id))
+    results = await results_of(parts.client, final, found.session_id)
+    references = [key for key, value in results.items() if is_own_reference(value, found.session_id)]
+    return shapes.outcome(final, results) | {"references": references}
 
 
 async def _control(request: Request, parts: Parts, caller: Caller, run: str, action: Control) -> Response:

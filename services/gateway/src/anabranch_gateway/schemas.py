@@ -60,7 +60,7 @@ class Executions(Shape):
 
 
 class Outcome(Shape):
-    """The document of `anabranch run --json`; large values stay references."""
+    """The document of `anabranch run --json`; large values stay references, and `references` names their keys."""
 
     run_id: str | None
     request_id: str | None
@@ -71,6 +71,7 @@ class Outcome(Shape):
     executions: Executions
     warnings: list[str]
     duration_seconds: float
+    references: list[str] = Field(description="Result keys whose values /results/KEY gives, page by page")
 
 
 class PlanDocument(Shape):
@@ -112,11 +113,6 @@ class RunSummary(Shape):
     counts: Counts
 
 
-class RunPage(Shape):
-    runs: list[RunSummary]
-    next_cursor: str | None
-
-
 class ViewDocument(Shape):
     run_id: str
     request_id: str | None
@@ -129,6 +125,12 @@ class ViewDocument(Shape):
     tasks_total: int | None
     share: float | None = Field(description="How much of the run is done, from 0 to 1; null where not known")
     failure_count: int
+    alive: list[str] | None = Field(default=None, description="Of an open run: workers with a fresh heartbeat")
+
+
+class RunPage(Shape):
+    runs: list[RunSummary | ViewDocument] = Field(description="With `full`: their views")
+    next_cursor: str | None
 
 
 class Node(Shape):

@@ -40,9 +40,13 @@ def runs(incomplete: str) -> list[tuple[str, str]]:
 
 
 async def _recent(settings: Settings, incomplete: str) -> list[tuple[str, str]]:
+    from anabranch.cli.reach.choosing import gateway_of, through
     from anabranch.runtime.connections import redis_store
     from anabranch.runtime.views import list_views
 
+    if (address := await gateway_of(settings)) is not None:
+        async with through(address) as gateway:
+            return offered(await gateway.views(RUNS), incomplete)
     store = await redis_store(settings)
     try:
         return offered(await list_views(store, settings.names, RUNS), incomplete)

@@ -8,15 +8,15 @@ import orjson
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.output import say, short, short_line
-from anabranch.cli.systems import connected
+from anabranch.cli.reach.choosing import reached
+from anabranch.cli.reach.port import Differences
 from anabranch.cli.tables import Column, Form, Listing, moment, number, show, timestamp
 from anabranch.core.errors import Misconfigured, NoSuchVersion
 from anabranch.core.versions import Change
-from anabranch.runtime.contexts import Difference, SharedContext, Version, diff, load_context
+from anabranch.runtime.contexts import Difference, SharedContext, Version
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
-    from anabranch.sdk.client import Client
 
 SHOWN_CHARACTERS = 60
 
@@ -27,29 +27,16 @@ async def show_context(
     """`context RUN`, as of version `at`, or with `between` the difference of two versions."""
     if at is not None and between is not None:
         raise Misconfigured("context", "--at and --diff exclude each other", "give one of them")
-    async with connected(settings) as client:
-        session = await _session_of(client, run)
-        if between is not None:
-            before, after = [await _load(client, session, version) for version in between]
-            _show_differences(before, after, diff(before, after), form)
-        else:
-            _show(await _load(client, session, at), form)
+    async with reached(settings) as system:
+        try:
+            if between is not None:
+                _show_differences(await system.differences(run, *between), form)
+            else:
+                _show(await system.context(run, at), form)
+        except NoSuchVersion as error:
+            shown = f"--at {error.version}" if at is not None else "context"
+            raise Misconfigured(shown, str(error), "see the versions with: anabranch context RUN") from error
     return COMPLETED
-
-
-async def _session_of(client: Client, run: str) -> str:
-    handle = await client.run(run)
-    if handle.session_id is None:
-        raise Misconfigured(run, "no such run, by run id or by request id", "see: anabranch list")
-    return handle.session_id
-
-
-async def _load(client: Client, session_id: str, at: int | None) -> SharedContext:
-    try:
-        return await load_context(client.store, client.names, session_id, at)
-    except NoSuchVersion as error:
-        shown = f"--at {error.version}" if at is not None else "context"
-        raise Misconfigured(shown, str(error), "see the versions with: anabranch context RUN") from error
 
 
 def _show(context: SharedContext, form: Form) -> None:
@@ -68,11 +55,11 @@ def writer_of(change: Change) -> str:
     return f"{by}{policy}, run {change.run_id}"
 
 
-def _show_differences(before: SharedContext, after: SharedContext, found: list[Difference], form: Form) -> None:
-    document: dict[str, Any] = {"session_id": before.session_id, "a": before.at, "b": after.at}
-    document["differences"] = [each.to_document() for each in found]
-    nothing = f"Versions {before.at} and {after.at} of session {before.session_id} do not differ"
-    show(Listing(DIFFERENCE_COLUMNS, found, document, nothing), form)
+def _show_differences(differ: Differences, form: Form) -> None:
+    document: dict[str, Any] = {"session_id": differ.session_id, "a": differ.a, "b": differ.b}
+    document["differences"] = [each.to_document() for each in differ.found]
+    nothing = f"Versions {differ.a} and {differ.b} of session {differ.session_id} do not differ"
+    show(Listing(DIFFERENCE_COLUMNS, differ.found, document, nothing), form)
 
 
 def _value(value: Any) -> str:

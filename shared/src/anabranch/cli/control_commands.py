@@ -8,37 +8,29 @@ from typing import TYPE_CHECKING
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.output import print_json, say
-from anabranch.cli.systems import CONNECT_SECONDS, connected, mute_kafka_client
+from anabranch.cli.reach.choosing import reached
+from anabranch.cli.systems import CONNECT_SECONDS, mute_kafka_client, refuse_if_away
 from anabranch.cli.tables import Column, Form, Listing, show
 from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import TopicSpec
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
-    from anabranch.sdk.client import Client, Control
+    from anabranch.sdk.client import Control
 
 _DONE = {"cancel": "Asked to cancel", "pause": "Asked to pause", "resume": "Asked to go on with"}
 
 
 async def control(settings: Settings, action: Control, run: str, *, json: bool) -> int:
-    """Publish a control record. That a run has ended is found out by whoever owns it; of one that is not known
-    it is said, and the record stands all the same, for its request may be on its way."""
-    async with connected(settings) as client:
-        run_id = await client.run_id_of(run)
-        known = await _is_known(client, run_id)
-        await client.control(action, run_id=run_id)
+    """Cancel, pause or resume a run. Of one that is not known it is said; its request may be on its way."""
+    async with reached(settings) as system:
+        done = await system.control(action, run)
     if json:
-        print_json({"run_id": run_id, "action": action, "known": known})
-    say(f"{_DONE[action]} run {run_id}. See: anabranch status {run_id}")
-    if not known:
+        print_json({"run_id": done.run_id, "action": action, "known": done.known})
+    say(f"{_DONE[action]} run {done.run_id}. See: anabranch status {done.run_id}")
+    if not done.known:
         say(f"No run {run!r} is known here so far, by run id or by request id. See: anabranch list")
     return COMPLETED
-
-
-async def _is_known(client: Client, run_id: str) -> bool:
-    names = client.names
-    found = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
-    return any(value is not None for value in found)
 
 
 async def create_topics(settings: Settings, *, form: Form) -> int:
@@ -51,6 +43,7 @@ async def create_topics(settings: Settings, *, form: Form) -> int:
     from anabranch.runtime.connections import kafka_log
     from anabranch.runtime.topics import gateway_topic_specs, topic_specs
 
+    await refuse_if_away(settings)
     mute_kafka_client()
     specs = [*topic_specs(settings), *gateway_topic_specs(settings)]
     try:

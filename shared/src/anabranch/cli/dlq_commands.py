@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.output import count, print_json, say, short, short_line, wide_console
-from anabranch.cli.systems import connected
+from anabranch.cli.reach.choosing import reached
 from anabranch.cli.tables import Column, Form, Listing, moment, number, show
 from anabranch.cli.tracebacks import indented
-from anabranch.deadletters.choosing import chosen, grouped, named, whole
-from anabranch.deadletters.letterbox import read_letters
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
@@ -23,13 +21,13 @@ async def list_letters(
     settings: Settings, *, run: str | None, signature: str | None, every: bool, form: Form
 ) -> int:
     """`dlq list`: a line for each kind of failure, the one with the latest letter first."""
-    async with connected(settings) as client:
-        found = await chosen(client, run=run, signature=signature)
-    shown = [letter for letter in found if every or letter.state == "open"]
-    groups = grouped(shown)
-    hidden = len(found) - len(shown)
-    more = f" {count(hidden, 'letter')} that somebody dealt with: --all shows them." if hidden else ""
-    document = {"groups": groups, "letters": len(shown)}
+    async with reached(settings) as system:
+        found = await system.letter_groups(run=run, signature=signature, every=every)
+    groups = found.groups
+    more = (
+        f" {count(found.decided, 'letter')} that somebody dealt with: --all shows them." if found.decided else ""
+    )
+    document = {"groups": list(groups), "letters": found.letters}
     rows = groups[:SHOWN] if form is Form.TABLE else groups
     show(Listing(GROUP_COLUMNS, rows, document, f"No dead letters.{more}"), form)
     if more and groups:
@@ -43,9 +41,8 @@ async def show_letter(settings: Settings, letter_id: str, *, json: bool) -> int:
     Raises:
         Misconfigured: there is no such letter.
     """
-    async with connected(settings) as client:
-        [letter] = named(await read_letters(client.log, client.names), [letter_id])
-    document = whole(letter)
+    async with reached(settings) as system:
+        document = await system.letter(letter_id)
     if json:
         print_json(document)
     else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.output import count, print_json, say
-from anabranch.cli.systems import connected
+from anabranch.cli.reach.choosing import reached
 from anabranch.core.errors import Misconfigured
-from anabranch.deadletters.decisions import Action, Choice, Decisions, decide, document, past
+from anabranch.deadletters.decisions import Action, Choice, past
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
@@ -18,18 +19,18 @@ async def decide_on(settings: Settings, action: Action, choice: Choice, *, json:
     """Redrive or dismiss letters; returns the exit code, which is 2 where one of them could not be."""
     if not choice.ids and choice.signature is None and choice.run is None:
         raise Misconfigured(f"dlq {action}", "no letter is named", "give ids, --signature or --run")
-    async with connected(settings) as client:
-        decisions = await decide(client, action, choice)
+    async with reached(settings) as system:
+        decisions = await system.decide(action, choice)
     _report(action, decisions, json)
-    return WRONG if decisions.refused or not decisions.done else COMPLETED
+    return WRONG if decisions["refused"] or not decisions[past(action)] else COMPLETED
 
 
-def _report(action: Action, decisions: Decisions, json: bool) -> None:
+def _report(action: Action, decisions: Mapping[str, Any], json: bool) -> None:
     if json:
-        print_json(document(action, decisions))
-    for letter, reason in decisions.refused:
-        say(f"{letter.id}: not {past(action)}: {reason}")
-    if decisions.done:
-        say(f"{count(len(decisions.done), 'letter')} {past(action)}.")
-    elif not decisions.refused:
+        print_json(decisions)
+    for letter in decisions["refused"]:
+        say(f"{letter['id']}: not {past(action)}: {letter['reason']}")
+    if done := decisions[past(action)]:
+        say(f"{count(len(done), 'letter')} {past(action)}.")
+    elif not decisions["refused"]:
         say("No such dead letters. See: anabranch dlq list")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from anabranch.cli.exits import errors_as_exit
-from anabranch.cli.options import Json, Load, Output, with_settings
+from anabranch.cli.options import Json, Load, Output, with_system
 from anabranch.cli.tables import form_of
 
 app = typer.Typer(help="Dead letters: what could not be handled, and what to do about it.", no_args_is_help=True)
@@ -18,7 +18,7 @@ OfRun = Annotated[str | None, typer.Option("--run", metavar="RUN", help="All ope
 
 
 @app.command("list")
-@with_settings
+@with_system
 def list_(
     settings: Load,
     run: Annotated[str | None, typer.Option(metavar="RUN", help="Only those of a run.")] = None,
@@ -37,7 +37,7 @@ def list_(
 
 
 @app.command()
-@with_settings
+@with_system
 def show(
     settings: Load,
     letter: Annotated[str, typer.Argument(metavar="ID", help="A letter, as partition:offset.")],
@@ -51,7 +51,7 @@ def show(
 
 
 @app.command()
-@with_settings
+@with_system
 def redrive(
     settings: Load, ids: Ids = None, signature: Signature = None, run: OfRun = None, json: Json = False
 ) -> None:
@@ -60,7 +60,7 @@ def redrive(
 
 
 @app.command()
-@with_settings
+@with_system
 def dismiss(
     settings: Load, ids: Ids = None, signature: Signature = None, run: OfRun = None, json: Json = False
 ) -> None:

@@ -4,12 +4,13 @@ nothing."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.output import print_json, say, short, wide_console
-from anabranch.cli.systems import connected
+from anabranch.cli.reach.choosing import reached
 from anabranch.cli.tables import Column, Form, fields, print_csv, status_style
 
 if TYPE_CHECKING:
@@ -71,9 +72,8 @@ async def _print(
     nothing: str,
 ) -> int:
     known = False
-    async with connected(settings) as client:
-        handle = await client.run(run)
-        async for event in handle.events(until_now=not follow):
+    async with reached(settings) as system, aclosing(system.events(run, follow=follow)) as events:
+        async for event in events:
             known = True
             if wants(event):
                 printer.event(event)

@@ -15,10 +15,10 @@ import orjson
 from anabranch.cli.exits import STOPPED
 from anabranch.cli.loop import on_interrupt
 from anabranch.cli.progress import RunProgress
+from anabranch.cli.reach.port import FollowedRun
 from anabranch.cli.views import View
 from anabranch.core.errors import Misconfigured
 from anabranch.core.events import EventSequence
-from anabranch.sdk.run import Run
 from anabranch.sdk.run_events import shown
 from anabranch.sdk.run_result import RunResult, no_executions
 
@@ -43,7 +43,7 @@ class Following:
     events_file: IO[bytes] | None = None
 
 
-async def follow(run: Run, following: Following) -> RunResult:
+async def follow(run: FollowedRun, following: Following) -> RunResult:
     """Wait for the end of a run. The first interrupt cancels it and waits on; a second one leaves at once.
 
     Raises:
@@ -65,14 +65,14 @@ def _all_events(following: Following, ended: str | None) -> bool:
     return following.events_file is not None and ended not in (None, "rejected")
 
 
-async def _until_ended(run: Run, timeout: float | None) -> str | None:
+async def _until_ended(run: FollowedRun, timeout: float | None) -> str | None:
     try:
         return await run.ended(None if timeout is None else timeout + LATE_SECONDS)
     except TimeoutError:
         return None
 
 
-def _given_up(run: Run) -> RunResult:
+def _given_up(run: FollowedRun) -> RunResult:
     """No final record came: the services are away. The run may still end later."""
     return RunResult(
         run_id=run.run_id,
@@ -84,7 +84,7 @@ def _given_up(run: Run) -> RunResult:
     )
 
 
-async def watch(run: Run, following: Following) -> None:
+async def watch(run: FollowedRun, following: Following) -> None:
     """Show a run and write its events until it has ended."""
     progress = RunProgress.of_plan(run.run_id, following.plan)
     sequence = EventSequence()
@@ -99,7 +99,7 @@ async def watch(run: Run, following: Following) -> None:
             following.view.update(progress)
 
 
-async def _say_when_nobody_answers(run: Run, view: View) -> None:
+async def _say_when_nobody_answers(run: FollowedRun, view: View) -> None:
     await asyncio.sleep(QUIET_SECONDS)
     if not run.heard:
         view.note(
@@ -108,7 +108,7 @@ async def _say_when_nobody_answers(run: Run, view: View) -> None:
         )
 
 
-def _cancel(run: Run, view: View) -> Callable[[], None]:
+def _cancel(run: FollowedRun, view: View) -> Callable[[], None]:
     background: set[asyncio.Task[None]] = set()
 
     def cancel() -> None:

@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.output import count, print_json, say, seconds
+from anabranch.cli.reach.choosing import reached
 from anabranch.cli.run_command import summarise
-from anabranch.cli.systems import connected
 from anabranch.cli.tables import Column, Form, Listing, fields, moment, print_csv, show, status_style, timestamp
 from anabranch.cli.tracebacks import Tracebacks
 from anabranch.core.errors import Misconfigured
 from anabranch.core.progress import percent, share_of_run
-from anabranch.runtime.views import View, list_views, load_view
-from anabranch.sdk.run_result import RunResult
+from anabranch.runtime.views import View
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
-    from anabranch.sdk.client import Client
 
 
 async def list_runs(settings: Settings, *, limit: int, status: str | None, form: Form) -> int:
     """`list`: recent runs, the latest first."""
-    async with connected(settings) as client:
-        views = await list_views(client.store, client.names, limit)
+    async with reached(settings) as system:
+        views = await system.views(limit)
     shown = [view for view in views if status in (None, view["status"])]
     nothing = "No runs. Submit one with: anabranch run FILE"
     if views and not shown:
@@ -35,9 +33,8 @@ async def list_runs(settings: Settings, *, limit: int, status: str | None, form:
 
 async def show_status(settings: Settings, run: str, *, form: Form) -> int:
     """`status RUN`: its view; right after its submission, or when that has expired, what else is known."""
-    async with connected(settings) as client:
-        view = await load_view(client.store, client.names, run) or await _without_view(client, run)
-        view = await _with_heartbeats(client, view)
+    async with reached(settings) as system:
+        view = await system.status(run)
     if form is Form.JSON:
         print_json(view)
     elif form is Form.CSV:
@@ -49,7 +46,8 @@ async def show_status(settings: Settings, run: str, *, form: Form) -> int:
 
 async def show_result(settings: Settings, run: str, key: str | None, *, timeout: float | None, json: bool) -> int:
     """`result RUN [KEY]`: how it ended, or the value of one key, which is printed as JSON in any case."""
-    result = await _result(settings, run, timeout)
+    async with reached(settings) as system:
+        result = await system.result(run, timeout)
     if result is None:
         wait = "wait for it with: anabranch result --wait 10m"
         raise Misconfigured(run, "this run has not ended, or is not known here", wait)
@@ -63,29 +61,6 @@ async def show_result(settings: Settings, run: str, key: str | None, *, timeout:
     else:
         summarise(result)
     return code_for(result.status)
-
-
-async def _result(settings: Settings, run: str, timeout: float | None) -> RunResult | None:
-    async with connected(settings) as client:
-        handle = await client.run(run)
-        try:
-            await handle.ended(timeout or 0.05)
-        except TimeoutError:
-            return None
-        return await handle.result()
-
-
-async def _without_view(client: Client, run: str) -> View:
-    handle = await client.run(run)
-    try:
-        await handle.ended(0.05)
-    except TimeoutError:
-        if handle.session_id is None:
-            raise Misconfigured(run, "no such run, by run id or by request id", "see: anabranch list") from None
-        return {"run_id": handle.run_id, "session_id": handle.session_id, "status": "accepted", "groups": {}}
-    document = (await handle.result()).to_document()
-    kept = ("run_id", "request_id", "session_id", "status", "executions", "failures", "duration_seconds")
-    return {name: document[name] for name in kept} | {"groups": {}}
 
 
 def tasks_of(view: View) -> Iterator[dict[str, Any]]:
@@ -130,15 +105,6 @@ def _attempt(state: dict[str, Any]) -> str:
 def _progress(told: dict[str, Any]) -> str:
     index = "" if told["index"] is None else f"[{told['index']}] "
     return f"{index}{told['fraction']:.0%} {told['note'] or ''}".rstrip()
-
-
-async def _with_heartbeats(client: Client, view: View) -> View:
-    """The view of an open run with `alive`: which of its workers show that they live, now."""
-    workers = view.get("workers") or []
-    if not workers or view.get("ended_at") is not None:
-        return view
-    signs = await client.store.get([client.names.worker(worker) for worker in workers])
-    return view | {"alive": [each for each, sign in zip(workers, signs, strict=True) if sign is not None]}
 
 
 def _members(state: dict[str, Any]) -> str:

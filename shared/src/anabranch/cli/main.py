@@ -14,7 +14,7 @@ import typer
 
 from anabranch.cli import bench_main, dlq_main, keys_main, watching_main
 from anabranch.cli.exits import WRONG, errors_as_exit
-from anabranch.cli.options import Embedded, Json, Load, Output, RequestFile, RunId, with_settings
+from anabranch.cli.options import Embedded, Json, Load, Output, RequestFile, RunId, with_settings, with_system
 from anabranch.cli.tables import Form, form_of
 
 app = typer.Typer(
@@ -146,7 +146,7 @@ def gateway(
 
 
 @app.command()
-@with_settings
+@with_system
 def run(
     settings: Load,
     file: RequestFile,
@@ -184,7 +184,7 @@ def plan(
 
 
 @app.command("list")
-@with_settings
+@with_system
 def list_(
     settings: Load,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the latest to look at.")] = 50,
@@ -201,7 +201,7 @@ def list_(
 
 
 @app.command()
-@with_settings
+@with_system
 def status(settings: Load, run: RunId, output: Output = None, json: Json = False) -> None:
     """Show how far a run is."""
     with errors_as_exit(json or output == "json"):
@@ -211,7 +211,7 @@ def status(settings: Load, run: RunId, output: Output = None, json: Json = False
 
 
 @app.command()
-@with_settings
+@with_system
 def result(
     settings: Load,
     run: RunId,
@@ -228,7 +228,7 @@ def result(
 
 
 @app.command()
-@with_settings
+@with_system
 def events(
     settings: Load,
     run: RunId,
@@ -245,7 +245,7 @@ def events(
 
 
 @app.command()
-@with_settings
+@with_system
 def context(
     settings: Load,
     run: RunId,
@@ -264,7 +264,7 @@ def context(
 
 
 @app.command()
-@with_settings
+@with_system
 def why(
     settings: Load,
     run: RunId,
@@ -280,28 +280,28 @@ def why(
 
 
 @app.command()
-@with_settings
+@with_system
 def cancel(settings: Load, run: RunId, json: Json = False) -> None:
     """Cancel a run."""
     _control("cancel", settings, run, json)
 
 
 @app.command()
-@with_settings
+@with_system
 def pause(settings: Load, run: RunId, json: Json = False) -> None:
     """Start no further members of a run."""
     _control("pause", settings, run, json)
 
 
 @app.command()
-@with_settings
+@with_system
 def resume(settings: Load, run: RunId, json: Json = False) -> None:
     """Go on with a paused run."""
     _control("resume", settings, run, json)
 
 
 @app.command()
-@with_settings
+@with_system
 def retry(
     settings: Load,
     run: RunId,

@@ -51,16 +51,34 @@ _SETTINGS: Mapping[str, Any] = {
     ],
 }
 
+_GATEWAY: Mapping[str, Any] = {
+    "url": Annotated[
+        str | None, typer.Option(help="Work through this gateway, http://host:port/, not on Kafka and Redis.")
+    ],
+    "api_key": Annotated[
+        str | None, typer.Option(help="The gateway's key; ANABRANCH_API_KEY keeps it out of the process list.")
+    ],
+}
+
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of the configuration. Its parameter `settings` gets them as a function that
     loads the settings, with overrides of the command's own as keyword arguments."""
+    return _with(_SETTINGS, command)
+
+
+def with_system(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that works on a running system, which a gateway may stand for."""
+    return _with({**_GATEWAY, **_SETTINGS}, command)
+
+
+def _with(shared: Mapping[str, Any], command: Callable[..., None]) -> Callable[..., None]:
     own = inspect.signature(command).parameters
     hints = get_type_hints(command, include_extras=True)
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> None:
-        options = {name: given.pop(name) for name in _SETTINGS}
+        options = {name: given.pop(name) for name in shared}
         command(settings=functools.partial(load_settings, options), **given)
 
     kept = [
@@ -70,7 +88,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     ]
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _SETTINGS.items()
+        for name, annotation in shared.items()
     ]
     vars(wrapper)["__signature__"] = inspect.Signature([*kept, *added])
     wrapper.__annotations__ = {each.name: each.annotation for each in (*kept, *added)}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.follow import Following, follow
 from anabranch.cli.output import count, print_json, say
+from anabranch.cli.reach.choosing import reached
 from anabranch.cli.run_command import detached, summarise
-from anabranch.cli.systems import connected
 from anabranch.cli.views import view_for
 from anabranch.core.errors import Misconfigured
 from anabranch.runtime.clock import SystemClock
@@ -29,8 +29,8 @@ async def retry(
     if not failed:
         hint = "add --failed; to run everything again, submit the request under a new id"
         raise Misconfigured("retry", "say what is to run again", hint)
-    async with connected(settings) as client:
-        handle = await client.retry(run, request_id=request_id)
+    async with reached(settings) as system:
+        handle = await system.retry(run, request_id)
         if detach:
             detached(handle.run_id, handle.request_id or "", handle.session_id or "", json)
             return COMPLETED

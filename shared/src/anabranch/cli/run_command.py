@@ -11,7 +11,9 @@ from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.follow import Following, follow, opened
 from anabranch.cli.loop import run_async
 from anabranch.cli.output import count, foreign_output_aside, print_json, say, seconds, short
-from anabranch.cli.systems import load_registry, open_place
+from anabranch.cli.reach.choosing import reached
+from anabranch.cli.reach.port import FollowedRun
+from anabranch.cli.systems import load_registry
 from anabranch.cli.tracebacks import Tracebacks
 from anabranch.cli.views import view_for
 from anabranch.core.admission import Limits, Reading, read_request
@@ -20,7 +22,6 @@ from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.names import run_id_for
 from anabranch.runtime.clock import SystemClock
 from anabranch.sdk.client import session_keys_of
-from anabranch.sdk.run import Run
 from anabranch.sdk.run_result import RunResult, no_executions
 
 if TYPE_CHECKING:
@@ -49,15 +50,28 @@ def run(options: RunOptions, settings: Settings) -> int:
     Raises:
         Misconfigured, ServerUnavailable: before or while it runs.
     """
+    with foreign_output_aside(options.json):
+        result = run_async(_ended(options, settings))
+    return _printed(result, options)
+
+
+async def submitted(options: RunOptions, settings: Settings) -> int:
+    """The same on a loop that runs, where nothing but the command prints. Raises as `run`."""
+    return _printed(await _ended(options, settings), options)
+
+
+async def _ended(options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
     if options.embedded and options.detach:
         raise Misconfigured("--detach", "an embedded run ends with this process", "leave out one of the two")
     try:
         document = documents.load(options.file)
-        with foreign_output_aside(options.json):
-            result = run_async(_run(document, options, settings))
+        return await _run(document, options, settings)
     except RequestRefused as refused:
-        result = rejected(refused)
-    if isinstance(result, Run):
+        return rejected(refused)
+
+
+def _printed(result: RunResult | FollowedRun, options: RunOptions) -> int:
+    if not isinstance(result, RunResult):
         detached(result.run_id, result.request_id or "", result.session_id or "", options.json)
         return COMPLETED
     if options.json:
@@ -66,7 +80,7 @@ def run(options: RunOptions, settings: Settings) -> int:
     return code_for(result.status)
 
 
-async def _run(document: Any, options: RunOptions, settings: Settings) -> RunResult | Run:
+async def _run(document: Any, options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
     registry = load_registry(settings.agents) if options.embedded or settings.agents else None
     timeout = _timeout(options.timeout)
     reading = read(document, settings, registry)
@@ -78,9 +92,9 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
         canonical["timeout"] = min(timeout, reading.request.timeout)
     async with (
         opened(options.events_file) as events_file,
-        open_place(settings, registry if options.embedded else None) as place,
+        reached(settings, registry if options.embedded else None) as system,
     ):
-        run = await place.client.submit(canonical)
+        run = await system.submit(canonical)
         run.warnings = tuple(dict.fromkeys([*reading.warnings, *run.warnings]))
         for warning in run.warnings:
             say(f"Warning: {warning}")

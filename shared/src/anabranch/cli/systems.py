@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from anabranch.cli.reach.probing import unreachable
 from anabranch.core.errors import ServerUnavailable
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.client import Client
@@ -72,7 +73,9 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
-    """A client on the servers. Raises ServerUnavailable after CONNECT_SECONDS at most."""
+    """A client on the servers. Raises ServerUnavailable after CONNECT_SECONDS at most, and within two seconds
+    where no broker takes a connection."""
+    await refuse_if_away(settings)
     mute_kafka_client()
     client = Client.configured(settings)
     try:
@@ -89,6 +92,20 @@ async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
         yield client
     finally:
         await client.__aexit__(None, None, None)
+
+
+async def refuse_if_away(settings: Settings) -> None:
+    """Raises ServerUnavailable where no broker takes a connection, and says what can be done without one."""
+    reason = await unreachable(settings.brokers)
+    if reason is None:
+        return
+    if settings.named & {"brokers", "redis_url"}:
+        fix = "Start it, or name another with --brokers; "
+    else:
+        reason += ", and no `anabranch dev` of this user is running"
+        fix = "Name servers with --brokers, or a gateway with --url; "
+    fix += "`anabranch dev` keeps a system running here, and `anabranch run FILE --embedded` needs none"
+    raise ServerUnavailable("Kafka", settings.brokers, reason, fix)
 
 
 def mute_kafka_client() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anabranch.cli.exits import errors_as_exit
-from anabranch.cli.options import Json, Load, Output, RunId, with_settings
+from anabranch.cli.options import Json, Load, Output, RunId, with_system
 from anabranch.cli.tables import form_of
 from anabranch.cli.top.snapshot import Sort
 
@@ -16,7 +16,7 @@ app = typer.Typer()
 
 
 @app.command()
-@with_settings
+@with_system
 def top(
     settings: Load,
     sort: Annotated[Sort, typer.Option(help="The order of the runs.")] = Sort.NEWEST,
@@ -51,7 +51,7 @@ class Level(StrEnum):
 
 
 @app.command()
-@with_settings
+@with_system
 def logs(
     settings: Load,
     run: RunId,

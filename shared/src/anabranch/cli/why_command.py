@@ -1,16 +1,17 @@
 """`why RUN`: which facts are missing in an open run, why, and what to do; `--heal` does what is safe.
 
-Needs the servers and no service: an embedded run ends with its process, so there is nothing to ask about it.
+Needs the servers and no service, or a gateway: `anabranch dev` answers too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.output import count, print_json, say, seconds, wide_console
-from anabranch.cli.systems import connected
+from anabranch.cli.reach.choosing import reached
 from anabranch.cli.tables import Column, Form, print_csv, table_of, timestamp
 from anabranch.cli.why_examination import Answer, examine
 from anabranch.cli.why_reading import Sources
@@ -18,6 +19,7 @@ from anabranch.core.codec import encode
 from anabranch.core.messages import Nudge
 from anabranch.diagnosis.facts import MEANINGS, Fact, Missing, shown
 from anabranch.ports import Outgoing
+from anabranch.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
@@ -33,8 +35,9 @@ async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
         Misconfigured: there is no such run.
         ServerUnavailable: Kafka or Redis does not answer.
     """
-    async with connected(settings) as client:
-        answer, now, healed = await _examined(client, settings, run, heal=heal)
+    async with reached(settings) as system:
+        answer, healed = await system.why(run, heal=heal)
+    now = SystemClock().now()
     if form is Form.JSON:
         print_json(_document(answer) | ({"healed": healed} if heal else {}))
     elif form is Form.CSV:
@@ -50,13 +53,11 @@ async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
 
 async def explain(client: Client, settings: Settings, run: str, *, heal: bool) -> dict[str, Any]:
     """The document of `why --json`, of a client that is open. Raises as `why`."""
-    answer, _, healed = await _examined(client, settings, run, heal=heal)
+    answer, _, healed = await examined(client, settings, run, heal=heal)
     return _document(answer) | ({"healed": healed} if heal else {})
 
 
-async def _examined(
-    client: Client, settings: Settings, run: str, *, heal: bool
-) -> tuple[Answer, float, list[str]]:
+async def examined(client: Client, settings: Settings, run: str, *, heal: bool) -> tuple[Answer, float, list[str]]:
     """The answer, the time of it, and what was done."""
     now = client.links.clock.now()
     sources = Sources(client.log, client.store, client.names)
@@ -89,6 +90,13 @@ def _document(answer: Answer) -> dict[str, Any]:
         **({"reason": answer.reason} if answer.reason is not None else {}),
         "missing": [each.to_document() for each in answer.missing],
     }
+
+
+def answer_of(document: Mapping[str, Any]) -> Answer:
+    """The answer that a document of `why --json` is of."""
+    names = ("run_id", "status", "request_id", "session_id", "ended_at")
+    missing = [Missing.of_document(each) for each in document["missing"]]
+    return Answer(**{name: document[name] for name in names}, reason=document.get("reason"), missing=missing)
 
 
 def _show(answer: Answer, now: float) -> None:

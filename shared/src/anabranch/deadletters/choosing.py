@@ -36,8 +36,13 @@ def named(found: Iterable[Letter], ids: Sequence[str]) -> list[Letter]:
     by_id = {letter.id: letter for letter in found}
     missing = [each for each in ids if each not in by_id]
     if missing:
-        raise Misconfigured(missing[0], "no such dead letter", "ids are partition:offset; see: anabranch dlq list")
+        raise no_such_letter(missing[0])
     return [by_id[each] for each in dict.fromkeys(ids)]
+
+
+def no_such_letter(letter_id: str) -> Misconfigured:
+    """Nobody knows a letter of this id."""
+    return Misconfigured(letter_id, "no such dead letter", "ids are partition:offset; see: anabranch dlq list")
 
 
 # --- shapes --------------------------------------------------------------------------------------

@@ -162,10 +162,26 @@ class Missing:
         document |= {name: value for name, value in extra.items() if value is not None}
         return document | {"remedy": MEANINGS[self.fact].remedy}
 
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Missing:
+        """The entry that a document is of. Of very many ranges of members a document names the first ones."""
+        same = ("group", "task", "key", "since", "topic", "partition", "offset", "worker", "attempt")
+        given = {name: document.get(name) for name in (*same, "lag", "alive", "until", "detail")}
+        return cls(Fact(document["fact"]), members=_members(document), **given)
+
     @property
     def count(self) -> int:
         """How many members it is about; 1 where it is about no members in particular."""
         return sum(stop - start for start, stop in self.members) if self.members else 1
+
+
+def _members(document: Mapping[str, Any]) -> Spans | None:
+    if (index := document.get("index")) is not None:
+        return ((index, index + 1),)
+    if (text := document.get("indexes")) is None:
+        return None
+    ranges = [each.split("-") for each in text.removesuffix(",...").split(",")]
+    return tuple((int(each[0]), int(each[-1]) + 1) for each in ranges)
 
 
 def shown(spans: Spans) -> str:

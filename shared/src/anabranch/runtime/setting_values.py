@@ -66,6 +66,18 @@ def redis_url(value: Any) -> str:
     return url
 
 
+def http_url(value: Any) -> str:
+    """An `http://` or `https://` URL without user, query and fragment; it ends with a slash."""
+    url = text(value)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is no URL of a gateway; write http://host:port/, or https://")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("has a user, a query or a fragment; write http://host:port/, and the key as api_key")
+    _ = parts.port  # raises where it is no number
+    return url.rstrip("/") + "/"
+
+
 def prefix(value: Any) -> str:
     """A prefix that `Names` takes."""
     return Names(text(value)).prefix

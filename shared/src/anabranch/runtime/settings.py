@@ -55,6 +55,10 @@ class Settings:
     """Beside the URL, so that it stands in no command line."""
     redis_ca_file: str | None = None
     """Certificate authorities for `rediss://`; without it the system's."""
+    url: str | None = None
+    """A gateway that commands work through, instead of Kafka and Redis: `http://127.0.0.1:8321/`."""
+    api_key: str | None = None
+    """The key that commands send to that gateway, where it asks for one."""
     prefix: str = DEFAULT_PREFIX
     """Of topics, consumer groups and private keys: two installations can share servers."""
     agents: tuple[str, ...] = ()
@@ -113,6 +117,8 @@ class Settings:
     """The least grave lines of the log."""
     log_format: LogFormat = "text"
     """`text` for people, `json` for one JSON object a line."""
+    named: frozenset[str] = field(default=frozenset(), compare=False)
+    """Not a setting: the settings that an option, a variable or the file gave; all others have their defaults."""
 
     @classmethod
     def load(
@@ -135,8 +141,11 @@ class Settings:
         environ = os.environ if environ is None else environ
         entries = file_entries(path, _NAMES) if (path := file or _chosen_file(environ)) else {}
         entries |= environment_entries(environ, _NAMES)
-        entries |= option_entries(overrides or {}, _NAMES)
-        return cls(**_parsed(entries))
+        given = option_entries(overrides or {}, _NAMES)
+        if given.keys() & _SERVERS and "url" not in given:
+            entries.pop("url", None)  # options beat variables: who names servers there does not mean the gateway
+        entries |= given
+        return cls(**_parsed(entries), named=frozenset(entries))
 
     @staticmethod
     def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
@@ -161,7 +170,8 @@ class Settings:
 
     def shown(self) -> dict[str, Any]:
         """Every setting, ready for people: secrets are masked."""
-        return {each.name: _masked(each.name, getattr(self, each.name)) for each in fields(self)}
+        shown = [each.name for each in fields(self) if each.name != "named"]
+        return {name: _masked(name, getattr(self, name)) for name in shown}
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.shown().items())})"
@@ -173,6 +183,8 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "redis_username": values.text,
     "redis_password": values.text,
     "redis_ca_file": values.existing_file,
+    "url": values.http_url,
+    "api_key": values.text,
     "prefix": values.prefix,
     "agents": values.words,
     "concurrency": values.at_least(1),
@@ -201,6 +213,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "log_level": values.log_level,
     "log_format": values.one_of("text", "json"),
 }
+_SERVERS = frozenset({"brokers", "redis_url"})
 _NAMES: frozenset[str] = frozenset(
     {*_PARSERS, "partitions", *(f"partitions_{topic}" for topic in DEFAULT_PARTITIONS)}
 )
@@ -243,7 +256,7 @@ def _read(entry: Entry, parse: Callable[[Any], Any]) -> Any:
 
 
 def _masked(name: str, value: Any) -> Any:
-    if name == "redis_password":
+    if name in ("redis_password", "api_key"):
         return None if value is None else "***"
     if name == "redis_url":
         return values.without_password(value)

@@ -72,3 +72,16 @@ async def list_views(store: StateStore, names: Names, limit: int = 50, offset: i
     ]
     found = await store.get(keys) if keys else []
     return [orjson.loads(value) for value in found if value is not None]
+
+
+async def with_heartbeats(store: StateStore, names: Names, view: View) -> View:
+    """The view, of an open run with `alive`: which of its workers have a fresh heartbeat, now.
+
+    Raises:
+        ServerUnavailable: the store cannot be reached.
+    """
+    workers = view.get("workers") or []
+    if not workers or view.get("ended_at") is not None:
+        return view
+    signs = await store.get([names.worker(worker) for worker in workers])
+    return view | {"alive": [each for each, sign in zip(workers, signs, strict=True) if sign is not None]}

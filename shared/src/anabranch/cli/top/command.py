@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.loop import on_interrupt
 from anabranch.cli.output import print_json, wide_console
-from anabranch.cli.systems import connected
+from anabranch.cli.reach.choosing import reached
+from anabranch.cli.reach.port import Looks
 from anabranch.cli.tables import Form, print_csv
 from anabranch.cli.top.drawing import CSV_COLUMNS, Frame, drawn
 from anabranch.cli.top.keys import keys
-from anabranch.cli.top.reading import Reading
 from anabranch.cli.top.screen import Screen, pressed
 from anabranch.cli.top.snapshot import Snapshot
 from anabranch.cli.tree import ASCII, UNICODE
@@ -49,10 +49,9 @@ async def top(settings: Settings, options: TopOptions) -> int:
     Raises:
         ServerUnavailable: Kafka or Redis does not answer at first.
     """
-    place = f"{settings.brokers}  prefix {settings.prefix}"
     live = not options.once and options.form is Form.TABLE and _on_terminal()
-    async with connected(settings) as client:
-        reading = Reading(client, options.limit)
+    async with reached(settings) as system:
+        reading, place = system.looks(options.limit), system.place
         snapshot = await reading.snapshot()
         if live:
             await _Live(reading, snapshot, options, place).run()
@@ -87,7 +86,7 @@ def _frame(console: Console, height: int | None, place: str) -> Frame:
 class _Live:
     """The screen while it is looked at: a snapshot that is read again and again, and the keys."""
 
-    def __init__(self, reading: Reading, snapshot: Snapshot, options: TopOptions, place: str) -> None:
+    def __init__(self, reading: Looks, snapshot: Snapshot, options: TopOptions, place: str) -> None:
         self._reading = reading
         self._snapshot = snapshot
         self._interval = options.interval

@@ -1,0 +1,1 @@
+"""How commands reach a running system: one port, over Kafka and Redis or over a gateway's HTTP API."""

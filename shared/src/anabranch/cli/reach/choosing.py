@@ -1,0 +1,96 @@
+"""Chooses how a command reaches a running system: the gateway that it names, the servers that it names, the
+`anabranch dev` of this user, or the servers at their default addresses, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from anabranch.cli.reach.address_file import DevAddress, living, path_of
+from anabranch.cli.reach.port import Installation
+from anabranch.cli.reach.probing import unreachable
+from anabranch.cli.reach.servers import Servers
+from anabranch.cli.systems import connected, open_place
+from anabranch.core.errors import ServerUnavailable
+
+if TYPE_CHECKING:
+    from anabranch.runtime.settings import Settings
+    from anabranch.sdk.agents import Registry
+
+PROBE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A gateway, and the key that it is sent."""
+
+    url: str
+    api_key: str | None = None
+
+
+@asynccontextmanager
+async def reached(settings: Settings, registry: Registry | None = None) -> AsyncGenerator[Installation, None]:
+    """A running system, or one in this process where a registry is given.
+
+    Raises:
+        ServerUnavailable: none is there.
+    """
+    if registry is not None:
+        async with open_place(settings, registry) as place:
+            yield Servers(place.client, settings, place.description)
+    elif (address := await gateway_of(settings)) is not None:
+        async with through(address) as gateway:
+            yield gateway
+    else:
+        async with connected(settings) as client:
+            yield Servers(client, settings)
+
+
+@asynccontextmanager
+async def through(address: Address) -> AsyncGenerator[Installation, None]:
+    """The system behind a gateway."""
+    from anabranch.cli.reach.api import open_api
+    from anabranch.cli.reach.gateway import Gateway
+    from anabranch.runtime.clock import SystemClock
+    from anabranch.runtime.ids import SystemIds
+
+    async with open_api(address.url, address.api_key) as api:
+        yield Gateway(api, SystemIds(SystemClock()).run_scoped)
+
+
+async def gateway_of(settings: Settings) -> Address | None:
+    """The gateway that a command works through; None where it works on Kafka and Redis.
+
+    Raises:
+        ServerUnavailable: an `anabranch dev` is running and does not answer, and Kafka is not there either.
+    """
+    if settings.url is not None:
+        return Address(settings.url, settings.api_key)
+    if settings.named & {"brokers", "redis_url"}:
+        return None
+    found = living(path_of())
+    if found is None:
+        return None
+    if await _answers(found):
+        return Address(found.url, settings.api_key)
+    if await unreachable(settings.brokers) is None:
+        return None
+    raise ServerUnavailable(
+        "`anabranch dev`",
+        f"{found.url} (process {found.pid})",
+        f"it does not answer within {PROBE_SECONDS:g} s: an agent may block its event loop",
+        "end it and start it again with `anabranch dev`, or use `anabranch run FILE --embedded`",
+    )
+
+
+async def _answers(found: DevAddress) -> bool:
+    limits = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+    try:
+        async with aiohttp.ClientSession(timeout=limits) as session, session.get(f"{found.url}livez") as response:
+            return response.status in (200, 503)
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return False
