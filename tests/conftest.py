@@ -29,6 +29,14 @@ def _started(find: Callable[[], ServerHandle]) -> Iterator[ServerHandle]:
         server.stop()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_address_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands of tests find no `anabranch dev` of the user, and those of a test leave no address to others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def _shared_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
     yield from _started(lambda: find_kafka(tmp_path_factory.mktemp("kafka") / "data"))

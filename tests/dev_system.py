@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ _SERVED = re.compile(r"Dashboard and API: (\S+)")
 
 
 class DevSystem:
-    """The running system. `url` ends with a slash."""
+    """The running system. `url` ends with a slash; `said` is what it has said so far, line by line."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, said: list[str], process: subprocess.Popen[str]) -> None:
         self.url = url
+        self.said = said
+        self.process = process
 
     def get(self, path: str) -> Any:
         """The JSON that `path` (without its first slash) answers."""
@@ -45,18 +47,21 @@ class DevSystem:
 
 
 @contextmanager
-def dev_system(agents: str, environ: Mapping[str, str] | None = None) -> Iterator[DevSystem]:
+def dev_system(
+    agents: str, environ: Mapping[str, str] | None = None, options: Sequence[str] = ("--port", "0")
+) -> Iterator[DevSystem]:
     """`anabranch dev` in a process of its own, on a free port, with these agents."""
     paths = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
-        [sys.executable, "-m", "anabranch", "dev", "--agents", agents],
+        [sys.executable, "-m", "anabranch", "dev", "--agents", agents, *options],
         env={**os.environ, "PYTHONPATH": paths, **(environ or {})},
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        yield DevSystem(_address(process))
+        said: list[str] = []
+        yield DevSystem(_address(process, said), said, process)
     finally:
         process.terminate()
         process.wait(30)
@@ -65,21 +70,20 @@ def dev_system(agents: str, environ: Mapping[str, str] | None = None) -> Iterato
                 stream.close()
 
 
-def _address(process: subprocess.Popen[str]) -> str:
-    """Where it is served; what it says from then on is read and forgotten, so that it never waits for us."""
+def _address(process: subprocess.Popen[str], said: list[str]) -> str:
+    """Where it is served; what it says from then on is read as it comes, so that it never waits for us."""
     assert process.stderr is not None
-    said: list[str] = []
     for line in process.stderr:
         said.append(line)
         if found := _SERVED.search(line):
-            threading.Thread(target=_drain, args=(process,), daemon=True).start()
+            threading.Thread(target=_drain, args=(process, said), daemon=True).start()
             return found[1]
     raise RuntimeError(f"anabranch dev ended: {''.join(said)}")
 
 
-def _drain(process: subprocess.Popen[str]) -> None:
+def _drain(process: subprocess.Popen[str], said: list[str]) -> None:
     try:
-        for _ in process.stderr or ():
-            pass
+        for line in process.stderr or ():
+            said.append(line)
     except ValueError:  # closed at the end
         return

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from fastapi import FastAPI
 
-from anabranch.core.errors import Misconfigured, ServerUnavailable
+from anabranch.core.errors import ServerUnavailable
 from anabranch.runtime.health import Health
+from anabranch.runtime.listening import listen
 from anabranch.runtime.supervision import Supervisor
 from anabranch.runtime.topics import ensure_gateway_topics
 from anabranch_gateway.parts import Parts
@@ -55,7 +56,7 @@ class GatewayService:
         """See `runtime.process.Service`.
 
         Raises:
-            Misconfigured: the port cannot be had.
+            PortTaken: another process listens on the port. Misconfigured: it cannot be listened on.
         """
         await self._parts.client.__aenter__()
         await ensure_gateway_topics(self._parts.client.log, self._parts.settings)
@@ -69,7 +70,7 @@ class GatewayService:
             self._background.append(self._supervisor.spawn(work, name))
         await self._parts.live.opened()
         await self._parts.subscriptions.read()
-        listening = _listen(self._parts.settings.gateway_host, self._parts.settings.gateway_port)
+        listening = listen(self._parts.settings.gateway_host, self._parts.settings.gateway_port, BACKLOG)
         self.url = _url(listening)
         self._server = _Server(_config(self.app))
         self._serving = self._supervisor.spawn(self._server.serve([listening]), "web server")
@@ -133,15 +134,6 @@ def _config(app: FastAPI) -> uvicorn.Config:
         timeout_graceful_shutdown=DRAIN_SECONDS,
         backlog=BACKLOG,
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        fix = "choose another one, or 0 for any"
-        raise Misconfigured("gateway_port", f"{host}:{port} cannot be had: {error}", fix) from error
 
 
 def _url(listening: socket.socket) -> str:

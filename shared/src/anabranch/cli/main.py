@@ -87,12 +87,18 @@ def demo(settings: Load) -> None:
 
 @app.command()
 @with_settings
-def dev(settings: Load, concurrency: Concurrency = None) -> None:
+def dev(
+    settings: Load,
+    concurrency: Concurrency = None,
+    port: Annotated[
+        int | None, typer.Option(help="Of the dashboard and API; 0 for any, 8321 unless set and free.")
+    ] = None,
+) -> None:
     """Keep the whole system running in this process, for local work."""
     with errors_as_exit(json=False):
-        from anabranch.cli.services import develop
+        from anabranch.cli.dev import develop
 
-        raise typer.Exit(_async(develop(settings(concurrency=concurrency))))
+        raise typer.Exit(_async(develop(settings(concurrency=concurrency, gateway_port=port))))
 
 
 # --- services -------------------------------------------------------------------------------------

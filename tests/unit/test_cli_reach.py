@@ -1,0 +1,349 @@
+"""How a command finds a running system: what is named, the address file of `dev`, what is said without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anabranch.cli.dev import free_port
+from anabranch.cli.dev_console import AgentLines, RunLines
+from anabranch.cli.main import main
+from anabranch.cli.reach.address_file import DevAddress, left, living, path_of
+from anabranch.cli.reach.choosing import Address, gateway_of
+from anabranch.cli.reach.probing import unreachable
+from anabranch.core.errors import Misconfigured, ServerUnavailable
+from anabranch.core.events import EventBatch, EventEntry
+from anabranch.runtime.listening import PortTaken
+from anabranch.runtime.settings import Settings
+from gateways import gateway
+
+EVERY = {
+    "list": [],
+    "status": ["r"],
+    "result": ["r"],
+    "events": ["r"],
+    "logs": ["r"],
+    "context": ["r"],
+    "why": ["r"],
+    "cancel": ["r"],
+    "pause": ["r"],
+    "resume": ["r"],
+    "retry": ["r", "--failed"],
+    "top": ["--once"],
+    "dlq list": [],
+    "dlq show": ["0:1"],
+    "dlq redrive": ["0:1"],
+    "dlq dismiss": ["0:1"],
+    "run": ["request.json"],
+    "topics create": [],
+    "rebuild": ["--all"],
+}
+
+
+@pytest.fixture
+def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """No system is named or running; Kafka's default address is a port where nobody listens. Gives that port."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused, and nobody else gets it
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(Settings, "__init__", _with_default_broker(f"127.0.0.1:{port}"))
+        for name in ("BROKERS", "BOOTSTRAP_SERVERS", "REDIS_URL", "URL", "CONFIG"):
+            monkeypatch.delenv(f"ANABRANCH_{name}", raising=False)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+        monkeypatch.chdir(tmp_path)
+        request = {"task_groups": [{"name": "g", "tasks": [{"name": "t", "agent": "echo", "result_keys": ["k"]}]}]}
+        Path("request.json").write_text(json.dumps(request))
+        yield port
+
+
+def _with_default_broker(brokers: str) -> Any:
+    original = Settings.__init__
+
+    def init(self: Settings, *args: Any, **given: Any) -> None:
+        original(self, *args, **{"brokers": brokers, **given})
+
+    return init
+
+
+@pytest.mark.parametrize("command", EVERY)
+def test_where_nothing_is_there_one_line_says_so(
+    command: str, nothing: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main([*command.split(), *EVERY[command]])
+
+    said = capsys.readouterr()
+    assert (code, said.out) == (4, "")
+    [line] = said.err.splitlines()
+    assert line == (
+        f"anabranch: Kafka cannot be reached at 127.0.0.1:{nothing}: connection refused, and no `anabranch dev` "
+        "of this user is running. Name servers with --brokers, or a gateway with --url; `anabranch dev` keeps a "
+        "system running here, and `anabranch run FILE --embedded` needs none"
+    )
+
+
+def test_it_is_said_within_two_seconds_of_the_start(nothing: int, tmp_path: Path) -> None:
+    environ = {**os.environ, "ANABRANCH_BROKERS": f"127.0.0.1:{nothing}"}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "anabranch", "list", "--json"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    took = time.monotonic() - began
+
+    assert done.returncode == 4
+    assert json.loads(done.stdout)["errors"][0]["code"] == "server_unavailable"
+    assert "--embedded" in done.stderr
+    assert "anabranch dev" in done.stderr
+    assert took < 2.0 + _start_of_python()
+
+
+def _start_of_python() -> float:
+    """What the start of the command takes on this machine, now: tests run beside others."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "anabranch", "list", "--help"], capture_output=True, check=True)
+    return time.monotonic() - began
+
+
+async def test_brokers_that_do_not_answer_at_all_are_told_apart(nothing: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"127.0.0.1:{server.getsockname()[1]}"
+
+        assert await unreachable(f"127.0.0.1:{nothing},{there}") is None
+    assert await unreachable(f"127.0.0.1:{nothing},[::1]:{nothing}") == "connection refused"
+    assert await unreachable("h:not-a-port") is not None
+
+
+# --- the address file ----------------------------------------------------------------------------
+
+
+def test_the_address_is_left_for_this_user_alone_and_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "anabranch" / "dev.json"
+
+    with left("http://0.0.0.0:8321/", path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert living(path) == DevAddress("http://127.0.0.1:8321/", os.getpid())
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_later_systems_address_stays_when_an_earlier_one_ends(tmp_path: Path) -> None:
+    path = tmp_path / "dev.json"
+    with left("http://127.0.0.1:1/", path):
+        later = {"url": "http://127.0.0.1:2/", "pid": os.getppid()}
+        path.write_text(json.dumps(later))
+        path.chmod(0o600)
+
+    assert living(path) == DevAddress("http://127.0.0.1:2/", os.getppid())
+
+
+def ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"url": 1, "pid": 1}', '{"url": "http://h/", "pid": -1}', '{"url": "h", "pid": 1e99}'],
+)
+def test_a_file_that_says_nothing_is_ignored(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "dev.json"
+    path.write_text(text)
+
+    assert living(path) is None
+
+
+def test_a_file_of_a_process_that_has_ended_or_that_others_could_write_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps({"url": "http://127.0.0.1:1/", "pid": ended_process()}))
+    path.chmod(0o600)
+    assert living(path) is None
+    path.write_text(json.dumps({"url": "http://127.0.0.1:1/", "pid": os.getpid()}))
+    assert living(path) is not None
+    path.chmod(0o666)
+    assert living(path) is None
+    assert living(tmp_path / "none") is None
+
+
+def test_the_file_is_where_the_desktop_specification_says() -> None:
+    assert path_of({"XDG_RUNTIME_DIR": "/run/user/1"}) == Path("/run/user/1/anabranch/dev.json")
+    assert path_of({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/anabranch/dev.json")
+    assert path_of({"HOME": "/h"}) == Path("/h/.local/state/anabranch/dev.json")
+
+
+# --- who is taken --------------------------------------------------------------------------------
+
+
+async def test_what_is_named_is_taken_before_what_is_found(nothing: int) -> None:
+    async with gateway() as running:
+        url = running.service.url
+        with left(url, path_of()):
+            assert await gateway_of(Settings.load({})) == Address(url)
+            assert await gateway_of(Settings.load({"ANABRANCH_API_KEY": "k"})) == Address(url, "k")
+            assert await gateway_of(Settings.load({"ANABRANCH_BROKERS": "h:1"})) is None
+            assert await gateway_of(Settings.load({"ANABRANCH_REDIS_URL": "redis://h"})) is None
+            named = {"ANABRANCH_URL": "http://h:1", "ANABRANCH_BROKERS": "h:1"}
+            assert await gateway_of(Settings.load(named)) == Address("http://h:1/")
+            assert await gateway_of(Settings.load(named, overrides={"brokers": "h:2"})) is None
+            assert await gateway_of(Settings.load({}, overrides={"url": "http://o/", "brokers": "h"})) == Address(
+                "http://o/"
+            )
+        assert await gateway_of(Settings.load({})) is None
+
+
+async def test_a_dev_that_does_not_answer_is_told_where_kafka_is_away_too(nothing: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # it takes connections, and never answers
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        with left(url, path_of()):
+            with pytest.raises(ServerUnavailable, match=rf"`anabranch dev` .*{url} \(process {os.getpid()}\)"):
+                await gateway_of(Settings.load({}))
+            broker = Settings(brokers=f"127.0.0.1:{server.getsockname()[1]}")
+            assert await gateway_of(broker) is None
+
+
+@pytest.mark.parametrize("url", ["h:8321", "ftp://h/", "http://", "http://u:p@h/", "http://h/?a=b", "http://h:x/"])
+def test_an_url_of_no_gateway_is_refused(url: str) -> None:
+    with pytest.raises(Misconfigured, match="ANABRANCH_URL"):
+        Settings.load({"ANABRANCH_URL": url})
+
+
+def test_the_key_is_never_shown() -> None:
+    settings = Settings.load({"ANABRANCH_API_KEY": "anb_secret"})
+
+    assert "anb_secret" not in f"{settings!r} {settings.shown()}"
+
+
+# --- ports ---------------------------------------------------------------------------------------
+
+
+def test_a_port_that_is_taken_is_an_error_where_it_was_named(
+    nothing: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        code = main(["dev", "--port", str(port)])
+
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.err == (
+        f"anabranch: port {port} is already in use: another process listens on 127.0.0.1:{port}; "
+        "name another with --port\n"
+    )
+
+
+def test_the_dev_that_has_the_port_is_named(nothing: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        named = Settings.load({}, overrides={"gateway_port": port})
+        with (
+            left(f"http://127.0.0.1:{port}/", path_of()),
+            pytest.raises(PortTaken, match=f"`anabranch dev` listens there, process {os.getpid()}"),
+        ):
+            free_port(named)
+    assert free_port(named) == port
+
+
+def test_without_a_named_port_another_one_is_taken_and_that_is_said(
+    nothing: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr("anabranch.cli.dev.DEV_PORT", port)
+
+        assert free_port(Settings.load({})) == 0
+        assert f"Port {port} is already in use: another process listens" in capsys.readouterr().err
+    assert free_port(Settings.load({})) == port
+    assert free_port(Settings.load({}, overrides={"gateway_port": 0})) == 0
+    assert capsys.readouterr().err == ""
+
+
+# --- the console ---------------------------------------------------------------------------------
+
+
+def batch(*entries: dict[str, Any], run: str = "r") -> EventBatch:
+    made = tuple(EventEntry(**{"cause": nth, "time": 1.0, **each}) for nth, each in enumerate(entries))
+    return EventBatch(run_id=run, session_id="s", source="groups", entries=made)
+
+
+def test_runs_that_start_fail_and_end_are_told() -> None:
+    console = RunLines()
+
+    said = [
+        *console.lines(batch({"type": "task.failed", "group": "g", "task": "t"}, run="older")),
+        *console.lines(batch({"type": "run.accepted", "data": {"name": "parcels", "tasks": 2}})),
+        *console.lines(batch({"type": "run.paused"}, {"type": "run.resumed"})),
+        *console.lines(
+            batch(
+                {
+                    "type": "task.failed",
+                    "group": "g",
+                    "task": "t",
+                    "spans": ((3, 6),),
+                    "data": {"error_type": "ValueError", "message": "not\nthis"},
+                }
+            )
+        ),
+        *console.lines(
+            batch(
+                {
+                    "type": "run.failed",
+                    "time": 3.5,
+                    "data": {"executions": {"total": 9, "completed": 5, "failed": 3, "skipped": 1}},
+                }
+            )
+        ),
+    ]
+
+    assert said == [
+        "Run r (parcels) started: 2 tasks.",
+        "Run r paused.",
+        "Run r goes on.",
+        "r/g/t[3] failed: ValueError: not this (and 2 more members)",
+        "Run r failed in 2.5 s: 5 of 9 executions completed, 3 failed, 1 skipped.",
+    ]
+
+
+def test_a_run_whose_members_all_fail_does_not_flood_the_console() -> None:
+    console = RunLines()
+    failed = [{"type": "task.failed", "group": "g", "task": "t", "index": nth} for nth in range(50)]
+
+    said = [*console.lines(batch({"type": "run.accepted"})), *console.lines(batch(*failed))]
+
+    assert len(said) == 1 + 5 + 1
+    assert said[-1] == "Run r: further failures are not said here. See: anabranch status r"
+
+
+def test_a_line_of_an_agent_has_its_member(capsys: pytest.CaptureFixture[str]) -> None:
+    import logging
+
+    lines = AgentLines()
+    whose = {"run": "r", "group": "g", "task": "t", "attempt": 2}
+    for name, extra, level in (
+        ("anabranch.agent", {**whose, "member": "t_4", "table": "orders"}, logging.INFO),
+        ("anabranch.agent", {**whose, "member": "t", "attempt": 1}, logging.ERROR),
+        ("anabranch.owner", {}, logging.INFO),
+        ("anabranch.owner", {}, logging.WARNING),
+    ):
+        record = logging.getLogger(name).makeRecord(name, level, "f", 1, "said %d", (7,), None, extra=extra)
+        lines.handle(record)
+
+    said = [line[9:] for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "INFO    r/g/t[3] attempt 2  said 7 table=orders",
+        "ERROR   r/g/t  said 7",
+        "WARNING anabranch.owner  said 7",
+    ]
