@@ -1,7 +1,8 @@
 """Who did what: a record on the topic `audit` for each act, and for each that was refused.
 
 Records go out in the background, together, so that nobody waits for them; a stop waits until they are out. While
-Kafka is away they wait, bounded: what does not fit is counted in the log.
+Kafka is away they wait, bounded: what does not fit is counted in the log. Of refused calls only so many have a
+record of their own, see `refusal_limits`; a summary record says how many were left out.
 """
 
 from __future__ import annotations
@@ -20,15 +21,20 @@ from fastapi import Request
 
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import ServerUnavailable
-from anabranch.ports import Clock, EventLog, Outgoing
+from anabranch.ports import Clock, EventLog, Incoming, Outgoing
 from anabranch.runtime.reading import records_between
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.problems import Refusal
+from anabranch_gateway.refusal_limits import RefusalLimits
 
 MOST_WAITING = 20_000
 BATCH = 500
 RETRY_SECONDS = 1.0
 MOST_LOOKED_AT = 5_000
+SUMMARY_SECONDS = 60.0
+"""Between the first refused call that is left out and the summary that counts it."""
+LEFT_OUT = "refused_calls"
+"""The action of a summary."""
 NOBODY = Caller("unknown", "viewer", frozenset())
 
 _log = logging.getLogger("anabranch.gateway")
@@ -44,6 +50,8 @@ class Audit:
         self._waiting: deque[Outgoing] = deque()
         self._filled = asyncio.Event()
         self._lost = 0
+        self._limits = RefusalLimits(clock.monotonic())
+        self._summary_due: asyncio.TimerHandle | None = None
 
     def note(
         self,
@@ -58,23 +66,54 @@ class Audit:
         detail: str | None = None,
     ) -> None:
         """Note an act. `outcome`: done or refused; `detail`: what else there is to say, the code of a refusal."""
+        remote = request.client.host if request.client else None
+        if outcome == "refused" and not self._limits.admit(remote or "unknown", self._clock.monotonic()):
+            self._plan_summary()
+            return
+        self._put(
+            {
+                "time": rfc3339(self._clock.now()),
+                "actor": caller.actor,
+                "role": caller.role,
+                "project": project,
+                "action": action,
+                "run_id": run_id,
+                "request_id": request_id,
+                "outcome": outcome,
+                "detail": detail,
+                "remote": remote,
+            }
+        )
+
+    def _put(self, document: dict[str, Any]) -> None:
         if len(self._waiting) >= MOST_WAITING:
             self._lost += 1
             return
-        document = {
-            "time": rfc3339(self._clock.now()),
-            "actor": caller.actor,
-            "role": caller.role,
-            "project": project,
-            "action": action,
-            "run_id": run_id,
-            "request_id": request_id,
-            "outcome": outcome,
-            "detail": detail,
-            "remote": request.client.host if request.client else None,
-        }
-        self._waiting.append(Outgoing(self._topic, project or "", orjson.dumps(document)))
+        self._waiting.append(Outgoing(self._topic, document["project"] or "", orjson.dumps(document)))
         self._filled.set()
+
+    def _plan_summary(self) -> None:
+        if self._summary_due is None:
+            self._summary_due = asyncio.get_running_loop().call_later(SUMMARY_SECONDS, self._summarise)
+
+    def _summarise(self) -> None:
+        """Write one record about the refused calls that have none of their own."""
+        if self._summary_due is not None:
+            self._summary_due.cancel()
+            self._summary_due = None
+        if self._limits.has_left_out:
+            summary = dict.fromkeys(("project", "run_id", "request_id", "remote"))
+            self._put(
+                {
+                    "time": rfc3339(self._clock.now()),
+                    "actor": NOBODY.actor,
+                    "role": NOBODY.role,
+                    "action": LEFT_OUT,
+                    "outcome": "refused",
+                    "detail": self._limits.summary(),
+                    **summary,
+                }
+            )
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -85,6 +124,11 @@ class Audit:
             except ServerUnavailable as error:
                 _log.warning("%d audit records wait: %s", len(self._waiting), error)
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def close(self) -> None:
+        """Publish what waits, and what was left out until now. Raises ServerUnavailable."""
+        self._summarise()
+        await self.flush()
 
     async def flush(self) -> None:
         """Publish what waits. Raises ServerUnavailable; the rest then stays queued."""
@@ -121,7 +165,7 @@ class Audit:
         ):
             stretch = {each: max(firsts[each], end - limit) for each, end in ends.items()}
             records = [
-                (record.timestamp, each, record.offset, orjson.loads(record.value))
+                (record.timestamp, each, record.offset, _document(record))
                 for each, start in stretch.items()
                 for record in await self._records(each, start, ends[each])
             ]
@@ -134,7 +178,7 @@ class Audit:
                 if stamp < floor or len(found) == limit:
                     break
                 ends[each] = min(offset, ends[each])
-                if caller.projects is None or document.get("project") in caller.projects:
+                if document is not None and _concerns(caller, document):
                     found.append(document)
         return found, {} if all(ends[each] <= firsts[each] for each in ends) else ends
 
@@ -143,8 +187,22 @@ class Audit:
             return [record async for record in records]
 
 
-def _some_left(firsts: Mapping[int, int], ends: Mapping[int, int]) -> bool:
-    return any(end > firsts[each] for each, end in ends.items())
+def _concerns(caller: Caller, document: Mapping[str, Any]) -> bool:
+    project = document.get("project")
+    return caller.projects is None or (isinstance(project, str) and project in caller.projects)
+
+
+def _document(record: Incoming) -> dict[str, Any] | None:
+    """What a record says; None of one that no gateway wrote, which is skipped."""
+    try:
+        document = orjson.loads(record.value)
+    except orjson.JSONDecodeError:
+        document = None
+    if isinstance(document, dict):
+        return document
+    place = f"{record.topic}/{record.partition}/{record.offset}"
+    _log.warning("the record at %s is not an audit record, /v1/audit leaves it out", place)
+    return None
 
 
 def make_cursor(ends: Mapping[int, int]) -> str:

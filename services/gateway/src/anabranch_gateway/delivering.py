@@ -1,18 +1,20 @@
 """Delivers events to webhooks: one gateway for each partition of the events topic, at least once, with retries.
 
 A position is committed when every delivery up to it has come to an end: answered, or made a dead letter.
-Deliveries that wait are bounded, for all and for each subscription: an endpoint that is away holds up nobody else.
+Each project and endpoint has its share of what may wait and of the threads, and each endpoint a circuit breaker:
+an endpoint that is away holds up nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -25,22 +27,26 @@ from anabranch.ports import Incoming, Outgoing, Telemetry
 from anabranch.runtime.inbox import Inbox
 from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch.sdk.client import Client
+from anabranch_gateway.circuit_breaker import CircuitBreaker
+from anabranch_gateway.delivery_shares import THREADS, Endpoint, ThreadShares, WaitingShares
 from anabranch_gateway.live import LiveEvents
 from anabranch_gateway.places import Knowledge
 from anabranch_gateway.projects import RunProjects
 from anabranch_gateway.subscriptions import Subscriptions
 from anabranch_gateway.webhooks import RETRY_SECONDS, Delivery, Subscription, after, deliveries, headers_of
 
+T = TypeVar("T")
+
 Post = Callable[[str, bytes, dict[str, str]], None]
 """Sends one POST and returns where it was taken; raises AnabranchError with what went wrong. Blocks."""
 
-AT_ONCE = 16
-MOST_WAITING = 2_000
-MOST_WAITING_FOR_ONE = 500
 BATCH = 100
 QUEUE = 2_000
+YIELD_DELIVERIES = 100
+"""Deliveries begun without a break: a wide task's batch has very many, and others wait for the loop."""
 AWAY_SECONDS = 1.0
 KEPT_RUNS = 20_000
+MAX_BREAKERS = 20_000
 
 _log = logging.getLogger("anabranch.gateway")
 
@@ -50,6 +56,7 @@ class _Open:
     """A record of which deliveries are under way."""
 
     record: Incoming
+    """Where it stands: its value is not kept."""
     left: int = 1
 
 
@@ -72,11 +79,12 @@ class Deliverer:
         self._projects = projects
         self._post = post
         self._inbox: Inbox | None = None
-        self._threads = ThreadPoolExecutor(AT_ONCE, "webhook")
-        self._room = asyncio.Semaphore(MOST_WAITING)
-        self._waiting: Counter[str] = Counter()
+        self._executor = ThreadPoolExecutor(THREADS, "webhook")
+        self._waiting = WaitingShares()
+        self._threads = ThreadShares(lambda endpoint: self._breaker(endpoint).is_proven)
+        self._breakers: OrderedDict[Endpoint, CircuitBreaker] = OrderedDict()
         self._trackers: dict[int, OffsetTracker] = {}
-        self._records: dict[tuple[int, int], Incoming] = {}
+        self._records: dict[int, deque[Incoming]] = {}
         self._known: OrderedDict[str, Knowledge] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -100,20 +108,20 @@ class Deliverer:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await inbox.stop()
-            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _handle(self, record: Incoming) -> None:
         tracker = self._trackers.setdefault(record.partition, OffsetTracker())
         if not tracker.started(record.offset):
             return  # it was delivered to this process before, and is under way or done
-        self._records[record.partition, record.offset] = record
-        opened = _Open(record)
+        opened = _Open(replace(record, value=b"", headers=()))
+        self._records.setdefault(record.partition, deque()).append(opened.record)
         try:
-            batch = decode_batch(record.value) if self._subscriptions.webhooks else None
-        except ValidationError:
-            batch = None
-        if batch is not None:
-            await self._deliver_all(batch, opened)
+            if self._subscriptions.webhooks and (batch := _batch(record)) is not None:
+                await self._deliver_all(batch, opened)
+        except Exception:  # noqa: BLE001
+            # One record that meets a bug must not end the deliveries of all projects.
+            _log.exception("the events at %s cannot be delivered, webhooks get nothing of them", _place(record))
         self._one_done(opened)
 
     async def _deliver_all(self, batch: EventBatch, opened: _Open) -> None:
@@ -122,24 +130,28 @@ class Deliverer:
             if batch.run_id in self._known:
                 self._keep(batch.run_id, after(batch, self._known[batch.run_id]))
             return
-        before = await self._knowledge(batch.run_id, opened.record)
-        for delivery in deliveries(batch, before, wanted):
-            await self._room.acquire()
-            opened.left += 1
-            self._waiting[delivery.subscription.id] += 1
-            task = asyncio.create_task(self._deliver(delivery, opened), name="webhook delivery")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        before = await _until_available(lambda: self._knowledge(batch.run_id, opened.record))
+        refused: list[Outgoing] = []
+        for count, delivery in enumerate(deliveries(batch, before, wanted), 1):
+            reason = self._waiting.refusal(delivery.endpoint)
+            if reason is None:
+                self._begin(delivery, opened)
+            else:
+                refused.append(self._letter(delivery, reason, opened.record))
+            if count % YIELD_DELIVERIES == 0:
+                await asyncio.sleep(0)
         self._keep(batch.run_id, after(batch, before))
+        await self._bury(refused)
+
+    def _begin(self, delivery: Delivery, opened: _Open) -> None:
+        opened.left += 1
+        self._waiting.add(delivery.endpoint)
+        task = asyncio.create_task(self._deliver(delivery, opened), name="webhook delivery")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _wanted(self, batch: EventBatch, at: float) -> dict[str, Subscription]:
-        while True:
-            try:
-                projects = await self._projects.of([batch.run_id])
-                break
-            except (ServerUnavailable, StoreRefused) as error:
-                _log.warning("webhooks wait: %s", error)
-                await asyncio.sleep(AWAY_SECONDS)
+        projects = await _until_available(lambda: self._projects.of([batch.run_id]))
         project = projects.get(batch.run_id)
         if project is None:
             return {}
@@ -170,45 +182,81 @@ class Deliverer:
         try:
             reason = await self._attempts(delivery)
             if reason is not None:
-                await self._bury(delivery, reason, opened.record)
+                await self._bury([self._letter(delivery, reason, opened.record)])
         finally:
-            self._room.release()
-            self._waiting[delivery.subscription.id] -= 1
+            self._waiting.remove(delivery.endpoint)
         self._one_done(opened)
 
     async def _attempts(self, delivery: Delivery) -> str | None:
         """Try until it is taken; the reason where it will not be. What was unsubscribed is done with."""
-        if self._waiting[delivery.subscription.id] > MOST_WAITING_FOR_ONE:
-            return f"over {MOST_WAITING_FOR_ONE} deliveries wait for {delivery.subscription.target}"
-        reason = ""
+        reason: str | None = None
         for delay in (*RETRY_SECONDS, None):
             if delivery.subscription.id not in self._subscriptions.webhooks:
                 return None
-            try:
-                await self._send(delivery)
+            reason = await self._attempt(delivery)
+            if reason is None:
                 self._telemetry.count(GATEWAY_DELIVERIES, outcome="delivered")
                 return None
-            except AnabranchError as error:
-                reason = str(error)
             if delay is not None:
                 self._telemetry.count(GATEWAY_DELIVERIES, outcome="retried")
                 await asyncio.sleep(delay)
         return reason
 
-    async def _send(self, delivery: Delivery) -> None:
-        headers = headers_of(delivery, self._client.links.clock.now())
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, self._post, delivery.subscription.target, delivery.body, headers)
+    async def _attempt(self, delivery: Delivery) -> str | None:
+        """Make one attempt; why it failed, None where it did not. An endpoint whose breaker is open is not called
+        by each."""
+        breaker = self._breaker(delivery.endpoint)
+        reason = await breaker.passage()
+        if reason is not None:
+            return f"not tried, for the attempt before failed: {reason}"
+        async with self._threads.thread(delivery.endpoint):
+            reason = await self._send(delivery)
+            if reason is None:
+                breaker.succeeded()
+            else:
+                breaker.failed(reason)
+        return reason
 
-    async def _bury(self, delivery: Delivery, reason: str, record: Incoming) -> None:
-        letter = _letter(self._client.names.dead_letters, delivery, reason, record)
-        while True:
+    def _breaker(self, endpoint: Endpoint) -> CircuitBreaker:
+        found = self._breakers.get(endpoint)
+        if found is None:
+            found = self._breakers[endpoint] = CircuitBreaker(self._client.links.clock)
+            self._forget_breakers()
+        return found
+
+    def _forget_breakers(self) -> None:
+        """Forget the oldest ones that nobody uses, where there are too many."""
+        surplus = len(self._breakers) - MAX_BREAKERS
+        unused = [each for each in self._breakers if not self._waiting.has(each)] if surplus > 0 else []
+        for endpoint in unused[:surplus]:
+            del self._breakers[endpoint]
+
+    async def _send(self, delivery: Delivery) -> str | None:
+        loop = asyncio.get_running_loop()
+        try:
+            headers = headers_of(delivery, self._client.links.clock.now())
+            await loop.run_in_executor(
+                self._executor, self._post, delivery.subscription.target, delivery.body, headers
+            )
+        except AnabranchError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001
+            # A bug, or a secret that is none: the delivery ends as a dead letter, and the position is committed.
+            _log.exception("an attempt at %s met a fault of the gateway", delivery.subscription.target)
+            return f"a fault of the gateway: {type(error).__name__}: {error}"
+        return None
+
+    def _letter(self, delivery: Delivery, reason: str, record: Incoming) -> Outgoing:
+        return _letter(self._client.names.dead_letters, delivery, reason, record)
+
+    async def _bury(self, found: Sequence[Outgoing]) -> None:
+        while found:
             try:
-                await self._client.log.publish([letter])
-                self._telemetry.count(GATEWAY_DELIVERIES, outcome="dead_letter")
+                await self._client.log.publish(found)
+                self._telemetry.count(GATEWAY_DELIVERIES, len(found), outcome="dead_letter")
                 return
             except ServerUnavailable as error:
-                _log.warning("a dead letter waits: %s", error)
+                _log.warning("cannot publish %d dead letters of webhooks, trying again: %s", len(found), error)
                 await asyncio.sleep(AWAY_SECONDS)
 
     def _one_done(self, opened: _Open) -> None:
@@ -222,12 +270,33 @@ class Deliverer:
         following = tracker.committable()
         if following is None or following == before:
             return
-        last = self._records[record.partition, following - 1]
+        records = self._records[record.partition]
+        last = records[0]
+        while records and records[0].offset < following:
+            last = records.popleft()
         if self._inbox is not None:
             self._inbox.done([last])
-        passed = [key for key in self._records if key[0] == record.partition and key[1] < following]
-        for key in passed:
-            del self._records[key]
+
+
+async def _until_available(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer of a server, asked again while it is away: nothing is left out meanwhile."""
+    while True:
+        try:
+            return await ask()
+        except (ServerUnavailable, StoreRefused) as error:
+            _log.warning("webhooks get nothing until the server answers, asking again: %s", error)
+            await asyncio.sleep(AWAY_SECONDS)
+
+
+def _batch(record: Incoming) -> EventBatch | None:
+    try:
+        return decode_batch(record.value)
+    except ValidationError:  # a subscription, or something else that is no event
+        return None
+
+
+def _place(record: Incoming) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"
 
 
 def _letter(topic: str, delivery: Delivery, reason: str, record: Incoming) -> Outgoing:
@@ -236,10 +305,11 @@ def _letter(topic: str, delivery: Delivery, reason: str, record: Incoming) -> Ou
     headers = {
         letters.CODE: letters.WEBHOOK_FAILED.encode(),
         letters.REASON: text.encode("utf-8", "replace")[:8_192],
-        letters.ORIGIN: f"{record.topic}/{record.partition}/{record.offset}".encode(),
+        letters.ORIGIN: _place(record).encode(),
         letters.SIGNATURE: letters.signature(
             letters.WEBHOOK_FAILED, reason, subject=delivery.subscription.id
         ).encode(),
         letters.LETTER_ID: delivery.id.encode(),
+        letters.PROJECT: delivery.subscription.project.encode(),
     }
     return Outgoing(topic, delivery.run_id, delivery.body, headers=headers)

@@ -85,7 +85,7 @@ class GatewayService:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.gather(self._serving, return_exceptions=True)
-        await self._parts.audit.flush()
+        await self._parts.audit.close()
 
     async def stop(self) -> None:
         """See `runtime.process.Service`."""

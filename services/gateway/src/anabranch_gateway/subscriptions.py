@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-import orjson
-
 from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch_gateway.webhooks import Subscription
@@ -88,8 +86,9 @@ class Subscriptions:
             return
         try:
             subscription = Subscription.of_stored(record.value)
-        except (orjson.JSONDecodeError, TypeError, KeyError) as error:
-            _log.warning("%s/%d@%d is no subscription: %r", record.topic, record.partition, record.offset, error)
+        except ValueError as error:
+            place = f"{record.topic}/{record.partition}/{record.offset}"
+            _log.warning("the record at %s is not a subscription, the gateway skips it: %s", place, error)
             return
         self._all[subscription.id] = subscription
         if subscription.kind == "webhook":

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 import orjson
+from pydantic import TypeAdapter
 
 from anabranch.core.events import EventBatch, is_wanted
 from anabranch.sdk.run_events import shown
+from anabranch_gateway.delivery_shares import Endpoint
 from anabranch_gateway.places import Knowledge
 
 SECRET_LEAD = "whsec_"
@@ -54,8 +56,8 @@ class Subscription:
 
     @classmethod
     def of_stored(cls, value: bytes) -> Self:
-        document = orjson.loads(value)
-        return cls(**{**document, "types": tuple(document["types"])})
+        """The subscription of a record's value. Raises ValueError where the value holds none."""
+        return _STORED.validate_json(value, strict=True)  # type: ignore[return-value]
 
     def to_document(self, *, with_secret: bool = False) -> dict[str, Any]:
         """What callers see; the secret once, when it is made."""
@@ -74,6 +76,9 @@ class Subscription:
         return document | ({"secret": self.secret} if with_secret and self.secret else {})
 
 
+_STORED = TypeAdapter(Subscription)
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One event for one webhook. `id` is the same in each attempt and after a restart."""
@@ -84,6 +89,10 @@ class Delivery:
     run_id: str
     request_id: str
     session_id: str
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(self.subscription.project, self.subscription.target)
 
 
 def new_secret(random_bytes: Callable[[int], bytes]) -> str:

@@ -38,7 +38,11 @@ def audit_record_schema() -> Schema:
                 },
                 "role": {"enum": ["viewer", "submitter", "operator"]},
                 "project": {**_TEXT_OR_NULL, "description": "Whose run it was about; null where about none."},
-                "action": {**_TEXT, "examples": ["submit", "cancel"]},
+                "action": {
+                    **_TEXT,
+                    "description": "`refused_calls` counts in `detail` those that have no record of their own.",
+                    "examples": ["submit", "cancel"],
+                },
                 "run_id": _TEXT_OR_NULL,
                 "request_id": _TEXT_OR_NULL,
                 "outcome": {"enum": ["done", "refused"]},

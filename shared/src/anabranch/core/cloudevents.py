@@ -8,8 +8,13 @@ from datetime import UTC, datetime
 SOURCE = "anabranch"
 
 
+EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
+"""The years 1 and 9999: a producer may give its records any time, and RFC 3339 has four digits for a year."""
+
+
 def rfc3339(seconds: float) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC with milliseconds."""
+    """Seconds since the epoch as RFC 3339 in UTC with milliseconds; what no year can hold is the nearest one."""
+    seconds = min(max(seconds, EARLIEST), LATEST)
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -176,13 +176,16 @@ class ResultsWatcher:
         watches = self._watches.get(record.key.decode("utf-8", "replace")) if record.key else None
         if not watches:
             return
-        headers = dict(record.headers)
-        kind = (headers.get("ce_type") or b"").decode()
-        body = orjson.loads(record.value)
+        body = _body(record)
+        if body is None:
+            place = f"{record.topic}/{record.partition}/{record.offset}"
+            _log.warning("the record at %s is not the body of a result: the client skips it", place)
+            return
+        headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
         for watch in list(watches):
             watch.heard_at = self._clock.monotonic()
             watch.heard = True
-            self._tell(watch, kind, (headers.get("ce_id") or b"").decode(), body)
+            self._tell(watch, headers.get("ce_type", ""), headers.get("ce_id", ""), body)
 
     def _tell(self, watch: RunWatch, kind: str, event_id: str, body: Body) -> None:
         if kind == "result.published":
@@ -244,3 +247,12 @@ class ResultsWatcher:
             return []
         found = await self._store.get([self._names.tombstone(watch.run_id) for watch in watches])
         return [None if value is None else orjson.loads(value) for value in found]
+
+
+def _body(record: Incoming) -> Body | None:
+    """The body of a record of the results topic; None of anything else that somebody wrote there."""
+    try:
+        body = orjson.loads(record.value)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) and isinstance(body.get("status"), str) else None

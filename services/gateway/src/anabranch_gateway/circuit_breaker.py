@@ -1,0 +1,69 @@
+"""The circuit breaker of one webhook endpoint: an endpoint that keeps failing is tried by one attempt at a time.
+
+After some failures in a row the breaker opens. Attempts that come due then wait until it has been open for a
+while; the first of them is made and is the probe, and the others share its outcome: they are made if it succeeds,
+and fail with its reason if it fails. So every attempt ends in bounded time, and none occupies a thread meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from anabranch.ports import Clock
+
+FAILURES_TO_OPEN = 5
+OPEN_SECONDS = 15.0
+
+
+class CircuitBreaker:
+    """See the module. Each attempt asks `passage`, and once it was made tells `succeeded` or `failed`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._opened_at = 0.0
+        self._probe: asyncio.Future[str | None] | None = None
+        """Of an open breaker: the outcome of the next probe, None for a success."""
+        self._is_probing = False
+        self.is_proven = False
+        """Whether the last attempt succeeded."""
+
+    @property
+    def is_open(self) -> bool:
+        return self._probe is not None
+
+    async def passage(self) -> str | None:
+        """Wait until an attempt may be made. The reason of the probe where that has failed instead."""
+        probe = self._probe
+        if probe is None:
+            return None
+        left = self._opened_at + OPEN_SECONDS - self._clock.monotonic()
+        if left > 0:
+            await asyncio.wait({probe}, timeout=left)
+        if not probe.done() and not self._is_probing:
+            self._is_probing = True
+            return None
+        return await asyncio.shield(probe)
+
+    def succeeded(self) -> None:
+        """An attempt was answered with 2xx: close."""
+        self._failures = 0
+        self.is_proven = True
+        self._end_probe(None)
+        self._probe = None
+
+    def failed(self, reason: str) -> None:
+        """An attempt failed: open after some in a row, and again after a probe."""
+        self._failures += 1
+        self.is_proven = False
+        if self.is_open and not self._is_probing:
+            return  # it began before the breaker opened
+        if self._failures >= FAILURES_TO_OPEN:
+            self._end_probe(reason)
+            self._probe = asyncio.get_running_loop().create_future()
+            self._opened_at = self._clock.monotonic()
+
+    def _end_probe(self, reason: str | None) -> None:
+        self._is_probing = False
+        if self._probe is not None and not self._probe.done():
+            self._probe.set_result(reason)

@@ -1,0 +1,151 @@
+"""Shares of webhook deliveries: who may wait, and who may have a thread, for each project and endpoint.
+
+A thread waits up to ten seconds for an endpoint that does not answer. So an endpoint whose last attempt did not
+succeed has one thread at most, such endpoints together have a part of the threads, and each project has a part of
+both. Free threads go to the projects in turn, and within a project to its endpoints in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+THREADS = 64
+UNPROVEN_THREADS = 48
+"""Of all endpoints together whose last attempt did not succeed, new ones among them."""
+PROJECT_THREADS, PROJECT_UNPROVEN_THREADS = 32, 24
+"""The same of one project."""
+ENDPOINT_THREADS, ENDPOINT_UNPROVEN_THREADS = 4, 1
+"""The same of one endpoint."""
+MAX_WAITING = 20_000
+"""Deliveries that wait or are under way. Beyond, projects with more than an equal share get no more."""
+MAX_WAITING_OF_PROJECT = 2_000
+MAX_WAITING_OF_ENDPOINT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where deliveries go: a URL that a project has subscribed."""
+
+    project: str
+    url: str
+
+
+class WaitingShares:
+    """How many deliveries wait or are under way, by project and endpoint."""
+
+    def __init__(self) -> None:
+        self._projects: Counter[str] = Counter()
+        self._endpoints: Counter[Endpoint] = Counter()
+
+    def refusal(self, endpoint: Endpoint) -> str | None:
+        """Why one more delivery may not wait; None where it may."""
+        if self._endpoints[endpoint] >= MAX_WAITING_OF_ENDPOINT:
+            return f"{MAX_WAITING_OF_ENDPOINT:,} deliveries wait for {endpoint.url}"
+        of_project = self._projects[endpoint.project]
+        if of_project >= MAX_WAITING_OF_PROJECT:
+            return f"{MAX_WAITING_OF_PROJECT:,} deliveries of the project {endpoint.project} wait"
+        if self._projects.total() >= MAX_WAITING and of_project >= MAX_WAITING / len(self._projects):
+            return f"{MAX_WAITING:,} deliveries of all projects wait, {of_project:,} of them of {endpoint.project}"
+        return None
+
+    def add(self, endpoint: Endpoint) -> None:
+        self._projects[endpoint.project] += 1
+        self._endpoints[endpoint] += 1
+
+    def remove(self, endpoint: Endpoint) -> None:
+        for counter, key in ((self._projects, endpoint.project), (self._endpoints, endpoint)):
+            _decrement(counter, key)
+
+    def has(self, endpoint: Endpoint) -> bool:
+        """Whether anything waits for an endpoint."""
+        return endpoint in self._endpoints
+
+
+class ThreadShares:
+    """Hands out threads. `is_proven`: whether the last attempt at an endpoint succeeded."""
+
+    def __init__(self, is_proven: Callable[[Endpoint], bool]) -> None:
+        self._is_proven = is_proven
+        self._used: Counter[str | Endpoint | None] = Counter()
+        """Threads in use: of all (None), by project, by endpoint."""
+        self._unproven: Counter[str | Endpoint | None] = Counter()
+        self._waiting: OrderedDict[str, OrderedDict[Endpoint, deque[asyncio.Future[bool]]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def thread(self, endpoint: Endpoint) -> AsyncIterator[None]:
+        """A thread for one attempt, as soon as it is the endpoint's turn."""
+        is_proven = await self._enter(endpoint)
+        try:
+            yield
+        finally:
+            self._leave(endpoint, is_proven)
+
+    async def _enter(self, endpoint: Endpoint) -> bool:
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(endpoint.project, OrderedDict()).setdefault(endpoint, deque()).append(turn)
+        self._hand_out()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave(endpoint, turn.result())
+            else:
+                self._forget(endpoint, turn)
+            raise
+
+    def _leave(self, endpoint: Endpoint, is_proven: bool) -> None:
+        for key in (None, endpoint.project, endpoint):
+            _decrement(self._used, key)
+            if not is_proven:
+                _decrement(self._unproven, key)
+        self._hand_out()
+
+    def _forget(self, endpoint: Endpoint, turn: asyncio.Future[bool]) -> None:
+        waiting = self._waiting[endpoint.project][endpoint]
+        waiting.remove(turn)
+        self._drop_empty(endpoint)
+
+    def _hand_out(self) -> None:
+        """Give each thread that is free to the next endpoint that may have one."""
+        while (endpoint := next(self._eligible(), None)) is not None:
+            is_proven = self._is_proven(endpoint)
+            self._waiting[endpoint.project][endpoint].popleft().set_result(is_proven)
+            for key in (None, endpoint.project, endpoint):
+                self._used[key] += 1
+                self._unproven[key] += not is_proven
+            self._waiting[endpoint.project].move_to_end(endpoint)
+            self._waiting.move_to_end(endpoint.project)
+            self._drop_empty(endpoint)
+
+    def _eligible(self) -> Iterator[Endpoint]:
+        if self._used[None] >= THREADS:
+            return
+        for project, endpoints in self._waiting.items():
+            if self._used[project] < PROJECT_THREADS:
+                yield from (endpoint for endpoint in endpoints if self._has_room(endpoint))
+
+    def _has_room(self, endpoint: Endpoint) -> bool:
+        if self._is_proven(endpoint):
+            return self._used[endpoint] < ENDPOINT_THREADS
+        return (
+            self._used[endpoint] < ENDPOINT_UNPROVEN_THREADS
+            and self._unproven[endpoint.project] < PROJECT_UNPROVEN_THREADS
+            and self._unproven[None] < UNPROVEN_THREADS
+        )
+
+    def _drop_empty(self, endpoint: Endpoint) -> None:
+        endpoints = self._waiting[endpoint.project]
+        if not endpoints[endpoint]:
+            del endpoints[endpoint]
+        if not endpoints:
+            del self._waiting[endpoint.project]
+
+
+def _decrement(counter: Counter, key: object) -> None:  # type: ignore[type-arg]
+    counter[key] -= 1
+    if counter[key] <= 0:
+        del counter[key]

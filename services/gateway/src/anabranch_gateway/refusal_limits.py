@@ -1,0 +1,80 @@
+"""How many refused calls are audited one by one: so many for each source address, and so many of all. Pure.
+
+Anybody who reaches the port can be refused as often as he likes. Beyond the limits refused calls are only counted,
+and a summary says how many were left out, so that the topic stays readable and small.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+
+SOURCE_BURST, SOURCE_RATE = 20.0, 0.2
+"""Of one source address: so many at once, and so many more a second."""
+BURST, RATE = 500.0, 10.0
+"""The same of all addresses together."""
+MAX_SOURCES = 10_000
+NAMED_SOURCES = 10
+"""Source addresses that a summary names, those with the most calls first."""
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """Permits at a rate, saved up to a burst. Times are monotonic seconds."""
+
+    tokens: float
+    at: float
+
+    def refill(self, now: float, burst: float, rate: float) -> bool:
+        """Whether there is a permit by now."""
+        self.tokens = min(burst, self.tokens + (now - self.at) * rate)
+        self.at = now
+        return self.tokens >= 1
+
+
+class RefusalLimits:
+    """See the module. Memory is bounded: of many source addresses the ones longest silent are forgotten."""
+
+    def __init__(self, now: float) -> None:
+        self._all = TokenBucket(BURST, now)
+        self._sources: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._left_out: Counter[str] = Counter()
+        self._others = 0
+
+    @property
+    def has_left_out(self) -> bool:
+        """Whether a summary is due."""
+        return bool(self._left_out) or self._others > 0
+
+    def admit(self, source: str, now: float) -> bool:
+        """Whether a refused call is audited by a record of its own; otherwise it is counted."""
+        bucket = self._bucket(source, now)
+        has_permit = bucket.refill(now, SOURCE_BURST, SOURCE_RATE)
+        if self._all.refill(now, BURST, RATE) and has_permit:
+            bucket.tokens -= 1
+            self._all.tokens -= 1
+            return True
+        if source in self._left_out or len(self._left_out) < MAX_SOURCES:
+            self._left_out[source] += 1
+        else:
+            self._others += 1
+        return False
+
+    def summary(self) -> str:
+        """What was left out since the last summary; the counts begin again."""
+        total = self._left_out.total() + self._others
+        named = self._left_out.most_common(NAMED_SOURCES)
+        sources = ", ".join(f"{count:,} from {source}" for source, count in named)
+        more = total - sum(count for _, count in named)
+        self._left_out.clear()
+        self._others = 0
+        return f"{total:,} refused calls have no record of their own: {sources}" + (
+            f", {more:,} from others" if more else ""
+        )
+
+    def _bucket(self, source: str, now: float) -> TokenBucket:
+        bucket = self._sources.setdefault(source, TokenBucket(SOURCE_BURST, now))
+        self._sources.move_to_end(source)
+        while len(self._sources) > MAX_SOURCES:
+            self._sources.popitem(last=False)
+        return bucket
