@@ -3,7 +3,8 @@
 The pages name the addresses that a reader has (`localhost:9092`); in the blocks they are replaced by those of the
 tests' servers. Python blocks of a page share their names, shell blocks their environment. A service in a shell
 block (`anabranch taskgroup`, `anabranch dev`) is started, waited for, and ended with the page; an Agency and an
-EventManager without options are those that run for all pages.
+EventManager without options are those that run for all pages. After an `anabranch dev` the commands of the page reach
+that by themselves, as for a reader whose shell names no servers, until the page starts a service on the servers.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from doc_blocks import Block, missing_lines
 
 SERVICES = re.compile(r"^anabranch (agency|taskgroup|worker|eventmanager|dev|gateway)\b")
 RUNNING = frozenset({"anabranch agency", "anabranch eventmanager"})
+SERVERS = frozenset({"ANABRANCH_BROKERS", "ANABRANCH_REDIS_URL"})
 READY = (b" ready", b"is running")
 SHELL_SECONDS = 100
 PARAMETERS = 2
@@ -45,7 +47,8 @@ class Page:
         self, folder: Path, environ: Mapping[str, str], replaced: Mapping[str, str], command: Path
     ) -> None:
         self._folder = folder
-        self._environ = dict(environ)
+        self._environ = {**environ, "XDG_RUNTIME_DIR": str(folder / "runtime")}
+        self._servers = {name: value for name, value in environ.items() if name in SERVERS}
         self._replaced = replaced
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._services: list[tuple[subprocess.Popen[bytes], Path]] = []
@@ -149,6 +152,7 @@ class Page:
         self._environ = dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
     def _start(self, line: str) -> None:
+        self._reach(dev=line.startswith("anabranch dev"))
         log = self._folder / f"service-{len(self._services)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -163,6 +167,14 @@ class Page:
         await_true(lambda: process.poll() is not None or any(word in log.read_bytes() for word in READY), 90)
         self._said += log.read_text()
         assert process.poll() is None, f"{line} ended:\n{log.read_text()}"
+
+
+    def _reach(self, *, dev: bool) -> None:
+        for name, value in self._servers.items():
+            if dev:
+                self._environ.pop(name, None)
+            else:
+                self._environ[name] = value
 
 
 def _call(test: Any) -> None:

@@ -6,6 +6,7 @@ in memory too; the description says which. Everything starts empty and leaves no
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -33,7 +34,8 @@ from anabranch.runtime.supervision import Supervisor
 from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch.runtime.topics import ensure_topics
 from anabranch.sdk.agents import Registry
-from anabranch.sdk.client import Client
+from anabranch.sdk.client import Client, Links
+from anabranch.sdk.local_system import LocalSystem, running_here, starting
 from anabranch_agency.app import build as build_agency
 from anabranch_eventmanager.app import build_embedded as build_eventmanager
 from anabranch_taskgroup.app import build as build_taskgroup
@@ -96,23 +98,20 @@ async def embedded(
         make = _maker(settings, broker, kept, clock, ids or SystemIds(clock), telemetry)
         client_ports = make()
         await ensure_topics(client_ports.log, settings)
+        limits = Limits(settings.request_limit, settings.members_limit, settings.inline_limit)
+        ports = (client_ports.log, kept.store, kept.notifier, settings.names, clock, client_ports.ids)
+        local = LocalSystem(Links(*ports), limits, asyncio.get_running_loop())
         services = (
             build_agency(make(), registry.names),
             build_taskgroup(make(), registry),
             _eventmanager(make()),
         )
+        stack.enter_context(running_here(local))
         for service in services:
             stack.push_async_callback(service.stop)
-            await service.start()
-        client = Client.over(
-            client_ports.log,
-            kept.store,
-            kept.notifier,
-            settings.names,
-            clock,
-            client_ports.ids,
-            Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
-        )
+            with starting(local):
+                await service.start()
+        client = Client.over(*ports, limits)
         await stack.enter_async_context(client)
         description = f"all services in this process, log in memory, {kept.description}"
         yield Embedded(client, description, client_ports.log, kept.store, kept.notifier, settings.names, services)

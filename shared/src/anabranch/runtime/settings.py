@@ -219,6 +219,18 @@ _NAMES: frozenset[str] = frozenset(
 )
 
 
+def servers_named(environ: Mapping[str, str]) -> bool:
+    """Whether the environment names Kafka or Redis, by a variable or by a file that it names.
+
+    Raises:
+        Misconfigured: that file cannot be read.
+    """
+    named = set(environment_entries(environ, _NAMES))
+    if path := environ.get(CONFIG_VARIABLE):
+        named.update(file_entries(Path(path), _NAMES))
+    return not _SERVERS.isdisjoint(named)
+
+
 def _chosen_file(environ: Mapping[str, str]) -> Path | None:
     if named := environ.get(CONFIG_VARIABLE):
         return Path(named)

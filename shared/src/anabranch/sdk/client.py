@@ -1,12 +1,14 @@
 """The client: submits requests over Kafka and hands back runs to wait for.
 
 Connects when its context is entered, to the servers that are configured, or works over ports that it is given.
+Inside an agent of an embedded system, and where nothing names servers, it works on that system.
 It validates before it sends, so that a wrong request raises here with every error; whether it is accepted is
 the Agency's to say.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +25,11 @@ from anabranch.core.names import Names, run_id_for
 from anabranch.core.request import Request
 from anabranch.ports import Clock, EventLog, Ids, Notifier, Outgoing, StateStore
 from anabranch.runtime.resources import Resources, connect
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.settings import Settings, servers_named
 from anabranch.runtime.topics import ensure_topics
 from anabranch.runtime.workcontext import trace_headers
 from anabranch.sdk.control import retry, send_control
+from anabranch.sdk.local_system import LocalSystem, local_system
 from anabranch.sdk.request_file import read_document
 from anabranch.sdk.run import Run
 from anabranch.sdk.watch import ResultsWatcher
@@ -54,7 +57,8 @@ class Client:
 
     Args:
         brokers, redis_url, prefix: as `ANABRANCH_BROKERS`, `ANABRANCH_REDIS_URL`, `ANABRANCH_PREFIX`, which
-            hold for what is left out.
+            hold for what is left out. Where neither these nor the environment name servers, a client inside an
+            embedded system (`anabranch dev`, `run --embedded`, `anabranch.testing`) works on that.
         settings: any other setting by its name; see the configuration reference.
     """
 
@@ -69,6 +73,7 @@ class Client:
         self._settings: Settings | None = None
         self._links: Links | None = None
         self._owned: Resources | None = None
+        self._is_local = False
         self._limits = Limits()
         self._watcher: ResultsWatcher | None = None
         self._ends: Mapping[int, int] = {}
@@ -105,6 +110,8 @@ class Client:
             ServerUnavailable: a server does not answer.
             Misconfigured: a setting is wrong.
         """
+        if self._links is None and (local := self.local()) is not None:
+            self._limits, self._links, self._is_local = local.limits, local.links_here(), True
         if self._links is None:
             settings = self._settings or Settings.load(overrides=self._options)
             self._limits = Limits(settings.request_limit, settings.members_limit, settings.inline_limit)
@@ -119,9 +126,17 @@ class Client:
         if watcher is not None:
             await watcher.close()
         owned, self._owned = self._owned, None
-        if owned is not None:
+        if owned is not None or self._is_local:
             self._links = None
+        if owned is not None:
             await owned.close()
+
+    def local(self) -> LocalSystem | None:
+        """The system of this process that this client works on; None where servers are named, or none runs."""
+        is_given = self._links is not None or self._settings is not None
+        if is_given or any(value is not None for value in self._options.values()) or servers_named(os.environ):
+            return None
+        return local_system()
 
     # the ports, for what works on behalf of the client --------------------------------------------------
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapp
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from anabranch.core.errors import Misconfigured
 from anabranch.core.request import Request
 from anabranch.sdk.client import Client
 from anabranch.sdk.run import Published, Run
@@ -79,7 +80,15 @@ class SyncClient:
         return made
 
     def __enter__(self) -> Self:
-        """Connect. Raises as `Client` does."""
+        """Connect. Raises as `Client` does.
+
+        Raises:
+            Misconfigured: this code runs on the event loop of the embedded system, which would wait for itself.
+        """
+        local = self._client.local()
+        if local is not None and local.is_on_this_loop:
+            reason = "it would wait on the event loop that runs the system, which then never answers"
+            raise Misconfigured("SyncClient", reason, "use `async with Client()` in an `async def` agent")
         thread = LoopThread()
         try:
             thread.call(self._client.__aenter__())

@@ -1,0 +1,93 @@
+"""The ports of a system on another event loop: each call is carried out there, and awaited here.
+
+For clients in threads: agents that are `def`, and `SyncClient`. Only what a client uses is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from anabranch.core.errors import ServerUnavailable
+from anabranch.ports import EventLog, Incoming, Notifier, Reader, StateStore
+
+if TYPE_CHECKING:
+    from anabranch.sdk.client import Links
+
+T = TypeVar("T")
+
+
+def bridged(links: Links, loop: asyncio.AbstractEventLoop) -> Links:
+    """The ports for code on another loop than `loop`, where they work. Raises ServerUnavailable where it ended."""
+    from anabranch.sdk.client import Links
+
+    return Links(
+        cast("EventLog", BridgedLog(links.log, loop)),
+        cast("StateStore", Bridged(links.store, loop)),
+        cast("Notifier", Bridged(links.notifier, loop)),
+        links.names,
+        links.clock,
+        links.ids,
+    )
+
+
+class Bridged:
+    """Every coroutine method of an object, called on its loop."""
+
+    def __init__(self, target: object, loop: asyncio.AbstractEventLoop) -> None:
+        self._target = target
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        method = getattr(self._target, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await _on(self._loop, _awaited(method, *args, **kwargs))
+
+        return call
+
+
+class BridgedLog(Bridged):
+    """The same of a log, whose readers stay on its loop too."""
+
+    @asynccontextmanager
+    async def read(self, *args: Any, **kwargs: Any) -> AsyncIterator[Reader]:
+        opened = cast("EventLog", self._target).read(*args, **kwargs)
+        reader = await _on(self._loop, _awaited(opened.__aenter__))
+        try:
+            yield _BridgedReader(reader, self._loop)
+        finally:
+            await _on(self._loop, _awaited(opened.__aexit__, None, None, None))
+
+
+class _BridgedReader:
+    """See `ports.Reader`."""
+
+    def __init__(self, reader: Reader, loop: asyncio.AbstractEventLoop) -> None:
+        self._reader = reader
+        self._loop = loop
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Incoming]]:
+        batches = aiter(self._reader)
+        while True:
+            batch = await _on(self._loop, _awaited(anext, batches, None))
+            if batch is None:
+                return
+            yield batch
+
+    async def end_offsets(self) -> Mapping[int, int]:
+        return await _on(self._loop, self._reader.end_offsets())
+
+
+async def _awaited(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return await method(*args, **kwargs)
+
+
+async def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Carry work out on another loop; cancelled there where it is cancelled here."""
+    if loop.is_closed():
+        work.close()
+        raise ServerUnavailable("the embedded system", "this process", "it has ended")
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))

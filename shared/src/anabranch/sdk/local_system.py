@@ -1,0 +1,76 @@
+"""The system that runs in this process, so that a `Client` without arguments inside an agent talks to it.
+
+A system is registered while it runs. Code that it starts, agents among it, finds it by a context variable; a thread
+that an agent started by itself has no such context, and finds the system that was started last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anabranch.core.admission import Limits
+
+if TYPE_CHECKING:
+    from anabranch.sdk.client import Links
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LocalSystem:
+    """A running embedded system: the ports of its client, and the loop that they work on."""
+
+    links: Links
+    limits: Limits
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def is_on_this_loop(self) -> bool:
+        """Whether the code that asks runs on the system's own loop."""
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:  # no loop runs in this thread
+            return False
+
+    def links_here(self) -> Links:
+        """The ports for the loop that runs here: those of another loop hand each call over to the system's."""
+        if self.is_on_this_loop:
+            return self.links
+        from anabranch.sdk.bridge import bridged
+
+        return bridged(self.links, self.loop)
+
+
+_STARTED_BY: ContextVar[LocalSystem | None] = ContextVar("anabranch_local_system", default=None)
+_RUNNING: list[LocalSystem] = []
+
+
+def local_system() -> LocalSystem | None:
+    """The system that runs the calling code, else the one that was started last; None where none runs."""
+    started_by = _STARTED_BY.get()
+    if started_by is not None:
+        return started_by
+    return _RUNNING[-1] if _RUNNING else None
+
+
+@contextmanager
+def running_here(system: LocalSystem) -> Iterator[None]:
+    """Let clients find the system while the context lasts."""
+    _RUNNING.append(system)
+    try:
+        yield
+    finally:
+        _RUNNING.remove(system)
+
+
+@contextmanager
+def starting(system: LocalSystem) -> Iterator[None]:
+    """Let all that is started within the context, and what that starts, belong to the system."""
+    token = _STARTED_BY.set(system)
+    try:
+        yield
+    finally:
+        _STARTED_BY.reset(token)
