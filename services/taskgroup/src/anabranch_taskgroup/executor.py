@@ -11,14 +11,14 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from anabranch.core.codec import encode
-from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused, ValueGone
-from anabranch.core.messages import ChunkLost, ChunkReturned, MemberFailed, Offer
+from anabranch.core.error_records import error_record
+from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
+from anabranch.core.messages import ChunkReturned, MemberFailed, Offer
 from anabranch.core.names import Names
 from anabranch.core.redaction import redactor
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Telemetry, Write
@@ -26,6 +26,7 @@ from anabranch.runtime.storelife import StoreLife
 from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.addresses import claim_key, subjects
+from anabranch_taskgroup.agent_threads import AgentThreads
 from anabranch_taskgroup.attempt_errors import AttemptErrors
 from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
 from anabranch_taskgroup.gate import Gate
@@ -90,7 +91,8 @@ class Executor:
             partial(TaskTrace.of, telemetry, worker=incarnation),
             partial(AttemptErrors, redactor(secrets), incarnation),
         )
-        self._threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="agent")
+        self._errors = AttemptErrors(redactor(secrets), incarnation)
+        self._threads = AgentThreads(kept=concurrency)
         self._slots = Slots(concurrency)
         self._limits: dict[str, Slots] = {}
         self._gate = Gate()
@@ -230,8 +232,8 @@ class Executor:
     # --- running -----------------------------------------------------------------------------------
 
     async def _chunk(self, key: str, offered: Offered) -> None:
-        """Run a chunk to its end. Whatever goes wrong outside its agent costs the chunk a delivery, and no more:
-        it may not stop the worker, for each worker after it would stop as well."""
+        """Run a chunk to its end. Whatever goes wrong outside its agent fails the members that have not ended: it
+        may not stop the worker, nor be tried by each worker after it."""
         alone = offered[0].mode == "alone"
         try:
             if await self._is_paused(offered[0]):
@@ -242,16 +244,17 @@ class Executor:
                 run = await self._open_recorded(key, offered)
                 if run is not None:
                     await self._run(key, run)
-        except Exception:
-            log.exception("a chunk of %s/%s could not be run", offered[0].group, offered[0].task)
-            self._lose(key, offered[0])
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # logged and told, whatever it is
+            self._fail_rest(key, offered[0], error)
 
     async def _is_paused(self, offer: Offer) -> bool:
         """Whether no member of an offer is to start. What was only heard of a pause is checked."""
         while offer.run_id in self._pauses:
             try:
                 return await self._pauses.holds(offer.run_id, offer.session_id)
-            except ServerUnavailable as error:
+            except (ServerUnavailable, StoreRefused) as error:
                 log.warning("a paused chunk waits: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
         return False
@@ -262,13 +265,31 @@ class Executor:
             if run is not None and run.offer.run_id == run_id:
                 run.paused = True
 
-    def _lose(self, key: str, offer: Offer) -> None:
-        run = self._running.get(key)
+    def _fail_rest(self, key: str, offer: Offer, error: BaseException) -> None:
+        """Fail the members of a chunk that have not ended, because of what went wrong outside their agent."""
+        log.error(
+            "cannot run the chunk %d of %s/%s in run %s; its members that have not ended fail",
+            offer.chunk,
+            offer.group,
+            offer.task,
+            offer.run_id,
+            exc_info=error,
+        )
+        if key not in self._running:  # halted or handed back meanwhile: the owner no longer asks for it
+            return
+        run = self._running[key]
+        if run is not None:
+            run.halt()
+            self._report_if_possible(run)
+        self._fail_all(offer, error, None if run is None else run.untold)
         self._forget(key)
-        for runner in run.runners if run is not None else ():
-            runner.cancel()
-        lost = ChunkLost(**place_of(offer), worker=self.incarnation, cause="error")
-        self._send(offer, [encode(lost)])
+
+    def _report_if_possible(self, run: ChunkRun) -> None:
+        """Tell what members came to before something went wrong, unless it is the telling that does."""
+        try:
+            self._report(run, last=False)
+        except Exception:
+            log.exception("cannot tell what members of %s/%s came to; they fail", run.offer.group, run.offer.task)
 
     async def _run(self, key: str, run: ChunkRun) -> None:
         self._running[key] = run
@@ -279,8 +300,8 @@ class Executor:
                 await self._start_runners(key, run)
             await asyncio.gather(*run.runners)
         except asyncio.CancelledError:
-            for runner in run.runners:
-                runner.cancel()
+            run.halt()
+            await asyncio.wait(run.runners)
             if self._running.get(key) is run:
                 raise
             return
@@ -408,10 +429,8 @@ class Executor:
                 self._abandon(key, run)
 
     def _abandon(self, key: str, run: ChunkRun) -> None:
-        run.stop.set()
         self._forget(key)
-        for runner in run.runners:
-            runner.cancel()
+        run.halt()
 
     def _hand_back(self, key: str, run: ChunkRun) -> None:
         self._report(run, last=False)
@@ -423,22 +442,30 @@ class Executor:
     def _report(self, run: ChunkRun, *, last: bool) -> None:
         tally = run.take_tally()
         expansion = run.prepared.order.expansion
+        busy = self._clock.monotonic() - run.began if run.began and not run.paused else 0.0
         records = pack(
             run.offer,
             self.incarnation,
             run.prepared.order.result_keys,
             tally,
             last=last,
-            busy=self._clock.monotonic() - run.began if run.began and not run.paused else 0.0,
+            busy=busy,
             with_identifiers=expansion is not None and expansion.output_format == "separate",
         )
-        self._send(run.offer, records)
+        self._send(run.offer, list(records))
+        run.note_told(tally)
 
-    def _fail_all(self, offer: Offer, error: AnabranchError) -> None:
-        """A chunk that cannot run at all: each of its members fails, with the reason."""
-        indexes = [index for start, stop in offer.spans for index in range(start, stop)]
-        name = type(error).__name__
-        failed = [MemberFailed(index=i, error_type=name, message=str(error), attempts=0) for i in indexes]
+    def _fail_all(self, offer: Offer, error: BaseException, indexes: Sequence[int] | None = None) -> None:
+        """A chunk that cannot run, or not to its end: each of these members fails, with the reason; all without
+        `indexes`."""
+        if indexes is None:
+            indexes = [index for start, stop in offer.spans for index in range(start, stop)]
+        told = self._errors.told(error_record(error), self._clock.monotonic())
+        failed = [
+            MemberFailed(index=index, error_type=told.type, message=told.message, attempts=0) for index in indexes
+        ]
+        if failed:  # of all of them one tells where it came from
+            failed[0] = failed[0].model_copy(update={"traceback": told.traceback})
         tally = Tally(failed=failed)
         self._send(offer, pack(offer, self.incarnation, (), tally, last=True, busy=0.0, with_identifiers=False))
 
@@ -461,9 +488,8 @@ class Executor:
     def _flush(self, key: str, run: ChunkRun) -> None:
         try:
             self._report(run, last=False)
-        except Exception:
-            log.exception("what came of a chunk of %s/%s could not be told", run.offer.group, run.offer.task)
-            self._lose(key, run.offer)
+        except Exception as error:  # noqa: BLE001  # logged and told, whatever it is
+            self._fail_rest(key, run.offer, error)
 
     # --- being alive -------------------------------------------------------------------------------
 

@@ -1,16 +1,16 @@
 """Runs the members of one chunk: renders, calls the agent, judges what it returns, retries what may be.
 
-Members are awaited directly by a few runner coroutines that share one iterator, so a member that does not
-wait costs no task of its own. Nothing here talks to a server; what there is to tell gathers in a `Tally`.
+A few runner coroutines share one iterator and begin members in a `Host`, so a member that does not wait costs no
+task of its own. Whatever an agent raises is the outcome of its attempt; a runner is cancelled by the worker only.
+Nothing here talks to a server; what there is to tell gathers in a `Tally`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -19,17 +19,21 @@ from typing import Any
 from anabranch.core.error_records import ErrorRecord, error_record
 from anabranch.core.errors import AttemptTimeout, ExpansionError
 from anabranch.core.expansion import Member
-from anabranch.core.messages import MemberFailed, MemberLog, MemberRetry, Offer
+from anabranch.core.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
 from anabranch.core.outputs import reference_count
+from anabranch.core.ranges import Ranges
 from anabranch.core.retry import delay_after, unit_from
 from anabranch.core.templates import member_scope
 from anabranch.ports import Clock
 from anabranch.sdk.outcome import encode_value, items_of, values_of
 from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
+from anabranch_taskgroup.abandoning import GRACE_SECONDS, abandon, says_what_next
 from anabranch_taskgroup.attempt_errors import Told
+from anabranch_taskgroup.calling import Call, call_of, within_span
 from anabranch_taskgroup.documents import Prepared
-from anabranch_taskgroup.reports import Completed, Tally
+from anabranch_taskgroup.hosting import Base, Host, Raised
+from anabranch_taskgroup.reports import Completed, Tally, spans_of
 from anabranch_taskgroup.tracing import Outcome, TaskTrace
 
 LOCAL_RETRY_SECONDS = 1.0
@@ -55,6 +59,27 @@ class StopFlag:
 
     def is_set(self) -> bool:
         return self._own.is_set() or (self._parent is not None and self._parent.is_set())
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """An attempt whose coroutine waits. `stop` is its own flag where it has a timeout."""
+
+    index: int
+    member: Member | None
+    attempt: int
+    began: float
+    stop: StopFlag
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A further attempt of a member that is due here after `delay` seconds."""
+
+    index: int
+    member: Member | None
+    attempt: int
+    delay: float
 
 
 @dataclass
@@ -90,8 +115,10 @@ class ChunkRun:
     """The loop's."""
     overfull: dict[int, LogBook] = field(default_factory=dict)
     """By index: members whose attempt has logged more than is shown."""
-    direct: Callable[[Task], Any] | None = field(init=False)
-    """The agent, where it can be awaited as it is."""
+    call: Call = field(init=False)
+    base: Base = field(init=False)
+    """What the contexts of members are copies of."""
+    _reported: list[Spans] = field(default_factory=list)
     trace: TaskTrace | None = field(init=False)
     """None where no member has a span."""
     shared: Shared = field(init=False)
@@ -100,9 +127,8 @@ class ChunkRun:
 
     def __post_init__(self) -> None:
         offer = self.offer
-        agent = self.prepared.agent
         self.trace = self.prepared.trace.members
-        self.direct = agent.handler if agent.is_async and self.prepared.timeout is None else None
+        self.call = call_of(self.prepared.agent, self.threads)
         self.shared = Shared(
             task_name=offer.task,
             group=offer.group,
@@ -118,34 +144,80 @@ class ChunkRun:
         tally, self.tally = self.tally, Tally()
         return tally
 
+    def note_told(self, tally: Tally) -> None:
+        """The owner will hear of a tally: its members that have ended are not this worker's any more."""
+        self._reported += [spans_of([each.index for each in ended]) for ended in (tally.completed, tally.failed)]
+        self._reported += [((each.index, each.index + 1),) for each in tally.retried if each.delay is not None]
+
+    @property
+    def untold(self) -> list[int]:
+        """The members whose end was not told yet."""
+        told = Ranges(span for spans in self._reported for span in spans)
+        return [index for span in Ranges(self.offer.spans).difference(told) for index in range(*span)]
+
+    def halt(self) -> None:
+        """Nobody waits for the chunk any more: no member starts, and those that run are cancelled."""
+        self.paused = True
+        self.stop.set()
+        for runner in self.runners:
+            runner.cancel()
+
     async def run_members(self) -> None:
         """Run members until none is left, the run is paused, or another should have the slot. Several of these may
-        share one chunk."""
-        looked = now = self.clock.monotonic()
+        share one chunk. Cancelled only by the worker: what an agent cancels is its own task."""
+        self.base = Base()
+        if self.recorded is None:
+            await self._members_in_turn()
+        else:
+            await self._recorded_members(self.recorded)
+
+    async def _members_in_turn(self) -> None:
+        host = Host(self.loop, self.base)
+        looked = self.clock.monotonic()
+        try:
+            while not (self.paused or self.all_begun):
+                if host.is_spent:
+                    host.release()
+                    host = Host(self.loop, self.base)
+                met = host.run(self._begin_members, host, looked + SLICE_SECONDS)
+                if met is not None:
+                    await self._go_on(host, met)
+                if self.clock.monotonic() - looked >= SLICE_SECONDS:
+                    if self.is_wanted():
+                        return
+                    await asyncio.sleep(0)
+                    looked = self.clock.monotonic()
+        finally:
+            host.release()
+
+    def _begin_members(self, host: Host, until: float) -> Suspended | Again | None:
+        """Begin one member after another within a host; returns the first that is to be waited for, or None where
+        there is none, the host is spent, or the time is over. It is the hottest loop of a worker: no coroutine."""
+        began = self.clock.monotonic()
+        for index, member in self.members:
+            if self.paused:
+                return None
+            self._note_start(index)
+            met = self._attempt(host, index, member, self.offer.attempts.get(index, 0) + 1, began)
+            if met is not None:
+                return met
+            began = self.clock.monotonic()
+            if host.is_spent or began >= until:
+                return None
+        self.all_begun = True
+        return None
+
+    async def _recorded_members(self, recorded: Callable[[], Awaitable[None]]) -> None:
         for index, member in self.members:
             if self.paused:
                 return
-            if self.recorded is None:
-                self._note_start(index)
-                await self._attempts(index, member, now)
-            else:
-                await self._recorded_member(index, member, self.recorded)
-            now = self.clock.monotonic()
-            if now - looked >= SLICE_SECONDS:
-                if self.is_wanted():
-                    return
-                await asyncio.sleep(0)
-                looked = now = self.clock.monotonic()
+            async with self.turn():
+                if index != self.recorded_first:
+                    self._note_start(index)
+                    await recorded()
+                attempt = self.offer.attempts.get(index, 0) + 1
+                await self._go_on(*self._begin(index, member, attempt))
         self.all_begun = True
-
-    async def _recorded_member(
-        self, index: int, member: Member | None, recorded: Callable[[], Awaitable[None]]
-    ) -> None:
-        async with self.turn():
-            if index != self.recorded_first:
-                self._note_start(index)
-                await recorded()
-            await self._attempts(index, member, self.clock.monotonic())
 
     def _note_start(self, index: int) -> None:
         tally = self.tally
@@ -154,57 +226,117 @@ class ChunkRun:
             self.told.set()
         tally.started.append(index)
 
-    async def _attempts(self, index: int, member: Member | None, began: float) -> None:
-        """Attempts until one is the last here. One coroutine, for each that is awaited costs every member.
+    def _begin(self, index: int, member: Member | None, attempt: int) -> tuple[Host, Suspended | Again | None]:
+        """Begin one attempt in a host of its own."""
+        host = Host(self.loop, self.base)
+        try:
+            return host, host.run(self._attempt, host, index, member, attempt, self.clock.monotonic())
+        finally:
+            host.release()
+
+    async def _go_on(self, host: Host, met: Suspended | Again | None) -> None:
+        """Wait for what a member waits for, and make its further attempts, until it has ended here."""
+        while met is not None:
+            if isinstance(met, Suspended):
+                met = await self._suspended(host, met)
+            else:
+                await asyncio.sleep(met.delay)
+                self.tally.restarted.append((met.index, met.attempt, self.clock.now()))
+                self.told.set()
+                host, met = self._begin(met.index, met.member, met.attempt)
+
+    # --- one attempt -----------------------------------------------------------------------------
+
+    def _attempt(
+        self, host: Host, index: int, member: Member | None, attempt: int, began: float
+    ) -> Suspended | Again | None:
+        """Begin an attempt, within a host; None where the member has ended here.
 
         `began` is monotonic: when the member before it ended here, which is when this one begins.
         """
-        attempt = self.offer.attempts.get(index, 0) + 1
-        call, trace, is_sampled = self.direct, self.trace, False
-        if trace is not None and index % trace.every == 0:
-            call, is_sampled = None, True
-        while True:
+        if member is not None and member.error is not None:
+            self._fail_unexpanded(index, attempt, began, member.error)
+            return None
+        stop, timeout = self.stop, self.prepared.timeout
+        try:
+            if timeout is None:
+                task = self._task(index, member, attempt, stop, None)
+            else:
+                stop = StopFlag(stop)
+                task = self._task(index, member, attempt, stop, self.clock.now() + timeout)
+            coroutine = self._coroutine(index, attempt, task)
             try:
-                if member is not None and member.error is not None:
-                    self._fail(index, attempt, "ExpansionError", member.error)
-                    if trace is not None:
-                        error = ExpansionError(member.error)
-                        trace.ended(index, attempt, *self._times(began), "failed", error)
-                    self.told.set()
-                    return
-                if call is not None:
-                    returned = await call(self._task(index, member, attempt, self.stop, None))
-                elif trace is not None and is_sampled:
-                    with trace.within(index, attempt):
-                        returned = await self._call(index, member, attempt)
-                else:
-                    returned = await self._call(index, member, attempt)
-                if self.overfull:
-                    self._tell_left_out(index, attempt)
-                self._completed(self._judge(index, member, returned))
-                if trace is not None and is_sampled:
-                    trace.ended(index, attempt, *self._times(began), "completed")
-                return
-            except Exception as error:  # noqa: BLE001  # whatever an agent raises is its outcome
-                delay = self._failed_attempt(index, attempt, began, error)
+                waits_for = coroutine.send(None)
+            except StopIteration as ended:
+                self._returned(index, member, attempt, began, ended.value)
+            else:
+                host.take(coroutine, waits_for)
+                return Suspended(index, member, attempt, began, stop)
+        except BaseException as error:  # noqa: BLE001  # whatever an agent raises is its outcome
+            return self._failed_attempt(index, member, attempt, began, error)
+        finally:
+            host.look_for_traces()
+        return None
+
+    def _coroutine(self, index: int, attempt: int, task: Task) -> Coroutine[Any, Any, Any]:
+        trace = self.trace
+        if trace is not None and index % trace.every == 0:
+            return within_span(trace, index, attempt, self.call, task)
+        return self.call(task)
+
+    def _returned(self, index: int, member: Member | None, attempt: int, began: float, returned: Any) -> None:
+        """A member has ended with a value, unless that is none of its task's."""
+        if type(returned) is Raised:
+            raise returned.error
+        if self.overfull:
+            self._tell_left_out(index, attempt)
+        completed = self.tally.completed
+        completed.append(self._judge(index, member, returned))
+        if len(completed) == 1:
             self.told.set()
-            if delay is None:
-                return
-            await asyncio.sleep(delay)
-            attempt, began = attempt + 1, self.clock.monotonic()
-            self.tally.restarted.append((index, attempt, self.clock.now()))
-            self.told.set()
+        if self.trace is not None and index % self.trace.every == 0:
+            self.trace.ended(index, attempt, *self._times(began), "completed")
+
+    async def _suspended(self, host: Host, met: Suspended) -> Again | None:
+        """Wait for an attempt whose coroutine waits, until it has ended or its time is over."""
+        timeout = self.prepared.timeout
+        left = None if timeout is None else timeout - (self.clock.monotonic() - met.began)
+        try:
+            is_in_time = await host.ended_within(left)
+            error = None if is_in_time or timeout is None else await self._timed_out(host, met, timeout)
+        except asyncio.CancelledError:  # by the worker: an agent has no hold of this task
+            await self._let_end(host, met)
+            raise
+        try:
+            if error is not None:
+                raise error
+            self._returned(met.index, met.member, met.attempt, met.began, host.result())
+        except BaseException as raised:  # noqa: BLE001  # whatever an agent raises is its outcome
+            return self._failed_attempt(met.index, met.member, met.attempt, met.began, raised)
+        return None
+
+    async def _timed_out(self, host: Host, met: Suspended, timeout: float) -> BaseException:
+        """End an attempt whose time is over. What its agent returns from there on comes too late; what it raises
+        counts where it says what is to happen next."""
+        met.stop.set()
+        await self._let_end(host, met)
+        error = host.outcome[1] if host.outcome is not None else None
+        if error is not None and says_what_next(error):
+            return error
+        late = AttemptTimeout(timeout)
+        late.__cause__ = error
+        return late
+
+    async def _let_end(self, host: Host, met: Suspended) -> None:
+        """Cancel an attempt and wait for its end, but not for ever: an agent may catch every cancellation."""
+        host.task.cancel()
+        if not await host.ended_within(GRACE_SECONDS):
+            abandon(host.task, self.offer, met.index, met.attempt)
 
     def _times(self, began: float) -> tuple[float, float]:
         """When an attempt began that has ended now, and now: seconds since the epoch."""
         now = self.clock.now()
         return now - max(0.0, self.clock.monotonic() - began), now
-
-    def _completed(self, done: Completed) -> None:
-        completed = self.tally.completed
-        completed.append(done)
-        if len(completed) == 1:
-            self.told.set()
 
     def _judge(self, index: int, member: Member | None, returned: Any) -> Completed:
         order = self.prepared.order
@@ -213,30 +345,6 @@ class ChunkRun:
         if member is None:
             return Completed(index, encoded, list(map(reference_count, found)))
         return Completed(index, encoded, list(map(items_of, found, encoded)), member.identifier)
-
-    # --- calling ---------------------------------------------------------------------------------
-
-    async def _call(self, index: int, member: Member | None, attempt: int) -> Any:
-        timeout = self.prepared.timeout
-        if timeout is None:
-            return await self._invoke(self._task(index, member, attempt, self.stop, None))
-        stop = StopFlag(self.stop)
-        task = self._task(index, member, attempt, stop, self.clock.now() + timeout)
-        try:
-            async with asyncio.timeout(timeout) as limit:
-                return await self._invoke(task)
-        except TimeoutError:
-            if limit.expired():
-                stop.set()
-                raise AttemptTimeout(timeout) from None
-            raise
-
-    async def _invoke(self, task: Task) -> Any:
-        agent = self.prepared.agent
-        if agent.is_async:
-            return await agent.handler(task)
-        run = contextvars.copy_context().run  # so that the thread's log lines and spans know whose they are
-        return await asyncio.get_running_loop().run_in_executor(self.threads, run, agent.handler, task)
 
     def _task(
         self, index: int, member: Member | None, attempt: int, stop: StopFlag, deadline: float | None
@@ -311,7 +419,10 @@ class ChunkRun:
 
     # --- failing ---------------------------------------------------------------------------------
 
-    def _failed_attempt(self, index: int, attempt: int, began: float, error: Exception) -> float | None:
+    def _failed_attempt(
+        self, index: int, member: Member | None, attempt: int, began: float, error: BaseException
+    ) -> Again | None:
+        """Note an attempt that failed; returns the next one if that is to be made here."""
         self._tell_left_out(index, attempt)
         offer, record = self.offer, error_record(error)
         delay = delay_after(
@@ -322,11 +433,12 @@ class ChunkRun:
             retry_after=record.retry_after,
         )
         told = self._told(index, attempt, record, delay)
+        self.told.set()
         if self.trace is not None:
             outcome: Outcome = "failed" if delay is None else "retried"
-            self.trace.ended(index, attempt, *self._times(began), outcome, error)
+            self.trace.ended(index, attempt, *self._times(began), outcome, told)
         if delay is None:
-            self._fail(index, attempt, *told)
+            self._fail(index, attempt, told)
             return None
         is_local = delay <= LOCAL_RETRY_SECONDS
         self.tally.retried.append(
@@ -339,7 +451,7 @@ class ChunkRun:
                 traceback=told.traceback,
             )
         )
-        return delay if is_local else None
+        return Again(index, member, attempt + 1, delay) if is_local else None
 
     def _told(self, index: int, attempt: int, record: ErrorRecord, delay: float | None) -> Told:
         """What the owner is told of a failed attempt; the worker's log has it too."""
@@ -348,9 +460,21 @@ class ChunkRun:
         errors.log(self.offer, index, attempt, told, delay, now)
         return told
 
-    def _fail(self, index: int, attempt: int, error_type: str, message: str, traceback: str | None = None) -> None:
+    def _fail_unexpanded(self, index: int, attempt: int, began: float, reason: str) -> None:
+        """A member whose item lacks what its expansion names fails before its agent is called."""
+        told = Told(ExpansionError.__name__, reason, None)
+        self._fail(index, attempt, told)
+        if self.trace is not None:
+            self.trace.ended(index, attempt, *self._times(began), "failed", told)
+        self.told.set()
+
+    def _fail(self, index: int, attempt: int, told: Told) -> None:
         self.tally.failed.append(
             MemberFailed(
-                index=index, error_type=error_type, message=message, attempts=attempt, traceback=traceback
+                index=index,
+                error_type=told.type,
+                message=told.message,
+                attempts=attempt,
+                traceback=told.traceback,
             )
         )

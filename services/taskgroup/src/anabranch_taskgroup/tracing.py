@@ -17,8 +17,7 @@ from anabranch.core.taskdocument import TaskDocument
 from anabranch.core.tracing import FAILURES, Attribute, RunTrace, Span, SpanEvent, member_span, task_span, trace_of
 from anabranch.ports import Telemetry
 from anabranch.runtime.workcontext import within_producers, within_span, working_for
-
-MESSAGE_CHARACTERS = 2_000
+from anabranch_taskgroup.attempt_errors import Told
 
 Outcome = Literal["completed", "failed", "retried"]
 
@@ -77,7 +76,7 @@ class TaskTrace:
         began: float,
         ended: float,
         outcome: Outcome,
-        error: Exception | None = None,
+        error: Told | None = None,
     ) -> None:
         """Tell the span of an attempt: of a sampled member each, of others those that failed, up to so many."""
         if not self.picks(index):
@@ -87,7 +86,7 @@ class TaskTrace:
         self.telemetry.emit(self._span(index, attempt, began, ended, outcome, error))
 
     def _span(
-        self, index: int, attempt: int, began: float, ended: float, outcome: Outcome, error: Exception | None
+        self, index: int, attempt: int, began: float, ended: float, outcome: Outcome, error: Told | None
     ) -> Span:
         document, order = self.document, self.document.order
         member = order.name if order.expansion is None else member_name(order.name, index)
@@ -106,7 +105,7 @@ class TaskTrace:
             attributes[names.INDEX] = index
         events: tuple[SpanEvent, ...] = ()
         if error is not None:
-            attributes[names.ERROR_TYPE] = type(error).__name__
+            attributes[names.ERROR_TYPE] = error.type
             events = (_exception(error, ended),)
         return Span(
             name=f"member {member}",
@@ -116,7 +115,7 @@ class TaskTrace:
             start=began,
             end=ended,
             attributes=attributes,
-            error=None if error is None else f"{type(error).__name__}: {error}"[:MESSAGE_CHARACTERS],
+            error=None if error is None else f"{error.type}: {error.message}",
             events=events,
         )
 
@@ -128,6 +127,6 @@ class TaskTrace:
         return task_span(self.document.run_id, self.document.group, self.document.order.name)
 
 
-def _exception(error: Exception, at: float) -> SpanEvent:
-    said = {names.EXCEPTION_TYPE: type(error).__name__, names.EXCEPTION_MESSAGE: str(error)[:MESSAGE_CHARACTERS]}
+def _exception(error: Told, at: float) -> SpanEvent:
+    said = {names.EXCEPTION_TYPE: error.type, names.EXCEPTION_MESSAGE: error.message}
     return SpanEvent("exception", at, said)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from anabranch.core.expansion import member_name
+from anabranch.sdk.own_values import UNCHANGEABLE, OwnValues, copy_of
 from anabranch.sdk.task_log import Line, LogBook, TaskLog
 
 Json = Any
@@ -98,10 +99,12 @@ class Task:
     """
 
     __slots__ = (
+        "_context",
         "_log",
         "_name",
         "_shared",
         "_stop",
+        "_uncopied",
         "attempt",
         "deadline",
         "index",
@@ -151,6 +154,8 @@ class Task:
         self.deadline = deadline
         self._stop = stop
         self._log: TaskLog | None = None
+        self._context: Mapping[str, Json] | None = MappingProxyType(context)
+        self._uncopied: Mapping[str, Json] = _EMPTY
 
     @classmethod
     def of_member(
@@ -165,20 +170,46 @@ class Task:
         deadline: float | None,
         stop: Flag,
     ) -> Task:
-        """As the worker makes it: by position and without what is shared, which is twice as fast."""
+        """As the worker makes it: by position and without what is shared, which is twice as fast.
+
+        Of values that could be changed in place the task gets copies, each made when it is first looked at:
+        members and attempts are made of the same values.
+        """
         task = cls.__new__(cls)
         task._shared = shared
         task._name = None
         task.index = index
         task.attempt = attempt
-        task.message = message
-        task.instructions = instructions
-        task.inputs = inputs
-        task.variables = variables
+        uncopied = {"variables": variables} if variables else {}
+        if type(message) in UNCHANGEABLE:
+            task.message = message
+        else:
+            uncopied["message"] = message
+        if type(instructions) in UNCHANGEABLE:
+            task.instructions = instructions
+        else:
+            uncopied["instructions"] = instructions
+        if type(inputs) in UNCHANGEABLE:
+            task.inputs = inputs
+        else:
+            uncopied["inputs"] = inputs
+        task._uncopied = uncopied
         task.deadline = deadline
         task._stop = stop
         task._log = None
+        task._context = None
         return task
+
+    def __getattr__(self, name: str) -> Any:
+        """A value at its first look: Python asks here for a slot that is empty."""
+        if name == "variables" and name not in self._uncopied:
+            value: Json = {}
+        elif name in self._uncopied:
+            value = copy_of(self._uncopied[name])
+        else:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        setattr(self, name, value)
+        return value
 
     @property
     def name(self) -> str:
@@ -209,9 +240,10 @@ class Task:
 
     @property
     def context(self) -> Mapping[str, Json]:
-        """The values of the task's dependencies by key, read-only. Members share them: do not change what is
-        inside."""
-        return MappingProxyType(self._shared.context)
+        """The values of the task's dependencies by key, read-only; what is inside them is this attempt's own."""
+        if self._context is None:
+            self._context = OwnValues(self._shared.context)
+        return self._context
 
     @property
     def idempotency_key(self) -> str:
