@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextvars import copy_context
 from inspect import isawaitable
-from types import CoroutineType
 from typing import Any
 
 from anabranch.sdk.agents import AgentDeclaration
@@ -15,23 +14,17 @@ from anabranch.sdk.task import Task
 from anabranch_taskgroup.hosting import Raised
 from anabranch_taskgroup.tracing import TaskTrace
 
-Call = Callable[[Task], Coroutine[Any, Any, Any]]
+Call = Callable[[Task], Any]
 
 
 def call_of(agent: AgentDeclaration, threads: Executor) -> Call:
-    """Returns what makes a coroutine of one call of an agent. Making it runs nothing of the agent."""
+    """Returns what makes an awaitable of one call of an agent. Making it runs nothing of the agent."""
     handler = agent.handler
-    if not agent.is_async:
-        return lambda task: _in_thread(threads, handler, task)
-    return lambda task: _on_loop(handler(task))
+    return handler if agent.is_async else lambda task: _in_thread(threads, handler, task)
 
 
-def _on_loop(made: Any) -> Coroutine[Any, Any, Any]:
-    """What an `async def` made of its task: a coroutine, or anything else that is awaited in one."""
-    return made if type(made) is CoroutineType else _awaited(made)
-
-
-async def _awaited(awaitable: Any) -> Any:
+async def awaited(awaitable: Awaitable[Any]) -> Any:
+    """A coroutine of any awaitable, for only coroutines are begun by a call."""
     return await awaitable
 
 

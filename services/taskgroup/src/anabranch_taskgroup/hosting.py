@@ -62,12 +62,13 @@ class Host:
     """
 
     __slots__ = (
+        "_cancelling",
+        "_clean",
         "_coroutine",
         "_given",
         "_loop",
         "_waits_for",
         "_wake",
-        "base",
         "context",
         "is_spent",
         "outcome",
@@ -76,7 +77,6 @@ class Host:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, base: Base) -> None:
         self._loop = loop
-        self.base = base
         self.context = base.fresh()
         self._given: asyncio.Future[None] = loop.create_future()
         self._coroutine: Coroutine[Any, Any, Any] | None = None
@@ -89,6 +89,7 @@ class Host:
         # Not by `create_task`: a factory of somebody else's may leave out the context.
         self.task: asyncio.Task[None] = asyncio.Task(self._drive(), loop=loop, context=self.context)
         self.task.add_done_callback(self._make_up)
+        self._clean, self._cancelling = base.context, self.task.cancelling
 
     def run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call a function as this host's task and in its context. It must not wait."""
@@ -102,14 +103,14 @@ class Host:
             _leave_task(loop, self.task)
             _enter_task(loop, caller)
 
-    def look_for_traces(self) -> None:
-        """Within `run`, after an agent that did not wait: what it left of itself spends the host."""
-        try:
-            is_changed = copy_context() != self.base.context or self.task.cancelling() > 0
-        except BaseException:  # noqa: BLE001  # values of variables are compared, by an agent's code
-            is_changed = True
-        if is_changed:
-            self.is_spent = True
+    def has_traces(self) -> bool:
+        """Within `run`, after an agent that did not wait: whether it left something that spends the host."""
+        if not self.is_spent:
+            try:
+                self.is_spent = copy_context() != self._clean or self._cancelling() > 0
+            except BaseException:  # noqa: BLE001  # values of variables are compared, by an agent's code
+                self.is_spent = True
+        return self.is_spent
 
     def take(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
         """Go on with a coroutine that was begun within `run` and waits."""

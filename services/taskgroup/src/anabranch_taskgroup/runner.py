@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from types import CoroutineType
 from typing import Any
 
 from anabranch.core.error_records import ErrorRecord, error_record
@@ -30,7 +31,7 @@ from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
 from anabranch_taskgroup.abandoning import GRACE_SECONDS, abandon, says_what_next
 from anabranch_taskgroup.attempt_errors import Told
-from anabranch_taskgroup.calling import Call, call_of, within_span
+from anabranch_taskgroup.calling import Call, awaited, call_of, within_span
 from anabranch_taskgroup.documents import Prepared
 from anabranch_taskgroup.hosting import Base, Host, Raised
 from anabranch_taskgroup.reports import Completed, Tally, spans_of
@@ -193,16 +194,17 @@ class ChunkRun:
     def _begin_members(self, host: Host, until: float) -> Suspended | Again | None:
         """Begin one member after another within a host; returns the first that is to be waited for, or None where
         there is none, the host is spent, or the time is over. It is the hottest loop of a worker: no coroutine."""
-        began = self.clock.monotonic()
+        began, earlier = self.clock.monotonic(), self.offer.attempts
         for index, member in self.members:
             if self.paused:
                 return None
             self._note_start(index)
-            met = self._attempt(host, index, member, self.offer.attempts.get(index, 0) + 1, began)
+            met = self._attempt(host, index, member, earlier.get(index, 0) + 1, began)
             if met is not None:
+                host.is_spent = True
                 return met
             began = self.clock.monotonic()
-            if host.is_spent or began >= until:
+            if host.has_traces() or began >= until:
                 return None
         self.all_begun = True
         return None
@@ -264,7 +266,13 @@ class ChunkRun:
             else:
                 stop = StopFlag(stop)
                 task = self._task(index, member, attempt, stop, self.clock.now() + timeout)
-            coroutine = self._coroutine(index, attempt, task)
+            trace = self.trace
+            if trace is not None and index % trace.every == 0:
+                coroutine = within_span(trace, index, attempt, self.call, task)
+            else:
+                coroutine = self.call(task)
+                if type(coroutine) is not CoroutineType:
+                    coroutine = awaited(coroutine)
             try:
                 waits_for = coroutine.send(None)
             except StopIteration as ended:
@@ -274,15 +282,7 @@ class ChunkRun:
                 return Suspended(index, member, attempt, began, stop)
         except BaseException as error:  # noqa: BLE001  # whatever an agent raises is its outcome
             return self._failed_attempt(index, member, attempt, began, error)
-        finally:
-            host.look_for_traces()
         return None
-
-    def _coroutine(self, index: int, attempt: int, task: Task) -> Coroutine[Any, Any, Any]:
-        trace = self.trace
-        if trace is not None and index % trace.every == 0:
-            return within_span(trace, index, attempt, self.call, task)
-        return self.call(task)
 
     def _returned(self, index: int, member: Member | None, attempt: int, began: float, returned: Any) -> None:
         """A member has ended with a value, unless that is none of its task's."""

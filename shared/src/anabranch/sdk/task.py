@@ -105,6 +105,7 @@ class Task:
         "_shared",
         "_stop",
         "_uncopied",
+        "_variables",
         "attempt",
         "deadline",
         "index",
@@ -155,7 +156,8 @@ class Task:
         self._stop = stop
         self._log: TaskLog | None = None
         self._context: Mapping[str, Json] | None = MappingProxyType(context)
-        self._uncopied: Mapping[str, Json] = _EMPTY
+        self._variables = variables
+        self._uncopied: Mapping[str, Json] | None = None
 
     @classmethod
     def of_member(
@@ -180,19 +182,20 @@ class Task:
         task._name = None
         task.index = index
         task.attempt = attempt
-        uncopied = {"variables": variables} if variables else {}
+        uncopied: dict[str, Json] | None = None
         if type(message) in UNCHANGEABLE:
             task.message = message
         else:
-            uncopied["message"] = message
+            uncopied = {"message": message}
         if type(instructions) in UNCHANGEABLE:
             task.instructions = instructions
         else:
-            uncopied["instructions"] = instructions
+            uncopied = {**(uncopied or {}), "instructions": instructions}
         if type(inputs) in UNCHANGEABLE:
             task.inputs = inputs
         else:
-            uncopied["inputs"] = inputs
+            uncopied = {**(uncopied or {}), "inputs": inputs}
+        task._variables = variables
         task._uncopied = uncopied
         task.deadline = deadline
         task._stop = stop
@@ -202,9 +205,9 @@ class Task:
 
     def __getattr__(self, name: str) -> Any:
         """A value at its first look: Python asks here for a slot that is empty."""
-        if name == "variables" and name not in self._uncopied:
-            value: Json = {}
-        elif name in self._uncopied:
+        if name == "variables":
+            value = copy_of(self._variables)
+        elif name in ("message", "instructions", "inputs") and self._uncopied is not None:
             value = copy_of(self._uncopied[name])
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
