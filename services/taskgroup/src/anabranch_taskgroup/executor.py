@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ from anabranch_taskgroup.outbox import Outbox
 from anabranch_taskgroup.pauses import Pauses
 from anabranch_taskgroup.reports import Tally, pack, place_of
 from anabranch_taskgroup.runner import ChunkRun
-from anabranch_taskgroup.slots import Slots, any_wanted
+from anabranch_taskgroup.slots import WorkerSlots, any_wanted
 from anabranch_taskgroup.tracing import TaskTrace
 
 log = logging.getLogger(__name__)
@@ -93,8 +93,7 @@ class Executor:
         )
         self._errors = AttemptErrors(redactor(secrets), incarnation)
         self._threads = AgentThreads(kept=concurrency)
-        self._slots = Slots(concurrency)
-        self._limits: dict[str, Slots] = {}
+        self._slots = WorkerSlots(concurrency)
         self._gate = Gate()
         self._pauses = Pauses(store, notifier, names, self._paused)
         self._running: dict[str, ChunkRun | None] = {}
@@ -321,32 +320,18 @@ class Executor:
         if run.offer.mode == "careful":
             await run.run_members()
             return
-        shared = [self._slots, *self._limits_of(run.prepared.agent)]
-        run.is_wanted = partial(any_wanted, shared, run.offer.run_id)
+        run.is_wanted = partial(any_wanted, self._slots.of(run.prepared.agent), run.offer.run_id)
         while not (run.all_begun or run.paused):
-            async with self._slot(run.prepared.agent, run.offer.run_id):
+            async with self._slots.one(run.prepared.agent, run.offer.run_id):
                 if not run.began:
                     run.began = self._clock.monotonic()
                 await run.run_members()
 
     @asynccontextmanager
-    async def _slot(self, agent: AgentDeclaration, run_id: str) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            for slots in (*self._limits_of(agent), self._slots):
-                await stack.enter_async_context(slots.one(run_id))
-            yield
-
-    @asynccontextmanager
     async def _careful_turn(self, agent: AgentDeclaration, run_id: str) -> AsyncIterator[None]:
         """Through the gate first: who waits there may not keep a slot from whoever is inside."""
-        async with self._gate.shared(), self._slot(agent, run_id):
+        async with self._gate.shared(), self._slots.one(agent, run_id):
             yield
-
-    def _limits_of(self, agent: AgentDeclaration) -> Sequence[Slots]:
-        """What bounds the calls of an agent in this worker, over all its chunks; nothing where it has no bound."""
-        if agent.max_concurrency is None:
-            return ()
-        return (self._limits.setdefault(agent.name, Slots(agent.max_concurrency)),)
 
     def _runner_count(self, run: ChunkRun) -> int:
         members = sum(stop - start for start, stop in run.offer.spans)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from anabranch.sdk.agents import AgentDeclaration
 
 
 class Slots:
@@ -84,6 +86,33 @@ class Slots:
                 future.set_result(None)
                 return
         self._free += 1
+
+
+class WorkerSlots:
+    """The slots of one worker, and of each of its agents that has a bound, over all chunks."""
+
+    def __init__(self, count: int) -> None:
+        self._all = Slots(count)
+        self._of_agents: dict[str, Slots] = {}
+
+    @property
+    def free(self) -> int:
+        """How many of the worker's nobody holds."""
+        return self._all.free
+
+    def of(self, agent: AgentDeclaration) -> list[Slots]:
+        """What bounds the calls of an agent: the agent's own slots first, for few wait there."""
+        if agent.max_concurrency is None:
+            return [self._all]
+        return [self._of_agents.setdefault(agent.name, Slots(agent.max_concurrency)), self._all]
+
+    @asynccontextmanager
+    async def one(self, agent: AgentDeclaration, holder: str) -> AsyncIterator[None]:
+        """Hold what one call of an agent needs."""
+        async with AsyncExitStack() as stack:
+            for slots in self.of(agent):
+                await stack.enter_async_context(slots.one(holder))
+            yield
 
 
 def any_wanted(shared: Sequence[Slots], holder: str) -> bool:
