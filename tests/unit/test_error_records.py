@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import linecache
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +19,7 @@ from anabranch.core.error_records import (
     error_record,
 )
 from anabranch.core.errors import GiveUp, RetryLater
+from anabranch.sdk.outcome import values_of
 
 
 def raised(error: BaseException) -> BaseException:
@@ -227,8 +231,78 @@ def test_a_traceback_of_a_group_has_its_first_leaf() -> None:
     found = error_record(raised(ExceptionGroup("g", [leaf]))).traceback or ""
 
     assert "in fails_below" in found
-    assert "first of the following group" in found
+    assert "number 1 of 1 in the group below" in found
 
 
 def test_an_error_that_was_never_raised_has_no_traceback() -> None:
     assert error_record(ValueError("x")).traceback is None
+
+
+def test_the_agents_frames_are_kept_among_many_of_a_library() -> None:
+    class NoCopy:
+        def __deepcopy__(self, memo: object) -> None:
+            raise RuntimeError("no copy")
+
+    def agents_code() -> Any:
+        nested: Any = NoCopy()
+        for _ in range(100):
+            nested = [nested]
+        return copy.deepcopy(nested)
+
+    found = error_record(caught(agents_code)).traceback or ""
+
+    assert frames_in(found) == TRACEBACK_FRAMES
+    assert "in agents_code" in found
+    assert "in __deepcopy__" in found
+    assert "frames are left out]" in found
+
+
+def test_causes_are_kept_beside_a_deep_error() -> None:
+    def wraps() -> None:
+        try:
+            fails_below(50, lambda: KeyError("first"))
+        except KeyError as error:
+            try:
+                fails_below(50, lambda: OSError("second"))
+            except OSError as second:
+                second.__cause__ = error
+                fails_below_from(50, second)
+
+    def fails_below_from(depth: int, cause: Exception) -> None:
+        if depth:
+            return fails_below_from(depth - 1, cause)
+        raise ValueError("third") from cause
+
+    found = error_record(caught(wraps)).traceback or ""
+
+    assert [text in found for text in ("KeyError: 'first'", "OSError: second", "ValueError: third")] == [True] * 3
+    assert found.count("direct cause") == 2
+    assert frames_in(found) == TRACEBACK_FRAMES
+
+
+def test_a_traceback_of_a_group_has_each_of_its_first_members() -> None:
+    members = [caught(lambda each=each: fails_below(0, lambda: ValueError(each))) for each in "abcde"]
+    found = error_record(raised(ExceptionGroup("g", [each for each in members if isinstance(each, Exception)])))
+
+    text = found.traceback or ""
+    assert [f"number {n} of 5 in the group below" in text for n in range(1, 6)] == [True] * 3 + [False] * 2
+    assert [f"ValueError: {each}\n" in text for each in "abc"] == [True] * 3
+
+
+def test_frames_of_the_system_are_left_out() -> None:
+    of_ours = error_record(caught(lambda: values_of({"a": 1}, ("a", "b"))))
+    only_ours = error_record(caught(functools.partial(values_of, {"a": 1}, ("a", "b"))))
+
+    assert "outcome.py" not in (of_ours.traceback or "")
+    assert "in <lambda>" in (of_ours.traceback or "")
+    assert "in caught" in (only_ours.traceback or "")
+
+
+def test_long_lines_of_source_are_cut() -> None:
+    code = f"def f():\n    raise ValueError('x')  # {'y' * 50_000}\nf()"
+    linecache.cache["long.py"] = (len(code), None, code.splitlines(True), "long.py")
+
+    found = error_record(caught(lambda: exec(compile(code, "long.py", "exec"), {}))).traceback or ""
+
+    assert "raise ValueError('x')" in found
+    assert len(found) < 2_000

@@ -159,6 +159,31 @@ async def test_a_failed_member_says_what_each_attempt_came_to() -> None:
     assert (member["status"], member["result"]) == ("completed", {"k": "well"})
 
 
+async def test_a_failed_member_and_its_letter_have_the_traceback_and_lists_have_none() -> None:
+    registry = Registry.builtin()
+
+    @agent("broken")
+    def broken(task: Task) -> str:
+        raise ValueError("no")
+
+    registry.add(broken)
+    async with gateway(registry=registry) as running:
+        await running.submit({**one_task("broken"), "request_id": "r1"})
+
+        member = await running.get("/v1/runs/r1/members/g/t/-")
+        members = (await running.get("/v1/runs/r1/members", group="g", task="t"))["members"]
+        letters = (await running.get("/v1/dead-letters"))["letters"]
+        letter = await running.get(f"/v1/dead-letters/{letters[0]['id']}")
+        view = await running.get("/v1/runs/r1")
+
+    shown = member["error"]["traceback"]
+    assert "test_gateway_events.py" in shown
+    assert ", in broken\n" in shown
+    assert (letter["member"]["traceback"], view["failures"][0]["traceback"]) == (shown, shown)
+    assert members[0]["error"] == {"type": "ValueError", "message": "no"}
+    assert "traceback" not in letters[0]["member"]
+
+
 async def test_a_member_that_is_not_there_is_not_found(running: Running) -> None:
     await running.submit({**HELLO, "request_id": "r1"})
 

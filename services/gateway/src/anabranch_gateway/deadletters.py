@@ -131,8 +131,10 @@ def _ids(body: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _line(letter: Letter) -> dict[str, Any]:
-    """A letter in a list: without its bytes."""
+    """A letter in a list: without its bytes, and without a traceback."""
     document = whole(letter)
     for name in ("value", "headers", "key"):
         del document[name]
+    if document["member"] is not None:
+        del document["member"]["traceback"]
     return document

@@ -11,10 +11,11 @@ themselves, which a class cannot override, and classes are compared by identity:
 from __future__ import annotations
 
 import math
+import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final
 
 from anabranch.core.errors import GiveUp, RetryLater
@@ -22,7 +23,7 @@ from anabranch.core.errors import GiveUp, RetryLater
 MESSAGE_CHARACTERS: Final = 2_000
 TYPE_CHARACTERS: Final = 200
 TRACEBACK_FRAMES: Final = 30
-"""Frames of one traceback, with those of its causes: the innermost ones are kept."""
+"""Frames of one traceback, with those of its causes."""
 TRACEBACK_BYTES: Final = 16_000
 SHOWN_LEAVES: Final = 3
 """Leaves of an exception group whose texts make up its message."""
@@ -30,8 +31,20 @@ MOST_LEAVES: Final = 10_000
 """Leaves of an exception group that are looked at."""
 MOST_CAUSES: Final = 5
 
-_MACHINERY: Final = ("anabranch_taskgroup.", "asyncio.", "concurrent.futures.")
-"""Modules that call agents: their frames at the outer end of a traceback are left out."""
+INNERMOST_FRAMES: Final = 5
+"""Frames next to the raise that are kept before those of the agent's own code."""
+CAUSE_FRAMES: Final = 5
+"""Frames that are kept for each cause, at most half of all."""
+LINE_CHARACTERS: Final = 300
+
+_OWN: Final = ("anabranch.", "anabranch_taskgroup.")
+"""Modules of the system: their frames are left out."""
+_CALLERS: Final = ("asyncio.", "concurrent.futures.")
+"""Modules by which agents are called: their frames at the outer end of a traceback are left out."""
+_LIBRARY: Final = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+Frame = tuple[FrameType, int]
+"""A frame, and the line in it."""
 
 _name_of: Callable[[type], str] = vars(type)["__name__"].__get__
 _qualname_of: Callable[[type], str] = vars(type)["__qualname__"].__get__
@@ -165,9 +178,10 @@ def _said_of_group(group: BaseException, leaves: list[BaseException]) -> tuple[s
 
 
 def traceback_text(error: BaseException) -> str | None:
-    """The last frames that led to an error, and to what caused it, in Python's own form. Never raises.
+    """The frames that led to an error, and to what caused it, in Python's own form. Never raises.
 
-    The frames of what called the agent are left out. Of what is too long the innermost part is kept.
+    Frames of the system and of what called the agent are left out; None where no other are there. Of many frames
+    those of the agent's own code are kept, and the innermost ones; causes get frames where some are left.
     """
     try:
         blocks = _blocks(error)
@@ -179,21 +193,24 @@ def traceback_text(error: BaseException) -> str | None:
 def _blocks(error: BaseException) -> list[str]:
     """The error and its causes, outermost cause first, as Python prints them."""
     room, blocks = TRACEBACK_FRAMES, []
-    for each, led_to in _chain(error):
-        frames = _frames(_traceback_of(each))[-room:] if room else []
-        if not frames and each is not error:
+    chain = [(each, led_to, _frames_of(each)) for each, led_to in _chain(error)]
+    with_frames = sum(bool(frames) for _, _, frames in chain)
+    for each, led_to, frames in chain:
+        if each is not error and not (frames and room):
             break
-        room -= len(frames)
+        with_frames -= bool(frames)
+        shown, lines = _lines(frames, room - min(CAUSE_FRAMES * with_frames, room // 2))
+        room -= shown
         blocks.append(led_to)
         blocks.append(f"{type_name(each)}: {text_of(each)}\n")
         if frames:
-            blocks.append("Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)))
+            blocks.append("Traceback (most recent call last):\n" + "".join(lines))
     return blocks[::-1] if room < TRACEBACK_FRAMES else []
 
 
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
     """The error, then what caused it, each with the sentence that links it to the one before. A group goes on
-    with its first leaf, which is where it came from."""
+    with its first members, and then with what caused the first of them."""
     seen: set[int] = set()
     each, link = error, ""
     while id(each) not in seen and len(seen) <= MOST_CAUSES:
@@ -201,25 +218,79 @@ def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
         yield each, link
         cause, context = _cause_of(each), _context_of(each)
         if isinstance_of(each, BaseExceptionGroup):
-            each, link = _leaves_of(each)[0], "\nThe above exception is the first of the following group:\n\n"
+            members = _leaves_of(each)
+            for number in range(min(SHOWN_LEAVES, len(members)), 1, -1):
+                yield members[number - 1], _link_to_group(number, members)
+            each, link = members[0], _link_to_group(1, members)
         elif cause is not None:
             each, link = cause, "\nThe above exception was the direct cause of the following exception:\n\n"
         elif context is not None and not _suppresses(each):
             each, link = context, "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 
-def _frames(found: TracebackType | None) -> list[traceback.FrameSummary]:
-    """The frames of a traceback from the agent's first on; all where none is an agent's."""
-    first = found
-    while first is not None and _is_machinery(first):
-        first = first.tb_next
-    start = found if first is None else first
-    return list(traceback.StackSummary.extract(traceback.walk_tb(start), limit=-TRACEBACK_FRAMES))
+def _link_to_group(number: int, members: Sequence[BaseException]) -> str:
+    return f"\nThe above exception is number {number} of {len(members)} in the group below.\n\n"
 
 
-def _is_machinery(frame: TracebackType) -> bool:
-    name = frame.tb_frame.f_globals.get("__name__")
-    return type(name) is str and name.startswith(_MACHINERY)
+def _frames_of(error: BaseException) -> list[Frame]:
+    """The frames of an error from the agent's first on, outermost first; none where all are the system's."""
+    found: list[Frame] = []
+    each = _traceback_of(error)
+    while each is not None:
+        if found or not _is_machinery(each.tb_frame):
+            found.append((each.tb_frame, each.tb_lineno))
+        each = each.tb_next
+    return [frame for frame in found if not _is_own(frame[0])]
+
+
+def _lines(frames: Sequence[Frame], room: int) -> tuple[int, list[str]]:
+    """How many frames are shown, and the lines that show them."""
+    kept = sorted(_kept(frames, room))
+    lines: list[str] = []
+    before = -1
+    for position in kept:
+        if position > before + 1:
+            lines.append(f"  [{position - before - 1} frames are left out]\n")
+        lines += _frame_lines(frames[position])
+        before = position
+    return len(kept), lines
+
+
+def _kept(frames: Sequence[Frame], room: int) -> set[int]:
+    """Positions of the frames to show: the innermost few, then those of the agent's code, then the others."""
+    positions = range(len(frames) - 1, -1, -1)
+    if len(frames) <= room:
+        return set(positions)
+    code = _module(frames[0][0]).partition(".")[0]
+    is_agents = {place for place in positions if _is_agents(frames[place][0], code)}
+    wanted = [*positions[:INNERMOST_FRAMES], *sorted(is_agents, reverse=True), *positions]
+    return set(list(dict.fromkeys(wanted))[:room])
+
+
+def _frame_lines(frame: Frame) -> list[str]:
+    [text] = traceback.format_list(traceback.StackSummary.extract(iter([frame])))
+    return [_shortened(line, LINE_CHARACTERS) + "\n" for line in text.splitlines()]
+
+
+def _is_agents(frame: FrameType, package: str) -> bool:
+    """Whether code is an agent's: of the package whose function was called, or of no library."""
+    if _module(frame).partition(".")[0] == package:
+        return True
+    name = frame.f_code.co_filename
+    return not (name.startswith(("<", *_LIBRARY)) or "site-packages" in name)
+
+
+def _is_machinery(frame: FrameType) -> bool:
+    return _module(frame).startswith((*_OWN, *_CALLERS))
+
+
+def _is_own(frame: FrameType) -> bool:
+    return _module(frame).startswith(_OWN)
+
+
+def _module(frame: FrameType) -> str:
+    name = frame.f_globals.get("__name__")
+    return name if type(name) is str else ""
 
 
 def _last_bytes(text: str, most: int) -> str:
