@@ -293,7 +293,7 @@ def test_runs_that_start_fail_and_end_are_told() -> None:
                     "group": "g",
                     "task": "t",
                     "spans": ((3, 6),),
-                    "data": {"error_type": "ValueError", "message": "not\nthis"},
+                    "data": {"error_type": "ValueError", "message": "not\nthis", "traceback": "Traceback\n  x\n"},
                 }
             )
         ),
@@ -313,6 +313,8 @@ def test_runs_that_start_fail_and_end_are_told() -> None:
         "Run r paused.",
         "Run r goes on.",
         "r/g/t[3] failed: ValueError: not this (and 2 more members)",
+        "    Traceback",
+        "      x",
         "Run r failed in 2.5 s: 5 of 9 executions completed, 3 failed, 1 skipped.",
     ]
 
@@ -337,6 +339,7 @@ def test_a_line_of_an_agent_has_its_member(capsys: pytest.CaptureFixture[str]) -
         ("anabranch.agent", {**whose, "member": "t", "attempt": 1}, logging.ERROR),
         ("anabranch.owner", {}, logging.INFO),
         ("anabranch.owner", {}, logging.WARNING),
+        ("anabranch.attempts", {"attempt": 1}, logging.WARNING),  # the console has it from the events
     ):
         record = logging.getLogger(name).makeRecord(name, level, "f", 1, "said %d", (7,), None, extra=extra)
         lines.handle(record)

@@ -7,15 +7,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from anabranch.cli.output import count, say, seconds, short, short_line
+from anabranch.cli.tracebacks import Tracebacks
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.events import EventBatch, EventEntry, decode_batch
+from anabranch.runtime.logs import ATTEMPTS_LOGGER
 from anabranch.runtime.workcontext import work_ids
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 class _Open:
     began: float
     failures: int = 0
+    tracebacks: Tracebacks = field(default_factory=Tracebacks)
 
 
 class RunLines:
@@ -84,6 +87,7 @@ def _failed(run: _Open, batch: EventBatch, entry: EventEntry) -> Iterator[str]:
         more = f" (and {members - 1:,} more members)" if members > 1 else ""
         error = f"{entry.data.get('error_type')}: {short_line(str(entry.data.get('message') or ''))}"
         yield f"{place(batch.run_id, entry.group, entry.task, index)} failed: {error}{more}"
+        yield from run.tracebacks.lines(entry.data.get("traceback"))
         if run.failures >= MOST_FAILURES:
             yield f"Run {batch.run_id}: further failures are not said here. See: anabranch status {batch.run_id}"
 
@@ -161,6 +165,8 @@ class AgentLines(logging.Handler):
     """Says each record on one line, after the member that it is of."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == ATTEMPTS_LOGGER.name:
+            return  # the events of its run say it
         whose = _whose(record)
         if not whose and record.levelno < logging.WARNING:
             return  # the routine of services and libraries

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from anabranch.cli.output import say
 
 SHOWN = 3
@@ -16,13 +18,17 @@ class Tracebacks:
 
     def say(self, traceback: str | None) -> None:
         """Show a traceback on standard error, unless one like it was shown or enough were."""
+        for line in self.lines(traceback):
+            say(line)
+
+    def lines(self, traceback: str | None) -> Iterator[str]:
+        """The lines that `say` shows."""
         if traceback is None:
             return
         frames = tuple(line for line in traceback.splitlines() if line.lstrip(" |").startswith("File "))
         if frames not in self._shown and len(self._shown) < SHOWN:
             self._shown.add(frames)
-            for line in indented(traceback):
-                say(line)
+            yield from indented(traceback)
 
 
 def indented(traceback: str) -> list[str]:
