@@ -3,8 +3,8 @@
 The pages name the addresses that a reader has (`localhost:9092`); in the blocks they are replaced by those of the
 tests' servers. Python blocks of a page share their names, shell blocks their environment. A service in a shell
 block (`anabranch taskgroup`, `anabranch dev`) is started, waited for, and ended with the page; an Agency and an
-EventManager without options are those that run for all pages. After an `anabranch dev` the commands of the page reach
-that by themselves, as for a reader whose shell names no servers, until the page starts a service on the servers.
+EventManager without options are those that run for all pages. After an `anabranch dev` the commands of the page
+reach that by themselves, as for a reader whose shell names no servers, until the page starts another service.
 """
 
 from __future__ import annotations
@@ -167,7 +167,6 @@ class Page:
         await_true(lambda: process.poll() is not None or any(word in log.read_bytes() for word in READY), 90)
         self._said += log.read_text()
         assert process.poll() is None, f"{line} ended:\n{log.read_text()}"
-
 
     def _reach(self, *, dev: bool) -> None:
         for name, value in self._servers.items():

@@ -1,7 +1,7 @@
 """The system that runs in this process, so that a `Client` without arguments inside an agent talks to it.
 
-A system is registered while it runs. Code that it starts, agents among it, finds it by a context variable; a thread
-that an agent started by itself has no such context, and finds the system that was started last.
+A system is registered while it runs. Code that it starts, agents among it, finds it by a context variable; a
+thread that an agent started by itself has no such context, and finds the system that was started last.
 """
 
 from __future__ import annotations
