@@ -18,7 +18,7 @@ from typing import Any
 from anabranch.core.codec import encode
 from anabranch.core.error_records import error_record
 from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
-from anabranch.core.messages import ChunkReturned, MemberFailed, Offer
+from anabranch.core.messages import ChunkReturned, Offer
 from anabranch.core.names import Names
 from anabranch.core.redaction import redactor
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Telemetry, Write
@@ -32,7 +32,7 @@ from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of
 from anabranch_taskgroup.gate import Gate
 from anabranch_taskgroup.outbox import Outbox
 from anabranch_taskgroup.pauses import Pauses
-from anabranch_taskgroup.reports import Tally, pack, place_of
+from anabranch_taskgroup.reports import Tally, pack, pack_failed, place_of
 from anabranch_taskgroup.runner import ChunkRun
 from anabranch_taskgroup.slots import WorkerSlots, any_wanted
 from anabranch_taskgroup.tracing import TaskTrace
@@ -266,14 +266,8 @@ class Executor:
 
     def _fail_rest(self, key: str, offer: Offer, error: BaseException) -> None:
         """Fail the members of a chunk that have not ended, because of what went wrong outside their agent."""
-        log.error(
-            "cannot run the chunk %d of %s/%s in run %s; its members that have not ended fail",
-            offer.chunk,
-            offer.group,
-            offer.task,
-            offer.run_id,
-            exc_info=error,
-        )
+        place = (offer.chunk, offer.group, offer.task, offer.run_id)
+        log.error("cannot run chunk %d of %s/%s in run %s: its other members fail", *place, exc_info=error)
         if key not in self._running:  # halted or handed back meanwhile: the owner no longer asks for it
             return
         run = self._running[key]
@@ -441,18 +435,9 @@ class Executor:
         run.note_told(tally)
 
     def _fail_all(self, offer: Offer, error: BaseException, indexes: Sequence[int] | None = None) -> None:
-        """A chunk that cannot run, or not to its end: each of these members fails, with the reason; all without
-        `indexes`."""
-        if indexes is None:
-            indexes = [index for start, stop in offer.spans for index in range(start, stop)]
+        """A chunk that cannot run, or not to its end: these members fail with the reason; all without `indexes`."""
         told = self._errors.told(error_record(error), self._clock.monotonic())
-        failed = [
-            MemberFailed(index=index, error_type=told.type, message=told.message, attempts=0) for index in indexes
-        ]
-        if failed:  # of all of them one tells where it came from
-            failed[0] = failed[0].model_copy(update={"traceback": told.traceback})
-        tally = Tally(failed=failed)
-        self._send(offer, pack(offer, self.incarnation, (), tally, last=True, busy=0.0, with_identifiers=False))
+        self._send(offer, pack_failed(offer, self.incarnation, told, indexes))
 
     def _return(self, offer: Offer, reason: Any) -> None:
         message = ChunkReturned(**place_of(offer), worker=self.incarnation, reason=reason)

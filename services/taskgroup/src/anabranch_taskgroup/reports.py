@@ -27,6 +27,7 @@ from anabranch.core.messages import (
     ValuePage,
 )
 from anabranch.core.ranges import Ranges
+from anabranch_taskgroup.attempt_errors import Told
 
 REPORT_BYTES = 700_000
 LARGE_BYTES = 400_000
@@ -103,6 +104,20 @@ def pack(
             busy=busy,
         )
         yield encode(header, _segments(keys, done, with_identifiers))
+
+
+def pack_failed(offer: Offer, worker: str, told: Told, indexes: Sequence[int] | None) -> Iterator[bytes]:
+    """The last report of a chunk that cannot run, or not to its end: these members fail; all without `indexes`.
+
+    One of them has the traceback, for all.
+    """
+    if indexes is None:
+        indexes = [index for start, stop in offer.spans for index in range(start, stop)]
+    failed = [
+        MemberFailed(index=index, error_type=told.type, message=told.message, attempts=0) for index in indexes
+    ]
+    failed[:1] = [each.model_copy(update={"traceback": told.traceback}) for each in failed[:1]]
+    return pack(offer, worker, (), Tally(failed=failed), last=True, busy=0.0, with_identifiers=False)
 
 
 def place_of(offer: Offer) -> dict[str, Any]:
