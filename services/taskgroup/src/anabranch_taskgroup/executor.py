@@ -435,7 +435,7 @@ class Executor:
         run.note_told(tally)
 
     def _fail_all(self, offer: Offer, error: BaseException, indexes: Sequence[int] | None = None) -> None:
-        """A chunk that cannot run, or not to its end: these members fail with the reason; all without `indexes`."""
+        """A chunk that cannot run, or not to its end: these members fail with the reason; all by default."""
         told = self._errors.told(error_record(error), self._clock.monotonic())
         self._send(offer, pack_failed(offer, self.incarnation, told, indexes))
 
