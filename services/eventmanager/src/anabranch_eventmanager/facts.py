@@ -99,6 +99,7 @@ def new_task() -> Document:
         "members": 1,
         "attempts": 0,
         "attempt": None,
+        "lacks_agent": None,
         "started": [],
         "completed": [],
         "failed": [],
@@ -193,6 +194,9 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
     what = entry.type.partition(".")[2]
     if what == "log":
         return  # it says nothing of the task's state
+    task["lacks_agent"] = entry.data.get("agent") if what == "waiting" else None
+    if what == "waiting":
+        return
     if entry.index is None and entry.spans is None:
         _note_attempt(task, what, entry)
     if what == "expanded":

@@ -102,6 +102,7 @@ def _task_view(run: Document, task: Document) -> dict[str, Any]:
         "held": len(_held(run, task)),
         "attempts": task["attempts"],
         "attempt": task.get("attempt"),
+        "lacks_agent": None if has_ended(run) else task.get("lacks_agent"),
         "progress": list(_progress(task)),
     }
     return view | {"share": share_of_task(view)}

@@ -59,6 +59,8 @@ class TaskMembers:
     def apply(self, entry: EventEntry) -> None:
         """Let one event change the members that it speaks of."""
         what = entry.type.partition(".")[2]
+        if what == "waiting":
+            return  # for a worker with its agent: no member has changed
         if what == "expanded":
             self.expanded = True
             self.total = entry.data.get("count")

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.waiting import waits_for
 from anabranch.runtime.views import View, list_views
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.parts import Parts
@@ -102,13 +103,14 @@ async def list_runs(
         ServerUnavailable: the store does not answer.
     """
     cursor = Cursor.parse(text)
+    now = parts.client.links.clock.now()
     shown: list[View] = []
     offset, looked_at = cursor.offset, 0
     while looked_at < MOST_LOOKED_AT:
         views = await list_views(parts.client.store, parts.client.names, PAGE, offset)
         if not views:
             # Views expire before the index forgets their runs: a page without any is the end, or a hole in it.
-            return {"runs": [shape(view) for view in shown], "next_cursor": None}
+            return {"runs": [shape(_told(view, now)) for view in shown], "next_cursor": None}
         for place, view in enumerate(views):
             if not cursor.is_behind(view):
                 continue
@@ -116,10 +118,15 @@ async def list_runs(
             if caller.sees(_project(view)) and filters.let_through(view):
                 shown.append(view)
                 if len(shown) == limit:
-                    return {"runs": [shape(each) for each in shown], "next_cursor": str(cursor)}
+                    return {"runs": [shape(_told(each, now)) for each in shown], "next_cursor": str(cursor)}
         offset += PAGE
         looked_at += PAGE
-    return {"runs": [shape(view) for view in shown], "next_cursor": str(cursor)}
+    return {"runs": [shape(_told(view, now)) for view in shown], "next_cursor": str(cursor)}
+
+
+def _told(view: View, now: float) -> View:
+    """A view with what the run waits for at this time."""
+    return view | {"waits_for": waits_for(view, now)}
 
 
 def _order(view: View) -> tuple[float, str]:

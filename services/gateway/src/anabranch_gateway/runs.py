@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from anabranch.core.documents import Format
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code, RequestRefused
+from anabranch.core.waiting import waits_for
 from anabranch.runtime.views import with_heartbeats
 from anabranch.sdk.client import Control
 from anabranch.sdk.run import Run
@@ -117,7 +118,8 @@ async def list_(
 async def view(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
     """How far a run is."""
     found = await view_of(parts, await find(parts, caller, run))
-    return answer(await with_heartbeats(parts.client.store, parts.client.names, found))
+    alive = await with_heartbeats(parts.client.store, parts.client.names, found)
+    return answer(alive | {"waits_for": waits_for(found, parts.client.links.clock.now())})
 
 
 @router.get("/runs/{run}/graph")

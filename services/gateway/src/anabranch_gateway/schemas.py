@@ -110,6 +110,7 @@ class RunSummary(Shape):
     ended_at: Seconds | None
     paused: bool
     retry_of: str | None
+    waits_for: str | None
     counts: Counts
 
 
@@ -123,6 +124,7 @@ class ViewDocument(Shape):
     status: str
     groups: dict[str, Any]
     tasks_total: int | None
+    waits_for: str | None = Field(description="What an open run waits for that is not there: an agent, a worker")
     share: float | None = Field(description="How much of the run is done, from 0 to 1; null where not known")
     failure_count: int
     alive: list[str] | None = Field(default=None, description="Of an open run: workers with a fresh heartbeat")

@@ -34,6 +34,7 @@ from anabranch.core.messages import (
 )
 from anabranch.core.results import is_reference
 from anabranch_taskgroup.addresses import stored_key
+from anabranch_taskgroup.agentless import look_at_lack, note_lack
 from anabranch_taskgroup.chunks import (
     apply_report,
     give_back,
@@ -316,6 +317,7 @@ def _chunk_returned(turn: Turn, message: ChunkReturned, segments: tuple[bytes, .
         run, group, task, chunk = found
         if message.reason == "no_agent":
             park(turn, run, task, chunk)
+            note_lack(turn, run, task)
         elif message.reason == "paused" and not run.paused:
             # The worker saw a flag that should be gone: without this the chunk would come back for ever.
             turn.effects.append(Pause(run.run_id, run.session_id, False, run.deadline))
@@ -351,6 +353,7 @@ def _timer_due(turn: Turn, message: TimerDue, segments: tuple[bytes, ...]) -> No
             turn.effects.append(Halt(run.run_id, run.session_id, "timed_out", group.name))
             stop_tasks(turn, run, group.tasks.values(), TaskEvent.TIME_OUT)
         for task in list(group.tasks.values()):
+            look_at_lack(turn, run, task, message.at)
             if (task.retries or task.parked) and release_due(task, message.at):
                 schedule(turn, run, group, task)
     if run.next_due() is None:

@@ -14,6 +14,7 @@ from typing import Any
 from anabranch.core.messages import MemberRetry, MembersReported, MembersTaken, Mode, Spans
 from anabranch.core.ranges import Ranges
 from anabranch.core.tracing import every
+from anabranch_taskgroup.agentless import note_found
 from anabranch_taskgroup.failing import fail_member
 from anabranch_taskgroup.reports import in_order
 from anabranch_taskgroup.state import Chunk, Group, Large, Part, Run, Task
@@ -212,6 +213,8 @@ def apply_report(turn: Turn, run: Run, task: Task, report: MembersReported, segm
 
 
 def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
+    if report.started:
+        note_found(task)
     for start, stop in report.started:
         task.started.add(start, stop)
         chunk.begun.add(start, stop)

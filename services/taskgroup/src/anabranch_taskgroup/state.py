@@ -166,6 +166,11 @@ class Task:
     """Seconds that a worker takes for one member, smoothed."""
     began_at: float | None = None
     """When its dependencies were there, in seconds since the epoch."""
+    lacking_since: float | None = None
+    """When a worker without the agent first gave a chunk back, while no member has started since."""
+    lack_due: float | None = None
+    """When that is to be told; None once the time has come."""
+    lack_told: bool = False
     later_attempts: dict[int, int] = field(default_factory=dict)
     """Of sampled members that completed in a later attempt than the first, its number."""
 
@@ -345,6 +350,7 @@ class Run:
         tasks = [task for group in self.groups.values() for task in group.tasks.values()]
         due += [task.retries[0][0] for task in tasks if task.retries]
         due += [parked[0] for task in tasks for parked in task.parked]
+        due += [task.lack_due for task in tasks if task.lack_due is not None and not task.is_over]
         return min(due, default=None)
 
 

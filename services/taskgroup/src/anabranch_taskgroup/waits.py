@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from anabranch.core.messages import Spans
 from anabranch.core.names import Names, chunk_name
 from anabranch.core.ranges import Ranges
+from anabranch.core.waiting import lacks_agent
 from anabranch.diagnosis.facts import Fact, Missing
 from anabranch_taskgroup.state import Chunk, Group, Run, Task
 from anabranch_taskgroup.states import TaskState
@@ -77,7 +78,7 @@ def _running(run: Run, task: Task, names: Names) -> Iterator[Wait]:
     for chunk in task.chunks.values():
         yield from _in_flight(run, task, chunk, names)
     for due, chunk in task.parked:
-        parked = replace(base, fact=Fact.NO_AGENT, until=due, detail=f"no worker so far has {task.order.agent!r}")
+        parked = replace(base, fact=Fact.NO_AGENT, until=due, detail=lacks_agent(task.order.agent))
         yield Wait(replace(parked, members=_members(task, chunk.pending)))
     for attempts, (due, members) in _retries(task).items():
         retry = replace(base, fact=Fact.WAITS_FOR_RETRY, until=due, attempt=attempts + 1)
@@ -107,6 +108,8 @@ def _in_flight(run: Run, task: Task, chunk: Chunk, names: Names) -> Iterator[Wai
     claim = names.claim(run.session_id, run.run_id, chunk_name(task.group, task.name, chunk.number, chunk.fence))
     for attempt, members in _by_attempt(chunk):
         missing = Missing(Fact.OFFERED, task.group, task.name, attempt=attempt, since=chunk.offered_at)
+        if chunk.bounces:
+            missing = replace(missing, detail=lacks_agent(task.order.agent))
         yield Wait(
             replace(missing, members=_members(task, members)),
             claim=claim,

@@ -19,14 +19,17 @@ from anabranch.cli.reach.port import FollowedRun
 from anabranch.cli.views import View
 from anabranch.core.errors import Misconfigured
 from anabranch.core.events import EventSequence
+from anabranch.core.waiting import NOTICE_SECONDS
 from anabranch.sdk.run_events import shown
 from anabranch.sdk.run_result import RunResult, no_executions
 
 if TYPE_CHECKING:
     from anabranch.core.planning import Plan
 
-QUIET_SECONDS = 10.0
+QUIET_SECONDS = NOTICE_SECONDS
 """After which it is said that nobody has answered."""
+LOOK_SECONDS = 0.5
+"""Between two looks at what the run waits for."""
 LAG_SECONDS = 0.5
 """How long the view waits for the last events once the run has ended."""
 LATE_SECONDS = 10.0
@@ -50,13 +53,15 @@ async def follow(run: FollowedRun, following: Following) -> RunResult:
         ServerUnavailable: a value of the result cannot be read.
     """
     with following.view as view, on_interrupt(_cancel(run, view), _leave):
-        watching = asyncio.create_task(watch(run, following))
+        progress = RunProgress.of_plan(run.run_id, following.plan)
+        watching = asyncio.create_task(watch(run, following, progress))
         nagging = asyncio.create_task(_say_when_nobody_answers(run, view))
+        looking = asyncio.create_task(_say_what_it_waits_for(progress, view))
         try:
             ended = await _until_ended(run, following.timeout)
             await asyncio.wait({watching}, timeout=None if _all_events(following, ended) else LAG_SECONDS)
         finally:
-            await _stopped(watching, nagging)
+            await _stopped(watching, nagging, looking)
     return await run.result() if ended else _given_up(run)
 
 
@@ -84,9 +89,9 @@ def _given_up(run: FollowedRun) -> RunResult:
     )
 
 
-async def watch(run: FollowedRun, following: Following) -> None:
-    """Show a run and write its events until it has ended."""
-    progress = RunProgress.of_plan(run.run_id, following.plan)
+async def watch(run: FollowedRun, following: Following, progress: RunProgress | None = None) -> None:
+    """Show a run and write its events until it has ended; `progress` counts them."""
+    progress = progress or RunProgress.of_plan(run.run_id, following.plan)
     sequence = EventSequence()
     following.view.update(progress)
     async with contextlib.aclosing(run.event_batches()) as batches:
@@ -97,6 +102,18 @@ async def watch(run: FollowedRun, following: Following) -> None:
                 following.events_file.flush()
             progress.apply(batch)
             following.view.update(progress)
+
+
+async def _say_what_it_waits_for(progress: RunProgress, view: View) -> None:
+    loop = asyncio.get_running_loop()
+    unbegun: float | None = None
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        if not progress.is_unbegun:
+            unbegun = None
+        elif unbegun is None:
+            unbegun = loop.time()
+        view.waits(progress.waits_for(None if unbegun is None else loop.time() - unbegun))
 
 
 async def _say_when_nobody_answers(run: FollowedRun, view: View) -> None:

@@ -13,6 +13,8 @@ from anabranch.cli.tables import Column, Form, Listing, fields, moment, print_cs
 from anabranch.cli.tracebacks import Tracebacks
 from anabranch.core.errors import Misconfigured
 from anabranch.core.progress import percent, share_of_run
+from anabranch.core.waiting import waits_for
+from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.views import View
 
 if TYPE_CHECKING:
@@ -23,11 +25,13 @@ async def list_runs(settings: Settings, *, limit: int, status: str | None, form:
     """`list`: recent runs, the latest first."""
     async with reached(settings) as system:
         views = await system.views(limit)
-    shown = [view for view in views if status in (None, view["status"])]
+    now = SystemClock().now()
+    shown = [view | {"waits_for": waits_for(view, now)} for view in views if status in (None, view["status"])]
     nothing = "No runs. Submit one with: anabranch run FILE"
     if views and not shown:
         nothing = f"None of the latest {count(len(views), 'run')} is {status}; --limit looks at more."
-    show(Listing(RUN_COLUMNS, shown, {"runs": shown}, nothing), form)
+    columns = RUN_COLUMNS if form is not Form.TABLE or any(map(_waits, shown)) else RUN_COLUMNS[:-1]
+    show(Listing(columns, shown, {"runs": shown}, nothing), form)
     return COMPLETED
 
 
@@ -35,6 +39,7 @@ async def show_status(settings: Settings, run: str, *, form: Form) -> int:
     """`status RUN`: its view; right after its submission, or when that has expired, what else is known."""
     async with reached(settings) as system:
         view = await system.status(run)
+    view = view | {"waits_for": waits_for(view, SystemClock().now())}
     if form is Form.JSON:
         print_json(view)
     elif form is Form.CSV:
@@ -73,6 +78,8 @@ def tasks_of(view: View) -> Iterator[dict[str, Any]]:
 def _show_view(view: View) -> None:
     paused = ", paused" if view.get("paused") else ""
     say(f"Run {view['run_id']}: {view['status']}{paused}{_done(view)}{_took(view, ' after ')}")
+    if view.get("waits_for"):
+        say(f"  waits: {view['waits_for']}")
     if view.get("retry_of"):
         say(f"  retry of {view['retry_of']}")
     for name, group in view.get("groups", {}).items():
@@ -135,6 +142,12 @@ def _seconds(view: Mapping[str, Any]) -> float | None:
     return None if began is None or ended is None else round(max(0.0, ended - began), 3)
 
 
+def _waits(view: Mapping[str, Any]) -> str | None:
+    """What an open run waits for that is not there."""
+    waits: str | None = view.get("waits_for")
+    return waits
+
+
 def _duration(value: float | None) -> str:
     return "" if value is None else seconds(value)
 
@@ -147,6 +160,7 @@ RUN_COLUMNS: tuple[Column[View], ...] = (
     Column("submitted", lambda view: timestamp(view.get("submitted_at")), words=moment),
     Column("took", _seconds, words=_duration, justify="right"),
     Column("request", lambda view: view.get("request_id")),
+    Column("waits for", _waits),
 )
 TASK_COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
     *fields("group", "task", "status", "members", "started", "completed", "failed", "held", "attempts"),

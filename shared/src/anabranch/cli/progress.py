@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from anabranch.cli.heat import Counted, Heat
 from anabranch.core.events import EventBatch, EventEntry, joined_status
 from anabranch.core.progress import run_share, task_share
+from anabranch.core.waiting import reason
 
 if TYPE_CHECKING:
     from anabranch.core.planning import Plan
@@ -53,6 +54,7 @@ class TaskProgress:
     retried: int = 0
     began: float | None = None
     ended: float | None = None
+    lacks_agent: str | None = None
     needs: tuple[str, ...] = ()
     level: int | None = None
     heat: Heat | None = None
@@ -71,6 +73,8 @@ class TaskProgress:
         """Count one entry."""
         members = 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)
         of_member = entry.spans is not None or entry.index is not None
+        if entry.type != "task.log":
+            self.lacks_agent = str(entry.data.get("agent")) if entry.type == "task.waiting" else None
         if entry.type == "task.expanded":
             self._expand(entry)
         elif entry.type == "task.started":
@@ -225,6 +229,17 @@ class RunProgress:
         """How much of the run is done, from 0 to 1; None where the number of its tasks is not known."""
         tasks = list(self.tasks)
         return run_share(self.status, (task.share for task in tasks), self.tasks_total or len(tasks))
+
+    @property
+    def is_unbegun(self) -> bool:
+        """Whether the run was accepted and no group of it has begun."""
+        return self.status == "running" and all(group.status == "waiting" for group in self.groups.values())
+
+    def waits_for(self, unbegun: float | None) -> str | None:
+        """What the run waits for that is not there; `unbegun` is for how many seconds `is_unbegun` has held."""
+        if self.status not in ("submitted", "running"):
+            return None
+        return reason((task.lacks_agent for task in self.tasks if task.lacks_agent is not None), unbegun)
 
     @property
     def failed(self) -> int:

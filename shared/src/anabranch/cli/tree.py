@@ -87,6 +87,8 @@ class Canvas:
     width: int = 100
     height: int | None = None
     elapsed: float | None = None
+    waits: str | None = None
+    """What the run waits for that is not there."""
     signs: Signs = UNICODE
 
 
@@ -133,7 +135,9 @@ class _Drawing:
             )
             line.append(f" {percent(progress.share):>4}  {done:,} of {count(total, 'execution')}")
             line.append(self._pace(rate, total - done, progress.status in ("running", "paused")), style="cyan")
-        line.truncate(max(20, canvas.width) * 2)
+        if canvas.waits is not None:
+            line.append(f"\n{short_line(f'waits: {canvas.waits}', max(20, canvas.width - 2))}", style="yellow")
+        line.truncate(max(20, canvas.width) * 3)
         return line
 
     # --- groups and tasks ---------------------------------------------------------------------------
@@ -235,7 +239,7 @@ class _Drawing:
     def _lines(self) -> int:
         extra = sum(bool(task.heat) + len(task.failures) for task in self._progress.tasks)
         shown = sum(1 + min(len(group.tasks), MOST_TASKS + 1) for group in self._progress.groups.values())
-        return 2 + shown + extra
+        return 2 + (self._canvas.waits is not None) + shown + extra
 
     def _name_columns(self) -> int:
         from rich.cells import cell_len

@@ -35,6 +35,7 @@ def _task(name: str, state: Mapping[str, Any]) -> TaskProgress:
         completed=state.get("completed") or 0,
         failed=state.get("failed") or 0,
         held=state.get("held") or 0,
+        lacks_agent=state.get("lacks_agent"),
         began=state.get("started_at"),
         ended=state.get("ended_at"),
     )

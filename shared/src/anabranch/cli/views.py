@@ -37,6 +37,9 @@ class View(Protocol):
 
     def note(self, text: str) -> None: ...
 
+    def waits(self, reason: str | None) -> None:
+        """What the run waits for that is not there; None once it goes on."""
+
 
 def view_for(clock: Clock) -> View:
     """The view that fits standard error."""
@@ -51,6 +54,7 @@ class PlainView:
         self._clock = clock
         self._said_at = clock.monotonic()
         self._told: set[tuple[str, str]] = set()
+        self._waits: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +64,11 @@ class PlainView:
 
     def note(self, text: str) -> None:
         say(text)
+
+    def waits(self, reason: str | None) -> None:
+        if reason is not None and reason != self._waits:
+            say(f"  waits: {reason}")
+        self._waits = reason
 
     def update(self, progress: RunProgress) -> None:
         for group in progress.groups.values():
@@ -105,6 +114,7 @@ class LiveView:
         self._rates = Rates()
         self._began = clock.monotonic()
         self._ended: float | None = None
+        self._waits: str | None = None
         self._live = Live(console=self._console, refresh_per_second=FRAMES, get_renderable=self._draw)
 
     def __enter__(self) -> Self:
@@ -121,6 +131,9 @@ class LiveView:
     def update(self, progress: RunProgress) -> None:
         self._progress = progress
 
+    def waits(self, reason: str | None) -> None:
+        self._waits = reason
+
     def note(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
 
@@ -129,4 +142,5 @@ class LiveView:
             return ""
         elapsed = (self._ended or self._clock.monotonic()) - self._began
         height = None if self._ended is not None else self._console.height - 1
-        return draw(self._progress, Canvas(self._console.width, height, elapsed, self._signs), self._rates)
+        canvas = Canvas(self._console.width, height, elapsed, self._waits, self._signs)
+        return draw(self._progress, canvas, self._rates)

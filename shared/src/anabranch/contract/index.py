@@ -31,6 +31,10 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "group.failed": ("A task of the group failed or was skipped for another's failure.", ""),
     "group.cancelled": ("The group was stopped with its run.", ""),
     "group.timed_out": ("The group reached its own timeout or the run's.", ""),
+    "task.waiting": (
+        "For 5 s every worker that was asked has lacked its agent. A later `task.started` ends the wait.",
+        "`reason` (no_agent), `agent`",
+    ),
     "task.expanded": ("The members of an expanded task are known.", "`count`"),
     "task.started": ("An attempt has begun. For each member.", "`worker`"),
     "task.completed": ("It gave all its result keys. For each member.", "of a retry `taken_over`: it did not run"),

@@ -32,6 +32,7 @@ EVENT_TYPES = (
     "group.failed",
     "group.cancelled",
     "group.timed_out",
+    "task.waiting",
     "task.expanded",
     "task.started",
     "task.completed",

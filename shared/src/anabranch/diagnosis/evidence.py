@@ -65,7 +65,8 @@ class Evidence:
     """By group, task, chunk and fence."""
 
     def judge(self, missing: Missing, claim: str, chunk: tuple[int, int], *, bounced: bool) -> Missing:
-        """Why the members of an offered chunk have not ended."""
+        """Why the members of an offered chunk have not ended. `missing.detail` is told where the agent lacks."""
+        lack, missing = missing.detail, replace(missing, detail=None)
         holder = self.holders.get(claim)
         if holder is not None:
             return replace(missing, fact=Fact.CLAIMED, worker=holder, alive=self.alive.get(holder, False))
@@ -81,4 +82,4 @@ class Evidence:
             )
         if self.groups.standing.member is None:
             return replace(missing, fact=Fact.NO_OWNER, lag=self.groups.standing.lag)
-        return replace(missing, fact=Fact.NO_AGENT if bounced else Fact.OFFERED)
+        return replace(missing, fact=Fact.NO_AGENT, detail=lack) if bounced else missing

@@ -8,7 +8,7 @@ A view is a JSON object:
      "groups": {group: {"status", "started_at", "ended_at",
                         "tasks": {task: {"status", "started_at", "ended_at", "expanded", "members",
                                          "started", "completed", "failed", "held", "attempts", "attempt",
-                                         "progress", "share"}}}},
+                                         "lacks_agent", "progress", "share"}}}},
      "workers": [worker],
      "failures": [{"group", "task", "index", "error_type", "message", "attempts", "time", "traceback"}],
      "failure_count"}
@@ -18,14 +18,14 @@ timed_out; of a group: running, completed, failed, cancelled, timed_out; of a ta
 failed, skipped, cancelled. `members` is 1 for an ordinary task and null where it is not known yet; `started`,
 `completed` and `failed` count members, and `held` those of the failed ones that wait for a redrive or a
 dismissal. `attempt` is the latest attempt of an ordinary task, {"number", "started_at", "ended_at", "worker"},
-null of an expanded one. `progress` is a list of {"index", "fraction", "note", "time"}: the latest of members
-that have not ended, of the last few that told any. `workers` lately started something of the run. `failures`
-holds the first few; one failure of a task has its `traceback`, where its exception had one. `events_from` is
-the offset of its first record in the run's partition of `events`, null
-where that is not known: the run is older than this field. `tasks_total` is how many tasks its request has, null
-likewise; `groups` has those of which something was told. `share` is how much of a task or of the run is done,
-from 0 to 1 (see `anabranch.core.progress`); of a run it is null where the number of its tasks is not known.
-This module only reads; a view may trail the run by about a second.
+null of an expanded one. `lacks_agent` is the agent that no worker has. `progress` is a list of {"index",
+"fraction", "note", "time"}: the latest of members that have not ended, of the last few that told any. `workers`
+lately started something of the run. `failures` holds the first few; one failure of a task has its `traceback`,
+where its exception had one. `events_from` is the offset of its first record in the run's partition of `events`,
+null where that is not known: the run is older than this field. `tasks_total` is how many tasks its request has,
+null likewise; `groups` has those of which something was told. `share` is how much of a task or of the run is
+done, from 0 to 1 (see `anabranch.core.progress`); of a run it is null where the number of its tasks is not
+known. This module only reads; a view may trail the run by about a second.
 """
 
 from __future__ import annotations

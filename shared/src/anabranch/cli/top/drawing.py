@@ -138,6 +138,8 @@ def _runs(snapshot: Snapshot, rows: Sequence[RunRow], screen: Screen, frame: Fra
     place = screen.place(rows)
     shown = rows if frame.height is None else _window(rows, place, max(3, frame.height - LINES_AROUND))
     columns = _columns(frame)
+    if frame.width >= WIDE and any(row.waits for row in shown):
+        columns = (*columns, Column("waits", _waits))
     if frame.height is not None:
         mark = ">" if frame.signs is ASCII else "›"
         columns = (Column("", lambda row: mark if row is rows[place] else " "), *columns)
@@ -188,6 +190,10 @@ CSV_COLUMNS: tuple[Column[RunRow], ...] = (
 )
 
 
+def _waits(row: RunRow) -> str:
+    return "" if row.waits is None else short_line(row.waits, 40)
+
+
 def _green(_: float | None) -> str:
     return "green"
 
@@ -214,7 +220,7 @@ def _short_id(run_id: str) -> str:
 
 def _inside(row: RunRow, frame: Frame) -> list[RenderableType]:
     height = None if frame.height is None else frame.height - 5
-    canvas = Canvas(frame.width, height, row.seconds, frame.signs)
+    canvas = Canvas(frame.width, height, row.seconds, row.waits, frame.signs)
     request = _text(f"request {row.request_id}  session {row.session_id}", "dim")
     return [draw(progress_of_view(row.view), canvas), request]
 

@@ -10,6 +10,7 @@ from typing import Any
 from anabranch.cli.rates import Rates
 from anabranch.cli.tables import timestamp
 from anabranch.core.progress import share_of_run
+from anabranch.core.waiting import waits_for
 from anabranch.runtime.views import View
 
 
@@ -33,6 +34,8 @@ class RunRow:
     running: int
     share: float | None
     rate: float | None
+    waits: str | None
+    """What it waits for that is not there."""
     view: View
 
     @property
@@ -61,6 +64,7 @@ class RunRow:
                 "running": self.running,
             },
             "share": self.share,
+            "waits_for": self.waits,
             "rate": None if self.rate is None else round(self.rate, 1),
         }
 
@@ -144,6 +148,7 @@ def row_of(view: View, now: float, rates: Rates) -> RunRow:
         running=sum(max(0, _count(task, "started") - _ended(task)) for task in tasks if _runs(task)),
         share=share_of_run(view),
         rate=rate,
+        waits=waits_for(view, now),
         view=view,
     )
 

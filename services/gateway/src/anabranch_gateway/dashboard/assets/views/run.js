@@ -7,7 +7,7 @@ import { useApp, useCoalesced, useEvery, useKeys, useLoaded, useStream, useTitle
 import { format, go } from "../lib/router.js";
 import { taskRows, totals } from "../lib/run.js";
 import { isOpen, shownStatus } from "../lib/status.js";
-import { Icon } from "../ui/icons.js";
+import { Icon, StatusIcon } from "../ui/icons.js";
 import { Ago, Failure, Id, Loading, Progress, Status, Took } from "../ui/parts.js";
 import { Tabs } from "../ui/tabs.js";
 import { html, useCallback, useEffect, useRef } from "../vendor/index.js";
@@ -102,6 +102,7 @@ function Head({ view, nodes, actions }) {
       ${Object.entries(view.labels ?? {}).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}
       ${view.retry_of && html`<span class="muted">retry of <a href=${format(["runs", view.retry_of])}>${view.retry_of.slice(0, 12)}…</a></span>`}
     </div>
+    ${view.waits_for && html`<p class="waits tone-late" role="status"><${StatusIcon} status="held" size=${14} /> Waits: ${view.waits_for}</p>`}
     ${view.failures?.length > 0 && html`<${FirstFailure} view=${view} />`}
   </div>`;
 }

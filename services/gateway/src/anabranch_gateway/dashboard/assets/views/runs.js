@@ -112,6 +112,7 @@ function Row({ run }) {
   return html`<tr onClick=${open} class="clickable">
     <td><${Status} status=${shownStatus(run)} /></td>
     <td class="wide main-cell"><a class="row-link" href=${href}>${run.name || html`<span class="muted">no name</span>`}</a>
+      ${run.waits_for && html`<span class="said tone-late">waits: ${run.waits_for}</span>`}
       ${labels.slice(0, 3).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}</td>
     <td><${Progress} counts=${run.counts ?? {}} open=${isOpen(run.status)} /></td>
     <td data-title="Tasks" class="number figure">${run.counts?.tasks ?? "–"}</td>

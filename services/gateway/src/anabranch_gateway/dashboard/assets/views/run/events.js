@@ -20,7 +20,7 @@ const KINDS = [{ value: "", label: "All" }, { value: "run.*", label: "Run" }, { 
 export function statusOfEvent({ type, status }) {
   const what = type.split(".").at(-1) ?? "";
   if (what === "joined") return status ?? "completed";
-  return { started: "running", expanded: "running", progress: "running", resumed: "running", retrying: "retrying", log: "accepted" }[what] ?? what;
+  return { started: "running", expanded: "running", progress: "running", resumed: "running", waiting: "held", retrying: "retrying", log: "accepted" }[what] ?? what;
 }
 
 /**
