@@ -41,7 +41,7 @@ def run_that_grows() -> list[bytes]:
 
 def views_of(records: list[bytes]) -> list[dict[str, Any]]:
     """The view after each record."""
-    core, facts, views = EventCore(), {}, []
+    core, facts, views = EventCore("ch"), {}, []
     for offset, value in enumerate(records):
         facts |= core.apply(facts, decode_batch(value), At(0, offset, 0.0)).writes
         views.append(build_view(facts, "r"))

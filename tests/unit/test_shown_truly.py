@@ -28,7 +28,7 @@ def batches_of(system: System, run_id: str) -> list[Any]:
 
 
 def view_of(system: System, run_id: str) -> dict[str, Any]:
-    core, facts = EventCore(), {}
+    core, facts = EventCore("ch"), {}
     for offset, batch in enumerate(batches_of(system, run_id)):
         facts |= core.apply(facts, batch, At(0, offset, 0.0)).writes
     return build_view(facts, run_id)
