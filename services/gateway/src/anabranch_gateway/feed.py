@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import orjson
-from fastapi import APIRouter, Response, WebSocket
-from fastapi.responses import StreamingResponse
-from starlette.websockets import WebSocketDisconnect
+from fastapi import APIRouter, Request, Response, WebSocket
 
 from anabranch_gateway.auth import Caller, Viewer, token_of
 from anabranch_gateway.changes import RunState
 from anabranch_gateway.events import sse_message
+from anabranch_gateway.leases import Lease, LeasedStream
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal
-from anabranch_gateway.streams import CLOSE_REFUSED, SSE, SSE_HEADERS, accept
+from anabranch_gateway.streams import CLOSE_REFUSED, SSE, SSE_HEADERS, accept, leased
 
 router = APIRouter(prefix="/v1", tags=["events"])
 
 
 @router.get("/events")
-async def changes(parts: WithParts, caller: Viewer) -> Response:
+async def changes(request: Request, parts: WithParts, caller: Viewer) -> Response:
     """Server-Sent Events `run.changed`, from now on: `{"run_id", "status", "project", "name"}`."""
-    return StreamingResponse(_sse(parts, caller), media_type=SSE, headers=SSE_HEADERS)
+    lease = Lease(parts.guard, request, caller)
+    return LeasedStream(_sse(parts, lease), lease, media_type=SSE, headers=SSE_HEADERS)
 
 
 @router.websocket("/events/ws")
@@ -34,22 +34,24 @@ async def changes_ws(socket: WebSocket, parts: WithParts) -> None:
         await socket.close(CLOSE_REFUSED + refusal.status, refusal.detail[:120])
         return
     await accept(socket)
-    try:
-        with parts.changes.watch() as watcher:
-            while not watcher.closed:
-                for state in _seen(caller, await watcher.take()):
-                    message = {"event": {"type": "run.changed", **state.to_message()}}
-                    await socket.send_text(orjson.dumps(message).decode())
-        await socket.close()
-    except WebSocketDisconnect:
-        return
+    lease = Lease(parts.guard, socket, caller)
+    await leased(socket, lease, _send_changes(socket, parts, lease))
 
 
-async def _sse(parts: Parts, caller: Caller) -> AsyncGenerator[bytes, None]:
+async def _send_changes(socket: WebSocket, parts: Parts, lease: Lease) -> None:
+    with parts.changes.watch() as watcher:
+        while not watcher.closed:
+            for state in _seen(lease.caller, await watcher.take()):
+                message = {"event": {"type": "run.changed", **state.to_message()}}
+                await socket.send_text(orjson.dumps(message).decode())
+    await socket.close()
+
+
+async def _sse(parts: Parts, lease: Lease) -> AsyncGenerator[bytes, None]:
     yield b"retry: 2000\n\n"
     with parts.changes.watch() as watcher:
         while not watcher.closed:
-            seen = _seen(caller, await watcher.take())
+            seen = _seen(lease.caller, await watcher.take())
             yield b"".join(sse_message("run.changed", state.to_message()) for state in seen) or b": still here\n\n"
 
 

@@ -16,6 +16,7 @@ from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.waiting import waits_for
 from anabranch.runtime.views import View, list_views
 from anabranch_gateway.auth import Caller
+from anabranch_gateway.lookup import is_owned
 from anabranch_gateway.parts import Parts
 from anabranch_gateway.problems import Refusal
 from anabranch_gateway.shapes import summary
@@ -115,7 +116,7 @@ async def list_runs(
             if not cursor.is_behind(view):
                 continue
             cursor = Cursor(offset + place, *_order(view))
-            if caller.sees(_project(view)) and filters.let_through(view):
+            if _is_seen(caller, view) and filters.let_through(view):
                 shown.append(view)
                 if len(shown) == limit:
                     return {"runs": [shape(_told(each, now)) for each in shown], "next_cursor": str(cursor)}
@@ -131,6 +132,10 @@ def _told(view: View, now: float) -> View:
 
 def _order(view: View) -> tuple[float, str]:
     return float(view.get("submitted_at") or view.get("last_fact_at") or 0.0), str(view["run_id"])
+
+
+def _is_seen(caller: Caller, view: View) -> bool:
+    return caller.sees(_project(view)) if is_owned(view) else caller.projects is None
 
 
 def _project(view: View) -> str:

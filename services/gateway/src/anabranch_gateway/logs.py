@@ -11,7 +11,7 @@ from anabranch.sdk.run_events import shown
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Viewer
 from anabranch_gateway.events import past
-from anabranch_gateway.lookup import find
+from anabranch_gateway.lookup import confirm, find
 from anabranch_gateway.parts import WithParts
 from anabranch_gateway.runs import RunPath
 from anabranch_gateway.streams import After, start_of
@@ -45,7 +45,9 @@ async def logs(
                     lines.append(shown(event))
                 last = str(place)
                 if len(lines) == limit:
+                    await confirm(parts, found)
                     return answer({"logs": lines, "next_after": last})
+    await confirm(parts, found)
     return answer({"logs": lines, "next_after": last})
 
 

@@ -55,12 +55,30 @@ async def view_of(parts: Parts, found: Found) -> View:
     """The run's view, also before the event manager has written one, and after it has expired."""
     view = await load_view(parts.client.store, parts.client.names, found.run_id)
     if view is not None:
+        await confirm(parts, found)
         return view | {"project": found.project, "events_from": view.get("events_from")}
     if found.tombstone is not None:
         return _view_of_tombstone(found, found.tombstone)
     if found.taken is not None:
         return found.taken.to_view()
     raise not_found(f"no such run: {found.run_id}")
+
+
+async def confirm(parts: Parts, found: Found) -> None:
+    """Check that what was just read under the id of a run is of the run that was looked up.
+
+    A run that was submitted here is known before the Agency has admitted it. Another project may have used the
+    same request id at another gateway, and be admitted first: then all that is stored under the run id is its own.
+
+    Raises:
+        Refusal: 404, it is.
+        ServerUnavailable: the store does not answer.
+    """
+    if found.tombstone is not None:
+        return
+    [stored] = await parts.client.store.get([parts.client.names.tombstone(found.run_id)])
+    if stored is not None and project_of(orjson.loads(stored)["accepted"]) != found.project:
+        raise not_found(f"no such run: {found.run_id}", "another project's request has this request id")
 
 
 def require_open(found: Found) -> None:
@@ -80,7 +98,12 @@ async def _known(parts: Parts, run: str) -> Found | None:
         if (taken := parts.recent.get(run_id)) is not None:
             return Found(run_id, taken.request_id, taken.session_id, taken.project, taken=taken)
     view = await load_view(client.store, client.names, run)
-    return None if view is None else _of_view(view)
+    return None if view is None or not is_owned(view) else _of_view(view)
+
+
+def is_owned(view: View) -> bool:
+    """Whether it is known whose a run is. A view says null where the event that tells has not been read."""
+    return "project" not in view or view["project"] is not None
 
 
 def project_of(accepted: Mapping[str, Any]) -> str:

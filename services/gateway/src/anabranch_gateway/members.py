@@ -11,7 +11,7 @@ from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Viewer
 from anabranch_gateway.folding import STATUSES, TaskMembers
 from anabranch_gateway.inspecting import Subject, attempts, given_and_result, with_traceback
-from anabranch_gateway.lookup import Found, find, view_of
+from anabranch_gateway.lookup import Found, confirm, find, view_of
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal, not_found
 from anabranch_gateway.runs import RunPath
@@ -99,6 +99,7 @@ async def _members_of(parts: Parts, found: Found, group: str, task: str) -> Task
     """
     view = await view_of(parts, found)
     fold = await parts.folds.of(found.run_id, view.get("events_from") or 0)
+    await confirm(parts, found)
     known = fold.tasks.get((group, task))
     if known is not None:
         return known

@@ -14,10 +14,11 @@ from anabranch.core.codec import RUNS, Undecodable
 from anabranch.core.facts import facts_of
 from anabranch.core.graph import Graph, build_graph
 from anabranch.core.messages import SubmitRun
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request import Request, TaskSpec
 from anabranch.runtime.reading import records_between
 from anabranch.sdk.client import Client
-from anabranch_gateway.problems import Refusal
+from anabranch_gateway.problems import Refusal, not_found
 
 if TYPE_CHECKING:
     from anabranch_gateway.lookup import Found
@@ -55,9 +56,12 @@ class Requests:
         """The run's request.
 
         Raises:
-            Refusal: 409, it is not admitted yet; 410, the log has it no more.
+            Refusal: 404, another project's request has the id; 409, it is not admitted yet; 410, the log has
+                it no more.
             ServerUnavailable: the log cannot be read.
         """
+        if found.tombstone is None and not _is_of(found, await self._tombstone(found.run_id)):
+            raise not_found(f"no such run: {found.run_id}", "another project's request has this request id")
         kept = self._kept.get(found.run_id)
         if kept is None:
             kept = _admitted(await self._submission(found))
@@ -94,6 +98,10 @@ class Requests:
                 return known
             await asyncio.sleep(LOOK_SECONDS)
         raise Refusal(409, "not_admitted", f"run {run_id} is not admitted yet: ask again in a moment")
+
+
+def _is_of(found: Found, tombstone: dict[str, Any]) -> bool:
+    return (tombstone["accepted"].get("project") or DEFAULT_PROJECT) == found.project
 
 
 def _decoded(value: bytes) -> SubmitRun | None:

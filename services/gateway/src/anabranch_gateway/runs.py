@@ -18,6 +18,7 @@ from anabranch_gateway import shapes
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Caller, Submitter, Viewer, admitted
 from anabranch_gateway.bodies import read_body, read_object, text_field
+from anabranch_gateway.leases import Lease
 from anabranch_gateway.listing import Filters, list_runs
 from anabranch_gateway.lookup import Found, find, require_open, view_of
 from anabranch_gateway.parts import Parts, WithParts
@@ -70,11 +71,17 @@ async def submit(request: Request) -> Response:
         _note(request, parts, caller, submission)
         return _accepted(submission)
     run = await parts.client.watch(
-        submission.run_id, submission.request_id, submission.session_id, submission.hash, submission.warnings
+        submission.run_id,
+        submission.request_id,
+        submission.session_id,
+        submission.hash,
+        submission.warnings,
+        submission.project,
     )
     await publish(parts, submission, trace)
     _note(request, parts, caller, submission)
-    return await _waited(parts, caller, run, wait) or _accepted(submission)
+    lease = Lease(parts.guard, request, caller, "submitter", submission.project)
+    return await _waited(parts, lease, run, wait) or _accepted(submission)
 
 
 @router.post("/plan")
@@ -138,6 +145,7 @@ async def request_of(run: RunPath, parts: WithParts, caller: Viewer) -> Response
 @router.get("/runs/{run}/result")
 async def result(
     run: RunPath,
+    request: Request,
     parts: WithParts,
     caller: Viewer,
     wait: Annotated[str | None, Query(description="How long to wait for the end, such as 30s")] = None,
@@ -145,11 +153,13 @@ async def result(
     """How a run ended, with its results; large values are references."""
     found = await find(parts, caller, run)
     if found.final is None and wait is not None:
-        handle = await parts.client.run(found.run_id)
-        response = await _waited(parts, caller, handle, _seconds(wait))
+        request_id = found.request_id or found.run_id
+        handle = await parts.client.watch(found.run_id, request_id, found.session_id, None, (), found.project)
+        lease = Lease(parts.guard, request, caller, project=found.project)
+        response = await _waited(parts, lease, handle, _seconds(wait))
         if response is not None:
             return response
-        found = await find(parts, caller, run)
+        found = await find(parts, lease.caller, run)
     return answer(await _outcome(parts, found))
 
 
@@ -253,14 +263,14 @@ def _accepted(submission: Submission) -> Response:
     return answer(document, 202, {"location": f"/v1/runs/{submission.run_id}"})
 
 
-async def _waited(parts: Parts, caller: Caller, run: Run, wait: float) -> Response | None:
+async def _waited(parts: Parts, lease: Lease, run: Run, wait: float) -> Response | None:
     """The outcome, where the run ends in time.
 
     Raises:
-        Refusal: the Agency refused it.
+        Refusal: the Agency refused it, or the caller may not have the outcome any more.
     """
     try:
-        status = await run.ended(wait)
+        status = await lease.during(run.ended(wait))
     except TimeoutError:
         return None
     if status == "rejected":
@@ -269,7 +279,7 @@ async def _waited(parts: Parts, caller: Caller, run: Run, wait: float) -> Respon
             outcome.check()
         except RequestRefused as refusal:
             raise refused(refusal) from refusal
-    found = await find(parts, caller, run.run_id)
+    found = await find(parts, lease.caller, run.run_id)
     return answer(await _outcome(parts, found), headers={"preference-applied": f"wait={wait:g}"})
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from typing import Annotated
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing, suppress
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
-from fastapi.responses import StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Viewer, token_of
 from anabranch_gateway.events import Pause, Start, followed, past, sse, wanted, ws_message
-from anabranch_gateway.lookup import Found, find, view_of
+from anabranch_gateway.leases import LAST_WORDS_SECONDS, Lease, LeasedStream
+from anabranch_gateway.live import Told
+from anabranch_gateway.lookup import Found, confirm, find, view_of
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.places import EventPlace
 from anabranch_gateway.problems import Refusal
@@ -48,7 +50,8 @@ async def events(
     chosen = _split(types)
     if SSE in request.headers.get("accept", ""):
         stream = _sse_stream(parts, found, start, chosen)
-        return StreamingResponse(stream, media_type=SSE, headers=SSE_HEADERS)
+        lease = Lease(parts.guard, request, caller, project=found.project)
+        return LeasedStream(stream, lease, media_type=SSE, headers=SSE_HEADERS)
     return answer(await _page(parts, found, start, chosen, limit))
 
 
@@ -65,8 +68,18 @@ async def events_ws(
         await socket.close(CLOSE_REFUSED + refusal.status, refusal.detail[:120])
         return
     await accept(socket)
+    lease = Lease(parts.guard, socket, caller, project=found.project)
+    await leased(socket, lease, _send_all(socket, parts, found, start, _split(types)))
+
+
+async def leased(socket: WebSocket, lease: Lease, sending: Coroutine[Any, Any, None]) -> None:
+    """Send over a WebSocket for as long as the caller may have it; then it is closed with 4401, 4403 or 4404."""
     try:
-        await _send_all(socket, parts, found, start, _split(types))
+        await lease.during(sending)
+    except Refusal as refusal:
+        with suppress(TimeoutError, WebSocketDisconnect):
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await socket.close(CLOSE_REFUSED + refusal.status, refusal.detail[:120])
     except WebSocketDisconnect:
         return
 
@@ -92,11 +105,13 @@ async def _page(parts: Parts, found: Found, start: Start, types: Sequence[str], 
         async for told in records:
             for event_id, event in wanted(told, types):
                 if len(events) == limit:
+                    await confirm(parts, found)
                     return {"events": events, "next_after": last}
                 events.append(event)
                 last = event_id
             if told.events and len(events) < limit:
                 last = str(told.events[-1][0])
+    await confirm(parts, found)
     return {"events": events, "next_after": last}
 
 
@@ -104,7 +119,7 @@ async def _sse_stream(
     parts: Parts, found: Found, start: Start, types: Sequence[str]
 ) -> AsyncGenerator[bytes, None]:
     yield b"retry: 2000\n\n"
-    async with aclosing(followed(parts.live, found.run_id, start)) as records:
+    async with aclosing(_confirmed(parts, found, start)) as records:
         async for told in records:
             if isinstance(told, Pause):
                 yield _comment(told)
@@ -113,12 +128,26 @@ async def _sse_stream(
                 yield piece
 
 
+async def _confirmed(parts: Parts, found: Found, start: Start) -> AsyncGenerator[Told | Pause, None]:
+    """The events of a run. Ends before the first one where the run proves to be another project's."""
+    is_confirmed = False
+    async with aclosing(followed(parts.live, found.run_id, start)) as records:
+        async for told in records:
+            if not is_confirmed and not isinstance(told, Pause):
+                try:
+                    await confirm(parts, found)
+                except Refusal:
+                    return
+                is_confirmed = True
+            yield told
+
+
 def _comment(pause: Pause) -> bytes:
     return b": dropped, resume with Last-Event-ID\n\n" if pause.dropped else b": still here\n\n"
 
 
 async def _send_all(socket: WebSocket, parts: Parts, found: Found, start: Start, types: Sequence[str]) -> None:
-    async with aclosing(followed(parts.live, found.run_id, start)) as records:
+    async with aclosing(_confirmed(parts, found, start)) as records:
         async for told in records:
             if isinstance(told, Pause):
                 if told.dropped:

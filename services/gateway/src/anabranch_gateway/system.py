@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from anabranch_gateway.answers import answer
 from anabranch_gateway.audit import make_cursor, parse_cursor
 from anabranch_gateway.auth import Operator, Viewer
-from anabranch_gateway.lookup import find
+from anabranch_gateway.lookup import confirm, find
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal
 from anabranch_gateway.runs import RunPath
@@ -45,7 +45,9 @@ async def system(parts: WithParts, caller: Viewer) -> Response:
 async def why(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
     """Which facts an open run waits for, and why."""
     found = await find(parts, caller, run)
-    return answer(await _examined(parts, found.run_id, heal=False))
+    document = await _examined(parts, found.run_id, heal=False)
+    await confirm(parts, found)
+    return answer(document)
 
 
 @router.post("/runs/{run}/heal")

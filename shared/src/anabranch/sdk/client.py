@@ -22,6 +22,7 @@ from anabranch.core.errors import Misconfigured
 from anabranch.core.fingerprint import body_hash
 from anabranch.core.graph import SessionKeys
 from anabranch.core.names import Names, run_id_for
+from anabranch.core.project import project_named
 from anabranch.core.request import Request
 from anabranch.ports import Clock, EventLog, Ids, Notifier, Outgoing, StateStore
 from anabranch.runtime.resources import Resources, connect
@@ -190,7 +191,8 @@ class Client:
         request_id = canonical.setdefault("request_id", links.ids.run_scoped())
         run_id = run_id_for(request_id)
         session_id = canonical.get("session_id", run_id)
-        run = await self.watch(run_id, request_id, session_id, body_hash(canonical), reading.warnings)
+        project = project_named(canonical)
+        run = await self.watch(run_id, request_id, session_id, body_hash(canonical), reading.warnings, project)
         headers = {"content-type": b"application/json"}
         sent = trace_headers() if traceparent is None else {"traceparent": traceparent}
         headers |= {name: value.encode() for name, value in sent.items()}
@@ -256,10 +258,11 @@ class Client:
         session_id: str,
         request_hash: str | None,
         warnings: tuple[str, ...] = (),
+        project: str | None = None,
     ) -> Run:
         """A run that is about to be asked for, so that nothing of it is missed; see `RunWatch` for the hash."""
         await self._started()
-        watch = await self._open_watcher().watch(run_id, request_id, request_hash)
+        watch = await self._open_watcher().watch(run_id, request_id, request_hash, project)
         start: int | Literal["earliest"] = "earliest"
         if not watch.final.done():  # else its events lie behind, maybe far
             partition = await self.log.partition_for(self.names.events, run_id)

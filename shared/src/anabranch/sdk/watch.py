@@ -36,10 +36,13 @@ class RunWatch:
     """What a client has heard of one run. `final` becomes the body of its final record or of its rejection.
 
     `body_hash` is the hash of the request that was sent, to tell its answers from those to another request of
-    the same id; None for a run that somebody else submitted.
+    the same id; None for a run that somebody else submitted. `project` is the run's, None where it is not known.
     """
 
-    def __init__(self, run_id: str, request_id: str | None, body_hash: str | None, now: float) -> None:
+    def __init__(
+        self, run_id: str, request_id: str | None, body_hash: str | None, now: float, project: str | None = None
+    ) -> None:
+        self.project = project
         self.run_id = run_id
         self.request_id = request_id
         self.body_hash = body_hash
@@ -116,13 +119,15 @@ class ResultsWatcher:
         for watch in self._all():
             watch.final.cancel()
 
-    async def watch(self, run_id: str, request_id: str | None, body_hash: str | None) -> RunWatch:
+    async def watch(
+        self, run_id: str, request_id: str | None, body_hash: str | None, project: str | None = None
+    ) -> RunWatch:
         """Watch a run, which is settled at once where it has ended before.
 
         Raises:
             ServerUnavailable: the store cannot be reached.
         """
-        watch = RunWatch(run_id, request_id, body_hash, self._clock.monotonic())
+        watch = RunWatch(run_id, request_id, body_hash, self._clock.monotonic(), project)
         for each in {run_id, request_id or run_id}:
             self._watches.setdefault(each, WeakSet()).add(watch)
         await self._ask([watch])
@@ -206,13 +211,16 @@ class ResultsWatcher:
             watch.settle(body)
 
     async def _reject_if_own(self, watch: RunWatch, body: Body) -> None:
-        """A conflict is told to both requests of one id; it is about the one that is not stored."""
-        codes = {error.get("code") for error in body.get("errors", ())}
-        if Code.REQUEST_ID_CONFLICT in codes:
-            stored = await self._stored_or_none(watch)
-            if watch.body_hash is None or (stored and stored.get("hash") == watch.body_hash):
-                return
-        watch.settle(body)
+        """A refusal is told to all requests of one id, also of other projects: it is not about the one that was
+        admitted, unless that met a fault of the Agency."""
+        if watch.project is not None and body.get("project") not in (None, watch.project):
+            return
+        codes = {error.get("code") for error in body.get("errors", ()) if isinstance(error, dict)}
+        if Code.REQUEST_ID_CONFLICT in codes and watch.body_hash is None:
+            return
+        stored = None if Code.INTERNAL in codes else await self._stored_or_none(watch)
+        if stored is None or watch.body_hash not in (None, stored.get("hash")):
+            watch.settle(body)
 
     # asking the store ---------------------------------------------------------------------------------
 
