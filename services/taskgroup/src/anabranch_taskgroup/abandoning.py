@@ -28,7 +28,7 @@ def abandon(task: asyncio.Task[None], offer: Offer, index: int, attempt: int) ->
         "it runs on without a slot, and what it returns is dropped. Let asyncio.CancelledError through in an "
         "`async def`, look at task.cancelled in a `def`",
         attempt,
-        member_name(offer.task, index),
+        member_name(offer.task, index) if offer.expanded else offer.task,
         offer.group,
         offer.run_id,
         GRACE_SECONDS,

@@ -26,6 +26,7 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.retry import delay_after, unit_from
 from anabranch.core.templates import member_scope
 from anabranch.ports import Clock
+from anabranch.runtime.loops import is_interrupt
 from anabranch.sdk.outcome import encode_value, items_of, values_of
 from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
@@ -423,6 +424,8 @@ class ChunkRun:
         self, index: int, member: Member | None, attempt: int, began: float, error: BaseException
     ) -> Again | None:
         """Note an attempt that failed; returns the next one if that is to be made here."""
+        if is_interrupt(error):
+            raise error
         self._tell_left_out(index, attempt)
         offer, record = self.offer, error_record(error)
         delay = delay_after(

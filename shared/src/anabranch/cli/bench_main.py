@@ -166,6 +166,6 @@ def _seconds(text: str, option: str) -> float:
 
 
 def _run(work: Any) -> None:
-    from anabranch.cli.loop import run_async
+    from anabranch.runtime.loops import run as run_async
 
     raise typer.Exit(run_async(work))

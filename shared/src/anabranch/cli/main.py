@@ -5,6 +5,7 @@ Those modules are imported when a command runs, so that `--help` and `plan` are 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -49,9 +50,20 @@ HealthPort = Annotated[int | None, typer.Option(help="Serve health probes on thi
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command; returns the exit code. With the process's own arguments the process ends thereafter."""
+    if arguments is not None:
+        return _called(list(arguments))
+    code = _called(None)
+    if "anabranch.runtime.loops" in sys.modules:  # only where something ran may there be threads of agents
+        from anabranch.runtime.loops import end_process_with
+
+        end_process_with(code)
+    return code
+
+
+def _called(arguments: list[str] | None) -> int:
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="anabranch")
+        app(args=arguments, prog_name="anabranch")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0
@@ -358,7 +370,7 @@ def rebuild(
 
 
 def _async(work: Any) -> int:
-    from anabranch.cli.loop import run_async
+    from anabranch.runtime.loops import run as run_async
 
     code: int = run_async(work)
     return code

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from anabranch.cli import documents
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.follow import Following, follow, opened
-from anabranch.cli.loop import run_async
 from anabranch.cli.output import count, foreign_output_aside, print_json, say, seconds, short
 from anabranch.cli.reach.choosing import reached
 from anabranch.cli.reach.port import FollowedRun
@@ -21,6 +20,7 @@ from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.names import run_id_for
 from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.loops import run as run_async
 from anabranch.sdk.client import session_keys_of
 from anabranch.sdk.run_result import RunResult, no_executions
 

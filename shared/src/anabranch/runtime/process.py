@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from anabranch.core.errors import Misconfigured, ServerUnavailable, StoreRefused
 from anabranch.runtime.health import Health, HealthServer
 from anabranch.runtime.logs import set_up_logging
+from anabranch.runtime.loops import run
 from anabranch.runtime.memory import bound_arenas, collect_seldom, give_back
 from anabranch.runtime.metered import metered
 from anabranch.runtime.resources import Connect, Resources, connect
@@ -93,9 +94,8 @@ def run_service(
     set_up_logging(settings.log_level, settings.log_format)
     bound_arenas()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            connecting = partial(_connect, connect, service, serves_metrics)
-            return runner.run(_until_signalled(build, settings, connecting))
+        connecting = partial(_connect, connect, service, serves_metrics)
+        return run(_until_signalled(build, settings, connecting))
     except Misconfigured as error:
         return _ended(error, EXIT_MISCONFIGURED)
     except (ServerUnavailable, StoreRefused) as error:
@@ -110,14 +110,6 @@ def run_service(
 def _ended(error: Exception, code: int) -> int:
     sys.stderr.write(f"anabranch: {error}\n")
     return code
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # not on every platform
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 class StopRequest:

@@ -14,6 +14,8 @@ from time import monotonic  # noqa: TID251 - the pace of real time, while a thre
 from typing import Any, TypeVar, TypeVarTuple
 from uuid import UUID
 
+from anabranch.runtime.loops import UnendingLoop
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -21,7 +23,7 @@ EPOCH = 1_767_225_600.0
 """When virtual time begins: 2026-01-01T00:00:00Z, in seconds since the epoch."""
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
+class VirtualLoop(UnendingLoop, asyncio.SelectorEventLoop):
     """An asyncio loop with virtual time, for `asyncio.Runner(loop_factory=VirtualLoop)` or by hand.
 
     An `asyncio.sleep(3600)` on it takes as long as whatever else happens in that hour. Not thread-safe beyond

@@ -23,6 +23,7 @@ from anabranch.embedded import Embedded, embedded
 from anabranch.ports import Clock, EventLog, Ids, Incoming, Telemetry, Write
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.ids import SystemIds
+from anabranch.runtime.loops import end_what_is_left
 from anabranch.runtime.process import Service
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.telemetry import NO_TELEMETRY
@@ -277,7 +278,8 @@ class System:
         Raises:
             ServiceStopped: a service of the system broke, so that the answer might never come.
         """
-        return self._loop.run_until_complete(self._unless_stopped(work))
+        result: T = self._loop.run_until_complete(self._unless_stopped(work))
+        return result
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
@@ -300,14 +302,8 @@ class System:
             self._close_loop()
 
     def _close_loop(self) -> None:
-        loop = self._loop
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+        self._loop.run_until_complete(end_what_is_left())
+        self._loop.close()
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,183 @@
+"""Event loops and process ends that agents' code cannot take over.
+
+An agent may leave tasks, callbacks and threads behind. A `SystemExit` in one of them does not end the loop, a task
+that catches its cancellation does not keep the loop from closing, and no thread keeps the process from ending. An
+interrupt by a person still ends the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+T = TypeVar("T")
+
+LEFT_SECONDS: Final = 1.0
+"""How long tasks, threads and generators that are left may take to end once all else has."""
+
+END_SECONDS: Final = 3.0
+"""How long a process may take to end once its command has."""
+
+_RAISE: Final = dis.opmap["RAISE_VARARGS"]
+_RUNNERS_HANDLER: Final = "_on_sigint"
+
+_log = logging.getLogger("anabranch.process")
+_abandoned: list[asyncio.Task[Any]] = []
+"""Tasks that did not end with their loop: collected earlier, each would be complained about."""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a loop of its own to its end, on uvloop where there is one, and end what it leaves."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(_alone(work))
+
+
+async def _alone(work: Coroutine[Any, Any, T]) -> T:
+    asyncio.get_running_loop().set_default_executor(_ThreadsLeftAlone())
+    try:
+        return await work
+    finally:
+        await end_what_is_left()
+
+
+async def end_what_is_left() -> None:
+    """Cancel all other tasks of the running loop; those that do not end in time are left alone, and reported."""
+    loop = asyncio.get_running_loop()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=LEFT_SECONDS)
+    for task in left:
+        if not task.done():
+            _abandon(task)
+    generators = asyncio.ensure_future(loop.shutdown_asyncgens())
+    await asyncio.wait((generators,), timeout=LEFT_SECONDS)
+    if not generators.done():
+        _abandon(generators)
+
+
+def _abandon(task: asyncio.Task[Any]) -> None:
+    _log.warning("abandoned %r: it did not end within %g s of being cancelled", task, LEFT_SECONDS)
+    _abandoned.append(task)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    asyncio.tasks._unregister_task(task)  # a loop that closes waits for all tasks that it knows
+
+
+class _ThreadsLeftAlone(ThreadPoolExecutor):
+    """The threads of `asyncio.to_thread`: a loop that closes waits for them, but not for ever."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+        if wait:
+            for thread in self._threads:
+                thread.join(LEFT_SECONDS)
+
+
+# --- loops ----------------------------------------------------------------------------------------
+
+
+if TYPE_CHECKING:
+    _Loop = asyncio.BaseEventLoop
+else:
+    _Loop = object  # uvloop's is another class
+
+
+class UnendingLoop(_Loop):
+    """Mixed into a loop: what a task or a callback raises ends the loop only where that is its main task's end.
+
+    A loop's own `run_forever` ends with each `SystemExit` and `KeyboardInterrupt`. It can be entered again: what
+    was ready is still to be run.
+    """
+
+    _main: asyncio.Future[Any] | None = None
+    _is_to_stop = False
+
+    def run_until_complete(self, future: Any) -> Any:
+        """See asyncio."""
+        main = asyncio.ensure_future(future, loop=self)
+        before, self._main = self._main, main
+        try:
+            return super().run_until_complete(main)
+        finally:
+            self._main = before
+
+    def stop(self) -> None:
+        """See asyncio."""
+        self._is_to_stop = True
+        super().stop()
+
+    def run_forever(self) -> None:
+        """See asyncio."""
+        self._is_to_stop = False
+        while True:
+            try:
+                return super().run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                if is_interrupt(error) or _came_to(self._main, error):
+                    raise
+                _log.error("a task or callback of an agent raised %r: the process goes on", error, exc_info=error)
+                if self._is_to_stop or (self._main is not None and self._main.done()):
+                    return None
+
+
+def _came_to(main: asyncio.Future[Any] | None, error: BaseException) -> bool:
+    return main is not None and main.done() and not main.cancelled() and main.exception() is error
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an error is an interrupt by a person: raised by a signal's handler, not by the code that ran."""
+    last = error.__traceback__ if type(error) is KeyboardInterrupt else None
+    if last is None:
+        return False
+    while last.tb_next is not None:
+        last = last.tb_next
+    return last.tb_frame.f_code.co_name == _RUNNERS_HANDLER or not _is_raised_at(last)
+
+
+def _is_raised_at(place: TracebackType) -> bool:
+    return place.tb_frame.f_code.co_code[place.tb_lasti] == _RAISE
+
+
+def _unending(base: type[Any]) -> Callable[[], asyncio.AbstractEventLoop]:
+    made: Callable[[], asyncio.AbstractEventLoop] = type(base.__name__, (UnendingLoop, base), {})
+    return made
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A loop that agents cannot end: of uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        return _unending(type(asyncio.new_event_loop()))()
+    return _unending(uvloop.Loop)()
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def end_process_with(code: int) -> int:
+    """Let the process end with this exit code soon, also where threads that an agent left do not end; returns it.
+
+    To be called last: Python waits for such threads before it ends.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # closed, or nobody reads it
+            continue
+    threading.Thread(target=_end_late, args=(code,), name="end process", daemon=True).start()
+    return code
+
+
+def _end_late(code: int) -> None:
+    threading.Event().wait(END_SECONDS)  # a daemon: a process that ends by itself does not wait for it
+    os._exit(code)
