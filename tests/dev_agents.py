@@ -12,6 +12,7 @@ from anabranch import Client, SyncClient, Task, agent
 @agent("greet")
 def greet(task: Task) -> str:
     task.log.info("greeting", extra={"who": task.inputs})
+    logging.getLogger("letters").info("dear")
     return f"Hello {task.inputs}"
 
 

@@ -103,6 +103,7 @@ def test_a_run_is_submitted_looked_at_and_told(laptop: Laptop) -> None:
         f"Run {run} (parcels) started: 1 task.",
         f"INFO    {run}/g/t[0]  greeting who=Ada",
         f"INFO    {run}/g/t[1]  greeting who=Grace",
+        f"INFO    {run}/g/t[1]  dear",
         f"Run {run} completed in",
     )
     assert laptop.json("result", "parcels-1") == told

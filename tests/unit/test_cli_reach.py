@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import socket
 import stat
@@ -15,14 +17,16 @@ from typing import Any
 
 import pytest
 
+from anabranch import GiveUp, Registry, Task, agent
 from anabranch.cli.dev import free_port
-from anabranch.cli.dev_console import AgentLines, RunLines
+from anabranch.cli.dev_console import AgentLines, RunLines, with_member_ids
 from anabranch.cli.main import main
 from anabranch.cli.reach.address_file import DevAddress, left, living, path_of
 from anabranch.cli.reach.choosing import Address, gateway_of
 from anabranch.cli.reach.probing import unreachable
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.core.events import EventBatch, EventEntry
+from anabranch.embedded import embedded
 from anabranch.runtime.listening import PortTaken
 from anabranch.runtime.settings import Settings
 from gateways import gateway
@@ -329,9 +333,40 @@ def test_a_run_whose_members_all_fail_does_not_flood_the_console() -> None:
     assert said[-1] == "Run r: further failures are not said here. See: anabranch status r"
 
 
-def test_a_line_of_an_agent_has_its_member(capsys: pytest.CaptureFixture[str]) -> None:
-    import logging
+@agent("writes")
+async def writes(task: Task) -> None:
+    await asyncio.sleep(0)
+    logging.getLogger("own").warning("at %s", task.name)
 
+
+@agent("writes_in_a_thread")
+def writes_in_a_thread(task: Task) -> None:
+    logging.getLogger("own").warning("at %s", task.name)
+    raise GiveUp("for the traceback")
+
+
+@pytest.mark.parametrize("name", ["writes", "writes_in_a_thread"])
+async def test_a_line_of_any_logger_has_the_member_that_wrote_it(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = AgentLines()
+    logging.getLogger("own").addHandler(lines)
+    task = {"name": "t", "agent": name, "result_keys": ["k"], "inputs": "{n}", "tolerated_failures": 3}
+    task["expansion_config"] = {"type": "array", "array_mapping": {"n": [7, 8, 9]}}
+    registry = Registry.builtin().add(writes).add(writes_in_a_thread).wrapped(with_member_ids)
+    try:
+        async with embedded(registry, store="memory") as running:
+            run = await running.client.submit({"task_groups": [{"name": "g", "tasks": [task]}]})
+            result = await run.result(20, check=True)
+    finally:
+        logging.getLogger("own").removeHandler(lines)
+
+    said = sorted(line[9:] for line in capsys.readouterr().err.splitlines())
+    assert said == [f"WARNING {run.run_id}/g/t[{index}]  at t_{index + 1}" for index in range(3)]
+    assert all("dev_console" not in (failure.get("traceback") or "") for failure in result.failures)
+
+
+def test_a_line_of_an_agent_has_its_member(capsys: pytest.CaptureFixture[str]) -> None:
     lines = AgentLines()
     whose = {"run": "r", "group": "g", "task": "t", "attempt": 2}
     for name, extra, level in (

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from anabranch.cli.dev_console import console_logging, show_runs
+from anabranch.cli.dev_console import console_logging, show_runs, with_member_ids
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.loop import on_interrupt
 from anabranch.cli.output import say
@@ -40,7 +40,7 @@ async def develop(settings: Settings) -> int:
     from anabranch.embedded import embedded
 
     own = replace(settings, gateway_port=free_port(settings))
-    registry = load_registry(settings.agents)
+    registry = load_registry(settings.agents).wrapped(with_member_ids)
     stop = asyncio.Event()
     with console_logging(settings):
         async with (

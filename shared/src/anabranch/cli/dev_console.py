@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,14 @@ from anabranch.cli.tracebacks import Tracebacks
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.events import EventBatch, EventEntry, decode_batch
 from anabranch.runtime.logs import ATTEMPTS_LOGGER
-from anabranch.runtime.workcontext import work_ids
+from anabranch.runtime.workcontext import work_ids, working_for
 
 if TYPE_CHECKING:
     from anabranch.core.names import Names
     from anabranch.ports import EventLog
     from anabranch.runtime.settings import Settings
+    from anabranch.sdk.agents import AgentDeclaration
+    from anabranch.sdk.task import Task
 
 AGENTS = "anabranch.agent"
 MOST_FAILURES = 5
@@ -178,6 +180,26 @@ class AgentLines(logging.Handler):
         say(line)
 
 
+def with_member_ids(declared: AgentDeclaration) -> AgentDeclaration:
+    """The agent, so that lines of any logger that it writes to say of which member they are."""
+    handler = declared.handler
+
+    async def call_async(task: Task) -> Any:
+        with working_for(**work_ids(), **_member_ids(task)):
+            return await handler(task)
+
+    def call(task: Task) -> Any:
+        with working_for(**work_ids(), **_member_ids(task)):
+            return handler(task)
+
+    return replace(declared, handler=call_async if declared.is_async else call)
+
+
+def _member_ids(task: Task) -> dict[str, str]:
+    index = {} if task.index is None else {"index": str(task.index)}
+    return index | ({"attempt": str(task.attempt)} if task.attempt > 1 else {})
+
+
 def _line(record: logging.LogRecord, whose: str) -> str:
     at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
     extra = {name: value for name, value in vars(record).items() if name not in _STANDARD | _OF_A_LINE}
@@ -189,13 +211,17 @@ def _line(record: logging.LogRecord, whose: str) -> str:
 
 
 def _whose(record: logging.LogRecord) -> str:
-    """The member of a line of `task.log`; of another logger's, the task that the code runs for."""
+    """The member of a line of `task.log`; of another logger's, the member or the task that the code runs for."""
     if record.name == AGENTS and hasattr(record, "member"):
         known: Mapping[str, Any] = vars(record)
         attempt = f" attempt {known['attempt']}" if known.get("attempt", 1) > 1 else ""
         return place(known["run"], known["group"], known["task"], _index(known)) + attempt
     ids = work_ids()
-    return place(ids["run"], ids["group"], ids["task"], None) if {"run", "group", "task"} <= ids.keys() else ""
+    if not {"run", "group", "task"} <= ids.keys():
+        return ""
+    index = int(ids["index"]) if "index" in ids else None
+    attempt = f" attempt {ids['attempt']}" if "attempt" in ids else ""
+    return place(ids["run"], ids["group"], ids["task"], index) + attempt
 
 
 def _index(known: Mapping[str, Any]) -> int | None:

@@ -125,6 +125,13 @@ class Registry:
         except TypeError as error:
             raise Misconfigured("agents", str(error)) from error
 
+    def wrapped(self, wrap: Callable[[AgentDeclaration], AgentDeclaration]) -> Self:
+        """A registry of the same agents, each as `wrap` gives it back, which keeps its name."""
+        made = type(self)()
+        made._agents = {name: wrap(each) for name, each in self._agents.items()}
+        made._sources = dict(self._sources)
+        return made
+
     def get(self, name: str) -> AgentDeclaration | None:
         """The agent of that name, or None."""
         return self._agents.get(name)
