@@ -85,29 +85,40 @@ async def gateway(
 ) -> AsyncIterator[Running]:
     """A system with a gateway on any free port; `token` is sent with each request of the client."""
     settings = settings or Settings()
-    async with embedded(registry, settings, store="memory") as system:
-        links, supervisor = system.client.links, Supervisor()
-        resources = Resources(
-            settings,
-            links.names,
-            links.log,
-            links.store,
-            links.notifier,
-            links.clock,
-            links.ids,
-            supervisor,
-            telemetry=telemetry,
-        )
-        agents = (registry or Registry.builtin()).names
-        service = build(resources, agents, examiner(settings), announce=lambda _: None)
-        try:
-            await service.start()
-            headers = {} if token is None else {"authorization": f"Bearer {token}"}
-            async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=30) as http:
-                yield Running(system, service, http)
-        finally:
-            await service.stop()
-            await supervisor.close()
+    agents = (registry or Registry.builtin()).names
+    async with (
+        embedded(registry, settings, store="memory") as system,
+        serving(system, settings, agents, telemetry) as service,
+    ):
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=30) as http:
+            yield Running(system, service, http)
+
+
+@asynccontextmanager
+async def serving(
+    system: Embedded, settings: Settings, agents: frozenset[str], telemetry: Telemetry = NO_TELEMETRY
+) -> AsyncIterator[GatewayService]:
+    """A gateway over a system, which it leaves running."""
+    links, supervisor = system.client.links, Supervisor()
+    resources = Resources(
+        settings,
+        links.names,
+        links.log,
+        links.store,
+        links.notifier,
+        links.clock,
+        links.ids,
+        supervisor,
+        telemetry=telemetry,
+    )
+    service = build(resources, agents, examiner(settings), announce=lambda _: None)
+    try:
+        await service.start()
+        yield service
+    finally:
+        await service.stop()
+        await supervisor.close()
 
 
 async def sse(response: httpx.Response) -> AsyncGenerator[tuple[str | None, str, Any], None]:

@@ -96,10 +96,11 @@ async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
 
 async def refuse_if_away(settings: Settings) -> None:
     """Raises ServerUnavailable where no broker takes a connection, and says what can be done without one."""
-    reason = await unreachable(settings.brokers)
+    is_named = bool(settings.named & {"brokers", "redis_url"})
+    reason = await unreachable(settings.brokers, patient=is_named)
     if reason is None:
         return
-    if settings.named & {"brokers", "redis_url"}:
+    if is_named:
         fix = "Start it, or name another with --brokers; "
     else:
         reason += ", and no `anabranch dev` of this user is running"

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
+from anabranch.cli.reach.probing import in_words
 from anabranch.core.errors import AnabranchError, Misconfigured, Problem, RequestRefused, ServerUnavailable
 
 CONNECT_SECONDS = 1.5
@@ -18,7 +19,7 @@ ANSWER_SECONDS = 30.0
 STREAM_SECONDS = 45.0
 """A stream that is silent for longer is dead: the gateway sends a comment every 15 seconds."""
 SERVER = "the gateway"
-START = "start one with `anabranch dev`; `anabranch run FILE --embedded` needs none"
+START = "Start one with `anabranch dev`; `anabranch run FILE --embedded` needs none"
 _BUSY = "an agent that blocks the event loop of `anabranch dev` keeps it from answering"
 
 
@@ -66,12 +67,12 @@ class Api:
     async def stream(self, *path: str, after: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Server-Sent Events until the gateway ends them. Raises as `get`."""
         headers = {"accept": "text/event-stream", **({} if after is None else {"last-event-id": after})}
-        limits = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=STREAM_SECONDS)
+        limits = aiohttp.ClientTimeout(connect=CONNECT_SECONDS, sock_read=STREAM_SECONDS)
         with self._errors():
             async with self._session.get(self._address(path), headers=headers, timeout=limits) as response:
                 if response.status != 200:
                     self._judge(response.status, await response.read())
-                async for event in _events(response.content.iter_any()):
+                async for event in read_events(response.content.iter_any()):
                     yield event
 
     async def _call(
@@ -84,7 +85,7 @@ class Api:
         seconds: float = ANSWER_SECONDS,
     ) -> Any:
         given = {name: _text(value) for name, value in query.items() if value is not None}
-        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+        limits = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS)
         with self._errors():
             async with self._session.request(
                 method, self._address(path), params=given, data=body, headers=headers, timeout=limits
@@ -101,9 +102,10 @@ class Api:
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError:
-            raise Misconfigured(
-                "url", f"what answers at {self.url} is no gateway (status {status}, no JSON)", START
-            ) from None
+            if status >= 500:  # a proxy's page, or a gateway that is ending
+                raise ServerUnavailable(SERVER, self.url, f"status {status}", START) from None
+            reason = f"what answers at {self.url} is no gateway (status {status}, no JSON)"
+            raise Misconfigured("url", reason, START) from None
         if status < 400:
             return document
         raise _error_of(status, document if isinstance(document, dict) else {}, self.url)
@@ -139,8 +141,7 @@ class _Errors:
 
 
 def _reason(error: aiohttp.ClientError) -> str:
-    cause = getattr(error, "os_error", None)
-    return str(getattr(cause, "strerror", None) or error or type(error).__name__)
+    return in_words(getattr(error, "os_error", None) or error) or type(error).__name__
 
 
 def _error_of(status: int, problem: Mapping[str, Any], url: str) -> AnabranchError:
@@ -149,7 +150,7 @@ def _error_of(status: int, problem: Mapping[str, Any], url: str) -> AnabranchErr
         return RequestRefused([_problem(each) for each in errors])
     if status in (401, 403):
         return Misconfigured("api_key", detail, "set ANABRANCH_API_KEY to a key of this gateway")
-    if status in (502, 503, 504):
+    if status >= 500 and status != 501:
         return ServerUnavailable("a server behind the gateway", url, detail)
     return Refused(status, str(problem.get("code") or ""), detail)
 
@@ -162,7 +163,7 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-async def _events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[StreamEvent, None]:
+async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[StreamEvent, None]:
     """The events in the bytes of a stream, which come in pieces of any size."""
     rest = b""
     async for chunk in chunks:
