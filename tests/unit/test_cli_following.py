@@ -21,11 +21,13 @@ from anabranch.cli.progress import RunProgress
 from anabranch.cli.tree import draw
 from anabranch.cli.views import PlainView
 from anabranch.core.admission import read_request
+from anabranch.core.errors import Misconfigured
 from anabranch.core.events import EventBatch, EventEntry
 from anabranch.ports import Write
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.settings import Settings
 from scripted_agency import REQUEST, ScriptedAgency
+from small_requests import request, task
 from waiting import eventually, turns
 
 
@@ -143,19 +145,61 @@ def test_words_for_figures() -> None:
     assert short({"a": "x" * 100}, limit=12) == '{"a":"xxxxx…'
 
 
-@pytest.mark.parametrize("known", [True, False])
-async def test_a_cancel_of_a_run_that_is_not_known_says_so_and_stands_all_the_same(
-    agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, known: bool
+@pytest.mark.parametrize("action", ["cancel", "pause", "resume"])
+async def test_a_control_of_a_run_that_is_not_known_is_refused_and_not_sent(
+    agency: ScriptedAgency, monkeypatch: pytest.MonkeyPatch, action: Any
+) -> None:
+    monkeypatch.setattr("anabranch.cli.reach.choosing.connected", lambda settings: agency.client())
+    monkeypatch.setattr("anabranch.cli.reach.servers.KNOWN_SECONDS", 0.0)
+
+    with pytest.raises(Misconfigured, match=f"r-1: no such run to {action}"):
+        await control(Settings(), action, "r-1", json=True)
+
+    assert await agency.requests() == []
+
+
+async def test_a_cancel_of_a_run_that_was_just_submitted_waits_until_it_is_known(
+    agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anabranch.cli.reach.choosing.connected", lambda settings: agency.client())
+    asked = asyncio.create_task(control(Settings(), "cancel", "r-1", json=True))
+    await turns()
+    async with agency.client() as client:
+        run_id = await client.run_id_of("r-1")
+        await client.store.put([Write(client.names.run_lookup(run_id), b"s", 60.0)])
+
+    assert await asked == 0
+    shown = orjson.loads(capsys.readouterr().out)
+    assert shown == {"run_id": run_id, "action": "cancel", "known": True, "ended": None}
+    assert {"type": "cancel", "run_id": run_id} in [body for _, body, _ in await agency.requests()]
+
+
+@pytest.mark.parametrize("action", ["cancel", "pause", "resume"])
+async def test_a_control_of_a_run_that_has_ended_says_so(
+    agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:
     monkeypatch.setattr("anabranch.cli.reach.choosing.connected", lambda settings: agency.client())
     async with agency.client() as client:
         run_id = await client.run_id_of("r-1")
-        if known:
-            await client.store.put([Write(client.names.run_lookup(run_id), b"s", 60.0)])
+        known = orjson.dumps({"final": {"status": "completed"}})
+        await client.store.put([Write(client.names.tombstone(run_id), known, 60.0)])
 
-    code = await control(Settings(), "cancel", "r-1", json=True)
+    assert await control(Settings(), action, "r-1", json=True) == 0
 
     said = capsys.readouterr()
-    assert (code, orjson.loads(said.out)) == (0, {"run_id": run_id, "action": "cancel", "known": known})
-    assert ("No run 'r-1' is known here" in said.err) is not known
-    assert {"type": "cancel", "run_id": run_id} in [body for _, body, _ in await agency.requests()]
+    assert orjson.loads(said.out)["ended"] == "completed"
+    assert f"had already ended: completed. There is nothing to {action}." in said.err
+    assert await agency.requests() == []
+
+
+def test_a_request_that_had_ended_says_so_when_it_is_submitted_again(anabranch_system: Any) -> None:
+    system = anabranch_system()
+    again = request(task("out"), request_id="order 1")
+    first = system.run(again)
+    assert first.warnings == ()
+
+    second = system.run(again)
+
+    [warning] = second.warnings
+    assert warning == "request 'order 1' had ended before (completed): this is its result, nothing ran again"
+    assert (second.run_id, dict(second.results)) == (first.run_id, dict(first.results))

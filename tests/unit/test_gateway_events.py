@@ -205,6 +205,9 @@ async def test_dead_letters_are_listed_grouped_and_decided_on(running: Running) 
     assert (letter["code"], letter["run_id"]) == ("member_failed", run_id_for("r1"))
     assert (groups["letters"], groups["groups"][0]["count"]) == (1, 1)
     assert whole["member"]["task"] == "t"
+    assert groups["groups"][0]["redrivable"] == 0
+    assert "has ended" in whole["redrive_refused"]
+    assert whole["redrive_refused"] == letter["redrive_refused"]
     assert "has ended" in redriven.json()["refused"][0]["reason"]
     assert [each["id"] for each in dismissed.json()["dismissed"]] == [letter["id"]]
     assert unclear.status_code == 422

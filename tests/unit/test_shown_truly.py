@@ -11,6 +11,9 @@ import pytest
 from anabranch import Task
 from anabranch.cli.inspect_commands import _show_view
 from anabranch.core.events import decode_batch
+from anabranch.deadletters.decisions import redriving
+from anabranch.deadletters.letterbox import Letter
+from anabranch.ports import Incoming
 from anabranch.testing import System
 from anabranch_eventmanager.core import At, EventCore
 from anabranch_eventmanager.views import build_view
@@ -107,3 +110,11 @@ def test_status_says_where_a_later_attempt_runs(capsys: pytest.CaptureFixture[st
     attempt["ended_at"] = 3.5
     _show_view(view)
     assert "t: running, attempt 2 on w-1 took 2.5 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "refused"), [("cycle", True), ("unknown_agent", False)])
+def test_a_redrive_is_not_offered_where_the_same_bytes_are_always_refused(code: str, refused: bool) -> None:
+    record = Incoming("anabranch.dead-letters", 0, 7, None, b"{}", (), 0.0)
+    letter = Letter(record, code, "[]", "anabranch.requests/0/1", "s")
+    decisions = redriving([letter], {}, "anabranch.requests")
+    assert ([reason for _, reason in decisions.refused] != []) is refused

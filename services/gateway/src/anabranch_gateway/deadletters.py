@@ -8,8 +8,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from anabranch.core.errors import Code
-from anabranch.deadletters.choosing import grouped, whole
-from anabranch.deadletters.decisions import Action, Choice, decide, document
+from anabranch.deadletters.choosing import whole
+from anabranch.deadletters.decisions import (
+    Action,
+    Choice,
+    decide,
+    document,
+    groups_shown,
+    letter_shown,
+    why_not_redriven,
+)
 from anabranch.deadletters.letterbox import Letter
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Caller, Operator, Viewer
@@ -44,9 +52,9 @@ async def letters(
         start = next((place + 1 for place, letter in enumerate(found) if letter.id == cursor), len(found))
     page = found[start : start + limit]
     more = start + limit < len(found)
-    return answer(
-        {"letters": [_line(each) for each in page], "next_cursor": page[-1].id if page and more else None}
-    )
+    why_not = await why_not_redriven(parts.client, page)
+    lines = [_line(each) | {"redrive_refused": why_not.get(each.id)} for each in page]
+    return answer({"letters": lines, "next_cursor": page[-1].id if page and more else None})
 
 
 @router.get("/groups")
@@ -59,7 +67,7 @@ async def groups(
 ) -> Response:
     """Dead letters by what went wrong, the kind with the latest one first."""
     found = await _chosen(parts, caller, state, signature, run)
-    return answer({"groups": grouped(found), "letters": len(found)})
+    return answer({"groups": await groups_shown(parts.client, found), "letters": len(found)})
 
 
 @router.get("/{letter_id}")
@@ -71,7 +79,7 @@ async def letter(
     """Everything there is of one dead letter."""
     for each in await parts.letters.of(caller):
         if each.id == letter_id:
-            return answer(whole(each))
+            return answer(await letter_shown(parts.client, each))
     raise not_found(f"no such dead letter: {letter_id}", "ids are partition:offset")
 
 

@@ -256,7 +256,7 @@ def _accepted(submission: Submission) -> Response:
         "request_id": submission.request_id,
         "session_id": submission.session_id,
         "project": submission.project,
-        "status": "accepted",
+        "status": submission.ended or "accepted",
         "warnings": list(submission.warnings),
         "links": shapes.links(submission.run_id),
     }

@@ -290,6 +290,7 @@ class LetterLine(Shape):
     code: str
     error: str
     run_id: str | None
+    redrive_refused: str | None = Field(description="Why it cannot be redriven; null where it can")
 
 
 class LetterPage(Shape):

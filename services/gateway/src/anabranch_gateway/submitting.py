@@ -20,6 +20,7 @@ from anabranch.core.fingerprint import body_hash
 from anabranch.core.names import key_problem, run_id_for, session_key
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.ports import Outgoing
+from anabranch.sdk.client import had_ended
 from anabranch.sdk.run import Run
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.lookup import Found
@@ -34,7 +35,7 @@ LARGE_BODY = 64_000
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A request that may be published. `is_known`: the same one was admitted before."""
+    """A request that may be published. `is_known`: the same one was admitted before; `ended`: how it ended."""
 
     document: dict[str, Any]
     run_id: str
@@ -44,6 +45,7 @@ class Submission:
     hash: str
     warnings: tuple[str, ...]
     is_known: bool
+    ended: str | None = None
 
 
 async def load(parts: Parts, data: bytes, form: Format) -> Any:
@@ -119,9 +121,15 @@ async def prepare(parts: Parts, caller: Caller, reading: Reading, idempotency_ke
         document["project"] = project
     run_id = run_id_for(request_id)
     digest = body_hash(document)
-    is_known = await _known_before(parts, run_id, document, project, digest)
+    known = await _known_before(parts, run_id, document, project, digest)
+    final = None if known is None else known["final"]
+    warnings, ended = reading.warnings, None
+    if final is not None:
+        warnings, ended = (*warnings, *had_ended(request_id, final)), str(final["status"])
     session_id = document.get("session_id", run_id)
-    return Submission(document, run_id, request_id, session_id, project, digest, reading.warnings, is_known)
+    return Submission(
+        document, run_id, request_id, session_id, project, digest, warnings, known is not None, ended
+    )
 
 
 def _checked(idempotency_key: str | None) -> str | None:
@@ -130,8 +138,10 @@ def _checked(idempotency_key: str | None) -> str | None:
     return idempotency_key
 
 
-async def _known_before(parts: Parts, run_id: str, document: dict[str, Any], project: str, digest: str) -> bool:
-    """Whether this very request was admitted. One round trip.
+async def _known_before(
+    parts: Parts, run_id: str, document: dict[str, Any], project: str, digest: str
+) -> dict[str, Any] | None:
+    """What is known of this very request, where it was admitted. One round trip.
 
     Raises:
         RequestRefused: the id was used for another one, or the session is of another project.
@@ -142,8 +152,9 @@ async def _known_before(parts: Parts, run_id: str, document: dict[str, Any], pro
     tombstone, *owner = await parts.client.store.get(keys)
     if claim is not None and (problem := claim.problem(project, owner)) is not None:
         raise RequestRefused([problem])
-    if tombstone is not None:
-        known = orjson.loads(tombstone)["hash"]
+    admitted: dict[str, Any] | None = None if tombstone is None else orjson.loads(tombstone)
+    if admitted is not None:
+        known = admitted["hash"]
     else:
         taken = parts.recent.get(run_id)
         known = None if taken is None else taken.hash
@@ -151,7 +162,7 @@ async def _known_before(parts: Parts, run_id: str, document: dict[str, Any], pro
         message = "this request id was used before, with another body"
         hint = "send the same body to get the first run's result, or take a new id"
         raise RequestRefused([Problem(Code.REQUEST_ID_CONFLICT, "/request_id", message, hint)])
-    return tombstone is not None
+    return admitted
 
 
 async def taken_retry(parts: Parts, found: Found, started: Run) -> Taken:

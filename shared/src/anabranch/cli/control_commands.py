@@ -11,7 +11,7 @@ from anabranch.cli.output import print_json, say
 from anabranch.cli.reach.choosing import reached
 from anabranch.cli.systems import CONNECT_SECONDS, mute_kafka_client, refuse_if_away
 from anabranch.cli.tables import Column, Form, Listing, show
-from anabranch.core.errors import ServerUnavailable
+from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import TopicSpec
 
 if TYPE_CHECKING:
@@ -22,14 +22,21 @@ _DONE = {"cancel": "Asked to cancel", "pause": "Asked to pause", "resume": "Aske
 
 
 async def control(settings: Settings, action: Control, run: str, *, json: bool) -> int:
-    """Cancel, pause or resume a run. Of one that is not known it is said; its request may be on its way."""
+    """Cancel, pause or resume a run. Of one that has ended nothing is asked, and its status is told.
+
+    Raises:
+        Misconfigured: no such run is known.
+    """
     async with reached(settings) as system:
         done = await system.control(action, run)
-    if json:
-        print_json({"run_id": done.run_id, "action": action, "known": done.known})
-    say(f"{_DONE[action]} run {done.run_id}. See: anabranch status {done.run_id}")
     if not done.known:
-        say(f"No run {run!r} is known here so far, by run id or by request id. See: anabranch list")
+        raise Misconfigured(run, f"no such run to {action}, by run id or by request id", "see: anabranch list")
+    if json:
+        print_json({"run_id": done.run_id, "action": action, "known": True, "ended": done.ended})
+    if done.ended is not None:
+        say(f"Run {done.run_id} had already ended: {done.ended}. There is nothing to {action}.")
+    else:
+        say(f"{_DONE[action]} run {done.run_id}. See: anabranch status {done.run_id}")
     return COMPLETED
 
 

@@ -71,6 +71,9 @@ GROUP_COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
     Column("signature", lambda group: group["signature"]),
     Column("letters", lambda group: group["count"], words=number, justify="right"),
     Column("held", lambda group: group["held"], words=lambda held: number(held or None), justify="right"),
+    Column(
+        "redrivable", lambda group: group["redrivable"], words=lambda count: number(count or None), justify="right"
+    ),
     Column("code", lambda group: group["code"]),
     Column("agent", lambda group: group["agent"]),
     Column("last", lambda group: group["last"], words=moment),

@@ -32,7 +32,7 @@ async def retry(
     async with reached(settings) as system:
         handle = await system.retry(run, request_id)
         if detach:
-            detached(handle.run_id, handle.request_id or "", handle.session_id or "", json)
+            detached(handle, json)
             return COMPLETED
         result = await follow(handle, Following(view_for(SystemClock())))
     if json:

@@ -72,7 +72,7 @@ async def _ended(options: RunOptions, settings: Settings) -> RunResult | Followe
 
 def _printed(result: RunResult | FollowedRun, options: RunOptions) -> int:
     if not isinstance(result, RunResult):
-        detached(result.run_id, result.request_id or "", result.session_id or "", options.json)
+        detached(result, options.json)
         return COMPLETED
     if options.json:
         print_json(result.to_document())
@@ -153,12 +153,12 @@ def summarise(result: RunResult) -> None:
     say(f"Run {result.run_id} {words} in {seconds(result.duration_seconds)}: {executions}.")
 
 
-def detached(run_id: str, request_id: str, session_id: str, json: bool) -> None:
+def detached(run: FollowedRun, json: bool) -> None:
     """Say that a run was asked for, and nobody waits for it here."""
     if json:
-        ids = {"run_id": run_id, "request_id": request_id, "session_id": session_id, "status": "submitted"}
-        print_json(ids)
-    say(f"Submitted as run {run_id}. Follow it with: anabranch status {run_id}")
+        ids = {"run_id": run.run_id, "request_id": run.request_id or "", "session_id": run.session_id or ""}
+        print_json({**ids, "status": "submitted", "warnings": list(run.warnings)})
+    say(f"Submitted as run {run.run_id}. Follow it with: anabranch status {run.run_id}")
 
 
 def _timeout(text: str | None) -> float | None:

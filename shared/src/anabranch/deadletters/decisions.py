@@ -13,14 +13,30 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from anabranch.core.errors import Misconfigured
+from anabranch.core.errors import Code, Misconfigured
 from anabranch.core.letters import DISMISSED, MEMBERS_OMITTED, REDRIVEN
-from anabranch.deadletters.choosing import chosen, named
+from anabranch.deadletters.choosing import chosen, grouped, named, whole
 from anabranch.deadletters.letterbox import Letter, decided, read_letters
 from anabranch.ports import Outgoing
 
 if TYPE_CHECKING:
     from anabranch.sdk.client import Client
+
+ALWAYS_REFUSED = frozenset(
+    {
+        Code.NOT_JSON,
+        Code.NOT_A_REQUEST,
+        Code.SCHEMA,
+        Code.UNKNOWN_FIELD,
+        Code.BAD_NAME,
+        Code.DUPLICATE_NAME,
+        Code.DUPLICATE_RESULT_KEY,
+        Code.NOT_A_SUBSET,
+        Code.CYCLE,
+        Code.EXPANSION_WITHOUT_ARRAY,
+    }
+)
+"""Codes of refusals that depend on nothing but the bytes of the request."""
 
 Action = Literal["redrive", "dismiss"]
 
@@ -98,6 +114,27 @@ async def _statuses(client: Client, found: Sequence[Letter]) -> dict[str, str]:
     return {run_id: (each["final"] or {"status": "open"})["status"] for run_id, each in known.items()}
 
 
+async def why_not_redriven(client: Client, found: Sequence[Letter]) -> dict[str, str]:
+    """By id, why letters cannot be redriven; those that are not named can. Raises ServerUnavailable."""
+    refused = redriving(found, await _statuses(client, found), client.names.requests).refused
+    return {letter.id: reason for letter, reason in refused}
+
+
+async def groups_shown(client: Client, found: Sequence[Letter]) -> list[dict[str, Any]]:
+    """Letters by what went wrong, each kind with `redrivable`: how many of it can be redriven."""
+    why_not = await why_not_redriven(client, found)
+    return [
+        each | {"redrivable": sum(letter_id not in why_not for letter_id in each["ids"])}
+        for each in grouped(found)
+    ]
+
+
+async def letter_shown(client: Client, letter: Letter) -> dict[str, Any]:
+    """Everything of a letter, and `redrive_refused`: why it cannot be redriven, or null."""
+    why_not = await why_not_redriven(client, [letter])
+    return whole(letter) | {"redrive_refused": why_not.get(letter.id)}
+
+
 # --- deciding: pure ------------------------------------------------------------------------------
 
 
@@ -136,6 +173,8 @@ def _why_no_member(letter: Letter, statuses: Mapping[str, str]) -> str | None:
 def _why_no_request(letter: Letter, requests: str) -> str | None:
     if letter.origin_topic != requests:
         return f"it stood on {letter.origin_topic}, which only the services write to: dismiss it"
+    if letter.code in ALWAYS_REFUSED:
+        return "the same bytes would be refused again: submit the request anew, with its errors corrected"
     if letter.state == "redriven":
         return "it was redriven; if it was refused again, that made a letter of its own"
     if letter.is_cut:

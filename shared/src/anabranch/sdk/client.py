@@ -267,6 +267,8 @@ class Client:
         if not watch.final.done():  # else its events lie behind, maybe far
             partition = await self.log.partition_for(self.names.events, run_id)
             start = (await self._event_ends()).get(partition, 0)
+        else:
+            warnings = (*warnings, *had_ended(request_id, watch.final.result()))
         return Run(self, watch, session_id, start, warnings)
 
     async def _started(self) -> None:
@@ -295,6 +297,14 @@ async def _on_servers(settings: Settings) -> Resources:
         await resources.close()
         raise
     return resources
+
+
+def had_ended(request_id: str, final: Mapping[str, Any]) -> tuple[str, ...]:
+    """The warning that a request had ended before it was submitted this time; nothing of a refusal."""
+    status = str(final["status"])
+    if status == "rejected":
+        return ()
+    return (f"request {request_id!r} had ended before ({status}): this is its result, nothing ran again",)
 
 
 def _looks_like_run_id(text: str) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from anabranch.cli.reach.port import Controlled, Differences, Event, FollowedRun, LetterGroups, Looks
 from anabranch.core.errors import Misconfigured
-from anabranch.deadletters.choosing import chosen, grouped, named, whole
-from anabranch.deadletters.decisions import Action, Choice, decide, document
+from anabranch.deadletters.choosing import chosen, named
+from anabranch.deadletters.decisions import Action, Choice, decide, document, groups_shown, letter_shown
 from anabranch.deadletters.letterbox import read_letters
 from anabranch.runtime.contexts import SharedContext, diff, load_context
 from anabranch.runtime.views import View, list_views, load_view, with_heartbeats
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from anabranch.cli.why_examination import Answer
     from anabranch.runtime.settings import Settings
 
+KNOWN_SECONDS, LOOK_SECONDS = 2.0, 0.1
+"""How long a run that is to be acted on may take to be known, and how often that is looked up."""
 NOW_SECONDS = 0.05
 """How long the known end of a run is waited for where nobody wants to wait."""
 
@@ -39,13 +44,30 @@ class Servers:
         return await self._client.retry(run, request_id=request_id)
 
     async def control(self, action: Control, run: str) -> Controlled:
-        """Publish a control record. That a run has ended is found out by its owner; one that is not known may be
-        on its way, so the record is published all the same."""
+        """Publish a control record for an open run. A run that was submitted a moment ago is waited for."""
         client = self._client
-        run_id = await client.run_id_of(run)
-        found = await client.store.get([client.names.tombstone(run_id), client.names.run_lookup(run_id)])
+        run_id, known, final = await self._standing(run)
+        if not known:
+            return Controlled(run_id, known=False)
+        if final is not None:
+            return Controlled(run_id, ended=final)
         await client.control(action, run_id=run_id)
-        return Controlled(run_id, any(value is not None for value in found))
+        return Controlled(run_id)
+
+    async def _standing(self, run: str) -> tuple[str, bool, str | None]:
+        """The run id, whether the run is known, and its final status where it has ended."""
+        client = self._client
+        until = client.links.clock.monotonic() + KNOWN_SECONDS
+        while True:
+            run_id = await client.run_id_of(run)
+            names = client.names
+            tombstone, lookup = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
+            if tombstone is not None:
+                final = orjson.loads(tombstone)["final"]
+                return run_id, True, None if final is None else str(final["status"])
+            if lookup is not None or client.links.clock.monotonic() >= until:
+                return run_id, lookup is not None, None
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def views(self, limit: int) -> Sequence[View]:
         return await list_views(self._client.store, self._client.names, limit)
@@ -86,11 +108,11 @@ class Servers:
     async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> LetterGroups:
         found = await chosen(self._client, run=run, signature=signature)
         shown = [letter for letter in found if every or letter.state == "open"]
-        return LetterGroups(grouped(shown), len(shown), len(found) - len(shown))
+        return LetterGroups(await groups_shown(self._client, shown), len(shown), len(found) - len(shown))
 
     async def letter(self, letter_id: str) -> Mapping[str, Any]:
         [letter] = named(await read_letters(self._client.log, self._client.names), [letter_id])
-        return whole(letter)
+        return await letter_shown(self._client, letter)
 
     async def decide(self, action: Action, choice: Choice) -> Mapping[str, Any]:
         return document(action, await decide(self._client, action, choice))

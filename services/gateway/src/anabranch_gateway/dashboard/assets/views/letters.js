@@ -69,7 +69,7 @@ function Group({ group, state, onShow, onDecide }) {
         <p class="muted"><strong class="figure">${counted(group.count, "letter")}</strong>${group.held > 0 && html`, <span class="tone-held">${integer(group.held)} held</span>`} · <code>${group.code}</code> · last <${Ago} at=${group.last} />, first <${Ago} at=${group.first} /></p>
       </div>
       <div class="actions">
-        <button type="button" onClick=${() => onDecide("redrive", { signature: group.signature }, group.count)}>Redrive ${group.count === 1 ? "it" : "all"}</button>
+        ${group.redrivable > 0 && html`<button type="button" onClick=${() => onDecide("redrive", { signature: group.signature }, group.count)}>Redrive ${group.count === 1 ? "it" : group.redrivable === group.count ? "all" : integer(group.redrivable)}</button>`}
         <button type="button" class="dangerous" onClick=${() => onDecide("dismiss", { signature: group.signature }, group.count)}>Dismiss ${group.count === 1 ? "it" : "all"}</button>
       </div>
     </header>
@@ -103,13 +103,14 @@ function Letter({ id, onClose, onDecide }) {
   const { value: letter, error, reload } = useLoaded((signal) => api.get(`v1/dead-letters/${pathOf(id)}`, {}, signal), [id]);
   const footer = letter && letter.state === "open" && html`
     <button type="button" class="dangerous" onClick=${() => onDecide("dismiss", { ids: [id] }, 1)}>Dismiss</button>
-    <button type="button" class="primary" onClick=${() => onDecide("redrive", { ids: [id] }, 1)}>Redrive</button>`;
+    ${!letter.redrive_refused && html`<button type="button" class="primary" onClick=${() => onDecide("redrive", { ids: [id] }, 1)}>Redrive</button>`}`;
   return html`<${Dialog} kind="drawer" title=${`Dead letter ${id}`} onClose=${onClose} footer=${footer}>
     ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
     ${!letter && !error && html`<${Loading} />`}
     ${letter && html`
       <${Facts} items=${[
         ["State", letter.state],
+        ["No redrive", letter.state === "open" && letter.redrive_refused],
         ["Came", html`<${Ago} at=${letter.time} />`],
         ["Code", html`<code>${letter.code}</code>`],
         ["Signature", html`<${Id} id=${letter.signature} label="the signature" />`],
