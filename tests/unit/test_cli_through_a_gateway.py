@@ -168,6 +168,8 @@ LOOKS: dict[str, Call] = {
     "dlq dismiss, unknown run": lambda s: decide_on(s, "dismiss", Choice(run="nobody"), json=False),
     "retry, completed": lambda s: retry(s, run_id_for("talk-1"), **RETRY),
     "retry, open": lambda s: retry(s, run_id_for("open-1"), **RETRY),
+    "cancel, ended": lambda s: control(s, "cancel", run_id_for("talk-1"), json=True),
+    "pause, unknown": lambda s: control(s, "pause", "nobody", json=True),
     "retry, unknown": lambda s: retry(s, "nobody", **RETRY),
 }
 """Commands that change nothing: they may be called twice."""
@@ -176,6 +178,19 @@ LOOKS: dict[str, Call] = {
 async def test_what_changes_nothing_prints_the_same_and_ends_the_same(both: Both) -> None:
     for name, call in LOOKS.items():
         assert (name, *await both.through(call)) == (name, *await both.direct(call))
+
+
+async def test_a_run_whose_view_is_gone_is_still_shown(both: Both) -> None:
+    client = both.running.system.client
+    views = [client.names.view(run_id_for(each), run_id_for(each)) for each in ("fails-1", "open-1")]
+    assert await client.store.delete(views) == 2
+
+    for form in (Form.JSON, Form.TABLE):
+        for run in ("fails-1", "open-1"):
+            call: Call = lambda s: show_status(s, run, form=form)  # noqa: B023, E731
+            code, out, err = await both.through(call)
+            assert (code, out, err) == await both.direct(call)
+            assert ("failed" in out + err) == (run == "fails-1")
 
 
 async def test_large_values_are_read_page_by_page(both: Both) -> None:

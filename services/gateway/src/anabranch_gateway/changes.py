@@ -18,9 +18,9 @@ import orjson
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.events import EventBatch, EventEntry
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.runtime.views import project_of
 from anabranch.sdk.client import Client
 from anabranch_gateway.live import EventRecord, LiveEvents
-from anabranch_gateway.lookup import project_of
 
 TELL_SECONDS = 0.5
 KEPT = 50_000

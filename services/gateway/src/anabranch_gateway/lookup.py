@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from anabranch.core.names import run_id_for
-from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.runtime.views import View, load_view
+from anabranch.runtime.views import View, load_view, project_of, view_without_events
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.problems import Refusal, not_found
 from anabranch_gateway.recent import Taken
@@ -58,7 +56,7 @@ async def view_of(parts: Parts, found: Found) -> View:
         await confirm(parts, found)
         return view | {"project": found.project, "events_from": view.get("events_from")}
     if found.tombstone is not None:
-        return _view_of_tombstone(found, found.tombstone)
+        return view_without_events(found.run_id, found.tombstone)
     if found.taken is not None:
         return found.taken.to_view()
     raise not_found(f"no such run: {found.run_id}")
@@ -106,40 +104,9 @@ def is_owned(view: View) -> bool:
     return "project" not in view or view["project"] is not None
 
 
-def project_of(accepted: Mapping[str, Any]) -> str:
-    """The project in what was told of an accepted run; those of before projects were there have none."""
-    return str(accepted.get("project") or DEFAULT_PROJECT)
-
-
 def _of_tombstone(run_id: str, known: Document) -> Found:
     return Found(run_id, known["request_id"], known["session_id"], project_of(known["accepted"]), tombstone=known)
 
 
 def _of_view(view: View) -> Found:
     return Found(view["run_id"], view["request_id"], view["session_id"], project_of(view))
-
-
-def _view_of_tombstone(found: Found, known: Document) -> View:
-    accepted, final = known["accepted"], known["final"]
-    return {
-        "run_id": found.run_id,
-        "request_id": found.request_id,
-        "session_id": found.session_id,
-        "project": found.project,
-        "name": accepted.get("name"),
-        "labels": accepted.get("labels") or {},
-        "status": "accepted" if final is None else final["status"],
-        "submitted_at": known["accepted_at"],
-        "started_at": None,
-        "ended_at": known["ended_at"],
-        "last_fact_at": known["ended_at"] or known["accepted_at"],
-        "paused": False,
-        "retry_of": accepted.get("retry_of"),
-        "groups": {},
-        "workers": [],
-        "failures": [],
-        "failure_count": 0 if final is None else final.get("failure_count", 0),
-        "events_from": None,
-        "tasks_total": accepted.get("tasks"),
-        "share": None,
-    }

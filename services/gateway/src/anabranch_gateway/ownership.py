@@ -18,8 +18,8 @@ from anabranch.core.project import (
     session_problem,
 )
 from anabranch.ports import StateStore
+from anabranch.runtime.views import project_of
 from anabranch_gateway.auth import Caller
-from anabranch_gateway.lookup import project_of
 from anabranch_gateway.problems import Refusal
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import orjson
 
+from anabranch.runtime.views import project_of
 from anabranch.sdk.client import Client
-from anabranch_gateway.lookup import project_of
 
 KEPT = 50_000
 

@@ -30,12 +30,13 @@ known. This module only reads; a view may trail the run by about a second.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from anabranch.core.names import Names, run_id_for
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.ports import StateStore
 
 View = dict[str, Any]
@@ -85,3 +86,38 @@ async def with_heartbeats(store: StateStore, names: Names, view: View) -> View:
         return view
     signs = await store.get([names.worker(worker) for worker in workers])
     return view | {"alive": [each for each, sign in zip(workers, signs, strict=True) if sign is not None]}
+
+
+def project_of(accepted: Mapping[str, Any]) -> str:
+    """The project in what was told of an accepted run; those of before projects were there have none."""
+    return str(accepted.get("project") or DEFAULT_PROJECT)
+
+
+def view_without_events(run_id: str, tombstone: Mapping[str, Any]) -> View:
+    """The view of a run whose own is not written yet, or has expired: what its tombstone tells. Of one that has
+    ended it also has `executions` and `duration_seconds`."""
+    accepted, final = tombstone["accepted"], tombstone["final"]
+    ended: Mapping[str, Any] = final or {}
+    view = {
+        "run_id": run_id,
+        "request_id": tombstone["request_id"],
+        "session_id": tombstone["session_id"],
+        "project": project_of(accepted),
+        "name": accepted.get("name"),
+        "labels": accepted.get("labels") or {},
+        "status": ended.get("status", "accepted"),
+        "submitted_at": tombstone["accepted_at"],
+        "started_at": None,
+        "ended_at": tombstone["ended_at"],
+        "last_fact_at": tombstone["ended_at"] or tombstone["accepted_at"],
+        "paused": False,
+        "retry_of": accepted.get("retry_of"),
+        "groups": {},
+        "workers": [],
+        "failures": list(ended.get("failures") or ()),
+        "failure_count": ended.get("failure_count", 0),
+        "events_from": None,
+        "tasks_total": accepted.get("tasks"),
+        "share": None,
+    }
+    return view | {name: ended[name] for name in ("executions", "duration_seconds") if name in ended}

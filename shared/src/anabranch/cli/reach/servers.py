@@ -15,7 +15,7 @@ from anabranch.deadletters.choosing import chosen, named
 from anabranch.deadletters.decisions import Action, Choice, decide, document, groups_shown, letter_shown
 from anabranch.deadletters.letterbox import read_letters
 from anabranch.runtime.contexts import SharedContext, diff, load_context
-from anabranch.runtime.views import View, list_views, load_view, with_heartbeats
+from anabranch.runtime.views import View, list_views, load_view, view_without_events, with_heartbeats
 from anabranch.sdk.client import Client, Control
 from anabranch.sdk.run_result import RunResult
 
@@ -139,13 +139,10 @@ def no_such_run(run: str) -> Misconfigured:
 
 async def _without_view(client: Client, run: str) -> View:
     """What is known of a run right after its submission, or when its view has expired."""
-    handle = await client.run(run)
-    try:
-        await handle.ended(NOW_SECONDS)
-    except TimeoutError:
-        if handle.session_id is None:
-            raise no_such_run(run) from None
-        return {"run_id": handle.run_id, "session_id": handle.session_id, "status": "accepted", "groups": {}}
-    ended = (await handle.result()).to_document()
-    kept = ("run_id", "request_id", "session_id", "status", "executions", "failures", "duration_seconds")
-    return {name: ended[name] for name in kept} | {"groups": {}}
+    run_id, names = await client.run_id_of(run), client.names
+    tombstone, session = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
+    if tombstone is not None:
+        return view_without_events(run_id, orjson.loads(tombstone))
+    if session is not None:
+        return {"run_id": run_id, "session_id": session.decode(), "status": "accepted", "groups": {}}
+    raise no_such_run(run)
