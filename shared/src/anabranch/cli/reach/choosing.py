@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiohttp
-
 from anabranch.cli.reach.address_file import DevAddress, living, path_of
 from anabranch.cli.reach.port import Installation
 from anabranch.cli.reach.probing import unreachable
@@ -88,6 +86,8 @@ async def gateway_of(settings: Settings) -> Address | None:
 
 
 async def _answers(found: DevAddress) -> bool:
+    import aiohttp  # a third of a second, which a command that finds no system does without
+
     limits = aiohttp.ClientTimeout(total=PROBE_SECONDS)
     try:
         async with aiohttp.ClientSession(timeout=limits) as session, session.get(f"{found.url}livez") as response:
