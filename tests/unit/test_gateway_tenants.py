@@ -148,6 +148,32 @@ async def test_nobody_names_the_session_of_anothers_run_also_before_it_is_there(
     assert (first.status_code, more.status_code) == (200, 200)
 
 
+async def test_a_request_id_that_is_the_text_of_anothers_run_id_hides_nothing(
+    guarded: Settings, keys: Keys
+) -> None:
+    """The session of a run was looked up by its run id and by request ids, under keys of one form."""
+    run_id = run_id_for("r1")
+    async with gateway(guarded) as running:
+        await running.submit({**one_task(), "request_id": "r1"}, **keys.of("submitter"))
+        await running.submit({**one_task(), "request_id": run_id, "session_id": "other"}, **keys.of("bank"))
+
+        async def both() -> bool:
+            runs = (await running.http.get("/v1/runs", headers=keys.of("root"))).json()["runs"]
+            return {each["request_id"] for each in runs} == {"r1", run_id}
+
+        await eventually_true(both)
+        listed = (await running.http.get("/v1/runs", headers=keys.of("viewer"))).json()["runs"]
+        views = [
+            (await running.http.get(f"/v1/runs/{each}", headers=keys.of("viewer"))).json()
+            for each in (run_id, "r1")
+        ]
+        theirs = await running.http.get(f"/v1/runs/{run_id_for(run_id)}", headers=keys.of("bank"))
+
+    assert [each["run_id"] for each in listed] == [run_id]
+    assert [(each["run_id"], list(each["groups"])) for each in views] == [(run_id, ["g"])] * 2
+    assert theirs.json()["request_id"] == run_id
+
+
 # --- subscriptions -------------------------------------------------------------------------------------
 
 

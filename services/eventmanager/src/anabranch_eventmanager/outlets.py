@@ -171,8 +171,7 @@ class ViewWriter:
         session_id, run_id = run["session_id"], run["run_id"]
         ttl = self._ttl(run)
         yield Write(self._names.view(session_id, run_id), dumps(build_view(facts, run_id)), ttl)
-        for each in {run_id, run["request_id"]} - {""}:
-            yield Write(self._names.run_lookup(each), session_id.encode(), ttl)
+        yield Write(self._names.run_lookup(run_id), session_id.encode(), ttl)
 
     def _ttl(self, run: Document) -> float:
         if not has_ended(run):

@@ -279,9 +279,9 @@ class Names:
         """String with a short time to live: this worker is alive. Its own id is its hash tag."""
         return f"{self.prefix}{{{incarnation}}}:worker"
 
-    def run_lookup(self, run_or_request_id: str) -> str:
-        """String: session id of a run, found by run id or request id."""
-        return f"{self.prefix}{{{run_or_request_id}}}:lookup"
+    def run_lookup(self, run_id: str) -> str:
+        """String: session id of a run. Never by a request id: it may be the text of another run's id."""
+        return f"{self.prefix}{{{run_id}}}:lookup"
 
     def tombstone(self, run_id: str) -> str:
         """String: what is known of an admitted run for good: its body's hash, its session, its final record."""

@@ -48,11 +48,14 @@ async def load_view(store: StateStore, names: Names, run_or_request_id: str) -> 
     Raises:
         ServerUnavailable: the store cannot be reached.
     """
-    (session,) = await store.get([names.run_lookup(run_or_request_id)])
-    if session is None:
-        return None
     candidates = (run_or_request_id, run_id_for(run_or_request_id))
-    found = await store.get([names.view(session.decode(), run_id) for run_id in candidates])
+    sessions = await store.get([names.run_lookup(run_id) for run_id in candidates])
+    keys = [
+        names.view(session.decode(), run_id)
+        for session, run_id in zip(sessions, candidates, strict=True)
+        if session is not None
+    ]
+    found = await store.get(keys) if keys else []
     return next((orjson.loads(value) for value in found if value is not None), None)
 
 
