@@ -9,6 +9,7 @@ import typer
 
 from anabranch.cli.exits import WRONG, errors_as_exit
 from anabranch.cli.options import Embedded, Json, Load, with_settings
+from anabranch.cli.output import say
 
 app = typer.Typer(help="Measure this installation, from requests to results.", no_args_is_help=True)
 
@@ -161,7 +162,7 @@ def _seconds(text: str, option: str) -> float:
     try:
         return parse_duration(text)
     except ValueError as error:
-        typer.echo(f"anabranch: {option}: {error}", err=True)
+        say(f"anabranch: {option}: {error}")
         raise typer.Exit(WRONG) from error
 
 

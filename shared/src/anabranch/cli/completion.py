@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anabranch.core.errors import AnabranchError
+from anabranch.core.visible import visible
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
@@ -58,9 +59,9 @@ def offered(views: Iterable[View], incomplete: str) -> list[tuple[str, str]]:
     """The ids of these runs that begin so: a run's own, and that of its request."""
     found = []
     for view in views:
-        words = f"{view.get('name') or 'run'}, {view['status']}"
+        words = visible(f"{view.get('name') or 'run'}, {view['status']}")
         ids = (view["run_id"], view.get("request_id") or "")
-        found += [(each, words) for each in dict.fromkeys(ids) if each and each.startswith(incomplete)]
+        found += [(visible(each), words) for each in dict.fromkeys(ids) if each and each.startswith(incomplete)]
     return found
 
 

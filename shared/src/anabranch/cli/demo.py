@@ -53,7 +53,8 @@ def _show_report(result: RunResult) -> None:
     console.print(
         f"\nPython {report['python']}: [bold]{report['files']:,} files[/], {report['bytes'] / 1e6:.1f} MB, "
         f"{totals['lines']:,} lines, {totals['classes']:,} classes, {totals['functions']:,} functions, "
-        f"{totals['todos']:,} notes to do.\n"
+        f"{totals['todos']:,} notes to do.\n",
+        markup=True,
     )
     for ranking in report["rankings"]:
         if ranking["kind"] == "library" and ranking["metric"] in ("lines", "branches"):
@@ -65,7 +66,8 @@ def _show_report(result: RunResult) -> None:
     rate = done / max(result.duration_seconds, 0.001)
     console.print(
         f"[bold]{done:,} tasks in {seconds(result.duration_seconds)}[/], {rate:,.0f} a second, the reading of "
-        f"the files included.\n\n{NEXT}"
+        f"the files included.\n\n{NEXT}",
+        markup=True,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED, WRONG
-from anabranch.cli.output import print_json, say, short, wide_console
+from anabranch.cli.output import continued, is_read, print_json, say, short, wide_console
 from anabranch.cli.reach.choosing import reached
 from anabranch.cli.tables import Column, Form, fields, print_csv, status_style
 
@@ -77,6 +77,8 @@ async def _print(
             known = True
             if wants(event):
                 printer.event(event)
+                if not is_read():
+                    return COMPLETED
     printer.close()
     if not known:
         say(f"No events of {run}: it is not known here, or they are older than the topic's retention")
@@ -129,9 +131,9 @@ def log_line(event: Event) -> Text:
     """What an agent logged on one line: when, how grave, where, what, and its fields as `name=value`."""
     level = str(event.get("level") or "info")
     line = _moment(event).append(f"{level.upper():8}", style=_LEVEL_STYLES.get(level, "green"))
-    line.append(f"  {place_of(event)}  ", style="cyan").append(str(event.get("message") or ""))
+    line.append(f"  {place_of(event)}  ", style="cyan").append(continued(str(event.get("message") or "")))
     for name, value in (event.get("fields") or {}).items():
-        line.append(f" {name}=", style="dim").append(value if isinstance(value, str) else short(value))
+        line.append(f" {name}=", style="dim").append(continued(value) if isinstance(value, str) else short(value))
     return line
 
 

@@ -8,16 +8,16 @@ import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from anabranch.cli.events_file import EventsFile, Lines
 from anabranch.cli.exits import STOPPED
 from anabranch.cli.loop import on_interrupt
 from anabranch.cli.progress import RunProgress
 from anabranch.cli.reach.port import FollowedRun
 from anabranch.cli.views import View
-from anabranch.core.errors import Misconfigured
 from anabranch.core.events import EventSequence
 from anabranch.core.waiting import NOTICE_SECONDS
 from anabranch.sdk.run_events import shown
@@ -43,7 +43,7 @@ class Following:
     view: View
     plan: Plan | None = None
     timeout: float | None = None
-    events_file: IO[bytes] | None = None
+    events_file: Lines | None = None
 
 
 async def follow(run: FollowedRun, following: Following) -> RunResult:
@@ -97,8 +97,8 @@ async def watch(run: FollowedRun, following: Following, progress: RunProgress | 
     async with contextlib.aclosing(run.event_batches()) as batches:
         async for batch in batches:
             if following.events_file is not None:
-                for event in sequence.read(batch):
-                    following.events_file.write(orjson.dumps(shown(event)) + b"\n")
+                lines = [orjson.dumps(shown(event)) + b"\n" for event in sequence.read(batch)]
+                following.events_file.write(b"".join(lines))
                 following.events_file.flush()
             progress.apply(batch)
             following.view.update(progress)
@@ -149,7 +149,7 @@ async def _stopped(*tasks: asyncio.Task[Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path | None) -> AsyncIterator[IO[bytes] | None]:
+async def opened(path: Path | None) -> AsyncIterator[EventsFile | None]:
     """The events file, made anew; None for none.
 
     Raises:
@@ -158,9 +158,8 @@ async def opened(path: Path | None) -> AsyncIterator[IO[bytes] | None]:
     if path is None:
         yield None
         return
+    file = EventsFile.create(path)
     try:
-        file = path.open("wb")
-    except OSError as error:
-        raise Misconfigured("--events-file", f"{path} cannot be written: {error.strerror}") from error
-    with file:
         yield file
+    finally:
+        file.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED, code_for
-from anabranch.cli.output import count, print_json, say, seconds
+from anabranch.cli.output import continued, count, print_json, say, seconds
 from anabranch.cli.reach.choosing import reached
 from anabranch.cli.run_command import summarise
 from anabranch.cli.tables import Column, Form, Listing, fields, moment, print_csv, show, status_style, timestamp
@@ -94,7 +94,7 @@ def _show_view(view: View) -> None:
     for failure in view.get("failures") or ():
         index = "" if failure.get("index") is None else f"[{failure['index']}]"
         where = f"{failure['group']}/{failure['task']}{index}"
-        say(f"  {where}: {failure['error_type']}: {failure['message']}")
+        say(f"  {where}: {failure['error_type']}: {continued(failure['message'])}")
         tracebacks.say(failure.get("traceback"))
 
 

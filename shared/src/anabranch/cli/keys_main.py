@@ -29,7 +29,7 @@ def _create(projects: list[str], role: str, name: str, *, json: bool) -> int:
 
     import yaml
 
-    from anabranch.cli.output import print_json, say
+    from anabranch.cli.output import print_json, print_text, say
     from anabranch.core.project import DEFAULT_PROJECT
     from anabranch_gateway.auth import ROLES
     from anabranch_gateway.keys import new_key
@@ -47,7 +47,7 @@ def _create(projects: list[str], role: str, name: str, *, json: bool) -> int:
         print_json({"key": key, "entry": entry.to_document()})
         return 0
     say("The key, which is shown only now:")
-    typer.echo(key)
+    print_text(key)
     say("Its entry in the file that ANABRANCH_GATEWAY_KEYS names, under `keys:`")
-    typer.echo(yaml.safe_dump([entry.to_document()], sort_keys=False).rstrip())
+    print_text(yaml.safe_dump([entry.to_document()], sort_keys=False).rstrip())
     return 0

@@ -16,7 +16,9 @@ import typer
 from anabranch.cli import bench_main, dlq_main, keys_main, watching_main
 from anabranch.cli.exits import WRONG, errors_as_exit
 from anabranch.cli.options import Embedded, Json, Load, Output, RequestFile, RunId, with_settings, with_system
+from anabranch.cli.output import print_text, say
 from anabranch.cli.tables import Form, form_of
+from anabranch.runtime.streams import lasting_streams
 
 app = typer.Typer(
     name="anabranch",
@@ -62,18 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _called(arguments: list[str] | None) -> int:
-    try:
-        app(args=arguments, prog_name="anabranch")
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    return 0
+    """The exit code, which no standard stream that cannot be written changes."""
+    with lasting_streams():
+        try:
+            app(args=arguments, prog_name="anabranch")
+        except SystemExit as ended:
+            return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        return 0
 
 
 def _version(wanted: bool) -> None:
     if wanted:
         from anabranch import __version__
 
-        typer.echo(f"anabranch {__version__}")
+        print_text(f"anabranch {__version__}")
         raise typer.Exit
 
 
@@ -398,5 +402,5 @@ def _duration(option: str, text: str | None) -> float | None:
     try:
         return parse_duration(text)
     except ValueError as error:
-        typer.echo(f"anabranch: {option}: {error}", err=True)
+        say(f"anabranch: {option}: {error}")
         raise typer.Exit(WRONG) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from anabranch.core.visible import visible, visible_json
+from anabranch.runtime.streams import has_reader
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,16 +22,35 @@ WIDTH = 160
 
 
 def print_json(document: Any, *, indent: bool = True) -> None:
-    """One JSON document and a newline on standard output."""
+    """One JSON document and a newline on standard output, in ASCII where that has not the encoding UTF-8."""
     option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
-    sys.stdout.write(orjson.dumps(document, option=option).decode())
+    text = orjson.dumps(document, option=option).decode()
+    sys.stdout.write(visible_json(text, ascii_only=not _is_utf8(sys.stdout.encoding)))
+    sys.stdout.flush()
+
+
+def print_text(text: str) -> None:
+    """Text and a newline on standard output."""
+    sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
 
 
 def say(text: str = "") -> None:
     """A line for people, on standard error."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(visible(text) + "\n")
     sys.stderr.flush()
+
+
+def is_read() -> bool:
+    """Whether somebody may still read standard output: what prints for ever ends where nobody does."""
+    return has_reader(sys.stdout)
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    try:
+        return codecs.lookup(encoding or "utf-8").name == "utf-8"
+    except LookupError:
+        return False
 
 
 @contextmanager
@@ -52,11 +75,16 @@ def foreign_output_aside(json: bool) -> Iterator[None]:
 
 def wide_console() -> Console:
     """Standard output for tables and trees, which are never cut to fit."""
-    from rich.console import Console
-
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True)
     console.width = max(console.width, WIDTH)
     return console
+
+
+def terminal(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """A console on standard output or error. Text is no markup there, and its control characters are visible."""
+    from anabranch.cli.terminal import Terminal
+
+    return Terminal(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
 
 def short(value: Any, limit: int = 160) -> str:
@@ -69,6 +97,11 @@ def short_line(text: str, limit: int = 160) -> str:
     """The text on one line, cut to `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def continued(text: str) -> str:
+    """A text in a line: its further lines are indented, so that none looks like a line of this command."""
+    return text.replace("\n", "\n      ")
 
 
 def count(number: int, noun: str) -> str:

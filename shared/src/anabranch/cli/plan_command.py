@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli import documents
 from anabranch.cli.exits import COMPLETED, WRONG
-from anabranch.cli.output import count, foreign_output_aside, print_json, say, short, wide_console
+from anabranch.cli.output import continued, count, foreign_output_aside, print_json, say, short, wide_console
 from anabranch.cli.tables import Form, fields, print_csv
 from anabranch.core.admission import Limits, read_request
 from anabranch.core.errors import RequestRefused
@@ -70,7 +70,7 @@ def _show(document: dict[str, Any]) -> None:
         say(f"This request would be refused ({head}), {count(len(document['errors']), 'error')}:")
         for error in document["errors"]:
             hint = f" ({error['hint']})" if error["hint"] else ""
-            say(f"  {error['path'] or '(the request)'}: {error['message']}{hint}")
+            say(f"  {error['path'] or '(the request)'}: {continued(error['message'])}{hint}")
         return
     _tree(document, head)
 

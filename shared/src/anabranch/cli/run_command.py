@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anabranch.cli import documents
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.follow import Following, follow, opened
-from anabranch.cli.output import count, foreign_output_aside, print_json, say, seconds, short
+from anabranch.cli.output import continued, count, foreign_output_aside, print_json, say, seconds, short
 from anabranch.cli.reach.choosing import reached
 from anabranch.cli.reach.port import FollowedRun
 from anabranch.cli.systems import load_registry
@@ -134,12 +134,12 @@ def summarise(result: RunResult) -> None:
         say(f"The request was refused, {count(len(result.errors), 'error')}:")
         for error in result.errors:
             hint = f" ({error['hint']})" if error.get("hint") else ""
-            say(f"  {error['path'] or '(the request)'}: {error['message']}{hint}")
+            say(f"  {error['path'] or '(the request)'}: {continued(error['message'])}{hint}")
         return
     tracebacks = Tracebacks()
     for failure in list(result.failures)[:SHOWN_FAILURES]:
         where = f"{failure.get('group')}/{failure.get('member') or failure.get('task')}"
-        say(f"  {where}: {failure.get('error_type')}: {failure.get('message')}")
+        say(f"  {where}: {failure.get('error_type')}: {continued(str(failure.get('message')))}")
         tracebacks.say(failure.get("traceback"))
     if len(result.failures) > SHOWN_FAILURES:
         say(f"  and {count(len(result.failures) - SHOWN_FAILURES, 'more failure')}")

@@ -20,6 +20,7 @@ import orjson
 from anabranch.cli.output import print_json, say, wide_console
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import Misconfigured
+from anabranch.core.visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,8 +94,13 @@ def print_csv(columns: Sequence[Column[Row]], rows: Iterable[Row], *, head: bool
     if head:
         writer.writerow([column.name.replace(" ", "_") for column in columns])
     for row in rows:
-        writer.writerow([plain(column.value(row)) for column in columns])
+        writer.writerow([_cell(column.value(row)) for column in columns])
     sys.stdout.flush()
+
+
+def _cell(value: Any) -> Any:
+    cell = plain(value)
+    return visible(cell) if isinstance(cell, str) else cell
 
 
 def plain(value: Any) -> Any:
@@ -118,7 +124,7 @@ def table_of(columns: Sequence[Column[Row]], rows: Iterable[Row], *, no_wrap: bo
         cells = []
         for column in columns:
             value = column.value(row)
-            words = column.words(value) if column.words else str(plain(value))
+            words = visible(column.words(value) if column.words else str(plain(value)))  # measured as it is shown
             cells.append(Text(words, style=column.style(value) if column.style else ""))
         table.add_row(*cells)
     return table

@@ -8,7 +8,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from anabranch.cli.output import say
+from anabranch.cli.output import say, terminal
 from anabranch.cli.progress import GroupProgress, RunProgress, TaskProgress
 from anabranch.cli.rates import Rates
 from anabranch.cli.tree import ASCII, UNICODE, Canvas, draw, fraction, took
@@ -104,11 +104,10 @@ class LiveView:
     """
 
     def __init__(self, clock: Clock, console: Console | None = None) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         self._clock = clock
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or terminal(stderr=True)
         self._signs = ASCII if self._console.options.ascii_only else UNICODE
         self._progress: RunProgress | None = None
         self._rates = Rates()

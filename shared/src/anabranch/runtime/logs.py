@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import orjson
 
+from anabranch.core.visible import visible
 from anabranch.runtime.workcontext import work_ids
 
 if TYPE_CHECKING:  # structlog takes a while to import, and nearly every module imports this one
@@ -97,7 +98,7 @@ def _text(logger: WrappedLogger, method: str, event: EventDict) -> str:
     """`2026-01-02T03:04:05.678Z INFO    anabranch.agent  message  key=value`, and a traceback after it."""
     extra = "".join(f"  {name}={value}" for name, value in event.items() if name not in (*_FIRST, "error"))
     line = f"{event['time']} {event['level'].upper():<7} {event['logger']}  {_one_line(event['message'])}{extra}"
-    return f"{line}\n{event['error']}" if "error" in event else line
+    return visible(f"{line}\n{event['error']}" if "error" in event else line)
 
 
 def _json(logger: WrappedLogger, method: str, event: EventDict) -> str:

@@ -24,6 +24,7 @@ from anabranch.runtime.memory import bound_arenas, collect_seldom, give_back
 from anabranch.runtime.metered import metered
 from anabranch.runtime.resources import Connect, Resources, connect
 from anabranch.runtime.settings import Settings
+from anabranch.runtime.streams import lasting_streams
 from anabranch.runtime.telemetry import close_telemetry, open_telemetry
 from anabranch.runtime.topics import check_retention, ensure_topics
 
@@ -70,11 +71,12 @@ Build = Callable[[Resources], Service]
 
 def main(build: Build) -> int:
     """Run a service as the settings of environment and file say; returns the exit code."""
-    try:
-        settings = Settings.load()
-    except Misconfigured as error:
-        return _ended(error, EXIT_MISCONFIGURED)
-    return run_service(build, settings)
+    with lasting_streams():
+        try:
+            settings = Settings.load()
+        except Misconfigured as error:
+            return _ended(error, EXIT_MISCONFIGURED)
+        return run_service(build, settings)
 
 
 def run_service(

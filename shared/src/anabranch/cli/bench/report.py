@@ -3,14 +3,13 @@ programs. Where it is printed to is no terminal, the same table is plain ASCII t
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from anabranch.cli.bench.distribution import BLOCKS, PLAIN, Distribution, drawn, milliseconds
 from anabranch.cli.bench.shapes import Document
-from anabranch.cli.output import print_json
+from anabranch.cli.output import print_json, print_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,8 +42,7 @@ def show(report: Report, *, json: bool) -> None:
     if console.is_terminal and "utf" in (console.encoding or "").lower():
         _show_table(report, console)
     else:
-        sys.stdout.write("\n".join(plain_lines(report)) + "\n")
-        sys.stdout.flush()
+        print_text("\n".join(plain_lines(report)))
 
 
 def plain_lines(report: Report) -> list[str]:

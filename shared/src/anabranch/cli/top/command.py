@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.loop import on_interrupt
-from anabranch.cli.output import print_json, wide_console
+from anabranch.cli.output import print_json, terminal, wide_console
 from anabranch.cli.reach.choosing import reached
 from anabranch.cli.reach.port import Looks
 from anabranch.cli.tables import Form, print_csv
@@ -96,11 +96,9 @@ class _Live:
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
-        from rich.console import Console
         from rich.live import Live
 
-        console = Console(highlight=False)
-        with Live(console=console, screen=True, auto_refresh=False) as live:
+        with Live(console=terminal(), screen=True, auto_refresh=False) as live:
             self._draw(live)
             looking = asyncio.create_task(self._look(live))
             with keys(lambda key: self._pressed(key, live)), on_interrupt(self._ended.set, self._ended.set):
