@@ -389,7 +389,9 @@ class World:
 
     def resolved(self, value: Any) -> Any:
         """A value, or what its reference stands for in the store."""
-        return asyncio.run(values.resolve(self, NAMES, value)) if is_reference(value) else value  # type: ignore[arg-type]
+        if not is_reference(value, SESSION):
+            return value
+        return asyncio.run(values.resolve(self, NAMES, value, within=SESSION))  # type: ignore[arg-type]
 
     async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         return [self.store.get(key) for key in keys]

@@ -10,6 +10,7 @@ import pytest
 
 from anabranch import Task
 from anabranch.core.errors import NoSuchVersion
+from anabranch.core.results import is_reference
 from anabranch.core.versions import KEPT_VERSIONS, Change, position_of
 from anabranch.runtime.contexts import Difference, SharedContext, Version, diff, load_context
 from anabranch.testing import System
@@ -83,7 +84,7 @@ def test_a_large_value_is_its_reference(anabranch_system: Start) -> None:
     run = system.run(giving("x" * 200), timeout=60)
 
     [version] = context_of(system, "s").versions
-    assert version.change.is_reference
+    assert is_reference(version.change.value, "s")
     size = version.change.value["bytes"]
     assert (version.change.size, size >= 202) == (size, True)
     assert version.change.value["run_id"] == run.run_id
@@ -213,7 +214,7 @@ def test_an_emptied_store_gets_the_same_versions_and_folds_again(anabranch_syste
 
 def made(at: int, *values: tuple[str, Any]) -> SharedContext:
     changes = [
-        Change.of_value(key, "result", "r", 1.0, value, str(value).encode(), group="g", task="t")
+        Change.of_value(key, "result", "r", 1.0, value, str(value).encode(), 1, group="g", task="t")
         for key, value in values
     ]
     versions = tuple(Version(nth, change) for nth, change in enumerate(changes[:at], 1))
@@ -240,12 +241,12 @@ def test_diff_says_what_was_added_changed_and_removed() -> None:
 def test_a_change_survives_its_stored_form() -> None:
     data = b'{"a":[1,2]}'
     change = Change.of_value(
-        "k", "result", "r", 1.5, {"a": [1, 2]}, data, group="g", task="t", policy="sum", writers=("g/t",)
+        "k", "result", "r", 1.5, {"a": [1, 2]}, data, 11, group="g", task="t", policy="sum", writers=("g/t",)
     )
 
     assert Change.of_entry(change.to_entry(data)) == change
     assert Change.of_entry(change.to_entry(data)[:-1] + b',"later":1}') == change
-    null = Change.of_value("k", "context", "r", 1.5, None, b"null")
+    null = Change.of_value("k", "context", "r", 1.5, None, b"null", 4)
     assert Change.of_entry(null.to_entry(b"null")) == null
 
 

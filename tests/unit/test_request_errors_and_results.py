@@ -65,11 +65,17 @@ def test_a_reference_is_told_from_values_that_look_like_one() -> None:
     document = reference.to_document()
 
     assert document == {"$anabranch": "s/a/b", "count": 3, "bytes": 70_000, "run_id": "r"}
-    assert results.is_reference(document)
+    assert results.is_reference(document, "s")
+    assert document == results.reference_document("s", "a/b", "r", 3, 70_000)
     assert results.Reference.model_validate(document) == reference
     assert (reference.session_id, reference.key) == ("s", "a/b")
     for other in ({"$anabranch": "s/k"}, document | {"mine": 1}, document | {"$anabranch": 5}, "s/k", None):
-        assert not results.is_reference(other)
+        assert not results.is_reference(other, "s")
+    for field in ("count", "bytes", "run_id"):
+        assert not results.is_reference(document | {field: None}, "s")
+        assert not results.is_reference(document | {field: True}, "s")
+    for session in ("", "S", "s2"):
+        assert not results.is_reference(document, session)
 
 
 def test_a_final_record_has_results_failures_counts_and_times() -> None:

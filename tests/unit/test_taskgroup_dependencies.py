@@ -114,9 +114,10 @@ def test_an_external_value_that_was_there_before_is_taken(anabranch_system: Star
     assert s.run(document, timeout=1).results["reader"] == {"approval": 7}
 
 
-def test_an_external_value_that_points_nowhere_fails_its_tasks_only(anabranch_system: Start) -> None:
+def test_an_external_value_that_points_nowhere_is_a_value(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"context": context})
-    s.publish("s-1", "list", {"$anabranch": "s-1/nothing", "count": 1, "bytes": 1})
+    odd = {"$anabranch": "s-1/nothing", "count": 1, "bytes": 1}
+    s.publish("s-1", "list", odd)
     document = request(
         task("reader", "context", external_dependencies=["list"]),
         task("wide", inputs="{item}", external_dependencies=["list"], expansion_config=array("list")),
@@ -127,8 +128,9 @@ def test_an_external_value_that_points_nowhere_fails_its_tasks_only(anabranch_sy
     result = s.run(document, timeout=3_600)
 
     alive(s)
-    assert result.status == "failed"
-    assert result.results["other"] == "x"
+    assert (result.status, result.results["reader"], result.results["other"]) == ("failed", {"list": odd}, "x")
+    [failure] = result.failures
+    assert (failure["task"], failure["error_type"]) == ("wide", "ExpansionError")
 
 
 @pytest.mark.parametrize(

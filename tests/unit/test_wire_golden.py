@@ -161,7 +161,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         ),
         (),
     ),
-    m.ValueFound: (m.ValueFound(run_id=RUN, key="go", value={"by": "Ada"}), ()),
+    m.ValueFound: (m.ValueFound(run_id=RUN, key="go", value={"by": "Ada"}, is_reference=False), ()),
     m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list"), ()),
     m.KeyReduced: (
         m.KeyReduced(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -12,7 +11,9 @@ import orjson
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.documents import dumps
 from anabranch.core.failures import fit_failures
-from anabranch.core.names import Names, failures_key, reference_address
+from anabranch.core.names import Names, failures_key
+from anabranch.core.outputs import reference_count
+from anabranch.core.results import has_mark, is_reference, reference_document
 from anabranch_agency.state import Run
 
 RESULTS_BYTES = 600_000
@@ -88,25 +89,25 @@ def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
     asides = [Aside(names.value_manifest(run.session_id, run.run_id, key), dumps(manifest))]
     if others:
         asides.append(Aside(names.value_page(run.session_id, run.run_id, key, "other"), data))
-    address = reference_address(run.session_id, key)
-    return {"$anabranch": address, "count": count, "bytes": size, "run_id": run.run_id}, asides
+    return reference_document(run.session_id, key, run.run_id, count, size), asides
 
 
 def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dict[str, Any], list[Aside]]:
     """Results such that `limit` bytes hold them: the largest values become references until the rest fits, and
-    where references alone are too many, `results` itself is one."""
+    where references alone are too many, `results` itself is one; also where its keys make it look like one."""
     sizes = {key: len(orjson.dumps(value)) for key, value in run.results.items()}
     total = sum(sizes.values()) + sum(len(orjson.dumps(key)) + 2 for key in sizes)
     results = dict(run.results)
     asides: list[Aside] = []
-    for key in sorted(sizes, key=lambda key: sizes[key], reverse=True):
+    inline = [key for key in sizes if not is_reference(results[key], run.session_id)]
+    for key in sorted(inline, key=lambda key: sizes[key], reverse=True):
         if total <= limit or sizes[key] < 512:
             break
         aside, reference = set_aside(names, run, key, results[key])
         total -= sizes[key] - len(orjson.dumps(reference))
         results[key] = reference
         asides.append(aside)
-    if total <= limit:
+    if total <= limit and not has_mark(results):
         return results, asides
     aside, reference = set_aside(names, run, f"{run.run_id}.results", results)
     return reference, [*asides, aside]
@@ -115,8 +116,7 @@ def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dic
 def set_aside(names: Names, run: Run, key: str, value: Any) -> tuple[Aside, dict[str, Any]]:
     """A value as a manifest of its own in the store, and the reference to it."""
     data = orjson.dumps(value)
-    count = len(value) if isinstance(value, list | Mapping) else 1
+    count = reference_count(value)
     manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
-    address = reference_address(run.session_id, key)
-    reference = {"$anabranch": address, "count": count, "bytes": len(data), "run_id": run.run_id}
+    reference = reference_document(run.session_id, key, run.run_id, count, len(data))
     return Aside(names.value_manifest(run.session_id, run.run_id, key), manifest), reference

@@ -10,20 +10,19 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.events import EventEntry
 from anabranch.core.names import session_key
-from anabranch.core.results import Reference, is_reference
+from anabranch.core.results import is_reference
 from anabranch.runtime import values
+from anabranch.runtime.publicvalues import PublicValue, judged
 from anabranch.runtime.views import View
 from anabranch_gateway.folding import TaskMembers, new_entries, speaks_of
 from anabranch_gateway.lookup import Found
 from anabranch_gateway.parts import Parts
 from anabranch_gateway.problems import Refusal
 from anabranch_gateway.rendering import Task, given, own_result, task_of
-from anabranch_gateway.results import LARGEST, resolve, results_of
+from anabranch_gateway.results import LARGEST, results_of
 
 MOST_ATTEMPTS = 1_000
 MOST_LOGS = 1_000
@@ -39,10 +38,6 @@ class Subject:
     group: str
     task: str
     index: int | None
-
-    def is_own(self, value: Any) -> bool:
-        """Whether a value is a reference into the run's own session."""
-        return is_reference(value) and Reference.model_validate(value).session_id == self.found.session_id
 
     def ended(self, producer: tuple[str, str]) -> bool:
         """Whether a task has its results, as far as the view, which trails a little, or the final record says."""
@@ -159,29 +154,34 @@ async def _values(subject: Subject, task: Task) -> dict[str, Any]:
     ]
     found: dict[str, Any] = {}
     for key, value in (await _stored(subject, wanted)).items():
-        resolved = await _resolved(subject, value)
-        if not is_reference(resolved):
-            found[key] = resolved
+        known = await _resolved(subject, value)
+        if not known.is_reference:
+            found[key] = known.data
     return found
 
 
-async def _stored(subject: Subject, keys: Sequence[str]) -> dict[str, Any]:
+async def _stored(subject: Subject, keys: Sequence[str]) -> dict[str, PublicValue]:
     """Values of the run, or of its session: out of the final record where there is one."""
     client, found = subject.parts.client, subject.found
-    results = {} if found.final is None else await results_of(client, found.final, found.session_id)
+    session_id = found.session_id
+    results = {} if found.final is None else await results_of(client, found.final, session_id)
+    told = {key: results[key] for key in keys if key in results}
+    values_found = {key: PublicValue(value, is_reference(value, session_id)) for key, value in told.items()}
     outside = [key for key in keys if key not in results]
-    stored = await client.store.get([session_key(found.session_id, key) for key in outside]) if outside else []
-    values_found = {key: results[key] for key in keys if key in results}
-    for key, value in zip(outside, stored, strict=True):
-        if value is not None:
-            values_found[key] = orjson.loads(value)
+    stored = await client.store.get([session_key(session_id, key) for key in outside]) if outside else []
+    for key, data in zip(outside, stored, strict=True):
+        if data is not None:
+            public = await judged(client.store, client.names, session_id, key, data)
+            values_found |= {key: public} if public is not None else {}
     return values_found
 
 
-async def _resolved(subject: Subject, value: Any) -> Any:
-    if subject.is_own(value) and Reference.model_validate(value).bytes <= LARGEST:
-        return await resolve(subject.parts.client, value, subject.found.session_id)
-    return value
+async def _resolved(subject: Subject, value: PublicValue) -> PublicValue:
+    """The value itself, unless it is stored elsewhere and too large to be shown."""
+    if not value.is_reference or value.data["bytes"] > LARGEST:
+        return value
+    client, session_id = subject.parts.client, subject.found.session_id
+    return PublicValue(await values.resolve(client.store, client.names, value.data, within=session_id))
 
 
 async def _result(subject: Subject, task: Task, folded: TaskMembers, identifier: str | None) -> dict[str, Any]:
@@ -194,20 +194,22 @@ async def _result(subject: Subject, task: Task, folded: TaskMembers, identifier:
     result: dict[str, Any] = {}
     known = set()
     for key in keys:
-        value = joined.get(key)
-        if subject.is_own(value):
-            result[key], how = await _of_reference(subject, value)
+        value = joined.get(key, PublicValue(None))
+        own, is_known = await _read_alone(subject, value)
+        whole = value if is_known else await _resolved(subject, value)
+        if is_known or whole.is_reference:
+            result[key], how = own, "exact" if is_known else None
         else:
-            result[key], how = own_result(task, index, identifier, value, completed, len(folded))
+            result[key], how = own_result(task, index, identifier, whole.data, completed, len(folded))
         known.add(how)
     surest = next((how for how in (None, "position", "exact") if how in known), None)
     return {"result": result, "result_known": surest}
 
 
-async def _of_reference(subject: Subject, value: Any) -> tuple[Any, Any]:
-    client = subject.parts.client
-    if subject.index is not None:
-        own, is_known = await values.member_value(client.store, client.names, value, subject.index)
-        return own, "exact" if is_known else None
-    whole = await _resolved(subject, value)
-    return (None, None) if is_reference(whole) else (whole, "exact")
+async def _read_alone(subject: Subject, value: PublicValue) -> tuple[Any, bool]:
+    """What the member gave to a value that is stored elsewhere, without reading the others'; and whether it can be
+    told so."""
+    if not value.is_reference or subject.index is None:
+        return None, False
+    client, within = subject.parts.client, subject.found.session_id
+    return await values.member_value(client.store, client.names, value.data, subject.index, within=within)

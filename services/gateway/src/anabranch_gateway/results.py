@@ -1,5 +1,5 @@
-"""Results of a run: the whole outcome, and single values in pages. Follows only references into the run's own
-session: what an agent returned may look like a reference to somebody else's value.
+"""Results of a run: the whole outcome, and single values in pages. Reads only what the run's own session stored,
+and what it read it takes for a value, whatever it looks like.
 """
 
 from __future__ import annotations
@@ -22,21 +22,9 @@ LARGEST = 16_000_000
 async def results_of(client: Client, final: Mapping[str, Any], session_id: str) -> dict[str, Any]:
     """The results of a final record by key, large ones as references. Raises ValueGone, ServerUnavailable."""
     results = final.get("results") or {}
-    if is_reference(results):
-        results = await resolve(client, results, session_id)
+    if is_reference(results, session_id):
+        results = await values.resolve(client.store, client.names, results, within=session_id)
     return dict(results)
-
-
-async def resolve(client: Client, reference: Mapping[str, Any], session_id: str) -> Any:
-    """What a reference stands for, where that is in this session, else the reference itself."""
-    if Reference.model_validate(reference).session_id != session_id:
-        return reference
-    return await values.resolve(client.store, client.names, reference, within=session_id)
-
-
-def is_own_reference(value: Any, session_id: str) -> bool:
-    """Whether a result stands for a larger value of this session, which `page` reads."""
-    return is_reference(value) and Reference.model_validate(value).session_id == session_id
 
 
 async def page(
@@ -52,39 +40,38 @@ async def page(
         has = ", ".join(sorted(results)[:20]) or "none"
         raise not_found(f"this run has no result {key[:300]!r}", f"it has: {has}")
     value = results[key]
-    if is_own_reference(value, session_id):
-        return await _stored(client, value, key, session_id, start, limit)
-    size = len(orjson.dumps(value))
+    if not is_reference(value, session_id):
+        return _shown(key, value, len(orjson.dumps(value)), start, limit)
+    reference = Reference.model_validate(value)
+    if await values.is_long_list(client.store, client.names, value, within=session_id):
+        return await _read_items(client, reference, key, start, limit)
+    if reference.bytes > LARGEST:
+        detail = f"the value has {reference.bytes:,} bytes, over {LARGEST:,}: read it from Redis"
+        raise Refusal(413, "too_large", detail)
+    whole = await values.resolve(client.store, client.names, value, within=session_id)
+    return _shown(key, whole, reference.bytes, start, limit)
+
+
+def _shown(key: str, value: Any, size: int, start: int, limit: int) -> dict[str, Any]:
+    """A value that is at hand."""
     if isinstance(value, list) and (start or len(value) > limit):
         return _items(key, size, len(value), start, value[start : start + limit])
-    return {
-        "key": key,
-        "bytes": size,
-        "count": len(value) if isinstance(value, list | dict) else 1,
-        "value": value,
-    }
+    count = len(value) if isinstance(value, list | dict) else 1
+    return {"key": key, "bytes": size, "count": count, "value": value}
 
 
-async def _stored(
-    client: Client, value: Mapping[str, Any], key: str, session_id: str, start: int, limit: int
-) -> dict[str, Any]:
-    reference = Reference.model_validate(value)
+async def _read_items(client: Client, reference: Reference, key: str, start: int, limit: int) -> dict[str, Any]:
     items: list[Any] = []
-    at = 0
-    is_list = False
-    async with aclosing(values.iterate(client.store, client.names, value, within=session_id)) as found:
+    within = reference.session_id
+    document = reference.to_document()
+    async with aclosing(values.iterate(client.store, client.names, document, within=within)) as found:
+        at = 0
         async for item in found:
-            is_list = is_list or reference.count > 1 or isinstance(item, list)
             if at >= start:
                 items.append(item)
             at += 1
             if len(items) >= limit:
                 break
-    if reference.count <= 1 and at <= 1 and not is_list:
-        if reference.bytes > LARGEST:
-            detail = f"the value has {reference.bytes:,} bytes, over {LARGEST:,}: read it from Redis"
-            raise Refusal(413, "too_large", detail)
-        return {"key": key, "bytes": reference.bytes, "count": 1, "value": items[0] if items else None}
     return _items(key, reference.bytes, reference.count, start, items)
 
 

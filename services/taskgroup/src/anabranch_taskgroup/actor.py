@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from anabranch.core.documents import dumps
 from anabranch.core.messages import (
     ArrayCounted,
     ChunkLost,
@@ -64,6 +63,7 @@ from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Shared, Task
 from anabranch_taskgroup.states import TaskEvent, TaskState
 from anabranch_taskgroup.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.takeover import all_taken, take_members, take_page, take_when_known
+from anabranch_taskgroup.telling import ANY_SIZE, tell
 from anabranch_taskgroup.turn import CountArrays, Halt, LookAgain, Pause, Rules, Turn, Watch
 
 
@@ -118,8 +118,8 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
     )
     partition.runs[run.run_id] = run
     for key, value in run.context.items():
-        run.values[key] = Value(value)
-        turn.set_context(run, key, value)
+        run.values[key] = given = Value(value)
+        turn.set_context(run, key, tell(turn, run, key, given, ANY_SIZE))
     if stop is not None:
         partition.tombstones.pop(run.run_id)
         run.stopped = "timed_out" if stop == "timed_out" else "cancelled"
@@ -233,9 +233,11 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
     if run is None or message.key in run.values:
         turn.partition.drop("value known before")
         return
+    told_so = message.is_reference
+    value = Value(message.value, is_reference(message.value, run.session_id) if told_so is None else told_so)
     if run.retry_of is None and is_from_outside(run, message.key):
-        turn.note_change(run, message.key, "outside", message.value, dumps(message.value))
-    learn(turn, run, message.key, Value(message.value, is_reference(message.value)))
+        turn.note_change(run, message.key, "outside", tell(turn, run, message.key, value, ANY_SIZE))
+    learn(turn, run, message.key, value)
 
 
 def _key_reduced(turn: Turn, message: KeyReduced, segments: tuple[bytes, ...]) -> None:

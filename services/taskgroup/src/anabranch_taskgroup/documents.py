@@ -159,7 +159,7 @@ class Documents:
     async def _context(self, document: TaskDocument) -> Mapping[str, Json]:
         context = dict(document.context)
         for key in document.references:
-            context[key] = await values.resolve(self._store, self._names, context[key])
+            context[key] = await values.resolve(self._store, self._names, context[key], within=document.session_id)
         return context
 
 

@@ -12,10 +12,22 @@ import orjson
 from anabranch.core.codec import GROUPS, Undecodable, encode
 from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
-from anabranch.core.messages import ArrayCounted, ControlRun, KeyReduced, Message, OpenRun, TimerDue, ValueFound
+from anabranch.core.messages import (
+    ArrayCounted,
+    ControlRun,
+    Json,
+    KeyReduced,
+    Message,
+    OpenRun,
+    TimerDue,
+    ValueFound,
+)
+from anabranch.core.outputs import reference_count
+from anabranch.core.results import reference_document
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.domain import Recall
 from anabranch.runtime.effects import Effect, Expire, News, Record
+from anabranch.runtime.publicvalues import PublicValue
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.storelife import StoreLife
 from anabranch.runtime.workcontext import ids_of, working_for
@@ -26,12 +38,13 @@ from anabranch_taskgroup.folding import fold_key, reduced
 from anabranch_taskgroup.measures import counts_of, spans_of
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.quiet import Hints
-from anabranch_taskgroup.sharing import contributions, pending_reductions
+from anabranch_taskgroup.sharing import pending_reductions
 from anabranch_taskgroup.spread import spread_keys
-from anabranch_taskgroup.state import Partition, Run, Shared, Task
+from anabranch_taskgroup.state import Partition, Run, Task
 from anabranch_taskgroup.states import TaskState
 from anabranch_taskgroup.takeover import is_known
 from anabranch_taskgroup.taking import Takeovers
+from anabranch_taskgroup.telling import whole
 from anabranch_taskgroup.turn import (
     CountArrays,
     FoldKey,
@@ -71,7 +84,9 @@ class GroupsDomain:
         self._life = life
         self._telemetry = resources.telemetry
         self._hints = Hints()
-        self.watcher = Watcher(resources.store, resources.notifier, self._value_found, resources.telemetry)
+        self.watcher = Watcher(
+            resources.store, resources.notifier, rules.names, self._value_found, resources.telemetry
+        )
         self._takeovers = Takeovers(resources.log, resources.store, rules.names, self._value_found)
 
     @property
@@ -270,19 +285,17 @@ class GroupsDomain:
     async def _reduce(self, state: Partition, effect: ReduceKey) -> None:
         run = state.runs.get(effect.run_id)
         if run is not None and effect in pending_reductions(run):
-            message = await self._reduced(run, effect.key, run.shared[effect.key])
+            message = await self._reduced(run, effect.key)
             await self._resources.log.publish([self._on_groups(run.session_id, message)])
 
-    async def _reduced(self, run: Run, key: str, shared: Shared) -> KeyReduced:
+    async def _reduced(self, run: Run, key: str) -> KeyReduced:
         """Raises ValueGone where what is gone may yet be restored."""
-        given = contributions(shared)
         try:
-            return await reduced(run.run_id, key, shared, given, self._resources.store, self._rules)
+            return await reduced(run, key, self._resources.store, self._rules)
         except ValueGone as gone:
             if not await self._life.is_restored():
                 raise
-            writers = tuple(each.writer for each in given)
-            return KeyReduced(run_id=run.run_id, key=key, error=str(gone), writers=writers)
+            return KeyReduced(run_id=run.run_id, key=key, error=str(gone), writers=run.shared[key].writers)
 
     async def _counted(self, run: Run, task: Task) -> tuple[int, str | None]:
         """The members of a large expansion, or why it is none. Raises ValueGone where it may yet be restored."""
@@ -313,21 +326,20 @@ class GroupsDomain:
         await self._resources.store.put([Write(flag, effect.reason.encode(), STOP_FLAG_SECONDS)])
         await self._resources.notifier.publish([(self._names.halt_channel, subject.encode())])
 
-    async def _value_found(self, run_id: str, session_id: str, key: str, value: object) -> None:
+    async def _value_found(self, run_id: str, session_id: str, key: str, found: PublicValue) -> None:
         """A value from outside becomes a record, so that it is the same for ever in this run."""
-        data = orjson.dumps(value)
+        data = orjson.dumps(found.data)
         if len(data) > VALUE_BYTES:
-            value = await self._set_aside(run_id, session_id, key, data)
-        await self._resources.log.publish(
-            [self._on_groups(session_id, ValueFound(run_id=run_id, key=key, value=value))]
-        )
+            found = await self._set_aside(run_id, session_id, key, found.data, data)
+        message = ValueFound(run_id=run_id, key=key, value=found.data, is_reference=found.is_reference)
+        await self._resources.log.publish([self._on_groups(session_id, message)])
         await self.watcher.unwatch(run_id, session_id, key)
 
-    async def _set_aside(self, run_id: str, session_id: str, key: str, data: bytes) -> object:
-        name = self._names.value_manifest(session_id, run_id, key)
-        manifest = b'{"format":"inline","count":1,"bytes":%d,"value":%s}' % (len(data), data)
+    async def _set_aside(self, run_id: str, session_id: str, key: str, value: Json, data: bytes) -> PublicValue:
+        name, manifest = whole(self._names, session_id, run_id, key, value, data)
         await self._resources.store.put([Write(name, manifest, 2 * self._rules.result_ttl)])
-        return {"$anabranch": f"{session_id}/{key}", "count": 1, "bytes": len(data), "run_id": run_id}
+        count = reference_count(value)
+        return PublicValue(reference_document(session_id, key, run_id, count, len(data)), is_reference=True)
 
     # --- taking over ---------------------------------------------------------------------------------
 

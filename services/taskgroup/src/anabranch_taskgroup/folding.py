@@ -4,7 +4,6 @@ and what the runs of a session made together. Decides nothing but what `core.pol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import orjson
@@ -12,29 +11,34 @@ import orjson
 from anabranch.core.documents import dumps
 from anabranch.core.errors import ContextConflict
 from anabranch.core.messages import Json, KeyReduced
-from anabranch.core.names import Names, reference_address, session_key
-from anabranch.core.policies import Contribution, Fold, RunsValue, reduce
-from anabranch.core.results import is_reference
+from anabranch.core.names import Names, session_key
+from anabranch.core.outputs import reference_count
+from anabranch.core.policies import Fold, RunsValue, reduce
+from anabranch.core.results import is_reference, reference_document
 from anabranch.ports import Fence, Notifier, StateStore, Write
 from anabranch.runtime import values
-from anabranch_taskgroup.state import Shared
+from anabranch_taskgroup.sharing import contributions, in_order
+from anabranch_taskgroup.state import Run, Value
+from anabranch_taskgroup.telling import is_stored, whole
 from anabranch_taskgroup.turn import FoldKey, Rules, channel_message
 
 KEPT_AS_REFERENCE = ("last_write", "first_write", "error")
 """Under these policies a session has the value of one run, wherever that is stored."""
 
 
-async def reduced(
-    run_id: str, key: str, shared: Shared, given: Sequence[Contribution], store: StateStore, rules: Rules
-) -> KeyReduced:
-    """What contributions make of which some are references.
+async def reduced(run: Run, key: str, store: StateStore, rules: Rules) -> KeyReduced:
+    """What the contributions of a run to a key make, some of which are stored elsewhere.
 
     Raises:
         ValueGone: one of them is no longer in the store.
     """
-    whole = [replace(each, value=await _resolved(store, rules.names, each.value)) for each in given]
+    run_id, shared = run.run_id, run.shared[key]
+    found = [
+        replace(each, value=await _resolved(store, rules.names, given.value, run.session_id))
+        for each, given in zip(contributions(shared), in_order(shared), strict=True)
+    ]
     try:
-        value = reduce(shared.policy, key, whole)
+        value = reduce(shared.policy, key, found)
     except ContextConflict as conflict:
         return KeyReduced(run_id=run_id, key=key, error=str(conflict), writers=conflict.writers)
     if shared.policy == "error":
@@ -45,8 +49,10 @@ async def reduced(
     return KeyReduced(run_id=run_id, key=key, value=value)
 
 
-async def _resolved(store: StateStore, names: Names, value: Json) -> Json:
-    return await values.resolve(store, names, value) if is_reference(value) else value
+async def _resolved(store: StateStore, names: Names, value: Value, session_id: str) -> Json:
+    if not value.is_reference:
+        return value.data
+    return await values.resolve(store, names, value.data, within=session_id)
 
 
 async def fold_key(
@@ -72,26 +78,25 @@ async def add_to(fold: Fold, effect: FoldKey, store: StateStore, names: Names) -
     """Take the value of a run into a fold. Raises ValueGone."""
     value = effect.value
     if effect.policy not in KEPT_AS_REFERENCE:
-        value = await _resolved(store, names, value)
+        value = await _resolved(store, names, Value(value, effect.is_reference), effect.session_id)
     fold.add(RunsValue(effect.position, effect.submitted, effect.run_id, value, effect.replaces))
 
 
 def writes_of(fold: Fold, effect: FoldKey, ttl: float, names: Names, inline_limit: int) -> list[Write]:
-    """The fold itself, the public value, and where that is large what it refers to."""
+    """The fold itself, the public value, and where that is stored elsewhere what it refers to.
+
+    What a run told stays in the fold as it was told, where it is kept as it is; what several made together is a
+    list or a number.
+    """
     session, key = effect.session_id, effect.key
     kept = Write(names.fold(session, key, effect.policy), dumps(fold.to_document()), ttl)
     value = fold.value()
     data = dumps(value)
     name = session_key(session, key)
-    if len(data) <= inline_limit or is_reference(value):
+    is_told = effect.policy in KEPT_AS_REFERENCE and is_reference(value, session)
+    if is_told or not is_stored(value, data, inline_limit):
         return [kept, Write(name, data, ttl)]
-    run_id, count = f"fold.{effect.policy}", _count(value)
-    manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
-    address = reference_address(session, key)
-    reference = {"$anabranch": address, "count": count, "bytes": len(data), "run_id": run_id}
-    aside = Write(names.value_manifest(session, run_id, key), manifest, ttl)
-    return [kept, Write(name, dumps(reference), ttl), aside]
-
-
-def _count(value: Json) -> int:
-    return len(value) if isinstance(value, list | dict) else 1
+    run_id = f"fold.{effect.policy}"
+    reference = reference_document(session, key, run_id, reference_count(value), len(data))
+    aside, manifest = whole(names, session, run_id, key, value, data)
+    return [kept, Write(name, dumps(reference), ttl), Write(aside, manifest, ttl)]

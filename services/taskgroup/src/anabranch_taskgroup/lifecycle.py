@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.documents import dumps
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion import as_list, expand, lookup_path, sources
 from anabranch.core.messages import Counts, GroupFinished, GroupResults, Need, Status
@@ -29,14 +28,14 @@ from anabranch_taskgroup.merge import (
     is_separate,
     join_problem,
     join_task,
-    reference_to,
 )
 from anabranch_taskgroup.outcomes import keep_outcomes
 from anabranch_taskgroup.retire import retire
-from anabranch_taskgroup.sharing import contribute, producer_ended, store_whole
+from anabranch_taskgroup.sharing import contribute, producer_ended
 from anabranch_taskgroup.state import Absent, Group, Run, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.takeover import go_on_from_taken, taken_over
+from anabranch_taskgroup.telling import reference_to, tell
 from anabranch_taskgroup.turn import CountArrays, SpreadKeys, Turn, Unwatch, Watch
 
 RESULTS_BYTES = 500_000
@@ -265,19 +264,17 @@ def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
 
 def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> None:
     """Derived keys first, the plain key last: it is the commit point."""
-    value, is_reference = joined.value, joined.is_reference
-    if not is_reference and len(data := dumps(value)) > turn.rules.inline_limit:
-        value = store_whole(turn, run, stored_key(task.order, joined.key), value, data)
-        is_reference = True
+    told = tell(turn, run, stored_key(task.order, joined.key), Value(joined.value, joined.is_reference))
     for key, derived_value in joined.derived:
-        turn.publish_derived(run, group, task, key, derived_value)
+        told_derived = tell(turn, run, key, Value(derived_value))
+        turn.publish_derived(run, group, task, key, told_derived)
         run.derived[key] = f"{task.group}/{task.name}"
-        group.results[key] = derived_value
+        group.results[key] = told_derived.shown
     if joined.key in task.order.shares:
-        contribute(run, task, joined, Value(value, is_reference))
+        contribute(run, task, joined, told.value)
         return
-    turn.publish_result(run, group, task, joined.key, value)
-    group.results[joined.key] = value
+    turn.publish_result(run, group, task, joined.key, told)
+    group.results[joined.key] = told.shown
 
 
 def _break(turn: Turn, run: Run, task: Task) -> None:
@@ -295,7 +292,8 @@ def keep_partial(turn: Turn, run: Run, task: Task) -> None:
     if task.order.expansion is not None and len(task.completed):
         for each in join_task(turn, run, task):
             if each.key not in task.order.shares:
-                run.groups[task.group].results[each.key] = each.value
+                told = tell(turn, run, each.key, Value(each.value, each.is_reference))
+                run.groups[task.group].results[each.key] = told.shown
 
 
 def end(

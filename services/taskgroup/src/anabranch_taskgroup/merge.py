@@ -16,11 +16,11 @@ from anabranch.core.documents import dumps
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion import Expanded
 from anabranch.core.messages import Json
-from anabranch.core.names import reference_address
 from anabranch.core.outputs import check_derived, derived, empty_value, identifier_of, join
 from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.state import Page, Part, Run, Task
+from anabranch_taskgroup.telling import reference_to
 from anabranch_taskgroup.turn import Turn
 
 
@@ -134,12 +134,6 @@ def _manifest(turn: Turn, run: Run, task: Task, position: int) -> Joined:
     name = turn.rules.names.value_manifest(run.session_id, run.run_id, stored)
     turn.put(run, name, dumps(document))
     return Joined(key, reference_to(run, stored, document["count"], document["bytes"]), is_reference=True)
-
-
-def reference_to(run: Run, key: str, count: int, size: int) -> dict[str, Json]:
-    """A reference to a value of this run: what is handed on in the value's place."""
-    address = reference_address(run.session_id, key)
-    return {"$anabranch": address, "count": count, "bytes": size, "run_id": run.run_id}
 
 
 def manifest_of(task: Task, position: int) -> dict[str, Any]:

@@ -95,7 +95,8 @@ class Offers:
         paths = [path for path in sources(expansion).values() if isinstance(path, str)] if expansion else []
         for key, value in found.items():
             if value.is_reference and any(path == key or path.startswith(f"{key}.") for path in paths):
-                data = await values.resolve(self._store, self._rules.names, value.data)
+                names, session = self._rules.names, run.session_id
+                data = await values.resolve(self._store, names, value.data, within=session)
                 found[key] = type(value)(data)
         return found
 

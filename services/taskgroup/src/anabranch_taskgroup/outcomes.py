@@ -15,6 +15,7 @@ import orjson
 
 from anabranch.core.documents import dumps
 from anabranch.core.messages import Failure, Json, TaskOrder
+from anabranch.core.results import is_reference
 from anabranch.runtime.effects import Put
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.state import Run, Task, Value
@@ -57,7 +58,7 @@ def keep_outcomes(turn: Turn, run: Run) -> None:
                 key = names.outcome(run.session_id, run.run_id, group.name, task.name)
                 turn.effects.append(Put(run.session_id, key, dumps(outcome_of(run, task)), ttl))
     key = names.outcome(run.session_id, run.run_id)
-    turn.effects.append(Put(run.session_id, key, dumps({"values": _outside_values(run)}), ttl))
+    turn.effects.append(Put(run.session_id, key, dumps(outside_values(run)), ttl))
 
 
 def outcome_of(run: Run, task: Task) -> dict[str, Any]:
@@ -101,16 +102,31 @@ def _failed(index: int, failure: Failure) -> dict[str, Any]:
     return document if failure.traceback is None else document | {"traceback": failure.traceback}
 
 
-def _outside_values(run: Run) -> dict[str, Json]:
-    """What the run saw of values that nobody in it made: the retry sees the same."""
-    found: dict[str, Json] = {}
+def outside_values(run: Run) -> dict[str, Any]:
+    """What the run saw of values that nobody in it made: the retry sees the same. `references` are the keys of
+    those that are stored elsewhere. `read_outside` reads it."""
+    found: dict[str, Value] = {}
     for group in run.groups.values():
         for task in group.tasks.values():
             for need in task.order.needs:
                 value = run.values.get(need.key)
                 if need.kind in ("session", "external") and isinstance(value, Value):
-                    found[need.key] = value.data
-    return found
+                    found[need.key] = value
+    return {
+        "values": {key: value.data for key, value in found.items()},
+        "references": [key for key, value in found.items() if value.is_reference],
+    }
+
+
+def read_outside(data: bytes, session_id: str) -> dict[str, Value]:
+    """Reads the document that `outside_values` made. In one of a release that did not name the references, a
+    reference to a value of the session is one."""
+    document = orjson.loads(data)
+    named = document.get("references")
+    return {
+        key: Value(value, is_reference(value, session_id) if named is None else key in named)
+        for key, value in document["values"].items()
+    }
 
 
 def usable(

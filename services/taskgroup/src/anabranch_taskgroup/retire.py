@@ -29,11 +29,13 @@ def _result_keys(names: Names, run: Run) -> Iterator[str]:
         yield names.context(run.session_id)
     for key in run.context:
         yield session_key(run.session_id, key)
-    for key in run.shared:
-        yield names.value_manifest(run.session_id, run.run_id, key)
     for group in run.groups.values():
         for key in group.results:
             yield session_key(run.session_id, key)
+    yield from run.stored  # public names first: a reference there is one only while its manifest is there
+    for key in run.shared:
+        yield names.value_manifest(run.session_id, run.run_id, key)
+    for group in run.groups.values():
         for task in group.tasks.values():
             yield from _page_keys(names, run, task)
 

@@ -16,8 +16,9 @@ from anabranch.core.messages import Failure, KeyReduced
 from anabranch.core.policies import Contribution, reduce
 from anabranch_taskgroup.addresses import part_key
 from anabranch_taskgroup.knowing import learn
-from anabranch_taskgroup.merge import Joined, reference_to
+from anabranch_taskgroup.merge import Joined
 from anabranch_taskgroup.state import Absent, Given, Group, Run, Shared, Task, Value
+from anabranch_taskgroup.telling import reference_to, tell
 from anabranch_taskgroup.turn import ReduceKey, Turn, result_body, shared_change
 
 
@@ -47,7 +48,7 @@ def producer_ended(turn: Turn, run: Run, task: Task) -> list[Group]:
 
 
 def _settle(turn: Turn, run: Run, key: str, shared: Shared) -> list[Group]:
-    given = [shared.given[number] for number in sorted(shared.given)]
+    given = in_order(shared)
     if not given:
         return [_without_value(turn, run, key, shared, "no task that produces it completed")]
     if any(each.value.is_reference for each in given):
@@ -61,6 +62,11 @@ def _settle(turn: Turn, run: Run, key: str, shared: Shared) -> list[Group]:
     except ContextConflict as conflict:
         return [_conflict(turn, run, key, shared, str(conflict), conflict.writers)]
     return [_with_value(turn, run, key, shared, Value(value))]
+
+
+def in_order(shared: Shared) -> list[Given]:
+    """What was given, in declared order."""
+    return [shared.given[number] for number in sorted(shared.given)]
 
 
 def contributions(shared: Shared) -> list[Contribution]:
@@ -132,28 +138,16 @@ def _write(turn: Turn, run: Run, key: str, manifest: dict[str, Any], count: int,
 
 def _with_value(turn: Turn, run: Run, key: str, shared: Shared, value: Value) -> Group:
     group_name, task = shared.producers[max(shared.given)]
-    told = value.data
-    data = dumps(told)
-    if not value.is_reference and len(data) > turn.rules.inline_limit:
-        told = store_whole(turn, run, key, told, data)
-        data = dumps(told)
+    told = tell(turn, run, key, value)
     about = shared_change(run, shared.policy) | {"writers": shared.writers}
-    turn.note_change(run, key, "result", told, data, group=group_name, task=task, **about)
+    turn.note_change(run, key, "result", told, group=group_name, task=task, **about)
     turn.fold_value(run, key, shared.policy, told, task)
-    body = result_body(run, group_name, task, key, told, turn.offset)
+    body = result_body(run, group_name, task, key, told.shown, turn.offset)
     turn.tell_result(run, key, {**body, "policy": shared.policy, "writers": list(shared.writers)})
     home = _settled(run, key, shared)
-    home.results[key] = told
+    home.results[key] = told.shown
     learn(turn, run, key, value)
     return home
-
-
-def store_whole(turn: Turn, run: Run, key: str, value: Any, data: bytes) -> dict[str, Any]:
-    """A value that outgrew the limit only by being joined: one page of its own. Returns the reference."""
-    count = len(value) if isinstance(value, list | dict) else 1
-    name = turn.rules.names.value_manifest(run.session_id, run.run_id, key)
-    turn.put(run, name, b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data))
-    return reference_to(run, key, count, len(data))
 
 
 def _conflict(turn: Turn, run: Run, key: str, shared: Shared, message: str, writers: Sequence[str]) -> Group:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.documents import dumps
 from anabranch.core.messages import Json
-from anabranch.core.names import Names, reference_address, session_key
+from anabranch.core.names import Names, session_key
 from anabranch.core.outputs import derived_key, reference_count
-from anabranch.core.results import result_event_id
+from anabranch.core.results import reference_document, result_event_id
 from anabranch.ports import EventLog, Fence, Notifier, Outgoing, StateStore, Write
 from anabranch.runtime import values
+from anabranch_taskgroup.telling import is_stored, whole
 from anabranch_taskgroup.turn import SpreadKeys, result_body
 
 BATCH = 500
@@ -55,18 +56,18 @@ async def derived_writes(
     """
     for key, source in _keys(effect):
         for item in await _items(effect, key, source, store, names, inline_limit):
-            own = names.value_manifest(effect.session_id, effect.run_id, item.key)
             public = session_key(effect.session_id, item.key)
-            yield Write(own, item.manifest, ttl), Write(public, item.data, ttl)
+            yield Write(item.own, item.manifest, ttl), Write(public, item.data, ttl)
 
 
 @dataclass(frozen=True, slots=True)
 class _Derived:
-    """A derived key: its value as it is published, and the manifest under the run's own name."""
+    """A derived key: its value as it is published, and under `own`, the run's own name, its manifest."""
 
     key: str
     shown: Json
     data: bytes
+    own: str
     manifest: bytes
 
 
@@ -78,20 +79,19 @@ def _keys(effect: SpreadKeys) -> Iterator[tuple[str, str]]:
 async def _items(
     effect: SpreadKeys, key: str, source: str, store: StateStore, names: Names, inline_limit: int
 ) -> list[_Derived]:
-    reference = {"$anabranch": reference_address(effect.session_id, source), "run_id": effect.run_id}
-    whole: dict[str, Json] = await values.resolve(store, names, reference)
-    return [_derived(effect, derived_key(name, key), value, inline_limit) for name, value in whole.items()]
+    reference = reference_document(effect.session_id, source, effect.run_id, 1, 0)
+    joined: dict[str, Json] = await values.resolve(store, names, reference, within=effect.session_id)
+    return [_derived(effect, derived_key(name, key), value, names, inline_limit) for name, value in joined.items()]
 
 
-def _derived(effect: SpreadKeys, key: str, value: Json, inline_limit: int) -> _Derived:
+def _derived(effect: SpreadKeys, key: str, value: Json, names: Names, inline_limit: int) -> _Derived:
     data = dumps(value)
-    count = reference_count(value)
-    manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
-    if len(data) <= inline_limit:
-        return _Derived(key, value, data, manifest)
-    address = reference_address(effect.session_id, key)
-    reference = {"$anabranch": address, "count": count, "bytes": len(data), "run_id": effect.run_id}
-    return _Derived(key, reference, dumps(reference), manifest)
+    session_id, run_id = effect.session_id, effect.run_id
+    own, manifest = whole(names, session_id, run_id, key, value, data)
+    if not is_stored(value, data, inline_limit):
+        return _Derived(key, value, data, own, manifest)
+    reference = reference_document(session_id, key, run_id, reference_count(value), len(data))
+    return _Derived(key, reference, dumps(reference), own, manifest)
 
 
 def _batches(items: Sequence[_Derived]) -> Iterator[list[_Derived]]:
@@ -117,8 +117,8 @@ async def _write(
     notifier: Notifier,
     names: Names,
 ) -> None:
-    session_id, run_id = effect.session_id, effect.run_id
-    own = [Write(names.value_manifest(session_id, run_id, item.key), item.manifest, effect.ttl) for item in items]
+    session_id = effect.session_id
+    own = [Write(item.own, item.manifest, effect.ttl) for item in items]
     public = [Write(session_key(session_id, item.key), item.data, effect.ttl) for item in items]
     await store.put(own + public, fence)
     await notifier.publish([(session_key(session_id, item.key), _note(effect, item.key)) for item in items])

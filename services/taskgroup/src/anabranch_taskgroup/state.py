@@ -34,6 +34,24 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A value as others are told it. Made by `telling.tell`.
+
+    `shown` is what stands in its place: a reference where `is_reference`, else a value without the mark of one.
+    `data` is its JSON, `size` the bytes of the value itself.
+    """
+
+    shown: Json
+    data: bytes
+    size: int
+    is_reference: bool = False
+
+    @property
+    def value(self) -> Value:
+        return Value(self.shown, self.is_reference)
+
+
+@dataclass(frozen=True, slots=True)
 class Absent:
     """A key that will have no value in this run, and why."""
 
@@ -325,6 +343,8 @@ class Run:
     submitted_at: float = 0.0
     derived: dict[str, str] = field(default_factory=dict)
     """The keys that `separate` joins of this run derived -> whose they are, as group/task."""
+    stored: list[str] = field(default_factory=list)
+    """Names of the manifests of values that were stored to be told."""
     finished_groups: int = 0
     taking: str | None = None
     """The run that is retried, until all that it left has been taken over."""

@@ -27,18 +27,18 @@ from anabranch.core.messages import (
     TaskOrder,
 )
 from anabranch.core.names import Names
-from anabranch.core.results import is_reference
 from anabranch.ports import EventLog, Outgoing, StateStore
 from anabranch.runtime import values
+from anabranch.runtime.publicvalues import PublicValue
 from anabranch_taskgroup.addresses import stored_key
-from anabranch_taskgroup.outcomes import Outcome, Place, pages_of, read_outcome, usable
-from anabranch_taskgroup.state import Run
+from anabranch_taskgroup.outcomes import Outcome, Place, pages_of, read_outcome, read_outside, usable
+from anabranch_taskgroup.state import Run, Value
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Carried = tuple[Message, Sequence[bytes]]
-ValueSeen = Callable[[str, str, str, object], Awaitable[None]]
+ValueSeen = Callable[[str, str, str, PublicValue], Awaitable[None]]
 """Makes a value from outside (run id, session id, key, value) a record of the session."""
 
 READ = 200
@@ -110,9 +110,9 @@ class Takeovers:
             for place, each in found.items()
             if await self._is_whole(session, before, each, orders[place])
         }
-        outside = await self._resolved(orjson.loads(stored)["values"])
+        outside = await self._resolved(session, read_outside(stored, session))
         for key, value in outside.items():
-            await self._value_seen(run.run_id, session, key, value)
+            await self._value_seen(run.run_id, session, key, PublicValue(value))
         taken = usable(orders, whole, outside)
         for place in [place for place in orders if place in taken]:
             await self._carry_task(run, before, place, orders[place], whole[place])
@@ -139,14 +139,15 @@ class Takeovers:
                 return False
         return True
 
-    async def _resolved(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    async def _resolved(self, session: str, found: Mapping[str, Value]) -> dict[str, Any]:
         resolved: dict[str, Any] = {}
         for key, value in found.items():
             try:
-                resolved[key] = (
-                    await values.resolve(self._store, self._names, value) if is_reference(value) else value
-                )
+                resolved[key] = value.data
+                if value.is_reference:
+                    resolved[key] = await values.resolve(self._store, self._names, value.data, within=session)
             except ValueGone as gone:
+                del resolved[key]
                 log.warning("a value from outside cannot be taken over: %s", gone)
         return resolved
 

@@ -17,7 +17,7 @@ from anabranch.core.results import result_event_id
 from anabranch.core.versions import KEPT_VERSIONS, Change, Kind, position_of
 from anabranch.ports import Outgoing
 from anabranch.runtime.effects import Announce, Effect, News, Note, Put, Record
-from anabranch_taskgroup.state import Group, Partition, Run, Task
+from anabranch_taskgroup.state import Group, Partition, Run, Task, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,8 @@ class FoldKey:
     """Fold a run's value of a key with a policy into what its session has.
 
     `task` is its last writer, `position` that of the change in the session, `submitted` is in seconds since the
-    epoch, `ttl` in seconds, `replaces` the run of which this one is a retry.
+    epoch, `ttl` in seconds, `replaces` the run of which this one is a retry. `value` is as it was told: a
+    reference where `is_reference`.
     """
 
     run_id: str
@@ -103,6 +104,7 @@ class FoldKey:
     submitted: float
     ttl: float
     replaces: str | None
+    is_reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,16 +218,16 @@ class Turn:
     def news(self, topic: str, key: str | None, message: Message, segments: Sequence[bytes] = ()) -> None:
         self.effects.append(News(Outgoing(topic, key, encode(message, segments))))
 
-    def note_change(self, run: Run, key: str, kind: Kind, value: Json, data: bytes, **more: Any) -> None:
-        """Add a change of the session's context to its history; `data` is the value's JSON."""
-        change = Change.of_value(key, kind, run.run_id, self.at, value, data, **more)
+    def note_change(self, run: Run, key: str, kind: Kind, told: Told, **more: Any) -> None:
+        """Add a change of the session's context to its history."""
+        change = Change.of_value(key, kind, run.run_id, self.at, told.shown, told.data, told.size, **more)
         name = self.rules.names.context(run.session_id)
         position = position_of(self.offset, self.changes)
         self.changes += 1
-        entry = change.to_entry(data)
+        entry = change.to_entry(told.data)
         self.effects.append(Note(run.session_id, name, position, entry, self.ttl(run), KEPT_VERSIONS))
 
-    def fold_value(self, run: Run, key: str, policy: Policy, value: Json, task: str | None = None) -> None:
+    def fold_value(self, run: Run, key: str, policy: Policy, told: Told, task: str | None = None) -> None:
         """Fold a value that was noted just now as a change into what the session has."""
         self.effects.append(
             FoldKey(
@@ -233,46 +235,42 @@ class Turn:
                 session_id=run.session_id,
                 key=key,
                 policy=policy,
-                value=value,
+                value=told.shown,
                 task=task,
                 position=position_of(self.offset, self.changes - 1),
                 version=self.offset,
                 submitted=run.submitted_at,
                 ttl=self.ttl(run),
                 replaces=run.retry_of,
+                is_reference=told.is_reference,
             )
         )
 
-    def set_context(self, run: Run, key: str, value: Json) -> None:
+    def set_context(self, run: Run, key: str, told: Told) -> None:
         """A first value of the run's context."""
-        data = dumps(value)
         shared = run.shared.get(key)
         if shared is None:
-            self.note_change(run, key, "context", value, data)
-            self.show_value(run, key, data, kind="context.set")
+            self.note_change(run, key, "context", told)
+            self.show_value(run, key, told, kind="context.set")
         else:
-            self.note_change(run, key, "context", value, data, **shared_change(run, shared.policy))
-            self.fold_value(run, key, shared.policy, value)
+            self.note_change(run, key, "context", told, **shared_change(run, shared.policy))
+            self.fold_value(run, key, shared.policy, told)
 
-    def show_value(self, run: Run, key: str, data: bytes, *, kind: str, task: str | None = None) -> None:
-        """SET a value of the session (`data` is its JSON) under its public name, then PUBLISH that it is there."""
+    def show_value(self, run: Run, key: str, told: Told, *, kind: str, task: str | None = None) -> None:
+        """SET a value of the session under its public name, then PUBLISH that it is there."""
         name = session_key(run.session_id, key)
-        self.put(run, name, data)
-        self.effects.append(Announce(name, channel_message(kind, task, key, self.offset, run.run_id, data)))
+        self.put(run, name, told.data)
+        self.effects.append(Announce(name, channel_message(kind, task, key, self.offset, run.run_id, told.data)))
 
-    def publish_result(self, run: Run, group: Group, task: Task, key: str, value: Json) -> None:
+    def publish_result(self, run: Run, group: Group, task: Task, key: str, told: Told) -> None:
         """A result: its value in the session, and a record on the results topic."""
-        data = dumps(value)
-        self.note_change(run, key, "result", value, data, group=group.name, task=task.name)
-        self.publish_derived(run, group, task, key, value, data)
+        self.note_change(run, key, "result", told, group=group.name, task=task.name)
+        self.publish_derived(run, group, task, key, told)
 
-    def publish_derived(
-        self, run: Run, group: Group, task: Task, key: str, value: Json, data: bytes | None = None
-    ) -> None:
+    def publish_derived(self, run: Run, group: Group, task: Task, key: str, told: Told) -> None:
         """A key that is no change of its own: the plain key of the join, which is one, holds its value."""
-        shown = dumps(value) if data is None else data
-        self.show_value(run, key, shown, kind="result.published", task=task.name)
-        self.tell_result(run, key, result_body(run, group.name, task.name, key, value, self.offset))
+        self.show_value(run, key, told, kind="result.published", task=task.name)
+        self.tell_result(run, key, result_body(run, group.name, task.name, key, told.shown, self.offset))
 
     def tell_result(self, run: Run, key: str, body: Mapping[str, Json]) -> None:
         """Put a result on the results topic."""

@@ -11,14 +11,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
-
-import orjson
 
 from anabranch.core.errors import ServerUnavailable, StoreRefused
-from anabranch.core.names import session_key
+from anabranch.core.names import Names, session_key
 from anabranch.core.telemetry import RECOVERED
 from anabranch.ports import Notifier, StateStore, Telemetry
+from anabranch.runtime.publicvalues import PublicValue, judged
 from anabranch.runtime.telemetry import NO_TELEMETRY
 
 log = logging.getLogger(__name__)
@@ -28,7 +26,7 @@ LAST_LOOK = 60.0
 
 Key = tuple[str, str]
 """Session id and key."""
-Found = Callable[[str, str, str, Any], Awaitable[None]]
+Found = Callable[[str, str, str, PublicValue], Awaitable[None]]
 """Takes run id, session id, key and value."""
 
 
@@ -42,9 +40,15 @@ class Watcher:
     """One for each worker process; runs that wait for the same key share a subscription."""
 
     def __init__(
-        self, store: StateStore, notifier: Notifier, found: Found, telemetry: Telemetry = NO_TELEMETRY
+        self,
+        store: StateStore,
+        notifier: Notifier,
+        names: Names,
+        found: Found,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._store = store
+        self._names = names
         self._notifier = notifier
         self._found = found
         self._telemetry = telemetry
@@ -145,13 +149,8 @@ class Watcher:
                 continue
             if is_unasked:
                 self._telemetry.count(RECOVERED)
+            public = await judged(self._store, self._names, *place, value)
+            if public is None:  # it expired meanwhile: the next look is for what comes then
+                continue
             for run_id in list(waiting.runs):
-                await self._found(run_id, *place, parse_value(value))
-
-
-def parse_value(value: bytes) -> Any:
-    """What somebody SET under a key: JSON, or where it is none, the text itself."""
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return value.decode("utf-8", "replace")
+                await self._found(run_id, *place, public)

@@ -30,10 +30,9 @@ from anabranch.cli.systems import connected
 from anabranch.core.errors import Misconfigured, ValueGone
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Fold
-from anabranch.core.results import is_reference
 from anabranch.ports import Clock, Entry, EventLog, StateStore, Write
-from anabranch.runtime import values
 from anabranch.runtime.effects import Note
+from anabranch.sdk.references import resolve
 from anabranch_agency.turn import Rules as RunRules
 from anabranch_eventmanager.core import has_ended
 from anabranch_eventmanager.facts import Document, run_key
@@ -348,9 +347,16 @@ class Rebuild:
         for told in self._told.values():
             if told.final is None or self._left(told.run_id, 0.0) <= 0:
                 continue
-            for key, value in told.final["results"].items():
-                if is_reference(value):
-                    try:
-                        await values.resolve(self._store, self._names, value)
-                    except ValueGone as gone:
-                        self.report.lose(told.run_id, f"result {key!r}", str(gone))
+            try:
+                results = await self._resolved(told, told.final["results"])
+            except ValueGone as gone:
+                self.report.lose(told.run_id, "the results of its final record", str(gone))
+                continue
+            for key, value in results.items():
+                try:
+                    await self._resolved(told, value)
+                except ValueGone as gone:
+                    self.report.lose(told.run_id, f"result {key!r}", str(gone))
+
+    async def _resolved(self, told: Told, value: Any) -> Any:
+        return await resolve(self._store, self._names, value, within=told.session_id)

@@ -219,6 +219,9 @@ class ValueFound(Message):
     run_id: str
     key: str
     value: Json
+    is_reference: bool | None = None
+    """Whether the value is stored elsewhere, and this is its reference. Null in records of releases that did not
+    say it: there a reference to a value of the run's session is one."""
 
 
 class KeyReduced(Message):

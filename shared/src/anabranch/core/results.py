@@ -170,18 +170,37 @@ class Reference(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-_REFERENCE_FIELDS = frozenset({"$anabranch", "count", "bytes", "run_id"})
+MARK = "$anabranch"
+"""The field of a reference that no value has which stands beside references."""
+_REFERENCE_FIELDS = frozenset({MARK, "count", "bytes", "run_id"})
 
 
-def is_reference(value: object) -> bool:
-    """Whether a value is a reference: it has an address ``<session>/<key>``, ``count`` and ``bytes``, and no field
-    of its own. Anything else that looks like one is a value of somebody's."""
+def has_mark(value: object) -> bool:
+    """Whether a value could be taken for a reference where it stands beside references. Whoever puts values there
+    stores such a one, and puts its reference there instead: so none but references have the mark."""
+    return isinstance(value, dict) and MARK in value
+
+
+def is_reference(value: object, session_id: str) -> bool:
+    """Whether what stands beside references is one, to a value of this session.
+
+    To be asked of result keys in records, and of the history; see `has_mark`. Asked of anything else (inputs, a
+    value that was read, what somebody SET) it says nothing: that may have any shape.
+    """
     return (
         isinstance(value, dict)
-        and isinstance(address := value.get("$anabranch"), str)
-        and "/" in address
+        and isinstance(address := value.get(MARK), str)
+        and address.startswith(f"{session_id}/")
         and {"count", "bytes"} <= value.keys() <= _REFERENCE_FIELDS
+        and type(value["count"]) is int
+        and type(value["bytes"]) is int
+        and isinstance(value.get("run_id", ""), str)
     )
+
+
+def reference_document(session_id: str, key: str, run_id: str, count: int, size: int) -> dict[str, Any]:
+    """A reference to what a run stored under `key`, as it stands in place of the value; `size` in bytes."""
+    return {MARK: reference_address(session_id, key), "count": count, "bytes": size, "run_id": run_id}
 
 
 class Event(BaseModel):

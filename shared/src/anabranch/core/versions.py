@@ -13,7 +13,6 @@ from typing import Any, Literal
 import orjson
 
 from anabranch.core.documents import dumps
-from anabranch.core.results import is_reference
 
 KEPT_VERSIONS = 1_000
 """Changes of one session that are kept; older ones are only counted."""
@@ -56,17 +55,11 @@ class Change:
 
     @classmethod
     def of_value(
-        cls, key: str, kind: Kind, run_id: str, time: float, value: Any, data: bytes, **more: Any
+        cls, key: str, kind: Kind, run_id: str, time: float, value: Any, data: bytes, size: int, **more: Any
     ) -> Change:
-        """A change to `value`, which as JSON is `data`."""
-        size = value["bytes"] if is_reference(value) else len(data)
+        """A change to `value`, which as JSON is `data`; of a reference `size` is that of what it stands for."""
         digest = hashlib.sha256(data).hexdigest()[:32]
         return cls(key, kind, run_id, time, size, digest, value, **more)
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether the value stands elsewhere."""
-        return is_reference(self.value)
 
     def to_entry(self, data: bytes) -> bytes:
         """As it is stored; `data` is the value's JSON."""

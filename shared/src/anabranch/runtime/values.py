@@ -27,8 +27,9 @@ from anabranch.core.errors import ValueGone
 from anabranch.core.names import Names, reference_address, session_key, split_reference
 from anabranch.core.outputs import indexed, merged
 from anabranch.core.policies import distinct
-from anabranch.core.results import is_reference
+from anabranch.core.results import MARK
 from anabranch.ports import StateStore
+from anabranch.runtime.publicvalues import claims_to_be_stored, judged
 
 Json = Any
 _MISSING: Any = object()
@@ -52,22 +53,20 @@ class _Source:
         return [page for page in found if page is not None]
 
 
-async def resolve(
-    store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str | None = None
-) -> Json:
-    """The whole value behind a reference.
+async def resolve(store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str) -> Json:
+    """The whole value behind a reference. What it is like is the user's business: it is never resolved again.
 
     Args:
-        within: the one session whose values may be read: what a value says may be anybody's words.
+        within: the session whose values may be read. A reference to another one's is refused.
 
     Raises:
-        ValueGone: the store does not have it any more.
+        ValueGone: the store does not have it any more, or it is another session's.
         ServerUnavailable: the store cannot be reached.
     """
-    source = _source(store, names, reference)
+    source = _source(store, names, reference, within)
     manifest = await _manifest(source)
     if manifest is None:
-        return await _public_value(source, within)
+        return await _public_value(source)
     if manifest["format"] == "inline":
         return manifest["value"]
     if manifest["format"] in _OF_OTHERS:
@@ -75,17 +74,31 @@ async def resolve(
     return _assemble(manifest, [pair async for pair in _members(source, manifest)])
 
 
-async def iterate(
-    store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str | None = None
-) -> AsyncGenerator[Json, None]:
-    """The items of a list behind a reference, holding a page at a time; a value that is no list is one item.
-    `within` as in `resolve`.
+async def public_value(store: StateStore, names: Names, session_id: str, key: str) -> Json:
+    """The whole value that a session has under the public name of a key; None where nothing stands there.
 
     Raises:
         ValueGone: the store does not have it any more.
         ServerUnavailable: the store cannot be reached.
     """
-    source = _source(store, names, reference)
+    [found] = await store.get([session_key(session_id, key)])
+    public = None if found is None else await judged(store, names, session_id, key, found)
+    if public is None or not public.is_reference:
+        return None if public is None else public.data
+    return await resolve(store, names, public.data, within=session_id)
+
+
+async def iterate(
+    store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str
+) -> AsyncGenerator[Json, None]:
+    """The items of a list behind a reference, holding a page at a time; a value that is no list is one item.
+    `within` as in `resolve`.
+
+    Raises:
+        ValueGone: the store does not have it any more, or it is another session's.
+        ServerUnavailable: the store cannot be reached.
+    """
+    source = _source(store, names, reference, within)
     manifest = await _manifest(source)
     if manifest is not None and manifest["format"] in ("same", "concat"):
         for part in _parts(manifest):
@@ -105,16 +118,31 @@ async def iterate(
 _OF_OTHERS = ("same", "concat", "union")
 
 
-async def member_value(
-    store: StateStore, names: Names, reference: Mapping[str, Any], index: int
-) -> tuple[Json, bool]:
-    """What one member gave to a joined value, reading its pages only; and whether that can be told at all.
+async def is_long_list(store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str) -> bool:
+    """Whether a reference is to a list whose items `iterate` reads page by page. `within` as in `resolve`.
 
     Raises:
-        ValueGone: the store does not have it any more.
+        ValueGone: it is another session's.
         ServerUnavailable: the store cannot be reached.
     """
-    source = _source(store, names, reference)
+    source = _source(store, names, reference, within)
+    manifest = await _manifest(source)
+    if manifest is not None and manifest["format"] == "same":
+        return await is_long_list(store, names, _reference(source, manifest["of"]), within=within)
+    return manifest is not None and manifest["format"] in ("merge", "concat")
+
+
+async def member_value(
+    store: StateStore, names: Names, reference: Mapping[str, Any], index: int, *, within: str
+) -> tuple[Json, bool]:
+    """What one member gave to a joined value, reading its pages only; and whether that can be told at all.
+    `within` as in `resolve`.
+
+    Raises:
+        ValueGone: the store does not have it any more, or it is another session's.
+        ServerUnavailable: the store cannot be reached.
+    """
+    source = _source(store, names, reference, within)
     manifest = await _manifest(source)
     if manifest is None or manifest["format"] in ("inline", "value", *_OF_OTHERS):
         return None, False
@@ -131,7 +159,7 @@ def _parts(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 async def _of_others(source: _Source, manifest: Mapping[str, Any]) -> Json:
     found = [
-        await resolve(source.store, source.names, _reference(source, part["of"]))
+        await resolve(source.store, source.names, _reference(source, part["of"]), within=source.session_id)
         if "of" in part
         else part["value"]
         for part in _parts(manifest)
@@ -143,7 +171,8 @@ async def _of_others(source: _Source, manifest: Mapping[str, Any]) -> Json:
 
 async def _items(source: _Source, part: Mapping[str, Any]) -> AsyncIterator[Json]:
     if "of" in part:
-        async for item in iterate(source.store, source.names, _reference(source, part["of"])):
+        reference = _reference(source, part["of"])
+        async for item in iterate(source.store, source.names, reference, within=source.session_id):
             yield item
     else:
         for item in merged([part["value"]]):
@@ -151,11 +180,13 @@ async def _items(source: _Source, part: Mapping[str, Any]) -> AsyncIterator[Json
 
 
 def _reference(source: _Source, key: str) -> Mapping[str, Any]:
-    return {"$anabranch": reference_address(source.session_id, key), "run_id": source.run_id}
+    return {MARK: reference_address(source.session_id, key), "run_id": source.run_id}
 
 
-def _source(store: StateStore, names: Names, reference: Mapping[str, Any]) -> _Source:
-    session_id, key = split_reference(str(reference["$anabranch"]))
+def _source(store: StateStore, names: Names, reference: Mapping[str, Any], within: str) -> _Source:
+    session_id, key = split_reference(str(reference[MARK]))
+    if session_id != within:
+        raise ValueGone(session_id, key, f"it is of another session than {within}, which may not read it")
     return _Source(store, names, session_id, str(reference.get("run_id", "")), key)
 
 
@@ -165,21 +196,20 @@ async def _manifest(source: _Source) -> dict[str, Any] | None:
     return orjson.loads(found) if found is not None else None
 
 
-async def _public_value(source: _Source, within: str | None) -> Json:
-    """A key without a manifest, such as one that `separate` derived, stands under its public name."""
+async def _public_value(source: _Source) -> Json:
+    """A value whose manifest is gone may stand under its public name, where anybody may have SET something: of
+    what is itself stored elsewhere, one step is followed."""
     [found] = await source.store.get([session_key(source.session_id, source.key)])
-    if found is None:
+    public = None
+    if found is not None:
+        public = await judged(source.store, source.names, source.session_id, source.key, found)
+    if public is None:
         raise ValueGone(source.session_id, source.key, "it has expired, or was cleaned up")
-    value = orjson.loads(found)
-    if not is_reference(value):
-        return value
-    target = _source(source.store, source.names, value)
-    if within is not None and target.session_id != within:
-        return value
-    if await _manifest(target) is None:
-        # What stands under a public name may be anybody's, also a reference to itself: one step is followed.
-        raise ValueGone(source.session_id, source.key, f"it refers to {value['$anabranch']!r}, which is gone")
-    return await resolve(source.store, source.names, value)
+    if public.is_reference:
+        return await resolve(source.store, source.names, public.data, within=source.session_id)
+    if claims_to_be_stored(public.data, source.session_id, source.key):
+        raise ValueGone(source.session_id, source.key, "only a reference to it is left")
+    return public.data
 
 
 def _assemble(manifest: Mapping[str, Any], members: list[tuple[int, Json]]) -> Json:

@@ -64,7 +64,8 @@ class Run:
         """
         async with asyncio.timeout(timeout):
             body = await asyncio.shield(self._watch.final)
-            results = await resolve_all(self._client.store, self._client.names, body.get("results") or {})
+            links, session = self._client, body.get("session_id") or ""
+            results = await resolve_all(links.store, links.names, body.get("results") or {}, within=session)
         result = result_of(body, results, self)
         return result.check() if check else result
 
@@ -114,12 +115,12 @@ class Run:
             async for body in published:
                 key = str(body.get("result_key"))
                 told.add(key)
-                yield Published(key, await self._resolved(body.get("value")), body.get("task_name"))
+                yield Published(key, await self._resolved(body, body.get("value")), body.get("task_name"))
         final = await asyncio.shield(self._watch.final)
-        results = await self._resolved(final.get("results") or {})
+        results = await self._resolved(final, final.get("results") or {})
         for key, value in results.items():
             if key not in told:
-                yield Published(key, await self._resolved(value))
+                yield Published(key, await self._resolved(final, value))
 
     async def cancel(self) -> None:
         """Ask for the run to be cancelled; `result` tells when it is. Raises ServerUnavailable."""
@@ -150,8 +151,10 @@ class Run:
         """Let failed members that are held count as failed, so that their join goes on. See `redrive`."""
         await self._client.control("dismiss", run_id=self.run_id, group=group, task=task, indexes=indexes)
 
-    async def _resolved(self, value: Any) -> Any:
-        return await resolve(self._client.store, self._client.names, value)
+    async def _resolved(self, body: Body, value: Any) -> Any:
+        """What stands in a record, as the value it means."""
+        within = body.get("session_id") or ""
+        return await resolve(self._client.store, self._client.names, value, within=within)
 
     def __repr__(self) -> str:
         return f"<Run {self.run_id}>"

@@ -27,8 +27,8 @@ from anabranch.runtime.loops import end_what_is_left
 from anabranch.runtime.process import Service
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.values import public_value
 from anabranch.sdk.agents import Registry, agent
-from anabranch.sdk.references import resolve
 from anabranch.sdk.run import Run
 from anabranch.sdk.run_result import RunResult
 from anabranch.testing.loop import SeededIds, VirtualClock, VirtualLoop
@@ -170,8 +170,7 @@ class AsyncSystem:
     async def value(self, session_id: str, key: str) -> Any:
         """What stands in the session under a key, a reference resolved; None where nothing does."""
         parts = self.embedded
-        [found] = await parts.store.get([session_key(session_id, key)])
-        return None if found is None else await resolve(parts.store, parts.names, orjson.loads(found))
+        return await public_value(parts.store, parts.names, session_id, key)
 
     async def records(self, topic: str) -> list[Incoming]:
         """What is on a topic by now, partition after partition; `topic` without its prefix, `groups`."""

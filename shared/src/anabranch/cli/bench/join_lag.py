@@ -65,8 +65,9 @@ async def _workers_stamp(asking: Asker) -> bool:
 
 async def _lag_by_agents(asking: Asker, members: int) -> float:
     ended = await asking.ask(two_stage_request(members, STAMP))
-    links = asking.links
-    return lag_of_stamps(await resolve_all(links.store, links.names, ended.body["results"]))
+    links, body = asking.links, ended.body
+    results = await resolve_all(links.store, links.names, body["results"], within=body["session_id"])
+    return lag_of_stamps(results)
 
 
 def lag_of_stamps(results: Document) -> float:

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import AnabranchError
 from anabranch.core.names import session_key
 from anabranch.core.results import is_reference
 from anabranch.runtime.contexts import load_context
-from anabranch.runtime.values import resolve
+from anabranch.runtime.values import public_value, resolve
 from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.observer import Account
 from anabranch.testing.simulator.sharing import SESSION, SHARED, together
@@ -115,10 +113,7 @@ def _are_exact(accounts: list[Account]) -> bool:
 
 
 async def _session_value(world: World) -> Any:
-    store = MemoryStore(world.server)
-    [found] = await store.get([session_key(SESSION, SHARED)])
-    value: Any = None if found is None else orjson.loads(found)
-    return await resolve(store, world.settings.names, value) if is_reference(value) else value
+    return await public_value(MemoryStore(world.server), world.settings.names, SESSION, SHARED)
 
 
 def _check_store(world: World, final: Mapping[str, Any]) -> None:
@@ -158,11 +153,12 @@ async def _resolved(world: World, account: Account, results: Mapping[str, Any]) 
     """Results with references resolved; what an empty store has forgotten since the end is `_GONE`."""
     store = MemoryStore(world.server)
     found: dict[str, Any] = {}
+    within = account.session_id or account.finals[0]["run_id"]
     for key, value in results.items():
         found[key] = value
-        if is_reference(value):
+        if is_reference(value, within):
             try:
-                found[key] = await resolve(store, world.settings.names, value)
+                found[key] = await resolve(store, world.settings.names, value, within=within)
             except AnabranchError as gone:
                 found[key] = _GONE
                 if world.lost_at < account.ended_at:

@@ -14,6 +14,7 @@ import orjson
 
 from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.ranges import Ranges
+from anabranch.core.results import is_reference
 from anabranch.ports import Entry, Fence, Incoming, Write
 from anabranch.testing.simulator.sharing import SHARED
 from anabranch.testing.simulator.workload import Expected
@@ -115,7 +116,7 @@ class Observer:
         if (
             account.expected
             and not account.expected.skips_values
-            and not _is_reference(value)
+            and not is_reference(value, body["session_id"])
             and (account.expected.is_exact or key != SHARED)
             and value != expected
         ):
@@ -223,7 +224,3 @@ class Observer:
 def _header(value: bytes) -> dict[str, Any]:
     header: dict[str, Any] = orjson.loads(value.partition(b"\n")[0])
     return header
-
-
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, dict) and "$anabranch" in value

@@ -1,0 +1,65 @@
+"""What stands under the public name of a key, `session:{<session id>}:<key>`, where anybody may SET something.
+
+So what it looks like proves nothing. It is a reference only where it is what the system has written there: to this
+very key of this very session, and as large as the manifest says that the system stored. Nobody but the system
+writes manifests. Whatever else stands there is the value of whoever SET it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.names import Names, reference_address, session_key
+from anabranch.core.results import MARK, is_reference
+from anabranch.ports import StateStore
+
+
+@dataclass(frozen=True, slots=True)
+class PublicValue:
+    """A value of a session: `data` is JSON, or a reference where `is_reference`."""
+
+    data: Any
+    is_reference: bool = False
+
+
+async def judged(store: StateStore, names: Names, session_id: str, key: str, found: bytes) -> PublicValue | None:
+    """What `found` under a public name is; None where nothing stands there any more.
+
+    A value and its manifest are written in one step. They are read in two, the manifest first: where the value is
+    another one after that, both are read again.
+
+    Raises:
+        ServerUnavailable: the store cannot be reached.
+    """
+    while True:
+        value = parse_value(found)
+        if not claims_to_be_stored(value, session_id, key):
+            return PublicValue(value)
+        manifest = names.value_manifest(session_id, value.get("run_id", ""), key)
+        stored, again = await store.get([manifest, session_key(session_id, key)])
+        if again is None:
+            return None
+        if again == found:
+            return PublicValue(value, is_reference=stored is not None and _is_told_by(value, stored))
+        found = again
+
+
+def claims_to_be_stored(value: Any, session_id: str, key: str) -> bool:
+    """Whether a value has the form of a reference to the very key under which it stands."""
+    return is_reference(value, session_id) and value[MARK] == reference_address(session_id, key)
+
+
+def _is_told_by(reference: dict[str, Any], manifest: bytes) -> bool:
+    stored = orjson.loads(manifest)
+    return all(stored.get(name) == reference[name] for name in ("count", "bytes"))
+
+
+def parse_value(value: bytes) -> Any:
+    """What somebody SET under a key: JSON, or where it is none, the text itself."""
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value.decode("utf-8", "replace")
