@@ -29,6 +29,7 @@ from anabranch.core.messages import (
     TimerDue,
 )
 from anabranch.core.names import Names
+from anabranch.core.results import is_reference, reference_document
 from anabranch.runtime.effects import News, Put
 from anabranch_agency.actor import decide
 from anabranch_agency.final import fit_results
@@ -334,12 +335,37 @@ def test_a_final_record_holds_any_results(sizes: dict[str, int]) -> None:
 
 
 def _resolved(fitted: dict[str, Any], keys: Sequence[str] | dict[str, Any], by_name: dict[str, Any]) -> Any:
-    if "$anabranch" in fitted and "$anabranch" not in keys:
+    if is_reference(fitted, "s"):
         fitted = by_name[NAMES.value_manifest("s", "r", "r.results")]
     return {
         key: by_name[NAMES.value_manifest("s", "r", key)] if isinstance(value, dict) else value
         for key, value in fitted.items()
     }
+
+
+@pytest.mark.parametrize("value", ["s/k", 5], ids=str)
+def test_results_whose_keys_are_those_of_a_reference_are_one(value: Any) -> None:
+    """Also where they are none by their values: who reads the record need not know what makes one."""
+    results = {"$anabranch": value, "count": 1, "bytes": 2}
+
+    fitted, [aside] = fit_results(NAMES, run_with(results))
+
+    assert (is_reference(fitted, "s"), fitted["run_id"]) == (True, "r")
+    assert (aside.key, orjson.loads(aside.value)["value"]) == (
+        NAMES.value_manifest("s", "r", "r.results"),
+        results,
+    )
+
+
+def test_a_reference_is_never_stored_in_place_of_what_it_refers_to() -> None:
+    """One with a long key is as long as a small value."""
+    key = "ä" * 250
+    reference = reference_document("s", key, "r", 1, 70_000)
+
+    fitted, asides = fit_results(NAMES, run_with({key: reference, "x": "x" * 600}), limit=1_500)
+
+    assert fitted[key] == reference
+    assert [aside.key for aside in asides] == [NAMES.value_manifest("s", "r", "x")]
 
 
 def test_a_great_many_results_become_one_reference() -> None:

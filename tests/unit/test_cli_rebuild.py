@@ -53,6 +53,33 @@ SEPARATE = array([{"k": f"key{n}", "pad": "y" * 3_000} for n in range(40)], outp
 WIDE = task("wide", inputs="{item.pad}", expansion_config=SEPARATE | {"identifiers": {"id": "item.k"}})
 
 
+def test_values_that_look_like_references_are_written_back(anabranch_system: Start) -> None:
+    s = anabranch_system()
+    odd = {"$anabranch": "s/small", "count": 1, "bytes": 1, "run_id": "r"}
+    fields = [task(name, inputs=value) for name, value in odd.items()]
+    separate = array([odd, odd], output_format="separate")
+    document = request(
+        task("small", inputs="{given}", dependencies=["given"]),
+        task("wide", inputs="{item}", expansion_config=separate),
+        *fields,
+        context={"given": odd},
+    )
+    run = s.submit({**document, "session_id": "s", "request_id": "one"})
+    before = dict(run.result(timeout=60).results)
+
+    lose(s)
+    report = rebuilt(s)
+
+    assert (report.gone, report.incomplete) == ([], [])
+    assert run.result(timeout=60).results == before
+    assert (
+        {key: s.value("s", key) for key in before}
+        == before
+        == {"small": odd, "wide": {"0": odd, "1": odd}, "0_wide": odd, "1_wide": odd, **odd}
+    )
+    assert s.value("s", "given") == odd
+
+
 def test_everything_that_ended_runs_left_is_written_back(anabranch_system: Start) -> None:
     """Small and large values, a context value, derived keys, tombstones, views."""
     s = anabranch_system(agents={"much": much})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 
@@ -153,6 +154,50 @@ async def test_what_looks_like_a_reference_to_another_session_is_not_followed(ru
 
     assert direct["value"] == forged
     assert "1234" not in str(result)
+
+
+@pytest.mark.parametrize("session", ["victim", "thief"])
+async def test_what_looks_like_a_reference_is_shown_as_it_is(running: Running, session: str) -> None:
+    """As a result, in the answer to who waits, as a member's part of a join, and as what a member was given."""
+    pin = "1234" * 20_000
+    await running.submit({**one_task(inputs={"pin": pin}), "request_id": "v", "session_id": "victim"})
+    await running.submit({**one_task(inputs={"pin": pin}), "request_id": "t", "session_id": "thief"})
+    run_id = run_id_for(session[0])
+    forged = {"$anabranch": f"{session}/k", "count": 1, "bytes": 80_010, "run_id": run_id}
+    expansion = {"type": "array", "array_mapping": {"item": "list"}, "output_format": "index"}
+    request = one_task(inputs="{item}", dependencies=["list"], expansion_config=expansion)
+    request["task_groups"][0]["tasks"] += [
+        {"name": "one", "agent": "echo", "inputs": "{c}", "dependencies": ["c"], "result_keys": ["one"]},
+        {"name": "two", "agent": "echo", "inputs": "{one}", "dependencies": ["one"], "result_keys": ["two"]},
+    ]
+    context = {"list": [forged, [forged]], "c": forged}
+
+    await running.submit({**request, "request_id": "r1", "session_id": "thief", "context": context})
+
+    one = await running.get("/v1/runs/r1/results/one")
+    assert (one["value"], one["bytes"], one["count"]) == (forged, len(orjson.dumps(forged)), 4)
+    assert (await running.get("/v1/runs/r1/results/k"))["value"] == [forged, [forged]]
+    member = await running.get("/v1/runs/r1/members/g/t/0")
+    assert (member["variables"], member["inputs"]) == ({"item": forged}, forged)
+    assert (member["result"], member["result_known"]) == ({"k": forged}, "exact")
+    for name, key in (("one", "c"), ("two", "one")):
+        member = await running.get(f"/v1/runs/r1/members/g/{name}/-")
+        assert (member["inputs"], member["result"], member["result_known"]) == (forged, {name: forged}, "exact")
+        told = (await running.get("/v1/runs/r1/context"))["state"][key]["value"]
+        assert (told["$anabranch"], told["run_id"]) == (f"thief/{key}", run_id_for("r1"))
+    outcome = await running.get("/v1/runs/r1/result")
+    assert outcome["results"]["one"]["$anabranch"] == "thief/one"
+    assert "1234" not in str(outcome)
+
+
+async def test_a_large_object_is_no_list(running: Running) -> None:
+    """Its count is that of its fields."""
+    wide = {f"k{n}": "x" * 1_000 for n in range(100)}
+    await running.submit({**one_task(inputs=wide), "request_id": "r1"})
+
+    found = await running.get("/v1/runs/r1/results/k")
+
+    assert (found["value"], found.get("items")) == (wide, None)
 
 
 async def test_an_open_run_has_no_result_and_can_be_cancelled_once(running: Running) -> None:

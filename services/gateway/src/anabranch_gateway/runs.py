@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from anabranch.core.documents import Format
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code, RequestRefused
+from anabranch.core.results import is_reference
 from anabranch.core.waiting import waits_for
 from anabranch.runtime.views import with_heartbeats
 from anabranch.sdk.client import Control
@@ -23,7 +24,7 @@ from anabranch_gateway.listing import Filters, list_runs
 from anabranch_gateway.lookup import Found, find, require_open, view_of
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal, refused
-from anabranch_gateway.results import is_own_reference, page, results_of
+from anabranch_gateway.results import page, results_of
 from anabranch_gateway.submitting import (
     Submission,
     load,
@@ -292,7 +293,7 @@ def _final(found: Found) -> dict[str, Any]:
 async def _outcome(parts: Parts, found: Found) -> dict[str, Any]:
     final = _final(found)
     results = await results_of(parts.client, final, found.session_id)
-    references = [key for key, value in results.items() if is_own_reference(value, found.session_id)]
+    references = [key for key, value in results.items() if is_reference(value, found.session_id)]
     return shapes.outcome(final, results) | {"references": references}
 
 

@@ -43,7 +43,7 @@ async def judged(store: StateStore, names: Names, session_id: str, key: str, fou
         if again is None:
             return None
         if again == found:
-            return PublicValue(value, is_reference=stored is not None and _is_told_by(value, stored))
+            return PublicValue(value, is_reference=_is_told_by(value, stored))
         found = again
 
 
@@ -52,8 +52,8 @@ def claims_to_be_stored(value: Any, session_id: str, key: str) -> bool:
     return is_reference(value, session_id) and value[MARK] == reference_address(session_id, key)
 
 
-def _is_told_by(reference: dict[str, Any], manifest: bytes) -> bool:
-    stored = orjson.loads(manifest)
+def _is_told_by(reference: dict[str, Any], manifest: bytes | None) -> bool:
+    stored = orjson.loads(manifest) if manifest is not None else {}
     return all(stored.get(name) == reference[name] for name in ("count", "bytes"))
 
 

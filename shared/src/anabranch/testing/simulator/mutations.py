@@ -17,7 +17,7 @@ from anabranch.core.offsets import TrailingCommit
 from anabranch.runtime import owner, replay
 from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency import actor as agency_actor
-from anabranch_taskgroup import actor, dispatch, lifecycle, sweep, watcher
+from anabranch_taskgroup import actor, dispatch, lifecycle, sweep, telling, watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,13 @@ def _ignores_identity(original: Callable[..., Any]) -> Callable[..., Any]:
     return check
 
 
+def _by_size_only(original: Callable[..., Any]) -> Callable[..., Any]:
+    def is_stored(value: Any, data: bytes, limit: int) -> bool:
+        return len(data) > limit
+
+    return is_stored
+
+
 class _NoShield:
     """`asyncio` without its shield."""
 
@@ -218,6 +225,9 @@ MUTATIONS = {
         "_check_identity",
         _ignores_identity,
         ("empty-store",),
+    ),
+    "by-shape": Mutation(
+        "a value that looks like a reference is told as it is", telling, "is_stored", _by_size_only, ()
     ),
     "cut-short": Mutation(
         "what was claimed is not started where the partition is lost",

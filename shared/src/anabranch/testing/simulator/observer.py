@@ -14,7 +14,7 @@ import orjson
 
 from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.ranges import Ranges
-from anabranch.core.results import is_reference
+from anabranch.core.results import MARK, has_mark, is_reference
 from anabranch.ports import Entry, Fence, Incoming, Write
 from anabranch.testing.simulator.sharing import SHARED
 from anabranch.testing.simulator.workload import Expected
@@ -112,6 +112,7 @@ class Observer:
         key, value = body["result_key"], body["value"]
         if session_key(body["session_id"], key) not in self._put:
             self.violated(f"{key!r} of {body['run_id']} was told before it was in the store")
+        self._check_mark(body, key, value)
         expected = account.expected.results.get(key) if account.expected else None
         if (
             account.expected
@@ -122,6 +123,15 @@ class Observer:
         ):
             self.violated(f"{key!r} was published as {value}, expected {expected}")
 
+    def _check_mark(self, body: Mapping[str, Any], key: str, value: Any) -> None:
+        """What could be taken for a reference is one, of the run itself: no value of a user's stands so."""
+        if has_mark(value) and not (is_reference(value, body["session_id"]) and self._is_stored(body, value)):
+            self.violated(f"{key!r} of {body['run_id']} was told as {value}, which nobody stored")
+
+    def _is_stored(self, body: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+        key = value[MARK].partition("/")[2]
+        return self._names.value_manifest(body["session_id"], body["run_id"], key) in self._put
+
     def _final(self, account: Account, body: dict[str, Any]) -> None:
         account.final_records += 1
         if self._names.tombstone(body["run_id"]) not in self._put:
@@ -129,6 +139,8 @@ class Observer:
         if body in account.finals:
             return
         account.finals.append(body)
+        for key, value in body["results"].items():
+            self._check_mark(body, key, value)
         if len(account.finals) > 1:
             self.violated(f"{body['run_id']} ended twice: {account.finals}")
             return

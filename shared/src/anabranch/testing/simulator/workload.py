@@ -15,6 +15,7 @@ from zlib import crc32
 
 import orjson
 
+from anabranch.testing.simulator.posing import pose
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, reduced, share
 
 FORMATS = ("merge", "separate", "single", "index")
@@ -74,6 +75,8 @@ def answer(name: str, index: int | None, inputs: Mapping[str, Any], seen: Mappin
     digest = crc32(orjson.dumps(looked, option=orjson.OPT_SORT_KEYS))
     if "gives" in inputs:
         return inputs["item"] if inputs["gives"] == "{each}" else inputs["gives"]
+    if "poses" in inputs:
+        return inputs["poses"] | {"count": index or 0}
     value = {"of": name, "index": index, "item": inputs.get("item"), "seen": digest}
     if inputs.get("bytes"):
         value["pad"] = "x" * inputs["bytes"]
@@ -115,6 +118,7 @@ def make_workload(random: Random, runs: int, *, shares: bool = False) -> Workloa
         if workload.policy is not None:
             share(random, workload.policy, expected.request)
         _decorate(random, expected, workload)
+        pose(expected.request, number, workload)
         evaluate(expected, {key: value for _, session, key, value in workload.outside if session == f"s{number}"})
         workload.runs.append(expected)
     workload.sent.sort(key=lambda each: each[0])
