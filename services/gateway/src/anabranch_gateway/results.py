@@ -45,10 +45,10 @@ async def page(
     reference = Reference.model_validate(value)
     if await values.is_long_list(client.store, client.names, value, within=session_id):
         return await _read_items(client, reference, key, start, limit)
-    if reference.bytes > LARGEST:
+    whole = await values.resolve(client.store, client.names, value, within=session_id)
+    if reference.bytes > LARGEST and not isinstance(whole, list):
         detail = f"the value has {reference.bytes:,} bytes, over {LARGEST:,}: read it from Redis"
         raise Refusal(413, "too_large", detail)
-    whole = await values.resolve(client.store, client.names, value, within=session_id)
     return _shown(key, whole, reference.bytes, start, limit)
 
 
