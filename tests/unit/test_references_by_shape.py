@@ -13,12 +13,17 @@ import pytest
 
 from anabranch import Task
 from anabranch.core.errors import ValueGone
-from anabranch.core.names import run_id_for, session_key
+from anabranch.core.messages import Message, Need, OpenRun, StartGroup, TaskOrder, ValueFound
+from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.policies import Policy
 from anabranch.core.results import has_mark, is_reference
 from anabranch.runtime import values
 from anabranch.runtime.contexts import SharedContext, load_context
 from anabranch.testing import System, SystemRun
+from anabranch_taskgroup.actor import Delivery, decide
+from anabranch_taskgroup.outcomes import read_outside
+from anabranch_taskgroup.state import Partition, Value
+from anabranch_taskgroup.turn import Rules
 from small_requests import alive, array, request, task
 
 Start = Callable[..., System]
@@ -348,3 +353,29 @@ def test_nobody_reads_within_one_session_what_is_anothers(start: Start) -> None:
     ):
         with pytest.raises(ValueGone, match="another session than thief"):
             s.wait(reading)
+
+
+# --- what earlier releases wrote ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("session", [VICTIM, THIEF])
+def test_what_a_record_without_the_mark_has_is_a_reference_within_its_session_only(session: str) -> None:
+    """Those of before say of a value from outside neither that it is one nor that it is none."""
+    partition, rules = Partition(0), Rules(Names())
+    needs = (Need(key="k", kind="external"),)
+    order = TaskOrder(name="t", agent="echo", needs=needs, result_keys=("r",))
+    told = reference(session, "k", run_id="r")
+    messages: list[Message] = [
+        OpenRun(run_id="r", request_id="q", session_id=THIEF, groups=("g",), context={}, deadline=60.0),
+        StartGroup(run_id="r", group="g", tasks=(order,)),
+        ValueFound(run_id="r", key="k", value=told),
+    ]
+
+    for offset, message in enumerate(messages):
+        decide(rules, partition, Delivery(message, (), offset, 1.0))
+
+    assert partition.runs["r"].values["k"] == Value(told, is_reference=session == THIEF)
+    before = orjson.dumps({"values": {"k": told}})
+    assert read_outside(before, THIEF) == {"k": Value(told, is_reference=session == THIEF)}
+    now = orjson.dumps({"values": {"k": told, "other": told}, "references": ["k"]})
+    assert read_outside(now, THIEF) == {"k": Value(told, is_reference=True), "other": Value(told)}
