@@ -38,6 +38,7 @@ from anabranch_gateway.submitting import (
 router = APIRouter(prefix="/v1", tags=["runs"])
 
 MOST_WAITED = 300.0
+StrictQuery = Annotated[bool, Query(description="Refuse placeholders that nothing provides")]
 RunPath = Annotated[str, Path(min_length=1, max_length=300, description="A run id or a request id")]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
@@ -53,14 +54,14 @@ async def _submit_headers(
 
 
 @router.post("/runs", status_code=202, dependencies=[Depends(_submit_headers)])
-async def submit(request: Request) -> Response:
+async def submit(request: Request, strict: StrictQuery = False) -> Response:
     """Submit a request: once for each request id, however often it is sent."""
     parts: Parts = request.app.state.parts
     caller = await admitted(request, "submitter")
     data = await read_body(request, parts.limits.parsed_bytes)
     form = _format(request)
     document = await load(parts, data, form)
-    reading = await read(parts, caller, document, data, form)
+    reading = await read(parts, caller, document, data, form, strict=strict)
     headers = request.headers
     submission = await prepare(parts, caller, reading, headers.get("idempotency-key"))
     trace = headers.get("traceparent")
@@ -86,7 +87,9 @@ async def submit(request: Request) -> Response:
 
 
 @router.post("/plan")
-async def plan(request: Request, parts: WithParts, caller: Submitter, expand: bool = False) -> Response:
+async def plan(
+    request: Request, parts: WithParts, caller: Submitter, expand: bool = False, strict: StrictQuery = False
+) -> Response:
     """What a request would run. Starts nothing; also answers 200 where the request is wrong."""
     data = await read_body(request, parts.limits.parsed_bytes)
     form = _format(request)
@@ -94,7 +97,8 @@ async def plan(request: Request, parts: WithParts, caller: Submitter, expand: bo
         document = await load(parts, data, form)
     except RequestRefused as refusal:
         return answer(shapes.unreadable(refusal, len(data)))
-    reading = await with_session_refusal(parts, caller, document, await read(parts, caller, document, data, form))
+    reading = await read(parts, caller, document, data, form, strict=strict)
+    reading = await with_session_refusal(parts, caller, document, reading)
     edges = [] if reading.plan is None else list(shapes.edges_of(reading.plan))
     return answer(shapes.bounded_plan(reading, expand=expand) | {"edges": edges})
 

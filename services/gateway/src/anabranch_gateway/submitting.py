@@ -62,17 +62,29 @@ async def load(parts: Parts, data: bytes, form: Format) -> Any:
     return load_document(data, form)
 
 
-async def read(parts: Parts, caller: Caller, document: Any, data: bytes, form: Format) -> Reading:
-    """The request, judged as the Agency will, with what the session has by now, if it may be the caller's."""
+async def read(
+    parts: Parts, caller: Caller, document: Any, data: bytes, form: Format, *, strict: bool = False
+) -> Reading:
+    """The request, judged as the Agency will, with what the session has by now, if it may be the caller's.
+
+    `strict` refuses placeholders that nothing provides, too.
+    """
     keys = await _session_keys(parts, caller, document)
     size = len(data) if form == "json" else None
     if len(data) > LARGE_BODY:
-        return await asyncio.to_thread(_judge, parts, document, keys, size)
-    return _judge(parts, document, keys, size)
+        return await asyncio.to_thread(_judge, parts, document, keys, size, strict)
+    return _judge(parts, document, keys, size, strict)
 
 
-def _judge(parts: Parts, document: Any, keys: Collection[str], size: int | None) -> Reading:
-    return read_request(document, limits=parts.limits, agents=parts.agents, session_keys=keys, document_bytes=size)
+def _judge(parts: Parts, document: Any, keys: Collection[str], size: int | None, strict: bool) -> Reading:
+    return read_request(
+        document,
+        limits=parts.limits,
+        agents=parts.agents,
+        session_keys=keys,
+        document_bytes=size,
+        strict=strict,
+    )
 
 
 async def _session_keys(parts: Parts, caller: Caller, document: Any) -> Collection[str]:

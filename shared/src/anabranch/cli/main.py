@@ -15,7 +15,17 @@ import typer
 
 from anabranch.cli import bench_main, dlq_main, keys_main, watching_main
 from anabranch.cli.exits import WRONG, errors_as_exit
-from anabranch.cli.options import Embedded, Json, Load, Output, RequestFile, RunId, with_settings, with_system
+from anabranch.cli.options import (
+    Embedded,
+    Json,
+    Load,
+    Output,
+    RequestFile,
+    RunId,
+    Strict,
+    with_settings,
+    with_system,
+)
 from anabranch.cli.output import print_text, say
 from anabranch.cli.tables import Form, form_of
 from anabranch.runtime.streams import lasting_streams
@@ -176,6 +186,7 @@ def run(
     detach: Annotated[bool, typer.Option("--detach", help="Submit only; do not wait.")] = False,
     timeout: Annotated[str | None, typer.Option(help="Of the run, such as 90s or 5m.")] = None,
     events_file: Annotated[Path | None, typer.Option(help="Write lifecycle events, one JSON a line.")] = None,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Submit a request and wait for its end."""
@@ -183,7 +194,7 @@ def run(
         from anabranch.cli.run_command import RunOptions
         from anabranch.cli.run_command import run as do
 
-        raise typer.Exit(do(RunOptions(file, embedded, detach, timeout, json, events_file), settings()))
+        raise typer.Exit(do(RunOptions(file, embedded, detach, timeout, json, events_file, strict), settings()))
 
 
 @app.command()
@@ -192,6 +203,7 @@ def plan(
     settings: Load,
     file: RequestFile,
     expand: Annotated[bool, typer.Option("--expand", help="List every member with its rendered inputs.")] = False,
+    strict: Strict = False,
     output: Output = None,
     json: Json = False,
 ) -> None:
@@ -199,7 +211,7 @@ def plan(
     with errors_as_exit(json or output == "json"):
         from anabranch.cli.plan_command import plan as do
 
-        raise typer.Exit(do(file, settings(), form=form_of(output, json), expand=expand))
+        raise typer.Exit(do(file, settings(), form=form_of(output, json), expand=expand, strict=strict))
 
 
 # --- runs -----------------------------------------------------------------------------------------

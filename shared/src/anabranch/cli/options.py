@@ -36,6 +36,7 @@ RequestFile = Annotated[
         autocompletion=completion.request_files,
     ),
 ]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse placeholders that nothing provides.")]
 Embedded = Annotated[bool, typer.Option("--embedded", help="Run everything in this process; needs no server.")]
 
 _SETTINGS: Mapping[str, Any] = {

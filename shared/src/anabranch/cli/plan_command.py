@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 SHOWN_MEMBERS = 20
 
 
-def plan(file: str, settings: Settings, *, form: Form, expand: bool) -> int:
+def plan(file: str, settings: Settings, *, form: Form, expand: bool, strict: bool = False) -> int:
     """Do it; returns the exit code.
 
     Raises:
         Misconfigured: an agents' module cannot be loaded.
     """
     with foreign_output_aside(form is not Form.TABLE):
-        document = planned(file, settings, expand=expand)
+        document = planned(file, settings, expand=expand, strict=strict)
     if form is Form.JSON:
         print_json(document)
     elif form is Form.CSV and document["valid"]:
@@ -36,8 +36,8 @@ def plan(file: str, settings: Settings, *, form: Form, expand: bool) -> int:
     return COMPLETED if document["valid"] else WRONG
 
 
-def planned(file: str, settings: Settings, *, expand: bool) -> dict[str, Any]:
-    """The document that `--json` prints."""
+def planned(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
+    """The document that `--json` prints; `strict` refuses placeholders that nothing provides."""
     try:
         document = documents.load(file)
     except RequestRefused as refused:
@@ -46,6 +46,7 @@ def planned(file: str, settings: Settings, *, expand: bool) -> dict[str, Any]:
         document,
         limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
         agents=_agents(settings.agents),
+        strict=strict,
     )
     return reading.to_document(expand=expand)
 

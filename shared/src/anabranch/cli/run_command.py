@@ -42,6 +42,7 @@ class RunOptions:
     timeout: str | None = None
     json: bool = False
     events_file: Path | None = None
+    strict: bool = False
 
 
 def run(options: RunOptions, settings: Settings) -> int:
@@ -83,7 +84,7 @@ def _printed(result: RunResult | FollowedRun, options: RunOptions) -> int:
 async def _run(document: Any, options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
     registry = load_registry(settings.agents) if options.embedded or settings.agents else None
     timeout = _timeout(options.timeout)
-    reading = read(document, settings, registry)
+    reading = read(document, settings, registry, strict=options.strict)
     if reading.request is None:
         refused = RequestRefused(reading.errors, reading.warnings)
         return rejected(refused, reading.request_id, reading.session_id)
@@ -104,13 +105,14 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
         return await follow(run, Following(view, reading.plan, canonical.get("timeout"), events_file))
 
 
-def read(document: Any, settings: Settings, registry: Registry | None) -> Reading:
+def read(document: Any, settings: Settings, registry: Registry | None, *, strict: bool = False) -> Reading:
     """The request, judged as the server would: agents only where a registry is known."""
     return read_request(
         document,
         limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
         agents=None if registry is None else registry.names,
         session_keys=session_keys_of(document),
+        strict=strict,
     )
 
 

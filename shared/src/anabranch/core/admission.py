@@ -25,6 +25,7 @@ from anabranch.core.names import key_problem, session_id_problem
 from anabranch.core.planning import Plan, assemble, foresee_all, refused_document
 from anabranch.core.request import Request
 from anabranch.core.schema_errors import schema_problems
+from anabranch.core.unprovided import unprovided, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class _World:
     limits: Limits
     agents: Collection[str] | None
     session_keys: SessionKeys
+    strict: bool = False
 
 
 def parse_request(
@@ -133,6 +135,7 @@ def read_request(
     agents: Collection[str] | None = None,
     session_keys: SessionKeys = (),
     document_bytes: int | None = None,
+    strict: bool = False,
 ) -> Reading:
     """Read a request, or an envelope around one, and judge it.
 
@@ -141,6 +144,7 @@ def read_request(
         agents: the names in the registry; None where it is not known, then no agent is unknown.
         session_keys: the keys that the session has from earlier runs, or a function that knows.
         document_bytes: its size as it was sent; None: its size as compact JSON.
+        strict: refuse placeholders that nothing provides; otherwise they are warnings.
     """
     if isinstance(document, Request):
         document = document.to_document()
@@ -148,7 +152,7 @@ def read_request(
         return Reading(errors=(_not_a_request(document),), bytes=document_bytes or compact_size(document) or 0)
     compact = compact_size(document)
     size = compact if document_bytes is None else document_bytes
-    reading = _judge(unwrap(document), _World(limits, agents, session_keys))
+    reading = _judge(unwrap(document), _World(limits, agents, session_keys, strict))
     sized = replace(reading, bytes=size or 0)
     if compact is None:
         sized = _refuse(sized, too_deep() if is_deep(document) else _not_json())
@@ -202,6 +206,13 @@ def _examined(
     errors = _first(chain(sent.errors, schema, _meaning(groups, graph, members, sent, world)))
     warnings = [*sent.warnings, *(() if errors else checks.warnings_of(graph, members, context))]
     plan = assemble(request, graph, members) if request and not errors else None
+    bare = unprovided(plan, graph, sent.pointer) if plan else []
+    if plan and world.strict:
+        bare += [Problem(Code.UNKNOWN_PLACEHOLDER, "", warning, "") for warning in plan.warnings]
+    if bare and world.strict:
+        plan, errors = None, _first(bare)
+    elif bare:
+        warnings += words(bare)
     return Reading(
         request=request if plan else None,
         plan=plan,

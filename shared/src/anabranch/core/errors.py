@@ -81,6 +81,8 @@ class Code(StrEnum):
     """Tasks that wait for each other; the message shows the path."""
     UNKNOWN_AGENT = "unknown_agent"
     """No such agent in the registry, where the registry is known."""
+    UNKNOWN_PLACEHOLDER = "unknown_placeholder"
+    """With ``strict``: a template has a placeholder that nothing provides. Without, it is a warning."""
     EXPANSION_WITHOUT_ARRAY = "expansion_without_array"
     """An expansion that names nothing to expand over."""
     TOO_LARGE = "too_large"

@@ -221,7 +221,7 @@ class _Mentions:
         mentioned = _mentioned(spec)
         if not mentioned:
             return frozenset()
-        declared = {need.key for need in self._graph.needs[index]} | _own_names(spec)
+        declared = {need.key for need in self._graph.needs[index]} | own_names(spec)
         found = [self._key(text, declared) for text in sorted(mentioned)]
         for key in dict.fromkeys(key for key in found if key is not None and key in self._graph.producers):
             self._warn(index, key)
@@ -254,7 +254,7 @@ def _mentioned(spec: TaskSpec) -> frozenset[str]:
     return found
 
 
-def _own_names(spec: TaskSpec) -> set[str]:
+def own_names(spec: TaskSpec) -> set[str]:
     """What the task's own expansion names: loop variables and identifiers win over the context."""
     config = spec.expansion_config
     if config is None:

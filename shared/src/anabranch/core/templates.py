@@ -217,6 +217,16 @@ def placeholders(template: Json) -> frozenset[str]:
     return frozenset([name for text in _strings(template) if "{" in text for name in _names(text)])
 
 
+def placed(template: Json) -> Iterator[tuple[str, str]]:
+    """The text of each that could be a placeholder, and the text between it and the one before."""
+    for text in _strings(template):
+        before = ""
+        for part in _parse(text) if "{" in text else ():
+            if isinstance(part, Path):
+                yield before, part.text
+            before = "}" if isinstance(part, Path) else part
+
+
 def _strings(template: Json) -> Iterator[str]:
     if isinstance(template, str):
         yield template
