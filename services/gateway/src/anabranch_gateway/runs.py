@@ -42,6 +42,7 @@ StrictQuery = Annotated[bool, Query(description="Refuse placeholders that nothin
 RunPath = Annotated[str, Path(min_length=1, max_length=300, description="A run id or a request id")]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,6})(?:$|[,;\s])")
 
 
@@ -49,19 +50,20 @@ async def _submit_headers(
     idempotency_key: Annotated[str | None, Header()] = None,
     prefer: Annotated[str | None, Header()] = None,
     traceparent: Annotated[str | None, Header()] = None,
+    strict: StrictQuery = False,
 ) -> None:
     """For the API's description: `submit` reads them itself."""
 
 
 @router.post("/runs", status_code=202, dependencies=[Depends(_submit_headers)])
-async def submit(request: Request, strict: StrictQuery = False) -> Response:
+async def submit(request: Request) -> Response:
     """Submit a request: once for each request id, however often it is sent."""
     parts: Parts = request.app.state.parts
     caller = await admitted(request, "submitter")
     data = await read_body(request, parts.limits.parsed_bytes)
     form = _format(request)
     document = await load(parts, data, form)
-    reading = await read(parts, caller, document, data, form, strict=strict)
+    reading = await read(parts, caller, document, data, form, strict=_is_strict(request))
     headers = request.headers
     submission = await prepare(parts, caller, reading, headers.get("idempotency-key"))
     trace = headers.get("traceparent")
@@ -225,6 +227,14 @@ async def retry(run: RunPath, request: Request, parts: WithParts, caller: Submit
 
 
 # --- what they share -----------------------------------------------------------------------------
+
+
+def _is_strict(request: Request) -> bool:
+    """Raises Refusal 422 where `strict` is neither true nor false."""
+    asked = request.query_params.get("strict", "false").lower()
+    if asked not in _FLAGS:
+        raise Refusal(422, str(Code.SCHEMA), f"strict: {asked[:50]!r} is neither true nor false")
+    return _FLAGS[asked]
 
 
 def _format(request: Request) -> Format:
