@@ -41,6 +41,9 @@ def custom(**rules: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("document", "code", "path"),
     [
+        (request(task("a"), context={"x": [2**70]}), "schema", "/context/x/0"),
+        (request(task("a"), context={"x": ["\ud800"]}), "schema", "/context/x/0"),
+        (request(task("a"), context={"x": {"y": {1, 2}}}), "schema", "/context/x/y"),
         ({}, "schema", ""),
         ({"task_groups": []}, "schema", "/task_groups"),
         ({"task_groups": "x"}, "schema", "/task_groups"),

@@ -20,6 +20,7 @@ from anabranch.core.envelope import Sent, unwrap
 from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.facts import GroupFacts, count_dependencies, facts_of, read_facts
 from anabranch.core.graph import Graph, SessionKeys, build_graph
+from anabranch.core.json_values import NotJson, as_json
 from anabranch.core.members import Foreseen
 from anabranch.core.names import key_problem, session_id_problem
 from anabranch.core.planning import Plan, assemble, foresee_all, refused_document
@@ -155,7 +156,7 @@ def read_request(
     reading = _judge(unwrap(document), _World(limits, agents, session_keys, strict))
     sized = replace(reading, bytes=size or 0)
     if compact is None:
-        sized = _refuse(sized, too_deep() if is_deep(document) else _not_json())
+        sized = _refuse(sized, too_deep() if is_deep(document) else _not_json(document))
     return _refuse(sized, _too_large(sized.bytes, limits)) if sized.bytes > limits.request_bytes else sized
 
 
@@ -289,9 +290,14 @@ def _not_a_request(document: object) -> Problem:
     return Problem(Code.NOT_A_REQUEST, "", f"a request is an object, not {kind}", 'it has "task_groups"')
 
 
-def _not_json() -> Problem:
-    message = "the request holds values that JSON cannot express"
-    return Problem(Code.SCHEMA, "", message, "use JSON values only")
+def _not_json(document: Mapping[Any, Any]) -> Problem:
+    """A request that was built in Python: what in it is no JSON, and where."""
+    message, hint = "the request holds values that JSON cannot express", "use JSON values only"
+    try:
+        as_json(document)
+    except NotJson as refused:
+        return Problem(Code.SCHEMA, refused.path, f"{message}: {refused.reason}", refused.fix or hint)
+    return Problem(Code.SCHEMA, "", message, hint)  # as keys of a subclass of text
 
 
 def _too_large(size: int, limits: Limits) -> Problem:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.errors import ResultError
-from anabranch.sdk.json_values import NotJson, encode, fields_of
+from anabranch.core.json_values import NotJson, encode, fields_of
 
 _SHOWN_KEYS = 20
 

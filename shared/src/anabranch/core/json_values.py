@@ -1,4 +1,4 @@
-"""Turns what an agent returned into JSON, or says what in it has no JSON and where.
+"""Turns a value of Python's into JSON, as what an agent returned, or says what in it has no JSON and where.
 
 orjson encodes almost every value by itself. What it refuses is converted step by step here: subclasses of text,
 numbers, dates and UUIDs become what they are, models and mappings become objects. A value is code of somebody
@@ -48,8 +48,13 @@ class NotJson(Exception):
         self.fix = fix
         self.steps: list[str] = []
 
+    @property
+    def path(self) -> str:
+        """A JSON Pointer to what has no JSON."""
+        return "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in reversed(self.steps))
+
     def __str__(self) -> str:
-        path = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in reversed(self.steps))
+        path = self.path
         shown = path if len(path) <= 4 * _SHOWN else f"{path[: 4 * _SHOWN]}..."
         where = f"at {shown}" if path else "at the top"
         return f"{self.reason} {where}{self.fix and ': ' + self.fix}"
