@@ -141,6 +141,27 @@ def test_what_cannot_be_opened_fails_its_members_once(
     alive(s)
 
 
+async def notes_on_the_loop(task: Task) -> int:
+    await task.progress(0.5, "a\udc80\0b")
+    return 1
+
+
+def notes_in_a_thread(task: Task) -> int:
+    task.report_progress(0.5, 7)  # type: ignore[arg-type]
+    return 1
+
+
+@pytest.mark.parametrize(("agent", "note"), [(notes_on_the_loop, "a\\udc80\\x00b"), (notes_in_a_thread, "7")])
+def test_a_note_that_cannot_be_stored_as_it_is_costs_no_member(
+    anabranch_system: Start, agent: Callable[[Task], Any], note: str
+) -> None:
+    s = anabranch_system(agents={"notes": agent})
+    run = s.submit(request(task("out", "notes")))
+
+    assert run.result().results == {"out": 1}
+    assert [each["note"] for each in run.events() if each["type"] == "task.progress"] == [note]
+
+
 # --- processes --------------------------------------------------------------------------------------
 
 MODULE = """

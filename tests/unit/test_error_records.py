@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import linecache
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any
 
@@ -306,3 +307,9 @@ def test_long_lines_of_source_are_cut() -> None:
 
     assert "raise ValueError('x')" in found
     assert len(found) < 2_000
+
+
+def test_an_exception_that_seldom_has_a_text_is_explained() -> None:
+    assert "its run was not" in error_record(CancelledError()).message
+    assert error_record(CancelledError("by me")).message == "by me"
+    assert error_record(ValueError()).message == ""

@@ -46,6 +46,13 @@ _LIBRARY: Final = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "plat
 Frame = tuple[FrameType, int]
 """A frame, and the line in it."""
 
+_UNSAID: Final = {
+    "CancelledError": "something that the agent awaited was cancelled; its run was not",
+    "KeyboardInterrupt": "the agent's code raised it; nobody interrupted the process",
+    "StopIteration": "the agent called next() where there was nothing left",
+}
+"""What is said of exceptions that have no text of their own as a rule."""
+
 _name_of: Callable[[type], str] = vars(type)["__name__"].__get__
 _qualname_of: Callable[[type], str] = vars(type)["__qualname__"].__get__
 _module_of: Callable[[type], Any] = vars(type)["__module__"].__get__
@@ -105,7 +112,7 @@ def error_names(error: BaseException) -> tuple[str, ...]:
 
 def type_name(error: BaseException) -> str:
     """The name of the error's class, shortened and printable."""
-    return _shortened(_clean(_name_of(type(error))[: TYPE_CHARACTERS + 1]), TYPE_CHARACTERS)
+    return _shortened(storable(_name_of(type(error))[: TYPE_CHARACTERS + 1]), TYPE_CHARACTERS)
 
 
 def text_of(error: BaseException) -> str:
@@ -114,7 +121,7 @@ def text_of(error: BaseException) -> str:
         text = str.__getitem__(str(error), slice(0, MESSAGE_CHARACTERS + 1))
     except BaseException as raised:  # noqa: BLE001  # `__str__` is an agent's code, and may raise anything
         return f"the text of this {type_name(error)} could not be had: its __str__ raised {type_name(raised)}"
-    return _shortened(_clean(text), MESSAGE_CHARACTERS)
+    return _shortened(storable(text), MESSAGE_CHARACTERS) or _UNSAID.get(type_name(error), "")
 
 
 def _module_name(cls: type) -> str:
@@ -125,8 +132,8 @@ def _module_name(cls: type) -> str:
     return module if type(module) is str else "?"
 
 
-def _clean(text: str) -> str:
-    """Lone surrogates and NUL as escapes: no UTF-8 has the former, and few tools take the latter."""
+def storable(text: str) -> str:
+    """A text with lone surrogates and NUL as escapes: no UTF-8 has the former, few tools take the latter."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
@@ -294,7 +301,7 @@ def _module(frame: FrameType) -> str:
 
 
 def _last_bytes(text: str, most: int) -> str:
-    encoded = _clean(text).encode()
+    encoded = storable(text).encode()
     if len(encoded) <= most:
         return encoded.decode()
     start = "…\n"

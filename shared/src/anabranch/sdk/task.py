@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from anabranch.core.error_records import storable
 from anabranch.core.expansion import member_name
 from anabranch.sdk.own_values import UNCHANGEABLE, OwnValues, copy_of
 from anabranch.sdk.task_log import Line, LogBook, TaskLog
@@ -277,7 +278,7 @@ class Task:
         Raises:
             ValueError: `fraction` is no number.
         """
-        await self._shared.listener.progress(self.index or 0, _share(fraction), note)
+        await self._shared.listener.progress(self.index or 0, _share(fraction), storable(str(note)))
 
     def report_progress(self, fraction: float, note: str = "") -> None:
         """The same for a `def` agent, which cannot await: any thread may call it, and it does not wait.
@@ -285,7 +286,7 @@ class Task:
         Raises:
             ValueError: `fraction` is no number.
         """
-        self._shared.listener.post(self.index or 0, _share(fraction), note)
+        self._shared.listener.post(self.index or 0, _share(fraction), storable(str(note)))
 
     def _identity(self) -> dict[str, Any]:
         return {
