@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -82,10 +82,12 @@ async def gateway(
     registry: Registry | None = None,
     token: str | None = None,
     telemetry: Telemetry = NO_TELEMETRY,
+    agents: Collection[str] | None = None,
 ) -> AsyncIterator[Running]:
-    """A system with a gateway on any free port; `token` is sent with each request of the client."""
+    """A system with a gateway on any free port; `token` is sent with each request of the client. `agents` are the
+    names that the gateway knows, where they are not the registry's."""
     settings = settings or Settings()
-    agents = (registry or Registry.builtin()).names
+    agents = (registry or Registry.builtin()).names if agents is None else agents
     async with (
         embedded(registry, settings, store="memory") as system,
         serving(system, settings, agents, telemetry) as service,
@@ -97,7 +99,7 @@ async def gateway(
 
 @asynccontextmanager
 async def serving(
-    system: Embedded, settings: Settings, agents: frozenset[str], telemetry: Telemetry = NO_TELEMETRY
+    system: Embedded, settings: Settings, agents: Collection[str], telemetry: Telemetry = NO_TELEMETRY
 ) -> AsyncIterator[GatewayService]:
     """A gateway over a system, which it leaves running."""
     links, supervisor = system.client.links, Supervisor()

@@ -13,8 +13,18 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS
 
 def answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer that no cache may keep: what it shows changes."""
+    return json_answer(encoded(document), status, headers)
+
+
+def encoded(document: Any) -> bytes:
+    """The body of an answer."""
+    return orjson.dumps(document, option=_OPTIONS)
+
+
+def json_answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer with a body that was encoded already."""
     return Response(
-        orjson.dumps(document, option=_OPTIONS),
+        body,
         status_code=status,
         media_type="application/json",
         headers={"cache-control": "no-store", **(headers or {})},

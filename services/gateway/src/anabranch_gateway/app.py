@@ -21,6 +21,7 @@ from anabranch_gateway.folds import Folds
 from anabranch_gateway.guards import guard_of
 from anabranch_gateway.letters import Letters
 from anabranch_gateway.live import LiveEvents
+from anabranch_gateway.parsing import Parsing
 from anabranch_gateway.parts import Examine, Parts
 from anabranch_gateway.projects import RunProjects
 from anabranch_gateway.recent import RecentRuns
@@ -77,6 +78,7 @@ def build(
         survey=Survey(client, settings.prefix, clock),
         subscriptions=subscriptions,
         deliverer=Deliverer(client, live, subscriptions, projects, partial(_post, allow), resources.telemetry),
+        parsing=Parsing(),
         allow=allow,
         random_bytes=os.urandom,
         examine=examine,

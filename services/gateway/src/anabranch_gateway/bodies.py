@@ -1,31 +1,42 @@
-"""Bodies of requests, read up to a limit: nothing that a caller sends is held beyond it."""
+"""Bodies of requests, read up to a limit: nothing that a caller sends is held beyond it, or parsed on the loop."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
-from anabranch.core.errors import Code
+from anabranch.core.documents import load_document
+from anabranch.core.errors import Code, RequestRefused
+from anabranch_gateway.parsing import Parsing, Share
 from anabranch_gateway.problems import Refusal
 
 SMALL = 64_000
 """Bytes of a body that is no request: a command, a subscription."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body. Raises Refusal 413 where it is longer than `limit`, without reading on."""
+async def read_body(request: Request, limit: int, share: Share) -> bytes:
+    """The body.
+
+    Raises:
+        Refusal: 413, it is longer than `limit`; 503, there is no room; 408, the caller left in the midst of it.
+            What follows is not read.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            share.grow(len(part))
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise Refusal(408, "incomplete", "the connection ended before the body did") from error
     return b"".join(parts)
 
 
@@ -33,15 +44,18 @@ async def read_object(request: Request, known: frozenset[str]) -> dict[str, Any]
     """A small JSON object with none but known fields; no body is an empty one.
 
     Raises:
-        Refusal: 413, 422.
+        Refusal: 408, 413, 422, 503.
     """
-    data = await read_body(request, SMALL)
-    if not data.strip():
-        return {}
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise Refusal(422, str(Code.NOT_JSON), f"the body is not JSON: {error}") from error
+    parsing: Parsing = request.app.state.parts.parsing
+    async with parsing.share() as share:
+        data = await read_body(request, SMALL, share)
+        if not data.strip():
+            return {}
+        try:
+            document = await parsing.small.run(load_document, data)
+        except RequestRefused as refused:
+            [problem] = refused.errors
+            raise Refusal(422, str(problem.code), f"the body: {problem.message}") from refused
     if not isinstance(document, dict):
         raise Refusal(422, str(Code.SCHEMA), "the body is no JSON object")
     unknown = sorted(set(document) - known)

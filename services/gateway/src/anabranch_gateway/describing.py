@@ -33,7 +33,7 @@ class Operation:
 
 
 _RUN = (404,)
-_BODY = (413, 422)
+_BODY = (408, 413, 422)
 _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/runs", "post"): Operation(
         {200: schemas.Outcome, 202: schemas.Accepted}, RunRequest, (400, 409, 410, *_BODY)
@@ -88,12 +88,13 @@ _WHY = {
     401: "No credential, or one that is not valid",
     403: "The caller's role or projects do not allow it",
     404: "It is not there, or not for this caller",
+    408: "The body did not come in time",
     409: "It contradicts what is there: the run has ended, or is open; the request id was used before",
     410: "It was there, and has expired",
     413: "It is too large",
     422: "The request is wrong: `errors` has every reason",
     501: "This gateway was started without it",
-    503: "Kafka or Redis is away: try again",
+    503: "Kafka or Redis is away, or too many bodies are being read: try again",
 }
 _EVERYWHERE = (400, 401, 403, 422, 503)
 

@@ -20,6 +20,7 @@ from anabranch_gateway.delivering import Deliverer
 from anabranch_gateway.folds import Folds
 from anabranch_gateway.letters import Letters
 from anabranch_gateway.live import LiveEvents
+from anabranch_gateway.parsing import Parsing
 from anabranch_gateway.recent import RecentRuns
 from anabranch_gateway.requests import Requests
 from anabranch_gateway.subscriptions import Subscriptions
@@ -48,6 +49,7 @@ class Parts:
     survey: Survey
     subscriptions: Subscriptions
     deliverer: Deliverer
+    parsing: Parsing
     allow: AllowList
     """Where webhooks may be sent."""
     random_bytes: Callable[[int], bytes]

@@ -16,18 +16,18 @@ from anabranch.runtime.views import with_heartbeats
 from anabranch.sdk.client import Control
 from anabranch.sdk.run import Run
 from anabranch_gateway import shapes
-from anabranch_gateway.answers import answer
+from anabranch_gateway.answers import answer, json_answer
 from anabranch_gateway.auth import Caller, Submitter, Viewer, admitted
 from anabranch_gateway.bodies import read_body, read_object, text_field
 from anabranch_gateway.leases import Lease
 from anabranch_gateway.listing import Filters, list_runs
 from anabranch_gateway.lookup import Found, find, require_open, view_of
+from anabranch_gateway.parsing import LARGE, Share
 from anabranch_gateway.parts import Parts, WithParts
 from anabranch_gateway.problems import Refusal, refused
 from anabranch_gateway.results import page, results_of
 from anabranch_gateway.submitting import (
     Submission,
-    load,
     prepare,
     publish,
     read,
@@ -60,21 +60,31 @@ async def submit(request: Request) -> Response:
     """Submit a request: once for each request id, however often it is sent."""
     parts: Parts = request.app.state.parts
     caller = await admitted(request, "submitter")
-    data = await read_body(request, parts.limits.parsed_bytes)
-    form = _format(request)
-    document = await load(parts, data, form)
-    reading = await read(parts, caller, document, data, form, strict=_is_strict(request))
-    headers = request.headers
-    submission = await prepare(parts, caller, reading, headers.get("idempotency-key"))
-    trace = headers.get("traceparent")
+    trace = request.headers.get("traceparent")
     if trace is not None and _TRACEPARENT.fullmatch(trace) is None:
         trace = None
-    wait = _wait(headers.get("prefer"))
-    if wait is None:
+    wait, run = _wait(request.headers.get("prefer")), None
+    async with parts.parsing.share() as share:
+        submission = await _submission(request, parts, caller, share)
+        if wait is not None:
+            run = await _watched(parts, submission)
         await publish(parts, submission, trace)
-        _note(request, parts, caller, submission)
+        submission = submission.published()
+    _note(request, parts, caller, submission)
+    if wait is None or run is None:
         return _accepted(submission)
-    run = await parts.client.watch(
+    lease = Lease(parts.guard, request, caller, "submitter", submission.project)
+    return await _waited(parts, lease, run, wait) or _accepted(submission)
+
+
+async def _submission(request: Request, parts: Parts, caller: Caller, share: Share) -> Submission:
+    data = await read_body(request, parts.limits.parsed_bytes, share)
+    found = await read(parts, caller, data, _format(request), strict=_is_strict(request))
+    return await prepare(parts, caller, found, request.headers.get("idempotency-key"))
+
+
+async def _watched(parts: Parts, submission: Submission) -> Run:
+    return await parts.client.watch(
         submission.run_id,
         submission.request_id,
         submission.session_id,
@@ -82,10 +92,6 @@ async def submit(request: Request) -> Response:
         submission.warnings,
         submission.project,
     )
-    await publish(parts, submission, trace)
-    _note(request, parts, caller, submission)
-    lease = Lease(parts.guard, request, caller, "submitter", submission.project)
-    return await _waited(parts, lease, run, wait) or _accepted(submission)
 
 
 @router.post("/plan")
@@ -93,16 +99,18 @@ async def plan(
     request: Request, parts: WithParts, caller: Submitter, expand: bool = False, strict: StrictQuery = False
 ) -> Response:
     """What a request would run. Starts nothing; also answers 200 where the request is wrong."""
-    data = await read_body(request, parts.limits.parsed_bytes)
-    form = _format(request)
-    try:
-        document = await load(parts, data, form)
-    except RequestRefused as refusal:
-        return answer(shapes.unreadable(refusal, len(data)))
-    reading = await read(parts, caller, document, data, form, strict=strict)
-    reading = await with_session_refusal(parts, caller, document, reading)
-    edges = [] if reading.plan is None else list(shapes.edges_of(reading.plan))
-    return answer(shapes.bounded_plan(reading, expand=expand) | {"edges": edges})
+    async with parts.parsing.share() as share:
+        data = await read_body(request, parts.limits.parsed_bytes, share)
+        try:
+            found = await read(parts, caller, data, _format(request), strict=strict)
+        except RequestRefused as refusal:
+            return answer(shapes.unreadable(refusal, len(data)))
+        reading = await with_session_refusal(parts, caller, found.document, found.reading)
+        if expand or reading.bytes > LARGE:
+            body = await parts.parsing.large.run(shapes.plan_body, reading, expand=expand)
+        else:
+            body = shapes.plan_body(reading, expand=False)
+    return json_answer(body)
 
 
 @router.get("/runs")

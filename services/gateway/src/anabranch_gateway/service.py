@@ -16,6 +16,7 @@ from anabranch.runtime.health import Health
 from anabranch.runtime.listening import listen
 from anabranch.runtime.supervision import Supervisor
 from anabranch.runtime.topics import ensure_gateway_topics
+from anabranch_gateway.connection import MOST_MESSAGE, BoundedHttp, BoundedWebSocket
 from anabranch_gateway.parts import Parts
 
 BACKLOG = 2_048
@@ -97,7 +98,13 @@ class GatewayService:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self._background.clear()
+        self._parts.parsing.close()
         await self._parts.client.__aexit__(None, None, None)
+
+    @property
+    def connections(self) -> int:
+        """How many connections of clients are open."""
+        return 0 if self._server is None else len(self._server.server_state.connections)
 
     def health(self) -> Health:
         """See `runtime.process.Service`. Without events it can submit and not follow, so it is not ready."""
@@ -125,8 +132,9 @@ class _Server(uvicorn.Server):
 def _config(app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
-        ws="websockets-sansio",
+        http=BoundedHttp,
+        ws=BoundedWebSocket,
+        ws_max_size=MOST_MESSAGE,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -9,7 +9,9 @@ from anabranch.core.admission import Reading
 from anabranch.core.errors import RequestRefused
 from anabranch.core.planning import Plan, refused_document
 from anabranch.core.progress import share_of_run, share_of_task
+from anabranch.core.templates import Room
 from anabranch.sdk.run_result import RunResult, no_executions
+from anabranch_gateway.answers import encoded
 from anabranch_gateway.requests import Admitted
 
 Document = dict[str, Any]
@@ -113,16 +115,16 @@ def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Seque
 
 MOST_SHOWN = 2_000
 """Members of one task that a plan over HTTP lists."""
+MOST_PLANNED = 16_000_000
+"""Characters of all members that a plan over HTTP lists."""
 
 
-def bounded_plan(reading: Reading, *, expand: bool) -> Document:
-    """The document of `plan --json`; of a wide task the first members, and `expanded_more`: how many more."""
-    if not expand or reading.plan is None:
-        return reading.to_document()
-    members = sum(min(task.members or 0, MOST_SHOWN) for task in reading.plan.tasks)
-    if members == sum(task.members or 0 for task in reading.plan.tasks):
-        return reading.to_document(expand=True)
-    return reading.to_document(expand=True, most=MOST_SHOWN)
+def plan_body(reading: Reading, *, expand: bool) -> bytes:
+    """The document of `plan --json` with its edges, encoded; of a wide task the first members that there is room
+    for."""
+    edges = [] if reading.plan is None else list(edges_of(reading.plan))
+    room = Room(MOST_PLANNED)
+    return encoded(reading.to_document(expand=expand, most=MOST_SHOWN, room=room) | {"edges": edges})
 
 
 def unreadable(refusal: RequestRefused, size: int) -> Document:

@@ -5,7 +5,6 @@ The Agency admits; what can be told at once (a wrong request, a used id, a sessi
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,12 +24,13 @@ from anabranch.sdk.run import Run
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.lookup import Found
 from anabranch_gateway.ownership import SessionClaim, project_for, session_refusal
+from anabranch_gateway.parsing import LARGE
 from anabranch_gateway.parts import Parts
 from anabranch_gateway.problems import Refusal
 from anabranch_gateway.recent import Taken
 
-LARGE_BODY = 64_000
-"""Beyond, a body is parsed in a thread: the loop has others to serve."""
+YAML_WEIGHT = 20
+"""A byte of YAML takes as long as so many of JSON, or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,51 +47,78 @@ class Submission:
     is_known: bool
     ended: str | None = None
 
+    def published(self) -> Submission:
+        """The same without the document: who waits for the run's end does not hold it meanwhile."""
+        return replace(self, document={})
 
-async def load(parts: Parts, data: bytes, form: Format) -> Any:
-    """The document in a body.
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A body that was parsed and judged. `sent` is its request as it would be published; None if it is refused."""
+
+    document: Any
+    reading: Reading
+    sent: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a document is judged: by its size as it was sent, if that counts, and by how strictly."""
+
+    size: int | None
+    strict: bool
+
+
+async def read(parts: Parts, caller: Caller, data: bytes, form: Format, *, strict: bool = False) -> Read:
+    """The request, judged as the Agency will, with what the session has by now, if it may be the caller's.
+
+    `strict` refuses placeholders that nothing provides, too.
 
     Raises:
-        RequestRefused: it is none.
+        RequestRefused: the body is neither JSON nor YAML that can be read.
+        Refusal: 503, too many others are read.
     """
     if form == "yaml" and len(data) > parts.limits.request_bytes:
         message = f"the request has {len(data):,} bytes, over the limit of {parts.limits.request_bytes:,}"
         raise RequestRefused([Problem(Code.TOO_LARGE, "", message, "split the request")])
-    if len(data) > LARGE_BODY:
-        return await asyncio.to_thread(load_document, data, form)
-    return load_document(data, form)
+    terms = Terms(len(data) if form == "json" else None, strict)
+    lane = parts.parsing.lane(len(data) if form == "json" else len(data) * YAML_WEIGHT)
+    document, asked, found = await lane.run(_parsed, parts, data, form, terms)
+    if found is None:
+        keys = await _session_keys(parts, caller, document, asked)
+        found = await lane.run(_judged, parts, document, keys, terms)
+    return found
 
 
-async def read(
-    parts: Parts, caller: Caller, document: Any, data: bytes, form: Format, *, strict: bool = False
-) -> Reading:
-    """The request, judged as the Agency will, with what the session has by now, if it may be the caller's.
-
-    `strict` refuses placeholders that nothing provides, too.
-    """
-    keys = await _session_keys(parts, caller, document)
-    size = len(data) if form == "json" else None
-    if len(data) > LARGE_BODY:
-        return await asyncio.to_thread(_judge, parts, document, keys, size, strict)
-    return _judge(parts, document, keys, size, strict)
+def _parsed(parts: Parts, data: bytes, form: Format, terms: Terms) -> tuple[Any, Collection[str], Read | None]:
+    """In a thread: the document, and what was made of it, unless its session has to be asked for keys before."""
+    document = load_document(data, form)
+    asked = sorted(session_candidates(document)) if _names_session(document) else ()
+    return document, asked, None if asked else _judged(parts, document, (), terms)
 
 
-def _judge(parts: Parts, document: Any, keys: Collection[str], size: int | None, strict: bool) -> Reading:
-    return read_request(
+def _judged(parts: Parts, document: Any, keys: Collection[str], terms: Terms) -> Read:
+    """In a thread."""
+    reading = read_request(
         document,
         limits=parts.limits,
         agents=parts.agents,
         session_keys=keys,
-        document_bytes=size,
-        strict=strict,
+        document_bytes=terms.size,
+        strict=terms.strict,
     )
+    return Read(document, reading, None if reading.request is None else reading.request.to_document())
 
 
-async def _session_keys(parts: Parts, caller: Caller, document: Any) -> Collection[str]:
-    """The keys that the session has. Of a session that the request cannot have it is not told which it has."""
-    request = unwrap(document).request if isinstance(document, dict) else {}
-    claim, keys = SessionClaim.of(request), sorted(session_candidates(document))
-    if not keys or claim is None or request.get("session_id") is None:
+def _names_session(document: Any) -> bool:
+    return isinstance(document, dict) and unwrap(document).request.get("session_id") is not None
+
+
+async def _session_keys(parts: Parts, caller: Caller, document: Any, keys: Collection[str]) -> Collection[str]:
+    """Those of the keys that the session has. Of a session that the request cannot have it is not told."""
+    request = unwrap(document).request
+    claim = SessionClaim.of(request)
+    if claim is None:
         return ()
     stored = [session_key(claim.session_id, key) for key in keys]
     run, project, *found = await parts.client.store.get([*claim.keys(parts.client.names), *stored])
@@ -116,7 +143,7 @@ async def with_session_refusal(parts: Parts, caller: Caller, document: Any, read
     return replace(reading, request=None, plan=None, errors=(placed, *reading.errors))
 
 
-async def prepare(parts: Parts, caller: Caller, reading: Reading, idempotency_key: str | None) -> Submission:
+async def prepare(parts: Parts, caller: Caller, found: Read, idempotency_key: str | None) -> Submission:
     """What would be published.
 
     Raises:
@@ -124,18 +151,19 @@ async def prepare(parts: Parts, caller: Caller, reading: Reading, idempotency_ke
         Refusal: 403, the project is not the caller's.
         ServerUnavailable: the store does not answer.
     """
-    request = reading.required()
-    document = request.to_document()
+    found.reading.required()
+    document = found.sent or {}
     request_id = document.get("request_id") or _checked(idempotency_key) or parts.client.links.ids.run_scoped()
     document["request_id"] = request_id
     project = project_for(caller, document)
     if project != DEFAULT_PROJECT:
         document["project"] = project
     run_id = run_id_for(request_id)
-    digest = body_hash(document)
+    is_large = found.reading.bytes > LARGE
+    digest = await parts.parsing.large.run(body_hash, document) if is_large else body_hash(document)
     known = await _known_before(parts, run_id, document, project, digest)
     final = None if known is None else known["final"]
-    warnings, ended = reading.warnings, None
+    warnings, ended = found.reading.warnings, None
     if final is not None:
         warnings, ended = (*warnings, *had_ended(request_id, final)), str(final["status"])
     session_id = document.get("session_id", run_id)

@@ -26,6 +26,7 @@ from anabranch.core.names import key_problem, session_id_problem
 from anabranch.core.planning import Plan, assemble, foresee_all, refused_document
 from anabranch.core.request import Request
 from anabranch.core.schema_errors import schema_problems
+from anabranch.core.templates import Room
 from anabranch.core.unprovided import unprovided, words
 
 
@@ -40,7 +41,7 @@ class Limits:
     @property
     def parsed_bytes(self) -> int:
         """Beyond this, bytes are refused without being read: there is no use in the other errors."""
-        return 20 * self.request_bytes
+        return 2 * self.request_bytes
 
 
 DEFAULT_LIMITS = Limits()
@@ -79,11 +80,13 @@ class Reading:
             raise RequestRefused(self.errors, self.warnings)
         return self.request
 
-    def to_document(self, *, expand: bool = False, most: int | None = None) -> dict[str, Any]:
+    def to_document(
+        self, *, expand: bool = False, most: int | None = None, room: Room | None = None
+    ) -> dict[str, Any]:
         """What ``plan --json`` prints, for a valid request and for a refused one; see ``Plan.to_document``."""
         if self.plan is not None:
             plan = replace(self.plan, warnings=self.warnings)
-            return plan.to_document(document_bytes=self.bytes, expand=expand, most=most)
+            return plan.to_document(document_bytes=self.bytes, expand=expand, most=most, room=room)
         return refused_document(
             self.errors,
             self.warnings,

@@ -6,11 +6,12 @@ is what ``plan --json`` prints. Must not judge a request: that is ``admission``,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from anabranch.core.checks import cycles, unknown_keys
+from anabranch.core.documents import compact_size
 from anabranch.core.envelope import json_pointer
 from anabranch.core.errors import Problem, RequestRefused
 from anabranch.core.expansion import Expanded, Member, member_name
@@ -19,7 +20,7 @@ from anabranch.core.graph import Graph, Need, SessionKeys, build_graph
 from anabranch.core.members import AT_RUN_TIME, ORDINARY, Foreseen, foresee
 from anabranch.core.names import leading_keys
 from anabranch.core.request import Request, TaskSpec
-from anabranch.core.templates import Scope, member_scope, placeholders, render
+from anabranch.core.templates import RenderedTooLarge, Room, Scope, member_scope, placeholders, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,11 @@ class Plan:
     """Dependencies of one task on another."""
     warnings: tuple[str, ...] = ()
 
-    def to_document(self, *, document_bytes: int, expand: bool = False, most: int | None = None) -> dict[str, Any]:
+    def to_document(
+        self, *, document_bytes: int, expand: bool = False, most: int | None = None, room: Room | None = None
+    ) -> dict[str, Any]:
         """What ``plan --json`` prints; with ``expand`` each task lists its members, rendered, the first ``most``
-        of them."""
+        of them, and no more than ``room`` has characters for."""
         context = self.visible_context() if expand else {}
         return {
             "valid": True,
@@ -86,7 +89,8 @@ class Plan:
             "bytes": document_bytes,
             "levels": [list(level) for level in self.levels],
             "tasks": [
-                task.to_document() | ({"expanded": self._members(task, context, most)} if expand else {})
+                task.to_document()
+                | ({"expanded": list(self._members(task, context, most, room))} if expand else {})
                 for task in self.tasks
             ],
         }
@@ -96,17 +100,34 @@ class Plan:
         produced = {key for task in self.tasks for key in task.spec.result_keys}
         return {key: value for key, value in self.request.context.items() if key not in produced}
 
-    def _members(self, task: PlannedTask, context: Mapping[str, Any], most: int | None) -> list[dict[str, Any]]:
+    def _members(
+        self, task: PlannedTask, context: Mapping[str, Any], most: int | None, room: Room | None
+    ) -> Iterator[dict[str, Any]]:
+        try:
+            for member in self._all_members(task, context, most, room):
+                if room is not None:
+                    room.take(compact_size(member) or 0)
+                yield member
+        except RenderedTooLarge:
+            if room is None:
+                raise
+
+    def _all_members(
+        self, task: PlannedTask, context: Mapping[str, Any], most: int | None, room: Room | None
+    ) -> Iterator[dict[str, Any]]:
         if task.spec.expansion_config is None:
             system = self._system_names(task.name, None)
-            return [_shown(task.spec, task.name, None, {}, member_scope({}, context, system))]
-        members = task.expanded.members(0, most) if task.expanded else ()
-        return [self._member(task, member, context) for member in members]
+            yield _shown(task.spec, task.name, None, {}, member_scope({}, context, system), room)
+            return
+        for member in task.expanded.members(0, most) if task.expanded else ():
+            yield self._member(task, member, context, room)
 
-    def _member(self, task: PlannedTask, member: Member, context: Mapping[str, Any]) -> dict[str, Any]:
+    def _member(
+        self, task: PlannedTask, member: Member, context: Mapping[str, Any], room: Room | None
+    ) -> dict[str, Any]:
         name = member_name(task.name, member.index)
         scope = member_scope(member.scope, context, self._system_names(task.name, member.index))
-        shown = _shown(task.spec, name, member.index, member.variables, scope)
+        shown = _shown(task.spec, name, member.index, member.variables, scope, room)
         return shown if member.error is None else shown | {"error": member.error}
 
     def _system_names(self, task_name: str, index: int | None) -> dict[str, Any]:
@@ -118,14 +139,14 @@ class Plan:
 
 
 def _shown(
-    spec: TaskSpec, name: str, index: int | None, variables: Mapping[str, Any], scope: Scope
+    spec: TaskSpec, name: str, index: int | None, variables: Mapping[str, Any], scope: Scope, room: Room | None
 ) -> dict[str, Any]:
     return {
         "name": name,
         "index": index,
         "variables": dict(variables),
-        "message": None if spec.message_template is None else render(spec.message_template, scope),
-        "inputs": None if spec.inputs is None else render(spec.inputs, scope, typed=True),
+        "message": None if spec.message_template is None else render(spec.message_template, scope, room=room),
+        "inputs": None if spec.inputs is None else render(spec.inputs, scope, typed=True, room=room),
     }
 
 

@@ -207,9 +207,9 @@ def compile_template(template: Json, *, typed: bool = False) -> Template:
     return _Constant(template)
 
 
-def render(template: Json, scope: Mapping[str, Any], *, typed: bool = False) -> Any:
+def render(template: Json, scope: Mapping[str, Any], *, typed: bool = False, room: Room | None = None) -> Any:
     """Return `template` with its placeholders filled in. For many scopes, `compile_template` once."""
-    return compile_template(template, typed=typed).render(scope)
+    return compile_template(template, typed=typed).render(scope, room)
 
 
 def placeholders(template: Json) -> frozenset[str]:
