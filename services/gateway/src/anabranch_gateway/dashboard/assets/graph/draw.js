@@ -185,6 +185,7 @@ function drawMembers(context, node, box, palette) {
 export function drawHeat(context, heat, area, palette, limits) {
   const grid = gridFor(heat.cells.length, area.width, area.height, limits);
   const pitch = grid.side + grid.gap;
+  const least = Math.min(grid.side, Math.max(LEAST_PART / 2, Math.min(LEAST_PART, 0.15 * grid.side)));
   heat.cells.forEach((cell, nth) => {
     const { parts, failed } = cellLook(cell, cellSize(nth, heat.per_cell, heat.total));
     const x = area.x + (nth % grid.columns) * pitch;
@@ -193,7 +194,7 @@ export function drawHeat(context, heat, area, palette, limits) {
     context.fillRect(x, y, grid.side, grid.side);
     let top = y + grid.side;
     for (const { tone, share } of parts) {
-      const height = Math.min(top - y, Math.max(share * grid.side, Math.min(LEAST_PART, grid.side)));
+      const height = Math.min(top - y, Math.max(share * grid.side, least));
       top -= height;
       context.globalAlpha = HEAT_ALPHA[tone];
       context.fillStyle = palette.tones[tone];
