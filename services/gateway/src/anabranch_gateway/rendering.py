@@ -14,7 +14,7 @@ from anabranch.core.expansion import Member, member_name
 from anabranch.core.graph import Need
 from anabranch.core.members import foresee
 from anabranch.core.request import TaskSpec
-from anabranch.core.templates import member_scope, placeholders, render
+from anabranch.core.templates import RenderedTooLarge, Room, member_scope, placeholders, render
 from anabranch_gateway.requests import Admitted
 
 
@@ -105,8 +105,15 @@ def _is_known(task: Task, values: Mapping[str, Any]) -> bool:
     return not any(text == key or text.startswith(f"{key}.") for text in mentioned for key in missing)
 
 
+MOST_SHOWN = 8_000_000
+"""Bytes of one rendered template that are shown; a larger one is not."""
+
+
 def _template(template: Any, scope: Any, *, typed: bool) -> Any:
-    return None if template is None else render(template, scope, typed=typed)
+    try:
+        return None if template is None else render(template, scope, typed=typed, room=Room(MOST_SHOWN))
+    except RenderedTooLarge:
+        return None
 
 
 Known = Literal["exact", "position"]

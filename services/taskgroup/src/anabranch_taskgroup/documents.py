@@ -19,6 +19,7 @@ from anabranch.ports import StateStore
 from anabranch.runtime import values
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.attempt_errors import AttemptErrors
+from anabranch_taskgroup.rendered import Weight
 from anabranch_taskgroup.tracing import TaskTrace
 
 KEPT = 256
@@ -46,6 +47,9 @@ class Prepared:
     timeout: float | None
     trace: TaskTrace
     errors: AttemptErrors
+    weight: Weight
+    """What its templates become."""
+    document_bytes: int
 
 
 def prepare(
@@ -54,23 +58,29 @@ def prepare(
     agent: AgentDeclaration,
     trace: TaskTrace,
     errors: AttemptErrors,
+    document_bytes: int,
 ) -> Prepared:
     """What the request says on retry and timeout beats what the agent's declaration says."""
     order = document.order
+    template_context = {**document.template_context, **context}
+    message, instructions = compile_template(order.message_template), compile_template(order.shared_instructions)
+    inputs = compile_template(order.inputs, typed=True)
     return Prepared(
         order=order,
         agent=agent,
         context=context,
-        template_context={**document.template_context, **context},
-        message=compile_template(order.message_template),
-        instructions=compile_template(order.shared_instructions),
-        inputs=compile_template(order.inputs, typed=True),
+        template_context=template_context,
+        message=message,
+        instructions=instructions,
+        inputs=inputs,
         has_inputs=order.inputs is not None,
         arrays=document.arrays,
         retry=order.retry if order.retry is not None else agent.retry,
         timeout=order.timeout if order.timeout is not None else agent.timeout,
         trace=trace,
         errors=errors,
+        weight=Weight.of((message, instructions, inputs), template_context),
+        document_bytes=document_bytes,
     )
 
 
@@ -135,10 +145,12 @@ class Documents:
         if kept is not None:
             self._kept.move_to_end(key)
             return kept
-        document = TaskDocument.model_validate_json(inline or await self._load(offer))
+        data = inline or await self._load(offer)
+        document = TaskDocument.model_validate_json(data)
         agent = self._registry.get(offer.agent)
         assert agent is not None, "offers of unknown agents are given back before"
-        prepared = prepare(document, await self._context(document), agent, self._trace(document), self._errors())
+        context = await self._context(document)
+        prepared = prepare(document, context, agent, self._trace(document), self._errors(), len(data))
         if offer.expanded:
             self._keep(key, prepared)
         return prepared

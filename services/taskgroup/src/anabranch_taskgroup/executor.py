@@ -32,6 +32,7 @@ from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of
 from anabranch_taskgroup.gate import Gate
 from anabranch_taskgroup.outbox import Outbox
 from anabranch_taskgroup.pauses import Pauses
+from anabranch_taskgroup.rendered import RenderedRoom
 from anabranch_taskgroup.reports import Tally, pack, pack_failed, place_of
 from anabranch_taskgroup.runner import ChunkRun
 from anabranch_taskgroup.slots import WorkerSlots, any_wanted
@@ -46,6 +47,10 @@ REMEMBERED = 10_000
 RETRY_SECONDS = 0.2
 
 Offered = tuple[Offer, tuple[bytes, ...]]
+
+
+async def _nothing_to_record() -> None:
+    """For members that wait for room and not for the log."""
 
 
 class Executor:
@@ -84,6 +89,7 @@ class Executor:
         self.incarnation = incarnation
         self.concurrency = concurrency
         self._lease = lease
+        self._rendered = RenderedRoom()
         self._documents = Documents(
             store,
             names,
@@ -364,8 +370,13 @@ class Executor:
         while True:
             try:
                 prepared = await self._documents.get(offer, document)
-                members = members_of(prepared, offer, slices_of(slices))
-                return ChunkRun(offer, prepared, members, self._clock, self._threads, self._told)
+                items = slices_of(slices)
+                members = members_of(prepared, offer, items)
+                run = ChunkRun(offer, prepared, members, self._clock, self._threads, self._told)
+                size = prepared.weight.of_members(len(slices) or prepared.document_bytes, items or prepared.arrays)
+                if size:
+                    run.turn, run.recorded = partial(self._rendered.hold, size), _nothing_to_record
+                return run
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning("a document waits: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)

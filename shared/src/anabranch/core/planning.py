@@ -106,7 +106,7 @@ class Plan:
         try:
             for member in self._all_members(task, context, most, room):
                 if room is not None:
-                    room.take(compact_size(member) or 0)
+                    room.take_bytes(compact_size(member) or 0)
                 yield member
         except RenderedTooLarge:
             if room is None:

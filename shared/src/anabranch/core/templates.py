@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -40,7 +40,7 @@ MISSING: Final = object()
 _ESCAPED_OR_NAMED = re.compile(r"\{\{(?P<escaped>[^{}]{1,2000})\}\}|\{(?P<named>[^{}]{1,2000})\}")
 _LONGEST_INDEX = 9
 MOST_RENDERED: Final = 64 * 1024 * 1024
-"""Characters. A request of a megabyte can name a value of a megabyte a hundred thousand times."""
+"""Bytes of memory. A request of a megabyte can name a value of a megabyte a hundred thousand times."""
 _MOST_DOTS = 32
 
 
@@ -168,21 +168,32 @@ class RenderedTooLarge(GiveUp):
     """A template repeats so large values so often that its text would not fit into memory."""
 
 
+def text_bytes(text: str) -> int:
+    """Bytes of memory that a text takes at most: one character beyond the first planes makes all of them wide."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
 class Room:
-    """How many characters a rendering may still have."""
+    """How many bytes of memory a rendering may still have."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_characters", "_most", "_width")
 
-    def __init__(self, characters: int = MOST_RENDERED) -> None:
-        self._left = characters
+    def __init__(self, most: int = MOST_RENDERED) -> None:
+        self._most = most
+        self._characters = 0
+        self._width = 1
 
-    def take(self, characters: int) -> None:
+    def take(self, text: str) -> None:
+        """Raises RenderedTooLarge where there is no room left for a text."""
+        if not text.isascii():
+            self._width = 4
+        self.take_bytes(len(text))
+
+    def take_bytes(self, count: int) -> None:
         """Raises RenderedTooLarge where there is no room left for so many."""
-        self._left -= characters
-        if self._left < 0:
-            raise RenderedTooLarge(
-                f"the text with its placeholders filled in is over {MOST_RENDERED:,} characters"
-            )
+        self._characters += count
+        if self._characters * self._width > self._most:
+            raise RenderedTooLarge(f"the text with its placeholders filled in is over {self._most:,} bytes")
 
 
 class Template(Protocol):
@@ -191,7 +202,7 @@ class Template(Protocol):
     def render(self, scope: Mapping[str, Any], room: Room | None = None) -> Any:
         """Return the template with its placeholders filled in from `scope`; shares what has none.
 
-        Raises RenderedTooLarge for more than `MOST_RENDERED` characters of text; values that are inserted with
+        Raises RenderedTooLarge for more than `MOST_RENDERED` bytes of text; values that are inserted with
         their type count nothing, for they are shared.
         """
 
@@ -210,6 +221,17 @@ def compile_template(template: Json, *, typed: bool = False) -> Template:
 def render(template: Json, scope: Mapping[str, Any], *, typed: bool = False, room: Room | None = None) -> Any:
     """Return `template` with its placeholders filled in. For many scopes, `compile_template` once."""
     return compile_template(template, typed=typed).render(scope, room)
+
+
+def places_of(template: Template) -> Iterator[Path]:
+    """The placeholders of a compiled template that are filled in as text, as often as each is there."""
+    if isinstance(template, _OnePlace):
+        yield template.place
+    elif isinstance(template, _Text):
+        yield from (part for part in template.parts if isinstance(part, Path))
+    elif isinstance(template, _Object | _List):
+        for part in template.inner:
+            yield from places_of(part)
 
 
 def placeholders(template: Json) -> frozenset[str]:
@@ -282,20 +304,20 @@ class _Typed:
 
 
 class _Text:
-    __slots__ = ("_parts",)
+    __slots__ = ("parts",)
 
     def __init__(self, parts: Sequence[str | Path]) -> None:
-        self._parts = parts
+        self.parts = parts
 
     def render(self, scope: Mapping[str, Any], room: Room | None = None) -> str:
         room = room or Room()
         shown = []
-        for part in self._parts:
+        for part in self.parts:
             if isinstance(part, str):
                 shown.append(part)
                 continue
             text = _shown(part, scope)
-            room.take(len(text))
+            room.take(text)
             shown.append(text)
         return "".join(shown)
 
@@ -303,17 +325,17 @@ class _Text:
 class _OnePlace:
     """A text with one placeholder, as most are: there is nothing that it could repeat."""
 
-    __slots__ = ("_after", "_before", "_place")
+    __slots__ = ("_after", "_before", "place")
 
     def __init__(self, before: str, place: Path, after: str) -> None:
         self._before = before
-        self._place = place
+        self.place = place
         self._after = after
 
     def render(self, scope: Mapping[str, Any], room: Room | None = None) -> str:
-        text = _shown(self._place, scope)
+        text = _shown(self.place, scope)
         if room is not None:
-            room.take(len(text))
+            room.take(text)
         return f"{self._before}{text}{self._after}"
 
 
@@ -328,6 +350,10 @@ class _Object:
     def __init__(self, fields: Mapping[str, Template]) -> None:
         self._fields = tuple(fields.items())
 
+    @property
+    def inner(self) -> Iterable[Template]:
+        return (part for _, part in self._fields)
+
     def render(self, scope: Mapping[str, Any], room: Room | None = None) -> dict[str, Any]:
         room = room or Room()
         return {key: part.render(scope, room) for key, part in self._fields}
@@ -338,6 +364,10 @@ class _List:
 
     def __init__(self, items: Sequence[Template]) -> None:
         self._items = items
+
+    @property
+    def inner(self) -> Iterable[Template]:
+        return self._items
 
     def render(self, scope: Mapping[str, Any], room: Room | None = None) -> list[Any]:
         room = room or Room()

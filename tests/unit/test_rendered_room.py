@@ -1,0 +1,142 @@
+"""Members whose templates become large texts: what they weigh before that, and how many run at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from anabranch import Task, agent
+from anabranch.core.templates import MOST_RENDERED, RenderedTooLarge, compile_template, render
+from anabranch.testing import system
+from anabranch_taskgroup.rendered import LIGHT, RenderedRoom, Weight
+
+MB = 1_000_000
+
+
+def weight(template: Any, context: dict[str, Any], *, typed: bool = False) -> Weight:
+    return Weight.of([compile_template(template, typed=typed)], context)
+
+
+@pytest.mark.parametrize(
+    ("template", "context", "expected"),
+    [
+        ("no place", {}, Weight(0, 0)),
+        ("Hello {name}", {}, Weight(0, 1)),
+        ("{big}", {"big": "x" * MB}, Weight(MB, 0)),
+        ("{big}{big} {name} {big}", {"big": "x" * MB}, Weight(3 * MB, 1)),
+        ({"a": ["{big}!", {"b": "{name}{name}"}]}, {"big": ["x" * 10]}, Weight(14, 2)),
+        ("{big}", {"big": "\u65e5" * 10}, Weight(40, 0)),
+        ("{{big}}", {"big": "x" * MB}, Weight(0, 0)),
+    ],
+)
+def test_templates_weigh_what_their_places_become(template: Any, context: Any, expected: Weight) -> None:
+    assert weight(template, context) == expected
+
+
+def test_a_value_with_its_type_weighs_nothing() -> None:
+    assert weight({"a": "{big}"}, {"big": "x" * MB}, typed=True) == Weight(0, 0)
+
+
+def test_a_value_that_is_named_very_often_is_made_to_text_once() -> None:
+    class Counted(dict[str, Any]):
+        looks = 0
+
+        def get(self, name: str, default: Any = None) -> Any:
+            self.looks += 1
+            return super().get(name, default)
+
+    context = Counted(big="x" * MB)
+
+    assert weight("{big}" * 10_000, context) == Weight(10_000 * MB, 0)
+    assert context.looks == 1
+
+
+def test_only_heavy_members_are_counted() -> None:
+    assert Weight(LIGHT, 0).of_members(10 * MB, None) == 0
+    assert Weight(LIGHT + 1, 0).of_members(0, None) == LIGHT + 1
+    assert Weight(0, 3).of_members(100_000, {"a": ["x"]}) == 0
+    assert Weight(0, 10).of_members(MB, {"a": ["x" * 1_000] * 1_000}) == 0
+    assert Weight(0, 10).of_members(MB, {"a": ["x", "x" * MB]}) == 10 * MB
+    assert Weight(10**12, 0).of_members(0, None) == 3 * MOST_RENDERED
+
+
+def test_a_text_is_bounded_in_bytes_of_memory() -> None:
+    quarter = MOST_RENDERED // 4
+    assert len(render("{a}{a}", {"a": "x" * quarter})) == 2 * quarter
+    with pytest.raises(RenderedTooLarge, match=f"{MOST_RENDERED:,} bytes"):
+        render("{a}{b}", {"a": "x" * quarter, "b": "\U0001f600"})
+
+
+async def test_who_waits_for_room_is_served_in_turn_and_may_leave() -> None:
+    room, served = RenderedRoom(10), []
+
+    async def member(name: str, size: int, until: asyncio.Event) -> None:
+        async with room.hold(size):
+            served.append(name)
+            await until.wait()
+
+    go, stay = asyncio.Event(), asyncio.Event()
+    tasks = [
+        asyncio.create_task(member(name, size, go)) for name, size in (("a", 6), ("b", 6), ("c", 1), ("d", 5))
+    ]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert served == ["a"]
+    tasks[1].cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert served == ["a", "c"]
+    go.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert served == ["a", "c", "d"]
+    last = asyncio.create_task(member("all", 10, stay))
+    await asyncio.sleep(0)
+    assert served[-1] == "all"
+    stay.set()
+    await last
+
+
+async def test_a_turn_that_came_as_its_member_was_cancelled_goes_to_the_next() -> None:
+    room = RenderedRoom(1)
+    first, second = room.hold(1), asyncio.create_task(_held(room))
+    async with first:
+        await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+
+    async with asyncio.timeout(5), room.hold(1):
+        pass
+
+
+async def _held(room: RenderedRoom) -> None:
+    async with room.hold(1):
+        pass
+
+
+def test_members_with_large_texts_run_a_few_at_once() -> None:
+    at_once, most = 0, 0
+
+    @agent("large")
+    async def large(task: Task) -> int:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(1)
+        at_once -= 1
+        return len(task.message or "")
+
+    task = {
+        "name": "t",
+        "agent": "large",
+        "result_keys": ["k"],
+        "message_template": "{big}" * 50,
+        "expansion_config": {"type": "array", "array_mapping": {"n": list(range(12))}},
+    }
+    request = {"context": {"big": "x" * 800_000}, "task_groups": [{"name": "g", "tasks": [task]}]}
+    with system(agents=[large]) as running:
+        result = running.run(request)
+
+    assert result.results["k"] == [40 * MB] * 12
+    assert 1 <= most <= 6
