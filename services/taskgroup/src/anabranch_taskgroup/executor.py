@@ -28,8 +28,9 @@ from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.addresses import claim_key, subjects
 from anabranch_taskgroup.agent_threads import AgentThreads
 from anabranch_taskgroup.attempt_errors import AttemptErrors
-from anabranch_taskgroup.documents import DocumentMissing, Documents, members_of, slices_of
+from anabranch_taskgroup.documents import DocumentMissing, Documents
 from anabranch_taskgroup.gate import Gate
+from anabranch_taskgroup.opening import opened
 from anabranch_taskgroup.outbox import Outbox
 from anabranch_taskgroup.pauses import Pauses
 from anabranch_taskgroup.rendered import RenderedRoom
@@ -47,10 +48,6 @@ REMEMBERED = 10_000
 RETRY_SECONDS = 0.2
 
 Offered = tuple[Offer, tuple[bytes, ...]]
-
-
-async def _nothing_to_record() -> None:
-    """For members that wait for room and not for the log."""
 
 
 class Executor:
@@ -370,13 +367,7 @@ class Executor:
         while True:
             try:
                 prepared = await self._documents.get(offer, document)
-                items = slices_of(slices)
-                members = members_of(prepared, offer, items)
-                run = ChunkRun(offer, prepared, members, self._clock, self._threads, self._told)
-                size = prepared.weight.of_members(len(slices) or prepared.document_bytes, items or prepared.arrays)
-                if size:
-                    run.turn, run.recorded = partial(self._rendered.hold, size), _nothing_to_record
-                return run
+                return opened(offer, prepared, slices, self._rendered, self._clock, self._threads, self._told)
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning("a document waits: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
