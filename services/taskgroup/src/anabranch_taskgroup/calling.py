@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import copy_context
 from inspect import isawaitable
@@ -21,11 +21,6 @@ def call_of(agent: AgentDeclaration, threads: Executor) -> Call:
     """Returns what makes an awaitable of one call of an agent. Making it runs nothing of the agent."""
     handler = agent.handler
     return handler if agent.is_async else lambda task: _in_thread(threads, handler, task)
-
-
-async def awaited(awaitable: Awaitable[Any]) -> Any:
-    """A coroutine of any awaitable, for only coroutines are begun by a call."""
-    return await awaitable
 
 
 async def _in_thread(threads: Executor, handler: Callable[[Task], Any], task: Task) -> Any:

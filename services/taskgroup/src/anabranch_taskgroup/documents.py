@@ -41,7 +41,8 @@ class Prepared:
     message: Template
     instructions: Template
     inputs: Template
-    has_inputs: bool
+    has_texts: bool
+    """Whether message and instructions are texts, which no agent can change."""
     arrays: dict[str, list[Json]] | None
     retry: RetryPolicy | None
     timeout: float | None
@@ -73,7 +74,7 @@ def prepare(
         message=message,
         instructions=instructions,
         inputs=inputs,
-        has_inputs=order.inputs is not None,
+        has_texts=_is_text(order.message_template) and _is_text(order.shared_instructions),
         arrays=document.arrays,
         retry=order.retry if order.retry is not None else agent.retry,
         timeout=order.timeout if order.timeout is not None else agent.timeout,
@@ -82,6 +83,10 @@ def prepare(
         weight=Weight.of((message, instructions, inputs), template_context),
         document_bytes=document_bytes,
     )
+
+
+def _is_text(template: Json) -> bool:
+    return template is None or isinstance(template, str)
 
 
 def members_of(

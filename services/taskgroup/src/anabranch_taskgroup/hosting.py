@@ -69,8 +69,10 @@ class Host:
         "_loop",
         "_waits_for",
         "_wake",
+        "at",
         "context",
         "is_spent",
+        "is_taken",
         "outcome",
         "task",
     )
@@ -84,8 +86,12 @@ class Host:
         self._wake: asyncio.Future[None] | None = None
         self.is_spent = base.is_shared
         """Whether the next agent needs another host."""
+        self.is_taken = False
+        """Whether it goes on with a coroutine that waits."""
+        self.at: tuple[Any, ...] = ()
+        """What the agent is called for at present: the caller's."""
         self.outcome: tuple[Any, BaseException | None] | None = None
-        """What the agent that waited came to, in the end."""
+        """What the agent that waited came to: its coroutine says so with its last step."""
         # Not by `create_task`: a factory of somebody else's may leave out the context.
         self.task: asyncio.Task[None] = asyncio.Task(self._drive(), loop=loop, context=self.context)
         self.task.add_done_callback(self._make_up)
@@ -115,7 +121,7 @@ class Host:
     def take(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
         """Go on with a coroutine that was begun within `run` and waits."""
         self._coroutine, self._waits_for = coroutine, waits_for
-        self.is_spent = True
+        self.is_spent = self.is_taken = True
         if not self._given.done():
             self._given.set_result(None)
 
@@ -147,7 +153,7 @@ class Host:
         return returned
 
     async def _drive(self) -> None:
-        """The host's task. It never fails, whatever its coroutine raises: `SystemExit` would end the loop."""
+        """The host's task. What it goes on with raises nothing: a `SystemExit` would end the loop."""
         cancelled = None
         try:
             await self._given
@@ -158,9 +164,7 @@ class Host:
 
     async def _finish(self, coroutine: Coroutine[Any, Any, Any], cancelled: asyncio.CancelledError | None) -> None:
         try:
-            self.outcome = await _GoneOn(coroutine, self._waits_for, cancelled), None
-        except BaseException as error:  # noqa: BLE001  # whatever an agent raises is its outcome
-            self.outcome = None, error
+            await _GoneOn(coroutine, self._waits_for, cancelled)
         finally:
             if self._wake is not None:
                 _set(self._wake)

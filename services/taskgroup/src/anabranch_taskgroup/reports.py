@@ -59,6 +59,8 @@ class Tally:
     """See `MembersReported.restarted`."""
     progress: dict[int, tuple[float, str]] = field(default_factory=dict)
     logs: list[MemberLog] = field(default_factory=list)
+    packed: list[Spans] = field(default_factory=list)
+    """The completed members that records were made of: `pack` notes them."""
 
     def __bool__(self) -> bool:
         ended = self.completed or self.failed
@@ -83,6 +85,8 @@ def pack(
         large, pages = _set_aside(offer, keys, done)
         yield from pages
         is_final = position == len(batches) - 1
+        completed = spans_of([each.index for each in done])
+        tally.packed.append(completed)
         header = MembersReported(
             run_id=offer.run_id,
             group=offer.group,
@@ -92,7 +96,7 @@ def pack(
             worker=worker,
             started=spans_of(tally.started) if position == 0 else (),
             started_at=tally.started_at if position == 0 else None,
-            completed=spans_of([each.index for each in done]),
+            completed=completed,
             items=tuple(sum(each.items[k] for each in done) for k in range(len(keys))) if done else (),
             large=tuple(large),
             failed=tuple(batch.failed),

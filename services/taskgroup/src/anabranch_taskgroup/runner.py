@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from types import CoroutineType
 from typing import Any
 
 from anabranch.core.error_records import ErrorRecord, error_record
@@ -32,10 +31,10 @@ from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
 from anabranch_taskgroup.abandoning import GRACE_SECONDS, abandon, says_what_next
 from anabranch_taskgroup.attempt_errors import Told
-from anabranch_taskgroup.calling import Call, awaited, call_of, within_span
+from anabranch_taskgroup.calling import Call, call_of, within_span
 from anabranch_taskgroup.documents import Prepared
 from anabranch_taskgroup.hosting import Base, Host, Raised
-from anabranch_taskgroup.reports import Completed, Tally, spans_of
+from anabranch_taskgroup.reports import Completed, Tally
 from anabranch_taskgroup.tracing import Outcome, TaskTrace
 
 LOCAL_RETRY_SECONDS = 1.0
@@ -148,8 +147,9 @@ class ChunkRun:
 
     def note_told(self, tally: Tally) -> None:
         """The owner will hear of a tally: its members that have ended are not this worker's any more."""
-        self._reported += [spans_of([each.index for each in ended]) for ended in (tally.completed, tally.failed)]
-        self._reported += [((each.index, each.index + 1),) for each in tally.retried if each.delay is not None]
+        self._reported += tally.packed
+        left = [each.index for each in tally.failed] + [e.index for e in tally.retried if e.delay is not None]
+        self._reported += [((index, index + 1),) for index in left]
 
     @property
     def untold(self) -> list[int]:
@@ -181,7 +181,7 @@ class ChunkRun:
                 if host.is_spent:
                     host.release()
                     host = Host(self.loop, self.base)
-                met = host.run(self._begin_members, host, looked + SLICE_SECONDS)
+                met = self._begin(host, self.members, None, looked + SLICE_SECONDS)
                 if met is not None:
                     await self._go_on(host, met)
                 if self.clock.monotonic() - looked >= SLICE_SECONDS:
@@ -192,22 +192,64 @@ class ChunkRun:
         finally:
             host.release()
 
-    def _begin_members(self, host: Host, until: float) -> Suspended | Again | None:
-        """Begin one member after another within a host; returns the first that is to be waited for, or None where
-        there is none, the host is spent, or the time is over. It is the hottest loop of a worker: no coroutine."""
-        began, earlier = self.clock.monotonic(), self.offer.attempts
-        for index, member in self.members:
-            if self.paused:
-                return None
-            self._note_start(index)
-            met = self._attempt(host, index, member, earlier.get(index, 0) + 1, began)
-            if met is not None:
-                host.is_spent = True
-                return met
+    def _begin(
+        self, host: Host, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
+    ) -> Suspended | Again | None:
+        """Begin members within a host; returns the first that is to be waited for, None where there is none."""
+        driver = self._drive(host, members, attempt, until)
+        try:
+            waits_for = host.run(driver.send, None)
+        except StopIteration as ended:
+            met: Again | None = ended.value
+            return met
+        host.take(driver, waits_for)
+        return Suspended(*host.at)
+
+    async def _drive(
+        self, host: Host, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
+    ) -> Again | None:
+        """Call the agent for one member after another: the first attempt of each, or the one that is given.
+
+        It is the hottest loop of a worker, run as the task of the host and in its context. It ends where a member
+        is to be tried again here, where the host is spent, and once the time is over. Where an agent waits, the
+        host takes this coroutine over: it is that member's alone then, and ends with what the agent came to.
+        """
+        earlier, call, trace, timeout = self.offer.attempts, self.call, self.trace, self.prepared.timeout
+        began, stop, limit, number = self.clock.monotonic(), self.stop, None, attempt or 1
+        for index, member in members:
+            if attempt is None:
+                if self.paused:
+                    return None
+                self._note_start(index)
+                number = earlier.get(index, 0) + 1
+            if timeout is not None:
+                stop, limit = StopFlag(self.stop), self.clock.now() + timeout
+            host.at = (index, member, number, began, stop)
+            try:
+                if member is not None and member.error is not None:
+                    raise ExpansionError(member.error)
+                task = self._task(index, member, number, stop, limit)
+                if trace is not None and index % trace.every == 0:
+                    returned = await within_span(trace, index, number, call, task)
+                else:
+                    returned = await call(task)
+                if host.is_taken:
+                    host.outcome = returned, None
+                    return None
+                self._returned(index, member, number, began, returned)
+            except BaseException as error:  # noqa: BLE001  # whatever an agent raises is its outcome
+                if host.is_taken:
+                    host.outcome = None, error
+                    return None
+                again = self._failed_attempt(index, member, number, began, error)
+                if again is not None:
+                    host.is_spent = True
+                    return again
             began = self.clock.monotonic()
             if host.has_traces() or began >= until:
                 return None
-        self.all_begun = True
+        if attempt is None:
+            self.all_begun = True
         return None
 
     async def _recorded_members(self, recorded: Callable[[], Awaitable[None]]) -> None:
@@ -219,7 +261,7 @@ class ChunkRun:
                     self._note_start(index)
                     await recorded()
                 attempt = self.offer.attempts.get(index, 0) + 1
-                await self._go_on(*self._begin(index, member, attempt))
+                await self._go_on(*self._begin_alone(index, member, attempt))
         self.all_begun = True
 
     def _note_start(self, index: int) -> None:
@@ -229,11 +271,13 @@ class ChunkRun:
             self.told.set()
         tally.started.append(index)
 
-    def _begin(self, index: int, member: Member | None, attempt: int) -> tuple[Host, Suspended | Again | None]:
+    def _begin_alone(
+        self, index: int, member: Member | None, attempt: int
+    ) -> tuple[Host, Suspended | Again | None]:
         """Begin one attempt in a host of its own."""
         host = Host(self.loop, self.base)
         try:
-            return host, host.run(self._attempt, host, index, member, attempt, self.clock.monotonic())
+            return host, self._begin(host, ((index, member),), attempt, 0.0)
         finally:
             host.release()
 
@@ -246,44 +290,9 @@ class ChunkRun:
                 await asyncio.sleep(met.delay)
                 self.tally.restarted.append((met.index, met.attempt, self.clock.now()))
                 self.told.set()
-                host, met = self._begin(met.index, met.member, met.attempt)
+                host, met = self._begin_alone(met.index, met.member, met.attempt)
 
     # --- one attempt -----------------------------------------------------------------------------
-
-    def _attempt(
-        self, host: Host, index: int, member: Member | None, attempt: int, began: float
-    ) -> Suspended | Again | None:
-        """Begin an attempt, within a host; None where the member has ended here.
-
-        `began` is monotonic: when the member before it ended here, which is when this one begins.
-        """
-        if member is not None and member.error is not None:
-            self._fail_unexpanded(index, attempt, began, member.error)
-            return None
-        stop, timeout = self.stop, self.prepared.timeout
-        try:
-            if timeout is None:
-                task = self._task(index, member, attempt, stop, None)
-            else:
-                stop = StopFlag(stop)
-                task = self._task(index, member, attempt, stop, self.clock.now() + timeout)
-            trace = self.trace
-            if trace is not None and index % trace.every == 0:
-                coroutine = within_span(trace, index, attempt, self.call, task)
-            else:
-                coroutine = self.call(task)
-                if type(coroutine) is not CoroutineType:
-                    coroutine = awaited(coroutine)
-            try:
-                waits_for = coroutine.send(None)
-            except StopIteration as ended:
-                self._returned(index, member, attempt, began, ended.value)
-            else:
-                host.take(coroutine, waits_for)
-                return Suspended(index, member, attempt, began, stop)
-        except BaseException as error:  # noqa: BLE001  # whatever an agent raises is its outcome
-            return self._failed_attempt(index, member, attempt, began, error)
-        return None
 
     def _returned(self, index: int, member: Member | None, attempt: int, began: float, returned: Any) -> None:
         """A member has ended with a value, unless that is none of its task's."""
@@ -365,6 +374,7 @@ class ChunkRun:
             prepared.message.render(scope),
             prepared.instructions.render(scope),
             prepared.inputs.render(scope),
+            prepared.has_texts,
             variables,
             last if deadline is None else min(deadline, last),
             stop,
@@ -429,7 +439,7 @@ class ChunkRun:
         self._tell_left_out(index, attempt)
         offer, record = self.offer, error_record(error)
         delay = delay_after(
-            self.prepared.retry,
+            self.prepared.retry if type(error) is not ExpansionError else None,
             attempt,
             record.names,
             unit_from(f"{offer.run_id}/{offer.group}/{offer.task}/{index}/{attempt}"),
@@ -462,14 +472,6 @@ class ChunkRun:
         told = errors.told(record, now)
         errors.log(self.offer, index, attempt, told, delay, now)
         return told
-
-    def _fail_unexpanded(self, index: int, attempt: int, began: float, reason: str) -> None:
-        """A member whose item lacks what its expansion names fails before its agent is called."""
-        told = Told(ExpansionError.__name__, reason, None)
-        self._fail(index, attempt, told)
-        if self.trace is not None:
-            self.trace.ended(index, attempt, *self._times(began), "failed", told)
-        self.told.set()
 
     def _fail(self, index: int, attempt: int, told: Told) -> None:
         self.tally.failed.append(

@@ -158,7 +158,7 @@ class Task:
         self._log: TaskLog | None = None
         self._context: Mapping[str, Json] | None = MappingProxyType(context)
         self._variables = variables
-        self._uncopied: Mapping[str, Json] | None = None
+        self._uncopied: Mapping[str, Json] = _EMPTY
 
     @classmethod
     def of_member(
@@ -169,6 +169,7 @@ class Task:
         message: Json,
         instructions: Json,
         inputs: Json,
+        has_texts: bool,
         variables: Mapping[str, Json],
         deadline: float | None,
         stop: Flag,
@@ -176,28 +177,20 @@ class Task:
         """As the worker makes it: by position and without what is shared, which is twice as fast.
 
         Of values that could be changed in place the task gets copies, each made when it is first looked at:
-        members and attempts are made of the same values.
+        members and attempts are made of the same values. `has_texts` says that message and instructions are text.
         """
         task = cls.__new__(cls)
         task._shared = shared
         task._name = None
         task.index = index
         task.attempt = attempt
-        uncopied: dict[str, Json] | None = None
-        if type(message) in UNCHANGEABLE:
+        if has_texts and type(inputs) in UNCHANGEABLE:
             task.message = message
-        else:
-            uncopied = {"message": message}
-        if type(instructions) in UNCHANGEABLE:
             task.instructions = instructions
-        else:
-            uncopied = {**(uncopied or {}), "instructions": instructions}
-        if type(inputs) in UNCHANGEABLE:
             task.inputs = inputs
         else:
-            uncopied = {**(uncopied or {}), "inputs": inputs}
+            task._uncopied = {"message": message, "instructions": instructions, "inputs": inputs}
         task._variables = variables
-        task._uncopied = uncopied
         task.deadline = deadline
         task._stop = stop
         task._log = None
@@ -208,7 +201,7 @@ class Task:
         """A value at its first look: Python asks here for a slot that is empty."""
         if name == "variables":
             value = copy_of(self._variables)
-        elif name in ("message", "instructions", "inputs") and self._uncopied is not None:
+        elif name in ("message", "instructions", "inputs"):
             value = copy_of(self._uncopied[name])
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
