@@ -22,6 +22,7 @@ from anabranch.core.messages import (
     ArrayCounted,
     ChunkLost,
     ChunkReturned,
+    FailRun,
     GroupFinished,
     MemberFailed,
     MemberRetry,
@@ -168,6 +169,11 @@ class Worker:
     is_zombie: bool = False
 
 
+def is_answer(effect: object) -> bool:
+    """Whether an effect answers that a run is not known: each question gets its answer."""
+    return isinstance(effect, News) and b'"type":"fail_run"' in effect.outgoing.value
+
+
 class World:
     """The owner's state, its log, and everybody around it. `chaos` is how many bad things happen."""
 
@@ -177,6 +183,8 @@ class World:
         self.chaos = chaos
         self.runs = {run.run_id: run for run in runs}
         self.partition = Partition(0)
+        self.unknown: list[str] = []
+        """Runs of which the owner said that it does not know them."""
         self.log: list[Delivery] = []
         self.store: dict[str, bytes] = {}
         self.workers: list[Worker] = []
@@ -195,7 +203,8 @@ class World:
         before = plain(self.partition)
         again = decide(self.rules, self.partition, dataclasses.replace(delivery, offset=delivery.offset + 1))
         assert plain(self.partition) == before, f"{type(message).__name__} twice changed the state"
-        assert not [effect for effect in again.effects if isinstance(effect, (OfferChunk, News, Put))]
+        acts = [effect for effect in again.effects if isinstance(effect, (OfferChunk, News, Put))]
+        assert not [effect for effect in acts if not is_answer(effect)]
 
     def feed_once(self, message: Message, segments: Sequence[bytes] = ()) -> Delivery:
         """Append a message as it travels, and decide."""
@@ -253,6 +262,9 @@ class World:
             self.letters[news.outgoing.headers[LETTER_ID]] = orjson.loads(news.outgoing.value)
         else:
             finished = RUNS.decode(news.outgoing.value).message
+            if isinstance(finished, FailRun):
+                self.unknown.append(finished.run_id)
+                return
             assert isinstance(finished, GroupFinished)
             self.finished.setdefault((finished.run_id, finished.group), []).append(finished)
 

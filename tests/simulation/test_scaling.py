@@ -127,6 +127,7 @@ ARGUMENTS: dict[str, Any] = {
     "kind": "stop",
     "topic": "anabranch.groups",
     "partition": 3,
+    "generation": 1,
     "policy": "sum",
 }
 

@@ -33,7 +33,14 @@ from anabranch.core.results import is_reference, reference_document
 from anabranch.runtime.effects import News, Put
 from anabranch_agency.actor import decide
 from anabranch_agency.final import fit_results
-from anabranch_agency.state import SPARE_DEADLINES, TOMBSTONE_BYTES, Partition, Run, Tombstone
+from anabranch_agency.state import (
+    SPARE_DEADLINES,
+    STOP_SECONDS,
+    TOMBSTONE_BYTES,
+    Partition,
+    Run,
+    Tombstone,
+)
 from anabranch_agency.turn import BuryOriginal, Rules, Turn
 
 NAMES = Names("t.")
@@ -51,7 +58,8 @@ class Owner:
 
     def hears(self, message: Message) -> Turn:
         self.log.append(message)
-        turn = decide(RULES, self.partition, message, len(self.log) - 1, float(len(self.log)))
+        at = message.at if isinstance(message, TimerDue) else float(len(self.log))
+        turn = decide(RULES, self.partition, message, len(self.log) - 1, at)
         self.turns.append(turn)
         return turn
 
@@ -191,7 +199,7 @@ def test_a_cancel_stops_the_groups_once_and_names_the_end() -> None:
     owner.hears(finished("a", results={"a.k": 1}))
     owner.hears(finished("b", "cancelled"))
 
-    assert told_groups(first) == [StopRun(run_id="r", reason="cancelled")]
+    assert told_groups(first) == [StopRun(run_id="r", reason="cancelled", admission=0)]
     assert told_groups(second) == []
     [(kind, body)] = owner.finals
     assert (kind, body["status"], body["results"]) == ("run.cancelled", "cancelled", {"a.k": 1})
@@ -211,7 +219,7 @@ def test_a_cancel_that_overtakes_its_request_is_obeyed() -> None:
     owner.hears(ControlRun(run_id="r", action="cancel"))
     turn = owner.hears(submit("a"))
 
-    assert told_groups(turn)[-1] == StopRun(run_id="r", reason="cancelled")
+    assert told_groups(turn)[-1] == StopRun(run_id="r", reason="cancelled", admission=1)
 
 
 def test_a_cancel_after_the_end_changes_nothing() -> None:
@@ -263,8 +271,9 @@ def test_the_deadline_stops_a_run_and_only_once_it_is_due() -> None:
     assert owner.partition.next_deadline() == 61.0
 
     assert told_groups(owner.hears(TimerDue(run_id="r", at=60.9))) == []
-    assert told_groups(owner.hears(TimerDue(run_id="r", at=61.0))) == [StopRun(run_id="r", reason="timed_out")]
-    assert owner.partition.next_deadline() is None
+    stop = StopRun(run_id="r", reason="timed_out", admission=0)
+    assert told_groups(owner.hears(TimerDue(run_id="r", at=61.0))) == [stop]
+    assert owner.partition.next_deadline() == 61.0 + STOP_SECONDS
     owner.hears(finished("a", "timed_out"))
     assert [kind for kind, _ in owner.finals] == ["run.timed_out"]
 

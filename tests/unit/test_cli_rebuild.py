@@ -175,7 +175,7 @@ def test_what_retention_took_is_said_and_small_results_come_from_their_announcem
     document = request(task("made", "much"), task("small", inputs=7), session_id="s", request_id="one")
     run = s.run(document, timeout=60)
     s.advance(20)
-    broker = s.embedded.client.log._broker  # type: ignore[attr-defined]
+    broker = s.embedded.client.log._inner._broker  # type: ignore[attr-defined]
     for topic in ("runs", "groups"):
         for partition in broker.partitions(s.embedded.client.names.prefix + topic):
             partition._shrink(0)

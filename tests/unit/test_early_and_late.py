@@ -50,7 +50,7 @@ class World:
 
     def new_owner(self) -> None:
         """Another process owns the partition, and begins to read where the log stands."""
-        self.state = self._domain.new_state(0)
+        self.state = self._domain.new_state(0, 0)
 
     async def feed(self, *messages: Message) -> list[Any]:
         """Append messages as one batch, let the owner decide, and do what it stores."""

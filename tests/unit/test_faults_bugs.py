@@ -19,7 +19,7 @@ Start = Callable[..., System]
 LONG = {"timeout": 36_000}
 
 
-def test_a_report_that_meets_a_bug_cancels_its_run_alone(
+def test_a_report_that_meets_a_bug_fails_its_run_alone(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def buggy(rules: Any, partition: Any, delivery: Any) -> Any:
@@ -35,7 +35,10 @@ def test_a_report_that_meets_a_bug_cancels_its_run_alone(
 
     assert good.result(60).status == "completed"
     result = bad.result(60)
-    assert (result.status, dict(result.results)) == ("cancelled", {"fine": 2})
+    assert (result.status, dict(result.results)) == ("failed", {"fine": 2})
+    first = result.failures[0]
+    assert first["error_type"] == "InternalError"
+    assert "LookupError: a bug" in first["message"]
     reasons = [dict(letter.headers)["anabranch_reason"] for letter in s.records("dead-letters")]
     assert reasons
     assert all(b"LookupError: a bug" in reason for reason in reasons)
@@ -60,7 +63,7 @@ def test_a_submission_that_meets_a_bug_is_refused(
 
     bodies = [orjson.loads(record.value) for record in s.records("results")]
     [refused] = [body for body in bodies if body["request_id"] == "bad"]
-    assert (refused["status"], refused["errors"][0]["code"]) == ("rejected", "schema")
+    assert (refused["status"], refused["errors"][0]["code"]) == ("rejected", "internal")
     alive(s)
 
 

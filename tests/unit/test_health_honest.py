@@ -57,7 +57,7 @@ def test_records_that_never_come_are_noticed_by_the_logs_lag(anabranch_system: S
     s = anabranch_system(stall_after=30.0)
     service: Any = next(each for each in s.embedded.services if each.name == "taskgroup")
     monkeypatch.setattr(service._owner, "deliver", lambda *_: None)
-    for membership in service._owner._log._memberships:
+    for membership in service._owner._log._inner._memberships:
         monkeypatch.setattr(membership._listener, "deliver", lambda *_: None)
     s.submit(request(task("t")))
 

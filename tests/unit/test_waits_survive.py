@@ -61,7 +61,7 @@ class Installation:
         return Resources(
             settings=Settings(),
             names=parts.names,
-            log=MemoryLog(log._broker, links.clock),
+            log=MemoryLog(log._inner._broker, links.clock),
             store=parts.store,
             notifier=parts.notifier,
             clock=links.clock,
@@ -72,7 +72,7 @@ class Installation:
 
 async def _kill(service: Any) -> None:
     """Vanish: nothing is said, committed or handed back; what it shows of itself lapses."""
-    service._owner._log.crash()
+    getattr(service._owner._log, "_inner", service._owner._log).crash()
     for owned in service._owner._owned.values():
         owned.closing = True
     loops = [service._owner._committer, service._owner._watcher]

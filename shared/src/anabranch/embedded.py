@@ -24,6 +24,7 @@ from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore, Telemetry
 from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.ids import SystemIds
 from anabranch.runtime.local_valkey import local_valkey
 from anabranch.runtime.metered import metered
@@ -126,7 +127,7 @@ def _maker(
         resources = Resources(
             settings=settings,
             names=settings.names,
-            log=MemoryLog(broker, clock),
+            log=FittedLog(MemoryLog(broker, clock), settings.names),
             store=kept.store,
             notifier=kept.notifier,
             clock=clock,

@@ -133,6 +133,10 @@ class Membership(Protocol):
         """Commit a position of a partition that is assigned; one that is no longer assigned is ignored.
         Returns when the group coordinator has it, raises ServerUnavailable when it cannot be had."""
 
+    async def confirm(self, topic: str, partition: int, position: Committed) -> bool:
+        """Commit a position, and tell by that whether the partition is still this member's: False where another
+        one has it, or the coordinator cannot be asked."""
+
     def pause(self, topic: str, partition: int) -> None:
         """Stop fetching from a partition; records already fetched may still be delivered. A partition that
         is assigned anew is not paused."""
@@ -168,8 +172,9 @@ class EventLog(Protocol):
         """Append records; returns their offsets once all are durable (acks=all, idempotent). The order of
         records of one partition is the order of `publish` calls and within one the order of the sequence.
 
-        Raises RecordTooLarge for a record over the limit (nothing of the call is appended), ServerUnavailable
-        when the log has not taken them in time (some may be appended)."""
+        Raises RecordTooLarge for a record over the limit (nothing of the call is appended, unless the limit was
+        lowered since it was asked for), ServerUnavailable when the log has not taken them in time (some may be
+        appended)."""
 
     async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> Membership:
         """Join a consumer group. Each partition of `topics` has at most one member at a time."""
@@ -189,6 +194,15 @@ class EventLog(Protocol):
 
     async def partition_count(self, topic: str) -> int:
         """Number of partitions; raises Misconfigured where the topic does not exist."""
+
+    async def record_limit(self, topic: str) -> int:
+        """Bytes that one record of a topic may have, value, key and headers together: the smallest of what the
+        client, the topic and the broker allow. Remembered; asked again after a record was refused for its size.
+        Raises ServerUnavailable where the log cannot be asked."""
+
+    async def incarnation(self, topic: str) -> str:
+        """Names one life of a topic: another one where it was deleted and created again; "" where the log does not
+        tell. Raises Misconfigured where the topic does not exist."""
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """What the broker has set for a topic, by its own names (`retention.ms`, `cleanup.policy`), among it

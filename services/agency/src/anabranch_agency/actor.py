@@ -12,20 +12,22 @@ from typing import Any
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.messages import (
+    CheckRun,
     ClaimPartition,
     ControlRun,
+    FailRun,
+    Fragment,
     GroupFinished,
     GroupResults,
     Message,
+    RunUnknown,
     SubmitRun,
     TimerDue,
 )
 from anabranch.core.planning import Plan, plan
 from anabranch.core.request import Request
-from anabranch.core.results import final_event_id
-from anabranch.runtime.effects import Put
 from anabranch_agency.control import control_run, pause, stop
-from anabranch_agency.final import final_body
+from anabranch_agency.ending import end_if_lost, end_overdue, fail, finish, is_of, tell_final
 from anabranch_agency.planning import open_run, start_groups
 from anabranch_agency.state import Partition, Run, Tombstone
 from anabranch_agency.turn import Rules, Turn, refuse
@@ -35,21 +37,6 @@ def decide(rules: Rules, partition: Partition, message: Message, offset: int, at
     """Apply one message to the partition's state; the turn holds the effects and events."""
     turn = Turn(rules, partition, offset, at)
     _HANDLERS[type(message)](turn, message)
-    return turn
-
-
-def give_up(rules: Rules, partition: Partition, message: Message, offset: int, at: float, why: str) -> Turn:
-    """What follows where deciding about a message failed: a request that was being admitted is refused."""
-    turn = Turn(rules, partition, offset, at)
-    partition.drop("record that met a bug")
-    if isinstance(message, SubmitRun):
-        run = partition.runs.get(message.run_id)
-        if run is not None and run.tombstone.offset == offset:
-            del partition.runs[message.run_id]
-        problem = Problem(
-            Code.INTERNAL, "", why[:2_000], "this is a fault of the agency: its log has the traceback"
-        )
-        refuse(turn, message, [problem], message.warnings)
     return turn
 
 
@@ -64,7 +51,10 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
     known = _known(turn, submit)
     if known is None:
         _admit(turn, submit)
-    elif known.body_hash not in (None, submit.body_hash):
+        return
+    end_if_lost(turn, submit.run_id)
+    known = _known(turn, submit) or known
+    if known.body_hash not in (None, submit.body_hash):
         refuse(turn, submit, [_conflict()], submit.warnings)
     else:
         _tell_again(turn, submit.run_id, known, submit.traceparent)
@@ -74,7 +64,7 @@ def _known(turn: Turn, submit: SubmitRun) -> Tombstone | None:
     """The run that the same request id made before. A tombstone of this very record is none: it is replayed."""
     run = turn.partition.runs.get(submit.run_id)
     known = run.tombstone if run is not None else turn.partition.tombstones.get(submit.run_id)
-    return None if known is None or known.offset == turn.offset else known
+    return None if known is None or known.offset == turn.position else known
 
 
 def _conflict() -> Problem:
@@ -138,7 +128,7 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
     }
     tombstone = Tombstone(
         body_hash=submit.body_hash,
-        offset=turn.offset,
+        offset=turn.position,
         session_id=submit.session_id,
         request_id=submit.request_id,
         accepted=accepted,
@@ -160,8 +150,8 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
 
 def _start(turn: Turn, submit: SubmitRun, made: Plan, run: Run) -> None:
     groups = turn.rules.names.groups
-    turn.tell(groups, run.session_id, open_run(submit, made, run.deadline, run.tombstone.accepted_at))
-    for start in start_groups(run.run_id, made):
+    turn.tell(groups, run.session_id, open_run(submit, made, run, turn.rules.limits))
+    for start in start_groups(run, made):
         turn.tell(groups, run.session_id, start)
     if submit.run_id in turn.partition.early_pauses:
         pause(turn, run, paused=True)
@@ -185,7 +175,7 @@ def _tell_again(turn: Turn, run_id: str, known: Tombstone, traceparent: str | No
     turn.partition.drop("submitted before")
     _accept(turn, run_id, known, traceparent)
     if known.final is not None:
-        _tell_final(turn, run_id, known, traceparent)
+        tell_final(turn, run_id, known, traceparent)
 
 
 # --- time ------------------------------------------------------------------------------------------
@@ -193,8 +183,16 @@ def _tell_again(turn: Turn, run_id: str, known: Tombstone, traceparent: str | No
 
 def _timer_due(turn: Turn, timer: TimerDue) -> None:
     run = turn.partition.runs.get(timer.run_id)
-    if run is not None and run.deadline <= timer.at:
+    if run is None:
+        end_if_lost(turn, timer.run_id)
+        return
+    due, now = run.due, min(timer.at, turn.at)
+    if due > now:
+        return
+    if run.stopping is None:
         stop(turn, run, "timed_out")
+    else:
+        end_overdue(turn, run)
 
 
 # --- the join ------------------------------------------------------------------------------------
@@ -202,7 +200,7 @@ def _timer_due(turn: Turn, timer: TimerDue) -> None:
 
 def _group_results(turn: Turn, message: GroupResults) -> None:
     run = turn.partition.runs.get(message.run_id)
-    if run is None or (message.group, message.part) in run.parts:
+    if run is None or not is_of(run, message) or (message.group, message.part) in run.parts:
         turn.partition.drop("results known before")
         return
     run.parts.add((message.group, message.part))
@@ -212,7 +210,9 @@ def _group_results(turn: Turn, message: GroupResults) -> None:
 def _group_finished(turn: Turn, message: GroupFinished) -> None:
     """Tick a group off; the last one ends the run, and no other record can."""
     run = turn.partition.runs.get(message.run_id)
-    if run is None or message.group not in run.waiting:
+    if run is None:
+        end_if_lost(turn, message.run_id)
+    if run is None or not is_of(run, message) or message.group not in run.waiting:
         turn.partition.drop("group finished before")
         return
     run.waiting.discard(message.group)
@@ -226,45 +226,31 @@ def _group_finished(turn: Turn, message: GroupFinished) -> None:
     run.taken_over += message.taken_over
     run.warnings = tuple(dict.fromkeys((*run.warnings, *message.warnings)))
     if not run.waiting:
-        _finish(turn, run)
+        finish(turn, run)
 
 
-def _finish(turn: Turn, run: Run) -> None:
-    body, asides = final_body(turn.rules.names, run, turn.at)
-    ttl = max(0.0, run.deadline - turn.at) + turn.rules.result_ttl
-    for aside in asides:
-        turn.effects.append(Put(run.session_id, aside.key, aside.value, ttl, fenced=False))
-    known = run.tombstone
-    ended = Tombstone(
-        body_hash=known.body_hash,
-        offset=known.offset,
-        session_id=known.session_id,
-        request_id=known.request_id,
-        accepted=known.accepted,
-        accepted_at=known.accepted_at,
-        final=body,
-        ended_at=turn.at,
-    )
-    turn.keep(run.run_id, ended, run.deadline)
-    status = body["status"]
-    shown = {"status": status, "executions": body["executions"], "failure_count": run.failure_count}
-    turn.event(run.run_id, ended, f"run.{status}", **shown)
-    _tell_final(turn, run.run_id, ended, run.traceparent)
-    turn.ended.append((run, status))
-    turn.partition.bury(run.run_id, ended)
+def _failed(turn: Turn, message: FailRun) -> None:
+    run = turn.partition.runs.get(message.run_id)
+    if run is None:
+        end_if_lost(turn, message.run_id)
+    elif is_of(run, message):
+        fail(turn, run, message)
+    else:
+        turn.partition.drop("fault of an earlier run")
 
 
-def _tell_final(turn: Turn, run_id: str, ended: Tombstone, traceparent: str | None) -> None:
-    assert ended.final is not None
-    assert ended.ended_at is not None
-    turn.announce(
-        f"run.{ended.final['status']}",
-        final_event_id(run_id),
-        ended.final,
-        at=ended.ended_at,
-        key=run_id,
-        traceparent=traceparent,
-    )
+def _unknown(turn: Turn, message: RunUnknown) -> None:
+    """Ask again, after the records that open the run: were they on their way, the answer comes to nothing."""
+    run = turn.partition.runs.get(message.run_id)
+    if run is None:
+        end_if_lost(turn, message.run_id)
+    else:
+        check = CheckRun(run_id=run.run_id, admission=run.admission)
+        turn.tell(turn.rules.names.groups, run.session_id, check)
+
+
+def _fragment(turn: Turn, message: Fragment) -> None:
+    """The shell puts messages together; what is not whole yet changes nothing."""
 
 
 _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
@@ -274,4 +260,7 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     TimerDue: _timer_due,
     GroupResults: _group_results,
     GroupFinished: _group_finished,
+    FailRun: _failed,
+    RunUnknown: _unknown,
+    Fragment: _fragment,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from anabranch.core.admissions import offset_of
 from anabranch.core.errors import Code, Problem
 from anabranch.core.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
 from anabranch.core.names import run_id_for
@@ -48,7 +49,7 @@ def pause(turn: Turn, run: Run, *, paused: bool) -> None:
     if run.paused != paused:
         run.paused = paused
         turn.event(run.run_id, run.tombstone, "run.paused" if paused else "run.resumed")
-    message = PauseRun(run_id=run.run_id, paused=paused, cause=turn.offset)
+    message = PauseRun(run_id=run.run_id, paused=paused, cause=turn.offset, admission=run.admission)
     turn.tell(turn.rules.names.groups, run.session_id, message)
 
 
@@ -73,7 +74,9 @@ def _retry(turn: Turn, control: ControlRun) -> None:
         _refuse_retry(turn, control, problem, _project_of(turn, control.run_id, known))
         return
     assert known is not None
-    turn.effects.append(Resubmit(control, known.offset, _project_of(turn, control.run_id, known)))
+    offset = offset_of(known.offset, turn.partition.generation)
+    assert offset is not None
+    turn.effects.append(Resubmit(control, offset, _project_of(turn, control.run_id, known)))
 
 
 def _project_of(turn: Turn, run_id: str, known: Tombstone | None) -> str:
@@ -83,6 +86,9 @@ def _project_of(turn: Turn, run_id: str, known: Tombstone | None) -> str:
     return project_named({} if tombstone is None else tombstone.accepted)
 
 
+_ANEW = "submit it anew: the topic `runs` was deleted and created again since"
+
+
 def _why_not_retried(turn: Turn, run_id: str, known: Tombstone | None) -> Problem | None:
     if run_id in turn.partition.runs:
         return _not_retryable(f"run {run_id} is still open", "wait for its end, or cancel it")
@@ -90,6 +96,8 @@ def _why_not_retried(turn: Turn, run_id: str, known: Tombstone | None) -> Proble
         return _not_retryable(f"run {run_id} is not known", "it never was, or ended too long ago: submit it anew")
     if known.final["status"] == "completed":
         return _not_retryable(f"run {run_id} completed: nothing failed", "submit it anew to run it again")
+    if offset_of(known.offset, turn.partition.generation) is None:
+        return _not_retryable(f"the request of run {run_id} is no longer on the log", _ANEW)
     return None
 
 
@@ -116,4 +124,6 @@ def stop(turn: Turn, run: Run, reason: StopReason) -> None:
     """Ask the session's owner to stop what still runs; the first reason stands."""
     if run.stopping is None:
         run.stopping = reason
-        turn.tell(turn.rules.names.groups, run.session_id, StopRun(run_id=run.run_id, reason=reason))
+        turn.partition.arm(run)
+        message = StopRun(run_id=run.run_id, reason=reason, admission=run.admission)
+        turn.tell(turn.rules.names.groups, run.session_id, message)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
+from anabranch.core.admissions import log_position
 from anabranch.core.codec import RUNS, Undecodable, encode
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
-from anabranch.core.messages import Message, TimerDue
+from anabranch.core.messages import Message, RunUnknown, TimerDue
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.domain import Recall
 from anabranch.runtime.effects import Effect, News, Record
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.workcontext import ids_of, working_for
-from anabranch_agency.actor import decide, give_up
+from anabranch_agency.actor import decide
+from anabranch_agency.faults import give_up
 from anabranch_agency.measures import counts_of, spans_of
+from anabranch_agency.originals import Origin, originals
 from anabranch_agency.resubmit import resubmitted
 from anabranch_agency.state import Partition, Tombstone
-from anabranch_agency.turn import BuryOriginal, EventOf, Resubmit, Rules, Turn
+from anabranch_agency.turn import BuryOriginal, EventOf, Resubmit, Rules, RunLimits, Turn
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,10 @@ class RunsDomain:
         self._names = rules.names
         self._rules = rules
 
+    def take_limits(self, result_bytes: int, limits: RunLimits) -> None:
+        """Note what the log and the settings allow, before the first decision."""
+        self._rules = replace(self._rules, result_bytes=result_bytes, limits=limits)
+
     @property
     def topic(self) -> str:
         return self._names.runs
@@ -46,8 +54,8 @@ class RunsDomain:
     def fence_key(self, scope: str) -> str:
         return self._names.run_fence(scope)
 
-    def new_state(self, partition: int) -> Partition:
-        return Partition(partition)
+    def new_state(self, partition: int, generation: int) -> Partition:
+        return Partition(partition, generation)
 
     async def prepare(self, state: Partition, records: Sequence[Incoming], recall: Recall) -> None:
         """Ask the store for runs that are not in memory: they may have ended a while ago.
@@ -62,7 +70,7 @@ class RunsDomain:
             return
         keys = [key for run_id in unknown for key in self._known_keys(run_id)]
         found = await recall(keys)
-        first = records[0].offset
+        first = log_position(state.generation, records[0].offset)
         for run_id, *values in zip(unknown, found[::3], found[1::3], found[2::3], strict=True):
             self._recall(
                 state, run_id, [orjson.loads(value) if value is not None else None for value in values], first
@@ -73,7 +81,7 @@ class RunsDomain:
         return names.tombstone(run_id), names.early(run_id, "stop"), names.early(run_id, "pause")
 
     def _recall(self, state: Partition, run_id: str, known: list[Any], first: int) -> None:
-        """Take into the state what of the store was known before the record at offset `first`."""
+        """Take into the state what of the store was known before the record at log position `first`."""
         tombstone, stop, pause = [each if each is not None and each["offset"] < first else None for each in known]
         if tombstone is not None:
             state.remember(run_id, Tombstone.of_document(tombstone))
@@ -93,6 +101,7 @@ class RunsDomain:
                 found = RUNS.decode(record.value)
             except Undecodable as error:
                 rejected.append((record, str(error)))
+                effects += self._fail_keyed(state, record, f"it cannot be decoded: {error}")
                 continue
             with working_for(**_ids(state, found.message)):
                 turn = self._decide(state, record, found.message, rejected)
@@ -120,7 +129,7 @@ class RunsDomain:
             )
             why = f"deciding about it failed: {type(error).__name__}: {error}"
             rejected.append((record, why))
-            return give_up(self._rules, state, message, record.offset, record.timestamp, why)
+            return give_up(self._rules, state, message, record, why)
 
     def bury(
         self, state: Partition, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
@@ -130,8 +139,13 @@ class RunsDomain:
         try:
             message = RUNS.decode(record.value).message
         except Undecodable:
-            return []
-        return give_up(self._rules, state, message, record.offset, record.timestamp, reason).effects
+            return self._fail_keyed(state, record, reason)
+        return give_up(self._rules, state, message, record, reason).effects
+
+    def _fail_keyed(self, state: Partition, record: Incoming, why: str) -> Sequence[Effect]:
+        """The run fails whose id is the key of a record that nobody can decode."""
+        run_id = (record.key or b"").decode("utf-8", "replace")
+        return give_up(self._rules, state, RunUnknown(run_id=run_id), record, why).effects
 
     def _event_records(self, events: list[EventOf]) -> Iterator[Record | News]:
         """Published with the news of the same turn, and last: nobody waits for them. Only that a run is accepted
@@ -157,9 +171,9 @@ class RunsDomain:
         return state.next_deadline()
 
     def due_records(self, state: Partition, now: float) -> Sequence[Outgoing]:
-        due = {run_id for deadline, run_id in state.deadlines if deadline <= now}
+        due = {run_id for at, run_id in state.deadlines if at <= now}
         runs = [state.runs[run_id] for run_id in due if run_id in state.runs]
-        messages = [TimerDue(run_id=run.run_id, at=now) for run in runs if run.stopping is None]
+        messages = [TimerDue(run_id=run.run_id, at=now) for run in runs if run.due <= now]
         return [Outgoing(self._names.runs, message.run_id, encode(message)) for message in messages]
 
     def is_derived(self, effect: Effect) -> bool:
@@ -169,22 +183,26 @@ class RunsDomain:
         return False
 
     async def before_news(self, state: Partition, effects: Sequence[Effect], epoch: int) -> None:
+        await self._bury([each for each in effects if isinstance(each, BuryOriginal) and each.origin])
         for effect in effects:
-            if isinstance(effect, BuryOriginal) and effect.origin:
-                await self._bury(effect)
-            elif isinstance(effect, Resubmit):
+            if isinstance(effect, Resubmit):
                 await self._log.publish(await resubmitted(self._log, self._names, state.number, effect))
 
-    async def _bury(self, effect: BuryOriginal) -> None:
-        """The refused record as it came, out of the requests topic."""
-        topic, partition, offset = effect.origin.rsplit("/", 2)
-        async with self._log.read(topic, [int(partition)], start=int(offset)) as reader:
-            async for batch in reader:
-                letter = dead_letter(
-                    self._names, batch[0], effect.reason, code=effect.code, project=effect.project
-                )
-                await self._log.publish([letter])
-                return
+    async def _bury(self, refusals: Sequence[BuryOriginal]) -> None:
+        """The refused records as they came, out of the topic `requests`; one that is gone gets no letter."""
+        if not refusals:
+            return
+        found = await originals(self._log, (Origin.of(each.origin) for each in refusals))
+        there = [(found[origin], each) for each in refusals if (origin := Origin.of(each.origin)) in found]
+        if len(there) < len(refusals):
+            lacking = len(refusals) - len(there)
+            log.warning("%d refused requests are no longer on the log and get no dead letters", lacking)
+        await self._log.publish(
+            [
+                dead_letter(self._names, record, each.reason, code=each.code, project=each.project)
+                for record, each in there
+            ]
+        )
 
     async def with_news(self, state: Partition, effects: Sequence[Effect]) -> None:
         """All that a run's owner starts are records."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -11,16 +11,20 @@ import orjson
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.documents import dumps
 from anabranch.core.failures import fit_failures
+from anabranch.core.messages import Counts, Failure
 from anabranch.core.names import Names, failures_key
 from anabranch.core.outputs import reference_count
 from anabranch.core.results import has_mark, is_reference, reference_document
-from anabranch_agency.state import Run
+from anabranch_agency.state import Run, Tombstone
 
 RESULTS_BYTES = 600_000
 """Results that the final record holds; beyond, the largest values and then all of them are references."""
 FAILURES_BYTES = 250_000
 BODY_BYTES = 1_000_000
-"""The whole body: what labels and warnings take, failures and then results have to leave."""
+"""The whole body, where the log's limit leaves so much: what labels and warnings take, failures and then results
+have to leave."""
+FAILURES_SHARE = 4
+"""Failures take at most this part of a body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +37,17 @@ class Aside:
 
 def final_status(run: Run) -> str:
     """A stop wins only where it stopped something; else a failed or timed-out group fails the run."""
+    if run.fault:
+        return "failed"
     if run.stopping is not None and run.statuses & {"cancelled", "timed_out"}:
         return run.stopping
     return "completed" if run.statuses <= {"completed"} else "failed"
 
 
-def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[Aside]]:
-    """The body of the final record, and what has to be in the store before it is told."""
-    room = BODY_BYTES - len(orjson.dumps([run.labels, run.warnings])) - 4_000
-    fitting = fit_failures(run.failures, min(FAILURES_BYTES, room))
+def final_body(names: Names, run: Run, at: float, limit: int = BODY_BYTES) -> tuple[dict[str, Any], list[Aside]]:
+    """The body of the final record, of at most `limit` bytes, and what the store has to hold before it is told."""
+    room = min(limit, BODY_BYTES) - len(orjson.dumps([run.labels, run.warnings])) - 4_000
+    fitting = fit_failures(run.failures, min(FAILURES_BYTES, room, limit // FAILURES_SHARE))
     failures = [failure.to_document() for failure in fitting]
     results, asides = fit_results(names, run, min(RESULTS_BYTES, room - len(orjson.dumps(failures))))
     everything, pages = list_failures(names, run) if len(failures) < run.failure_count else (None, [])
@@ -65,6 +71,37 @@ def final_body(names: Names, run: Run, at: float) -> tuple[dict[str, Any], list[
         "taken_over": run.taken_over,
     }
     return body, [*asides, *pages]
+
+
+def final_without_results(names: Names, run: Run, at: float) -> dict[str, Any]:
+    """The body of the final record of a run whose results cannot be written."""
+    bare = replace(run, results={}, failure_pages={}, failures=run.failures[:1], failure_count=1)
+    body, _ = final_body(names, bare, at)
+    return body | {"failure_count": run.failure_count}
+
+
+def final_of_lost(known: Tombstone, failure: Failure, at: float) -> dict[str, Any]:
+    """The body of the final record of a run of which nothing is left but that it was admitted."""
+    accepted = known.accepted
+    return {
+        "request_id": known.request_id,
+        "run_id": accepted["run_id"],
+        "session_id": known.session_id,
+        "status": "failed",
+        "name": accepted.get("name"),
+        "labels": accepted.get("labels", {}),
+        "results": {},
+        "failures": [failure.to_document()],
+        "failure_count": 1,
+        "all_failures": None,
+        "executions": Counts().model_dump(),
+        "accepted_at": rfc3339(known.accepted_at),
+        "ended_at": rfc3339(at),
+        "duration_seconds": round(max(0.0, at - known.accepted_at), 6),
+        "warnings": list(accepted.get("warnings", ())),
+        "retry_of": accepted.get("retry_of"),
+        "taken_over": 0,
+    }
 
 
 def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:

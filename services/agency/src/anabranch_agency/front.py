@@ -9,8 +9,9 @@ from typing import Any
 
 from anabranch.core.admission import session_candidates
 from anabranch.core.envelope import unwrap
-from anabranch.core.errors import ServerUnavailable, StoreRefused
+from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused
 from anabranch.ports import EventLog, Incoming, Outgoing
+from anabranch.runtime.fitted_log import size_of
 from anabranch.runtime.inbox import Inbox
 from anabranch_agency.admission import (
     Desk,
@@ -118,9 +119,17 @@ class Front:
         request = unwrap(document).request if isinstance(document, Mapping) else {}
         found = await self._sessions.keys_of(request, session_candidates(document))
         outgoing = list(handle(self._desk, record, document, found))
+        await self._check_size(outgoing)
         if self._is_submission(outgoing) and (problem := await self._sessions.take(request)) is not None:
             return list(refused_session(self._desk, record, document, problem))
         return outgoing
+
+    async def _check_size(self, outgoing: Sequence[Outgoing]) -> None:
+        """A request has to be one record of the log: a retry reads it from there by its offset."""
+        limit = await self._log.record_limit(self._desk.names.runs)
+        for each in outgoing:
+            if each.topic == self._desk.names.runs and (size := size_of(each)) > limit:
+                raise RecordTooLarge(each.topic, size, limit)
 
     def _is_submission(self, outgoing: Sequence[Outgoing]) -> bool:
         return len(outgoing) == 1 and outgoing[0].topic == self._desk.names.runs

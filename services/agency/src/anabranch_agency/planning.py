@@ -9,6 +9,8 @@ import orjson
 from anabranch.core.messages import Need, OpenRun, SharedKey, StartGroup, SubmitRun, TaskOrder
 from anabranch.core.planning import Plan, PlannedTask
 from anabranch.core.request import TaskGroup
+from anabranch_agency.state import Run
+from anabranch_agency.turn import RunLimits
 
 MOST_CHUNKS = 4_096
 """Of a task whose members take long each chunk is one member: so many may run at once. It stands in the record, so
@@ -17,7 +19,7 @@ PART_BYTES = 600_000
 """Tasks of a group that one record takes along."""
 
 
-def open_run(submit: SubmitRun, plan: Plan, deadline: float, submitted_at: float) -> OpenRun:
+def open_run(submit: SubmitRun, plan: Plan, run: Run, limits: RunLimits | None) -> OpenRun:
     """The first record of a run for its session's owner."""
     shared = shared_keys(plan)
     return OpenRun(
@@ -26,12 +28,15 @@ def open_run(submit: SubmitRun, plan: Plan, deadline: float, submitted_at: float
         session_id=submit.session_id,
         groups=tuple(group.name for group in plan.request.task_groups),
         context=plan.visible_context(),
-        deadline=deadline,
+        deadline=run.deadline,
         traceparent=submit.traceparent,
         retry_of=submit.retry_of,
         reserved_keys=tuple(reserved_keys(plan)),
         shared=shared,
-        submitted_at=submitted_at if shared else None,
+        submitted_at=run.tombstone.accepted_at if shared else None,
+        admission=run.admission,
+        inline_limit=limits.inline_bytes if limits is not None else None,
+        member_limit=limits.members if limits is not None else None,
     )
 
 
@@ -73,7 +78,7 @@ Numbers = Mapping[str, Mapping[tuple[str, str], int]]
 """Key with a policy -> (group, task) -> its number among the producers."""
 
 
-def start_groups(run_id: str, plan: Plan) -> Iterator[StartGroup]:
+def start_groups(run: Run, plan: Plan) -> Iterator[StartGroup]:
     """One StartGroup for each group, or several parts of it where one record could not hold its tasks."""
     numbers = {
         key: {place: number for number, place in enumerate(found.producers)}
@@ -83,10 +88,10 @@ def start_groups(run_id: str, plan: Plan) -> Iterator[StartGroup]:
     for task in plan.tasks:
         by_group.setdefault(task.group, []).append(task)
     for group in plan.request.task_groups:
-        yield from _parts(run_id, group, by_group[group.name], numbers)
+        yield from _parts(run, group, by_group[group.name], numbers)
 
 
-def _parts(run_id: str, group: TaskGroup, tasks: list[PlannedTask], numbers: Numbers) -> Iterator[StartGroup]:
+def _parts(run: Run, group: TaskGroup, tasks: list[PlannedTask], numbers: Numbers) -> Iterator[StartGroup]:
     parts: list[list[TaskOrder]] = [[]]
     size = 0
     for task in tasks:
@@ -99,7 +104,8 @@ def _parts(run_id: str, group: TaskGroup, tasks: list[PlannedTask], numbers: Num
         size += length
     for number, orders in enumerate(parts):
         yield StartGroup(
-            run_id=run_id,
+            run_id=run.run_id,
+            admission=run.admission,
             group=group.name,
             tasks=tuple(orders),
             part=number,

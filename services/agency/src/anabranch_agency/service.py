@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from anabranch.core.admission import Limits
 from anabranch.runtime.health import Health
+from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.owner import Owner
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.topics import RETENTION_SECONDS
@@ -14,7 +15,12 @@ from anabranch_agency.domain import RunsDomain
 from anabranch_agency.front import Front
 from anabranch_agency.sessions import Sessions
 from anabranch_agency.state import Partition
-from anabranch_agency.turn import Rules
+from anabranch_agency.turn import Rules, RunLimits
+
+RESULT_FRAME = 4_000
+"""Key, headers and names of a record on the results topic."""
+INLINE_SHARE = 2
+"""An inline value takes at most this part of a record."""
 
 
 class AgencyService:
@@ -26,14 +32,15 @@ class AgencyService:
         self._resources = resources
         self._agents = agents
         settings = resources.settings
-        domain = RunsDomain(resources, Rules(resources.names, settings.result_ttl))
+        self._domain = RunsDomain(resources, Rules(resources.names, settings.result_ttl))
+        self._clock = LogClock(resources.clock)
         self._owner: Owner[Partition] = Owner(
-            domain,
+            self._domain,
             resources.log,
             resources.store,
             resources.notifier,
             resources.names,
-            resources.clock,
+            self._clock,
             name=resources.ids.incarnation(),
             loss_window=settings.loss_window,
             stall_after=settings.stall_after,
@@ -54,6 +61,9 @@ class AgencyService:
             agents=self._agents,
             event_partitions=await log.partition_count(self._resources.names.events),
         )
+        record_bytes = await log.record_limit(self._resources.names.results) - RESULT_FRAME
+        limits = RunLimits(min(settings.inline_limit, record_bytes // INLINE_SHARE), settings.members_limit)
+        self._domain.take_limits(record_bytes, limits)
         await self._owner.start()
         store, names = self._resources.store, self._resources.names
         sessions = Sessions(store, names, RETENTION_SECONDS)
@@ -83,4 +93,6 @@ class AgencyService:
             return Health(live=False, ready=False, detail=trouble)
         waits = self._owner.waiting_for
         ready = front is not None and self._owner.is_caught_up and waits is None
-        return Health(live=True, ready=ready, detail=waits or f"{self._owner.backlog} records behind")
+        finding = self._clock.finding
+        detail = waits or f"{self._owner.backlog} records behind" + (f"; {finding}" if finding else "")
+        return Health(live=True, ready=ready, detail=detail)

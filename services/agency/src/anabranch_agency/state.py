@@ -9,19 +9,22 @@ from typing import Any
 
 import orjson
 
+from anabranch.core.admissions import offset_of
 from anabranch.core.messages import Counts, Failure, Json, Status, StopReason
 
 REMEMBERED = 20_000
 SPARE_DEADLINES = 64
 """Deadlines of ended runs that are kept at least. Without a most there would be those of all runs that came after
 one that is open for long."""
+STOP_SECONDS = 60.0
+"""A run ends at the latest so long after its deadline, whatever has become of its groups."""
 TOMBSTONE_BYTES = 64_000
 """Bytes of tombstones, as JSON, that one partition keeps in memory between batches; the store has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What is known of an admitted run for good: `offset` is that of the record that admitted it.
+    """What is known of an admitted run for good: `offset` is the log position of the record that admitted it.
 
     `final` is the body of the final record, None while the run is open.
     """
@@ -79,6 +82,8 @@ class Run:
     warnings: tuple[str, ...]
     traceparent: str | None = None
     stopping: StopReason | None = None
+    fault: bool = False
+    """A service could not go on with it: it ends as failed, whatever its groups say."""
     statuses: set[Status] = field(default_factory=set)
     results: dict[str, Json] = field(default_factory=dict)
     parts: set[tuple[str, int]] = field(default_factory=set)
@@ -101,12 +106,24 @@ class Run:
     def request_id(self) -> str:
         return self.tombstone.request_id
 
+    @property
+    def admission(self) -> int:
+        """Tells it from an earlier run of the same id; see `core.admissions`."""
+        return self.tombstone.offset
+
+    @property
+    def due(self) -> float:
+        """When it is to be stopped; where it is being stopped, when it ends without its groups."""
+        return self.deadline if self.stopping is None else self.deadline + STOP_SECONDS
+
 
 @dataclass(slots=True)
 class Partition:
     """Everything that one owner knows from one partition of `runs`."""
 
     number: int
+    generation: int = 0
+    """Of the log; see `core.admissions`."""
     runs: dict[str, Run] = field(default_factory=dict)
     tombstones: OrderedDict[str, Tombstone] = field(default_factory=OrderedDict)
     """Of ended runs, and of those that the store told of."""
@@ -124,7 +141,7 @@ class Partition:
 
     def open(self, run: Run) -> None:
         self.runs[run.run_id] = run
-        heappush(self.deadlines, (run.deadline, run.run_id))
+        self.arm(run)
         if len(self.deadlines) > SPARE_DEADLINES + 4 * len(self.runs):
             self.deadlines = [entry for entry in self.deadlines if entry[1] in self.runs]
             heapify(self.deadlines)
@@ -181,13 +198,18 @@ class Partition:
     def oldest_open(self) -> int | None:
         """Offset of the record that admitted the oldest open run; runs are kept in that order."""
         first = next(iter(self.runs.values()), None)
-        return first.tombstone.offset if first is not None else None
+        return offset_of(first.admission, self.generation) if first is not None else None
 
     def next_deadline(self) -> float | None:
-        """The earliest deadline of a run that is not being stopped, in seconds since the epoch."""
+        """When the earliest run is to be stopped, or given up if it was, in seconds since the epoch."""
         while self.deadlines:
-            run = self.runs.get(self.deadlines[0][1])
-            if run is not None and run.stopping is None:
-                return self.deadlines[0][0]
+            due, run_id = self.deadlines[0]
+            run = self.runs.get(run_id)
+            if run is not None and due == run.due:
+                return due
             heappop(self.deadlines)
         return None
+
+    def arm(self, run: Run) -> None:
+        """A run was opened, or is being stopped: note when it is due."""
+        heappush(self.deadlines, (run.due, run.run_id))

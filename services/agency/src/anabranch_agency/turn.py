@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from anabranch.core.admissions import log_position
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
 from anabranch.core.documents import dumps
@@ -22,11 +23,23 @@ from anabranch_agency.state import Partition, Run, Tombstone
 
 
 @dataclass(frozen=True, slots=True)
+class RunLimits:
+    """Settings that hold for a run from its admission to its end: bytes of an inline value, members of a task."""
+
+    inline_bytes: int
+    members: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """Settings that decisions depend on. Seconds."""
 
     names: Names
     result_ttl: float = 86_400.0
+    result_bytes: int = 1_000_000
+    """Of the body of a record on the results topic."""
+    limits: RunLimits | None = None
+    """Go along with each run that is admitted; None leaves them to the session's owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,11 @@ class Turn:
     def tell(self, topic: str, key: str, message: Message) -> None:
         self.effects.append(News(Outgoing(topic, key, encode(message))))
 
+    @property
+    def position(self) -> int:
+        """Of the message, over all lives of the log."""
+        return log_position(self.partition.generation, self.offset)
+
     def keep(self, run_id: str, tombstone: Tombstone, deadline: float) -> None:
         """Make what is known of a run durable before anybody hears of it."""
         key = self.rules.names.tombstone(run_id)
@@ -89,7 +107,7 @@ class Turn:
     def keep_early(self, control: ControlRun, kind: str) -> None:
         """Remember, for whoever owns the partition then, a control record that came before its run."""
         key = self.rules.names.early(control.run_id, kind)
-        value = dumps({"action": control.action, "offset": self.offset, "origin": control.origin})
+        value = dumps({"action": control.action, "offset": self.position, "origin": control.origin})
         self.effects.append(Put(control.run_id, key, value, self.rules.result_ttl))
 
     def announce(

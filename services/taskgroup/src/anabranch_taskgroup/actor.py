@@ -10,11 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from anabranch.core.admissions import first_fence
 from anabranch.core.messages import (
     ArrayCounted,
+    CheckRun,
     ChunkLost,
     ChunkReturned,
     ClaimPartition,
+    Fragment,
     KeyReduced,
     MembersReported,
     MembersTaken,
@@ -24,6 +27,7 @@ from anabranch.core.messages import (
     PauseRun,
     ReleaseHeld,
     RunTaken,
+    RunUnknown,
     StartGroup,
     StopRun,
     TakenPage,
@@ -47,12 +51,14 @@ from anabranch_taskgroup.chunks import (
 )
 from anabranch_taskgroup.holding import release
 from anabranch_taskgroup.knowing import is_from_outside, learn
+from anabranch_taskgroup.known_runs import ENDED, abandon, answer_lost, is_known, open_run, stop_unopened
 from anabranch_taskgroup.lifecycle import (
     admit,
     close_group,
     count_members,
     go_on,
     refuse_expansion,
+    refuse_value,
     settle,
     stop_tasks,
     tell_end,
@@ -92,21 +98,30 @@ def _claimed(turn: Turn, message: ClaimPartition, segments: tuple[bytes, ...]) -
     """Claims are the shell's business: the state of runs does not depend on who owns them."""
 
 
+def _fragment(turn: Turn, message: Fragment, segments: tuple[bytes, ...]) -> None:
+    """The shell puts messages together; what is not whole yet changes nothing."""
+
+
 # --- opening and stopping ------------------------------------------------------------------------
 
 
 def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None:
     partition = turn.partition
-    stop = partition.tombstones.get(message.run_id)
-    if message.run_id in partition.runs or stop == "ended":
+    if is_known(partition, message):
         partition.drop("run opened before")
         return
+    stop = partition.tombstones.pop(message.run_id, None)
+    if message.run_id in partition.runs:
+        abandon(turn, partition.runs[message.run_id])
     run = Run(
         run_id=message.run_id,
         request_id=message.request_id,
         session_id=message.session_id,
         opened_at_offset=turn.offset,
         deadline=message.deadline,
+        admission=message.admission,
+        inline_limit=turn.rules.inline_limit if message.inline_limit is None else message.inline_limit,
+        member_limit=turn.rules.member_limit if message.member_limit is None else message.member_limit,
         expected=message.groups,
         context=dict(message.context),
         traceparent=message.traceparent,
@@ -120,13 +135,12 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
     for key, value in run.context.items():
         run.values[key] = given = Value(value)
         turn.set_context(run, key, tell(turn, run, key, given, ANY_SIZE))
-    if stop is not None:
-        partition.tombstones.pop(run.run_id)
-        run.stopped = "timed_out" if stop == "timed_out" else "cancelled"
+    if stop is not None and stop.reason != ENDED:
+        run.stopped = "timed_out" if stop.reason == "timed_out" else "cancelled"
 
 
 def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -> None:
-    run = turn.partition.runs.get(message.run_id)
+    run = open_run(turn, message)
     if run is None:
         turn.partition.drop("group of an unknown run")
         return
@@ -137,7 +151,7 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
         turn.partition.drop("group started before")
         return
     group.seen.add(message.part)
-    tasks = [Task(order, group.name) for order in message.tasks]
+    tasks = [Task(order, group.name, first_fence(run.admission)) for order in message.tasks]
     group.tasks.update((task.name, task) for task in tasks)
     run.producers.update((key, task) for task in tasks for key in task.order.result_keys)
     group.unfinished += len(tasks)
@@ -162,24 +176,26 @@ def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
 
 
 def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None:
-    run = turn.partition.runs.get(message.run_id)
+    run = open_run(turn, message)
     if run is None:
-        if message.run_id not in turn.partition.tombstones:
-            turn.partition.bury(message.run_id, message.reason)
-            turn.keep_in_session(message.run_id, message.reason, turn.offset)
-        turn.partition.drop("stop of a run that is not open")
+        stop_unopened(turn, message)
         return
     if run.stopped:
         return
     run.stopped = message.reason
-    turn.effects.append(Halt(run.run_id, run.session_id, message.reason))
+    turn.effects.append(Halt(run.run_id, run.session_id, message.reason, admission=run.admission))
     event = TaskEvent.TIME_OUT if message.reason == "timed_out" else TaskEvent.CANCEL
     for group in list(run.groups.values()):
         stop_tasks(turn, run, group.tasks.values(), event)
 
 
+def _check_run(turn: Turn, message: CheckRun, segments: tuple[bytes, ...]) -> None:
+    if open_run(turn, message) is None:
+        answer_lost(turn, message.run_id, message.admission)
+
+
 def _pause_run(turn: Turn, message: PauseRun, segments: tuple[bytes, ...]) -> None:
-    run = turn.partition.runs.get(message.run_id)
+    run = open_run(turn, message)
     if run is None:
         turn.partition.drop("pause of a run that is not open")
         return
@@ -232,6 +248,9 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
     run = turn.partition.runs.get(message.run_id)
     if run is None or message.key in run.values:
         turn.partition.drop("value known before")
+        return
+    if message.error is not None:
+        refuse_value(turn, run, message.key, message.error)
         return
     told_so = message.is_reference
     value = Value(message.value, is_reference(message.value, run.session_id) if told_so is None else told_so)
@@ -349,14 +368,15 @@ def _timer_due(turn: Turn, message: TimerDue, segments: tuple[bytes, ...]) -> No
     if run is None:
         turn.partition.drop("timer of a run that is not open")
         return
+    now = min(message.at, turn.at)
     for group in list(run.groups.values()):
-        if group.deadline is not None and group.deadline <= message.at and not group.announced:
+        if group.deadline is not None and group.deadline <= now and not group.announced:
             group.timed_out = True
-            turn.effects.append(Halt(run.run_id, run.session_id, "timed_out", group.name))
+            turn.effects.append(Halt(run.run_id, run.session_id, "timed_out", group.name, run.admission))
             stop_tasks(turn, run, group.tasks.values(), TaskEvent.TIME_OUT)
         for task in list(group.tasks.values()):
-            look_at_lack(turn, run, task, message.at)
-            if (task.retries or task.parked) and release_due(task, message.at):
+            look_at_lack(turn, run, task, now)
+            if (task.retries or task.parked) and release_due(task, now):
                 schedule(turn, run, group, task)
     if run.next_due() is None:
         turn.partition.timers.discard(run.run_id)
@@ -368,6 +388,7 @@ def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         turn.partition.drop("nudge of a run that is not open")
+        turn.news(turn.rules.names.runs, message.run_id, RunUnknown(run_id=message.run_id))
         return
     turn.effects.append(LookAgain(run.run_id))
     if run.taking is not None:
@@ -390,6 +411,8 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] =
     OpenRun: _open_run,
     StartGroup: _start_group,
     StopRun: _stop_run,
+    CheckRun: _check_run,
+    Fragment: _fragment,
     PauseRun: _pause_run,
     ReleaseHeld: _release_held,
     ValueFound: _value_found,

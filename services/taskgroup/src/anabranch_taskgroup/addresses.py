@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anabranch.core.admissions import admission_of
 from anabranch.core.messages import Offer, TaskOrder
 from anabranch.core.names import Names, chunk_name
 
@@ -16,14 +17,16 @@ def part_key(key: str, number: int) -> str:
     return f"{key}{{{number}}}"
 
 
-def halt_subject(run_id: str, group: str | None = None) -> str:
-    """What a stop is about: a run, or one group of it."""
-    return run_id if group is None else f"{run_id}/{group}"
+def halt_subject(run_id: str, admission: int, group: str | None = None) -> str:
+    """What a stop is about: one admission of a run, or one group of it."""
+    run = f"{run_id}@{admission}" if admission else run_id
+    return run if group is None else f"{run}/{group}"
 
 
 def subjects(offer: Offer) -> tuple[str, str]:
     """The stops that an offer's members obey."""
-    return halt_subject(offer.run_id), halt_subject(offer.run_id, offer.group)
+    admission = admission_of(offer.fence)
+    return halt_subject(offer.run_id, admission), halt_subject(offer.run_id, admission, offer.group)
 
 
 def claim_key(names: Names, offer: Offer) -> str:

@@ -46,12 +46,17 @@ def schedule_group(turn: Turn, run: Run, group: Group) -> None:
             schedule(turn, run, group, task)
 
 
-def chunk_size(rules: Rules, total: int, left: int, member_seconds: float | None) -> int:
-    """Members of the next chunk: few while nothing was measured, then about `chunk_seconds` of work."""
+def chunk_size(
+    rules: Rules, total: int, left: int, member_seconds: float | None, member_bytes: float = 0.0
+) -> int:
+    """Members of the next chunk: few while nothing was measured, then about `chunk_seconds` of work; and no more
+    than have `chunk_bytes` of items."""
     if member_seconds is None:
         wanted = min(FIRST_LIMIT, total // FIRST_CHUNKS)
     else:
         wanted = min(rules.chunk_limit, int(rules.chunk_seconds / max(member_seconds, 1e-9)))
+    if member_bytes:
+        wanted = min(wanted, int(rules.chunk_bytes / member_bytes))
     return max(1, min(wanted, -(-left // TAIL_SHARE)))
 
 
@@ -93,7 +98,7 @@ def _new_chunk(rules: Rules, group: Group, task: Task, room: int) -> Chunk | Non
     left = task.total - task.cursor
     if left <= 0:
         return None
-    size = chunk_size(rules, task.total, left, task.member_seconds)
+    size = chunk_size(rules, task.total, left, task.member_seconds, task.member_bytes)
     start, task.cursor = task.cursor, task.cursor + size
     limit = concurrency_limit(group, task)
     charge = size if limit is None else min(size, room, -(-limit // 8))
@@ -110,7 +115,7 @@ def numbered(task: Task, pending: Ranges, charge: int) -> Chunk:
     """A new chunk of a task."""
     number = task.chunk_count
     task.chunk_count += 1
-    return Chunk(number=number, pending=pending, charge=charge, size=len(pending))
+    return Chunk(number=number, pending=pending, charge=charge, fence=task.first_fence, size=len(pending))
 
 
 def release_due(task: Task, until: float) -> bool:
@@ -227,7 +232,7 @@ def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: Member
             task=task,
             spans=spans,
             attempt=attempt,
-            time=report.started_at,
+            time=turn.at if report.started_at is None else min(report.started_at, turn.at),
             worker=report.worker,
         )
 

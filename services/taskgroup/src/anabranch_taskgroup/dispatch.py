@@ -14,9 +14,11 @@ from anabranch.core.messages import ArrayCounted, ChunkLost, Offer
 from anabranch.core.names import chunk_name
 from anabranch.core.telemetry import OFFERS
 from anabranch.ports import Outgoing
+from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.storelife import StoreLife
 from anabranch_taskgroup.executor import Executor, Offered
+from anabranch_taskgroup.intake import at_deadline
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Task
 from anabranch_taskgroup.sweep import Ledger, Place
@@ -38,10 +40,12 @@ Found = tuple[Run, Group, Task, Chunk]
 class Dispatcher:
     """Offers chunks for the partitions that this process owns."""
 
-    def __init__(self, resources: Resources, offers: Offers, executor: Executor, life: StoreLife) -> None:
+    def __init__(
+        self, resources: Resources, offers: Offers, executor: Executor, life: StoreLife, clock: LogClock
+    ) -> None:
         self._log = resources.log
         self._store = resources.store
-        self._clock = resources.clock
+        self._clock = clock
         self._names = resources.names
         self._offers = offers
         self._executor = executor
@@ -55,6 +59,7 @@ class Dispatcher:
     async def start(self) -> None:
         """Learn how many partitions offers are spread over."""
         self._partitions = await self._log.partition_count(self._names.tasks)
+        self._offers.fit_into(await self._log.record_limit(self._names.tasks))
 
     # --- offering ----------------------------------------------------------------------------------
 
@@ -80,11 +85,12 @@ class Dispatcher:
                     raise
                 remote.append(self._cannot_expand(*found, gone))
                 continue
-            is_first = self._ledger.offered(_place(*found), now) and offered[0].fence == 0
-            stays = free > 0 and self._stays_here(offered[0], found[1], len(local))
+            is_new = found[3].fence == found[2].first_fence
+            is_first = self._ledger.offered(_place(*found), now) and is_new
+            stays = free > 0 and is_new and self._stays_here(offered[0], found[1], len(local))
             made["first" if is_first else "again", "here" if stays else "elsewhere"] += 1
             if stays:
-                local.append(offered)
+                local.append((at_deadline(offered[0], self._clock.local(offered[0].deadline)), offered[1]))
                 free -= _slots_for(found[2], found[3])
             else:
                 remote.append(self._on_tasks(offered))
@@ -107,7 +113,7 @@ class Dispatcher:
         what would only wait here is better off elsewhere. Not once a worker has died over the group, for the next
         one would be its owner."""
         most = min(INLINE_CHUNKS, self._executor.concurrency)
-        is_first = offer.fence == 0 and offer.mode == "fast" and not group.bereaved
+        is_first = offer.mode == "fast" and not group.bereaved
         return is_first and self._executor.held + waiting < most and self._executor.has_room(offer.agent)
 
     def _on_tasks(self, offered: Offered) -> Outgoing:

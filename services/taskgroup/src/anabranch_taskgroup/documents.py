@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from anabranch.core.admissions import admission_of
 from anabranch.core.errors import AnabranchError
 from anabranch.core.expansion import Member, expand
 from anabranch.core.messages import Json, Offer, TaskOrder
@@ -24,6 +25,10 @@ from anabranch_taskgroup.tracing import TaskTrace
 
 KEPT = 256
 """Documents that a worker keeps."""
+
+
+DocumentId = tuple[str, int, str, str]
+"""Run id, admission, group, task."""
 
 
 class DocumentMissing(AnabranchError):
@@ -136,7 +141,7 @@ class Documents:
         self._errors = errors
         self._names = names
         self._registry = registry
-        self._kept: OrderedDict[tuple[str, str, str], Prepared] = OrderedDict()
+        self._kept: OrderedDict[DocumentId, Prepared] = OrderedDict()
 
     async def get(self, offer: Offer, inline: bytes) -> Prepared:
         """The prepared task of an offer.
@@ -145,7 +150,7 @@ class Documents:
             DocumentMissing: neither the offer nor the store has it.
             ValueGone: a value that it refers to has expired.
         """
-        key = (offer.run_id, offer.group, offer.task)
+        key = (offer.run_id, admission_of(offer.fence), offer.group, offer.task)
         kept = self._kept.get(key)
         if kept is not None:
             self._kept.move_to_end(key)
@@ -160,7 +165,7 @@ class Documents:
             self._keep(key, prepared)
         return prepared
 
-    def _keep(self, key: tuple[str, str, str], prepared: Prepared) -> None:
+    def _keep(self, key: DocumentId, prepared: Prepared) -> None:
         self._kept[key] = prepared
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
@@ -178,6 +183,19 @@ class Documents:
         for key in document.references:
             context[key] = await values.resolve(self._store, self._names, context[key], within=document.session_id)
         return context
+
+    async def items(self, offer: Offer, inline: bytes) -> bytes:
+        """The slices of arrays of an offer, out of the store where they did not travel in it.
+
+        Raises:
+            DocumentMissing: the store does not have them.
+        """
+        if offer.items_key is None:
+            return inline
+        [found] = await self._store.get([offer.items_key])
+        if found is None:
+            raise DocumentMissing(f"{offer.items_key} is not in the store")
+        return found
 
 
 def slices_of(segment: bytes) -> dict[str, list[Json]] | None:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Iterator, Sequence
 
 import orjson
 
+from anabranch.core.admissions import log_position
 from anabranch.core.codec import GROUPS, Undecodable, encode
 from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.events import EventBatch, EventEntry, encode_batches
-from anabranch.core.messages import (
-    ArrayCounted,
-    ControlRun,
-    Json,
-    KeyReduced,
-    Message,
-    OpenRun,
-    TimerDue,
-    ValueFound,
-)
+from anabranch.core.messages import ArrayCounted, Json, KeyReduced, Message, OpenRun, TimerDue, ValueFound
 from anabranch.core.outputs import reference_count
 from anabranch.core.results import reference_document
 from anabranch.ports import Incoming, Outgoing, Write
@@ -34,6 +25,7 @@ from anabranch.runtime.workcontext import ids_of, working_for
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.addresses import halt_subject
 from anabranch_taskgroup.dispatch import Dispatcher
+from anabranch_taskgroup.faults import fail_named, give_up
 from anabranch_taskgroup.folding import fold_key, reduced
 from anabranch_taskgroup.measures import counts_of, spans_of
 from anabranch_taskgroup.offers import Offers
@@ -60,7 +52,7 @@ from anabranch_taskgroup.turn import (
     Unwatch,
     Watch,
 )
-from anabranch_taskgroup.watcher import Watcher
+from anabranch_taskgroup.watcher import OutsideKey, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +77,9 @@ class GroupsDomain:
         self._telemetry = resources.telemetry
         self._hints = Hints()
         self.watcher = Watcher(
-            resources.store, resources.notifier, rules.names, self._value_found, resources.telemetry
+            resources.store, resources.notifier, rules.names, self._values_found, resources.telemetry
         )
-        self._takeovers = Takeovers(resources.log, resources.store, rules.names, self._value_found)
+        self._takeovers = Takeovers(resources.log, resources.store, rules.names, self._values_found)
 
     @property
     def topic(self) -> str:
@@ -100,8 +92,8 @@ class GroupsDomain:
     def fence_key(self, scope: str) -> str:
         return self._names.fence(scope)
 
-    def new_state(self, partition: int) -> Partition:
-        return Partition(partition)
+    def new_state(self, partition: int, generation: int) -> Partition:
+        return Partition(partition, generation)
 
     # --- deciding ----------------------------------------------------------------------------------
 
@@ -115,8 +107,9 @@ class GroupsDomain:
         found = await recall([self._names.in_session(run_id) for run_id in unknown])
         for run_id, value in zip(unknown, found, strict=True):
             known = orjson.loads(value) if value is not None else None
-            if known is not None and known["offset"] < records[0].offset:
-                state.bury(run_id, known["reason"])
+            first = log_position(state.generation, records[0].offset)
+            if known is not None and known["offset"] < first:
+                state.bury(run_id, known["reason"], known.get("admission", 0))
 
     def decide(
         self, state: Partition, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
@@ -129,13 +122,14 @@ class GroupsDomain:
                 found = GROUPS.decode(record.value)
             except Undecodable as error:
                 rejected.append((record, str(error)))
+                effects += fail_named(self._rules, state, record, f"it cannot be decoded: {error}")
                 continue
             delivery = Delivery(found.message, found.segments, record.offset, record.timestamp)
             run_before = state.runs.get(getattr(found.message, "run_id", ""))
             with working_for(**ids_of(found.message, run_before.traceparent if run_before else None)):
                 turn = self._decide(state, record, delivery, rejected)
-            if turn is None:
-                effects += self._give_run_up(state, getattr(found.message, "run_id", None))
+            if isinstance(turn, str):
+                effects += give_up(self._rules, state, found.message, record, turn)
                 continue
             effects += turn.effects
             if turn.ended:
@@ -155,7 +149,8 @@ class GroupsDomain:
 
     def _decide(
         self, state: Partition, record: Incoming, delivery: Delivery, rejected: list[tuple[Incoming, str]]
-    ) -> Turn | None:
+    ) -> Turn | str:
+        """The turn, or why the record could not be decided about."""
         try:
             return decide(self._rules, state, delivery)
         except Exception as error:
@@ -166,23 +161,16 @@ class GroupsDomain:
                 record.topic,
                 record.partition,
             )
-            rejected.append((record, f"deciding about it failed: {type(error).__name__}: {error}"))
-            return None
+            why = f"deciding about it failed: {type(error).__name__}: {error}"
+            rejected.append((record, why))
+            return why
 
     def bury(
         self, state: Partition, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
-        """Its run is cancelled. The record is not decoded: that may be what kills."""
+        """Its run fails. The record is not decoded: that may be what kills."""
         rejected.append((record, reason))
-        named = _RUN_ID.search(record.value[:HEADER_START])
-        return list(self._give_run_up(state, named[1].decode() if named else None))
-
-    def _give_run_up(self, state: Partition, run_id: str | None) -> Iterator[News]:
-        """A run that a record was lost of would wait for ever: it is cancelled, and its other results are kept."""
-        if run_id is not None and run_id in state.runs:
-            state.drop("record that met a bug")
-            cancel = ControlRun(run_id=run_id, action="cancel")
-            yield News(Outgoing(self._names.runs, run_id, encode(cancel)))
+        return list(fail_named(self._rules, state, record, reason))
 
     def _event_records(self, state: Partition, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
         """The end of a group is told once its events are durable: the run's end comes after them. Else the
@@ -255,12 +243,9 @@ class GroupsDomain:
 
     async def _start(self, state: Partition, effects: Sequence[Effect]) -> None:
         await self._dispatcher.offer(state, [effect for effect in effects if isinstance(effect, OfferChunk)])
+        await self._watch_keys(effects)
         for effect in effects:
-            if isinstance(effect, Watch):
-                await self.watcher.watch(effect.run_id, effect.session_id, effect.key)
-            elif isinstance(effect, Unwatch):
-                await self.watcher.unwatch(effect.run_id, effect.session_id, effect.key)
-            elif isinstance(effect, CountArrays):
+            if isinstance(effect, CountArrays):
                 await self._count(state, effect)
             elif isinstance(effect, ReduceKey):
                 await self._reduce(state, effect)
@@ -272,6 +257,16 @@ class GroupsDomain:
                 await self._halt(effect)
             elif isinstance(effect, Pause):
                 await self._pause(effect)
+
+    async def _watch_keys(self, effects: Sequence[Effect]) -> None:
+        """Watch what a turn begins to wait for, and let go of the rest. The last effect on a key counts."""
+        wanted = {
+            (each.run_id, each.session_id, each.key): isinstance(each, Watch)
+            for each in effects
+            if isinstance(each, Watch | Unwatch)
+        }
+        await self.watcher.watch_all(key for key, is_wanted in wanted.items() if is_wanted)
+        await self.watcher.unwatch_all(key for key, is_wanted in wanted.items() if not is_wanted)
 
     async def _count(self, state: Partition, effect: CountArrays) -> None:
         run = state.runs.get(effect.run_id)
@@ -321,19 +316,25 @@ class GroupsDomain:
 
     async def _halt(self, effect: Halt) -> None:
         """The flag is the data; the message makes it quick."""
-        subject = halt_subject(effect.run_id, effect.group)
+        subject = halt_subject(effect.run_id, effect.admission, effect.group)
         flag = self._names.stop_flag(effect.session_id, subject)
         await self._resources.store.put([Write(flag, effect.reason.encode(), STOP_FLAG_SECONDS)])
         await self._resources.notifier.publish([(self._names.halt_channel, subject.encode())])
 
-    async def _value_found(self, run_id: str, session_id: str, key: str, found: PublicValue) -> None:
-        """A value from outside becomes a record, so that it is the same for ever in this run."""
-        data = orjson.dumps(found.data)
+    async def _values_found(self, found: Sequence[OutsideKey]) -> None:
+        """Values from outside become records, so that they are the same for ever in their runs."""
+        records = [self._on_groups(each.session_id, await self._found_message(each)) for each in found]
+        await self._resources.log.publish(records)
+        await self.watcher.unwatch_all((each.run_id, each.session_id, each.key) for each in found)
+
+    async def _found_message(self, found: OutsideKey) -> ValueFound:
+        value = found.value
+        if value.error is not None:
+            return ValueFound(run_id=found.run_id, key=found.key, error=value.error)
+        data = orjson.dumps(value.data)
         if len(data) > VALUE_BYTES:
-            found = await self._set_aside(run_id, session_id, key, found.data, data)
-        message = ValueFound(run_id=run_id, key=key, value=found.data, is_reference=found.is_reference)
-        await self._resources.log.publish([self._on_groups(session_id, message)])
-        await self.watcher.unwatch(run_id, session_id, key)
+            value = await self._set_aside(found.run_id, found.session_id, found.key, value.data, data)
+        return ValueFound(run_id=found.run_id, key=found.key, value=value.data, is_reference=value.is_reference)
 
     async def _set_aside(self, run_id: str, session_id: str, key: str, value: Json, data: bytes) -> PublicValue:
         name, manifest = whole(self._names, session_id, run_id, key, value, data)
@@ -347,8 +348,7 @@ class GroupsDomain:
         """What a new owner has to start: watches, counts, stops. Offers follow at the next sweep."""
         self._dispatcher.took_over(state)
         for run in list(state.runs.values()):
-            for key in run.watched:
-                await self.watcher.watch(run.run_id, run.session_id, key)
+            await self.watcher.watch_all((run.run_id, run.session_id, key) for key in run.watched)
             if is_known(run):
                 self._takeovers.start(run)
             for place in _uncounted(run):
@@ -358,20 +358,18 @@ class GroupsDomain:
             if run.paused:
                 await self._pause(Pause(run.run_id, run.session_id, True, run.deadline))
             if run.stopped:
-                await self._halt(Halt(run.run_id, run.session_id, run.stopped))
+                await self._halt(Halt(run.run_id, run.session_id, run.stopped, admission=run.admission))
             for group in run.groups.values():
                 if group.timed_out:
-                    await self._halt(Halt(run.run_id, run.session_id, "timed_out", group.name))
+                    halt = Halt(run.run_id, run.session_id, "timed_out", group.name, run.admission)
+                    await self._halt(halt)
 
     async def gave_up(self, state: Partition) -> None:
         await self._takeovers.stop(list(state.runs))
         for run in state.runs.values():
-            for key in run.watched:
-                await self.watcher.unwatch(run.run_id, run.session_id, key)
+            await self.watcher.unwatch_all((run.run_id, run.session_id, key) for key in run.watched)
 
 
-HEADER_START = 4_096
-_RUN_ID = re.compile(rb'"run_id":"([0-9A-Za-z._~-]+)"')
 _OPENS = b'"type":"open_run"'
 
 

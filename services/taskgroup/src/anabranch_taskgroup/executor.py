@@ -367,7 +367,8 @@ class Executor:
         while True:
             try:
                 prepared = await self._documents.get(offer, document)
-                return opened(offer, prepared, slices, self._rendered, self._clock, self._threads, self._told)
+                items = await self._documents.items(offer, slices)
+                return opened(offer, prepared, items, self._rendered, self._clock, self._threads, self._told)
             except (ServerUnavailable, StoreRefused) as error:
                 log.warning("a document waits: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)

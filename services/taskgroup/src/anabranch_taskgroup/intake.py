@@ -11,8 +11,10 @@ import logging
 from collections.abc import Sequence
 
 from anabranch.core.codec import TASKS, Undecodable
+from anabranch.core.errors import ServerUnavailable
+from anabranch.core.messages import Offer
 from anabranch.core.names import Names
-from anabranch.ports import EventLog, Incoming
+from anabranch.ports import Clock, EventLog, Incoming
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.inbox import Inbox
 from anabranch_taskgroup.executor import Executor, Offered
@@ -21,13 +23,15 @@ log = logging.getLogger(__name__)
 
 QUEUE = 256
 BATCH = 64
+RETRY_SECONDS = 0.2
 
 
 class Intake:
     """Reads the workers' topic for one executor."""
 
-    def __init__(self, executor: Executor, eventlog: EventLog, names: Names) -> None:
+    def __init__(self, executor: Executor, eventlog: EventLog, names: Names, clock: Clock) -> None:
         self._executor = executor
+        self._clock = clock
         self._log = eventlog
         self._names = names
         self._inbox = Inbox(eventlog, names.taskgroup_tasks, names.tasks, most=QUEUE)
@@ -78,8 +82,26 @@ class Intake:
             try:
                 found = TASKS.decode(record.value)
             except Undecodable as error:
-                await self._log.publish([dead_letter(self._names, record, str(error))])
+                await self._bury(record, str(error))
                 continue
             document, slices = (*found.segments, b"", b"")[:2]
-            offers.append((found.message, (document, slices)))
+            # How long the run may still take, counted from the offer's record: two machines' clocks may differ.
+            deadline = self._clock.now() + found.message.deadline - record.timestamp
+            offers.append((at_deadline(found.message, deadline), (document, slices)))
         return offers
+
+    async def _bury(self, record: Incoming, reason: str) -> None:
+        """Dead-letter a record that is no offer. Its chunk is offered again once nobody has claimed it in time."""
+        letter = dead_letter(self._names, record, reason)
+        while True:
+            try:
+                await self._log.publish([letter])
+                return
+            except ServerUnavailable as error:
+                log.warning("cannot dead-letter an offer, retrying in %g s: %s", RETRY_SECONDS, error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+def at_deadline(offer: Offer, deadline: float) -> Offer:
+    """The offer with its run's deadline by the worker's own clock, in seconds since the epoch."""
+    return offer.model_copy(update={"deadline": deadline})

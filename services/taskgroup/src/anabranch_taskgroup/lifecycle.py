@@ -128,7 +128,7 @@ def _expand_here(turn: Turn, run: Run, task: Task) -> None:
     assert expansion is not None
     data = {key: value.data for key, value in visible_values(run, task).items()}
     try:
-        task.expanded = expand(expansion, arrays_of(task, data), limit=turn.rules.member_limit)
+        task.expanded = expand(expansion, arrays_of(task, data), limit=run.member_limit)
     except ExpansionError as error:
         refuse_expansion(turn, run, task, str(error))
         return
@@ -163,6 +163,7 @@ def count_members(turn: Turn, run: Run, task: Task, count: int) -> None:
     expansion = task.order.expansion
     assert expansion is not None
     task.total = count
+    task.member_bytes = _member_bytes(run, task)
     turn.event(run, "task.expanded", group=task.group, task=task, count=count)
     if count:
         _run(turn, run, task)
@@ -176,10 +177,33 @@ def count_members(turn: Turn, run: Run, task: Task, count: int) -> None:
         end(turn, run, task, TaskEvent.EMPTY_FAIL, error_type="ExpansionError", message=message)
 
 
+def _member_bytes(run: Run, task: Task) -> float:
+    """Bytes of the items that the offer of one member takes along, on average: those of arrays in the store. The
+    others of a run are small."""
+    expansion = task.order.expansion
+    if expansion is None or expansion.type != "array" or not task.total:
+        return 0.0
+    paths = [source for source in sources(expansion).values() if isinstance(source, str)]
+    found = visible_values(run, task).items()
+    large = [value for key, value in found if value.is_reference and _is_under(key, paths)]
+    return sum(int(value.data["bytes"]) for value in large) / task.total
+
+
 def refuse_expansion(turn: Turn, run: Run, task: Task, message: str) -> None:
     """The arrays do not make an expansion: the task fails, the run goes on."""
     task.failed[-1] = task_failure(task, "ExpansionError", message)
     end(turn, run, task, TaskEvent.EXPANSION_REFUSED, error_type="ExpansionError", message=message)
+
+
+def refuse_value(turn: Turn, run: Run, key: str, reason: str) -> None:
+    """What was found under a key from outside is no value: tasks that require it fail, for others it is absent."""
+    message = f"the value of {key!r}, which came from outside the run, cannot be used: {reason}"
+    for task in list(run.waiters.get(key, ())):
+        is_required = any(need.key == key and not need.optional for need in task.order.needs)
+        if is_required and task.state is TaskState.WAITING:
+            task.failed[-1] = task_failure(task, "InvalidValue", message)
+            end(turn, run, task, TaskEvent.DEPENDENCY_REFUSED, error_type="InvalidValue", message=message)
+    learn(turn, run, key, Absent(message))
 
 
 def _run(turn: Turn, run: Run, task: Task) -> None:
@@ -398,7 +422,10 @@ def _report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
     *earlier, last = split_results(group.results)
     runs = turn.rules.names.runs
     for part, results in enumerate(earlier):
-        turn.news(runs, run.run_id, GroupResults(run_id=run.run_id, group=group.name, part=part, results=results))
+        message = GroupResults(
+            run_id=run.run_id, group=group.name, part=part, results=results, admission=run.admission
+        )
+        turn.news(runs, run.run_id, message)
     failures = all_failures(group)
     first = first_failures(failures)
     finished = GroupFinished(
@@ -413,6 +440,7 @@ def _report_group(turn: Turn, run: Run, group: Group, status: Status) -> None:
         counts=_counts(group),
         taken_over=taken_over(group),
         warnings=run.warnings,
+        admission=run.admission,
     )
     turn.news(runs, run.run_id, finished)
 
@@ -451,5 +479,5 @@ def _forget(turn: Turn, run: Run) -> None:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))
     turn.partition.runs.pop(run.run_id, None)
     turn.partition.timers.discard(run.run_id)
-    turn.partition.bury(run.run_id, "ended")
-    turn.keep_in_session(run.run_id, "ended", run.opened_at_offset)
+    turn.partition.bury(run.run_id, "ended", run.admission)
+    turn.keep_in_session(run.run_id, "ended", run.opened_at_offset, run.admission)

@@ -36,7 +36,7 @@ class Joined:
 
 def keep_inline_or_spill(turn: Turn, run: Run, task: Task) -> None:
     """After a report: move the parts to the store once they are more than the owner should hold."""
-    if task.spilled or task.parts_bytes > turn.rules.inline_limit or task.large:
+    if task.spilled or task.parts_bytes > run.inline_limit or task.large:
         task.spilled = True
         for part in task.parts:
             _write_page(turn, run, task, part)

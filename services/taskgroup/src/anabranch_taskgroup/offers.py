@@ -14,6 +14,7 @@ from typing import Any
 from anabranch.core.documents import dumps
 from anabranch.core.expansion import expand, sources
 from anabranch.core.messages import Offer
+from anabranch.core.names import chunk_name
 from anabranch.core.taskdocument import TaskDocument
 from anabranch.core.tracing import every, trace_of
 from anabranch.ports import Clock, StateStore, Telemetry, Write
@@ -30,6 +31,8 @@ SMALL = 2_048
 """Bytes of a document that travels in each of a task's offers."""
 ONE_CHUNK = 200_000
 """Bytes of a document that travels in the only offer of a task."""
+OFFER_BYTES = 500_000
+"""Payload of an offer at most; half of what a record may have, where that is less."""
 KEPT = 64
 CLAIM_MARGIN = 3_600.0
 
@@ -52,11 +55,16 @@ class Offers:
         self._rules = rules
         self._store = store
         self._clock = clock
-        self._frozen: OrderedDict[tuple[str, str, str], _Frozen] = OrderedDict()
+        self._frozen: OrderedDict[tuple[str, int, str, str], _Frozen] = OrderedDict()
+        self.offer_bytes = OFFER_BYTES
+        """Payload that one offer may have."""
 
     async def make(self, run: Run, group: Group, task: Task, chunk: Chunk) -> tuple[Offer, tuple[bytes, bytes]]:
         """The offer of a chunk as it stands, its document durable before it is returned."""
-        frozen = await self._freeze(run, task, again=chunk.fence > 0)
+        frozen = await self._freeze(run, task, again=chunk.fence > task.first_fence)
+        inline = frozen.document if frozen.inline else b""
+        items = _slices(frozen, chunk)
+        items_key = await self._set_aside(run, task, chunk, items, len(inline))
         offer = Offer(
             run_id=run.run_id,
             session_id=run.session_id,
@@ -70,11 +78,28 @@ class Offers:
             expanded=task.order.expansion is not None,
             concurrency=None if concurrency_limit(group, task) is None else chunk.charge,
             document_key=None if frozen.inline else frozen.key,
+            items_key=items_key,
             deadline=run.deadline,
             mode=chunk.mode,
-            claim_ttl=max(0.0, run.deadline - self._clock.now()) + CLAIM_MARGIN,
+            claim_ttl=self._ttl(run),
         )
-        return offer, (frozen.document if frozen.inline else b"", _slices(frozen, chunk))
+        return offer, (inline, items if items_key is None else b"")
+
+    async def _set_aside(self, run: Run, task: Task, chunk: Chunk, items: bytes, beside: int) -> str | None:
+        """Put a chunk's items into the store where no record can hold them, and return their key."""
+        if len(items) + beside <= self.offer_bytes:
+            return None
+        name = chunk_name(task.group, task.name, chunk.number, chunk.fence)
+        key = self._rules.names.chunk_items(run.session_id, run.run_id, name)
+        await self._store.put([Write(key, items, self._ttl(run))])
+        return key
+
+    def _ttl(self, run: Run) -> float:
+        return max(0.0, run.deadline - self._clock.now()) + CLAIM_MARGIN
+
+    def fit_into(self, record_bytes: int) -> None:
+        """Note how large a record of the topic `tasks` may be."""
+        self.offer_bytes = min(OFFER_BYTES, record_bytes // 2)
 
     async def count(self, run: Run, task: Task) -> int:
         """Members of an expansion whose arrays are too large for the owner's state.
@@ -86,7 +111,7 @@ class Offers:
         data = {key: value.data for key, value in (await self._resolved(run, task)).items()}
         expansion = task.order.expansion
         assert expansion is not None
-        task.expanded = expand(expansion, arrays_of(task, data), limit=self._rules.member_limit)
+        task.expanded = expand(expansion, arrays_of(task, data), limit=run.member_limit)
         return task.expanded.count
 
     async def _resolved(self, run: Run, task: Task) -> dict[str, Any]:
@@ -101,7 +126,7 @@ class Offers:
         return found
 
     async def _freeze(self, run: Run, task: Task, *, again: bool) -> _Frozen:
-        place = (run.run_id, task.group, task.name)
+        place = (run.run_id, run.admission, task.group, task.name)
         frozen = self._frozen.get(place)
         if frozen is None:
             frozen = await self._build(run, task)
@@ -109,11 +134,10 @@ class Offers:
                 self._keep(place, frozen)
             again = True
         if again and not frozen.inline:
-            ttl = max(0.0, run.deadline - self._clock.now()) + CLAIM_MARGIN
-            await self._store.put([Write(frozen.key, frozen.document, ttl)])
+            await self._store.put([Write(frozen.key, frozen.document, self._ttl(run))])
         return frozen
 
-    def _keep(self, place: tuple[str, str, str], frozen: _Frozen) -> None:
+    def _keep(self, place: tuple[str, int, str, str], frozen: _Frozen) -> None:
         self._frozen[place] = frozen
         while len(self._frozen) > KEPT:
             self._frozen.popitem(last=False)
@@ -123,7 +147,7 @@ class Offers:
         sliced = arrays if _is_sliced(task) else None
         document = self._document(run, task, None if sliced is not None else arrays)
         one_chunk = task.order.expansion is None or task.total == 1
-        inline = len(document) <= (ONE_CHUNK if one_chunk else SMALL)
+        inline = len(document) <= min(self.offer_bytes, ONE_CHUNK if one_chunk else SMALL)
         key = self._rules.names.task_document(run.session_id, run.run_id, task.group, task.name)
         return _Frozen(document, inline, key, sliced)
 

@@ -60,4 +60,5 @@ def _work_keys(names: Names, run: Run) -> Iterator[str]:
         for task in group.tasks.values():
             yield names.task_document(run.session_id, run.run_id, group.name, task.name)
             for number in range(task.chunk_count):
-                yield names.claim(run.session_id, run.run_id, chunk_name(group.name, task.name, number, 0))
+                chunk = chunk_name(group.name, task.name, number, task.first_fence)
+                yield names.claim(run.session_id, run.run_id, chunk)

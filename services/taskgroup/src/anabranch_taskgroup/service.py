@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from functools import partial
 
 from anabranch.core.telemetry import CHUNKS_HELD, SLOTS, SLOTS_USED
 from anabranch.runtime.health import Health
+from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.owner import Owner
 from anabranch.runtime.pulse import Pulse
@@ -56,17 +58,19 @@ class TaskGroupService:
             secrets=settings.secrets,
         )
         self._telemetry = resources.telemetry
-        self._intake = Intake(self._executor, resources.log, resources.names)
-        offers = Offers(rules, resources.store, resources.clock, resources.telemetry)
-        self._dispatcher = Dispatcher(resources, offers, self._executor, life)
-        self._domain = GroupsDomain(resources, rules, offers, self._dispatcher, life)
+        self._intake = Intake(self._executor, resources.log, resources.names, resources.clock)
+        self._clock = LogClock(resources.clock)
+        owners = replace(resources, clock=self._clock)
+        offers = Offers(rules, resources.store, self._clock, resources.telemetry)
+        self._dispatcher = Dispatcher(owners, offers, self._executor, life, self._clock)
+        self._domain = GroupsDomain(owners, rules, offers, self._dispatcher, life)
         self._owner: Owner[Partition] = Owner(
             self._domain,
             resources.log,
             resources.store,
             resources.notifier,
             resources.names,
-            resources.clock,
+            self._clock,
             name=incarnation,
             loss_window=settings.loss_window,
             stall_after=settings.stall_after,
@@ -140,6 +144,8 @@ class TaskGroupService:
         ready = self._started and not self._draining and self._owner.is_caught_up
         waits = self._owner.waiting_for
         work = f"{self._executor.held} chunks held, {self._owner.backlog} records behind"
+        if self._clock.finding is not None:
+            work += f"; {self._clock.finding}"
         return Health(live=True, ready=ready and waits is None, detail=waits or work)
 
     def _failure(self) -> BaseException | None:

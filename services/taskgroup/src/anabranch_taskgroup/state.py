@@ -135,6 +135,8 @@ class Task:
 
     order: TaskOrder
     group: str
+    first_fence: int = 0
+    """The fence of each chunk's first delivery."""
     state: TaskState = TaskState.WAITING
     missing: set[str] = field(default_factory=set)
     total: int = 0
@@ -180,6 +182,8 @@ class Task:
     """Open members that were held by a worker when it died: each of their starts is recorded before it."""
     deaths: dict[int, int] = field(default_factory=dict)
     """Open members that are to run alone, and how many workers died while they did."""
+    member_bytes: float = 0.0
+    """Bytes of array items that the offer of one member takes along, on average; 0 where they are small."""
     member_seconds: float | None = None
     """Seconds that a worker takes for one member, smoothed."""
     began_at: float | None = None
@@ -326,6 +330,10 @@ class Run:
     opened_at_offset: int
     deadline: float
     expected: tuple[str, ...]
+    admission: int = 0
+    """Tells it from an earlier run of the same id; see `core.admissions`."""
+    inline_limit: int = 65_536
+    member_limit: int = 1_000_000
     groups: dict[str, Group] = field(default_factory=dict)
     context: dict[str, Json] = field(default_factory=dict)
     values: dict[str, Value | Absent] = field(default_factory=dict)
@@ -374,14 +382,24 @@ class Run:
         return min(due, default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is remembered of a run: "ended", or the reason for which it is to stop once it is opened."""
+
+    reason: str
+    admission: int
+
+
 @dataclass(slots=True)
 class Partition:
     """Everything that one owner knows from one partition of `groups`."""
 
     number: int
+    generation: int = 0
+    """Of the log; see `core.admissions`."""
     runs: dict[str, Run] = field(default_factory=dict)
-    tombstones: OrderedDict[str, str] = field(default_factory=OrderedDict)
-    """Run id -> "ended", or why a run is to stop that has not been opened yet."""
+    tombstones: OrderedDict[str, Tombstone] = field(default_factory=OrderedDict)
+    """By run id: runs that ended, and runs that are to stop and have not been opened yet."""
     timers: set[str] = field(default_factory=set)
     """Runs that may have a timer."""
     dues: list[tuple[float, str]] = field(default_factory=list)
@@ -389,8 +407,8 @@ class Partition:
     dropped: dict[str, int] = field(default_factory=dict)
     """Messages that changed nothing, counted by reason."""
 
-    def bury(self, run_id: str, reason: str) -> None:
-        self.tombstones[run_id] = reason
+    def bury(self, run_id: str, reason: str, admission: int) -> None:
+        self.tombstones[run_id] = Tombstone(reason, admission)
         self.tombstones.move_to_end(run_id)
         while len(self.tombstones) > TOMBSTONES:
             self.tombstones.popitem(last=False)

@@ -26,6 +26,7 @@ class TaskState(StrEnum):
 class TaskEvent(StrEnum):
     DEPENDENCIES_MET = "dependencies met"
     DEPENDENCY_ABSENT = "required dependency absent"
+    DEPENDENCY_REFUSED = "required dependency is no value"
     EXPANDED = "members known"
     EMPTY_COMPLETE = "no members: complete"
     EMPTY_FAIL = "no members: fail"
@@ -47,6 +48,7 @@ TRANSITIONS: dict[TaskState, dict[TaskEvent, TaskState]] = {
     TaskState.WAITING: {
         TaskEvent.DEPENDENCIES_MET: TaskState.READY,
         TaskEvent.DEPENDENCY_ABSENT: TaskState.SKIPPED,
+        TaskEvent.DEPENDENCY_REFUSED: TaskState.FAILED,
         **_STOPS,
     },
     TaskState.READY: {

@@ -33,13 +33,14 @@ from anabranch.runtime.publicvalues import PublicValue
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.outcomes import Outcome, Place, pages_of, read_outcome, read_outside, usable
 from anabranch_taskgroup.state import Run, Value
+from anabranch_taskgroup.watcher import OutsideKey
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Carried = tuple[Message, Sequence[bytes]]
-ValueSeen = Callable[[str, str, str, PublicValue], Awaitable[None]]
-"""Makes a value from outside (run id, session id, key, value) a record of the session."""
+ValuesSeen = Callable[[Sequence[OutsideKey]], Awaitable[None]]
+"""Makes values from outside records of the session."""
 
 READ = 200
 """Keys that are read at once."""
@@ -54,11 +55,11 @@ RETRY_FIRST, RETRY_MOST = 0.05, 2.0
 class Takeovers:
     """The takeovers that are under way in one process."""
 
-    def __init__(self, eventlog: EventLog, store: StateStore, names: Names, value_seen: ValueSeen) -> None:
+    def __init__(self, eventlog: EventLog, store: StateStore, names: Names, values_seen: ValuesSeen) -> None:
         self._log = eventlog
         self._store = store
         self._names = names
-        self._value_seen = value_seen
+        self._values_seen = values_seen
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, run: Run) -> None:
@@ -111,8 +112,8 @@ class Takeovers:
             if await self._is_whole(session, before, each, orders[place])
         }
         outside = await self._resolved(session, read_outside(stored, session))
-        for key, value in outside.items():
-            await self._value_seen(run.run_id, session, key, PublicValue(value))
+        seen = [OutsideKey(run.run_id, session, key, PublicValue(value)) for key, value in outside.items()]
+        await self._values_seen(seen)
         taken = usable(orders, whole, outside)
         for place in [place for place in orders if place in taken]:
             await self._carry_task(run, before, place, orders[place], whole[place])

@@ -30,7 +30,7 @@ def tell(turn: Turn, run: Run, key: str, value: Value, limit: int | None = None)
     data = dumps(value.data)
     if value.is_reference:
         return Told(value.data, data, int(value.data["bytes"]), is_reference=True)
-    if not is_stored(value.data, data, turn.rules.inline_limit if limit is None else limit):
+    if not is_stored(value.data, data, run.inline_limit if limit is None else limit):
         return Told(value.data, data, len(data))
     name, manifest = whole(turn.rules.names, run.session_id, run.run_id, key, value.data, data)
     turn.put(run, name, manifest)

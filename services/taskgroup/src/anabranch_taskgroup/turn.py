@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from anabranch.core.admissions import log_position
 from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.codec import encode
 from anabranch.core.documents import dumps
@@ -31,6 +32,8 @@ class Rules:
     window: int = 64
     """Chunks of a task that may wait for a worker: offered, and no member is known to have started."""
     chunk_limit: int = 500
+    chunk_bytes: int = 400_000
+    """Items of an array that one offer takes along."""
     chunk_seconds: float = 1.0
 
 
@@ -142,6 +145,7 @@ class Halt:
     session_id: str
     reason: str
     group: str | None = None
+    admission: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +209,12 @@ class Turn:
     def put(self, run: Run, key: str, value: bytes) -> None:
         self.effects.append(Put(run.session_id, key, value, self.ttl(run)))
 
-    def keep_in_session(self, run_id: str, reason: str, since: int) -> None:
+    def keep_in_session(self, run_id: str, reason: str, since: int, admission: int) -> None:
         """Remember for later owners of the session that a run ended or is to stop; `since` is the offset of the
         record that opened it, or asked for the stop."""
         key = self.rules.names.in_session(run_id)
-        value = dumps({"reason": reason, "offset": since})
+        position = log_position(self.partition.generation, since)
+        value = dumps({"reason": reason, "offset": position, "admission": admission})
         self.effects.append(Put(run_id, key, value, self.rules.result_ttl, fenced=False))
 
     def record(self, topic: str, key: str | None, message: Message) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,8 +26,21 @@ LAST_LOOK = 60.0
 
 Key = tuple[str, str]
 """Session id and key."""
-Found = Callable[[str, str, str, PublicValue], Awaitable[None]]
-"""Takes run id, session id, key and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideKey:
+    """A key that a run waits for, and the value that it has now."""
+
+    run_id: str
+    session_id: str
+    key: str
+    value: PublicValue
+
+
+Found = Callable[[Sequence[OutsideKey]], Awaitable[None]]
+BLOCK = 1_000
+"""Subscriptions that are asked for at once."""
 
 
 @dataclass(slots=True)
@@ -92,6 +105,16 @@ class Watcher:
         self._interval = FIRST_LOOK
         self._told(place, None)
 
+    async def watch_all(self, keys: Iterable[tuple[str, str, str]]) -> None:
+        """Watch each (run id, session id, key): one round trip for a block of them, and not for each."""
+        left = list(keys)
+        for start in range(0, len(left), BLOCK):
+            await asyncio.gather(*(self.watch(*each) for each in left[start : start + BLOCK]))
+
+    async def unwatch_all(self, keys: Iterable[tuple[str, str, str]]) -> None:
+        """Stop watching each (run id, session id, key)."""
+        await asyncio.gather(*(self.unwatch(*each) for each in keys))
+
     async def unwatch(self, run_id: str, session_id: str, key: str) -> None:
         waiting = self._waiting.get((session_id, key))
         if waiting is None:
@@ -141,6 +164,7 @@ class Watcher:
 
     async def _look(self, places: list[Key]) -> None:
         found = await self._store.get([session_key(*place) for place in places])
+        known: list[OutsideKey] = []
         for place, value in zip(places, found, strict=True):
             waiting = self._waiting.get(place)
             is_unasked = place in self._unasked
@@ -152,5 +176,6 @@ class Watcher:
             public = await judged(self._store, self._names, *place, value)
             if public is None:  # it expired meanwhile: the next look is for what comes then
                 continue
-            for run_id in list(waiting.runs):
-                await self._found(run_id, *place, public)
+            known += (OutsideKey(run_id, *place, public) for run_id in waiting.runs)
+        if known:
+            await self._found(known)

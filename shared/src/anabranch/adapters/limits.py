@@ -5,7 +5,7 @@ Only arithmetic and refusals: nothing here sends or stores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
 from anabranch.core.errors import RecordTooLarge
@@ -28,12 +28,21 @@ def record_bytes(record: Outgoing) -> int:
     return len(record.value) + len(key_bytes(record) or b"") + framed + _FRAME
 
 
-def check_sizes(records: Sequence[Outgoing], limit: int) -> None:
-    """Raises RecordTooLarge for the first record over `limit` bytes."""
+SMALL_BYTES = 4_000
+"""A value up to this size fits into a record under any limit that is allowed, with its key and without headers."""
+
+
+def is_small(record: Outgoing) -> bool:
+    """Whether a record fits without being measured."""
+    return len(record.value) <= SMALL_BYTES and not record.headers and len(record.key or "") < 1_000
+
+
+def check_sizes(records: Sequence[Outgoing], limit_of: Callable[[str], int]) -> None:
+    """Raises RecordTooLarge for the first record over its topic's limit in bytes."""
     for record in records:
-        if len(record.value) + _FRAME <= limit // 2 and not record.headers and len(record.key or "") < 1_000:
+        if is_small(record):
             continue
-        size = record_bytes(record)
+        size, limit = record_bytes(record), limit_of(record.topic)
         if size > limit:
             raise RecordTooLarge(record.topic, size, limit)
 
@@ -45,3 +54,23 @@ def check_position(position: Committed) -> None:
             f"metadata of {len(position.metadata)} characters beside offset {position.offset}: "
             f"at most {MAX_METADATA_CHARACTERS} fit; store the rest elsewhere and commit a reference"
         )
+
+
+class RecordLimits:
+    """What is known of how many bytes a record may have, by topic."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def known(self, topic: str, default: int) -> int:
+        """The limit of a topic, or `default` while nobody has asked for it."""
+        return self._known.get(topic, default)
+
+    def note(self, topic: str, limit: int) -> int:
+        """Remember a limit; returns it."""
+        self._known[topic] = limit
+        return limit
+
+    def forget(self, topic: str) -> None:
+        """The log refused a record for its size: the limit was changed, and has to be asked for again."""
+        self._known.pop(topic, None)

@@ -32,6 +32,7 @@ from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Fold
 from anabranch.ports import Clock, Entry, EventLog, StateStore, Write
 from anabranch.runtime.effects import Note
+from anabranch.runtime.log_generation import generation_of
 from anabranch.sdk.references import resolve
 from anabranch_agency.turn import Rules as RunRules
 from anabranch_eventmanager.core import has_ended
@@ -171,8 +172,9 @@ class Rebuild:
 
     async def _rebuild_runs(self, number: int, choice: Choice) -> None:
         rules = RunRules(self._names, self._settings.result_ttl)
+        life = await generation_of(self._log, self._store, self._names, self._names.runs)
         tombstones: dict[str, Write] = {}
-        async for wanted in refold_runs(self._log, rules, number, choice, self.report.incomplete):
+        async for wanted in refold_runs(self._log, rules, number, life, choice, self.report.incomplete):
             left = wanted.at + wanted.put.ttl - self._clock.now()
             self._submitted.add(wanted.run_id)
             if left <= 0:
@@ -217,7 +219,8 @@ class Rebuild:
             result_ttl=settings.result_ttl,
             member_limit=settings.members_limit,
         )
-        async for wanted in refold_groups(self._log, rules, number, choice, self.report.incomplete):
+        life = await generation_of(self._log, self._store, self._names, self._names.groups)
+        async for wanted in refold_groups(self._log, rules, number, life, choice, self.report.incomplete):
             if isinstance(wanted, SpreadKeys):
                 await self._spread(wanted)
             elif isinstance(wanted, FoldKey):

@@ -145,10 +145,10 @@ class Wanted:
 
 
 async def refold_runs(
-    log: EventLog, rules: RunRules, partition: int, choice: Choice, incomplete: list[str]
+    log: EventLog, rules: RunRules, partition: int, generation: int, choice: Choice, incomplete: list[str]
 ) -> AsyncGenerator[Wanted, None]:
     """Tombstones, and what final records refer to."""
-    state = Runs(partition)
+    state = Runs(partition, generation)
     chosen: set[str] = set()
     async for record in read_all(log, rules.names.runs, partition, incomplete):
         message = _decoded(RUNS, record)
@@ -164,11 +164,11 @@ async def refold_runs(
 
 
 async def refold_groups(
-    log: EventLog, rules: Rules, partition: int, choice: Choice, incomplete: list[str]
+    log: EventLog, rules: Rules, partition: int, generation: int, choice: Choice, incomplete: list[str]
 ) -> AsyncGenerator[Wanted | SpreadKeys | FoldKey, None]:
     """Pages, manifests and values of the session; which pages are to be spread over keys of their own, and which
     values to be folded into the session's."""
-    state = Groups(partition)
+    state = Groups(partition, generation)
     chosen: set[str] = set()
     async for record in read_all(log, rules.names.groups, partition, incomplete):
         try:

@@ -166,6 +166,17 @@ def compact_size(document: object) -> int | None:
         return None
 
 
+def is_deep_json(encoded: bytes) -> bool:
+    """Whether a value's JSON is nested over ``MAX_DEPTH`` levels deep; False of what is no JSON."""
+    # Counting brackets costs nothing beside encoding, and nearly no value has so many.
+    if len(encoded) <= 2 * MAX_DEPTH or encoded.count(b"[") + encoded.count(b"{") <= MAX_DEPTH:
+        return False
+    try:
+        return is_deep(orjson.loads(encoded))
+    except orjson.JSONDecodeError as error:
+        return "depth limit" in str(error) or "recursion limit" in str(error).lower()
+
+
 def is_deep(document: object) -> bool:
     """Whether objects and lists are nested over ``MAX_DEPTH`` levels deep, each node looked at once a level."""
     level = [document]

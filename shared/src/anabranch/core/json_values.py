@@ -23,11 +23,12 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
-from anabranch.core.documents import fitted
+from anabranch.core.documents import fitted, is_deep_json
 from anabranch.core.error_records import text_of, type_name
+from anabranch.core.yaml_documents import MAX_DEPTH
 
-DEEPEST: Final = 250
-"""orjson refuses nesting beyond 254."""
+DEEPEST: Final = MAX_DEPTH
+"""The limit of a request too. What is stored and sent wraps a value in a few levels more; orjson writes 254."""
 MOST_KEYS: Final = 1_000_000
 """Keys that are read of a mapping that is no dict: its iterator may never end."""
 MOST_STEPS: Final = 20
@@ -73,6 +74,8 @@ def encode(value: Any) -> bytes:
     # A text cannot hold one, however often it says so.
     if b"null" in encoded and type(value) is not str:  # orjson writes NaN as null
         as_json(value)
+    if is_deep_json(encoded):
+        raise NotJson(f"nested deeper than {DEEPEST} levels", "return it flatter, or as a text of JSON")
     return fitted(encoded)
 
 

@@ -12,6 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from anabranch.core.answer_messages import CheckRun as CheckRun
+from anabranch.core.answer_messages import FailRun as FailRun
+from anabranch.core.answer_messages import Fragment as Fragment
+from anabranch.core.answer_messages import RunUnknown as RunUnknown
 from anabranch.core.message_parts import Counts as Counts
 from anabranch.core.message_parts import Failure as Failure
 from anabranch.core.message_parts import Json as Json
@@ -92,6 +96,7 @@ class GroupResults(Message):
     group: str
     part: int
     results: dict[str, Json]
+    admission: int | None = None
 
 
 class GroupFinished(Message):
@@ -112,6 +117,8 @@ class GroupFinished(Message):
     taken_over: int = 0
     """Members of `counts` whose results came from the run that is retried."""
     warnings: tuple[str, ...] = ()
+    admission: int | None = None
+    """Which admission of the run this is about (see OpenRun); None: the sender is of an earlier release."""
 
 
 # --- groups: keyed by session id -----------------------------------------------------------------
@@ -162,6 +169,12 @@ class OpenRun(Message):
     """The keys that have a policy."""
     submitted_at: float | None = None
     """When the run was admitted, in seconds since the epoch; only where keys have a policy."""
+    admission: int = 0
+    """Tells this run from an earlier one of the same id, of which nothing is known any more: the position of the
+    record that admitted it (see `names.log_position`). It rises with each admission; 0 in an earlier release."""
+    inline_limit: int | None = None
+    """Settings on which decisions about the run depend: they hold for all of it, whatever is configured later."""
+    member_limit: int | None = None
 
 
 class StartGroup(Message):
@@ -175,6 +188,7 @@ class StartGroup(Message):
     parts: int = 1
     timeout: float | None = None
     max_concurrency: int | None = None
+    admission: int | None = None
     most_chunks: int | None = None
     """Chunks of a task that may be out at once where workers have begun them; None: as many as may wait."""
 
@@ -185,6 +199,7 @@ class StopRun(Message):
     type: Literal["stop_run"] = "stop_run"
     run_id: str
     reason: StopReason
+    admission: int | None = None
 
 
 class PauseRun(Message):
@@ -193,6 +208,7 @@ class PauseRun(Message):
     type: Literal["pause_run"] = "pause_run"
     run_id: str
     paused: bool
+    admission: int | None = None
     cause: int = -1
     """Offset of the command on the run's partition: one that comes after a later one changes nothing."""
 
@@ -218,10 +234,12 @@ class ValueFound(Message):
     type: Literal["value_found"] = "value_found"
     run_id: str
     key: str
-    value: Json
+    value: Json = None
     is_reference: bool | None = None
     """Whether the value is stored elsewhere, and this is its reference. Null in records of releases that did not
     say it: there a reference to a value of the run's session is one."""
+    error: str | None = None
+    """Why what was found there cannot be a value: the tasks that wait for it fail."""
 
 
 class KeyReduced(Message):
@@ -405,19 +423,30 @@ class Offer(Message):
     concurrency: int | None = None
     """Members that may run at once, where the task bounds it."""
     document_key: str | None = None
+    items_key: str | None = None
+    """Where the slices of the arrays are in the store, if they are too large to travel in the offer."""
     deadline: float
     claim_ttl: float
     mode: Mode = "fast"
 
 
 OnRuns = Annotated[
-    SubmitRun | ControlRun | GroupResults | GroupFinished | TimerDue | ClaimPartition,
+    SubmitRun
+    | ControlRun
+    | GroupResults
+    | GroupFinished
+    | FailRun
+    | RunUnknown
+    | TimerDue
+    | ClaimPartition
+    | Fragment,
     Field(discriminator="type"),
 ]
 OnGroups = Annotated[
     OpenRun
     | StartGroup
     | StopRun
+    | CheckRun
     | PauseRun
     | ReleaseHeld
     | ValueFound
@@ -432,7 +461,8 @@ OnGroups = Annotated[
     | ChunkLost
     | Nudge
     | TimerDue
-    | ClaimPartition,
+    | ClaimPartition
+    | Fragment,
     Field(discriminator="type"),
 ]
 OnTasks = Offer

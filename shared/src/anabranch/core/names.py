@@ -242,6 +242,10 @@ class Names:
         """String: the task as it was frozen when it became ready, read by the workers of its chunks."""
         return self._private(session_id, "task", run_id, f"{group}/{task}")
 
+    def chunk_items(self, session_id: str, run_id: str, chunk: str) -> str:
+        """String: the items of an offer's members, where they are too large to travel in it."""
+        return self._private(session_id, "items", run_id, chunk)
+
     def outcome(self, session_id: str, run_id: str, group: str = "", task: str = "") -> str:
         """String: which members of a task ended how in a run that did not complete, for its retry; without
         group and task, what the run saw of values from outside."""
@@ -295,9 +299,14 @@ class Names:
         """String: what the session's owner knows of a run that is not open there: that it ended, or is to stop."""
         return f"{self.prefix}{{{run_id}}}:session-run"
 
-    def deciding(self, topic: str, partition: int) -> str:
+    def deciding(self, topic: str, partition: int, generation: int) -> str:
         """String: what a new owner of a partition is deciding about, and the records that nobody decides about."""
-        return f"{self.prefix}{{{topic}}}:deciding:{partition}"
+        life = f":{generation}" if generation else ""
+        return f"{self.prefix}{{{topic}}}:deciding:{partition}{life}"
+
+    def log_life(self, topic: str, generation: int) -> str:
+        """String: the id that a topic had when it was created for the n-th time."""
+        return f"{self.prefix}{{{topic}}}:life:{generation}"
 
     def kept_since(self, topic: str, partition: int) -> str:
         """String: set before somebody puts there all that a partition's records did; `kept` is set after it."""

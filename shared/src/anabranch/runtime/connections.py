@@ -7,17 +7,20 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from anabranch.adapters.kafka.log import KafkaLog
 from anabranch.adapters.redis.notifier import RedisNotifier
 from anabranch.adapters.redis.store import RedisStore
+from anabranch.ports import EventLog
+from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.settings import Settings
 
 
-async def kafka_log(settings: Settings) -> KafkaLog:
+async def kafka_log(settings: Settings) -> EventLog:
     """The log on the brokers of the settings.
 
     Raises:
         ServerUnavailable: no broker answers.
         Misconfigured: a property is none of the client's.
     """
-    return await KafkaLog.connect(settings.brokers, properties=settings.kafka_properties)
+    log = await KafkaLog.connect(settings.brokers, properties=settings.kafka_properties)
+    return FittedLog(log, settings.names)
 
 
 async def redis_store(settings: Settings) -> RedisStore:

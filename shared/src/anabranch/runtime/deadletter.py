@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from anabranch.core.letters import LETTER_ID, PROJECT, SIGNATURE, signature
 from anabranch.core.names import Names
 from anabranch.ports import Headers, Incoming, Outgoing
 
 REASON_BYTES = 8_192
+FRAME_BYTES = 200
 LETTER_BYTES = 1_030_000
 """A letter's value, key and headers together, so that the log takes it: a compressed record may be far larger."""
 
@@ -32,6 +35,21 @@ def dead_letter(
     headers += (("anabranch_bytes", str(len(record.value)).encode()),)
     room = LETTER_BYTES - _bytes(key, headers)
     return Outgoing(names.dead_letters, key, record.value[:room], headers=headers)
+
+
+def fit_letter(letter: Outgoing, limit: int) -> Outgoing:
+    """The letter as a record of at most `limit` bytes: its value is cut, and where that is not enough the headers
+    and the key that are not the letter's own are left out."""
+    pairs = letter.headers.items() if isinstance(letter.headers, Mapping) else letter.headers
+    headers: Headers = tuple(pairs)
+    key = letter.key.encode() if isinstance(letter.key, str) else letter.key
+    size: Headers = (("anabranch_bytes", str(len(letter.value)).encode()),)
+    if _bytes(key, headers + size) + FRAME_BYTES > limit:
+        key, headers = None, tuple((name, value) for name, value in headers if name.startswith("anabranch_"))
+    if not any(name == "anabranch_bytes" for name, _ in headers):
+        headers += size
+    room = max(0, limit - _bytes(key, headers) - FRAME_BYTES)
+    return Outgoing(letter.topic, key, letter.value[:room], headers=headers, partition=letter.partition)
 
 
 def _own_headers(record: Incoming, reason: str, code: str, project: str | None) -> Headers:

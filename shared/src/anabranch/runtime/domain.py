@@ -30,7 +30,8 @@ class Domain(Protocol[S]):
     def fence_key(self, scope: str) -> str:
         """The store's key of the fence of a scope of writes."""
 
-    def new_state(self, partition: int) -> S: ...
+    def new_state(self, partition: int, generation: int) -> S:
+        """An empty state; `generation` is the log's (see `core.admissions`)."""
 
     def decide(self, state: S, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]) -> list[Effect]:
         """Apply records in order. Undecodable ones are put into `rejected` with the reason."""

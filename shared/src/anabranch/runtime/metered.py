@@ -96,6 +96,12 @@ class MeteredLog:
         with self._failing("partition_count"):
             return await self._inner.partition_count(topic)
 
+    async def record_limit(self, topic: str) -> int:
+        return await self._inner.record_limit(topic)
+
+    async def incarnation(self, topic: str) -> str:
+        return await self._inner.incarnation(topic)
+
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         return await self._inner.topic_settings(topic)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from anabranch.core.admissions import log_position
+from anabranch.core.fragments import Assembler, is_fragment
 from anabranch.core.offsets import TrailingCommit
-from anabranch.ports import Committed
+from anabranch.ports import Committed, Incoming
 from anabranch.runtime.backlog import MOST_BYTES, NARROW_BYTES, Backlog
 from anabranch.runtime.guard import DecisionGuard
-from anabranch.runtime.replay import Replay, ReplayFrom
+from anabranch.runtime.replay import Replay, ReplayFrom, position
 from anabranch.runtime.stall import Progress
 
 S = TypeVar("S")
@@ -35,6 +38,9 @@ class Owned(Generic[S]):
     state: S
     replay: Replay
     epoch: int
+    """Offset of its claim."""
+    generation: int
+    """Of the log; see `core.admissions`."""
     store: str
     """The identity of the store when the partition was taken over."""
     trailing: TrailingCommit
@@ -49,6 +55,11 @@ class Owned(Generic[S]):
     paused: bool = False
     is_caught_up: bool = False
     is_marked: bool = False
+    fragments: Assembler = field(default_factory=Assembler)
+    claimed_at: float = 0.0
+    """When the claim was published, by this machine's clock."""
+    expected: int = 0
+    """The least offset that the next record may have."""
     position: int = -1
     replay_from: int = 0
     last_commit: Committed | None = None
@@ -63,6 +74,7 @@ class Owned(Generic[S]):
         state: S,
         replay: Replay,
         epoch: int,
+        generation: int,
         store: str,
         guard: DecisionGuard,
         committed: Committed | None,
@@ -80,6 +92,7 @@ class Owned(Generic[S]):
             state=state,
             replay=replay,
             epoch=epoch,
+            generation=generation,
             store=store,
             trailing=TrailingCommit(loss_window),
             rebuild=rebuild,
@@ -90,6 +103,25 @@ class Owned(Generic[S]):
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.queue, self.replay.start or 0)
+
+    @property
+    def confirmed(self) -> Committed:
+        """A position that is committed already, or may be."""
+        if self.last_commit is not None:
+            return self.last_commit
+        return position(self.replay.committed, self.replay.start or 0, self.store)
+
+    @property
+    def fence_epoch(self) -> int:
+        """What its writes to the store are fenced by: it rises also over a log that was created again."""
+        return log_position(self.generation, self.epoch)
+
+    def whole(self, records: Sequence[Incoming]) -> Sequence[Incoming]:
+        """The records, the last fragment of a message with the whole of it."""
+        if not any(is_fragment(record.value) for record in records):
+            return records
+        assemble = self.fragments.whole
+        return [replace(each, value=assemble(each.value, each.offset, each.timestamp)) for each in records]
 
     def caught_up(self) -> None:
         """What comes from here on is new, and not of every partition at once."""

@@ -24,7 +24,6 @@ from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, Sto
 from anabranch.core.messages import ClaimPartition
 from anabranch.core.names import Names
 from anabranch.ports import (
-    Clock,
     Committed,
     Entry,
     EventLog,
@@ -39,8 +38,11 @@ from anabranch.ports import (
 )
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.domain import Domain
+from anabranch.runtime.due_timers import DueTimers
 from anabranch.runtime.effects import Announce, Effect, Expire, News, Note, Put, Record
 from anabranch.runtime.guard import REASON, DecisionGuard
+from anabranch.runtime.log_clock import LogClock
+from anabranch.runtime.log_generation import generation_of
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.measures import OwnerMeasures
 from anabranch.runtime.owned import Mark, Owned
@@ -78,7 +80,7 @@ class Owner(Generic[S]):
         store: StateStore,
         notifier: Notifier,
         names: Names,
-        clock: Clock,
+        clock: LogClock,
         *,
         name: str,
         loss_window: float = 5.0,
@@ -92,6 +94,7 @@ class Owner(Generic[S]):
         self._notifier = notifier
         self._names = names
         self._clock = clock
+        """The log's: its records say when something is due."""
         self._name = name
         self._loss_window = loss_window
         self._fence_ttl = fence_ttl
@@ -103,6 +106,7 @@ class Owner(Generic[S]):
         self._replays = Places(REPLAYS)
         self._membership: Membership | None = None
         self._watch = StallWatch(eventlog, domain.group, domain.topic, clock, self._progress, patience=stall_after)
+        self._timers = DueTimers(domain, eventlog, clock, self._spawn)
         self._away: str | None = None
         self._committer: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -166,15 +170,18 @@ class Owner(Generic[S]):
         kept = not await self._marks.missing([partition])
         if not kept:
             await self._marks.begin([partition])
-        guard = DecisionGuard(self._store, self._names.deciding(topic, partition))
+        generation = await generation_of(self._log, self._store, self._names, topic)
+        guard = DecisionGuard(self._store, self._names.deciding(topic, partition, generation))
         await guard.load()
+        claimed_at = self._clock.local(self._clock.now())
         epoch = await self._claim(partition)
         replay = replay_of(committed, store, kept=kept)
         owned = Owned.taken_over(
             partition,
-            self._domain.new_state(partition),
+            self._domain.new_state(partition, generation),
             replay,
             epoch,
+            generation,
             store,
             guard,
             committed,
@@ -183,6 +190,7 @@ class Owner(Generic[S]):
             rebuild_window=REBUILT_WINDOWS * self._loss_window,
             now=self._clock.monotonic(),
         )
+        owned.claimed_at = claimed_at
         self._owned[partition] = owned
         owned.task = asyncio.create_task(self._work(owned), name=f"own {topic}/{partition}")
         owned.task.add_done_callback(self._worker_ended)
@@ -208,11 +216,25 @@ class Owner(Generic[S]):
         owned = self._owned.get(partition)
         if owned is None:
             return
+        if records[0].offset < owned.expected:
+            self._log_began_again(owned, records[0].offset)
+            return
+        owned.expected = records[-1].offset + 1
         owned.queue.extend(records)
         owned.wake.set()
         if owned.queue.is_long and not owned.paused and self._membership is not None:
             owned.paused = True
             self._membership.pause(topic, partition)
+
+    def _log_began_again(self, owned: Owned[S], offset: int) -> None:
+        """Records come in order, and never twice to one assignment: the topic was deleted and created again."""
+        if not self._rejoining:
+            topic = f"{self._domain.topic}/{owned.number}"
+            log.error(
+                "%s: offset %d after %d: the topic is another one; joining again", topic, offset, owned.expected
+            )
+            self._rejoining = True
+            self._spawn(self._rejoin())
 
     async def _close(self, owned: Owned[S]) -> None:
         """Let the turn under way end, take no other."""
@@ -261,7 +283,9 @@ class Owner(Generic[S]):
 
     async def _turn(self, owned: Owned[S], batch: Sequence[Incoming]) -> None:
         """Apply a batch. Its parts below the committed offset, below the claim, and after it differ."""
-        parts = split_batch(batch, owned.replay.committed, owned.epoch if not owned.is_caught_up else -1)
+        parts = split_batch(
+            owned.whole(batch), owned.replay.committed, owned.epoch if not owned.is_caught_up else -1
+        )
         for part in parts:
             if part[-1].offset < owned.replay.committed:
                 await self._rebuild(owned, part)
@@ -269,9 +293,10 @@ class Owner(Generic[S]):
                 await self._apply(owned, part)
             owned.progress.note(len(part), part[-1].offset)
             if not owned.is_caught_up and part[-1].offset >= owned.epoch:
+                self._clock.observe(part[-1].timestamp, owned.claimed_at)  # a part ends with the claim
                 owned.caught_up()
                 await self._patiently(owned, lambda: self._took_over(owned))
-        self._arm_timer(owned)
+        self._timers.arm(owned)
 
     async def _took_over(self, owned: Owned[S]) -> None:
         if not owned.is_marked:
@@ -328,8 +353,8 @@ class Owner(Generic[S]):
         return effects
 
     def _mark(self, owned: Owned[S]) -> None:
-        oldest = self._domain.oldest_open(owned.state)
-        replay_from = owned.position if oldest is None else min(oldest, owned.position)
+        needed = (self._domain.oldest_open(owned.state), owned.fragments.oldest, owned.position)
+        replay_from = min(offset for offset in needed if offset is not None)
         owned.marks.append(Mark(owned.position, replay_from))
         owned.trailing.mark(owned.position, self._clock.monotonic())
 
@@ -341,7 +366,7 @@ class Owner(Generic[S]):
         durable = [effect.outgoing for effect in effects if isinstance(effect, Record)]
         durable += [dead_letter(self._names, record, reason) for record, reason in rejected]
         await self._patiently(owned, lambda: self._make_durable(owned, effects, durable))
-        await self._patiently(owned, lambda: self._domain.before_news(owned.state, effects, owned.epoch))
+        await self._patiently(owned, lambda: self._domain.before_news(owned.state, effects, owned.fence_epoch))
         await asyncio.gather(
             self._patiently(owned, lambda: self._tell(effects)),
             self._patiently(owned, lambda: self._domain.with_news(owned.state, effects)),
@@ -359,7 +384,7 @@ class Owner(Generic[S]):
     async def _put(self, owned: Owned[S], scope: str | None, writes: Sequence[Write | Entry]) -> None:
         fence = None
         if scope is not None:
-            fence = Fence(self._domain.fence_key(scope), owned.epoch, self._fence_ttl)
+            fence = Fence(self._domain.fence_key(scope), owned.fence_epoch, self._fence_ttl)
         await self._store.put(writes, fence)
 
     async def _tell(self, effects: Sequence[Effect]) -> None:
@@ -393,42 +418,17 @@ class Owner(Generic[S]):
                 delay = min(delay * 2, RETRY_MOST)
 
     async def _claim_again(self, owned: Owned[S], error: Fenced) -> None:
-        """A zombie claimed after this owner: claim again, unless this one is the zombie."""
+        """A zombie claimed after this owner: claim again, unless this one is the zombie and was not told yet."""
         log.warning("%s/%d: %s", self._domain.topic, owned.number, error)
         await asyncio.sleep(1.0)
-        if owned.closing or self._owned.get(owned.number) is not owned:
+        if owned.closing or self._owned.get(owned.number) is not owned or self._membership is None:
             raise asyncio.CancelledError
+        if not await self._membership.confirm(self._domain.topic, owned.number, owned.confirmed):
+            return
         with contextlib.suppress(ServerUnavailable):  # else it is refused again, and claims then
             owned.epoch = await self._claim(owned.number)
 
     # --- timers and commits ------------------------------------------------------------------------
-
-    def _arm_timer(self, owned: Owned[S]) -> None:
-        if owned.timer is not None:
-            owned.timer.cancel()
-            owned.timer = None
-        due = self._domain.next_due(owned.state) if owned.is_caught_up and not owned.closing else None
-        if due is not None:
-            delay = max(0.001, due - self._clock.now())
-            owned.timer = asyncio.get_running_loop().call_later(delay, self._timer_fired, owned)
-
-    def _timer_fired(self, owned: Owned[S]) -> None:
-        owned.timer = None
-        if not owned.closing:
-            self._spawn(self._append_due(owned))
-
-    async def _append_due(self, owned: Owned[S]) -> None:
-        """A due timer is a record like any other, so a fact that is on the log before it wins."""
-        try:
-            records = self._domain.due_records(owned.state, self._clock.now())
-            await self._log.publish(records)
-        except AnabranchError as error:
-            log.warning("a timer of %s/%d could not be appended: %s", self._domain.topic, owned.number, error)
-            await asyncio.sleep(RETRY_MOST)
-            self._arm_timer(owned)
-        else:
-            if not records:
-                self._arm_timer(owned)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

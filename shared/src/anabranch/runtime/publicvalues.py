@@ -12,17 +12,20 @@ from typing import Any
 
 import orjson
 
+from anabranch.core.documents import is_deep_json
 from anabranch.core.names import Names, reference_address, session_key
 from anabranch.core.results import MARK, is_reference
+from anabranch.core.yaml_documents import MAX_DEPTH
 from anabranch.ports import StateStore
 
 
 @dataclass(frozen=True, slots=True)
 class PublicValue:
-    """A value of a session: `data` is JSON, or a reference where `is_reference`."""
+    """A value of a session: `data` is JSON, or a reference where `is_reference`. `error`: why it is none."""
 
     data: Any
     is_reference: bool = False
+    error: str | None = None
 
 
 async def judged(store: StateStore, names: Names, session_id: str, key: str, found: bytes) -> PublicValue | None:
@@ -35,6 +38,8 @@ async def judged(store: StateStore, names: Names, session_id: str, key: str, fou
         ServerUnavailable: the store cannot be reached.
     """
     while True:
+        if is_deep_json(found):
+            return PublicValue(None, error=f"its JSON is nested over {MAX_DEPTH} levels deep: SET a flatter value")
         value = parse_value(found)
         if not claims_to_be_stored(value, session_id, key):
             return PublicValue(value)

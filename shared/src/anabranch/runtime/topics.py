@@ -7,7 +7,7 @@ owner. What is judged here is configuration; nothing is read from the topics.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from anabranch.core.errors import Misconfigured
 from anabranch.core.request import DAY
@@ -19,10 +19,16 @@ RETENTION_SECONDS = 7 * 86_400
 
 AUDIT_SECONDS = 90 * 86_400
 
+LEAST_RECORD_BYTES = 50_000
+"""Of a record: the header of a chunk's report and one page of a value need to fit."""
+
 LEAST_RETENTION_SECONDS = 2 * 86_400
 """The default timeout of a run, and a day in which somebody may notice that nobody owns it."""
 
 _log = logging.getLogger("anabranch.topics")
+_TIMED = ("runs", "groups", "tasks")
+"""Topics whose records' times decide: deadlines, delays of retries, the age of an offer."""
+_BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 _CONFIG = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_SECONDS * 1000)}
 
 
@@ -73,10 +79,12 @@ async def check_retention(log: EventLog, settings: Settings) -> None:
 
     Raises:
         Misconfigured: `runs` or `groups` is compacted, or keeps records for less than a run of the default
-            timeout and a day may need.
+            timeout and a day may need; or records of a topic may only be small.
     """
+    await _check_record_limits(log, settings)
     for topic in (settings.names.runs, settings.names.groups):
         found = await log.topic_settings(topic)
+        _check_time(topic, found)
         if "compact" in found.get("cleanup.policy", "delete"):
             raise Misconfigured(
                 f"topic {topic}",
@@ -92,6 +100,32 @@ async def check_retention(log: EventLog, settings: Settings) -> None:
             )
         if int(found.get("retention.bytes", -1)) >= 0:
             _log.warning("topic %s has retention.bytes: a busy hour may delete what open runs need", topic)
+
+
+def _check_time(topic: str, settings: Mapping[str, str]) -> None:
+    """A topic of an earlier release has the times of its producers: with wrong clocks, runs time out too early."""
+    kind = settings.get("message.timestamp.type", _BROKER_TIME["message.timestamp.type"])
+    if kind != _BROKER_TIME["message.timestamp.type"]:
+        _log.warning(
+            "topic %s has message.timestamp.type=%s, so deadlines depend on the clocks of all services: "
+            "set it to LogAppendTime (kafka-configs --alter --entity-type topics --entity-name %s "
+            "--add-config message.timestamp.type=LogAppendTime)",
+            topic,
+            kind,
+            topic,
+        )
+
+
+async def _check_record_limits(log: EventLog, settings: Settings) -> None:
+    for topic in settings.names.topics:
+        limit = await log.record_limit(topic)
+        if limit < LEAST_RECORD_BYTES:
+            raise Misconfigured(
+                f"topic {topic}",
+                f"a record may have {limit:,} bytes, by max.message.bytes of the topic or the broker or "
+                "message.max.bytes of the client",
+                f"allow {LEAST_RECORD_BYTES + 10_000:,} bytes at least",
+            )
 
 
 async def _is_there(log: EventLog, settings: Settings, topic: str) -> bool:
@@ -110,7 +144,8 @@ async def _is_there(log: EventLog, settings: Settings, topic: str) -> bool:
 
 
 def _spec(settings: Settings, topic: str) -> TopicSpec:
-    return TopicSpec(topic, settings.partitions_of(_kind(settings, topic)), _CONFIG)
+    config = _CONFIG | (_BROKER_TIME if _kind(settings, topic) in _TIMED else {})
+    return TopicSpec(topic, settings.partitions_of(_kind(settings, topic)), config)
 
 
 def _kind(settings: Settings, topic: str) -> str:

@@ -31,6 +31,11 @@ class KafkaSettings:
         """The limit of one record: `message.max.bytes` less the framing of its batch."""
         return int(self.properties.get("message.max.bytes", _MESSAGE_MAX_BYTES)) - _FRAMING
 
+    def record_limit(self, topic_bytes: str | None) -> int:
+        """The limit of one record of a topic, given its `max.message.bytes`; None where nobody may ask for it."""
+        own = self.max_record_bytes
+        return own if topic_bytes is None else min(own, int(topic_bytes) - _FRAMING)
+
     def admin(self) -> dict[str, Any]:
         """For the client that creates topics and asks for offsets."""
         return self._common({})

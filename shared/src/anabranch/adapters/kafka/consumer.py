@@ -25,6 +25,7 @@ from anabranch.adapters.kafka.offsets import OffsetKeeper, commit_now, first_err
 from anabranch.adapters.kafka.polling import PollingThread
 from anabranch.adapters.lifecycle import REVOKE_SECONDS, PartitionLifecycle, TopicPartition
 from anabranch.adapters.limits import check_position
+from anabranch.core.errors import AnabranchError
 from anabranch.ports import Committed, PartitionListener
 
 BATCHES_AHEAD = 2
@@ -68,6 +69,18 @@ class KafkaMembership:
         check_position(position)
         if self._is_assigned((topic, partition)):
             await self._offsets.commit((topic, partition), position)
+
+    async def confirm(self, topic: str, partition: int, position: Committed) -> bool:
+        """See `ports.Membership`. The coordinator refuses the commit of a member that it has expelled."""
+        check_position(position)
+        if not self._is_assigned((topic, partition)):
+            return False
+        try:
+            await self._offsets.commit((topic, partition), position)
+        except AnabranchError as error:
+            _log.warning("cannot confirm the ownership of %s/%d: %s", topic, partition, error)
+            return False
+        return True
 
     def pause(self, topic: str, partition: int) -> None:
         """See `ports.Membership`."""

@@ -15,6 +15,7 @@ from anabranch.adapters.kafka.faults import error_of
 from anabranch.adapters.kafka.producer import KafkaPublisher
 from anabranch.adapters.kafka.reader import KafkaReader
 from anabranch.adapters.kafka.topics import FIRST, NEXT, KafkaTopics
+from anabranch.adapters.limits import RecordLimits
 from anabranch.adapters.partitioner import partition_of
 from anabranch.core.errors import Misconfigured
 from anabranch.ports import Outgoing, PartitionListener, Standing, TopicSpec
@@ -28,7 +29,8 @@ class KafkaLog:
     def __init__(self, settings: KafkaSettings, timeout: float) -> None:
         self._settings = settings
         self._topics = KafkaTopics(settings, timeout)
-        self._publisher = KafkaPublisher(settings)
+        self._limits = RecordLimits()
+        self._publisher = KafkaPublisher(settings, self._limits)
         self._memberships: list[KafkaMembership] = []
         self._readers: list[KafkaReader] = []
 
@@ -94,6 +96,18 @@ class KafkaLog:
     async def partition_count(self, topic: str) -> int:
         """See `ports.EventLog`."""
         return await self._topics.count(topic)
+
+    async def record_limit(self, topic: str) -> int:
+        """See `ports.EventLog`."""
+        known = self._limits.known(topic, 0)
+        if known:
+            return known
+        settings = await self._topics.settings_of(topic)
+        return self._limits.note(topic, self._settings.record_limit(settings.get("max.message.bytes")))
+
+    async def incarnation(self, topic: str) -> str:
+        """See `ports.EventLog`."""
+        return await self._topics.incarnation(topic)
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """See `ports.EventLog`."""

@@ -19,7 +19,7 @@ from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.faults import error_of, translate
 from anabranch.adapters.kafka.logs import LOGGER
 from anabranch.adapters.kafka.polling import POLL_SECONDS, PollingThread
-from anabranch.adapters.limits import check_sizes
+from anabranch.adapters.limits import RecordLimits, check_sizes, record_bytes
 from anabranch.adapters.parts import header_pairs
 from anabranch.core.errors import AnabranchError, RecordTooLarge
 from anabranch.ports import Outgoing
@@ -166,8 +166,9 @@ class ProducerLane:
 class KafkaPublisher:
     """Sends records, through a new producer where one has ended."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, limits: RecordLimits) -> None:
         self._settings = settings
+        self._limits = limits
         self._lane: ProducerLane | None = None
         self._retired: list[ProducerLane] = []
 
@@ -177,7 +178,7 @@ class KafkaPublisher:
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See `ports.EventLog`."""
-        check_sizes(records, self._settings.max_record_bytes)
+        check_sizes(records, self._limit_of)
         if not records:
             return []
         call = PublishCall(records)
@@ -202,7 +203,12 @@ class KafkaPublisher:
             self._lane = ProducerLane(self._settings)
         return self._lane
 
+    def _limit_of(self, topic: str) -> int:
+        return self._limits.known(topic, self._settings.max_record_bytes)
+
     def _failure(self, error: KafkaError, record: Outgoing) -> AnabranchError:
         if error.code() in _TOO_LARGE:
-            return RecordTooLarge(record.topic, len(record.value), self._settings.max_record_bytes)
+            limit = self._limit_of(record.topic)
+            self._limits.forget(record.topic)
+            return RecordTooLarge(record.topic, record_bytes(record), limit)
         return translate(error, self._settings.brokers, f"publishing to {record.topic}")

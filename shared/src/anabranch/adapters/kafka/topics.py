@@ -6,7 +6,7 @@ Every call is bounded in time. It neither reads nor writes records.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -70,6 +70,8 @@ class KafkaTopics:
         missing = [spec for spec in topics if spec.name not in existing]
         created = await self._create(missing) if missing else []
         counts = await self._settled(topics) if missing else existing
+        # Other brokers of the cluster may not know the new topics yet: these counts are not asked for again.
+        self._counts.update(counts)
         for spec in topics:
             if counts[spec.name] != spec.partitions:
                 raise Misconfigured(
@@ -91,14 +93,42 @@ class KafkaTopics:
     async def settings_of(self, topic: str) -> Mapping[str, str]:
         """See `ports.EventLog.topic_settings`. An installation may forbid the question."""
         asked = [ConfigResource(ConfigResource.Type.TOPIC, topic)]
-        [future] = self._admin.describe_configs(asked, request_timeout=self._timeout).values()
+
+        def ask() -> Future[Any]:
+            [future] = self._admin.describe_configs(asked, request_timeout=self._timeout).values()
+            return future
+
         try:
-            found = await asyncio.wrap_future(future)
+            found = await self._of_known_topic(topic, ask)
         except KafkaException as refused:
             if error_of(refused).code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                 return {}
             raise translate(error_of(refused), self._brokers, f"asking for the settings of {topic}") from refused
         return {name: str(entry.value) for name, entry in found.items() if entry.value is not None}
+
+    async def incarnation(self, topic: str) -> str:
+        """See `ports.EventLog.incarnation`. Brokers before Kafka 2.8 have no topic ids."""
+
+        def ask() -> Future[Any]:
+            return self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._timeout)[topic]
+
+        try:
+            described = await self._of_known_topic(topic, ask)
+        except KafkaException as refused:
+            raise translate(error_of(refused), self._brokers, f"topic {topic}") from refused
+        return "" if described.topic_id is None else str(described.topic_id)
+
+    async def _of_known_topic(self, topic: str, ask: Callable[[], Future[Any]]) -> Any:
+        """An answer about a topic. A broker that does not know it yet, although others do, is asked again."""
+        for _ in range(OFFSET_ATTEMPTS):
+            try:
+                return await asyncio.wrap_future(ask())
+            except KafkaException as refused:
+                if topic not in self._counts or error_of(refused).code() not in _NO_LEADER_YET:
+                    raise
+                last = refused
+            await asyncio.sleep(_SETTLE_PAUSE)
+        raise last
 
     async def _refuse_denied(self, topic: str) -> None:
         """Raises Misconfigured for a topic that this user may not see: the list of all leaves it out."""

@@ -39,6 +39,8 @@ class MemoryBroker:
         self._retention_bytes = retention_bytes
         self._topics: dict[str, list[Partition]] = {}
         self._settings: dict[str, Mapping[str, str]] = {}
+        self._incarnations: dict[str, int] = {}
+        self._created = itertools.count(1)
         self._groups: dict[str, Group] = {}
         self._spread = itertools.count()
         self._names = itertools.count(1)
@@ -49,6 +51,7 @@ class MemoryBroker:
         if existing is None:
             retention = int(spec.config.get("retention.bytes", -1))
             self._settings[spec.name] = dict(spec.config)
+            self._incarnations[spec.name] = next(self._created)
             limit = retention if retention >= 0 else self._retention_bytes
             self._topics[spec.name] = [Partition(spec.name, n, limit) for n in range(spec.partitions)]
             return True
@@ -64,6 +67,22 @@ class MemoryBroker:
         """What a topic was created with; raises Misconfigured where it does not exist."""
         self.partitions(topic)
         return self._settings[topic]
+
+    def incarnation(self, topic: str) -> str:
+        """The number of a topic among those that were created."""
+        self.partitions(topic)
+        return str(self._incarnations[topic])
+
+    def delete(self, topic: str) -> None:
+        """Forget a topic, its records and what groups committed in it."""
+        del self._topics[topic]
+        for group in self._groups.values():
+            group.forget(topic)
+
+    def record_limit(self, topic: str) -> int:
+        """Bytes that one record of a topic may have, by the topic's own `max.message.bytes` where it has one."""
+        own = self.settings_of(topic).get("max.message.bytes")
+        return self.max_record_bytes if own is None else min(self.max_record_bytes, int(own))
 
     def partitions(self, topic: str) -> list[Partition]:
         """The partitions of a topic; raises Misconfigured where it does not exist."""
@@ -85,7 +104,7 @@ class MemoryBroker:
 
     def append(self, records: Sequence[Outgoing], timestamp: float) -> list[int]:
         """Append records, all or none, and return their offsets."""
-        check_sizes(records, self.max_record_bytes)
+        check_sizes(records, self.record_limit)
         places = [self._place(record) for record in records]
         return [place.append(record, timestamp) for place, record in zip(places, records, strict=True)]
 

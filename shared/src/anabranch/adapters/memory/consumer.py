@@ -12,7 +12,7 @@ from anabranch.adapters.lifecycle import PartitionLifecycle, TopicPartition
 from anabranch.adapters.limits import check_position
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.group import Member
-from anabranch.core.errors import ServerUnavailable
+from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import Committed, PartitionListener
 
 BATCH_RECORDS = 500
@@ -52,6 +52,14 @@ class MemoryMembership:
         if self._crashed:
             raise ServerUnavailable("the log", "memory", "this client has crashed")
         self._group.commit(member, partition, position)
+
+    async def confirm(self, topic: str, partition: int, position: Committed) -> bool:
+        """See `ports.Membership`."""
+        try:
+            await self.commit(topic, partition, position)
+        except AnabranchError:
+            return False
+        return (topic, partition) in self._group.owned_by(self._member)
 
     def pause(self, topic: str, partition: int) -> None:
         """See `ports.Membership`."""

@@ -85,6 +85,12 @@ class Group:
         if self.owners.get(partition) is member:
             self.committed[partition] = position
 
+    def forget(self, topic: str) -> None:
+        """A topic was deleted: nobody owns it, and nothing is committed in it."""
+        for positions in (self.committed, self.owners, self.targets):
+            for place in [place for place in positions if place[0] == topic]:
+                del positions[place]
+
     def _rebalance(self) -> None:
         topics = sorted({topic for member in self.members.values() for topic in member.topics})
         partitions = [partition for topic in topics for partition in self.partitions_of(topic)]

@@ -72,6 +72,16 @@ class MemoryLog:
         self._check_alive()
         return len(self._broker.partitions(topic))
 
+    async def record_limit(self, topic: str) -> int:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        return self._broker.record_limit(topic)
+
+    async def incarnation(self, topic: str) -> str:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        return self._broker.incarnation(topic)
+
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """See `ports.EventLog`."""
         self._check_alive()

@@ -14,6 +14,7 @@ from typing import Any
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.ports import Ids
+from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.process import Service
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
@@ -75,7 +76,7 @@ class Life:
         self.resources = Resources(
             settings=site.settings,
             names=site.settings.names,
-            log=self.log,
+            log=FittedLog(self.log, site.settings.names),
             store=self.store,
             notifier=self.notifier,
             clock=clock,

@@ -347,7 +347,7 @@ class SimLog:
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See `ports.EventLog`: what goes to different topics may overtake each other."""
-        check_sizes(records, self._broker.max_record_bytes)
+        check_sizes(records, self._broker.record_limit)
         topics = list(dict.fromkeys(record.topic for record in records))
         if len(topics) == 1:
             return await self._publish(topics[0], records)
@@ -386,6 +386,14 @@ class SimLog:
     ) -> AbstractAsyncContextManager[MemoryReader]:
         """See `ports.EventLog`."""
         return self._inner.read(topic, partitions, start)
+
+    async def record_limit(self, topic: str) -> int:
+        """See `ports.EventLog`."""
+        return await self._inner.record_limit(topic)
+
+    async def incarnation(self, topic: str) -> str:
+        """See `ports.EventLog`."""
+        return await self._inner.incarnation(topic)
 
     async def create_topics(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
         """See `ports.EventLog`."""

@@ -62,7 +62,7 @@ class WatchedBroker(MemoryBroker):
 
     def append(self, records: Sequence[Outgoing], timestamp: float) -> list[int]:
         """See MemoryBroker."""
-        check_sizes(records, self.max_record_bytes)
+        check_sizes(records, self.record_limit)
         offsets = []
         for record in records:
             place = self._place(record)

@@ -1,0 +1,117 @@
+"""How a run ends: by its last group, by a fault of a service, or because its records are lost. Pure.
+
+Each way leads to one final record, which is stored before it is published; what comes later changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from anabranch.core.messages import FailRun, Failure
+from anabranch.core.results import final_event_id
+from anabranch.runtime.effects import Put
+from anabranch_agency.control import stop
+from anabranch_agency.final import final_body, final_of_lost, final_without_results
+from anabranch_agency.state import Run, Tombstone
+from anabranch_agency.turn import Turn
+
+
+class _OfRun(Protocol):
+    @property
+    def admission(self) -> int | None: ...
+
+
+def is_of(run: Run, message: _OfRun) -> bool:
+    """Whether a message is about this run, and not about an earlier one of the same id."""
+    return message.admission in (None, run.admission)
+
+
+def fail(turn: Turn, run: Run, message: FailRun) -> None:
+    """A service cannot go on with a run: stop it, or end it where nothing more will come of its groups."""
+    if not run.fault:
+        run.fault = True
+        note_failure(run, message.error_type, message.message, message.group, message.task)
+    if message.abandoned:
+        finish(turn, run)
+    else:
+        stop(turn, run, "cancelled")
+
+
+def end_overdue(turn: Turn, run: Run) -> None:
+    """A run was stopped, and its groups have not answered in time: it ends with what is known."""
+    groups = ", ".join(sorted(run.waiting)[:5])
+    message = f"the owner of the session did not answer the stop of the run in time; not ended: {groups}"
+    note_failure(run, "StopUnanswered", message)
+    run.statuses.add("timed_out" if run.stopping == "timed_out" else "cancelled")
+    finish(turn, run)
+
+
+def end_if_lost(turn: Turn, run_id: str) -> None:
+    """End a run that was admitted, has not ended, and whose records are gone from the log."""
+    known = turn.partition.tombstones.get(run_id)
+    if run_id in turn.partition.runs or known is None or known.final is not None or known.offset >= turn.position:
+        return
+    reason = (
+        f"the records of run {run_id} were removed from topic {turn.rules.names.runs}, "
+        "by its retention or with it, before the run had ended"
+    )
+    failure = Failure(group="", task="", error_type="RunLost", message=reason)
+    _end(turn, run_id, known, final_of_lost(known, failure, turn.at), turn.at, None)
+
+
+def note_failure(
+    run: Run, error_type: str, message: str, group: str | None = None, task: str | None = None
+) -> None:
+    """Add a failure of the run as a whole, or of one of its groups or tasks, before those of members."""
+    failure = Failure(group=group or "", task=task or "", error_type=error_type, message=message)
+    run.failures.insert(0, failure)
+    run.failure_count += 1
+
+
+def finish(turn: Turn, run: Run) -> None:
+    """Tell how a run ended. Where its results cannot be told, they are left out and the reason stands instead."""
+    try:
+        body, asides = final_body(turn.rules.names, run, turn.at, turn.rules.result_bytes)
+    except (TypeError, ValueError, RecursionError) as error:
+        note_failure(run, "InternalError", f"the results cannot be written: {type(error).__name__}: {error}")
+        run.fault = True
+        body, asides = final_without_results(turn.rules.names, run, turn.at), []
+    ttl = max(0.0, run.deadline - turn.at) + turn.rules.result_ttl
+    for aside in asides:
+        turn.effects.append(Put(run.session_id, aside.key, aside.value, ttl, fenced=False))
+    _end(turn, run.run_id, run.tombstone, body, run.deadline, run.traceparent)
+    turn.ended.append((run, body["status"]))
+
+
+def _end(
+    turn: Turn, run_id: str, known: Tombstone, body: dict[str, object], deadline: float, traceparent: str | None
+) -> None:
+    ended = Tombstone(
+        body_hash=known.body_hash,
+        offset=known.offset,
+        session_id=known.session_id,
+        request_id=known.request_id,
+        accepted=known.accepted,
+        accepted_at=known.accepted_at,
+        final=body,
+        ended_at=turn.at,
+    )
+    turn.keep(run_id, ended, deadline)
+    shown = {name: body[name] for name in ("status", "executions", "failure_count")}
+    turn.event(run_id, ended, f"run.{body['status']}", **shown)
+    tell_final(turn, run_id, ended, traceparent)
+    turn.partition.bury(run_id, ended)
+
+
+def tell_final(turn: Turn, run_id: str, ended: Tombstone, traceparent: str | None) -> None:
+    """Publish the final record of a run that has ended; again, it is the same."""
+    assert ended.final is not None
+    assert ended.ended_at is not None
+    turn.announce(
+        f"run.{ended.final['status']}",
+        final_event_id(run_id),
+        ended.final,
+        at=ended.ended_at,
+        key=run_id,
+        traceparent=traceparent,
+    )

@@ -1,0 +1,77 @@
+"""What a record over its topic's limit becomes where it cannot be sent in fragments: users read the topic. Pure.
+
+Decisions keep the records of results and events small. These are the last resort for what they did not foresee,
+such as a topic whose limit was lowered: something is left out and said to be, so that no run waits for a record
+that the log refuses again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+
+from anabranch.core.events import EventBatch, EventEntry, decode_batch, encode_batch
+
+SHOWN_CHARACTERS = 200
+"""So much is left of a text that has to be cut."""
+SHOWN_ITEMS = 5
+LEFT_OUT = "left out: the record would be larger than its topic allows"
+
+_DETAILS = ("labels", "warnings", "errors", "failures", "name")
+_VALUES = ("results", "value")
+
+
+def fit_events(value: bytes, room: int) -> Iterator[bytes]:
+    """The values of the records that carry a batch of events, each of at most `room` bytes.
+
+    Entries go to several records; the data of an entry that is too large by itself is cut.
+    """
+    batch = decode_batch(value)
+    if len(value) <= room:
+        yield value
+    elif len(batch.entries) > 1:
+        half = len(batch.entries) // 2
+        for entries in (batch.entries[:half], batch.entries[half:]):
+            yield from fit_events(encode_batch(batch.model_copy(update={"entries": entries})), room)
+    else:
+        yield encode_batch(_with_short_data(batch))
+
+
+def _with_short_data(batch: EventBatch) -> EventBatch:
+    entries: Sequence[EventEntry] = batch.entries
+    short = tuple(
+        entry.model_copy(update={"data": {name: _short(each) for name, each in entry.data.items()}})
+        for entry in entries
+    )
+    return batch.model_copy(update={"entries": short})
+
+
+def fit_result(value: bytes, room: int) -> bytes:
+    """The body of a record on the results topic with at most `room` bytes: details are cut first, and values last:
+    they are in the store under the names of their keys."""
+    body: dict[str, Any] = orjson.loads(value)
+    for name in (name for name in (*_DETAILS, *_VALUES) if name in body):
+        if len(value) <= room:
+            break
+        body[name] = _short(body[name])
+        body["warnings"] = [*body.get("warnings", ()), f"{name} {LEFT_OUT}"]
+        value = orjson.dumps(body)
+    return value
+
+
+def _short(value: Any) -> Any:
+    """A value of the same kind that takes little room."""
+    if isinstance(value, str):
+        return value[:SHOWN_CHARACTERS]
+    if isinstance(value, list):
+        return [_cut(each) for each in value[:SHOWN_ITEMS]]
+    return {} if isinstance(value, dict) else value
+
+
+def _cut(value: Any) -> Any:
+    """An item of a list, its texts cut."""
+    if isinstance(value, dict):
+        return {name: each[:SHOWN_CHARACTERS] if isinstance(each, str) else each for name, each in value.items()}
+    return value[:SHOWN_CHARACTERS] if isinstance(value, str) else value

@@ -1,0 +1,75 @@
+"""Appends the timers of a partition to its log when they are due.
+
+A due timer is a record like any other, so a fact that is on the log before it wins. One timer of the loop for each
+partition waits for the earliest; what is due is asked of the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from anabranch.core.errors import AnabranchError
+from anabranch.ports import EventLog
+from anabranch.runtime.domain import Domain
+from anabranch.runtime.log_clock import LogClock
+from anabranch.runtime.owned import Owned
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+LEAST_DELAY = 0.02
+"""Before a timer is appended: where the broker's clock is a little behind this machine's, it comes again."""
+RETRY_SECONDS = 2.0
+
+
+class DueTimers(Generic[S]):
+    """The timers of one owner. `spawn` runs a coroutine whose failure is the owner's."""
+
+    def __init__(
+        self,
+        domain: Domain[S],
+        eventlog: EventLog,
+        clock: LogClock,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._domain = domain
+        self._log = eventlog
+        self._clock = clock
+        self._spawn = spawn
+
+    def arm(self, owned: Owned[S]) -> None:
+        """The state may have changed: wait for what is due next, in place of what was waited for."""
+        if owned.timer is not None:
+            owned.timer.cancel()
+            owned.timer = None
+        due = self._domain.next_due(owned.state) if owned.is_caught_up and not owned.closing else None
+        if due is not None:
+            delay = max(LEAST_DELAY, due - self._clock.now())
+            owned.timer = asyncio.get_running_loop().call_later(delay, self._fired, owned)
+
+    def _fired(self, owned: Owned[S]) -> None:
+        owned.timer = None
+        if not owned.closing:
+            self._spawn(self._append(owned))
+
+    async def _append(self, owned: Owned[S]) -> None:
+        try:
+            records = self._domain.due_records(owned.state, self._clock.now())
+            await self._log.publish(records)
+        except AnabranchError as error:
+            log.warning(
+                "cannot append a timer of %s/%d, retrying in %g s: %s",
+                self._domain.topic,
+                owned.number,
+                RETRY_SECONDS,
+                error,
+            )
+            await asyncio.sleep(RETRY_SECONDS)
+            self.arm(owned)
+        else:
+            if not records:
+                self.arm(owned)

@@ -1,0 +1,51 @@
+"""The log's time, as seen from this process: deadlines are points in the time of the broker, not of a machine.
+
+Records of the topics in which time decides carry the broker's time. The owner of a partition compares the time of
+its claim with its own clock at the moment it published the claim; the difference holds for the whole process.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from anabranch.ports import Clock
+
+SKEW_SECONDS = 60.0
+"""Clocks that differ by more are reported: people compare logs of several machines, and TLS has clocks as well."""
+
+log = logging.getLogger(__name__)
+
+
+class LogClock:
+    """See `ports.Clock`. `now` is the broker's time as far as it is known, else that of `clock`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._skew = 0.0
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the broker's clock."""
+        return self._clock.now() + self._skew
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for durations."""
+        return self._clock.monotonic()
+
+    def local(self, at: float) -> float:
+        """A point in the broker's time by this machine's clock."""
+        return at - self._skew
+
+    def observe(self, timestamp: float, published_at: float) -> None:
+        """Note the time that the broker gave to a record of this process, which published it at `published_at` by
+        its own clock. Where topics carry the producers' times, the two are the same."""
+        was_large, self._skew = self.finding is not None, timestamp - published_at
+        if not was_large and self.finding is not None:
+            log.warning("%s: set the clock of this machine; deadlines are kept in the broker's time", self.finding)
+
+    @property
+    def finding(self) -> str | None:
+        """What health reports about the clock; None where it is right."""
+        if abs(self._skew) <= SKEW_SECONDS:
+            return None
+        side = "behind" if self._skew > 0 else "ahead of"
+        return f"the clock is {abs(self._skew):.0f} s {side} the broker's"

@@ -1,0 +1,31 @@
+"""Numbers the lives of a topic, so that what the store kept from an earlier one is known to be older.
+
+A topic that was deleted and created again counts its offsets from 0. The store keeps a list of the lives of each
+topic; the place in that list is the generation. A store that was emptied has also forgotten the fences and marks
+that generations are compared with, and begins again at 0.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+
+from anabranch.core.names import Names
+from anabranch.ports import EventLog, StateStore, Write
+
+GENERATION_SECONDS = 400 * 86_400.0
+
+
+async def generation_of(log: EventLog, store: StateStore, names: Names, topic: str) -> int:
+    """The generation of a topic as it is now, 0 for the first.
+
+    Raises:
+        ServerUnavailable: the log or the store cannot be asked.
+    """
+    incarnation = (await log.incarnation(topic)).encode()
+    for generation in count():
+        key = names.log_life(topic, generation)
+        known = await store.put_new(Write(key, incarnation, GENERATION_SECONDS))
+        if known in (None, incarnation):
+            await store.expire([key], GENERATION_SECONDS)
+            return generation
+    raise AssertionError("count() ends")

@@ -1,0 +1,254 @@
+"""One message of each kind of the inner protocol, with all its fields: what the golden files were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from anabranch.core import messages as m
+from anabranch.core.request import Expansion, RetryPolicy
+
+RUN, SESSION, REQUEST = "1730a2fb-229a-5d78-a020-51a0b15f671c", "shop.eu", "order-17"
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+AT = 1_896_058_800.25
+PLACE: Mapping[str, Any] = {"run_id": RUN, "group": "fetch", "task": "page ü"}
+CHUNK: Mapping[str, Any] = {**PLACE, "chunk": 7, "fence": 2}
+
+Sample = tuple[m.Message, tuple[bytes, ...]]
+
+ORDER = m.TaskOrder(
+    name="page ü",
+    agent="http",
+    needs=(
+        m.Need(key="pages", kind="context"),
+        m.Need(key="hint", kind="absent", optional=True),
+        m.Need(key="go", kind="external"),
+    ),
+    context_keys=("lang",),
+    result_keys=("text", "notes"),
+    shares={"notes": 1},
+    optional_result_keys=("notes",),
+    message_template="get {page.url}",
+    shared_instructions="be kind",
+    inputs={"url": "{page.url}", "n": [1, None, 2.5]},
+    tools=("search",),
+    expansion=Expansion(type="array", array_mapping={"page": "pages"}, output_format="separate"),
+    retry=RetryPolicy(strategy="exponential", max_attempts=4, delay="250ms"),
+    max_deliveries=3,
+    timeout=30.0,
+    tolerated_failures="5%",
+    on_failure="hold",
+    max_concurrency=8,
+)
+
+SAMPLES: Mapping[type[m.Message], Sample] = {
+    m.SubmitRun: (
+        m.SubmitRun(
+            run_id=RUN,
+            request_id=REQUEST,
+            session_id=SESSION,
+            body_hash="9f86d081",
+            request={"task_groups": [{"name": "g", "tasks": []}]},
+            session_keys=("rates",),
+            warnings=("careful",),
+            origin="anabranch.requests/3/1204",
+            traceparent=TRACE,
+            retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
+        ),
+        (),
+    ),
+    m.ControlRun: (
+        m.ControlRun(
+            run_id=RUN,
+            action="cancel",
+            reason="no longer wanted",
+            group="fetch",
+            task="page ü",
+            indexes=(4, 7),
+            command_id="c-1",
+            new_request_id="order-18",
+            origin="anabranch.requests/3/9",
+            traceparent=TRACE,
+        ),
+        (),
+    ),
+    m.GroupResults: (
+        m.GroupResults(run_id=RUN, group="fetch", part=1, results={"text": ["a", "b"]}, admission=1_204),
+        (),
+    ),
+    m.GroupFinished: (
+        m.GroupFinished(
+            run_id=RUN,
+            group="fetch",
+            status="failed",
+            results={"notes": None},
+            parts=2,
+            failures=(
+                m.Failure(
+                    group="fetch",
+                    task="page ü",
+                    index=4,
+                    member="page ü_5",
+                    error_type="ValueError",
+                    message="no",
+                    attempts=4,
+                ),
+            ),
+            failure_count=9,
+            failure_pages=(("fetch.0", 9, 1200),),
+            counts=m.Counts(total=12, completed=2, failed=9, skipped=1),
+            taken_over=1,
+            warnings=("careful",),
+            admission=1_204,
+        ),
+        (),
+    ),
+    m.TimerDue: (m.TimerDue(run_id=RUN, at=AT), ()),
+    m.ClaimPartition: (m.ClaimPartition(owner="host-1/4711"), ()),
+    m.OpenRun: (
+        m.OpenRun(
+            run_id=RUN,
+            request_id=REQUEST,
+            session_id=SESSION,
+            groups=("fetch", "write"),
+            context={"pages": [{"id": "a"}], "none": None},
+            deadline=AT,
+            traceparent=TRACE,
+            retry_of="6f8e5fe6-eecb-5231-b44b-b71666ee9841",
+            reserved_keys=("a_text",),
+            shared={"notes": m.SharedKey(policy="append", producers=(("write", "a"), ("fetch", "page ü")))},
+            submitted_at=AT,
+            admission=1_204,
+            inline_limit=32_768,
+            member_limit=500_000,
+        ),
+        (),
+    ),
+    m.StartGroup: (
+        m.StartGroup(
+            run_id=RUN,
+            group="fetch",
+            tasks=(ORDER,),
+            part=1,
+            parts=2,
+            timeout=600.0,
+            max_concurrency=20,
+            most_chunks=4_096,
+            admission=1_204,
+        ),
+        (),
+    ),
+    m.StopRun: (m.StopRun(run_id=RUN, reason="timed_out", admission=1_204), ()),
+    m.CheckRun: (m.CheckRun(run_id=RUN, admission=1_204), ()),
+    m.RunUnknown: (m.RunUnknown(run_id=RUN), ()),
+    m.FailRun: (
+        m.FailRun(
+            run_id=RUN,
+            error_type="RunLost",
+            message="no records",
+            group="fetch",
+            task="page ü",
+            abandoned=True,
+            admission=1_204,
+        ),
+        (),
+    ),
+    m.Fragment: (m.Fragment(message_id="9f86d081884c7d659a2feaa0c55ad015", number=0, count=2), (b"{}\n",)),
+    m.PauseRun: (m.PauseRun(run_id=RUN, paused=True, cause=41, admission=1_204), ()),
+    m.ReleaseHeld: (
+        m.ReleaseHeld(
+            run_id=RUN,
+            action="redrive",
+            group="fetch",
+            task="page ü",
+            indexes=(4, 7),
+            command_id="anabranch.requests/3/9",
+        ),
+        (),
+    ),
+    m.ValueFound: (
+        m.ValueFound(run_id=RUN, key="go", value={"by": "Ada"}, is_reference=False, error="too deep"),
+        (),
+    ),
+    m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list"), ()),
+    m.KeyReduced: (
+        m.KeyReduced(
+            run_id=RUN, key="notes", value=[1], count=7, bytes=70_000, error="no number", writers=("fetch/page ü",)
+        ),
+        (),
+    ),
+    m.ValuePage: (m.ValuePage(**CHUNK, index=4, key="text", page=1), (b'["a\nb",\xc3',)),
+    m.MembersReported: (
+        m.MembersReported(
+            **CHUNK,
+            worker="w-1",
+            started=((0, 3), (4, 6)),
+            started_at=AT,
+            completed=((0, 2),),
+            items=(2, 1),
+            large=(m.LargeValue(index=1, key="text", pages=(256_000, 12), items=(40, 2)),),
+            failed=(m.MemberFailed(index=2, error_type="ValueError", message="no", attempts=4),),
+            retried=(m.MemberRetry(index=4, attempt=1, delay=0.5, error_type="OSError", message="later"),),
+            restarted=((5, 2, 3.5),),
+            progress=((5, 0.25, "a quarter"),),
+            logs=(m.MemberLog(index=5, attempt=1, at=AT, level="info", message="ü", fields={"rows": 3}),),
+            last=True,
+            busy=1.5,
+        ),
+        (b'["a",null]', b"", b'["a","b"]'),
+    ),
+    m.ChunkReturned: (m.ChunkReturned(**CHUNK, worker="w-1", reason="draining"), ()),
+    m.TakenPage: (m.TakenPage(**PLACE, index=4, key="text", page=1), (b'["a\nb",\xc3',)),
+    m.MembersTaken: (
+        m.MembersTaken(
+            **PLACE,
+            total=9,
+            completed=((0, 2),),
+            items=(2, 1),
+            large=(m.LargeValue(index=1, key="text", pages=(256_000, 12), items=(40, 2)),),
+            failed=(m.MemberFailed(index=2, error_type="ValueError", message="no", attempts=4),),
+            unseen=("hint",),
+        ),
+        (b'["a",null]', b"", b'["a","b"]'),
+    ),
+    m.RunTaken: (m.RunTaken(run_id=RUN, warnings=("careful",)), ()),
+    m.ChunkLost: (m.ChunkLost(**CHUNK, worker="w-1", cause="error"), ()),
+    m.Nudge: (m.Nudge(run_id=RUN, silent_for=45.0), ()),
+    m.Offer: (
+        m.Offer(
+            **CHUNK,
+            session_id=SESSION,
+            agent="http",
+            spans=((0, 100), (250, 251)),
+            attempts={250: 2},
+            expanded=True,
+            concurrency=8,
+            document_key="anabranch.{shop.eu}:task:r:fetch/page",
+            items_key="anabranch.{shop.eu}:items:r:fetch/page/7/2",
+            deadline=AT,
+            claim_ttl=30.0,
+            mode="careful",
+        ),
+        (b"", b'{"page":[1,2]}'),
+    ),
+}
+
+TRACEBACK = 'Traceback (most recent call last):\n  File "/app/agents.py", line 17, in page\nValueError: no\n'
+FAILED: Mapping[str, Any] = {"error_type": "ValueError", "message": "no", "traceback": TRACEBACK}
+
+WITH_TRACEBACKS: Mapping[str, m.Message] = {
+    "members-reported-traceback": m.MembersReported(
+        **CHUNK,
+        worker="w-1",
+        failed=(m.MemberFailed(index=2, attempts=4, **FAILED),),
+        retried=(m.MemberRetry(index=4, attempt=1, delay=0.5, **FAILED),),
+    ),
+    "group-finished-traceback": m.GroupFinished(
+        run_id=RUN,
+        group="fetch",
+        status="failed",
+        results={},
+        failures=(m.Failure(group="fetch", task="page ü", attempts=1, **FAILED),),
+        failure_count=1,
+    ),
+}
