@@ -43,7 +43,7 @@ def test_all_failures_stand_behind_the_reference(anabranch_system: Start, member
     s, final = run_of(anabranch_system, **members)
     client = s.embedded.client
 
-    found = s.wait(values.resolve(client.store, client.names, final["all_failures"]))
+    found = s.wait(values.resolve(client.store, client.names, final["all_failures"], within=final["session_id"]))
 
     assert final["failure_count"] == final["all_failures"]["count"] == len(found) == sum(members.values())
     assert len(final["failures"]) < len(found)
