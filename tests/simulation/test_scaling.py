@@ -135,7 +135,8 @@ ARGUMENTS: dict[str, Any] = {
 def private_keys() -> Iterator[tuple[str, set[str], str]]:
     """Each method of Names that makes a key: its name, what it takes, a key."""
     for name in dir(NAMES):
-        method = None if name.startswith("_") else getattr(NAMES, name)
+        is_key = not name.startswith("_") and not name.endswith("_problem")
+        method = getattr(NAMES, name) if is_key else None
         wanted = set(inspect.signature(method).parameters) if inspect.ismethod(method) else set()
         if wanted:
             yield name, wanted, method(**{each: ARGUMENTS[each] for each in wanted})
