@@ -67,7 +67,7 @@ def test_a_submission_that_meets_a_bug_is_refused(
     alive(s)
 
 
-@pytest.mark.parametrize("place", ["executor.members_of", "runner.member_scope", "executor.pack"])
+@pytest.mark.parametrize("place", ["opening.members_of", "runner.member_scope", "executor.pack"])
 def test_a_bug_in_running_a_chunk_fails_its_members_and_leaves_the_worker(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
