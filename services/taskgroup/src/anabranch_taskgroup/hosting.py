@@ -62,8 +62,6 @@ class Host:
     """
 
     __slots__ = (
-        "_cancelling",
-        "_clean",
         "_coroutine",
         "_given",
         "_loop",
@@ -85,7 +83,7 @@ class Host:
         self._waits_for: Any = None
         self._wake: asyncio.Future[None] | None = None
         self.is_spent = base.is_shared
-        """Whether the next agent needs another host."""
+        """Whether the next agent needs another host: one waits here, or has changed the context or task."""
         self.is_taken = False
         """Whether it goes on with a coroutine that waits."""
         self.at: tuple[Any, ...] = ()
@@ -95,7 +93,6 @@ class Host:
         # Not by `create_task`: a factory of somebody else's may leave out the context.
         self.task: asyncio.Task[None] = asyncio.Task(self._drive(), loop=loop, context=self.context)
         self.task.add_done_callback(self._make_up)
-        self._clean, self._cancelling = base.context, self.task.cancelling
 
     def run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call a function as this host's task and in its context. It must not wait."""
@@ -108,15 +105,6 @@ class Host:
         finally:
             _leave_task(loop, self.task)
             _enter_task(loop, caller)
-
-    def has_traces(self) -> bool:
-        """Within `run`, after an agent that did not wait: whether it left something that spends the host."""
-        if not self.is_spent:
-            try:
-                self.is_spent = copy_context() != self._clean or self._cancelling() > 0
-            except BaseException:  # noqa: BLE001  # values of variables are compared, by an agent's code
-                self.is_spent = True
-        return self.is_spent
 
     def take(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
         """Go on with a coroutine that was begun within `run` and waits."""

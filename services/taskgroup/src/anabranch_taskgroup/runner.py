@@ -13,6 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -216,11 +217,16 @@ class ChunkRun:
         """
         earlier, call, trace, timeout = self.offer.attempts, self.call, self.trace, self.prepared.timeout
         began, stop, limit, number = self.clock.monotonic(), self.stop, None, attempt or 1
+        clean, is_cancelling = self.base.context, host.task.cancelling
         for index, member in members:
             if attempt is None:
                 if self.paused:
                     return None
-                self._note_start(index)
+                tally = self.tally
+                if tally.started_at is None:
+                    self._note_start(index)
+                else:
+                    tally.started.append(index)
                 number = earlier.get(index, 0) + 1
             if timeout is not None:
                 stop, limit = StopFlag(self.stop), self.clock.now() + timeout
@@ -246,7 +252,12 @@ class ChunkRun:
                     host.is_spent = True
                     return again
             began = self.clock.monotonic()
-            if host.has_traces() or began >= until:
+            try:
+                is_changed = copy_context() != clean or is_cancelling()
+            except BaseException:  # noqa: BLE001  # values of variables are compared, by an agent's code
+                is_changed = True
+            if is_changed or host.is_spent or began >= until:
+                host.is_spent = host.is_spent or bool(is_changed)
                 return None
         if attempt is None:
             self.all_begun = True
