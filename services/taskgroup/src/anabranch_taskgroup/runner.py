@@ -42,6 +42,8 @@ LOCAL_RETRY_SECONDS = 1.0
 """A retry that waits longer goes back to the owner, so that it holds no slot."""
 SLICE_SECONDS = 0.001
 """How long members that never wait may keep the loop, and a runner at least keeps its slot."""
+ARRAY = ord("[")
+"""How the JSON of an array begins."""
 MESSAGE_CHARACTERS = 2_000
 TALLY_LINES = 2_000
 """Lines of agents' logs that one report takes along; what is over is counted as left out."""
@@ -365,7 +367,8 @@ class ChunkRun:
         encoded = list(map(encode_value, found, order.result_keys))
         if member is None:
             return Completed(index, encoded, list(map(reference_count, found)))
-        return Completed(index, encoded, list(map(items_of, found, encoded)), member.identifier)
+        items = [items_of(*each) if each[1][0] == ARRAY else 1 for each in zip(found, encoded, strict=True)]
+        return Completed(index, encoded, items, member.identifier)
 
     def _task(
         self, index: int, member: Member | None, attempt: int, stop: StopFlag, deadline: float | None

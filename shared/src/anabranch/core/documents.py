@@ -166,10 +166,14 @@ def compact_size(document: object) -> int | None:
         return None
 
 
+LEAST_DEEP_BYTES = 2 * MAX_DEPTH
+"""JSON up to this size cannot be nested too deep: each level takes two brackets."""
+
+
 def is_deep_json(encoded: bytes) -> bool:
     """Whether a value's JSON is nested over ``MAX_DEPTH`` levels deep; False of what is no JSON."""
     # Counting brackets costs nothing beside encoding, and nearly no value has so many.
-    if len(encoded) <= 2 * MAX_DEPTH or encoded.count(b"[") + encoded.count(b"{") <= MAX_DEPTH:
+    if len(encoded) <= LEAST_DEEP_BYTES or encoded.count(b"[") + encoded.count(b"{") <= MAX_DEPTH:
         return False
     try:
         return is_deep(orjson.loads(encoded))

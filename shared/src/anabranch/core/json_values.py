@@ -23,7 +23,7 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
-from anabranch.core.documents import fitted, is_deep_json
+from anabranch.core.documents import LEAST_DEEP_BYTES, fitted, is_deep_json
 from anabranch.core.error_records import text_of, type_name
 from anabranch.core.yaml_documents import MAX_DEPTH
 
@@ -74,7 +74,7 @@ def encode(value: Any) -> bytes:
     # A text cannot hold one, however often it says so.
     if b"null" in encoded and type(value) is not str:  # orjson writes NaN as null
         as_json(value)
-    if is_deep_json(encoded):
+    if len(encoded) > LEAST_DEEP_BYTES and is_deep_json(encoded):
         raise NotJson(f"nested deeper than {DEEPEST} levels", "return it flatter, or as a text of JSON")
     return fitted(encoded)
 
