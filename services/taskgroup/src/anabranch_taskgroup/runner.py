@@ -20,6 +20,7 @@ from typing import Any
 from anabranch.core.error_records import ErrorRecord, error_record
 from anabranch.core.errors import AttemptTimeout, ExpansionError
 from anabranch.core.expansion import Member
+from anabranch.core.json_values import NotJson, encode
 from anabranch.core.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
 from anabranch.core.outputs import reference_count
 from anabranch.core.ranges import Ranges
@@ -363,8 +364,17 @@ class ChunkRun:
 
     def _judge(self, index: int, member: Member | None, returned: Any) -> Completed:
         order = self.prepared.order
-        found = values_of(returned, order.result_keys, order.optional_result_keys)
-        encoded = list(map(encode_value, found, order.result_keys))
+        if len(order.result_keys) == 1:  # as nearly always: what was returned is the value
+            try:
+                found, encoded = [returned], [encode(returned)]
+            except NotJson:
+                found, encoded = (
+                    [returned],
+                    [encode_value(returned, order.result_keys[0])],
+                )  # raises, and says whose
+        else:
+            found = values_of(returned, order.result_keys, order.optional_result_keys)
+            encoded = list(map(encode_value, found, order.result_keys))
         if member is None:
             return Completed(index, encoded, list(map(reference_count, found)))
         items = [items_of(*each) if each[1][0] == ARRAY else 1 for each in zip(found, encoded, strict=True)]

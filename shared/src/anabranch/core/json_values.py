@@ -76,7 +76,7 @@ def encode(value: Any) -> bytes:
         as_json(value)
     if len(encoded) > LEAST_DEEP_BYTES and is_deep_json(encoded):
         raise NotJson(f"nested deeper than {DEEPEST} levels", "return it flatter, or as a text of JSON")
-    return fitted(encoded)
+    return bytes(memoryview(encoded))  # as `fitted` does, without its call
 
 
 def as_json(value: Any, depth: int = 0) -> Any:

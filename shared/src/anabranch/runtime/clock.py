@@ -8,10 +8,6 @@ import time
 class SystemClock:
     """See `ports.Clock`."""
 
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()  # noqa: TID251 - this is the port's real side
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()  # noqa: TID251 - this is the port's real side
+    # The functions themselves: workers look at the time after each member, and a call less there is seen.
+    now = staticmethod(time.time)  # noqa: TID251 - this is the port's real side
+    monotonic = staticmethod(time.monotonic)  # noqa: TID251 - this is the port's real side
