@@ -20,15 +20,12 @@ from typing import Any
 from anabranch.core.error_records import ErrorRecord, error_record
 from anabranch.core.errors import AttemptTimeout, ExpansionError
 from anabranch.core.expansion import Member
-from anabranch.core.json_values import NotJson, encode
 from anabranch.core.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
-from anabranch.core.outputs import reference_count
 from anabranch.core.ranges import Ranges
 from anabranch.core.retry import delay_after, unit_from
 from anabranch.core.templates import member_scope
 from anabranch.ports import Clock
 from anabranch.runtime.loops import is_interrupt
-from anabranch.sdk.outcome import encode_value, items_of, values_of
 from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
 from anabranch_taskgroup.abandoning import GRACE_SECONDS, abandon, says_what_next
@@ -36,15 +33,14 @@ from anabranch_taskgroup.attempt_errors import Told
 from anabranch_taskgroup.calling import Call, call_of, within_span
 from anabranch_taskgroup.documents import Prepared
 from anabranch_taskgroup.hosting import Base, Host, Raised
-from anabranch_taskgroup.reports import Completed, Tally
+from anabranch_taskgroup.judging import judge
+from anabranch_taskgroup.reports import Tally
 from anabranch_taskgroup.tracing import Outcome, TaskTrace
 
 LOCAL_RETRY_SECONDS = 1.0
 """A retry that waits longer goes back to the owner, so that it holds no slot."""
 SLICE_SECONDS = 0.001
 """How long members that never wait may keep the loop, and a runner at least keeps its slot."""
-ARRAY = ord("[")
-"""How the JSON of an array begins."""
 MESSAGE_CHARACTERS = 2_000
 TALLY_LINES = 2_000
 """Lines of agents' logs that one report takes along; what is over is counted as left out."""
@@ -315,7 +311,7 @@ class ChunkRun:
         if self.overfull:
             self._tell_left_out(index, attempt)
         completed = self.tally.completed
-        completed.append(self._judge(index, member, returned))
+        completed.append(judge(self.prepared.order, index, member, returned))
         if len(completed) == 1:
             self.told.set()
         if self.trace is not None and index % self.trace.every == 0:
@@ -361,24 +357,6 @@ class ChunkRun:
         """When an attempt began that has ended now, and now: seconds since the epoch."""
         now = self.clock.now()
         return now - max(0.0, self.clock.monotonic() - began), now
-
-    def _judge(self, index: int, member: Member | None, returned: Any) -> Completed:
-        order = self.prepared.order
-        if len(order.result_keys) == 1:  # as nearly always: what was returned is the value
-            try:
-                found, encoded = [returned], [encode(returned)]
-            except NotJson:
-                found, encoded = (
-                    [returned],
-                    [encode_value(returned, order.result_keys[0])],
-                )  # raises, and says whose
-        else:
-            found = values_of(returned, order.result_keys, order.optional_result_keys)
-            encoded = list(map(encode_value, found, order.result_keys))
-        if member is None:
-            return Completed(index, encoded, list(map(reference_count, found)))
-        items = [items_of(*each) if each[1][0] == ARRAY else 1 for each in zip(found, encoded, strict=True)]
-        return Completed(index, encoded, items, member.identifier)
 
     def _task(
         self, index: int, member: Member | None, attempt: int, stop: StopFlag, deadline: float | None
