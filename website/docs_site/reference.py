@@ -277,12 +277,28 @@ def _signature(value: Any) -> str:
     if isinstance(value, property):
         return ""
     try:
-        text = str(inspect.signature(value))
+        signature = inspect.signature(value)
     except (TypeError, ValueError):  # made in C
         return "(...)"
+    parameters = [each.replace(annotation=_words(each.annotation)) for each in signature.parameters.values()]
+    returned = _words(signature.return_annotation)
+    text = str(signature.replace(parameters=parameters, return_annotation=returned))
     text = re.sub(r"<([\w.]+) object at 0x[0-9a-f]+>", r"\1()", text)  # what has no words of its own
-    text = re.sub(r"'([^']+)'", r"\1", re.sub(r"(?:\w+\.)+(\w+)", r"\1", text))
-    return re.sub(r"\(self(?:, )?", "(", text)
+    return re.sub(r"\(self(?:, )?", "(", re.sub(r"(?:\w+\.)+(\w+)", r"\1", text))
+
+
+class _Words:
+    """An annotation that was written as text, which a signature would show in quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _words(annotation: Any) -> Any:
+    return _Words(annotation) if isinstance(annotation, str) else annotation
 
 
 def _prose(value: Any) -> str:

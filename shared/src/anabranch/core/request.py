@@ -176,7 +176,8 @@ class TaskSpec(Document):
     timeout: Timeout | None = None
     tolerated_failures: Tolerance = 0
     on_failure: OnFailure = "fail"
-    """``hold`` is refused: not supported yet."""
+    """What a failed member does to the task's join: ``fail`` lets it go on without the member, ``hold`` keeps it open
+    until the member is redriven or dismissed, or the run times out."""
     max_concurrency: Count | None = None
 
     @model_validator(mode="before")
