@@ -176,8 +176,8 @@ class TaskSpec(Document):
     timeout: Timeout | None = None
     tolerated_failures: Tolerance = 0
     on_failure: OnFailure = "fail"
-    """What a failed member does to its task's join: ``fail`` lets the join go on without it, ``hold`` keeps the join
-    open until the member is redriven or dismissed, or the run times out."""
+    """What a failed member does to its task's join: ``fail`` lets the join go on without it, ``hold`` keeps the
+    join open until the member is redriven or dismissed, or the run times out."""
     max_concurrency: Count | None = None
 
     @model_validator(mode="before")
