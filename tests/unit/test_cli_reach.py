@@ -96,7 +96,7 @@ def test_where_nothing_is_there_one_line_says_so(
 
 
 def test_a_command_of_its_own_says_it_and_has_waited_for_one_probe(nothing: int) -> None:
-    """Both probes together are the time that a command may take beside its own start; no wall clock is looked at."""
+    """A probe bounds what a command takes beside its own start; no wall clock is looked at."""
     environ = {**os.environ, "ANABRANCH_BROKERS": f"127.0.0.1:{nothing}"}
     done = subprocess.run(
         [sys.executable, "-m", "anabranch", "list", "--json"],
