@@ -140,7 +140,8 @@ def test_a_record_that_kills_whoever_decides_about_it_costs_its_run_alone(
     print(f"{final['status']}, {supervisor.deaths} processes died")
     after = user.run({"task_groups": [{"name": "g", "tasks": [fine]}]})
 
-    assert final["status"] == "cancelled"
+    assert final["status"] == "failed"
+    assert "its owner died" in final["failures"][0]["message"]
     assert after["status"] == "completed"
     assert supervisor.deaths in (4, 5)
     letters = user.await_records(lambda seen: seen.topic == "dead-letters")
