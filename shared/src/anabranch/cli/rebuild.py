@@ -33,6 +33,7 @@ from anabranch.core.policies import Fold
 from anabranch.ports import Clock, Entry, EventLog, StateStore, Write
 from anabranch.runtime.effects import Note
 from anabranch.runtime.log_generation import generation_of
+from anabranch.runtime.replay import generation_noted
 from anabranch.sdk.references import resolve
 from anabranch_agency.turn import Rules as RunRules
 from anabranch_eventmanager.core import has_ended
@@ -168,11 +169,17 @@ class Rebuild:
         self.report.runs, self.report.ended = len(self._told), len(ended)
         self.report.expired = sum(self._left(told.run_id, 0.0) <= 0 for told in ended)
 
+    async def _generation(self, group: str, topic: str, number: int) -> int:
+        """Of the log, as the owner of a partition will number it: its commit knows where the store has forgotten."""
+        standing = (await self._log.group_standing(group, topic)).get(number)
+        noted = generation_noted(standing.committed if standing is not None else None)
+        return await generation_of(self._log, self._store, self._names, topic, noted)
+
     # --- runs ---------------------------------------------------------------------------------------
 
     async def _rebuild_runs(self, number: int, choice: Choice) -> None:
         rules = RunRules(self._names, self._settings.result_ttl)
-        life = await generation_of(self._log, self._store, self._names, self._names.runs)
+        life = await self._generation(self._names.agency_runs, self._names.runs, number)
         tombstones: dict[str, Write] = {}
         async for wanted in refold_runs(self._log, rules, number, life, choice, self.report.incomplete):
             left = wanted.at + wanted.put.ttl - self._clock.now()
@@ -219,7 +226,7 @@ class Rebuild:
             result_ttl=settings.result_ttl,
             member_limit=settings.members_limit,
         )
-        life = await generation_of(self._log, self._store, self._names, self._names.groups)
+        life = await self._generation(self._names.taskgroup_groups, self._names.groups, number)
         async for wanted in refold_groups(self._log, rules, number, life, choice, self.report.incomplete):
             if isinstance(wanted, SpreadKeys):
                 await self._spread(wanted)

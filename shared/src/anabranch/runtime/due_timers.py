@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
-LEAST_DELAY = 0.02
-"""Before a timer is appended: where the broker's clock is a little behind this machine's, it comes again."""
+LEAST_DELAY, MOST_DELAY = 0.02, 1.0
+"""Before a timer is appended that is due. Where the broker's clock is behind this machine's it takes no effect and
+comes again, after twice the time."""
 RETRY_SECONDS = 2.0
 
 
@@ -43,16 +44,23 @@ class DueTimers(Generic[S]):
 
     def arm(self, owned: Owned[S]) -> None:
         """The state may have changed: wait for what is due next, in place of what was waited for."""
-        if owned.timer is not None:
-            owned.timer.cancel()
-            owned.timer = None
         due = self._domain.next_due(owned.state) if owned.is_caught_up and not owned.closing else None
-        if due is not None:
-            delay = max(LEAST_DELAY, due - self._clock.now())
-            owned.timer = asyncio.get_running_loop().call_later(delay, self._fired, owned)
+        loop = asyncio.get_running_loop()
+        at = None if due is None else loop.time() + max(self._least(owned, due), due - self._clock.now())
+        if owned.timer is not None:
+            if at is not None and owned.timer.when() <= at:
+                return  # were it put off by each turn, it would not fire as long as there is one every few moments
+            owned.timer.cancel()
+        owned.timer = None if at is None else loop.call_at(at, self._fired, owned, due)
 
-    def _fired(self, owned: Owned[S]) -> None:
+    def _least(self, owned: Owned[S], due: float) -> float:
+        tries = owned.timer_tries if due == owned.timer_due else 0
+        return min(LEAST_DELAY * 2.0 ** min(tries, 16), MOST_DELAY)
+
+    def _fired(self, owned: Owned[S], due: float) -> None:
         owned.timer = None
+        owned.timer_tries = owned.timer_tries + 1 if due == owned.timer_due else 0
+        owned.timer_due = due
         if not owned.closing:
             self._spawn(self._append(owned))
 

@@ -1,7 +1,9 @@
 """The log's time, as seen from this process: deadlines are points in the time of the broker, not of a machine.
 
 Records of the topics in which time decides carry the broker's time. The owner of a partition compares the time of
-its claim with its own clock at the moment it published the claim; the difference holds for the whole process.
+its claim with its own clock when it published the claim and when that was acknowledged: the broker took it between
+the two, which may be long apart where the broker was away. The least difference that explains its time holds for the
+whole process.
 """
 
 from __future__ import annotations
@@ -31,14 +33,20 @@ class LogClock:
         """Seconds that never go back, for durations."""
         return self._clock.monotonic()
 
+    def machine_now(self) -> float:
+        """Seconds since the epoch, by this machine's clock."""
+        return self._clock.now()
+
     def local(self, at: float) -> float:
         """A point in the broker's time by this machine's clock."""
         return at - self._skew
 
-    def observe(self, timestamp: float, published_at: float) -> None:
-        """Note the time that the broker gave to a record of this process, which published it at `published_at` by
-        its own clock. Where topics carry the producers' times, the two are the same."""
-        was_large, self._skew = self.finding is not None, timestamp - published_at
+    def observe(self, timestamp: float, published_at: float, acknowledged_at: float) -> None:
+        """Note the time that the broker gave to a record of this process, which published it at `published_at` and
+        had the answer at `acknowledged_at` by its own clock. Where topics carry the producers' times, there is no
+        difference."""
+        was_large = self.finding is not None
+        self._skew = timestamp - min(max(timestamp, published_at), acknowledged_at)
         if not was_large and self.finding is not None:
             log.warning("%s: set the clock of this machine; deadlines are kept in the broker's time", self.finding)
 

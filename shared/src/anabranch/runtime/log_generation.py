@@ -2,7 +2,8 @@
 
 A topic that was deleted and created again counts its offsets from 0. The store keeps a list of the lives of each
 topic; the place in that list is the generation. A store that was emptied has also forgotten the fences and marks
-that generations are compared with, and begins again at 0.
+that generations are compared with, but records on the log carry positions of the present generation: each commit
+notes it too, and the list goes on from there.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from anabranch.ports import EventLog, StateStore, Write
 GENERATION_SECONDS = 400 * 86_400.0
 
 
-async def generation_of(log: EventLog, store: StateStore, names: Names, topic: str) -> int:
+async def generation_of(log: EventLog, store: StateStore, names: Names, topic: str, at_least: int = 0) -> int:
     """The generation of a topic as it is now, 0 for the first.
+
+    Args:
+        at_least: the generation that a commit of the topic noted; see `replay.generation_noted`.
 
     Raises:
         ServerUnavailable: the log or the store cannot be asked.
     """
     incarnation = (await log.incarnation(topic)).encode()
-    for generation in count():
+    for generation in count(at_least):
         key = names.log_life(topic, generation)
         known = await store.put_new(Write(key, incarnation, GENERATION_SECONDS))
         if known in (None, incarnation):

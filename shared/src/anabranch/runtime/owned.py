@@ -56,8 +56,12 @@ class Owned(Generic[S]):
     is_caught_up: bool = False
     is_marked: bool = False
     fragments: Assembler = field(default_factory=Assembler)
-    claimed_at: float = 0.0
-    """When the claim was published, by this machine's clock."""
+    claimed: tuple[float, float] = (0.0, 0.0)
+    """When the claim was published and when that was acknowledged, by this machine's clock."""
+    timer_tries: int = 0
+    """How often the timer that is due was appended and took no effect."""
+    timer_due: float | None = None
+    """What the timer was for that was appended last."""
     expected: int = 0
     """The least offset that the next record may have."""
     position: int = -1
@@ -109,7 +113,7 @@ class Owned(Generic[S]):
         """A position that is committed already, or may be."""
         if self.last_commit is not None:
             return self.last_commit
-        return position(self.replay.committed, self.replay.start or 0, self.store)
+        return position(self.replay.committed, self.replay.start or 0, self.store, self.generation)
 
     @property
     def fence_epoch(self) -> int:
@@ -118,10 +122,12 @@ class Owned(Generic[S]):
 
     def whole(self, records: Sequence[Incoming]) -> Sequence[Incoming]:
         """The records, the last fragment of a message with the whole of it."""
-        if not any(is_fragment(record.value) for record in records):
-            return records
-        assemble = self.fragments.whole
-        return [replace(each, value=assemble(each.value, each.offset, each.timestamp)) for each in records]
+        if any(is_fragment(record.value) for record in records):
+            assemble = self.fragments.whole
+            records = [replace(each, value=assemble(each.value, each.offset, each.timestamp)) for each in records]
+        if self.fragments:
+            self.fragments.expire(records[-1].timestamp)
+        return records
 
     def caught_up(self) -> None:
         """What comes from here on is new, and not of every partition at once."""

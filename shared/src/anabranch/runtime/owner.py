@@ -47,7 +47,16 @@ from anabranch.runtime.marks import Marks
 from anabranch.runtime.measures import OwnerMeasures
 from anabranch.runtime.owned import Mark, Owned
 from anabranch.runtime.places import Places
-from anabranch.runtime.replay import aged, by_scope, of_one_time, position, replay_of, split_batch
+from anabranch.runtime.replay import (
+    aged,
+    by_scope,
+    generation_noted,
+    of_one_time,
+    of_this_log,
+    position,
+    replay_of,
+    split_batch,
+)
 from anabranch.runtime.stall import Progress, StallWatch
 from anabranch.runtime.telemetry import NO_TELEMETRY
 
@@ -170,11 +179,12 @@ class Owner(Generic[S]):
         kept = not await self._marks.missing([partition])
         if not kept:
             await self._marks.begin([partition])
-        generation = await generation_of(self._log, self._store, self._names, topic)
+        noted = generation_noted(committed)
+        generation = await generation_of(self._log, self._store, self._names, topic, noted)
         guard = DecisionGuard(self._store, self._names.deciding(topic, partition, generation))
         await guard.load()
-        claimed_at = self._clock.local(self._clock.now())
-        epoch = await self._claim(partition)
+        epoch, claimed = await self._claim(partition)
+        committed = of_this_log(committed, generation, epoch)
         replay = replay_of(committed, store, kept=kept)
         owned = Owned.taken_over(
             partition,
@@ -190,7 +200,7 @@ class Owner(Generic[S]):
             rebuild_window=REBUILT_WINDOWS * self._loss_window,
             now=self._clock.monotonic(),
         )
-        owned.claimed_at = claimed_at
+        owned.claimed = claimed
         self._owned[partition] = owned
         owned.task = asyncio.create_task(self._work(owned), name=f"own {topic}/{partition}")
         owned.task.add_done_callback(self._worker_ended)
@@ -258,11 +268,12 @@ class Owner(Generic[S]):
 
     # --- turns -------------------------------------------------------------------------------------
 
-    async def _claim(self, partition: int) -> int:
-        claim = encode(ClaimPartition(owner=self._name))
+    async def _claim(self, partition: int) -> tuple[int, tuple[float, float]]:
+        """The offset of the claim; when it was published and when acknowledged, by this machine's clock."""
+        claim, began = encode(ClaimPartition(owner=self._name)), self._clock.machine_now()
         [epoch] = await self._log.publish([Outgoing(self._domain.topic, None, claim, partition=partition)])
         self._measures.claimed()
-        return epoch
+        return epoch, (began, self._clock.machine_now())
 
     async def _work(self, owned: Owned[S]) -> None:
         while not owned.closing:
@@ -293,7 +304,7 @@ class Owner(Generic[S]):
                 await self._apply(owned, part)
             owned.progress.note(len(part), part[-1].offset)
             if not owned.is_caught_up and part[-1].offset >= owned.epoch:
-                self._clock.observe(part[-1].timestamp, owned.claimed_at)  # a part ends with the claim
+                self._clock.observe(part[-1].timestamp, *owned.claimed)  # a part ends with the claim
                 owned.caught_up()
                 await self._patiently(owned, lambda: self._took_over(owned))
         self._timers.arm(owned)
@@ -353,8 +364,8 @@ class Owner(Generic[S]):
         return effects
 
     def _mark(self, owned: Owned[S]) -> None:
-        needed = (self._domain.oldest_open(owned.state), owned.fragments.oldest, owned.position)
-        replay_from = min(offset for offset in needed if offset is not None)
+        oldest = self._domain.oldest_open(owned.state)
+        replay_from = owned.fragments.begin(owned.position if oldest is None else min(oldest, owned.position))
         owned.marks.append(Mark(owned.position, replay_from))
         owned.trailing.mark(owned.position, self._clock.monotonic())
 
@@ -426,7 +437,7 @@ class Owner(Generic[S]):
         if not await self._membership.confirm(self._domain.topic, owned.number, owned.confirmed):
             return
         with contextlib.suppress(ServerUnavailable):  # else it is refused again, and claims then
-            owned.epoch = await self._claim(owned.number)
+            owned.epoch, owned.claimed = await self._claim(owned.number)
 
     # --- timers and commits ------------------------------------------------------------------------
 
@@ -496,4 +507,4 @@ class Owner(Generic[S]):
         while owned.marks and owned.marks[0].offset <= offset:
             owned.replay_from = owned.marks.popleft().replay_from
         replay_from = owned.rebuild.note(owned.replay_from, self._clock.monotonic())
-        return position(offset, replay_from, owned.store)
+        return position(offset, replay_from, owned.store, owned.generation)

@@ -49,9 +49,36 @@ def replay_of(committed: Committed | None, store: str, *, kept: bool = True) -> 
         return Replay(0, committed.offset, True)
 
 
-def position(offset: int, replay_from: int, store: str) -> Committed:
-    """A commit that `replay_of` understands."""
-    return Committed(offset, orjson.dumps({"replay_from": replay_from, "store": store}).decode())
+def position(offset: int, replay_from: int, store: str, generation: int = 0) -> Committed:
+    """A commit that `replay_of` understands. `generation` is the log's (see `core.admissions`)."""
+    noted: dict[str, Any] = {"replay_from": replay_from, "store": store}
+    if generation:
+        noted["generation"] = generation
+    return Committed(offset, orjson.dumps(noted).decode())
+
+
+def generation_noted(committed: Committed | None) -> int:
+    """The generation of the log in which a commit was made; 0 where it does not say."""
+    try:
+        return int(orjson.loads(committed.metadata or b"{}").get("generation", 0)) if committed is not None else 0
+    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
+        return 0
+
+
+def of_this_log(committed: Committed | None, generation: int, epoch: int) -> Committed | None:
+    """A commit, unless it is of another life of the log: an owner that had not noticed yet that the topic was created
+    again commits where it was. Nor may it be after the claim at offset `epoch`: such a log has lost its end."""
+    if committed is None or (committed.offset <= epoch and generation_noted(committed) == generation):
+        return committed
+    log.error(
+        "offset %d is committed, of generation %d of the log, but the log is of generation %d and has %d records: "
+        "reading it from its beginning",
+        committed.offset,
+        generation_noted(committed),
+        generation,
+        epoch,
+    )
+    return None
 
 
 @dataclass(slots=True)

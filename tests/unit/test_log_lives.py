@@ -1,0 +1,166 @@
+"""What an owner makes of a commit of another life of the log, and of timers where clocks or load are odd."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.log import MemoryLog
+from anabranch.adapters.memory.server import MemoryServer
+from anabranch.adapters.memory.store import MemoryStore
+from anabranch.core.names import Names
+from anabranch.ports import Committed, TopicSpec
+from anabranch.runtime.due_timers import DueTimers
+from anabranch.runtime.log_clock import LogClock
+from anabranch.runtime.log_generation import generation_of
+from anabranch.runtime.replay import generation_noted, of_this_log, position
+from anabranch.testing.loop import VirtualClock, VirtualLoop
+
+NAMES = Names("t.")
+
+
+@pytest.mark.parametrize(
+    ("committed", "generation", "epoch", "counts"),
+    [
+        (None, 0, 5, False),
+        (position(4, 2, "s"), 0, 5, True),
+        (position(5, 2, "s"), 0, 5, True),
+        (position(4, 2, "s", 3), 3, 5, True),
+        (Committed(4, "not ours"), 0, 5, True),
+        (position(5_000, 4_990, "s"), 1, 9, False),
+        (position(4, 2, "s"), 1, 9, False),
+        (position(5_000, 4_990, "s"), 0, 9, False),
+    ],
+)
+def test_a_commit_counts_for_the_life_of_the_log_in_which_it_was_made(
+    committed: Committed | None, generation: int, epoch: int, counts: bool
+) -> None:
+    """Where it counted, nothing would be done about any record below it: no request of the new log is answered."""
+    assert of_this_log(committed, generation, epoch) == (committed if counts else None)
+
+
+async def test_a_store_that_was_emptied_does_not_begin_the_generations_anew() -> None:
+    """Records on the log carry admissions of the present generation: in another one no report would count."""
+    clock = VirtualClock(asyncio.get_running_loop())
+    broker = MemoryBroker()
+    log = MemoryLog(broker, clock)
+    store = MemoryStore(MemoryServer(clock))
+    generations = []
+    for _ in range(3):
+        broker.create(TopicSpec("runs", 1, {}))
+        generations.append(await generation_of(log, store, NAMES, "runs"))
+        broker.delete("runs")
+    assert generations == [0, 1, 2]
+    broker.create(TopicSpec("runs", 1, {}))
+    assert await generation_of(log, store, NAMES, "runs") == 3
+    noted = generation_noted(position(7, 7, "s", 3))
+
+    emptied = MemoryStore(MemoryServer(clock))
+
+    assert await generation_of(log, emptied, NAMES, "runs", noted) == 3
+    broker.delete("runs")
+    broker.create(TopicSpec("runs", 1, {}))
+    assert await generation_of(log, emptied, NAMES, "runs", noted) == 4
+
+
+# --- timers ------------------------------------------------------------------------------------------
+
+
+class Timed:
+    """A domain with one timer, due at a time for ever, and the log that its records are appended to."""
+
+    topic = "t.runs"
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.appended: list[float] = []
+
+    def next_due(self, state: None) -> float:
+        return self.due
+
+    def due_records(self, state: None, now: float) -> list[float]:
+        return [now] if self.due <= now else []
+
+    async def publish(self, records: list[float]) -> None:
+        self.appended += records
+
+
+class Timers:
+    """The timers of one partition, in virtual time."""
+
+    def __init__(self, due_in: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        clock = VirtualClock(self.loop)
+        self.domain: Any = Timed(clock.now() + due_in)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._timers = DueTimers(self.domain, self.domain, LogClock(clock), self._spawn)
+        self.owned: Any = SimpleNamespace(
+            number=0, state=None, timer=None, timer_tries=0, timer_due=None, is_caught_up=True, closing=False
+        )
+
+    def _spawn(self, coroutine: Any) -> None:
+        self.tasks.add(asyncio.ensure_future(coroutine))
+
+    def turn(self) -> None:
+        """A turn was done: what is due next may be another."""
+        self._timers.arm(self.owned)
+
+
+def in_virtual_time(test: Any) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(test())
+
+
+def test_a_timer_fires_though_there_is_a_turn_every_few_moments() -> None:
+    async def busy() -> None:
+        timers = Timers(due_in=1.0)
+        while timers.loop.time() < 1.5:
+            timers.turn()
+            await asyncio.sleep(0.005)
+        assert timers.domain.appended
+
+    in_virtual_time(busy)
+
+
+def test_a_timer_that_takes_no_effect_is_appended_less_and_less_often() -> None:
+    """As where this machine's clock is ahead of the broker's: each record is another turn that changes nothing."""
+
+    async def ahead() -> None:
+        timers = Timers(due_in=-1.0)
+        while timers.loop.time() < 60.0:
+            timers.turn()
+            await asyncio.sleep(0.01)
+        assert 55 < len(timers.domain.appended) < 75
+
+        timers.domain.due += 10.0
+        before, began = len(timers.domain.appended), timers.loop.time()
+        while len(timers.domain.appended) == before:
+            timers.turn()
+            await asyncio.sleep(0.01)
+        assert timers.loop.time() - began < 1.1, "another timer is as quick as ever"
+
+    in_virtual_time(ahead)
+
+
+@pytest.mark.parametrize(
+    ("broker_time", "now"),
+    [
+        (100.0, 1_000.0),  # at once
+        (103.0, 1_000.0),  # the broker was away for a while: it took the record before it answered
+        (104.0, 1_000.0),
+        (164.0, 1_060.0),  # it is a minute ahead
+        (40.0, 940.0),  # or behind
+    ],
+)
+def test_the_least_difference_that_explains_the_brokers_time_is_taken_for_the_difference(
+    broker_time: float, now: float
+) -> None:
+    clock = LogClock(SimpleNamespace(now=lambda: 1_000.0, monotonic=lambda: 0.0))
+
+    clock.observe(broker_time, 100.0, 104.0)
+
+    assert clock.now() == now
