@@ -153,9 +153,10 @@ def _start(turn: Turn, submit: SubmitRun, made: Plan, run: Run) -> None:
     turn.tell(groups, run.session_id, open_run(submit, made, run, turn.rules.limits))
     for start in start_groups(run, made):
         turn.tell(groups, run.session_id, start)
-    if submit.run_id in turn.partition.early_pauses:
+    wanted = turn.partition.take_early(submit.run_id)
+    if "pause" in wanted:
         pause(turn, run, paused=True)
-    if submit.run_id in turn.partition.early_stops:
+    if "stop" in wanted:
         stop(turn, run, "cancelled")
 
 
@@ -176,6 +177,11 @@ def _tell_again(turn: Turn, run_id: str, known: Tombstone, traceparent: str | No
     _accept(turn, run_id, known, traceparent)
     if known.final is not None:
         tell_final(turn, run_id, known, traceparent)
+
+
+def _control(turn: Turn, control: ControlRun) -> None:
+    end_if_lost(turn, control.run_id)
+    control_run(turn, control)
 
 
 # --- time ------------------------------------------------------------------------------------------
@@ -208,12 +214,19 @@ def _group_results(turn: Turn, message: GroupResults) -> None:
 
 
 def _group_finished(turn: Turn, message: GroupFinished) -> None:
-    """Tick a group off; the last one ends the run, and no other record can."""
+    """Tick a group off; the last one ends the run, and no other record can.
+
+    Its results may be in records before it. Where one of those is missing, the log has refused it and not this one:
+    the sender publishes all of them again.
+    """
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         end_if_lost(turn, message.run_id)
     if run is None or not is_of(run, message) or message.group not in run.waiting:
         turn.partition.drop("group finished before")
+        return
+    if sum(group == message.group for group, _ in run.parts) < message.parts:
+        turn.partition.drop("group finished without its results")
         return
     run.waiting.discard(message.group)
     run.statuses.add(message.status)
@@ -256,7 +269,7 @@ def _fragment(turn: Turn, message: Fragment) -> None:
 _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     ClaimPartition: _claimed,
     SubmitRun: _submit,
-    ControlRun: control_run,
+    ControlRun: _control,
     TimerDue: _timer_due,
     GroupResults: _group_results,
     GroupFinished: _group_finished,

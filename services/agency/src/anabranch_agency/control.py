@@ -123,7 +123,7 @@ def _refuse_retry(turn: Turn, control: ControlRun, problem: Problem, project: st
 def stop(turn: Turn, run: Run, reason: StopReason) -> None:
     """Ask the session's owner to stop what still runs; the first reason stands."""
     if run.stopping is None:
-        run.stopping = reason
+        run.stopping, run.stopped_at = reason, turn.at
         turn.partition.arm(run)
         message = StopRun(run_id=run.run_id, reason=reason, admission=run.admission)
         turn.tell(turn.rules.names.groups, run.session_id, message)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from anabranch.core.admissions import UNTOLD
 from anabranch.core.messages import FailRun, Failure
 from anabranch.core.results import final_event_id
 from anabranch.runtime.effects import Put
@@ -22,8 +23,9 @@ class _OfRun(Protocol):
 
 
 def is_of(run: Run, message: _OfRun) -> bool:
-    """Whether a message is about this run, and not about an earlier one of the same id."""
-    return message.admission in (None, run.admission)
+    """Whether a message is about this run, and not about an earlier one of the same id. One that an earlier release
+    opened at the session's owner has no admission there."""
+    return message.admission in (None, UNTOLD, run.admission)
 
 
 def fail(turn: Turn, run: Run, message: FailRun) -> None:
@@ -52,8 +54,8 @@ def end_if_lost(turn: Turn, run_id: str) -> None:
     if run_id in turn.partition.runs or known is None or known.final is not None or known.offset >= turn.position:
         return
     reason = (
-        f"the records of run {run_id} were removed from topic {turn.rules.names.runs}, "
-        "by its retention or with it, before the run had ended"
+        f"the records of run {run_id} were removed from topic {turn.rules.names.runs}, by its retention or with it, "
+        "before the run had ended; or the store came back as it was before that"
     )
     failure = Failure(group="", task="", error_type="RunLost", message=reason)
     _end(turn, run_id, known, final_of_lost(known, failure, turn.at), turn.at, None)

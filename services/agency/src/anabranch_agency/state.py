@@ -17,7 +17,8 @@ SPARE_DEADLINES = 64
 """Deadlines of ended runs that are kept at least. Without a most there would be those of all runs that came after
 one that is open for long."""
 STOP_SECONDS = 60.0
-"""A run ends at the latest so long after its deadline, whatever has become of its groups."""
+"""A run ends at the latest so long after its deadline, or after its stop where that was asked for later, as by an
+Agency that was away: whatever has become of its groups."""
 TOMBSTONE_BYTES = 64_000
 """Bytes of tombstones, as JSON, that one partition keeps in memory between batches; the store has all of them."""
 
@@ -82,6 +83,8 @@ class Run:
     warnings: tuple[str, ...]
     traceparent: str | None = None
     stopping: StopReason | None = None
+    stopped_at: float = 0.0
+    """When that was asked for, in seconds since the epoch."""
     fault: bool = False
     """A service could not go on with it: it ends as failed, whatever its groups say."""
     statuses: set[Status] = field(default_factory=set)
@@ -114,7 +117,7 @@ class Run:
     @property
     def due(self) -> float:
         """When it is to be stopped; where it is being stopped, when it ends without its groups."""
-        return self.deadline if self.stopping is None else self.deadline + STOP_SECONDS
+        return self.deadline if self.stopping is None else max(self.deadline, self.stopped_at) + STOP_SECONDS
 
 
 @dataclass(slots=True)
@@ -191,6 +194,12 @@ class Partition:
         is_news = int(offset) > heard.get(place, -1)
         heard[place] = max(int(offset), heard.get(place, -1))
         return is_news
+
+    def take_early(self, run_id: str) -> set[str]:
+        """What was asked of a run before it was submitted, "stop" or "pause". It holds for this run, and not for
+        another one of the same id when that was forgotten."""
+        asked = {"stop": self.early_stops, "pause": self.early_pauses}
+        return {kind for kind, runs in asked.items() if runs.pop(run_id, runs) is None}
 
     def drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1

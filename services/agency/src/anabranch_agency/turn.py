@@ -125,7 +125,7 @@ class Turn:
         self.effects.append(News(Outgoing(self.rules.names.results, key, value, headers=headers)))
 
     def event(self, run_id: str, tombstone: Tombstone, kind: str, **data: Any) -> None:
-        cause = cause_of(self.offset, len(self.events))
+        cause = cause_of(self.offset, len(self.events), self.partition.generation)
         entry = EventEntry(type=kind, cause=cause, time=self.at, data=data)
         self.events.append(EventOf(run_id, tombstone.request_id, tombstone.session_id, entry))
 

@@ -51,7 +51,15 @@ from anabranch_taskgroup.chunks import (
 )
 from anabranch_taskgroup.holding import release
 from anabranch_taskgroup.knowing import is_from_outside, learn
-from anabranch_taskgroup.known_runs import ENDED, abandon, answer_lost, is_known, open_run, stop_unopened
+from anabranch_taskgroup.known_runs import (
+    abandon,
+    answer_lost,
+    early_stop,
+    is_known,
+    open_run,
+    opened_before,
+    stop_unopened,
+)
 from anabranch_taskgroup.lifecycle import (
     admit,
     close_group,
@@ -108,9 +116,9 @@ def _fragment(turn: Turn, message: Fragment, segments: tuple[bytes, ...]) -> Non
 def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None:
     partition = turn.partition
     if is_known(partition, message):
-        partition.drop("run opened before")
+        opened_before(turn, message)
         return
-    stop = partition.tombstones.pop(message.run_id, None)
+    stop = early_stop(partition, message)
     if message.run_id in partition.runs:
         abandon(turn, partition.runs[message.run_id])
     run = Run(
@@ -135,8 +143,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
     for key, value in run.context.items():
         run.values[key] = given = Value(value)
         turn.set_context(run, key, tell(turn, run, key, given, ANY_SIZE))
-    if stop is not None and stop.reason != ENDED:
-        run.stopped = "timed_out" if stop.reason == "timed_out" else "cancelled"
+    run.stopped = stop
 
 
 def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -> None:

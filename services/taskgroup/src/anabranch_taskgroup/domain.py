@@ -25,7 +25,7 @@ from anabranch.runtime.workcontext import ids_of, working_for
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.addresses import halt_subject
 from anabranch_taskgroup.dispatch import Dispatcher
-from anabranch_taskgroup.faults import fail_named, give_up
+from anabranch_taskgroup.faults import OPENS, fail_named, give_up
 from anabranch_taskgroup.folding import fold_key, reduced
 from anabranch_taskgroup.measures import counts_of, spans_of
 from anabranch_taskgroup.offers import Offers
@@ -370,13 +370,10 @@ class GroupsDomain:
             await self.watcher.unwatch_all((run.run_id, run.session_id, key) for key in run.watched)
 
 
-_OPENS = b'"type":"open_run"'
-
-
 def _opened(record: Incoming) -> str | None:
     """The run that a record opens; told from the header's bytes, since nearly every record is of another type."""
     end = record.value.find(b"\n")
-    if record.value.find(_OPENS, 0, end if end >= 0 else len(record.value)) < 0:
+    if record.value.find(OPENS, 0, end if end >= 0 else len(record.value)) < 0:
         return None
     try:
         message = GROUPS.decode(record.value).message

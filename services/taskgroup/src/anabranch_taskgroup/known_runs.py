@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from anabranch.core.messages import FailRun, OpenRun, StopRun
+from anabranch.core.admissions import UNTOLD
+from anabranch.core.messages import FailRun, OpenRun, StopReason, StopRun
 from anabranch_taskgroup.state import Partition, Run
 from anabranch_taskgroup.turn import Halt, Turn, Unwatch
 
@@ -25,18 +26,39 @@ class _OfRun(Protocol):
 
 
 def is_known(partition: Partition, opening: OpenRun) -> bool:
-    """Whether this admission of a run, or a later one, is open or has ended."""
+    """Whether this admission of a run, or a later one, is open or has ended; or one that told no admission, which is
+    this one, opened once more by a run's owner that was upgraded meanwhile."""
     run = partition.runs.get(opening.run_id)
-    if run is not None and run.admission >= opening.admission:
-        return True
-    tombstone = partition.tombstones.get(opening.run_id)
-    return tombstone is not None and tombstone.reason == ENDED and tombstone.admission >= opening.admission
+    known = run.admission if run is not None else _ended_admission(partition, opening.run_id)
+    return known is not None and (known == UNTOLD or known >= opening.admission)
+
+
+def _ended_admission(partition: Partition, run_id: str) -> int | None:
+    tombstone = partition.tombstones.get(run_id)
+    return tombstone.admission if tombstone is not None and tombstone.reason == ENDED else None
+
+
+def opened_before(turn: Turn, opening: OpenRun) -> None:
+    """A run is opened that is known. Where one ended that told no admission, it need not be this one: the run's owner
+    is told that nothing will come, which it drops if it knows how the run ended."""
+    turn.partition.drop("run opened before")
+    if opening.run_id not in turn.partition.runs and opening.admission != UNTOLD:
+        if _ended_admission(turn.partition, opening.run_id) == UNTOLD:
+            answer_lost(turn, opening.run_id, opening.admission)
+
+
+def early_stop(partition: Partition, opening: OpenRun) -> StopReason | None:
+    """The reason of a stop that came before the run was opened, if it is of this admission."""
+    stop = partition.tombstones.pop(opening.run_id, None)
+    if stop is None or stop.reason == ENDED or (stop.admission != UNTOLD and stop.admission < opening.admission):
+        return None
+    return "timed_out" if stop.reason == "timed_out" else "cancelled"
 
 
 def open_run(turn: Turn, message: _OfRun) -> Run | None:
     """The open run that a message is about; None where that is not open, or another admission of it is."""
     run = turn.partition.runs.get(message.run_id)
-    is_meant = run is not None and message.admission in (None, run.admission)
+    is_meant = run is not None and (run.admission == UNTOLD or message.admission in (None, run.admission))
     return run if is_meant else None
 
 

@@ -192,7 +192,7 @@ class Turn:
             spans = None
         entry = EventEntry(
             type=kind,
-            cause=cause_of(self.offset, len(self.events)),
+            cause=cause_of(self.offset, len(self.events), self.partition.generation),
             time=self.at if time is None else time,
             group=task.group if task else group,
             task=task.name if task else None,

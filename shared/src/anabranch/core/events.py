@@ -49,7 +49,8 @@ expanded and joined frame them."""
 
 BATCH_BYTES = 700_000
 """Entries that one record takes along."""
-_NTH_BITS = 20
+_NTH_BITS, _OFFSET_BITS = 20, 35
+"""More events than one record makes, more records than one partition holds; generations of the log above them."""
 
 
 class EventEntry(BaseModel):
@@ -153,9 +154,14 @@ def _matches(event_type: str, pattern: str) -> bool:
     return event_type.startswith(pattern[:-1]) if pattern.endswith("*") else event_type == pattern
 
 
-def cause_of(offset: int, nth: int) -> int:
-    """The cause of the `nth` event (from 0) that the record at `offset` of the owner's partition made."""
-    return (offset << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)
+def cause_of(offset: int, nth: int, generation: int = 0) -> int:
+    """The cause of the `nth` event (from 0) that the record at `offset` of the owner's partition made.
+
+    Args:
+        generation: of the log (see `core.admissions`): its offsets begin anew where the topic was created again.
+    """
+    position = (generation << _OFFSET_BITS) + offset
+    return (position << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)
 
 
 def encode_batches(batch: EventBatch) -> Iterator[bytes]:
