@@ -69,7 +69,14 @@ class Session:
     def completes(self) -> list[Effect]:
         task = self.partition.runs["r"].groups["g"].tasks["t"]
         [chunk] = task.chunks.values()
-        about = {"run_id": "r", "group": "g", "task": "t", "chunk": chunk.number, "fence": chunk.fence, "worker": "w"}
+        about = {
+            "run_id": "r",
+            "group": "g",
+            "task": "t",
+            "chunk": chunk.number,
+            "fence": chunk.fence,
+            "worker": "w",
+        }
         return self.hears(MembersReported(**about, completed=((0, 1),), items=(1,), last=True), b"[1]")
 
 
@@ -107,7 +114,11 @@ def told(effects: list[Effect], kind: type[Message]) -> list[Any]:
 
 
 def finals(effects: list[Effect]) -> list[str]:
-    kinds = [dict(e.outgoing.headers)["ce_type"] for e in effects if isinstance(e, News) and e.outgoing.topic == NAMES.results]
+    kinds = [
+        dict(e.outgoing.headers)["ce_type"]
+        for e in effects
+        if isinstance(e, News) and e.outgoing.topic == NAMES.results
+    ]
     return [kind.decode() for kind in kinds if kind not in (b"run.accepted", b"run.rejected")]
 
 
@@ -125,7 +136,9 @@ def test_a_run_that_an_earlier_release_opened_ends_under_this_one() -> None:
     assert finals(runner.hears(ended)) == ["run.completed"]
 
 
-@pytest.mark.parametrize("question", [StopRun(run_id="r", reason="cancelled", admission=100), CheckRun(run_id="r", admission=100)])
+@pytest.mark.parametrize(
+    "question", [StopRun(run_id="r", reason="cancelled", admission=100), CheckRun(run_id="r", admission=100)]
+)
 def test_such_a_run_is_the_one_that_its_owner_asks_after(question: Message) -> None:
     session = Session()
     session.opens(None)
@@ -204,7 +217,9 @@ def test_a_chunk_that_comes_back_for_a_week_keeps_its_admission() -> None:
 def test_events_of_a_run_go_on_after_the_topic_was_created_again() -> None:
     """Readers drop an event whose cause is no later than the last one of its source."""
     before = Runner(first=5_000)
-    accepted = before.hears_turn(SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST))
+    accepted = before.hears_turn(
+        SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST)
+    )
     after = Runner()
     after.partition.generation = 1
     after.partition.remember("r", before.partition.runs["r"].tombstone)
@@ -245,8 +260,8 @@ def test_so_is_one_whose_first_record_nobody_decodes() -> None:
 
 
 def test_a_group_whose_results_were_refused_has_not_ended() -> None:
-    """The log refused the first of two records that are published together, and took the second: the sender publishes
-    both again."""
+    """The log refused the first of two records that are published together, and took the second: the sender
+    publishes both again."""
     runner = Runner()
     runner.submits()
     results = GroupResults(run_id="r", group="g", part=0, results={"t": 1})
@@ -255,7 +270,9 @@ def test_a_group_whose_results_were_refused_has_not_ended() -> None:
     assert not finals(runner.hears(ended))
 
     runner.hears(results)
-    [final] = [e.outgoing.value for e in runner.hears(ended) if isinstance(e, News) and e.outgoing.topic == NAMES.results]
+    [final] = [
+        e.outgoing.value for e in runner.hears(ended) if isinstance(e, News) and e.outgoing.topic == NAMES.results
+    ]
     assert b'"results":{"t":1}' in final
 
 
@@ -290,4 +307,6 @@ def test_one_that_does_not_answer_ends_the_run_a_minute_later() -> None:
     late = 1.0 + 60 + 3_600
     runner.hears(TimerDue(run_id="r", at=late), at=late)
 
-    assert finals(runner.hears(TimerDue(run_id="r", at=late + STOP_SECONDS), at=late + STOP_SECONDS)) == ["run.timed_out"]
+    assert finals(runner.hears(TimerDue(run_id="r", at=late + STOP_SECONDS), at=late + STOP_SECONDS)) == [
+        "run.timed_out"
+    ]

@@ -89,7 +89,7 @@ def record(value: bytes, offset: int, at: float) -> Incoming:
 
 
 def test_a_fragment_without_the_others_is_given_up_though_no_other_fragment_comes() -> None:
-    """A reader that begins amid a message has its end only: that may not keep the partition's beginning for ever."""
+    """A reader that begins amid a message has its end only: that may not keep the partition's start for ever."""
     partition = owned()
     last = fragments_of(message(1), ROOM)[-1]
 

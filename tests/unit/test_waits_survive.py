@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 from anabranch import Task
 from anabranch.adapters.memory.log import MemoryLog
+from anabranch.core.fragments import is_fragment
 from anabranch.core.names import session_key
 from anabranch.ports import Write
+from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.supervision import Supervisor
@@ -61,7 +64,7 @@ class Installation:
         return Resources(
             settings=Settings(),
             names=parts.names,
-            log=MemoryLog(log._inner._broker, links.clock),
+            log=FittedLog(MemoryLog(log._inner._broker, links.clock), parts.names),
             store=parts.store,
             notifier=parts.notifier,
             clock=links.clock,
@@ -185,3 +188,42 @@ def test_a_key_from_outside_that_is_set_without_a_message_is_found_within_minute
     s.wait(s.embedded.store.put([Write(session_key("s", "news"), b'"quiet"', 600.0)]))
 
     assert run.result(120).results == {"t": "quiet"}
+
+
+# --- a first record in fragments -----------------------------------------------------------------------
+
+RECORD_BYTES = 60_000
+KEYS = [f"key_{number}" for number in range(30)]
+
+
+def many_producers() -> dict[str, Any]:
+    """A small request whose keys with policies have many producers, all of which the first record names."""
+    tasks = [
+        task(f"a_task_with_a_name_of_some_length_{number}", "later", result_keys=KEYS) for number in range(60)
+    ]
+    return request(*tasks, context_policies=dict.fromkeys(KEYS, "append"))
+
+
+@HOW
+def test_a_run_that_was_opened_by_fragments_goes_on_under_the_next_owner(
+    anabranch_system: Start, killed: bool
+) -> None:
+    async def later(task: Task) -> dict[str, list[int]]:
+        await asyncio.sleep(600)
+        return {key: [1] for key in KEYS}
+
+    s = anabranch_system(agents={"later": later})
+    log: Any = s.embedded.log
+    broker = log._inner._broker
+    broker.max_record_bytes = RECORD_BYTES
+    run = s.submit(many_producers())
+    s.advance(30)
+    records = [record for each in broker.partitions(s.embedded.names.groups) for record in each._records]
+    assert any(is_fragment(record.value) for record in records)
+
+    parts = Installation(s, {"later": later})
+    parts.end("taskgroup", killed=killed)
+    s.advance(20)
+    parts.start("taskgroup")
+
+    assert run.result(7_200).status == "completed"

@@ -216,8 +216,8 @@ def _group_results(turn: Turn, message: GroupResults) -> None:
 def _group_finished(turn: Turn, message: GroupFinished) -> None:
     """Tick a group off; the last one ends the run, and no other record can.
 
-    Its results may be in records before it. Where one of those is missing, the log has refused it and not this one:
-    the sender publishes all of them again.
+    Its results may be in records before it. Where one of those is missing, the log has refused it and not this
+    one: the sender publishes all of them again.
     """
     run = turn.partition.runs.get(message.run_id)
     if run is None:

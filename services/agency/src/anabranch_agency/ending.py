@@ -23,8 +23,8 @@ class _OfRun(Protocol):
 
 
 def is_of(run: Run, message: _OfRun) -> bool:
-    """Whether a message is about this run, and not about an earlier one of the same id. One that an earlier release
-    opened at the session's owner has no admission there."""
+    """Whether a message is about this run, and not about an earlier one of the same id. One that an earlier
+    release opened at the session's owner has no admission there."""
     return message.admission in (None, UNTOLD, run.admission)
 
 
@@ -54,8 +54,8 @@ def end_if_lost(turn: Turn, run_id: str) -> None:
     if run_id in turn.partition.runs or known is None or known.final is not None or known.offset >= turn.position:
         return
     reason = (
-        f"the records of run {run_id} were removed from topic {turn.rules.names.runs}, by its retention or with it, "
-        "before the run had ended; or the store came back as it was before that"
+        f"the records of run {run_id} were removed from topic {turn.rules.names.runs}, "
+        "by its retention or with it, before the run had ended; or the store came back as it was before that"
     )
     failure = Failure(group="", task="", error_type="RunLost", message=reason)
     _end(turn, run_id, known, final_of_lost(known, failure, turn.at), turn.at, None)

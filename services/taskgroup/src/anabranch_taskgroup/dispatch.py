@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
 from anabranch.core.codec import encode
-from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
+from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ArrayCounted, ChunkLost, Offer
 from anabranch.core.names import chunk_name
 from anabranch.core.telemetry import OFFERS
@@ -68,6 +68,7 @@ class Dispatcher:
 
         Raises:
             ValueGone: an array is missing in a store that changed, where it may be written again: ask again.
+            ServerUnavailable: also where the log allows smaller records than it did: ask again.
         """
         local: list[Offered] = []
         remote: list[Outgoing] = []
@@ -97,11 +98,20 @@ class Dispatcher:
         # Not to be cut short with the turn: what was claimed has to be started, or nobody would run it.
         taking = [asyncio.shield(self._executor.take(local))] if local else []
         if remote:
-            await asyncio.gather(self._log.publish(remote), *taking)
+            await asyncio.gather(self._publish(remote), *taking)
         elif taking:
             await taking[0]
         for (delivery, place), count_of in made.items():
             self._telemetry.count(OFFERS, count_of, delivery=delivery, place=place)
+
+    async def _publish(self, offers: Sequence[Outgoing]) -> None:
+        try:
+            await self._log.publish(offers)
+        except RecordTooLarge as error:
+            limit = await self._log.record_limit(self._names.tasks)
+            self._offers.fit_into(limit)
+            reason = f"a record may have {limit:,} bytes from now on: offers are made again ({error})"
+            raise ServerUnavailable("Kafka", self._names.tasks, reason) from error
 
     def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
         """The arrays of an expansion have expired under way: its task fails, the run goes on."""

@@ -26,8 +26,8 @@ class _OfRun(Protocol):
 
 
 def is_known(partition: Partition, opening: OpenRun) -> bool:
-    """Whether this admission of a run, or a later one, is open or has ended; or one that told no admission, which is
-    this one, opened once more by a run's owner that was upgraded meanwhile."""
+    """Whether this admission of a run, or a later one, is open or has ended; or one that told no admission,
+    which is this one, opened once more by a run's owner that was upgraded meanwhile."""
     run = partition.runs.get(opening.run_id)
     known = run.admission if run is not None else _ended_admission(partition, opening.run_id)
     return known is not None and (known == UNTOLD or known >= opening.admission)
@@ -39,12 +39,13 @@ def _ended_admission(partition: Partition, run_id: str) -> int | None:
 
 
 def opened_before(turn: Turn, opening: OpenRun) -> None:
-    """A run is opened that is known. Where one ended that told no admission, it need not be this one: the run's owner
-    is told that nothing will come, which it drops if it knows how the run ended."""
+    """A run is opened that is known. Where one ended that told no admission, it need not be this one: the run's
+    owner is told that nothing will come, which it drops if it knows how the run ended."""
     turn.partition.drop("run opened before")
-    if opening.run_id not in turn.partition.runs and opening.admission != UNTOLD:
-        if _ended_admission(turn.partition, opening.run_id) == UNTOLD:
-            answer_lost(turn, opening.run_id, opening.admission)
+    is_open = opening.run_id in turn.partition.runs
+    may_be_another = opening.admission != UNTOLD == _ended_admission(turn.partition, opening.run_id)
+    if may_be_another and not is_open:
+        answer_lost(turn, opening.run_id, opening.admission)
 
 
 def early_stop(partition: Partition, opening: OpenRun) -> StopReason | None:

@@ -100,6 +100,7 @@ class Offers:
     def fit_into(self, record_bytes: int) -> None:
         """Note how large a record of the topic `tasks` may be."""
         self.offer_bytes = min(OFFER_BYTES, record_bytes // 2)
+        self._frozen.clear()  # what travels in offers depends on it
 
     async def count(self, run: Run, task: Task) -> int:
         """Members of an expansion whose arrays are too large for the owner's state.

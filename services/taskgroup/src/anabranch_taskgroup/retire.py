@@ -55,10 +55,12 @@ def _page_keys(names: Names, run: Run, task: Task) -> Iterator[str]:
 
 
 def _work_keys(names: Names, run: Run) -> Iterator[str]:
-    """First claims and the document of each task."""
+    """First claims and items of chunks, and the document of each task."""
     for group in run.groups.values():
         for task in group.tasks.values():
             yield names.task_document(run.session_id, run.run_id, group.name, task.name)
             for number in range(task.chunk_count):
                 chunk = chunk_name(group.name, task.name, number, task.first_fence)
                 yield names.claim(run.session_id, run.run_id, chunk)
+                if task.member_bytes:  # others have items so small that they travel in the offers
+                    yield names.chunk_items(run.session_id, run.run_id, chunk)

@@ -29,12 +29,17 @@ def record_bytes(record: Outgoing) -> int:
 
 
 SMALL_BYTES = 4_000
-"""A value up to this size fits into a record under any limit that is allowed, with its key and without headers."""
+"""A value up to this size fits into a record under any limit that is allowed, with its key and as much of
+headers."""
+LEAST_LEARNED_BYTES = 40_000
+"""A record that is refused although it has less was refused for something else."""
 
 
 def is_small(record: Outgoing) -> bool:
-    """Whether a record fits without being measured."""
-    return len(record.value) <= SMALL_BYTES and not record.headers and len(record.key or "") < 1_000
+    """Whether a record fits without being measured exactly."""
+    if len(record.value) > SMALL_BYTES or len(record.key or "") >= 1_000:
+        return False
+    return not record.headers or headers_size(header_pairs(record)) <= SMALL_BYTES
 
 
 def check_sizes(records: Sequence[Outgoing], limit_of: Callable[[str], int]) -> None:
@@ -61,16 +66,27 @@ class RecordLimits:
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
+        self._refused: dict[str, int] = {}
+        """Bytes of the smallest record that was refused."""
+
+    def least(self, default: int) -> int:
+        """The smallest limit of a topic, at most `default`."""
+        return min([default, *self._known.values()])
 
     def known(self, topic: str, default: int) -> int:
         """The limit of a topic, or `default` while nobody has asked for it."""
         return self._known.get(topic, default)
 
     def note(self, topic: str, limit: int) -> int:
-        """Remember a limit; returns it."""
+        """Remember a limit that was asked for; returns what is to be kept to. That is half of what the log has
+        refused, where it does not say its limit, or refuses less."""
+        refused = self._refused.get(topic)
+        if refused is not None and refused <= limit:
+            limit = min(limit, max(refused // 2, LEAST_LEARNED_BYTES))
         self._known[topic] = limit
         return limit
 
-    def forget(self, topic: str) -> None:
+    def refused(self, topic: str, size: int) -> None:
         """The log refused a record for its size: the limit was changed, and has to be asked for again."""
         self._known.pop(topic, None)
+        self._refused[topic] = min(size, self._refused.get(topic, size))

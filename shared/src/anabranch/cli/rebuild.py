@@ -170,7 +170,8 @@ class Rebuild:
         self.report.expired = sum(self._left(told.run_id, 0.0) <= 0 for told in ended)
 
     async def _generation(self, group: str, topic: str, number: int) -> int:
-        """Of the log, as the owner of a partition will number it: its commit knows where the store has forgotten."""
+        """Of the log, as the owner of a partition will number it: its commit knows where the store has
+        forgotten."""
         standing = (await self._log.group_standing(group, topic)).get(number)
         noted = generation_noted(standing.committed if standing is not None else None)
         return await generation_of(self._log, self._store, self._names, topic, noted)

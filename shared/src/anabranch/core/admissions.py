@@ -13,8 +13,8 @@ from __future__ import annotations
 OFFSET_BITS = 40
 """Offsets below 2**40; generations below 2**7 keep a fence within the 63 bits of a JSON integer."""
 FENCES = 2**16
-"""Deliveries of one chunk that its fence counts before it reaches the numbers of the admission after it: more than a
-week of them, where no worker has the agent and the chunk comes back every ten seconds."""
+"""Deliveries of one chunk that its fence counts before it reaches the numbers of the admission after it: more
+than a week of them, where no worker has the agent and the chunk comes back every ten seconds."""
 UNTOLD = 0
 """The admission of a run that was opened by an earlier release, which told none. Whatever is told of it counts."""
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from anabranch.core.admissions import log_position
 from anabranch.core.documents import dumps
 from anabranch.core.messages import Spans
 
@@ -49,8 +50,8 @@ expanded and joined frame them."""
 
 BATCH_BYTES = 700_000
 """Entries that one record takes along."""
-_NTH_BITS, _OFFSET_BITS = 20, 35
-"""More events than one record makes, more records than one partition holds; generations of the log above them."""
+_NTH_BITS = 20
+_MOST_GENERATIONS = 7
 
 
 class EventEntry(BaseModel):
@@ -157,10 +158,10 @@ def _matches(event_type: str, pattern: str) -> bool:
 def cause_of(offset: int, nth: int, generation: int = 0) -> int:
     """The cause of the `nth` event (from 0) that the record at `offset` of the owner's partition made.
 
-    Args:
-        generation: of the log (see `core.admissions`): its offsets begin anew where the topic was created again.
+    Readers drop an event whose cause is not above the last one they know. A topic that was deleted and created
+    again counts offsets from 0, so its `generation` stands above the offset; the last one that fits is kept.
     """
-    position = (generation << _OFFSET_BITS) + offset
+    position = log_position(min(generation, _MOST_GENERATIONS), offset)
     return (position << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)
 
 

@@ -4,9 +4,9 @@ A fragment is a message of the inner protocol by itself, so whoever only reads a
 
     {"type":"fragment","v":1,"message_id":"9f2c…","number":0,"count":3,"segments":[900000]}\\n<900000 bytes>
 
-The id is a hash of the whole value and of the size of a piece: a message that is published again after a failure has
-the same fragments, and an `Assembler` takes each of them once, in any order. One that is cut into pieces of another
-size is another message.
+The id is a hash of the whole value and of the size of a piece: a message that is published again after a failure
+has the same fragments, and an `Assembler` takes each of them once, in any order. One that is cut into pieces of
+another size is another message.
 """
 
 from __future__ import annotations
@@ -70,15 +70,15 @@ class Assembler:
     def __init__(self) -> None:
         self._incomplete: dict[str, _Incomplete] = {}
         self._whole: deque[tuple[int, int]] = deque()
-        """(last, first): offsets of the fragments of messages that are whole. Both rise: an entry goes once a later
-        one began no later, for whoever needs the first message needs the second too."""
+        """(last, first): offsets of the fragments of messages that are whole. Both rise: an entry goes once a
+        later one began no later, for whoever needs the first message needs the second too."""
 
     def __bool__(self) -> bool:
         return bool(self._incomplete or self._whole)
 
     def begin(self, oldest: int) -> int:
-        """Where to read the partition again if the message at offset `oldest` and all after it are needed: the first
-        fragment of those, and of messages that are not whole, may be before it. `oldest` never falls."""
+        """Where to read the partition again if the message at offset `oldest` and all after it are needed: the
+        first fragment of those, and of messages that are not whole, may be before it. `oldest` never falls."""
         while self._whole and self._whole[0][0] < oldest:
             self._whole.popleft()
         held = [each.first for each in self._incomplete.values()]
@@ -111,8 +111,8 @@ class Assembler:
         self._whole.append((last, first))
 
     def expire(self, now: float) -> None:
-        """Give up messages of which a fragment is missing for too long. Told `now` by any record: it is done by each
-        fragment too, so the result does not depend on when it is called."""
+        """Give up messages of which a fragment is missing for too long. Told `now` by any record: it is done by
+        each fragment too, so the result does not depend on when it is called."""
         for message_id in list(self._expired(now)):
             del self._incomplete[message_id]
 

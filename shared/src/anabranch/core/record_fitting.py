@@ -8,6 +8,7 @@ that the log refuses again and again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import orjson
@@ -50,13 +51,15 @@ def _with_short_data(batch: EventBatch) -> EventBatch:
 
 def fit_result(value: bytes, room: int) -> bytes:
     """The body of a record on the results topic with at most `room` bytes: details are cut first, and values last:
-    they are in the store under the names of their keys."""
+    they are in the store under the names of their keys. What is too large even so is left out as a whole."""
     body: dict[str, Any] = orjson.loads(value)
-    for name in (name for name in (*_DETAILS, *_VALUES) if name in body):
+    names = [name for name in (*_DETAILS, *_VALUES) if name in body]
+    for cut, name in product((_short, _empty), names):
         if len(value) <= room:
             break
-        body[name] = _short(body[name])
-        body["warnings"] = [*body.get("warnings", ()), f"{name} {LEFT_OUT}"]
+        body[name] = cut(body[name])
+        told = f"{name} {LEFT_OUT}"
+        body["warnings"] = [*(each for each in body.get("warnings", ()) if each != told), told]
         value = orjson.dumps(body)
     return value
 
@@ -68,6 +71,11 @@ def _short(value: Any) -> Any:
     if isinstance(value, list):
         return [_cut(each) for each in value[:SHOWN_ITEMS]]
     return {} if isinstance(value, dict) else value
+
+
+def _empty(value: Any) -> Any:
+    """Nothing, of the same kind."""
+    return type(value)() if isinstance(value, (str, list, dict)) else value
 
 
 def _cut(value: Any) -> Any:

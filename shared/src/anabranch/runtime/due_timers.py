@@ -45,13 +45,20 @@ class DueTimers(Generic[S]):
     def arm(self, owned: Owned[S]) -> None:
         """The state may have changed: wait for what is due next, in place of what was waited for."""
         due = self._domain.next_due(owned.state) if owned.is_caught_up and not owned.closing else None
+        if due is None:
+            self._disarm(owned)
+            return
         loop = asyncio.get_running_loop()
-        at = None if due is None else loop.time() + max(self._least(owned, due), due - self._clock.now())
+        at = loop.time() + max(self._least(owned, due), due - self._clock.now())
+        # Were it put off by each turn, it would not fire as long as there is one every few moments.
+        if owned.timer is None or owned.timer.when() > at:
+            self._disarm(owned)
+            owned.timer = loop.call_at(at, self._fired, owned, due)
+
+    def _disarm(self, owned: Owned[S]) -> None:
         if owned.timer is not None:
-            if at is not None and owned.timer.when() <= at:
-                return  # were it put off by each turn, it would not fire as long as there is one every few moments
             owned.timer.cancel()
-        owned.timer = None if at is None else loop.call_at(at, self._fired, owned, due)
+            owned.timer = None
 
     def _least(self, owned: Owned[S], due: float) -> float:
         tries = owned.timer_tries if due == owned.timer_due else 0

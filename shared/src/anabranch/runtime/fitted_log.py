@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Literal
 
-from anabranch.adapters.limits import SMALL_BYTES, record_bytes
+from anabranch.adapters.limits import is_small, record_bytes
 from anabranch.core.errors import RecordTooLarge
 from anabranch.core.fragments import MAX_MESSAGE_BYTES, Assembler, fragments_of, is_fragment
 from anabranch.core.names import Names
@@ -37,6 +37,9 @@ from anabranch.ports import (
 from anabranch.runtime.deadletter import fit_letter
 
 log = logging.getLogger(__name__)
+
+ATTEMPTS = 5
+"""Before the last one. Where the log does not tell its limit, half of what it has refused is tried each time."""
 
 
 def size_of(record: Outgoing) -> int:
@@ -75,13 +78,13 @@ class FittedLog:
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         """See `ports.EventLog`. Of a record that became several, the offset is that of the last one."""
-        if all(len(record.value) <= SMALL_BYTES for record in records):
+        if all(map(is_small, records)):
             return await self._inner.publish(records)
-        try:
-            return await self._publish(records)
-        except RecordTooLarge:
-            # The limit may have been lowered since it was asked for: the second refusal is the log's last word.
-            return await self._publish(records)
+        for _ in range(ATTEMPTS):
+            # The limit may have been lowered since it was asked for, or nobody may ask for it.
+            with suppress(RecordTooLarge):
+                return await self._publish(records)
+        return await self._publish(records)
 
     async def _publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
         limits = {topic: await self._inner.record_limit(topic) for topic in {each.topic for each in records}}

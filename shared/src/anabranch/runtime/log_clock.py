@@ -2,8 +2,8 @@
 
 Records of the topics in which time decides carry the broker's time. The owner of a partition compares the time of
 its claim with its own clock when it published the claim and when that was acknowledged: the broker took it between
-the two, which may be long apart where the broker was away. The least difference that explains its time holds for the
-whole process.
+the two, which may be long apart where the broker was away. The least difference that explains its time holds for
+the whole process.
 """
 
 from __future__ import annotations

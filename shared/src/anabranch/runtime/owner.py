@@ -185,7 +185,7 @@ class Owner(Generic[S]):
         await guard.load()
         epoch, claimed = await self._claim(partition)
         committed = of_this_log(committed, generation, epoch)
-        replay = replay_of(committed, store, kept=kept)
+        replay = replay_of(committed, store, kept=kept, generation=generation)
         owned = Owned.taken_over(
             partition,
             self._domain.new_state(partition, generation),

@@ -33,15 +33,21 @@ class Replay:
     restores: bool
 
 
-def replay_of(committed: Committed | None, store: str, *, kept: bool = True) -> Replay:
+def replay_of(committed: Committed | None, store: str, *, kept: bool = True, generation: int = 0) -> Replay:
     """What to do again after a commit, given the identity of the store as it is now, and whether it still has what
-    it was given long ago. If not, all that the log still has is read: also runs that ended are in there."""
+    it was given long ago. If not, all that the log still has is read: also runs that ended are in there.
+
+    A commit of another life of the log says nothing: an owner may commit once more before it learns that the topic
+    was deleted and created again. All records are new then.
+    """
     if committed is None:
         return Replay(None, 0, False)
-    if not kept:
-        return Replay(0, committed.offset, True)
     try:
         noted = orjson.loads(committed.metadata or b"{}")
+        if int(noted.get("generation", 0)) != generation:
+            return Replay(0, 0, False)
+        if not kept:
+            return Replay(0, committed.offset, True)
         start = min(int(noted.get("replay_from", committed.offset)), committed.offset)
         return Replay(start, committed.offset, noted.get("store") != store)
     except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
@@ -50,10 +56,8 @@ def replay_of(committed: Committed | None, store: str, *, kept: bool = True) -> 
 
 
 def position(offset: int, replay_from: int, store: str, generation: int = 0) -> Committed:
-    """A commit that `replay_of` understands. `generation` is the log's (see `core.admissions`)."""
-    noted: dict[str, Any] = {"replay_from": replay_from, "store": store}
-    if generation:
-        noted["generation"] = generation
+    """A commit that `replay_of` understands."""
+    noted = {"replay_from": replay_from, "store": store} | ({"generation": generation} if generation else {})
     return Committed(offset, orjson.dumps(noted).decode())
 
 
@@ -66,8 +70,9 @@ def generation_noted(committed: Committed | None) -> int:
 
 
 def of_this_log(committed: Committed | None, generation: int, epoch: int) -> Committed | None:
-    """A commit, unless it is of another life of the log: an owner that had not noticed yet that the topic was created
-    again commits where it was. Nor may it be after the claim at offset `epoch`: such a log has lost its end."""
+    """A commit, unless it is of another life of the log: an owner that had not noticed yet that the topic was
+    created again commits where it was. Nor may it be after the claim at offset `epoch`: such a log lost its
+    end."""
     if committed is None or (committed.offset <= epoch and generation_noted(committed) == generation):
         return committed
     log.error(

@@ -40,8 +40,14 @@ class KafkaSettings:
         """For the client that creates topics and asks for offsets."""
         return self._common({})
 
-    def producer(self) -> dict[str, Any]:
-        """For a producer; the Java client's placement is what other languages expect."""
+    def producer(self, batch_bytes: int | None = None) -> dict[str, Any]:
+        """For a producer; the Java client's placement is what other languages expect.
+
+        Args:
+            batch_bytes: the smallest limit of a topic: a broker refuses a batch over it, whatever its records
+            have.
+        """
+        batches = {} if batch_bytes is None else {"batch.size": max(batch_bytes, 1)}
         defaults = {
             "compression.type": "lz4",
             "linger.ms": 0,
@@ -59,7 +65,7 @@ class KafkaSettings:
             "max.in.flight.requests.per.connection": 1,
             "partitioner": "murmur2_random",
         }
-        return self._common(defaults) | fixed
+        return self._common(defaults | batches) | fixed
 
     def member(self, group: str) -> dict[str, Any]:
         """For a member of a consumer group. The short session is for a quick takeover."""

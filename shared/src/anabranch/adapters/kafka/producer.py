@@ -25,6 +25,7 @@ from anabranch.core.errors import AnabranchError, RecordTooLarge
 from anabranch.ports import Outgoing
 
 SLICE_RECORDS = 500
+BATCH_BYTES = 1_000_000
 FLUSH_SECONDS = 30.0
 
 _ANY_PARTITION = -1
@@ -74,8 +75,9 @@ _Report = tuple[PublishCall, int, "KafkaError | None", int]
 class ProducerLane:
     """One producer with its thread. Calls append one after the other, also while they wait for room."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._producer = Producer(settings.producer(), logger=LOGGER)
+    def __init__(self, settings: KafkaSettings, batch_bytes: int) -> None:
+        self.batch_bytes = batch_bytes
+        self._producer = Producer(settings.producer(batch_bytes), logger=LOGGER)
         self._reports: list[_Report] = []
         self._turn = asyncio.Lock()
         self._room = asyncio.Event()
@@ -196,11 +198,12 @@ class KafkaPublisher:
         self._retired.clear()
 
     def _working_lane(self) -> ProducerLane:
-        if self._lane is not None and self._lane.broken:
+        batch_bytes = self._limits.least(min(self._settings.max_record_bytes, BATCH_BYTES))
+        if self._lane is not None and (self._lane.broken or self._lane.batch_bytes > batch_bytes):
             self._retired.append(self._lane)
             self._lane = None
         if self._lane is None:
-            self._lane = ProducerLane(self._settings)
+            self._lane = ProducerLane(self._settings, batch_bytes)
         return self._lane
 
     def _limit_of(self, topic: str) -> int:
@@ -209,6 +212,7 @@ class KafkaPublisher:
     def _failure(self, error: KafkaError, record: Outgoing) -> AnabranchError:
         if error.code() in _TOO_LARGE:
             limit = self._limit_of(record.topic)
-            self._limits.forget(record.topic)
-            return RecordTooLarge(record.topic, record_bytes(record), limit)
+            size = record_bytes(record)
+            self._limits.refused(record.topic, size)
+            return RecordTooLarge(record.topic, size, limit)
         return translate(error, self._settings.brokers, f"publishing to {record.topic}")
