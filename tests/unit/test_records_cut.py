@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 import pytest
 
+from anabranch import Task
 from anabranch.adapters.limits import LEAST_LEARNED_BYTES, RecordLimits, record_bytes
 from anabranch.core.errors import RecordTooLarge
 from anabranch.core.fragments import Assembler
@@ -15,6 +16,8 @@ from anabranch.core.names import Names
 from anabranch.core.record_fitting import LEFT_OUT, fit_result
 from anabranch.ports import Outgoing
 from anabranch.runtime.fitted_log import FittedLog
+from anabranch.testing import System
+from small_requests import alive, array, request, task
 
 NAMES = Names("t.")
 LIMIT = 60_000
@@ -98,3 +101,34 @@ async def test_a_result_fits_whatever_it_holds(body: dict[str, Any]) -> None:
     assert len(found) <= LIMIT
     assert any(LEFT_OUT in each for each in orjson.loads(found)["warnings"])
     assert orjson.loads(found)["run_id"] == "r"
+
+
+# --- offers ----------------------------------------------------------------------------------------------
+
+
+def test_offers_are_made_anew_once_a_record_of_theirs_is_too_large(
+    anabranch_system: Callable[..., System],
+) -> None:
+    """The limit was lowered while the service was running. What was put aside goes with its run."""
+
+    def many(task: Task) -> list[str]:
+        return ["x" * 70_000] * 20
+
+    def length(task: Task) -> int:
+        return len(task.variables["item"])
+
+    s = anabranch_system(agents={"many": many, "length": length})
+    log: Any = s.embedded.log
+    log._inner._broker.max_record_bytes = LIMIT
+    wide = task("wide", "length", dependencies=["items"], expansion_config=array("items"))
+    run = s.submit(request(task("items", "many"), wide, timeout=86_400))
+
+    result = run.result(600)
+
+    assert (result.status, result.results["wide"]) == ("completed", [70_000] * 20)
+    alive(s)
+    server: Any = s.embedded.store
+    kept = [key for key in server._server._values if ":items:" in key]
+    assert kept, "no record could hold them"
+    s.advance(2 * 3_600)
+    assert not [key for key in kept if s.wait(s.embedded.store.get([key]))[0] is not None]
