@@ -67,6 +67,20 @@ async def test_a_store_that_was_emptied_does_not_begin_the_generations_anew() ->
     assert await generation_of(log, emptied, NAMES, "runs", noted) == 4
 
 
+async def test_brokers_that_tell_no_ids_say_nothing_of_another_life() -> None:
+    """As those before Kafka 2.8, and some of a cluster while it is upgraded from one."""
+    clock = VirtualClock(asyncio.get_running_loop())
+    store = MemoryStore(MemoryServer(clock))
+    ids = ["", "a", "", "a", "b", "", "b"]
+
+    class Log:
+        async def incarnation(self, topic: str) -> str:
+            return ids.pop(0)
+
+    log: Any = Log()
+    assert [await generation_of(log, store, NAMES, "runs") for _ in range(7)] == [0, 0, 0, 0, 1, 1, 1]
+
+
 # --- timers ------------------------------------------------------------------------------------------
 
 

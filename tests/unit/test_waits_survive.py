@@ -10,9 +10,11 @@ import pytest
 
 from anabranch import Task
 from anabranch.adapters.memory.log import MemoryLog
+from anabranch.cli.why_examination import Answer, examine
+from anabranch.cli.why_reading import Sources
 from anabranch.core.fragments import is_fragment
 from anabranch.core.names import session_key
-from anabranch.ports import Write
+from anabranch.ports import TopicSpec, Write
 from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
@@ -227,3 +229,50 @@ def test_a_run_that_was_opened_by_fragments_goes_on_under_the_next_owner(
     parts.start("taskgroup")
 
     assert run.result(7_200).status == "completed"
+
+
+# --- topics that were created again ------------------------------------------------------------------------
+
+
+def create_again(s: System, *names: str) -> None:
+    log: Any = s.embedded.log
+    broker = log._inner._broker
+    for name in names:
+        count, settings = len(broker.partitions(name)), dict(broker.settings_of(name))
+        broker.delete(name)
+        broker.create(TopicSpec(name, count, settings))
+
+
+def test_a_run_goes_on_though_the_store_forgets_after_the_topics_were_created_again(
+    anabranch_system: Start,
+) -> None:
+    """What the owners tell each other carries the life of the log, which the store alone would have forgotten."""
+    s = anabranch_system()
+    names = s.embedded.names
+    parts = Installation(s, {})
+    parts.end("agency", "taskgroup", killed=False)
+    create_again(s, names.runs, names.groups)
+    parts.start("agency", "taskgroup")
+    slow, after = task("slow", "sleep", {"seconds": 600}), task("after", dependencies=["slow"])
+    groups = [{"name": each["name"], "tasks": [each]} for each in (task("first"), slow, after)]
+    run = s.submit({"request_id": "q", "task_groups": groups})
+    s.advance(60)
+    assert why(s).status == "open"
+    assert [each.task for each in why(s).missing] == ["slow", "after"]
+
+    server: Any = s.embedded.store
+    server._server.restart(keep=False)
+    s.advance(60)
+    parts.end("agency", "taskgroup", killed=True)
+    s.advance(20)
+    parts.start("agency", "taskgroup")
+
+    result = run.result(HOUR)
+    assert (result.status, sorted(result.results)) == ("completed", ["after", "first", "slow"])
+
+
+def why(s: System) -> Answer:
+    parts = s.embedded
+    sources = Sources(parts.log, parts.store, parts.names)
+    run_id = s.wait(parts.client.run_id_of("q"))
+    return s.wait(examine(sources, Settings(), "q", run_id, parts.client.links.clock.now()))

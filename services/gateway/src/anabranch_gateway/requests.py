@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from anabranch.core.admissions import parts_of
 from anabranch.core.codec import RUNS, Undecodable
 from anabranch.core.facts import facts_of
 from anabranch.core.graph import Graph, build_graph
@@ -79,7 +80,8 @@ class Requests:
 
     async def _submission(self, found: Found) -> SubmitRun:
         tombstone = found.tombstone or await self._tombstone(found.run_id)
-        log, topic, offset = self._client.log, self._client.names.runs, tombstone["offset"]
+        log, topic = self._client.log, self._client.names.runs
+        _, offset = parts_of(tombstone["offset"])
         partition = await log.partition_for(topic, found.run_id)
         standing = (await log.group_standing(self._client.names.agency_runs, topic))[partition]
         if standing.first <= offset < standing.end:

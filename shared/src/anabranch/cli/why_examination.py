@@ -25,6 +25,7 @@ from anabranch.cli.why_reading import (
     waiting_offers,
     waiting_request,
 )
+from anabranch.core.admissions import parts_of
 from anabranch.core.codec import GROUPS, RUNS
 from anabranch.core.errors import Misconfigured
 from anabranch.core.letters import REASON
@@ -32,6 +33,7 @@ from anabranch.core.messages import GroupFinished, GroupResults, OpenRun, StartG
 from anabranch.diagnosis.evidence import Evidence, Place
 from anabranch.diagnosis.facts import Fact, Missing, aggregated, roots_first
 from anabranch.ports import Outgoing, Standing
+from anabranch.runtime.replay import generation_noted
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
@@ -89,8 +91,10 @@ class _Examination:
         runs = await self._place(self._names.agency_runs, self._names.runs, self._run_id)
         if known is not None and known["final"] is not None:
             return await self._ended(known, runs)
-        fold = RunsFold(self._run_id, self._settings, runs.standing.position)
-        start = known["offset"] if known is not None else replay_start(runs.standing)
+        generation, start = generation_noted(runs.standing.committed), replay_start(runs.standing)
+        if known is not None:
+            generation, start = parts_of(known["offset"])
+        fold = RunsFold(self._run_id, self._settings, runs.standing.position, generation=generation)
         await feed(self._log, runs.topic, runs.partition, start, runs.standing.end, fold)
         runs = replace(runs, oldest_waiting=fold.oldest_waiting)
         if fold.submitted is None:

@@ -66,13 +66,15 @@ class RunsFold(_Fold):
 
     submitted: Seen | None = None
     ended: Seen | None = None
+    generation: int = 0
+    """Of the log: what was told of the run carries it."""
 
     def __post_init__(self) -> None:
         from anabranch_agency.state import Partition
         from anabranch_agency.turn import Rules
 
         self._rules = Rules(self.settings.names, self.settings.result_ttl)
-        self._state = Partition(0)
+        self._state = Partition(0, self.generation)
 
     @property
     def run(self) -> AgencyRun | None:

@@ -24,9 +24,14 @@ def log_position(generation: int, offset: int) -> int:
     return (generation << OFFSET_BITS) + offset
 
 
+def parts_of(position: int) -> tuple[int, int]:
+    """The generation of a position, and the offset in it."""
+    return divmod(position, 1 << OFFSET_BITS)
+
+
 def offset_of(position: int, generation: int) -> int | None:
     """The offset of a position in the log's life `generation`; None where it is of another one."""
-    found, offset = divmod(position, 1 << OFFSET_BITS)
+    found, offset = parts_of(position)
     return offset if found == generation else None
 
 

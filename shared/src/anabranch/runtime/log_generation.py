@@ -26,10 +26,22 @@ async def generation_of(log: EventLog, store: StateStore, names: Names, topic: s
         ServerUnavailable: the log or the store cannot be asked.
     """
     incarnation = (await log.incarnation(topic)).encode()
+    if not incarnation:
+        return await _last_known(store, names, topic, at_least)
     for generation in count(at_least):
         key = names.log_life(topic, generation)
         known = await store.put_new(Write(key, incarnation, GENERATION_SECONDS))
         if known in (None, incarnation):
             await store.expire([key], GENERATION_SECONDS)
             return generation
+    raise AssertionError("count() ends")
+
+
+async def _last_known(store: StateStore, names: Names, topic: str, at_least: int) -> int:
+    """Brokers that do not tell ids, or not all of which do while they are upgraded: nothing says that the topic is
+    another one than it was."""
+    for generation in count(at_least + 1):
+        [known] = await store.get([names.log_life(topic, generation)])
+        if known is None:
+            return generation - 1
     raise AssertionError("count() ends")
