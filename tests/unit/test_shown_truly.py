@@ -10,10 +10,13 @@ import pytest
 
 from anabranch import Task
 from anabranch.cli.inspect_commands import _show_view
+from anabranch.cli.run_command import summarise
+from anabranch.core.codec import encode
 from anabranch.core.events import decode_batch
+from anabranch.core.messages import FailRun
 from anabranch.deadletters.decisions import redriving
 from anabranch.deadletters.letterbox import Letter
-from anabranch.ports import Incoming
+from anabranch.ports import Incoming, Outgoing
 from anabranch.testing import System
 from anabranch_eventmanager.core import At, EventCore
 from anabranch_eventmanager.views import build_view
@@ -118,3 +121,24 @@ def test_a_redrive_is_not_offered_where_the_same_bytes_are_always_refused(code: 
     letter = Letter(record, code, "[]", "anabranch.requests/0/1", "s")
     decisions = redriving([letter], {}, "anabranch.requests")
     assert ([reason for _, reason in decisions.refused] != []) is refused
+
+
+def test_why_a_run_failed_as_a_whole_is_shown(anabranch_system: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """As one whose records are lost: no task of it has failed."""
+    system = anabranch_system()
+    run = system.submit(request(task("waits", external_dependencies=["never"]), request_id="q"))
+    system.advance(5)
+    names = system.embedded.names
+    lost = FailRun(run_id=run.run_id, error_type="RunLost", message="its records are gone", abandoned=True)
+    system.wait(system.embedded.log.publish([Outgoing(names.runs, run.run_id, encode(lost))]))
+    result = run.result(60)
+    assert result.status == "failed"
+
+    view = view_of(system, run.run_id)
+
+    assert (view["status"], view["failure_count"]) == ("failed", 1)
+    [failure] = view["failures"]
+    assert (failure["error_type"], failure["message"]) == ("RunLost", "its records are gone")
+    summarise(result)
+    _show_view(view)
+    assert capsys.readouterr().err.count("the run: RunLost: its records are gone") == 2

@@ -5,7 +5,7 @@ Each way leads to one final record, which is stored before it is published; what
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from anabranch.core.admissions import UNTOLD
 from anabranch.core.messages import FailRun, Failure
@@ -86,7 +86,7 @@ def finish(turn: Turn, run: Run) -> None:
 
 
 def _end(
-    turn: Turn, run_id: str, known: Tombstone, body: dict[str, object], deadline: float, traceparent: str | None
+    turn: Turn, run_id: str, known: Tombstone, body: dict[str, Any], deadline: float, traceparent: str | None
 ) -> None:
     ended = Tombstone(
         body_hash=known.body_hash,
@@ -99,10 +99,16 @@ def _end(
         ended_at=turn.at,
     )
     turn.keep(run_id, ended, deadline)
-    shown = {name: body[name] for name in ("status", "executions", "failure_count")}
+    shown = {name: body[name] for name in ("status", "executions", "failure_count")} | _reason(body["failures"])
     turn.event(run_id, ended, f"run.{body['status']}", **shown)
     tell_final(turn, run_id, ended, traceparent)
     turn.partition.bury(run_id, ended)
+
+
+def _reason(failures: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a run's last event says of a failure that is of none of its tasks: no other event told it."""
+    found = next((each for each in failures if not each["group"]), None)
+    return {} if found is None else {"error_type": found["error_type"], "message": found["message"]}
 
 
 def tell_final(turn: Turn, run_id: str, ended: Tombstone, traceparent: str | None) -> None:

@@ -154,6 +154,9 @@ def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
         run["paused"] = what == "paused"
     elif what in RUN_RANKS and _raise(run, what, RUN_RANKS):
         run["ended_at"] = entry.time
+        if "error_type" in entry.data:  # of a failure that is of none of its tasks
+            said = {name: entry.data.get(name) for name in ("error_type", "message")}
+            run["failure"] = said | {"attempts": 0, "time": entry.time}
         run["request_id"] = run["request_id"] or str(entry.data.get("request_id", ""))
 
 

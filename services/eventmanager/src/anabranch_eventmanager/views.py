@@ -49,7 +49,7 @@ def build_view(facts: Facts, run_id: str) -> View:
         "groups": {name: _group_view(facts, run, name, group) for name, group in _groups(facts, run)},
         "workers": list(run.get("workers", ())),
         "failures": shown,
-        "failure_count": sum(_failure_count(task) for _, _, task in _tasks(facts, run)),
+        "failure_count": sum(_failure_count(task) for _, _, task in _tasks(facts, run)) + ("failure" in run),
     }
     return view | {"share": share_of_run(view)}
 
@@ -138,6 +138,8 @@ def _failure_count(task: Document) -> int:
 
 
 def _failures(facts: Facts, run: Document) -> Iterator[dict[str, Any]]:
+    if "failure" in run:
+        yield {"group": "", "task": "", "index": None, **run["failure"]}
     for group, name, task in _tasks(facts, run):
         failed = _failed(task)
         for index, failure in task["failures"].items():

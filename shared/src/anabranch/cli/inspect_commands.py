@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.exits import COMPLETED, code_for
-from anabranch.cli.output import continued, count, print_json, say, seconds
+from anabranch.cli.output import continued, count, failed_place, print_json, say, seconds
 from anabranch.cli.reach.choosing import reached
 from anabranch.cli.run_command import summarise
 from anabranch.cli.tables import Column, Form, Listing, fields, moment, print_csv, show, status_style, timestamp
@@ -92,9 +92,7 @@ def _show_view(view: View) -> None:
         say(f"  workers with a fresh heartbeat: {', '.join(view['alive'])}")
     tracebacks = Tracebacks()
     for failure in view.get("failures") or ():
-        index = "" if failure.get("index") is None else f"[{failure['index']}]"
-        where = f"{failure['group']}/{failure['task']}{index}"
-        say(f"  {where}: {failure['error_type']}: {continued(failure['message'])}")
+        say(f"  {failed_place(failure)}: {failure['error_type']}: {continued(failure['message'])}")
         tracebacks.say(failure.get("traceback"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,14 @@ def short_line(text: str, limit: int = 160) -> str:
     """The text on one line, cut to `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def failed_place(failure: Mapping[str, Any]) -> str:
+    """What a failure of a run is of: a member, a task, or the run as a whole."""
+    if not failure.get("group"):
+        return "the run"
+    index = "" if failure.get("index") is None else f"[{failure['index']}]"
+    return f"{failure['group']}/{failure.get('member') or str(failure.get('task')) + index}"
 
 
 def continued(text: str) -> str:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from anabranch.cli import documents
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.follow import Following, follow, opened
-from anabranch.cli.output import continued, count, foreign_output_aside, print_json, say, seconds, short
+from anabranch.cli.output import (
+    continued,
+    count,
+    failed_place,
+    foreign_output_aside,
+    print_json,
+    say,
+    seconds,
+    short,
+)
 from anabranch.cli.reach.choosing import reached
 from anabranch.cli.reach.port import FollowedRun
 from anabranch.cli.systems import load_registry
@@ -140,8 +149,7 @@ def summarise(result: RunResult) -> None:
         return
     tracebacks = Tracebacks()
     for failure in list(result.failures)[:SHOWN_FAILURES]:
-        where = f"{failure.get('group')}/{failure.get('member') or failure.get('task')}"
-        say(f"  {where}: {failure.get('error_type')}: {continued(str(failure.get('message')))}")
+        say(f"  {failed_place(failure)}: {failure.get('error_type')}: {continued(str(failure.get('message')))}")
         tracebacks.say(failure.get("traceback"))
     if len(result.failures) > SHOWN_FAILURES:
         say(f"  and {count(len(result.failures) - SHOWN_FAILURES, 'more failure')}")

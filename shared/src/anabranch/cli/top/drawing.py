@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from anabranch.cli.output import count, seconds, short_line
+from anabranch.cli.output import count, failed_place, seconds, short_line
 from anabranch.cli.tables import Column, number, status_style, table_of, timestamp
 from anabranch.cli.top.screen import KEYS, KEYS_INSIDE, KEYS_TYPING, Screen
 from anabranch.cli.top.snapshot import GroupRow, RunRow, Snapshot, Sort
@@ -95,9 +95,7 @@ def _beside(snapshot: Snapshot, width: int) -> Text:
     if failures := snapshot.failures:
         lines.append(_text("latest failures", "bold"))
     for failure in failures[:FAILURES]:
-        index = "" if failure.get("index") is None else f"[{failure['index']}]"
-        where = f"{failure['group']}/{failure['task']}{index}"
-        said = f"{where}: {failure['error_type']}: {failure['message']}"
+        said = f"{failed_place(failure)}: {failure['error_type']}: {failure['message']}"
         lines.append(_text(short_line(said, width), "red"))
     return _text("\n").join(lines)
 

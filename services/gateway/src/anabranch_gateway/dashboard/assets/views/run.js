@@ -113,7 +113,8 @@ function FirstFailure({ view }) {
   const index = first.index ?? "-";
   const href = format(["runs", view.run_id, "members"], { task: `${first.group}/${first.task}`, status: "failed", member: index });
   const more = (view.failure_count ?? view.failures.length) - 1;
-  return html`<p class="first-failure"><a href=${href}>${first.task}${first.index === null || first.index === undefined ? "" : ` [${first.index}]`}</a>
+  const place = html`<a href=${href}>${first.task}${first.index === null || first.index === undefined ? "" : ` [${first.index}]`}</a>`;
+  return html`<p class="first-failure">${first.task ? place : "The run"}
     <span><code>${first.error_type}</code> ${first.message}</span>
     ${more > 0 && html`<span class="muted nowrap">and ${integer(more)} more</span>`}</p>`;
 }
