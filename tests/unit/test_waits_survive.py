@@ -243,8 +243,9 @@ def create_again(s: System, *names: str) -> None:
         broker.create(TopicSpec(name, count, settings))
 
 
+@pytest.mark.parametrize("after_seconds", [2, 60], ids=["before the first commit", "later"])
 def test_a_run_goes_on_though_the_store_forgets_after_the_topics_were_created_again(
-    anabranch_system: Start,
+    anabranch_system: Start, after_seconds: float
 ) -> None:
     """What the owners tell each other carries the life of the log, which the store alone would have forgotten."""
     s = anabranch_system()
@@ -256,7 +257,7 @@ def test_a_run_goes_on_though_the_store_forgets_after_the_topics_were_created_ag
     slow, after = task("slow", "sleep", {"seconds": 600}), task("after", dependencies=["slow"])
     groups = [{"name": each["name"], "tasks": [each]} for each in (task("first"), slow, after)]
     run = s.submit({"request_id": "q", "task_groups": groups})
-    s.advance(60)
+    s.advance(after_seconds)
     assert why(s).status == "open"
     assert [each.task for each in why(s).missing] == ["slow", "after"]
 

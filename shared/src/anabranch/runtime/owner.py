@@ -112,6 +112,8 @@ class Owner(Generic[S]):
         # Requests to a broker wait for one another: first what a run waits for, events last.
         self._patience = {names.results: 1, names.events: 2}
         self._owned: dict[int, Owned[S]] = {}
+        self._generation = 0
+        """The latest of the log that this process has seen: the store may forget it."""
         self._replays = Places(REPLAYS)
         self._membership: Membership | None = None
         self._watch = StallWatch(eventlog, domain.group, domain.topic, clock, self._progress, patience=stall_after)
@@ -179,8 +181,9 @@ class Owner(Generic[S]):
         kept = not await self._marks.missing([partition])
         if not kept:
             await self._marks.begin([partition])
-        noted = generation_noted(committed)
+        noted = max(generation_noted(committed), self._generation)
         generation = await generation_of(self._log, self._store, self._names, topic, noted)
+        self._generation = max(self._generation, generation)
         guard = DecisionGuard(self._store, self._names.deciding(topic, partition, generation))
         await guard.load()
         epoch, claimed = await self._claim(partition)
