@@ -221,3 +221,43 @@ def test_a_request_that_comes_again_after_many_others_is_answered_by_the_store(
     assert again == first
     assert set(calls.values()) == {1}
     alive(s)
+
+
+# --- a store that comes back as it was minutes ago ---------------------------------------------------------
+
+
+def snapshot(server: MemoryServer) -> Callable[[], None]:
+    """What brings the server back as it is now."""
+    values, expires, expiries = dict(server._values), dict(server._expires), list(server._expiries)
+
+    def restore() -> None:
+        server.restart()
+        server._values.update(values)
+        server._expires.update(expires)
+        server._expiries += expiries
+
+    return restore
+
+
+def test_a_run_that_ended_after_the_snapshot_has_ended_all_the_same(anabranch_system: Start) -> None:
+    """The snapshot has it as open, and as the last one that was: what the log says of it is read again."""
+    s = anabranch_system()
+    body = request(task("t", inputs=1, external_dependencies=["go"]), session_id="s", request_id="q")
+    run = s.submit(body)
+    s.advance(60)
+    restore = snapshot(server_of(s))
+    s.publish("s", "go", 1)
+    assert run.result(60).status == "completed"
+    s.run(request(task("other", inputs=2), session_id="s"), timeout=60)
+    s.advance(120)
+
+    restore()
+    s.advance(20)
+    s.submit(body)
+    s.advance(20)
+
+    kinds = [dict(each.headers)["ce_type"] for each in s.records("results") if each.key == run.run_id.encode()]
+    assert kinds.count(b"run.completed") == 2, "told once, and once more to whoever asked again"
+    assert b"run.failed" not in kinds
+    assert (s.value("s", "t"), s.value("s", "other")) == (1, 2)
+    alive(s)

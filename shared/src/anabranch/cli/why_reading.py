@@ -16,7 +16,7 @@ from anabranch.diagnosis.evidence import Place, WaitingOffer
 from anabranch.diagnosis.facts import Fact, Missing
 from anabranch.ports import EventLog, Incoming, Standing, StateStore
 from anabranch.runtime.reading import records_between
-from anabranch.runtime.replay import replay_of
+from anabranch.runtime.replay import replay_begin
 
 FINAL_TYPES = ("run.completed", "run.failed", "run.cancelled", "run.timed_out")
 TAIL_RECORDS = 20_000
@@ -47,7 +47,7 @@ class Request:
 
 def replay_start(standing: Standing) -> int:
     """From where on the partition holds every record of the runs that are open."""
-    return max(standing.first, replay_of(standing.committed, "").start or 0)
+    return max(standing.first, replay_begin(standing.committed))
 
 
 async def feed(log: EventLog, topic: str, partition: int, start: int, end: int, fold: Folding) -> None:

@@ -2,14 +2,15 @@
 
 Whoever brings the store up to date with a partition sets one half of its mark before, and the other one after:
 a store that is emptied in between has at most the second half. A store that begins again empty has none, also
-where it looks the same otherwise; one that comes back a little older still has them. Reads and writes the marks
-only; what follows from a missing one is the business of those who ask.
+where it looks the same otherwise. One that comes back older still has them, and they tell how old it is: the
+second half says from where on the partition was to be read when it was written last. Reads and writes the marks
+only; what follows from a missing or an old one is the business of those who ask.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
 from anabranch.core.errors import ServerUnavailable
@@ -38,6 +39,20 @@ class Marks:
         """Note that the store is up to date, if it is still the one of `begin`. Raises ServerUnavailable,
         StoreRefused."""
         await self._put(map(self._second_half, partitions))
+
+    async def note(self, begins: Mapping[int, int]) -> None:
+        """Note for each partition the log position from which on its records may not all be in the store yet.
+        Raises ServerUnavailable, StoreRefused."""
+        if begins:
+            await self._store.put(
+                [Write(self._second_half(number), b"from:%d" % at, MARK_SECONDS) for number, at in begins.items()]
+            )
+
+    async def begin_of(self, partition: int) -> int | None:
+        """The position that was noted last, as far as the store remembers; None where it has none. Raises
+        ServerUnavailable."""
+        [found] = await self._store.get([self._second_half(partition)])
+        return int(found[5:]) if found is not None and found.startswith(b"from:") else None
 
     async def forgot(self, partitions: Sequence[int]) -> list[int]:
         """As `missing`, for who asks again and again of partitions that had their marks: looks at one of them, at

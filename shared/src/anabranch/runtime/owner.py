@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from anabranch.core.admissions import log_position, offset_of
 from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ClaimPartition
@@ -49,11 +50,13 @@ from anabranch.runtime.owned import Mark, Owned
 from anabranch.runtime.places import Places
 from anabranch.runtime.replay import (
     aged,
+    as_old_as,
     by_scope,
     generation_noted,
     of_one_time,
     of_this_log,
     position,
+    replay_begin,
     replay_of,
     split_batch,
 )
@@ -68,6 +71,7 @@ BATCH = 500
 REPLAY_BATCH, REPLAYS = 50, 3
 """So much of so many partitions is replayed at once: what each holds meanwhile is a multiple of its records."""
 COMMIT_EVERY = 1.0
+MARK_EVERY = 10.0
 REBUILT_WINDOWS = 2
 """Ended runs are still rebuilt for so many loss windows: longer than another owner may repeat news of them."""
 RETRY_FIRST, RETRY_MOST = 0.05, 2.0
@@ -112,6 +116,9 @@ class Owner(Generic[S]):
         # Requests to a broker wait for one another: first what a run waits for, events last.
         self._patience = {names.results: 1, names.events: 2}
         self._owned: dict[int, Owned[S]] = {}
+        self._mark_at = 0.0
+        self._marked: dict[int, int] = {}
+        """By partition, the position that its mark in the store has."""
         self._generation = 0
         """The latest of the log that this process has seen: the store may forget it."""
         self._replays = Places(REPLAYS)
@@ -189,6 +196,10 @@ class Owner(Generic[S]):
         epoch, claimed = await self._claim(partition)
         committed = of_this_log(committed, generation, epoch)
         replay = replay_of(committed, store, kept=kept, generation=generation)
+        if replay.restores:
+            begin = await self._marks.begin_of(partition)
+            replay = as_old_as(replay, None if begin is None else offset_of(begin, generation))
+        self._marked.pop(partition, None)
         owned = Owned.taken_over(
             partition,
             self._domain.new_state(partition, generation),
@@ -472,6 +483,20 @@ class Owner(Generic[S]):
                 await self._membership.commit(self._domain.topic, owned.number, found)
                 owned.last_commit = found
             owned.is_uncommitted = False
+        await self._mark_store()
+
+    async def _mark_store(self) -> None:
+        """Note in the store itself how far it is, for the case that it comes back as it is now."""
+        now = self._clock.monotonic()
+        if now < self._mark_at:
+            return
+        self._mark_at = now + MARK_EVERY
+        marked = [owned for owned in self._owned.values() if owned.is_marked and owned.last_commit is not None]
+        begins = {
+            owned.number: log_position(owned.generation, replay_begin(owned.last_commit)) for owned in marked
+        }
+        await self._marks.note({number: at for number, at in begins.items() if self._marked.get(number) != at})
+        self._marked = begins
 
     async def _check_identity(self) -> None:
         """A store that is another one, or lacks a mark, may have forgotten: nothing younger is committed, and what

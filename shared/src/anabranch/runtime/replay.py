@@ -61,6 +61,19 @@ def position(offset: int, replay_from: int, store: str, generation: int = 0) -> 
     return Committed(offset, orjson.dumps(noted).decode())
 
 
+def replay_begin(committed: Committed | None) -> int:
+    """From where on a commit says to read."""
+    return replay_of(committed, "", generation=generation_noted(committed)).start or 0
+
+
+def as_old_as(replay: Replay, begin: int | None) -> Replay:
+    """A replay for a store that may have come back as old as its mark, which says to read from offset `begin`
+    on."""
+    if begin is None or not replay.restores or replay.start is None:
+        return replay
+    return replace(replay, start=min(replay.start, begin))
+
+
 def generation_noted(committed: Committed | None) -> int:
     """The generation of the log in which a commit was made; 0 where it does not say."""
     try:
