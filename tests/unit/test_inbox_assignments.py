@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
-from anabranch.ports import Committed, Incoming
+from anabranch.ports import Committed, Incoming, TopicSpec
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.inbox import Inbox
 
@@ -13,8 +13,20 @@ def record(offset: int) -> Incoming:
     return Incoming("t", 0, offset, None, b"", (), 0.0)
 
 
+async def given_inbox() -> tuple[Inbox, MemoryBroker]:
+    broker = MemoryBroker()
+    log = MemoryLog(broker, SystemClock())
+    await log.create_topics([TopicSpec("t", 1)])
+    return Inbox(log, "g", "t", most=10), broker
+
+
+def create_again(broker: MemoryBroker) -> None:
+    broker.delete("t")
+    broker.create(TopicSpec("t", 1))
+
+
 async def test_what_was_taken_before_the_partition_came_back_is_not_committed() -> None:
-    inbox = Inbox(MemoryLog(MemoryBroker(), SystemClock()), "g", "t", most=10)
+    inbox, _ = await given_inbox()
     await inbox.assigned("t", 0, None)
     inbox.deliver("t", 0, [record(0), record(1)])
     taken = await inbox.take(10)
@@ -25,5 +37,38 @@ async def test_what_was_taken_before_the_partition_came_back_is_not_committed() 
     assert await inbox.revoked("t", 0) is None, "another member is far beyond these"
 
     await inbox.assigned("t", 0, Committed(9))
+    inbox.deliver("t", 0, [record(9)])
     inbox.done([record(9)])
-    assert await inbox.revoked("t", 0) == Committed(10)
+    position = await inbox.revoked("t", 0)
+    assert position is not None
+    assert position.offset == 10
+
+
+async def test_a_position_in_a_topic_that_was_deleted_says_nothing_of_the_new_one() -> None:
+    """The member that leaves commits it into the topic that was created again, whose first records are new."""
+    inbox, broker = await given_inbox()
+    await inbox.assigned("t", 0, None)
+    inbox.deliver("t", 0, [record(0), record(1)])
+    inbox.done(await inbox.take(10))
+    create_again(broker)
+    position = await inbox.revoked("t", 0)
+
+    assert await inbox.assigned("t", 0, position) == 0
+
+    assert await inbox.revoked("t", 0) is None
+    assert await inbox.assigned("t", 0, Committed(2)) is None, "a commit of an earlier release is of this topic"
+
+
+async def test_a_topic_that_begins_again_while_records_are_handled_is_committed_from_its_beginning() -> None:
+    inbox, broker = await given_inbox()
+    await inbox.assigned("t", 0, None)
+    inbox.deliver("t", 0, [record(0), record(500)])
+    old = await inbox.take(10)
+    create_again(broker)
+    inbox.deliver("t", 0, [record(0)])
+    new = await inbox.take(10)
+
+    inbox.done(old)
+    inbox.done(new)
+
+    assert await inbox.revoked("t", 0) == Committed(1)

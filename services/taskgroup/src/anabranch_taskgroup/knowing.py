@@ -19,5 +19,4 @@ def learn(turn: Turn, run: Run, key: str, value: Value | Absent) -> None:
 
 def is_from_outside(run: Run, key: str) -> bool:
     """Whether a task waits for a key as somebody else's, and not as what an earlier run of the session left."""
-    needs = (need for task in run.waiters.get(key, ()) for need in task.order.needs)
-    return any(need.key == key and need.kind == "external" for need in needs)
+    return key in run.from_outside

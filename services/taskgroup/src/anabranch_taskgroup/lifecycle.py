@@ -63,6 +63,8 @@ def _await(turn: Turn, run: Run, task: Task, need: Need) -> None:
         return
     task.missing.add(need.key)
     run.waiters.setdefault(need.key, []).append(task)
+    if need.kind == "external":
+        run.from_outside.add(need.key)
     if need.kind in ("external", "session") and need.key not in run.watched:
         run.watched.add(need.key)
         turn.effects.append(Watch(run.run_id, run.session_id, need.key))
@@ -87,7 +89,8 @@ def settle(turn: Turn) -> None:
         run, key = turn.known.pop(0)
         for task in run.waiters.pop(key, ()):
             task.missing.discard(key)
-            if task.state is TaskState.WAITING:
+            # All needs of a task are looked at with its last key, or an absent one: of thousands, not at each.
+            if task.state is TaskState.WAITING and (not task.missing or isinstance(run.values[key], Absent)):
                 _start_or_skip(turn, run, task)
 
 

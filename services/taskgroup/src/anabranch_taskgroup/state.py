@@ -341,6 +341,8 @@ class Run:
     producers: dict[str, Task] = field(default_factory=dict)
     """The task that produces a key of the run."""
     watched: set[str] = field(default_factory=set)
+    from_outside: set[str] = field(default_factory=set)
+    """Keys that tasks wait for as somebody else's, and not as what an earlier run of the session left."""
     stopped: StopReason | None = None
     paused: bool = False
     pause_cause: int = -1

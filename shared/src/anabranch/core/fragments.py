@@ -98,7 +98,8 @@ class Assembler:
         self.expire(at)
         message, piece = fragment
         found = self._incomplete.setdefault(message.message_id, _Incomplete(offset, at, message.count))
-        found.pieces[message.number] = piece
+        if message.count == found.count:
+            found.pieces[message.number] = piece
         if len(found.pieces) < found.count:
             return value
         del self._incomplete[message.message_id]

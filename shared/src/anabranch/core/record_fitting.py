@@ -57,7 +57,10 @@ def fit_result(value: bytes, room: int) -> bytes:
     for cut, name in product((_short, _empty), names):
         if len(value) <= room:
             break
-        body[name] = cut(body[name])
+        cut_value = cut(body[name])
+        if cut_value == body[name]:
+            continue  # nothing was left out
+        body[name] = cut_value
         told = f"{name} {LEFT_OUT}"
         body["warnings"] = [*(each for each in body.get("warnings", ()) if each != told), told]
         value = orjson.dumps(body)

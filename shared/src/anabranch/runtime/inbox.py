@@ -22,11 +22,22 @@ COMMIT_SECONDS = 0.5
 
 @dataclass(slots=True, eq=False)
 class _Assignment:
-    """A partition from its assignment to its loss. What was taken before `first` is somebody else's."""
+    """A partition from its assignment to its loss. What was taken before `first` is somebody else's.
+
+    `life` is the id that the topic had when the partition was assigned: what is committed is of that one. Empty
+    where it is another one since; `expected` is the least offset that the next record may have.
+    """
 
     first: int
+    life: str
+    expected: int = 0
     done: int | None = None
     committed: int | None = None
+
+    @property
+    def position(self) -> Committed | None:
+        """What may be committed; None while nothing is done."""
+        return Committed(self.done, self.life) if self.done is not None else None
 
 
 class Inbox:
@@ -88,7 +99,7 @@ class Inbox:
         """These were handled; so were all before them in their partitions."""
         for record in records:
             assignment = self._owned.get(record.partition)
-            if assignment is not None and record.offset >= assignment.first:
+            if assignment is not None and assignment.first <= record.offset < assignment.expected:
                 assignment.done = record.offset + 1
                 self._handled.set()
 
@@ -102,13 +113,13 @@ class Inbox:
     async def _commit(self) -> None:
         """Commit what is done; where the log is away, it is tried again with the next commit."""
         for partition, assignment in list(self._owned.items()):
-            done = assignment.done
-            if done is None or done == assignment.committed or self._owned.get(partition) is not assignment:
+            done, position = assignment.done, assignment.position
+            if position is None or done == assignment.committed or self._owned.get(partition) is not assignment:
                 continue  # where it was lost during the commit before, it is another member's, who may be further
             if self._membership is None:
                 return
             try:
-                await self._membership.commit(self._topic, partition, Committed(done))
+                await self._membership.commit(self._topic, partition, position)
                 assignment.committed = done  # of this one: where it was lost meanwhile, nothing was committed
             except ServerUnavailable as error:
                 self._handled.set()
@@ -122,20 +133,28 @@ class Inbox:
     # --- PartitionListener -------------------------------------------------------------------------
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
-        self._owned[partition] = _Assignment(committed.offset if committed is not None else 0)
-        return None
+        life = await self._log.incarnation(topic)
+        is_of_another = committed is not None and committed.metadata not in ("", life)
+        first = 0 if committed is None or is_of_another else committed.offset
+        self._owned[partition] = _Assignment(first, life)
+        return 0 if is_of_another else None
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
         assignment = self._owned.get(partition)
         self._drop(partition)
-        return Committed(assignment.done) if assignment is not None and assignment.done is not None else None
+        return assignment.position if assignment is not None else None
 
     async def lost(self, topic: str, partition: int) -> None:
         self._drop(partition)
 
     def deliver(self, topic: str, partition: int, records: Sequence[Incoming]) -> None:
-        if partition not in self._owned:
+        assignment = self._owned.get(partition)
+        if assignment is None:
             return
+        if records[0].offset < assignment.expected:
+            log.warning("%s/%d begins again: the topic was deleted and created again", topic, partition)
+            assignment.first, assignment.life, assignment.done = 0, "", None
+        assignment.expected = records[-1].offset + 1
         self._queue.extend(records)
         self._news.set()
         if self._queue.is_long and self._membership is not None:

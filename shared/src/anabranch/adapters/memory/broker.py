@@ -68,6 +68,10 @@ class MemoryBroker:
         self.partitions(topic)
         return self._settings[topic]
 
+    def alter(self, topic: str, config: Mapping[str, str]) -> None:
+        """Change settings of a topic; the others stay. Raises Misconfigured where it does not exist."""
+        self._settings[topic] = {**self.settings_of(topic), **config}
+
     def incarnation(self, topic: str) -> str:
         """The number of a topic among those that were created."""
         self.partitions(topic)

@@ -1,0 +1,43 @@
+"""What an administrator does to topics of a Kafka, for the tests of the logs. Each call waits until it is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from cluster import await_true
+
+
+def alter(brokers: str, topic: str, limit: int) -> None:
+    """Set `max.message.bytes` of a topic."""
+    entry = ConfigEntry("max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": brokers})  # while it is referred to, its answers come
+    _done(admin.incremental_alter_configs([resource]))
+
+
+def create_again(brokers: str, topic: str) -> None:
+    """Delete a topic, and create it with one partition."""
+    admin = AdminClient({"bootstrap.servers": brokers})
+    delete(admin, [topic])
+    _done(admin.create_topics([NewTopic(topic, 1)]))
+    await_true(lambda: topic in admin.list_topics(timeout=30).topics, 30)
+
+
+def delete(admin: AdminClient, topics: list[str]) -> None:
+    """Delete topics; returns once nobody sees them any more."""
+    _done(admin.delete_topics(topics, operation_timeout=30))
+    await_true(lambda: not set(topics) & set(admin.list_topics(timeout=30).topics), 60)
+
+
+def _done(futures: dict[Any, Any]) -> None:
+    for future in futures.values():
+        future.result(60)
