@@ -1,0 +1,47 @@
+"""Agents of the tests of limits: they return much, or deep values, or wait."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from anabranch import Task, agent
+
+
+@agent("items")
+def items(task: Task) -> Any:
+    """A list of `inputs.count` texts of `inputs.size` characters, which no compression makes much smaller."""
+    dice = Random(task.inputs["size"])
+    return [dice.randbytes(task.inputs["size"] // 2).hex() for _ in range(task.inputs["count"])]
+
+
+@agent("length")
+def length(task: Task) -> int:
+    """How long `inputs` is."""
+    return len(task.inputs)
+
+
+@agent("keys")
+def keys(task: Task) -> dict[str, Any]:
+    """An object with `inputs.count` keys `<prefix>0`, ..., each a text of `inputs.size` characters."""
+    names = (f"{task.inputs['prefix']}{number}" for number in range(task.inputs["count"]))
+    return dict.fromkeys(names, "x" * task.inputs["size"])
+
+
+@agent("nested")
+def nested(task: Task) -> Any:
+    """Arrays in arrays, `inputs` of them."""
+    value: Any = []
+    for _ in range(task.inputs - 1):
+        value = [value]
+    return value
+
+
+@agent("waits")
+async def waits(task: Task) -> Any:
+    """Waits until the file `inputs.until` is there, then returns `inputs.value`."""
+    while not Path(task.inputs["until"]).exists():
+        await asyncio.sleep(0.05)
+    return task.inputs["value"]

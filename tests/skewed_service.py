@@ -1,0 +1,21 @@
+"""`python -m skewed_service SECONDS SERVICE ...`: a service on a machine whose clock is ahead by so much."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from anabranch.runtime import clock
+
+
+def main() -> int:
+    """Turn the clock, then run the command as it is."""
+    ahead = float(sys.argv.pop(1))
+    clock.SystemClock.now = lambda self: time.time() + ahead  # type: ignore[method-assign]
+    from anabranch.cli.main import main as command
+
+    return command()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

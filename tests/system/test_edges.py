@@ -1,0 +1,453 @@
+"""The limits of records, values, logs, clocks and settings, on real servers: what meets one ends, and alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from cluster import Cluster, Process, User, await_true
+from conformance import kafka_admin
+from requests_made import echo, fan_out, request, resolved
+
+TESTS = Path(__file__).parent.parent
+ENVIRON = {"PYTHONPATH": str(TESTS), "CI": "", "ANABRANCH_PARTITIONS": "2", "ANABRANCH_LOSS_WINDOW": "0.5s"}
+WORKER = ("--agents", "edge_agents", "--concurrency", "32")
+AHEAD = 600
+
+
+def installation(folder: Path, kafka: str, redis_url: str, **environ: str) -> Cluster:
+    """The topics of an installation of its own; no service yet."""
+    prefix = f"e{os.getpid()}x{os.urandom(3).hex()}."
+    cluster = Cluster(folder, kafka, redis_url, prefix, ENVIRON | environ)
+    created = cluster.run("topics", "create")
+    assert created.returncode == 0, created.stderr
+    return cluster
+
+
+def start(cluster: Cluster, *services: str) -> list[Process]:
+    """Start services side by side, and wait until all are ready."""
+    started = [cluster.start(each, *(WORKER if each == "taskgroup" else ())) for each in services]
+    for process in started:
+        process.await_ready()
+    return started
+
+
+@pytest.fixture(scope="module")
+def edges(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """An Agency and two TaskGroups, which no test here may end, nor what a test sends them."""
+    cluster = installation(tmp_path_factory.mktemp("edges"), kafka, redis_url)
+    try:
+        start(cluster, "agency", "taskgroup", "taskgroup")
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def user(edges: Cluster) -> Iterator[User]:
+    """A user of the shared installation. After each test all its services still have to run."""
+    user = User(edges)
+    yield user
+    user.close()
+    ended = [each for each in edges.processes if each.popen.poll() is not None]
+    assert not ended, edges.logs()
+
+
+@pytest.fixture
+def broken(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Cluster]:
+    """An installation of the test's own, without services: it may break what it likes."""
+    cluster = installation(tmp_path, kafka, redis_url)
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def over(key: str, *, agent: str = "length", out: str = "lengths") -> dict[str, Any]:
+    """A task that has a member for each item of a key."""
+    expansion = {"type": "array", "array_mapping": {"item": key}}
+    return {
+        "name": "each",
+        "agent": agent,
+        "dependencies": [key],
+        "inputs": "{item}",
+        "expansion_config": expansion,
+        "result_keys": [out],
+    }
+
+
+def compact(document: dict[str, Any]) -> bytes:
+    """A request in as few bytes as there can be: close under its limit."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def many_items(count: int, size: int) -> dict[str, Any]:
+    made = {"name": "make", "agent": "items", "inputs": {"count": count, "size": size}, "result_keys": ["list"]}
+    return request(made, over("list"))
+
+
+# --- records that are too large ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "size"), [(1_000, 70_000), (20_000, 2_300)])
+def test_a_fan_out_over_more_than_records_hold_is_joined(user: User, count: int, size: int) -> None:
+    """Chunks are cut by bytes, and items that no offer holds travel through the store."""
+    document = many_items(count, size)
+    bystander = request(echo("aside"))
+    user.produce(document)
+    user.produce(bystander)
+
+    assert user.await_final(bystander["request_id"]).body["status"] == "completed"
+    final = user.await_final(document["request_id"], 90).body
+    assert (final["status"], final["failures"]) == ("completed", [])
+    assert resolved(user, final, "lengths") == [size] * count
+
+
+def test_a_request_whose_opening_takes_megabytes_is_run(user: User) -> None:
+    """100 tasks with long names write 100 shared keys: the record that opens the run names 10,000 producers."""
+    names = [f"{number:03d}" + "n" * 197 for number in range(100)]
+    shared = {f"k{number}": "count" for number in range(100)}
+    tasks = [
+        {
+            "name": name,
+            "agent": "keys",
+            "inputs": {"prefix": "k", "count": 100, "size": 1},
+            "result_keys": list(shared),
+        }
+        for name in names
+    ]
+
+    final = user.run(request(*tasks, context_policies=dict.fromkeys(shared, "append")), 90)
+
+    assert (final["status"], final["failures"]) == ("completed", [])
+    assert resolved(user, final, "k7") == ["x"] * 100
+
+
+def test_a_task_with_forty_thousand_dependencies_is_run(user: User) -> None:
+    context = {f"c{number}": 9 for number in range(40_000)}
+    task = echo("{c39999}", dependencies=list(context))
+
+    document = request(task, context=context)
+    user.produce(compact(document))
+    final = user.await_final(document["request_id"], 90).body
+
+    assert (final["status"], final["results"]["out"]) == ("completed", 9)
+
+
+def test_an_agent_may_return_several_keys_that_no_record_holds_together(user: User) -> None:
+    task = {
+        "name": "t",
+        "agent": "keys",
+        "inputs": {"prefix": "big", "count": 3, "size": 390_000},
+        "result_keys": ["big0", "big1", "big2"],
+    }
+
+    final = user.run(request(task))
+
+    assert (final["status"], final["failures"]) == ("completed", [])
+    assert [len(resolved(user, final, f"big{number}")) for number in range(3)] == [390_000] * 3
+
+
+# --- values that are too deep ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("levels", "status"), [(200, "completed"), (201, "failed"), (252, "failed")])
+def test_a_value_of_more_than_200_levels_fails_its_task_alone(user: User, levels: int, status: str) -> None:
+    task = {
+        "name": "t",
+        "agent": "nested",
+        "inputs": levels,
+        "retry": {"max_attempts": 1},
+        "result_keys": ["deep"],
+    }
+
+    final = user.run(request(task))
+
+    assert final["status"] == status
+    assert ["200 levels" in each["message"] for each in final["failures"]] == [True] * (status == "failed")
+
+
+def test_a_deep_value_from_outside_fails_the_task_that_waits_for_it(user: User) -> None:
+    session = f"s-{uuid.uuid4()}"
+    document = request(echo("{news}", external_dependencies=["news"]), echo("aside", name="u", key="other"))
+    user.redis.set(f"session:{{{session}}}:news", b"[" * 252 + b"]" * 252, ex=600)
+
+    final = user.run(document | {"session_id": session})
+
+    assert (final["status"], final["results"]["other"]) == ("failed", "aside")
+    assert "200 levels" in final["failures"][0]["message"]
+
+
+# --- costs that block others ---------------------------------------------------------------------------
+
+
+def test_a_thousand_conflicts_of_one_request_id_delay_nobody(user: User) -> None:
+    """Each refusal puts the original on the dead letters, read again from the topic; neighbours in one go."""
+    first = request(echo(0))
+    assert user.run(dict(first))["status"] == "completed"
+    for number in range(1_000):
+        user.produce(first | {"name": f"other body {number}"})
+    bystander = request(echo("aside"))
+    user.produce(bystander)
+
+    assert user.await_final(bystander["request_id"], 30).body["status"] == "completed"
+    refused = user.await_records(lambda seen: seen.kind == "run.rejected", 1_000)
+    assert {each.body["errors"][0]["code"] for each in refused} == {"request_id_conflict"}
+    letters = user.await_records(lambda s: s.topic == "dead-letters" and b"other body" in s.value, 1_000)
+    assert len({each.value for each in letters}) == 1_000
+
+
+def test_fifteen_thousand_keys_from_outside_are_waited_for_at_once(user: User) -> None:
+    session = f"s-{uuid.uuid4()}"
+    names = [f"k{number}" for number in range(15_000)]
+    document = request(echo("{k14999}", external_dependencies=names), session_id=session)
+    user.produce(document)
+    user.await_records(lambda s: s.kind == "run.accepted" and s.body["request_id"] == document["request_id"])
+    with user.redis.pipeline(transaction=False) as pipeline:
+        for number, name in enumerate(names):
+            pipeline.set(f"session:{{{session}}}:{name}", json.dumps(number), ex=600)
+        pipeline.execute()
+
+    final = user.await_final(document["request_id"], 60).body
+    assert (final["status"], final["results"]["out"]) == ("completed", 14_999)
+
+
+def test_an_offer_that_nobody_can_read_is_a_dead_letter(user: User) -> None:
+    for partition in range(2):
+        user.producer.produce(user.cluster.prefix + "tasks", b"\x00 no offer", partition=partition)
+    assert user.producer.flush(30) == 0
+
+    user.await_records(lambda seen: seen.topic == "dead-letters" and seen.value == b"\x00 no offer", 2)
+    assert user.run(request(fan_out(200)))["status"] == "completed"
+
+
+# --- request ids that come again -------------------------------------------------------------------------
+
+
+def test_a_request_id_that_was_forgotten_is_run_again(broken: Cluster) -> None:
+    """The Agency has lost what it knew of the run, the TaskGroup remembers that it has ended."""
+    [agency, _] = start(broken, "agency", "taskgroup")
+    user = User(broken)
+    document = request(fan_out(40))
+    before = user.run(document)
+    assert before["status"] == "completed"
+    # What comes later on the same partitions, so that the run is below what a new owner reads again.
+    for _ in range(8):
+        assert user.run(request(echo("later")))["status"] == "completed"
+    time_passes(broken, user)
+    agency.kill()
+    assert user.redis.delete(f"{broken.prefix}{{{before['run_id']}}}:run") == 1
+    start(broken, "agency")
+    user.seen.clear()
+
+    again = user.run(document, 60)
+
+    assert (again["status"], again["run_id"]) == ("completed", before["run_id"])
+    assert again["accepted_at"] > before["accepted_at"]
+    assert resolved(user, again, "out") == list(range(40))
+    user.close()
+
+
+def time_passes(cluster: Cluster, user: User) -> None:
+    """Wait until all that was decided is committed, so that nothing of it is decided again."""
+    admin = AdminClient({"bootstrap.servers": cluster.brokers})
+    group = cluster.prefix + "agency-runs"
+    runs = cluster.prefix + "runs"
+    ends = {n: user.consumer.get_watermark_offsets(TopicPartition(runs, n), timeout=10)[1] for n in range(2)}
+
+    def committed() -> bool:
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(runs, n) for n in ends])
+        found = admin.list_consumer_group_offsets([asked])[group].result().topic_partitions
+        return all(place.offset >= ends[place.partition] for place in found)
+
+    await_true(committed, 60, cluster.logs)
+
+
+# --- what the log lost --------------------------------------------------------------------------------------
+
+
+def delete_and_create_topics(cluster: Cluster) -> None:
+    """The topics of an installation begin again; Redis stays."""
+    admin = AdminClient({"bootstrap.servers": cluster.brokers})
+    topics = [name for name in admin.list_topics(timeout=30).topics if name.startswith(cluster.prefix)]
+    kafka_admin.delete(admin, topics)
+
+    def created() -> bool:
+        return cluster.run("topics", "create").returncode == 0
+
+    await_true(created, 60)
+
+
+def done(futures: Mapping[Any, Future[Any]]) -> None:
+    for future in futures.values():
+        future.result(60)
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["services stopped", "services running"])
+def test_services_go_on_after_the_topics_began_again(broken: Cluster, stopped: bool) -> None:
+    """Fences and marks in Redis are of the topics before; their epochs are higher than any of the new ones."""
+    services = start(broken, "agency", "taskgroup")
+    user = User(broken)
+    for _ in range(6):
+        assert user.run(request(fan_out(40), session_id="kept"))["status"] == "completed"
+    user.close()
+    if stopped:
+        for service in services:
+            assert service.terminate() == 0
+    delete_and_create_topics(broken)
+    if stopped:
+        start(broken, "agency", "taskgroup")
+    user = User(broken)
+
+    final = user.run(request(fan_out(40), session_id="kept"), 90)
+
+    assert final["status"] == "completed"
+    assert resolved(user, final, "out") == list(range(40))
+    user.close()
+
+
+@pytest.mark.parametrize("ends_by", ["cancel", "timeout"])
+def test_a_run_whose_records_are_gone_ends_as_lost(broken: Cluster, ends_by: str, tmp_path: Path) -> None:
+    """Retention took the records of an open run, then its session's owner died: the next one does not know it."""
+    [_, worker] = start(broken, "agency", "taskgroup")
+    user = User(broken)
+    waits = {"name": "t", "agent": "waits", "inputs": {"until": str(tmp_path / "never"), "value": 1}}
+    document = request(waits | {"result_keys": ["out"]}, timeout=20 if ends_by == "timeout" else 600)
+    user.produce(document)
+    user.await_records(lambda seen: seen.topic == "events" and b"task.started" in seen.value)
+    groups = broken.prefix + "groups"
+    admin = AdminClient({"bootstrap.servers": broken.brokers})
+    ends = [
+        TopicPartition(groups, n, user.consumer.get_watermark_offsets(TopicPartition(groups, n), timeout=10)[1])
+        for n in range(2)
+    ]
+    worker.kill()
+    done(admin.delete_records(ends))
+    start(broken, "taskgroup")
+    if ends_by == "cancel":
+        user.produce({"type": "cancel", "request_id": document["request_id"]})
+
+    final = user.await_final(document["request_id"], 60).body
+
+    assert (final["status"], final["failures"][0]["error_type"]) == ("failed", "RunLost")
+    assert "retention" in final["failures"][0]["message"]
+    assert user.run(request(echo("later")))["status"] == "completed"
+    user.close()
+
+
+# --- settings that change -------------------------------------------------------------------------------------
+
+
+def test_a_lower_inline_limit_after_a_restart_changes_no_open_run(broken: Cluster, tmp_path: Path) -> None:
+    """The limit that holds for a run is on the log with it: pages that were not written are not referred to."""
+    [agency, worker] = start(broken, "agency", "taskgroup")
+    user = User(broken)
+    gate = tmp_path / "gate"
+    texts = fan_out(60) | {"agent": "waits", "inputs": {"until": f"{gate}-{{n}}", "value": "x" * 400}}
+    join = {"name": "join", "agent": "length", "inputs": "{out}", "dependencies": ["out"], "result_keys": ["n"]}
+    for number in range(30):
+        Path(f"{gate}-{number}").touch()
+    document = request(texts, join)
+    user.produce(document)
+    await_members(user, 30)
+    for service in (agency, worker):
+        service.kill()
+    broken.environ = {**broken.environ, "ANABRANCH_INLINE_LIMIT": "1024"}
+    start(broken, "agency", "taskgroup")
+    for number in range(30, 60):
+        Path(f"{gate}-{number}").touch()
+
+    final = user.await_final(document["request_id"], 90).body
+
+    assert (final["status"], final["failures"], final["results"]["n"]) == ("completed", [], 60)
+    assert resolved(user, final, "out") == ["x" * 400] * 60
+    user.close()
+
+
+def await_members(user: User, count: int) -> None:
+    """Wait until so many members have ended, by the events that tell of them."""
+
+    def ended() -> bool:
+        user.read()
+        entries = [entry for seen in user.seen if seen.topic == "events" for entry in seen.body.get("entries", ())]
+        of_members = [entry for entry in entries if entry["type"] == "task.completed"]
+        return sum(spanned(entry) for entry in of_members) >= count
+
+    await_true(ended, 60, user.cluster.logs)
+
+
+def spanned(entry: dict[str, Any]) -> int:
+    """Members that an event is about."""
+    return sum(stop - start for start, stop in entry["spans"]) if entry.get("spans") else 1
+
+
+# --- clocks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("skewed", ["agency", "taskgroup"])
+def test_a_clock_ten_minutes_ahead_times_nothing_out(broken: Cluster, skewed: str) -> None:
+    """Deadlines are points in the broker's time, and a worker counts from the offer's record."""
+    for service in ("agency", "taskgroup"):
+        if service == skewed:
+            ahead(broken, service)
+        else:
+            start(broken, service)
+    user = User(broken)
+    slow = {"name": "t", "agent": "sleep", "inputs": {"seconds": 1, "value": 7}, "result_keys": ["out"]}
+    document = request(slow, fan_out(100) | {"name": "wide", "result_keys": ["wide"]}, timeout=60)
+    final = user.run(document)
+    assert (final["status"], final["results"]["out"]) == ("completed", 7)
+
+    late = request({**slow, "inputs": {"seconds": 600, "value": 7}}, timeout=3)
+    began = time.monotonic()
+    user.produce(late)
+    final = user.await_final(late["request_id"]).body
+    assert final["status"] == "timed_out"
+    assert time.monotonic() - began > 2.5
+    user.close()
+
+
+def ahead(cluster: Cluster, service: str) -> None:
+    """Start a service with a clock that is ahead, and wait until it is ready."""
+    plain = cluster.command
+
+    def skewed(*arguments: str) -> list[str]:
+        return [plain()[0], "-m", "skewed_service", str(AHEAD), *arguments]
+
+    cluster.command = skewed  # type: ignore[method-assign]
+    try:
+        start(cluster, service)
+    finally:
+        cluster.command = plain  # type: ignore[method-assign]
+
+
+# --- a limit that is lowered (last: it is the shared installation's) -------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [100_000])
+def test_topics_whose_limit_was_lowered_while_services_run(user: User, limit: int) -> None:
+    """A record is refused once, then it is known that it has to be cut: a batch of several counts as one."""
+    names = ("runs", "groups", "tasks", "events", "results", "dead-letters")
+    for name in names:
+        kafka_admin.alter(user.cluster.brokers, user.cluster.prefix + name, limit)
+    wide = many_items(20_000, 300)
+    context = {f"c{number}": number for number in range(10_000)}
+    opened = request(echo("{c9999}", dependencies=list(context)), context=context)
+    user.produce(wide)
+    user.produce(opened)
+
+    final = user.await_final(wide["request_id"], 90).body
+    assert (final["status"], final["failures"]) == ("completed", [])
+    assert resolved(user, final, "lengths") == [300] * 20_000
+    final = user.await_final(opened["request_id"], 90).body
+    assert (final["status"], final["results"]["out"]) == ("completed", 9_999)
