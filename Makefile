@@ -109,6 +109,12 @@ GATEWAY_ARGUMENTS ?=
 bench-gateway: $(VENV)/.dev ## Measure a gateway on real servers: submits a second, and events to 1,000 listeners
 	PYTHONPATH=tests:benchmarks python -m gateway $(GATEWAY_ARGUMENTS)
 
+LIMITS_ARGUMENTS ?=
+
+.PHONY: limits
+limits: $(VENV)/.dev ## Measure what happens at each documented limit, on real servers
+	PYTHONPATH=tests:benchmarks python -m limits $(LIMITS_ARGUMENTS)
+
 .PHONY: bench-variants
 bench-variants: $(VENV)/.dev ## Measure choices against the others: loop, compression, sizes of chunks, share groups
 	PYTHONPATH=tests:benchmarks python -m variants $(VARIANTS_ARGUMENTS)

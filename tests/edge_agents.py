@@ -12,9 +12,13 @@ from anabranch import Task, agent
 
 @agent("items")
 def items(task: Task) -> Any:
-    """A list of `inputs.count` texts of `inputs.size` characters, which no compression makes much smaller."""
-    dice = Random(task.inputs["size"])
-    return [dice.randbytes(task.inputs["size"] // 2).hex() for _ in range(task.inputs["count"])]
+    """A list of `inputs.count` texts of `inputs.size` characters; where `inputs.random` is true, no compression
+    makes them much smaller."""
+    count, size = task.inputs["count"], task.inputs["size"]
+    dice = Random(size)
+    if task.inputs.get("random"):
+        return [dice.randbytes(size // 2).hex() for _ in range(count)]
+    return [f"{number:06d}" + "x" * (size - 6) for number in range(count)]
 
 
 @agent("length")

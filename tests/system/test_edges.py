@@ -91,9 +91,9 @@ def compact(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def many_items(count: int, size: int) -> dict[str, Any]:
-    made = {"name": "make", "agent": "items", "inputs": {"count": count, "size": size}, "result_keys": ["list"]}
-    return request(made, over("list"))
+def many_items(count: int, size: int, *, random: bool = False) -> dict[str, Any]:
+    inputs = {"count": count, "size": size, "random": random}
+    return request({"name": "make", "agent": "items", "inputs": inputs, "result_keys": ["list"]}, over("list"))
 
 
 # --- records that are too large ----------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_a_run_whose_records_are_gone_ends_as_lost(broken: Cluster, ends_by: str
     [_, worker] = start(broken, "agency", "taskgroup")
     user = User(broken)
     waits = {"name": "t", "agent": "waits", "inputs": {"until": str(tmp_path / "never"), "value": 1}}
-    document = request(waits | {"result_keys": ["out"]}, timeout=20 if ends_by == "timeout" else 600)
+    document = request(waits | {"result_keys": ["out"]}, timeout=8 if ends_by == "timeout" else 600)
     user.produce(document)
     user.await_records(lambda seen: seen.topic == "events" and b"task.started" in seen.value)
     groups = broken.prefix + "groups"
@@ -440,7 +440,7 @@ def test_topics_whose_limit_was_lowered_while_services_run(user: User, limit: in
     names = ("runs", "groups", "tasks", "events", "results", "dead-letters")
     for name in names:
         kafka_admin.alter(user.cluster.brokers, user.cluster.prefix + name, limit)
-    wide = many_items(20_000, 300)
+    wide = many_items(20_000, 300, random=True)
     context = {f"c{number}": number for number in range(10_000)}
     opened = request(echo("{c9999}", dependencies=list(context)), context=context)
     user.produce(wide)

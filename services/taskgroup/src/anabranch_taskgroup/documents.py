@@ -156,7 +156,8 @@ class Documents:
             self._kept.move_to_end(key)
             return kept
         data = inline or await self._load(offer)
-        document = TaskDocument.model_validate_json(data)
+        # pydantic's own parser takes 200 levels, and the document is some levels around a value of so many.
+        document = TaskDocument.model_validate(orjson.loads(data))
         agent = self._registry.get(offer.agent)
         assert agent is not None, "offers of unknown agents are given back before"
         context = await self._context(document)

@@ -1,0 +1,105 @@
+"""The owner of a session and the owner of a run, each by itself: what it decides, message by message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anabranch.core.codec import GROUPS, RUNS
+from anabranch.core.messages import (
+    MembersReported,
+    Message,
+    OpenRun,
+    StartGroup,
+    SubmitRun,
+    TaskOrder,
+)
+from anabranch.core.names import Names
+from anabranch.runtime.effects import Effect, News
+from anabranch_agency.actor import decide as decide_run
+from anabranch_agency.state import Partition as Runs
+from anabranch_agency.turn import Rules as RunRules
+from anabranch_agency.turn import Turn
+from anabranch_taskgroup.actor import Delivery
+from anabranch_taskgroup.actor import decide as decide_group
+from anabranch_taskgroup.state import Partition as Groups
+from anabranch_taskgroup.turn import Rules as GroupRules
+
+NAMES = Names("t.")
+REQUEST = {"task_groups": [{"name": "g", "tasks": [{"name": "t", "agent": "a", "result_keys": ["t"]}]}]}
+
+
+class Session:
+    """The owner of a session, at rising offsets."""
+
+    def __init__(self) -> None:
+        self.partition = Groups(0)
+        self.offset = 0
+
+    def hears(self, message: Message, *segments: bytes) -> list[Effect]:
+        self.offset += 1
+        delivery = Delivery(message, segments, self.offset, 1.0)
+        return decide_group(GroupRules(NAMES), self.partition, delivery).effects
+
+    def opens(self, admission: int | None) -> list[Effect]:
+        """The records by which a run's owner opens the run; None: one of an earlier release."""
+        told = {} if admission is None else {"admission": admission}
+        opened = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9, **told)
+        start = StartGroup(
+            run_id="r", group="g", tasks=(TaskOrder(name="t", agent="a", result_keys=("t",)),), **told
+        )
+        return [*self.hears(opened), *self.hears(start)]
+
+    def completes(self) -> list[Effect]:
+        task = self.partition.runs["r"].groups["g"].tasks["t"]
+        [chunk] = task.chunks.values()
+        about = {
+            "run_id": "r",
+            "group": "g",
+            "task": "t",
+            "chunk": chunk.number,
+            "fence": chunk.fence,
+            "worker": "w",
+        }
+        return self.hears(MembersReported(**about, completed=((0, 1),), items=(1,), last=True), b"[1]")
+
+
+class Runner:
+    """The owner of a run, at rising offsets."""
+
+    def __init__(self, first: int = 0) -> None:
+        self.partition = Runs(0)
+        self.offset = first
+
+    def hears(self, message: Message, at: float = 1.0) -> list[Effect]:
+        return self.hears_turn(message, at).effects
+
+    def hears_turn(self, message: Message, at: float = 1.0) -> Turn:
+        self.offset += 1
+        return decide_run(RunRules(NAMES), self.partition, message, self.offset, at)
+
+    def submits(self, **more: Any) -> list[Effect]:
+        return self.hears(
+            SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST | more)
+        )
+
+    def forgets(self) -> None:
+        """All that was known of ended runs, as after a few days."""
+        self.partition.tombstones.clear()
+        self.partition.sizes.clear()
+
+
+def told(effects: list[Effect], kind: type[Message]) -> list[Any]:
+    """The messages of a kind among what was told to the other owner."""
+    found = [effect.outgoing for effect in effects if isinstance(effect, News)]
+    codecs = {NAMES.runs: RUNS, NAMES.groups: GROUPS}
+    messages = [codecs[each.topic].decode(each.value).message for each in found if each.topic in codecs]
+    return [message for message in messages if isinstance(message, kind)]
+
+
+def finals(effects: list[Effect]) -> list[str]:
+    kinds = [
+        dict(e.outgoing.headers)["ce_type"]
+        for e in effects
+        if isinstance(e, News) and e.outgoing.topic == NAMES.results
+    ]
+    return [kind.decode() for kind in kinds if kind not in (b"run.accepted", b"run.rejected")]
