@@ -160,11 +160,11 @@ LATE: Mapping[str, Any] = {"timeout": 0.1}
 ENDINGS: Sequence[Ending] = (
     Ending("returns a value", returns),
     Ending("is a `def` that returns an awaitable, as wrappers of decorators do", returns_awaitable),
-    Ending("returns what is no JSON", returns_bytes),
+    Ending("returns a value that is not JSON", returns_bytes),
     Ending("raises any `Exception`", raises(lambda: ValueError("x"))),
     Ending("raises `GiveUp`", raises(lambda: GiveUp("x"))),
     Ending("raises `RetryLater`", raises(lambda: RetryLater(LATER))),
-    Ending("raises an exception whose text cannot be had", raises(NoText)),
+    Ending("raises an exception whose `__str__` raises", raises(NoText)),
     Ending("raises a `BaseException` of its own", raises(Custom)),
     Ending("calls `sys.exit` in an `async def`", raises(lambda: SystemExit(3))),
     Ending("calls `sys.exit` in a `def`", plainly(lambda: SystemExit(3))),
@@ -174,7 +174,7 @@ ENDINGS: Sequence[Ending] = (
     Ending("raises `StopAsyncIteration`", raises(StopAsyncIteration)),
     Ending("lets `StopIteration` out of a `def`", next_of_nothing),
     Ending("lets `StopIteration` out of an `async def`, where Python replaces it", raises(StopIteration)),
-    Ending("awaits something that was cancelled, while its run was not", awaits_what_is_cancelled),
+    Ending("awaits an operation that was cancelled, while its run was not", awaits_what_is_cancelled),
     Ending("cancels itself", cancels_itself),
     Ending("raises an exception group with `GiveUp` in it", fails_in_a_group),
     Ending(

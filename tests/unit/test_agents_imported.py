@@ -61,7 +61,7 @@ def refused(folder: Path, text: str) -> str:
         ("import asyncio\nraise asyncio.CancelledError\n", "CancelledError"),
         (
             "class Bad(Exception):\n  def __str__(self): raise OSError\nraise Bad\n",
-            "the text of this Bad could not be had",
+            "the message of this Bad is not available",
         ),
         ("raise ValueError('two\\nlines')\n", "ValueError: two lines"),
         ("def f(:\n", "SyntaxError: invalid syntax (odd_module.py, line 1)"),

@@ -201,5 +201,5 @@ def test_a_request_that_had_ended_says_so_when_it_is_submitted_again(anabranch_s
     second = system.run(again)
 
     [warning] = second.warnings
-    assert warning == "request 'order 1' had ended before (completed): this is its result, nothing ran again"
+    assert warning == "request 'order 1' had already ended (completed): this is its result, nothing ran again"
     assert (second.run_id, dict(second.results)) == (first.run_id, dict(first.results))

@@ -147,8 +147,8 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>", "is no gateway"),
-        (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "is no gateway"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>", "is not a gateway"),
+        (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", "is not a gateway"),
         (b"SSH-2.0-OpenSSH\r\n", "cannot be reached"),
         (b'HTTP/1.1 503 X\r\ncontent-length: 19\r\n\r\n{"detail": "later"}', "later"),
     ],

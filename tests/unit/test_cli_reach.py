@@ -322,7 +322,7 @@ def test_a_run_whose_members_all_fail_does_not_flood_the_console() -> None:
     said = [*console.lines(batch({"type": "run.accepted"})), *console.lines(batch(*failed))]
 
     assert len(said) == 1 + 5 + 1
-    assert said[-1] == "Run r: further failures are not said here. See: anabranch status r"
+    assert said[-1] == "Run r: further failures are not shown here. See: anabranch status r"
 
 
 @agent("writes")

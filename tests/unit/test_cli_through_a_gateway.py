@@ -232,7 +232,7 @@ async def test_a_letter_is_shown_and_dismissed(both: Both) -> None:
     _, _, err = await both.through(
         lambda s: list_letters(s, run="fails-1", signature=None, every=False, form=Form.TABLE)
     )
-    assert "1 letter that somebody dealt with: --all shows them." in err
+    assert "1 dead letter already redriven or dismissed: --all shows them." in err
 
 
 async def test_a_run_is_submitted_followed_and_paused_and_cancelled(both: Both, tmp_path: Path) -> None:

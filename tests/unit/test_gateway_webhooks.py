@@ -172,7 +172,7 @@ async def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_sent_to(
         await eventually_true(buried)
         [letter] = (await running.get("/v1/dead-letters"))["letters"]
 
-    assert "no public address" in letter["reason"]
+    assert "not a public address" in letter["reason"]
     assert receiver.got == []
 
 

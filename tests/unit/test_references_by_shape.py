@@ -351,7 +351,7 @@ def test_nobody_reads_within_one_session_what_is_anothers(start: Start) -> None:
         values.is_long_list(client.store, client.names, genuine, within=THIEF),
         items(),
     ):
-        with pytest.raises(ValueGone, match="another session than thief"):
+        with pytest.raises(ValueGone, match="another session: session thief"):
             s.wait(reading)
 
 

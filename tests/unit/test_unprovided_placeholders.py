@@ -67,7 +67,7 @@ def test_what_nothing_provides_is_a_warning_and_strictly_an_error(
     reading = reading_of(template, **fields)
     assert reading.errors == ()
     said = [
-        f"nothing provides {{{name}}} in the message_template of g/out, so its text stays as it is"
+        f"the placeholder {{{name}}} in the message_template of g/out has no value, so its text stays as it is"
         for name in names
     ]
     assert len(reading.warnings) == len(names)
@@ -95,7 +95,7 @@ def test_a_task_that_does_not_depend_on_what_it_mentions_is_strictly_refused() -
 def test_many_are_summed_up() -> None:
     warnings = reading_of(" ".join(f"{{no{n}}}" for n in range(60))).warnings
     assert len(warnings) == 51
-    assert warnings[-1] == "10 more placeholders are provided by nothing"
+    assert warnings[-1] == "10 more placeholders have no value"
 
 
 def test_the_commands_warn_and_with_strict_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,4 +131,4 @@ async def test_the_gateway_warns_in_its_preview_and_strictly_refuses() -> None:
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "unknown_placeholder")
     assert "{nmae}" in accepted.json()["warnings"][0]
     assert again.json()["status"] == "completed"
-    assert "had ended before" in again.json()["warnings"][1]
+    assert "had already ended" in again.json()["warnings"][1]

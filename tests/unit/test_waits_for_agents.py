@@ -30,7 +30,7 @@ from anabranch_taskgroup.waits import waits_of
 from held_and_lost import Play
 from small_requests import request, task
 
-SAID = "no worker that was asked has the agent 'a'"
+SAID = "no worker that read the task has the agent 'a'"
 
 
 def waiting(play: Play) -> list[tuple[float, dict[str, Any]]]:

@@ -7,8 +7,10 @@ import sys
 
 
 def _as_the_script() -> None:
-    """Take the current directory off the front of the path, where `python -m` puts it: a file named as a module of
-    the standard library would break the command. `--agents` searches it by itself."""
+    """Remove the current directory from the front of `sys.path`, where `python -m` puts it.
+
+    A file there with the name of a standard library module would break the command. `--agents` searches the
+    current directory itself."""
     first = sys.path[0] if sys.path else None
     if first == "" or (first is not None and os.path.exists(first) and os.path.samefile(first, ".")):
         del sys.path[0]

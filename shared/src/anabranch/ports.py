@@ -134,8 +134,8 @@ class Membership(Protocol):
         Returns when the group coordinator has it, raises ServerUnavailable when it cannot be had."""
 
     async def confirm(self, topic: str, partition: int, position: Committed) -> bool:
-        """Commit a position, and tell by that whether the partition is still this member's: False where another
-        one has it, or the coordinator cannot be asked."""
+        """Commit a position to check that this member still owns the partition: False if another member owns it,
+        or if the coordinator cannot be reached."""
 
     def pause(self, topic: str, partition: int) -> None:
         """Stop fetching from a partition; records already fetched may still be delivered. A partition that
@@ -198,11 +198,11 @@ class EventLog(Protocol):
     async def record_limit(self, topic: str) -> int:
         """Bytes that one record of a topic may have, value, key and headers together: the smallest of what the
         client, the topic and the broker allow. Remembered; asked again after a record was refused for its size.
-        Raises ServerUnavailable where the log cannot be asked."""
+        Raises ServerUnavailable if the log cannot be reached."""
 
     async def incarnation(self, topic: str) -> str:
-        """Names one life of a topic: another one where it was deleted and created again; "" where the log does not
-        tell. Raises Misconfigured where the topic does not exist."""
+        """Id of a topic's incarnation, which changes when the topic is deleted and created again; "" if the log
+        has no such ids. Raises Misconfigured if the topic does not exist."""
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """What the broker has set for a topic, by its own names (`retention.ms`, `cleanup.policy`), among it

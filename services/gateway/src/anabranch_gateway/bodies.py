@@ -57,7 +57,7 @@ async def read_object(request: Request, known: frozenset[str]) -> dict[str, Any]
             [problem] = refused.errors
             raise Refusal(422, str(problem.code), f"the body: {problem.message}") from refused
     if not isinstance(document, dict):
-        raise Refusal(422, str(Code.SCHEMA), "the body is no JSON object")
+        raise Refusal(422, str(Code.SCHEMA), "the body is not a JSON object")
     unknown = sorted(set(document) - known)
     if unknown:
         fields = ", ".join(sorted(known))

@@ -53,7 +53,7 @@ class Oidc:
     def __init__(self, issuer: Issuer, clock: Clock) -> None:
         for url in (issuer.url, issuer.jwks_url or issuer.url):
             if urlsplit(url).scheme not in ("http", "https"):
-                raise Misconfigured("gateway_oidc_issuer", f"{url!r} is no URL", "write https://...")
+                raise Misconfigured("gateway_oidc_issuer", f"{url!r} is not a URL", "write https://...")
         self._issuer = issuer
         self._clock = clock
         self._keys: dict[str | None, Any] = {}

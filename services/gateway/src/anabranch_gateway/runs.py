@@ -38,7 +38,7 @@ from anabranch_gateway.submitting import (
 router = APIRouter(prefix="/v1", tags=["runs"])
 
 MOST_WAITED = 300.0
-StrictQuery = Annotated[bool, Query(description="Refuse placeholders that nothing provides")]
+StrictQuery = Annotated[bool, Query(description="Refuse placeholders that have no value")]
 RunPath = Annotated[str, Path(min_length=1, max_length=300, description="A run id or a request id")]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")

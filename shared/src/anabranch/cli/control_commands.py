@@ -22,10 +22,10 @@ _DONE = {"cancel": "Asked to cancel", "pause": "Asked to pause", "resume": "Aske
 
 
 async def control(settings: Settings, action: Control, run: str, *, json: bool) -> int:
-    """Cancel, pause or resume a run. Of one that has ended nothing is asked, and its status is told.
+    """Cancel, pause or resume a run. For a run that has ended, print its status and send nothing.
 
     Raises:
-        Misconfigured: no such run is known.
+        Misconfigured: there is no such run.
     """
     async with reached(settings) as system:
         done = await system.control(action, run)

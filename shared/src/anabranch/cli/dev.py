@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from anabranch.sdk.client import Client
 
 DEV_PORT = 8321
-"""Of the gateway of `dev`, where none is named and it is free."""
+"""Default port of the gateway of `dev`, if it is free."""
 
 
 async def develop(settings: Settings) -> int:
-    """Keep a whole system running; each line on standard input names a request's file to run.
+    """Run a whole system until interrupted; each line on standard input is the path of a request file to run.
 
     Raises:
         PortTaken: the port that was named is in use.
@@ -60,7 +60,7 @@ async def develop(settings: Settings) -> int:
 
 
 def free_port(settings: Settings) -> int:
-    """The port to listen on. One that was named has to be free; without one it is the usual port, else any.
+    """The port to listen on: the given port, which has to be free, else the default port, else any free port.
 
     Raises:
         PortTaken: the port that was named is in use.
@@ -73,13 +73,13 @@ def free_port(settings: Settings) -> int:
         known = _who_listens(taken)
         if named:
             raise known from taken
-        say(f"Port {port} is already in use: {known.reason}; another free port is taken.")
+        say(f"Port {port} is already in use: {known.reason}. Using another free port.")
         return 0
     return port
 
 
 def _who_listens(taken: PortTaken) -> PortTaken:
-    """The error with the process that listens, where that is another `anabranch dev` of this user."""
+    """The error, with the process id if another `anabranch dev` of this user has the port."""
     other = living(path_of())
     if other is None or f":{taken.port}/" not in other.url:
         return taken
@@ -88,7 +88,7 @@ def _who_listens(taken: PortTaken) -> PortTaken:
 
 @asynccontextmanager
 async def _gateway(system: Embedded, settings: Settings, agents: frozenset[str]) -> AsyncIterator[None]:
-    """The gateway over the system's own parts; its address is left for the other commands."""
+    """Run the gateway of the embedded system and write its address file for the other commands."""
     from anabranch.runtime.resources import Resources
     from anabranch.runtime.supervision import Supervisor
     from anabranch_gateway.app import build
@@ -110,12 +110,12 @@ async def _gateway(system: Embedded, settings: Settings, agents: frozenset[str])
 
 @contextlib.contextmanager
 def _address_left(url: str) -> Iterator[None]:
-    """Leave the address for other commands; where that is not possible, they need `--url`."""
+    """Write the address file. If that fails, warn that other commands need `--url`."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(left(url, path_of()))
         except OSError as error:
-            say(f"anabranch: warning: {path_of()} cannot be written ({error.strerror}): commands need --url {url}")
+            say(f"anabranch: warning: cannot write {path_of()} ({error.strerror}): pass --url {url} to commands")
         yield
 
 
@@ -130,7 +130,8 @@ async def _serve_lines(client: Client, agents: frozenset[str]) -> None:
 
 
 def _read_lines(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
-    """Hand over each line of standard input. A daemon thread, for reading cannot be interrupted."""
+    """Pass on each line of standard input. Runs in a daemon thread, because a blocking read cannot be
+    interrupted."""
     for line in sys.stdin:
         try:
             loop.call_soon_threadsafe(lines.put_nowait, line)
@@ -139,7 +140,7 @@ def _read_lines(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> N
 
 
 async def _run_file(client: Client, file: str, agents: frozenset[str]) -> None:
-    """Run a request's file and say how it ended; the console says the rest."""
+    """Run a request file and print how it ended; the console prints the rest."""
     try:
         run = await client.submit(file, agents=agents)
         summarise(await run.result())

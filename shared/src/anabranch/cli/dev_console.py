@@ -1,5 +1,6 @@
-"""What `dev` says while it runs: runs that start and end, members that fail, and the lines that agents log, each
-with the member that it is of: `run/group/task[index]`."""
+"""Console output of `dev`: starts and ends of runs, failed members, and log lines of agents.
+
+Each log line begins with its member, `run/group/task[index]`."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 AGENTS = "anabranch.agent"
 MOST_FAILURES = 5
-"""Of one run that are said one by one."""
+"""Failures of one run that are printed one by one."""
 _ENDS = {"run.completed", "run.failed", "run.cancelled", "run.timed_out"}
 _SAID = {"run.paused": "paused", "run.resumed": "goes on"}
 _OF_A_LINE = frozenset({"run", "group", "task", "member", "attempt"})
@@ -47,13 +48,13 @@ class _Open:
 
 
 class RunLines:
-    """Turns the batches of events into lines. Pure."""
+    """Turns batches of events into console lines. Pure."""
 
     def __init__(self) -> None:
         self._open: dict[str, _Open] = {}
 
     def lines(self, batch: EventBatch) -> Iterator[str]:
-        """What there is to say of a batch."""
+        """The console lines of a batch of events."""
         run = self._open.get(batch.run_id)
         for entry in batch.entries:
             if entry.type == "run.accepted" and run is None:
@@ -91,7 +92,7 @@ def _failed(run: _Open, batch: EventBatch, entry: EventEntry) -> Iterator[str]:
         yield f"{place(batch.run_id, entry.group, entry.task, index)} failed: {error}{more}"
         yield from run.tracebacks.lines(entry.data.get("traceback"))
         if run.failures >= MOST_FAILURES:
-            yield f"Run {batch.run_id}: further failures are not said here. See: anabranch status {batch.run_id}"
+            yield f"Run {batch.run_id}: further failures are not shown here. See: anabranch status {batch.run_id}"
 
 
 def _ended(run: _Open, batch: EventBatch, entry: EventEntry) -> str:
@@ -104,14 +105,14 @@ def _ended(run: _Open, batch: EventBatch, entry: EventEntry) -> str:
 
 
 def place(run: str, group: str | None, task: str | None, index: int | None) -> str:
-    """`run/group/task[index]`, as far as it is known."""
+    """The member as `run/group/task[index]`, without the parts that are not known."""
     path = "/".join(part for part in (run, group, task) if part)
     return path if index is None else f"{path}[{index}]"
 
 
 @asynccontextmanager
 async def show_runs(log: EventLog, names: Names) -> AsyncIterator[None]:
-    """Say of each run that it starts, and how it ends, while the context lasts."""
+    """Print the start and the end of each run while the context is open."""
     opened = asyncio.Event()
     reading = asyncio.create_task(_read(log, names, opened), name="console")
     waiting = asyncio.create_task(opened.wait())
@@ -134,7 +135,7 @@ async def _read(log: EventLog, names: Names, opened: asyncio.Event) -> None:
             for record in records:
                 try:
                     batch = decode_batch(record.value)
-                except ValidationError:  # a subscription, or somebody else's record: it is no event
+                except ValidationError:  # a subscription or a foreign record, not an event
                     continue
                 for line in console.lines(batch):
                     say(line)
@@ -145,7 +146,7 @@ async def _read(log: EventLog, names: Names, opened: asyncio.Event) -> None:
 
 @contextmanager
 def console_logging(settings: Settings) -> Iterator[None]:
-    """Send what agents log to the console with their members; of everything else warnings and errors."""
+    """Print log lines of agents with their member, and warnings and errors of everything else."""
     if settings.log_format == "json":
         from anabranch.runtime.logs import set_up_logging
 
@@ -164,24 +165,24 @@ def console_logging(settings: Settings) -> Iterator[None]:
 
 
 class AgentLines(logging.Handler):
-    """Says each record on one line, after the member that it is of."""
+    """Log handler: prints each record on one line, after its member."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == ATTEMPTS_LOGGER.name:
-            return  # the events of its run say it
+            return  # printed from the run's events already
         whose = _whose(record)
         if not whose and record.levelno < logging.WARNING:
-            return  # the routine of services and libraries
+            return  # routine messages of services and libraries
         try:
             line = _line(record, whose)
         except Exception as error:  # noqa: BLE001  # a format or a __str__ of the agent's own
-            trouble = f"a line that cannot be formatted: {type(error).__name__}"
+            trouble = f"cannot format this log line: {type(error).__name__}"
             line = f"{record.levelname:8}{whose or record.name}  {trouble}"
         say(line)
 
 
 def with_member_ids(declared: AgentDeclaration) -> AgentDeclaration:
-    """The agent, so that lines of any logger that it writes to say of which member they are."""
+    """Wrap an agent so that its lines in any logger have their member."""
     handler = declared.handler
 
     async def call_async(task: Task) -> Any:
@@ -211,7 +212,7 @@ def _line(record: logging.LogRecord, whose: str) -> str:
 
 
 def _whose(record: logging.LogRecord) -> str:
-    """The member of a line of `task.log`; of another logger's, the member or the task that the code runs for."""
+    """The member of a log line: from `task.log`, else from the context that the code runs in."""
     if record.name == AGENTS and hasattr(record, "member"):
         known: Mapping[str, Any] = vars(record)
         attempt = f" attempt {known['attempt']}" if known.get("attempt", 1) > 1 else ""
@@ -225,6 +226,6 @@ def _whose(record: logging.LogRecord) -> str:
 
 
 def _index(known: Mapping[str, Any]) -> int | None:
-    """The index of a member, whose name is the task's and its number, counted from 1."""
+    """The index of a member, from its name: the task's name and the member's number, counted from 1."""
     number = str(known["member"]).removeprefix(f"{known['task']}_")
     return int(number) - 1 if known["member"] != known["task"] and number.isdigit() else None

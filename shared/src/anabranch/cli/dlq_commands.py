@@ -25,7 +25,9 @@ async def list_letters(
         found = await system.letter_groups(run=run, signature=signature, every=every)
     groups = found.groups
     more = (
-        f" {count(found.decided, 'letter')} that somebody dealt with: --all shows them." if found.decided else ""
+        f" {count(found.decided, 'dead letter')} already redriven or dismissed: --all shows them."
+        if found.decided
+        else ""
     )
     document = {"groups": list(groups), "letters": found.letters}
     rows = groups[:SHOWN] if form is Form.TABLE else groups

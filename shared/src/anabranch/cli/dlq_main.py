@@ -23,7 +23,9 @@ def list_(
     settings: Load,
     run: Annotated[str | None, typer.Option(metavar="RUN", help="Only those of a run.")] = None,
     signature: Annotated[str | None, typer.Option(help="Only those of this kind of failure.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also those that somebody dealt with.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Include dead letters already redriven or dismissed.")
+    ] = False,
     output: Output = None,
     json: Json = False,
 ) -> None:

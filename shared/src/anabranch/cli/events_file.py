@@ -1,4 +1,4 @@
-"""The file of `--events-file`: lifecycle events, one JSON a line, made anew for each run."""
+"""The file of `--events-file`: lifecycle events as JSON lines. Each run overwrites it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anabranch.core.errors import Misconfigured
 
 
 class Lines(Protocol):
-    """Where lines of events are written to."""
+    """Destination of event lines."""
 
     def write(self, data: bytes, /) -> int: ...
 
@@ -18,7 +18,7 @@ class Lines(Protocol):
 
 
 class EventsFile:
-    """An open file of events. Where it cannot be written any more it is said once, and the run goes on."""
+    """An open events file. The first failed write prints one warning; the run goes on."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path = path
@@ -26,28 +26,28 @@ class EventsFile:
 
     @classmethod
     def create(cls, path: Path) -> EventsFile:
-        """Raises Misconfigured where the file cannot be made."""
+        """Open the file. Raises Misconfigured if it cannot be created."""
         try:
             return cls(path, path.open("wb", buffering=0))
         except OSError as error:
-            raise Misconfigured("--events-file", f"{path} cannot be written: {error.strerror}") from error
+            raise Misconfigured("--events-file", f"cannot write {path}: {error.strerror}") from error
 
     def write(self, data: bytes) -> int:
-        """Append lines, or as much of them as there is room for."""
+        """Append lines, or as many of them as the disk has room for."""
         rest = memoryview(data)
         try:
             while rest and self._file is not None:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            say(f"anabranch: --events-file: {self._path} cannot be written ({error.strerror}), events are missing")
+            say(f"anabranch: --events-file: cannot write {self._path} ({error.strerror}): later events are lost")
             self.close()
         return len(data)
 
     def flush(self) -> None:
-        """Nothing: nothing waits."""
+        """Does nothing: writes are not buffered."""
 
     def close(self) -> None:
-        """Close it; again is nothing."""
+        """Close the file. Idempotent."""
         file, self._file = self._file, None
         if file is not None:
             file.close()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 QUIET_SECONDS = NOTICE_SECONDS
 """After which it is said that nobody has answered."""
 LOOK_SECONDS = 0.5
-"""Between two looks at what the run waits for."""
+"""Seconds between two checks whether the run lacks an agent or a worker."""
 LAG_SECONDS = 0.5
 """How long the view waits for the last events once the run has ended."""
 LATE_SECONDS = 10.0

@@ -97,7 +97,7 @@ def _show_view(view: View) -> None:
 
 
 def _attempt(state: dict[str, Any]) -> str:
-    """Of a task that was tried again: its latest attempt, where that ran, since when or how long."""
+    """The latest attempt of a retried task: its number, its worker, its start or duration."""
     attempt = state.get("attempt")
     if attempt is None or attempt["number"] < 2:
         return ""
@@ -124,7 +124,7 @@ def _members(state: dict[str, Any]) -> str:
 
 
 def _done(view: View) -> str:
-    """`, 40% done` of a run that did not complete, where that is known."""
+    """`, 40% done` for a run that did not complete; empty if the share is not known."""
     share = percent(share_of_run(view))
     return f", {share} done" if share and view["status"] != "completed" else ""
 
@@ -141,7 +141,7 @@ def _seconds(view: Mapping[str, Any]) -> float | None:
 
 
 def _waits(view: Mapping[str, Any]) -> str | None:
-    """What an open run waits for that is not there."""
+    """The missing worker or agent that an open run waits for, as a suffix."""
     waits: str | None = view.get("waits_for")
     return waits
 

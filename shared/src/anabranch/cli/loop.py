@@ -1,4 +1,4 @@
-"""Lets the first interrupt ask a command for an end before the second one forces it."""
+"""Handles Ctrl-C: the first interrupt asks a command to end, the second one forces it."""
 
 from __future__ import annotations
 

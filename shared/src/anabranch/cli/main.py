@@ -62,11 +62,11 @@ HealthPort = Annotated[int | None, typer.Option(help="Serve health probes on thi
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code. With the process's own arguments the process ends thereafter."""
+    """Run the command and return the exit code. With the process's own arguments, end the process afterwards."""
     if arguments is not None:
         return _called(list(arguments))
     code = _called(None)
-    if "anabranch.runtime.loops" in sys.modules:  # only where something ran may there be threads of agents
+    if "anabranch.runtime.loops" in sys.modules:  # threads of agents exist only if a loop ran
         from anabranch.runtime.loops import end_process_with
 
         end_process_with(code)
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _called(arguments: list[str] | None) -> int:
-    """The exit code, which no standard stream that cannot be written changes."""
+    """Run the command and return its exit code; unwritable standard streams do not change the code."""
     with lasting_streams():
         try:
             app(args=arguments, prog_name="anabranch")
@@ -117,7 +117,7 @@ def dev(
     settings: Load,
     concurrency: Concurrency = None,
     port: Annotated[
-        int | None, typer.Option(help="Of the dashboard and API; 0 for any, 8321 unless set and free.")
+        int | None, typer.Option(help="Port of the dashboard and API; 0 for any free one. Default: 8321, if free.")
     ] = None,
 ) -> None:
     """Keep the whole system running in this process, for local work."""

@@ -36,7 +36,7 @@ RequestFile = Annotated[
         autocompletion=completion.request_files,
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse placeholders that nothing provides.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse placeholders that have no value.")]
 Embedded = Annotated[bool, typer.Option("--embedded", help="Run everything in this process; needs no server.")]
 
 _SETTINGS: Mapping[str, Any] = {
@@ -54,10 +54,12 @@ _SETTINGS: Mapping[str, Any] = {
 
 _GATEWAY: Mapping[str, Any] = {
     "url": Annotated[
-        str | None, typer.Option(help="Work through this gateway, http://host:port/, not on Kafka and Redis.")
+        str | None,
+        typer.Option(help="Send the command to this gateway, http://host:port/, not to Kafka and Redis."),
     ],
     "api_key": Annotated[
-        str | None, typer.Option(help="The gateway's key; ANABRANCH_API_KEY keeps it out of the process list.")
+        str | None,
+        typer.Option(help="API key of the gateway; ANABRANCH_API_KEY keeps it out of the process list."),
     ],
 }
 
@@ -69,7 +71,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_system(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for a command that works on a running system, which a gateway may stand for."""
+    """The same for a command on a running system, which it reaches through a gateway or through Kafka and
+    Redis."""
     return _with({**_GATEWAY, **_SETTINGS}, command)
 
 

@@ -22,7 +22,7 @@ WIDTH = 160
 
 
 def print_json(document: Any, *, indent: bool = True) -> None:
-    """One JSON document and a newline on standard output, in ASCII where that has not the encoding UTF-8."""
+    """Print one JSON document and a newline, in ASCII if the encoding of standard output is not UTF-8."""
     option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
     text = orjson.dumps(document, option=option).decode()
     sys.stdout.write(visible_json(text, ascii_only=not _is_utf8(sys.stdout.encoding)))
@@ -30,7 +30,7 @@ def print_json(document: Any, *, indent: bool = True) -> None:
 
 
 def print_text(text: str) -> None:
-    """Text and a newline on standard output."""
+    """Print text and a newline on standard output."""
     sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
 
@@ -42,7 +42,7 @@ def say(text: str = "") -> None:
 
 
 def is_read() -> bool:
-    """Whether somebody may still read standard output: what prints for ever ends where nobody does."""
+    """True while standard output has a reader. Endless commands end when it has none."""
     return has_reader(sys.stdout)
 
 
@@ -81,7 +81,7 @@ def wide_console() -> Console:
 
 
 def terminal(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
-    """A console on standard output or error. Text is no markup there, and its control characters are visible."""
+    """A console on standard output or error, without markup and with control characters shown as escapes."""
     from anabranch.cli.terminal import Terminal
 
     return Terminal(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
@@ -108,7 +108,7 @@ def failed_place(failure: Mapping[str, Any]) -> str:
 
 
 def continued(text: str) -> str:
-    """A text in a line: its further lines are indented, so that none looks like a line of this command."""
+    """Indent all lines of a text but the first, so that none looks like output of this command."""
     return text.replace("\n", "\n      ")
 
 

@@ -37,7 +37,7 @@ def plan(file: str, settings: Settings, *, form: Form, expand: bool, strict: boo
 
 
 def planned(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
-    """The document that `--json` prints; `strict` refuses placeholders that nothing provides."""
+    """The document that `--json` prints; `strict` refuses placeholders without a value."""
     try:
         document = documents.load(file)
     except RequestRefused as refused:

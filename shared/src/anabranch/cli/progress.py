@@ -66,7 +66,7 @@ class TaskProgress:
 
     @property
     def share(self) -> float:
-        """How much of it is done, from 0 to 1."""
+        """Completed share, from 0 to 1."""
         return task_share(self.status, self.total, self.done - self.held)
 
     def apply(self, entry: EventEntry) -> None:
@@ -117,7 +117,7 @@ class TaskProgress:
             self._end(entry, _ENDS[entry.type])
 
     def _fail(self, entry: EventEntry, members: int) -> None:
-        """A held member has failed, and its dismissal says so again."""
+        """Skip the failure event of a dismissed member: the member was counted as failed when it was held."""
         if entry.data.get("dismissed"):
             self.held -= members
             return
@@ -226,17 +226,18 @@ class RunProgress:
 
     @property
     def share(self) -> float | None:
-        """How much of the run is done, from 0 to 1; None where the number of its tasks is not known."""
+        """Completed share of the run, from 0 to 1; None if the number of its tasks is not known."""
         tasks = list(self.tasks)
         return run_share(self.status, (task.share for task in tasks), self.tasks_total or len(tasks))
 
     @property
     def is_unbegun(self) -> bool:
-        """Whether the run was accepted and no group of it has begun."""
+        """True if the run was accepted and none of its groups has started."""
         return self.status == "running" and all(group.status == "waiting" for group in self.groups.values())
 
     def waits_for(self, unbegun: float | None) -> str | None:
-        """What the run waits for that is not there; `unbegun` is for how many seconds `is_unbegun` has held."""
+        """The missing worker or agent that the run waits for; `unbegun` is how many seconds `is_unbegun` was
+        true."""
         if self.status not in ("submitted", "running"):
             return None
         return reason((task.lacks_agent for task in self.tasks if task.lacks_agent is not None), unbegun)

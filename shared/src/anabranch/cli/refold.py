@@ -99,7 +99,7 @@ async def read_results(
 
 
 def _body(record: Incoming) -> dict[str, Any] | None:
-    """The body of a record that services wrote; None of anything else that stands on the topic."""
+    """The body of a record written by a service; None for a foreign record on the topic."""
     try:
         body = orjson.loads(record.value)
     except orjson.JSONDecodeError:

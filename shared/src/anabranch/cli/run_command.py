@@ -66,7 +66,7 @@ def run(options: RunOptions, settings: Settings) -> int:
 
 
 async def submitted(options: RunOptions, settings: Settings) -> int:
-    """The same on a loop that runs, where nothing but the command prints. Raises as `run`."""
+    """The same on a running event loop, for a command that alone prints. Raises as `run`."""
     return _printed(await _ended(options, settings), options)
 
 

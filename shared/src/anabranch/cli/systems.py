@@ -57,7 +57,7 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
         from anabranch.runtime.memory import collect_seldom
         from anabranch.runtime.telemetry import close_telemetry, open_telemetry
 
-        ATTEMPTS_LOGGER.addHandler(logging.NullHandler())  # the command itself says what failed
+        ATTEMPTS_LOGGER.addHandler(logging.NullHandler())  # the command prints failures itself
         telemetry = open_telemetry("anabranch", os.environ, text=False)
         telemetry.adopt()
         try:
@@ -73,8 +73,8 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
-    """A client on the servers. Raises ServerUnavailable after CONNECT_SECONDS at most, and within two seconds
-    where no broker takes a connection."""
+    """Open a client on the servers. Raises ServerUnavailable after at most CONNECT_SECONDS, and within two seconds
+    if no broker accepts a connection."""
     await refuse_if_away(settings)
     mute_kafka_client()
     client = Client.configured(settings)
@@ -95,7 +95,7 @@ async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
 
 
 async def refuse_if_away(settings: Settings) -> None:
-    """Raises ServerUnavailable where no broker takes a connection, and says what can be done without one."""
+    """Raise ServerUnavailable if no broker accepts a connection; the error names the ways to run without Kafka."""
     is_named = bool(settings.named & {"brokers", "redis_url"})
     reason = await unreachable(settings.brokers, patient=is_named)
     if reason is None:

@@ -1,6 +1,6 @@
-"""rich's console as this command uses it: whatever is printed, no control character of it reaches the terminal.
+"""rich's console without control characters in the printed text: they are shown as escapes.
 
-A module of its own, for rich takes a while to import.
+A separate module, because importing rich is slow.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from anabranch.core.visible import visible
 
 
 class Terminal(Console):
-    """Everything that is printed or drawn passes `render`, tables and live views too."""
+    """A console that escapes control characters in `render`, which all output passes, tables and live views
+    too."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of what is printed. Those that move the cursor are rich's own."""
+        """The segments of the output with escapes. Control segments, which move the cursor, are rich's own and
+        stay."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             shown = text if control else visible(text)

@@ -1,4 +1,4 @@
-"""Tracebacks of failed members under the lines that tell of them."""
+"""Prints tracebacks of failed members below their failure lines."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from anabranch.cli.output import say
 
 SHOWN = 3
-"""Tracebacks that a command shows in all, each of other lines of code."""
+"""Maximum number of different tracebacks that a command prints."""
 
 
 class Tracebacks:
-    """Shows the first few tracebacks that differ in more than their message."""
+    """Prints the first few tracebacks that differ in more than their message."""
 
     def __init__(self) -> None:
         self._shown: set[tuple[str, ...]] = set()
 
     def say(self, traceback: str | None) -> None:
-        """Show a traceback on standard error, unless one like it was shown or enough were."""
+        """Print a traceback on standard error, unless a similar one was printed or the maximum is reached."""
         for line in self.lines(traceback):
             say(line)
 
     def lines(self, traceback: str | None) -> Iterator[str]:
-        """The lines that `say` shows."""
+        """The lines that `say` prints."""
         if traceback is None:
             return
         frames = tuple(line for line in traceback.splitlines() if line.lstrip(" |").startswith("File "))
@@ -32,5 +32,5 @@ class Tracebacks:
 
 
 def indented(traceback: str) -> list[str]:
-    """The lines of a traceback below the line that it belongs to."""
+    """The lines of a traceback, indented below its failure line."""
     return [f"    {line}".rstrip() for line in traceback.rstrip().splitlines()]

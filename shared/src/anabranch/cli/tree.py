@@ -43,7 +43,7 @@ class Signs:
     """A cell of a heat strip by how much of it is done, from nothing to all."""
     cell_running: str
     cell_failing: str
-    """Some of the cell failed, but less than half."""
+    """Some members of the cell failed, but less than half."""
     cell_failed: str
 
 
@@ -88,7 +88,7 @@ class Canvas:
     height: int | None = None
     elapsed: float | None = None
     waits: str | None = None
-    """What the run waits for that is not there."""
+    """The missing worker or agent that the run waits for."""
     signs: Signs = UNICODE
 
 

@@ -38,7 +38,7 @@ class View(Protocol):
     def note(self, text: str) -> None: ...
 
     def waits(self, reason: str | None) -> None:
-        """What the run waits for that is not there; None once it goes on."""
+        """Show the missing worker or agent that the run waits for; None once the run goes on."""
 
 
 def view_for(clock: Clock) -> View:

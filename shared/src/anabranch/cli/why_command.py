@@ -1,6 +1,6 @@
-"""`why RUN`: which facts are missing in an open run, why, and what to do; `--heal` does what is safe.
+"""`why RUN`: explains what an open run waits for and what to do; `--heal` re-sends pending work.
 
-Needs the servers and no service, or a gateway: `anabranch dev` answers too.
+Needs Kafka and Redis but no running service, or else a gateway such as that of `anabranch dev`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _document(answer: Answer) -> dict[str, Any]:
 
 
 def answer_of(document: Mapping[str, Any]) -> Answer:
-    """The answer that a document of `why --json` is of."""
+    """Rebuild the answer from a document of `why --json`."""
     names = ("run_id", "status", "request_id", "session_id", "ended_at")
     missing = [Missing.of_document(each) for each in document["missing"]]
     return Answer(**{name: document[name] for name in names}, reason=document.get("reason"), missing=missing)

@@ -146,7 +146,7 @@ def dead_letter_headers_schema() -> Schema:
                     "pattern": r"^[^/]+/\d+/\d+$",
                 },
                 "anabranch_project": _text(
-                    "Only of a refused request and of an event that a webhook did not take: whose it is. "
+                    "Project that owns the letter; only on refused requests and undelivered webhook events. "
                     "A refused request belongs to the project that it names, else to `default`."
                 ),
                 "anabranch_null": {

@@ -40,7 +40,7 @@ def audit_record_schema() -> Schema:
                 "project": {**_TEXT_OR_NULL, "description": "Whose run it was about; null where about none."},
                 "action": {
                     **_TEXT,
-                    "description": "`refused_calls` counts in `detail` those that have no record of their own.",
+                    "description": "`refused_calls` has in `detail` the number of refused calls without a record.",
                     "examples": ["submit", "cancel"],
                 },
                 "run_id": _TEXT_OR_NULL,

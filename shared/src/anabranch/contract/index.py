@@ -32,18 +32,18 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "group.cancelled": ("The group was stopped with its run.", ""),
     "group.timed_out": ("The group reached its own timeout or the run's.", ""),
     "task.waiting": (
-        "For 5 s every worker that was asked has lacked its agent. A later `task.started` ends the wait.",
+        "For 5 s no worker that read the task had its agent. A later `task.started` ends the wait.",
         "`reason` (no_agent), `agent`",
     ),
     "task.expanded": ("The members of an expanded task are known.", "`count`"),
     "task.started": ("An attempt has begun. For each member.", "`worker`"),
     "task.completed": ("It gave all its result keys. For each member.", "of a retry `taken_over`: it did not run"),
     "task.failed": (
-        "It will not be tried again. For each member, or the whole task.",
+        "No further attempt follows. Sent for each member, or for the whole task.",
         "`error_type`, `message`, `traceback`",
     ),
     "task.retrying": (
-        "An attempt failed, another follows. For each member.",
+        "An attempt failed and another follows. Sent for each member.",
         "`error_type`, `message`, `delay`, `traceback`",
     ),
     "task.skipped": ("It will not run: what it needs is absent, or its expansion is empty.", "`reason`"),

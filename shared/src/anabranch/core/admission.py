@@ -145,10 +145,10 @@ def read_request(
 
     Args:
         document: what JSON or YAML gave; a ``Request`` is read by its ``to_document()``.
-        agents: the names in the registry; None where it is not known, then no agent is unknown.
-        session_keys: the keys that the session has from earlier runs, or a function that knows.
+        agents: the names in the registry; None to accept any agent, where the registry is not known.
+        session_keys: the keys that the session has from earlier runs, or a function that looks keys up.
         document_bytes: its size as it was sent; None: its size as compact JSON.
-        strict: refuse placeholders that nothing provides; otherwise they are warnings.
+        strict: refuse placeholders without a value; otherwise they are warnings.
     """
     if isinstance(document, Request):
         document = document.to_document()
@@ -294,7 +294,7 @@ def _not_a_request(document: object) -> Problem:
 
 
 def _not_json(document: Mapping[Any, Any]) -> Problem:
-    """A request that was built in Python: what in it is no JSON, and where."""
+    """The problem of a request built in Python: which value is not JSON, and its path."""
     message, hint = "the request holds values that JSON cannot express", "use JSON values only"
     try:
         as_json(document)

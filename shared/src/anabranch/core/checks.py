@@ -188,7 +188,7 @@ def expansions(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem
 
 
 def tolerances(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem]:
-    """Tasks without an expansion that tolerate failures: such a task has no value to go on with."""
+    """Refuses `tolerated_failures` of tasks without an expansion: such a task has no other members' results."""
     for task in tasks:
         if task.tolerates_itself:
             message = f"{task.label} has no expansion, so there are no members that may fail"

@@ -9,11 +9,11 @@ SOURCE = "anabranch"
 
 
 EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
-"""The years 1 and 9999: a producer may give its records any time, and RFC 3339 has four digits for a year."""
+"""The years 1 and 9999, the range of RFC 3339: a record's timestamp, set by its producer, may be outside."""
 
 
 def rfc3339(seconds: float) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC with milliseconds; what no year can hold is the nearest one."""
+    """Seconds since the epoch as RFC 3339 in UTC with milliseconds; times outside its range are clamped."""
     seconds = min(max(seconds, EARLIEST), LATEST)
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -1,6 +1,7 @@
-"""From bytes to a document: JSON, and YAML read as JSON would be.
+"""Parses bytes into a document: JSON, or YAML with the value types of JSON.
 
-It ends with a plain JSON-able object or a refusal, within a budget of bytes, values and levels; it knows no field.
+Returns a JSON-able object or refuses the document, within a budget of bytes, values and nesting. Fields are
+validated elsewhere.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Format = Literal["json", "yaml"]
 
 _BOM = b"\xef\xbb\xbf"
 MAX_BYTES = 20_000_000
-"""Bytes that are looked at, of a file for one: the limits of a request are far below."""
+"""Maximum bytes of a document before it is parsed; the limits of a request are far below."""
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
@@ -50,14 +51,15 @@ def _load_json(data: bytes) -> Any:
 
 
 def _refuse_too_many_values(data: bytes) -> None:
-    """Counts values in the text before any is built: three bytes of text become up to 130 bytes of objects."""
+    """Refuse a document with too many values before building any: 3 bytes of JSON take up to 130 bytes of
+    memory."""
     if _values(data) > MAX_NODES and _values(_STRING.sub(b"", data)) > MAX_NODES:
         message = f"the request has more than {MAX_NODES:,} values"
         raise _refused(Code.TOO_LARGE, message, "put long lists into the session, and depend on their keys")
 
 
 def _values(data: bytes) -> int:
-    """At most so many values: one after each comma, and one at the beginning of each collection that has any."""
+    """Upper bound for the number of values: one per comma, plus one per collection that is not empty."""
     collections = data.count(b"[") + data.count(b"{") - data.count(b"[]") - data.count(b"{}")
     return data.count(b",") + collections
 
@@ -122,8 +124,9 @@ def _load_yaml(data: bytes) -> Any:
 
 
 def _json_in_yaml(data: bytes) -> Any:
-    """The document, where the text is JSON: all of that is YAML too, and PyYAML refuses some or reads it otherwise
-    (tabs, U+2028, long keys). None where it is not.
+    """Parse the text as JSON; None if it is not JSON.
+
+    JSON is YAML too, but PyYAML refuses some of it or reads it differently (tabs, U+2028, long keys).
     """
     _refuse_too_many_values(data)
     try:
@@ -167,12 +170,12 @@ def compact_size(document: object) -> int | None:
 
 
 LEAST_DEEP_BYTES = 2 * MAX_DEPTH
-"""JSON up to this size cannot be nested too deep: each level takes two brackets."""
+"""Bytes of JSON that are too few to exceed the nesting limit: each level takes two brackets."""
 
 
 def is_deep_json(encoded: bytes) -> bool:
-    """Whether a value's JSON is nested over ``MAX_DEPTH`` levels deep; False of what is no JSON."""
-    # Counting brackets costs nothing beside encoding, and nearly no value has so many.
+    """True if a value's JSON is nested over ``MAX_DEPTH`` levels deep; False if the value is not JSON."""
+    # Fast path: counting brackets is cheap next to encoding, and few values have more than the limit.
     if len(encoded) <= LEAST_DEEP_BYTES or encoded.count(b"[") + encoded.count(b"{") <= MAX_DEPTH:
         return False
     try:

@@ -1,11 +1,10 @@
-"""Turns an exception that an agent raised into what is recorded of it: type, message, names, traceback.
+"""Converts an exception raised by an agent into an error record: type, message, names, traceback.
 
-An exception is code of somebody else. Its `__str__` may raise or return megabytes, its class may lie about its
-name, its attributes may be properties that fail. Nothing here raises, whatever the exception does, and what is
-recorded is bounded and is text that UTF-8 can hold.
+An exception is untrusted code: its `__str__` may raise or return megabytes, its class may override its name, and
+its attributes may be properties that raise. So no function here raises, and the record is bounded and valid UTF-8.
 
-The type of an exception and what led to it are read through the descriptors of `type` and `BaseException`
-themselves, which a class cannot override, and classes are compared by identity: a metaclass may define `==`.
+The type of an exception and its causes are read through the descriptors of `type` and `BaseException`, which a
+class cannot override. Classes are compared by identity, because a metaclass may define `==`.
 """
 
 from __future__ import annotations
@@ -23,35 +22,35 @@ from anabranch.core.errors import GiveUp, RetryLater
 MESSAGE_CHARACTERS: Final = 2_000
 TYPE_CHARACTERS: Final = 200
 TRACEBACK_FRAMES: Final = 30
-"""Frames of one traceback, with those of its causes."""
+"""Maximum frames of a traceback, including those of its causes."""
 TRACEBACK_BYTES: Final = 16_000
 SHOWN_LEAVES: Final = 3
-"""Leaves of an exception group whose texts make up its message."""
+"""Leaves of an exception group whose messages its own message contains."""
 MOST_LEAVES: Final = 10_000
-"""Leaves of an exception group that are looked at."""
+"""Leaves of an exception group that are examined."""
 MOST_CAUSES: Final = 5
 
 INNERMOST_FRAMES: Final = 5
-"""Frames next to the raise that are kept before those of the agent's own code."""
+"""Innermost frames that are kept in preference to frames of the agent's own code."""
 CAUSE_FRAMES: Final = 5
-"""Frames that are kept for each cause, at most half of all."""
+"""Frames reserved for each cause; causes get at most half of all frames."""
 LINE_CHARACTERS: Final = 300
 
 _OWN: Final = ("anabranch.", "anabranch_taskgroup.")
-"""Modules of the system: their frames are left out."""
+"""Packages of Anabranch: their frames are omitted."""
 _CALLERS: Final = ("asyncio.", "concurrent.futures.")
-"""Modules by which agents are called: their frames at the outer end of a traceback are left out."""
+"""Modules that call agents: their outermost frames are omitted from a traceback."""
 _LIBRARY: Final = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 Frame = tuple[FrameType, int]
-"""A frame, and the line in it."""
+"""A frame and its line number."""
 
 _UNSAID: Final = {
-    "CancelledError": "something that the agent awaited was cancelled; its run was not",
-    "KeyboardInterrupt": "the agent's code raised it; nobody interrupted the process",
-    "StopIteration": "the agent called next() where there was nothing left",
+    "CancelledError": "an operation that the agent awaited was cancelled; the run was not",
+    "KeyboardInterrupt": "raised by the agent's code; the process was not interrupted",
+    "StopIteration": "the agent called next() on an exhausted iterator",
 }
-"""What is said of exceptions that have no text of their own as a rule."""
+"""Messages for exceptions that usually have none."""
 
 _name_of: Callable[[type], str] = vars(type)["__name__"].__get__
 _qualname_of: Callable[[type], str] = vars(type)["__qualname__"].__get__
@@ -66,9 +65,9 @@ _leaves_of: Callable[[BaseException], tuple[BaseException, ...]] = vars(BaseExce
 
 @dataclass(frozen=True, slots=True)
 class ErrorRecord:
-    """What is recorded of one exception. An exception group is recorded as what is in it.
+    """Error record of one exception. For an exception group it describes the group's leaves.
 
-    `names` are the names of all classes that count for a retry policy. `retry_after` are the seconds that a
+    `names` are the class names that a retry policy matches. `retry_after` is the delay in seconds that a
     `RetryLater` asked for.
     """
 
@@ -80,12 +79,12 @@ class ErrorRecord:
 
     @property
     def traceback(self) -> str | None:
-        """The frames that led to the error, formatted at each call; None where there are none."""
+        """Format the traceback; None if it has no frames of the agent. Formatted at each call."""
         return traceback_text(self.error)
 
 
 def error_record(error: BaseException) -> ErrorRecord:
-    """What is recorded of an exception. Never raises.
+    """Create the error record of an exception. Never raises.
 
     A group is judged by its leaves: a `GiveUp` among them decides, else a `RetryLater`; the names of all of them
     count.
@@ -100,7 +99,7 @@ def error_record(error: BaseException) -> ErrorRecord:
 
 
 def isinstance_of(error: BaseException, kind: type) -> bool:
-    """`isinstance` by the real class: one that claims another `__class__` is not believed."""
+    """`isinstance` by the real class, ignoring an overridden `__class__`."""
     return any(cls is kind for cls in _mro_of(type(error)))
 
 
@@ -116,11 +115,11 @@ def type_name(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """The text of an error, shortened and fit for UTF-8; where it cannot be had, a sentence that says so."""
+    """The message of an error, shortened and valid UTF-8; if `__str__` raises, a sentence that says so."""
     try:
         text = str.__getitem__(str(error), slice(0, MESSAGE_CHARACTERS + 1))
     except BaseException as raised:  # noqa: BLE001  # `__str__` is an agent's code, and may raise anything
-        return f"the text of this {type_name(error)} could not be had: its __str__ raised {type_name(raised)}"
+        return f"the message of this {type_name(error)} is not available: its __str__ raised {type_name(raised)}"
     return _shortened(storable(text), MESSAGE_CHARACTERS) or _UNSAID.get(type_name(error), "")
 
 
@@ -133,7 +132,7 @@ def _module_name(cls: type) -> str:
 
 
 def storable(text: str) -> str:
-    """A text with lone surrogates and NUL as escapes: no UTF-8 has the former, few tools take the latter."""
+    """Escape lone surrogates, which UTF-8 cannot encode, and NUL, which few tools accept."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
@@ -146,7 +145,7 @@ def _retry_after(error: BaseException) -> float | None:
         return None
     try:
         after = float(error.after)  # type: ignore[attr-defined]
-    except BaseException:  # noqa: BLE001  # a subclass may have made a failing property of it
+    except BaseException:  # noqa: BLE001  # a subclass may define it as a property that raises
         return None
     return after if math.isfinite(after) else None
 
@@ -155,7 +154,7 @@ def _retry_after(error: BaseException) -> float | None:
 
 
 def _leaves(group: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group and in the groups within it, in order. Not recursive: nesting has no bound."""
+    """The leaves of a group and of its nested groups, in order. Iterative, because nesting is not bounded."""
     waiting, found = [group], 0
     while waiting and found < MOST_LEAVES:
         each = waiting.pop()
@@ -167,7 +166,8 @@ def _leaves(group: BaseException) -> Iterator[BaseException]:
 
 
 def _said_of_group(group: BaseException, leaves: list[BaseException]) -> tuple[str, str]:
-    """The type and message of a group: those of the leaf that decides, else of its first leaves."""
+    """The type and message of a group: those of its decisive leaf (`GiveUp`, `RetryLater`), else of its first
+    leaves."""
     for decides in (GiveUp, RetryLater):
         for leaf in leaves:
             if isinstance_of(leaf, decides):
@@ -185,14 +185,14 @@ def _said_of_group(group: BaseException, leaves: list[BaseException]) -> tuple[s
 
 
 def traceback_text(error: BaseException) -> str | None:
-    """The frames that led to an error, and to what caused it, in Python's own form. Never raises.
+    """Format the traceback of an error and of its causes as Python does. Never raises.
 
-    Frames of the system and of what called the agent are left out; None where no other are there. Of many frames
-    those of the agent's own code are kept, and the innermost ones; causes get frames where some are left.
+    Frames of Anabranch and of the agent's callers are omitted; None if no other frame is there. Of too many frames
+    the innermost ones and those of the agent's own code are kept; causes get the frames that remain.
     """
     try:
         blocks = _blocks(error)
-    except BaseException:  # noqa: BLE001  # reading sources and attributes of somebody else's code
+    except BaseException:  # noqa: BLE001  # reads sources and attributes of untrusted code
         return None
     return _last_bytes("".join(blocks), TRACEBACK_BYTES) if blocks else None
 
@@ -216,8 +216,8 @@ def _blocks(error: BaseException) -> list[str]:
 
 
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """The error, then what caused it, each with the sentence that links it to the one before. A group goes on
-    with its first members, and then with what caused the first of them."""
+    """Yield the error and its causes, each with the sentence that links it to the previous one. A group continues
+    with its first members, then with the causes of its first member."""
     seen: set[int] = set()
     each, link = error, ""
     while id(each) not in seen and len(seen) <= MOST_CAUSES:
@@ -240,7 +240,8 @@ def _link_to_group(number: int, members: Sequence[BaseException]) -> str:
 
 
 def _frames_of(error: BaseException) -> list[Frame]:
-    """The frames of an error from the agent's first on, outermost first; none where all are the system's."""
+    """The frames of an error from the agent's first frame on, outermost first; empty if all frames are
+    Anabranch's."""
     found: list[Frame] = []
     each = _traceback_of(error)
     while each is not None:
@@ -251,7 +252,7 @@ def _frames_of(error: BaseException) -> list[Frame]:
 
 
 def _lines(frames: Sequence[Frame], room: int) -> tuple[int, list[str]]:
-    """How many frames are shown, and the lines that show them."""
+    """The number of frames shown, and their formatted lines."""
     kept = sorted(_kept(frames, room))
     lines: list[str] = []
     before = -1
@@ -280,7 +281,7 @@ def _frame_lines(frame: Frame) -> list[str]:
 
 
 def _is_agents(frame: FrameType, package: str) -> bool:
-    """Whether code is an agent's: of the package whose function was called, or of no library."""
+    """True if code belongs to an agent: to the package of the called function, or to no installed library."""
     if _module(frame).partition(".")[0] == package:
         return True
     name = frame.f_code.co_filename

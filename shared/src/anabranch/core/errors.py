@@ -10,7 +10,7 @@
     |   the task or its attempt fails
     +-- ExpansionError         the array of an expansion is missing, not a list, or does not fit: not retried
     +-- ContextConflict        values written to one key of the context do not go together: not retried
-    +-- ResultError            what the agent returned lacks a key or is no JSON: a failed attempt
+    +-- ResultError            what the agent returned lacks a key or is not JSON: a failed attempt
     +-- AttemptTimeout         the attempt took longer than its timeout: a failed attempt
     +-- TaskCancelled          the run was cancelled or timed out: nothing to do, stop
     |
@@ -82,7 +82,7 @@ class Code(StrEnum):
     UNKNOWN_AGENT = "unknown_agent"
     """No such agent in the registry, where the registry is known."""
     UNKNOWN_PLACEHOLDER = "unknown_placeholder"
-    """With ``strict``: a template has a placeholder that nothing provides. Without, it is a warning."""
+    """With ``strict``: a template has a placeholder without a value. Without ``strict`` it is a warning."""
     EXPANSION_WITHOUT_ARRAY = "expansion_without_array"
     """An expansion that names nothing to expand over."""
     TOO_LARGE = "too_large"
@@ -100,7 +100,7 @@ class Code(StrEnum):
     NOT_RETRYABLE = "not_retryable"
     """The run to retry is not known, is still open, completed, or its request is no longer on the log."""
     INTERNAL = "internal"
-    """A fault of the system, not of the request; the service's log has the traceback."""
+    """An internal error of Anabranch, not a fault of the request; the service's log has the traceback."""
 
 
 @dataclass(frozen=True, slots=True)

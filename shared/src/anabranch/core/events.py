@@ -70,7 +70,7 @@ class EventEntry(BaseModel):
     spans: Spans | None = None
     attempt: int | None = None
     data: dict[str, Any] = {}
-    """What else there is to say: `count`, `error_type`, `message`, `traceback`, `status`,
+    """Further fields, by type of event: `count`, `error_type`, `message`, `traceback`, `status`,
     `result_keys`, `name`, `labels`."""
 
 
@@ -120,8 +120,8 @@ class EventSequence:
 
 
 def joined_status(data: Mapping[str, Any]) -> Literal["completed", "failed"]:
-    """How a task ended whose members have all ended, as the data of its `task.joined` says. An owner of an earlier
-    version gave no `status`, and a `message` only where too many members had failed."""
+    """Status of a joined task, from the data of its `task.joined` event. Earlier versions wrote no `status`, and a
+    `message` only if too many members had failed."""
     told = data.get("status") or ("failed" if data.get("message") else "completed")
     return "failed" if told == "failed" else "completed"
 

@@ -63,7 +63,7 @@ class TaskFacts:
     retries_never: bool
     """It sets ``max_attempts`` without a strategy: no failure is retried."""
     tolerates_itself: bool
-    """It tolerates failures, and has no expansion whose members may fail."""
+    """The task has `tolerated_failures` but no expansion, so no members that could fail."""
 
     @property
     def label(self) -> str:

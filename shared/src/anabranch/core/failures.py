@@ -1,6 +1,6 @@
-"""Which failures one record holds, and which of them with a traceback. Pure.
+"""Selects the failures that fit into a record, and those with a traceback. Pure.
 
-Tracebacks may take an eighth of the bytes from further failures; what failures leave free goes to tracebacks too.
+An eighth of the bytes is reserved for tracebacks; bytes that failures leave free are used for tracebacks too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fit_failures(failures: Sequence[Failure], limit: int, most: int | None = Non
 
 
 def _within(limit: int, failures: Sequence[Failure]) -> int:
-    """What the tracebacks of these failures take, but no more than `limit`."""
+    """Bytes of the tracebacks of these failures, at most `limit`."""
     taken = 0
     for failure in failures:
         taken += traceback_bytes(failure.traceback)
@@ -54,5 +54,5 @@ def _with_tracebacks(failures: Sequence[Failure], bare: Sequence[Failure], room:
 
 
 def traceback_bytes(traceback: str | None) -> int:
-    """What a traceback adds to the JSON of what it stands in."""
+    """Bytes that a traceback adds to the JSON of its failure."""
     return 0 if traceback is None else TRACEBACK_FIELD_BYTES + len(orjson.dumps(traceback))

@@ -1,9 +1,9 @@
-"""Turns a value of Python's into JSON, as what an agent returned, or says what in it has no JSON and where.
+"""Converts a Python value, such as an agent's result, to JSON, or reports which part has no JSON form and its
+path.
 
-orjson encodes almost every value by itself. What it refuses is converted step by step here: subclasses of text,
-numbers, dates and UUIDs become what they are, models and mappings become objects. A value is code of somebody
-else: its properties may raise and its iterators may never end, so reading it is bounded and every error names
-the place. Pure.
+orjson encodes almost every value. The rest is converted here: subclasses of text, numbers, dates and UUIDs become
+their base type, models and mappings become objects. A value is untrusted code: its properties may raise and its
+iterators may be infinite, so reads are bounded and every error has the path. Pure.
 """
 
 from __future__ import annotations
@@ -28,20 +28,22 @@ from anabranch.core.error_records import text_of, type_name
 from anabranch.core.yaml_documents import MAX_DEPTH
 
 DEEPEST: Final = MAX_DEPTH
-"""The limit of a request too. What is stored and sent wraps a value in a few levels more; orjson writes 254."""
+"""Nesting limit, also of requests. Records wrap a value in a few more levels; orjson writes at most 254."""
 MOST_KEYS: Final = 1_000_000
-"""Keys that are read of a mapping that is no dict: its iterator may never end."""
+"""Maximum keys read from a mapping that is not a dict: its iterator may be infinite."""
 MOST_STEPS: Final = 20
-"""From a value to what has JSON, such as from a pydantic model in an enum."""
+"""Maximum conversion steps of a value, such as enum -> pydantic model -> dict."""
 _LARGEST: Final = 2**64 - 1
 _SMALLEST: Final = -(2**63)
 _SHOWN: Final = 60
 _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-"""orjson (3.13.0) ends the process where a slot of a dataclass is unset, or where a timezone raises."""
+"""Options that avoid crashes: orjson 3.13.0 kills the process on an unset dataclass slot or a timezone that
+raises."""
 
 
 class NotJson(Exception):
-    """A value has no JSON. `reason` says why and how to return it instead; `steps` lead to it, innermost first."""
+    """A value has no JSON form. `reason` says why, `fix` what to return instead; `steps` are its path, innermost
+    first."""
 
     def __init__(self, reason: str, fix: str = "") -> None:
         super().__init__(reason, fix)
@@ -51,7 +53,7 @@ class NotJson(Exception):
 
     @property
     def path(self) -> str:
-        """A JSON Pointer to what has no JSON."""
+        """JSON Pointer to the value without a JSON form."""
         return "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in reversed(self.steps))
 
     def __str__(self) -> str:
@@ -65,13 +67,13 @@ def encode(value: Any) -> bytes:
     """The UTF-8 JSON of a value.
 
     Raises:
-        NotJson: something in it has no JSON; nothing else is raised, except what is no `Exception`.
+        NotJson: a part of it has no JSON form. No other `Exception` is raised.
     """
     try:
         encoded = orjson.dumps(value, _step, _OPTIONS)
-    except Exception:  # noqa: BLE001  # a property of the value may raise anything; the walk below says where
+    except Exception:  # noqa: BLE001  # a property of the value may raise anything; the walk below finds the path
         return fitted(orjson.dumps(as_json(value)))
-    # A text cannot hold one, however often it says so.
+    # A str cannot contain NaN, even if its text has "null".
     if b"null" in encoded and type(value) is not str:  # orjson writes NaN as null
         as_json(value)
     if len(encoded) > LEAST_DEEP_BYTES and is_deep_json(encoded):
@@ -83,7 +85,7 @@ def as_json(value: Any, depth: int = 0) -> Any:
     """The value in terms of None, bool, int, float, str, list and dict.
 
     Raises:
-        NotJson: something in it has no JSON.
+        NotJson: a part of it has no JSON form.
     """
     if depth > DEEPEST:
         raise NotJson(f"nested deeper than {DEEPEST} levels")
@@ -92,7 +94,7 @@ def as_json(value: Any, depth: int = 0) -> Any:
         if convert is not None:
             return convert(value, depth)
         value = _step_with_care(value)
-    raise NotJson(f"a value of type {_kind(value)} that stands for another one without end")
+    raise NotJson(f"a value of type {_kind(value)} whose conversion to JSON does not end")
 
 
 def fields_of(value: Any) -> Mapping[str, Any] | None:
@@ -192,8 +194,8 @@ def _step_with_care(value: Any) -> Any:
 
 
 def _step(value: Any) -> Any:
-    """What a value stands for, one step nearer to JSON. Subclasses are what their base is: the methods of the base
-    are called, for a subclass may override its own."""
+    """Convert a value one step towards JSON. Subclasses are converted by the methods of their base class, because
+    a subclass may override them."""
     kind = type(value)
     exact = _EXACT.get(kind)
     if exact is not None:
@@ -242,7 +244,7 @@ _SUBCLASSES: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
     (dict, lambda value: dict(dict.items(value))),
 )
 _EXACT: Final = dict(_SUBCLASSES)
-"""The most frequent ones are found without a search."""
+"""The converter of a type. Frequent types take a fast path."""
 
 
 def _fields(value: Any) -> dict[Any, Any] | None:
@@ -261,7 +263,7 @@ def _fields(value: Any) -> dict[Any, Any] | None:
 
 @lru_cache
 def _names_of_fields(kind: Any) -> tuple[str, ...]:
-    """Those that orjson would write too: a name that begins with an underscore is private."""
+    """The public fields, as orjson would write them: without names that begin with an underscore."""
     return tuple(each.name for each in dataclasses.fields(kind) if each.name[0] != "_")
 
 
@@ -277,7 +279,7 @@ def _is_numpy(kind: type) -> bool:
 
 
 def _numpy(value: Any) -> Any:
-    """An array or a scalar of numpy. Its times are ISO 8601: `tolist` gives nanoseconds as bare integers."""
+    """Convert a numpy array or scalar, with times as ISO 8601: `tolist` would return nanoseconds as integers."""
     kind = getattr(value.dtype, "kind", "")
     if kind == "m":
         raise NotJson("a duration of numpy", "return its seconds")
@@ -310,7 +312,7 @@ def _fix(value: Any) -> str:
 
 
 def _is_a(value: Any, kind: type) -> bool:
-    """By the real class: one that claims another `__class__` is not believed."""
+    """The name of the real class, ignoring an overridden `__class__`."""
     return issubclass(type(value), kind)
 
 
@@ -321,6 +323,6 @@ def _kind(value: Any) -> str:
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
-    except Exception as error:  # noqa: BLE001  # `__repr__` is somebody else's code
+    except Exception as error:  # noqa: BLE001  # `__repr__` is untrusted code
         return f"its __repr__ raised {type_name(error)}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -24,7 +24,7 @@ ORIGIN = "anabranch_origin"
 SIGNATURE = "anabranch_signature"
 """See `signature`."""
 PROJECT = "anabranch_project"
-"""The project that the letter belongs to, of a refused request and of an event that a webhook did not take."""
+"""Project that owns the letter; only set for refused requests and undelivered webhook events."""
 LETTER_ID = "anabranch_id"
 """The same in each repetition of a letter, so that a reader can drop it."""
 
@@ -72,12 +72,13 @@ class MemberLetter(BaseModel):
     deliveries: int = 0
     held: bool = False
     traceback: str | None = None
-    """Of the last attempt's exception; null where there is none, or enough failures of the task have theirs."""
+    """Traceback of the last attempt's exception; null if it has none, or if enough failures of the task have
+    one."""
     omitted: int = 0
     """Only of a `members_omitted` letter: so many members of the task failed without a letter of their own."""
 
     def to_document(self) -> dict[str, Any]:
-        """The letter as JSON-able values; `traceback` is left out where there is none."""
+        """The letter as JSON-able values, without `traceback` if it has none."""
         return self.model_dump(mode="json", exclude={"traceback"} if self.traceback is None else None)
 
     @property

@@ -243,7 +243,7 @@ class Names:
         return self._private(session_id, "task", run_id, f"{group}/{task}")
 
     def chunk_items(self, session_id: str, run_id: str, chunk: str) -> str:
-        """String: the items of an offer's members, where they are too large to travel in it."""
+        """String: the items of an offer's members, if they are too large for the record."""
         return self._private(session_id, "items", run_id, chunk)
 
     def outcome(self, session_id: str, run_id: str, group: str = "", task: str = "") -> str:
@@ -284,7 +284,7 @@ class Names:
         return f"{self.prefix}{{{incarnation}}}:worker"
 
     def run_lookup(self, run_id: str) -> str:
-        """String: session id of a run. Never by a request id: it may be the text of another run's id."""
+        """String: session id of a run. Keyed by run id only: a request id may equal another run's id."""
         return f"{self.prefix}{{{run_id}}}:lookup"
 
     def tombstone(self, run_id: str) -> str:
@@ -328,8 +328,8 @@ class Names:
 
     @property
     def subscriber_channels(self) -> str:
-        """What the name of each channel that events are forwarded to begins with. No channel of the system, nor of
-        a result, does."""
+        """Required prefix of channels for forwarded events. Channels of the system and of results do not have
+        it."""
         return f"{self.prefix}sub:"
 
     def subscriber_channel_problem(self, channel: str) -> str | None:

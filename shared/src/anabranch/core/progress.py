@@ -1,8 +1,8 @@
-"""How far a task and a run are, as a share from 0 to 1. Pure.
+"""Completed share of a task and of a run, from 0 to 1. Pure.
 
-Every list, page, tree and status shows these two numbers, so they agree everywhere. Neither ever falls: each
-task of a run counts alike, however many members it turns out to have, and a held member counts only once it was
-dismissed or has completed, for a redrive runs it again.
+Every list, page, tree and status shows these two numbers, so they agree. Neither ever falls: all tasks of a run
+have equal weight, whatever their number of members, and a held member counts only after it is dismissed or has
+completed, because a redrive runs it again.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 OPEN_SHARE = 0.99
-"""The most that an open task or run shows: 100% would say that it has ended."""
+"""Maximum share of an open task or run: 100% means that it has ended."""
 
 _SETTLED = ("completed", "failed", "skipped")
 _ENDED_RUNS = ("completed", "failed", "cancelled", "timed_out")
 
 
 def task_share(status: str, members: int | None, ended: int) -> float:
-    """How much of a task is done.
+    """Completed share of a task.
 
     Args:
-        status: of the task. One that was cancelled stays as far as its members came.
-        members: how many it has; None while they are not counted.
-        ended: members that completed or failed, held ones left out.
+        status: of the task. A cancelled task keeps the share of its members.
+        members: number of members; None while it is not known.
+        ended: members that completed or failed, without held ones.
     """
     if status in _SETTLED:
         return 1.0
@@ -32,12 +32,12 @@ def task_share(status: str, members: int | None, ended: int) -> float:
 
 
 def run_share(status: str, shares: Iterable[float], tasks: int | None) -> float | None:
-    """How much of a run is done; None where the number of its tasks is not known.
+    """Completed share of a run; None if the number of its tasks is not known.
 
     Args:
         status: of the run.
-        shares: of the tasks that something is known of.
-        tasks: how many the request has.
+        shares: of the tasks with at least one event.
+        tasks: number of tasks in the request.
     """
     if status == "completed":
         return 1.0
@@ -48,22 +48,22 @@ def run_share(status: str, shares: Iterable[float], tasks: int | None) -> float 
 
 
 def share_of_task(task: Mapping[str, Any]) -> float:
-    """How much of a task in a run's view is done."""
+    """Completed share of a task in a run's view."""
     ended = (task.get("completed") or 0) + (task.get("failed") or 0) - (task.get("held") or 0)
     return task_share(task["status"], task.get("members"), ended)
 
 
 def share_of_run(view: Mapping[str, Any]) -> float | None:
-    """How much of the run of a view is done; see `anabranch.runtime.views`."""
+    """Completed share of the run of a view; see `anabranch.runtime.views`."""
     tasks = [task for group in (view.get("groups") or {}).values() for task in group["tasks"].values()]
     status = view.get("status") or ""
     if status in _ENDED_RUNS and status != "completed" and not tasks:
-        return None  # its view has expired: how far its tasks came is not known any more
+        return None  # its view has expired, and with it the shares of its tasks
     return run_share(status, map(share_of_task, tasks), view.get("tasks_total"))
 
 
 def percent(share: float | None) -> str:
-    """A share in words that says 0% and 100% only where it is so; nothing where it is not known."""
+    """A share as a percentage, rounded so that 0% and 100% are exact; empty if it is not known."""
     if share is None:
         return ""
     exact = share * 100

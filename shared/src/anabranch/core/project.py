@@ -1,8 +1,9 @@
-"""Projects: whose a run is. A name in the request; every session belongs to the project of its first run. Pure.
+"""Projects own runs and sessions: a request names its project, a session belongs to the project of its first run.
+Pure.
 
 A run that names no session has the session of its own run id. Run ids are UUIDs of version 5 that are made from
-the request id, so whoever guesses a request id knows the run id before the run exists. A session id of that form
-is therefore never claimed by naming it: it belongs to the project of the run that has the id.
+the request id, so a caller who guesses a request id knows the run id before the run exists. A request therefore
+cannot claim a session id of that form by naming it: it belongs to the project of the run with that id.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ def project_problem(value: str) -> str | None:
 
 
 def project_named(request: Mapping[str, Any]) -> str:
-    """The project that a request names, also an invalid request; `default` where it names no valid one."""
+    """The project of a request, even of an invalid one; `default` if it names no valid project."""
     named = request.get("project")
     return named if isinstance(named, str) and project_problem(named) is None else DEFAULT_PROJECT
 
 
 def is_run_id(session_id: str) -> bool:
-    """Whether a session id has the form of a run id, a UUID of version 5."""
+    """True if a session id has the form of a run id, a UUID of version 5."""
     return _uuid_version(session_id) == 5
 
 
 def is_random_id(request_id: str) -> bool:
-    """Whether nobody can guess a request id: clients make UUIDs of version 4 or 7."""
+    """True if a request id cannot be guessed: clients generate UUIDs of version 4 or 7."""
     return _uuid_version(request_id) in (4, 7)
 
 
@@ -50,7 +51,7 @@ def session_problem(
     """Why a request of `project` cannot name a session; None if it can.
 
     Args:
-        claimed_by: the project that the session belongs to by an earlier request; None if nobody claimed it.
+        claimed_by: the project that claimed the session by an earlier request; None if no project did.
         run_project: the project of the run whose id the session id is; None if there is no such run.
     """
     owner = (run_project or claimed_by) if is_run_id(session_id) else (claimed_by or project)
@@ -58,7 +59,7 @@ def session_problem(
 
 
 def session_conflict(session_id: str) -> Problem:
-    """The refusal of a request that names a session of another project, or the id of a run that is not its own."""
+    """The problem of a request that names another project's session or run id."""
     message, hint = f"the session {session_id!r} belongs to another project", "take a session id of your own"
     if is_run_id(session_id):
         message = f"the session id {session_id!r} has the form of a run id, and the project has no run of that id"
@@ -67,8 +68,8 @@ def session_conflict(session_id: str) -> Problem:
 
 
 def own_session_conflict(run_id: str) -> Problem:
-    """The refusal of a request without a session, where another project has the session of the run's own id."""
-    message = f"the session of this run's own id, {run_id}, belongs to another project"
+    """The problem of a request without a session id if another project has the session named after its run id."""
+    message = f"the session {run_id}, named after this run's id, belongs to another project"
     return Problem(Code.SESSION_OF_ANOTHER_PROJECT, "/request_id", message, "take another request id")
 
 

@@ -1,4 +1,4 @@
-"""Masks secrets in text that an agent's exception brings along: its message and its traceback. Pure.
+"""Masks secrets in the message and the traceback of an agent's exception. Pure.
 
 Masked are the values that the process knows to be secret, passwords within URLs, URL parameters that are named
 like a secret, and HTTP credentials. Any other text stays as it is, and so do the lines of source in a traceback.
@@ -12,7 +12,7 @@ from typing import Final
 
 MASK: Final = "***"
 SHORTEST: Final = 6
-"""Characters of a known secret: a shorter one would mask ordinary words."""
+"""Minimum length of a masked secret: a shorter one would mask ordinary words."""
 
 _PATTERNS: Final = (
     (re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@\"'<>]{0,200}:)[^\s\"'<>]{1,1000}@"), rf"\1{MASK}@"),
@@ -27,7 +27,7 @@ _PATTERNS: Final = (
 
 
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Returns a function that masks these values and whatever has the form of a credential."""
+    """Return a function that masks these values and all text in the form of a credential."""
     known = sorted({each for each in secrets if len(each) >= SHORTEST}, key=len, reverse=True)
     values = re.compile("|".join(map(re.escape, known))) if known else None
 

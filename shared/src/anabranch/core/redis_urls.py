@@ -1,4 +1,4 @@
-"""What is wrong with a Redis URL, in words that quote no password.
+"""Validates Redis URLs; messages contain no password.
 
 The client library takes `redis://host/abc` for database 0, and `redis://host/1/2` for database 12. Pure.
 """
@@ -16,10 +16,10 @@ _PORT = re.compile(r"(?:\[[^\[\]]*\]|[^:]*)(?::(\d{0,5}))?", re.ASCII)
 
 
 def url_problem(url: str) -> str | None:
-    """Why a Redis URL cannot be used; None where it can."""
+    """Why a Redis URL is invalid; None if it is valid."""
     found = _URL.fullmatch(url)
     if found is None:
-        return "is no URL; write redis://host:6379/0"
+        return "is not a URL; write redis://host:6379/0"
     databases = _databases_of(found["query"] or "")
     if found["scheme"] == "unix":
         if not found["path"].strip("/"):
@@ -39,7 +39,7 @@ def _databases_of(query: str) -> list[str]:
 def _database_problem(databases: list[str]) -> str | None:
     wrong = next((each for each in databases if not re.fullmatch("[0-9]{1,9}", each)), None)
     if wrong is not None:
-        shown = "" if "@" in wrong else f" {wrong[:40]!r}"  # else it may be a part of a password
+        shown = "" if "@" in wrong else f" {wrong[:40]!r}"  # after an "@" it may be part of a password
         return f"has the database{shown}, a number is expected; write redis://host:6379/0"
     return "names its database twice; write redis://host:6379/0" if len(databases) > 1 else None
 

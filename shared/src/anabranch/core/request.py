@@ -242,7 +242,7 @@ class ControlRecord(Document):
     channel: str | None = Field(default=None, min_length=1)
     """Of ``subscribe``: the Redis channel, whose name begins with the prefix of the installation and ``sub:``."""
     project: Project | None = None
-    """Of ``subscribe`` and ``unsubscribe``: who subscribes. The run or session has to be of this project."""
+    """Of ``subscribe`` and ``unsubscribe``: the subscribing project. The run or session has to belong to it."""
     group: Name | None = None
     """Of ``redrive`` and ``dismiss``: which held members are meant. What is left out means all of them."""
     task: Name | None = None

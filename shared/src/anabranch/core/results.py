@@ -67,10 +67,10 @@ class RunRejected(ResultBody):
     errors: tuple[Problem, ...]
     warnings: tuple[str, ...] = ()
     project: str | None = None
-    """The project that the request named, ``default`` where it named no valid one. Absent in older records."""
+    """The project of the request, ``default`` if it named no valid project. Absent in older records."""
 
     def to_document(self) -> dict[str, Any]:
-        """The body as JSON-able values; a project that is not known is left out."""
+        """The body as JSON-able values, without `project` if it is not known."""
         document = super().to_document()
         if self.project is None:
             del document["project"]
@@ -128,7 +128,7 @@ class RunFinal(ResultBody):
     """How many of ``executions.completed`` it took over from that run, instead of running them."""
 
     def to_document(self) -> dict[str, Any]:
-        """The body as JSON-able values; a failure without a traceback has no such field."""
+        """The body as JSON-able values; failures without a traceback have no `traceback` field."""
         return super().to_document() | {"failures": [failure.to_document() for failure in self.failures]}
 
     @property
@@ -171,21 +171,21 @@ class Reference(BaseModel):
 
 
 MARK = "$anabranch"
-"""The field of a reference that no value has which stands beside references."""
+"""Field that marks a reference. Values in the same place never have it."""
 _REFERENCE_FIELDS = frozenset({MARK, "count", "bytes", "run_id"})
 
 
 def has_mark(value: object) -> bool:
-    """Whether a value could be taken for a reference where it stands beside references. Whoever puts values there
-    stores such a one, and puts its reference there instead: so none but references have the mark."""
+    """True if a value looks like a reference. Code that writes values next to references stores such a value and
+    writes a reference to it instead, so only references have the mark."""
     return isinstance(value, dict) and MARK in value
 
 
 def is_reference(value: object, session_id: str) -> bool:
-    """Whether what stands beside references is one, to a value of this session.
+    """True if an entry that may be a value or a reference is a reference into this session.
 
-    To be asked of result keys in records, and of the history; see `has_mark`. Asked of anything else (inputs, a
-    value that was read, what somebody SET) it says nothing: that may have any shape.
+    Valid only for result keys in records and for the context history; see `has_mark`. Inputs, resolved values and
+    values that clients SET may have any shape, so this check means nothing for them.
     """
     return (
         isinstance(value, dict)
@@ -199,7 +199,7 @@ def is_reference(value: object, session_id: str) -> bool:
 
 
 def reference_document(session_id: str, key: str, run_id: str, count: int, size: int) -> dict[str, Any]:
-    """A reference to what a run stored under `key`, as it stands in place of the value; `size` in bytes."""
+    """A reference to the stored value of `key`, which replaces the value in a record; `size` in bytes."""
     return {MARK: reference_address(session_id, key), "count": count, "bytes": size, "run_id": run_id}
 
 

@@ -40,7 +40,7 @@ MISSING: Final = object()
 _ESCAPED_OR_NAMED = re.compile(r"\{\{(?P<escaped>[^{}]{1,2000})\}\}|\{(?P<named>[^{}]{1,2000})\}")
 _LONGEST_INDEX = 9
 MOST_RENDERED: Final = 64 * 1024 * 1024
-"""Bytes of memory. A request of a megabyte can name a value of a megabyte a hundred thousand times."""
+"""Maximum bytes of a rendered template: a 1 MB request can insert a 1 MB value a hundred thousand times."""
 _MOST_DOTS = 32
 
 
@@ -169,12 +169,13 @@ class RenderedTooLarge(GiveUp):
 
 
 def text_bytes(text: str) -> int:
-    """Bytes of memory that a text takes at most: one character beyond the first planes makes all of them wide."""
+    """Upper bound for the memory of a text in bytes: one non-BMP character makes all characters four bytes
+    wide."""
     return len(text) if text.isascii() else 4 * len(text)
 
 
 class Room:
-    """How many bytes of memory a rendering may still have."""
+    """Remaining byte budget of a rendering."""
 
     __slots__ = ("_characters", "_most", "_width")
 
@@ -184,7 +185,7 @@ class Room:
         self._width = 1
 
     def take(self, text: str) -> None:
-        """Raises RenderedTooLarge where there is no room left for a text."""
+        """Take a text's bytes from the budget. Raises RenderedTooLarge if the budget is spent."""
         if not text.isascii():
             self._width = 4
         self.take_bytes(len(text))
@@ -224,7 +225,7 @@ def render(template: Json, scope: Mapping[str, Any], *, typed: bool = False, roo
 
 
 def places_of(template: Template) -> Iterator[Path]:
-    """The placeholders of a compiled template that are filled in as text, as often as each is there."""
+    """The placeholders of a compiled template that are inserted as text, with repetitions."""
     if isinstance(template, _OnePlace):
         yield template.place
     elif isinstance(template, _Text):
@@ -240,7 +241,7 @@ def placeholders(template: Json) -> frozenset[str]:
 
 
 def placed(template: Json) -> Iterator[tuple[str, str]]:
-    """The text of each that could be a placeholder, and the text between it and the one before."""
+    """Yield each possible placeholder, and the text between it and the previous one."""
     for text in _strings(template):
         before = ""
         for part in _parse(text) if "{" in text else ():

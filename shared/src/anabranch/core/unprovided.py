@@ -1,8 +1,7 @@
-"""Placeholders that nothing provides: their text stays as it is written, which is hardly ever meant. Pure.
+"""Finds placeholders without a value: a template would keep their text unchanged, usually by mistake. Pure.
 
-Only what is certain before the run is told. Fields of items that the run will produce are not known, nor are those
-of values that tasks or others outside give; text that is no name in braces (JSON, code) is no placeholder, and
-neither is `${HOME}` or LaTeX.
+Reports only what is certain before the run. Fields of items and values that tasks or external producers will
+provide are not known. Text in braces that is not a name (JSON, code), `${HOME}` and LaTeX are not placeholders.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from anabranch.core.templates import MISSING, SYSTEM_NAMES, Path, placed
 
 FIELDS = ("message_template", "shared_instructions", "inputs")
 SAMPLED = 200
-"""Members that are looked at; a wider expansion may have fields further on."""
+"""Members that are examined; later members of a wider expansion may have other fields."""
 MOST_TOLD = 50
 
 _NAME = re.compile(r"[^\W\d][\w-]*(\.[\w-]+)*")
 _CODE_BEFORE = re.compile(r"(\$|[\^_}]|\\\w+)$")
-"""What stands before braces that belong to a shell or to LaTeX."""
+"""Characters before braces of shell or LaTeX syntax."""
 
 
 def unprovided(plan: Plan, graph: Graph, pointer: Callable[[Place], str]) -> list[Problem]:
-    """Each placeholder of the plan that will not be replaced, with its place in the document as sent."""
+    """The problem of each placeholder that will not be replaced, with its path in the request."""
     context = plan.visible_context()
     found: list[Problem] = []
     for index, task in enumerate(plan.tasks):
@@ -42,20 +41,20 @@ def unprovided(plan: Plan, graph: Graph, pointer: Callable[[Place], str]) -> lis
 
 
 def words(problems: Iterable[Problem]) -> list[str]:
-    """The problems as warnings, the first ones whole."""
+    """The problems as warnings: the first ones in full, then the number of the others."""
     told = [f"{each.message}; {each.hint}" for each in problems]
     more = len(told) - MOST_TOLD
-    return told if more <= 0 else [*told[:MOST_TOLD], f"{more:,} more placeholders are provided by nothing"]
+    return told if more <= 0 else [*told[:MOST_TOLD], f"{more:,} more placeholders have no value"]
 
 
 def _problem(task: PlannedTask, field: str, name: str, path: str) -> Problem:
-    message = f"nothing provides {{{name}}} in the {field} of {task.label}, so its text stays as it is"
+    message = f"the placeholder {{{name}}} in the {field} of {task.label} has no value, so its text stays as it is"
     hint = f"correct the name, add its key to the dependencies, or write {{{{{name}}}}} for the literal text"
     return Problem(Code.UNKNOWN_PLACEHOLDER, path, message, hint)
 
 
 def _written(template: Any) -> Iterator[str]:
-    """The names in a template, each once."""
+    """The distinct placeholder names of a template."""
     if template is None:
         return
     found = (name for before, name in placed(template) if _CODE_BEFORE.search(before) is None)
@@ -63,7 +62,7 @@ def _written(template: Any) -> Iterator[str]:
 
 
 class _Names:
-    """What a task's templates may name."""
+    """Names that a task's templates may use."""
 
     def __init__(self, task: PlannedTask, graph: Graph, context: Mapping[str, Any]) -> None:
         self._needs = {need.key for need in task.needs if need.kind != "context"}
@@ -73,12 +72,12 @@ class _Names:
         self._scopes = _scopes(task)
 
     def provide(self, name: str) -> bool:
-        """Whether a value is there, or may come to be there, for a placeholder."""
+        """True if a placeholder has a value or may get one."""
         if name in SYSTEM_NAMES or Path(name).find(self._context) is not MISSING:
             return True
         keys = set(leading_keys(name))
         if keys & self._needs or any(key in self._graph.producers for key in keys):
-            return True  # a need's value is not known; a produced key that is no need has a warning of its own
+            return True  # a dependency's value is not known; a produced key without one has its own warning
         if self._scopes is None:
             return True
         if not self._scopes:
@@ -88,8 +87,8 @@ class _Names:
 
 
 def _scopes(task: PlannedTask) -> list[Mapping[str, Any]] | None:
-    """The own names of each member. Nothing of an ordinary task or one without members; None where the fields of
-    some items are not known."""
+    """The item fields of each member. Empty for a task without expansion or members; None if the fields of some
+    items are not known."""
     if task.spec.expansion_config is None:
         return []
     if task.expanded is None or task.expanded.count > SAMPLED:

@@ -57,7 +57,7 @@ class Change:
     def of_value(
         cls, key: str, kind: Kind, run_id: str, time: float, value: Any, data: bytes, size: int, **more: Any
     ) -> Change:
-        """A change to `value`, which as JSON is `data`; of a reference `size` is that of what it stands for."""
+        """A change to `value`, encoded as `data`; for a reference `size` is the size of the stored value."""
         digest = hashlib.sha256(data).hexdigest()[:32]
         return cls(key, kind, run_id, time, size, digest, value, **more)
 

@@ -1,4 +1,4 @@
-"""Why an open run does not go on, as far as its view says: it lacks a worker, or an agent. Pure.
+"""Why an open run does not progress, from its view: no worker runs, or none has the agent. Pure.
 
 `anabranch why` examines the log for every other reason.
 """
@@ -9,21 +9,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 NOTICE_SECONDS = 5.0
-"""A wait for a worker or an agent is told once it has lasted this long."""
+"""Seconds that a wait for a worker or an agent lasts before it is reported."""
 
 _ENDED = ("completed", "failed", "cancelled", "timed_out")
 
 
 def lacks_agent(agent: str) -> str:
-    """The reason of a task whose offers come back from every worker that reads them."""
-    return f"no worker that was asked has the agent {agent!r}"
+    """The reason for a task whose offers every worker hands back for lack of the agent."""
+    return f"no worker that read the task has the agent {agent!r}"
 
 
-UNSTARTED = "no TaskGroup has begun it: is one running? (anabranch taskgroup)"
+UNSTARTED = "no TaskGroup service has started it: check that one runs (anabranch taskgroup)"
 
 
 def waits_for(view: Mapping[str, Any], now: float) -> str | None:
-    """What an open run waits for that is not there; None where nothing is known to be missing.
+    """The missing worker or agent that an open run waits for; None if none is known to be missing.
 
     Args:
         view: see `anabranch.runtime.views`.
@@ -39,7 +39,8 @@ def waits_for(view: Mapping[str, Any], now: float) -> str | None:
 
 
 def reason(agents: Iterable[str], unstarted: float | None) -> str | None:
-    """The same out of single facts: agents that its tasks wait for, and for how long nothing of it has begun."""
+    """The same from single facts: the agents that its tasks lack, and for how many seconds no group has
+    started."""
     if names := sorted(set(agents)):
         return "; ".join(map(lacks_agent, names))
     return UNSTARTED if unstarted is not None and unstarted >= NOTICE_SECONDS else None

@@ -1,4 +1,4 @@
-"""YAML read as JSON would be, within a budget that is spent while the document is composed.
+"""Parses YAML into JSON values, within a budget that is checked while the document is composed.
 
 The scalars are those of the YAML 1.2 core schema that JSON has too: a date stays text, ``on`` and ``yes`` stay
 text, keys are text, and one key twice in a mapping is an error. Aliases and merge keys make a small file stand for
@@ -17,13 +17,13 @@ import yaml
 MAX_DEPTH = 200
 """Levels of objects and lists, in JSON and YAML."""
 MAX_WRITTEN = 250_000
-"""Values that a YAML file may write: PyYAML takes about 22 microseconds and 500 bytes for each."""
+"""Maximum values written in a YAML file: PyYAML takes about 22 microseconds and 500 bytes for each."""
 MAX_NODES = 500_000
-"""Values of a document with its aliases expanded; JSON of a megabyte cannot have more."""
+"""Maximum values of a document with its aliases expanded; 1 MB of JSON cannot have more."""
 MAX_CHARACTERS = 4_000_000
-"""Characters of all texts of a document with its aliases expanded."""
+"""Maximum characters of all texts of a document with its aliases expanded."""
 MAX_MERGED = 100_000
-"""Fields that merge keys copy."""
+"""Maximum fields copied by merge keys."""
 _UNSIGNED_64, _SIGNED_64 = 2**64 - 1, -(2**63)
 _INTEGER_DIGITS = 20
 
@@ -45,11 +45,11 @@ class NotYaml(Exception):
 
 
 def load_yaml(data: bytes) -> Any:
-    """The JSON-able value that the text of one YAML document stands for.
+    """Parse one YAML document into a JSON-able value.
 
     Raises:
-        NotYaml: it cannot be read, or stands for more than the budget allows.
-        TooDeep, TooMuch: see there.
+        NotYaml: it cannot be parsed, or expands beyond the budget.
+        TooDeep, TooMuch: see the classes.
     """
     try:
         return yaml.load(data, Loader=_CoreLoader)
@@ -63,7 +63,7 @@ def load_yaml(data: bytes) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Cost:
-    """What a node stands for, with its aliases expanded. ``height`` counts levels of objects and lists."""
+    """Cost of a node with its aliases expanded. ``height`` counts levels of objects and lists."""
 
     nodes: int = 1
     characters: int = 0
@@ -120,7 +120,7 @@ class _CoreLoader(yaml.SafeLoader):
         if isinstance(node, yaml.ScalarNode):
             return _Cost(characters=len(node.value))
         if id(node) not in self._costs:
-            raise _refusal(f"the alias *{event.anchor} stands inside of what it names", event)
+            raise _refusal(f"the alias *{event.anchor} is inside the value that it refers to", event)
         return self._costs[id(node)]
 
     def _spend(self, cost: _Cost, event: yaml.Event) -> None:
@@ -149,7 +149,7 @@ class _CoreLoader(yaml.SafeLoader):
     # --- constructing ----------------------------------------------------------------------------
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Replaces the merge key by the fields of what it names; of two equal names the later one wins."""
+        """Replace the merge key by the fields of its mappings; of two equal names the later one wins."""
         if id(node) in self._flat:
             return
         self._flat.add(id(node))
@@ -179,13 +179,13 @@ class _CoreLoader(yaml.SafeLoader):
             try:
                 token.value = token.value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
             except UnicodeDecodeError as error:
-                raise _refusal("half of a surrogate pair is no character", token, "escape both halves") from error
+                raise _refusal("a lone surrogate is not a character", token, "escape both halves") from error
         return token
 
 
 @dataclass(slots=True)
 class _Totals:
-    """What was spent when a collection began, and the height of what is in it so far."""
+    """Budget spent at the start of a collection, and the height of its content so far."""
 
     nodes: int
     characters: int
@@ -196,7 +196,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 def _sources(value: yaml.Node) -> Iterator[yaml.MappingNode]:
-    """The mappings that a merge key names, the one that wins last."""
+    """The mappings of a merge key in ascending precedence."""
     found = reversed(value.value) if isinstance(value, yaml.SequenceNode) else (value,)
     for source in found:
         if not isinstance(source, yaml.MappingNode):
@@ -208,7 +208,7 @@ def _refuse_unquoted(node: yaml.MappingNode) -> None:
     """A placeholder without quotation marks is a mapping in YAML: ``{word}`` says ``{"word": null}``.
 
     Only a single plain key without a colon is refused: ``{word: null}``, ``{word: }`` and ``{? word}`` are
-    plain about it.
+    explicit.
     """
     [(key, value)] = node.value
     if not isinstance(key, yaml.ScalarNode) or key.style is not None or not _is_empty(value):
@@ -241,7 +241,7 @@ def _bad_key(message: str, node: yaml.Node) -> yaml.YAMLError:
 
 
 def _refusal(message: str, where: Any, hint: str | None = None) -> yaml.YAMLError:
-    """The error at the place where a node, an event or a token begins."""
+    """The error at the start of a node, an event or a token."""
     return _Refused(message, where.start_mark, hint)
 
 
@@ -258,7 +258,7 @@ _SCALARS = (
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
     ("float", r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9]+", "-+.0123456789"),
 )
-"""Tag, the texts that have it, their first characters. A number with a leading zero stays text."""
+"""Tag, pattern of its texts, their first characters. A number with a leading zero stays text."""
 
 for _tag, _pattern, _first in _SCALARS:
     _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
@@ -269,11 +269,11 @@ _CoreLoader.yaml_constructors = {
     for tag, make in yaml.SafeLoader.yaml_constructors.items()
     if tag is None or tag.rpartition(":")[2] in {*_COLLECTIONS, *(name for name, _, _ in _SCALARS)}
 }
-"""Dates, sets, binaries and numbers to the base of 60 are no JSON, whatever tag is put before them."""
+"""Refuse dates, sets, binaries and base-60 numbers, with any tag: JSON does not have them."""
 
 
 def _whole(text: str) -> int | float:
-    """A whole number exactly, where it has 64 bits; else the nearest double, as from JSON."""
+    """An integer of up to 64 bits exactly, a larger one as the nearest double, as in JSON."""
     if len(text) <= _INTEGER_DIGITS + 1 and _SIGNED_64 <= (number := int(text)) <= _UNSIGNED_64:
         return number
     return _finite(text)
@@ -294,10 +294,10 @@ _PLAIN: dict[str, Callable[[str], Any]] = {
 
 
 def _scalar(loader: _CoreLoader, node: yaml.ScalarNode) -> Any:
-    """A number or truth value; an explicit tag takes the spellings that need none."""
+    """A number or boolean; an explicit tag accepts the same spellings as an implicit one."""
     resolved = cast(Any, loader).resolve(yaml.ScalarNode, node.value, (True, False)).rpartition(":")[2]
     if resolved not in _PLAIN:
-        raise _bad_key(f"{node.value[:60]!r} is not what its tag says", node)
+        raise _bad_key(f"{node.value[:60]!r} does not match its tag", node)
     try:
         return _PLAIN[resolved](node.value)
     except ValueError as error:

@@ -41,7 +41,7 @@ def named(found: Iterable[Letter], ids: Sequence[str]) -> list[Letter]:
 
 
 def no_such_letter(letter_id: str) -> Misconfigured:
-    """Nobody knows a letter of this id."""
+    """The error for an id without a dead letter."""
     return Misconfigured(letter_id, "no such dead letter", "ids are partition:offset; see: anabranch dlq list")
 
 

@@ -36,7 +36,7 @@ ALWAYS_REFUSED = frozenset(
         Code.EXPANSION_WITHOUT_ARRAY,
     }
 )
-"""Codes of refusals that depend on nothing but the bytes of the request."""
+"""Refusal codes that depend only on the bytes of the request, so a redrive cannot succeed."""
 
 Action = Literal["redrive", "dismiss"]
 
@@ -115,13 +115,13 @@ async def _statuses(client: Client, found: Sequence[Letter]) -> dict[str, str]:
 
 
 async def why_not_redriven(client: Client, found: Sequence[Letter]) -> dict[str, str]:
-    """By id, why letters cannot be redriven; those that are not named can. Raises ServerUnavailable."""
+    """Why letters cannot be redriven, by id; letters without an entry can. Raises ServerUnavailable."""
     refused = redriving(found, await _statuses(client, found), client.names.requests).refused
     return {letter.id: reason for letter, reason in refused}
 
 
 async def groups_shown(client: Client, found: Sequence[Letter]) -> list[dict[str, Any]]:
-    """Letters by what went wrong, each kind with `redrivable`: how many of it can be redriven."""
+    """Dead letters grouped by failure, each group with `redrivable`, the number that can be redriven."""
     why_not = await why_not_redriven(client, found)
     return [
         each | {"redrivable": sum(letter_id not in why_not for letter_id in each["ids"])}
@@ -130,7 +130,7 @@ async def groups_shown(client: Client, found: Sequence[Letter]) -> list[dict[str
 
 
 async def letter_shown(client: Client, letter: Letter) -> dict[str, Any]:
-    """Everything of a letter, and `redrive_refused`: why it cannot be redriven, or null."""
+    """All details of a letter, and `redrive_refused`: why it cannot be redriven, or null."""
     why_not = await why_not_redriven(client, [letter])
     return whole(letter) | {"redrive_refused": why_not.get(letter.id)}
 
@@ -160,7 +160,7 @@ def _why_no_member(letter: Letter, statuses: Mapping[str, str]) -> str | None:
     status = statuses.get(member.run_id)
     again = f"anabranch retry {member.run_id} --failed"
     if status is None:
-        return f"run {member.run_id} is not known any more: submit its request anew"
+        return f"run {member.run_id} has expired: submit its request again"
     if status != "open":
         return f"run {member.run_id} has ended ({status}): run what failed again with: {again}"
     if letter.state != "open":
@@ -172,13 +172,13 @@ def _why_no_member(letter: Letter, statuses: Mapping[str, str]) -> str | None:
 
 def _why_no_request(letter: Letter, requests: str) -> str | None:
     if letter.origin_topic != requests:
-        return f"it stood on {letter.origin_topic}, which only the services write to: dismiss it"
+        return f"the record comes from {letter.origin_topic}, which only the services write to: dismiss it"
     if letter.code in ALWAYS_REFUSED:
-        return "the same bytes would be refused again: submit the request anew, with its errors corrected"
+        return "the same bytes would be refused again: correct the errors and submit the request again"
     if letter.state == "redriven":
-        return "it was redriven; if it was refused again, that made a letter of its own"
+        return "it was redriven already; a second refusal has a dead letter of its own"
     if letter.is_cut:
-        return "the original was too large for a letter and was cut: send it anew"
+        return "the original was too large for a dead letter and was cut: send it again"
     if letter.record.is_null or any(name == "anabranch_null" for name, _ in letter.record.headers):
         return "the original has no value"
     return None

@@ -73,9 +73,10 @@ class Letter:
 
     @property
     def project(self) -> str | None:
-        """The project that the writer of the letter noted; None if it noted none.
+        """The project in the letter's headers; None if they have none.
 
-        Only the headers behind the last `anabranch_code` are the writer's: an original may have any header.
+        Only headers after the last `anabranch_code` count: the writer of the letter added those, while the
+        original record may have any header.
         """
         for name, value in reversed(self.record.headers):
             if name == letters.PROJECT:

@@ -65,7 +65,8 @@ class Evidence:
     """By group, task, chunk and fence."""
 
     def judge(self, missing: Missing, claim: str, chunk: tuple[int, int], *, bounced: bool) -> Missing:
-        """Why the members of an offered chunk have not ended. `missing.detail` is told where the agent lacks."""
+        """Why the members of an offered chunk have not ended. `missing.detail` is used if no worker has the
+        agent."""
         lack, missing = missing.detail, replace(missing, detail=None)
         holder = self.holders.get(claim)
         if holder is not None:

@@ -164,7 +164,7 @@ class Missing:
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> Missing:
-        """The entry that a document is of. Of very many ranges of members a document names the first ones."""
+        """Rebuild the entry from its document, which has only the first of very many member ranges."""
         same = ("group", "task", "key", "since", "topic", "partition", "offset", "worker", "attempt")
         given = {name: document.get(name) for name in (*same, "lag", "alive", "until", "detail")}
         return cls(Fact(document["fact"]), members=_members(document), **given)

@@ -8,6 +8,6 @@ import time
 class SystemClock:
     """See `ports.Clock`."""
 
-    # The functions themselves: workers look at the time after each member, and a call less there is seen.
+    # The functions themselves, without a wrapper call: workers read the time after each member.
     now = staticmethod(time.time)  # noqa: TID251 - this is the port's real side
     monotonic = staticmethod(time.monotonic)  # noqa: TID251 - this is the port's real side

@@ -19,7 +19,7 @@ def dead_letter(
 ) -> Outgoing:
     """The record for the dead-letter topic. `project` is the one that a refused request belongs to.
 
-    Value, key and headers are the original's, also a header that is there twice or null. After them come
+    Value, key and headers are the original's, including repeated and null headers. After them come
     `anabranch_*` headers with the code, the reason, its signature and the place it came from, which is also the
     id of the letter; `anabranch_null` says that the value was null and not empty. Of a record too large for one
     letter the value is cut, and where that is not enough its key and headers are left out; `anabranch_bytes` then

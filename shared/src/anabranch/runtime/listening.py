@@ -1,4 +1,4 @@
-"""A listening socket for a server of this process, and what it means that there is none to be had."""
+"""Opens listening sockets and translates their errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from anabranch.core.errors import Misconfigured
 
 
 class PortTaken(Misconfigured):
-    """Another process listens on ``port`` of ``host``; ``reason`` says what is known of it."""
+    """Another process listens on ``port`` of ``host``; ``reason`` describes that process."""
 
     def __init__(self, host: str, port: int, reason: str) -> None:
         self.host = host
@@ -25,7 +25,7 @@ def listen(host: str, port: int, backlog: int = 128) -> socket.socket:
     """A socket that listens on a port of an address of this machine; 0 for any port.
 
     Raises:
-        PortTaken: another process listens there. Misconfigured: this process may not, or the address is not here.
+        PortTaken: another process listens there. Misconfigured: no permission, or not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -33,7 +33,7 @@ def listen(host: str, port: int, backlog: int = 128) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(host, port, f"another process listens on {host}:{port}") from error
-        reason = f"{host}:{port} cannot be listened on: {error.strerror or error}"
+        reason = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise Misconfigured(
             "gateway_port", reason, "name another address with --host, another port with --port"
         ) from error

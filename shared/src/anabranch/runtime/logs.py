@@ -28,7 +28,7 @@ KAFKA_LOGGER = logging.getLogger("anabranch.kafka.client")
 """For the `logger` argument of confluent-kafka's clients."""
 
 ATTEMPTS_LOGGER = logging.getLogger("anabranch.attempts")
-"""Has a line for each failed attempt of a member, at a bounded rate for each task."""
+"""Logger with one line per failed attempt of a member, rate-limited for each task."""
 
 SECRETIVE = ("aiokafka.conn",)
 """They write whole requests at DEBUG, passwords and tokens of the login among them: never below INFO."""

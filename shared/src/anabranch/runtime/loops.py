@@ -1,8 +1,8 @@
-"""Event loops and process ends that agents' code cannot take over.
+"""Event loops and process exits that code of agents cannot interfere with.
 
 An agent may leave tasks, callbacks and threads behind. A `SystemExit` in one of them does not end the loop, a task
-that catches its cancellation does not keep the loop from closing, and no thread keeps the process from ending. An
-interrupt by a person still ends the loop.
+that catches its cancellation does not keep the loop from closing, and no thread keeps the process from ending.
+Ctrl-C still ends the loop.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 T = TypeVar("T")
 
 LEFT_SECONDS: Final = 1.0
-"""How long tasks, threads and generators that are left may take to end once all else has."""
+"""Seconds that leftover tasks, threads and generators may take to end when a loop closes."""
 
 END_SECONDS: Final = 3.0
-"""How long a process may take to end once its command has."""
+"""Seconds that a process may take to exit after its command has ended."""
 
 _RAISE: Final = dis.opmap["RAISE_VARARGS"]
 _RUNNERS_HANDLER: Final = "_on_sigint"
 
 _log = logging.getLogger("anabranch.process")
 _abandoned: list[asyncio.Task[Any]] = []
-"""Tasks that did not end with their loop: collected earlier, each would be complained about."""
+"""Abandoned tasks. The reference keeps asyncio from logging "Task was destroyed" for each."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on a loop of its own to its end, on uvloop where there is one, and end what it leaves."""
+    """Run a coroutine to its end on a loop of its own (uvloop if installed), and clean up what it leaves
+    behind."""
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_alone(work))
 
@@ -49,7 +50,7 @@ async def _alone(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def end_what_is_left() -> None:
-    """Cancel all other tasks of the running loop; those that do not end in time are left alone, and reported."""
+    """Cancel all other tasks of the running loop. Tasks that do not end in time are abandoned and logged."""
     loop = asyncio.get_running_loop()
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
@@ -73,7 +74,7 @@ def _abandon(task: asyncio.Task[Any]) -> None:
 
 
 class _ThreadsLeftAlone(ThreadPoolExecutor):
-    """The threads of `asyncio.to_thread`: a loop that closes waits for them, but not for ever."""
+    """Shut down the threads of `asyncio.to_thread`, with a bounded wait."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait=False, cancel_futures=cancel_futures)
@@ -92,10 +93,10 @@ else:
 
 
 class UnendingLoop(_Loop):
-    """Mixed into a loop: what a task or a callback raises ends the loop only where that is its main task's end.
+    """Mixin for a loop: an exception of a task or callback ends the loop only if it ends the main task.
 
-    A loop's own `run_forever` ends with each `SystemExit` and `KeyboardInterrupt`. It can be entered again: what
-    was ready is still to be run.
+    asyncio's own `run_forever` ends on every `SystemExit` and `KeyboardInterrupt`, but it can be entered again:
+    callbacks that were ready still run.
     """
 
     _main: asyncio.Future[Any] | None = None
@@ -134,7 +135,7 @@ def _came_to(main: asyncio.Future[Any] | None, error: BaseException) -> bool:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an error is an interrupt by a person: raised by a signal's handler, not by the code that ran."""
+    """True if an error comes from a signal handler (Ctrl-C), not from the interrupted code."""
     last = error.__traceback__ if type(error) is KeyboardInterrupt else None
     if last is None:
         return False
@@ -153,7 +154,7 @@ def _unending(base: type[Any]) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A loop that agents cannot end: of uvloop where there is one."""
+    """Create a loop that agents cannot end, on uvloop if installed."""
     try:
         import uvloop
     except ImportError:  # not on every platform
@@ -165,14 +166,15 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 def end_process_with(code: int) -> int:
-    """Let the process end with this exit code soon, also where threads that an agent left do not end; returns it.
+    """Make sure that the process soon exits with this code, even if threads of an agent do not end. Returns the
+    code.
 
-    To be called last: Python waits for such threads before it ends.
+    Call it last: Python waits for such threads at exit.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # closed, or nobody reads it
+        except (OSError, ValueError):  # closed, or without a reader
             continue
     threading.Thread(target=_end_late, args=(code,), name="end process", daemon=True).start()
     return code

@@ -1,8 +1,8 @@
-"""What stands under the public name of a key, `session:{<session id>}:<key>`, where anybody may SET something.
+"""Reads the public key of a value, `session:{<session id>}:<key>`, which any client may SET.
 
-So what it looks like proves nothing. It is a reference only where it is what the system has written there: to this
-very key of this very session, and as large as the manifest says that the system stored. Nobody but the system
-writes manifests. Whatever else stands there is the value of whoever SET it.
+So the form of the value proves nothing. It is a reference only if Anabranch wrote it: if it refers to the same key
+of the same session, with the size in the manifest, which only Anabranch writes. Anything else is the value of the
+client that SET it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from anabranch.ports import StateStore
 
 @dataclass(frozen=True, slots=True)
 class PublicValue:
-    """A value of a session: `data` is JSON, or a reference where `is_reference`. `error`: why it is none."""
+    """A value of a session: `data` is JSON, or a reference if `is_reference`. `error`: why the value is
+    invalid."""
 
     data: Any
     is_reference: bool = False
@@ -29,10 +30,10 @@ class PublicValue:
 
 
 async def judged(store: StateStore, names: Names, session_id: str, key: str, found: bytes) -> PublicValue | None:
-    """What `found` under a public name is; None where nothing stands there any more.
+    """Classify the bytes `found` under a public key; None if the key is gone.
 
-    A value and its manifest are written in one step. They are read in two, the manifest first: where the value is
-    another one after that, both are read again.
+    A value and its manifest are written atomically but read separately, the manifest first. If the value has
+    changed by then, both are read again.
 
     Raises:
         ServerUnavailable: the store cannot be reached.
@@ -53,7 +54,7 @@ async def judged(store: StateStore, names: Names, session_id: str, key: str, fou
 
 
 def claims_to_be_stored(value: Any, session_id: str, key: str) -> bool:
-    """Whether a value has the form of a reference to the very key under which it stands."""
+    """True if a value has the form of a reference to its own key."""
     return is_reference(value, session_id) and value[MARK] == reference_address(session_id, key)
 
 
@@ -63,7 +64,7 @@ def _is_told_by(reference: dict[str, Any], manifest: bytes | None) -> bool:
 
 
 def parse_value(value: bytes) -> Any:
-    """What somebody SET under a key: JSON, or where it is none, the text itself."""
+    """A value SET by a client: parsed as JSON, else the text itself."""
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:

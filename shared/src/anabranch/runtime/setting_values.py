@@ -48,7 +48,7 @@ def brokers(value: Any) -> str:
     for host in hosts:
         found = _BROKER.fullmatch(host)
         if found is None or not 0 < int(found[1] or 1) <= 65_535:
-            raise ValueError(f"{host!r} is no broker; write host:port, several with commas between")
+            raise ValueError(f"{host!r} is not a broker address; write host:port, separated by commas")
     return ",".join(hosts)
 
 
@@ -71,7 +71,7 @@ def http_url(value: Any) -> str:
     url = text(value)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is no URL of a gateway; write http://host:port/, or https://")
+        raise ValueError("is not the URL of a gateway; write http://host:port/, or https://")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("has a user, a query or a fragment; write http://host:port/, and the key as api_key")
     _ = parts.port  # raises where it is no number
@@ -161,7 +161,7 @@ def without_password(url: str) -> str:
 
 
 def passwords_in(url: str) -> set[str]:
-    """The password of a URL as it is written there and as it is sent, and what else its query has."""
+    """Secrets in a URL: its password, as written and decoded, and the values of its query."""
     parts = urlsplit(url)
     user = parts.netloc.rpartition("@")[0]
     found = {user.partition(":")[2], *(value for _, value in parse_qsl(parts.query))}

@@ -58,7 +58,7 @@ class Settings:
     url: str | None = None
     """A gateway that commands work through, instead of Kafka and Redis: `http://127.0.0.1:8321/`."""
     api_key: str | None = None
-    """The key that commands send to that gateway, where it asks for one."""
+    """API key that commands send to that gateway, if it requires one."""
     prefix: str = DEFAULT_PREFIX
     """Of topics, consumer groups and private keys: two installations can share servers."""
     agents: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Settings:
     gateway_origins: tuple[str, ...] = ()
     """Origins of pages elsewhere that may call the gateway from a browser."""
     gateway_allowed_hosts: tuple[str, ...] = ()
-    """Hosts that the gateway answers to, beside this machine's: names, `*.domain`, addresses, networks, `*`."""
+    """Allowed `Host` headers besides this machine's: names, `*.domain`, addresses, networks, `*`."""
     gateway_oidc_issuer: str | None = None
     """Who issues the tokens that the gateway takes."""
     gateway_oidc_audience: str | None = None
@@ -118,7 +118,7 @@ class Settings:
     log_format: LogFormat = "text"
     """`text` for people, `json` for one JSON object a line."""
     named: frozenset[str] = field(default=frozenset(), compare=False)
-    """Not a setting: the settings that an option, a variable or the file gave; all others have their defaults."""
+    """Not a setting: names of the settings set by an option, a variable or the file; the others have defaults."""
 
     @classmethod
     def load(
@@ -143,7 +143,7 @@ class Settings:
         entries |= environment_entries(environ, _NAMES)
         given = option_entries(overrides or {}, _NAMES)
         if given.keys() & _SERVERS and "url" not in given:
-            entries.pop("url", None)  # options beat variables: who names servers there does not mean the gateway
+            entries.pop("url", None)  # options override variables: --brokers overrides ANABRANCH_URL
         entries |= given
         return cls(**_parsed(entries), named=frozenset(entries))
 
@@ -164,7 +164,7 @@ class Settings:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """The values that are masked wherever a text may be seen by people."""
+        """Secret values that are masked in logs, messages and tracebacks."""
         found = {self.redis_password or "", *values.passwords_in(self.redis_url)}
         return frozenset(found | values.secret_properties(self.kafka_properties)) - {""}
 
@@ -220,7 +220,7 @@ _NAMES: frozenset[str] = frozenset(
 
 
 def servers_named(environ: Mapping[str, str]) -> bool:
-    """Whether the environment names Kafka or Redis, by a variable or by a file that it names.
+    """True if the environment configures Kafka or Redis, by a variable or by its configuration file.
 
     Raises:
         Misconfigured: that file cannot be read.

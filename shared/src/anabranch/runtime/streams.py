@@ -1,7 +1,8 @@
-"""Standard streams that cannot fail: closed, full, left by their reader, or of an encoding with few characters.
+"""Standard streams whose writes never raise: if closed, on a full disk, without a reader, or of a limited
+encoding.
 
-Output is lost then, and nothing else: neither the work that is shown nor the exit code. Where standard output is
-lost for another reason than a reader that has gone, one line on standard error says so.
+In these cases only output is lost; the command's work and exit code stay. If standard output fails for another
+reason than a closed pipe, one line on standard error says so.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from typing import Any, BinaryIO, Final, TextIO
 from anabranch.core.visible import escaped
 
 GLYPHS: Final = "anabranch.glyphs"
-"""The error handler of encodings that lack a character."""
+"""Encoding error handler for characters that the encoding lacks."""
 _INSTEAD: Final = {"…": "...", "–": "-", "—": "-", "─": "-", "━": "-", "│": "|", "→": "->", "×": "x", "·": "."}
 _FOR_GOOD: Final = (errno.EPIPE, errno.EBADF)
-"""A disk may have room again; a pipe never gets another reader."""
+"""Errors that may pass: a full disk may have room again, but a closed pipe never gets another reader."""
 
 
 @contextlib.contextmanager
 def lasting_streams() -> Iterator[None]:
-    """Standard streams that cannot fail, while the context lasts."""
+    """Replace the standard streams by ones whose writes never raise, while the context is open."""
     _open_closed()
     kept = sys.stdout, sys.stderr
     lasting = [_lasting(stream, name) for stream, name in zip(kept, ("output", "error"), strict=True)]
@@ -42,15 +43,15 @@ def lasting_streams() -> Iterator[None]:
 
 
 def has_reader(stream: TextIO) -> bool:
-    """Whether somebody may still read what is written to a stream."""
+    """True if a stream may still have a reader."""
     return not (isinstance(stream, LastingText) and stream.is_lost)
 
 
 class LastingText(io.TextIOWrapper):
-    """A text stream over a `_LastingBuffer`. Code that closes it, as a module of agents may, only flushes it."""
+    """A text stream over a `_LastingBuffer`. `close`, which code of agents may call, only flushes it."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
-        self._underneath = stream  # it would close its buffer as it is collected
+        self._underneath = stream  # its finalizer would close its buffer
         self._lasting = _LastingBuffer(stream.buffer, name)
         super().__init__(
             self._lasting,
@@ -64,7 +65,7 @@ class LastingText(io.TextIOWrapper):
         return self._lasting.is_lost
 
     def settle(self) -> None:
-        """Write what waits, or give it up: the interpreter's end flushes once more, and would fail."""
+        """Write buffered output or discard it: otherwise the interpreter's final flush would fail."""
         self.flush()
         self._lasting.settle()
 
@@ -72,7 +73,7 @@ class LastingText(io.TextIOWrapper):
         self.flush()
 
     def __del__(self) -> None:
-        """Nothing: the stream underneath is the process's."""
+        """Does nothing: the underlying stream belongs to the process."""
 
 
 class _LastingBuffer(io.BufferedIOBase):
@@ -107,7 +108,7 @@ class _LastingBuffer(io.BufferedIOBase):
                     self._wait()
 
     def close(self) -> None:
-        """Nothing: it is called when this object is collected, and the stream underneath may be closed then."""
+        """Does nothing: the finalizer calls this, when the underlying stream may be closed already."""
 
     def settle(self) -> None:
         if self._failed is not None:
@@ -115,12 +116,12 @@ class _LastingBuffer(io.BufferedIOBase):
             self.flush()
 
     def _write(self, data: bytes) -> None:
-        """Write all of it. With PYTHONUNBUFFERED the stream underneath has no buffer, and may take a part."""
+        """Write all bytes. With PYTHONUNBUFFERED the underlying stream is unbuffered and may write only a part."""
         rest = memoryview(data)
         while rest:
             try:
                 written: int | None = self._inner.write(rest)
-            except BlockingIOError as full:  # somebody who shares the terminal made it non-blocking
+            except BlockingIOError as full:  # another process sharing the terminal made it non-blocking
                 written = full.characters_written
                 self._wait()
             if written is None:  # the same, without a buffer
@@ -134,7 +135,7 @@ class _LastingBuffer(io.BufferedIOBase):
     def _without_failing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:  # a ValueError where somebody closed the stream underneath
+        except (OSError, ValueError) as error:  # a ValueError if the underlying stream was closed
             first, self._failed = self._failed is None, error
             if getattr(error, "errno", errno.EBADF) in _FOR_GOOD:
                 self._lose()
@@ -142,7 +143,8 @@ class _LastingBuffer(io.BufferedIOBase):
                 self._say(error)
 
     def _lose(self) -> None:
-        """Send the descriptor nowhere, so that neither programs of an agent nor the interpreter fail with it."""
+        """Redirect the descriptor to the null device, so that subprocesses of agents and the interpreter do not
+        fail."""
         self.is_lost = True
         with contextlib.suppress(OSError, ValueError):
             number = self._inner.fileno()
@@ -152,7 +154,7 @@ class _LastingBuffer(io.BufferedIOBase):
         if self._name != "output":
             return
         reason = getattr(error, "strerror", None) or str(error)
-        sys.stderr.write(f"anabranch: standard output cannot be written ({reason}): what was printed is lost\n")
+        sys.stderr.write(f"anabranch: cannot write standard output ({reason}): the rest of the output is lost\n")
         sys.stderr.flush()
 
 
@@ -162,8 +164,8 @@ def _lasting(stream: Any, name: str) -> Any:
 
 
 def _open_closed() -> None:
-    """Open the standard streams that the process was started without: the next file would get their number, and
-    what is printed would go there."""
+    """Open missing standard descriptors on the null device. Otherwise the next opened file would get such a
+    number, and output would be written into that file."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is not None:
             continue

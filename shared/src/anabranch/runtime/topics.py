@@ -20,14 +20,14 @@ RETENTION_SECONDS = 7 * 86_400
 AUDIT_SECONDS = 90 * 86_400
 
 LEAST_RECORD_BYTES = 50_000
-"""Of a record: the header of a chunk's report and one page of a value need to fit."""
+"""Minimum record limit in bytes: the header of a chunk's report and one page of a value have to fit."""
 
 LEAST_RETENTION_SECONDS = 2 * 86_400
 """The default timeout of a run, and a day in which somebody may notice that nobody owns it."""
 
 _log = logging.getLogger("anabranch.topics")
 _TIMED = ("runs", "groups", "tasks")
-"""Topics whose records' times decide: deadlines, delays of retries, the age of an offer."""
+"""Topics whose record timestamps determine deadlines, retry delays and the age of offers."""
 _BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 _CONFIG = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_SECONDS * 1000)}
 
@@ -75,11 +75,11 @@ async def _create(log: EventLog, settings: Settings, missing: Sequence[TopicSpec
 
 
 async def check_retention(log: EventLog, settings: Settings) -> None:
-    """See that the log keeps what owners replay: a run's records for as long as the run may take, each of them.
+    """Check that the log retains what owners replay: every record of a run, for as long as the run may take.
 
     Raises:
-        Misconfigured: `runs` or `groups` is compacted, or keeps records for less than a run of the default
-            timeout and a day may need; or records of a topic may only be small.
+        Misconfigured: `runs` or `groups` is compacted or retains records for less than the default timeout plus a
+        day, or a topic's record limit is too small.
     """
     await _check_record_limits(log, settings)
     _check_time(settings.names.tasks, await log.topic_settings(settings.names.tasks))
@@ -104,7 +104,8 @@ async def check_retention(log: EventLog, settings: Settings) -> None:
 
 
 def _check_time(topic: str, settings: Mapping[str, str]) -> None:
-    """A topic of an earlier release has the times of its producers: with wrong clocks, runs time out too early."""
+    """Warn about topics with producer timestamps, as earlier releases created: with wrong clocks, runs time out
+    early."""
     kind = settings.get("message.timestamp.type", _BROKER_TIME["message.timestamp.type"])
     if kind != _BROKER_TIME["message.timestamp.type"]:
         _log.warning(

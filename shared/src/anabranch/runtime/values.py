@@ -54,10 +54,10 @@ class _Source:
 
 
 async def resolve(store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str) -> Json:
-    """The whole value behind a reference. What it is like is the user's business: it is never resolved again.
+    """Load the whole value of a reference. References inside the value are not resolved: they are the user's data.
 
     Args:
-        within: the session whose values may be read. A reference to another one's is refused.
+        within: the session whose values may be read. A reference to another session is refused.
 
     Raises:
         ValueGone: the store does not have it any more, or it is another session's.
@@ -75,7 +75,7 @@ async def resolve(store: StateStore, names: Names, reference: Mapping[str, Any],
 
 
 async def public_value(store: StateStore, names: Names, session_id: str, key: str) -> Json:
-    """The whole value that a session has under the public name of a key; None where nothing stands there.
+    """Load the whole value of a session's key by its public name; None if the key does not exist.
 
     Raises:
         ValueGone: the store does not have it any more.
@@ -119,7 +119,7 @@ _OF_OTHERS = ("same", "concat", "union")
 
 
 async def is_long_list(store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str) -> bool:
-    """Whether a reference is to a list whose items `iterate` reads page by page. `within` as in `resolve`.
+    """True if a reference is to a list whose items `iterate` reads page by page. `within` as in `resolve`.
 
     Raises:
         ValueGone: it is another session's.
@@ -135,8 +135,8 @@ async def is_long_list(store: StateStore, names: Names, reference: Mapping[str, 
 async def member_value(
     store: StateStore, names: Names, reference: Mapping[str, Any], index: int, *, within: str
 ) -> tuple[Json, bool]:
-    """What one member gave to a joined value, reading its pages only; and whether that can be told at all.
-    `within` as in `resolve`.
+    """One member's part of a joined value, and whether the parts of members are known. Reads only that member's
+    pages. `within` as in `resolve`.
 
     Raises:
         ValueGone: the store does not have it any more, or it is another session's.
@@ -186,7 +186,7 @@ def _reference(source: _Source, key: str) -> Mapping[str, Any]:
 def _source(store: StateStore, names: Names, reference: Mapping[str, Any], within: str) -> _Source:
     session_id, key = split_reference(str(reference[MARK]))
     if session_id != within:
-        raise ValueGone(session_id, key, f"it is of another session than {within}, which may not read it")
+        raise ValueGone(session_id, key, f"it belongs to another session: session {within} may not read it")
     return _Source(store, names, session_id, str(reference.get("run_id", "")), key)
 
 
@@ -197,8 +197,8 @@ async def _manifest(source: _Source) -> dict[str, Any] | None:
 
 
 async def _public_value(source: _Source) -> Json:
-    """A value whose manifest is gone may stand under its public name, where anybody may have SET something: of
-    what is itself stored elsewhere, one step is followed."""
+    """Read the public key of a value whose manifest is gone. Any client may have SET that key, so at most one
+    further reference is followed."""
     [found] = await source.store.get([session_key(source.session_id, source.key)])
     public = None
     if found is not None:
@@ -208,7 +208,7 @@ async def _public_value(source: _Source) -> Json:
     if public.is_reference:
         return await resolve(source.store, source.names, public.data, within=source.session_id)
     if claims_to_be_stored(public.data, source.session_id, source.key):
-        raise ValueGone(source.session_id, source.key, "only a reference to it is left")
+        raise ValueGone(source.session_id, source.key, "its value is gone, only a reference remains")
     return public.data
 
 

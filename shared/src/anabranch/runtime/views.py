@@ -19,13 +19,13 @@ failed, skipped, cancelled. `members` is 1 for an ordinary task and null where i
 `completed` and `failed` count members, and `held` those of the failed ones that wait for a redrive or a
 dismissal. `attempt` is the latest attempt of an ordinary task, {"number", "started_at", "ended_at", "worker"},
 null of an expanded one. `lacks_agent` is the agent that no worker has. `progress` is a list of {"index",
-"fraction", "note", "time"}: the latest of members that have not ended, of the last few that told any. `workers`
+"fraction", "note", "time"}: the latest reports of a few members that have not ended. `workers`
 lately started something of the run. `failures` holds the first few; one failure of a task has its `traceback`,
 where its exception had one. `events_from` is the offset of its first record in the run's partition of `events`,
 null where that is not known: the run is older than this field. `tasks_total` is how many tasks its request has,
-null likewise; `groups` has those of which something was told. `share` is how much of a task or of the run is
-done, from 0 to 1 (see `anabranch.core.progress`); of a run it is null where the number of its tasks is not
-known. This module only reads; a view may trail the run by about a second.
+null likewise; `groups` has the groups with at least one event. `share` is the completed share of a task or run,
+from 0 to 1 (see `anabranch.core.progress`); of a run it is null where the number of its tasks is not known. This
+module only reads; a view may trail the run by about a second.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ async def list_views(store: StateStore, names: Names, limit: int = 50, offset: i
 
 
 async def with_heartbeats(store: StateStore, names: Names, view: View) -> View:
-    """The view, of an open run with `alive`: which of its workers have a fresh heartbeat, now.
+    """The view; for an open run with `alive`, its workers that now have a fresh heartbeat.
 
     Raises:
         ServerUnavailable: the store cannot be reached.
@@ -92,13 +92,13 @@ async def with_heartbeats(store: StateStore, names: Names, view: View) -> View:
 
 
 def project_of(accepted: Mapping[str, Any]) -> str:
-    """The project in what was told of an accepted run; those of before projects were there have none."""
+    """The project of an accepted run, from its event; runs from before projects existed have none."""
     return str(accepted.get("project") or DEFAULT_PROJECT)
 
 
 def view_without_events(run_id: str, tombstone: Mapping[str, Any]) -> View:
-    """The view of a run whose own is not written yet, or has expired: what its tombstone tells. Of one that has
-    ended it also has `executions` and `duration_seconds`."""
+    """View of a run from its tombstone, if its own view is not written yet or has expired. For an ended run it
+    also has `executions` and `duration_seconds`."""
     accepted, final = tombstone["accepted"], tombstone["final"]
     ended: Mapping[str, Any] = final or {}
     view = {

@@ -1,7 +1,7 @@
-"""Agents: how a function is marked as one, and the registry in which a worker looks them up.
+"""Agents: the decorator that marks a function as an agent, and the registry in which workers look agents up.
 
-A mark is what the decorator leaves behind (see `marks`): importing a module registers nothing. A `Registry` is
-made by whoever runs agents, and filled by name. It runs nothing itself.
+The decorator only marks a function (see `marks`): importing a module registers nothing. The process that runs
+agents creates a `Registry` and adds agents to it by name. A registry runs nothing itself.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Registry:
             raise Misconfigured("agents", str(error)) from error
 
     def wrapped(self, wrap: Callable[[AgentDeclaration], AgentDeclaration]) -> Self:
-        """A registry of the same agents, each as `wrap` gives it back, which keeps its name."""
+        """A registry of the same agents, each wrapped by `wrap` under the same name."""
         made = type(self)()
         made._agents = {name: wrap(each) for name, each in self._agents.items()}
         made._sources = dict(self._sources)
@@ -168,7 +168,7 @@ def declare(mark: Mark, source: object) -> AgentDeclaration:
 
     Raises:
         TypeError: it cannot be called with one task.
-        Misconfigured: the instance cannot be made, or what is marked cannot be looked at.
+        Misconfigured: the instance cannot be created, or the marked object cannot be inspected.
     """
     try:
         handler = _instance(mark, source) if inspect.isclass(source) else source
@@ -176,12 +176,12 @@ def declare(mark: Mark, source: object) -> AgentDeclaration:
     except (TypeError, Misconfigured):
         raise
     except Exception as error:
-        reason = f"the agent {mark.name!r} at {place_of(source)} cannot be looked at: {one_line(error)}"
+        reason = f"the agent {mark.name!r} at {place_of(source)} cannot be inspected: {one_line(error)}"
         raise Misconfigured("agents", reason) from error
 
 
 def _instance(mark: Mark, source: Callable[[], Any]) -> Any:
-    """An instance of a marked class. What its `__init__` raises is an error of the agents' module."""
+    """Create an instance of a marked class. An exception of its `__init__` is an error of the agents' module."""
     try:
         return source()
     except KeyboardInterrupt:
@@ -228,7 +228,8 @@ def _check_takes_a_task(name: str, handler: Callable[..., Any], source: object) 
 
 
 def _called(handler: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a call; of an instance that of its `__call__`, for an instance may have any attribute."""
+    """The call signature; for an instance that of its class's `__call__`, because an instance may have any
+    attribute."""
     call = inspect.getattr_static(type(handler), "__call__", None)
     if type(call) is staticmethod:
         return inspect.signature(call.__func__)
@@ -236,7 +237,8 @@ def _called(handler: Callable[..., Any]) -> inspect.Signature:
 
 
 def _is_same(one: object, other: object) -> bool:
-    """Whether two sources are one; a bound method is made anew at each look."""
+    """True if two sources are the same object; bound methods are compared by their parts, each access creates
+    one."""
     if type(one) is MethodType and type(other) is MethodType:
         return one.__self__ is other.__self__ and one.__func__ is other.__func__
     return one is other

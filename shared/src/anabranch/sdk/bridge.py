@@ -1,6 +1,6 @@
-"""The ports of a system on another event loop: each call is carried out there, and awaited here.
+"""Ports of a system on another event loop: each call runs on that loop and is awaited on this one.
 
-For clients in threads: agents that are `def`, and `SyncClient`. Only what a client uses is there.
+For clients in threads: `def` agents and `SyncClient`. Has only the calls that a client uses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def bridged(links: Links, loop: asyncio.AbstractEventLoop) -> Links:
-    """The ports for code on another loop than `loop`, where they work. Raises ServerUnavailable where it ended."""
+    """Wrap the ports of `loop` for code on another loop. Raises ServerUnavailable if `loop` has ended."""
     from anabranch.sdk.client import Links
 
     return Links(
@@ -34,7 +34,7 @@ def bridged(links: Links, loop: asyncio.AbstractEventLoop) -> Links:
 
 
 class Bridged:
-    """Every coroutine method of an object, called on its loop."""
+    """Proxy that runs every coroutine method of an object on the object's loop."""
 
     def __init__(self, target: object, loop: asyncio.AbstractEventLoop) -> None:
         self._target = target
@@ -50,7 +50,7 @@ class Bridged:
 
 
 class BridgedLog(Bridged):
-    """The same of a log, whose readers stay on its loop too."""
+    """The same for a log, whose readers also stay on its loop."""
 
     @asynccontextmanager
     async def read(self, *args: Any, **kwargs: Any) -> AsyncIterator[Reader]:
@@ -86,7 +86,7 @@ async def _awaited(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any
 
 
 async def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Carry work out on another loop; cancelled there where it is cancelled here."""
+    """Run a coroutine on another loop; a cancellation here cancels it there."""
     if loop.is_closed():
         work.close()
         raise ServerUnavailable("the embedded system", "this process", "it has ended")

@@ -1,9 +1,8 @@
 """The client: submits requests over Kafka and hands back runs to wait for.
 
-Connects when its context is entered, to the servers that are configured, or works over ports that it is given.
-Inside an agent of an embedded system, and where nothing names servers, it works on that system.
-It validates before it sends, so that a wrong request raises here with every error; whether it is accepted is
-the Agency's to say.
+Entering its context connects to the configured servers, or uses the given ports. Inside an agent of an embedded
+system, if no servers are configured, it uses that system. It validates before it sends, so an invalid request
+raises here with every error; the Agency then accepts or rejects the request.
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ class Client:
 
     Args:
         brokers, redis_url, prefix: as `ANABRANCH_BROKERS`, `ANABRANCH_REDIS_URL`, `ANABRANCH_PREFIX`, which
-            hold for what is left out. Where neither these nor the environment name servers, a client inside an
-            embedded system (`anabranch dev`, `run --embedded`, `anabranch.testing`) works on that.
+            are the defaults. If neither these nor the environment configure servers, a client inside an embedded
+            system (`anabranch dev`, `run --embedded`, `anabranch.testing`) uses that system.
         settings: any other setting by its name; see the configuration reference.
     """
 
@@ -133,7 +132,7 @@ class Client:
             await owned.close()
 
     def local(self) -> LocalSystem | None:
-        """The system of this process that this client works on; None where servers are named, or none runs."""
+        """The embedded system that this client uses; None if servers are configured or no system runs."""
         is_given = self._links is not None or self._settings is not None
         if is_given or any(value is not None for value in self._options.values()) or servers_named(os.environ):
             return None
@@ -300,11 +299,11 @@ async def _on_servers(settings: Settings) -> Resources:
 
 
 def had_ended(request_id: str, final: Mapping[str, Any]) -> tuple[str, ...]:
-    """The warning that a request had ended before it was submitted this time; nothing of a refusal."""
+    """The warning for a submit of a request that had already ended; empty for a refused request."""
     status = str(final["status"])
     if status == "rejected":
         return ()
-    return (f"request {request_id!r} had ended before ({status}): this is its result, nothing ran again",)
+    return (f"request {request_id!r} had already ended ({status}): this is its result, nothing ran again",)
 
 
 def _looks_like_run_id(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""Finds the agents of a module: in its variables, in the lists and dicts that these hold, and among what was
-marked while the module was executed.
+"""Finds the agents of a module: in its variables, in lists and dicts in these, and among the marks made while the
+module was executed.
 
-Looks without running code of what a module holds: an object may raise for any attribute, or have them all.
+Discovery runs no code of the module's objects: an object may raise for any attribute, or have every attribute.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any, Final
 from anabranch.sdk.marks import made_in, marks_of
 
 DEEPEST: Final = 5
-"""Lists in dicts in lists of a module that are looked into."""
+"""Maximum nesting of lists and dicts that are searched."""
 MOST_LOOKED_AT: Final = 100_000
-"""Values of a module that are looked at."""
+"""Maximum number of values that are searched."""
 _MOST_WRAPPED: Final = 50
 
 
 def marked_in(module: ModuleType) -> list[Any]:
-    """Everything in a module that is marked, each once.
+    """All marked objects of a module, each once.
 
-    An instance of a marked class stands for itself, not for the class.
+    An instance of a marked class is used instead of the class.
 
     Raises:
-        TypeError: something was marked that the module's variables do not give as an agent.
+        TypeError: a marked object cannot be reached as an agent from the module's variables.
     """
     held = list(_held(module))
     marked = [value for value in held if marks_of(value)]
@@ -43,7 +43,7 @@ def marked_in(module: ModuleType) -> list[Any]:
 def function_of(handler: object) -> object:
     """The function that a call of a handler runs: within partials, bound and static methods, or its `__call__`.
 
-    What a decorator wraps is not looked at: only the decorator's own function says how it is called.
+    Functions wrapped by a decorator are not followed: the decorator's own function determines how it is called.
     """
     for _ in range(_MOST_WRAPPED):
         kind = type(handler)
@@ -63,19 +63,20 @@ _METHODS: Final = (FunctionType, staticmethod, classmethod, functools.partial, M
 
 
 def is_async(handler: Callable[..., Any]) -> bool:
-    """Whether a call gives a coroutine. A plain function may give one all the same, as a decorator's does."""
+    """True if a call certainly returns a coroutine. A plain function, such as a decorator's, may return one
+    too."""
     function = function_of(handler)
     return inspect.iscoroutinefunction(function)
 
 
 def is_generator(handler: Callable[..., Any]) -> bool:
-    """Whether a call gives a generator, of either kind."""
+    """True if a call returns a generator or an async generator."""
     function = function_of(handler)
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def place_of(source: object) -> str:
-    """Where a function, class or instance is defined, for people: `module.name (file:line)`."""
+    """Where a function, class or instance is defined, for error messages: `module.name (file:line)`."""
     target = source if inspect.isclass(source) else _function_in(source) or type(source)
     label = f"{target.__module__}.{target.__qualname__}"
     code = getattr(inspect.unwrap(target), "__code__", None) if type(target) is FunctionType else None
@@ -83,7 +84,7 @@ def place_of(source: object) -> str:
 
 
 def _function_in(source: object) -> FunctionType | None:
-    """The function that a callable is, binds or wraps; an instance of a class is told by its class."""
+    """The function that a callable is, binds or wraps; for an instance its class."""
     if issubclass(type(source), (FunctionType, functools.partial, MethodType, staticmethod, classmethod)):
         source = function_of(source)
     else:
@@ -132,10 +133,10 @@ _CONTAINERS: Final[tuple[tuple[type, Callable[[Any], Iterable[Any]]], ...]] = (
 
 
 def _usable(module: ModuleType, target: Any, held: Iterable[Any]) -> list[Any]:
-    """What to call for something marked that no variable gives: itself, or its bound methods.
+    """The callable for a marked object that no variable holds: the object itself, or its bound methods.
 
     Raises:
-        TypeError: nothing can be called.
+        TypeError: there is no callable.
     """
     path = target.__qualname__ if type(target) is FunctionType else ""
     owner = None if "<locals>" in path else _resolved(module, path.rpartition(".")[0])
@@ -161,7 +162,7 @@ def _methods(module: ModuleType, owner: type, target: FunctionType, held: Iterab
 
 
 def _refuse_hidden(module: ModuleType, path: str, target: object) -> None:
-    """A decorator above `@agent` that gives a function without the mark is what the user wants to be called."""
+    """Refuse a decorator above `@agent` that hides the mark: its function is the one that the user means."""
     instead = vars(module).get(path)
     if instead is None or instead is target or marks_of(instead) or not callable(instead):
         return
@@ -172,7 +173,7 @@ def _refuse_hidden(module: ModuleType, path: str, target: object) -> None:
 
 
 def _resolved(module: ModuleType, path: str) -> Any:
-    """What a dotted path of classes names in a module; None where it names none."""
+    """The object at a dotted path of classes in a module; None if there is none."""
     value: Any = module
     for name in path.split(".") if path else ("",):
         value = vars(value).get(name) if inspect.isclass(value) or value is module else None

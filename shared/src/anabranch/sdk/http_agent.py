@@ -256,7 +256,7 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise GiveUp(f"http: this is no URL: {error}") from error
+        raise GiveUp(f"http: this is not a URL: {error}") from error
     if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
         raise GiveUp("http: an http or https URL with a host, without user and password, is expected")
     if not url.isascii() or any(char <= " " or char == "\x7f" for char in url):

@@ -53,7 +53,7 @@ class AllowList:
         if not (self.everything or name.endswith(self.suffixes or "\0")):
             return f"the host {host} is not in ANABRANCH_HTTP_ALLOW"
         if not is_public(given):
-            return f"{host} is {given}, which is no public address; list it in ANABRANCH_HTTP_ALLOW to allow it"
+            return f"{host} is {given}, which is not a public address; list it in ANABRANCH_HTTP_ALLOW to allow it"
         return None
 
 

@@ -1,6 +1,6 @@
-"""Imports a module of agents, also from the current directory, and says in one line why it cannot be.
+"""Imports a module of agents, also from the current directory; a failure becomes one line.
 
-A module is somebody else's code: while it is imported it may raise anything, or end the process.
+A module is untrusted code: its import may raise anything or exit.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ def import_module(name: str) -> ModuleType:
     """The module of that dotted name.
 
     Raises:
-        Misconfigured: it cannot be imported, or files beside it would be imported instead of modules that Python
-            or Anabranch needs.
+        Misconfigured: it cannot be imported, or files beside it shadow modules that Python or Anabranch needs.
     """
     here = _current_directory()
     if here is not None:
@@ -78,7 +77,7 @@ def import_module(name: str) -> ModuleType:
 
 
 def one_line(error: BaseException) -> str:
-    """The type and the text of an error on one line, and where in a file it was raised."""
+    """The type, the message and the file and line of an error, on one line."""
     text = " ".join(text_of(error).split())
     said = f"{type_name(error)}: {text}" if text else type_name(error)
     place = _place(error)
@@ -96,7 +95,8 @@ def _fix(name: str) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """The innermost frame outside of Python's import system and this package; a syntax error says it by itself."""
+    """The innermost frame outside of Python's import system and this package; empty for a syntax error, whose
+    message has the place."""
     if isinstance(error, SyntaxError):
         return ""
     frames = [
@@ -113,7 +113,7 @@ def _place(error: BaseException) -> str:
 def _current_directory() -> Path | None:
     try:
         return Path.cwd()
-    except OSError:  # it was removed: what is installed can be imported all the same
+    except OSError:  # the directory was removed; installed packages can still be imported
         return None
 
 
@@ -134,8 +134,7 @@ def _refuse_shadows(folder: Path) -> None:
 
 
 def _shadows(folder: Path) -> Iterator[str]:
-    """Files and packages of a folder that would be imported instead of a module of the standard library, or of a
-    package that Anabranch needs."""
+    """Files and packages of a folder that shadow a module of the standard library or a dependency of Anabranch."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries)
     for name in names:
@@ -147,8 +146,8 @@ def _shadows(folder: Path) -> Iterator[str]:
 
 
 def _make_importable(here: str) -> None:
-    """Search the current directory before the installed packages, but after the standard library: what is imported
-    later is what it always is."""
+    """Insert the current directory into `sys.path` after the standard library and before the installed
+    packages."""
     if {here, ""} & set(sys.path):
         return
     installed = {os.path.realpath(each) for each in _installed()}

@@ -1,7 +1,7 @@
-"""The system that runs in this process, so that a `Client` without arguments inside an agent talks to it.
+"""Registry of embedded systems in this process, which a `Client` without arguments inside an agent uses.
 
-A system is registered while it runs. Code that it starts, agents among it, finds it by a context variable; a
-thread that an agent started by itself has no such context, and finds the system that was started last.
+A system is registered while it runs. Code that it starts, such as agents, finds it by a context variable. A thread
+that an agent started has no such context and finds the system that was started last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LocalSystem:
-    """A running embedded system: the ports of its client, and the loop that they work on."""
+    """A running embedded system: the ports of its client, and their event loop."""
 
     links: Links
     limits: Limits
@@ -29,14 +29,15 @@ class LocalSystem:
 
     @property
     def is_on_this_loop(self) -> bool:
-        """Whether the code that asks runs on the system's own loop."""
+        """True if the calling code runs on the system's own loop."""
         try:
             return asyncio.get_running_loop() is self.loop
         except RuntimeError:  # no loop runs in this thread
             return False
 
     def links_here(self) -> Links:
-        """The ports for the loop that runs here: those of another loop hand each call over to the system's."""
+        """The ports for the calling loop: on another loop than the system's, each call is forwarded to the
+        system's loop."""
         if self.is_on_this_loop:
             return self.links
         from anabranch.sdk.bridge import bridged
@@ -49,7 +50,7 @@ _RUNNING: list[LocalSystem] = []
 
 
 def local_system() -> LocalSystem | None:
-    """The system that runs the calling code, else the one that was started last; None where none runs."""
+    """The system that runs the calling code, else the one that was started last; None if none runs."""
     started_by = _STARTED_BY.get()
     if started_by is not None:
         return started_by
@@ -58,7 +59,7 @@ def local_system() -> LocalSystem | None:
 
 @contextmanager
 def running_here(system: LocalSystem) -> Iterator[None]:
-    """Let clients find the system while the context lasts."""
+    """Register the system while the context is open."""
     _RUNNING.append(system)
     try:
         yield
@@ -68,7 +69,7 @@ def running_here(system: LocalSystem) -> Iterator[None]:
 
 @contextmanager
 def starting(system: LocalSystem) -> Iterator[None]:
-    """Let all that is started within the context, and what that starts, belong to the system."""
+    """Bind all tasks started within the context, and their descendants, to the system."""
     token = _STARTED_BY.set(system)
     try:
         yield

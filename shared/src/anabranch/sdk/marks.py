@@ -1,7 +1,7 @@
-"""What `@agent` leaves behind: a mark on the function, and a note in the module whose import made it.
+"""Marks of `@agent`: an attribute on the function, and an entry in the module that is being imported.
 
-The note finds agents that a loop or a factory makes and no variable of the module holds. Marks are looked up
-without running code of the object that is looked at: a module may hold anything.
+The entry lets discovery find agents that a loop or a factory creates and no variable holds. Looking up a mark runs
+no code of the object, because a module may hold any object.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from anabranch.core.request import RetryPolicy
 MARK: Final = "__anabranch_agents__"
 MADE: Final = "__anabranch_made__"
 MOST_MADE: Final = 10_000
-"""Notes in one module: a script that decorates functions for ever does not fill memory with them."""
+"""Maximum entries of a module: bounds the memory of a script that decorates functions in an endless loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What `@agent` leaves on a function: how it wants to be run where a request does not say."""
+    """The mark of `@agent` on a function: the agent's name and the defaults for its tasks."""
 
     name: str
     retry: RetryPolicy | None = None
@@ -32,14 +32,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What was marked while a module was executed. A reload executes it again, with another spec."""
+    """Objects marked while a module was executed. A reload executes it again, with another spec."""
 
     spec: object
     targets: list[object]
 
 
 def put_mark(target: Any, mark: Mark) -> None:
-    """Mark a function, class or object, and note it in the module that is being executed.
+    """Mark a function, class or object, and add it to the entries of the module that is being executed.
 
     Raises:
         TypeError: it takes no attributes, as a bound method.
@@ -61,19 +61,19 @@ def marks_of(value: object) -> tuple[Mark, ...]:
     holder = value.__func__ if type(value) is MethodType else value
     try:
         found = inspect.getattr_static(holder, MARK, ())
-    except Exception:  # noqa: BLE001  # a metaclass of somebody else's
+    except Exception:  # noqa: BLE001  # a metaclass may raise anything
         return ()
     return found if type(found) is tuple and all(type(each) is Mark for each in found) else ()
 
 
 def made_in(module: ModuleType) -> list[Any]:
-    """What was marked while this module was executed, in order."""
+    """Objects marked while this module was executed, in order."""
     made = vars(module).get(MADE)
     return list(made.targets) if type(made) is _Made and made.spec is vars(module).get("__spec__") else []
 
 
 def _module_frame(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame that executes a module; None where all are calls, as long after the import."""
+    """The innermost frame that executes a module; None if there is none, as in a call after the import."""
     while frame is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back
     return frame

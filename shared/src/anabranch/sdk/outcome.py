@@ -31,7 +31,7 @@ def values_of(returned: Any, result_keys: Sequence[str], optional_result_keys: S
     try:
         fields = fields_of(returned)
     except NotJson as refused:
-        raise ResultError(f"the agent's result is no JSON: {refused}") from refused
+        raise ResultError(f"the agent's result is not JSON: {refused}") from refused
     if fields is None:
         raise ResultError(
             f"the agent returned {_kind(returned)}, but the task has {len(result_keys)} result keys: "
@@ -48,24 +48,23 @@ def values_of(returned: Any, result_keys: Sequence[str], optional_result_keys: S
 
 
 def encode_value(value: Any, result_key: str | None = None) -> bytes:
-    """The UTF-8 JSON of a value. Subclasses of text, numbers, dates (ISO 8601) and UUIDs are taken as what they
-    are; dataclasses, pydantic models, mappings, named and plain tuples, enums, paths, decimals (as exact text) and
-    arrays of numpy as what they stand for.
+    """The UTF-8 JSON of a value. Subclasses of text, numbers, dates (ISO 8601) and UUIDs are encoded as their base
+    type. Dataclasses, pydantic models, mappings, named and plain tuples, enums, paths, decimals (as exact text)
+    and numpy arrays have a JSON form too.
 
     Raises:
-        ResultError: something in it is no JSON; the message says what, under which result key and where. NaN,
-            infinities and keys that are no text are refused: JSON has none, and guessing would change the value
-            in silence.
+        ResultError: a part of it has no JSON form; the message has the part, its result key and its path. NaN,
+        infinities and keys that are not text are refused, because a replacement would silently change the value.
     """
     try:
         return encode(value)
     except NotJson as refused:
         whose = "" if result_key is None else f"result key {result_key!r}: "
-        raise ResultError(f"the agent's result is no JSON: {whose}{refused}") from refused
+        raise ResultError(f"the agent's result is not JSON: {whose}{refused}") from refused
 
 
 def items_of(value: Any, encoded: bytes) -> int:
-    """How many items a value gives to a merged list: those of an array, whatever it was in Python, else one."""
+    """Number of items that a value adds to a merged list: the length of its JSON array, else one."""
     if isinstance(value, list):
         return len(value)
     return len(orjson.loads(encoded)) if encoded.startswith(b"[") else 1

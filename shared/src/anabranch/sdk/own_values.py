@@ -1,7 +1,7 @@
-"""Gives each attempt values of its own: copies, made when they are first looked at.
+"""Gives each attempt its own values: copies, made on first access.
 
-Members of a task, and the attempts of a member, are made of the same values. An agent may change what it is given;
-nobody else sees that.
+Members of a task and attempts of a member start from the same values. If an agent changes its values in place,
+other members and attempts do not see the change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 Json = Any
 
 UNCHANGEABLE: Final = frozenset({str, int, float, bool, type(None)})
-"""The types of JSON whose values need no copy."""
+"""Immutable JSON types, which need no copy."""
 
 
 def copy_of(value: Json) -> Json:
@@ -25,7 +25,7 @@ def copy_of(value: Json) -> Json:
 
 
 class OwnValues(Mapping[str, Json]):
-    """A read-only mapping of copies. Only the values that are looked at are copied: others may be large."""
+    """A read-only mapping that copies values on access: values that are never read may be large."""
 
     __slots__ = ("_copies", "_values")
 
@@ -37,7 +37,7 @@ class OwnValues(Mapping[str, Json]):
         value = self._values[key]
         if type(value) in UNCHANGEABLE:
             return value
-        # `setdefault`: where two threads look at once, both get the same copy.
+        # `setdefault`: two threads that read at once get the same copy.
         return self._copies[key] if key in self._copies else self._copies.setdefault(key, copy_of(value))
 
     def __iter__(self) -> Iterator[str]:
@@ -50,7 +50,7 @@ class OwnValues(Mapping[str, Json]):
         return key in self._values
 
     def copy(self) -> dict[str, Json]:
-        """A dict of them, as of any mapping that cannot be changed."""
+        """Pickle as a dict, like other read-only mappings."""
         return dict(self)
 
     def __or__(self, other: Mapping[str, Json]) -> dict[str, Json]:

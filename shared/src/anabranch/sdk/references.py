@@ -1,8 +1,8 @@
-"""Results by value or by reference: what stands in a record, as the value it means. Reads pages through the
-store only; what a reference looks like is the runtime's to say.
+"""Resolves results of a record, which are values or references. Reads pages through the store only; the runtime
+defines the form of a reference.
 
-Each of these resolves once, and only what the record's own session stored: what comes of it may look like a
-reference, and is the user's value.
+Each function resolves one level, and only values of the record's own session. A resolved value may look like a
+reference, but is the user's data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from anabranch.ports import StateStore
 
 
 async def resolve(store: StateStore, names: Names, value: Any, *, within: str) -> Any:
-    """A record's value itself, or what its reference stands for; `within` is the record's session.
+    """A record's value, loaded if it is a reference; `within` is the record's session.
 
     Raises ValueGone and ServerUnavailable."""
     if not is_reference(value, within):

@@ -46,7 +46,8 @@ def parse_document(data: bytes, format: Format | None = None) -> Any:
 
 
 def read_bounded(file: BinaryIO) -> bytes:
-    """The bytes of a file or pipe; of one that is too large to be a request only so many that it is refused."""
+    """Read a file or pipe, but only slightly beyond the size limit, so that a larger one is refused without being
+    read whole."""
     return file.read(MAX_BYTES + 1)
 
 

@@ -152,7 +152,7 @@ class Run:
         await self._client.control("dismiss", run_id=self.run_id, group=group, task=task, indexes=indexes)
 
     async def _resolved(self, body: Body, value: Any) -> Any:
-        """What stands in a record, as the value it means."""
+        """Resolve a record's value."""
         within = body.get("session_id") or ""
         return await resolve(self._client.store, self._client.names, value, within=within)
 

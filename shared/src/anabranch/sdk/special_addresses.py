@@ -1,4 +1,4 @@
-"""Which IP addresses belong to the public internet, by a table of our own.
+"""Classifies IP addresses as public or special, by a fixed table.
 
 The standard library's `is_global` follows the registries of IANA at the time of each Python release: 192.0.0.0/24
 is public for Python 3.11 and not for 3.13. The table below is the IANA IPv4 and IPv6 Special-Purpose Address
@@ -35,7 +35,7 @@ SPECIAL_IPV4 = tuple(
 )
 
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-"""All of IPv6 that is given out: what is outside of it is special, or nobody's."""
+"""The allocated IPv6 unicast range: addresses outside of it are special or unallocated."""
 
 SPECIAL_IPV6 = tuple(
     ipaddress.IPv6Network(block)
@@ -53,7 +53,7 @@ _LOW_32 = 0xFFFFFFFF
 
 
 def embedded(ip: Address) -> Address:
-    """The IPv4 address that an IPv6 address only wraps (mapped, 6to4, Teredo, NAT64), or the address itself."""
+    """The IPv4 address embedded in an IPv6 address (mapped, 6to4, Teredo, NAT64), else the address itself."""
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
     if ip.ipv4_mapped is not None:
@@ -66,9 +66,9 @@ def embedded(ip: Address) -> Address:
 
 
 def is_public(ip: Address) -> bool:
-    """True if an address belongs to the public internet, judged by the address that it wraps."""
+    """True if an address is on the public internet, judged by its embedded IPv4 address."""
     if isinstance(ip, ipaddress.IPv6Address) and ip.teredo is not None and not is_public(ip.teredo[0]):
-        return False  # a packet to a Teredo address goes to the server that it names first
+        return False  # a packet to a Teredo address goes first to the server encoded in the address
     ip = embedded(ip)
     if isinstance(ip, ipaddress.IPv4Address):
         return not any(ip in block for block in SPECIAL_IPV4)

@@ -83,7 +83,7 @@ class SyncClient:
         """Connect. Raises as `Client` does.
 
         Raises:
-            Misconfigured: this code runs on the event loop of the embedded system, which would wait for itself.
+            Misconfigured: called on the event loop of the embedded system, which would deadlock.
         """
         local = self._client.local()
         if local is not None and local.is_on_this_loop:

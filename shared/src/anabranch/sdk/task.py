@@ -174,10 +174,10 @@ class Task:
         deadline: float | None,
         stop: Flag,
     ) -> Task:
-        """As the worker makes it: by position and without what is shared, which is twice as fast.
+        """Constructor for the worker: positional and without shared values, which is twice as fast.
 
-        Of values that could be changed in place the task gets copies, each made when it is first looked at:
-        members and attempts are made of the same values. `has_texts` says that message and instructions are text.
+        The task copies mutable values on first access, because members and attempts share them. `has_texts` means
+        that message and instructions are text.
         """
         task = cls.__new__(cls)
         task._shared = shared
@@ -198,7 +198,7 @@ class Task:
         return task
 
     def __getattr__(self, name: str) -> Any:
-        """A value at its first look: Python asks here for a slot that is empty."""
+        """Copy a value on first access: Python calls this for an empty slot."""
         if name == "variables":
             value = copy_of(self._variables)
         elif name in ("message", "instructions", "inputs"):
@@ -237,7 +237,8 @@ class Task:
 
     @property
     def context(self) -> Mapping[str, Json]:
-        """The values of the task's dependencies by key, read-only; what is inside them is this attempt's own."""
+        """The values of the task's dependencies by key, as a read-only mapping; the values are this attempt's own
+        copies."""
         if self._context is None:
             self._context = OwnValues(self._shared.context)
         return self._context

@@ -33,10 +33,10 @@ _log = logging.getLogger("anabranch.client")
 
 
 class RunWatch:
-    """What a client has heard of one run. `final` becomes the body of its final record or of its rejection.
+    """State of one run in a client. `final` becomes the body of its final record or of its rejection.
 
-    `body_hash` is the hash of the request that was sent, to tell its answers from those to another request of
-    the same id; None for a run that somebody else submitted. `project` is the run's, None where it is not known.
+    `body_hash` is the hash of the sent request, which separates its records from those of another request with the
+    same id; None for a run that another client submitted. `project` is the run's, None where it is not known.
     """
 
     def __init__(
@@ -211,8 +211,8 @@ class ResultsWatcher:
             watch.settle(body)
 
     async def _reject_if_own(self, watch: RunWatch, body: Body) -> None:
-        """A refusal is told to all requests of one id, also of other projects: it is not about the one that was
-        admitted, unless that met a fault of the Agency."""
+        """True if a rejection concerns this request. All requests with one id get it, also those of other
+        projects; the admitted one is meant only if the Agency met an internal error."""
         if watch.project is not None and body.get("project") not in (None, watch.project):
             return
         codes = {error.get("code") for error in body.get("errors", ()) if isinstance(error, dict)}
@@ -258,7 +258,7 @@ class ResultsWatcher:
 
 
 def _body(record: Incoming) -> Body | None:
-    """The body of a record of the results topic; None of anything else that somebody wrote there."""
+    """The body of a record of the results topic; None for a foreign record."""
     try:
         body = orjson.loads(record.value)
     except orjson.JSONDecodeError:

@@ -32,7 +32,8 @@ class KafkaSettings:
         return int(self.properties.get("message.max.bytes", _MESSAGE_MAX_BYTES)) - _FRAMING
 
     def record_limit(self, topic_bytes: str | None) -> int:
-        """The limit of one record of a topic, given its `max.message.bytes`; None where nobody may ask for it."""
+        """The size limit of a record on a topic, from its `max.message.bytes`; None if reading that is not
+        permitted."""
         own = self.max_record_bytes
         return own if topic_bytes is None else min(own, int(topic_bytes) - _FRAMING)
 

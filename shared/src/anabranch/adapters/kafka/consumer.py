@@ -78,7 +78,12 @@ class KafkaMembership:
         try:
             await self._offsets.commit((topic, partition), position)
         except AnabranchError as error:
-            _log.warning("cannot confirm the ownership of %s/%d: %s", topic, partition, error)
+            _log.warning(
+                "cannot confirm that this consumer still owns %s/%d, acting as if it does not: %s",
+                topic,
+                partition,
+                error,
+            )
             return False
         return True
 

@@ -70,7 +70,7 @@ class KafkaTopics:
         missing = [spec for spec in topics if spec.name not in existing]
         created = await self._create(missing) if missing else []
         counts = await self._settled(topics) if missing else existing
-        # Other brokers of the cluster may not know the new topics yet: these counts are not asked for again.
+        # Metadata of other brokers may lack the new topics for a while, so the created counts are used.
         self._counts.update(counts)
         for spec in topics:
             if counts[spec.name] != spec.partitions:
@@ -119,7 +119,7 @@ class KafkaTopics:
         return "" if described.topic_id is None else str(described.topic_id)
 
     async def _of_known_topic(self, topic: str, ask: Callable[[], Future[Any]]) -> Any:
-        """An answer about a topic. A broker that does not know it yet, although others do, is asked again."""
+        """Metadata of a topic. Retries while a broker does not have the topic in its metadata yet."""
         for _ in range(OFFSET_ATTEMPTS):
             try:
                 return await asyncio.wrap_future(ask())

@@ -73,18 +73,18 @@ class MemoryBroker:
         self._settings[topic] = {**self.settings_of(topic), **config}
 
     def incarnation(self, topic: str) -> str:
-        """The number of a topic among those that were created."""
+        """Creation number of a topic: a topic deleted and created again has another one."""
         self.partitions(topic)
         return str(self._incarnations[topic])
 
     def delete(self, topic: str) -> None:
-        """Forget a topic, its records and what groups committed in it."""
+        """Delete a topic, its records and the offsets that consumer groups committed in it."""
         del self._topics[topic]
         for group in self._groups.values():
             group.forget(topic)
 
     def record_limit(self, topic: str) -> int:
-        """Bytes that one record of a topic may have, by the topic's own `max.message.bytes` where it has one."""
+        """Size limit in bytes of a record on a topic: its own `max.message.bytes`, else the default."""
         own = self.settings_of(topic).get("max.message.bytes")
         return self.max_record_bytes if own is None else min(self.max_record_bytes, int(own))
 

@@ -86,7 +86,7 @@ class Group:
             self.committed[partition] = position
 
     def forget(self, topic: str) -> None:
-        """A topic was deleted: nobody owns it, and nothing is committed in it."""
+        """Remove a deleted topic: its assignments and committed offsets."""
         for positions in (self.committed, self.owners, self.targets):
             for place in [place for place in positions if place[0] == topic]:
                 del positions[place]

@@ -1,1 +1,2 @@
-"""How commands reach a running system: one port, over Kafka and Redis or over a gateway's HTTP API."""
+"""Port between commands and a running system, with two implementations: Kafka and Redis, or a gateway's HTTP
+API."""

@@ -1,7 +1,8 @@
-"""Where `anabranch dev` listens, in a file that the other commands of the same user find by themselves.
+"""Address file of `anabranch dev`: tells the other commands of the same user the URL of its gateway.
 
 The file is in `$XDG_RUNTIME_DIR/anabranch`, else in `$XDG_STATE_HOME/anabranch` or `~/.local/state/anabranch`. It
-names the system that was started last. A file whose process has ended, or that others could write, is ignored.
+has the address of the system that was started last. Commands ignore a file whose process has ended, or that other
+users can write.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class DevAddress:
 
 
 def path_of(environ: Mapping[str, str] = os.environ) -> Path:
-    """The file's path."""
+    """Path of the address file."""
     if runtime := environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "anabranch" / FILE
     state = environ.get("XDG_STATE_HOME") or Path(environ.get("HOME") or Path.home()) / ".local" / "state"
@@ -39,7 +40,7 @@ def path_of(environ: Mapping[str, str] = os.environ) -> Path:
 
 @contextmanager
 def left(url: str, path: Path) -> Iterator[None]:
-    """Leave the address of this process in the file while the context lasts.
+    """Write the address of this process into the file, and remove it when the context closes.
 
     Raises:
         OSError: the file cannot be written.
@@ -54,12 +55,12 @@ def left(url: str, path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if _read(path) == own:  # another system may have been started since, and have written its own
+        if _read(path) == own:  # not if a system that was started later has overwritten it
             path.unlink(missing_ok=True)
 
 
 def living(path: Path) -> DevAddress | None:
-    """The address in the file where its process is alive; None where there is none."""
+    """The address in the file if its process is alive, else None."""
     found = _read(path)
     return found if found is not None and _is_alive(found.pid) else None
 
@@ -75,7 +76,7 @@ def _read(path: Path) -> DevAddress | None:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether only this user can have written it: the commands send requests, and a key, to what it names."""
+    """True if only this user can write the file. Commands send requests and a key to the URL in it."""
     status = path.stat()
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -87,7 +88,7 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it lives, and belongs to another user
+    except OSError:  # the process is alive and belongs to another user
         return False
     return True
 

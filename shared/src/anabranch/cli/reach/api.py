@@ -1,4 +1,4 @@
-"""Calls to a gateway's HTTP API: a session, and what its problem documents mean as errors of this package."""
+"""HTTP client of the gateway's API; translates problem documents into errors of this package."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from anabranch.core.errors import AnabranchError, Misconfigured, Problem, Reques
 CONNECT_SECONDS = 1.5
 ANSWER_SECONDS = 30.0
 STREAM_SECONDS = 45.0
-"""A stream that is silent for longer is dead: the gateway sends a comment every 15 seconds."""
+"""Seconds without data after which a stream counts as broken: the gateway sends a comment every 15 seconds."""
 SERVER = "the gateway"
 START = "Start one with `anabranch dev`; `anabranch run FILE --embedded` needs none"
 _BUSY = "an agent that blocks the event loop of `anabranch dev` keeps it from answering"
 
 
 class Refused(AnabranchError):
-    """The gateway answered with a problem document without a list of errors."""
+    """The gateway responded with a problem document without a list of errors."""
 
     def __init__(self, status: int, code: str, detail: str) -> None:
         self.status = status
@@ -49,23 +49,23 @@ class StreamEvent:
 
 
 class Api:
-    """The API at one URL, which ends with a slash."""
+    """Client of the API at one base URL, which ends with a slash."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url = url
         self._session = session
 
     async def get(self, *path: str, seconds: float = ANSWER_SECONDS, **query: Any) -> Any:
-        """The JSON of a GET. Raises Refused, RequestRefused, Misconfigured, ServerUnavailable."""
+        """Send a GET and return its JSON. Raises Refused, RequestRefused, Misconfigured, ServerUnavailable."""
         return await self._call("GET", path, query, None, {}, seconds)
 
     async def post(self, *path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
-        """The JSON of a POST. Raises as `get`."""
+        """Send a POST and return its JSON. Raises as `get`."""
         data = orjson.dumps({} if body is None else body)
         return await self._call("POST", path, {}, data, {"content-type": "application/json", **(headers or {})})
 
     async def stream(self, *path: str, after: str | None = None) -> AsyncGenerator[StreamEvent, None]:
-        """Server-Sent Events until the gateway ends them. Raises as `get`."""
+        """Yield Server-Sent Events until the gateway ends the stream. Raises as `get`."""
         headers = {"accept": "text/event-stream", **({} if after is None else {"last-event-id": after})}
         limits = aiohttp.ClientTimeout(connect=CONNECT_SECONDS, sock_read=STREAM_SECONDS)
         with self._errors():
@@ -98,13 +98,13 @@ class Api:
         return URL(self.url + "/".join(quote(part, safe="") for part in path), encoded=True)
 
     def _judge(self, status: int, body: bytes) -> Any:
-        """The document of an answer. Raises what a problem document says."""
+        """The JSON of a response. Raises the error that a problem document describes."""
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError:
-            if status >= 500:  # a proxy's page, or a gateway that is ending
+            if status >= 500:  # an error page of a proxy, or a gateway that shuts down
                 raise ServerUnavailable(SERVER, self.url, f"status {status}", START) from None
-            reason = f"what answers at {self.url} is no gateway (status {status}, no JSON)"
+            reason = f"the server at {self.url} is not a gateway (status {status}, the body is not JSON)"
             raise Misconfigured("url", reason, START) from None
         if status < 400:
             return document
@@ -116,14 +116,14 @@ class Api:
 
 @asynccontextmanager
 async def open_api(url: str, api_key: str | None) -> AsyncIterator[Api]:
-    """The API at a URL, for as long as the context lasts; `api_key` is sent where there is one."""
+    """Open a client of the API at a URL; it sends `api_key` if one is given."""
     headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
     async with aiohttp.ClientSession(headers=headers, auto_decompress=True) as session:
         yield Api(url, session)
 
 
 class _Errors:
-    """Turns the HTTP client's errors into ServerUnavailable."""
+    """Translate errors of the HTTP client into ServerUnavailable."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -133,7 +133,7 @@ class _Errors:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, aiohttp.InvalidURL):
-            raise Misconfigured("url", f"{self._url} is no URL", "write http://host:port/") from error
+            raise Misconfigured("url", f"{self._url} is not a URL", "write http://host:port/") from error
         if isinstance(error, TimeoutError):
             raise ServerUnavailable(SERVER, self._url, f"no answer in time; {_BUSY}", START) from error
         if isinstance(error, aiohttp.ClientError):
@@ -164,7 +164,7 @@ def _text(value: Any) -> str:
 
 
 async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[StreamEvent, None]:
-    """The events in the bytes of a stream, which come in pieces of any size."""
+    """Parse Server-Sent Events from the byte chunks of a stream."""
     rest = b""
     async for chunk in chunks:
         *blocks, rest = (rest + chunk).split(b"\n\n")

@@ -1,5 +1,7 @@
-"""Chooses how a command reaches a running system: the gateway that it names, the servers that it names, the
-`anabranch dev` of this user, or the servers at their default addresses, in this order."""
+"""Selects the connection of a command to a running system.
+
+In this order: the gateway of `--url`, the servers of `--brokers`, the `anabranch dev` of this user, the servers at
+their default addresses."""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ PROBE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A gateway, and the key that it is sent."""
+    """A gateway's URL and API key."""
 
     url: str
     api_key: str | None = None
@@ -32,10 +34,10 @@ class Address:
 
 @asynccontextmanager
 async def reached(settings: Settings, registry: Registry | None = None) -> AsyncGenerator[Installation, None]:
-    """A running system, or one in this process where a registry is given.
+    """Open a connection to a running system, or an embedded system if a registry is given.
 
     Raises:
-        ServerUnavailable: none is there.
+        ServerUnavailable: there is no running system.
     """
     if registry is not None:
         async with open_place(settings, registry) as place:
@@ -50,7 +52,7 @@ async def reached(settings: Settings, registry: Registry | None = None) -> Async
 
 @asynccontextmanager
 async def through(address: Address) -> AsyncGenerator[Installation, None]:
-    """The system behind a gateway."""
+    """Open a connection to a system through its gateway."""
     from anabranch.cli.reach.api import open_api
     from anabranch.cli.reach.gateway import Gateway
     from anabranch.runtime.clock import SystemClock
@@ -61,10 +63,10 @@ async def through(address: Address) -> AsyncGenerator[Installation, None]:
 
 
 async def gateway_of(settings: Settings) -> Address | None:
-    """The gateway that a command works through; None where it works on Kafka and Redis.
+    """The gateway to use for a command; None to use Kafka and Redis.
 
     Raises:
-        ServerUnavailable: an `anabranch dev` is running and does not answer, and Kafka is not there either.
+        ServerUnavailable: an `anabranch dev` is running but does not respond, and Kafka is not reachable either.
     """
     if settings.url is not None:
         return Address(settings.url, settings.api_key)
@@ -81,12 +83,12 @@ async def gateway_of(settings: Settings) -> Address | None:
         "`anabranch dev`",
         f"{found.url} (process {found.pid})",
         f"it does not answer within {PROBE_SECONDS:g} s: an agent may block its event loop",
-        "end it and start it again with `anabranch dev`, or use `anabranch run FILE --embedded`",
+        "restart `anabranch dev`, or use `anabranch run FILE --embedded`",
     )
 
 
 async def _answers(found: DevAddress) -> bool:
-    import aiohttp  # a third of a second, which a command that finds no system does without
+    import aiohttp  # here, because it takes 0.3 s, which a command that finds no system can save
 
     limits = aiohttp.ClientTimeout(total=PROBE_SECONDS)
     try:

@@ -1,4 +1,4 @@
-"""A system that is reached through a gateway: the port of commands over its HTTP API."""
+"""Implements the port of commands over a gateway's HTTP API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RUNS_PAGE = 500
 MOST_WAITED = 200.0
-"""Seconds that one request waits for a run's end."""
+"""Seconds that one HTTP request waits for a run's end (long polling)."""
 
 
 class Gateway:
@@ -45,7 +45,7 @@ class Gateway:
         self.place = api.url
 
     async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
-        # The id is made here: a request that is sent again after an answer was lost is one run.
+        # The request id is made here, so that a submit repeated after a lost response is the same run.
         named = {**request, "request_id": request.get("request_id") or self._fresh_id()}
         accepted = await self._api.post("v1", "runs", body=named, headers=trace_headers())
         return HttpRun(self._api, accepted)
@@ -160,7 +160,7 @@ class Gateway:
         except Refused as refused:
             if refused.status != 404:
                 raise
-            for each in choice.ids:  # the one that is not there is named
+            for each in choice.ids:  # one by one, so that the error has the missing id
                 await self.letter(each)
             return {past(action): [], "refused": []}
         return found
@@ -171,7 +171,7 @@ class Gateway:
         return GatewayLooks(self, limit)
 
     async def system(self) -> Mapping[str, Any]:
-        """What the system is made of, and its lags."""
+        """Services of the system and their consumer lags."""
         found: Mapping[str, Any] = await self._api.get("v1", "system")
         return found
 
@@ -196,7 +196,7 @@ class Gateway:
             after = page["next_after"]
 
     async def _no_version(self, refused: Refused, run: str, *wanted: int | None) -> AnabranchError:
-        """What a 404 of the context means: no such run, or which of these versions is not kept."""
+        """The error for a 404 of the context: there is no such run, or one of these versions is not kept."""
         if refused.status not in (404, 422):
             return refused
         try:

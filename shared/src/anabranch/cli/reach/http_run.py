@@ -1,4 +1,4 @@
-"""A run that is followed through a gateway: its events from a stream that resumes, its end by asking for it."""
+"""A run followed through a gateway: a resumable stream of its events, and long polling for its end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from anabranch.sdk.run_result import RunResult, no_executions
 Document = dict[str, Any]
 
 WAIT_SECONDS = 20.0
-"""One request waits so long for the run's end; then comes the next one."""
+"""Seconds that one long-polling request waits for the run's end before the next one is sent."""
 AWAY_SECONDS = 10.0
-"""A gateway that is away for longer is given up."""
+"""Seconds without a response from the gateway after which the command gives up."""
 PAUSE_SECONDS = 0.5
 PAGE = 10_000
 _COMMON = frozenset({"type", "time", "seq", "run_id", "group", "task", "index", "attempt"})
@@ -69,7 +69,8 @@ class HttpRun:
                 raise
 
     async def _asked(self, seconds: float) -> Document | RequestRefused | None:
-        """How the run ended, or why it was refused; None where it is open. A gateway may be away for a moment."""
+        """How the run ended, or why it was refused; None if it is open. Retries while the gateway is
+        unavailable."""
         away_until: float | None = None
         while True:
             try:
@@ -96,7 +97,7 @@ class HttpRun:
 
 
 async def outcome(api: Api, run: str, seconds: float) -> Document | None:
-    """How a run ended, waiting up to `seconds`; None where it is open.
+    """How a run ended, waiting up to `seconds`; None if it is still open.
 
     Raises:
         RequestRefused: it was rejected. Refused: there is no such run. ServerUnavailable.
@@ -111,7 +112,7 @@ async def outcome(api: Api, run: str, seconds: float) -> Document | None:
 
 
 async def result_of(api: Api, document: Document, warnings: tuple[str, ...] = ()) -> RunResult:
-    """The result out of an outcome's document; the values that it only names are read page by page."""
+    """Build the result from an outcome's document. Values that it refers to are read page by page."""
     results = dict(document["results"])
     for key in document.get("references") or ():
         results[key] = await _value(api, document["run_id"], key)
@@ -142,10 +143,10 @@ async def _value(api: Api, run_id: str, key: str) -> Any:
 
 
 async def stream_events(api: Api, run: str) -> AsyncGenerator[Document, None]:
-    """A run's events, those there are and those that come, up to the last one. Resumes where the stream broke.
+    """Yield a run's past and future events up to the last one. Resumes after a broken connection.
 
     Raises:
-        Refused: there is no such run. ServerUnavailable: the gateway stays away.
+        Refused: there is no such run. ServerUnavailable: the gateway stays unavailable.
     """
     after: str | None = None
     failed_at: float | None = None
@@ -171,12 +172,13 @@ async def stream_events(api: Api, run: str) -> AsyncGenerator[Document, None]:
 
 
 async def _has_ended(api: Api, run: str) -> bool:
-    """Whether a run that is silent has ended: its last event may be gone, or was never published."""
+    """True if a run without new events has ended: its last event may be lost or expired."""
     return await outcome(api, run, 0) is not None
 
 
 def batch_of(event: Mapping[str, Any]) -> EventBatch:
-    """An event of the API as views count it. Its number rises from event to event, so it stands for the cause."""
+    """Convert an event of the API for the progress counters. Its increasing number takes the place of the
+    cause."""
     entry = EventEntry(
         type=event["type"],
         cause=event["seq"],

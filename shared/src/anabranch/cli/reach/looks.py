@@ -1,4 +1,4 @@
-"""What `top` shows of a system that is reached through a gateway. Changes nothing."""
+"""Snapshots for `top`, read through a gateway. Read-only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _group(row: Mapping[str, Any], prefix: str) -> GroupRow:
 
 
 def _workers(views: Sequence[View], system: Mapping[str, Any]) -> Mapping[str, bool]:
-    """The workers of open runs, and those of others that still live."""
+    """Workers of open runs, and other workers with a fresh heartbeat."""
     alive = {worker["id"]: bool(worker["alive"]) for worker in system["workers"]}
     lately = {worker: view.get("ended_at") is None for view in reversed(views) for worker in view["workers"]}
     found = {worker: alive.get(worker, False) for worker in sorted(lately)}

@@ -1,7 +1,6 @@
-"""What the commands ask of a running system: queries and control, as a Protocol. Holds no behaviour.
+"""Port of the commands to a running system: queries and control. Only protocols and values.
 
-Both implementations answer with the same values, so that a command prints the same and ends with the same exit
-code, whichever way it reaches the system.
+Both implementations return the same values, so a command has the same output and exit code with either.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Event = dict[str, Any]
 
 
 class FollowedRun(Protocol):
-    """A run that was submitted or found; `sdk.Run` is one."""
+    """A submitted or existing run; `sdk.Run` implements it."""
 
     run_id: str
     request_id: str | None
@@ -34,24 +33,24 @@ class FollowedRun(Protocol):
 
     @property
     def heard(self) -> bool:
-        """Whether the system has answered."""
+        """True once the system has accepted or rejected the request."""
 
     def event_batches(self) -> AsyncGenerator[EventBatch, None]:
-        """The run's events as views count them, up to the last one. May repeat."""
+        """Yield the run's events up to the last one. Events may repeat."""
 
     async def ended(self, timeout: float | None = None) -> str:
         """Wait for the run's end; returns its status. Raises TimeoutError, ServerUnavailable."""
 
     async def result(self) -> RunResult:
-        """Wait for the run's end; how it ended, with its results. Raises ServerUnavailable."""
+        """Wait for the run's end; returns its status and results. Raises ServerUnavailable."""
 
     async def cancel(self) -> None:
-        """Ask for the run to be cancelled. Raises ServerUnavailable."""
+        """Request the run's cancellation. Raises ServerUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Controlled:
-    """A run that was acted on. `known`: whether the system knows it; `ended`: how it had ended before, if so."""
+    """Outcome of a control command. `known`: the run exists; `ended`: its final status if it had already ended."""
 
     run_id: str
     known: bool = True
@@ -60,7 +59,7 @@ class Controlled:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """What versions `a` and `b` of a session's context differ in."""
+    """Differences between versions `a` and `b` of a session's context."""
 
     session_id: str
     a: int
@@ -70,7 +69,7 @@ class Differences:
 
 @dataclass(frozen=True, slots=True)
 class LetterGroups:
-    """Dead letters by failure, how many letters the groups have, and how many more were decided on before."""
+    """Dead letters grouped by failure, their number, and the number of those already redriven or dismissed."""
 
     groups: Sequence[Mapping[str, Any]]
     letters: int
@@ -78,61 +77,63 @@ class LetterGroups:
 
 
 class Looks(Protocol):
-    """What `top` looks through: remembers what makes the next look cheaper."""
+    """Source of snapshots for `top`; caches what makes the next snapshot cheaper."""
 
     async def snapshot(self) -> Snapshot:
-        """All of it now. Raises ServerUnavailable."""
+        """Read a snapshot. Raises ServerUnavailable."""
 
 
 class Installation(Protocol):
-    """A running system. Every call raises ServerUnavailable where it cannot be reached.
+    """A running system. Every call raises ServerUnavailable if the system cannot be reached.
 
-    RUN is a run id or a request id. Where there is no such run, the calls that need one raise Misconfigured.
+    `run` is a run id or a request id. If there is no such run, calls that need one raise Misconfigured.
     """
 
     @property
     def place(self) -> str:
-        """What it is and where, in a few words."""
+        """Short description of the system and its address."""
 
     async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
-        """Submit a valid request; its run. Raises RequestRefused."""
+        """Submit a valid request; returns its run. Raises RequestRefused."""
 
     async def retry(self, run: str, request_id: str | None) -> FollowedRun:
-        """Start a run that takes over the results of one. Raises RequestRefused where that cannot be retried."""
+        """Start a run that imports the results of an earlier run. Raises RequestRefused if that run cannot be
+        retried."""
 
     async def control(self, action: Control, run: str) -> Controlled:
-        """Cancel, pause or resume a run. One that is not known is no error here: see `Controlled`."""
+        """Cancel, pause or resume a run. An unknown run is not an error here: see `Controlled.known`."""
 
     async def views(self, limit: int) -> Sequence[View]:
         """The views of the latest runs, the latest first."""
 
     async def status(self, run: str) -> View:
-        """The view of a run; of an open one with `alive`, the workers with a fresh heartbeat."""
+        """The view of a run; for an open run it has `alive`, the workers with a fresh heartbeat."""
 
     async def result(self, run: str, timeout: float | None) -> RunResult | None:
-        """How a run ended; None where it has not within `timeout` seconds (None: by now)."""
+        """How a run ended; None if it is open after `timeout` seconds (None: check without waiting)."""
 
     def events(self, run: str, *, follow: bool) -> AsyncGenerator[Event, None]:
-        """A run's events in order: those there are, or with `follow` all up to its end. None of an unknown run."""
+        """Yield a run's past events in order, with `follow` also future ones up to its end. Nothing for an unknown
+        run."""
 
     async def context(self, run: str, at: int | None) -> SharedContext:
         """The context of a run's session as of a version. Raises NoSuchVersion."""
 
     async def differences(self, run: str, a: int, b: int) -> Differences:
-        """What two versions of the context of a run's session differ in. Raises NoSuchVersion."""
+        """Differences between two versions of the context of a run's session. Raises NoSuchVersion."""
 
     async def why(self, run: str, *, heal: bool) -> tuple[Answer, list[str]]:
-        """Why a run does not end, and with `heal` what was done about it."""
+        """Explain why a run does not end; with `heal`, re-send its pending work first."""
 
     async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> LetterGroups:
-        """Open dead letters, with `every` all of them, grouped by failure."""
+        """Open dead letters grouped by failure; with `every`, also those already redriven or dismissed."""
 
     async def letter(self, letter_id: str) -> Mapping[str, Any]:
-        """Everything of one dead letter. Raises Misconfigured where there is none of this id."""
+        """All details of a dead letter. Raises Misconfigured if the id does not exist."""
 
     async def decide(self, action: Action, choice: Choice) -> Mapping[str, Any]:
-        """Redrive or dismiss dead letters: the document of `dlq redrive --json`. Raises Misconfigured where one
-        that is named is not there."""
+        """Redrive or dismiss dead letters; returns the document of `dlq redrive --json`. Raises Misconfigured if
+        an id does not exist."""
 
     def looks(self, limit: int) -> Looks:
-        """Looks at the latest runs and the system's parts, for `top`."""
+        """Source of snapshots for `top`: the latest runs and the state of the services."""

@@ -1,4 +1,4 @@
-"""Tells quickly whether a Kafka may be there at all: its client would try again and again for seconds."""
+"""Checks within two seconds whether a Kafka broker accepts connections: the Kafka client retries for longer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ DEFAULT_PORT = 9092
 
 
 async def unreachable(brokers: str, *, patient: bool = False) -> str | None:
-    """Why no broker of these bootstrap servers takes a connection; None where one does. With `patient` also where
-    one has not answered yet: its client may wait longer."""
+    """Why no broker of these bootstrap servers accepts a connection; None if one does. With `patient` also None if
+    the attempts time out: the Kafka client may wait longer."""
     attempts = [asyncio.ensure_future(_refusal(each, patient)) for each in brokers.split(",")]
     try:
         reasons = []
@@ -44,7 +44,7 @@ async def _refusal(broker: str, patient: bool) -> str | None:
 
 
 def in_words(error: BaseException) -> str:
-    """What an attempt to connect came to, in lower case."""
+    """Reason of a failed connection attempt, in lower case."""
     if isinstance(error, ConnectionRefusedError) or "Connect call failed" in str(error):
         return "connection refused"
     return (getattr(error, "strerror", None) or str(error)).lower()

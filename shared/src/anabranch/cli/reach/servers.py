@@ -1,4 +1,4 @@
-"""A system that is reached over Kafka and Redis, or in this process: the port of commands over a `Client`."""
+"""Implements the port of commands over a `Client`, on Kafka and Redis or on an embedded system."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings
 
 KNOWN_SECONDS, LOOK_SECONDS = 2.0, 0.1
-"""How long a run that is to be acted on may take to be known, and how often that is looked up."""
+"""Seconds that a control command waits for its run to be known, and the interval of the lookups."""
 NOW_SECONDS = 0.05
-"""How long the known end of a run is waited for where nobody wants to wait."""
+"""Seconds to wait for the final record of an ended run if the caller gave no timeout."""
 
 
 class Servers:
-    """See the module. The client is open, and closed by who opened it."""
+    """See the module. The caller opens and closes the client."""
 
     def __init__(self, client: Client, settings: Settings, place: str | None = None) -> None:
         self._client = client
@@ -44,7 +44,7 @@ class Servers:
         return await self._client.retry(run, request_id=request_id)
 
     async def control(self, action: Control, run: str) -> Controlled:
-        """Publish a control record for an open run. A run that was submitted a moment ago is waited for."""
+        """Publish a control record for an open run, after waiting for a run that was submitted a moment ago."""
         client = self._client
         run_id, known, final = await self._standing(run)
         if not known:
@@ -55,7 +55,7 @@ class Servers:
         return Controlled(run_id)
 
     async def _standing(self, run: str) -> tuple[str, bool, str | None]:
-        """The run id, whether the run is known, and its final status where it has ended."""
+        """The run id, whether the run is known, and its final status if it has ended."""
         client = self._client
         until = client.links.clock.monotonic() + KNOWN_SECONDS
         while True:
@@ -133,12 +133,12 @@ class Servers:
 
 
 def no_such_run(run: str) -> Misconfigured:
-    """Nobody knows a run of this id."""
+    """The error for an id without a run."""
     return Misconfigured(run, "no such run, by run id or by request id", "see: anabranch list")
 
 
 async def _without_view(client: Client, run: str) -> View:
-    """What is known of a run right after its submission, or when its view has expired."""
+    """A minimal view of a run just submitted, or of a run whose view has expired."""
     run_id, names = await client.run_id_of(run), client.names
     tombstone, session = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
     if tombstone is not None:

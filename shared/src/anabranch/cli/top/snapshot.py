@@ -16,8 +16,8 @@ from anabranch.runtime.views import View
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run. `total` counts executions that are known by now; `share` is how much of it is done, and `rate` is
-    members a second; None where not known."""
+    """One run. `total` counts the executions known so far, `share` is the completed share, `rate` is members per
+    second; None if not known."""
 
     run_id: str
     request_id: str
@@ -35,7 +35,7 @@ class RunRow:
     share: float | None
     rate: float | None
     waits: str | None
-    """What it waits for that is not there."""
+    """The missing worker or agent that the run waits for."""
     view: View
 
     @property
