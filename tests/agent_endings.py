@@ -228,7 +228,7 @@ def row_of(ending: Ending) -> str:
 
 def table(rows: Sequence[str]) -> str:
     """The table of the docs."""
-    return "\n".join(["| the agent | its attempt | error type | tried again |", "|---|---|---|---|", *rows])
+    return "\n".join(["| the agent | its attempt | error type | retried |", "|---|---|---|---|", *rows])
 
 
 if __name__ == "__main__":
