@@ -165,7 +165,7 @@ def test_a_note_that_cannot_be_stored_as_it_is_costs_no_member(
 # --- processes --------------------------------------------------------------------------------------
 
 MODULE = """
-import asyncio, sys, threading, time
+import asyncio, os, sys, threading, time
 from anabranch import agent
 
 @agent("exits")
@@ -195,6 +195,30 @@ def leaves_thread(task):
     threading.Thread(target=time.sleep, args=(3600,)).start()
     return 1
 
+@agent("stops_loop")
+async def stops_loop(task):
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.01)
+    return 1
+
+@agent("cancels_all")
+async def cancels_all(task):
+    for each in asyncio.all_tasks():
+        each.cancel()
+    await asyncio.sleep(3600)
+
+@agent("exits_in_a_fork")
+def exits_in_a_fork(task):
+    child = os.fork()
+    if child == 0:
+        sys.exit(3)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+@agent("returns_in_a_fork")
+def returns_in_a_fork(task):
+    child = os.fork()
+    return os.waitpid(child, 0)[1] if child else "this is the child"
+
 @agent("leaves_call")
 async def leaves_call(task):
     asyncio.get_running_loop().run_in_executor(None, time.sleep, 3600)
@@ -204,7 +228,17 @@ async def leaves_call(task):
 
 @pytest.mark.parametrize(
     ("agent", "code"),
-    [("exits", 1), ("leaves_exit", 0), ("leaves_stubborn_task", 0), ("leaves_thread", 0), ("leaves_call", 0)],
+    [
+        ("exits", 1),
+        ("leaves_exit", 0),
+        ("leaves_stubborn_task", 0),
+        ("leaves_thread", 0),
+        ("leaves_call", 0),
+        ("stops_loop", 0),
+        ("cancels_all", 1),
+        ("exits_in_a_fork", 0),
+        ("returns_in_a_fork", 0),
+    ],
 )
 def test_the_command_ends_with_its_run_and_the_runs_exit_code(tmp_path: Path, agent: str, code: int) -> None:
     (tmp_path / "ending_agents.py").write_text(MODULE)
@@ -215,6 +249,40 @@ def test_the_command_ends_with_its_run_and_the_runs_exit_code(tmp_path: Path, ag
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.returncode == code, ended.stderr
+    if agent == "cancels_all":
+        assert "code in this process cancelled the main task" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+STUBBORN = """
+import asyncio, signal
+from anabranch.runtime.loops import run
+
+async def stays():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+async def interrupted():
+    left = asyncio.create_task(stays())
+    await asyncio.sleep(0)
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    await left
+
+try:
+    run(interrupted())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_second_interrupt_ends_a_process_with_a_task_that_catches_cancellations() -> None:
+    command = [sys.executable, "-c", STUBBORN]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr
 
 
 def test_an_interrupt_by_a_person_is_told_from_one_that_code_raises() -> None:

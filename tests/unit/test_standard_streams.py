@@ -193,6 +193,51 @@ def test_what_agents_do_to_the_streams_is_theirs(folder: Path) -> None:
     assert b"completed in" in ended.stderr
 
 
+REDIRECTING = """
+import io, threading
+from contextlib import redirect_stderr, redirect_stdout
+from anabranch import agent
+both, second_is_in, first_left = threading.Barrier(2), threading.Event(), threading.Event()
+
+@agent("redirects")
+def redirects(task):
+    if task.index == 1:
+        both.wait(10)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        if task.index == 0:
+            both.wait(10)
+            second_is_in.wait(10)
+        else:
+            second_is_in.set()
+            first_left.wait(10)
+    first_left.set()
+    return task.index
+
+@agent("removes")
+def removes(task):
+    import sys
+    sys.stdout = sys.stderr = None
+    return task.index
+"""
+
+
+@pytest.mark.parametrize("agent", ["redirects", "removes"])
+@pytest.mark.parametrize("json_", ["", "--json"])
+def test_a_command_writes_to_its_own_streams_whatever_agents_put_in_their_place(
+    folder: Path, agent: str, json_: str
+) -> None:
+    (folder / "redirecting.py").write_text(REDIRECTING)
+    pair = {"type": "array", "array_mapping": {"n": [1, 2]}}
+    spec = {"name": "t", "agent": agent, "expansion_config": pair, "result_keys": ["r"]}
+    (folder / "pair.json").write_text(json.dumps({"task_groups": [{"name": "g", "tasks": [spec]}]}))
+
+    ended = shell(folder, f"$A run pair.json --embedded --agents redirecting {json_}")
+
+    assert ended.returncode == 0, ended.stderr
+    assert b"completed in" in ended.stderr.splitlines()[-1]
+    assert not json_ or json.loads(ended.stdout)["results"] == {"r": [0, 1]}
+
+
 def test_an_events_file_that_is_full_costs_a_line(folder: Path, command: Path) -> None:
     ended = subprocess.run(
         [command, "run", "good.json", "--embedded", "--json", "--events-file", "/dev/full"],

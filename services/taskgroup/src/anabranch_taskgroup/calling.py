@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import copy_context
@@ -47,11 +48,27 @@ async def _in_thread(threads: Executor, handler: Callable[[Task], Any], task: Ta
 
 
 def _outcome(run: Callable[..., Any], handler: Callable[[Task], Any], task: Task) -> Any:
-    """What a call in a thread came to. No future carries a `StopIteration`, nor a loop a `SystemExit`."""
+    """What a call in a thread came to. No future carries a `StopIteration`, nor a loop a `SystemExit`.
+
+    If the agent called `os.fork`, its call also ends in the child process, which has only this one thread of the
+    worker. The child exits here, with the code of its `SystemExit`.
+    """
+    process = os.getpid()
+    outcome: Any
     try:
-        return run(handler, task)
+        outcome = run(handler, task)
     except BaseException as error:  # noqa: BLE001  # whatever an agent raises is its outcome
-        return Raised(error)
+        outcome = Raised(error)
+    if os.getpid() != process:
+        os._exit(_exit_code(outcome))
+    return outcome
+
+
+def _exit_code(outcome: Any) -> int:
+    if not isinstance(outcome, Raised):
+        return 0
+    code = getattr(outcome.error, "code", None) if isinstance(outcome.error, SystemExit) else 1
+    return code if isinstance(code, int) else int(code is not None)
 
 
 async def within_span(trace: TaskTrace, index: int, attempt: int, call: Call, task: Task) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from anabranch.core.visible import visible, visible_json
-from anabranch.runtime.streams import has_reader
+from anabranch.runtime.streams import has_reader, standard_error, standard_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,25 +24,28 @@ def print_json(document: Any, *, indent: bool = True) -> None:
     """Print one JSON document and a newline, in ASCII if the encoding of standard output is not UTF-8."""
     option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
     text = orjson.dumps(document, option=option).decode()
-    sys.stdout.write(visible_json(text, ascii_only=not _is_utf8(sys.stdout.encoding)))
-    sys.stdout.flush()
+    stream = standard_output()
+    stream.write(visible_json(text, ascii_only=not _is_utf8(stream.encoding)))
+    stream.flush()
 
 
 def print_text(text: str) -> None:
     """Print text and a newline on standard output."""
-    sys.stdout.write(visible(text) + "\n")
-    sys.stdout.flush()
+    stream = standard_output()
+    stream.write(visible(text) + "\n")
+    stream.flush()
 
 
 def say(text: str = "") -> None:
     """A line for people, on standard error."""
-    sys.stderr.write(visible(text) + "\n")
-    sys.stderr.flush()
+    stream = standard_error()
+    stream.write(visible(text) + "\n")
+    stream.flush()
 
 
 def is_read() -> bool:
     """True while standard output has a reader. Endless commands end when it has none."""
-    return has_reader(sys.stdout)
+    return has_reader(standard_output())
 
 
 def _is_utf8(encoding: str | None) -> bool:
@@ -60,12 +62,12 @@ def foreign_output_aside(json: bool) -> Iterator[None]:
     if not json:
         yield
         return
-    standard = sys.stdout
+    standard = standard_output()
     standard.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(standard_error()):
             yield
     finally:
         standard.flush()  # what was written through a reference to it, before the descriptor is turned back
@@ -84,7 +86,8 @@ def terminal(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
     """A console on standard output or error, without markup and with control characters shown as escapes."""
     from anabranch.cli.terminal import Terminal
 
-    return Terminal(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+    file = standard_error() if stderr else standard_output()
+    return Terminal(file=file, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
 
 
 def short(value: Any, limit: int = 160) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import operator
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from anabranch.cli.output import print_json, say, wide_console
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import Misconfigured
 from anabranch.core.visible import visible
+from anabranch.runtime.streams import standard_output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,12 +90,12 @@ def show(listing: Listing[Row], form: Form) -> None:
 
 def print_csv(columns: Sequence[Column[Row]], rows: Iterable[Row], *, head: bool = True) -> None:
     """CSV as in RFC 4180, but with plain line feeds; `head` first names the columns."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(standard_output(), lineterminator="\n")
     if head:
         writer.writerow([column.name.replace(" ", "_") for column in columns])
     for row in rows:
         writer.writerow([_cell(column.value(row)) for column in columns])
-    sys.stdout.flush()
+    standard_output().flush()
 
 
 def _cell(value: Any) -> Any:

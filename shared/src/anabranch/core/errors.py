@@ -253,6 +253,16 @@ class Misconfigured(AnabranchError):
         return f"{text}. {self.fix}" if self.fix else text
 
 
+class MainTaskCancelled(AnabranchError):
+    """Code in this process cancelled the main task of a command or service."""
+
+    def __str__(self) -> str:
+        return (
+            "code in this process cancelled the main task, so the process ends. An agent that cancels all of "
+            "asyncio.all_tasks() does this; let agents cancel only the tasks they created"
+        )
+
+
 class RecordTooLarge(AnabranchError):
     """A record for ``topic`` has ``size`` bytes where ``limit`` are allowed; nothing was appended."""
 

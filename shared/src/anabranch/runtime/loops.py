@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from anabranch.core.errors import MainTaskCancelled
+
 T = TypeVar("T")
 
 LEFT_SECONDS: Final = 1.0
@@ -36,17 +38,23 @@ _abandoned: list[asyncio.Task[Any]] = []
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on a loop of its own (uvloop if installed), and clean up what it leaves
-    behind."""
+    behind.
+
+    Raises:
+        MainTaskCancelled: code in this process cancelled the coroutine, without an interrupt.
+    """
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(_alone(work))
+        try:
+            return runner.run(_with_own_threads(work))
+        except asyncio.CancelledError as error:
+            raise MainTaskCancelled from error
+        finally:  # if the coroutine has not ended, the runner would wait for its tasks without limit
+            runner.get_loop().run_until_complete(end_what_is_left())
 
 
-async def _alone(work: Coroutine[Any, Any, T]) -> T:
+async def _with_own_threads(work: Coroutine[Any, Any, T]) -> T:
     asyncio.get_running_loop().set_default_executor(_ThreadsLeftAlone())
-    try:
-        return await work
-    finally:
-        await end_what_is_left()
+    return await work
 
 
 async def end_what_is_left() -> None:
@@ -112,7 +120,10 @@ class UnendingLoop(_Loop):
             self._main = before
 
     def stop(self) -> None:
-        """See asyncio."""
+        """See asyncio. While the main task runs, only code of an agent calls this: nothing stops."""
+        if self._main is not None and not self._main.done():
+            _log.error("an agent called stop() on the event loop: ignored, the process continues", stack_info=True)
+            return
         self._is_to_stop = True
         super().stop()
 

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
 
-from anabranch.core.errors import Misconfigured, ServerUnavailable, StoreRefused
+from anabranch.core.errors import MainTaskCancelled, Misconfigured, ServerUnavailable, StoreRefused
 from anabranch.runtime.health import Health, HealthServer
 from anabranch.runtime.logs import set_up_logging
 from anabranch.runtime.loops import run
@@ -102,6 +102,8 @@ def run_service(
         return _ended(error, EXIT_MISCONFIGURED)
     except (ServerUnavailable, StoreRefused) as error:
         return _ended(error, EXIT_UNAVAILABLE)
+    except MainTaskCancelled as error:
+        return _ended(error, EXIT_FAILED)
     except Crashed:
         return EXIT_FAILED
     except Exception:  # noqa: BLE001 - the process's last resort: logged with its traceback

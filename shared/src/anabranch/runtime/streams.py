@@ -3,6 +3,9 @@ encoding.
 
 In these cases only output is lost; the command's work and exit code stay. If standard output fails for another
 reason than a closed pipe, one line on standard error says so.
+
+Agents may replace `sys.stdout` and `sys.stderr`, and two threads that use `redirect_stdout` at once can leave a
+wrong stream there permanently. Commands therefore print to the streams they were started with.
 """
 
 from __future__ import annotations
@@ -26,6 +29,26 @@ _FOR_GOOD: Final = (errno.EPIPE, errno.EBADF)
 """Errors that may pass: a full disk may have room again, but a closed pipe never gets another reader."""
 
 
+_of_command: dict[str, TextIO] = {}
+"""The standard streams of the command in this process, by their names in `sys`."""
+
+
+def standard_output() -> TextIO:
+    """The command's standard output, even if an agent has replaced `sys.stdout`."""
+    return _own(sys.stdout, "stdout")
+
+
+def standard_error() -> TextIO:
+    """The command's standard error, even if an agent has replaced `sys.stderr`."""
+    return _own(sys.stderr, "stderr")
+
+
+def _own(present: TextIO, name: str) -> TextIO:
+    """The command's stream, or rich's proxy of it, which prints above a live view."""
+    own = _of_command.get(name, present)
+    return present if getattr(present, "rich_proxied_file", None) is own else own
+
+
 @contextlib.contextmanager
 def lasting_streams() -> Iterator[None]:
     """Replace the standard streams by ones whose writes never raise, while the context is open."""
@@ -33,9 +56,13 @@ def lasting_streams() -> Iterator[None]:
     kept = sys.stdout, sys.stderr
     lasting = [_lasting(stream, name) for stream, name in zip(kept, ("output", "error"), strict=True)]
     sys.stdout, sys.stderr = lasting
+    before = dict(_of_command)
+    _of_command.update(stdout=sys.stdout, stderr=sys.stderr)
     try:
         yield
     finally:
+        _of_command.clear()
+        _of_command.update(before)
         for stream in lasting:
             if isinstance(stream, LastingText):
                 stream.settle()
@@ -154,8 +181,9 @@ class _LastingBuffer(io.BufferedIOBase):
         if self._name != "output":
             return
         reason = getattr(error, "strerror", None) or str(error)
-        sys.stderr.write(f"anabranch: cannot write standard output ({reason}): the rest of the output is lost\n")
-        sys.stderr.flush()
+        stream = standard_error()
+        stream.write(f"anabranch: cannot write standard output ({reason}): the rest of the output is lost\n")
+        stream.flush()
 
 
 def _lasting(stream: Any, name: str) -> Any:
