@@ -46,7 +46,7 @@ def test_one_source_does_not_use_up_what_others_may() -> None:
     assert sum(flood) == SOURCE_BURST
     assert other
     assert sum(later) == 10
-    assert limits.summary() == "10,020 refused calls have no record of their own: 10,020 from 1.1.1.1"
+    assert limits.summary() == "10,020 refused calls were not recorded one by one: 10,020 from 1.1.1.1"
     assert not limits.has_left_out
 
 
@@ -60,7 +60,7 @@ def test_many_sources_together_are_limited_too_and_so_is_what_is_remembered_of_t
 
     assert admitted == BURST
     assert len(limits._sources) == 100
-    assert limits.summary().startswith("1,500 refused calls have no record of their own: 1 from 10.0.0.")
+    assert limits.summary().startswith("1,500 refused calls were not recorded one by one: 1 from 10.0.0.")
 
 
 async def test_a_flood_of_refused_calls_is_few_records_and_a_summary(

@@ -125,7 +125,7 @@ async def test_a_delivery_that_meets_a_fault_of_ours_is_a_dead_letter_and_the_ne
         [letter] = (await running.get("/v1/dead-letters"))["letters"]
 
     assert letter["code"] == "webhook_failed"
-    assert "a fault of the gateway" in letter["reason"]
+    assert "internal error of the gateway" in letter["reason"]
 
 
 def _ended(receiver: Receiver) -> set[str]:
@@ -142,7 +142,7 @@ def test_what_waits_for_one_endpoint_is_bounded_and_others_may_wait_all_the_same
         assert shares.refusal(one) is None
         shares.add(one)
 
-    assert shares.refusal(one) == "500 deliveries wait for http://one"
+    assert shares.refusal(one) == "500 deliveries are pending for http://one"
     assert shares.refusal(other) is None
     shares.remove(one)
     assert shares.refusal(one) is None

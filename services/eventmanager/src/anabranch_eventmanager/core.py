@@ -56,7 +56,8 @@ class Applied:
 
 
 class EventCore:
-    """Applies records to the facts of one partition. `channels`: what channels begin with that get events."""
+    """Applies records to the facts of one partition. `channels`: required prefix of channels for forwarded
+    events."""
 
     def __init__(self, channels: str) -> None:
         self._channels = channels

@@ -27,7 +27,7 @@ FAILURES_OF_A_TASK = 10
 """How many failures a task's facts keep; the rest only counts."""
 
 TRACEBACKS_OF_A_TASK = 1
-"""How many of these failures have their traceback."""
+"""Number of these failures with a traceback."""
 
 RUN_RANKS = {"accepted": 1, "running": 2, "completed": 3, "failed": 3, "cancelled": 3, "timed_out": 3}
 GROUP_RANKS = {"waiting": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2, "timed_out": 2}
@@ -80,7 +80,7 @@ def new_run(batch: EventBatch) -> Document:
 
 
 def project_of(run: Document) -> str | None:
-    """The project of a run; None while its acceptance, which says it, has not been read."""
+    """The project of a run; None until its acceptance event has been read."""
     return run.get("project") or (None if run["submitted_at"] is None else DEFAULT_PROJECT)
 
 
@@ -322,7 +322,7 @@ def _add_failure(task: Document, index: str, entry: EventEntry) -> None:
 
 
 def _has_room_for_traceback(task: Document, index: str) -> bool:
-    """A task's facts are written again with each batch of its events, so they keep few tracebacks."""
+    """Limit the tracebacks in a task's facts, because every batch of its events rewrites the facts."""
     kept = [each for each, failure in task["failures"].items() if "traceback" in failure and each != index]
     return len(kept) < TRACEBACKS_OF_A_TASK
 

@@ -23,7 +23,7 @@ class _Subscription(BaseModel):
     request_id: str | None = None
     session_id: str | None = None
     project: str | None = None
-    """Who subscribes; None is the default project, of records that were written before projects were there too."""
+    """The subscribing project; None is the default project, also in records from before projects existed."""
 
     def run(self) -> str | None:
         """The run that is meant, None where it is a session."""

@@ -18,7 +18,7 @@ from anabranch_eventmanager.facts import Document, Draft, Facts
 from anabranch_eventmanager.records import Subscribe, Unsubscribe
 
 Channels: TypeAlias = Mapping[str, Sequence[str]]
-"""Channel -> the types of events that it gets; none for all."""
+"""Channel -> types of the events to forward; empty for all types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,10 @@ def subscription_key(record: Subscribe | Unsubscribe) -> str:
 
 
 def apply_subscription(draft: Draft, record: Subscribe | Unsubscribe, at: float) -> None:
-    """Note a subscription or its end. `at`: the record's time, from which its retention counts.
+    """Apply a subscription or its end. `at`: the record's time, the start of its retention.
 
-    Each project has its own channels of a run or session, so that none changes or ends those of another.
+    Each project has its own channels for a run or session, so a project cannot change or end subscriptions of
+    another one.
     """
     document = draft.open(subscription_key(record), lambda: {"channels": {}, "at": at})
     document["at"] = max(document["at"], at)
@@ -69,7 +70,8 @@ def _changed(channels: Channels, record: Subscribe | Unsubscribe) -> Channels:
 
 
 def _channels_of(document: Document, project: str) -> Channels:
-    """The channels of one project. Those of the default one stand where all did before projects had their own."""
+    """The channels of one project. The default project uses the place where all channels were before projects
+    existed."""
     by_project: Mapping[str, Channels] = {**document.get("projects", {}), DEFAULT_PROJECT: document["channels"]}
     return by_project.get(project, {})
 
@@ -77,12 +79,12 @@ def _channels_of(document: Document, project: str) -> Channels:
 def forwards(
     facts: Facts, batch: EventBatch, entries: Iterable[tuple[EventEntry, int]], project: str | None, prefix: str
 ) -> Iterator[Forward]:
-    """What subscribers get of a batch, in order.
+    """The messages of a batch for subscribers, in order.
 
     Args:
         entries: each with the `seq` of its first event.
-        project: of the run, as its events say; None where they did not: then nothing is forwarded.
-        prefix: what the name of a channel has to begin with; any other one gets nothing, whoever subscribed it.
+        project: of the run, from its events; None if not known: then nothing is forwarded.
+        prefix: required prefix of channels; nothing is forwarded to any other channel.
     """
     channels = [] if project is None else _channels(facts, batch, project, prefix)
     if not channels:
@@ -94,8 +96,8 @@ def forwards(
 
 
 def _channels(facts: Facts, batch: EventBatch, project: str, prefix: str) -> list[tuple[str, Sequence[str]]]:
-    """Channels of the run's own project with their filters; one that is subscribed both ways gets what either lets
-    through, once."""
+    """Channels of the run's own project with their filters. A channel subscribed to both the run and its session
+    gets the union of both filters, each event once."""
     merged: dict[str, Sequence[str]] = {}
     for key in (run_subscriptions_key(batch.run_id), session_subscriptions_key(batch.session_id)):
         for channel, types in _channels_of(facts.get(key, _NONE), project).items():

@@ -17,7 +17,7 @@ from anabranch_eventmanager.facts import Document, Facts, group_key, project_of,
 
 MAX_FAILURES = 50
 TRACEBACKS_BYTES = 100_000
-"""Of the tracebacks of a view's failures: beyond, the later ones are left out."""
+"""Maximum bytes of the tracebacks in a view; later tracebacks are omitted."""
 
 _SHOWN = (
     "run_id",

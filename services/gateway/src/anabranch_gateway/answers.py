@@ -17,12 +17,12 @@ def answer(document: Any, status: int = 200, headers: Mapping[str, str] | None =
 
 
 def encoded(document: Any) -> bytes:
-    """The body of an answer."""
+    """The body of a response."""
     return orjson.dumps(document, option=_OPTIONS)
 
 
 def json_answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer with a body that was encoded already."""
+    """A response with a body that is already encoded."""
     return Response(
         body,
         status_code=status,

@@ -1,8 +1,9 @@
-"""Who did what: a record on the topic `audit` for each act, and for each that was refused.
+"""Audit log: a record on the topic `audit` for each action of a caller, and for each refused call.
 
-Records go out in the background, together, so that nobody waits for them; a stop waits until they are out. While
-Kafka is away they wait, bounded: what does not fit is counted in the log. Of refused calls only so many have a
-record of their own, see `refusal_limits`; a summary record says how many were left out.
+Records are published in the background in batches, so calls do not wait for them; shutdown waits until all are
+published. While Kafka is unavailable records are queued up to a limit; the number of dropped records is logged.
+Records of refused calls are rate-limited, see `refusal_limits`; a summary record has the number of the omitted
+ones.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ BATCH = 500
 RETRY_SECONDS = 1.0
 MOST_LOOKED_AT = 5_000
 SUMMARY_SECONDS = 60.0
-"""Between the first refused call that is left out and the summary that counts it."""
+"""Seconds between the first omitted refused call and its summary record."""
 LEFT_OUT = "refused_calls"
-"""The action of a summary."""
+"""The action in a summary record."""
 NOBODY = Caller("unknown", "viewer", frozenset())
 
 _log = logging.getLogger("anabranch.gateway")
@@ -97,7 +98,7 @@ class Audit:
             self._summary_due = asyncio.get_running_loop().call_later(SUMMARY_SECONDS, self._summarise)
 
     def _summarise(self) -> None:
-        """Write one record about the refused calls that have none of their own."""
+        """Write one summary record for the refused calls without their own record."""
         if self._summary_due is not None:
             self._summary_due.cancel()
             self._summary_due = None
@@ -126,7 +127,7 @@ class Audit:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def close(self) -> None:
-        """Publish what waits, and what was left out until now. Raises ServerUnavailable."""
+        """Publish queued records and the summary of omitted calls. Raises ServerUnavailable."""
         self._summarise()
         await self.flush()
 
@@ -193,7 +194,7 @@ def _concerns(caller: Caller, document: Mapping[str, Any]) -> bool:
 
 
 def _document(record: Incoming) -> dict[str, Any] | None:
-    """What a record says; None of one that no gateway wrote, which is skipped."""
+    """Decode an audit record; None for a record that no gateway wrote, which is skipped."""
     try:
         document = orjson.loads(record.value)
     except orjson.JSONDecodeError:
@@ -201,7 +202,7 @@ def _document(record: Incoming) -> dict[str, Any] | None:
     if isinstance(document, dict):
         return document
     place = f"{record.topic}/{record.partition}/{record.offset}"
-    _log.warning("the record at %s is not an audit record, /v1/audit leaves it out", place)
+    _log.warning("the record at %s is not an audit record, /v1/audit skips it", place)
     return None
 
 

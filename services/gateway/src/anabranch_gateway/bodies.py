@@ -1,4 +1,4 @@
-"""Bodies of requests, read up to a limit: nothing that a caller sends is held beyond it, or parsed on the loop."""
+"""Reads request bodies up to a size limit and parses them outside of the event loop."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SMALL = 64_000
 
 
 async def read_body(request: Request, limit: int, share: Share) -> bytes:
-    """The body.
+    """Read the body.
 
     Raises:
-        Refusal: 413, it is longer than `limit`; 503, there is no room; 408, the caller left in the midst of it.
-            What follows is not read.
+        Refusal: 413, it is longer than `limit`; 503, no memory is free for it; 408, the caller disconnected before
+    its end. The rest is not read.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
@@ -36,12 +36,12 @@ async def read_body(request: Request, limit: int, share: Share) -> bytes:
             share.grow(len(part))
             parts.append(part)
     except ClientDisconnect as error:
-        raise Refusal(408, "incomplete", "the connection ended before the body did") from error
+        raise Refusal(408, "incomplete", "the connection was closed before the body was complete") from error
     return b"".join(parts)
 
 
 async def read_object(request: Request, known: frozenset[str]) -> dict[str, Any]:
-    """A small JSON object with none but known fields; no body is an empty one.
+    """Read a small JSON object with known fields only; a missing body is an empty object.
 
     Raises:
         Refusal: 408, 413, 422, 503.

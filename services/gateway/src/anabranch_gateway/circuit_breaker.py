@@ -1,8 +1,8 @@
-"""The circuit breaker of one webhook endpoint: an endpoint that keeps failing is tried by one attempt at a time.
+"""The circuit breaker of one webhook endpoint: a failing endpoint gets one attempt (probe) at a time.
 
-After some failures in a row the breaker opens. Attempts that come due then wait until it has been open for a
-while; the first of them is made and is the probe, and the others share its outcome: they are made if it succeeds,
-and fail with its reason if it fails. So every attempt ends in bounded time, and none occupies a thread meanwhile.
+After several failures in a row the breaker opens. Attempts that come due wait for its open interval; then the
+first of them is the probe, and the others share its outcome: they are made if it succeeds, and fail with its
+reason if it fails. So every attempt ends in bounded time and holds no thread while it waits.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ OPEN_SECONDS = 15.0
 
 
 class CircuitBreaker:
-    """See the module. Each attempt asks `passage`, and once it was made tells `succeeded` or `failed`."""
+    """See the module. Each attempt awaits `passage`, and calls `succeeded` or `failed` after it was made."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failures = 0
         self._opened_at = 0.0
         self._probe: asyncio.Future[str | None] | None = None
-        """Of an open breaker: the outcome of the next probe, None for a success."""
+        """If the breaker is open: future outcome of the next probe, None for a success."""
         self._is_probing = False
         self.is_proven = False
-        """Whether the last attempt succeeded."""
+        """True if the last attempt succeeded."""
 
     @property
     def is_open(self) -> bool:
         return self._probe is not None
 
     async def passage(self) -> str | None:
-        """Wait until an attempt may be made. The reason of the probe where that has failed instead."""
+        """Wait until an attempt may be made. Returns the probe's error if the probe failed."""
         probe = self._probe
         if probe is None:
             return None
@@ -46,18 +46,18 @@ class CircuitBreaker:
         return await asyncio.shield(probe)
 
     def succeeded(self) -> None:
-        """An attempt was answered with 2xx: close."""
+        """An attempt got a 2xx response: close the breaker."""
         self._failures = 0
         self.is_proven = True
         self._end_probe(None)
         self._probe = None
 
     def failed(self, reason: str) -> None:
-        """An attempt failed: open after some in a row, and again after a probe."""
+        """An attempt failed: open the breaker after several failures in a row, or again after a failed probe."""
         self._failures += 1
         self.is_proven = False
         if self.is_open and not self._is_probing:
-            return  # it began before the breaker opened
+            return  # the attempt began before the breaker opened
         if self._failures >= FAILURES_TO_OPEN:
             self._end_probe(reason)
             self._probe = asyncio.get_running_loop().create_future()

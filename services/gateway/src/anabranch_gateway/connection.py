@@ -1,7 +1,8 @@
-"""Connections that hold nothing for long: uvicorn's protocols with limits on heads, and on the time that a client
-takes to send a head or a body, and to read an answer.
+"""uvicorn's protocols with limits on the size of request heads, and timeouts for slow clients.
 
-uvicorn reads a head of any length, waits for the rest of it for ever, and waits for ever until an answer is read.
+Timeouts apply to sending a request head or body, and to reading a response.
+
+Without them uvicorn reads a head of any length, and waits without limit for its end and for a client to read.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from anabranch_gateway.problems import MEDIA_TYPE, Refusal, document
 
 MOST_HEADERS = 100
 MOST_HEAD = 64_000
-"""Bytes of the request line and all headers."""
+"""Maximum bytes of the request line and all headers."""
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
 STALL_SECONDS = 30.0
 LEAST_READ = 16_000
-"""Bytes of a waiting answer that a client has to read in `STALL_SECONDS`."""
+"""Bytes of a pending response that a client has to read in `STALL_SECONDS`."""
 MOST_MESSAGE = 64_000
-"""Bytes of a message over a WebSocket: clients have nothing to say there."""
+"""Maximum bytes of a WebSocket message from a client: the API expects none."""
 
 
 class _Reader:
-    """Aborts a connection whose client does not read what waits to be sent."""
+    """Aborts a connection whose client does not read pending data."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._transport = transport
@@ -38,7 +39,7 @@ class _Reader:
         self._waiting = 0
 
     def watch(self) -> None:
-        """Begin to look at how fast the client reads, unless that is being done."""
+        """Start watching the client's reading speed, unless it is watched already."""
         if self._timer is None:
             self._waiting = self._transport.get_write_buffer_size()
             self._timer = self._loop.call_later(self._seconds, self._look)
@@ -58,7 +59,7 @@ class _Reader:
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """HTTP with limits; see the module. The seconds are attributes, so that a test need not wait for them."""
+    """HTTP with limits; see the module. The timeouts are attributes, so that tests can shorten them."""
 
     head_seconds = HEAD_SECONDS
     body_seconds = BODY_SECONDS
@@ -124,7 +125,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._timer = None
-        if self.flow.read_paused:  # it is this side that does not read: an answer is on its way
+        if self.flow.read_paused:  # the gateway itself paused reading, while it sends a response
             self._count(self.head_seconds, self._head_is_late)
         elif not self.transport.is_closing():
             self.transport.close()
@@ -134,7 +135,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.flow.read_paused:
             self._count(self.body_seconds, self._body_is_late)
         elif self.cycle is not None and not self.cycle.response_started:
-            detail = f"the body did not end within {self.body_seconds:g} s"
+            detail = f"the body was not complete within {self.body_seconds:g} s"
             self._answer(Refusal(408, "incomplete", detail))
         else:
             self.transport.close()
@@ -169,7 +170,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket whose client has to read what it is sent."""
+    """A WebSocket that is aborted if its client does not read."""
 
     stall_seconds = STALL_SECONDS
 

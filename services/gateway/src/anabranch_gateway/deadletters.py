@@ -118,7 +118,7 @@ async def _decide(request: Request, parts: Parts, caller: Caller, action: Action
     body = await read_object(request, frozenset({"ids", "signature", "run"}))
     choice = Choice(_ids(body), text_field(body, "signature", 64), text_field(body, "run", 300))
     if bool(choice.ids) == (choice.signature is not None or choice.run is not None):
-        raise Refusal(422, str(Code.SCHEMA), "name letters by ids, or by a signature, a run, or both")
+        raise Refusal(422, str(Code.SCHEMA), "give ids of dead letters, or a signature, a run, or both")
     if choice.run is not None:
         await find(parts, caller, choice.run)
     visible = {letter.id for letter in await parts.letters.of(caller)}
@@ -139,7 +139,7 @@ def _ids(body: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _line(letter: Letter) -> dict[str, Any]:
-    """A letter in a list: without its bytes, and without a traceback."""
+    """A dead letter in a list: without its bytes and its traceback."""
     document = whole(letter)
     for name in ("value", "headers", "key"):
         del document[name]

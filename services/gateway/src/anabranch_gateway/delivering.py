@@ -1,8 +1,8 @@
 """Delivers events to webhooks: one gateway for each partition of the events topic, at least once, with retries.
 
-A position is committed when every delivery up to it has come to an end: answered, or made a dead letter.
-Each project and endpoint has its share of what may wait and of the threads, and each endpoint a circuit breaker:
-an endpoint that is away holds up nobody else.
+A position is committed when every delivery up to it has ended: delivered, or written as a dead letter. Each
+project and endpoint has a share of pending deliveries and threads, and each endpoint a circuit breaker, so an
+unavailable endpoint does not delay the others.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Post = Callable[[str, bytes, dict[str, str]], None]
 BATCH = 100
 QUEUE = 2_000
 YIELD_DELIVERIES = 100
-"""Deliveries begun without a break: a wide task's batch has very many, and others wait for the loop."""
+"""Deliveries started before yielding to the event loop: a batch of a wide task has very many."""
 AWAY_SECONDS = 1.0
 KEPT_RUNS = 20_000
 MAX_BREAKERS = 20_000
@@ -56,7 +56,7 @@ class _Open:
     """A record of which deliveries are under way."""
 
     record: Incoming
-    """Where it stands: its value is not kept."""
+    """Position of the event's record; the value is not kept."""
     left: int = 1
 
 
@@ -120,8 +120,8 @@ class Deliverer:
             if self._subscriptions.webhooks and (batch := _batch(record)) is not None:
                 await self._deliver_all(batch, opened)
         except Exception:  # noqa: BLE001
-            # One record that meets a bug must not end the deliveries of all projects.
-            _log.exception("the events at %s cannot be delivered, webhooks get nothing of them", _place(record))
+            # A bug triggered by one record must not stop the deliveries of all projects.
+            _log.exception("cannot deliver the events at %s, no webhook gets them", _place(record))
         self._one_done(opened)
 
     async def _deliver_all(self, batch: EventBatch, opened: _Open) -> None:
@@ -203,12 +203,12 @@ class Deliverer:
         return reason
 
     async def _attempt(self, delivery: Delivery) -> str | None:
-        """Make one attempt; why it failed, None where it did not. An endpoint whose breaker is open is not called
-        by each."""
+        """Make one attempt; returns its error, or None. With an open circuit breaker only the probe calls the
+        endpoint."""
         breaker = self._breaker(delivery.endpoint)
         reason = await breaker.passage()
         if reason is not None:
-            return f"not tried, for the attempt before failed: {reason}"
+            return f"not attempted, because the probe of the endpoint failed: {reason}"
         async with self._threads.thread(delivery.endpoint):
             reason = await self._send(delivery)
             if reason is None:
@@ -225,7 +225,7 @@ class Deliverer:
         return found
 
     def _forget_breakers(self) -> None:
-        """Forget the oldest ones that nobody uses, where there are too many."""
+        """Evict the oldest unused breakers if there are too many."""
         surplus = len(self._breakers) - MAX_BREAKERS
         unused = [each for each in self._breakers if not self._waiting.has(each)] if surplus > 0 else []
         for endpoint in unused[:surplus]:
@@ -241,9 +241,12 @@ class Deliverer:
         except AnabranchError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001
-            # A bug, or a secret that is none: the delivery ends as a dead letter, and the position is committed.
-            _log.exception("an attempt at %s met a fault of the gateway", delivery.subscription.target)
-            return f"a fault of the gateway: {type(error).__name__}: {error}"
+            # A bug or an invalid secret: the delivery ends as a dead letter, and the position is committed.
+            _log.exception(
+                "an internal error ends the delivery to %s as a dead letter",
+                delivery.subscription.target,
+            )
+            return f"internal error of the gateway: {type(error).__name__}: {error}"
         return None
 
     def _letter(self, delivery: Delivery, reason: str, record: Incoming) -> Outgoing:
@@ -256,7 +259,7 @@ class Deliverer:
                 self._telemetry.count(GATEWAY_DELIVERIES, len(found), outcome="dead_letter")
                 return
             except ServerUnavailable as error:
-                _log.warning("cannot publish %d dead letters of webhooks, trying again: %s", len(found), error)
+                _log.warning("cannot publish %d dead letters of webhooks, retrying: %s", len(found), error)
                 await asyncio.sleep(AWAY_SECONDS)
 
     def _one_done(self, opened: _Open) -> None:
@@ -279,19 +282,19 @@ class Deliverer:
 
 
 async def _until_available(ask: Callable[[], Awaitable[T]]) -> T:
-    """The answer of a server, asked again while it is away: nothing is left out meanwhile."""
+    """Retry a call until the server responds, so that no delivery is lost."""
     while True:
         try:
             return await ask()
         except (ServerUnavailable, StoreRefused) as error:
-            _log.warning("webhooks get nothing until the server answers, asking again: %s", error)
+            _log.warning("webhook deliveries are paused until the server responds, retrying: %s", error)
             await asyncio.sleep(AWAY_SECONDS)
 
 
 def _batch(record: Incoming) -> EventBatch | None:
     try:
         return decode_batch(record.value)
-    except ValidationError:  # a subscription, or something else that is no event
+    except ValidationError:  # a subscription or another record that is not an event
         return None
 
 

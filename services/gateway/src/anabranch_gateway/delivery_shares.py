@@ -1,8 +1,8 @@
-"""Shares of webhook deliveries: who may wait, and who may have a thread, for each project and endpoint.
+"""Fair shares of webhook deliveries: pending deliveries and threads for each project and endpoint.
 
-A thread waits up to ten seconds for an endpoint that does not answer. So an endpoint whose last attempt did not
-succeed has one thread at most, such endpoints together have a part of the threads, and each project has a part of
-both. Free threads go to the projects in turn, and within a project to its endpoints in turn.
+An endpoint that does not respond holds a thread for up to ten seconds. So an endpoint whose last attempt did not
+succeed gets at most one thread, all such endpoints together get a part of the threads, and each project gets a
+part of both. Free threads are assigned to projects in turn, and within a project to its endpoints in turn.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from dataclasses import dataclass
 
 THREADS = 64
 UNPROVEN_THREADS = 48
-"""Of all endpoints together whose last attempt did not succeed, new ones among them."""
+"""Threads of all endpoints whose last attempt did not succeed, including new endpoints."""
 PROJECT_THREADS, PROJECT_UNPROVEN_THREADS = 32, 24
-"""The same of one project."""
+"""The same for one project."""
 ENDPOINT_THREADS, ENDPOINT_UNPROVEN_THREADS = 4, 1
-"""The same of one endpoint."""
+"""The same for one endpoint."""
 MAX_WAITING = 20_000
-"""Deliveries that wait or are under way. Beyond, projects with more than an equal share get no more."""
+"""Pending deliveries of all projects. Beyond this, projects with more than an equal share get no more."""
 MAX_WAITING_OF_PROJECT = 2_000
 MAX_WAITING_OF_ENDPOINT = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where deliveries go: a URL that a project has subscribed."""
+    """Target of deliveries: a URL that a project has subscribed."""
 
     project: str
     url: str
 
 
 class WaitingShares:
-    """How many deliveries wait or are under way, by project and endpoint."""
+    """Counts pending deliveries by project and endpoint."""
 
     def __init__(self) -> None:
         self._projects: Counter[str] = Counter()
         self._endpoints: Counter[Endpoint] = Counter()
 
     def refusal(self, endpoint: Endpoint) -> str | None:
-        """Why one more delivery may not wait; None where it may."""
+        """Why one more delivery cannot be queued; None if it can."""
         if self._endpoints[endpoint] >= MAX_WAITING_OF_ENDPOINT:
-            return f"{MAX_WAITING_OF_ENDPOINT:,} deliveries wait for {endpoint.url}"
+            return f"{MAX_WAITING_OF_ENDPOINT:,} deliveries are pending for {endpoint.url}"
         of_project = self._projects[endpoint.project]
         if of_project >= MAX_WAITING_OF_PROJECT:
-            return f"{MAX_WAITING_OF_PROJECT:,} deliveries of the project {endpoint.project} wait"
+            return f"{MAX_WAITING_OF_PROJECT:,} deliveries of the project {endpoint.project} are pending"
         if self._projects.total() >= MAX_WAITING and of_project >= MAX_WAITING / len(self._projects):
-            return f"{MAX_WAITING:,} deliveries of all projects wait, {of_project:,} of them of {endpoint.project}"
+            return f"{MAX_WAITING:,} deliveries are pending, {of_project:,} of them of {endpoint.project}"
         return None
 
     def add(self, endpoint: Endpoint) -> None:
@@ -61,23 +61,23 @@ class WaitingShares:
             _decrement(counter, key)
 
     def has(self, endpoint: Endpoint) -> bool:
-        """Whether anything waits for an endpoint."""
+        """True if a delivery is pending for an endpoint."""
         return endpoint in self._endpoints
 
 
 class ThreadShares:
-    """Hands out threads. `is_proven`: whether the last attempt at an endpoint succeeded."""
+    """Assigns threads. `is_proven`: whether the last attempt at an endpoint succeeded."""
 
     def __init__(self, is_proven: Callable[[Endpoint], bool]) -> None:
         self._is_proven = is_proven
         self._used: Counter[str | Endpoint | None] = Counter()
-        """Threads in use: of all (None), by project, by endpoint."""
+        """Threads in use: in total (None), by project, by endpoint."""
         self._unproven: Counter[str | Endpoint | None] = Counter()
         self._waiting: OrderedDict[str, OrderedDict[Endpoint, deque[asyncio.Future[bool]]]] = OrderedDict()
 
     @asynccontextmanager
     async def thread(self, endpoint: Endpoint) -> AsyncIterator[None]:
-        """A thread for one attempt, as soon as it is the endpoint's turn."""
+        """Hold a thread for one attempt, after waiting for the endpoint's turn."""
         is_proven = await self._enter(endpoint)
         try:
             yield
@@ -110,7 +110,7 @@ class ThreadShares:
         self._drop_empty(endpoint)
 
     def _hand_out(self) -> None:
-        """Give each thread that is free to the next endpoint that may have one."""
+        """Assign each free thread to the next endpoint in turn below its limits."""
         while (endpoint := next(self._eligible(), None)) is not None:
             is_proven = self._is_proven(endpoint)
             self._waiting[endpoint.project][endpoint].popleft().set_result(is_proven)

@@ -88,13 +88,13 @@ _WHY = {
     401: "No credential, or one that is not valid",
     403: "The caller's role or projects do not allow it",
     404: "It is not there, or not for this caller",
-    408: "The body did not come in time",
+    408: "The body was not complete in time",
     409: "It contradicts what is there: the run has ended, or is open; the request id was used before",
     410: "It was there, and has expired",
     413: "It is too large",
     422: "The request is wrong: `errors` has every reason",
     501: "This gateway was started without it",
-    503: "Kafka or Redis is away, or too many bodies are being read: try again",
+    503: "Kafka or Redis is unavailable, or too many bodies are waiting: try again",
 }
 _EVERYWHERE = (400, 401, 403, 422, 503)
 

@@ -60,7 +60,7 @@ class TaskMembers:
         """Let one event change the members that it speaks of."""
         what = entry.type.partition(".")[2]
         if what == "waiting":
-            return  # for a worker with its agent: no member has changed
+            return  # a wait for an agent changes no member
         if what == "expanded":
             self.expanded = True
             self.total = entry.data.get("count")

@@ -80,10 +80,10 @@ def _oidc(settings: Settings, clock: Clock) -> Oidc | None:
 
 
 def hosts_of(settings: Settings, guard: Guard) -> Hosts | None:
-    """The hosts that the gateway answers to; None for any: who has to send a key is no page of somebody else.
+    """The allowed hosts; None for any, if callers need a key: a foreign web page does not have one.
 
     Raises:
-        Misconfigured: `gateway_allowed_hosts` lists what is no host.
+        Misconfigured: an entry of `gateway_allowed_hosts` is not a host.
     """
     if settings.gateway_allowed_hosts:
         return Hosts.parse(settings.gateway_allowed_hosts)
@@ -91,10 +91,10 @@ def hosts_of(settings: Settings, guard: Guard) -> Hosts | None:
 
 
 class SameOrigin:
-    """For a gateway without credentials: a page of somebody else in a browser here may not use it.
+    """For a gateway without credentials: refuses requests of foreign web pages in a local browser (CSRF).
 
-    A browser says where a page comes from whenever it sends something or opens a WebSocket. The host was checked
-    before to be one of the gateway's own.
+    A browser sends the `Origin` of a page with every request that changes something and every WebSocket. The host
+    check has already run.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
@@ -115,4 +115,4 @@ class SameOrigin:
             return None
         if len(headers.getlist("origin")) == 1 and origin.partition("://")[2] == headers.get("host"):
             return None
-        return f"a page of {origin[:100]!r} may not use this gateway: add it to gateway_origins"
+        return f"pages of the origin {origin[:100]!r} may not use this gateway: add it to gateway_origins"

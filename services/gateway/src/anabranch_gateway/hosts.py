@@ -1,7 +1,7 @@
-"""By which names a gateway may be called: what the `Host` header says, and what `gateway_allowed_hosts` allows.
+"""Checks the `Host` header against `gateway_allowed_hosts`, as a defence against DNS rebinding.
 
-A page of somebody else can have its own name resolve to an address of this gateway; its browser then sends that
-name as `Host`, and takes the answers for the page's own. A gateway that knows its names refuses the others.
+A foreign web page can let its own name resolve to an address of this gateway; the browser then sends that name as
+`Host` and lets the page read the responses. A gateway that knows its own names refuses all others.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """The hosts that a gateway answers to, beside this machine's own names.
+    """The hosts that a gateway accepts, in addition to this machine's own names.
 
     Args:
         names: exact names.
-        suffixes: what a name may end with: `.example.org`.
-        networks: addresses that may be called as they are.
-        everything: any host will do.
+        suffixes: allowed endings of names, such as `.example.org`.
+        networks: allowed IP addresses.
+        everything: any host is allowed.
     """
 
     names: frozenset[str] = frozenset()
@@ -81,9 +81,10 @@ class Hosts:
 
     @classmethod
     def of_address(cls, bound: str) -> Self:
-        """The hosts of a gateway that lists none: the one it is bound to, and beyond this machine any address.
+        """The hosts of a gateway without `gateway_allowed_hosts`: its bind address, and if bound beyond this
+        machine any IP address.
 
-        An address in the place of a name is nobody's page: no name was resolved to get there.
+        An IP address as `Host` is safe from DNS rebinding: no name was resolved.
         """
         if is_loopback(bound):
             return cls()
@@ -91,7 +92,7 @@ class Hosts:
         return cls(own, networks=(ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
 
     def allow(self, host: str) -> bool:
-        """True if the gateway answers to a host, which is as `host_of` gives it."""
+        """True if the gateway accepts a host in the form returned by `host_of`."""
         if self.everything or host in self.names or is_loopback(host):
             return True
         address = _address(host)

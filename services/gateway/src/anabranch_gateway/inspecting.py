@@ -49,8 +49,8 @@ class Subject:
 
 
 async def attempts(subject: Subject) -> dict[str, Any]:
-    """The attempts of a member and its last lines of log, out of the run's events; `logs_left_out` is how many
-    older lines there are."""
+    """A member's attempts and last log lines, from the run's events; `logs_left_out` is the number of older
+    lines."""
     noted = _Attempts()
     logs: list[dict[str, Any]] = []
     lines = 0
@@ -177,7 +177,7 @@ async def _stored(subject: Subject, keys: Sequence[str]) -> dict[str, PublicValu
 
 
 async def _resolved(subject: Subject, value: PublicValue) -> PublicValue:
-    """The value itself, unless it is stored elsewhere and too large to be shown."""
+    """The value itself, unless it is a reference to a value that is too large to show."""
     if not value.is_reference or value.data["bytes"] > LARGEST:
         return value
     client, session_id = subject.parts.client, subject.found.session_id
@@ -207,8 +207,8 @@ async def _result(subject: Subject, task: Task, folded: TaskMembers, identifier:
 
 
 async def _read_alone(subject: Subject, value: PublicValue) -> tuple[Any, bool]:
-    """What the member gave to a value that is stored elsewhere, without reading the others'; and whether it can be
-    told so."""
+    """The member's part of a stored value, read without the other members' parts; and whether that part is
+    known."""
     if not value.is_reference or subject.index is None:
         return None, False
     client, within = subject.parts.client, subject.found.session_id

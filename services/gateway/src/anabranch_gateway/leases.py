@@ -1,7 +1,7 @@
-"""Ends long answers whose caller may not have them any more: the key was revoked, or lost the role or the project.
+"""Ends long responses whose caller has lost access: the key was revoked, or lost the role or the project.
 
-A stream, a WebSocket or a submit that waits may last for hours. Its caller is looked up again every few seconds,
-also while nothing is sent, or while the other side does not read.
+A stream, a WebSocket or a waiting submit may last for hours. The gateway checks its caller again every few
+seconds, even if it sends nothing or the client does not read.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from anabranch_gateway.auth import Caller, Guard, OpenGuard, Role, token_of
 from anabranch_gateway.problems import Refusal, not_found
 
 CHECK_SECONDS = 5.0
-"""Between two looks at the caller. A file of keys is read again after two more seconds at most."""
+"""Seconds between two checks of the caller. The key file is reloaded at most two seconds later."""
 LAST_WORDS_SECONDS = 1.0
-"""For the end of a stream to be sent; after it the connection is cut."""
+"""Seconds to send the end of a stream; after that the connection is aborted."""
 
 T = TypeVar("T")
 
 
 class Lease:
-    """A caller's right to one long answer. `project`: of the run that it is about, None for a list of many."""
+    """A caller's right to one long response. `project`: of its run, None for a list of many runs."""
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class Lease:
         self._role: Role = role
         self._project = project
         self.caller = caller
-        """Who it is by now: the projects may have changed."""
+        """The caller as of the last check: its projects may have changed."""
 
     async def during(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the work gives; it is cancelled as soon as the caller may not have it.
+        """Await the work's result; cancels the work as soon as the caller loses access.
 
         Raises:
-            Refusal: 401, 403 or 404, the caller may not have it any more.
+            Refusal: 401, 403 or 404, the caller has lost access.
         """
         if isinstance(self._guard, OpenGuard):
             return await work
@@ -65,19 +65,19 @@ class Lease:
             await asyncio.gather(working, watching, return_exceptions=True)
 
     async def _watch(self) -> None:
-        """Raises Refusal as soon as the caller may not have the answer."""
+        """Check the caller repeatedly. Raises Refusal as soon as the caller loses access."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            with suppress(ServerUnavailable):  # the issuer is away: callers that were let in stay meanwhile
+            with suppress(ServerUnavailable):  # the issuer is unavailable: accepted callers keep access meanwhile
                 self.caller = await self._guard.caller(self._token)
             if not self.caller.may(self._role):
-                raise Refusal(403, "forbidden", f"{self.caller.actor} has no longer the role {self._role}")
+                raise Refusal(403, "forbidden", f"{self.caller.actor} no longer has the role {self._role}")
             if self._project is not None and not self.caller.sees(self._project):
-                raise not_found(f"{self.caller.actor} does not see the project {self._project} any more")
+                raise not_found(f"{self.caller.actor} can no longer see the project {self._project}")
 
 
 class LeasedStream(StreamingResponse):
-    """A streamed answer that ends with its lease."""
+    """A streamed response that ends with its lease."""
 
     def __init__(self, content: AsyncGenerator[bytes, None], lease: Lease, **described: Any) -> None:
         super().__init__(content, **described)

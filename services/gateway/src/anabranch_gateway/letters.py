@@ -25,7 +25,7 @@ MOST_BYTES = 64_000_000
 
 
 class Letters:
-    """See the module. A letter of which it is not known whose it is is for those who see every project."""
+    """See the module. Dead letters without a known project are visible only to callers who see all projects."""
 
     def __init__(self, client: Client, projects: RunProjects) -> None:
         self._client = client
@@ -77,7 +77,7 @@ class Letters:
 
 
 def _names_its_run(letter: Letter, requests: str) -> bool:
-    """Whether a letter belongs to the project of the run that it names.
+    """True if a dead letter belongs to the project of the run that it names.
 
     A refused request does not: its request id may be that of another project's run. A control record does, if it
     names no project, and so does what services wrote: a failed member, a record of their own topics.

@@ -63,20 +63,21 @@ async def view_of(parts: Parts, found: Found) -> View:
 
 
 async def confirm(parts: Parts, found: Found) -> None:
-    """Check that what was just read under the id of a run is of the run that was looked up.
+    """Check that data just read under a run id belongs to the run that was looked up.
 
-    A run that was submitted here is known before the Agency has admitted it. Another project may have used the
-    same request id at another gateway, and be admitted first: then all that is stored under the run id is its own.
+    This gateway knows a run submitted here before the Agency has admitted it. Another project may have submitted
+    the same request id at another gateway and be admitted first: then all data under the run id belongs to that
+    project.
 
     Raises:
-        Refusal: 404, it is.
-        ServerUnavailable: the store does not answer.
+        Refusal: 404, the data belongs to another project.
+        ServerUnavailable: the store does not respond.
     """
     if found.tombstone is not None:
         return
     [stored] = await parts.client.store.get([parts.client.names.tombstone(found.run_id)])
     if stored is not None and project_of(orjson.loads(stored)["accepted"]) != found.project:
-        raise not_found(f"no such run: {found.run_id}", "another project's request has this request id")
+        raise not_found(f"no such run: {found.run_id}", "a request of another project has this request id")
 
 
 def require_open(found: Found) -> None:
@@ -100,7 +101,7 @@ async def _known(parts: Parts, run: str) -> Found | None:
 
 
 def is_owned(view: View) -> bool:
-    """Whether it is known whose a run is. A view says null where the event that tells has not been read."""
+    """True if the project of a run is known. It is null in a view until the acceptance event has been read."""
     return "project" not in view or view["project"] is not None
 
 

@@ -1,4 +1,4 @@
-"""Whose a session is, and whether a caller may name a project: asked before anything of a session is looked at."""
+"""Ownership of sessions and projects, which is checked before any data of a session is read."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from anabranch_gateway.problems import Refusal
 
 
 def project_for(caller: Caller, request: Mapping[str, Any]) -> str:
-    """The project of a request: the one that it names, else the caller's, also where it names an invalid one.
+    """The project of a request: the one that it names, else the caller's; also the caller's if the name is
+    invalid.
 
     Raises:
-        Refusal: 403, it is a project that the caller does not see.
+        Refusal: 403, the caller cannot see that project.
     """
     named = request.get("project")
     is_valid = isinstance(named, str) and project_problem(named) is None
@@ -39,14 +40,14 @@ def project_for(caller: Caller, request: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionClaim:
-    """The session that a request wants; `is_own`: it is that of the run's own id."""
+    """The session that a request names; `is_own`: it is the one named after the run's own id."""
 
     session_id: str
     is_own: bool
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> SessionClaim | None:
-        """None where there is nothing to look up: no valid session id, or one that nobody can have guessed."""
+        """The session to look up; None if there is no valid session id, or only one that cannot be guessed."""
         session_id, request_id = request.get("session_id"), request.get("request_id")
         own = run_id_for(request_id) if isinstance(request_id, str) else None
         if own is not None and session_id in (None, own):
@@ -56,11 +57,11 @@ class SessionClaim:
         return cls(session_id, is_own=False)
 
     def keys(self, names: Names) -> tuple[str, str]:
-        """The keys whose values `problem` takes."""
+        """The Redis keys whose values `problem` takes."""
         return names.tombstone(self.session_id), names.session_project(self.session_id)
 
     def problem(self, project: str, values: Sequence[bytes | None]) -> Problem | None:
-        """Why a request of a project cannot have the session; None if it can."""
+        """Why a request of a project cannot use the session; None if it can."""
         run, claim = values
         if self.is_own:
             is_free = claim is None or claim.decode() == project
@@ -71,16 +72,17 @@ class SessionClaim:
 async def session_refusal(
     store: StateStore, names: Names, request: Mapping[str, Any], project: str
 ) -> Problem | None:
-    """Why a request of a project cannot have its session; None if it can. Raises ServerUnavailable."""
+    """Why a request of a project cannot use its session; None if it can. Raises ServerUnavailable."""
     claim = SessionClaim.of(request)
     return None if claim is None else claim.problem(project, await store.get(claim.keys(names)))
 
 
 async def owns(store: StateStore, names: Names, session_id: str, project: str) -> bool:
-    """Whether a session belongs to a project: a request of it has named the session, or its run has the id.
+    """True if a session belongs to a project: a request of the project named it, or a run of the project has the
+    id.
 
     Raises:
-        ServerUnavailable: the store does not answer.
+        ServerUnavailable: the store does not respond.
     """
     run, claim = await store.get(SessionClaim(session_id, is_own=False).keys(names))
     owner = (_run_project(run) or _text(claim)) if is_run_id(session_id) else _text(claim)

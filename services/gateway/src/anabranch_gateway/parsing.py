@@ -1,7 +1,7 @@
-"""Where bodies are parsed and judged: in threads, a few at once, so that the loop goes on serving everybody else.
+"""Parses and validates bodies in a few threads, so that the event loop goes on serving other requests.
 
-A request of 200 bytes can ask for a million members to be counted, so that no body is small enough for the loop.
-What waits is bounded in number and time: who comes beyond that is told to come again.
+A request of 200 bytes can make the gateway count a million members, so no body is small enough for the loop.
+Waiting bodies are bounded in number and time; further requests get 503 `busy`.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LARGE = 64_000
-"""Bytes. Beyond, a body waits with the large ones: those of everybody else do not wait for it."""
+"""Maximum bytes of a small body. Larger bodies wait in a queue of their own, so small ones do not wait for
+them."""
 SMALL_THREADS, LARGE_THREADS = 4, 2
 MOST_WAITING = 500
 PATIENCE = 10.0
 """Seconds that a body waits for a thread."""
 ROOM = 16_000_000
-"""Bytes of bodies that are held at once; each becomes up to 27 bytes of objects for one of its own (`[],`)."""
+"""Maximum bytes of all bodies in memory; parsed objects take up to 27 times the bytes of a body (`[],`)."""
 FREE = 4_000
-"""Bytes of a body that take no room: a small one is read however much the large ones hold."""
+"""Bytes of each body that do not count against the limit, so small bodies are read even if large ones fill it."""
 
 
 def busy(what: str) -> Refusal:
-    """The answer to who comes while too much is in work."""
+    """The response to a request while too many bodies are in work."""
     return Refusal(503, "busy", f"{what}: try again in a moment", headers={"retry-after": "2"})
 
 
 class Lane:
-    """Threads for one kind of bodies, and who waits for them.
+    """Threads for small or for large bodies, with a bounded queue.
 
     Args:
-        threads: how many bodies are in work at once.
-        most_waiting: how many wait beside them.
+        threads: number of bodies in work at once.
+        most_waiting: number of bodies that may wait.
         patience: seconds that each waits.
     """
 
@@ -54,15 +55,15 @@ class Lane:
         self.waiting = 0
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `work` returns, in a thread.
+        """Run `work` in a thread and return its result.
 
         Raises:
-            Refusal: 503, there was no thread for it in time.
+            Refusal: 503, no thread was free in time.
         """
         await self._enter()
         loop = asyncio.get_running_loop()
         future = self._executor.submit(work, *args, **kwargs)
-        # The thread gives its place back, not the caller: one that is cancelled leaves the thread at work.
+        # The thread releases its slot, not the caller: a cancelled caller leaves the thread at work.
         future.add_done_callback(lambda _: self._leave(loop))
         return await asyncio.wrap_future(future)
 
@@ -71,50 +72,50 @@ class Lane:
             await self._free.acquire()
             return
         if self.waiting >= self._most_waiting:
-            raise busy("too many bodies wait to be read")
+            raise busy("too many bodies are waiting to be parsed")
         self.waiting += 1
         try:
             async with asyncio.timeout(self._patience):
                 await self._free.acquire()
         except TimeoutError:
-            raise busy(f"the body was not read within {self._patience:g} s") from None
+            raise busy(f"the body was not parsed within {self._patience:g} s") from None
         finally:
             self.waiting -= 1
 
     def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
-        """In the thread. A loop that is closed has nobody who waits."""
+        """Runs in the thread. After the loop is closed no caller waits for the result."""
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._free.release)
 
     def close(self) -> None:
-        """End the threads once they have nothing to do; what waits is not begun."""
+        """End the threads after their current work; waiting work is not started."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(slots=True)
 class Room:
-    """Bytes of bodies that are held at once, of all callers together."""
+    """Budget for the bytes of all bodies in memory."""
 
     total: int = ROOM
     taken: int = 0
 
     def take(self, size: int) -> None:
-        """Raises Refusal 503 where there is no room for so many."""
+        """Reserve bytes. Raises Refusal 503 if the budget is exhausted."""
         if self.taken + size > self.total:
-            raise busy("the gateway holds as many bodies as it has room for")
+            raise busy("the bodies in the gateway's memory have reached their limit")
         self.taken += size
 
 
 @dataclass(slots=True)
 class Share:
-    """What one body takes of the room: all but its first bytes."""
+    """One body's reservation: all of its bytes but the first few kB."""
 
     room: Room
     size: int = 0
     taken: int = 0
 
     def grow(self, size: int) -> None:
-        """Raises Refusal 503 where there is no room for it."""
+        """Extend the reservation. Raises Refusal 503 if the budget is exhausted."""
         self.size += size
         more = max(0, self.size - FREE) - self.taken
         self.room.take(more)
@@ -123,19 +124,19 @@ class Share:
 
 @dataclass(slots=True)
 class Parsing:
-    """The lanes and the room of a gateway."""
+    """The thread lanes and the memory budget of a gateway."""
 
     small: Lane = field(default_factory=lambda: Lane("small-bodies", SMALL_THREADS))
     large: Lane = field(default_factory=lambda: Lane("large-bodies", LARGE_THREADS))
     room: Room = field(default_factory=Room)
 
     def lane(self, size: int) -> Lane:
-        """The lane of a body of so many bytes."""
+        """The lane for a body of this size in bytes."""
         return self.large if size > LARGE else self.small
 
     @contextlib.asynccontextmanager
     async def share(self) -> AsyncIterator[Share]:
-        """Room for one body, until the caller holds neither it nor what was made of it."""
+        """Reserve memory for one body, until the caller has released it and the objects made from it."""
         share = Share(self.room)
         try:
             yield share

@@ -101,7 +101,7 @@ def response(refusal: Refusal, instance: str) -> Response:
 
 
 async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with a refusal; a WebSocket gets it as the answer to its handshake, where the server can say so."""
+    """Send a refusal; a WebSocket gets it as the response to its handshake if the server supports that."""
     answer = response(refusal, scope["path"][:300])
     if scope["type"] == "http":
         await answer(scope, receive, send)

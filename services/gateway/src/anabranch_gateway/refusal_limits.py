@@ -1,7 +1,7 @@
-"""How many refused calls are audited one by one: so many for each source address, and so many of all. Pure.
+"""Rate limits for audit records of refused calls, per source address and in total. Pure.
 
-Anybody who reaches the port can be refused as often as he likes. Beyond the limits refused calls are only counted,
-and a summary says how many were left out, so that the topic stays readable and small.
+Any client that reaches the port can cause refusals without end. Beyond the limits refused calls are only counted,
+and a summary record has their number, so that the topic stays readable and small.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 SOURCE_BURST, SOURCE_RATE = 20.0, 0.2
-"""Of one source address: so many at once, and so many more a second."""
+"""Burst and rate per second for one source address."""
 BURST, RATE = 500.0, 10.0
-"""The same of all addresses together."""
+"""Burst and rate per second for all source addresses together."""
 MAX_SOURCES = 10_000
 NAMED_SOURCES = 10
-"""Source addresses that a summary names, those with the most calls first."""
+"""Number of source addresses in a summary, those with the most calls first."""
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """Permits at a rate, saved up to a burst. Times are monotonic seconds."""
+    """Token bucket: permits at a rate, up to a burst. Times are monotonic seconds."""
 
     tokens: float
     at: float
 
     def refill(self, now: float, burst: float, rate: float) -> bool:
-        """Whether there is a permit by now."""
+        """Take a permit; False if there is none."""
         self.tokens = min(burst, self.tokens + (now - self.at) * rate)
         self.at = now
         return self.tokens >= 1
 
 
 class RefusalLimits:
-    """See the module. Memory is bounded: of many source addresses the ones longest silent are forgotten."""
+    """See the module. Memory is bounded: of too many source addresses the least recently seen are evicted."""
 
     def __init__(self, now: float) -> None:
         self._all = TokenBucket(BURST, now)
@@ -43,11 +43,11 @@ class RefusalLimits:
 
     @property
     def has_left_out(self) -> bool:
-        """Whether a summary is due."""
+        """True if a summary is due."""
         return bool(self._left_out) or self._others > 0
 
     def admit(self, source: str, now: float) -> bool:
-        """Whether a refused call is audited by a record of its own; otherwise it is counted."""
+        """True if a refused call gets its own audit record; otherwise it is counted for the summary."""
         bucket = self._bucket(source, now)
         has_permit = bucket.refill(now, SOURCE_BURST, SOURCE_RATE)
         if self._all.refill(now, BURST, RATE) and has_permit:
@@ -61,14 +61,14 @@ class RefusalLimits:
         return False
 
     def summary(self) -> str:
-        """What was left out since the last summary; the counts begin again."""
+        """Summary of the calls omitted since the last summary; resets the counts."""
         total = self._left_out.total() + self._others
         named = self._left_out.most_common(NAMED_SOURCES)
         sources = ", ".join(f"{count:,} from {source}" for source, count in named)
         more = total - sum(count for _, count in named)
         self._left_out.clear()
         self._others = 0
-        return f"{total:,} refused calls have no record of their own: {sources}" + (
+        return f"{total:,} refused calls were not recorded one by one: {sources}" + (
             f", {more:,} from others" if more else ""
         )
 

@@ -106,7 +106,7 @@ def _is_known(task: Task, values: Mapping[str, Any]) -> bool:
 
 
 MOST_SHOWN = 8_000_000
-"""Bytes of one rendered template that are shown; a larger one is not."""
+"""Maximum bytes of a rendered template that is shown; a larger one is not shown."""
 
 
 def _template(template: Any, scope: Any, *, typed: bool) -> Any:

@@ -57,12 +57,11 @@ class Requests:
         """The run's request.
 
         Raises:
-            Refusal: 404, another project's request has the id; 409, it is not admitted yet; 410, the log has
-                it no more.
-            ServerUnavailable: the log cannot be read.
+            Refusal: 404, a request of another project has the id; 409, it is not admitted yet; 410, the log no
+            longer has it. ServerUnavailable: the log cannot be read.
         """
         if found.tombstone is None and not _is_of(found, await self._tombstone(found.run_id)):
-            raise not_found(f"no such run: {found.run_id}", "another project's request has this request id")
+            raise not_found(f"no such run: {found.run_id}", "a request of another project has this request id")
         kept = self._kept.get(found.run_id)
         if kept is None:
             kept = _admitted(await self._submission(found))

@@ -1,5 +1,5 @@
-"""Results of a run: the whole outcome, and single values in pages. Reads only what the run's own session stored,
-and what it read it takes for a value, whatever it looks like.
+"""Results of a run: the whole outcome, and single values in pages. Reads only values of the run's own session. A
+resolved value in the form of a reference is an ordinary value.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def page(
 
 
 def _shown(key: str, value: Any, size: int, start: int, limit: int) -> dict[str, Any]:
-    """A value that is at hand."""
+    """A value that is already in memory."""
     if isinstance(value, list) and (start or len(value) > limit):
         return _items(key, size, len(value), start, value[start : start + limit])
     count = len(value) if isinstance(value, list | dict) else 1

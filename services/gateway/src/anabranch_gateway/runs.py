@@ -125,7 +125,7 @@ async def list_(
     retry_of: str | None = None,
     since: Annotated[float | None, Query(description="Submitted at or after; seconds since the epoch")] = None,
     until: Annotated[float | None, Query(description="Submitted before; seconds since the epoch")] = None,
-    full: Annotated[bool, Query(description="Whole views, as `anabranch list --json`")] = False,
+    full: Annotated[bool, Query(description="Return whole views, as `anabranch list --json`")] = False,
     q: Annotated[str | None, Query(max_length=300, description="A part of the name, or how an id begins")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
@@ -287,10 +287,10 @@ def _accepted(submission: Submission) -> Response:
 
 
 async def _waited(parts: Parts, lease: Lease, run: Run, wait: float) -> Response | None:
-    """The outcome, where the run ends in time.
+    """The outcome, if the run ends in time.
 
     Raises:
-        Refusal: the Agency refused it, or the caller may not have the outcome any more.
+        Refusal: the Agency refused the request, or the caller has lost access.
     """
     try:
         status = await lease.during(run.ended(wait))

@@ -71,7 +71,7 @@ class Outcome(Shape):
     executions: Executions
     warnings: list[str]
     duration_seconds: float
-    references: list[str] = Field(description="Result keys whose values /results/KEY gives, page by page")
+    references: list[str] = Field(description="Result keys whose values /results/KEY returns, page by page")
 
 
 class PlanDocument(Shape):
@@ -124,14 +124,14 @@ class ViewDocument(Shape):
     status: str
     groups: dict[str, Any]
     tasks_total: int | None
-    waits_for: str | None = Field(description="What an open run waits for that is not there: an agent, a worker")
-    share: float | None = Field(description="How much of the run is done, from 0 to 1; null where not known")
+    waits_for: str | None = Field(description="Missing agent or worker that an open run waits for")
+    share: float | None = Field(description="Completed share of the run, from 0 to 1; null if not known")
     failure_count: int
-    alive: list[str] | None = Field(default=None, description="Of an open run: workers with a fresh heartbeat")
+    alive: list[str] | None = Field(default=None, description="Of an open run: its workers with a fresh heartbeat")
 
 
 class RunPage(Shape):
-    runs: list[RunSummary | ViewDocument] = Field(description="With `full`: their views")
+    runs: list[RunSummary | ViewDocument] = Field(description="With `full`, whole views")
     next_cursor: str | None
 
 
@@ -146,7 +146,7 @@ class Node(Shape):
     members: int | None
     completed: int
     failed: int
-    share: float = Field(description="How much of the task is done, from 0 to 1")
+    share: float = Field(description="Completed share of the task, from 0 to 1")
     started_at: Seconds | None
     ended_at: Seconds | None
     result_keys: list[str]
@@ -163,7 +163,7 @@ class MemberError(Shape):
     type: str
     message: str
     traceback: str | None = Field(
-        default=None, description="Of the first failures of a task; never in a list of members"
+        default=None, description="Only for the first failures of a task; never in a list of members"
     )
 
 
@@ -205,7 +205,7 @@ class MemberDocument(Shape):
     )
     attempts_log: list[Attempt]
     logs: list[dict[str, Any]]
-    logs_left_out: int = Field(description="Older lines that `logs` does not have")
+    logs_left_out: int = Field(description="Number of older lines that `logs` omits")
 
 
 class Cell(Shape):
@@ -290,7 +290,7 @@ class LetterLine(Shape):
     code: str
     error: str
     run_id: str | None
-    redrive_refused: str | None = Field(description="Why it cannot be redriven; null where it can")
+    redrive_refused: str | None = Field(description="Why it cannot be redriven; null if it can")
 
 
 class LetterPage(Shape):

@@ -57,7 +57,8 @@ class GatewayService:
         """See `runtime.process.Service`.
 
         Raises:
-            PortTaken: another process listens on the port. Misconfigured: it cannot be listened on.
+            PortTaken: another process listens on the port.
+            Misconfigured: the gateway cannot listen there.
         """
         await self._parts.client.__aenter__()
         await ensure_gateway_topics(self._parts.client.log, self._parts.settings)
@@ -103,7 +104,7 @@ class GatewayService:
 
     @property
     def connections(self) -> int:
-        """How many connections of clients are open."""
+        """Number of open client connections."""
         return 0 if self._server is None else len(self._server.server_state.connections)
 
     def health(self) -> Health:

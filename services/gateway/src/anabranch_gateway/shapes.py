@@ -116,12 +116,11 @@ def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Seque
 MOST_SHOWN = 2_000
 """Members of one task that a plan over HTTP lists."""
 MOST_PLANNED = 16_000_000
-"""Characters of all members that a plan over HTTP lists."""
+"""Maximum characters of all members in a plan over HTTP."""
 
 
 def plan_body(reading: Reading, *, expand: bool) -> bytes:
-    """The document of `plan --json` with its edges, encoded; of a wide task the first members that there is room
-    for."""
+    """The encoded document of `plan --json` with its edges; for a wide task only the first members that fit."""
     edges = [] if reading.plan is None else list(edges_of(reading.plan))
     room = Room(MOST_PLANNED)
     return encoded(reading.to_document(expand=expand, most=MOST_SHOWN, room=room) | {"edges": edges})

@@ -73,7 +73,7 @@ async def events_ws(
 
 
 async def leased(socket: WebSocket, lease: Lease, sending: Coroutine[Any, Any, None]) -> None:
-    """Send over a WebSocket for as long as the caller may have it; then it is closed with 4401, 4403 or 4404."""
+    """Send over a WebSocket while the caller has access; then close it with 4401, 4403 or 4404."""
     try:
         await lease.during(sending)
     except Refusal as refusal:
@@ -129,7 +129,7 @@ async def _sse_stream(
 
 
 async def _confirmed(parts: Parts, found: Found, start: Start) -> AsyncGenerator[Told | Pause, None]:
-    """The events of a run. Ends before the first one where the run proves to be another project's."""
+    """Yield the events of a run. Ends before the first one if the run turns out to be another project's."""
     is_confirmed = False
     async with aclosing(followed(parts.live, found.run_id, start)) as records:
         async for told in records:

@@ -30,12 +30,12 @@ from anabranch_gateway.problems import Refusal
 from anabranch_gateway.recent import Taken
 
 YAML_WEIGHT = 20
-"""A byte of YAML takes as long as so many of JSON, or more."""
+"""Parsing a byte of YAML takes at least as long as this many bytes of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A request that may be published. `is_known`: the same one was admitted before; `ended`: how it ended."""
+    """A valid request. `is_known`: the same request was admitted before; `ended`: its final status."""
 
     document: dict[str, Any]
     run_id: str
@@ -48,13 +48,13 @@ class Submission:
     ended: str | None = None
 
     def published(self) -> Submission:
-        """The same without the document: who waits for the run's end does not hold it meanwhile."""
+        """The same without the document, so that a call waiting for the run's end does not keep it in memory."""
         return replace(self, document={})
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A body that was parsed and judged. `sent` is its request as it would be published; None if it is refused."""
+    """A parsed and validated body. `sent` is its request as it would be published; None if it is refused."""
 
     document: Any
     reading: Reading
@@ -63,20 +63,21 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a document is judged: by its size as it was sent, if that counts, and by how strictly."""
+    """Options of the validation: the document's size as sent, if it counts, and strictness."""
 
     size: int | None
     strict: bool
 
 
 async def read(parts: Parts, caller: Caller, data: bytes, form: Format, *, strict: bool = False) -> Read:
-    """The request, judged as the Agency will, with what the session has by now, if it may be the caller's.
+    """Validate the request as the Agency will, with the keys that the session has now, if the caller may use the
+    session.
 
-    `strict` refuses placeholders that nothing provides, too.
+    `strict` also refuses placeholders without a value.
 
     Raises:
-        RequestRefused: the body is neither JSON nor YAML that can be read.
-        Refusal: 503, too many others are read.
+        RequestRefused: the body is neither valid JSON nor valid YAML.
+        Refusal: 503, too many other bodies are in work.
     """
     if form == "yaml" and len(data) > parts.limits.request_bytes:
         message = f"the request has {len(data):,} bytes, over the limit of {parts.limits.request_bytes:,}"
@@ -91,14 +92,14 @@ async def read(parts: Parts, caller: Caller, data: bytes, form: Format, *, stric
 
 
 def _parsed(parts: Parts, data: bytes, form: Format, terms: Terms) -> tuple[Any, Collection[str], Read | None]:
-    """In a thread: the document, and what was made of it, unless its session has to be asked for keys before."""
+    """Runs in a thread: parse the document, and validate it unless the session's keys have to be read first."""
     document = load_document(data, form)
     asked = sorted(session_candidates(document)) if _names_session(document) else ()
     return document, asked, None if asked else _judged(parts, document, (), terms)
 
 
 def _judged(parts: Parts, document: Any, keys: Collection[str], terms: Terms) -> Read:
-    """In a thread."""
+    """Runs in a thread."""
     reading = read_request(
         document,
         limits=parts.limits,
@@ -115,7 +116,7 @@ def _names_session(document: Any) -> bool:
 
 
 async def _session_keys(parts: Parts, caller: Caller, document: Any, keys: Collection[str]) -> Collection[str]:
-    """Those of the keys that the session has. Of a session that the request cannot have it is not told."""
+    """The given keys that the session has; empty for a session that the request cannot use."""
     request = unwrap(document).request
     claim = SessionClaim.of(request)
     if claim is None:
@@ -128,7 +129,7 @@ async def _session_keys(parts: Parts, caller: Caller, document: Any, keys: Colle
 
 
 async def with_session_refusal(parts: Parts, caller: Caller, document: Any, reading: Reading) -> Reading:
-    """A reading that is also refused where the request cannot have its session.
+    """The validation result, refused if the request cannot use its session.
 
     Raises:
         Refusal: 403, the project is not the caller's.
@@ -181,10 +182,10 @@ def _checked(idempotency_key: str | None) -> str | None:
 async def _known_before(
     parts: Parts, run_id: str, document: dict[str, Any], project: str, digest: str
 ) -> dict[str, Any] | None:
-    """What is known of this very request, where it was admitted. One round trip.
+    """The admission of this request, if it was admitted before. Takes one round trip.
 
     Raises:
-        RequestRefused: the id was used for another one, or the session is of another project.
+        RequestRefused: the id was used for another request, or the session belongs to another project.
     """
     names = parts.client.names
     claim = SessionClaim.of(document)

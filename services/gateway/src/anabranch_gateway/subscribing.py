@@ -187,7 +187,7 @@ def _refused_address(parts: Parts, host: str) -> str | None:
 def _channel(parts: Parts, body: dict[str, Any]) -> str:
     channel = text_field(body, "channel", 255)
     if channel is None:
-        raise _wrong("channel is missing: the Redis channel that events are forwarded to")
+        raise _wrong("channel is missing: give the Redis channel to forward events to")
     if (problem := parts.client.names.subscriber_channel_problem(channel)) is not None:
         raise _wrong(f"channel: {problem}")
     return channel

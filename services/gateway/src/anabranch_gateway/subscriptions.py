@@ -88,7 +88,7 @@ class Subscriptions:
             subscription = Subscription.of_stored(record.value)
         except ValueError as error:
             place = f"{record.topic}/{record.partition}/{record.offset}"
-            _log.warning("the record at %s is not a subscription, the gateway skips it: %s", place, error)
+            _log.warning("cannot decode the subscription at %s, the gateway skips it: %s", place, error)
             return
         self._all[subscription.id] = subscription
         if subscription.kind == "webhook":

@@ -56,7 +56,7 @@ class Subscription:
 
     @classmethod
     def of_stored(cls, value: bytes) -> Self:
-        """The subscription of a record's value. Raises ValueError where the value holds none."""
+        """Decode a subscription from a record's value. Raises ValueError if the value is not a subscription."""
         return _STORED.validate_json(value, strict=True)  # type: ignore[return-value]
 
     def to_document(self, *, with_secret: bool = False) -> dict[str, Any]:

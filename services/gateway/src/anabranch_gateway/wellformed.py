@@ -1,6 +1,4 @@
-"""The outer doors: every answer says `nosniff`, and a request whose head makes no sense is refused before anything
-looks at it. Plain ASGI.
-"""
+"""Outer ASGI middleware: adds `nosniff` to every response, and refuses malformed paths and hosts first."""
 
 from __future__ import annotations
 
@@ -10,13 +8,13 @@ from anabranch_gateway.hosts import SETTING, Hosts, host_of
 from anabranch_gateway.problems import Refusal, refuse
 
 MOST_PATH = 4_000
-"""Characters of a path, unquoted: the longest route has a run id and a result key."""
+"""Maximum characters of an unquoted path: the longest route has a run id and a result key."""
 _PROBES = frozenset({"/livez", "/readyz"})
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
 class Nosniff:
-    """Has every answer say that its type is to be taken as it is told."""
+    """Adds `X-Content-Type-Options: nosniff` to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -33,11 +31,11 @@ class Nosniff:
 
 
 class WellFormed:
-    """Refuses paths that nothing can be named like, and hosts that are malformed (400) or not allowed (403).
+    """Refuses malformed paths and hosts (400), and hosts that are not allowed (403).
 
     Args:
-        app: what answers everything else.
-        hosts: whom the gateway answers to; None where any host will do.
+        app: the application for all other requests.
+        hosts: the allowed hosts; None to allow any.
     """
 
     def __init__(self, app: ASGIApp, hosts: Hosts | None) -> None:
@@ -63,10 +61,10 @@ class WellFormed:
             return Refusal(400, "bad_host", detail)
         if self._hosts is None or self._hosts.allow(host) or path in _PROBES:
             return None
-        return Refusal(403, "forbidden", f"this gateway does not answer to {host[:100]!r}: add it to {SETTING}")
+        return Refusal(403, "forbidden", f"the host {host[:100]!r} is not allowed: add it to {SETTING}")
 
 
 def _shown(given: list[str]) -> str:
     if len(given) == 1:
         return f"the header Host is malformed: {given[0][:100]!r}"
-    return "there is no header Host" if not given else f"there are {len(given)} headers Host"
+    return "the header Host is missing" if not given else f"there are {len(given)} Host headers"

@@ -8,7 +8,7 @@ import { counted } from "../lib/format.js";
 import { useApp } from "../lib/hooks.js";
 import { html, useEffect, useRef, useState } from "../vendor/index.js";
 
-const KEY = [["good", "done"], ["running", "running"], ["bad", "failed, with a cross where it is half or more"], ["idle", "waiting"]];
+const KEY = [["good", "done"], ["running", "running"], ["bad", "failed (cross: half or more)"], ["idle", "waiting"]];
 const LIMITS = { most: 20, gap: 2 };
 
 /** @param {{ heat: any, height?: number, onChoose: (first: number) => void }} properties */
