@@ -1,7 +1,8 @@
 """`python -m limits` (tests and benchmarks on the path): what happens at each limit, on a real Kafka and Redis.
 
-One Agency and two TaskGroups with the default settings. Each case is sent together with a small request, whose
-time says what the case costs others. The table is Markdown. The exit code is 1 if something else came of a case.
+One Agency and two TaskGroups with the default settings. Each case runs together with a small request, whose
+duration shows how much the case delays other runs. The table is Markdown. The exit code is 1 if a case has an
+unexpected outcome.
 
     python -m limits --only groups
 """
@@ -26,7 +27,7 @@ from servers.finder import find_kafka, find_redis
 
 SECONDS = 300.0
 CLIENT_BYTES = 1_040_000
-"""Of a record that the client sends: by default it is less than a request may have."""
+"""Record size limit of the client, because its default is below the size limit of a request."""
 TESTS = Path(__file__).parents[2] / "tests"
 HEAD = (
     "limit",
@@ -78,7 +79,7 @@ def _is_right(cluster: Cluster, case: Case) -> bool:
 
 
 def _provoke(user: User, case: Case) -> None:
-    """What else a case needs: keys from outside, other bodies of its id."""
+    """Further inputs of a case: external keys, other bodies with its request id."""
     request_id = case.document["request_id"]
     if case.outside:
         user.await_records(lambda seen: seen.kind == "run.accepted" and seen.body["request_id"] == request_id)
@@ -93,7 +94,7 @@ def _provoke(user: User, case: Case) -> None:
 
 
 def _final(user: User, case: Case) -> dict[str, Any]:
-    """The record that ends a case: of one with conflicts, once all of them are refused."""
+    """The final record of a case; with conflicts, once all of them are refused."""
     if case.conflicts:
         user.await_records(lambda seen: seen.kind == "run.rejected", case.conflicts, SECONDS)
     return next(
@@ -118,13 +119,13 @@ def _outcome(body: dict[str, Any]) -> str:
 
 
 def _memory(cluster: Cluster) -> str:
-    """The most that one of the services has had so far."""
+    """Peak memory of the largest service so far."""
     peaks = [_peak(process.popen.pid) for process in cluster.processes if process.popen.poll() is None]
     return f"{max(peaks) // 1024} MiB"
 
 
 def _peak(pid: int) -> int:
-    """The peak of a process's resident size in KiB, from now on counted anew."""
+    """The peak resident size of a process in KiB; resets the peak."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     [peak] = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     Path(f"/proc/{pid}/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""What is sent to each limit, and what is right to come of it. A case is a request, or what makes one."""
+"""Cases at each limit with their expected outcome. A case has a request, or a function that creates one."""
 
 from __future__ import annotations
 

@@ -288,7 +288,7 @@ def _signature(value: Any) -> str:
 
 
 class _Words:
-    """An annotation that was written as text, which a signature would show in quotes."""
+    """An annotation written as a string, shown in a signature without quotes."""
 
     def __init__(self, text: str) -> None:
         self._text = text

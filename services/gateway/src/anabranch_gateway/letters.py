@@ -93,7 +93,7 @@ def _is_control(letter: Letter) -> bool:
 
 
 def _project_of(letter: Letter, requests: str, projects: Mapping[str, str]) -> str | None:
-    """The project that a letter belongs to; None where that is not known: then only those see it who see all."""
+    """The project of a dead letter; None if not known: then only callers who see all projects see the letter."""
     if _names_its_run(letter, requests):
         return projects.get(letter.run_id or "")
     document = _parsed(letter.record.value)

@@ -29,21 +29,20 @@ def record_bytes(record: Outgoing) -> int:
 
 
 SMALL_BYTES = 4_000
-"""A value up to this size fits into a record under any limit that is allowed, with its key and as much of
-headers."""
+"""Bytes of a value that fits under any allowed record limit, with its key and the same amount of headers."""
 LEAST_LEARNED_BYTES = 40_000
-"""A record that is refused although it has less was refused for something else."""
+"""Minimum bytes of a record that can be too large: a smaller record was refused for another reason."""
 
 
 def is_small(record: Outgoing) -> bool:
-    """Whether a record fits without being measured exactly."""
+    """True if a record is so small that it needs no exact measurement."""
     if len(record.value) > SMALL_BYTES or len(record.key or "") >= 1_000:
         return False
     return not record.headers or headers_size(header_pairs(record)) <= SMALL_BYTES
 
 
 def check_sizes(records: Sequence[Outgoing], limit_of: Callable[[str], int]) -> None:
-    """Raises RecordTooLarge for the first record over its topic's limit in bytes."""
+    """Raise RecordTooLarge for the first record over its topic's limit in bytes."""
     for record in records:
         if is_small(record):
             continue
@@ -62,24 +61,24 @@ def check_position(position: Committed) -> None:
 
 
 class RecordLimits:
-    """What is known of how many bytes a record may have, by topic."""
+    """Cache of record size limits in bytes, by topic."""
 
     def __init__(self) -> None:
         self._known: dict[str, int] = {}
         self._refused: dict[str, int] = {}
-        """Bytes of the smallest record that was refused."""
+        """Size of the smallest refused record in bytes, by topic."""
 
     def least(self, default: int) -> int:
         """The smallest limit of a topic, at most `default`."""
         return min([default, *self._known.values()])
 
     def known(self, topic: str, default: int) -> int:
-        """The limit of a topic, or `default` while nobody has asked for it."""
+        """The limit of a topic, or `default` if it is not cached yet."""
         return self._known.get(topic, default)
 
     def note(self, topic: str, limit: int) -> int:
-        """Remember a limit that was asked for; returns what is to be kept to. That is half of what the log has
-        refused, where it does not say its limit, or refuses less."""
+        """Cache a limit read from the log; returns the effective limit: half the size of the smallest refused
+        record, if the log does not report a limit or refuses records below it."""
         refused = self._refused.get(topic)
         if refused is not None and refused <= limit:
             limit = min(limit, max(refused // 2, LEAST_LEARNED_BYTES))
@@ -87,6 +86,6 @@ class RecordLimits:
         return limit
 
     def refused(self, topic: str, size: int) -> None:
-        """The log refused a record for its size: the limit was changed, and has to be asked for again."""
+        """The log refused a record for its size: the limit was changed and has to be read again."""
         self._known.pop(topic, None)
         self._refused[topic] = min(size, self._refused.get(topic, size))

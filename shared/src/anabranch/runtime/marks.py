@@ -1,10 +1,10 @@
-"""Marks in the store by which it is known to have kept what it was given, one for each partition of a topic.
+"""Marks that show whether the store kept its data, one for each partition of a topic.
 
-Whoever brings the store up to date with a partition sets one half of its mark before, and the other one after:
-a store that is emptied in between has at most the second half. A store that begins again empty has none, also
-where it looks the same otherwise. One that comes back older still has them, and they tell how old it is: the
-second half says from where on the partition was to be read when it was written last. Reads and writes the marks
-only; what follows from a missing or an old one is the business of those who ask.
+A service that brings the store up to date with a partition writes the first half of the mark before and the second
+half after: a store that was emptied in between has at most the second half. A store that restarts empty has no
+marks. A store restored from an older snapshot has marks that show its age: the second half has the replay position
+of the partition at the last write. This module only reads and writes marks; the callers decide what follows from a
+missing or old mark.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Marks:
         await self._put(map(self._second_half, partitions))
 
     async def note(self, begins: Mapping[int, int]) -> None:
-        """Note for each partition the log position from which on its records may not all be in the store yet.
+        """Write for each partition the log position from which on records may be missing in the store.
         Raises ServerUnavailable, StoreRefused."""
         if begins:
             await self._store.put(
@@ -49,7 +49,7 @@ class Marks:
             )
 
     async def begin_of(self, partition: int) -> int | None:
-        """The position that was noted last, as far as the store remembers; None where it has none. Raises
+        """The last written position in the store; None if the store has none. Raises
         ServerUnavailable."""
         [found] = await self._store.get([self._second_half(partition)])
         return int(found[5:]) if found is not None and found.startswith(b"from:") else None

@@ -34,11 +34,11 @@ class Replay:
 
 
 def replay_of(committed: Committed | None, store: str, *, kept: bool = True, generation: int = 0) -> Replay:
-    """What to do again after a commit, given the identity of the store as it is now, and whether it still has what
-    it was given long ago. If not, all that the log still has is read: also runs that ended are in there.
+    """Choose where a replay starts after a commit, from the current identity of the store and whether the store
+    kept its old data. If not, the whole log is replayed, including runs that have ended.
 
-    A commit of another life of the log says nothing: an owner may commit once more before it learns that the topic
-    was deleted and created again. All records are new then.
+    A commit of another generation of the log is ignored: an owner may commit once more before it notices that the
+    topic was deleted and created again. Then all records are new.
     """
     if committed is None:
         return Replay(None, 0, False)
@@ -62,20 +62,20 @@ def position(offset: int, replay_from: int, store: str, generation: int = 0) -> 
 
 
 def replay_begin(committed: Committed | None) -> int:
-    """From where on a commit says to read."""
+    """The replay position of a commit."""
     return replay_of(committed, "", generation=generation_noted(committed)).start or 0
 
 
 def as_old_as(replay: Replay, begin: int | None) -> Replay:
-    """A replay for a store that may have come back as old as its mark, which says to read from offset `begin`
-    on."""
+    """A replay for a store that may have been restored to the age of its mark, whose replay position is
+    `begin`."""
     if begin is None or not replay.restores or replay.start is None:
         return replay
     return replace(replay, start=min(replay.start, begin))
 
 
 def generation_noted(committed: Committed | None) -> int:
-    """The generation of the log in which a commit was made; 0 where it does not say."""
+    """The generation of the log in which a commit was made; 0 if the commit has none."""
     try:
         return int(orjson.loads(committed.metadata or b"{}").get("generation", 0)) if committed is not None else 0
     except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
@@ -83,9 +83,9 @@ def generation_noted(committed: Committed | None) -> int:
 
 
 def of_this_log(committed: Committed | None, generation: int, epoch: int) -> Committed | None:
-    """A commit, unless it is of another life of the log: an owner that had not noticed yet that the topic was
-    created again commits where it was. Nor may it be after the claim at offset `epoch`: such a log lost its
-    end."""
+    """The commit, or None if it is of another generation of the log: an owner that has not noticed that the topic
+    was created again may still commit its old position. A commit after the claim at offset `epoch` is invalid too:
+    the log has lost its end."""
     if committed is None or (committed.offset <= epoch and generation_noted(committed) == generation):
         return committed
     log.error(

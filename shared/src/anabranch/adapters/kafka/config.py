@@ -32,7 +32,7 @@ class KafkaSettings:
         return int(self.properties.get("message.max.bytes", _MESSAGE_MAX_BYTES)) - _FRAMING
 
     def record_limit(self, topic_bytes: str | None) -> int:
-        """The size limit of a record on a topic, from its `max.message.bytes`; None if reading that is not
+        """The size limit of a record on a topic, from its `max.message.bytes`; None if reading it is not
         permitted."""
         own = self.max_record_bytes
         return own if topic_bytes is None else min(own, int(topic_bytes) - _FRAMING)
@@ -45,8 +45,7 @@ class KafkaSettings:
         """For a producer; the Java client's placement is what other languages expect.
 
         Args:
-            batch_bytes: the smallest limit of a topic: a broker refuses a batch over it, whatever its records
-            have.
+            batch_bytes: the smallest limit of a topic: a broker refuses a larger batch, even of small records
         """
         batches = {} if batch_bytes is None else {"batch.size": max(batch_bytes, 1)}
         defaults = {

@@ -69,7 +69,7 @@ class MemoryBroker:
         return self._settings[topic]
 
     def alter(self, topic: str, config: Mapping[str, str]) -> None:
-        """Change settings of a topic; the others stay. Raises Misconfigured where it does not exist."""
+        """Change some settings of a topic. Raises Misconfigured if the topic does not exist."""
         self._settings[topic] = {**self.settings_of(topic), **config}
 
     def incarnation(self, topic: str) -> str:

@@ -22,9 +22,9 @@ import { lookOf } from "../lib/status.js";
  */
 
 const CORNER = 7;
-/** The height in pixels of a part of a cell, however small its share is: one failure among thousands is looked for. */
+/** Minimum height of a part of a cell in pixels, so that one failure among thousands stays visible. */
 const LEAST_PART = 1.5;
-/** What went well is paler than a failure: there is much of it. */
+/** Successes are paler than failures, because there are many of them. */
 const HEAT_ALPHA = { bad: 1, good: 0.66, running: 0.8 };
 const HEAT = { left: 12, top: 46, width: 172, height: 36 };
 /** Below these scales names, and then everything but colour, would be noise. */
@@ -206,7 +206,7 @@ export function drawHeat(context, heat, area, palette, limits) {
   return grid;
 }
 
-/** A cell of which most failed is told by a cross too. @param {CanvasRenderingContext2D} context @param {number} x @param {number} y @param {number} side @param {string} colour */
+/** A cross marks a cell with mostly failed members. @param {CanvasRenderingContext2D} context @param {number} x @param {number} y @param {number} side @param {string} colour */
 function drawCross(context, x, y, side, colour) {
   const inner = side * 0.28;
   context.beginPath();

@@ -16,7 +16,7 @@ const MOST = 5000;
 const FINAL = new Set(["run.completed", "run.failed", "run.cancelled", "run.timed_out"]);
 const KINDS = [{ value: "", label: "All" }, { value: "run.*", label: "Run" }, { value: "group.*", label: "Groups" }, { value: "task.*", label: "Tasks" }, { value: "task.failed,task.retrying", label: "Failures" }];
 
-/** The status that an event tells of. @param {{ type: string, status?: string }} event */
+/** The status in an event. @param {{ type: string, status?: string }} event */
 export function statusOfEvent({ type, status }) {
   const what = type.split(".").at(-1) ?? "";
   if (what === "joined") return status ?? "completed";
