@@ -192,6 +192,28 @@ def test_what_is_no_yaml_says_so(data: str) -> None:
     assert found(parse_request(data, "yaml")) == {("not_yaml", "")}
 
 
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (b"a: [", "check indentation, brackets and quotation marks near that line"),
+        (b"a:\n\t- b", "check indentation, brackets and quotation marks near that line"),
+        (b"a: 1\na: 2", "keep one of the two"),
+        (b"a: 1e400", "write it as text, in quotation marks"),
+        (b"a: !!int 12x", "leave out the tag"),
+        (b"a: !!python/name:os.system", "leave out the tag: a request holds the types of JSON"),
+        (b"a: \xe4", "save the file as UTF-8, without control characters"),
+        (b"a: *b", "a request is one document, and an alias follows its anchor"),
+        (b"a: 1\n---\nb: 2", "a request is one document, and an alias follows its anchor"),
+        (b"a: &a [*a]", "write the value out"),
+        (b"? [x]\n: 1", "write the key as text"),
+        (b"<<: 1", 'quote it: "<<"'),
+    ],
+)
+def test_the_hint_is_about_what_is_wrong_in_the_yaml(data: bytes, hint: str) -> None:
+    [problem] = parse_request(data, "yaml").errors
+    assert problem.hint == hint
+
+
 def test_every_error_is_reported_together() -> None:
     # given a schema error in each of the tasks that take part in the other errors
     document = {

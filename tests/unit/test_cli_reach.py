@@ -95,6 +95,26 @@ def test_where_nothing_is_there_one_line_says_so(
     )
 
 
+@pytest.mark.parametrize("command", ["topics create", "rebuild", "bench latency"])
+def test_a_command_that_needs_servers_does_not_deny_a_running_dev(
+    command: str, nothing: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with left("http://127.0.0.1:1/", path_of()):
+        code = main([*command.split(), *EVERY.get(command, [])])
+
+    assert code == 4
+    assert capsys.readouterr().err.splitlines() == [
+        f"anabranch: Kafka cannot be reached at 127.0.0.1:{nothing}: connection refused. This command needs Kafka "
+        "and Redis: it does not work through `anabranch dev` (http://127.0.0.1:1/). Name servers with --brokers"
+    ]
+
+
+@pytest.mark.parametrize("command", ["dev --port", "gateway --port", "agency --health-port"])
+def test_a_port_out_of_range_is_named_as_it_was_given(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "70000"]) == 2
+    assert f"'{command.split()[1]}'" in capsys.readouterr().err
+
+
 def test_a_command_of_its_own_says_it_and_has_waited_for_one_probe(nothing: int) -> None:
     """A probe bounds what a command takes beside its own start; no wall clock is looked at."""
     environ = {**os.environ, "ANABRANCH_BROKERS": f"127.0.0.1:{nothing}"}

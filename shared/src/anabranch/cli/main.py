@@ -57,8 +57,11 @@ class RunStatus(StrEnum):
     TIMED_OUT = "timed_out"
 
 
+HIGHEST_PORT = 65_535
 Concurrency = Annotated[int | None, typer.Option(help="Members that run at once in this process.")]
-HealthPort = Annotated[int | None, typer.Option(help="Serve health probes on this port; 0 for any.")]
+HealthPort = Annotated[
+    int | None, typer.Option(help="Serve health probes on this port; 0 for any.", min=0, max=HIGHEST_PORT)
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +120,12 @@ def dev(
     settings: Load,
     concurrency: Concurrency = None,
     port: Annotated[
-        int | None, typer.Option(help="Port of the dashboard and API; 0 for any free one. Default: 8321, if free.")
+        int | None,
+        typer.Option(
+            help="Port of the dashboard and API; 0 for any free one. Default: 8321, if free.",
+            min=0,
+            max=HIGHEST_PORT,
+        ),
     ] = None,
 ) -> None:
     """Keep the whole system running in this process, for local work."""
@@ -163,7 +171,7 @@ def eventmanager(settings: Load, concurrency: Concurrency = None, health_port: H
 def gateway(
     settings: Load,
     host: Annotated[str | None, typer.Option(help="To listen on; 127.0.0.1 unless set.")] = None,
-    port: Annotated[int | None, typer.Option(help="To listen on; 0 for any.")] = None,
+    port: Annotated[int | None, typer.Option(help="To listen on; 0 for any.", min=0, max=HIGHEST_PORT)] = None,
     health_port: HealthPort = None,
 ) -> None:
     """Serve the HTTP API and the dashboard."""

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from anabranch.cli.reach.address_file import living, path_of
 from anabranch.cli.reach.probing import unreachable
 from anabranch.core.errors import ServerUnavailable
 from anabranch.runtime.settings import Settings
@@ -97,11 +98,15 @@ async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
 async def refuse_if_away(settings: Settings) -> None:
     """Raise ServerUnavailable if no broker accepts a connection; the error names the ways to run without Kafka."""
     is_named = bool(settings.named & {"brokers", "redis_url"})
+    dev = None if is_named else living(path_of())
     reason = await unreachable(settings.brokers, patient=is_named)
     if reason is None:
         return
     if is_named:
         fix = "Start it, or name another with --brokers; "
+    elif dev is not None:
+        fix = f"This command needs Kafka and Redis: it does not work through `anabranch dev` ({dev.url}). "
+        raise ServerUnavailable("Kafka", settings.brokers, reason, fix + "Name servers with --brokers")
     else:
         reason += ", and no `anabranch dev` of this user is running"
         fix = "Name servers with --brokers, or a gateway with --url; "

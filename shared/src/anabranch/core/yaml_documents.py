@@ -56,9 +56,20 @@ def load_yaml(data: bytes) -> Any:
     except RecursionError as error:
         raise TooDeep from error
     except (yaml.YAMLError, UnicodeError, ValueError) as error:
-        hint = getattr(error, "hint", None) or "check the indentation near that line"
         where = " ".join(str(error).split()).replace('in "<byte string>", ', "at ")
-        raise NotYaml(f"this is not YAML: {where}", hint) from error
+        raise NotYaml(f"this is not YAML: {where}", _hint(error)) from error
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, _Refused):
+        return error.hint
+    if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+        return "check indentation, brackets and quotation marks near that line"
+    if isinstance(error, yaml.constructor.ConstructorError):
+        return "leave out the tag: a request holds the types of JSON"
+    if isinstance(error, yaml.composer.ComposerError):
+        return "a request is one document, and an alias follows its anchor"
+    return "save the file as UTF-8, without control characters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +131,8 @@ class _CoreLoader(yaml.SafeLoader):
         if isinstance(node, yaml.ScalarNode):
             return _Cost(characters=len(node.value))
         if id(node) not in self._costs:
-            raise _refusal(f"the alias *{event.anchor} is inside the value that it refers to", event)
+            message = f"the alias *{event.anchor} is inside the value that it refers to"
+            raise _refusal(message, event, "write the value out")
         return self._costs[id(node)]
 
     def _spend(self, cost: _Cost, event: yaml.Event) -> None:
@@ -140,7 +152,7 @@ class _CoreLoader(yaml.SafeLoader):
         for key, _ in node.value:
             name = _key(key)
             if name in seen:
-                raise _bad_key(f"the key {name!r} is there twice", key)
+                raise _refusal(f"the key {name!r} is there twice", key, "keep one of the two")
             seen.add(name)
         if node.flow_style and len(node.value) == 1:
             _refuse_unquoted(node)
@@ -161,7 +173,7 @@ class _CoreLoader(yaml.SafeLoader):
             self.flatten_mapping(source)
             self._merged += len(source.value) + 1
             if self._merged > MAX_MERGED:
-                raise _refusal("its merge keys expand to too many values", node)
+                raise _refusal("its merge keys expand to too many values", node, "merge fewer or smaller objects")
             fields.update((_key(key), (key, value)) for key, value in source.value)
         fields.update((_key(key), (key, value)) for key, value in node.value if key.tag != _MERGE)
         node.value = list(fields.values())
@@ -200,7 +212,7 @@ def _sources(value: yaml.Node) -> Iterator[yaml.MappingNode]:
     found = reversed(value.value) if isinstance(value, yaml.SequenceNode) else (value,)
     for source in found:
         if not isinstance(source, yaml.MappingNode):
-            raise _bad_key("a merge key takes a mapping, or a list of mappings", source)
+            raise _refusal("a merge key takes a mapping, or a list of mappings", source, 'quote it: "<<"')
         yield source
 
 
@@ -232,21 +244,18 @@ def _between(start: Any, end: Any) -> str:
 def _key(node: yaml.Node) -> str:
     if isinstance(node, yaml.ScalarNode):
         return str(node.value)
-    hint = 'write a placeholder in quotation marks: "{{word}}"' if isinstance(node, yaml.MappingNode) else None
+    is_placeholder = isinstance(node, yaml.MappingNode)
+    hint = 'write a placeholder in quotation marks: "{{word}}"' if is_placeholder else "write the key as text"
     raise _refusal("a key must be text", node, hint)
 
 
-def _bad_key(message: str, node: yaml.Node) -> yaml.YAMLError:
-    return _refusal(message, node)
-
-
-def _refusal(message: str, where: Any, hint: str | None = None) -> yaml.YAMLError:
+def _refusal(message: str, where: Any, hint: str) -> yaml.YAMLError:
     """The error at the start of a node, an event or a token."""
     return _Refused(message, where.start_mark, hint)
 
 
 class _Refused(yaml.constructor.ConstructorError):
-    def __init__(self, message: str, mark: Any, hint: str | None) -> None:
+    def __init__(self, message: str, mark: Any, hint: str) -> None:
         super().__init__(None, None, message, mark)
         self.hint = hint
 
@@ -297,11 +306,11 @@ def _scalar(loader: _CoreLoader, node: yaml.ScalarNode) -> Any:
     """A number or boolean; an explicit tag accepts the same spellings as an implicit one."""
     resolved = cast(Any, loader).resolve(yaml.ScalarNode, node.value, (True, False)).rpartition(":")[2]
     if resolved not in _PLAIN:
-        raise _bad_key(f"{node.value[:60]!r} does not match its tag", node)
+        raise _refusal(f"{node.value[:60]!r} does not match its tag", node, "leave out the tag")
     try:
         return _PLAIN[resolved](node.value)
     except ValueError as error:
-        raise _bad_key(f"{node.value[:60]}: {error}", node) from error
+        raise _refusal(f"{node.value[:60]}: {error}", node, "write it as text, in quotation marks") from error
 
 
 for _tag in _PLAIN:
