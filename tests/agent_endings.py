@@ -36,7 +36,7 @@ class Custom(BaseException):
 
 
 class NoText(Exception):
-    """Its text cannot be had."""
+    """An exception whose `__str__` raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no text")

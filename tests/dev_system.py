@@ -19,7 +19,7 @@ _SERVED = re.compile(r"Dashboard and API: (\S+)")
 
 
 class DevSystem:
-    """The running system. `url` ends with a slash; `said` is what it has said so far, line by line."""
+    """The running system. `url` ends with a slash; `said` has its output lines so far."""
 
     def __init__(self, url: str, said: list[str], process: subprocess.Popen[str]) -> None:
         self.url = url
@@ -71,7 +71,8 @@ def dev_system(
 
 
 def _address(process: subprocess.Popen[str], said: list[str]) -> str:
-    """Where it is served; what it says from then on is read as it comes, so that it never waits for us."""
+    """The URL of the system. Later output is read in the background, so that a full pipe never blocks the
+    process."""
     assert process.stderr is not None
     for line in process.stderr:
         said.append(line)

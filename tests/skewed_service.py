@@ -1,4 +1,4 @@
-"""`python -m skewed_service SECONDS SERVICE ...`: a service on a machine whose clock is ahead by so much."""
+"""`python -m skewed_service SECONDS SERVICE ...`: runs a service whose clock is ahead by SECONDS."""
 
 from __future__ import annotations
 

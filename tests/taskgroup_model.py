@@ -184,7 +184,7 @@ class World:
         self.runs = {run.run_id: run for run in runs}
         self.partition = Partition(0)
         self.unknown: list[str] = []
-        """Runs of which the owner said that it does not know them."""
+        """Runs that the owner reported as unknown."""
         self.log: list[Delivery] = []
         self.store: dict[str, bytes] = {}
         self.workers: list[Worker] = []

@@ -10,7 +10,8 @@ from typing import Any
 
 
 class Receiver:
-    """An endpoint on loopback that keeps what it gets, and answers each attempt with the next of its statuses."""
+    """An endpoint on loopback that records requests, and responds to each attempt with the next of its
+    statuses."""
 
     def __init__(self, statuses: Sequence[int] = ()) -> None:
         self.got: list[tuple[dict[str, str], bytes]] = []

@@ -1,4 +1,4 @@
-"""One message of each kind of the inner protocol, with all its fields: what the golden files were made from."""
+"""One message of each kind of the internal protocol, with all its fields: the source of the golden files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an administrator does to topics of a Kafka, for the tests of the logs. Each call waits until it is done."""
+"""Administers topics of a Kafka for the log tests. Each call waits until the change is visible."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def create_again(brokers: str, topic: str) -> None:
 
 
 def delete(admin: AdminClient, topics: list[str]) -> None:
-    """Delete topics; returns once nobody sees them any more."""
+    """Delete topics and wait until no broker lists them any more."""
     _done(admin.delete_topics(topics, operation_timeout=30))
     await_true(lambda: not set(topics) & set(admin.list_topics(timeout=30).topics), 60)
 

@@ -1,4 +1,4 @@
-"""How large a record may be, which life of a topic this is, and whose a partition is: over every log."""
+"""Record size limits, incarnations of topics and ownership of partitions, tested on every log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BYTES = 60_000
 
 @dataclass(frozen=True)
 class Administered:
-    """A log, one more client of it, and what an administrator does to its topics."""
+    """A log, a second client of it, and an administrator of its topics."""
 
     log: EventLog
     other: EventLog
@@ -65,7 +65,7 @@ async def administered(request: pytest.FixtureRequest) -> AsyncIterator[Administ
 
 
 def sized(topic: str, size: int) -> Outgoing:
-    """A record of so many bytes, which no compression makes smaller."""
+    """An incompressible record of this size in bytes."""
     return Outgoing(topic, "k", Random(size).randbytes(size - record_bytes(Outgoing(topic, "k", b""))))
 
 

@@ -1,4 +1,4 @@
-"""Records under a topic's limit, where that is smaller than what a producer puts into one batch."""
+"""Publishes small records to a topic whose size limit is below the batch size of a producer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from anabranch.ports import Outgoing, TopicSpec
 
 
 async def test_many_records_that_fit_one_by_one_are_taken_together(kafka: str, prefix: str) -> None:
-    """A broker refuses a batch over the topic's limit, whatever its records have."""
+    """A broker refuses a batch over the topic's limit, even if each record is small."""
     log = await KafkaLog.connect(kafka)
     topic = f"{prefix}t"
     await log.create_topics([TopicSpec(topic, 1, {"max.message.bytes": "60000"})])

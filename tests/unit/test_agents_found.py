@@ -1,4 +1,4 @@
-"""Which agents of a module are found, and that looking for them runs no code of what the module holds."""
+"""Discovery of a module's agents, which runs no code of the module's objects."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ async def test_a_gateway_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyP
                 pass
 
 
-# --- what is no gateway --------------------------------------------------------------------------
+# --- servers that are not a gateway ---------------------------------------------------------------
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""What agents and requests say is shown by every command without a control character that a terminal obeys."""
+"""Every command escapes control characters in texts of agents and requests."""
 
 from __future__ import annotations
 

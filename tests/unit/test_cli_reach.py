@@ -1,4 +1,4 @@
-"""How a command finds a running system: what is named, the address file of `dev`, what is said without one."""
+"""How a command finds a running system: options, the address file of `dev`, and the error without a system."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ EVERY = {
 
 @pytest.fixture
 def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """No system is named or running; Kafka's default address is a port where nobody listens. Gives that port."""
+    """No system is configured or running; Kafka's default address is a port without a listener. Yields it."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused, and nobody else gets it
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused, the port stays taken
         port = taken.getsockname()[1]
         monkeypatch.setattr(Settings, "__init__", _with_default_broker(f"127.0.0.1:{port}"))
         for name in ("BROKERS", "BOOTSTRAP_SERVERS", "REDIS_URL", "URL", "CONFIG"):
@@ -116,7 +116,7 @@ def test_a_port_out_of_range_is_named_as_it_was_given(command: str, capsys: pyte
 
 
 def test_a_command_of_its_own_says_it_and_has_waited_for_one_probe(nothing: int) -> None:
-    """A probe bounds what a command takes beside its own start; no wall clock is looked at."""
+    """The timeout of the probe bounds the command's duration; the test reads no wall clock."""
     environ = {**os.environ, "ANABRANCH_BROKERS": f"127.0.0.1:{nothing}"}
     done = subprocess.run(
         [sys.executable, "-m", "anabranch", "list", "--json"],
@@ -200,7 +200,7 @@ def test_the_file_is_where_the_desktop_specification_says() -> None:
     assert path_of({"HOME": "/h"}) == Path("/h/.local/state/anabranch/dev.json")
 
 
-# --- who is taken --------------------------------------------------------------------------------
+# --- precedence of systems ------------------------------------------------------------------------
 
 
 async def test_what_is_named_is_taken_before_what_is_found(nothing: int) -> None:

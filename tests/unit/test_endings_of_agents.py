@@ -27,7 +27,7 @@ Start = Callable[..., System]
 
 
 def rows_in_docs() -> dict[str, str]:
-    """The rows of the table in the docs by what they say of the agent."""
+    """The rows of the table in the docs by their first column."""
     text = (ROOT / "docs" / "agents.md").read_text(encoding="utf-8")
     lines = text[text.index(table([]).split("\n", 1)[0]) :].split("\n\n", 1)[0].splitlines()[2:]
     return {line.split("|")[1].strip(): line for line in lines}

@@ -1,4 +1,4 @@
-"""What is recorded of an exception, whatever its class does."""
+"""Error records of exceptions with hostile classes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LyingMeta(type):
 
 
 class Lying(Exception, metaclass=LyingMeta):
-    """Claims to be another class, and has neither text nor notes nor causes to be had."""
+    """Claims to be another class; reading its message, notes and causes raises."""
 
     @property
     def __class__(self) -> type:
@@ -68,7 +68,7 @@ class Lying(Exception, metaclass=LyingMeta):
 
 
 class TextOf(Exception):
-    """Its text is what was given."""
+    """An exception whose message is the given object."""
 
     def __str__(self) -> str:
         value: str = self.args[0]
@@ -178,14 +178,14 @@ def test_a_retry_later_without_a_time_follows_the_policy() -> None:
 
 
 def fails_below(depth: int, error: Callable[[], Exception]) -> None:
-    """Raises so many calls down."""
+    """Raises at this call depth."""
     if depth:
         return fails_below(depth - 1, error)
     raise error()
 
 
 def caught(call: Callable[[], Any]) -> BaseException:
-    """What a call raises."""
+    """The exception raised by a call."""
     try:
         call()
     except BaseException as error:  # noqa: BLE001  # any class is raised here

@@ -92,7 +92,7 @@ def _count(record: dict[str, Any]) -> int:
     return int(record["outcome"] == "refused")
 
 
-# --- records that nobody can decode ------------------------------------------------------------------
+# --- records that cannot be decoded ---------------------------------------------------------------
 
 
 async def test_a_record_that_is_none_does_not_break_the_audit_log(keys: Keys) -> None:

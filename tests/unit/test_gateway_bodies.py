@@ -1,4 +1,4 @@
-"""What a body may cost a gateway: threads, waiting and room, and what is left for everybody else meanwhile."""
+"""Limits on bodies in the gateway (threads, queues, memory), and other requests in the meantime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from waiting import eventually
 
 
 class HeldAgents(frozenset[str]):
-    """The names of agents; whoever looks one up is held until `let_go`, or for so long that a test fails."""
+    """Names of agents whose lookup blocks until `let_go`, or until a timeout that fails the test."""
 
     let_go: threading.Event
     ended: bool
@@ -60,7 +60,7 @@ async def test_a_gateway_is_alive_while_bodies_are_judged(path: str) -> None:
 
 @contextlib.contextmanager
 def held(lane: Lane, count: int) -> Iterator[list[asyncio.Task[Any]]]:
-    """So many bodies in a lane, which are held until the end of the block."""
+    """Hold this many bodies in a lane until the end of the block."""
     let_go = threading.Event()
     try:
         yield [asyncio.create_task(lane.run(let_go.wait, 10)) for _ in range(count)]

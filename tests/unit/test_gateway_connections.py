@@ -39,7 +39,7 @@ async def running() -> AsyncIterator[Running]:
 
 @asynccontextmanager
 async def connected(running: Running) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to the gateway with a small window: what is not read stays with the server."""
+    """A connection with a small receive window, so that unread data stays with the server."""
     port = int(running.service.url.rstrip("/").rpartition(":")[2])
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)
@@ -52,7 +52,7 @@ async def connected(running: Running) -> AsyncIterator[tuple[asyncio.StreamReade
 
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the connection is closed."""
+    """Read until the connection is closed."""
     try:
         return await reader.read()
     except ConnectionResetError:

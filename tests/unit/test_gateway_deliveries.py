@@ -1,4 +1,4 @@
-"""Webhook deliveries beside endpoints that are away: shares of waiting and of threads, and circuit breakers."""
+"""Webhook deliveries next to unavailable endpoints: shares of queues and threads, and circuit breakers."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_what_has_ended_is_forgotten() -> None:
 
 
 class Attempts:
-    """Attempts that hold their thread until they are told to end."""
+    """Attempts that hold their thread until they are released."""
 
     def __init__(self, *proven: Endpoint) -> None:
         self.shares = ThreadShares(lambda endpoint: endpoint in proven)

@@ -1,4 +1,4 @@
-"""By which hosts and paths a gateway is called: what is malformed, what is refused, what every answer says."""
+"""Host and path checks of the gateway: malformed and refused ones, and the headers of every response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lasts ends soon after its caller lost the right to it: streams, WebSockets, and submits that wait."""
+"""Streams, WebSockets and waiting submits end soon after their caller loses access."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def test_what_is_still_allowed_goes_on_to_its_end(keys: Keys) -> None:
     assert waited.json()["status"] == "completed"
 
 
-# --- runs that were submitted here, and admitted for somebody else -------------------------------------
+# --- runs submitted here, but admitted for another project ----------------------------------------
 
 
 async def _shop_wins(running: Running) -> Taken:
@@ -201,7 +201,7 @@ async def test_who_lost_a_request_id_reads_nothing_of_the_winner(keys: Keys) -> 
 
 
 async def test_a_refusal_of_another_projects_request_is_not_told_to_who_waits_for_the_run(keys: Keys) -> None:
-    """Both have one request id: the one that waits was told that its run was rejected, with the other's errors."""
+    """Both have one request id: the waiting client got the rejection of the other request, with its errors."""
     async with running_long(keys) as running:
         asking = asyncio.ensure_future(running.http.get("/v1/runs/r1/result?wait=3s", headers=keys.of("viewer")))
         waiting = asyncio.ensure_future(
@@ -220,7 +220,7 @@ async def test_a_refusal_of_another_projects_request_is_not_told_to_who_waits_fo
 
 
 async def test_a_run_of_nobody_known_is_not_shown_as_one_of_the_default_project(keys: Keys) -> None:
-    """Of a run whose beginning was not read it is not known whose it is."""
+    """The project of a run is not known until its first event is read."""
     async with gateway(Settings(gateway_keys=str(keys.path))) as running:
         names, log = running.system.client.names, running.system.client.log
         entry = EventEntry(type="task.started", cause=1, time=1.0, group="g", task="t")

@@ -158,7 +158,7 @@ async def test_what_looks_like_a_reference_to_another_session_is_not_followed(ru
 
 @pytest.mark.parametrize("session", ["victim", "thief"])
 async def test_what_looks_like_a_reference_is_shown_as_it_is(running: Running, session: str) -> None:
-    """As a result, in the answer to who waits, as a member's part of a join, and as what a member was given."""
+    """As a result, in the response to a waiting submit, as a member's part of a join, and as a member's input."""
     pin = "1234" * 20_000
     await running.submit({**one_task(inputs={"pin": pin}), "request_id": "v", "session_id": "victim"})
     await running.submit({**one_task(inputs={"pin": pin}), "request_id": "t", "session_id": "thief"})

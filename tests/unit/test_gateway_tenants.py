@@ -1,4 +1,4 @@
-"""What a caller of one project must not see or do with another's, tried over HTTP."""
+"""Isolation of projects over HTTP: what a caller must not see of, or do to, another project."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_a_decision_by_signature_touches_the_callers_letters_only(guarded:
 
 
 async def test_a_plan_tells_nothing_of_the_session_of_another_project(guarded: Settings, keys: Keys) -> None:
-    """Whether a key is there was told by whether a dependency on it is unknown."""
+    """The error for an unknown dependency revealed whether a key exists."""
     async with gateway(guarded) as running:
         await running.submit({**one_task(), "session_id": "s", "context": {"there": 1}}, **keys.of("submitter"))
         asked = {

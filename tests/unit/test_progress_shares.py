@@ -21,7 +21,7 @@ HELD = {"error_type": "E", "message": "m", "attempt": 1}
 
 
 def run_that_grows() -> list[bytes]:
-    """Two tasks of which the second turns out to have a thousand members; one is held, redriven, and completes."""
+    """Two tasks; the second expands to a thousand members, one of which is held, redriven, and completes."""
     accepted = entry("run.accepted", 1, groups={"g": ["a", "b"]}, tasks=2)
     return [
         batch("r", "runs", 1, accepted, request_id="r"),

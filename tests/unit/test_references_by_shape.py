@@ -1,6 +1,7 @@
-"""A value of somebody's that looks like a reference is a value, wherever it goes; and no session reads another's.
+"""A user's value in the form of a reference stays a value everywhere, and no session reads another session's
+values.
 
-The values here name what the system stored: of the run itself, of another run of its session, of another session.
+The values refer to stored values of the run itself, of another run of its session, and of another session.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ VICTIM_RUN = run_id_for("of-victim")
 
 
 async def give(task: Task) -> Any:
-    """Returns `inputs.value`; fails where it is told to."""
+    """Returns `inputs.value`; fails on request."""
     if task.inputs.get("fail"):
         raise ValueError("told to")
     return task.inputs["value"]
@@ -45,7 +46,7 @@ async def big(task: Task) -> str:
 
 
 async def look(task: Task) -> Any:
-    """Returns what it sees of its dependencies."""
+    """Returns the values of its dependencies."""
     return dict(task.context)
 
 
@@ -97,7 +98,7 @@ def done(s: System, *tasks: dict[str, Any], status: str = "completed", **more: A
 
 
 def check_records(s: System, run: SystemRun) -> None:
-    """What has the mark of a reference in a record or in the history is one, to a value of the session."""
+    """Every object with the mark in a record or in the history is a reference to a value of the session."""
     for body in map(orjson.loads, (record.value for record in s.records("results"))):
         results = body.get("results") or {}
         assert not has_mark(results) or is_reference(results, body["session_id"])
@@ -191,7 +192,7 @@ def test_what_the_system_stored_under_a_public_name_is_read_and_a_copy_elsewhere
         assert found == {"t": {"own": forged}}
 
 
-# --- what becomes of it ------------------------------------------------------------------------------
+# --- where the value goes -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [65_536, 300], ids=["small", "spilled"])
@@ -319,7 +320,7 @@ def test_at_the_inline_limit(start: Start, more: int) -> None:
     assert found == {"k": shape, "seen": {"k": shape}}
 
 
-# --- what is a reference is one ----------------------------------------------------------------------
+# --- genuine references ---------------------------------------------------------------------------
 
 
 def test_a_large_value_goes_wherever_values_go(start: Start) -> None:
@@ -355,7 +356,7 @@ def test_nobody_reads_within_one_session_what_is_anothers(start: Start) -> None:
             s.wait(reading)
 
 
-# --- what earlier releases wrote ---------------------------------------------------------------------
+# --- records of earlier releases ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("session", [VICTIM, THIEF])

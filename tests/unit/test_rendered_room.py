@@ -1,4 +1,4 @@
-"""Members whose templates become large texts: what they weigh before that, and how many run at once."""
+"""Members with large rendered templates: their estimated size, and how many run at once."""
 
 from __future__ import annotations
 

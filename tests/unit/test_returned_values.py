@@ -1,4 +1,4 @@
-"""What agents return: subclasses and models are what they stand for; what has no JSON is named with its place."""
+"""Results of agents: conversion of subclasses and models; errors for values without JSON have their path."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_fields_of_several_result_keys_may_be_of_any_subclass() -> None:
 
 
 class Sly:
-    """Gives something for any name, or claims to be what it is not."""
+    """Returns something for any attribute, or claims another class."""
 
     def __getattr__(self, name: str) -> Any:
         return self

@@ -58,7 +58,7 @@ async def test_an_agent_asks_its_own_system(name: str, store: Any) -> None:
 
 @agent("events")
 def events(task: Task) -> list[str]:
-    """What a thread sees of a run: its events, its results one by one, and a cancel."""
+    """Uses a run from a thread: its events, its results one by one, and a cancel."""
     with SyncClient() as client:
         run = client.submit(one_task("echo", inputs=[1, 2]))
         seen = [event["type"] for event in run.events()]

@@ -1,4 +1,4 @@
-"""What events, views and members say of a run is what happened: failed joins, later attempts."""
+"""Events, views and members agree with what happened in a run: failed joins, later attempts."""
 
 from __future__ import annotations
 

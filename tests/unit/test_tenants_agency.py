@@ -1,4 +1,4 @@
-"""Projects on Kafka: whose a session, a refusal and a dead letter is, and what the Agency refuses for that."""
+"""Projects on Kafka: owners of sessions, refusals and dead letters, and the Agency's refusals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def letters_of(s: System) -> list[Letter]:
 def test_nobody_claims_the_session_of_a_run_that_is_yet_to_come(
     anabranch_system: Callable[..., System], project: str
 ) -> None:
-    """Who guesses a request id knows its run id, which is the session of the run."""
+    """A caller who guesses a request id knows its run id, which is also the session id."""
     s = anabranch_system()
     squatted = run_id_for("shop's next")
 
@@ -278,7 +278,7 @@ def test_a_subscription_needs_a_run_or_session_of_its_project(
 def test_what_was_subscribed_before_is_looked_at_again_when_it_is_forwarded(
     anabranch_system: Callable[..., System],
 ) -> None:
-    """A subscription to a run that is yet to come says nothing of whose it will be."""
+    """A subscription to a future run does not decide the run's project."""
     s = anabranch_system()
     heard: list[str] = []
     for channel in ("bank", "shop"):

@@ -1,4 +1,4 @@
-"""A million failures bring no million tracebacks: what workers send, owners keep and records hold is bounded."""
+"""Bounds on tracebacks: those that workers send, owners keep and records contain."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_failure_and_a_letter_without_a_traceback_have_no_such_field() -> None
     assert letter.model_copy(update={"traceback": "x"}).to_document()["traceback"] == "x"
 
 
-# --- what an owner keeps -----------------------------------------------------------------------------
+# --- tracebacks that an owner keeps ---------------------------------------------------------------
 
 
 def test_tracebacks_of_the_same_frames_leave_room_for_others() -> None:
@@ -186,7 +186,7 @@ def test_events_of_retries_have_tracebacks_too() -> None:
     assert [each.data.get("traceback") for each in play.events if each.type == "task.retrying"] == [text_at(1)]
 
 
-# --- what a worker sends and logs ----------------------------------------------------------------------
+# --- tracebacks that a worker sends and logs ------------------------------------------------------
 
 
 def raised(message: str, line: int = 0) -> ErrorRecord:
@@ -271,7 +271,7 @@ def test_the_workers_log_has_the_traceback_and_is_not_flooded(caplog: pytest.Log
     assert f"{1_000 - LOGGED_AT_ONCE} failed attempts of this task before it are not logged" in last.getMessage()
 
 
-# --- what a view has -----------------------------------------------------------------------------------
+# --- tracebacks in a view -------------------------------------------------------------------------
 
 
 def test_a_view_has_one_traceback_of_a_task_and_few_bytes_of_all() -> None:

@@ -1,4 +1,4 @@
-"""A placeholder that nothing provides is told before the run, and only where that is certain."""
+"""Placeholders without a value are reported before the run, and only if that is certain."""
 
 from __future__ import annotations
 

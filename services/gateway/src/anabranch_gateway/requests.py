@@ -58,7 +58,8 @@ class Requests:
 
         Raises:
             Refusal: 404, a request of another project has the id; 409, it is not admitted yet; 410, the log no
-            longer has it. ServerUnavailable: the log cannot be read.
+                longer has it.
+            ServerUnavailable: the log cannot be read.
         """
         if found.tombstone is None and not _is_of(found, await self._tombstone(found.run_id)):
             raise not_found(f"no such run: {found.run_id}", "a request of another project has this request id")

@@ -67,7 +67,7 @@ class RunsFold(_Fold):
     submitted: Seen | None = None
     ended: Seen | None = None
     generation: int = 0
-    """Of the log: what was told of the run carries it."""
+    """Generation of the log, which the records of the run contain."""
 
     def __post_init__(self) -> None:
         from anabranch_agency.state import Partition

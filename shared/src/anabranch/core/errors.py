@@ -27,7 +27,7 @@
     +-- ValueGone              a stored value has expired: run it again, or keep results longer
     +-- Fenced                 another owner has taken over: drop what is in memory, write nothing
     |
-    |   how a run ended, for whoever waits for its result
+    |   how a run ended, raised to callers that wait for its result
     +-- RunNotCompleted        status, run_id, failures and the partial results
         +-- RunFailed
         +-- RunCancelled

@@ -159,7 +159,8 @@ def cause_of(offset: int, nth: int, generation: int = 0) -> int:
     """The cause of the `nth` event (from 0) that the record at `offset` of the owner's partition made.
 
     Readers drop an event whose cause is not above the last one they know. A topic that was deleted and created
-    again counts offsets from 0, so its `generation` stands above the offset; the last one that fits is kept.
+    again counts offsets from 0, so its `generation` is the high part of the cause and the offset the low part; the
+    last one that fits is kept.
     """
     position = log_position(min(generation, _MOST_GENERATIONS), offset)
     return (position << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)

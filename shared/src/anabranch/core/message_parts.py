@@ -51,10 +51,11 @@ class Failure(Message):
     message: str
     attempts: int = 0
     traceback: str | None = None
-    """Of the last attempt's exception; null where there is none, or enough failures of the task have theirs."""
+    """Traceback of the last attempt's exception; null if it has none, or if enough failures of the task have
+    one."""
 
     def to_document(self) -> dict[str, Json]:
-        """The failure as JSON-able values; `traceback` is left out where there is none."""
+        """The failure as JSON-able values, without `traceback` if it has none."""
         return self.model_dump(mode="json", exclude={"traceback"} if self.traceback is None else None)
 
 
@@ -81,7 +82,7 @@ class MemberFailed(Message):
     message: str
     attempts: int
     traceback: str | None = None
-    """Of the last attempt's exception; null where the worker has sent enough of them for this task."""
+    """Traceback of the last attempt's exception; null if the worker has sent enough tracebacks for this task."""
 
 
 class MemberRetry(Message):

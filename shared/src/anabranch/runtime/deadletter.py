@@ -21,9 +21,9 @@ def dead_letter(
 
     Value, key and headers are the original's, including repeated and null headers. After them come
     `anabranch_*` headers with the code, the reason, its signature and the place it came from, which is also the
-    id of the letter; `anabranch_null` says that the value was null and not empty. Of a record too large for one
-    letter the value is cut, and where that is not enough its key and headers are left out; `anabranch_bytes` then
-    says how large the value was.
+    id of the letter; `anabranch_null` says that the value was null and not empty. The value of a record too large
+    for a dead letter is cut, and if that is not enough its key and headers are omitted; `anabranch_bytes` then has
+    the value's original size.
     """
     own = _own_headers(record, reason, code, project)
     headers, key = record.headers + own, record.key
@@ -38,8 +38,8 @@ def dead_letter(
 
 
 def fit_letter(letter: Outgoing, limit: int) -> Outgoing:
-    """The letter as a record of at most `limit` bytes: its value is cut, and where that is not enough the headers
-    and the key that are not the letter's own are left out."""
+    """The dead letter as a record of at most `limit` bytes: its value is cut, and if that is not enough the
+    original's headers and key are omitted."""
     pairs = letter.headers.items() if isinstance(letter.headers, Mapping) else letter.headers
     headers: Headers = tuple(pairs)
     key = letter.key.encode() if isinstance(letter.key, str) else letter.key

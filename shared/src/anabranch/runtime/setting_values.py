@@ -74,7 +74,7 @@ def http_url(value: Any) -> str:
         raise ValueError("is not the URL of a gateway; write http://host:port/, or https://")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("has a user, a query or a fragment; write http://host:port/, and the key as api_key")
-    _ = parts.port  # raises where it is no number
+    _ = parts.port  # raises if the port is not a number
     return url.rstrip("/") + "/"
 
 

@@ -79,7 +79,7 @@ async def check_retention(log: EventLog, settings: Settings) -> None:
 
     Raises:
         Misconfigured: `runs` or `groups` is compacted or retains records for less than the default timeout plus a
-        day, or a topic's record limit is too small.
+            day, or a topic's record limit is too small.
     """
     await _check_record_limits(log, settings)
     _check_time(settings.names.tasks, await log.topic_settings(settings.names.tasks))

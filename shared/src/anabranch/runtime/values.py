@@ -91,7 +91,7 @@ async def public_value(store: StateStore, names: Names, session_id: str, key: st
 async def iterate(
     store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str
 ) -> AsyncGenerator[Json, None]:
-    """The items of a list behind a reference, holding a page at a time; a value that is no list is one item.
+    """Iterate over the items of a list behind a reference, with one page in memory; another value is one item.
     `within` as in `resolve`.
 
     Raises:

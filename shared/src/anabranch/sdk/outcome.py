@@ -54,7 +54,7 @@ def encode_value(value: Any, result_key: str | None = None) -> bytes:
 
     Raises:
         ResultError: a part of it has no JSON form; the message has the part, its result key and its path. NaN,
-        infinities and keys that are not text are refused, because a replacement would silently change the value.
+            infinities and keys that are not text are refused: a replacement would silently change the value.
     """
     try:
         return encode(value)

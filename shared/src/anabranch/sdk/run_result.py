@@ -20,11 +20,12 @@ class RunResult:
         status: completed, failed, cancelled, timed_out or rejected.
         results: all result keys, resolved; partial unless the run completed.
         failures: `{group, task, index, member, error_type, message, attempts}`, capped by the server; the first
-        failures of a task also have a `traceback`. executions: members by outcome: `{total, completed, failed,
-        skipped}`. errors: why the request was rejected, `{code, path, message, hint}`; else empty.
-        duration_seconds: from acceptance to the end. retry_of: run id of the run whose results this one took over;
-        None where it is no retry. taken_over: members among `executions` that completed there, and did not run
-        again.
+            failures of a task also have a `traceback`.
+        executions: members by outcome: `{total, completed, failed, skipped}`.
+        errors: why the request was rejected, `{code, path, message, hint}`; else empty.
+        duration_seconds: from acceptance to the end.
+        retry_of: run id of the run whose results this run imported; None if it is not a retry.
+        taken_over: members among `executions` that completed in that run, and did not run again.
     """
 
     run_id: str
