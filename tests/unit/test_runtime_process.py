@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import runpy
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +25,7 @@ from anabranch.runtime.ids import SystemIds
 from anabranch.runtime.process import Crashed, Service, StopRequest, run_service, serve
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
+from anabranch.runtime.streams import lasting_streams
 from anabranch.runtime.supervision import Supervisor
 from anabranch.runtime.topics import ensure_topics
 from anabranch_agency.app import build as build_agency
@@ -268,3 +271,16 @@ def test_the_exit_code_says_why_a_service_did_not_start(
 
     assert run_service(Recorder, SETTINGS, refuse) == code
     assert str(error) in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("replaced", [None, io.StringIO()])
+def test_a_service_says_why_it_ends_whatever_an_agent_put_in_place_of_standard_error(
+    replaced: io.StringIO | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def replace(settings: Settings) -> Resources:
+        sys.stderr = replaced  # type: ignore[assignment]
+        raise asyncio.CancelledError
+
+    with lasting_streams():
+        assert run_service(Recorder, SETTINGS, replace) == 1
+    assert "code in this process cancelled the main task" in capfd.readouterr().err

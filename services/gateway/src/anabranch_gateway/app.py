@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
@@ -11,6 +10,7 @@ from anabranch.core.admission import Limits
 from anabranch.runtime.process import run_service
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings
+from anabranch.runtime.streams import standard_error
 from anabranch.sdk.client import Client
 from anabranch.sdk.http_agent import HttpCall, send
 from anabranch.sdk.http_policy import AllowList
@@ -101,5 +101,5 @@ def _post(allow: AllowList, url: str, body: bytes, headers: Mapping[str, str]) -
 
 
 def _say(url: str) -> None:
-    sys.stderr.write(f"Dashboard and API: {url}\n")
-    sys.stderr.flush()
+    standard_error().write(f"Dashboard and API: {url}\n")
+    standard_error().flush()

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -24,7 +23,7 @@ from anabranch.runtime.memory import bound_arenas, collect_seldom, give_back
 from anabranch.runtime.metered import metered
 from anabranch.runtime.resources import Connect, Resources, connect
 from anabranch.runtime.settings import Settings
-from anabranch.runtime.streams import lasting_streams
+from anabranch.runtime.streams import lasting_streams, standard_error
 from anabranch.runtime.telemetry import close_telemetry, open_telemetry
 from anabranch.runtime.topics import check_retention, ensure_topics
 
@@ -112,7 +111,7 @@ def run_service(
 
 
 def _ended(error: Exception, code: int) -> int:
-    sys.stderr.write(f"anabranch: {error}\n")
+    standard_error().write(f"anabranch: {error}\n")
     return code
 
 
@@ -146,7 +145,7 @@ async def _until_signalled(build: Build, settings: Settings, connect: Connect) -
     with stop.on_signals():
         code = await serve(build, settings, connect, stop)
     if stop.at_once.is_set():
-        sys.stderr.flush()
+        standard_error().flush()
         os._exit(code)  # an agent's thread that does not end must not hold the process
     return code
 
@@ -249,8 +248,8 @@ async def _serve_health(service: Service, resources: Resources, stack: AsyncExit
 def _say_ready(service: Service, settings: Settings, port: int | None) -> None:
     health = "" if port is None else f", health on port {port}"
     where = f"Kafka {settings.brokers}, Redis {settings.shown()['redis_url']}, prefix {settings.prefix}"
-    sys.stderr.write(f"anabranch {service.name} ready: {where}{health}\n")
-    sys.stderr.flush()
+    standard_error().write(f"anabranch {service.name} ready: {where}{health}\n")
+    standard_error().flush()
 
 
 async def _stop(service: Service) -> None:
