@@ -241,10 +241,7 @@ def test_a_request_id_that_was_forgotten_is_run_again(broken: Cluster) -> None:
     document = request(fan_out(40))
     before = user.run(document)
     assert before["status"] == "completed"
-    # What comes later on the same partitions, so that the run is below what a new owner reads again.
-    for _ in range(8):
-        assert user.run(request(echo("later")))["status"] == "completed"
-    time_passes(broken, user)
+    let_it_be_forgotten(broken, user)
     agency.kill()
     assert user.redis.delete(f"{broken.prefix}{{{before['run_id']}}}:run") == 1
     start(broken, "agency")
@@ -258,19 +255,32 @@ def test_a_request_id_that_was_forgotten_is_run_again(broken: Cluster) -> None:
     user.close()
 
 
-def time_passes(cluster: Cluster, user: User) -> None:
-    """Wait until all that was decided is committed, so that nothing of it is decided again."""
+def let_it_be_forgotten(cluster: Cluster, user: User) -> None:
+    """Runs come and go until a new owner of `runs` would begin after all that there is now."""
+    ends = ends_of(user, "runs")
+
+    def is_over() -> bool:
+        assert user.run(request(echo("later")))["status"] == "completed"
+        places = committed(cluster, "agency", "runs")
+        begins = {place.partition: json.loads(place.metadata or "{}").get("replay_from", -1) for place in places}
+        return all(begins[partition] >= end for partition, end in ends.items())
+
+    await_true(is_over, 60, cluster.logs)
+
+
+def ends_of(user: User, topic: str) -> dict[int, int]:
+    """The offset of the next record of each partition."""
+    places = [TopicPartition(user.cluster.prefix + topic, number) for number in range(2)]
+    return {place.partition: user.consumer.get_watermark_offsets(place, timeout=10)[1] for place in places}
+
+
+def committed(cluster: Cluster, service: str, topic: str) -> list[TopicPartition]:
+    """What the owners of a topic have committed."""
     admin = AdminClient({"bootstrap.servers": cluster.brokers})
-    group = cluster.prefix + "agency-runs"
-    runs = cluster.prefix + "runs"
-    ends = {n: user.consumer.get_watermark_offsets(TopicPartition(runs, n), timeout=10)[1] for n in range(2)}
-
-    def committed() -> bool:
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(runs, n) for n in ends])
-        found = admin.list_consumer_group_offsets([asked])[group].result().topic_partitions
-        return all(place.offset >= ends[place.partition] for place in found)
-
-    await_true(committed, 60, cluster.logs)
+    group = f"{cluster.prefix}{service}-{topic}"
+    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(cluster.prefix + topic, n) for n in range(2)])
+    found: list[TopicPartition] = admin.list_consumer_group_offsets([asked])[group].result().topic_partitions
+    return found
 
 
 # --- what the log lost --------------------------------------------------------------------------------------
@@ -298,8 +308,10 @@ def test_services_go_on_after_the_topics_began_again(broken: Cluster, stopped: b
     """Fences and marks in Redis are of the topics before; their epochs are higher than any of the new ones."""
     services = start(broken, "agency", "taskgroup")
     user = User(broken)
-    for _ in range(6):
-        assert user.run(request(fan_out(40), session_id="kept"))["status"] == "completed"
+    assert user.run(request(fan_out(10_000), session_id="kept"))["status"] == "completed"
+    assert services.pop().terminate() == 0
+    services += start(broken, "taskgroup")  # its claim is after all that
+    assert user.run(request(fan_out(40), session_id="kept"))["status"] == "completed"
     user.close()
     if stopped:
         for service in services:
@@ -325,12 +337,8 @@ def test_a_run_whose_records_are_gone_ends_as_lost(broken: Cluster, ends_by: str
     document = request(waits | {"result_keys": ["out"]}, timeout=8 if ends_by == "timeout" else 600)
     user.produce(document)
     user.await_records(lambda seen: seen.topic == "events" and b"task.started" in seen.value)
-    groups = broken.prefix + "groups"
     admin = AdminClient({"bootstrap.servers": broken.brokers})
-    ends = [
-        TopicPartition(groups, n, user.consumer.get_watermark_offsets(TopicPartition(groups, n), timeout=10)[1])
-        for n in range(2)
-    ]
+    ends = [TopicPartition(broken.prefix + "groups", *place) for place in ends_of(user, "groups").items()]
     worker.kill()
     done(admin.delete_records(ends))
     start(broken, "taskgroup")
@@ -360,6 +368,7 @@ def test_a_lower_inline_limit_after_a_restart_changes_no_open_run(broken: Cluste
     document = request(texts, join)
     user.produce(document)
     await_members(user, 30)
+    await_committed(broken, user)
     for service in (agency, worker):
         service.kill()
     broken.environ = {**broken.environ, "ANABRANCH_INLINE_LIMIT": "1024"}
@@ -384,6 +393,16 @@ def await_members(user: User, count: int) -> None:
         return sum(spanned(entry) for entry in of_members) >= count
 
     await_true(ended, 60, user.cluster.logs)
+
+
+def await_committed(cluster: Cluster, user: User) -> None:
+    """Wait until the session's owner has committed all that there is: its effects are not done again."""
+    ends = ends_of(user, "groups")
+
+    def is_over() -> bool:
+        return all(place.offset >= ends[place.partition] for place in committed(cluster, "taskgroup", "groups"))
+
+    await_true(is_over, 60, cluster.logs)
 
 
 def spanned(entry: dict[str, Any]) -> int:
