@@ -218,8 +218,12 @@ class World:
     def _check_what_is_kept_by_time(self) -> None:
         """What is found without looking at every run is what looking at every run finds."""
         open_runs = self.partition.runs
-        dues = {run_id: open_runs[run_id].next_due() for run_id in self.partition.timers if run_id in open_runs}
-        known = {run_id: due for run_id, due in dues.items() if due is not None}
+        timed = self.partition.timers
+        dues = {run_id: run.next_due() if run_id in timed else None for run_id, run in open_runs.items()}
+        known = {
+            run_id: open_runs[run_id].ask_at if due is None else min(due, open_runs[run_id].ask_at)
+            for run_id, due in dues.items()
+        }
         assert self.partition.next_due() == min(known.values(), default=None)
         for now in (self.now, *known.values()):
             due = {run.run_id for run in self.partition.due(now)}
@@ -249,8 +253,7 @@ class World:
         self._joined(turn)
 
     async def _spread(self, effect: SpreadKeys) -> None:
-        limit = self.rules.inline_limit
-        await spread_keys(effect, 1, eventlog=Deaf(), store=self, notifier=Deaf(), names=NAMES, inline_limit=limit)
+        await spread_keys(effect, 1, eventlog=Deaf(), store=self, notifier=Deaf(), names=NAMES)
 
     def _told(self, news: News) -> None:
         if news.outgoing.topic == NAMES.results:

@@ -218,7 +218,6 @@ class GroupsDomain:
                     store=self._resources.store,
                     notifier=self._resources.notifier,
                     names=self._names,
-                    inline_limit=self._rules.inline_limit,
                 )
 
         folds: dict[tuple[str, str, str], list[FoldKey]] = {}
@@ -231,8 +230,7 @@ class GroupsDomain:
         """Of one key, one after the other: each reads what the one before wrote."""
         resources = self._resources
         for effect in effects:
-            limit = self._rules.inline_limit
-            await fold_key(effect, epoch, resources.store, resources.notifier, self._names, limit)
+            await fold_key(effect, epoch, resources.store, resources.notifier, self._names)
 
     async def with_news(self, state: Partition, effects: Sequence[Effect]) -> None:
         expiring = [each for each in effects if isinstance(each, Expire)]

@@ -44,7 +44,7 @@ async def reduced(run: Run, key: str, store: StateStore, rules: Rules) -> KeyRed
     if shared.policy == "error":
         return KeyReduced(run_id=run_id, key=key)
     size = len(orjson.dumps(value))
-    if size > rules.inline_limit:
+    if size > run.inline_limit:
         return KeyReduced(run_id=run_id, key=key, count=len(value), bytes=size)
     return KeyReduced(run_id=run_id, key=key, value=value)
 
@@ -55,9 +55,7 @@ async def _resolved(store: StateStore, names: Names, value: Value, session_id: s
     return await values.resolve(store, names, value.data, within=session_id)
 
 
-async def fold_key(
-    effect: FoldKey, epoch: int, store: StateStore, notifier: Notifier, names: Names, inline_limit: int
-) -> None:
+async def fold_key(effect: FoldKey, epoch: int, store: StateStore, notifier: Notifier, names: Names) -> None:
     """Fold a run's value into the session's, SET and PUBLISH that. May be repeated.
 
     Raises:
@@ -67,7 +65,7 @@ async def fold_key(
     [stored] = await store.get([names.fold(effect.session_id, effect.key, effect.policy)])
     fold = Fold.of_document(orjson.loads(stored)) if stored is not None else Fold(effect.policy)
     await add_to(fold, effect, store, names)
-    kept, public, *aside = writes_of(fold, effect, effect.ttl, names, inline_limit)
+    kept, public, *aside = writes_of(fold, effect, effect.ttl, names)
     await store.put([kept, public, *aside], Fence(names.fence(effect.session_id), epoch, effect.ttl))
     kind = "context.set" if effect.task is None else "result.published"
     message = channel_message(kind, effect.task, effect.key, effect.version, effect.run_id, public.value)
@@ -82,7 +80,7 @@ async def add_to(fold: Fold, effect: FoldKey, store: StateStore, names: Names) -
     fold.add(RunsValue(effect.position, effect.submitted, effect.run_id, value, effect.replaces))
 
 
-def writes_of(fold: Fold, effect: FoldKey, ttl: float, names: Names, inline_limit: int) -> list[Write]:
+def writes_of(fold: Fold, effect: FoldKey, ttl: float, names: Names) -> list[Write]:
     """The fold itself, the public value, and where that is stored elsewhere what it refers to.
 
     What a run told stays in the fold as it was told, where it is kept as it is; what several made together is a
@@ -94,7 +92,7 @@ def writes_of(fold: Fold, effect: FoldKey, ttl: float, names: Names, inline_limi
     data = dumps(value)
     name = session_key(session, key)
     is_told = effect.policy in KEPT_AS_REFERENCE and is_reference(value, session)
-    if is_told or not is_stored(value, data, inline_limit):
+    if is_told or not is_stored(value, data, effect.inline_limit):
         return [kept, Write(name, data, ttl)]
     run_id = f"fold.{effect.policy}"
     reference = reference_document(session, key, run_id, reference_count(value), len(data))

@@ -285,6 +285,7 @@ def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
             at=turn.at,
             version=turn.offset,
             sources=tuple(stored_key(task.order, key) for key in task.order.result_keys),
+            inline_limit=run.inline_limit,
         )
     )
 

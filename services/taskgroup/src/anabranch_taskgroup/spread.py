@@ -32,7 +32,6 @@ async def spread_keys(
     store: StateStore,
     notifier: Notifier,
     names: Names,
-    inline_limit: int,
 ) -> None:
     """SET and PUBLISH each derived key, and put it on the results topic. May be repeated.
 
@@ -40,14 +39,14 @@ async def spread_keys(
         Fenced: the session has another owner by now.
     """
     for key, source in _keys(effect):
-        items = await _items(effect, key, source, store, names, inline_limit)
+        items = await _items(effect, key, source, store, names)
         fence = Fence(names.fence(effect.session_id), epoch, effect.ttl)
         for batch in _batches(items):
             await _write(effect, batch, fence, eventlog, store, notifier, names)
 
 
 async def derived_writes(
-    effect: SpreadKeys, ttl: float, store: StateStore, names: Names, inline_limit: int
+    effect: SpreadKeys, ttl: float, store: StateStore, names: Names
 ) -> AsyncGenerator[tuple[Write, Write], None]:
     """For each derived key its writes under the run's own name and under the public one, for `ttl` seconds.
 
@@ -55,7 +54,7 @@ async def derived_writes(
         ValueGone: the pages are not in the store.
     """
     for key, source in _keys(effect):
-        for item in await _items(effect, key, source, store, names, inline_limit):
+        for item in await _items(effect, key, source, store, names):
             public = session_key(effect.session_id, item.key)
             yield Write(item.own, item.manifest, ttl), Write(public, item.data, ttl)
 
@@ -76,19 +75,17 @@ def _keys(effect: SpreadKeys) -> Iterator[tuple[str, str]]:
     return zip(effect.keys, effect.sources or effect.keys, strict=True)
 
 
-async def _items(
-    effect: SpreadKeys, key: str, source: str, store: StateStore, names: Names, inline_limit: int
-) -> list[_Derived]:
+async def _items(effect: SpreadKeys, key: str, source: str, store: StateStore, names: Names) -> list[_Derived]:
     reference = reference_document(effect.session_id, source, effect.run_id, 1, 0)
     joined: dict[str, Json] = await values.resolve(store, names, reference, within=effect.session_id)
-    return [_derived(effect, derived_key(name, key), value, names, inline_limit) for name, value in joined.items()]
+    return [_derived(effect, derived_key(name, key), value, names) for name, value in joined.items()]
 
 
-def _derived(effect: SpreadKeys, key: str, value: Json, names: Names, inline_limit: int) -> _Derived:
+def _derived(effect: SpreadKeys, key: str, value: Json, names: Names) -> _Derived:
     data = dumps(value)
     session_id, run_id = effect.session_id, effect.run_id
     own, manifest = whole(names, session_id, run_id, key, value, data)
-    if not is_stored(value, data, inline_limit):
+    if not is_stored(value, data, effect.inline_limit):
         return _Derived(key, value, data, own, manifest)
     reference = reference_document(session_id, key, run_id, reference_count(value), len(data))
     return _Derived(key, reference, dumps(reference), own, manifest)

@@ -108,6 +108,8 @@ class FoldKey:
     ttl: float
     replaces: str | None
     is_reference: bool = False
+    inline_limit: int = 65_536
+    """Of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ class SpreadKeys:
     version: int
     sources: tuple[str, ...] = ()
     """Under which keys their pages are, where not under their own."""
+    inline_limit: int = 65_536
+    """Of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +252,7 @@ class Turn:
                 ttl=self.ttl(run),
                 replaces=run.retry_of,
                 is_reference=told.is_reference,
+                inline_limit=run.inline_limit,
             )
         )
 

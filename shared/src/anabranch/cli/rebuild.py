@@ -241,7 +241,7 @@ class Rebuild:
         self._changes.clear()
         if choice.run_id is None:  # else other runs of the session may have given something, too
             for fold, effect, left in self._folds.values():
-                kept, _, *aside = writes_of(fold, effect, left, self._names, self._settings.inline_limit)
+                kept, _, *aside = writes_of(fold, effect, left, self._names)
                 for write in (kept, *aside):
                     await self._want(write)
         await self._flush()
@@ -261,7 +261,7 @@ class Rebuild:
             self.report.lose(effect.run_id, f"what it gave to {effect.key!r}", str(gone))
             return
         self._folds[name] = fold, effect, max(left, known)
-        _, public, *_ = writes_of(fold, effect, left, self._names, self._settings.inline_limit)
+        _, public, *_ = writes_of(fold, effect, left, self._names)
         self._offer(public.key, effect.version, public.value, left)
 
     async def _write_history(self, key: str, entries: Sequence[Entry]) -> None:
@@ -292,9 +292,7 @@ class Rebuild:
         if left <= 0:
             return
         try:
-            async for own, public in derived_writes(
-                effect, left, self._store, self._names, self._settings.inline_limit
-            ):
+            async for own, public in derived_writes(effect, left, self._store, self._names):
                 await self._want(own)
                 self._offer(public.key, effect.version, public.value, left)
         except ValueGone as gone:
