@@ -108,10 +108,11 @@ def _changes(draft: Draft, facts: Facts, last: str) -> Mapping[str, Document]:
 def _numbered(run: Document, batch: EventBatch) -> list[tuple[EventEntry, int]]:
     """The entries of a batch that are new, each with the `seq` of its first event; the run counts on.
 
-    An announcement that an owner repeated after a crash has a cause that was seen: see `core.events`.
+    An announcement that an owner repeated after a crash has a cause that was seen: see `core.events`. The end of a
+    run that is open here is taken whatever its cause: causes begin again where log and store were both lost.
     """
     last = run["causes"].get(batch.source, -1)
-    fresh = [entry for entry in batch.entries if entry.cause > last]
+    fresh = [entry for entry in batch.entries if entry.cause > last or _ends(run, entry)]
     numbered = []
     for entry in fresh:
         numbered.append((entry, run["seq"] + 1))
@@ -119,6 +120,12 @@ def _numbered(run: Document, batch: EventBatch) -> list[tuple[EventEntry, int]]:
     if fresh:
         run["causes"] = run["causes"] | {batch.source: max(last, batch.entries[-1].cause)}
     return numbered
+
+
+def _ends(run: Document, entry: EventEntry) -> bool:
+    kind, _, what = entry.type.partition(".")
+    is_end = kind == "run" and RUN_RANKS.get(what) == _ENDED_RANK
+    return is_end and not has_ended(run) and entry.time >= (run["submitted_at"] or 0.0)
 
 
 def _width(entry: EventEntry) -> int:

@@ -73,7 +73,10 @@ class _Listener:
         partition: int,
         records: Sequence[Incoming],
     ) -> None:
-        """Handle the records at once."""
+        """Handle the records at once. Offsets that go back are those of a topic that was created again."""
+        if records[0].offset < self._next.get(partition, 0):
+            self._forwarded[partition] = 0
+            self._keeper.open(partition, {}, _keep_nothing)
         for record in records:
             self._keeper.handle(record, replayed=record.offset < self._forwarded[partition])
             self._next[partition] = record.offset + 1

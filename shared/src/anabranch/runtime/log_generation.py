@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from itertools import count
 
+from anabranch.core.admissions import parts_of
 from anabranch.core.names import Names
 from anabranch.ports import EventLog, StateStore, Write
 
 GENERATION_SECONDS = 400 * 86_400.0
+_LOST = b"lost"
+"""Stands for a life of which nothing is known but that it was."""
 
 
 async def generation_of(log: EventLog, store: StateStore, names: Names, topic: str, at_least: int = 0) -> int:
@@ -45,3 +48,19 @@ async def _last_known(store: StateStore, names: Names, topic: str, at_least: int
         if known is None:
             return generation - 1
     raise AssertionError("count() ends")
+
+
+async def rise_above(position: int, log: EventLog, store: StateStore, names: Names, topic: str) -> None:
+    """See that the topic's present life is not numbered below that of a position out of the store.
+
+    A store that lost the list of lives and kept a fence would refuse every owner for ever.
+
+    Raises:
+        ServerUnavailable: the log or the store cannot be asked.
+    """
+    lost, _ = parts_of(position)
+    if await generation_of(log, store, names, topic) >= lost:
+        return
+    incarnation = (await log.incarnation(topic)).encode()
+    lives = [Write(names.log_life(topic, each), _LOST, GENERATION_SECONDS) for each in range(lost + 1)]
+    await store.put([*lives, Write(names.log_life(topic, lost + 1), incarnation, GENERATION_SECONDS)])

@@ -67,7 +67,6 @@ class Owned(Generic[S]):
     position: int = -1
     replay_from: int = 0
     last_commit: Committed | None = None
-    is_uncommitted: bool = False
     closing: bool = False
     progress: Progress = field(init=False)
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from anabranch.core.admissions import log_position, offset_of
+from anabranch.core.admissions import log_position, offset_of, parts_of
 from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.messages import ClaimPartition
@@ -43,7 +43,7 @@ from anabranch.runtime.due_timers import DueTimers
 from anabranch.runtime.effects import Announce, Effect, Expire, News, Note, Put, Record
 from anabranch.runtime.guard import REASON, DecisionGuard
 from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.log_generation import generation_of
+from anabranch.runtime.log_generation import generation_of, rise_above
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.measures import OwnerMeasures
 from anabranch.runtime.owned import Mark, Owned
@@ -257,6 +257,10 @@ class Owner(Generic[S]):
             log.error(
                 "%s: offset %d after %d: the topic is another one; joining again", topic, offset, owned.expected
             )
+            self._begin_rejoining()
+
+    def _begin_rejoining(self) -> None:
+        if not self._rejoining:
             self._rejoining = True
             self._spawn(self._rejoin())
 
@@ -443,15 +447,20 @@ class Owner(Generic[S]):
                 delay = min(delay * 2, RETRY_MOST)
 
     async def _claim_again(self, owned: Owned[S], error: Fenced) -> None:
-        """A zombie claimed after this owner: claim again, unless this one is the zombie and was not told yet."""
+        """A zombie claimed after this owner: claim again, unless this one is the zombie and was not told yet. By a
+        fence of a later life of the log it takes the partition over again."""
         log.warning("%s/%d: %s", self._domain.topic, owned.number, error)
         await asyncio.sleep(1.0)
         if owned.closing or self._owned.get(owned.number) is not owned or self._membership is None:
             raise asyncio.CancelledError
         if not await self._membership.confirm(self._domain.topic, owned.number, owned.confirmed):
             return
-        with contextlib.suppress(ServerUnavailable):  # else it is refused again, and claims then
-            owned.epoch, owned.claimed = await self._claim(owned.number)
+        with contextlib.suppress(ServerUnavailable, StoreRefused):  # else it is refused again, and claims then
+            if parts_of(error.current)[0] > owned.generation:
+                await rise_above(error.current, self._log, self._store, self._names, self._domain.topic)
+                self._begin_rejoining()
+            else:
+                owned.epoch, owned.claimed = await self._claim(owned.number)
 
     # --- timers and commits ------------------------------------------------------------------------
 
@@ -474,15 +483,13 @@ class Owner(Generic[S]):
 
     async def _commit_all(self) -> None:
         await self._check_identity()
-        for owned in [each for each in self._owned.values() if each.marks or each.is_uncommitted]:
+        for owned in list(self._owned.values()):
             if self._owned.get(owned.number) is not owned:
                 continue  # lost during the commit before: it is another's, who may be further
             found = self._committable(owned)
             if found is not None and found != owned.last_commit and self._membership is not None:
-                owned.is_uncommitted = True  # its marks are gone: should this fail, nothing else would recall it
                 await self._membership.commit(self._domain.topic, owned.number, found)
                 owned.last_commit = found
-            owned.is_uncommitted = False
         await self._mark_store()
 
     async def _mark_store(self) -> None:
@@ -511,8 +518,7 @@ class Owner(Generic[S]):
         log.warning("the store has forgotten %s: writing it again", "everything" if forgot else "maybe a little")
         for owned in self._owned.values():
             owned.trailing.reset()
-        self._rejoining = True
-        self._spawn(self._rejoin())
+        self._begin_rejoining()
 
     async def _rejoin(self) -> None:
         """Take every partition over anew."""
@@ -529,6 +535,8 @@ class Owner(Generic[S]):
             self._rejoining = False
 
     def _committable(self, owned: Owned[S]) -> Committed | None:
+        """What is to be committed, None for nothing. Also where no records come, the place to rebuild from moves
+        on: a later owner could no longer learn that runs before it have ended, and would open them again."""
         offset = owned.trailing.committable(self._clock.monotonic())
         if offset is None:
             return None
