@@ -141,6 +141,7 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
     m.StopRun: (m.StopRun(run_id=RUN, reason="timed_out", admission=1_204), ()),
     m.CheckRun: (m.CheckRun(run_id=RUN, admission=1_204), ()),
     m.RunUnknown: (m.RunUnknown(run_id=RUN), ()),
+    m.RunOverdue: (m.RunOverdue(run_id=RUN, session_id=SESSION, admission=1_204), ()),
     m.FailRun: (
         m.FailRun(
             run_id=RUN,

@@ -106,7 +106,15 @@ def codecs_of(cls: type[m.Message]) -> list[Codec[Any]]:
     if cls is m.Offer:
         return [TASKS]
     both = {m.TimerDue, m.ClaimPartition, m.Fragment}
-    on_runs = {m.SubmitRun, m.ControlRun, m.GroupResults, m.GroupFinished, m.FailRun, m.RunUnknown} | both
+    on_runs = {
+        m.SubmitRun,
+        m.ControlRun,
+        m.GroupResults,
+        m.GroupFinished,
+        m.FailRun,
+        m.RunUnknown,
+        m.RunOverdue,
+    } | both
     return [codec for codec, here in ((RUNS, cls in on_runs), (GROUPS, cls not in on_runs - both)) if here]
 
 

@@ -20,14 +20,16 @@ from anabranch.core.messages import (
     GroupFinished,
     GroupResults,
     Message,
+    RunOverdue,
     RunUnknown,
+    StopRun,
     SubmitRun,
     TimerDue,
 )
 from anabranch.core.planning import Plan, plan
 from anabranch.core.request import Request
 from anabranch_agency.control import control_run, pause, stop
-from anabranch_agency.ending import end_if_lost, end_overdue, fail, finish, is_of, tell_final
+from anabranch_agency.ending import end_if_lost, end_overdue, fail, finish, is_of, note_end_again, tell_final
 from anabranch_agency.planning import open_run, start_groups
 from anabranch_agency.state import Partition, Run, Tombstone
 from anabranch_agency.turn import Rules, Turn, refuse
@@ -103,6 +105,7 @@ def _shown(run: Run, made: Plan) -> dict[str, Any]:
         "labels": run.labels,
         "task_groups": len(run.waiting),
         "tasks": len(made.tasks),
+        "deadline": run.deadline,
     }
     return shown | ({"retry_of": run.retry_of} if run.retry_of is not None else {})
 
@@ -253,13 +256,26 @@ def _failed(turn: Turn, message: FailRun) -> None:
 
 
 def _unknown(turn: Turn, message: RunUnknown) -> None:
-    """Ask again, after the records that open the run: were they on their way, the answer comes to nothing."""
+    """Ask again, after the records that open the run: were they on their way, the answer comes to nothing. A run
+    that has ended was nudged by somebody who missed its end, and is told of it."""
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         end_if_lost(turn, message.run_id)
+        note_end_again(turn, message.run_id)
     else:
         check = CheckRun(run_id=run.run_id, admission=run.admission)
         turn.tell(turn.rules.names.groups, run.session_id, check)
+
+
+def _overdue(turn: Turn, message: RunOverdue) -> None:
+    """A run that is open here is stopped by its own timer. What the session's owner still has of any other is to
+    stop: nobody else would end it."""
+    run = turn.partition.runs.get(message.run_id)
+    if run is None:
+        end_if_lost(turn, message.run_id)
+    if run is None or run.admission > message.admission:
+        order = StopRun(run_id=message.run_id, reason="timed_out", admission=message.admission)
+        turn.tell(turn.rules.names.groups, message.session_id, order)
 
 
 def _fragment(turn: Turn, message: Fragment) -> None:
@@ -275,5 +291,6 @@ _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {
     GroupFinished: _group_finished,
     FailRun: _failed,
     RunUnknown: _unknown,
+    RunOverdue: _overdue,
     Fragment: _fragment,
 }

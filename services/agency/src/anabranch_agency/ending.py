@@ -99,8 +99,7 @@ def _end(
         ended_at=turn.at,
     )
     turn.keep(run_id, ended, deadline)
-    shown = {name: body[name] for name in ("status", "executions", "failure_count")} | _reason(body["failures"])
-    turn.event(run_id, ended, f"run.{body['status']}", **shown)
+    _note_end(turn, run_id, ended, body)
     tell_final(turn, run_id, ended, traceparent)
     turn.partition.bury(run_id, ended)
 
@@ -109,6 +108,18 @@ def _reason(failures: list[dict[str, Any]]) -> dict[str, Any]:
     """What a run's last event says of a failure that is of none of its tasks: no other event told it."""
     found = next((each for each in failures if not each["group"]), None)
     return {} if found is None else {"error_type": found["error_type"], "message": found["message"]}
+
+
+def _note_end(turn: Turn, run_id: str, ended: Tombstone, body: dict[str, Any]) -> None:
+    shown = {name: body[name] for name in ("status", "executions", "failure_count")} | _reason(body["failures"])
+    turn.event(run_id, ended, f"run.{body['status']}", **shown)
+
+
+def note_end_again(turn: Turn, run_id: str) -> None:
+    """Add the event of a run's end once more, unless it is in this turn. Readers who know the end drop it."""
+    known = turn.partition.tombstones.get(run_id)
+    if known is not None and known.final is not None and not turn.events:
+        _note_end(turn, run_id, known, known.final)
 
 
 def tell_final(turn: Turn, run_id: str, ended: Tombstone, traceparent: str | None) -> None:

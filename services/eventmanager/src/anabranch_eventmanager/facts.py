@@ -76,6 +76,7 @@ def new_run(batch: EventBatch) -> Document:
         "settled": False,
         "quiet": False,
         "workers": [],
+        "deadline": None,
     }
 
 
@@ -162,6 +163,7 @@ def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
 
 def _accept(draft: Draft, run: Document, entry: EventEntry) -> None:
     run["submitted_at"] = entry.time
+    run["deadline"] = entry.data.get("deadline")
     run["name"] = entry.data.get("name")
     run["labels"] = entry.data.get("labels") or {}
     run["retry_of"] = entry.data.get("retry_of")

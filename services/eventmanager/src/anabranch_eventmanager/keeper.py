@@ -22,7 +22,7 @@ from anabranch.runtime.telemetry import NO_TELEMETRY
 from anabranch_eventmanager.core import At, Effect, EventCore, RunChanged, has_ended
 from anabranch_eventmanager.facts import Document, run_key
 from anabranch_eventmanager.records import decode_record
-from anabranch_eventmanager.recovery import NUDGE_AFTER, NudgeSchedule
+from anabranch_eventmanager.recovery import NEVER, NUDGE_AFTER, OVERDUE_SECONDS, NudgeSchedule
 from anabranch_eventmanager.retention import RetentionSchedule, keep_until
 from anabranch_eventmanager.shelf import Shelf
 from anabranch_eventmanager.subscriptions import Forward, run_subscriptions_key
@@ -195,10 +195,10 @@ class Keeper:
         if key.startswith("run/"):
             if has_ended(document):
                 partition.nudges.ended(document["run_id"])
-            elif document.get("quiet"):
-                partition.nudges.rest(document["run_id"], self._clock.now())
+            elif document.get("quiet") and document["submitted_at"] is not None:  # else most of it was missed
+                partition.nudges.rest(document["run_id"], self._clock.now(), document.get("deadline"))
             else:
-                partition.nudges.heard(document["run_id"], self._clock.now())
+                partition.nudges.heard(document["run_id"], self._clock.now(), document.get("deadline"))
 
     def _drop(self, partition: Partition, number: int, key: str) -> None:
         document = partition.facts.get(key)
@@ -217,8 +217,14 @@ class Keeper:
     def _nudge(self, run: Document, silent_for: float) -> None:
         nudge = Nudge(run_id=run["run_id"], silent_for=silent_for)
         record = Outgoing(self._names.groups, run["session_id"], encode(nudge))
-        self._outlets.nudge(record, run.get("workers", ()), silent_for)
+        workers = () if self._is_suspect(run) else run.get("workers", ())
+        self._outlets.nudge(record, workers, silent_for)
         self._telemetry.count(NUDGES)
+
+    def _is_suspect(self, run: Document) -> bool:
+        """Whether a run is nudged although workers of it live: its deadline is over, or most of it was missed."""
+        overdue_at = (run.get("deadline") or NEVER) + OVERDUE_SECONDS
+        return overdue_at <= self._clock.now() or run["submitted_at"] is None
 
     def _refuse(self, record: Incoming, reason: str) -> None:
         _log.warning("%s[%d]@%d is dead-lettered: %s", record.topic, record.partition, record.offset, reason)

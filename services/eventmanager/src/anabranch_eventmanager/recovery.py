@@ -16,6 +16,8 @@ NUDGE_AFTER = 30.0
 LONGEST_WAIT = 3_600.0
 MOST_NUDGES = 12
 """In one silence: with a doubling wait the last comes after half a day or so. Then only a fact begins anew."""
+OVERDUE_SECONDS = 30.0
+"""A run is nudged so long after its deadline, whatever it said of being silent by right."""
 NEVER = float("inf")
 
 
@@ -27,6 +29,7 @@ class _Watched:
     wait: float
     due_at: float
     queued_at: float
+    overdue_at: float
     nudges: int = 0
 
 
@@ -49,22 +52,26 @@ class NudgeSchedule:
     def __len__(self) -> int:
         return len(self._watched)
 
-    def heard(self, run_id: str, now: float) -> None:
+    def heard(self, run_id: str, now: float, deadline: float | None = None) -> None:
         """A fact of an open run was read: its silence begins anew."""
         due_at = now + self._after
+        overdue_at = NEVER if deadline is None else deadline + OVERDUE_SECONDS
         watched = self._watched.get(run_id)
         if watched is None:
-            self._watched[run_id] = _Watched(now, self._after, due_at, due_at)
+            self._watched[run_id] = _Watched(now, self._after, due_at, due_at, overdue_at)
             heapq.heappush(self._heap, (due_at, run_id))
             return
+        watched.overdue_at = overdue_at
         watched.heard_at, watched.wait, watched.due_at, watched.nudges = now, self._after, due_at, 0
         if due_at < watched.queued_at:
             self._queue(run_id, watched)
 
-    def rest(self, run_id: str, now: float) -> None:
-        """An open run may be silent by right: it is not due before something else is heard of it."""
-        self.heard(run_id, now)
-        self._watched[run_id].due_at = NEVER
+    def rest(self, run_id: str, now: float, deadline: float | None = None) -> None:
+        """An open run may be silent by right: it is not due before something else is heard of it, or its deadline
+        is over."""
+        self.heard(run_id, now, deadline)
+        watched = self._watched[run_id]
+        watched.due_at = max(watched.due_at, watched.overdue_at)
 
     def ended(self, run_id: str) -> None:
         """The run has ended or is not ours any more; an unknown one is ignored."""
@@ -83,6 +90,8 @@ class NudgeSchedule:
                 watched.nudges += 1
                 watched.wait = min(watched.wait * 2, LONGEST_WAIT)
                 watched.due_at = now + watched.wait if watched.nudges < MOST_NUDGES else NEVER
+                if now < watched.overdue_at:
+                    watched.due_at = min(watched.due_at, watched.overdue_at)
             self._queue(run_id, watched)
         return silent
 

@@ -55,6 +55,7 @@ from anabranch_taskgroup.known_runs import (
     abandon,
     answer_lost,
     early_stop,
+    give_up_incomplete,
     is_known,
     open_run,
     opened_before,
@@ -72,11 +73,13 @@ from anabranch_taskgroup.lifecycle import (
     tell_end,
 )
 from anabranch_taskgroup.merge import keep_inline_or_spill
+from anabranch_taskgroup.overdue import ask_if_overdue, first_question
 from anabranch_taskgroup.sharing import pending_reductions, take_reduced
 from anabranch_taskgroup.state import Chunk, Group, Partition, Run, Shared, Task, Value
 from anabranch_taskgroup.states import TaskEvent, TaskState
 from anabranch_taskgroup.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.takeover import all_taken, take_members, take_page, take_when_known
+from anabranch_taskgroup.takeover import is_known as is_whole
 from anabranch_taskgroup.telling import ANY_SIZE, tell
 from anabranch_taskgroup.turn import CountArrays, Halt, LookAgain, Pause, Rules, Turn, Watch
 
@@ -138,6 +141,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         reserved_keys=frozenset(message.reserved_keys),
         shared={key: Shared(each.policy, each.producers) for key, each in message.shared.items()},
         submitted_at=message.submitted_at or 0.0,
+        ask_at=first_question(message.deadline),
     )
     partition.runs[run.run_id] = run
     for key, value in run.context.items():
@@ -188,6 +192,8 @@ def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None
         stop_unopened(turn, message)
         return
     if run.stopped:
+        if not is_whole(run):
+            give_up_incomplete(turn, run)
         return
     run.stopped = message.reason
     turn.effects.append(Halt(run.run_id, run.session_id, message.reason, admission=run.admission))
@@ -376,6 +382,7 @@ def _timer_due(turn: Turn, message: TimerDue, segments: tuple[bytes, ...]) -> No
         turn.partition.drop("timer of a run that is not open")
         return
     now = min(message.at, turn.at)
+    ask_if_overdue(turn, run, now)
     for group in list(run.groups.values()):
         if group.deadline is not None and group.deadline <= now and not group.announced:
             group.timed_out = True

@@ -75,6 +75,14 @@ def stop_unopened(turn: Turn, message: StopRun) -> None:
     answer_lost(turn, message.run_id, message.admission)
 
 
+def give_up_incomplete(turn: Turn, run: Run) -> None:
+    """A run is stopped once more and still lacks groups: their records stood before the stops, and are lost."""
+    abandon(turn, run)
+    turn.partition.bury(run.run_id, ENDED, run.admission)
+    turn.keep_in_session(run.run_id, ENDED, run.opened_at_offset, run.admission)
+    answer_lost(turn, run.run_id, run.admission)
+
+
 def answer_lost(turn: Turn, run_id: str, admission: int | None) -> None:
     """Tell the run's owner that nothing will come from here."""
     reason = (

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from math import inf
 from typing import Any
 
 from anabranch.core.expansion import Expanded
@@ -365,6 +366,8 @@ class Run:
     """Ids of the commands on held members that were obeyed."""
     armed: float | None = None
     """When its earliest timer is due, as its partition has it."""
+    ask_at: float = inf
+    """When the run's owner is asked about it; see `overdue`."""
 
     def task(self, group: str, name: str) -> Task | None:
         found = self.groups.get(group)
@@ -421,12 +424,12 @@ class Partition:
     def arm(self, run: Run) -> None:
         """Something may have changed when the earliest timer of a run is due."""
         due = run.next_due() if run.run_id in self.timers else None
+        due = run.ask_at if due is None else min(due, run.ask_at)
         if due == run.armed:
             return
         run.armed = due
-        if due is not None:
-            heappush(self.dues, (due, run.run_id))
-        if len(self.dues) > SPARE_DUES + 4 * len(self.timers):
+        heappush(self.dues, (due, run.run_id))
+        if len(self.dues) > SPARE_DUES + 4 * len(self.runs):
             self.dues = [entry for entry in self.dues if self._counts(entry)]
             heapify(self.dues)
 

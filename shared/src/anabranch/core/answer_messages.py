@@ -45,6 +45,16 @@ class RunUnknown(Message):
     run_id: str
 
 
+class RunOverdue(Message):
+    """The session's owner still has a run whose deadline is over. A run's owner that has no open run of this
+    admission answers with a stop; any other stops its run at the deadline by itself."""
+
+    type: Literal["run_overdue"] = "run_overdue"
+    run_id: str
+    session_id: str
+    admission: int
+
+
 class CheckRun(Message):
     """The run's owner asks whether the session's owner has a run that it opened. Only "no" is answered."""
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from anabranch.core.answer_messages import CheckRun as CheckRun
 from anabranch.core.answer_messages import FailRun as FailRun
 from anabranch.core.answer_messages import Fragment as Fragment
+from anabranch.core.answer_messages import RunOverdue as RunOverdue
 from anabranch.core.answer_messages import RunUnknown as RunUnknown
 from anabranch.core.message_parts import Counts as Counts
 from anabranch.core.message_parts import Failure as Failure
@@ -437,6 +438,7 @@ OnRuns = Annotated[
     | GroupFinished
     | FailRun
     | RunUnknown
+    | RunOverdue
     | TimerDue
     | ClaimPartition
     | Fragment,
