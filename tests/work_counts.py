@@ -101,7 +101,7 @@ class _CountedSystem:
             nature=_Even(0),
             broker=self._broker,
             server=ForgetfulServer(self._clock, lambda writes, fence: None),
-            settings=self._settings,
+            settings=lambda process, life: self._settings,
             ids=SeededIds(self._clock, 0),
             make_registry=lambda process: registry_of(()),
             report=self._trouble.append,

@@ -5,11 +5,20 @@ from __future__ import annotations
 import pytest
 
 from anabranch.testing.simulator import World
+from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
 
 MOST_SEEDS = 400
-BEGIN = {"cut-short": 500}
-"""Found by few seeds, and by none of the first 624."""
+BEGIN = {
+    "cut-short": 500,
+    "no-admission": EDGES_FROM,
+    "no-generation": EDGES_FROM,
+    "refuses-large": EDGES_FROM,
+    "deaf-owner": EDGES_FROM + 150,
+    "local-clock": EDGES_FROM,
+    "late-inline": EDGES_FROM + 150,
+}
+"""Where the seeds begin that find it: those of the edges, and few of the others find `cut-short`."""
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -67,6 +67,12 @@ class Partition:
         del self._records[:count]
         self._first += count
 
+    def begin_at(self, offset: int) -> None:
+        """Count from an offset. Raises ValueError where there are records already."""
+        if self._records:
+            raise ValueError(f"{self.topic}/{self.number} has records up to offset {self.end}")
+        self._first = offset
+
     def watch(self, wake: Callable[[], None]) -> None:
         """Call `wake` after each append, until `unwatch`. It must only schedule."""
         self._watchers[wake] = None

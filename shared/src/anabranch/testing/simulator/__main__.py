@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 
-from anabranch.testing.simulator.faults import FAULTS, RATES, STRIKES
+from anabranch.testing.simulator.faults import EDGES, FAULTS, RATES, STRIKES
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
 from anabranch.testing.simulator.world import Outcome, World
 
@@ -63,6 +63,7 @@ def _show(outcome: Outcome) -> None:
     for strike in outcome.plan.strikes:
         sys.stdout.write(f"plan: {strike}\n")
     sys.stdout.write(f"plan: {outcome.plan.rates}\n")
+    sys.stdout.write(f"edges: {', '.join(sorted(outcome.plan.edges)) or 'none'}\n")
     for line in outcome.history:
         sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"seed {outcome.seed}: trace {outcome.trace:08x}, {outcome.steps} steps\n")
@@ -89,7 +90,7 @@ def _seeds(text: str) -> range:
 
 def _list() -> Iterator[str]:
     yield "faults:"
-    for name, what in {**STRIKES, **RATES}.items():
+    for name, what in {**STRIKES, **RATES, **EDGES}.items():
         yield f"  {name:18} {what}"
     yield "mutations:"
     for name, mutation in MUTATIONS.items():

@@ -30,7 +30,19 @@ RATES = {
     "messages": "channel messages are lost, or come twice",
     "slow": "some exchanges take a hundred times as long, so topics overtake each other",
 }
-FAULTS = (*STRIKES, *RATES)
+EDGES = {
+    "small-records": "topics take small records, and values and items are large",
+    "deep-values": "agents return, and keys from outside have, values at and over the limit of depth",
+    "settings": "limits differ between processes and change when one is started again",
+    "clocks": "the clocks of processes differ from the broker's by minutes",
+    "ids-again": "request ids come again after their retention, with the same body or another",
+    "older-store": "the store comes back as it was seconds or minutes ago",
+    "part-store": "a part of the store's keys comes back as it was seconds or minutes ago",
+    "trim": "partitions lose their first records, and their owners die",
+    "recreate": "topics are deleted and created again, and the store is kept",
+}
+"""Drawn for seeds from `edges.EDGES_FROM` on only."""
+FAULTS = (*STRIKES, *RATES, *EDGES)
 HORIZON = 40.0
 """Seconds after which nothing new goes wrong."""
 
@@ -56,19 +68,22 @@ class Plan:
 
     strikes: tuple[Strike, ...]
     rates: Rates
+    edges: frozenset[str] = frozenset()
+    """Names of `EDGES`."""
 
 
 def make_plan(random: Random, faults: Collection[str]) -> Plan:
     """Draw a plan of some of these faults: most seeds have a few of them, some have many."""
-    allowed = [fault for fault in FAULTS if fault in faults]
+    allowed = [fault for fault in (*STRIKES, *RATES) if fault in faults]
     chosen = [fault for fault in allowed if random.random() < random.choice((0.15, 0.4, 0.8))]
     strikes = [
-        _strike(random, kind) for kind in chosen if kind in STRIKES for _ in range(random.choice((1, 1, 2, 3)))
+        strike_of(random, kind) for kind in chosen if kind in STRIKES for _ in range(random.choice((1, 1, 2, 3)))
     ]
     return Plan(tuple(sorted(strikes, key=lambda strike: strike.at)), _rates(random, chosen))
 
 
-def _strike(random: Random, kind: str) -> Strike:
+def strike_of(random: Random, kind: str) -> Strike:
+    """Draw when a fault strikes, whom, and for how long."""
     in_exchange = random.random() < 0.7
     return Strike(
         kind=kind,

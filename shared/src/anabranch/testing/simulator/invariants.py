@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ from anabranch.core.results import is_reference
 from anabranch.runtime.contexts import load_context
 from anabranch.runtime.values import public_value, resolve
 from anabranch.testing.loop import EPOCH
-from anabranch.testing.simulator.observer import Account
+from anabranch.testing.simulator.accounts import Account
+from anabranch.testing.simulator.deadlines import wrong_times
+from anabranch.testing.simulator.faults import HORIZON
 from anabranch.testing.simulator.sharing import SESSION, SHARED, together
 from anabranch.testing.simulator.workload import Expected
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 EXPECTED_ERRORS = ("taking over",)
 """Errors in the log that are part of the game: a partition that cannot be taken over yet is tried again."""
+ANOTHER_TOPIC = "the topic is another one; joining again"
+"""Logged where topics were created again."""
 LONGEST_SECONDS = 16 * 86_400.0
 """No key may live longer than a run's timeout, retention and margins."""
 
@@ -37,7 +41,7 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if not message.startswith(EXPECTED_ERRORS):
+        if not message.startswith(EXPECTED_ERRORS) and ANOTHER_TOPIC not in message:
             cause = record.exc_info[1] if record.exc_info else None
             self._report(f"a service logged: {message}" + (f" ({cause!r})" if cause else ""))
 
@@ -70,15 +74,28 @@ def errors_logged(report: Callable[[str], None]) -> Iterator[None]:
 async def check_results(world: World) -> None:
     """Each run ended once, with what its request must give."""
     for account in world.observer.accounts.values():
-        if account.expected is None or not account.finals:
-            continue
-        final = account.finals[0]
-        results = await _resolved(world, account, final["results"])
-        if world.lost_at < account.ended_at:
-            _check_store(world, final)
-        for problem in _problems(account.expected, final, results):
-            world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
+        for final in account.finals if account.expected is not None else ():
+            is_last = final is account.finals[-1]
+            results = await _resolved(world, account, final["results"], may_be_gone=not is_last)
+            if world.lost_at < account.ended[final["accepted_at"]] and world.keeps_results:
+                _check_store(world, final)
+            problems = _problems(account, final, results, may_be_lost=world.edges.loses_log)
+            for problem in (*problems, *_wrong_times(world, account, final)):
+                world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
+            if not account.may_repeat:
+                break
     await _check_session(world)
+
+
+def _wrong_times(world: World, account: Account, final: dict[str, Any]) -> Iterator[str]:
+    if world.edges.chosen:
+        yield from wrong_times(
+            account,
+            final,
+            calm_at=HORIZON,
+            cancelled_at=world.workload.cancelled.get(final["request_id"]),
+            may_be_late=world.may_ask_again(),
+        )
 
 
 async def _check_session(world: World) -> None:
@@ -125,10 +142,27 @@ def _check_store(world: World, final: Mapping[str, Any]) -> None:
         world.observer.violated(f"{final['run_id']} ({final['request_id']}): its end is not in the store")
 
 
-def _problems(expected: Expected, final: Mapping[str, Any], results: Mapping[str, Any]) -> Iterator[str]:
+def _problems(
+    account: Account, final: Mapping[str, Any], results: Mapping[str, Any], *, may_be_lost: bool
+) -> Sequence[str]:
+    """What is wrong with a final record: nothing where it is that of one of the bodies, and of no mixture."""
+    found = [list(_differences(each, final, results, may_be_lost)) for each in account.variants]
+    return min(found, key=len)
+
+
+LOST = frozenset(("RunLost", "StopUnanswered"))
+"""Failures of a run whose records the log has lost."""
+
+
+def _differences(
+    expected: Expected, final: Mapping[str, Any], results: Mapping[str, Any], may_be_lost: bool
+) -> Iterator[str]:
     if expected.skips_values:
         return
-    if not expected.is_exact:
+    may_be_short = "timeout" in expected.request
+    is_lost = may_be_lost and any(each["error_type"] in LOST for each in final["failures"])
+    is_cut = may_be_short and (is_lost or final["status"] in ("timed_out", "cancelled"))
+    if is_cut or not (expected.is_exact or (may_be_short and final["status"] == "completed")):
         # Those who gave something before it was cut short may agree where all would not have.
         unknown = results.keys() - expected.results.keys() - ({SHARED} if expected.writers else set())
         if unknown:
@@ -149,19 +183,24 @@ def _problems(expected: Expected, final: Mapping[str, Any], results: Mapping[str
 _GONE: Any = object()
 
 
-async def _resolved(world: World, account: Account, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Results with references resolved; what an empty store has forgotten since the end is `_GONE`."""
+async def _resolved(
+    world: World, account: Account, results: Mapping[str, Any], *, may_be_gone: bool = False
+) -> dict[str, Any]:
+    """Results with references resolved; what an empty store has forgotten since the end is `_GONE`, and so are
+    those of an earlier admission, which the last one has overwritten."""
     store = MemoryStore(world.server)
     found: dict[str, Any] = {}
     within = account.session_id or account.finals[0]["run_id"]
     for key, value in results.items():
         found[key] = value
-        if is_reference(value, within):
+        if is_reference(value, within) and may_be_gone:
+            found[key] = _GONE
+        elif is_reference(value, within):
             try:
                 found[key] = await resolve(store, world.settings.names, value, within=within)
             except AnabranchError as gone:
                 found[key] = _GONE
-                if world.lost_at < account.ended_at:
+                if world.lost_at < account.ended_at and world.keeps_results:
                     world.observer.violated(f"the value of {key!r} is not there: {gone}")
     return found
 

@@ -15,9 +15,11 @@ from typing import Any
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.core.offsets import TrailingCommit
 from anabranch.runtime import owner, replay
+from anabranch.runtime.fitted_log import FittedLog
+from anabranch.runtime.log_clock import LogClock
 from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency import actor as agency_actor
-from anabranch_taskgroup import actor, dispatch, lifecycle, sweep, telling, watcher
+from anabranch_taskgroup import actor, dispatch, known_runs, lifecycle, sweep, telling, watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,55 @@ def _by_size_only(original: Callable[..., Any]) -> Callable[..., Any]:
     return is_stored
 
 
+def _is_known_by_id(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A run that ended once is known for ever, as far as the session's owner remembers."""
+
+    def is_known(partition: Any, opening: Any) -> bool:
+        tombstone = partition.tombstones.get(opening.run_id)
+        return opening.run_id in partition.runs or (tombstone is not None and tombstone.reason == "ended")
+
+    return is_known
+
+
+def _generation_zero(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def generation_of(*args: Any, **options: Any) -> int:
+        return 0
+
+    return generation_of
+
+
+def _refuses_large(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A record over its topic's limit goes to the log as it is."""
+
+    async def publish(self: Any, records: Any) -> Any:
+        return await self._inner.publish(records)
+
+    return publish
+
+
+def _says_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
+    def answer(*args: Any, **options: Any) -> None:
+        return None
+
+    return answer
+
+
+def _keeps_local_time(original: Callable[..., Any]) -> Callable[..., Any]:
+    def observe(self: Any, timestamp: float, published_at: float) -> None:
+        return None
+
+    return observe
+
+
+def _limits_left_out(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Each owner of the session decides with the limits of its own settings."""
+
+    def open_run(*args: Any, **options: Any) -> Any:
+        return original(*args, **options).model_copy(update={"inline_limit": None, "member_limit": None})
+
+    return open_run
+
+
 class _NoShield:
     """`asyncio` without its shield."""
 
@@ -228,6 +279,42 @@ MUTATIONS = {
     ),
     "by-shape": Mutation(
         "a value that looks like a reference is told as it is", telling, "is_stored", _by_size_only, ()
+    ),
+    "no-admission": Mutation(
+        "an admission is not told from an earlier one of the same id",
+        known_runs,
+        "is_known",
+        _is_known_by_id,
+        ("ids-again", "older-store", "part-store"),
+        Mutation("the same in the session's owner", actor, "is_known", _is_known_by_id, ()),
+    ),
+    "no-generation": Mutation(
+        "a topic that was created again is taken for the one before",
+        owner,
+        "generation_of",
+        _generation_zero,
+        ("recreate",),
+    ),
+    "refuses-large": Mutation(
+        "a record over the limit of its topic is not cut", FittedLog, "publish", _refuses_large, ("small-records",)
+    ),
+    "deaf-owner": Mutation(
+        "a session's owner that has no records of a run says nothing",
+        actor,
+        "answer_lost",
+        _says_nothing,
+        ("trim",),
+        Mutation("nor of a stop", known_runs, "answer_lost", _says_nothing, ()),
+    ),
+    "local-clock": Mutation(
+        "deadlines are kept in a machine's own time", LogClock, "observe", _keeps_local_time, ("clocks",)
+    ),
+    "late-inline": Mutation(
+        "a decision reads the limits of this process, not those of the run",
+        agency_actor,
+        "open_run",
+        _limits_left_out,
+        ("settings", "kill", "restart"),
     ),
     "cut-short": Mutation(
         "what was claimed is not started where the partition is lost",

@@ -6,36 +6,23 @@ It reads the bytes that went over the wires and keeps its own account; it never 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
 import orjson
 
+from anabranch.core.fragments import Assembler
 from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.ranges import Ranges
 from anabranch.core.results import MARK, has_mark, is_reference
 from anabranch.ports import Entry, Fence, Incoming, Write
+from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.sharing import SHARED
 from anabranch.testing.simulator.workload import Expected
 
 Place = tuple[str, str, str]
 """Run id, group, task."""
-
-
-@dataclass(slots=True)
-class Account:
-    """What was seen of one run. `finals` are the distinct final records."""
-
-    expected: Expected | None
-    finals: list[dict[str, Any]] = field(default_factory=list)
-    final_records: int = 0
-    ended_at: float = 0.0
-
-    @property
-    def session_id(self) -> str | None:
-        """Of the request, if it names one."""
-        return self.expected.request.get("session_id") if self.expected else None
 
 
 class Observer:
@@ -61,14 +48,19 @@ class Observer:
             names.runs: self._on_runs,
             names.events: self._event,
         }
-        self._open = 0
+        self._assemblers: dict[tuple[str, int], Assembler] = {}
 
-    def expect(self, expected: Expected) -> None:
+    def expect(self, expected: Expected, *, may_repeat: bool = False) -> None:
         """A run that will be submitted."""
         run_id = run_id_for(expected.request_id)
         if run_id not in self.accounts:
-            self.accounts[run_id] = Account(expected)
-            self._open += 1
+            self.accounts[run_id] = Account(expected, may_repeat=may_repeat)
+
+    def comes_again(self, expected: Expected) -> None:
+        """A request id was submitted again, maybe with another body: something has to be heard of it."""
+        account = self.accounts[run_id_for(expected.request_id)]
+        account.others.append(expected)
+        account.unanswered += 1
 
     def violated(self, what: str) -> None:
         """A promise was broken."""
@@ -90,38 +82,55 @@ class Observer:
             self.history.append(f"{self._now():9.4f} {record.topic}/{record.partition}/{record.offset} {shown}")
         handler = self._by_topic.get(record.topic)
         if handler is not None:
-            handler(record)
+            handler(self._whole(record))
+
+    def _whole(self, record: Incoming) -> Incoming:
+        """The record, or the message of which it is the last fragment."""
+        assembler = self._assemblers.setdefault((record.topic, record.partition), Assembler())
+        return replace(record, value=assembler.whole(record.value, record.offset, record.timestamp))
 
     def _result(self, record: Incoming) -> None:
         headers = {name: (value or b"").decode() for name, value in record.headers}
         kind, event_id = headers["ce_type"], headers["ce_id"]
         body = orjson.loads(record.value)
-        if self._told.setdefault(event_id, body) != body:
-            self.violated(f"{event_id} was told with two meanings: {self._told[event_id]} and {body}")
         account = self.accounts.get(body.get("run_id") or "")
+        told = event_id if account is None else account.identity(event_id, body)
+        may_differ = kind == "result.published" and account is not None and account.may_repeat
+        if not may_differ and self._told.setdefault(told, body) != body:
+            self.violated(f"{event_id} was told with two meanings: {self._told[told]} and {body}")
         if account is None:
             return
         if kind == "result.published":
             self._published(account, body)
-        elif kind not in ("run.accepted", "run.rejected"):
-            self._final(account, body)
+        elif kind == "run.accepted":
+            account.accepted(body, self._now())
         elif kind == "run.rejected":
+            self._rejected(account, body)
+        else:
+            self._final(account, body)
+
+    def _rejected(self, account: Account, body: Mapping[str, Any]) -> None:
+        """Only another body under an id that is known is refused."""
+        account.unanswered = 0
+        codes = {error["code"] for error in body["errors"]}
+        if not account.others or codes != {"request_id_conflict"}:
             self.violated(f"the request {body['request_id']} was rejected: {body['errors']}")
+        self._look_whether_over(account)
 
     def _published(self, account: Account, body: Mapping[str, Any]) -> None:
         key, value = body["result_key"], body["value"]
         if session_key(body["session_id"], key) not in self._put:
             self.violated(f"{key!r} of {body['run_id']} was told before it was in the store")
         self._check_mark(body, key, value)
-        expected = account.expected.results.get(key) if account.expected else None
+        expected = account.expected
         if (
-            account.expected
-            and not account.expected.skips_values
+            expected
+            and not expected.skips_values
             and not is_reference(value, body["session_id"])
-            and (account.expected.is_exact or key != SHARED)
-            and value != expected
+            and (expected.is_exact or key != SHARED)
+            and value not in account.results_of(key)
         ):
-            self.violated(f"{key!r} was published as {value}, expected {expected}")
+            self.violated(f"{key!r} was published as {value}, expected {expected.results.get(key)}")
 
     def _check_mark(self, body: Mapping[str, Any], key: str, value: Any) -> None:
         """What could be taken for a reference is one, of the run itself: no value of a user's stands so."""
@@ -136,17 +145,23 @@ class Observer:
         account.final_records += 1
         if self._names.tombstone(body["run_id"]) not in self._put:
             self.violated(f"the end of {body['run_id']} was told before it was in the store")
-        if body in account.finals:
-            return
+        account.unanswered = 0
+        if body not in account.finals:
+            self._new_final(account, body)
+        self._look_whether_over(account)
+
+    def _new_final(self, account: Account, body: dict[str, Any]) -> None:
+        is_new = account.is_new(body)
         account.finals.append(body)
+        account.ended_at = self._now()
+        account.ended.setdefault(body["accepted_at"], account.ended_at)
         for key, value in body["results"].items():
             self._check_mark(body, key, value)
-        if len(account.finals) > 1:
+        if not is_new:
             self.violated(f"{body['run_id']} ended twice: {account.finals}")
-            return
-        account.ended_at = self._now()
-        self._open -= 1
-        if self._open == 0:
+
+    def _look_whether_over(self, account: Account) -> None:
+        if account.is_over and all(each.is_over for each in self.accounts.values()):
             self._all_ended()
 
     def _on_groups(self, record: Incoming) -> None:
@@ -165,7 +180,7 @@ class Observer:
         if header.get("type") != "group_finished":
             return
         run_id, group = header["run_id"], header["group"]
-        told = f"group {run_id}/{group}"
+        told = f"group {run_id}/{group} of admission {header.get('admission')}"
         if self._told.setdefault(told, header) != header:
             self.violated(f"{told} finished twice: {self._told[told]} and {header}")
         if (run_id, group) not in self._events:
@@ -207,18 +222,18 @@ class Observer:
         self.note(f"start {task.task_name}/{index}.{task.attempt}")
         account = self.accounts.get(task.run_id)
         expected = account.expected if account else None
-        if expected is None:
+        if account is None or expected is None:
             return
         for key in task.context:
             if key in expected.producers or key == SHARED:
-                self._check_dependency(task, key, expected)
+                self._check_dependency(task, key, account, expected)
 
-    def _check_dependency(self, task: Any, key: str, expected: Expected) -> None:
+    def _check_dependency(self, task: Any, key: str, account: Account, expected: Expected) -> None:
         for producer in expected.writers if key == SHARED else (expected.producers[key],):
             self._check_ended(task, producer, expected)
         if session_key(task.session_id, key) not in self._put:
             self.violated(f"{task.task_name} started before {key!r} was in the store")
-        if not expected.skips_values and task.context[key] != expected.values.get(key):
+        if not expected.skips_values and task.context[key] not in account.values_of(key):
             self.violated(
                 f"{task.task_name} got {key!r} = {task.context[key]}, expected {expected.values.get(key)}"
             )

@@ -54,7 +54,8 @@ class Site:
     nature: Nature
     broker: MemoryBroker
     server: ForgetfulServer
-    settings: Settings
+    settings: Callable[[str, int], Settings]
+    """Those of a process, by its name, in one of its lives."""
     ids: Ids
     make_registry: Callable[[Process], Registry]
     report: Callable[[str], None]
@@ -64,7 +65,9 @@ class Site:
 class Life:
     """One life of a process: its gate, its ports, its service once it is built."""
 
-    def __init__(self, site: Site, name: str, clock: SimClock, build: Callable[[Resources], Service]) -> None:
+    def __init__(
+        self, site: Site, name: str, clock: SimClock, settings: Settings, build: Callable[[Resources], Service]
+    ) -> None:
         self.gate = Gate(name)
         context = inside(self.gate)
         loop, nature = site.loop, site.nature
@@ -74,9 +77,9 @@ class Life:
         self.service: Service | None = None
         self.is_started = False
         self.resources = Resources(
-            settings=site.settings,
-            names=site.settings.names,
-            log=FittedLog(self.log, site.settings.names),
+            settings=settings,
+            names=settings.names,
+            log=FittedLog(self.log, settings.names),
             store=self.store,
             notifier=self.notifier,
             clock=clock,
@@ -103,11 +106,11 @@ class Life:
 class Process:
     """A place where a service runs, life after life."""
 
-    def __init__(self, site: Site, kind: str, number: int) -> None:
+    def __init__(self, site: Site, kind: str, number: int, skew: float = 0.0) -> None:
         self._site = site
         self.kind = kind
         self.name = f"{kind}-{number}"
-        self.clock = SimClock(site.loop)
+        self.clock = SimClock(site.loop, skew)
         self.life: Life | None = None
         self.lives: list[Life] = []
         self._stopping: asyncio.Task[None] | None = None
@@ -121,7 +124,8 @@ class Process:
         """Begin a life, unless there is one."""
         if self.life is None:
             name = f"{self.name}.{len(self.lives)}"
-            life = self.life = Life(self._site, name, self.clock, self._build)
+            settings = self._site.settings(self.name, len(self.lives))
+            life = self.life = Life(self._site, name, self.clock, settings, self._build)
             self.lives.append(life)
             life.task.add_done_callback(lambda task: self._ended(life, task), context=OUTSIDE)
 

@@ -39,14 +39,21 @@ from anabranch.testing.simulator.nature import Nature
 T = TypeVar("T")
 Callback = Callable[[bytes | None], None]
 LOST_SECOND = 1.0
+_BEYOND = 2**62
 
 
 class ForgetfulServer(MemoryServer):
-    """A store that can come back as it was a second ago, and tells what it accepts."""
+    """A store that can come back as it was up to `keeps` seconds ago, and tells what it accepts."""
 
-    def __init__(self, clock: Clock, accepted: Callable[[Sequence[Write | Entry], Fence | None], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        accepted: Callable[[Sequence[Write | Entry], Fence | None], None],
+        keeps: float = LOST_SECOND,
+    ) -> None:
         super().__init__(clock)
         self._accepted = accepted
+        self._keeps = keeps
         self._undo: deque[tuple[float, str, Any, float | None]] = deque()
 
     def put(self, writes: Sequence[Write | Entry], fence: Fence | None) -> None:
@@ -89,16 +96,23 @@ class ForgetfulServer(MemoryServer):
             self._note(key)
         super().restart(keep=keep)
 
-    def restart_older(self) -> None:
-        """Begin a new life as the store was a second ago."""
-        horizon = self._clock.now() - LOST_SECOND
+    def restart_older(
+        self, seconds: float = LOST_SECOND, is_lost: Callable[[str], bool] = lambda key: True
+    ) -> None:
+        """Begin a new life with the keys for which `is_lost` holds as they were so many seconds ago."""
+        horizon = self._clock.now() - seconds
+        kept: list[tuple[float, str, Any, float | None]] = []
         while self._undo and self._undo[-1][0] > horizon:
-            _, key, value, expires = self._undo.pop()
+            at, key, value, expires = self._undo.pop()
+            if not is_lost(key):
+                kept.append((at, key, value, expires))
+                continue
             self._values.pop(key, None)
             self._expires.pop(key, None)
             if value is not None and expires is not None:
                 self._values[key] = value
                 self._expires[key] = expires
+        self._undo.extend(reversed(kept))
         self.restart(keep=True)
 
     def keys(self) -> Mapping[str, float]:
@@ -109,7 +123,7 @@ class ForgetfulServer(MemoryServer):
     def _note(self, key: str) -> None:
         now = self._clock.now()
         self._undo.append((now, key, self._values.get(key), self._expires.get(key)))
-        while self._undo[0][0] < now - LOST_SECOND:
+        while self._undo[0][0] < now - self._keeps:
             self._undo.popleft()
 
 
@@ -321,6 +335,23 @@ class SimMembership(MemoryMembership):
     def notice(self) -> None:
         """Look at the group."""
         self._changed.set()
+
+    def has(self, topic: str, partition: int) -> bool:
+        """Whether it reads a partition."""
+        return (topic, partition) in self._positions
+
+    def hold(self, topic: str) -> None:
+        """The topic was deleted and created again: nothing comes from it until `begin_again`."""
+        for place in [place for place in self._positions if place[0] == topic]:
+            self._positions[place] = _BEYOND
+
+    def begin_again(self, topic: str) -> None:
+        """Learn that a topic is another one: the position is out of range there, and is reset to the earliest."""
+        for place in [place for place in self._positions if place[0] == topic]:
+            partition = self._broker.partition(place)
+            self._positions[place] = partition.first
+            partition.watch(self._wake)
+        self._wake()
 
     def _wake(self) -> None:
         if self._pump is None:

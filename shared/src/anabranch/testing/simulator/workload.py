@@ -15,6 +15,8 @@ from zlib import crc32
 
 import orjson
 
+from anabranch.testing.simulator.edges import Edges
+from anabranch.testing.simulator.extremes import again, is_refused, nested, stretch
 from anabranch.testing.simulator.posing import pose
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, reduced, share
 
@@ -64,6 +66,10 @@ class Workload:
     """Of the key that all runs write."""
     outside: list[tuple[float, str, str, Any]] = field(default_factory=list)
     """(seconds, session, key, value)"""
+    cancelled: dict[str, float] = field(default_factory=dict)
+    """When requests are cancelled that have to end soon after, in seconds."""
+    later: list[tuple[float, Expected]] = field(default_factory=list)
+    """Requests whose ids come again, with the time of their submission; their records are in `sent`."""
 
 
 # --- the agent -------------------------------------------------------------------------------------
@@ -77,7 +83,11 @@ def answer(name: str, index: int | None, inputs: Mapping[str, Any], seen: Mappin
         return inputs["item"] if inputs["gives"] == "{each}" else inputs["gives"]
     if "poses" in inputs:
         return inputs["poses"] | {"count": index or 0}
+    if "deep" in inputs:
+        return nested(inputs["deep"], name if index is None else index)
     value = {"of": name, "index": index, "item": inputs.get("item"), "seen": digest}
+    if "salt" in inputs:
+        value["salt"] = inputs["salt"]
     if inputs.get("bytes"):
         value["pad"] = "x" * inputs["bytes"]
     return [value, inputs.get("item")] if inputs.get("listed") else value
@@ -110,7 +120,7 @@ def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Call
 # --- requests --------------------------------------------------------------------------------------
 
 
-def make_workload(random: Random, runs: int, *, shares: bool = False) -> Workload:
+def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = False) -> Workload:
     """So many requests, and what else users do with them. With `shares` they write a key together."""
     workload = Workload(policy=random.choice(POLICIES) if shares else None)
     for number in range(runs):
@@ -119,10 +129,28 @@ def make_workload(random: Random, runs: int, *, shares: bool = False) -> Workloa
             share(random, workload.policy, expected.request)
         _decorate(random, expected, workload)
         pose(expected.request, number, workload)
-        evaluate(expected, {key: value for _, session, key, value in workload.outside if session == f"s{number}"})
+        stretch(edges, expected.request, number, workload)
+        evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
+        _send_again(edges, expected, number, workload)
     workload.sent.sort(key=lambda each: each[0])
     return workload
+
+
+def _outside_of(workload: Workload, number: int) -> dict[str, Any]:
+    return {key: value for _, session, key, value in workload.outside if session == f"s{number}"}
+
+
+def _send_again(edges: Edges, expected: Expected, number: int, workload: Workload) -> None:
+    sent = max(at for at, record in workload.sent if record.get("request_id") == expected.request_id)
+    found = again(edges, expected.request, sent)
+    if found is None:
+        return
+    at, body = found
+    later = Expected(body, is_exact=expected.is_exact, skips_values=expected.skips_values)
+    evaluate(later, _outside_of(workload, number))
+    workload.later.append((at, later))
+    workload.sent.append((at, body))
 
 
 def _request(random: Random, number: int, workload: Workload) -> dict[str, Any]:
@@ -292,6 +320,11 @@ def _evaluate_shared(
 
 def _outcome(expected: Expected, place: str, task: Mapping[str, Any], key: str, found: Mapping[str, Any]) -> Any:
     required = set(task["dependencies"]) - set(task["optional_dependencies"])
+    refused = [need for need in task.get("external_dependencies", ()) if is_refused(found[need])]
+    if refused:
+        expected.failed += 1
+        expected.broken += 1
+        return ABSENT
     if any(found.get(need, ABSENT) is ABSENT for need in required):
         return ABSENT
     seen = {need: value for need, value in found.items() if value is not ABSENT}
@@ -309,12 +342,12 @@ def _outcome(expected: Expected, place: str, task: Mapping[str, Any], key: str, 
 
 def _single(expected: Expected, place: str, task: Mapping[str, Any], key: str, seen: Mapping[str, Any]) -> Any:
     expected.totals[place] = 1
-    if not _succeeds(task, 0):
+    value = answer(task["name"], None, task["inputs"], seen)
+    if is_refused(value) or not _succeeds(task, 0):
         expected.failed += 1
         expected.broken += 1
         return ABSENT
     expected.completed += 1
-    value = answer(task["name"], None, task["inputs"], seen)
     expected.results[key] = value
     return value
 
@@ -333,11 +366,12 @@ def _joined(
         expected.broken += config["on_empty"] == "fail"
         return ABSENT
     expected.totals[place] = len(items)
-    results = {
+    given = {
         index: answer(task["name"], index, {**task["inputs"], "item": item}, seen)
         for index, item in enumerate(items)
         if _succeeds(task, index)
     }
+    results = {index: value for index, value in given.items() if not is_refused(value)}
     failed = len(items) - len(results)
     expected.failed += failed
     expected.completed += len(results)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import orjson
 
-from anabranch.adapters.limits import check_sizes
-from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.core.names import session_key
-from anabranch.ports import Incoming, Outgoing
+from anabranch.ports import Outgoing
 from anabranch.runtime.settings import Settings
 from anabranch.runtime.topics import topic_specs
 from anabranch.sdk.agents import Registry
 from anabranch.testing.loop import SeededIds, VirtualClock
 from anabranch.testing.simulator import invariants
+from anabranch.testing.simulator.broker import WatchedBroker
+from anabranch.testing.simulator.edges import EDGES_FROM, draw_edges, with_edges
 from anabranch.testing.simulator.faults import FAULTS, HORIZON, Plan, Strike, make_plan
 from anabranch.testing.simulator.loop import OUTSIDE, SimLoop, Stuck
+from anabranch.testing.simulator.losses import LOSS_STRIKES
 from anabranch.testing.simulator.nature import Nature
 from anabranch.testing.simulator.observer import Observer
-from anabranch.testing.simulator.processes import SESSION_SECONDS, Process, SimClock, Site
+from anabranch.testing.simulator.processes import Process, SimClock, Site
 from anabranch.testing.simulator.servers import ForgetfulServer
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch.testing.simulator.workload import Workload, make_agent, make_workload
@@ -34,6 +35,10 @@ PATIENCE = 1800.0
 SETTLE_SECONDS = 150.0
 """Seconds after the last end in which everything has to be put away."""
 LOOK_SECONDS = 1.0
+RESTART_SECONDS = 8.0
+ASK_SECONDS = 200.0
+"""So long after nothing goes wrong any more, users send a request again that has not ended: by then each run that
+somebody knows has."""
 PARTITIONS = {"requests": 1, "runs": 2, "groups": 2, "tasks": 2, "events": 1, "results": 1, "dead_letters": 1}
 
 MakeRegistry = Callable[["World", Process], Registry]
@@ -51,24 +56,6 @@ class Outcome:
     plan: Plan
     finals: tuple[dict[str, Any], ...]
     history: tuple[str, ...] = field(default=(), repr=False)
-
-
-class WatchedBroker(MemoryBroker):
-    """A broker that tells what it appends."""
-
-    def __init__(self, appended: Callable[[Incoming], None]) -> None:
-        super().__init__(session_timeout=SESSION_SECONDS)
-        self._appended = appended
-
-    def append(self, records: Sequence[Outgoing], timestamp: float) -> list[int]:
-        """See MemoryBroker."""
-        check_sizes(records, self.record_limit)
-        offsets = []
-        for record in records:
-            place = self._place(record)
-            offsets.append(place.append(record, timestamp))
-            self._appended(place.read(offsets[-1], 1)[0])
-        return offsets
 
 
 class World:
@@ -92,33 +79,44 @@ class World:
         self.loop = SimLoop()  # type: ignore[abstract]  # it has no sockets, signals or child processes
         self.nature = Nature(seed)
         random = self.nature.random
-        self.plan = make_plan(random, faults)
+        self.edges = draw_edges(seed, faults)
+        self.plan = with_edges(make_plan(random, faults), self.edges)
         self.workload = workload or make_workload(
-            random, random.choice((1, 1, 1, 2, 3)), shares=seed >= SHARED_FROM
+            random,
+            random.choice((1, 1, 1, 2, 3)),
+            self.edges,
+            shares=SHARED_FROM <= seed < EDGES_FROM,
         )
         self.settings = _settings(random)
+        self.specs = [self.edges.spec(spec) for spec in topic_specs(self.settings)]
         clock = SimClock(self.loop)
         self._over: asyncio.Future[None] = self.loop.create_future()
         self.observer = Observer(self.settings.names, self.loop.time, self._all_ended)
         if keeps_history:
             self.observer.history = []
-        self.server = ForgetfulServer(clock, self.observer.accepted)
-        self.broker = WatchedBroker(self.observer.appended)
+        self.server = ForgetfulServer(clock, self.observer.accepted, self.edges.snapshot_seconds())
+        self.broker = WatchedBroker(self.observer.appended, clock.now)
         self.lost_at = -1.0
-        """When the store came back empty, the last time."""
+        """When the store came back empty, or older than it may be, the last time."""
+        self.forgets_all = False
+        """Whether all topics were created again: what was admitted may be known to nobody."""
         self._make_registry = make_registry or _registry
         site = Site(
             loop=self.loop,
             nature=self.nature,
             broker=self.broker,
             server=self.server,
-            settings=self.settings,
+            settings=partial(self.edges.settings, self.settings),
             ids=SeededIds(VirtualClock(self.loop), seed),
             make_registry=lambda process: self._make_registry(self, process),
             report=self.observer.violated,
         )
         counts = {"agency": random.choice((1, 2)), "taskgroup": random.choice((1, 2, 2, 3)), "eventmanager": 1}
-        self.processes = [Process(site, kind, number) for kind, count in counts.items() for number in range(count)]
+        self.processes = [
+            Process(site, kind, number, self.edges.skew(f"{kind}-{number}"))
+            for kind, count in counts.items()
+            for number in range(count)
+        ]
         self._lingers = bool(self.plan.strikes) and random.random() < 0.3
         self._unsent = len(self.workload.sent)
         self._is_calm = False
@@ -149,10 +147,11 @@ class World:
         )
 
     async def _main(self) -> None:
-        for spec in topic_specs(self.settings):
+        for spec in self.specs:
             self.broker.create(spec)
+            self.broker.begin_at(spec.name, self.edges.first_offset)
         for expected in self.workload.runs:
-            self.observer.expect(expected)
+            self.observer.expect(expected, may_repeat=self.edges.may_repeat)
         self._schedule()
         for process in self.processes:
             process.start()
@@ -167,6 +166,9 @@ class World:
         at = partial(self.loop.call_at, context=OUTSIDE)
         for when, record in self.workload.sent:
             at(when, self._send, record)
+        for when, expected in self.workload.later:
+            at(max(0.0, when - RESTART_SECONDS), self._restart_some)
+            at(when, self.observer.comes_again, expected)
         for when, session_id, key, value in self.workload.outside:
             at(when, self._publish, session_id, key, orjson.dumps(value))
         self.nature.rates = self.plan.rates
@@ -179,6 +181,8 @@ class World:
         )
         self.nature.plan((strike.moment or 0 for strike in self._sudden), self._strike_inside)
         at(HORIZON, self._calm)
+        if self.edges.loses_log:
+            at(HORIZON + ASK_SECONDS, self._ask_again)
 
     def _all_ended(self) -> None:
         """All runs have ended; some seeds go on until nothing can go wrong any more."""
@@ -186,7 +190,7 @@ class World:
             self._over.set_result(None)
 
     def _give_up(self) -> None:
-        open_runs = [account.expected.request_id for account in self._accounts() if not account.finals]
+        open_runs = [account.expected.request_id for account in self._accounts() if not account.is_over]
         self.observer.violated(f"these requests never ended: {open_runs}")
         if not self._over.done():
             self._over.set_result(None)
@@ -204,12 +208,12 @@ class World:
         for process in self.processes:
             process.thaw()
             process.start()
-        if all(account.finals for account in self._accounts()):
+        if all(account.is_over for account in self._accounts()):
             self._all_ended()
 
     async def _settle(self) -> None:
         """Wait until everything is put away."""
-        until = self.loop.time() + SETTLE_SECONDS
+        until = self.loop.time() + SETTLE_SECONDS * (4 if self.edges.may_repeat else 1)
         left = invariants.left_over(self)
         while left and self.loop.time() < until:
             await asyncio.sleep(LOOK_SECONDS)
@@ -229,12 +233,41 @@ class World:
 
     # --- users ---------------------------------------------------------------------------------------
 
+    def _restart_some(self) -> None:
+        """Before a request id comes again some services are started again: these know only what the store has."""
+        for process in self.processes:
+            if self.edges.random.random() < 0.4:
+                process.kill(0.5)
+
+    @property
+    def keeps_results(self) -> bool:
+        """Whether values are kept for so long that they are still there when everything has ended."""
+        return self.edges.result_ttl is None and not self.edges.loses_log
+
+    def may_ask_again(self) -> bool:
+        """Whether runs may be known to nobody: where the log and the store lost them, or all topics are others."""
+        store_lost = self.edges.chosen & {"older-store", "part-store"} or self.lost_at >= 0
+        return self.forgets_all or (self.edges.loses_log and bool(store_lost))
+
+    def _ask_again(self) -> None:
+        """What users do whose request has no end long after its deadline."""
+        if self._over.done():
+            return
+        for account in self._accounts():
+            if not account.is_over and (self.may_ask_again() or not account.admissions):
+                self._append(account.expected.request)
+        self.loop.call_later(ASK_SECONDS, self._ask_again, context=OUTSIDE)
+
     def _send(self, record: dict[str, Any]) -> None:
         name = self.settings.names.requests
         self.broker.append([Outgoing(name, None, orjson.dumps(record))], VirtualClock(self.loop).now())
         self._unsent -= 1
-        if all(account.finals for account in self._accounts()):
+        if all(account.is_over for account in self._accounts()):
             self._all_ended()
+
+    def _append(self, record: dict[str, Any]) -> None:
+        name = self.settings.names.requests
+        self.broker.append([Outgoing(name, None, orjson.dumps(record))], VirtualClock(self.loop).now())
 
     def _publish(self, session_id: str, key: str, value: bytes) -> None:
         """Do what an outside publisher does; where the store takes nothing, again a second later."""
@@ -264,6 +297,8 @@ class World:
         return victim is not None and strike.kind == "kill"
 
     def _strike(self, strike: Strike, victim: Process | None) -> None:
+        if self._over.done() and strike.kind in LOSS_STRIKES:
+            return
         if victim is None:
             victim = self.processes[int(strike.victim * len(self.processes))]
         self.observer.note(f"{strike.kind} {victim.name} for {strike.seconds:.3f} s")
@@ -295,6 +330,10 @@ class World:
             self.server.restart()
         else:
             self.server.restart_older()
+        self.store_came_back(seconds)
+
+    def store_came_back(self, seconds: float) -> None:
+        """It is another store, which nobody reaches for a while yet; users set again what they had set."""
         self.observer.store_forgot()
         self.cut("store", seconds)
         self._publish_again()
@@ -325,4 +364,5 @@ _STRIKES: dict[str, Callable[[World, Process, Strike], None]] = {
     "old-store": lambda world, victim, strike: world.restart_store(strike.seconds / 10, empty=False),
     "empty-store": lambda world, victim, strike: world.restart_store(strike.seconds / 10, empty=True),
     "clock": lambda world, victim, strike: setattr(victim.clock, "skew", strike.size * 30.0),
+    **LOSS_STRIKES,
 }

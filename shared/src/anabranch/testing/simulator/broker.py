@@ -1,0 +1,47 @@
+"""The broker of a simulation: it tells what it appends, gives records its own time, and can lose some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from anabranch.adapters.limits import check_sizes
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.ports import Incoming, Outgoing, TopicSpec
+from anabranch.testing.simulator.processes import SESSION_SECONDS
+
+BROKER_TIME = "LogAppendTime"
+
+
+class WatchedBroker(MemoryBroker):
+    """See the module. `now` is the time of the world, in seconds since the epoch; without it records have the time
+    of who appends them."""
+
+    def __init__(self, appended: Callable[[Incoming], None], now: Callable[[], float] | None = None) -> None:
+        super().__init__(session_timeout=SESSION_SECONDS)
+        self._appended = appended
+        self._now = now
+
+    def append(self, records: Sequence[Outgoing], timestamp: float) -> list[int]:
+        """See MemoryBroker. Records have the broker's time where their topic says so."""
+        check_sizes(records, self.record_limit)
+        offsets = []
+        for record in records:
+            place = self._place(record)
+            kind = self._settings[record.topic].get("message.timestamp.type")
+            at = self._now() if self._now is not None and kind == BROKER_TIME else timestamp
+            offsets.append(place.append(record, at))
+            self._appended(place.read(offsets[-1], 1)[0])
+        return offsets
+
+    def begin_at(self, topic: str, offset: int) -> None:
+        """Have a topic that was just created count from an offset, as one that is long in use."""
+        for partition in self.partitions(topic):
+            partition.begin_at(offset)
+
+    def begin_again(self, spec: TopicSpec) -> None:
+        """Delete a topic and create it again. Groups keep members and owners, and lose what was committed."""
+        owners = {name: (dict(group.owners), dict(group.targets)) for name, group in self._groups.items()}
+        self.delete(spec.name)
+        self.create(spec)
+        for name, group in self._groups.items():
+            group.owners, group.targets = owners[name]

@@ -1,0 +1,99 @@
+"""What random requests have at the edges: large and deep values, short timeouts, request ids that come again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
+from typing import TYPE_CHECKING, Any
+
+from anabranch.testing.simulator.edges import TIMEOUTS, Edges
+from anabranch.testing.simulator.faults import HORIZON
+
+if TYPE_CHECKING:
+    from anabranch.testing.simulator.workload import Workload
+
+DEEPEST = 200
+"""Levels of objects and lists that a value may have."""
+LEVELS = (199, 200, 201, 240)
+LARGE_BYTES = (20_000, 60_000, 150_000)
+MOST_LARGE_MEMBERS = 5
+DEEP_SHARE, LARGE_SHARE = 0.2, 0.3
+LONG_SHARE, LONG_SECONDS = 0.3, 3_600.0
+"""Of requests in seeds that lose the log: these have much time, and are cancelled once nothing goes wrong."""
+
+
+def nested(levels: int, inside: Any = None) -> Any:
+    """A value of so many levels of objects, and `inside` in the last of them."""
+    value = inside
+    for _ in range(levels):
+        value = {"d": value}
+    return value
+
+
+def levels_of(value: Any) -> int:
+    """How deep a value is nested: 0 where it is no object or list."""
+    deepest, left = 0, [(value, 1)]
+    while left:
+        each, level = left.pop()
+        if isinstance(each, dict | list):
+            deepest = max(deepest, level)
+            left += [(inner, level + 1) for inner in (each.values() if isinstance(each, dict) else each)]
+    return deepest
+
+
+def is_refused(value: Any) -> bool:
+    """Whether a member or key fails that has such a value."""
+    return levels_of(value) > DEEPEST
+
+
+def stretch(edges: Edges, request: dict[str, Any], number: int, workload: Workload) -> None:
+    """Give a request what its seed has at the edges."""
+    random = edges.random
+    tasks = [task for group in request["task_groups"] for task in group["tasks"] if "gives" not in task["inputs"]]
+    for task in tasks:
+        if "deep-values" in edges and random.random() < DEEP_SHARE:
+            task["inputs"] |= {"deep": random.choice(LEVELS), "listed": False}
+        if "small-records" in edges and random.random() < LARGE_SHARE:
+            _enlarge(random, task)
+    if edges.loses_log and random.random() < LONG_SHARE:
+        request["timeout"] = LONG_SECONDS
+        workload.cancelled[request["request_id"]] = HORIZON + 5.0
+        workload.sent.append((HORIZON + 5.0, {"type": "cancel", "request_id": request["request_id"]}))
+    elif edges.loses_log or "ids-again" in edges:
+        request["timeout"] = random.choice(TIMEOUTS)
+    if "deep-values" in edges:
+        for place, (at, session, key, _) in enumerate(workload.outside):
+            if session == request["session_id"] and random.random() < 0.5:
+                levels = random.choice(LEVELS if key in _alone(tasks) else LEVELS[:2])
+                workload.outside[place] = (at, session, key, nested(levels, number))
+
+
+def _alone(tasks: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Keys from outside of tasks that wait for nothing else: with two reasons not to start, either may be told."""
+    return {key for task in tasks if not task["dependencies"] for key in task.get("external_dependencies", ())}
+
+
+def _enlarge(random: Random, task: dict[str, Any]) -> None:
+    """Large values of few members, or a list of large items that the next task may expand over."""
+    source = task.get("expansion_config", {}).get("array_mapping", {}).get("each", ())
+    members = len(source) if isinstance(source, list) else MOST_LARGE_MEMBERS
+    if members <= MOST_LARGE_MEMBERS:
+        task["inputs"]["bytes"] = random.choice(LARGE_BYTES)
+    elif members <= 3 * MOST_LARGE_MEMBERS:
+        task["inputs"]["bytes"] = LARGE_BYTES[0]
+
+
+def again(edges: Edges, request: Mapping[str, Any], sent_at: float) -> tuple[float, dict[str, Any]] | None:
+    """When a request id comes again, and with which body; None where it does not."""
+    random = edges.random
+    if "ids-again" not in edges or request["timeout"] == LONG_SECONDS or random.random() < 0.25:
+        return None
+    assert edges.result_ttl is not None
+    kept = float(request["timeout"]) + edges.result_ttl
+    body = deepcopy(dict(request))
+    if random.random() < 0.5:
+        for group in body["task_groups"]:
+            for task in group["tasks"]:
+                task["inputs"]["salt"] = random.randrange(1_000_000)
+    return sent_at + kept * random.choice((0.6, 1.05, 1.5, 3.0)) + random.random() * 5, body

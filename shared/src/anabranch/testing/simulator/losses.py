@@ -1,0 +1,106 @@
+"""Faults by which the log or the store loses what it was given long ago."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from anabranch.ports import TopicSpec
+from anabranch.testing.simulator.edges import SNAPSHOT_SECONDS
+from anabranch.testing.simulator.faults import Strike
+from anabranch.testing.simulator.loop import OUTSIDE
+from anabranch.testing.simulator.processes import Process
+
+if TYPE_CHECKING:
+    from anabranch.testing.simulator.world import World
+
+MOST_NOTICE_SECONDS = 1.0
+"""A client learns so much later at most that a topic is another one."""
+LAST_RECORDS = 4
+"""A partition keeps fewer of its last records than this."""
+
+
+def trim(world: World, strike: Strike) -> None:
+    """Remove the first records of partitions, and kill their owners."""
+    random = world.edges.random
+    names = world.settings.names
+    for topic in random.choice(((names.runs,), (names.groups,), (names.runs, names.groups))):
+        for partition in world.broker.partitions(topic):
+            if random.random() < 0.7:
+                before = partition.end - random.randrange(LAST_RECORDS)
+                world.observer.note(f"{topic}/{partition.number} is trimmed below {before}")
+                partition.trim(before)
+                _kill_owner(world, topic, partition.number, strike)
+
+
+def _kill_owner(world: World, topic: str, partition: int, strike: Strike) -> None:
+    for process in world.processes:
+        life = process.life
+        if life is not None and any(each.has(topic, partition) for each in life.log.memberships):
+            process.kill(strike.seconds)
+
+
+def recreate(world: World, strike: Strike) -> None:
+    """Delete topics and create them again; the services are stopped meanwhile, or learn of it by reading."""
+    random = world.edges.random
+    names = world.settings.names
+    every = tuple(names.topics)
+    topics = random.choice(((names.runs,), (names.groups,), (names.runs, names.groups), (names.tasks,), every))
+    if random.random() < 0.5:
+        for process in world.processes:
+            process.kill(strike.seconds)
+    world.observer.note(f"{', '.join(topics)} are created again")
+    world.forgets_all = world.forgets_all or topics == every
+    for spec in world.specs:
+        if spec.name in topics:
+            _begin_again(world, spec)
+
+
+def _begin_again(world: World, spec: TopicSpec) -> None:
+    world.broker.begin_again(spec)
+    for process in world.processes:
+        for membership in process.life.log.memberships if process.life is not None else ():
+            membership.hold(spec.name)
+            delay = world.edges.random.random() * MOST_NOTICE_SECONDS
+            world.loop.call_later(delay, membership.begin_again, spec.name, context=OUTSIDE)
+
+
+def restart_store_older(world: World, strike: Strike, *, in_part: bool) -> None:
+    """Have the store come back older, all of it or some of its keys."""
+    random = world.edges.random
+    seconds = random.choice(SNAPSHOT_SECONDS)
+    lost = random.choice(_PARTS) if in_part else _every
+    world.lost_at = world.loop.time()
+    world.server.restart_older(seconds, lost)
+    world.store_came_back(strike.seconds / 10)
+    world.observer.note(f"the store is {seconds:.0f} s older{' in part' if in_part else ''}")
+
+
+def _every(_key: str) -> bool:
+    return True
+
+
+def _is_of_agency(key: str) -> bool:
+    """Tombstones and early control records: what the owner of a run keeps."""
+    return key.endswith(("}:run", ":early-stop", ":early-pause"))
+
+
+def _is_of_taskgroup(key: str) -> bool:
+    """What the owner of a session keeps of a run, and what workers have claimed."""
+    return key.endswith(":session-run") or ":claim:" in key
+
+
+def _is_of_a_shard(key: str) -> bool:
+    """The half of the hash slots that one of two servers has."""
+    return crc32(key.partition("{")[2].partition("}")[0].encode()) % 2 == 0
+
+
+_PARTS: tuple[Callable[[str], bool], ...] = (_is_of_agency, _is_of_taskgroup, _is_of_a_shard)
+
+LOSS_STRIKES: dict[str, Callable[[World, Process, Strike], None]] = {
+    "trim": lambda world, victim, strike: trim(world, strike),
+    "recreate": lambda world, victim, strike: recreate(world, strike),
+    "older-store": lambda world, victim, strike: restart_store_older(world, strike, in_part=False),
+    "part-store": lambda world, victim, strike: restart_store_older(world, strike, in_part=True),
+}
