@@ -22,6 +22,7 @@
     +-- ServerUnavailable      a server cannot be reached: wait, or correct its address
     +-- StoreRefused           the store answered no (memory, access, version): correct the server
     +-- Misconfigured          a setting is wrong or two contradict: correct it and start again
+    +-- MainTaskCancelled      an agent cancelled the task of the whole process: correct the agent
     +-- RecordTooLarge         a record is over the log's limit: store the value and send a reference
     +-- NoSuchVersion          the context has no such version, or not any more: ask for another
     +-- ValueGone              a stored value has expired: run it again, or keep results longer

@@ -114,6 +114,18 @@ class Owned(Generic[S]):
             return self.last_commit
         return position(self.replay.committed, self.replay.start or 0, self.store, self.generation)
 
+    def committable(self, now: float) -> Committed | None:
+        """What is to be committed, None for nothing; `now` is monotonic. Also where no records come, the place to
+        rebuild from moves on: a later owner could no longer learn that runs before it have ended, and would open
+        them again."""
+        offset = self.trailing.committable(now)
+        if offset is None:
+            return None
+        while self.marks and self.marks[0].offset <= offset:
+            self.replay_from = self.marks.popleft().replay_from
+        replay_from = self.rebuild.note(self.replay_from, now)
+        return position(offset, replay_from, self.store, self.generation)
+
     @property
     def fence_epoch(self) -> int:
         """What its writes to the store are fenced by: it rises also over a log that was created again."""

@@ -21,26 +21,24 @@ from typing import Any, Generic, TypeVar
 
 from anabranch.core.admissions import log_position, offset_of, parts_of
 from anabranch.core.codec import encode
-from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused, ValueGone
+from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused
 from anabranch.core.messages import ClaimPartition
 from anabranch.core.names import Names
 from anabranch.ports import (
     Committed,
-    Entry,
     EventLog,
-    Fence,
     Incoming,
     Membership,
     Notifier,
     Outgoing,
     StateStore,
     Telemetry,
-    Write,
 )
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.domain import Domain
 from anabranch.runtime.due_timers import DueTimers
-from anabranch.runtime.effects import Announce, Effect, Expire, News, Note, Put, Record
+from anabranch.runtime.effect_writer import EffectWriter
+from anabranch.runtime.effects import Effect, Expire, Note, Put, Record
 from anabranch.runtime.guard import REASON, DecisionGuard
 from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.log_generation import generation_of, rise_above
@@ -51,17 +49,16 @@ from anabranch.runtime.places import Places
 from anabranch.runtime.replay import (
     aged,
     as_old_as,
-    by_scope,
     generation_noted,
     of_one_time,
     of_this_log,
-    position,
     replay_begin,
     replay_of,
     split_batch,
 )
 from anabranch.runtime.stall import Progress, StallWatch
 from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.until_available import until_available
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +71,6 @@ COMMIT_EVERY = 1.0
 MARK_EVERY = 10.0
 REBUILT_WINDOWS = 2
 """Ended runs are still rebuilt for so many loss windows: longer than another owner may repeat news of them."""
-RETRY_FIRST, RETRY_MOST = 0.05, 2.0
 
 
 class Owner(Generic[S]):
@@ -104,17 +100,14 @@ class Owner(Generic[S]):
         self._domain = domain
         self._log = eventlog
         self._store = store
-        self._notifier = notifier
         self._names = names
         self._clock = clock
         """The log's: its records say when something is due."""
         self._name = name
         self._loss_window = loss_window
-        self._fence_ttl = fence_ttl
         self._marks = Marks(store, names, domain.topic)
         self._measures = OwnerMeasures(telemetry, clock, domain.topic.removeprefix(names.prefix))
-        # Requests to a broker wait for one another: first what a run waits for, events last.
-        self._patience = {names.results: 1, names.events: 2}
+        self._writer = EffectWriter(eventlog, store, notifier, names, domain.fence_key, fence_ttl)
         self._owned: dict[int, Owned[S]] = {}
         self._mark_at = 0.0
         self._marked: dict[int, int] = {}
@@ -226,7 +219,7 @@ class Owner(Generic[S]):
         if owned is None:
             return None
         await self._close(owned)
-        return self._committable(owned)
+        return owned.committable(self._clock.monotonic())
 
     async def lost(self, topic: str, partition: int) -> None:
         owned = self._owned.pop(partition, None)
@@ -394,57 +387,24 @@ class Owner(Generic[S]):
             return
         durable = [effect.outgoing for effect in effects if isinstance(effect, Record)]
         durable += [dead_letter(self._names, record, reason) for record, reason in rejected]
-        await self._patiently(owned, lambda: self._make_durable(owned, effects, durable))
+        await self._patiently(owned, lambda: self._writer.make_durable(effects, durable, owned.fence_epoch))
         await self._patiently(owned, lambda: self._domain.before_news(owned.state, effects, owned.fence_epoch))
         await asyncio.gather(
-            self._patiently(owned, lambda: self._tell(effects)),
+            self._patiently(owned, lambda: self._writer.publish_news(effects)),
             self._patiently(owned, lambda: self._domain.with_news(owned.state, effects)),
         )
         self._measures.told(effects, is_caught_up=owned.is_caught_up)
 
-    async def _make_durable(self, owned: Owned[S], effects: Sequence[Effect], records: Sequence[Outgoing]) -> None:
-        writes = [effect for effect in effects if isinstance(effect, Put | Note)]
-        pending = [self._put(owned, scope, part) for scope, part in by_scope(writes)]
-        if records:
-            await asyncio.gather(self._log.publish(records), *pending)
-        elif pending:
-            await asyncio.gather(*pending)
-
-    async def _put(self, owned: Owned[S], scope: str | None, writes: Sequence[Write | Entry]) -> None:
-        fence = None
-        if scope is not None:
-            fence = Fence(self._domain.fence_key(scope), owned.fence_epoch, self._fence_ttl)
-        await self._store.put(writes, fence)
-
-    async def _tell(self, effects: Sequence[Effect]) -> None:
-        news = [effect.outgoing for effect in effects if isinstance(effect, News)]
-        news.sort(key=lambda outgoing: self._patience.get(outgoing.topic, 0))
-        announcements = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Announce)]
-        if announcements and news:
-            await asyncio.gather(self._log.publish(news), self._notifier.publish(announcements))
-        elif news:
-            await self._log.publish(news)
-        elif announcements:
-            await self._notifier.publish(announcements)
-
     async def _patiently(self, owned: Owned[S], action: Callable[[], Awaitable[None]]) -> None:
         """Do something until the servers let it happen. Effects may be repeated, never left out: who gives the
         partition up meanwhile does not commit them, and the next owner does them."""
-        delay, waits = RETRY_FIRST, owned.progress.waits
-        while True:
-            try:
-                await action()
-                waits.pop(id(action), None)
-                return
-            except Fenced as error:
-                await self._claim_again(owned, error)
-            except (ServerUnavailable, StoreRefused, ValueGone) as error:
-                log.warning("%s/%d waits: %s", self._domain.topic, owned.number, error)
-                waits[id(action)] = str(error)
-                if owned.closing:
-                    raise asyncio.CancelledError from error
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RETRY_MOST)
+        await until_available(
+            action,
+            f"{self._domain.topic}/{owned.number}",
+            waits=owned.progress.waits,
+            is_closing=lambda: owned.closing,
+            fenced=partial(self._claim_again, owned),
+        )
 
     async def _claim_again(self, owned: Owned[S], error: Fenced) -> None:
         """A zombie claimed after this owner: claim again, unless this one is the zombie and was not told yet. By a
@@ -486,7 +446,7 @@ class Owner(Generic[S]):
         for owned in list(self._owned.values()):
             if self._owned.get(owned.number) is not owned:
                 continue  # lost during the commit before: it is another's, who may be further
-            found = self._committable(owned)
+            found = owned.committable(self._clock.monotonic())
             if found is not None and found != owned.last_commit and self._membership is not None:
                 await self._membership.commit(self._domain.topic, owned.number, found)
                 owned.last_commit = found
@@ -533,14 +493,3 @@ class Owner(Generic[S]):
             log.critical("the owner of %s could not join its group again", self._domain.topic, exc_info=error)
         finally:
             self._rejoining = False
-
-    def _committable(self, owned: Owned[S]) -> Committed | None:
-        """What is to be committed, None for nothing. Also where no records come, the place to rebuild from moves
-        on: a later owner could no longer learn that runs before it have ended, and would open them again."""
-        offset = owned.trailing.committable(self._clock.monotonic())
-        if offset is None:
-            return None
-        while owned.marks and owned.marks[0].offset <= offset:
-            owned.replay_from = owned.marks.popleft().replay_from
-        replay_from = owned.rebuild.note(owned.replay_from, self._clock.monotonic())
-        return position(offset, replay_from, owned.store, owned.generation)

@@ -1,0 +1,71 @@
+"""Performs the effects of one turn on the log, the store and the channels, in their two stages.
+
+First everything that makes outcomes durable; then, once that is acknowledged, the news of it. Whatever fails is
+raised: the owner repeats a stage until the servers let it happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from anabranch.core.names import Names
+from anabranch.ports import Entry, EventLog, Fence, Notifier, Outgoing, StateStore, Write
+from anabranch.runtime.effects import Announce, Effect, News, Note, Put
+from anabranch.runtime.replay import by_scope
+
+
+class EffectWriter:
+    """The effects of one owner.
+
+    Args:
+        fence_key: the store's key of the fence of a scope of writes.
+        fence_ttl: seconds that a fence is kept.
+    """
+
+    def __init__(
+        self,
+        eventlog: EventLog,
+        store: StateStore,
+        notifier: Notifier,
+        names: Names,
+        fence_key: Callable[[str], str],
+        fence_ttl: float,
+    ) -> None:
+        self._log = eventlog
+        self._store = store
+        self._notifier = notifier
+        self._fence_key = fence_key
+        self._fence_ttl = fence_ttl
+        # Requests to a broker wait for one another: first what a run waits for, events last.
+        self._order = {names.results: 1, names.events: 2}
+
+    async def make_durable(self, effects: Sequence[Effect], records: Sequence[Outgoing], epoch: int) -> None:
+        """Write to the store, fenced by `epoch`, and publish `records` beside that.
+
+        Raises:
+            Fenced: a later owner has written.
+            ServerUnavailable, StoreRefused: a server is away; some of it may be done.
+        """
+        writes = [effect for effect in effects if isinstance(effect, Put | Note)]
+        pending = [self._put(scope, part, epoch) for scope, part in by_scope(writes)]
+        if records:
+            await asyncio.gather(self._log.publish(records), *pending)
+        elif pending:
+            await asyncio.gather(*pending)
+
+    async def _put(self, scope: str | None, writes: Sequence[Write | Entry], epoch: int) -> None:
+        fence = None if scope is None else Fence(self._fence_key(scope), epoch, self._fence_ttl)
+        await self._store.put(writes, fence)
+
+    async def publish_news(self, effects: Sequence[Effect]) -> None:
+        """Publish what others wait for. Raises ServerUnavailable; some of it may be published."""
+        news = [effect.outgoing for effect in effects if isinstance(effect, News)]
+        news.sort(key=lambda outgoing: self._order.get(outgoing.topic, 0))
+        announcements = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Announce)]
+        if announcements and news:
+            await asyncio.gather(self._log.publish(news), self._notifier.publish(announcements))
+        elif news:
+            await self._log.publish(news)
+        elif announcements:
+            await self._notifier.publish(announcements)
