@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 EXPECTED_ERRORS = ("taking over",)
 """Errors in the log that are part of the game: a partition that cannot be taken over yet is tried again."""
-ANOTHER_TOPIC = "the topic is another one; joining again"
-"""Logged where topics were created again."""
+TOPIC_LOST = ("the topic is another one; joining again", "reading it from its beginning")
+"""Logged where topics were created again: at once by an owner that notices, or by the next one."""
 LONGEST_SECONDS = 16 * 86_400.0
 """No key may live longer than a run's timeout, retention and margins."""
 
@@ -41,7 +41,8 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if not message.startswith(EXPECTED_ERRORS) and ANOTHER_TOPIC not in message:
+        is_expected = message.startswith(EXPECTED_ERRORS) or any(part in message for part in TOPIC_LOST)
+        if not is_expected:
             cause = record.exc_info[1] if record.exc_info else None
             self._report(f"a service logged: {message}" + (f" ({cause!r})" if cause else ""))
 
