@@ -10,7 +10,7 @@ from anabranch.testing.simulator.mutations import MUTATIONS, applied
 
 MOST_SEEDS = 400
 BEGIN = {
-    "cut-short": 500,
+    "cut-short": 1_400,
     "no-admission": EDGES_FROM,
     "no-generation": EDGES_FROM,
     "refuses-large": EDGES_FROM,

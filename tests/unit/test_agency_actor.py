@@ -199,7 +199,7 @@ def test_a_cancel_stops_the_groups_once_and_names_the_end() -> None:
     owner.hears(finished("a", results={"a.k": 1}))
     owner.hears(finished("b", "cancelled"))
 
-    assert told_groups(first) == [StopRun(run_id="r", reason="cancelled", admission=0)]
+    assert told_groups(first) == [StopRun(run_id="r", reason="cancelled", admission=1)]
     assert told_groups(second) == []
     [(kind, body)] = owner.finals
     assert (kind, body["status"], body["results"]) == ("run.cancelled", "cancelled", {"a.k": 1})
@@ -219,7 +219,7 @@ def test_a_cancel_that_overtakes_its_request_is_obeyed() -> None:
     owner.hears(ControlRun(run_id="r", action="cancel"))
     turn = owner.hears(submit("a"))
 
-    assert told_groups(turn)[-1] == StopRun(run_id="r", reason="cancelled", admission=1)
+    assert told_groups(turn)[-1] == StopRun(run_id="r", reason="cancelled", admission=2)
 
 
 def test_a_cancel_after_the_end_changes_nothing() -> None:
@@ -271,7 +271,7 @@ def test_the_deadline_stops_a_run_and_only_once_it_is_due() -> None:
     assert owner.partition.next_deadline() == 61.0
 
     assert told_groups(owner.hears(TimerDue(run_id="r", at=60.9))) == []
-    stop = StopRun(run_id="r", reason="timed_out", admission=0)
+    stop = StopRun(run_id="r", reason="timed_out", admission=1)
     assert told_groups(owner.hears(TimerDue(run_id="r", at=61.0))) == [stop]
     assert owner.partition.next_deadline() == 61.0 + STOP_SECONDS
     owner.hears(finished("a", "timed_out"))

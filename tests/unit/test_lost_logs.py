@@ -48,6 +48,7 @@ from small_requests import request, task
 NAMES = Names("t.")
 RUN = run_id_for("r")
 ADMISSION = 7
+"""Of the run that the record at offset 6 admits."""
 
 
 # --- lives of a topic ------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ def submit() -> SubmitRun:
 
 def runs_owner(*messages: Message, forgets: bool = False) -> tuple[Runs, Callable[[Message], Any]]:
     """A partition that heard these; one that forgets has of its open runs only what the store has."""
-    partition, offsets = Runs(0), iter(range(ADMISSION, 100))
+    partition, offsets = Runs(0), iter(range(ADMISSION - 1, 100))
 
     def hear(message: Message) -> Any:
         offset = next(offsets)

@@ -29,7 +29,7 @@ def give_up(rules: Rules, partition: Partition, message: Message, record: Incomi
 
 def _refuse(turn: Turn, submit: SubmitRun, why: str) -> None:
     run = turn.partition.runs.get(submit.run_id)
-    if run is not None and run.admission == turn.position:
+    if run is not None and run.tombstone.offset == turn.position:
         del turn.partition.runs[submit.run_id]
     problem = Problem(Code.INTERNAL, "", why[:2_000], "this is a fault of the agency: its log has the traceback")
     refuse(turn, submit, [problem], submit.warnings)

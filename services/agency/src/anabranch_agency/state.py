@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.admissions import offset_of
+from anabranch.core.admissions import admission_at, offset_of
 from anabranch.core.messages import Counts, Failure, Json, Status, StopReason
 
 REMEMBERED = 20_000
@@ -112,7 +112,7 @@ class Run:
     @property
     def admission(self) -> int:
         """Tells it from an earlier run of the same id; see `core.admissions`."""
-        return self.tombstone.offset
+        return admission_at(self.tombstone.offset)
 
     @property
     def due(self) -> float:
@@ -207,7 +207,7 @@ class Partition:
     def oldest_open(self) -> int | None:
         """Offset of the record that admitted the oldest open run; runs are kept in that order."""
         first = next(iter(self.runs.values()), None)
-        return offset_of(first.admission, self.generation) if first is not None else None
+        return offset_of(first.tombstone.offset, self.generation) if first is not None else None
 
     def next_deadline(self) -> float | None:
         """When the earliest run is to be stopped, or given up if it was, in seconds since the epoch."""

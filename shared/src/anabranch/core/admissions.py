@@ -35,6 +35,11 @@ def offset_of(position: int, generation: int) -> int | None:
     return offset if found == generation else None
 
 
+def admission_at(position: int) -> int:
+    """The number of the admission by the record at a position. It is never `UNTOLD`, also at the first offset."""
+    return position + 1
+
+
 def first_fence(admission: int) -> int:
     """The fence of a chunk's first delivery."""
     return admission * FENCES
