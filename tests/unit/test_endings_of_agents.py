@@ -272,6 +272,7 @@ async def interrupted():
     signal.raise_signal(signal.SIGINT)
     await left
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 try:
     run(interrupted())
 except KeyboardInterrupt:
