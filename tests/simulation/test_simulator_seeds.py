@@ -51,6 +51,8 @@ KEPT = {
     EDGES_FROM
     + 1063: "a position of a topic that was deleted was committed in the one after it: its records were skipped",
     EDGES_FROM + 3176: "a run admitted by the first record of a topic was taken for one of an earlier release",
+    EDGES_FROM + 10213: "an owner began behind its own claim, at a position of a topic that was deleted",
+    EDGES_FROM + 11144: "a run that had ended as lost went on with the owner of its session until its deadline",
     EDGES_FROM + 1171: "nobody asked after a run that waits for a key, once its owner had lost it",
     77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
 }

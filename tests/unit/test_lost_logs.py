@@ -28,10 +28,11 @@ from anabranch.core.messages import (
     TimerDue,
 )
 from anabranch.core.names import Names, run_id_for
-from anabranch.ports import TopicSpec
+from anabranch.ports import Outgoing, TopicSpec
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.effects import News
 from anabranch.runtime.log_generation import generation_of, rise_above
+from anabranch.runtime.lost_claims import has_lost_claim
 from anabranch.runtime.replay import Replay, position, replay_of
 from anabranch.testing import System
 from anabranch_agency import actor as agency
@@ -68,6 +69,16 @@ def test_causes_rise_over_the_lives_of_a_topic_and_fit_into_63_bits() -> None:
     assert causes == sorted(set(causes))
     assert cause_of(2**39, 2**30, 1_000) < 2**63
     assert cause_of(5, 2, 0) == cause_of(5, 2), "as before the first loss"
+
+
+@pytest.mark.parametrize(("epoch", "is_lost"), [(0, False), (1, True), (5_000, True)])
+async def test_a_claim_that_the_log_no_longer_has_is_found(epoch: int, is_lost: bool) -> None:
+    broker = MemoryBroker()
+    broker.create(TopicSpec("t.groups", 2))
+    log = MemoryLog(broker, SystemClock())
+    await log.publish([Outgoing("t.groups", None, b"x", partition=1)])
+
+    assert await has_lost_claim(log, "g", "t.groups", {1: epoch}) is is_lost
 
 
 async def test_a_store_that_lost_the_list_of_lives_does_not_refuse_owners_for_ever() -> None:
@@ -126,7 +137,8 @@ def test_a_run_that_was_lost_and_is_overdue_is_stopped_and_ends() -> None:
 
     turn = hear(RunOverdue(run_id=RUN, session_id="s", admission=ADMISSION))
 
-    assert told(turn, NAMES.groups) == [StopRun(run_id=RUN, reason="timed_out", admission=ADMISSION)]
+    stops = told(turn, NAMES.groups)
+    assert {(type(each), each.run_id, each.admission) for each in stops} == {(StopRun, RUN, ADMISSION)}
     assert partition.tombstones[RUN].final is not None
     assert partition.tombstones[RUN].final["failures"][0]["error_type"] == "RunLost"
 
@@ -171,9 +183,9 @@ def test_the_owner_of_a_run_is_asked_about_it_after_its_deadline_and_again() -> 
     assert partition.next_due() == 130.0
     assert told(hear(TimerDue(run_id=RUN, at=129.0), 129.0), NAMES.runs) == []
     assert told(hear(TimerDue(run_id=RUN, at=130.0), 130.0), NAMES.runs) == [question]
-    assert partition.next_due() == 160.0
+    assert partition.next_due() == 190.0
     assert told(hear(TimerDue(run_id=RUN, at=400.0), 400.0), NAMES.runs) == [question]
-    assert partition.next_due() == 700.0
+    assert partition.next_due() == 520.0
 
 
 def test_a_run_that_is_stopped_twice_and_lacks_groups_is_given_up() -> None:
@@ -182,6 +194,7 @@ def test_a_run_that_is_stopped_twice_and_lacks_groups_is_given_up() -> None:
 
     hear(stop, 101.0)
     assert RUN in partition.runs, "its groups may be on their way"
+    assert partition.next_due() == 130.0
     answers = told(hear(stop, 130.0), NAMES.runs)
 
     assert partition.runs == {}

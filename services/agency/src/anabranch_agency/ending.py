@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from anabranch.core.admissions import UNTOLD
-from anabranch.core.messages import FailRun, Failure
+from anabranch.core.admissions import UNTOLD, admission_at
+from anabranch.core.messages import FailRun, Failure, StopRun
 from anabranch.core.results import final_event_id
 from anabranch.runtime.effects import Put
 from anabranch_agency.control import stop
@@ -49,7 +49,8 @@ def end_overdue(turn: Turn, run: Run) -> None:
 
 
 def end_if_lost(turn: Turn, run_id: str) -> None:
-    """End a run that was admitted, has not ended, and whose records are gone from the log."""
+    """End a run that was admitted, has not ended, and whose records are gone from the log. The session's owner may
+    still have it, and stops it."""
     known = turn.partition.tombstones.get(run_id)
     if run_id in turn.partition.runs or known is None or known.final is not None or known.offset >= turn.position:
         return
@@ -59,6 +60,8 @@ def end_if_lost(turn: Turn, run_id: str) -> None:
     )
     failure = Failure(group="", task="", error_type="RunLost", message=reason)
     _end(turn, run_id, known, final_of_lost(known, failure, turn.at), turn.at, None)
+    order = StopRun(run_id=run_id, reason="cancelled", admission=admission_at(known.offset))
+    turn.tell(turn.rules.names.groups, known.session_id, order)
 
 
 def note_failure(

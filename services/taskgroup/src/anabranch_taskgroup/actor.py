@@ -196,6 +196,7 @@ def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None
             give_up_incomplete(turn, run)
         return
     run.stopped = message.reason
+    run.ask_at = min(run.ask_at, first_question(turn.at))
     turn.effects.append(Halt(run.run_id, run.session_id, message.reason, admission=run.admission))
     event = TaskEvent.TIME_OUT if message.reason == "timed_out" else TaskEvent.CANCEL
     for group in list(run.groups.values()):

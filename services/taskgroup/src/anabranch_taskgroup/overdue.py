@@ -11,18 +11,19 @@ from anabranch_taskgroup.state import Run
 from anabranch_taskgroup.turn import Turn
 
 ASK_SECONDS = 30.0
-"""After the deadline. Each further question waits for as long as the run is overdue by then."""
+"""After the deadline, or after a stop that did not end the run. Each further question waits twice as long."""
 
 
-def first_question(deadline: float) -> float:
+def first_question(since: float) -> float:
     """When the run's owner is asked for the first time, in seconds since the epoch."""
-    return deadline + ASK_SECONDS
+    return since + ASK_SECONDS
 
 
 def ask_if_overdue(turn: Turn, run: Run, now: float) -> None:
     """Ask the run's owner about a run that should have been stopped by now."""
     if run.ask_at > now:
         return
-    run.ask_at = now + max(ASK_SECONDS, now - run.deadline)
+    run.asked += 1
+    run.ask_at = now + ASK_SECONDS * 2**run.asked
     question = RunOverdue(run_id=run.run_id, session_id=run.session_id, admission=run.admission)
     turn.news(turn.rules.names.runs, run.run_id, question)

@@ -368,6 +368,8 @@ class Run:
     """When its earliest timer is due, as its partition has it."""
     ask_at: float = inf
     """When the run's owner is asked about it; see `overdue`."""
+    asked: int = 0
+    """How often that was asked."""
 
     def task(self, group: str, name: str) -> Task | None:
         found = self.groups.get(group)

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -42,6 +43,7 @@ from anabranch.runtime.effects import Effect, Expire, Note, Put, Record
 from anabranch.runtime.guard import REASON, DecisionGuard
 from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.log_generation import generation_of, rise_above
+from anabranch.runtime.lost_claims import has_lost_claim
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.measures import OwnerMeasures
 from anabranch.runtime.owned import Mark, Owned
@@ -187,8 +189,10 @@ class Owner(Generic[S]):
         guard = DecisionGuard(self._store, self._names.deciding(topic, partition, generation))
         await guard.load()
         epoch, claimed = await self._claim(partition)
-        committed = of_this_log(committed, generation, epoch)
+        found, committed = committed, of_this_log(committed, generation, epoch)
         replay = replay_of(committed, store, kept=kept, generation=generation)
+        if committed is not found:
+            replay = replace(replay, start=0)  # else the client begins at the commit that does not count
         if replay.restores:
             begin = await self._marks.begin_of(partition)
             replay = as_old_as(replay, None if begin is None else offset_of(begin, generation))
@@ -443,6 +447,7 @@ class Owner(Generic[S]):
 
     async def _commit_all(self) -> None:
         await self._check_identity()
+        await self._check_claims()
         for owned in list(self._owned.values()):
             if self._owned.get(owned.number) is not owned:
                 continue  # lost during the commit before: it is another's, who may be further
@@ -479,6 +484,12 @@ class Owner(Generic[S]):
         for owned in self._owned.values():
             owned.trailing.reset()
         self._begin_rejoining()
+
+    async def _check_claims(self) -> None:
+        waiting = [owned for owned in self._owned.values() if not owned.is_caught_up and not owned.queue]
+        claims = {owned.number: owned.epoch for owned in waiting}
+        if await has_lost_claim(self._log, self._domain.group, self._domain.topic, claims):
+            self._begin_rejoining()
 
     async def _rejoin(self) -> None:
         """Take every partition over anew."""

@@ -21,6 +21,8 @@ class Account:
     expected: Expected | None
     others: list[Expected] = field(default_factory=list)
     may_repeat: bool = False
+    may_be_lost: bool = False
+    """The log loses records in this seed: a successor may not know what came of a group."""
     finals: list[dict[str, Any]] = field(default_factory=list)
     final_records: int = 0
     ended_at: float = 0.0

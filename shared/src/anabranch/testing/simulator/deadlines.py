@@ -27,6 +27,8 @@ def wrong_times(
     ended = account.ended[final["accepted_at"]]
     if final["status"] == "timed_out" and ended < accepted + timeout - EARLY_SECONDS:
         yield f"it timed out {ended - accepted:.1f} s after its admission, and may take {timeout:g} s"
-    stopped = accepted + timeout if cancelled_at is None else min(accepted + timeout, cancelled_at)
+    stopped = accepted + timeout
+    if cancelled_at is not None:
+        stopped = max(accepted, min(stopped, cancelled_at))
     if ended > max(stopped + STOP_SECONDS, calm_at) + MARGIN_SECONDS and not may_be_late:
         yield f"it ended at {ended:.1f} s, and was to be stopped at {stopped:.1f} s"

@@ -50,11 +50,11 @@ class Observer:
         }
         self._assemblers: dict[tuple[str, int], Assembler] = {}
 
-    def expect(self, expected: Expected, *, may_repeat: bool = False) -> None:
+    def expect(self, expected: Expected, *, may_repeat: bool = False, may_be_lost: bool = False) -> None:
         """A run that will be submitted."""
         run_id = run_id_for(expected.request_id)
         if run_id not in self.accounts:
-            self.accounts[run_id] = Account(expected, may_repeat=may_repeat)
+            self.accounts[run_id] = Account(expected, may_repeat=may_repeat, may_be_lost=may_be_lost)
 
     def comes_again(self, expected: Expected) -> None:
         """A request id was submitted again, maybe with another body: something has to be heard of it."""
@@ -181,7 +181,9 @@ class Observer:
             return
         run_id, group = header["run_id"], header["group"]
         told = f"group {run_id}/{group} of admission {header.get('admission')}"
-        if self._told.setdefault(told, header) != header:
+        account = self.accounts.get(run_id)
+        may_differ = account is not None and account.may_be_lost
+        if self._told.setdefault(told, header) != header and not may_differ:
             self.violated(f"{told} finished twice: {self._told[told]} and {header}")
         if (run_id, group) not in self._events:
             self.violated(f"{told} was told to be over before its event was on the log")

@@ -151,7 +151,7 @@ class World:
             self.broker.create(spec)
             self.broker.begin_at(spec.name, self.edges.first_offset)
         for expected in self.workload.runs:
-            self.observer.expect(expected, may_repeat=self.edges.may_repeat)
+            self.observer.expect(expected, may_repeat=self.edges.may_repeat, may_be_lost=self.edges.loses_log)
         self._schedule()
         for process in self.processes:
             process.start()
