@@ -18,6 +18,7 @@ from anabranch.core.names import Names
 from anabranch.ports import StateStore, Write
 
 MARK_SECONDS = 30 * 86_400.0
+NOTE_SECONDS = 10.0
 RENEW_SECONDS = 3_600.0
 
 
@@ -29,6 +30,9 @@ class Marks:
         self._names = names
         self._topic = topic
         self._renew_at = 0.0
+        self._note_at = 0.0
+        self._noted: dict[int, int] = {}
+        """By partition, the position that its mark has."""
         self._turns = count()
 
     async def begin(self, partitions: Sequence[int]) -> None:
@@ -39,6 +43,19 @@ class Marks:
         """Note that the store is up to date, if it is still the one of `begin`. Raises ServerUnavailable,
         StoreRefused."""
         await self._put(map(self._second_half, partitions))
+
+    async def note_changes(self, begins: Mapping[int, int], now: float) -> None:
+        """Write the positions that have changed, as `note` does, but at most once in NOTE_SECONDS. `now` is monotonic.
+        Raises ServerUnavailable, StoreRefused."""
+        if now < self._note_at:
+            return
+        self._note_at = now + NOTE_SECONDS
+        await self.note({number: at for number, at in begins.items() if self._noted.get(number) != at})
+        self._noted = dict(begins)
+
+    def note_again(self, partition: int) -> None:
+        """The position of a partition is to be written with the next ones, also if it has not changed."""
+        self._noted.pop(partition, None)
 
     async def note(self, begins: Mapping[int, int]) -> None:
         """Write for each partition the log position from which on records may be missing in the store.

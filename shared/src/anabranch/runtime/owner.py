@@ -70,7 +70,6 @@ BATCH = 500
 REPLAY_BATCH, REPLAYS = 50, 3
 """So much of so many partitions is replayed at once: what each holds meanwhile is a multiple of its records."""
 COMMIT_EVERY = 1.0
-MARK_EVERY = 10.0
 REBUILT_WINDOWS = 2
 """Ended runs are still rebuilt for so many loss windows: longer than another owner may repeat news of them."""
 
@@ -111,9 +110,6 @@ class Owner(Generic[S]):
         self._measures = OwnerMeasures(telemetry, clock, domain.topic.removeprefix(names.prefix))
         self._writer = EffectWriter(eventlog, store, notifier, names, domain.fence_key, fence_ttl)
         self._owned: dict[int, Owned[S]] = {}
-        self._mark_at = 0.0
-        self._marked: dict[int, int] = {}
-        """By partition, the position that its mark in the store has."""
         self._generation = 0
         """The latest of the log that this process has seen: the store may forget it."""
         self._replays = Places(REPLAYS)
@@ -196,7 +192,7 @@ class Owner(Generic[S]):
         if replay.restores:
             begin = await self._marks.begin_of(partition)
             replay = as_old_as(replay, None if begin is None else offset_of(begin, generation))
-        self._marked.pop(partition, None)
+        self._marks.note_again(partition)
         owned = Owned.taken_over(
             partition,
             self._domain.new_state(partition, generation),
@@ -459,16 +455,9 @@ class Owner(Generic[S]):
 
     async def _mark_store(self) -> None:
         """Note in the store itself how far it is, for the case that it comes back as it is now."""
-        now = self._clock.monotonic()
-        if now < self._mark_at:
-            return
-        self._mark_at = now + MARK_EVERY
         marked = [owned for owned in self._owned.values() if owned.is_marked and owned.last_commit is not None]
-        begins = {
-            owned.number: log_position(owned.generation, replay_begin(owned.last_commit)) for owned in marked
-        }
-        await self._marks.note({number: at for number, at in begins.items() if self._marked.get(number) != at})
-        self._marked = begins
+        begins = {each.number: log_position(each.generation, replay_begin(each.last_commit)) for each in marked}
+        await self._marks.note_changes(begins, self._clock.monotonic())
 
     async def _check_identity(self) -> None:
         """A store that is another one, or lacks a mark, may have forgotten: nothing younger is committed, and what
