@@ -45,8 +45,8 @@ class Marks:
         await self._put(map(self._second_half, partitions))
 
     async def note_changes(self, begins: Mapping[int, int], now: float) -> None:
-        """Write the positions that have changed, as `note` does, but at most once in NOTE_SECONDS. `now` is monotonic.
-        Raises ServerUnavailable, StoreRefused."""
+        """Write the positions that have changed, at most once in NOTE_SECONDS; `now` is monotonic. Raises
+        ServerUnavailable, StoreRefused."""
         if now < self._note_at:
             return
         self._note_at = now + NOTE_SECONDS
