@@ -165,7 +165,8 @@ async def test_the_same_silent_runs_are_nudged_as_in_the_plain_loop(
     await _create(kafka_log, names)
     silent, quiet = wide_run()[:3], EventBatch(run_id="q", session_id="s", source="groups", entries=(), quiet=True)
     busy = batch("b", "groups", 1, entry("task.started", 1, "g", "t", attempt=1, worker="w"))
-    records = [*(("run-1", value) for value in silent), ("q", encode_batch(quiet)), ("b", busy)]
+    accepted = [(run_id, batch(run_id, "runs", 1, entry("run.accepted", 1))) for run_id in ("q", "b")]
+    records = [*(("run-1", value) for value in silent), *accepted, ("q", encode_batch(quiet)), ("b", busy)]
 
     async with _on_faust(kafka, names, redis, nudge_after=0.5):
         await redis.store.put([Write(names.worker("w"), b"1", 600.0)])
