@@ -72,3 +72,13 @@ async def test_a_topic_that_begins_again_while_records_are_handled_is_committed_
     inbox.done(new)
 
     assert await inbox.revoked("t", 0) == Committed(1)
+
+
+async def test_a_topic_that_was_created_again_before_anything_came_is_noticed() -> None:
+    inbox, _ = await given_inbox()
+    await inbox.assigned("t", 0, Committed(9, "1"))
+
+    inbox.deliver("t", 0, [record(0)])
+    inbox.done(await inbox.take(1))
+
+    assert await inbox.revoked("t", 0) == Committed(1, "")

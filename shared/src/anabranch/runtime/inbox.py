@@ -136,7 +136,7 @@ class Inbox:
         life = await self._log.incarnation(topic)
         is_of_another = committed is not None and committed.metadata not in ("", life)
         first = 0 if committed is None or is_of_another else committed.offset
-        self._owned[partition] = _Assignment(first, life)
+        self._owned[partition] = _Assignment(first, life, expected=first)
         return 0 if is_of_another else None
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
