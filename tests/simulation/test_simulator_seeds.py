@@ -53,6 +53,12 @@ KEPT = {
     EDGES_FROM + 3176: "a run admitted by the first record of a topic was taken for one of an earlier release",
     EDGES_FROM + 10213: "an owner began behind its own claim, at a position of a topic that was deleted",
     EDGES_FROM + 11144: "a run that had ended as lost went on with the owner of its session until its deadline",
+    EDGES_FROM + 20249: "a topic that was created again before anything came of it was not noticed by its readers",
+    EDGES_FROM + 20527: "a refused request was admitted by an owner that replayed it once the store had forgotten",
+    EDGES_FROM
+    + 20796: "a fence of a topic that was deleted, and an old store without its life, refused each owner",
+    EDGES_FROM + 21063: "deadlines were late by as much as the clock of a machine had been set back",
+    EDGES_FROM + 21309: "the same of a request that had been answered again",
     EDGES_FROM + 1171: "nobody asked after a run that waits for a key, once its owner had lost it",
     77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
 }

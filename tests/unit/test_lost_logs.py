@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ from anabranch.core.messages import (
 from anabranch.core.names import Names, run_id_for
 from anabranch.ports import Outgoing, TopicSpec
 from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.effects import News
+from anabranch.runtime.effects import News, Put
+from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.log_generation import generation_of, rise_above
 from anabranch.runtime.lost_claims import has_lost_claim
 from anabranch.runtime.replay import Replay, position, replay_of
@@ -87,10 +89,26 @@ async def test_a_store_that_lost_the_list_of_lives_does_not_refuse_owners_for_ev
     log, store = MemoryLog(broker, SystemClock()), MemoryStore(MemoryServer(SystemClock()))
 
     assert await generation_of(log, store, NAMES, "t.groups") == 0
-    await rise_above(log_position(3, 17), log, store, NAMES, "t.groups")
+    await rise_above(log_position(0, 16), 17, log, store, NAMES, "t.groups")
+    assert await generation_of(log, store, NAMES, "t.groups") == 0, "a zombie claimed later in this life"
+    await rise_above(log_position(0, 17), 17, log, store, NAMES, "t.groups")
+    assert await generation_of(log, store, NAMES, "t.groups") == 1, "the log has no such record"
+    await rise_above(log_position(3, 17), 17, log, store, NAMES, "t.groups")
     assert await generation_of(log, store, NAMES, "t.groups") == 4
-    await rise_above(log_position(2, 1), log, store, NAMES, "t.groups")
+    await rise_above(log_position(2, 99), 17, log, store, NAMES, "t.groups")
     assert await generation_of(log, store, NAMES, "t.groups") == 4, "it is above that already"
+
+
+def test_the_brokers_time_goes_on_although_the_clock_of_the_machine_is_set() -> None:
+    machine = SimpleNamespace(wall=1_300.0, passed=50.0)
+    clock = LogClock(SimpleNamespace(now=lambda: machine.wall, monotonic=lambda: machine.passed))
+    clock.observe(100.0, 1_300.0, 1_300.0)
+    assert clock.finding is not None
+
+    machine.wall, machine.passed = 110.0, 60.0  # set by 1,200 s, ten seconds later
+
+    assert (clock.now(), clock.finding) == (110.0, None)
+    assert clock.local(115.0) == 115.0
 
 
 # --- the run's owner -------------------------------------------------------------------------------
@@ -130,6 +148,16 @@ def test_a_run_that_has_ended_is_told_to_have_when_somebody_nudges_it() -> None:
     turn = hear(RunUnknown(run_id=RUN))
 
     assert [event.entry.type for event in turn.events] == ["run.completed"]
+
+
+def test_what_was_answered_is_kept_for_owners_that_replay_the_question() -> None:
+    """The store may forget the run in between: a successor would admit what had been answered or refused."""
+    end = GroupFinished(run_id=RUN, group="g", status="completed", results={}, admission=ADMISSION)
+    _, hear = runs_owner(submit(), end)
+
+    for again in (submit(), submit().model_copy(update={"body_hash": "another"})):
+        kept = [each for each in hear(again).effects if isinstance(each, Put) and each.key == NAMES.tombstone(RUN)]
+        assert [each.ttl for each in kept] == [AgencyRules(NAMES).result_ttl]
 
 
 def test_a_run_that_was_lost_and_is_overdue_is_stopped_and_ends() -> None:

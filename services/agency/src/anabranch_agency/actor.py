@@ -56,6 +56,9 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
         return
     end_if_lost(turn, submit.run_id)
     known = _known(turn, submit) or known
+    if known.final is not None:
+        # Else an owner that replays this record once the store has forgotten would admit what was answered.
+        turn.keep(submit.run_id, known, turn.at)
     if known.body_hash not in (None, submit.body_hash):
         refuse(turn, submit, [_conflict()], submit.warnings)
     else:

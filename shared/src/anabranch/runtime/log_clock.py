@@ -19,15 +19,23 @@ log = logging.getLogger(__name__)
 
 
 class LogClock:
-    """See `ports.Clock`. `now` is the broker's time as far as it is known, else that of `clock`."""
+    """See `ports.Clock`. `now` is the broker's time as far as it is known, else that of `clock`.
+
+    Once known, it goes on by the monotonic clock: the machine's may be set meanwhile, as the finding asks for.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._skew = 0.0
+        self._origin: float | None = None
+        """The broker's time when the monotonic clock was at 0."""
 
     def now(self) -> float:
         """Seconds since the epoch, by the broker's clock."""
-        return self._clock.now() + self._skew
+        return self._clock.now() if self._origin is None else self._origin + self._clock.monotonic()
+
+    @property
+    def _skew(self) -> float:
+        return self.now() - self._clock.now()
 
     def monotonic(self) -> float:
         """Seconds that never go back, for durations."""
@@ -46,7 +54,8 @@ class LogClock:
         had the answer at `acknowledged_at` by its own clock. Where topics carry the producers' times, there is no
         difference."""
         was_large = self.finding is not None
-        self._skew = timestamp - min(max(timestamp, published_at), acknowledged_at)
+        skew = timestamp - min(max(timestamp, published_at), acknowledged_at)
+        self._origin = self._clock.now() + skew - self._clock.monotonic()
         if not was_large and self.finding is not None:
             log.warning("%s: set the clock of this machine; deadlines are kept in the broker's time", self.finding)
 

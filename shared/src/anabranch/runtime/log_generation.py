@@ -50,17 +50,24 @@ async def _last_known(store: StateStore, names: Names, topic: str, at_least: int
     raise AssertionError("count() ends")
 
 
-async def rise_above(position: int, log: EventLog, store: StateStore, names: Names, topic: str) -> None:
-    """See that the topic's present life is not numbered below that of a position out of the store.
+def is_of_later_life(position: int, generation: int, end: int) -> bool:
+    """Whether a position out of the store is of another life of a partition, which this owner does not know: of a
+    later generation, or beyond the `end` of the partition in the generation that the owner has."""
+    of, offset = parts_of(position)
+    return of > generation or (of == generation and offset >= end)
+
+
+async def rise_above(position: int, end: int, log: EventLog, store: StateStore, names: Names, topic: str) -> None:
+    """See that the topic's present life is numbered above that of a position out of the store.
 
     A store that lost the list of lives and kept a fence would refuse every owner for ever.
 
     Raises:
         ServerUnavailable: the log or the store cannot be asked.
     """
-    lost, _ = parts_of(position)
-    if await generation_of(log, store, names, topic) >= lost:
+    if not is_of_later_life(position, await generation_of(log, store, names, topic), end):
         return
+    lost, _ = parts_of(position)
     incarnation = (await log.incarnation(topic)).encode()
     lives = [Write(names.log_life(topic, each), _LOST, GENERATION_SECONDS) for each in range(lost + 1)]
     await store.put([*lives, Write(names.log_life(topic, lost + 1), incarnation, GENERATION_SECONDS)])

@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from anabranch.core.admissions import log_position, offset_of, parts_of
+from anabranch.core.admissions import log_position, offset_of
 from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused
 from anabranch.core.messages import ClaimPartition
@@ -42,7 +42,7 @@ from anabranch.runtime.effect_writer import EffectWriter
 from anabranch.runtime.effects import Effect, Expire, Note, Put, Record
 from anabranch.runtime.guard import REASON, DecisionGuard
 from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.log_generation import generation_of, rise_above
+from anabranch.runtime.log_generation import generation_of, is_of_later_life, rise_above
 from anabranch.runtime.lost_claims import has_lost_claim
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.measures import OwnerMeasures
@@ -416,8 +416,13 @@ class Owner(Generic[S]):
         if not await self._membership.confirm(self._domain.topic, owned.number, owned.confirmed):
             return
         with contextlib.suppress(ServerUnavailable, StoreRefused):  # else it is refused again, and claims then
-            if parts_of(error.current)[0] > owned.generation:
-                await rise_above(error.current, self._log, self._store, self._names, self._domain.topic)
+            topic, where = (
+                self._domain.topic,
+                await self._log.group_standing(self._domain.group, self._domain.topic),
+            )
+            end = where[owned.number].end
+            if is_of_later_life(error.current, owned.generation, end):
+                await rise_above(error.current, end, self._log, self._store, self._names, topic)
                 self._begin_rejoining()
             else:
                 owned.epoch, owned.claimed = await self._claim(owned.number)
