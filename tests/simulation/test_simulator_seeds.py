@@ -59,6 +59,7 @@ KEPT = {
     + 20796: "a fence of a topic that was deleted, and an old store without its life, refused each owner",
     EDGES_FROM + 21063: "deadlines were late by as much as the clock of a machine had been set back",
     EDGES_FROM + 21309: "the same of a request that had been answered again",
+    EDGES_FROM + 31857: "an older store was told the present progress, and a run that had ended was ended as lost",
     EDGES_FROM + 1171: "nobody asked after a run that waits for a key, once its owner had lost it",
     77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
 }

@@ -449,6 +449,8 @@ class Owner(Generic[S]):
     async def _commit_all(self) -> None:
         await self._check_identity()
         await self._check_claims()
+        if self._rejoining:
+            return  # a store that is another one has to keep its own mark: it says how old it is
         for owned in list(self._owned.values()):
             if self._owned.get(owned.number) is not owned:
                 continue  # lost during the commit before: it is another's, who may be further

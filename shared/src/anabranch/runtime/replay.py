@@ -67,11 +67,11 @@ def replay_begin(committed: Committed | None) -> int:
 
 
 def as_old_as(replay: Replay, begin: int | None) -> Replay:
-    """A replay for a store that may have been restored to the age of its mark, whose replay position is
-    `begin`."""
-    if begin is None or not replay.restores or replay.start is None:
+    """A replay for a store that may have been restored to the age of its mark, whose replay position is `begin`.
+    None means that the mark is older than its first position: all that the log has is written again."""
+    if not replay.restores or replay.start is None:
         return replay
-    return replace(replay, start=min(replay.start, begin))
+    return replace(replay, start=min(replay.start, begin or 0))
 
 
 def generation_noted(committed: Committed | None) -> int:

@@ -23,6 +23,8 @@ class Account:
     may_repeat: bool = False
     may_be_lost: bool = False
     """The log loses records in this seed: a successor may not know what came of a group."""
+    may_end_again: bool = False
+    """Nobody may know of its end: the log and the store lose it in this seed."""
     finals: list[dict[str, Any]] = field(default_factory=list)
     final_records: int = 0
     ended_at: float = 0.0

@@ -71,6 +71,11 @@ class Plan:
     edges: frozenset[str] = frozenset()
     """Names of `EDGES`."""
 
+    @property
+    def loses_store(self) -> bool:
+        """Whether the store comes back empty or older."""
+        return any(strike.kind.endswith("-store") and strike.kind != "cut-store" for strike in self.strikes)
+
 
 def make_plan(random: Random, faults: Collection[str]) -> Plan:
     """Draw a plan of some of these faults: most seeds have a few of them, some have many."""

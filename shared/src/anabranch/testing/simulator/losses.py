@@ -70,15 +70,11 @@ def restart_store_older(world: World, strike: Strike, *, in_part: bool) -> None:
     """Have the store come back older, all of it or some of its keys."""
     random = world.edges.random
     seconds = random.choice(SNAPSHOT_SECONDS)
-    lost = random.choice(_PARTS) if in_part else _every
+    lost = random.choice(_PARTS) if in_part else None
     world.lost_at = world.loop.time()
     world.server.restart_older(seconds, lost)
     world.store_came_back(strike.seconds / 10)
     world.observer.note(f"the store is {seconds:.0f} s older{' in part' if in_part else ''}")
-
-
-def _every(_key: str) -> bool:
-    return True
 
 
 def _is_of_agency(key: str) -> bool:

@@ -50,11 +50,20 @@ class Observer:
         }
         self._assemblers: dict[tuple[str, int], Assembler] = {}
 
-    def expect(self, expected: Expected, *, may_repeat: bool = False, may_be_lost: bool = False) -> None:
+    def expect(
+        self,
+        expected: Expected,
+        *,
+        may_repeat: bool = False,
+        may_be_lost: bool = False,
+        may_end_again: bool = False,
+    ) -> None:
         """A run that will be submitted."""
         run_id = run_id_for(expected.request_id)
         if run_id not in self.accounts:
-            self.accounts[run_id] = Account(expected, may_repeat=may_repeat, may_be_lost=may_be_lost)
+            self.accounts[run_id] = Account(
+                expected, may_repeat=may_repeat, may_be_lost=may_be_lost, may_end_again=may_end_again
+            )
 
     def comes_again(self, expected: Expected) -> None:
         """A request id was submitted again, maybe with another body: something has to be heard of it."""
@@ -95,7 +104,9 @@ class Observer:
         body = orjson.loads(record.value)
         account = self.accounts.get(body.get("run_id") or "")
         told = event_id if account is None else account.identity(event_id, body)
-        may_differ = kind == "result.published" and account is not None and account.may_repeat
+        may_differ = account is not None and (
+            account.may_end_again or (kind == "result.published" and account.may_repeat)
+        )
         if not may_differ and self._told.setdefault(told, body) != body:
             self.violated(f"{event_id} was told with two meanings: {self._told[told]} and {body}")
         if account is None:
@@ -157,7 +168,7 @@ class Observer:
         account.ended.setdefault(body["accepted_at"], account.ended_at)
         for key, value in body["results"].items():
             self._check_mark(body, key, value)
-        if not is_new:
+        if not is_new and not account.may_end_again:
             self.violated(f"{body['run_id']} ended twice: {account.finals}")
 
     def _look_whether_over(self, account: Account) -> None:

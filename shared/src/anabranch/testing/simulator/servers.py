@@ -54,6 +54,7 @@ class ForgetfulServer(MemoryServer):
         super().__init__(clock)
         self._accepted = accepted
         self._keeps = keeps
+        self._emptied_at = 0.0
         self._undo: deque[tuple[float, str, Any, float | None]] = deque()
 
     def put(self, writes: Sequence[Write | Entry], fence: Fence | None) -> None:
@@ -92,19 +93,24 @@ class ForgetfulServer(MemoryServer):
 
     def restart(self, *, keep: bool = False) -> None:
         """See MemoryServer. That it was emptied may be forgotten too: else an older one would be half of each."""
+        if not keep:
+            self._emptied_at = self._clock.now()
         for key in () if keep else list(self._values):
             self._note(key)
         super().restart(keep=keep)
 
-    def restart_older(
-        self, seconds: float = LOST_SECOND, is_lost: Callable[[str], bool] = lambda key: True
-    ) -> None:
-        """Begin a new life with the keys for which `is_lost` holds as they were so many seconds ago."""
+    def restart_older(self, seconds: float = LOST_SECOND, is_lost: Callable[[str], bool] | None = None) -> None:
+        """Begin a new life with the keys for which `is_lost` holds, or with all, as they were so many seconds ago.
+
+        A part of them is not taken back to before the store was emptied: one half would vouch for the other.
+        """
         horizon = self._clock.now() - seconds
+        if is_lost is not None:
+            horizon = max(horizon, self._emptied_at)
         kept: list[tuple[float, str, Any, float | None]] = []
         while self._undo and self._undo[-1][0] > horizon:
             at, key, value, expires = self._undo.pop()
-            if not is_lost(key):
+            if is_lost is not None and not is_lost(key):
                 kept.append((at, key, value, expires))
                 continue
             self._values.pop(key, None)
