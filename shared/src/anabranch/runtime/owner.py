@@ -416,11 +416,8 @@ class Owner(Generic[S]):
         if not await self._membership.confirm(self._domain.topic, owned.number, owned.confirmed):
             return
         with contextlib.suppress(ServerUnavailable, StoreRefused):  # else it is refused again, and claims then
-            topic, where = (
-                self._domain.topic,
-                await self._log.group_standing(self._domain.group, self._domain.topic),
-            )
-            end = where[owned.number].end
+            topic = self._domain.topic
+            end = (await self._log.group_standing(self._domain.group, topic))[owned.number].end
             if is_of_later_life(error.current, owned.generation, end):
                 await rise_above(error.current, end, self._log, self._store, self._names, topic)
                 self._begin_rejoining()
