@@ -1,0 +1,79 @@
+"""A queue of keys with a due time each, which may change. Pure: time is passed in."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+
+SLACK = 64
+"""So many stale entries the heap may hold beyond twice the number of keys before it is built again."""
+
+
+class DueQueue(Generic[K]):
+    """Keys by the time at which they are due; keys that are due at the same time come in the order of scheduling.
+
+    Changing or cancelling a due time leaves a stale entry in the heap, which is skipped when it comes up. Each
+    operation is O(log n) amortized; memory is at most three entries for each key, and `SLACK`.
+
+    The idea of lazy deletion is that of the priority queue in the documentation of Python's `heapq`.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[K, tuple[float, int]] = {}
+        self._heap: list[tuple[float, int, K]] = []
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._entries)
+
+    def due_at(self, key: K) -> float | None:
+        """When the key is due; None where it is not scheduled."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry[0]
+
+    def schedule(self, key: K, at: float) -> None:
+        """Make the key due at `at`, in place of an earlier schedule."""
+        entry = self._entries.get(key)
+        if entry is not None and entry[0] == at:
+            return
+        self._sequence += 1
+        self._entries[key] = (at, self._sequence)
+        heapq.heappush(self._heap, (at, self._sequence, key))
+        if len(self._heap) > 2 * len(self._entries) + SLACK:
+            self._rebuild()
+
+    def cancel(self, key: K) -> None:
+        """Forget the key; an unknown one is ignored."""
+        self._entries.pop(key, None)
+
+    def next_due(self) -> float | None:
+        """The earliest due time; None where nothing is scheduled."""
+        self._skip_stale()
+        return self._heap[0][0] if self._heap else None
+
+    def pop_due(self, now: float) -> list[K]:
+        """Remove and return the keys that are due at `now`, the earliest first."""
+        due = []
+        while (earliest := self.next_due()) is not None and earliest <= now:
+            _, _, key = heapq.heappop(self._heap)
+            del self._entries[key]
+            due.append(key)
+        return due
+
+    def _skip_stale(self) -> None:
+        heap = self._heap
+        while heap and self._entries.get(heap[0][2]) != (heap[0][0], heap[0][1]):
+            heapq.heappop(heap)
+
+    def _rebuild(self) -> None:
+        self._heap = [(at, sequence, key) for key, (at, sequence) in self._entries.items()]
+        heapq.heapify(self._heap)
