@@ -126,6 +126,10 @@ class Cluster:
         return "\n".join(f"== {p.log.name}\n{p.log.read_text()[-3000:]}" for p in self.processes)
 
 
+Start = Callable[..., Cluster]
+"""Starts a cluster on given servers: the fixture `start`."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """A record as a plain consumer sees it."""

@@ -6,16 +6,29 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import pytest
 
 from servers.finder import find_kafka, find_redis, private_kafka, private_redis
+from servers.kafka_trio import KafkaTrio, kafka_trio
 from servers.process import ServerHandle, ServerUnavailableError
 
 _prefixes = itertools.count(1)
 
 
-def _started(find: Callable[[], ServerHandle]) -> Iterator[ServerHandle]:
+class Startable(Protocol):
+    """A server, or a cluster of them."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+Server = TypeVar("Server", bound=Startable)
+
+
+def _started(find: Callable[[], Server]) -> Iterator[Server]:
     try:
         server = find()
         server.start()
@@ -88,3 +101,17 @@ def redis_process(tmp_path: Path, server_settings: Mapping[str, Mapping[str, str
     It keeps nothing over a restart unless the test is marked with `redis={"appendonly": "yes"}`.
     """
     yield from _started(lambda: private_redis(tmp_path / "redis" / "data", server_settings.get("redis")))
+
+
+@pytest.fixture
+def three_brokers(tmp_path: Path) -> Iterator[KafkaTrio]:
+    """A cluster of three brokers of this test's own, running."""
+    yield from _started(lambda: kafka_trio(tmp_path / "trio"))
+
+
+@pytest.fixture
+def redis_pair(tmp_path: Path) -> Iterator[tuple[ServerHandle, ServerHandle]]:
+    """Two Redis servers of this test's own, running, that do not know each other yet."""
+    for first in _started(lambda: private_redis(tmp_path / "first" / "data")):
+        for second in _started(lambda: private_redis(tmp_path / "second" / "data")):
+            yield first, second

@@ -49,6 +49,11 @@ class CuttingProxy:
         with self._lock:
             self._budget = None
 
+    def turn_to(self, upstream: tuple[str, int]) -> None:
+        """Lead all connections from now on to another address, and cut the present ones."""
+        self._upstream = upstream
+        self.cut()
+
     def cut(self) -> None:
         """Cut everything that is connected now."""
         with self._lock:
@@ -57,6 +62,11 @@ class CuttingProxy:
             self._drop(each)
 
     def close(self) -> None:
+        """Accept nothing any more and cut everything."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(
+                socket.SHUT_RDWR
+            )  # `close` alone leaves a waiting `accept` one more connection
         self._listener.close()
         self.cut()
 

@@ -58,6 +58,8 @@ class Traffic:
     user: User
     dice: random.Random
     pause: float
+    members: tuple[int, int] = (20, 200)
+    """Bounds of the size of a fan-out."""
     asked: dict[str, Asked] = field(default_factory=dict)
     due: float = 0.0
 
@@ -74,7 +76,7 @@ class Traffic:
 
     def _ask(self, now: float) -> None:
         """A fan-out, whose list a second one expands: an early join would make the second one short."""
-        count = self.dice.randint(20, 200)
+        count = self.dice.randint(*self.members)
         pad = "x" * (1_500 if self.dice.random() < 0.1 else 10)
         seconds = self.dice.choice([0.0, 0.01, 0.05])
         first = fan_out(count) | {
@@ -108,9 +110,12 @@ class Traffic:
         return sum(not asked.finals for asked in self.asked.values())
 
 
+NOTHING_WRONG: dict[str, list[str]] = {"lost": [], "early": [], "double": [], "not completed": []}
+
+
 def verdict(asked: Mapping[str, Asked]) -> dict[str, list[str]]:
     """Request ids by what is wrong with them."""
-    wrong: dict[str, list[str]] = {"lost": [], "early": [], "double": [], "not completed": []}
+    wrong: dict[str, list[str]] = {what: [] for what in NOTHING_WRONG}
     for request_id, each in asked.items():
         if not each.finals:
             wrong["lost"].append(request_id)

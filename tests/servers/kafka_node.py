@@ -24,7 +24,6 @@ CLUSTER_ID = "YW5hYnJhbmNoLXRlc3RzIQ"
 
 SETTINGS: Mapping[str, str] = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
@@ -104,17 +103,23 @@ def kafka_node(
     port: int | None = None,
     settings: Mapping[str, str] | None = None,
     listeners: Mapping[str, str] | None = None,
+    number: int = 1,
+    controllers: Mapping[int, str] | None = None,
 ) -> ServerProcess:
     """A broker that keeps its log under `directory`; not started yet. `settings` override SETTINGS.
 
     `listeners` (name -> host:port) are beside PLAINTEXT; `listener.security.protocol.map` has to have them.
+    `controllers` (node id -> host:port) are all nodes of the cluster, of which this one is `number`.
     """
     jars = broker_jars()
     port = port or free_port()
     address = f"{LOOPBACK}:{port}"
     properties = directory.parent / f"{directory.name}.properties"
     directory.parent.mkdir(parents=True, exist_ok=True)
-    properties.write_text(_properties(directory, address, {**SETTINGS, **(settings or {})}, listeners or {}))
+    voters = controllers or {number: f"{LOOPBACK}:{free_port()}"}
+    placed = _placed(directory, address, listeners or {}, number, voters)
+    lines = {**SETTINGS, **placed, **(settings or {})}
+    properties.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
     return ServerProcess(
         name="kafka",
         address=address,
@@ -125,16 +130,17 @@ def kafka_node(
     )
 
 
-def _properties(directory: Path, address: str, settings: Mapping[str, str], listeners: Mapping[str, str]) -> str:
-    controller = f"{LOOPBACK}:{free_port()}"
+def _placed(
+    directory: Path, address: str, listeners: Mapping[str, str], number: int, voters: Mapping[int, str]
+) -> dict[str, str]:
     public = ",".join(f"{name}://{place}" for name, place in {"PLAINTEXT": address, **listeners}.items())
-    placed = {
-        "listeners": f"{public},CONTROLLER://{controller}",
+    return {
+        "node.id": str(number),
+        "listeners": f"{public},CONTROLLER://{voters[number]}",
         "advertised.listeners": public,
-        "controller.quorum.voters": f"1@{controller}",
+        "controller.quorum.voters": ",".join(f"{node}@{place}" for node, place in voters.items()),
         "log.dirs": str(directory),
     }
-    return "".join(f"{name}={value}\n" for name, value in {**placed, **settings}.items())
 
 
 def _java(jars: Path) -> list[str]:

@@ -111,8 +111,12 @@ class ServerProcess:
         return self._child.pid if self._child is not None else None
 
     def start(self) -> None:
-        if self._child is not None:
-            return
+        if self._child is None:
+            self.begin()
+            self.await_answer()
+
+    def begin(self) -> None:
+        """Start it without waiting: servers of one cluster answer only together."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._prepare()
         with self.log_path.open("ab") as log:
@@ -120,6 +124,9 @@ class ServerProcess:
                 self._command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         atexit.register(self.kill)
+
+    def await_answer(self) -> None:
+        """Wait until it answers; ends it and raises ServerUnavailableError if it does not."""
         try:
             await_until(self._is_ready, self._deadline_seconds, self._why_it_ended)
         except BaseException:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from browsers import BrowserMissingError, chromium
-from cluster import Cluster, User
+from cluster import Cluster, Start, User
 from dev_system import DevSystem, dev_system
 
 TESTS = Path(__file__).parent.parent
@@ -31,6 +31,25 @@ def cluster(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
         cluster.start_all(workers=2, agents="system_agents")
         yield cluster
     finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def start(prefix: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts an Agency, workers of 8 and an EventManager on given servers; `more` are their variables."""
+    clusters: list[Cluster] = []
+
+    def start_it(brokers: str, redis_url: str, workers: int = 2, **more: str) -> Cluster:
+        trace = tmp_path / "trace.txt"
+        trace.touch()
+        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        environ = {"PYTHONPATH": path, "ANABRANCH_TEST_TRACE": str(trace), "CI": "", **more}
+        clusters.append(Cluster(tmp_path, brokers, redis_url, prefix, environ))
+        clusters[-1].start_all(workers=workers, agents="system_agents", concurrency=8)
+        return clusters[-1]
+
+    yield start_it
+    for cluster in clusters:
         cluster.stop()
 
 

@@ -6,37 +6,15 @@ import json
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster import FINAL, Cluster, User, await_true
+from cluster import FINAL, Cluster, Start, User, await_true
 from requests_made import echo, fan_out, request, resolved
 from servers.process import ServerHandle
 
-TESTS = Path(__file__).parent.parent
-Start = Callable[..., Cluster]
 WORKER = ("--agents", "system_agents", "--concurrency", "8")
-
-
-@pytest.fixture
-def start(prefix: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts a cluster of two workers of 8 on given servers."""
-    clusters: list[Cluster] = []
-
-    def start_it(brokers: str, redis_url: str) -> Cluster:
-        trace = tmp_path / "trace.txt"
-        trace.touch()
-        environ: Mapping[str, str] = {"PYTHONPATH": str(TESTS), "ANABRANCH_TEST_TRACE": str(trace), "CI": ""}
-        clusters.append(Cluster(tmp_path, brokers, redis_url, prefix, environ))
-        clusters[-1].start_all(workers=2, agents="system_agents", concurrency=8)
-        return clusters[-1]
-
-    yield start_it
-    for cluster in clusters:
-        cluster.stop()
 
 
 def traced(count: int, seconds: float) -> dict[str, Any]:

@@ -7,12 +7,11 @@ Requests come at a steady pace; each is a fan-out whose list a second one expand
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,36 +19,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from chaos import Injector, chosen_mix, chosen_seed
-from cluster import Cluster, User, await_true
+from cluster import Start, User, await_true
 from cutting_proxy import CuttingProxy
 from requests_made import echo, fan_out, request, resolved
 from servers.process import ServerHandle, ServerProcess
-from soak import calls_of, installation, storm, verdict
+from soak import NOTHING_WRONG, calls_of, installation, storm, verdict
 
-TESTS = Path(__file__).parent.parent
-Start = Callable[..., Cluster]
-NOTHING_WRONG: dict[str, list[str]] = {"lost": [], "early": [], "double": [], "not completed": []}
 pytestmark = pytest.mark.timeout(900)
 DURABLE = {"appendonly": "yes", "appendfsync": "everysec"}
-
-
-@pytest.fixture
-def start(prefix: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts an Agency, two workers of 8 and an EventManager on given servers."""
-    clusters: list[Cluster] = []
-
-    def start_it(brokers: str, redis_url: str, **more: str) -> Cluster:
-        trace = tmp_path / "trace.txt"
-        trace.touch()
-        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
-        environ = {"PYTHONPATH": path, "ANABRANCH_TEST_TRACE": str(trace), "CI": "", **more}
-        clusters.append(Cluster(tmp_path, brokers, redis_url, prefix, environ))
-        clusters[-1].start_all(workers=2, agents="system_agents", concurrency=8)
-        return clusters[-1]
-
-    yield start_it
-    for cluster in clusters:
-        cluster.stop()
 
 
 def weather(injector: Injector, seconds: float, every: float, mix: Mapping[str, int]) -> None:
