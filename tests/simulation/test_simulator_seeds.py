@@ -61,6 +61,11 @@ KEPT = {
     EDGES_FROM + 21309: "the same of a request that had been answered again",
     EDGES_FROM + 31857: "an older store was told the present progress, and a run that had ended was ended as lost",
     EDGES_FROM + 1171: "nobody asked after a run that waits for a key, once its owner had lost it",
+    EDGES_FROM + 101918: "a run was ended as lost in a rebuild, which tells nobody: it never ended for its users",
+    EDGES_FROM + 127600: "the same, by the end of a group",
+    EDGES_FROM
+    + 102136: "a repetition of its opening, read from the place of an older store, ran an ended run again",
+    EDGES_FROM + 126401: "the same, read from a fragment whose message never became whole",
     77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
 }
 """Seeds that found bugs, and what these were. What a seed does changes with the product; they are cheap."""

@@ -55,7 +55,7 @@ class RunsDomain:
         return self._names.run_fence(scope)
 
     def new_state(self, partition: int, generation: int) -> Partition:
-        return Partition(partition, generation)
+        return Partition(partition, generation, is_rebuilding=True)
 
     async def prepare(self, state: Partition, records: Sequence[Incoming], recall: Recall) -> None:
         """Ask the store for runs that are not in memory: they may have ended a while ago.
@@ -206,6 +206,9 @@ class RunsDomain:
 
     async def with_news(self, state: Partition, effects: Sequence[Effect]) -> None:
         """All that a run's owner starts are records."""
+
+    def rebuilt(self, state: Partition, open_from: int) -> None:
+        state.rebuilt(open_from)
 
     async def took_over(self, state: Partition) -> None:
         """Deadlines are derived from the state by the shell."""

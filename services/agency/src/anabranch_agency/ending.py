@@ -50,7 +50,9 @@ def end_overdue(turn: Turn, run: Run) -> None:
 
 def end_if_lost(turn: Turn, run_id: str) -> None:
     """End a run that was admitted, has not ended, and whose records are gone from the log. The session's owner may
-    still have it, and stops it."""
+    still have it, and stops it. Not in a rebuild, which tells nobody: the next record about the run ends it."""
+    if turn.partition.is_rebuilding:
+        return
     known = turn.partition.tombstones.get(run_id)
     if run_id in turn.partition.runs or known is None or known.final is not None or known.offset >= turn.position:
         return

@@ -141,6 +141,18 @@ class Partition:
     """By run, where on each partition of `requests` its last pause or resume stood."""
     deadlines: list[tuple[float, str]] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
+    is_rebuilding: bool = False
+    """What is decided takes no effect: the records are those before the last commit."""
+
+    def rebuilt(self, open_from: int) -> None:
+        """The records before the last commit were read. Runs that those before offset `open_from` admitted had
+        ended by then; one that is open here was admitted by a repetition of its request, and is dropped."""
+        self.is_rebuilding = False
+        for run in list(self.runs.values()):
+            offset = offset_of(run.tombstone.offset, self.generation)
+            if offset is not None and offset < open_from:
+                del self.runs[run.run_id]
+                self.drop("run that had ended, admitted by a repetition")
 
     def open(self, run: Run) -> None:
         self.runs[run.run_id] = run

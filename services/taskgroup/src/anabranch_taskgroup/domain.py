@@ -30,6 +30,7 @@ from anabranch_taskgroup.folding import fold_key, reduced
 from anabranch_taskgroup.measures import counts_of, spans_of
 from anabranch_taskgroup.offers import Offers
 from anabranch_taskgroup.quiet import Hints
+from anabranch_taskgroup.rebuilding import drop_ended
 from anabranch_taskgroup.sharing import pending_reductions
 from anabranch_taskgroup.spread import spread_keys
 from anabranch_taskgroup.state import Partition, Run, Task
@@ -341,6 +342,9 @@ class GroupsDomain:
         return PublicValue(reference_document(session_id, key, run_id, count, len(data)), is_reference=True)
 
     # --- taking over ---------------------------------------------------------------------------------
+
+    def rebuilt(self, state: Partition, open_from: int) -> None:
+        drop_ended(state, open_from)
 
     async def took_over(self, state: Partition) -> None:
         """What a new owner has to start: watches, counts, stops. Offers follow at the next sweep."""

@@ -65,6 +65,11 @@ class Domain(Protocol[S]):
     async def with_news(self, state: S, effects: Sequence[Effect]) -> None:
         """Effects of the service's own that start or stop work: once outcomes are durable, beside the news."""
 
+    def rebuilt(self, state: S, open_from: int) -> None:
+        """The state is that of the last commit. Runs that records before offset `open_from` opened had ended by
+        then. One of them that is open in the state was opened by a repetition, and is dropped: its first records
+        are before those that were read."""
+
     async def took_over(self, state: S) -> None:
         """The claim was reached: start what the state says should be going on."""
 

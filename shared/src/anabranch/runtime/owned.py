@@ -13,8 +13,9 @@ from anabranch.core.fragments import Assembler, is_fragment
 from anabranch.core.offsets import TrailingCommit
 from anabranch.ports import Committed, Incoming
 from anabranch.runtime.backlog import MOST_BYTES, NARROW_BYTES, Backlog
+from anabranch.runtime.domain import Domain
 from anabranch.runtime.guard import DecisionGuard
-from anabranch.runtime.replay import Replay, ReplayFrom, position
+from anabranch.runtime.replay import Replay, ReplayFrom, open_from, position
 from anabranch.runtime.stall import Progress
 
 S = TypeVar("S")
@@ -28,6 +29,8 @@ class Mark:
 
     offset: int
     replay_from: int
+    open_from: int
+    """Of the oldest run that is open there: the record that opened it. The offset itself where none is."""
 
 
 @dataclass
@@ -66,6 +69,9 @@ class Owned(Generic[S]):
     """The least offset that the next record may have."""
     position: int = -1
     replay_from: int = 0
+    open_from: int = 0
+    """Runs that records before this offset opened had ended where it was committed."""
+    is_rebuilt: bool = False
     last_commit: Committed | None = None
     closing: bool = False
     progress: Progress = field(init=False)
@@ -101,6 +107,7 @@ class Owned(Generic[S]):
             rebuild=rebuild,
             guard=guard,
             is_marked=is_marked,
+            open_from=open_from(committed),
             last_commit=committed,
         )
 
@@ -122,9 +129,10 @@ class Owned(Generic[S]):
         if offset is None:
             return None
         while self.marks and self.marks[0].offset <= offset:
-            self.replay_from = self.marks.popleft().replay_from
+            mark = self.marks.popleft()
+            self.replay_from, self.open_from = mark.replay_from, mark.open_from
         replay_from = self.rebuild.note(self.replay_from, now)
-        return position(offset, replay_from, self.store, self.generation)
+        return position(offset, replay_from, self.store, self.generation, self.open_from)
 
     @property
     def fence_epoch(self) -> int:
@@ -139,6 +147,12 @@ class Owned(Generic[S]):
         if self.fragments:
             self.fragments.expire(records[-1].timestamp)
         return records
+
+    def rebuilt(self, domain: Domain[S]) -> None:
+        """All records before the commit were read, or there are none."""
+        if not self.is_rebuilt:
+            self.is_rebuilt = True
+            domain.rebuilt(self.state, self.open_from)
 
     def caught_up(self) -> None:
         """What comes from here on is new, and not of every partition at once."""

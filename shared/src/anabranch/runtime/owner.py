@@ -312,6 +312,7 @@ class Owner(Generic[S]):
             if part[-1].offset < owned.replay.committed:
                 await self._rebuild(owned, part)
             else:
+                owned.rebuilt(self._domain)
                 await self._apply(owned, part)
             owned.progress.note(len(part), part[-1].offset)
             if not owned.is_caught_up and part[-1].offset >= owned.epoch:
@@ -376,8 +377,8 @@ class Owner(Generic[S]):
 
     def _mark(self, owned: Owned[S]) -> None:
         oldest = self._domain.oldest_open(owned.state)
-        replay_from = owned.fragments.begin(owned.position if oldest is None else min(oldest, owned.position))
-        owned.marks.append(Mark(owned.position, replay_from))
+        open_from = owned.position if oldest is None else min(oldest, owned.position)
+        owned.marks.append(Mark(owned.position, owned.fragments.begin(open_from), open_from))
         owned.trailing.mark(owned.position, self._clock.monotonic())
 
     async def _perform(

@@ -55,10 +55,27 @@ def replay_of(committed: Committed | None, store: str, *, kept: bool = True, gen
         return Replay(0, committed.offset, True)
 
 
-def position(offset: int, replay_from: int, store: str, generation: int = 0) -> Committed:
-    """A commit that `replay_of` understands."""
-    noted = {"replay_from": replay_from, "store": store} | ({"generation": generation} if generation else {})
+def position(
+    offset: int, replay_from: int, store: str, generation: int = 0, open_from: int | None = None
+) -> Committed:
+    """A commit that `replay_of` understands. `open_from` is the offset of the record that opened the oldest open
+    run, where that is after `replay_from`."""
+    noted: dict[str, Any] = {"replay_from": replay_from, "store": store}
+    if generation:
+        noted["generation"] = generation
+    if open_from is not None and open_from > replay_from:
+        noted["open_from"] = open_from
     return Committed(offset, orjson.dumps(noted).decode())
+
+
+def open_from(committed: Committed | None) -> int:
+    """The offset from which on records opened the runs that were open at a commit: runs that were opened before it
+    had ended by then. 0 if the commit does not tell."""
+    try:
+        noted = orjson.loads(committed.metadata or b"{}") if committed is not None else {}
+        return int(noted.get("open_from", noted.get("replay_from", 0)))
+    except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
+        return 0
 
 
 def replay_begin(committed: Committed | None) -> int:

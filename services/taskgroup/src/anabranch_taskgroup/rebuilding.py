@@ -1,0 +1,19 @@
+"""What a new owner of a session drops once it has rebuilt the state of the last commit. Pure."""
+
+from __future__ import annotations
+
+from anabranch_taskgroup.known_runs import ENDED
+from anabranch_taskgroup.state import Partition
+
+
+def drop_ended(partition: Partition, open_from: int) -> None:
+    """Drop the runs that records before offset `open_from` opened: they had ended before the commit.
+
+    Such a run is open here where only a repetition of its opening was read, and the store no longer says that it
+    ended. Its members would be called again, and would overwrite the values that it has.
+    """
+    for run in [each for each in partition.runs.values() if each.opened_at_offset < open_from]:
+        del partition.runs[run.run_id]
+        partition.timers.discard(run.run_id)
+        partition.bury(run.run_id, ENDED, run.admission)
+        partition.drop("run that had ended, opened by a repetition")
