@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -30,6 +31,12 @@ def create_again(brokers: str, topic: str) -> None:
     delete(admin, [topic])
     _done(admin.create_topics([NewTopic(topic, 1)]))
     await_true(lambda: topic in admin.list_topics(timeout=30).topics, 30)
+
+
+def trim(brokers: str, topic: str, before: int) -> None:
+    """Remove the records of a topic's first partition below an offset."""
+    admin = AdminClient({"bootstrap.servers": brokers})
+    _done(admin.delete_records([TopicPartition(topic, 0, before)]))
 
 
 def delete(admin: AdminClient, topics: list[str]) -> None:

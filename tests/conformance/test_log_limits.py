@@ -15,7 +15,7 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.core.errors import RecordTooLarge
 from anabranch.core.fragments import is_fragment
 from anabranch.core.names import Names
-from anabranch.ports import Committed, EventLog, Incoming, Outgoing, TopicSpec
+from anabranch.ports import Beginning, Committed, EventLog, Incoming, Outgoing, TopicSpec
 from anabranch.runtime.fitted_log import FittedLog
 from conformance.clients import WallClock
 from conformance.listeners import Recorder
@@ -34,6 +34,8 @@ class Administered:
     """Set `max.message.bytes` of a topic."""
     create_again: Callable[[str], Awaitable[None]]
     """Delete a topic and create it again, with one partition."""
+    trim: Callable[[str, int], Awaitable[None]]
+    """Remove the records of a topic's first partition below an offset."""
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -48,7 +50,11 @@ async def administered(request: pytest.FixtureRequest) -> AsyncIterator[Administ
             broker.delete(topic)
             broker.create(TopicSpec(topic, 1))
 
-        yield Administered(MemoryLog(broker, WallClock()), MemoryLog(broker, WallClock()), alter, create_again)
+        async def trim(topic: str, before: int) -> None:
+            broker.trim(topic, 0, before)
+
+        clients = MemoryLog(broker, WallClock()), MemoryLog(broker, WallClock())
+        yield Administered(*clients, alter, create_again, trim)
         return
     from anabranch.adapters.kafka.log import KafkaLog
     from conformance import kafka_admin
@@ -60,6 +66,7 @@ async def administered(request: pytest.FixtureRequest) -> AsyncIterator[Administ
         other,
         lambda topic, limit: asyncio.to_thread(kafka_admin.alter, brokers, topic, limit),
         lambda topic: asyncio.to_thread(kafka_admin.create_again, brokers, topic),
+        lambda topic, before: asyncio.to_thread(kafka_admin.trim, brokers, topic, before),
     )
     await asyncio.gather(log.close(), other.close())
 
@@ -139,6 +146,27 @@ async def test_a_topic_that_was_created_again_has_another_id(administered: Admin
     await administered.create_again(topic)
 
     assert await log.incarnation(topic) not in ("", first)
+
+
+async def test_where_a_partition_begins_is_told(administered: Administered, prefix: str) -> None:
+    """The first record is the same until it is removed, and another one in a topic that was created again."""
+    log, topic = administered.log, f"{prefix}beginnings"
+    await log.create_topics([TopicSpec(topic, 1, {"message.timestamp.type": "LogAppendTime"})])
+    assert await log.beginnings(topic, [0]) == {0: Beginning(0, None)}
+    await log.publish([Outgoing(topic, "k", b"x"), Outgoing(topic, "k", b"y")])
+    [first, second] = await every(log, topic, 2)
+
+    assert await log.beginnings(topic, [0]) == {0: Beginning(0, first.timestamp)}
+    await administered.trim(topic, 1)
+    assert await log.beginnings(topic, [0]) == {0: Beginning(1, second.timestamp)}
+    await administered.trim(topic, 2)
+    assert await log.beginnings(topic, [0]) == {0: Beginning(2, None)}
+    await administered.create_again(topic)
+    assert await log.beginnings(topic, [0]) == {0: Beginning(0, None)}
+    await log.publish([Outgoing(topic, "k", b"z")])
+    [again] = await every(log, topic, 1)
+    assert await log.beginnings(topic, [0]) == {0: Beginning(0, again.timestamp)}
+    assert again.timestamp > first.timestamp
 
 
 async def test_a_member_confirms_a_partition_that_is_its_own(administered: Administered, prefix: str) -> None:

@@ -330,6 +330,32 @@ def test_services_go_on_after_the_topics_began_again(broken: Cluster, stopped: b
     user.close()
 
 
+def test_topics_with_few_records_that_begin_again_under_running_services_are_read_from_their_beginning(
+    broken: Cluster,
+) -> None:
+    """The positions of readers are within the new topics, so nothing is out of range, and what stands before them
+    would be skipped. The services stand still meanwhile, so that they find records there when they look."""
+    services = start(broken, "agency", "taskgroup")
+    user = User(broken)
+    for _ in range(4):
+        assert user.run(request(echo("before")))["status"] == "completed"
+    user.close()
+    for service in services:
+        service.suspend()
+    delete_and_create_topics(broken)
+    user = User(broken)
+    documents = [request(fan_out(3)) for _ in range(24)]
+    for document in documents:
+        user.produce(document)
+    for service in services:
+        service.resume()
+
+    finals = [user.await_final(document["request_id"], 60).body for document in documents]
+
+    assert [(final["status"], final["failures"]) for final in finals] == [("completed", [])] * len(documents)
+    user.close()
+
+
 @pytest.mark.parametrize("ends_by", ["cancel", "timeout"])
 def test_a_run_whose_records_are_gone_ends_as_lost(broken: Cluster, ends_by: str, tmp_path: Path) -> None:
     """Retention took the records of an open run, then its session's owner died: the next one does not know it."""

@@ -29,12 +29,11 @@ from anabranch.core.messages import (
     TimerDue,
 )
 from anabranch.core.names import Names, run_id_for
-from anabranch.ports import Outgoing, TopicSpec
+from anabranch.ports import TopicSpec
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.effects import News, Put
 from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.log_generation import generation_of, rise_above
-from anabranch.runtime.lost_claims import has_lost_claim
 from anabranch.runtime.replay import Replay, position, replay_of
 from anabranch.testing import System
 from anabranch_agency import actor as agency
@@ -71,16 +70,6 @@ def test_causes_rise_over_the_lives_of_a_topic_and_fit_into_63_bits() -> None:
     assert causes == sorted(set(causes))
     assert cause_of(2**39, 2**30, 1_000) < 2**63
     assert cause_of(5, 2, 0) == cause_of(5, 2), "as before the first loss"
-
-
-@pytest.mark.parametrize(("epoch", "is_lost"), [(0, False), (1, True), (5_000, True)])
-async def test_a_claim_that_the_log_no_longer_has_is_found(epoch: int, is_lost: bool) -> None:
-    broker = MemoryBroker()
-    broker.create(TopicSpec("t.groups", 2))
-    log = MemoryLog(broker, SystemClock())
-    await log.publish([Outgoing("t.groups", None, b"x", partition=1)])
-
-    assert await has_lost_claim(log, "g", "t.groups", {1: epoch}) is is_lost
 
 
 async def test_a_store_that_lost_the_list_of_lives_does_not_refuse_owners_for_ever() -> None:
@@ -158,6 +147,24 @@ def test_what_was_answered_is_kept_for_owners_that_replay_the_question() -> None
     for again in (submit(), submit().model_copy(update={"body_hash": "another"})):
         kept = [each for each in hear(again).effects if isinstance(each, Put) and each.key == NAMES.tombstone(RUN)]
         assert [each.ttl for each in kept] == [AgencyRules(NAMES).result_ttl]
+
+
+@pytest.mark.parametrize(("replayed_at", "is_open"), [(float(ADMISSION - 1), True), (900.0, False)])
+def test_a_run_admitted_by_a_record_whose_topic_was_thought_to_be_the_one_before_goes_on(
+    replayed_at: float, is_open: bool
+) -> None:
+    """An owner that has not noticed yet that its topic is another one admits what it reads there, and reads it
+    again as of the next generation. A run that the topic before admitted at the same offset is lost with it."""
+    before, _ = runs_owner(submit())
+    [(_, run)] = before.runs.items()
+    partition = Runs(0, generation=1)
+    partition.remember(RUN, run.tombstone)
+
+    turn = agency.decide(AgencyRules(NAMES), partition, submit(), ADMISSION - 1, replayed_at)
+
+    assert (RUN in partition.runs) is is_open
+    opened = [each for each in told(turn, NAMES.groups) if isinstance(each, OpenRun)]
+    assert [each.admission > ADMISSION for each in opened] == [True] * is_open
 
 
 def test_a_run_that_was_lost_and_is_overdue_is_stopped_and_ends() -> None:

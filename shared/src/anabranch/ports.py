@@ -6,7 +6,7 @@ module holds no behaviour and imports no library that does I/O.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -88,6 +88,15 @@ class Standing:
     def lag(self) -> int:
         """Records behind the committed offset."""
         return max(self.end - self.position, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The offset and the timestamp of the first record that a partition keeps. Where it keeps none, the offset of
+    the next one to come, and None."""
+
+    offset: int
+    timestamp: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +212,10 @@ class EventLog(Protocol):
     async def incarnation(self, topic: str) -> str:
         """Id of a topic's incarnation, which changes when the topic is deleted and created again; "" if the log
         has no such ids. Raises Misconfigured if the topic does not exist."""
+
+    async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
+        """The first record of each of these partitions. Cheap enough to be asked every few seconds. Raises
+        ServerUnavailable if the log cannot be reached, Misconfigured if the topic does not exist."""
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """What the broker has set for a topic, by its own names (`retention.ms`, `cleanup.policy`), among it

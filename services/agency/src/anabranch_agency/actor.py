@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from anabranch.core.admissions import parts_of
 from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.messages import (
@@ -69,7 +70,13 @@ def _known(turn: Turn, submit: SubmitRun) -> Tombstone | None:
     """The run that the same request id made before. A tombstone of this very record is none: it is replayed."""
     run = turn.partition.runs.get(submit.run_id)
     known = run.tombstone if run is not None else turn.partition.tombstones.get(submit.run_id)
-    return None if known is None or known.offset == turn.position else known
+    return None if known is None or known.offset == turn.position or _is_of_this_record(turn, known) else known
+
+
+def _is_of_this_record(turn: Turn, known: Tombstone) -> bool:
+    """Whether an open run was admitted by this record, in a topic that nobody had yet seen to be another one."""
+    _, offset = parts_of(known.offset)
+    return known.final is None and offset == turn.offset and known.accepted_at == turn.at
 
 
 def _conflict() -> Problem:

@@ -14,7 +14,7 @@ So no effect of a decision can be refused by the log for its size, which would e
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Literal
@@ -25,6 +25,7 @@ from anabranch.core.fragments import MAX_MESSAGE_BYTES, Assembler, fragments_of,
 from anabranch.core.names import Names
 from anabranch.core.record_fitting import fit_events, fit_result
 from anabranch.ports import (
+    Beginning,
     EventLog,
     Incoming,
     Membership,
@@ -137,6 +138,9 @@ class FittedLog:
 
     async def incarnation(self, topic: str) -> str:
         return await self._inner.incarnation(topic)
+
+    async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
+        return await self._inner.beginnings(topic, partitions)
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         return await self._inner.topic_settings(topic)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 
-from anabranch.core.errors import ServerUnavailable
+from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import Committed, EventLog, Incoming, Membership
 from anabranch.runtime.backlog import Backlog
+from anabranch.runtime.topic_lives import LOOK_SECONDS, TopicLives
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +25,16 @@ COMMIT_SECONDS = 0.5
 
 @dataclass(slots=True, eq=False)
 class _Assignment:
-    """A partition from its assignment to its loss. What was taken before `first` is somebody else's.
+    """A partition from its assignment to its loss.
 
     `life` is the id that the topic had when the partition was assigned: what is committed is of that one. Empty
-    where it is another one since; `expected` is the least offset that the next record may have.
+    where it is another one since; `expected` is the least offset that the next record may have. `open` are the
+    records that came and are not done: what was taken before the assignment is none of them.
     """
 
-    first: int
     life: str
-    expected: int = 0
+    expected: int
+    open: deque[Incoming] = field(default_factory=deque)
     done: int | None = None
     committed: int | None = None
 
@@ -38,6 +42,17 @@ class _Assignment:
     def position(self) -> Committed | None:
         """What may be committed; None while nothing is done."""
         return Committed(self.done, self.life) if self.done is not None else None
+
+    def finish(self, record: Incoming) -> bool:
+        """Note that a record is done, and all before it; False if it is not of this assignment."""
+        before = takewhile(lambda each: each.offset <= record.offset, self.open)
+        at = next((at for at, each in enumerate(before) if each == record), None)
+        if at is None:
+            return False
+        for _ in range(at + 1):
+            self.open.popleft()
+        self.done = record.offset + 1
+        return True
 
 
 class Inbox:
@@ -57,9 +72,11 @@ class Inbox:
         self._owned: dict[int, _Assignment] = {}
         self._paused: set[int] = set()
         self._membership: Membership | None = None
-        self._committer: asyncio.Task[None] | None = None
+        self._lives = TopicLives(eventlog, topic)
+        self._is_over = False
+        self._workers: list[asyncio.Task[None]] = []
         self.failure: BaseException | None = None
-        """What made it stop committing, if anything did: liveness fails then."""
+        """What made it stop committing, or looking after its topic, if anything did: liveness fails then."""
 
     @property
     def trouble(self) -> str | None:
@@ -69,14 +86,16 @@ class Inbox:
     async def start(self) -> None:
         """Join the group, and commit what is done from then on."""
         self._membership = await self._log.join(self._group, [self._topic], self)
-        self._committer = asyncio.create_task(self._commit_loop(), name=f"commit {self._topic}")
-        self._committer.add_done_callback(self._ended)
+        for name, work in (("commit", self._commit_loop()), ("watch", self._watch_loop())):
+            task = asyncio.create_task(work, name=f"{name} {self._topic}")
+            task.add_done_callback(self._ended)
+            self._workers.append(task)
 
     async def stop(self) -> None:
         """Leave the group; what was delivered and not taken is somebody else's."""
         self._queue.clear()
-        if self._committer is not None:
-            self._committer.cancel()
+        for task in self._workers:
+            task.cancel()
         if self._membership is not None:
             membership, self._membership = self._membership, None
             await membership.close()
@@ -99,8 +118,7 @@ class Inbox:
         """These were handled; so were all before them in their partitions."""
         for record in records:
             assignment = self._owned.get(record.partition)
-            if assignment is not None and assignment.first <= record.offset < assignment.expected:
-                assignment.done = record.offset + 1
+            if assignment is not None and assignment.finish(record):
                 self._handled.set()
 
     async def _commit_loop(self) -> None:
@@ -125,18 +143,36 @@ class Inbox:
                 self._handled.set()
                 log.warning("%s/%d may be read again, it was not committed: %s", self._topic, partition, error)
 
+    async def _watch_loop(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                self._is_over = self._is_over or await self._lives.are_over(self._owned)
+                if self._is_over:
+                    await self._join_again()
+            except AnabranchError as error:
+                log.warning("whether %s is another topic by now is not known: %s", self._topic, error)
+
+    async def _join_again(self) -> None:
+        """Read the new topic from its beginning: what was committed is of the one before."""
+        if self._membership is not None:
+            await self._membership.close()
+            self._membership = await self._log.join(self._group, [self._topic], self)
+            self._is_over = False
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self.failure = task.exception()
-            log.critical("positions of %s are no longer committed", self._topic, exc_info=self.failure)
+            log.critical("the task to %s stopped", task.get_name(), exc_info=self.failure)
 
     # --- PartitionListener -------------------------------------------------------------------------
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
+        await self._lives.assigned(partition)
         life = await self._log.incarnation(topic)
         is_of_another = committed is not None and committed.metadata not in ("", life)
         first = 0 if committed is None or is_of_another else committed.offset
-        self._owned[partition] = _Assignment(first, life, expected=first)
+        self._owned[partition] = _Assignment(life, first)
         return 0 if is_of_another else None
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
@@ -153,8 +189,11 @@ class Inbox:
             return
         if records[0].offset < assignment.expected:
             log.warning("%s/%d begins again: the topic was deleted and created again", topic, partition)
-            assignment.first, assignment.life, assignment.done = 0, "", None
+            assignment.life, assignment.done = "", None
+            assignment.open.clear()
         assignment.expected = records[-1].offset + 1
+        assignment.open.extend(records)
+        self._lives.delivered(partition, records)
         self._queue.extend(records)
         self._news.set()
         if self._queue.is_long and self._membership is not None:

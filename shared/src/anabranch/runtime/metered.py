@@ -6,7 +6,7 @@ Each hands every call on as it is. They are there only where somebody keeps metr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Literal
@@ -16,6 +16,7 @@ from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefuse
 from anabranch.core.names import Names
 from anabranch.core.telemetry import DEAD_LETTERS, LOG_FAILURES, RECORDS_PUBLISHED, STORE_FAILURES, Metric
 from anabranch.ports import (
+    Beginning,
     Entry,
     EventLog,
     Fence,
@@ -101,6 +102,10 @@ class MeteredLog:
 
     async def incarnation(self, topic: str) -> str:
         return await self._inner.incarnation(topic)
+
+    async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
+        with self._failing("beginnings"):
+            return await self._inner.beginnings(topic, partitions)
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         return await self._inner.topic_settings(topic)

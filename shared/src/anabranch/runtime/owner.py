@@ -43,7 +43,6 @@ from anabranch.runtime.effects import Effect, Expire, Note, Put, Record
 from anabranch.runtime.guard import REASON, DecisionGuard
 from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.log_generation import generation_of, is_of_later_life, rise_above
-from anabranch.runtime.lost_claims import has_lost_claim
 from anabranch.runtime.marks import Marks
 from anabranch.runtime.measures import OwnerMeasures
 from anabranch.runtime.owned import Mark, Owned
@@ -60,6 +59,7 @@ from anabranch.runtime.replay import (
 )
 from anabranch.runtime.stall import Progress, StallWatch
 from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.topic_lives import TopicLives
 from anabranch.runtime.until_available import until_available
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,7 @@ class Owner(Generic[S]):
         self._owned: dict[int, Owned[S]] = {}
         self._generation = 0
         """The latest of the log that this process has seen: the store may forget it."""
+        self._lives = TopicLives(eventlog, domain.topic)
         self._replays = Places(REPLAYS)
         self._membership: Membership | None = None
         self._watch = StallWatch(eventlog, domain.group, domain.topic, clock, self._progress, patience=stall_after)
@@ -175,6 +176,7 @@ class Owner(Generic[S]):
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
         """Claim the partition; start at the oldest open run's first record."""
+        await self._lives.assigned(partition)
         store = await self._store.identity()
         kept = not await self._marks.missing([partition])
         if not kept:
@@ -237,6 +239,7 @@ class Owner(Generic[S]):
             self._log_began_again(owned, records[0].offset)
             return
         owned.expected = records[-1].offset + 1
+        self._lives.delivered(partition, records)
         owned.queue.extend(records)
         owned.wake.set()
         if owned.queue.is_long and not owned.paused and self._membership is not None:
@@ -284,6 +287,7 @@ class Owner(Generic[S]):
         claim, began = encode(ClaimPartition(owner=self._name)), self._clock.machine_now()
         [epoch] = await self._log.publish([Outgoing(self._domain.topic, None, claim, partition=partition)])
         self._measures.claimed()
+        self._lives.claimed(partition, epoch)
         return epoch, (began, self._clock.machine_now())
 
     async def _work(self, owned: Owned[S]) -> None:
@@ -446,7 +450,8 @@ class Owner(Generic[S]):
 
     async def _commit_all(self) -> None:
         await self._check_identity()
-        await self._check_claims()
+        if not self._rejoining and await self._lives.are_over(self._owned):
+            self._begin_rejoining()
         if self._rejoining:
             return  # a store that is another one has to keep its own mark: it says how old it is
         for owned in list(self._owned.values()):
@@ -478,12 +483,6 @@ class Owner(Generic[S]):
         for owned in self._owned.values():
             owned.trailing.reset()
         self._begin_rejoining()
-
-    async def _check_claims(self) -> None:
-        waiting = [owned for owned in self._owned.values() if not owned.is_caught_up and not owned.queue]
-        claims = {owned.number: owned.epoch for owned in waiting}
-        if await has_lost_claim(self._log, self._domain.group, self._domain.topic, claims):
-            self._begin_rejoining()
 
     async def _rejoin(self) -> None:
         """Take every partition over anew."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -18,7 +18,7 @@ from anabranch.adapters.kafka.topics import FIRST, NEXT, KafkaTopics
 from anabranch.adapters.limits import RecordLimits
 from anabranch.adapters.partitioner import partition_of
 from anabranch.core.errors import Misconfigured
-from anabranch.ports import Outgoing, PartitionListener, Standing, TopicSpec
+from anabranch.ports import Beginning, Outgoing, PartitionListener, Standing, TopicSpec
 
 CONNECT_SECONDS = 10.0
 
@@ -108,6 +108,10 @@ class KafkaLog:
     async def incarnation(self, topic: str) -> str:
         """See `ports.EventLog`."""
         return await self._topics.incarnation(topic)
+
+    async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
+        """See `ports.EventLog`."""
+        return await self._topics.beginnings(topic, partitions)
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """See `ports.EventLog`."""

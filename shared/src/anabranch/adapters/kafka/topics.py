@@ -6,7 +6,7 @@ Every call is bounded in time. It neither reads nor writes records.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -21,7 +21,7 @@ from anabranch.adapters.kafka.faults import error_of, is_denied, translate, unre
 from anabranch.adapters.kafka.logs import LOGGER, on_error
 from anabranch.adapters.kafka.positions import GroupPositions
 from anabranch.core.errors import Misconfigured, ServerUnavailable
-from anabranch.ports import Committed, Standing, TopicSpec
+from anabranch.ports import Beginning, Committed, Standing, TopicSpec
 
 _BROKERS_DEFAULT = -1
 _SETTLE_PAUSE = 0.02
@@ -37,6 +37,8 @@ _NO_LEADER_YET = {
 
 FIRST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 NEXT: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+ANY_TIME: OffsetSpec = OffsetSpec.for_timestamp(0)
+"""The first record whose time is not before 1970: unlike with FIRST, its time is told too."""
 
 
 class KafkaTopics:
@@ -140,7 +142,12 @@ class KafkaTopics:
                 raise translate(error_of(refused), self._brokers, f"topic {topic}") from refused
 
     async def offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
-        """The first or next offset of partitions. A new topic's leaders may need a moment: tried again."""
+        """The first or next offset of partitions."""
+        found = await self._offset_infos(topic, partitions, spec)
+        return {number: info.offset for number, info in found.items()}
+
+    async def _offset_infos(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, Any]:
+        """What brokers answer for partitions. A new topic's leaders may need a moment: tried again."""
         wanted = {TopicPartition(topic, partition): spec for partition in partitions}
         if not wanted:
             return {}
@@ -153,6 +160,19 @@ class KafkaTopics:
                 break
             await asyncio.sleep(_SETTLE_PAUSE)
         raise translate(error, self._brokers, f"asking for offsets of {topic}")
+
+    async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
+        """See `ports.EventLog.beginnings`. Ids of topics would tell more, but librdkafka may end the process if a
+        broker goes away while its admin client asks for them: sooner or later, if it asks every few seconds."""
+        found = await self._offset_infos(topic, partitions, ANY_TIME)
+        empty = [number for number, info in found.items() if info.offset < 0]
+        first = await self.offsets(topic, empty, FIRST)  # after that: a record that comes meanwhile is not passed
+        return {
+            number: Beginning(first[number], None)
+            if number in first
+            else Beginning(info.offset, info.timestamp / 1000)
+            for number, info in found.items()
+        }
 
     async def lag(self, group: str, topic: str) -> Mapping[int, int]:
         """See `ports.EventLog.group_lag`."""
@@ -190,10 +210,10 @@ class KafkaTopics:
             if place.topic == topic
         }
 
-    async def _offsets_once(self, wanted: Mapping[TopicPartition, OffsetSpec]) -> dict[int, int]:
+    async def _offsets_once(self, wanted: Mapping[TopicPartition, OffsetSpec]) -> dict[int, Any]:
         futures = self._admin.list_offsets(dict(wanted), request_timeout=self._timeout)
         answers = await asyncio.gather(*(asyncio.wrap_future(future) for future in futures.values()))
-        return {place.partition: answer.offset for place, answer in zip(futures, answers, strict=True)}
+        return {place.partition: answer for place, answer in zip(futures, answers, strict=True)}
 
     async def _create(self, specs: Sequence[TopicSpec]) -> list[str]:
         futures = self._admin.create_topics(

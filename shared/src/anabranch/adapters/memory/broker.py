@@ -8,7 +8,7 @@ loop and not safe to share between threads.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.adapters.limits import MAX_RECORD_BYTES, check_sizes
@@ -16,7 +16,7 @@ from anabranch.adapters.memory.group import Group, Member
 from anabranch.adapters.memory.partition import Partition
 from anabranch.adapters.partitioner import partition_of
 from anabranch.core.errors import Misconfigured
-from anabranch.ports import Outgoing, Standing, TopicSpec
+from anabranch.ports import Beginning, Outgoing, Standing, TopicSpec
 
 
 class MemoryBroker:
@@ -82,6 +82,10 @@ class MemoryBroker:
         del self._topics[topic]
         for group in self._groups.values():
             group.forget(topic)
+
+    def beginnings(self, topic: str, partitions: Iterable[int]) -> dict[int, Beginning]:
+        """The first record that each of these partitions keeps."""
+        return {number: self.partition((topic, number)).beginning for number in partitions}
 
     def record_limit(self, topic: str) -> int:
         """Size limit in bytes of a record on a topic: its own `max.message.bytes`, else the default."""

@@ -6,7 +6,7 @@ Each simulated process has a client of its own, so that one can crash while the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -15,7 +15,7 @@ from anabranch.adapters.memory.consumer import MemoryMembership
 from anabranch.adapters.memory.reader import MemoryReader
 from anabranch.adapters.partitioner import partition_of
 from anabranch.core.errors import ServerUnavailable
-from anabranch.ports import Clock, Outgoing, PartitionListener, Standing, TopicSpec
+from anabranch.ports import Beginning, Clock, Outgoing, PartitionListener, Standing, TopicSpec
 
 
 class MemoryLog:
@@ -81,6 +81,11 @@ class MemoryLog:
         """See `ports.EventLog`."""
         self._check_alive()
         return self._broker.incarnation(topic)
+
+    async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
+        """See `ports.EventLog`."""
+        self._check_alive()
+        return self._broker.beginnings(topic, partitions)
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """See `ports.EventLog`."""

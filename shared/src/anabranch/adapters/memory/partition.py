@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
 from anabranch.core.documents import fitted
-from anabranch.ports import Incoming, Outgoing
+from anabranch.ports import Beginning, Incoming, Outgoing
 
 _SMALLEST_DROP = 64
 
@@ -30,6 +30,11 @@ class Partition:
     def first(self) -> int:
         """Offset of the oldest record kept; equal to `end` where there is none."""
         return self._first
+
+    @property
+    def beginning(self) -> Beginning:
+        """The oldest record kept."""
+        return Beginning(self._first, self._records[0].timestamp if self._records else None)
 
     @property
     def end(self) -> int:

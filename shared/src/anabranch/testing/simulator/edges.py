@@ -28,7 +28,7 @@ TIMEOUTS = (20.0, 40.0, 60.0)
 RECORD_BYTES = (50_000, 60_000, 120_000, 400_000, 1_000_000)
 LEAST_REQUEST_BYTES = 400_000
 """A submission has to be one record, so the topics that carry it are not made smaller."""
-FIRST_OFFSET = 5_000
+FIRST_OFFSETS = (0, 5_000)
 INLINE_BYTES = (400, 5_000, 65_536)
 
 
@@ -86,8 +86,8 @@ class Edges:
 
     @property
     def first_offset(self) -> int:
-        """Where topics begin: one that is created again later begins far below it."""
-        return FIRST_OFFSET if "recreate" in self.chosen else 0
+        """Where topics begin. One that is created again begins far below that, or where this one began."""
+        return Random(f"{self.seed} first offset").choice(FIRST_OFFSETS) if "recreate" in self.chosen else 0
 
     def snapshot_seconds(self) -> float:
         """How old a store may become again at most."""

@@ -15,8 +15,8 @@ from anabranch.testing.simulator.processes import Process
 if TYPE_CHECKING:
     from anabranch.testing.simulator.world import World
 
-MOST_NOTICE_SECONDS = 1.0
-"""A client learns so much later at most that a topic is another one."""
+NOTICE_SECONDS = (1.0, 10.0)
+"""A client reads the new topic so much later at most: one that is slow to learn of it finds records there."""
 LAST_RECORDS = 4
 """A partition keeps fewer of its last records than this."""
 
@@ -59,10 +59,11 @@ def recreate(world: World, strike: Strike) -> None:
 
 def _begin_again(world: World, spec: TopicSpec) -> None:
     world.broker.begin_again(spec)
+    most = world.edges.random.choice(NOTICE_SECONDS)
     for process in world.processes:
         for membership in process.life.log.memberships if process.life is not None else ():
             membership.hold(spec.name)
-            delay = world.edges.random.random() * MOST_NOTICE_SECONDS
+            delay = world.edges.random.random() * most
             world.loop.call_later(delay, membership.begin_again, spec.name, context=OUTSIDE)
 
 

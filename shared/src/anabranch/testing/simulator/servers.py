@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from typing import Any, Literal, TypeVar
 
+from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.adapters.limits import check_sizes
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.consumer import MemoryMembership
@@ -22,6 +23,7 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import (
+    Beginning,
     Clock,
     Committed,
     Entry,
@@ -328,6 +330,7 @@ class SimMembership(MemoryMembership):
     ) -> None:
         super().__init__(broker, group, topics, listener)
         self._sim = log
+        self._held: dict[TopicPartition, int] = {}
 
     async def commit(self, topic: str, partition: int, position: Committed) -> None:
         """See `ports.Membership`."""
@@ -349,13 +352,16 @@ class SimMembership(MemoryMembership):
     def hold(self, topic: str) -> None:
         """The topic was deleted and created again: nothing comes from it until `begin_again`."""
         for place in [place for place in self._positions if place[0] == topic]:
+            if self._positions[place] != _BEYOND:
+                self._held[place] = self._positions[place]
             self._positions[place] = _BEYOND
 
     def begin_again(self, topic: str) -> None:
-        """Learn that a topic is another one: the position is out of range there, and is reset to the earliest."""
-        for place in [place for place in self._positions if place[0] == topic]:
-            partition = self._broker.partition(place)
-            self._positions[place] = partition.first
+        """Read the topic that is there now, at the same position: as clients do, which do not look at topic ids.
+        Only one that is out of range there is reset to the earliest."""
+        for place in [place for place, at in self._positions.items() if place[0] == topic and at == _BEYOND]:
+            partition, position = self._broker.partition(place), self._held[place]
+            self._positions[place] = position if position <= partition.end else partition.first
             partition.watch(self._wake)
         self._wake()
 
@@ -451,6 +457,10 @@ class SimLog:
     async def group_standing(self, group: str, topic: str, *, members: bool = False) -> Mapping[int, Standing]:
         """See `ports.EventLog`."""
         return await self._inner.group_standing(group, topic, members=members)
+
+    async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
+        """See `ports.EventLog`."""
+        return await self.wire.call("beginnings", lambda: self._broker.beginnings(topic, partitions))
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
         """See `ports.EventLog`."""

@@ -1,0 +1,104 @@
+"""Notices, under a running reader, that its topic was deleted and created again.
+
+A client that reads on by offsets does not see it: where the new topic is longer than its position, it skips what
+stands before. What the log cannot take back is the first record of a partition, until retention removes it: a
+topic in which another one stands there, or one before it, is another topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+
+from anabranch.ports import Beginning, EventLog, Incoming
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 3.0
+
+
+def is_of_another_life(known: Beginning, found: Beginning, end: int) -> bool:
+    """Whether a partition that began with `known`, and had records up to before offset `end`, is another one now
+    that it begins with `found`. Retention removes first records, and puts none in their place."""
+    if found.timestamp is None:
+        return found.offset < max(end, known.offset + (known.timestamp is not None))
+    if found.offset == known.offset:
+        return known.timestamp not in (None, found.timestamp)
+    return found.offset < known.offset
+
+
+class TopicLives:
+    """The beginnings of the partitions that one reader of a topic has."""
+
+    def __init__(self, eventlog: EventLog, topic: str) -> None:
+        self._log = eventlog
+        self._topic = topic
+        self._known: dict[int, Beginning] = {}
+        self._ends: dict[int, int] = {}
+        """By partition, the offset after a record that it has had."""
+        self._awaited: dict[int, int] = {}
+        self._look_at = 0.0
+
+    async def assigned(self, partition: int) -> None:
+        """Note how a partition begins, before anything else is asked about its topic or read from it.
+
+        Raises:
+            ServerUnavailable: the log cannot be asked.
+        """
+        found = await self._log.beginnings(self._topic, [partition])
+        self._known[partition], self._ends[partition] = found[partition], 0
+        self._awaited.pop(partition, None)
+
+    def claimed(self, partition: int, epoch: int) -> None:
+        """The reader's own record has offset `epoch`, and is waited for."""
+        self._awaited[partition] = epoch
+        self._ends[partition] = max(self._ends.get(partition, 0), epoch + 1)
+
+    def delivered(self, partition: int, records: Sequence[Incoming]) -> None:
+        """Records of a partition came; the first one of a partition that was empty is what it begins with."""
+        known, first = self._known.get(partition), records[0]
+        if known is not None and known.timestamp is None and first.offset >= known.offset:
+            self._known[partition] = Beginning(first.offset, first.timestamp)
+        self._ends[partition] = max(self._ends.get(partition, 0), records[-1].offset + 1)
+        if self._awaited.get(partition, records[-1].offset + 1) <= records[-1].offset:
+            del self._awaited[partition]
+
+    async def are_over(self, partitions: Collection[int]) -> bool:
+        """Whether the topic is another one by now than when these partitions were assigned, or has lost a claim
+        that is waited for; then nothing is known until they are assigned again. Asks once in LOOK_SECONDS at most.
+
+        Raises:
+            ServerUnavailable, Misconfigured: the log cannot be asked, or has no such topic at the moment.
+        """
+        now = asyncio.get_running_loop().time()
+        known = {number: each for number, each in self._known.items() if number in partitions}
+        if now < self._look_at or not known:
+            return False
+        self._look_at = now + LOOK_SECONDS
+        ends = dict(self._ends)
+        found = await self._log.beginnings(self._topic, known)
+        for number, each in found.items():
+            if self._known.get(number) is not known[number]:
+                continue  # it was assigned again, or got its first record, while the log was asked
+            if is_of_another_life(known[number], each, ends[number]) or self._lacks_claim(number, each):
+                self._say(number, known[number], each)
+                self._known.clear()
+                return True
+            self._known[number] = each
+        return False
+
+    def _lacks_claim(self, partition: int, found: Beginning) -> bool:
+        return found.offset > self._awaited.get(partition, found.offset)
+
+    def _say(self, partition: int, known: Beginning, found: Beginning) -> None:
+        log.warning(
+            "%s/%d began with offset %d (time %s) and now begins with offset %d (time %s): the topic was deleted "
+            "and created again, or lost the claim that this owner waits for; joining the group again",
+            self._topic,
+            partition,
+            known.offset,
+            known.timestamp,
+            found.offset,
+            found.timestamp,
+        )
