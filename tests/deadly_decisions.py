@@ -7,7 +7,7 @@ from typing import Any
 
 import anabranch_taskgroup.domain
 from anabranch import Task, agent
-from anabranch.core.messages import MembersReported
+from anabranch.core.wire.messages import MembersReported
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.state import Partition
 from anabranch_taskgroup.turn import Rules, Turn

@@ -22,8 +22,8 @@ from typing import Any, get_args
 
 import yaml
 
-from anabranch.core.admission import read_request
-from anabranch.core.request import ControlRecord, ControlType
+from anabranch.core.request.admission import read_request
+from anabranch.core.request.models import ControlRecord, ControlType
 from anabranch.runtime.settings import Settings
 from anabranch.testing.plugin import anabranch_system
 from cluster import await_true

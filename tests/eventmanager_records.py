@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from anabranch.core.events import EventBatch, EventEntry, Source, decode_batch, encode_batch
+from anabranch.core.wire.events import EventBatch, EventEntry, Source, decode_batch, encode_batch
 
 WIDE = 1_000
 CHANNEL = "t.sub:run"

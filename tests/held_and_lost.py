@@ -7,10 +7,12 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.codec import GROUPS, RUNS, encode
-from anabranch.core.events import EventEntry
-from anabranch.core.letters import CODE, LETTER_ID, SIGNATURE
-from anabranch.core.messages import (
+from anabranch.core.names import Names
+from anabranch.core.request.models import Expansion
+from anabranch.core.wire.codec import GROUPS, RUNS, encode
+from anabranch.core.wire.dead_letters import CODE, LETTER_ID, SIGNATURE
+from anabranch.core.wire.events import EventEntry
+from anabranch.core.wire.messages import (
     ChunkLost,
     ChunkReturned,
     GroupFinished,
@@ -24,8 +26,6 @@ from anabranch.core.messages import (
     TaskOrder,
     TimerDue,
 )
-from anabranch.core.names import Names
-from anabranch.core.request import Expansion
 from anabranch.runtime.effects import News
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.reports import spans_of

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from anabranch.core.codec import GROUPS, RUNS
-from anabranch.core.messages import (
+from anabranch.core.names import Names
+from anabranch.core.wire.codec import GROUPS, RUNS
+from anabranch.core.wire.messages import (
     MembersReported,
     Message,
     OpenRun,
@@ -13,7 +14,6 @@ from anabranch.core.messages import (
     SubmitRun,
     TaskOrder,
 )
-from anabranch.core.names import Names
 from anabranch.runtime.effects import Effect, News
 from anabranch_agency.actor import decide as decide_run
 from anabranch_agency.state import Partition as Runs

@@ -17,7 +17,7 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
-from anabranch.core.admission import Limits
+from anabranch.core.request.admission import Limits
 from anabranch.runtime.process import Service
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings

@@ -14,9 +14,9 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
-from anabranch.core.cloudevents import cloud_event_headers
-from anabranch.core.events import EventBatch, EventEntry, encode_batch
 from anabranch.core.names import Names, run_id_for
+from anabranch.core.wire.cloudevents import cloud_event_headers
+from anabranch.core.wire.events import EventBatch, EventEntry, encode_batch
 from anabranch.ports import Outgoing, TopicSpec, Write
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.ids import SystemIds

@@ -15,10 +15,14 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.codec import GROUPS, RUNS, encode
-from anabranch.core.expansion import Expanded
-from anabranch.core.letters import LETTER_ID
-from anabranch.core.messages import (
+from anabranch.core.expansion.members import Expanded
+from anabranch.core.names import Names
+from anabranch.core.outputs import derived, join
+from anabranch.core.ranges import Ranges
+from anabranch.core.request.models import Expansion
+from anabranch.core.wire.codec import GROUPS, RUNS, encode
+from anabranch.core.wire.dead_letters import LETTER_ID
+from anabranch.core.wire.messages import (
     ArrayCounted,
     ChunkLost,
     ChunkReturned,
@@ -35,11 +39,7 @@ from anabranch.core.messages import (
     TimerDue,
     ValueFound,
 )
-from anabranch.core.names import Names
-from anabranch.core.outputs import derived, join
-from anabranch.core.ranges import Ranges
-from anabranch.core.request import Expansion
-from anabranch.core.results import is_reference
+from anabranch.core.wire.results import is_reference
 from anabranch.ports import Fence, Write
 from anabranch.runtime import values
 from anabranch.runtime.effects import News, Put

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anabranch.core import messages as m
-from anabranch.core.request import Expansion, RetryPolicy
+from anabranch.core.request.models import Expansion, RetryPolicy
+from anabranch.core.wire import messages as m
 
 RUN, SESSION, REQUEST = "1730a2fb-229a-5d78-a020-51a0b15f671c", "shop.eu", "order-17"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from anabranch.core.errors import Code
-from anabranch.core.events import EVENT_TYPES
 from anabranch.core.names import Names
-from anabranch.core.request import Request, TaskGroup, TaskSpec
+from anabranch.core.request.models import Request, TaskGroup, TaskSpec
+from anabranch.core.wire.events import EVENT_TYPES
 from anabranch.runtime.settings import Settings
 from anabranch_taskgroup.states import mermaid
 from architecture.source_tree import ROOT, shown

@@ -13,8 +13,8 @@ from anabranch.adapters.limits import record_bytes
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
 from anabranch.core.errors import RecordTooLarge
-from anabranch.core.fragments import is_fragment
 from anabranch.core.names import Names
+from anabranch.core.wire.fragments import is_fragment
 from anabranch.ports import Beginning, Committed, EventLog, Incoming, Outgoing, TopicSpec
 from anabranch.runtime.fitted_log import FittedLog
 from conformance.clients import WallClock

@@ -22,9 +22,9 @@ from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.adapters.redis.store import RedisStore
-from anabranch.core.codec import GROUPS
-from anabranch.core.events import EventBatch, encode_batch
 from anabranch.core.names import Names
+from anabranch.core.wire.codec import GROUPS
+from anabranch.core.wire.events import EventBatch, encode_batch
 from anabranch.ports import EventLog, Outgoing, TopicSpec, Write
 from anabranch.runtime.ids import SystemIds
 from anabranch.runtime.resources import Resources

@@ -20,9 +20,9 @@ from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.adapters.partitioner import murmur2
-from anabranch.core import messages as m
-from anabranch.core.codec import GROUPS, encode
 from anabranch.core.names import Names, run_id_for, session_key
+from anabranch.core.wire import messages as m
+from anabranch.core.wire.codec import GROUPS, encode
 from anabranch.ports import Fence, Write
 from anabranch_agency.planning import MOST_CHUNKS
 from anabranch_taskgroup.actor import Delivery, decide

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from anabranch.core.admission import Reading, parse_request, read_request, session_candidates
-from anabranch.core.graph import Need
-from anabranch.core.request import Request, TaskGroup, TaskSpec
+from anabranch.core.request.admission import Reading, parse_request, read_request, session_candidates
+from anabranch.core.request.graph import Need
+from anabranch.core.request.models import Request, TaskGroup, TaskSpec
 
 
 def read(*tasks: dict[str, Any], session_keys: Any = (), **fields: Any) -> Reading:

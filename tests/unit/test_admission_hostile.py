@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from anabranch.core.admission import (
+from anabranch.core.request.admission import (
     DEFAULT_LIMITS,
     MOST_ERRORS,
     Reading,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from anabranch.core.admission import DEFAULT_LIMITS, Limits, Reading, parse_request, read_request
 from anabranch.core.errors import RequestRefused
+from anabranch.core.request.admission import DEFAULT_LIMITS, Limits, Reading, parse_request, read_request
 
 
 def task(name: str, **fields: Any) -> dict[str, Any]:

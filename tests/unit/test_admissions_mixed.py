@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from anabranch.core.admissions import FENCES, admission_of, first_fence
-from anabranch.core.codec import encode
-from anabranch.core.messages import (
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import (
     CheckRun,
     ControlRun,
     FailRun,

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabranch.core.codec import GROUPS
-from anabranch.core.fingerprint import body_hash
-from anabranch.core.messages import (
+from anabranch.core.names import Names
+from anabranch.core.request.request_hash import body_hash
+from anabranch.core.wire.codec import GROUPS
+from anabranch.core.wire.messages import (
     ControlRun,
     Counts,
     Failure,
@@ -28,8 +29,7 @@ from anabranch.core.messages import (
     SubmitRun,
     TimerDue,
 )
-from anabranch.core.names import Names
-from anabranch.core.results import is_reference, reference_document
+from anabranch.core.wire.results import is_reference, reference_document
 from anabranch.runtime.effects import News, Put
 from anabranch_agency.actor import decide
 from anabranch_agency.final import fit_results

@@ -28,8 +28,8 @@ from anabranch.cli.bench.report import Report, plain_lines
 from anabranch.cli.bench.runs import runs_report
 from anabranch.cli.bench.weighing import Weights, grown
 from anabranch.cli.bench.workflows import Workflow, from_document, made, workflow_report
-from anabranch.core.admission import Limits, read_request
 from anabranch.core.errors import Misconfigured, RequestRefused
+from anabranch.core.request.admission import Limits, read_request
 
 HUNDRED = Distribution.of([float(value) for value in range(100, 0, -1)])
 SECONDS = st.floats(min_value=0, max_value=1e4, allow_nan=False)

@@ -17,8 +17,8 @@ from anabranch.cli.rates import WINDOW_SECONDS, Rate, Rates
 from anabranch.cli.tree import ASCII, Canvas, draw
 from anabranch.cli.viewed import progress_of_view
 from anabranch.cli.views import LiveView
-from anabranch.core.admission import read_request
-from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.request.admission import read_request
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.runtime.clock import SystemClock
 
 

@@ -20,9 +20,9 @@ from anabranch.cli.output import seconds, short
 from anabranch.cli.progress import RunProgress
 from anabranch.cli.tree import draw
 from anabranch.cli.views import PlainView
-from anabranch.core.admission import read_request
 from anabranch.core.errors import Misconfigured
-from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.request.admission import read_request
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.ports import Write
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.settings import Settings

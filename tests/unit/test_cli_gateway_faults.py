@@ -22,7 +22,7 @@ from anabranch.cli.reach.http_run import HttpRun, batch_of, stream_events
 from anabranch.cli.reach.port import FollowedRun
 from anabranch.cli.tables import Form
 from anabranch.core.errors import Misconfigured, ServerUnavailable
-from anabranch.core.events import EventSequence
+from anabranch.core.wire.events import EventSequence
 from anabranch.embedded import Embedded, embedded
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.run_events import shown

@@ -25,7 +25,7 @@ from anabranch.cli.reach.address_file import DevAddress, left, living, path_of
 from anabranch.cli.reach.choosing import Address, gateway_of
 from anabranch.cli.reach.probing import unreachable
 from anabranch.core.errors import Misconfigured, ServerUnavailable
-from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.embedded import embedded
 from anabranch.runtime.listening import PortTaken
 from anabranch.runtime.settings import Settings

@@ -17,13 +17,13 @@ from anabranch.contract.catalog import RESULT_MESSAGES, SCHEMAS, TOPICS
 from anabranch.contract.docstrings import attribute_notes
 from anabranch.contract.files import generated_files
 from anabranch.contract.index import EVENT_TEXTS
-from anabranch.core import results
-from anabranch.core.admission import parse_request
-from anabranch.core.cloudevents import cloud_event_headers
 from anabranch.core.errors import Code
-from anabranch.core.events import EVENT_TYPES, EventBatch, decode_batch, encode_batch
 from anabranch.core.names import Names, run_id_for
-from anabranch.core.request import RESERVED_IN_REQUEST, ControlRecord
+from anabranch.core.request.admission import parse_request
+from anabranch.core.request.models import RESERVED_IN_REQUEST, ControlRecord
+from anabranch.core.wire import results
+from anabranch.core.wire.cloudevents import cloud_event_headers
+from anabranch.core.wire.events import EVENT_TYPES, EventBatch, decode_batch, encode_batch
 from anabranch.ports import Incoming
 from anabranch.runtime.deadletter import dead_letter
 

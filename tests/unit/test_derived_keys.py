@@ -9,12 +9,12 @@ import orjson
 import pytest
 
 from anabranch import ExpansionError, Task
-from anabranch.core.codec import RUNS
-from anabranch.core.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
 from anabranch.core.names import Names
 from anabranch.core.outputs import check_derived
-from anabranch.core.planning import plan
-from anabranch.core.request import Expansion, Request
+from anabranch.core.request.models import Expansion, Request
+from anabranch.core.request.planning import plan
+from anabranch.core.wire.codec import RUNS
+from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
 from anabranch.runtime.effects import News, Put
 from anabranch.testing import System
 from anabranch_agency.planning import reserved_keys

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from anabranch.core.documents import load_document
 from anabranch.core.errors import RequestRefused
+from anabranch.core.json_documents import load_document
 from anabranch.core.yaml_documents import MAX_DEPTH, MAX_WRITTEN
 from anabranch.sdk.request_file import read_document
 

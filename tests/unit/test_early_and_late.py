@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
-from anabranch.core.codec import encode
-from anabranch.core.events import decode_batch
-from anabranch.core.messages import ControlRun, Message, OpenRun, StartGroup, StopRun, SubmitRun, TaskOrder
 from anabranch.core.names import Names
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.events import decode_batch
+from anabranch.core.wire.messages import ControlRun, Message, OpenRun, StartGroup, StopRun, SubmitRun, TaskOrder
 from anabranch.ports import Incoming
 from anabranch.runtime.effects import News, Put, Record
 from anabranch.runtime.telemetry import NO_TELEMETRY

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from anabranch.core.admission import read_request
-from anabranch.core.envelope import json_pointer
+from anabranch.core.request.admission import read_request
+from anabranch.core.request.envelope import json_pointer
 
 
 def envelope(**fields: Any) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
-from anabranch.core.cloudevents import rfc3339
-from anabranch.core.codec import Undecodable
-from anabranch.core.events import EventSequence, decode_batch
 from anabranch.core.names import Names, run_id_for
+from anabranch.core.wire.cloudevents import rfc3339
+from anabranch.core.wire.codec import Undecodable
+from anabranch.core.wire.events import EventSequence, decode_batch
 from anabranch.runtime.clock import SystemClock
 from anabranch_eventmanager.core import At, Effect, EventCore, RunChanged
 from anabranch_eventmanager.facts import Document

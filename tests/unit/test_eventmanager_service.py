@@ -14,8 +14,8 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
-from anabranch.core.codec import GROUPS
 from anabranch.core.names import Names
+from anabranch.core.wire.codec import GROUPS
 from anabranch.ports import Incoming, Outgoing, TopicSpec
 from anabranch.runtime.views import list_views, load_view
 from anabranch_eventmanager.app import build_embedded

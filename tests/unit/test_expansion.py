@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.core.errors import ExpansionError
-from anabranch.core.expansion import as_list, expand, lookup_path, member_name, sources
-from anabranch.core.request import Expansion
+from anabranch.core.expansion.members import as_list, expand, lookup_path, member_name, sources
+from anabranch.core.request.models import Expansion
 from anabranch.core.templates import member_scope, render
 
 DOCS = [{"id": "a", "meta": {"n": 1}}, {"id": "b", "meta": {"n": 2}}]

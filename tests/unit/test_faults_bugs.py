@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from anabranch.core.messages import MembersReported, SubmitRun
+from anabranch.core.wire.messages import MembersReported, SubmitRun
 from anabranch.testing import System
 from anabranch_agency.actor import decide as decide_run
 from anabranch_taskgroup.actor import decide as decide_group

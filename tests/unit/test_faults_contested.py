@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from anabranch.core.codec import RUNS
-from anabranch.core.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
 from anabranch.core.names import Names
-from anabranch.core.request import Expansion
+from anabranch.core.request.models import Expansion
+from anabranch.core.wire.codec import RUNS
+from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
 from anabranch.runtime.effects import News
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.reports import spans_of

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from anabranch import GiveUp, Task
-from anabranch.core.letters import CODE, SIGNATURE, MemberLetter
+from anabranch.core.wire.dead_letters import CODE, SIGNATURE, MemberLetter
 from anabranch.testing import System
 from small_requests import alive, array, request, task
 

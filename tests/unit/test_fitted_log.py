@@ -11,13 +11,13 @@ import pytest
 from anabranch.adapters.limits import SMALL_BYTES, record_bytes
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
-from anabranch.core.codec import GROUPS, RUNS, encode
 from anabranch.core.errors import RecordTooLarge
-from anabranch.core.events import EventBatch, EventEntry, decode_batch, encode_batch
-from anabranch.core.fragments import is_fragment
-from anabranch.core.messages import GroupFinished, StartGroup, TaskOrder
 from anabranch.core.names import Names
-from anabranch.core.record_fitting import LEFT_OUT
+from anabranch.core.wire.codec import GROUPS, RUNS, encode
+from anabranch.core.wire.events import EventBatch, EventEntry, decode_batch, encode_batch
+from anabranch.core.wire.fragments import is_fragment
+from anabranch.core.wire.messages import GroupFinished, StartGroup, TaskOrder
+from anabranch.core.wire.record_fitting import LEFT_OUT
 from anabranch.ports import Incoming, Outgoing, TopicSpec
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.deadletter import dead_letter

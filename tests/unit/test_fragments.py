@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anabranch.core.codec import encode
-from anabranch.core.fragments import EXPIRY_SECONDS, HEADER_ROOM, Assembler, fragments_of, is_fragment
-from anabranch.core.messages import Fragment
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.fragments import EXPIRY_SECONDS, HEADER_ROOM, Assembler, fragments_of, is_fragment
+from anabranch.core.wire.messages import Fragment
 from wire_samples import SAMPLES
 
 ROOM = 1_000

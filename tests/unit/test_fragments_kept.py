@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anabranch.core.codec import encode
-from anabranch.core.fragments import EXPIRY_SECONDS, Assembler, fragments_of
-from anabranch.core.messages import ValueFound
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.fragments import EXPIRY_SECONDS, Assembler, fragments_of
+from anabranch.core.wire.messages import ValueFound
 from anabranch.ports import Incoming
 from anabranch.runtime.guard import DecisionGuard
 from anabranch.runtime.owned import Owned

@@ -18,17 +18,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anabranch.core.admission import parse_request, read_request, session_candidates
-from anabranch.core.codec import GROUPS, RUNS, TASKS, Undecodable, encode, split
 from anabranch.core.durations import parse_duration
-from anabranch.core.envelope import unwrap
 from anabranch.core.errors import Code, ExpansionError
-from anabranch.core.filters import parse_condition
-from anabranch.core.messages import Offer, OnGroups, OnRuns
+from anabranch.core.expansion.filters import parse_condition
+from anabranch.core.expansion.transform_rules import apply_rules, check_rules
 from anabranch.core.names import split_reference
-from anabranch.core.request import TransformRules
-from anabranch.core.rules import apply_rules, check_rules
+from anabranch.core.request.admission import parse_request, read_request, session_candidates
+from anabranch.core.request.envelope import unwrap
+from anabranch.core.request.models import TransformRules
 from anabranch.core.templates import RenderedTooLarge, placeholders, render
+from anabranch.core.wire.codec import GROUPS, RUNS, TASKS, Undecodable, encode, split
+from anabranch.core.wire.messages import Offer, OnGroups, OnRuns
 
 EXAMPLES = int(os.environ.get("ANABRANCH_FUZZ_EXAMPLES", "0"))
 CODES = {str(code) for code in Code}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from anabranch.core.admission import DEFAULT_LIMITS
-from anabranch.core.cloudevents import rfc3339
 from anabranch.core.names import Names, run_id_for
+from anabranch.core.request.admission import DEFAULT_LIMITS
+from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.settings import Settings
 from anabranch.testing import System

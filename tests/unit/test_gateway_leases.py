@@ -14,8 +14,8 @@ import pytest
 import websockets
 import yaml
 
-from anabranch.core.events import EventBatch, EventEntry, encode_batch
 from anabranch.core.names import run_id_for
+from anabranch.core.wire.events import EventBatch, EventEntry, encode_batch
 from anabranch.ports import Outgoing
 from anabranch.runtime.settings import Settings
 from anabranch_gateway import keys as key_files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anabranch.core.events import decode_batch
+from anabranch.core.wire.events import decode_batch
 from anabranch.ports import Incoming
 from anabranch_gateway import live
 from anabranch_gateway.events import sse

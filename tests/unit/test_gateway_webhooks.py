@@ -14,7 +14,7 @@ import pytest
 
 from anabranch.adapters.otel.telemetry import OpenTelemetry
 from anabranch.contract.gateway import audit_record_schema, webhook_record_schema
-from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch_gateway import delivering
 from anabranch_gateway.places import Knowledge
 from anabranch_gateway.webhooks import after, new_secret, signature

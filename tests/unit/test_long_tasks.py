@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from anabranch import Task
-from anabranch.core.codec import GROUPS
-from anabranch.core.messages import ChunkLost
+from anabranch.core.wire.codec import GROUPS
+from anabranch.core.wire.messages import ChunkLost
 from anabranch.runtime.views import load_view
 from anabranch.testing import System
 from anabranch_taskgroup.intake import QUEUE

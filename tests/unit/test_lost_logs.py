@@ -14,9 +14,10 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.admissions import log_position
-from anabranch.core.codec import GROUPS, RUNS, encode
-from anabranch.core.events import EventBatch, EventEntry, cause_of
-from anabranch.core.messages import (
+from anabranch.core.names import Names, run_id_for
+from anabranch.core.wire.codec import GROUPS, RUNS, encode
+from anabranch.core.wire.events import EventBatch, EventEntry, cause_of
+from anabranch.core.wire.messages import (
     ControlRun,
     FailRun,
     GroupFinished,
@@ -28,7 +29,6 @@ from anabranch.core.messages import (
     SubmitRun,
     TimerDue,
 )
-from anabranch.core.names import Names, run_id_for
 from anabranch.ports import TopicSpec
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.effects import News, Put

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.core.errors import ExpansionError
-from anabranch.core.matrix import Matrix, loosely_equal
+from anabranch.core.expansion.matrix import Matrix, loosely_equal
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "matrix-cases.json").read_text())
 LITERALS = st.sampled_from(["x", "X", "", "1", "1.0", 1, 0, 2, True, False, None])

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from anabranch import Task
-from anabranch.core.codec import GROUPS, encode
-from anabranch.core.events import decode_batch
-from anabranch.core.messages import Nudge
+from anabranch.core.wire.codec import GROUPS, encode
+from anabranch.core.wire.events import decode_batch
+from anabranch.core.wire.messages import Nudge
 from anabranch.ports import Outgoing
 from anabranch.testing import System
 from anabranch_eventmanager.recovery import MOST_NUDGES, NudgeSchedule

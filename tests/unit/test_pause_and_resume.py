@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from anabranch import Task
-from anabranch.core.codec import GROUPS
+from anabranch.core.wire.codec import GROUPS
 from anabranch.ports import Outgoing, Write
 from anabranch.runtime.views import View, load_view
 from anabranch.testing import System, SystemRun, system

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from anabranch.core.admission import read_request
 from anabranch.core.errors import RequestRefused
-from anabranch.core.planning import Plan, plan
-from anabranch.core.request import Request
+from anabranch.core.request.admission import read_request
+from anabranch.core.request.models import Request
+from anabranch.core.request.planning import Plan, plan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

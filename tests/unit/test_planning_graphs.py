@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anabranch.core.admission import read_request
-from anabranch.core.graph import find_cycles, levels_of
-from anabranch.core.planning import Plan
+from anabranch.core.request.admission import read_request
+from anabranch.core.request.graph import find_cycles, levels_of
+from anabranch.core.request.planning import Plan
 from workflows import WORKFLOWS, Grouping, workflow_request, workflow_tasks
 
 Edges = list[list[int]]

@@ -10,8 +10,8 @@ from anabranch.cli.progress import RunProgress
 from anabranch.cli.rates import Rates
 from anabranch.cli.top.snapshot import row_of
 from anabranch.cli.viewed import progress_of_view
-from anabranch.core.events import decode_batch
 from anabranch.core.progress import percent, run_share, share_of_run, task_share
+from anabranch.core.wire.events import decode_batch
 from anabranch_eventmanager.core import At, EventCore
 from anabranch_eventmanager.views import build_view
 from anabranch_gateway import shapes

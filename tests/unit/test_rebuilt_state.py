@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from anabranch.core.codec import encode
-from anabranch.core.fragments import fragments_of
-from anabranch.core.messages import OpenRun, RunUnknown, SubmitRun, ValueFound
 from anabranch.core.names import Names
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.fragments import fragments_of
+from anabranch.core.wire.messages import OpenRun, RunUnknown, SubmitRun, ValueFound
 from anabranch.ports import Committed, Incoming
 from anabranch.runtime.guard import DecisionGuard
 from anabranch.runtime.owned import Mark, Owned

@@ -11,9 +11,9 @@ import pytest
 from anabranch import Task
 from anabranch.adapters.limits import LEAST_LEARNED_BYTES, RecordLimits, record_bytes
 from anabranch.core.errors import RecordTooLarge
-from anabranch.core.fragments import Assembler
 from anabranch.core.names import Names
-from anabranch.core.record_fitting import LEFT_OUT, fit_result
+from anabranch.core.wire.fragments import Assembler
+from anabranch.core.wire.record_fitting import LEFT_OUT, fit_result
 from anabranch.ports import Outgoing
 from anabranch.runtime.fitted_log import FittedLog
 from anabranch.testing import System

@@ -14,10 +14,10 @@ import pytest
 
 from anabranch import Task
 from anabranch.core.errors import ValueGone
-from anabranch.core.messages import Message, Need, OpenRun, StartGroup, TaskOrder, ValueFound
 from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.policies import Policy
-from anabranch.core.results import has_mark, is_reference
+from anabranch.core.wire.messages import Message, Need, OpenRun, StartGroup, TaskOrder, ValueFound
+from anabranch.core.wire.results import has_mark, is_reference
 from anabranch.runtime import values
 from anabranch.runtime.contexts import SharedContext, load_context
 from anabranch.testing import System, SystemRun

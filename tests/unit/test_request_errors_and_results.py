@@ -7,8 +7,9 @@ import pickle
 
 import pytest
 
-from anabranch.core import errors, results
-from anabranch.core.messages import Counts, Failure
+from anabranch.core import errors
+from anabranch.core.wire import results
+from anabranch.core.wire.messages import Counts, Failure
 
 EXAMPLES = [
     errors.RequestRefused([errors.Problem(errors.Code.SCHEMA, "/a", "is wrong", "mend it")], ["careful"]),

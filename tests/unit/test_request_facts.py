@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from anabranch.core.admission import read_request
-from anabranch.core.facts import Declared, GroupFacts, TaskFacts, Wanted, facts_of, read_facts
-from anabranch.core.request import Request
+from anabranch.core.request.admission import read_request
+from anabranch.core.request.models import Request
+from anabranch.core.request.outline import Declared, GroupFacts, TaskFacts, Wanted, facts_of, read_facts
 from workflows import WORKFLOWS, workflow_request
 
 

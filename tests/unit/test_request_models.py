@@ -11,8 +11,8 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from pydantic import ValidationError
 
-from anabranch.core.fields import tolerated
-from anabranch.core.request import ControlRecord, Expansion, Request, RetryPolicy, TaskGroup, TaskSpec
+from anabranch.core.request.fields import tolerated
+from anabranch.core.request.models import ControlRecord, Expansion, Request, RetryPolicy, TaskGroup, TaskSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from anabranch.core.error_records import error_names
 from anabranch.core.errors import GiveUp, ResultError
-from anabranch.core.request import RetryPolicy
+from anabranch.core.request.models import RetryPolicy
 from anabranch.core.retry import LONGEST_DELAY, delay_after, delay_before, most_attempts, unit_from
 
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anabranch import GiveUp, Task
-from anabranch.core.codec import GROUPS
-from anabranch.core.messages import MembersTaken, RunTaken
+from anabranch.core.wire.codec import GROUPS
+from anabranch.core.wire.messages import MembersTaken, RunTaken
 from anabranch.ports import Incoming
 from anabranch.runtime.effects import News
 from anabranch.testing import SystemRun, system

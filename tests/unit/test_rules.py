@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.core.errors import ExpansionError
-from anabranch.core.filters import parse_condition
-from anabranch.core.products import Arithmetic, Chunks
-from anabranch.core.request import TransformRules
-from anabranch.core.rules import apply_rules, check_rules
+from anabranch.core.expansion.filters import parse_condition
+from anabranch.core.expansion.lazy_products import Arithmetic, Chunks
+from anabranch.core.expansion.transform_rules import apply_rules, check_rules
+from anabranch.core.request.models import TransformRules
 from anabranch.core.templates import MISSING
 
 PAPERS: list[dict[str, Any]] = [

@@ -15,9 +15,10 @@ from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
-from anabranch.core.documents import is_deep_json
 from anabranch.core.errors import RequestRefused
-from anabranch.core.messages import (
+from anabranch.core.json_documents import is_deep_json
+from anabranch.core.names import Names, session_key
+from anabranch.core.wire.messages import (
     CheckRun,
     ControlRun,
     FailRun,
@@ -34,7 +35,6 @@ from anabranch.core.messages import (
     TimerDue,
     ValueFound,
 )
-from anabranch.core.names import Names, session_key
 from anabranch.ports import Incoming, Outgoing, TopicSpec, Write
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.effects import Effect, News

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from anabranch import Request, RequestRefused, RunFailed, SyncClient
-from anabranch.core.fingerprint import body_hash
 from anabranch.core.names import run_id_for
-from anabranch.core.request import Request as RequestModel
+from anabranch.core.request.models import Request as RequestModel
+from anabranch.core.request.request_hash import body_hash
 from scripted_agency import REQUEST, ScriptedAgency
 
 

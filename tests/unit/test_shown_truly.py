@@ -11,9 +11,9 @@ import pytest
 from anabranch import Task
 from anabranch.cli.inspect_commands import _show_view
 from anabranch.cli.run_command import summarise
-from anabranch.core.codec import encode
-from anabranch.core.events import decode_batch
-from anabranch.core.messages import FailRun
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.events import decode_batch
+from anabranch.core.wire.messages import FailRun
 from anabranch.deadletters.decisions import redriving
 from anabranch.deadletters.letterbox import Letter
 from anabranch.ports import Incoming, Outgoing

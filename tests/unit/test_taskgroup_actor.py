@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anabranch.core.messages import Need, StopRun
-from anabranch.core.request import Expansion
+from anabranch.core.request.models import Expansion
+from anabranch.core.wire.messages import Need, StopRun
 from anabranch_taskgroup.actor import decide
 from anabranch_taskgroup.state import Partition
 from taskgroup_model import PlannedRun, PlannedTask, World, expected, order, plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anabranch.core.letters import MemberLetter, normalised, signature
+from anabranch.core.wire.dead_letters import MemberLetter, normalised, signature
 from anabranch_taskgroup.failing import LETTERS
 from held_and_lost import Play
 

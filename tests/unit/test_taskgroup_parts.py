@@ -12,12 +12,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from anabranch.core.codec import GROUPS
-from anabranch.core.messages import MemberFailed, MemberRetry, MembersReported, Offer, ValuePage
 from anabranch.core.names import Names
 from anabranch.core.outputs import join
 from anabranch.core.ranges import Ranges
-from anabranch.core.request import Expansion
+from anabranch.core.request.models import Expansion
+from anabranch.core.wire.codec import GROUPS
+from anabranch.core.wire.messages import MemberFailed, MemberRetry, MembersReported, Offer, ValuePage
 from anabranch.runtime.effects import Put
 from anabranch_taskgroup import reports
 from anabranch_taskgroup.actor import Delivery, decide

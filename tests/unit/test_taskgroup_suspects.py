@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anabranch.core.messages import TimerDue
+from anabranch.core.wire.messages import TimerDue
 from held_and_lost import Fleet, Play
 
 

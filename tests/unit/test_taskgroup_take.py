@@ -7,9 +7,9 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
-from anabranch.core.messages import Offer, TaskOrder
 from anabranch.core.names import Names
-from anabranch.core.taskdocument import TaskDocument
+from anabranch.core.wire.messages import Offer, TaskOrder
+from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import TopicSpec
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.storelife import StoreLife

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from anabranch.core import letters
 from anabranch.core.names import run_id_for
 from anabranch.core.project import session_problem
+from anabranch.core.wire import dead_letters
 from anabranch.deadletters.letterbox import Letter, read_letters
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.testing import System
@@ -202,7 +202,7 @@ def test_what_is_redriven_is_the_original_without_the_headers_of_its_letter(
     [letter] = letters_of(s)
 
     assert letter.original_headers == (("mine", b"1"),)
-    assert letters.SIGNATURE in dict(letter.record.headers)
+    assert dead_letters.SIGNATURE in dict(letter.record.headers)
 
 
 @pytest.mark.parametrize("where", ["front", "owner"])

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anabranch.core.codec import GROUPS
 from anabranch.core.error_records import ErrorRecord, error_record
 from anabranch.core.failures import fit_failures
-from anabranch.core.letters import MemberLetter
-from anabranch.core.messages import Failure, MemberFailed, MemberRetry, MembersReported, Offer
 from anabranch.core.redaction import redactor
+from anabranch.core.wire.codec import GROUPS
+from anabranch.core.wire.dead_letters import MemberLetter
+from anabranch.core.wire.messages import Failure, MemberFailed, MemberRetry, MembersReported, Offer
 from anabranch.runtime.settings import Settings
 from anabranch_eventmanager.facts import TRACEBACKS_OF_A_TASK, Draft, Facts, apply_entry, new_run, run_key
 from anabranch_eventmanager.views import TRACEBACKS_BYTES, build_view
@@ -294,7 +294,7 @@ def test_a_view_has_one_traceback_of_a_task_and_few_bytes_of_all() -> None:
 
 
 def applied(facts: Facts, entries: list[object]) -> Facts:
-    from anabranch.core.events import EventEntry, decode_batch
+    from anabranch.core.wire.events import EventEntry, decode_batch
 
     told = [each for each in entries if isinstance(each, EventEntry)]
     found = decode_batch(batch("r", "groups", 5, *told))

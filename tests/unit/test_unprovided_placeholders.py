@@ -10,7 +10,7 @@ import pytest
 
 from anabranch.cli.plan_command import planned
 from anabranch.cli.run_command import RunOptions, run
-from anabranch.core.admission import Reading, read_request
+from anabranch.core.request.admission import Reading, read_request
 from anabranch.runtime.settings import Settings
 from gateways import gateway
 from small_requests import array, request, task

@@ -15,10 +15,10 @@ from anabranch.cli.top.snapshot import row_of
 from anabranch.cli.tree import Canvas, draw
 from anabranch.cli.viewed import progress_of_view
 from anabranch.cli.views import PlainView
-from anabranch.core.events import EventBatch
-from anabranch.core.messages import TimerDue
 from anabranch.core.names import Names
 from anabranch.core.waiting import UNSTARTED, waits_for
+from anabranch.core.wire.events import EventBatch
+from anabranch.core.wire.messages import TimerDue
 from anabranch.runtime.clock import SystemClock
 from anabranch.testing import system
 from anabranch_eventmanager.core import At, EventCore

@@ -15,8 +15,8 @@ from anabranch.cli.why_examination import Answer, examine
 from anabranch.cli.why_reading import Sources
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import run_id_for
+from anabranch.core.reasons import MEANINGS, Fact, Missing, aggregated, merged, roots_first, shown
 from anabranch.diagnosis.evidence import Evidence, Place, WaitingOffer
-from anabranch.diagnosis.facts import MEANINGS, Fact, Missing, aggregated, merged, roots_first, shown
 from anabranch.ports import Committed, Outgoing, Standing, Write
 from anabranch.runtime.settings import Settings
 from anabranch.testing import System

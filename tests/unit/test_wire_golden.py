@@ -16,12 +16,19 @@ import pytest
 from pydantic import BaseModel
 
 from anabranch.contract.catalog import INNER_MESSAGES, SCHEMAS, kebab
-from anabranch.core import messages as m
-from anabranch.core.cloudevents import cloud_event_headers
-from anabranch.core.codec import GROUPS, RUNS, TASKS, WIRE_VERSION, Codec, Undecodable, encode
 from anabranch.core.errors import Problem
-from anabranch.core.events import EventBatch, EventEntry, decode_batch, encode_batch
-from anabranch.core.results import Reference, ResultPublished, ResultRecord, RunAccepted, RunFinal, RunRejected
+from anabranch.core.wire import messages as m
+from anabranch.core.wire.cloudevents import cloud_event_headers
+from anabranch.core.wire.codec import GROUPS, RUNS, TASKS, WIRE_VERSION, Codec, Undecodable, encode
+from anabranch.core.wire.events import EventBatch, EventEntry, decode_batch, encode_batch
+from anabranch.core.wire.results import (
+    Reference,
+    ResultPublished,
+    ResultRecord,
+    RunAccepted,
+    RunFinal,
+    RunRejected,
+)
 from wire_samples import AT, FAILED, REQUEST, RUN, SAMPLES, SESSION, TRACE, WITH_TRACEBACKS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "wire"

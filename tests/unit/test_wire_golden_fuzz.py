@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anabranch.core.codec import GROUPS, RUNS, TASKS, Codec, Undecodable, encode, split
-from anabranch.core.messages import Nudge
+from anabranch.core.wire.codec import GROUPS, RUNS, TASKS, Codec, Undecodable, encode, split
+from anabranch.core.wire.messages import Nudge
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "wire").glob("*.bin"))
 CODECS = [pytest.param(RUNS, id="runs"), pytest.param(GROUPS, id="groups"), pytest.param(TASKS, id="tasks")]

@@ -17,7 +17,7 @@ import anabranch
 import anabranch.testing
 from anabranch.cli.main import app
 from anabranch.contract.docstrings import attribute_notes, markdown
-from anabranch.core.request import Expansion, Request, RetryPolicy, TaskGroup, TaskSpec, TransformRules
+from anabranch.core.request.models import Expansion, Request, RetryPolicy, TaskGroup, TaskSpec, TransformRules
 from anabranch.runtime.settings import DEFAULT_PARTITIONS, Settings
 from docs_site.pages import DOCS
 

@@ -22,7 +22,7 @@ from anabranch.cli.top.drawing import Frame, drawn
 from anabranch.cli.top.reading import Reading
 from anabranch.cli.top.screen import Screen
 from anabranch.cli.tree import UNICODE, Canvas, draw
-from anabranch.core.admission import read_request
+from anabranch.core.request.admission import read_request
 from anabranch.embedded import Embedded, embedded
 from docs_site.pages import DOCS
 

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from anabranch.core.errors import StoreRefused as StoreRefused
     from anabranch.core.errors import TaskCancelled as TaskCancelled
     from anabranch.core.errors import ValueGone as ValueGone
-    from anabranch.core.request import Expansion as Expansion
-    from anabranch.core.request import Request as Request
-    from anabranch.core.request import RetryPolicy as RetryPolicy
-    from anabranch.core.request import Sequence as Sequence
-    from anabranch.core.request import TaskGroup as TaskGroup
-    from anabranch.core.request import TaskSpec as TaskSpec
-    from anabranch.core.request import TransformRules as TransformRules
+    from anabranch.core.request.models import Expansion as Expansion
+    from anabranch.core.request.models import Request as Request
+    from anabranch.core.request.models import RetryPolicy as RetryPolicy
+    from anabranch.core.request.models import Sequence as Sequence
+    from anabranch.core.request.models import TaskGroup as TaskGroup
+    from anabranch.core.request.models import TaskSpec as TaskSpec
+    from anabranch.core.request.models import TransformRules as TransformRules
     from anabranch.sdk.agents import AgentDeclaration as AgentDeclaration
     from anabranch.sdk.agents import Registry as Registry
     from anabranch.sdk.agents import agent as agent
@@ -67,7 +67,7 @@ _HOMES = {
         "TaskCancelled",
         "ValueGone",
     ),
-    "anabranch.core.request": (
+    "anabranch.core.request.models": (
         "Expansion",
         "Request",
         "RetryPolicy",

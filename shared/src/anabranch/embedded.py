@@ -19,9 +19,9 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.adapters.redis.notifier import RedisNotifier
 from anabranch.adapters.redis.store import RedisStore
-from anabranch.core.admission import Limits
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
+from anabranch.core.request.admission import Limits
 from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore, Telemetry
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.fitted_log import FittedLog

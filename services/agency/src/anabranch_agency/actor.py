@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from anabranch.core.admissions import parts_of
-from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import Code, Problem, RequestRefused
-from anabranch.core.messages import (
+from anabranch.core.request.models import Request
+from anabranch.core.request.planning import Plan, plan
+from anabranch.core.wire.cloudevents import rfc3339
+from anabranch.core.wire.messages import (
     CheckRun,
     ClaimPartition,
     ControlRun,
@@ -27,8 +29,6 @@ from anabranch.core.messages import (
     SubmitRun,
     TimerDue,
 )
-from anabranch.core.planning import Plan, plan
-from anabranch.core.request import Request
 from anabranch_agency.control import control_run, pause, stop
 from anabranch_agency.ending import end_if_lost, end_overdue, fail, finish, is_of, note_end_again, tell_final
 from anabranch_agency.planning import open_run, start_groups

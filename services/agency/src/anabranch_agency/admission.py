@@ -13,19 +13,19 @@ from typing import Any, get_args
 import orjson
 from pydantic import ValidationError
 
-from anabranch.core.admission import Limits, Reading, parse_request, read_request
-from anabranch.core.cloudevents import cloud_event_headers
-from anabranch.core.codec import encode
-from anabranch.core.documents import dumps, load_document
-from anabranch.core.envelope import is_envelope, json_pointer, unwrap
 from anabranch.core.errors import Code, Problem, RecordTooLarge, RequestRefused
-from anabranch.core.fingerprint import body_hash
-from anabranch.core.messages import ControlRun, SubmitRun
+from anabranch.core.json_documents import dumps, load_document
 from anabranch.core.names import Names, request_id_for, run_id_for
 from anabranch.core.project import DEFAULT_PROJECT, project_named
-from anabranch.core.request import ControlRecord, ControlType
-from anabranch.core.results import RunRejected
-from anabranch.core.schema_errors import schema_problems
+from anabranch.core.request.admission import Limits, Reading, parse_request, read_request
+from anabranch.core.request.envelope import is_envelope, json_pointer, unwrap
+from anabranch.core.request.models import ControlRecord, ControlType
+from anabranch.core.request.request_hash import body_hash
+from anabranch.core.request.schema_errors import schema_problems
+from anabranch.core.wire.cloudevents import cloud_event_headers
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import ControlRun, SubmitRun
+from anabranch.core.wire.results import RunRejected
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
 

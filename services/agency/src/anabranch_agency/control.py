@@ -6,9 +6,9 @@ from typing import Literal
 
 from anabranch.core.admissions import offset_of
 from anabranch.core.errors import Code, Problem
-from anabranch.core.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
 from anabranch.core.names import run_id_for
 from anabranch.core.project import project_named
+from anabranch.core.wire.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
 from anabranch_agency.state import Run, Tombstone
 from anabranch_agency.turn import Resubmit, Turn, refuse
 

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 from anabranch.core.admissions import log_position
-from anabranch.core.codec import RUNS, Undecodable, encode
-from anabranch.core.events import EventBatch, EventEntry, encode_batches
-from anabranch.core.messages import Message, RunUnknown, TimerDue
+from anabranch.core.wire.codec import RUNS, Undecodable, encode
+from anabranch.core.wire.events import EventBatch, EventEntry, encode_batches
+from anabranch.core.wire.messages import Message, RunUnknown, TimerDue
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.domain import Recall

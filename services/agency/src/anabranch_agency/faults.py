@@ -7,7 +7,7 @@ that as the reason.
 from __future__ import annotations
 
 from anabranch.core.errors import Code, Problem
-from anabranch.core.messages import FailRun, Message, SubmitRun
+from anabranch.core.wire.messages import FailRun, Message, SubmitRun
 from anabranch.ports import Incoming
 from anabranch_agency.ending import fail
 from anabranch_agency.state import Partition

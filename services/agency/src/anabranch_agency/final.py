@@ -8,13 +8,13 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.cloudevents import rfc3339
-from anabranch.core.documents import dumps
 from anabranch.core.failures import fit_failures
-from anabranch.core.messages import Counts, Failure
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, failures_key
 from anabranch.core.outputs import reference_count
-from anabranch.core.results import has_mark, is_reference, reference_document
+from anabranch.core.wire.cloudevents import rfc3339
+from anabranch.core.wire.messages import Counts, Failure
+from anabranch.core.wire.results import has_mark, is_reference, reference_document
 from anabranch_agency.state import Run, Tombstone
 
 RESULTS_BYTES = 600_000

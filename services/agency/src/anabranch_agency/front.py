@@ -7,9 +7,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anabranch.core.admission import session_candidates
-from anabranch.core.envelope import unwrap
 from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused
+from anabranch.core.request.admission import session_candidates
+from anabranch.core.request.envelope import unwrap
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch.runtime.fitted_log import size_of
 from anabranch.runtime.inbox import Inbox

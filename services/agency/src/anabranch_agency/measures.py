@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from anabranch.core import telemetry as names
-from anabranch.core.messages import Status
 from anabranch.core.tracing import Attribute, RunTrace, Span, run_span, trace_of
+from anabranch.core.wire.messages import Status
 from anabranch.ports import Telemetry
 from anabranch.runtime.effects import Count, Effect, Emit, Lag
 from anabranch_agency.state import Run

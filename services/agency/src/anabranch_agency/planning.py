@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import orjson
 
-from anabranch.core.messages import Need, OpenRun, SharedKey, StartGroup, SubmitRun, TaskOrder
-from anabranch.core.planning import Plan, PlannedTask
-from anabranch.core.request import TaskGroup
+from anabranch.core.request.models import TaskGroup
+from anabranch.core.request.planning import Plan, PlannedTask
+from anabranch.core.wire.messages import Need, OpenRun, SharedKey, StartGroup, SubmitRun, TaskOrder
 from anabranch_agency.state import Run
 from anabranch_agency.turn import RunLimits
 

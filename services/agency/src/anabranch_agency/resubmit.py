@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anabranch.core.cloudevents import cloud_event_headers
-from anabranch.core.codec import RUNS, Undecodable, encode
-from anabranch.core.documents import dumps
 from anabranch.core.errors import Code, Problem
-from anabranch.core.fingerprint import body_hash
-from anabranch.core.messages import ControlRun, SubmitRun
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, run_id_for
-from anabranch.core.results import RunRejected
+from anabranch.core.request.request_hash import body_hash
+from anabranch.core.wire.cloudevents import cloud_event_headers
+from anabranch.core.wire.codec import RUNS, Undecodable, encode
+from anabranch.core.wire.messages import ControlRun, SubmitRun
+from anabranch.core.wire.results import RunRejected
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch_agency.turn import Resubmit
 

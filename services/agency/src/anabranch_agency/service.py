@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from anabranch.core.admission import Limits
+from anabranch.core.request.admission import Limits
 from anabranch.runtime.health import Health
 from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.owner import Owner

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.admissions import admission_at, offset_of
-from anabranch.core.messages import Counts, Failure, Json, Status, StopReason
+from anabranch.core.wire.messages import Counts, Failure, Json, Status, StopReason
 
 REMEMBERED = 20_000
 SPARE_DEADLINES = 64

@@ -8,15 +8,15 @@ from typing import Any
 import orjson
 
 from anabranch.core.admissions import log_position
-from anabranch.core.cloudevents import cloud_event_headers
-from anabranch.core.codec import encode
-from anabranch.core.documents import dumps
 from anabranch.core.errors import Problem
-from anabranch.core.events import EventEntry, cause_of
-from anabranch.core.messages import ControlRun, Message, Status, SubmitRun
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.core.project import project_named
-from anabranch.core.results import RunRejected
+from anabranch.core.wire.cloudevents import cloud_event_headers
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.events import EventEntry, cause_of
+from anabranch.core.wire.messages import ControlRun, Message, Status, SubmitRun
+from anabranch.core.wire.results import RunRejected
 from anabranch.ports import Outgoing
 from anabranch.runtime.effects import Effect, News, Put
 from anabranch_agency.state import Partition, Run, Tombstone

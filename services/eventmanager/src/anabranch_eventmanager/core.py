@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch_eventmanager.facts import (
     RUN_RANKS,
     Document,

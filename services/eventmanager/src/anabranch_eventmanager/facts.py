@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from anabranch.core.events import EventBatch, EventEntry, joined_status
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.ranges import Ranges
+from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
 
 Document = dict[str, Any]
 Facts = Mapping[str, Document]

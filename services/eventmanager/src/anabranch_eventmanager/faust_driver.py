@@ -20,8 +20,8 @@ from typing import Any
 import faust
 import orjson
 
-from anabranch.core.documents import dumps
 from anabranch.core.errors import ServerUnavailable
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.ports import EventLog, Headers, Incoming, TopicSpec
 from anabranch_eventmanager.facts import Document

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from anabranch.core.codec import Undecodable, encode
-from anabranch.core.messages import Nudge
 from anabranch.core.names import Names
 from anabranch.core.telemetry import NUDGES
+from anabranch.core.wire.codec import Undecodable, encode
+from anabranch.core.wire.messages import Nudge
 from anabranch.ports import Clock, Incoming, Outgoing, Telemetry
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.stall import Progress

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from anabranch.core.documents import dumps
 from anabranch.core.errors import ServerUnavailable, StoreRefused
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
 from anabranch_eventmanager.core import has_ended

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from anabranch.core.codec import Undecodable
-from anabranch.core.events import EventBatch
 from anabranch.core.names import run_id_for
+from anabranch.core.wire.codec import Undecodable
+from anabranch.core.wire.events import EventBatch
 
 
 class _Subscription(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
 import orjson
 
-from anabranch.core.documents import dumps
+from anabranch.core.json_documents import dumps
 from anabranch_eventmanager.facts import Document
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from anabranch.core.cloudevents import rfc3339
-from anabranch.core.documents import dumps
-from anabranch.core.events import EventBatch, EventEntry, explode, is_wanted
+from anabranch.core.json_documents import dumps
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.wire.cloudevents import rfc3339
+from anabranch.core.wire.events import EventBatch, EventEntry, explode, is_wanted
 from anabranch_eventmanager.facts import Document, Draft, Facts
 from anabranch_eventmanager.records import Subscribe, Unsubscribe
 

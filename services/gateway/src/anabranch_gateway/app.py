@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
-from anabranch.core.admission import Limits
+from anabranch.core.request.admission import Limits
 from anabranch.runtime.process import run_service
 from anabranch.runtime.resources import Resources
 from anabranch.runtime.settings import Settings

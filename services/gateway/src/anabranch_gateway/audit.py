@@ -20,8 +20,8 @@ from typing import Any
 import orjson
 from fastapi import Request
 
-from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import ServerUnavailable
+from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.ports import Clock, EventLog, Incoming, Outgoing
 from anabranch.runtime.reading import records_between
 from anabranch_gateway.auth import Caller

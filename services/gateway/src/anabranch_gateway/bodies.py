@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from anabranch.core.documents import load_document
 from anabranch.core.errors import Code, RequestRefused
+from anabranch.core.json_documents import load_document
 from anabranch_gateway.parsing import Parsing, Share
 from anabranch_gateway.problems import Refusal
 

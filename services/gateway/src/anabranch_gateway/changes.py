@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 
 from anabranch.core.errors import ServerUnavailable, StoreRefused
-from anabranch.core.events import EventBatch, EventEntry
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.runtime.views import project_of
 from anabranch.sdk.client import Client
 from anabranch_gateway.live import EventRecord, LiveEvents

@@ -18,11 +18,11 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from anabranch.core import letters
 from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused
-from anabranch.core.events import EventBatch, decode_batch
 from anabranch.core.offsets import OffsetTracker
 from anabranch.core.telemetry import GATEWAY_DELIVERIES
+from anabranch.core.wire import dead_letters
+from anabranch.core.wire.events import EventBatch, decode_batch
 from anabranch.ports import Incoming, Outgoing, Telemetry
 from anabranch.runtime.inbox import Inbox
 from anabranch.runtime.telemetry import NO_TELEMETRY
@@ -306,13 +306,13 @@ def _letter(topic: str, delivery: Delivery, reason: str, record: Incoming) -> Ou
     """The event that could not be delivered, with why."""
     text = f"{delivery.subscription.target}: {reason}"
     headers = {
-        letters.CODE: letters.WEBHOOK_FAILED.encode(),
-        letters.REASON: text.encode("utf-8", "replace")[:8_192],
-        letters.ORIGIN: _place(record).encode(),
-        letters.SIGNATURE: letters.signature(
-            letters.WEBHOOK_FAILED, reason, subject=delivery.subscription.id
+        dead_letters.CODE: dead_letters.WEBHOOK_FAILED.encode(),
+        dead_letters.REASON: text.encode("utf-8", "replace")[:8_192],
+        dead_letters.ORIGIN: _place(record).encode(),
+        dead_letters.SIGNATURE: dead_letters.signature(
+            dead_letters.WEBHOOK_FAILED, reason, subject=delivery.subscription.id
         ).encode(),
-        letters.LETTER_ID: delivery.id.encode(),
-        letters.PROJECT: delivery.subscription.project.encode(),
+        dead_letters.LETTER_ID: delivery.id.encode(),
+        dead_letters.PROJECT: delivery.subscription.project.encode(),
     }
     return Outgoing(topic, delivery.run_id, delivery.body, headers=headers)

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from anabranch.core.request import Request as RunRequest
+from anabranch.core.request.models import Request as RunRequest
 from anabranch_gateway import schemas
 from anabranch_gateway.problems import MEDIA_TYPE
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.events import is_wanted
+from anabranch.core.wire.events import is_wanted
 from anabranch.sdk.run_events import LAST_TYPES, shown
 from anabranch_gateway.live import EventRecord, LiveEvents, Told
 from anabranch_gateway.places import EventPlace, Knowledge

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.sdk.run_events import LAST_TYPES
 
 MemberStatus = Literal["waiting", "running", "retrying", "completed", "failed", "held", "cancelled", "skipped"]

@@ -10,10 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from anabranch.core.cloudevents import rfc3339
-from anabranch.core.events import EventEntry
 from anabranch.core.names import session_key
-from anabranch.core.results import is_reference
+from anabranch.core.wire.cloudevents import rfc3339
+from anabranch.core.wire.events import EventEntry
+from anabranch.core.wire.results import is_reference
 from anabranch.runtime import values
 from anabranch.runtime.publicvalues import PublicValue, judged
 from anabranch.runtime.views import View

@@ -10,9 +10,9 @@ from typing import Any, get_args
 
 import orjson
 
-from anabranch.core.envelope import is_envelope, unwrap
 from anabranch.core.project import project_named
-from anabranch.core.request import ControlType
+from anabranch.core.request.envelope import is_envelope, unwrap
+from anabranch.core.request.models import ControlType
 from anabranch.deadletters.letterbox import Letter, fold
 from anabranch.ports import Incoming
 from anabranch.runtime.reading import records_between

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from anabranch.core.errors import ServerUnavailable
-from anabranch.core.events import EventBatch, decode_batch
 from anabranch.core.names import Names
+from anabranch.core.wire.events import EventBatch, decode_batch
 from anabranch.ports import EventLog, Incoming
 from anabranch.runtime.reading import records_between
 from anabranch_gateway.places import EventPlace, Knowledge

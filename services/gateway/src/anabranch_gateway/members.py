@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
-from anabranch.core.expansion import member_name
+from anabranch.core.expansion.members import member_name
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Viewer
 from anabranch_gateway.folding import STATUSES, TaskMembers

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from anabranch.core.admission import Limits
+from anabranch.core.request.admission import Limits
 from anabranch.runtime.settings import Settings
 from anabranch.sdk.client import Client
 from anabranch.sdk.http_policy import AllowList

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from anabranch.core.events import EventSequence
+from anabranch.core.wire.events import EventSequence
 from anabranch_gateway.problems import Refusal
 
 _ID = re.compile(r"(\d{1,19})\.(\d{1,19})\.(\d{1,19})\.(-?\d{1,19})\.(-?\d{1,19})", re.ASCII)

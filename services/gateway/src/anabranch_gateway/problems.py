@@ -17,7 +17,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from anabranch.core.envelope import json_pointer
 from anabranch.core.errors import (
     Code,
     Misconfigured,
@@ -28,6 +27,7 @@ from anabranch.core.errors import (
     StoreRefused,
     ValueGone,
 )
+from anabranch.core.request.envelope import json_pointer
 
 MEDIA_TYPE = "application/problem+json"
 _log = logging.getLogger("anabranch.gateway")

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from anabranch.core.errors import AnabranchError
-from anabranch.core.expansion import Member, member_name
-from anabranch.core.graph import Need
-from anabranch.core.members import foresee
-from anabranch.core.request import TaskSpec
+from anabranch.core.expansion.members import Member, member_name
+from anabranch.core.request.graph import Need
+from anabranch.core.request.member_counts import foresee
+from anabranch.core.request.models import TaskSpec
 from anabranch.core.templates import RenderedTooLarge, Room, member_scope, placeholders, render
 from anabranch_gateway.requests import Admitted
 

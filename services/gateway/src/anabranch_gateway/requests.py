@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from anabranch.core.admissions import parts_of
-from anabranch.core.codec import RUNS, Undecodable
-from anabranch.core.facts import facts_of
-from anabranch.core.graph import Graph, build_graph
-from anabranch.core.messages import SubmitRun
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.request import Request, TaskSpec
+from anabranch.core.request.graph import Graph, build_graph
+from anabranch.core.request.models import Request, TaskSpec
+from anabranch.core.request.outline import facts_of
+from anabranch.core.wire.codec import RUNS, Undecodable
+from anabranch.core.wire.messages import SubmitRun
 from anabranch.runtime.reading import records_between
 from anabranch.sdk.client import Client
 from anabranch_gateway.problems import Refusal, not_found

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.results import Reference, is_reference
+from anabranch.core.wire.results import Reference, is_reference
 from anabranch.runtime import values
 from anabranch.sdk.client import Client
 from anabranch_gateway.problems import Refusal, not_found

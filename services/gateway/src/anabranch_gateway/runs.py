@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
-from anabranch.core.documents import Format
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code, RequestRefused
-from anabranch.core.results import is_reference
+from anabranch.core.json_documents import Format
 from anabranch.core.waiting import waits_for
+from anabranch.core.wire.results import is_reference
 from anabranch.runtime.views import with_heartbeats
 from anabranch.sdk.client import Control
 from anabranch.sdk.run import Run

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from anabranch.core.admission import Reading
 from anabranch.core.errors import RequestRefused
-from anabranch.core.planning import Plan, refused_document
 from anabranch.core.progress import share_of_run, share_of_task
+from anabranch.core.request.admission import Reading
+from anabranch.core.request.planning import Plan, refused_document
 from anabranch.core.templates import Room
 from anabranch.sdk.run_result import RunResult, no_executions
 from anabranch_gateway.answers import encoded

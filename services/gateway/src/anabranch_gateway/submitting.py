@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.admission import Reading, read_request, session_candidates
-from anabranch.core.documents import Format, load_document
-from anabranch.core.envelope import unwrap
 from anabranch.core.errors import Code, Problem, RequestRefused
-from anabranch.core.fingerprint import body_hash
+from anabranch.core.json_documents import Format, load_document
 from anabranch.core.names import key_problem, run_id_for, session_key
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.admission import Reading, read_request, session_candidates
+from anabranch.core.request.envelope import unwrap
+from anabranch.core.request.request_hash import body_hash
 from anabranch.ports import Outgoing
 from anabranch.sdk.client import had_ended
 from anabranch.sdk.run import Run

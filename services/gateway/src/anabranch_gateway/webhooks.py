@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import TypeAdapter
 
-from anabranch.core.events import EventBatch, is_wanted
+from anabranch.core.wire.events import EventBatch, is_wanted
 from anabranch.sdk.run_events import shown
 from anabranch_gateway.delivery_shares import Endpoint
 from anabranch_gateway.places import Knowledge

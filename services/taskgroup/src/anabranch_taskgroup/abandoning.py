@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from anabranch.core.error_records import error_record
-from anabranch.core.expansion import member_name
-from anabranch.core.messages import Offer
+from anabranch.core.expansion.members import member_name
+from anabranch.core.wire.messages import Offer
 
 log = logging.getLogger(__name__)
 

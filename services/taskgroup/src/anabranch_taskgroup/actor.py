@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anabranch.core.admissions import first_fence
-from anabranch.core.messages import (
+from anabranch.core.wire.messages import (
     ArrayCounted,
     CheckRun,
     ChunkLost,
@@ -35,7 +35,7 @@ from anabranch.core.messages import (
     ValueFound,
     ValuePage,
 )
-from anabranch.core.results import is_reference
+from anabranch.core.wire.results import is_reference
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.agentless import look_at_lack, note_lack
 from anabranch_taskgroup.chunks import (

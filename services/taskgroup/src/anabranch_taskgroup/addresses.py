@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from anabranch.core.admissions import admission_of
-from anabranch.core.messages import Offer, TaskOrder
 from anabranch.core.names import Names, chunk_name
+from anabranch.core.wire.messages import Offer, TaskOrder
 
 
 def stored_key(order: TaskOrder, key: str) -> str:

@@ -14,7 +14,7 @@ from types import CodeType, TracebackType
 from typing import Final, NamedTuple
 
 from anabranch.core.error_records import ErrorRecord
-from anabranch.core.messages import Offer
+from anabranch.core.wire.messages import Offer
 from anabranch.runtime.logs import ATTEMPTS_LOGGER
 
 SENT_AT_ONCE: Final = 100

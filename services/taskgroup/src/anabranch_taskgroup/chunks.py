@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from heapq import heappop
 from typing import Any
 
-from anabranch.core.messages import MemberRetry, MembersReported, MembersTaken, Mode, Spans
 from anabranch.core.ranges import Ranges
 from anabranch.core.tracing import every
+from anabranch.core.wire.messages import MemberRetry, MembersReported, MembersTaken, Mode, Spans
 from anabranch_taskgroup.agentless import note_found
 from anabranch_taskgroup.failing import fail_member
 from anabranch_taskgroup.reports import in_order

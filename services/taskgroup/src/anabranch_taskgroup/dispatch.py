@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 
-from anabranch.core.codec import encode
 from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused, ValueGone
-from anabranch.core.messages import ArrayCounted, ChunkLost, Offer
 from anabranch.core.names import chunk_name
 from anabranch.core.telemetry import OFFERS
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import ArrayCounted, ChunkLost, Offer
 from anabranch.ports import Outgoing
 from anabranch.runtime.log_clock import LogClock
 from anabranch.runtime.resources import Resources

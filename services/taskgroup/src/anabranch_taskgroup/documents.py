@@ -10,12 +10,12 @@ import orjson
 
 from anabranch.core.admissions import admission_of
 from anabranch.core.errors import AnabranchError
-from anabranch.core.expansion import Member, expand
-from anabranch.core.messages import Json, Offer, TaskOrder
+from anabranch.core.expansion.members import Member, expand
 from anabranch.core.names import Names
-from anabranch.core.request import RetryPolicy
-from anabranch.core.taskdocument import TaskDocument
+from anabranch.core.request.models import RetryPolicy
 from anabranch.core.templates import Template, compile_template
+from anabranch.core.wire.messages import Json, Offer, TaskOrder
+from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import StateStore
 from anabranch.runtime import values
 from anabranch.sdk.agents import AgentDeclaration, Registry

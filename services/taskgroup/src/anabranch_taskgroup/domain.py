@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 import orjson
 
 from anabranch.core.admissions import log_position
-from anabranch.core.codec import GROUPS, Undecodable, encode
 from anabranch.core.errors import ExpansionError, ValueGone
-from anabranch.core.events import EventBatch, EventEntry, encode_batches
-from anabranch.core.messages import ArrayCounted, Json, KeyReduced, Message, OpenRun, TimerDue, ValueFound
 from anabranch.core.outputs import reference_count
-from anabranch.core.results import reference_document
+from anabranch.core.wire.codec import GROUPS, Undecodable, encode
+from anabranch.core.wire.events import EventBatch, EventEntry, encode_batches
+from anabranch.core.wire.messages import ArrayCounted, Json, KeyReduced, Message, OpenRun, TimerDue, ValueFound
+from anabranch.core.wire.results import reference_document
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.domain import Recall
 from anabranch.runtime.effects import Effect, Expire, News, Record

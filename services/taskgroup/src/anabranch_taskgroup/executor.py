@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-from anabranch.core.codec import encode
 from anabranch.core.error_records import error_record
 from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
-from anabranch.core.messages import ChunkReturned, Offer
 from anabranch.core.names import Names
 from anabranch.core.redaction import redactor
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import ChunkReturned, Offer
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Telemetry, Write
 from anabranch.runtime.storelife import StoreLife
 from anabranch.runtime.telemetry import NO_TELEMETRY

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from anabranch.core import letters
-from anabranch.core.documents import dumps
-from anabranch.core.expansion import member_name
-from anabranch.core.messages import Failure, MemberFailed
+from anabranch.core.expansion.members import member_name
+from anabranch.core.json_documents import dumps
 from anabranch.core.ranges import Ranges
+from anabranch.core.wire import dead_letters
+from anabranch.core.wire.messages import Failure, MemberFailed
 from anabranch.ports import Outgoing
 from anabranch.runtime.deadletter import REASON_BYTES
 from anabranch.runtime.effects import News
@@ -105,7 +105,7 @@ def _write_letter(turn: Turn, run: Run, task: Task, index: int, held: Held) -> N
         return
     task.letters += 1
     failure = held.failure
-    letter = letters.MemberLetter(
+    letter = dead_letters.MemberLetter(
         run_id=run.run_id,
         request_id=run.request_id,
         session_id=run.session_id,
@@ -114,10 +114,10 @@ def _write_letter(turn: Turn, run: Run, task: Task, index: int, held: Held) -> N
         held=index in task.held,
         **failure.model_dump(),
     )
-    letter_id = letters.member_letter_id(
+    letter_id = dead_letters.member_letter_id(
         run.run_id, task.group, task.name, failure.index, task.redrives.get(index, 0)
     )
-    _post(turn, letter, letters.MEMBER_FAILED, f"{failure.error_type}: {failure.message}", letter_id)
+    _post(turn, letter, dead_letters.MEMBER_FAILED, f"{failure.error_type}: {failure.message}", letter_id)
 
 
 def write_last_letter(turn: Turn, run: Run, task: Task) -> None:
@@ -127,7 +127,7 @@ def write_last_letter(turn: Turn, run: Run, task: Task) -> None:
     message = (
         f"{task.omitted} further members of {task.group}/{task.name} failed, and have no letters of their own"
     )
-    letter = letters.MemberLetter(
+    letter = dead_letters.MemberLetter(
         run_id=run.run_id,
         request_id=run.request_id,
         session_id=run.session_id,
@@ -140,17 +140,17 @@ def write_last_letter(turn: Turn, run: Run, task: Task) -> None:
         omitted=task.omitted,
     )
     letter_id = f"{run.run_id}/{task.group}/{task.name}/omitted"
-    _post(turn, letter, letters.MEMBERS_OMITTED, message, letter_id)
+    _post(turn, letter, dead_letters.MEMBERS_OMITTED, message, letter_id)
 
 
-def _post(turn: Turn, letter: letters.MemberLetter, code: str, reason: str, letter_id: str) -> None:
+def _post(turn: Turn, letter: dead_letters.MemberLetter, code: str, reason: str, letter_id: str) -> None:
     names = turn.rules.names
     headers = {
-        letters.CODE: code.encode(),
-        letters.REASON: reason.encode("utf-8", "replace")[:REASON_BYTES],
-        letters.ORIGIN: f"{names.groups}/{turn.partition.number}/{turn.offset}".encode(),
-        letters.SIGNATURE: letter.signature.encode(),
-        letters.LETTER_ID: letter_id.encode("utf-8", "replace"),
+        dead_letters.CODE: code.encode(),
+        dead_letters.REASON: reason.encode("utf-8", "replace")[:REASON_BYTES],
+        dead_letters.ORIGIN: f"{names.groups}/{turn.partition.number}/{turn.offset}".encode(),
+        dead_letters.SIGNATURE: letter.signature.encode(),
+        dead_letters.LETTER_ID: letter_id.encode("utf-8", "replace"),
     }
     value = dumps(letter.to_document())
     turn.effects.append(News(Outgoing(names.dead_letters, letter.run_id, value, headers=headers)))

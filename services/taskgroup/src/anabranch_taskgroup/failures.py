@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from anabranch.core.documents import dumps
 from anabranch.core.failures import fit_failures
-from anabranch.core.messages import Failure
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import failures_key
+from anabranch.core.wire.messages import Failure
 from anabranch_taskgroup.state import Group, Run, Task
 from anabranch_taskgroup.states import TaskState
 from anabranch_taskgroup.turn import Turn

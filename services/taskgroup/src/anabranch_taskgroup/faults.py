@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from anabranch.core.codec import encode
-from anabranch.core.messages import FailRun, Message, OpenRun, StopRun
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import FailRun, Message, OpenRun, StopRun
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.effects import Effect, News
 from anabranch_taskgroup.known_runs import abandon

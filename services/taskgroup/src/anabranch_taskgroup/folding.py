@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import orjson
 
-from anabranch.core.documents import dumps
 from anabranch.core.errors import ContextConflict
-from anabranch.core.messages import Json, KeyReduced
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, session_key
 from anabranch.core.outputs import reference_count
 from anabranch.core.policies import Fold, RunsValue, reduce
-from anabranch.core.results import is_reference, reference_document
+from anabranch.core.wire.messages import Json, KeyReduced
+from anabranch.core.wire.results import is_reference, reference_document
 from anabranch.ports import Fence, Notifier, StateStore, Write
 from anabranch.runtime import values
 from anabranch_taskgroup.sharing import contributions, in_order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from anabranch.core.messages import ReleaseHeld
+from anabranch.core.wire.messages import ReleaseHeld
 from anabranch_taskgroup.chunks import single
 from anabranch_taskgroup.failing import count_failed, forget_traceback, tell_failure
 from anabranch_taskgroup.lifecycle import go_on

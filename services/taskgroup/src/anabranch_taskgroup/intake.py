@@ -10,10 +10,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from anabranch.core.codec import TASKS, Undecodable
 from anabranch.core.errors import ServerUnavailable
-from anabranch.core.messages import Offer
 from anabranch.core.names import Names
+from anabranch.core.wire.codec import TASKS, Undecodable
+from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock, EventLog, Incoming
 from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.inbox import Inbox

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from anabranch.core.expansion import Member
+from anabranch.core.expansion.members import Member
 from anabranch.core.json_values import NotJson, encode
-from anabranch.core.messages import TaskOrder
 from anabranch.core.outputs import reference_count
+from anabranch.core.wire.messages import TaskOrder
 from anabranch.sdk.outcome import encode_value, items_of, values_of
 from anabranch_taskgroup.reports import Completed
 

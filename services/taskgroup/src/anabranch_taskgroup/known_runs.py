@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from anabranch.core.admissions import UNTOLD
-from anabranch.core.messages import FailRun, OpenRun, StopReason, StopRun
+from anabranch.core.wire.messages import FailRun, OpenRun, StopReason, StopRun
 from anabranch_taskgroup.state import Partition, Run
 from anabranch_taskgroup.turn import Halt, Turn, Unwatch
 

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 
 from anabranch.core.errors import ExpansionError
-from anabranch.core.expansion import as_list, expand, lookup_path, sources
-from anabranch.core.messages import Counts, GroupFinished, GroupResults, Need, Status
+from anabranch.core.expansion.members import as_list, expand, lookup_path, sources
 from anabranch.core.outputs import derived_key
 from anabranch.core.ranges import Ranges
+from anabranch.core.wire.messages import Counts, GroupFinished, GroupResults, Need, Status
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.chunks import schedule, schedule_group
 from anabranch_taskgroup.failing import count_held, write_last_letter

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from anabranch.core.events import EventEntry
-from anabranch.core.messages import ChunkLost, ChunkReturned, MembersReported, Message
 from anabranch.core.telemetry import (
     ATTEMPTS,
     BACKLOG,
@@ -22,6 +20,8 @@ from anabranch.core.telemetry import (
     Metric,
 )
 from anabranch.core.tracing import trace_of
+from anabranch.core.wire.events import EventEntry
+from anabranch.core.wire.messages import ChunkLost, ChunkReturned, MembersReported, Message
 from anabranch.ports import Telemetry
 from anabranch.runtime.effects import Count, Effect, Emit, Lag
 from anabranch_taskgroup.spans import span_of_group, span_of_task

@@ -12,12 +12,12 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.documents import dumps
 from anabranch.core.errors import ExpansionError
-from anabranch.core.expansion import Expanded
-from anabranch.core.messages import Json
+from anabranch.core.expansion.members import Expanded
+from anabranch.core.json_documents import dumps
 from anabranch.core.outputs import check_derived, derived, empty_value, identifier_of, join
 from anabranch.core.ranges import Ranges
+from anabranch.core.wire.messages import Json
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.state import Page, Part, Run, Task
 from anabranch_taskgroup.telling import reference_to

@@ -11,12 +11,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from anabranch.core.documents import dumps
-from anabranch.core.expansion import expand, sources
-from anabranch.core.messages import Offer
+from anabranch.core.expansion.members import expand, sources
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import chunk_name
-from anabranch.core.taskdocument import TaskDocument
 from anabranch.core.tracing import every, trace_of
+from anabranch.core.wire.messages import Offer
+from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Clock, StateStore, Telemetry, Write
 from anabranch.runtime import values
 from anabranch.runtime.telemetry import NO_TELEMETRY

@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import Executor as Threads
 from functools import partial
 
-from anabranch.core.messages import Offer
+from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch_taskgroup.documents import Prepared, members_of, slices_of
 from anabranch_taskgroup.rendered import RenderedRoom

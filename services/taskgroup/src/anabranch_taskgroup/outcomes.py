@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.documents import dumps
-from anabranch.core.messages import Failure, Json, TaskOrder
-from anabranch.core.results import is_reference
+from anabranch.core.json_documents import dumps
+from anabranch.core.wire.messages import Failure, Json, TaskOrder
+from anabranch.core.wire.results import is_reference
 from anabranch.runtime.effects import Put
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.state import Run, Task, Value

@@ -6,7 +6,7 @@ without a word to this side, nobody would: members would go on, and what waits f
 
 from __future__ import annotations
 
-from anabranch.core.messages import RunOverdue
+from anabranch.core.wire.messages import RunOverdue
 from anabranch_taskgroup.state import Run
 from anabranch_taskgroup.turn import Turn
 

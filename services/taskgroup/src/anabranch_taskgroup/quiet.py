@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from anabranch.core.events import EventEntry
+from anabranch.core.wire.events import EventEntry
 from anabranch_taskgroup.state import Partition, Run, Task
 from anabranch_taskgroup.states import TaskState
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.codec import encode
 from anabranch.core.failures import traceback_bytes
-from anabranch.core.messages import (
+from anabranch.core.ranges import Ranges
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import (
     LargeValue,
     MemberFailed,
     MemberLog,
@@ -26,7 +27,6 @@ from anabranch.core.messages import (
     Spans,
     ValuePage,
 )
-from anabranch.core.ranges import Ranges
 from anabranch_taskgroup.attempt_errors import Told
 
 REPORT_BYTES = 700_000

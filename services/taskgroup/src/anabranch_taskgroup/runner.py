@@ -19,11 +19,11 @@ from typing import Any
 
 from anabranch.core.error_records import ErrorRecord, error_record
 from anabranch.core.errors import AttemptTimeout, ExpansionError
-from anabranch.core.expansion import Member
-from anabranch.core.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
+from anabranch.core.expansion.members import Member
 from anabranch.core.ranges import Ranges
 from anabranch.core.retry import delay_after, unit_from
 from anabranch.core.templates import member_scope
+from anabranch.core.wire.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
 from anabranch.ports import Clock
 from anabranch.runtime.loops import is_interrupt
 from anabranch.sdk.task import Shared, Task

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from anabranch.core.documents import dumps
 from anabranch.core.errors import ContextConflict
-from anabranch.core.messages import Failure, KeyReduced
+from anabranch.core.json_documents import dumps
 from anabranch.core.policies import Contribution, reduce
+from anabranch.core.wire.messages import Failure, KeyReduced
 from anabranch_taskgroup.addresses import part_key
 from anabranch_taskgroup.knowing import learn
 from anabranch_taskgroup.merge import Joined

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
-from anabranch.core.cloudevents import cloud_event_headers
-from anabranch.core.documents import dumps
-from anabranch.core.messages import Json
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, session_key
 from anabranch.core.outputs import derived_key, reference_count
-from anabranch.core.results import reference_document, result_event_id
+from anabranch.core.wire.cloudevents import cloud_event_headers
+from anabranch.core.wire.messages import Json
+from anabranch.core.wire.results import reference_document, result_event_id
 from anabranch.ports import EventLog, Fence, Notifier, Outgoing, StateStore, Write
 from anabranch.runtime import values
 from anabranch_taskgroup.telling import is_stored, whole

@@ -13,10 +13,10 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Any
 
-from anabranch.core.expansion import Expanded
-from anabranch.core.messages import Failure, Json, Mode, Spans, StopReason, TaskOrder
+from anabranch.core.expansion.members import Expanded
 from anabranch.core.policies import Policy
 from anabranch.core.ranges import Ranges
+from anabranch.core.wire.messages import Failure, Json, Mode, Spans, StopReason, TaskOrder
 from anabranch_taskgroup.states import ENDINGS, TaskState
 from anabranch_taskgroup.tracebacks import RUN_BYTES, TracebackRoom, room_for_retries
 

@@ -11,8 +11,8 @@ So one killer costs `2 + max_deliveries` workers, seven by default, and nobody e
 
 from __future__ import annotations
 
-from anabranch.core.messages import MemberFailed
 from anabranch.core.ranges import Ranges
+from anabranch.core.wire.messages import MemberFailed
 from anabranch_taskgroup.chunks import give_back, single
 from anabranch_taskgroup.failing import fail_member
 from anabranch_taskgroup.state import Chunk, Group, Run, Task

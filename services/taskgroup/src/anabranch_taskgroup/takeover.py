@@ -7,8 +7,8 @@ as what workers report, and a successor needs nothing that may have expired mean
 
 from __future__ import annotations
 
-from anabranch.core.messages import MembersTaken, RunTaken, TakenPage
 from anabranch.core.ranges import Ranges
+from anabranch.core.wire.messages import MembersTaken, RunTaken, TakenPage
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.chunks import FIRST_LIMIT, keep_results, numbered, page_prefix
 from anabranch_taskgroup.failing import failure_of, kept_traceback, tell_failure

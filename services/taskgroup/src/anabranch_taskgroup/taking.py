@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import orjson
 
-from anabranch.core.codec import encode
 from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
-from anabranch.core.messages import (
+from anabranch.core.names import Names
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import (
     LargeValue,
     MemberFailed,
     MembersTaken,
@@ -26,7 +27,6 @@ from anabranch.core.messages import (
     TakenPage,
     TaskOrder,
 )
-from anabranch.core.names import Names
 from anabranch.ports import EventLog, Outgoing, StateStore
 from anabranch.runtime import values
 from anabranch.runtime.publicvalues import PublicValue

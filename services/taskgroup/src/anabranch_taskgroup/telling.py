@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from anabranch.core.documents import dumps
-from anabranch.core.messages import Json
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.core.outputs import reference_count
-from anabranch.core.results import has_mark, reference_document
+from anabranch.core.wire.messages import Json
+from anabranch.core.wire.results import has_mark, reference_document
 from anabranch_taskgroup.state import Run, Told, Value
 from anabranch_taskgroup.turn import Turn
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anabranch.core.admissions import log_position
-from anabranch.core.cloudevents import cloud_event_headers
-from anabranch.core.codec import encode
-from anabranch.core.documents import dumps
-from anabranch.core.events import EventEntry, cause_of
-from anabranch.core.messages import Json, Message, Spans
+from anabranch.core.context_versions import KEPT_VERSIONS, Change, Kind, position_of
+from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Policy
-from anabranch.core.results import result_event_id
-from anabranch.core.versions import KEPT_VERSIONS, Change, Kind, position_of
+from anabranch.core.wire.cloudevents import cloud_event_headers
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.events import EventEntry, cause_of
+from anabranch.core.wire.messages import Json, Message, Spans
+from anabranch.core.wire.results import result_event_id
 from anabranch.ports import Outgoing
 from anabranch.runtime.effects import Announce, Effect, News, Note, Put, Record
 from anabranch_taskgroup.state import Group, Partition, Run, Task, Told

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from anabranch.core.messages import Spans
 from anabranch.core.names import Names, chunk_name
 from anabranch.core.ranges import Ranges
+from anabranch.core.reasons import Fact, Missing
 from anabranch.core.waiting import lacks_agent
-from anabranch.diagnosis.facts import Fact, Missing
+from anabranch.core.wire.messages import Spans
 from anabranch_taskgroup.state import Chunk, Group, Run, Task
 from anabranch_taskgroup.states import TaskState
 

@@ -90,7 +90,7 @@ def workflows(
     with errors_as_exit(json):
         from anabranch.cli.bench.workflows import from_document, made
         from anabranch.cli.bench.workflows import workflows as do
-        from anabranch.core.admission import Limits
+        from anabranch.core.request.admission import Limits
         from anabranch.sdk.request_file import read_document
 
         found = settings()

@@ -11,8 +11,8 @@ from anabranch.cli.output import say, short, short_line
 from anabranch.cli.reach.choosing import reached
 from anabranch.cli.reach.port import Differences
 from anabranch.cli.tables import Column, Form, Listing, moment, number, show, timestamp
+from anabranch.core.context_versions import Change
 from anabranch.core.errors import Misconfigured, NoSuchVersion
-from anabranch.core.versions import Change
 from anabranch.runtime.contexts import Difference, SharedContext, Version
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from anabranch.cli.output import count, say, seconds, short, short_line
 from anabranch.cli.tracebacks import Tracebacks
 from anabranch.core.errors import ServerUnavailable
-from anabranch.core.events import EventBatch, EventEntry, decode_batch
+from anabranch.core.wire.events import EventBatch, EventEntry, decode_batch
 from anabranch.runtime.logs import ATTEMPTS_LOGGER
 from anabranch.runtime.workcontext import work_ids, working_for
 

@@ -18,13 +18,13 @@ from anabranch.cli.loop import on_interrupt
 from anabranch.cli.progress import RunProgress
 from anabranch.cli.reach.port import FollowedRun
 from anabranch.cli.views import View
-from anabranch.core.events import EventSequence
 from anabranch.core.waiting import NOTICE_SECONDS
+from anabranch.core.wire.events import EventSequence
 from anabranch.sdk.run_events import shown
 from anabranch.sdk.run_result import RunResult, no_executions
 
 if TYPE_CHECKING:
-    from anabranch.core.planning import Plan
+    from anabranch.core.request.planning import Plan
 
 QUIET_SECONDS = NOTICE_SECONDS
 """After which it is said that nobody has answered."""

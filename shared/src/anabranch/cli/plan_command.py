@@ -9,9 +9,9 @@ from anabranch.cli import documents
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.output import continued, count, foreign_output_aside, print_json, say, short, wide_console
 from anabranch.cli.tables import Form, fields, print_csv
-from anabranch.core.admission import Limits, read_request
 from anabranch.core.errors import RequestRefused
-from anabranch.core.planning import refused_document
+from anabranch.core.request.admission import Limits, read_request
+from anabranch.core.request.planning import refused_document
 
 if TYPE_CHECKING:
     from anabranch.runtime.settings import Settings

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from anabranch.cli.heat import Counted, Heat
-from anabranch.core.events import EventBatch, EventEntry, joined_status
 from anabranch.core.progress import run_share, task_share
 from anabranch.core.waiting import reason
+from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
 
 if TYPE_CHECKING:
-    from anabranch.core.planning import Plan
+    from anabranch.core.request.planning import Plan
 
 _ENDS = {
     "task.completed": "completed",

@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.codec import GROUPS, RUNS, Undecodable
-from anabranch.core.messages import Message, OpenRun, SubmitRun
 from anabranch.core.names import Names, session_key
+from anabranch.core.wire.codec import GROUPS, RUNS, Undecodable
+from anabranch.core.wire.messages import Message, OpenRun, SubmitRun
 from anabranch.ports import EventLog, Incoming
 from anabranch.runtime.effects import Note, Put
 from anabranch_agency import actor as agency

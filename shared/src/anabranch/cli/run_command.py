@@ -24,10 +24,10 @@ from anabranch.cli.reach.port import FollowedRun
 from anabranch.cli.systems import load_registry
 from anabranch.cli.tracebacks import Tracebacks
 from anabranch.cli.views import view_for
-from anabranch.core.admission import Limits, Reading, read_request
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.names import run_id_for
+from anabranch.core.request.admission import Limits, Reading, read_request
 from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.loops import run as run_async
 from anabranch.sdk.client import session_keys_of

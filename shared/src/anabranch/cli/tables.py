@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import orjson
 
 from anabranch.cli.output import print_json, say, wide_console
-from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import Misconfigured
 from anabranch.core.visible import visible
+from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.runtime.streams import standard_output
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from anabranch.cli.reach.choosing import reached
 from anabranch.cli.tables import Column, Form, print_csv, table_of, timestamp
 from anabranch.cli.why_examination import Answer, examine
 from anabranch.cli.why_reading import Sources
-from anabranch.core.codec import encode
-from anabranch.core.messages import Nudge
-from anabranch.diagnosis.facts import MEANINGS, Fact, Missing, shown
+from anabranch.core.reasons import MEANINGS, Fact, Missing, shown
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import Nudge
 from anabranch.ports import Outgoing
 from anabranch.runtime.clock import SystemClock
 

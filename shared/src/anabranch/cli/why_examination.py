@@ -26,12 +26,12 @@ from anabranch.cli.why_reading import (
     waiting_request,
 )
 from anabranch.core.admissions import parts_of
-from anabranch.core.codec import GROUPS, RUNS
 from anabranch.core.errors import Misconfigured
-from anabranch.core.letters import REASON
-from anabranch.core.messages import GroupFinished, GroupResults, OpenRun, StartGroup
+from anabranch.core.reasons import Fact, Missing, aggregated, roots_first
+from anabranch.core.wire.codec import GROUPS, RUNS
+from anabranch.core.wire.dead_letters import REASON
+from anabranch.core.wire.messages import GroupFinished, GroupResults, OpenRun, StartGroup
 from anabranch.diagnosis.evidence import Evidence, Place
-from anabranch.diagnosis.facts import Fact, Missing, aggregated, roots_first
 from anabranch.ports import Outgoing, Standing
 from anabranch.runtime.replay import generation_noted
 

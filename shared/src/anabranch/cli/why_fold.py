@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from anabranch.core.codec import GROUPS, RUNS, Undecodable
+from anabranch.core.wire.codec import GROUPS, RUNS, Undecodable
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.effects import News, Record
 

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import orjson
 
-from anabranch.core.codec import TASKS, Undecodable
-from anabranch.core.letters import CODE, MEMBER_FAILED, ORIGIN, REASON
 from anabranch.core.names import Names, request_id_for, run_id_for
+from anabranch.core.reasons import Fact, Missing
+from anabranch.core.wire.codec import TASKS, Undecodable
+from anabranch.core.wire.dead_letters import CODE, MEMBER_FAILED, ORIGIN, REASON
 from anabranch.diagnosis.evidence import Place, WaitingOffer
-from anabranch.diagnosis.facts import Fact, Missing
 from anabranch.ports import EventLog, Incoming, Standing, StateStore
 from anabranch.runtime.reading import records_between
 from anabranch.runtime.replay import replay_begin

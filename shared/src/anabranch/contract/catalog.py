@@ -12,10 +12,11 @@ from functools import partial
 
 from anabranch.contract import foreign, gateway
 from anabranch.contract.schemas import Schema, accepted, inner, promised, stored, union_members
-from anabranch.core import names, results
-from anabranch.core.events import EventBatch
-from anabranch.core.messages import Message, OnGroups, OnRuns, OnTasks
-from anabranch.core.request import ControlRecord, Request
+from anabranch.core import names
+from anabranch.core.request.models import ControlRecord, Request
+from anabranch.core.wire import results
+from anabranch.core.wire.events import EventBatch
+from anabranch.core.wire.messages import Message, OnGroups, OnRuns, OnTasks
 from anabranch.runtime.topics import AUDIT_SECONDS, RETENTION_SECONDS
 
 SCHEMA_FOLDER = "schemas"

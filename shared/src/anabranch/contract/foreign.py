@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from anabranch.contract.schemas import Schema, accepted, headed, promised
-from anabranch.core.cloudevents import SOURCE
 from anabranch.core.errors import Code
-from anabranch.core.letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, WEBHOOK_FAILED
-from anabranch.core.request import RESERVED_IN_REQUEST, RESERVED_IN_TASK, Request
-from anabranch.core.results import RESULT_KINDS, ChannelMessage
+from anabranch.core.request.models import RESERVED_IN_REQUEST, RESERVED_IN_TASK, Request
+from anabranch.core.wire.cloudevents import SOURCE
+from anabranch.core.wire.dead_letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, WEBHOOK_FAILED
+from anabranch.core.wire.results import RESULT_KINDS, ChannelMessage
 from anabranch.runtime.deadletter import REASON_BYTES
 
 LETTER_CODES = (MEMBER_FAILED, MEMBERS_OMITTED, WEBHOOK_FAILED, DISMISSED, REDRIVEN)

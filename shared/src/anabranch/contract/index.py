@@ -13,10 +13,10 @@ from anabranch.contract.catalog import INNER_MESSAGES, RESULT_MESSAGES, SCHEMAS,
 from anabranch.contract.docstrings import attribute_notes, markdown
 from anabranch.contract.foreign import UNDECODABLE
 from anabranch.contract.schemas import wire_type
-from anabranch.core.codec import WIRE_VERSION
 from anabranch.core.errors import Code
 from anabranch.core.names import DEFAULT_PREFIX, Names
-from anabranch.diagnosis.facts import MEANINGS, Fact
+from anabranch.core.reasons import MEANINGS, Fact
+from anabranch.core.wire.codec import WIRE_VERSION
 
 EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`; of a retry `retry_of`"),

@@ -14,8 +14,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import CoreSchema, core_schema
 
 from anabranch.contract.docstrings import attribute_notes, markdown
-from anabranch.core.codec import WIRE_VERSION
-from anabranch.core.messages import Message
+from anabranch.core.wire.codec import WIRE_VERSION
+from anabranch.core.wire.messages import Message
 
 Schema = dict[str, Any]
 

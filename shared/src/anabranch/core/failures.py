@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from anabranch.core.messages import Failure
+from anabranch.core.wire.messages import Failure
 
 TRACEBACKS_SHARE = 8
 TRACEBACK_FIELD_BYTES = len(b',"traceback":')

@@ -23,8 +23,8 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel
 
-from anabranch.core.documents import LEAST_DEEP_BYTES, fitted, is_deep_json
 from anabranch.core.error_records import text_of, type_name
+from anabranch.core.json_documents import LEAST_DEEP_BYTES, fitted, is_deep_json
 from anabranch.core.yaml_documents import MAX_DEPTH
 
 DEEPEST: Final = MAX_DEPTH

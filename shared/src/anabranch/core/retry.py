@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from anabranch.core.request import RetryPolicy
+    from anabranch.core.request.models import RetryPolicy
 
 USUAL_ATTEMPTS: Final = 3
 """Of a policy that names a strategy and no `max_attempts`."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from anabranch.core.cloudevents import rfc3339
 from anabranch.core.errors import Misconfigured
+from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.deadletters.letterbox import Letter, read_letters
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from anabranch.core.errors import Code, Misconfigured
-from anabranch.core.letters import DISMISSED, MEMBERS_OMITTED, REDRIVEN
+from anabranch.core.wire.dead_letters import DISMISSED, MEMBERS_OMITTED, REDRIVEN
 from anabranch.deadletters.choosing import chosen, grouped, named, whole
 from anabranch.deadletters.letterbox import Letter, decided, read_letters
 from anabranch.ports import Outgoing

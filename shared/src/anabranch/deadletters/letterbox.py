@@ -16,22 +16,22 @@ from typing import Any, Literal
 import orjson
 from pydantic import ValidationError
 
-from anabranch.core import letters
-from anabranch.core.envelope import unwrap
-from anabranch.core.letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, MemberLetter
 from anabranch.core.names import Names, run_id_for
+from anabranch.core.request.envelope import unwrap
+from anabranch.core.wire import dead_letters
+from anabranch.core.wire.dead_letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, MemberLetter
 from anabranch.ports import EventLog, Headers, Incoming, Outgoing
 from anabranch.runtime.reading import records_between
 
 State = Literal["open", "redriven", "dismissed", "superseded"]
 ADDED = frozenset(
     {
-        letters.CODE,
-        letters.REASON,
-        letters.ORIGIN,
-        letters.SIGNATURE,
-        letters.LETTER_ID,
-        letters.PROJECT,
+        dead_letters.CODE,
+        dead_letters.REASON,
+        dead_letters.ORIGIN,
+        dead_letters.SIGNATURE,
+        dead_letters.LETTER_ID,
+        dead_letters.PROJECT,
         "anabranch_null",
         "anabranch_bytes",
     }
@@ -79,9 +79,9 @@ class Letter:
         original record may have any header.
         """
         for name, value in reversed(self.record.headers):
-            if name == letters.PROJECT:
+            if name == dead_letters.PROJECT:
                 return _text(value)
-            if name == letters.CODE:
+            if name == dead_letters.CODE:
                 return None
         return None
 
@@ -150,13 +150,13 @@ def fold(found: Iterator[Incoming]) -> list[Letter]:
     seen: set[bytes] = set()
     for record in found:
         headers = dict(record.headers)
-        code = _text(headers.get(letters.CODE))
+        code = _text(headers.get(dead_letters.CODE))
         if code in (DISMISSED, REDRIVEN):
-            place = _text(headers.get(letters.ORIGIN))
+            place = _text(headers.get(dead_letters.ORIGIN))
             if place in by_place:
                 by_place[place] = replace(by_place[place], state="dismissed" if code == DISMISSED else "redriven")
             continue
-        letter_id = headers.get(letters.LETTER_ID)
+        letter_id = headers.get(dead_letters.LETTER_ID)
         if letter_id is None or letter_id not in seen:
             by_place[f"{record.topic}/{record.partition}/{record.offset}"] = _letter(record, code, headers)
         if letter_id is not None:
@@ -165,10 +165,10 @@ def fold(found: Iterator[Incoming]) -> list[Letter]:
 
 
 def _letter(record: Incoming, code: str, headers: Mapping[str, bytes | None]) -> Letter:
-    reason = _text(headers.get(letters.REASON))
-    letter = Letter(record, code, reason, _text(headers.get(letters.ORIGIN)), "", _member(record, code))
-    signature = _text(headers.get(letters.SIGNATURE))
-    return replace(letter, signature=signature or letters.signature(code, letter.error))
+    reason = _text(headers.get(dead_letters.REASON))
+    letter = Letter(record, code, reason, _text(headers.get(dead_letters.ORIGIN)), "", _member(record, code))
+    signature = _text(headers.get(dead_letters.SIGNATURE))
+    return replace(letter, signature=signature or dead_letters.signature(code, letter.error))
 
 
 def _member(record: Incoming, code: str) -> MemberLetter | None:
@@ -205,9 +205,9 @@ def decided(names: Names, letter: Letter, code: str) -> Outgoing:
     """The record that says what was decided about a letter."""
     place = f"{names.dead_letters}/{letter.record.partition}/{letter.record.offset}"
     headers = {
-        letters.CODE: code.encode(),
-        letters.REASON: f"letter {letter.id} was {code}".encode(),
-        letters.ORIGIN: place.encode(),
+        dead_letters.CODE: code.encode(),
+        dead_letters.REASON: f"letter {letter.id} was {code}".encode(),
+        dead_letters.ORIGIN: place.encode(),
     }
     value = orjson.dumps({"letter": letter.id, "state": code})
     return Outgoing(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from anabranch.diagnosis.facts import Fact, Missing
+from anabranch.core.reasons import Fact, Missing
 from anabranch.ports import Standing
 
 STALE_SECONDS = 10.0

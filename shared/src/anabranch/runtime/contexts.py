@@ -12,10 +12,10 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
+from anabranch.core.context_versions import Change
 from anabranch.core.errors import NoSuchVersion
 from anabranch.core.names import Names
 from anabranch.core.policies import Fold, RunsValue, canonical
-from anabranch.core.versions import Change
 from anabranch.ports import StateStore
 
 

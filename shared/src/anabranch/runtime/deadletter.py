@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from anabranch.core.letters import LETTER_ID, PROJECT, SIGNATURE, signature
 from anabranch.core.names import Names
+from anabranch.core.wire.dead_letters import LETTER_ID, PROJECT, SIGNATURE, signature
 from anabranch.ports import Headers, Incoming, Outgoing
 
 REASON_BYTES = 8_192

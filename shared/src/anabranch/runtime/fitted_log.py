@@ -21,9 +21,9 @@ from typing import Literal
 
 from anabranch.adapters.limits import is_small, record_bytes
 from anabranch.core.errors import RecordTooLarge
-from anabranch.core.fragments import MAX_MESSAGE_BYTES, Assembler, fragments_of, is_fragment
 from anabranch.core.names import Names
-from anabranch.core.record_fitting import fit_events, fit_result
+from anabranch.core.wire.fragments import MAX_MESSAGE_BYTES, Assembler, fragments_of, is_fragment
+from anabranch.core.wire.record_fitting import fit_events, fit_result
 from anabranch.ports import (
     Beginning,
     EventLog,

@@ -11,10 +11,10 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, cont
 from dataclasses import replace
 from typing import Literal
 
-from anabranch.core import letters
 from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused
 from anabranch.core.names import Names
 from anabranch.core.telemetry import DEAD_LETTERS, LOG_FAILURES, RECORDS_PUBLISHED, STORE_FAILURES, Metric
+from anabranch.core.wire import dead_letters
 from anabranch.ports import (
     Beginning,
     Entry,
@@ -75,7 +75,7 @@ class MeteredLog:
     def _count_letters(self, records: Sequence[Outgoing]) -> None:
         for record in records:
             pairs = record.headers.items() if isinstance(record.headers, Mapping) else record.headers
-            found = [value for name, value in pairs if name == letters.CODE and value is not None]
+            found = [value for name, value in pairs if name == dead_letters.CODE and value is not None]
             self._telemetry.count(DEAD_LETTERS, code=found[-1].decode("utf-8", "replace") if found else "")
 
     async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> Membership:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from anabranch.core.admissions import log_position
-from anabranch.core.fragments import Assembler, is_fragment
 from anabranch.core.offsets import TrailingCommit
+from anabranch.core.wire.fragments import Assembler, is_fragment
 from anabranch.ports import Committed, Incoming
 from anabranch.runtime.backlog import MOST_BYTES, NARROW_BYTES, Backlog
 from anabranch.runtime.domain import Domain

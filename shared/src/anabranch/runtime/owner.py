@@ -21,10 +21,10 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from anabranch.core.admissions import log_position, offset_of
-from anabranch.core.codec import encode
 from anabranch.core.errors import AnabranchError, Fenced, ServerUnavailable, StoreRefused
-from anabranch.core.messages import ClaimPartition
 from anabranch.core.names import Names
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import ClaimPartition
 from anabranch.ports import (
     Committed,
     EventLog,

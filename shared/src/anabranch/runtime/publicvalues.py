@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.documents import is_deep_json
+from anabranch.core.json_documents import is_deep_json
 from anabranch.core.names import Names, reference_address, session_key
-from anabranch.core.results import MARK, is_reference
+from anabranch.core.wire.results import MARK, is_reference
 from anabranch.core.yaml_documents import MAX_DEPTH
 from anabranch.ports import StateStore
 

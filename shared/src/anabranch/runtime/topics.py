@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from anabranch.core.errors import Misconfigured
-from anabranch.core.request import DAY
+from anabranch.core.request.models import DAY
 from anabranch.ports import EventLog, TopicSpec
 from anabranch.runtime.settings import Settings
 

@@ -27,7 +27,7 @@ from anabranch.core.errors import ValueGone
 from anabranch.core.names import Names, reference_address, session_key, split_reference
 from anabranch.core.outputs import indexed, merged
 from anabranch.core.policies import distinct
-from anabranch.core.results import MARK
+from anabranch.core.wire.results import MARK
 from anabranch.ports import StateStore
 from anabranch.runtime.publicvalues import claims_to_be_stored, judged
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import name_problem
-from anabranch.core.request import RetryPolicy
+from anabranch.core.request.models import RetryPolicy
 from anabranch.sdk.discovery import is_async, is_generator, marked_in, place_of
 from anabranch.sdk.importing import import_module, one_line
 from anabranch.sdk.marks import Mark, marks_of, put_mark

@@ -16,13 +16,13 @@ from uuid import UUID
 
 import orjson
 
-from anabranch.core.admission import Limits, read_request
 from anabranch.core.errors import Misconfigured
-from anabranch.core.fingerprint import body_hash
-from anabranch.core.graph import SessionKeys
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.project import project_named
-from anabranch.core.request import Request
+from anabranch.core.request.admission import Limits, read_request
+from anabranch.core.request.graph import SessionKeys
+from anabranch.core.request.models import Request
+from anabranch.core.request.request_hash import body_hash
 from anabranch.ports import Clock, EventLog, Ids, Notifier, Outgoing, StateStore
 from anabranch.runtime.resources import Resources, connect
 from anabranch.runtime.settings import Settings, servers_named

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import ValidationError
 
-from anabranch.core.envelope import json_pointer
 from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.names import run_id_for
-from anabranch.core.request import ControlRecord
-from anabranch.core.schema_errors import schema_problems
+from anabranch.core.request.envelope import json_pointer
+from anabranch.core.request.models import ControlRecord
+from anabranch.core.request.schema_errors import schema_problems
 from anabranch.ports import Outgoing
 
 if TYPE_CHECKING:

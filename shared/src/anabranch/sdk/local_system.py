@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from anabranch.core.admission import Limits
+from anabranch.core.request.admission import Limits
 
 if TYPE_CHECKING:
     from anabranch.sdk.client import Links

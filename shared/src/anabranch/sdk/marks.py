@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import FrameType, MethodType, ModuleType
 from typing import Any, Final
 
-from anabranch.core.request import RetryPolicy
+from anabranch.core.request.models import RetryPolicy
 
 MARK: Final = "__anabranch_agents__"
 MADE: Final = "__anabranch_made__"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from anabranch.core.names import Names
-from anabranch.core.results import is_reference
+from anabranch.core.wire.results import is_reference
 from anabranch.ports import StateStore
 
 

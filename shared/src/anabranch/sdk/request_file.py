@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from anabranch.core.documents import MAX_BYTES, Format, load_document
 from anabranch.core.errors import Problem, RequestRefused
+from anabranch.core.json_documents import MAX_BYTES, Format, load_document
 
 UNREADABLE = "unreadable"
 """The code of the one problem of a file that cannot be read."""

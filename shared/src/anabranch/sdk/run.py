@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from anabranch.core.events import EventBatch
+from anabranch.core.wire.events import EventBatch
 from anabranch.sdk.references import resolve, resolve_all
 from anabranch.sdk.run_events import Start, follow_batches, follow_events
 from anabranch.sdk.run_result import RunResult, no_executions

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from anabranch.core.cloudevents import rfc3339
-from anabranch.core.events import EventBatch, EventSequence, decode_batch
 from anabranch.core.names import Names
+from anabranch.core.wire.cloudevents import rfc3339
+from anabranch.core.wire.events import EventBatch, EventSequence, decode_batch
 from anabranch.ports import EventLog, Incoming
 
 Start = int | Literal["earliest", "latest"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from anabranch.core.errors import Misconfigured
-from anabranch.core.request import Request
+from anabranch.core.request.models import Request
 from anabranch.sdk.client import Client
 from anabranch.sdk.run import Published, Run
 from anabranch.sdk.run_result import RunResult

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 
 from anabranch.core.error_records import storable
-from anabranch.core.expansion import member_name
+from anabranch.core.expansion.members import member_name
 from anabranch.sdk.own_values import UNCHANGEABLE, OwnValues, copy_of
 from anabranch.sdk.task_log import Line, LogBook, TaskLog
 

@@ -18,7 +18,7 @@ import orjson
 
 from anabranch.core.errors import AnabranchError
 from anabranch.core.names import session_key
-from anabranch.core.request import Request
+from anabranch.core.request.models import Request
 from anabranch.embedded import Embedded, embedded
 from anabranch.ports import Clock, EventLog, Ids, Incoming, Telemetry, Write
 from anabranch.runtime.clock import SystemClock

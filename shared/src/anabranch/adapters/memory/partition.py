@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
-from anabranch.core.documents import fitted
+from anabranch.core.json_documents import fitted
 from anabranch.ports import Beginning, Incoming, Outgoing
 
 _SMALLEST_DROP = 64

@@ -10,8 +10,8 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from anabranch.core.documents import fitted
 from anabranch.core.errors import Fenced, ServerUnavailable, StoreRefused
+from anabranch.core.json_documents import fitted
 from anabranch.ports import Clock, Entry, Fence, History, Write
 
 Callback = Callable[[bytes | None], None]

@@ -12,9 +12,9 @@ from anabranch.cli.reach.api import Api, Refused
 from anabranch.cli.reach.http_run import PAGE, HttpRun, outcome, result_of, stream_events
 from anabranch.cli.reach.port import Controlled, Differences, Event, FollowedRun, LetterGroups, Looks
 from anabranch.cli.reach.servers import no_such_run
+from anabranch.core.context_versions import Change
 from anabranch.core.errors import AnabranchError, Misconfigured, NoSuchVersion, RequestRefused
 from anabranch.core.names import run_id_for
-from anabranch.core.versions import Change
 from anabranch.deadletters.choosing import no_such_letter
 from anabranch.deadletters.decisions import Action, Choice, past
 from anabranch.runtime.contexts import Difference, SharedContext, Version

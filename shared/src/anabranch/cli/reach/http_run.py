@@ -10,7 +10,7 @@ from typing import Any
 
 from anabranch.cli.reach.api import Api, Refused
 from anabranch.core.errors import RequestRefused, ServerUnavailable
-from anabranch.core.events import EventBatch, EventEntry
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.sdk.run_events import LAST_TYPES
 from anabranch.sdk.run_result import RunResult, no_executions
 

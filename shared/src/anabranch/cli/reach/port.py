@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anabranch.core.events import EventBatch
+from anabranch.core.wire.events import EventBatch
 from anabranch.deadletters.decisions import Action, Choice
 from anabranch.runtime.contexts import Difference, SharedContext
 from anabranch.runtime.views import View

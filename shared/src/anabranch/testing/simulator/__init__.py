@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from anabranch.core.request import Request
+from anabranch.core.request.models import Request
 from anabranch.sdk.request_file import read_document
 from anabranch.testing.simulator.faults import FAULTS as FAULTS
 from anabranch.testing.simulator.workload import Expected, Workload

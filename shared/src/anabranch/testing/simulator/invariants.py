@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import AnabranchError
 from anabranch.core.names import session_key
-from anabranch.core.results import is_reference
+from anabranch.core.wire.results import is_reference
 from anabranch.runtime.contexts import load_context
 from anabranch.runtime.values import public_value, resolve
 from anabranch.testing.loop import EPOCH

@@ -12,10 +12,10 @@ from zlib import crc32
 
 import orjson
 
-from anabranch.core.fragments import Assembler
 from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.ranges import Ranges
-from anabranch.core.results import MARK, has_mark, is_reference
+from anabranch.core.wire.fragments import Assembler
+from anabranch.core.wire.results import MARK, has_mark, is_reference
 from anabranch.ports import Entry, Fence, Incoming, Write
 from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.sharing import SHARED

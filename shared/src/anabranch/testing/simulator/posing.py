@@ -10,7 +10,7 @@ from random import Random  # noqa: TID251 - seeded: by the request
 from typing import TYPE_CHECKING, Any
 
 from anabranch.core.names import run_id_for
-from anabranch.core.results import reference_document
+from anabranch.core.wire.results import reference_document
 
 if TYPE_CHECKING:
     from anabranch.testing.simulator.workload import Workload

@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, WithJso
 from pydantic_core import PydanticCustomError
 
 from anabranch.core import names
-from anabranch.core.documents import compact_size
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code
+from anabranch.core.json_documents import compact_size
 from anabranch.core.project import PATTERN, project_problem
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")

@@ -15,9 +15,9 @@ from typing import Any, Generic, TypeVar
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from anabranch.core.documents import dumps
 from anabranch.core.errors import AnabranchError
-from anabranch.core.messages import Message, Offer, OnGroups, OnRuns
+from anabranch.core.json_documents import dumps
+from anabranch.core.wire.messages import Message, Offer, OnGroups, OnRuns
 
 WIRE_VERSION = 1
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anabranch.core.errors import Code, Problem
-from anabranch.core.request import (
+from anabranch.core.request.models import (
     RESERVED_IN_REQUEST,
     RESERVED_IN_TASK,
     Expansion,

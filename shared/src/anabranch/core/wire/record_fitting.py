@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from anabranch.core.events import EventBatch, EventEntry, decode_batch, encode_batch
+from anabranch.core.wire.events import EventBatch, EventEntry, decode_batch, encode_batch
 
 SHOWN_CHARACTERS = 200
 """So much is left of a text that has to be cut."""

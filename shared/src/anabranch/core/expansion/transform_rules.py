@@ -31,13 +31,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anabranch.core.errors import ExpansionError
-from anabranch.core.filters import Condition, parse_condition
+from anabranch.core.expansion.filters import Condition, parse_condition
+from anabranch.core.expansion.lazy_products import Arithmetic, Chunks, Product, Zipped
 from anabranch.core.names import leading_keys
-from anabranch.core.products import Arithmetic, Chunks, Product, Zipped
 from anabranch.core.templates import MISSING, canonical_json, walk
 
 if TYPE_CHECKING:
-    from anabranch.core.request import TransformRules
+    from anabranch.core.request.models import TransformRules
 
 Arrays = Mapping[str, Sequence[Any]]
 Fault: TypeAlias = tuple[tuple[str | int, ...], str]

@@ -16,7 +16,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from anabranch.core.errors import Code
-from anabranch.core.fields import (
+from anabranch.core.policies import Policy
+from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.fields import (
     ArraySource,
     Count,
     Duration,
@@ -32,8 +34,6 @@ from anabranch.core.fields import (
     Timeout,
     Tolerance,
 )
-from anabranch.core.policies import Policy
-from anabranch.core.project import DEFAULT_PROJECT
 
 RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before", "steps"})
 RESERVED_IN_TASK = frozenset({"pool"})

@@ -14,20 +14,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from anabranch.core import checks
-from anabranch.core.documents import Format, compact_size, is_deep, load_document, too_deep
-from anabranch.core.envelope import Sent, unwrap
 from anabranch.core.errors import Code, Problem, RequestRefused
-from anabranch.core.facts import GroupFacts, count_dependencies, facts_of, read_facts
-from anabranch.core.graph import Graph, SessionKeys, build_graph
+from anabranch.core.json_documents import Format, compact_size, is_deep, load_document, too_deep
 from anabranch.core.json_values import NotJson, as_json
-from anabranch.core.members import Foreseen
 from anabranch.core.names import key_problem, session_id_problem
-from anabranch.core.planning import Plan, assemble, foresee_all, refused_document
-from anabranch.core.request import Request
-from anabranch.core.schema_errors import schema_problems
+from anabranch.core.request import validation
+from anabranch.core.request.envelope import Sent, unwrap
+from anabranch.core.request.graph import Graph, SessionKeys, build_graph
+from anabranch.core.request.member_counts import Foreseen
+from anabranch.core.request.models import Request
+from anabranch.core.request.outline import GroupFacts, count_dependencies, facts_of, read_facts
+from anabranch.core.request.planning import Plan, assemble, foresee_all, refused_document
+from anabranch.core.request.schema_errors import schema_problems
+from anabranch.core.request.unprovided import unprovided, words
 from anabranch.core.templates import Room
-from anabranch.core.unprovided import unprovided, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def _examined(
     graph = build_graph(tasks, context, world.session_keys, _object(sent.request, "context_policies"))
     members = foresee_all(graph, context)
     errors = _first(chain(sent.errors, schema, _meaning(groups, graph, members, sent, world)))
-    warnings = [*sent.warnings, *(() if errors else checks.warnings_of(graph, members, context))]
+    warnings = [*sent.warnings, *(() if errors else validation.warnings_of(graph, members, context))]
     plan = assemble(request, graph, members) if request and not errors else None
     bare = unprovided(plan, graph, sent.pointer) if plan else []
     if plan and world.strict:
@@ -241,17 +241,17 @@ def _meaning(
     groups: Sequence[GroupFacts], graph: Graph, members: Sequence[Foreseen], sent: Sent, world: _World
 ) -> Iterator[Problem]:
     pointer = sent.pointer
-    yield from checks.duplicate_names(groups, pointer)
-    yield from checks.duplicate_result_keys(graph, pointer)
+    yield from validation.duplicate_names(groups, pointer)
+    yield from validation.duplicate_result_keys(graph, pointer)
     policies, context = _object(sent.request, "context_policies"), _object(sent.request, "context")
-    yield from checks.context_policies(graph, policies, context, pointer)
-    yield from checks.unknown_agents(graph.tasks, world.agents, pointer)
-    yield from checks.expansions(graph.tasks, pointer)
-    yield from checks.tolerances(graph.tasks, pointer)
-    yield from checks.subsets(graph, pointer)
-    yield from checks.unknown_keys(graph, pointer)
-    yield from checks.cycles(graph, pointer)
-    yield from checks.too_many_members(graph.tasks, members, world.limits.members, pointer)
+    yield from validation.context_policies(graph, policies, context, pointer)
+    yield from validation.unknown_agents(graph.tasks, world.agents, pointer)
+    yield from validation.expansions(graph.tasks, pointer)
+    yield from validation.tolerances(graph.tasks, pointer)
+    yield from validation.subsets(graph, pointer)
+    yield from validation.unknown_keys(graph, pointer)
+    yield from validation.cycles(graph, pointer)
+    yield from validation.too_many_members(graph.tasks, members, world.limits.members, pointer)
 
 
 def _first(problems: Iterable[Problem]) -> list[Problem]:

@@ -15,8 +15,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from anabranch.core.admissions import log_position
-from anabranch.core.documents import dumps
-from anabranch.core.messages import Spans
+from anabranch.core.json_documents import dumps
+from anabranch.core.wire.messages import Spans
 
 Source = Literal["runs", "groups"]
 

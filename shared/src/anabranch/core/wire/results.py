@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from anabranch.core.errors import Problem
-from anabranch.core.messages import Counts, Failure
 from anabranch.core.names import reference_address, split_reference
 from anabranch.core.policies import Policy
 from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.wire.messages import Counts, Failure
 
 FinalStatus = Literal["completed", "failed", "cancelled", "timed_out"]
 RunStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", "rejected"]

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anabranch.core.checks import cycles, unknown_keys
-from anabranch.core.documents import compact_size
-from anabranch.core.envelope import json_pointer
 from anabranch.core.errors import Problem, RequestRefused
-from anabranch.core.expansion import Expanded, Member, member_name
-from anabranch.core.facts import GroupFacts, TaskFacts, facts_of, read_facts
-from anabranch.core.graph import Graph, Need, SessionKeys, build_graph
-from anabranch.core.members import AT_RUN_TIME, ORDINARY, Foreseen, foresee
+from anabranch.core.expansion.members import Expanded, Member, member_name
+from anabranch.core.json_documents import compact_size
 from anabranch.core.names import leading_keys
-from anabranch.core.request import Request, TaskSpec
+from anabranch.core.request.envelope import json_pointer
+from anabranch.core.request.graph import Graph, Need, SessionKeys, build_graph
+from anabranch.core.request.member_counts import AT_RUN_TIME, ORDINARY, Foreseen, foresee
+from anabranch.core.request.models import Request, TaskSpec
+from anabranch.core.request.outline import GroupFacts, TaskFacts, facts_of, read_facts
+from anabranch.core.request.validation import cycles, unknown_keys
 from anabranch.core.templates import RenderedTooLarge, Room, Scope, member_scope, placeholders, render
 
 

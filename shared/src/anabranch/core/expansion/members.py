@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from anabranch.core.errors import ExpansionError
-from anabranch.core.matrix import Fault, Matrix, check_entries
-from anabranch.core.products import Combinations, Zipped
-from anabranch.core.rules import apply_rules, check_rules, match_name, named_arrays
+from anabranch.core.expansion.lazy_products import Combinations, Zipped
+from anabranch.core.expansion.matrix import Fault, Matrix, check_entries
+from anabranch.core.expansion.transform_rules import apply_rules, check_rules, match_name, named_arrays
 from anabranch.core.templates import MISSING, SYSTEM_NAMES, Path, as_text, compact_json, walk
 
 if TYPE_CHECKING:
-    from anabranch.core.request import Expansion
+    from anabranch.core.request.models import Expansion
 
 MEMBER_LIMIT: Final = 1_000_000
 _SHOWN = 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from anabranch.core.message_parts import Message
+from anabranch.core.wire.message_parts import Message
 
 
 class Fragment(Message):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from anabranch.core.envelope import Path
-from anabranch.core.facts import TaskFacts, Wanted
 from anabranch.core.names import leading_keys
+from anabranch.core.request.envelope import Path
+from anabranch.core.request.outline import TaskFacts, Wanted
 
 Kind = Literal["produced", "context", "session", "external", "absent"]
 SessionKeys = Callable[[str], bool] | Collection[str]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from anabranch.core.errors import ExpansionError
-from anabranch.core.expansion import MEMBER_LIMIT, Expanded, as_list, expand, lookup_path, sources
-from anabranch.core.products import count_between
-from anabranch.core.request import Expansion
+from anabranch.core.expansion.lazy_products import count_between
+from anabranch.core.expansion.members import MEMBER_LIMIT, Expanded, as_list, expand, lookup_path, sources
+from anabranch.core.request.models import Expansion
 
 UNLIMITED = 1 << 62
 CHECKED_IDENTIFIERS = 10_000

@@ -13,13 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import islice
 from typing import Any
 
-from anabranch.core.envelope import Path
 from anabranch.core.errors import Code, Problem
-from anabranch.core.expansion import check_config
-from anabranch.core.facts import Declared, GroupFacts, TaskFacts
-from anabranch.core.graph import Graph, find_cycles
-from anabranch.core.members import Foreseen
+from anabranch.core.expansion.members import check_config
 from anabranch.core.policies import number_problem
+from anabranch.core.request.envelope import Path
+from anabranch.core.request.graph import Graph, find_cycles
+from anabranch.core.request.member_counts import Foreseen
+from anabranch.core.request.outline import Declared, GroupFacts, TaskFacts
 
 Pointer = Callable[[Path], str]
 

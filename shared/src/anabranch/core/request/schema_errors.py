@@ -11,10 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from anabranch.core.checks import Pointer, suggestion
-from anabranch.core.envelope import Path
 from anabranch.core.errors import Code, Problem
-from anabranch.core.request import (
+from anabranch.core.request.envelope import Path
+from anabranch.core.request.models import (
     RESERVED_IN_REQUEST,
     RESERVED_IN_TASK,
     Expansion,
@@ -24,7 +23,8 @@ from anabranch.core.request import (
     TaskSpec,
     TransformRules,
 )
-from anabranch.core.request import Sequence as SequenceRule
+from anabranch.core.request.models import Sequence as SequenceRule
+from anabranch.core.request.validation import Pointer, suggestion
 
 DEEP_PATH = 7
 """So much of the path of what is nested too deeply is shown: enough to find the field."""

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from anabranch.core.envelope import Path as Place
 from anabranch.core.errors import Code, Problem
-from anabranch.core.graph import Graph
 from anabranch.core.names import leading_keys
-from anabranch.core.planning import Plan, PlannedTask, own_names
+from anabranch.core.request.envelope import Path as Place
+from anabranch.core.request.graph import Graph
+from anabranch.core.request.planning import Plan, PlannedTask, own_names
 from anabranch.core.templates import MISSING, SYSTEM_NAMES, Path, placed
 
 FIELDS = ("message_template", "shared_instructions", "inputs")

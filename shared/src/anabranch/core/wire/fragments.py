@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from anabranch.core.codec import Codec, Undecodable, encode
-from anabranch.core.messages import Fragment
+from anabranch.core.wire.codec import Codec, Undecodable, encode
+from anabranch.core.wire.messages import Fragment
 
 PREFIX = b'{"message_id":'
 """How the value of a fragment begins, and that of no other message: told without decoding it."""

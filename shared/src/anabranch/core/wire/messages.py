@@ -12,25 +12,25 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from anabranch.core.answer_messages import CheckRun as CheckRun
-from anabranch.core.answer_messages import FailRun as FailRun
-from anabranch.core.answer_messages import Fragment as Fragment
-from anabranch.core.answer_messages import RunOverdue as RunOverdue
-from anabranch.core.answer_messages import RunUnknown as RunUnknown
-from anabranch.core.message_parts import Counts as Counts
-from anabranch.core.message_parts import Failure as Failure
-from anabranch.core.message_parts import Json as Json
-from anabranch.core.message_parts import LargeValue as LargeValue
-from anabranch.core.message_parts import MemberFailed as MemberFailed
-from anabranch.core.message_parts import MemberRetry as MemberRetry
-from anabranch.core.message_parts import Message as Message
-from anabranch.core.message_parts import Mode as Mode
-from anabranch.core.message_parts import Need as Need
-from anabranch.core.message_parts import SharedKey as SharedKey
-from anabranch.core.message_parts import Spans as Spans
-from anabranch.core.message_parts import Status as Status
-from anabranch.core.message_parts import StopReason as StopReason
-from anabranch.core.request import Expansion, RetryPolicy
+from anabranch.core.request.models import Expansion, RetryPolicy
+from anabranch.core.wire.answer_messages import CheckRun as CheckRun
+from anabranch.core.wire.answer_messages import FailRun as FailRun
+from anabranch.core.wire.answer_messages import Fragment as Fragment
+from anabranch.core.wire.answer_messages import RunOverdue as RunOverdue
+from anabranch.core.wire.answer_messages import RunUnknown as RunUnknown
+from anabranch.core.wire.message_parts import Counts as Counts
+from anabranch.core.wire.message_parts import Failure as Failure
+from anabranch.core.wire.message_parts import Json as Json
+from anabranch.core.wire.message_parts import LargeValue as LargeValue
+from anabranch.core.wire.message_parts import MemberFailed as MemberFailed
+from anabranch.core.wire.message_parts import MemberRetry as MemberRetry
+from anabranch.core.wire.message_parts import Message as Message
+from anabranch.core.wire.message_parts import Mode as Mode
+from anabranch.core.wire.message_parts import Need as Need
+from anabranch.core.wire.message_parts import SharedKey as SharedKey
+from anabranch.core.wire.message_parts import Spans as Spans
+from anabranch.core.wire.message_parts import Status as Status
+from anabranch.core.wire.message_parts import StopReason as StopReason
 
 # --- either owner --------------------------------------------------------------------------------
 

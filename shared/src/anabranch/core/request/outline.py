@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from anabranch.core.envelope import Path
-from anabranch.core.expansion import sources
-from anabranch.core.fields import array_source
-from anabranch.core.request import Expansion, Request, TaskGroup, TaskSpec, split_optional
+from anabranch.core.expansion.members import sources
+from anabranch.core.request.envelope import Path
+from anabranch.core.request.fields import array_source
+from anabranch.core.request.models import Expansion, Request, TaskGroup, TaskSpec, split_optional
 
 
 class Declared(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from anabranch.core.expansion import member_name
+from anabranch.core.expansion.members import member_name
 
 CODE = "anabranch_code"
 """Why the letter was written: an error code, `undecodable`, or `member_failed`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from anabranch.core.messages import Json, Message, TaskOrder
+from anabranch.core.wire.messages import Json, Message, TaskOrder
 
 
 class TaskDocument(Message):

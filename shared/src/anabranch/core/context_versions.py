@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import orjson
 
-from anabranch.core.documents import dumps
+from anabranch.core.json_documents import dumps
 
 KEPT_VERSIONS = 1_000
 """Changes of one session that are kept; older ones are only counted."""

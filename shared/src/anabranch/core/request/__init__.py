@@ -1,0 +1,1 @@
+"""A request as users write it: its models, its validation, its graph and its plan. Pure."""

@@ -1,0 +1,1 @@
+"""What is written to topics and to the store: messages, events, results, and their encoding. Pure."""
