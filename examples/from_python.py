@@ -6,7 +6,7 @@ import asyncio
 
 from anabranch import Expansion, Registry, Request, Task, TaskGroup, TaskSpec, agent
 from anabranch.embedded import embedded
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 
 @agent("square")

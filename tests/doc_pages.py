@@ -24,7 +24,7 @@ import yaml
 
 from anabranch.core.request.admission import read_request
 from anabranch.core.request.models import ControlRecord, ControlType
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch.testing.plugin import anabranch_system
 from cluster import await_true
 from doc_blocks import Block, missing_lines

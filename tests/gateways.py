@@ -13,10 +13,10 @@ import httpx
 from anabranch.cli.services import examiner
 from anabranch.embedded import Embedded, embedded
 from anabranch.ports import Telemetry
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.supervision import Supervisor
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch.sdk.agents import Registry
 from anabranch_gateway.app import build
 from anabranch_gateway.service import GatewayService

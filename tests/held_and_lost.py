@@ -26,7 +26,7 @@ from anabranch.core.wire.messages import (
     TaskOrder,
     TimerDue,
 )
-from anabranch.runtime.effects import News
+from anabranch.runtime.ownership.effects import News
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.reports import spans_of
 from anabranch_taskgroup.state import Chunk, Partition, Task

@@ -14,7 +14,7 @@ from anabranch.core.wire.messages import (
     SubmitRun,
     TaskOrder,
 )
-from anabranch.runtime.effects import Effect, News
+from anabranch.runtime.ownership.effects import Effect, News
 from anabranch_agency.actor import decide as decide_run
 from anabranch_agency.state import Partition as Runs
 from anabranch_agency.turn import Rules as RunRules

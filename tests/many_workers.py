@@ -18,11 +18,11 @@ from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.request.admission import Limits
-from anabranch.runtime.process import Service
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.supervision import Supervisor
-from anabranch.runtime.topics import ensure_topics
+from anabranch.runtime.process.lifecycle import Service
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
+from anabranch.runtime.process.topics import ensure_topics
 from anabranch.sdk.client import Client
 from anabranch.sdk.run_result import RunResult
 from anabranch.testing.loop import SeededIds, VirtualClock, VirtualLoop

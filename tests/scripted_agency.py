@@ -18,8 +18,8 @@ from anabranch.core.names import Names, run_id_for
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.events import EventBatch, EventEntry, encode_batch
 from anabranch.ports import Outgoing, TopicSpec, Write
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.ids import SystemIds
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.ids import SystemIds
 from anabranch.sdk.client import Client
 
 REQUEST: Mapping[str, Any] = {

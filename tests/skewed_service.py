@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from anabranch.runtime import clock
+from anabranch.runtime.process import clock
 
 
 def main() -> int:

@@ -41,8 +41,8 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.core.wire.results import is_reference
 from anabranch.ports import Fence, Write
-from anabranch.runtime import values
-from anabranch.runtime.effects import News, Put
+from anabranch.runtime.ownership.effects import News, Put
+from anabranch.runtime.reading import values
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.reports import spans_of
 from anabranch_taskgroup.spread import spread_keys

@@ -24,10 +24,10 @@ from anabranch.adapters.parts import header_pairs, headers_size, key_bytes
 from anabranch.adapters.redis.store import RedisStore
 from anabranch.cli.bench.shapes import chain_request, fanout_request, single_request, three_by_three_request
 from anabranch.ports import EventLog, Incoming, Notifier, Outgoing, StateStore
-from anabranch.runtime.process import Service
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.topics import topic_specs
+from anabranch.runtime.process.lifecycle import Service
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.topics import topic_specs
 from anabranch.testing.loop import SeededIds, VirtualClock
 from anabranch.testing.simulator.loop import SimLoop
 from anabranch.testing.simulator.nature import Nature

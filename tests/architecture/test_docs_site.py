@@ -11,7 +11,7 @@ import pytest
 
 import anabranch
 from anabranch.contract.docstrings import attribute_notes
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from architecture.source_tree import ROOT, shown
 from doc_blocks import missing_lines
 from docs_site.building import build

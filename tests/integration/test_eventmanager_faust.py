@@ -26,11 +26,11 @@ from anabranch.core.names import Names
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.events import EventBatch, encode_batch
 from anabranch.ports import EventLog, Outgoing, TopicSpec, Write
-from anabranch.runtime.ids import SystemIds
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.supervision import Supervisor
-from anabranch.runtime.views import View, load_view
+from anabranch.runtime.process.ids import SystemIds
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
+from anabranch.runtime.reading.views import View, load_view
 from anabranch_eventmanager.app import build, build_embedded
 from anabranch_eventmanager.service import EventManager
 from eventmanager_records import batch, entry, recording, wide_run

@@ -11,8 +11,8 @@ import pytest
 from redis import Redis
 
 from anabranch.adapters.redis.store import RedisStore
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.pulse import Pulse
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.heartbeat import Pulse
 
 
 @pytest.fixture

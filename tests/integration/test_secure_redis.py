@@ -13,8 +13,8 @@ from anabranch.adapters.redis.notifier import RedisNotifier
 from anabranch.adapters.redis.store import RedisStore
 from anabranch.core.errors import AnabranchError, Misconfigured, ServerUnavailable, StoreRefused
 from anabranch.ports import Fence, Write
-from anabranch.runtime.connections import redis_pair
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.connections import redis_pair
+from anabranch.runtime.process.settings import Settings
 from servers.certificates import Authority
 from servers.process import ServerHandle, ServerUnavailableError
 from servers.tls_proxy import tls_proxy

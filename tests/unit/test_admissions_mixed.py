@@ -22,7 +22,7 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.ports import Incoming
-from anabranch.runtime.effects import News
+from anabranch.runtime.ownership.effects import News
 from anabranch_agency.state import STOP_SECONDS
 from anabranch_taskgroup.faults import fail_named
 from anabranch_taskgroup.faults import give_up as give_up_group

@@ -30,7 +30,7 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.core.wire.results import is_reference, reference_document
-from anabranch.runtime.effects import News, Put
+from anabranch.runtime.ownership.effects import News, Put
 from anabranch_agency.actor import decide
 from anabranch_agency.final import fit_results
 from anabranch_agency.state import (

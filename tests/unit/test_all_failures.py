@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from anabranch import GiveUp, Task
-from anabranch.runtime import values
+from anabranch.runtime.reading import values
 from anabranch.testing import System
 from small_requests import array, task
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.ports import Incoming
-from anabranch.runtime.backlog import MOST_BYTES, TURN_BYTES, Backlog
+from anabranch.runtime.ownership.bounded_queue import MOST_BYTES, TURN_BYTES, Backlog
 
 
 def record(offset: int, size: int = 0) -> Incoming:

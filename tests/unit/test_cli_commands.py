@@ -13,7 +13,7 @@ import pytest
 
 from anabranch import ServerUnavailable
 from anabranch.cli.main import main
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 REQUEST: dict[str, Any] = {
     "request_id": "r 1",
@@ -249,7 +249,7 @@ def test_a_module_that_ends_itself_is_wrong_and_one_document_says_so(command: Co
 def test_a_server_that_is_away_exits_with_4_and_its_address(
     command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], connect: Any
 ) -> None:
-    monkeypatch.setattr("anabranch.runtime.connections.kafka_log", connect)
+    monkeypatch.setattr("anabranch.runtime.process.connections.kafka_log", connect)
     monkeypatch.setattr("anabranch.cli.systems.CONNECT_SECONDS", 0.02)
     monkeypatch.setattr("anabranch.cli.control_commands.CONNECT_SECONDS", 0.02)
 

@@ -19,7 +19,7 @@ from anabranch.cli.viewed import progress_of_view
 from anabranch.cli.views import LiveView
 from anabranch.core.request.admission import read_request
 from anabranch.core.wire.events import EventBatch, EventEntry
-from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.process.clock import SystemClock
 
 
 def entry(type_: str, **more: Any) -> dict[str, Any]:

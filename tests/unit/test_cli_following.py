@@ -24,8 +24,8 @@ from anabranch.core.errors import Misconfigured
 from anabranch.core.request.admission import read_request
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.ports import Write
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.settings import Settings
 from scripted_agency import REQUEST, ScriptedAgency
 from small_requests import request, task
 from waiting import eventually, turns

@@ -24,7 +24,7 @@ from anabranch.cli.tables import Form
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.core.wire.events import EventSequence
 from anabranch.embedded import Embedded, embedded
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.run_events import shown
 from gateway_keys import Keys
 from gateways import HELLO, gateway, one_task, serving

@@ -24,8 +24,8 @@ from anabranch.cli.top.command import TopOptions, top
 from anabranch.cli.why_command import why
 from anabranch.core.visible import visible
 from anabranch.embedded import Embedded, embedded
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.views import list_views
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.reading.views import list_views
 
 EVIL = "\x1b]0;owned\x07 \x1b[2J \x9b2J \x7f \u202egnp\u2069 \r forged"
 
@@ -145,7 +145,7 @@ async def test_cells_of_csv_keep_their_lines(system: Embedded, capsys: pytest.Ca
 async def test_who_follows_a_run_stops_when_the_reader_has_gone(
     system: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from anabranch.runtime.streams import LastingText
+    from anabranch.runtime.process.streams import LastingText
 
     class Gone(io.BytesIO):
         def write(self, data: Any) -> int:

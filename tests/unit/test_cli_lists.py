@@ -34,8 +34,8 @@ from anabranch.cli.why_command import why
 from anabranch.core.errors import Misconfigured
 from anabranch.embedded import Embedded, embedded
 from anabranch.ports import TopicSpec
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.views import list_views
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.reading.views import list_views
 
 REQUEST: dict[str, Any] = {
     "request_id": "talk-1",

@@ -27,8 +27,8 @@ from anabranch.cli.reach.probing import unreachable
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.embedded import embedded
-from anabranch.runtime.listening import PortTaken
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.listening import PortTaken
+from anabranch.runtime.process.settings import Settings
 from gateways import gateway
 
 EVERY = {

@@ -14,8 +14,8 @@ from anabranch.adapters.memory.store import MemoryStore
 from anabranch.cli.main import main
 from anabranch.cli.rebuild import Rebuild, Report
 from anabranch.cli.refold import Choice
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.views import load_view
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System
 from small_requests import alive, array, request, task
 

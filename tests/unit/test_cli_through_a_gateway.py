@@ -27,7 +27,7 @@ from anabranch.cli.top.command import TopOptions, top
 from anabranch.cli.why_command import why
 from anabranch.core.names import run_id_for
 from anabranch.deadletters.decisions import Choice
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from gateways import Running, gateway
 from waiting import eventually_true
 

@@ -12,7 +12,7 @@ import pytest
 
 from anabranch import RunResult, Task
 from anabranch.core.policies import Policy
-from anabranch.runtime.views import load_view
+from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System
 from small_requests import alive, array, request, task
 

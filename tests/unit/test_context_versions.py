@@ -12,7 +12,7 @@ from anabranch import Task
 from anabranch.core.context_versions import KEPT_VERSIONS, Change, position_of
 from anabranch.core.errors import NoSuchVersion
 from anabranch.core.wire.results import is_reference
-from anabranch.runtime.contexts import Difference, SharedContext, Version, diff, load_context
+from anabranch.runtime.reading.contexts import Difference, SharedContext, Version, diff, load_context
 from anabranch.testing import System
 from small_requests import alive, array, request, task
 

@@ -25,7 +25,7 @@ from anabranch.core.wire import results
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.events import EVENT_TYPES, EventBatch, decode_batch, encode_batch
 from anabranch.ports import Incoming
-from anabranch.runtime.deadletter import dead_letter
+from anabranch.runtime.ownership.dead_letter import dead_letter
 
 FOLDER = Path(__file__).parents[2] / "docs" / "contract"
 EXAMPLES = sorted((FOLDER / "examples").glob("*.json"))

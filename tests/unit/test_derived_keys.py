@@ -15,7 +15,7 @@ from anabranch.core.request.models import Expansion, Request
 from anabranch.core.request.planning import plan
 from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
-from anabranch.runtime.effects import News, Put
+from anabranch.runtime.ownership.effects import News, Put
 from anabranch.testing import System
 from anabranch_agency.planning import reserved_keys
 from anabranch_taskgroup.actor import Delivery, decide

@@ -15,8 +15,8 @@ from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import decode_batch
 from anabranch.core.wire.messages import ControlRun, Message, OpenRun, StartGroup, StopRun, SubmitRun, TaskOrder
 from anabranch.ports import Incoming
-from anabranch.runtime.effects import News, Put, Record
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.ownership.effects import News, Put, Record
 from anabranch_agency.domain import RunsDomain
 from anabranch_agency.turn import Rules as RunRules
 from anabranch_taskgroup.domain import GroupsDomain

@@ -15,7 +15,7 @@ import pytest
 import agent_endings
 from agent_endings import ENDINGS, RELEASED, Ending, catches_cancellations, never_looks, released, row_of, table
 from anabranch import Task
-from anabranch.runtime.loops import is_interrupt
+from anabranch.runtime.process.loops import is_interrupt
 from anabranch.testing import System
 from anabranch_taskgroup import opening, runner
 from anabranch_taskgroup.abandoning import GRACE_SECONDS
@@ -256,7 +256,7 @@ def test_the_command_ends_with_its_run_and_the_runs_exit_code(tmp_path: Path, ag
 
 STUBBORN = """
 import asyncio, signal
-from anabranch.runtime.loops import run
+from anabranch.runtime.process.loops import run
 
 async def stays():
     while True:
@@ -335,7 +335,7 @@ def test_threads_raise_what_is_raised_in_them() -> None:
 
 
 def test_a_pool_of_a_loop_is_not_waited_for_without_end() -> None:
-    from anabranch.runtime.loops import run
+    from anabranch.runtime.process.loops import run
 
     async def leaves_a_thread() -> int:
         asyncio.get_running_loop().run_in_executor(None, RELEASED.wait)

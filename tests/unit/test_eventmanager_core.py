@@ -17,7 +17,7 @@ from anabranch.core.names import Names, run_id_for
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.codec import Undecodable
 from anabranch.core.wire.events import EventSequence, decode_batch
-from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.process.clock import SystemClock
 from anabranch_eventmanager.core import At, Effect, EventCore, RunChanged
 from anabranch_eventmanager.facts import Document
 from anabranch_eventmanager.faust_driver import FaustDriver

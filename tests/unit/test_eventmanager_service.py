@@ -17,7 +17,7 @@ from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import GROUPS
 from anabranch.ports import Incoming, Outgoing, TopicSpec
-from anabranch.runtime.views import list_views, load_view
+from anabranch.runtime.reading.views import list_views, load_view
 from anabranch_eventmanager.app import build_embedded
 from anabranch_eventmanager.service import EventManager
 from eventmanager_records import CHANNEL, cancelled_run, recording, subscribe, wide_run

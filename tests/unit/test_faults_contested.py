@@ -12,7 +12,7 @@ from anabranch.core.names import Names
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
-from anabranch.runtime.effects import News
+from anabranch.runtime.ownership.effects import News
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.reports import spans_of
 from anabranch_taskgroup.state import Chunk, Partition

@@ -10,7 +10,7 @@ import pytest
 
 from anabranch.core.names import Names
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.deadletter import LETTER_BYTES, dead_letter
+from anabranch.runtime.ownership.dead_letter import LETTER_BYTES, dead_letter
 from anabranch.testing import System
 from anabranch_agency.admission import handle
 from small_requests import alive, request, task

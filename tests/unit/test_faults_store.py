@@ -13,7 +13,7 @@ import pytest
 from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
-from anabranch.runtime.marks import Marks
+from anabranch.runtime.ownership.loss_detector import Marks
 from anabranch.testing import System
 from small_requests import alive, array, request, task
 

@@ -19,10 +19,10 @@ from anabranch.core.wire.fragments import is_fragment
 from anabranch.core.wire.messages import GroupFinished, StartGroup, TaskOrder
 from anabranch.core.wire.record_fitting import LEFT_OUT
 from anabranch.ports import Incoming, Outgoing, TopicSpec
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.deadletter import dead_letter
 from anabranch.runtime.fitted_log import FittedLog
-from anabranch.runtime.topics import LEAST_RECORD_BYTES
+from anabranch.runtime.ownership.dead_letter import dead_letter
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.topics import LEAST_RECORD_BYTES
 
 NAMES = Names("t.")
 LIMIT = LEAST_RECORD_BYTES

@@ -11,9 +11,9 @@ from anabranch.core.wire.codec import encode
 from anabranch.core.wire.fragments import EXPIRY_SECONDS, Assembler, fragments_of
 from anabranch.core.wire.messages import ValueFound
 from anabranch.ports import Incoming
-from anabranch.runtime.guard import DecisionGuard
-from anabranch.runtime.owned import Owned
-from anabranch.runtime.replay import Replay
+from anabranch.runtime.ownership.owned_partition import Owned
+from anabranch.runtime.ownership.poison_records import DecisionGuard
+from anabranch.runtime.ownership.replay import Replay
 
 ROOM = 1_200
 

@@ -13,7 +13,7 @@ from anabranch.core.names import Names, run_id_for
 from anabranch.core.request.admission import DEFAULT_LIMITS
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch.testing import System
 from anabranch_agency.admission import Desk, unhandled
 from anabranch_gateway import audit, refusal_limits

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from anabranch import Misconfigured
 from anabranch.cli.main import main
 from anabranch.core.project import project_problem
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.settings import Settings
 from anabranch_gateway.guards import guard_of
 from anabranch_gateway.hosts import is_loopback
 from anabranch_gateway.keys import KeyRing, read_keys

@@ -12,8 +12,8 @@ import pytest
 
 from anabranch.core.names import run_id_for
 from anabranch.ports import Outgoing
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.settings import Settings
 from anabranch_gateway import circuit_breaker, delivering, delivery_shares
 from anabranch_gateway.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
 from anabranch_gateway.delivery_shares import (

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from anabranch.core.errors import Misconfigured
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch_gateway.hosts import Hosts, host_of
 from gateways import HELLO, Running, gateway
 

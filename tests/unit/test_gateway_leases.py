@@ -17,7 +17,7 @@ import yaml
 from anabranch.core.names import run_id_for
 from anabranch.core.wire.events import EventBatch, EventEntry, encode_batch
 from anabranch.ports import Outgoing
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch_gateway import keys as key_files
 from anabranch_gateway import leases
 from anabranch_gateway.lookup import Found, confirm, view_of

@@ -10,7 +10,7 @@ import pytest
 
 from anabranch.core.names import run_id_for
 from anabranch.ports import Outgoing
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from gateway_keys import Keys
 from gateways import HELLO, Running, gateway, one_task
 from waiting import eventually, eventually_true

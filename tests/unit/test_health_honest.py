@@ -17,8 +17,8 @@ from anabranch import Task
 from anabranch.adapters.kafka.polling import PollingThread
 from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import Standing
-from anabranch.runtime.health import Health, HealthServer
-from anabranch.runtime.stall import Progress, StallWatch
+from anabranch.runtime.ownership.watchdog import Progress, StallWatch
+from anabranch.runtime.process.health import Health, HealthServer
 from anabranch.testing import ServiceStopped, System, VirtualClock, VirtualLoop
 from small_requests import alive, array, request, task
 

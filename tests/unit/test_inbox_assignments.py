@@ -5,8 +5,8 @@ from __future__ import annotations
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
 from anabranch.ports import Committed, Incoming, TopicSpec
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.inbox import Inbox
+from anabranch.runtime.ownership.consumer import Inbox
+from anabranch.runtime.process.clock import SystemClock
 
 
 def record(offset: int) -> Incoming:

@@ -14,10 +14,10 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.names import Names
 from anabranch.ports import Committed, TopicSpec
-from anabranch.runtime.due_timers import DueTimers
-from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.log_generation import generation_of
-from anabranch.runtime.replay import generation_noted, of_this_log, position
+from anabranch.runtime.ownership.due_timers import DueTimers
+from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.log_generation import generation_of
+from anabranch.runtime.ownership.replay import generation_noted, of_this_log, position
 from anabranch.testing.loop import VirtualClock, VirtualLoop
 
 NAMES = Names("t.")

@@ -12,7 +12,7 @@ import pytest
 from anabranch import Task
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.messages import ChunkLost
-from anabranch.runtime.views import load_view
+from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System
 from anabranch_taskgroup.intake import QUEUE
 from small_requests import alive, array, request, task

@@ -30,11 +30,11 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.ports import TopicSpec
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.effects import News, Put
-from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.log_generation import generation_of, rise_above
-from anabranch.runtime.replay import Replay, position, replay_of
+from anabranch.runtime.ownership.effects import News, Put
+from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.log_generation import generation_of, rise_above
+from anabranch.runtime.ownership.replay import Replay, position, replay_of
+from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import System
 from anabranch_agency import actor as agency
 from anabranch_agency.state import Partition as Runs

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from anabranch.ports import Incoming, Write
-from anabranch.runtime.guard import DecisionGuard
+from anabranch.runtime.ownership.poison_records import DecisionGuard
 
 
 class Store:

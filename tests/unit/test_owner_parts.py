@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.ports import Committed, Incoming
-from anabranch.runtime.effects import Expire, Put
-from anabranch.runtime.replay import (
+from anabranch.runtime.ownership.effects import Expire, Put
+from anabranch.runtime.ownership.replay import (
     Replay,
     ReplayFrom,
     aged,

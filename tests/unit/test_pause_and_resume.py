@@ -12,7 +12,7 @@ import pytest
 from anabranch import Task
 from anabranch.core.wire.codec import GROUPS
 from anabranch.ports import Outgoing, Write
-from anabranch.runtime.views import View, load_view
+from anabranch.runtime.reading.views import View, load_view
 from anabranch.testing import System, SystemRun, system
 
 

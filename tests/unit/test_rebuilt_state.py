@@ -14,9 +14,9 @@ from anabranch.core.wire.codec import encode
 from anabranch.core.wire.fragments import fragments_of
 from anabranch.core.wire.messages import OpenRun, RunUnknown, SubmitRun, ValueFound
 from anabranch.ports import Committed, Incoming
-from anabranch.runtime.guard import DecisionGuard
-from anabranch.runtime.owned import Mark, Owned
-from anabranch.runtime.replay import open_from, position, replay_of
+from anabranch.runtime.ownership.owned_partition import Mark, Owned
+from anabranch.runtime.ownership.poison_records import DecisionGuard
+from anabranch.runtime.ownership.replay import open_from, position, replay_of
 from anabranch_agency.actor import decide as decide_run
 from anabranch_agency.domain import RunsDomain
 from anabranch_agency.state import Partition as Runs

@@ -18,8 +18,8 @@ from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.policies import Policy
 from anabranch.core.wire.messages import Message, Need, OpenRun, StartGroup, TaskOrder, ValueFound
 from anabranch.core.wire.results import has_mark, is_reference
-from anabranch.runtime import values
-from anabranch.runtime.contexts import SharedContext, load_context
+from anabranch.runtime.reading import values
+from anabranch.runtime.reading.contexts import SharedContext, load_context
 from anabranch.testing import System, SystemRun
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.outcomes import read_outside

@@ -13,7 +13,7 @@ from anabranch import GiveUp, Task
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.messages import MembersTaken, RunTaken
 from anabranch.ports import Incoming
-from anabranch.runtime.effects import News
+from anabranch.runtime.ownership.effects import News
 from anabranch.testing import SystemRun, system
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.state import Partition

@@ -36,10 +36,10 @@ from anabranch.core.wire.messages import (
     ValueFound,
 )
 from anabranch.ports import Incoming, Outgoing, TopicSpec, Write
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.effects import Effect, News
-from anabranch.runtime.log_clock import SKEW_SECONDS, LogClock
-from anabranch.runtime.log_generation import generation_of
+from anabranch.runtime.ownership.effects import Effect, News
+from anabranch.runtime.ownership.log_clock import SKEW_SECONDS, LogClock
+from anabranch.runtime.ownership.log_generation import generation_of
+from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import System
 from anabranch_agency.faults import give_up
 from anabranch_agency.state import STOP_SECONDS

@@ -8,10 +8,10 @@ from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
 from anabranch.core.errors import Misconfigured
 from anabranch.ports import TopicSpec
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.connections import redis_url
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.topics import check_retention, ensure_topics, topic_specs
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.connections import redis_url
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.topics import check_retention, ensure_topics, topic_specs
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 import structlog
 
-from anabranch.runtime.health import Health, HealthServer
-from anabranch.runtime.ids import SystemIds
-from anabranch.runtime.logs import LogFormat, set_up_logging
-from anabranch.runtime.workcontext import working_for
+from anabranch.runtime.instrumentation.correlation import working_for
+from anabranch.runtime.process.health import Health, HealthServer
+from anabranch.runtime.process.ids import SystemIds
+from anabranch.runtime.process.logs import LogFormat, set_up_logging
 
 
 class StandingClock:

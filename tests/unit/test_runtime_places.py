@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from anabranch.runtime.places import Places
+from anabranch.runtime.ownership.replay_slots import Places
 from anabranch.testing.loop import VirtualLoop
 
 

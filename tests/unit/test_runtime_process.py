@@ -19,15 +19,15 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import Outgoing
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.health import Health
-from anabranch.runtime.ids import SystemIds
-from anabranch.runtime.process import Crashed, Service, StopRequest, run_service, serve
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.streams import lasting_streams
-from anabranch.runtime.supervision import Supervisor
-from anabranch.runtime.topics import ensure_topics
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.health import Health
+from anabranch.runtime.process.ids import SystemIds
+from anabranch.runtime.process.lifecycle import Crashed, Service, StopRequest, run_service, serve
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.streams import lasting_streams
+from anabranch.runtime.process.supervision import Supervisor
+from anabranch.runtime.process.topics import ensure_topics
 from anabranch_agency.app import build as build_agency
 from anabranch_taskgroup.app import build as build_taskgroup
 
@@ -178,7 +178,7 @@ async def test_a_crashed_task_ends_the_process(caplog: pytest.LogCaptureFixture)
 
 
 async def test_a_service_that_is_not_live_any_more_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anabranch.runtime.process.WATCH_SECONDS", 0.001)
+    monkeypatch.setattr("anabranch.runtime.process.lifecycle.WATCH_SECONDS", 0.001)
     running, built = await _serving(StopRequest())
     service = await built
     await service.started.wait()
@@ -225,7 +225,7 @@ async def test_a_part_of_a_service_that_stops_ends_the_process(
         raise LookupError("a bug")
 
     monkeypatch.setattr(part, fail)
-    monkeypatch.setattr("anabranch.runtime.process.WATCH_SECONDS", 0.001)
+    monkeypatch.setattr("anabranch.runtime.process.lifecycle.WATCH_SECONDS", 0.001)
     monkeypatch.setattr("anabranch_taskgroup.service.SWEEP_SECONDS", 0.001)
     resources = await _connect(SETTINGS)
 

@@ -83,7 +83,7 @@ async def test_two_systems_of_one_process_are_told_apart() -> None:
             found.append(client.names.prefix)
         return "named"
 
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
     registry = Registry.builtin().add(name)
     async with (

@@ -12,9 +12,9 @@ import pytest
 from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.redis.connection import RedisAddress
 from anabranch.core.errors import AnabranchError, Misconfigured
-from anabranch.runtime.connections import redis_url
-from anabranch.runtime.logs import set_up_logging
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.connections import redis_url
+from anabranch.runtime.process.logs import set_up_logging
+from anabranch.runtime.process.settings import Settings
 
 SECRET = "hunter2horse"
 URLS = [

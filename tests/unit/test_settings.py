@@ -9,7 +9,7 @@ import pytest
 
 from anabranch.adapters.redis.connection import RedisAddress
 from anabranch.core.errors import Misconfigured
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 
 def _file(tmp_path: Path, text: str, name: str = "anabranch.yaml") -> Path:

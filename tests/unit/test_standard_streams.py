@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from anabranch.runtime.streams import LastingText, has_reader
+from anabranch.runtime.process.streams import LastingText, has_reader
 from command_zygote import zygote
 
 MEANT = ["ü→🌊", "\x9b1m\u202e"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from anabranch import Task
-from anabranch.runtime.views import load_view
+from anabranch.runtime.reading.views import load_view
 from anabranch.sdk.task_log import CHARACTERS, LINES, Line, LogBook, TaskLog
 from anabranch.testing import System, SystemRun
 from small_requests import array, request, task

@@ -18,7 +18,7 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.messages import MemberFailed, MemberRetry, MembersReported, Offer, ValuePage
-from anabranch.runtime.effects import Put
+from anabranch.runtime.ownership.effects import Put
 from anabranch_taskgroup import reports
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.chunks import by_attempt, chunk_size

@@ -11,8 +11,8 @@ from anabranch.core.names import Names
 from anabranch.core.wire.messages import Offer, TaskOrder
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import TopicSpec
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.storelife import StoreLife
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
 from anabranch_taskgroup.executor import Executor, Offered

@@ -19,8 +19,14 @@ from anabranch import Task
 from anabranch.core import telemetry as names
 from anabranch.core.telemetry import METRICS, Metric
 from anabranch.core.tracing import parse_traceparent, run_span, trace_of
-from anabranch.runtime.health import Health, HealthServer
-from anabranch.runtime.telemetry import NO_TELEMETRY, Wanted, close_telemetry, open_telemetry, wanted
+from anabranch.runtime.instrumentation.telemetry import (
+    NO_TELEMETRY,
+    Wanted,
+    close_telemetry,
+    open_telemetry,
+    wanted,
+)
+from anabranch.runtime.process.health import Health, HealthServer
 from anabranch.testing import System
 from otlp_collector import Collector, collecting
 from small_requests import array, request, task
@@ -62,8 +68,8 @@ def test_the_standard_variables_say_what_is_told(environ: dict[str, str], text: 
 def test_where_nobody_asks_nothing_is_made_and_the_sdk_is_not_imported() -> None:
     assert open_telemetry("x", {}, text=False) is NO_TELEMETRY
     code = (
-        "import sys, anabranch.embedded, anabranch.runtime.process\n"
-        "from anabranch.runtime.telemetry import open_telemetry\n"
+        "import sys, anabranch.embedded, anabranch.runtime.process.lifecycle\n"
+        "from anabranch.runtime.instrumentation.telemetry import open_telemetry\n"
         "open_telemetry('x', {}, text=False)\n"
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk.trace', 'prometheus'))])"
     )
@@ -148,7 +154,7 @@ async def test_a_collector_that_is_away_costs_no_run_and_no_end(
 ) -> None:
     from anabranch.testing import system
 
-    monkeypatch.setattr("anabranch.runtime.telemetry.CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr("anabranch.runtime.instrumentation.telemetry.CLOSE_SECONDS", 0.5)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     telemetry = open_telemetry("x", os.environ, text=False)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from anabranch import RequestRefused, Task, agent
-from anabranch.runtime.health import Health
+from anabranch.runtime.process.health import Health
 from anabranch.testing import ServiceStopped, System, system
 
 

@@ -15,9 +15,9 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.names import Names
 from anabranch.ports import Beginning, Incoming, Outgoing, TopicSpec
-from anabranch.runtime.inbox import Inbox
-from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.owner import Owner
+from anabranch.runtime.ownership.consumer import Inbox
+from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.topic_lives import LOOK_SECONDS, TopicLives, is_of_another_life
 from anabranch.testing.loop import VirtualClock, VirtualLoop
 from waiting import eventually

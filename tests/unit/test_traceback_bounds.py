@@ -16,7 +16,7 @@ from anabranch.core.redaction import redactor
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.dead_letters import MemberLetter
 from anabranch.core.wire.messages import Failure, MemberFailed, MemberRetry, MembersReported, Offer
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch_eventmanager.facts import TRACEBACKS_OF_A_TASK, Draft, Facts, apply_entry, new_run, run_key
 from anabranch_eventmanager.views import TRACEBACKS_BYTES, build_view
 from anabranch_taskgroup.attempt_errors import (

@@ -11,7 +11,7 @@ import pytest
 from anabranch.cli.plan_command import planned
 from anabranch.cli.run_command import RunOptions, run
 from anabranch.core.request.admission import Reading, read_request
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from gateways import gateway
 from small_requests import array, request, task
 

@@ -19,7 +19,7 @@ from anabranch.core.names import Names
 from anabranch.core.waiting import UNSTARTED, waits_for
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import TimerDue
-from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import system
 from anabranch_eventmanager.core import At, EventCore
 from anabranch_eventmanager.views import build_view

@@ -16,9 +16,9 @@ from anabranch.core.names import session_key
 from anabranch.core.wire.fragments import is_fragment
 from anabranch.ports import TopicSpec, Write
 from anabranch.runtime.fitted_log import FittedLog
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch.testing import System
 from anabranch.testing.systems import registry_of
 from anabranch_agency.app import build as build_agency

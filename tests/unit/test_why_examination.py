@@ -18,7 +18,7 @@ from anabranch.core.names import run_id_for
 from anabranch.core.reasons import MEANINGS, Fact, Missing, aggregated, merged, roots_first, shown
 from anabranch.diagnosis.evidence import Evidence, Place, WaitingOffer
 from anabranch.ports import Committed, Outgoing, Standing, Write
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch.testing import System
 from small_requests import array, request, task
 

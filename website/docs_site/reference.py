@@ -18,7 +18,7 @@ import anabranch.testing
 from anabranch.cli.main import app
 from anabranch.contract.docstrings import attribute_notes, markdown
 from anabranch.core.request.models import Expansion, Request, RetryPolicy, TaskGroup, TaskSpec, TransformRules
-from anabranch.runtime.settings import DEFAULT_PARTITIONS, Settings
+from anabranch.runtime.process.settings import DEFAULT_PARTITIONS, Settings
 from docs_site.pages import DOCS
 
 GENERATED = "<!-- Generated from the code by `make reference`. Do not edit: change the code. -->\n"

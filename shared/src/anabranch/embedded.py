@@ -23,17 +23,17 @@ from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.core.request.admission import Limits
 from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore, Telemetry
-from anabranch.runtime.clock import SystemClock
 from anabranch.runtime.fitted_log import FittedLog
-from anabranch.runtime.ids import SystemIds
-from anabranch.runtime.local_valkey import local_valkey
-from anabranch.runtime.metered import metered
-from anabranch.runtime.process import Service
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.supervision import Supervisor
-from anabranch.runtime.telemetry import NO_TELEMETRY
-from anabranch.runtime.topics import ensure_topics
+from anabranch.runtime.instrumentation.instrumented import metered
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.ids import SystemIds
+from anabranch.runtime.process.lifecycle import Service
+from anabranch.runtime.process.local_valkey import local_valkey
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
+from anabranch.runtime.process.topics import ensure_topics
 from anabranch.sdk.agents import Registry
 from anabranch.sdk.client import Client, Links
 from anabranch.sdk.local_system import LocalSystem, running_here, starting

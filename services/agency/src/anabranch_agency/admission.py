@@ -27,7 +27,7 @@ from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ControlRun, SubmitRun
 from anabranch.core.wire.results import RunRejected
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.deadletter import dead_letter
+from anabranch.runtime.ownership.dead_letter import dead_letter
 
 
 @dataclass(frozen=True, slots=True)

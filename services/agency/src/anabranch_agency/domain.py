@@ -14,11 +14,11 @@ from anabranch.core.wire.codec import RUNS, Undecodable, encode
 from anabranch.core.wire.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.wire.messages import Message, RunUnknown, TimerDue
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.deadletter import dead_letter
-from anabranch.runtime.domain import Recall
-from anabranch.runtime.effects import Effect, News, Record
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.workcontext import ids_of, working_for
+from anabranch.runtime.instrumentation.correlation import ids_of, working_for
+from anabranch.runtime.ownership.dead_letter import dead_letter
+from anabranch.runtime.ownership.effects import Effect, News, Record
+from anabranch.runtime.ownership.handler import Recall
+from anabranch.runtime.process.resources import Resources
 from anabranch_agency.actor import decide
 from anabranch_agency.faults import give_up
 from anabranch_agency.measures import counts_of, spans_of

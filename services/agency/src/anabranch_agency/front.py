@@ -12,7 +12,7 @@ from anabranch.core.request.admission import session_candidates
 from anabranch.core.request.envelope import unwrap
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch.runtime.fitted_log import size_of
-from anabranch.runtime.inbox import Inbox
+from anabranch.runtime.ownership.consumer import Inbox
 from anabranch_agency.admission import (
     Desk,
     document_of,

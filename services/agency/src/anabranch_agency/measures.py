@@ -8,7 +8,7 @@ from anabranch.core import telemetry as names
 from anabranch.core.tracing import Attribute, RunTrace, Span, run_span, trace_of
 from anabranch.core.wire.messages import Status
 from anabranch.ports import Telemetry
-from anabranch.runtime.effects import Count, Effect, Emit, Lag
+from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
 from anabranch_agency.state import Run
 from anabranch_agency.turn import Turn
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from anabranch.core.request.admission import Limits
-from anabranch.runtime.health import Health
-from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.owner import Owner
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.topics import RETENTION_SECONDS
+from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.owner import Owner
+from anabranch.runtime.process.health import Health
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.topics import RETENTION_SECONDS
 from anabranch_agency.admission import Desk
 from anabranch_agency.domain import RunsDomain
 from anabranch_agency.front import Front

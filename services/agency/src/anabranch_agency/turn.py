@@ -18,7 +18,7 @@ from anabranch.core.wire.events import EventEntry, cause_of
 from anabranch.core.wire.messages import ControlRun, Message, Status, SubmitRun
 from anabranch.core.wire.results import RunRejected
 from anabranch.ports import Outgoing
-from anabranch.runtime.effects import Effect, News, Put
+from anabranch.runtime.ownership.effects import Effect, News, Put
 from anabranch_agency.state import Partition, Run, Tombstone
 
 

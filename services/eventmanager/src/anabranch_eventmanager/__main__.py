@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from anabranch.runtime.process import main
+from anabranch.runtime.process.lifecycle import main
 from anabranch_eventmanager.app import build
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import os
 
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, StateStore, Telemetry
-from anabranch.runtime.process import run_service
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.supervision import Supervisor
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.process.lifecycle import run_service
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch_eventmanager.log_driver import LogDriver
 from anabranch_eventmanager.recovery import NUDGE_AFTER
 from anabranch_eventmanager.service import EventManager

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from anabranch.core.errors import Misconfigured
-from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.process.clock import SystemClock
 
 _SECONDS = 0.001
 

@@ -16,9 +16,9 @@ from anabranch.core.telemetry import NUDGES
 from anabranch.core.wire.codec import Undecodable, encode
 from anabranch.core.wire.messages import Nudge
 from anabranch.ports import Clock, Incoming, Outgoing, Telemetry
-from anabranch.runtime.deadletter import dead_letter
-from anabranch.runtime.stall import Progress
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.ownership.dead_letter import dead_letter
+from anabranch.runtime.ownership.watchdog import Progress
 from anabranch_eventmanager.core import At, Effect, EventCore, RunChanged, has_ended
 from anabranch_eventmanager.facts import Document, run_key
 from anabranch_eventmanager.records import decode_record

@@ -12,11 +12,11 @@ from typing import Protocol
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, StateStore, Telemetry
-from anabranch.runtime.health import Health
-from anabranch.runtime.marks import Marks
-from anabranch.runtime.stall import StallWatch
-from anabranch.runtime.supervision import Supervisor
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.ownership.loss_detector import Marks
+from anabranch.runtime.ownership.watchdog import StallWatch
+from anabranch.runtime.process.health import Health
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch_eventmanager.keeper import Keeper
 from anabranch_eventmanager.outlets import ServerOutlets, ViewWriter
 from anabranch_eventmanager.recovery import NUDGE_AFTER

@@ -1,4 +1,4 @@
-"""Facts to the view that people see of a run. Its shape is described in `anabranch.runtime.views`.
+"""Facts to the view that people see of a run. Its shape is described in `anabranch.runtime.reading.views`.
 
 Pure. What a run's end says of its parts is derived here: a task that had not ended when its run did is
 shown as cancelled.
@@ -11,7 +11,7 @@ from typing import Any
 
 from anabranch.core.progress import share_of_run, share_of_task
 from anabranch.core.ranges import Ranges
-from anabranch.runtime.views import View
+from anabranch.runtime.reading.views import View
 from anabranch_eventmanager.core import has_ended
 from anabranch_eventmanager.facts import Document, Facts, group_key, project_of, run_key, task_key
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from anabranch.core.request.admission import Limits
-from anabranch.runtime.process import run_service
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.streams import standard_error
+from anabranch.runtime.process.lifecycle import run_service
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.streams import standard_error
 from anabranch.sdk.client import Client
 from anabranch.sdk.http_agent import HttpCall, send
 from anabranch.sdk.http_policy import AllowList

@@ -23,7 +23,7 @@ from fastapi import Request
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.ports import Clock, EventLog, Incoming, Outgoing
-from anabranch.runtime.reading import records_between
+from anabranch.runtime.reading.log_range import records_between
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.problems import Refusal
 from anabranch_gateway.refusal_limits import RefusalLimits

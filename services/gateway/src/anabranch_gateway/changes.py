@@ -18,7 +18,7 @@ import orjson
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.events import EventBatch, EventEntry
-from anabranch.runtime.views import project_of
+from anabranch.runtime.reading.views import project_of
 from anabranch.sdk.client import Client
 from anabranch_gateway.live import EventRecord, LiveEvents
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from anabranch.core.errors import NoSuchVersion
-from anabranch.runtime.contexts import SharedContext, diff, load_context
+from anabranch.runtime.reading.contexts import SharedContext, diff, load_context
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Viewer
 from anabranch_gateway.lookup import find

@@ -24,8 +24,8 @@ from anabranch.core.telemetry import GATEWAY_DELIVERIES
 from anabranch.core.wire import dead_letters
 from anabranch.core.wire.events import EventBatch, decode_batch
 from anabranch.ports import Incoming, Outgoing, Telemetry
-from anabranch.runtime.inbox import Inbox
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.ownership.consumer import Inbox
 from anabranch.sdk.client import Client
 from anabranch_gateway.circuit_breaker import CircuitBreaker
 from anabranch_gateway.delivery_shares import THREADS, Endpoint, ThreadShares, WaitingShares

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from anabranch.core.errors import Misconfigured
 from anabranch.ports import Clock
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch_gateway.auth import Caller, Guard, OpenGuard
 from anabranch_gateway.hosts import Hosts, is_loopback
 from anabranch_gateway.keys import LEAD, KeyRing

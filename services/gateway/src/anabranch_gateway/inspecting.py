@@ -14,9 +14,9 @@ from anabranch.core.names import session_key
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.events import EventEntry
 from anabranch.core.wire.results import is_reference
-from anabranch.runtime import values
-from anabranch.runtime.publicvalues import PublicValue, judged
-from anabranch.runtime.views import View
+from anabranch.runtime.reading import values
+from anabranch.runtime.reading.public_values import PublicValue, judged
+from anabranch.runtime.reading.views import View
 from anabranch_gateway.folding import TaskMembers, new_entries, speaks_of
 from anabranch_gateway.lookup import Found
 from anabranch_gateway.parts import Parts

@@ -15,7 +15,7 @@ from anabranch.core.request.envelope import is_envelope, unwrap
 from anabranch.core.request.models import ControlType
 from anabranch.deadletters.letterbox import Letter, fold
 from anabranch.ports import Incoming
-from anabranch.runtime.reading import records_between
+from anabranch.runtime.reading.log_range import records_between
 from anabranch.sdk.client import Client
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.projects import RunProjects

@@ -14,7 +14,7 @@ import orjson
 
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.waiting import waits_for
-from anabranch.runtime.views import View, list_views
+from anabranch.runtime.reading.views import View, list_views
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.lookup import is_owned
 from anabranch_gateway.parts import Parts

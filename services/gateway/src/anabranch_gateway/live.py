@@ -20,7 +20,7 @@ from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.core.wire.events import EventBatch, decode_batch
 from anabranch.ports import EventLog, Incoming
-from anabranch.runtime.reading import records_between
+from anabranch.runtime.reading.log_range import records_between
 from anabranch_gateway.places import EventPlace, Knowledge
 
 WINDOW_BYTES = 32_000_000

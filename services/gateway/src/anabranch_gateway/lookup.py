@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from anabranch.core.names import run_id_for
-from anabranch.runtime.views import View, load_view, project_of, view_without_events
+from anabranch.runtime.reading.views import View, load_view, project_of, view_without_events
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.problems import Refusal, not_found
 from anabranch_gateway.recent import Taken

@@ -18,7 +18,7 @@ from anabranch.core.project import (
     session_problem,
 )
 from anabranch.ports import StateStore
-from anabranch.runtime.views import project_of
+from anabranch.runtime.reading.views import project_of
 from anabranch_gateway.auth import Caller
 from anabranch_gateway.problems import Refusal
 

@@ -10,7 +10,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from anabranch.core.request.admission import Limits
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.client import Client
 from anabranch.sdk.http_policy import AllowList
 from anabranch_gateway.audit import Audit

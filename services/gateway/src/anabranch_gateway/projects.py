@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from anabranch.runtime.views import project_of
+from anabranch.runtime.reading.views import project_of
 from anabranch.sdk.client import Client
 
 KEPT = 50_000

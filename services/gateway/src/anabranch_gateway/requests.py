@@ -17,7 +17,7 @@ from anabranch.core.request.models import Request, TaskSpec
 from anabranch.core.request.outline import facts_of
 from anabranch.core.wire.codec import RUNS, Undecodable
 from anabranch.core.wire.messages import SubmitRun
-from anabranch.runtime.reading import records_between
+from anabranch.runtime.reading.log_range import records_between
 from anabranch.sdk.client import Client
 from anabranch_gateway.problems import Refusal, not_found
 

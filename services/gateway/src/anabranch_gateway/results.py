@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.wire.results import Reference, is_reference
-from anabranch.runtime import values
+from anabranch.runtime.reading import values
 from anabranch.sdk.client import Client
 from anabranch_gateway.problems import Refusal, not_found
 

@@ -12,7 +12,7 @@ from anabranch.core.errors import Code, RequestRefused
 from anabranch.core.json_documents import Format
 from anabranch.core.waiting import waits_for
 from anabranch.core.wire.results import is_reference
-from anabranch.runtime.views import with_heartbeats
+from anabranch.runtime.reading.views import with_heartbeats
 from anabranch.sdk.client import Control
 from anabranch.sdk.run import Run
 from anabranch_gateway import shapes

@@ -12,10 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from anabranch.core.errors import ServerUnavailable
-from anabranch.runtime.health import Health
-from anabranch.runtime.listening import listen
-from anabranch.runtime.supervision import Supervisor
-from anabranch.runtime.topics import ensure_gateway_topics
+from anabranch.runtime.process.health import Health
+from anabranch.runtime.process.listening import listen
+from anabranch.runtime.process.supervision import Supervisor
+from anabranch.runtime.process.topics import ensure_gateway_topics
 from anabranch_gateway.connection import MOST_MESSAGE, BoundedHttp, BoundedWebSocket
 from anabranch_gateway.parts import Parts
 

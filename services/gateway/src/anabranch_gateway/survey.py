@@ -9,7 +9,7 @@ from typing import Any
 
 import anabranch
 from anabranch.ports import Clock, Standing
-from anabranch.runtime.views import list_views
+from anabranch.runtime.reading.views import list_views
 from anabranch.sdk.client import Client
 
 KEPT_SECONDS = 2.0

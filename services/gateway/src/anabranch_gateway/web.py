@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 import anabranch
 from anabranch.ports import Telemetry
-from anabranch.runtime.health import EXPOSITION, Health
+from anabranch.runtime.process.health import EXPOSITION, Health
 from anabranch_gateway import (
     contexts,
     deadletters,

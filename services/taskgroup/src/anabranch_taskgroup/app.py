@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from anabranch.runtime.process import run_service
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.lifecycle import run_service
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.service import TaskGroupService
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from anabranch.core.error_records import ErrorRecord
 from anabranch.core.wire.messages import Offer
-from anabranch.runtime.logs import ATTEMPTS_LOGGER
+from anabranch.runtime.process.logs import ATTEMPTS_LOGGER
 
 SENT_AT_ONCE: Final = 100
 SENT_ALIKE: Final = 10

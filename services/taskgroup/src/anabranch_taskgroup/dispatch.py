@@ -14,9 +14,9 @@ from anabranch.core.telemetry import OFFERS
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ArrayCounted, ChunkLost, Offer
 from anabranch.ports import Outgoing
-from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.storelife import StoreLife
+from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.store_identity import StoreLife
 from anabranch_taskgroup.executor import Executor, Offered
 from anabranch_taskgroup.intake import at_deadline
 from anabranch_taskgroup.offers import Offers

@@ -17,7 +17,7 @@ from anabranch.core.templates import Template, compile_template
 from anabranch.core.wire.messages import Json, Offer, TaskOrder
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import StateStore
-from anabranch.runtime import values
+from anabranch.runtime.reading import values
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.attempt_errors import AttemptErrors
 from anabranch_taskgroup.rendered import Weight

@@ -16,12 +16,12 @@ from anabranch.core.wire.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.wire.messages import ArrayCounted, Json, KeyReduced, Message, OpenRun, TimerDue, ValueFound
 from anabranch.core.wire.results import reference_document
 from anabranch.ports import Incoming, Outgoing, Write
-from anabranch.runtime.domain import Recall
-from anabranch.runtime.effects import Effect, Expire, News, Record
-from anabranch.runtime.publicvalues import PublicValue
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.storelife import StoreLife
-from anabranch.runtime.workcontext import ids_of, working_for
+from anabranch.runtime.instrumentation.correlation import ids_of, working_for
+from anabranch.runtime.ownership.effects import Effect, Expire, News, Record
+from anabranch.runtime.ownership.handler import Recall
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.reading.public_values import PublicValue
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.addresses import halt_subject
 from anabranch_taskgroup.dispatch import Dispatcher

@@ -22,8 +22,8 @@ from anabranch.core.redaction import redactor
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ChunkReturned, Offer
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Telemetry, Write
-from anabranch.runtime.storelife import StoreLife
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.addresses import claim_key, subjects
 from anabranch_taskgroup.agent_threads import AgentThreads

@@ -13,8 +13,8 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.wire import dead_letters
 from anabranch.core.wire.messages import Failure, MemberFailed
 from anabranch.ports import Outgoing
-from anabranch.runtime.deadletter import REASON_BYTES
-from anabranch.runtime.effects import News
+from anabranch.runtime.ownership.dead_letter import REASON_BYTES
+from anabranch.runtime.ownership.effects import News
 from anabranch_taskgroup.state import Chunk, Held, Run, Task
 from anabranch_taskgroup.tracebacks import traceback_size
 from anabranch_taskgroup.turn import Turn

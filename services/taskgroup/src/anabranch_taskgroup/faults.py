@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import FailRun, Message, OpenRun, StopRun
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.effects import Effect, News
+from anabranch.runtime.ownership.effects import Effect, News
 from anabranch_taskgroup.known_runs import abandon
 from anabranch_taskgroup.state import Partition, Run
 from anabranch_taskgroup.turn import Rules, Turn

@@ -16,7 +16,7 @@ from anabranch.core.policies import Fold, RunsValue, reduce
 from anabranch.core.wire.messages import Json, KeyReduced
 from anabranch.core.wire.results import is_reference, reference_document
 from anabranch.ports import Fence, Notifier, StateStore, Write
-from anabranch.runtime import values
+from anabranch.runtime.reading import values
 from anabranch_taskgroup.sharing import contributions, in_order
 from anabranch_taskgroup.state import Run, Value
 from anabranch_taskgroup.telling import is_stored, whole

@@ -15,8 +15,8 @@ from anabranch.core.names import Names
 from anabranch.core.wire.codec import TASKS, Undecodable
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock, EventLog, Incoming
-from anabranch.runtime.deadletter import dead_letter
-from anabranch.runtime.inbox import Inbox
+from anabranch.runtime.ownership.consumer import Inbox
+from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch_taskgroup.executor import Executor, Offered
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from anabranch.core.tracing import trace_of
 from anabranch.core.wire.events import EventEntry
 from anabranch.core.wire.messages import ChunkLost, ChunkReturned, MembersReported, Message
 from anabranch.ports import Telemetry
-from anabranch.runtime.effects import Count, Effect, Emit, Lag
+from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
 from anabranch_taskgroup.spans import span_of_group, span_of_task
 from anabranch_taskgroup.state import Partition, Run
 from anabranch_taskgroup.states import TaskState

@@ -18,8 +18,8 @@ from anabranch.core.tracing import every, trace_of
 from anabranch.core.wire.messages import Offer
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Clock, StateStore, Telemetry, Write
-from anabranch.runtime import values
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.reading import values
 from anabranch_taskgroup.chunks import concurrency_limit
 from anabranch_taskgroup.lifecycle import arrays_of, visible_values
 from anabranch_taskgroup.state import Chunk, Group, Run, Task

@@ -16,7 +16,7 @@ import orjson
 from anabranch.core.json_documents import dumps
 from anabranch.core.wire.messages import Failure, Json, TaskOrder
 from anabranch.core.wire.results import is_reference
-from anabranch.runtime.effects import Put
+from anabranch.runtime.ownership.effects import Put
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.state import Run, Task, Value
 from anabranch_taskgroup.states import TaskState

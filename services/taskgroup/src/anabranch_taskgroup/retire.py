@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from anabranch.core.names import Names, chunk_name, session_key
-from anabranch.runtime.effects import Expire
+from anabranch.runtime.ownership.effects import Expire
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.state import Run, Task
 from anabranch_taskgroup.turn import Turn

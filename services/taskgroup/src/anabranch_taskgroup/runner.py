@@ -25,7 +25,7 @@ from anabranch.core.retry import delay_after, unit_from
 from anabranch.core.templates import member_scope
 from anabranch.core.wire.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
 from anabranch.ports import Clock
-from anabranch.runtime.loops import is_interrupt
+from anabranch.runtime.process.loops import is_interrupt
 from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
 from anabranch_taskgroup.abandoning import GRACE_SECONDS, abandon, says_what_next

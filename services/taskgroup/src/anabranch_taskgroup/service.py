@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 
 from anabranch.core.telemetry import CHUNKS_HELD, SLOTS, SLOTS_USED
-from anabranch.runtime.health import Health
-from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.marks import Marks
-from anabranch.runtime.owner import Owner
-from anabranch.runtime.pulse import Pulse
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.storelife import StoreLife
+from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.loss_detector import Marks
+from anabranch.runtime.ownership.owner import Owner
+from anabranch.runtime.process.health import Health
+from anabranch.runtime.process.heartbeat import Pulse
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.domain import GroupsDomain

@@ -16,7 +16,7 @@ from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.messages import Json
 from anabranch.core.wire.results import reference_document, result_event_id
 from anabranch.ports import EventLog, Fence, Notifier, Outgoing, StateStore, Write
-from anabranch.runtime import values
+from anabranch.runtime.reading import values
 from anabranch_taskgroup.telling import is_stored, whole
 from anabranch_taskgroup.turn import SpreadKeys, result_body
 

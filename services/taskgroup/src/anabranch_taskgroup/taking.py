@@ -28,8 +28,8 @@ from anabranch.core.wire.messages import (
     TaskOrder,
 )
 from anabranch.ports import EventLog, Outgoing, StateStore
-from anabranch.runtime import values
-from anabranch.runtime.publicvalues import PublicValue
+from anabranch.runtime.reading import values
+from anabranch.runtime.reading.public_values import PublicValue
 from anabranch_taskgroup.addresses import stored_key
 from anabranch_taskgroup.outcomes import Outcome, Place, pages_of, read_outcome, read_outside, usable
 from anabranch_taskgroup.state import Run, Value

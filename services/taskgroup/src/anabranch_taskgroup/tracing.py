@@ -16,7 +16,7 @@ from anabranch.core.expansion.members import member_name
 from anabranch.core.tracing import FAILURES, Attribute, RunTrace, Span, SpanEvent, member_span, task_span, trace_of
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Telemetry
-from anabranch.runtime.workcontext import within_producers, within_span, working_for
+from anabranch.runtime.instrumentation.correlation import within_producers, within_span, working_for
 from anabranch_taskgroup.attempt_errors import Told
 
 Outcome = Literal["completed", "failed", "retried"]

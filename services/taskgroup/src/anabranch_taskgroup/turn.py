@@ -17,7 +17,7 @@ from anabranch.core.wire.events import EventEntry, cause_of
 from anabranch.core.wire.messages import Json, Message, Spans
 from anabranch.core.wire.results import result_event_id
 from anabranch.ports import Outgoing
-from anabranch.runtime.effects import Announce, Effect, News, Note, Put, Record
+from anabranch.runtime.ownership.effects import Announce, Effect, News, Note, Put, Record
 from anabranch_taskgroup.state import Group, Partition, Run, Task, Told
 
 

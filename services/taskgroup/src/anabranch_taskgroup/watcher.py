@@ -16,8 +16,8 @@ from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import Names, session_key
 from anabranch.core.telemetry import RECOVERED
 from anabranch.ports import Notifier, StateStore, Telemetry
-from anabranch.runtime.publicvalues import PublicValue, judged
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.reading.public_values import PublicValue, judged
 
 log = logging.getLogger(__name__)
 

@@ -167,6 +167,6 @@ def _seconds(text: str, option: str) -> float:
 
 
 def _run(work: Any) -> None:
-    from anabranch.runtime.loops import run as run_async
+    from anabranch.runtime.process.loops import run as run_async
 
     raise typer.Exit(run_async(work))

@@ -16,8 +16,8 @@ from anabranch.core.errors import AnabranchError
 from anabranch.core.visible import visible
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
-    from anabranch.runtime.views import View
+    from anabranch.runtime.process.settings import Settings
+    from anabranch.runtime.reading.views import View
 
 SECONDS = 0.7
 """How long a server has to answer."""
@@ -29,7 +29,7 @@ def runs(incomplete: str) -> list[tuple[str, str]]:
     """Ids of recent runs that begin so, the latest first, each with its name and status."""
     import asyncio
 
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
     logging.disable()  # a library's warning in the middle of a line that is being typed helps nobody
     try:
@@ -42,8 +42,8 @@ def runs(incomplete: str) -> list[tuple[str, str]]:
 
 async def _recent(settings: Settings, incomplete: str) -> list[tuple[str, str]]:
     from anabranch.cli.reach.choosing import gateway_of, through
-    from anabranch.runtime.connections import redis_store
-    from anabranch.runtime.views import list_views
+    from anabranch.runtime.process.connections import redis_store
+    from anabranch.runtime.reading.views import list_views
 
     if (address := await gateway_of(settings)) is not None:
         async with through(address) as gateway:

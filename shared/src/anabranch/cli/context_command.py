@@ -13,10 +13,10 @@ from anabranch.cli.reach.port import Differences
 from anabranch.cli.tables import Column, Form, Listing, moment, number, show, timestamp
 from anabranch.core.context_versions import Change
 from anabranch.core.errors import Misconfigured, NoSuchVersion
-from anabranch.runtime.contexts import Difference, SharedContext, Version
+from anabranch.runtime.reading.contexts import Difference, SharedContext, Version
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 SHOWN_CHARACTERS = 60
 

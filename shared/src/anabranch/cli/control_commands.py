@@ -15,7 +15,7 @@ from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import TopicSpec
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Control
 
 _DONE = {"cancel": "Asked to cancel", "pause": "Asked to pause", "resume": "Asked to go on with"}
@@ -47,8 +47,8 @@ async def create_topics(settings: Settings, *, form: Form) -> int:
         ServerUnavailable: Kafka does not answer.
         Misconfigured: a topic is there with another number of partitions.
     """
-    from anabranch.runtime.connections import kafka_log
-    from anabranch.runtime.topics import gateway_topic_specs, topic_specs
+    from anabranch.runtime.process.connections import kafka_log
+    from anabranch.runtime.process.topics import gateway_topic_specs, topic_specs
 
     await refuse_if_away(settings)
     mute_kafka_client()

@@ -12,12 +12,12 @@ from anabranch.cli.output import say, seconds, wide_console
 from anabranch.cli.run_command import read, summarise
 from anabranch.cli.systems import load_registry, open_place
 from anabranch.cli.views import view_for
-from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.process.clock import SystemClock
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.run_result import RunResult
 
 NEXT = """What to try next

@@ -20,11 +20,11 @@ from anabranch.cli.run_command import rejected, summarise
 from anabranch.cli.services import examiner
 from anabranch.cli.systems import load_registry
 from anabranch.core.errors import AnabranchError, RequestRefused
-from anabranch.runtime.listening import PortTaken, listen
+from anabranch.runtime.process.listening import PortTaken, listen
 
 if TYPE_CHECKING:
     from anabranch.embedded import Embedded
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Client
 
 DEV_PORT = 8321
@@ -89,8 +89,8 @@ def _who_listens(taken: PortTaken) -> PortTaken:
 @asynccontextmanager
 async def _gateway(system: Embedded, settings: Settings, agents: frozenset[str]) -> AsyncIterator[None]:
     """Run the gateway of the embedded system and write its address file for the other commands."""
-    from anabranch.runtime.resources import Resources
-    from anabranch.runtime.supervision import Supervisor
+    from anabranch.runtime.process.resources import Resources
+    from anabranch.runtime.process.supervision import Supervisor
     from anabranch_gateway.app import build
 
     links, supervisor = system.client.links, Supervisor()

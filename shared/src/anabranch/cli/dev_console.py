@@ -18,13 +18,13 @@ from anabranch.cli.output import count, say, seconds, short, short_line
 from anabranch.cli.tracebacks import Tracebacks
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.wire.events import EventBatch, EventEntry, decode_batch
-from anabranch.runtime.logs import ATTEMPTS_LOGGER
-from anabranch.runtime.workcontext import work_ids, working_for
+from anabranch.runtime.instrumentation.correlation import work_ids, working_for
+from anabranch.runtime.process.logs import ATTEMPTS_LOGGER
 
 if TYPE_CHECKING:
     from anabranch.core.names import Names
     from anabranch.ports import EventLog
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.agents import AgentDeclaration
     from anabranch.sdk.task import Task
 
@@ -148,7 +148,7 @@ async def _read(log: EventLog, names: Names, opened: asyncio.Event) -> None:
 def console_logging(settings: Settings) -> Iterator[None]:
     """Print log lines of agents with their member, and warnings and errors of everything else."""
     if settings.log_format == "json":
-        from anabranch.runtime.logs import set_up_logging
+        from anabranch.runtime.process.logs import set_up_logging
 
         set_up_logging(settings.log_level, "json")
         yield

@@ -12,7 +12,7 @@ from anabranch.cli.tables import Column, Form, Listing, moment, number, show
 from anabranch.cli.tracebacks import indented
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 SHOWN = 100
 

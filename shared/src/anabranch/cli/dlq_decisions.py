@@ -12,7 +12,7 @@ from anabranch.core.errors import Misconfigured
 from anabranch.deadletters.decisions import Action, Choice, past
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 
 async def decide_on(settings: Settings, action: Action, choice: Choice, *, json: bool) -> int:

@@ -16,7 +16,7 @@ from anabranch.cli.tables import Column, Form, fields, print_csv, status_style
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 Event = Mapping[str, Any]
 

@@ -14,11 +14,11 @@ from anabranch.cli.tracebacks import Tracebacks
 from anabranch.core.errors import Misconfigured
 from anabranch.core.progress import percent, share_of_run
 from anabranch.core.waiting import waits_for
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.views import View
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.reading.views import View
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 
 async def list_runs(settings: Settings, *, limit: int, status: str | None, form: Form) -> int:

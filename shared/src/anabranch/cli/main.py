@@ -28,7 +28,7 @@ from anabranch.cli.options import (
 )
 from anabranch.cli.output import print_text, say
 from anabranch.cli.tables import Form, form_of
-from anabranch.runtime.streams import lasting_streams
+from anabranch.runtime.process.streams import lasting_streams
 
 app = typer.Typer(
     name="anabranch",
@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is not None:
         return _called(list(arguments))
     code = _called(None)
-    if "anabranch.runtime.loops" in sys.modules:  # threads of agents exist only if a loop ran
-        from anabranch.runtime.loops import end_process_with
+    if "anabranch.runtime.process.loops" in sys.modules:  # threads of agents exist only if a loop ran
+        from anabranch.runtime.process.loops import end_process_with
 
         end_process_with(code)
     return code
@@ -394,7 +394,7 @@ def rebuild(
 
 
 def _async(work: Any) -> int:
-    from anabranch.runtime.loops import run as run_async
+    from anabranch.runtime.process.loops import run as run_async
 
     code: int = run_async(work)
     return code

@@ -19,7 +19,7 @@ from anabranch.cli.output import say
 from anabranch.cli.tables import Form
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Output = Annotated[
@@ -111,7 +111,7 @@ def load_settings(options: Mapping[str, Any], /, **overrides: Any) -> Settings:
         Misconfigured: one of them is wrong.
     """
     from anabranch.core.errors import Misconfigured
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
     given = {name: value for name, value in options.items() if name not in ("config", "set_")}
     for entry in options["set_"] or ():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from anabranch.core.visible import visible, visible_json
-from anabranch.runtime.streams import has_reader, standard_error, standard_output
+from anabranch.runtime.process.streams import has_reader, standard_error, standard_output
 
 if TYPE_CHECKING:
     from rich.console import Console

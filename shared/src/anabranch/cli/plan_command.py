@@ -14,7 +14,7 @@ from anabranch.core.request.admission import Limits, read_request
 from anabranch.core.request.planning import refused_document
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 SHOWN_MEMBERS = 20
 

@@ -31,9 +31,9 @@ from anabranch.core.errors import Misconfigured, ValueGone
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Fold
 from anabranch.ports import Clock, Entry, EventLog, StateStore, Write
-from anabranch.runtime.effects import Note
-from anabranch.runtime.log_generation import generation_of
-from anabranch.runtime.replay import generation_noted
+from anabranch.runtime.ownership.effects import Note
+from anabranch.runtime.ownership.log_generation import generation_of
+from anabranch.runtime.ownership.replay import generation_noted
 from anabranch.sdk.references import resolve
 from anabranch_agency.turn import Rules as RunRules
 from anabranch_eventmanager.core import has_ended
@@ -45,7 +45,7 @@ from anabranch_taskgroup.turn import FoldKey, SpreadKeys
 from anabranch_taskgroup.turn import Rules as GroupRules
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 BATCH = 200
 BATCH_BYTES = 4_000_000

@@ -15,7 +15,7 @@ from anabranch.core.names import Names, session_key
 from anabranch.core.wire.codec import GROUPS, RUNS, Undecodable
 from anabranch.core.wire.messages import Message, OpenRun, SubmitRun
 from anabranch.ports import EventLog, Incoming
-from anabranch.runtime.effects import Note, Put
+from anabranch.runtime.ownership.effects import Note, Put
 from anabranch_agency import actor as agency
 from anabranch_agency.state import Partition as Runs
 from anabranch_agency.state import Tombstone

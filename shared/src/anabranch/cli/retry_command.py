@@ -11,10 +11,10 @@ from anabranch.cli.reach.choosing import reached
 from anabranch.cli.run_command import detached, summarise
 from anabranch.cli.views import view_for
 from anabranch.core.errors import Misconfigured
-from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.process.clock import SystemClock
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 
 async def retry(

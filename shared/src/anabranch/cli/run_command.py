@@ -28,13 +28,13 @@ from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.names import run_id_for
 from anabranch.core.request.admission import Limits, Reading, read_request
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.loops import run as run_async
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.loops import run as run_async
 from anabranch.sdk.client import session_keys_of
 from anabranch.sdk.run_result import RunResult, no_executions
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.agents import Registry
 
 SHOWN_FAILURES = 10

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from anabranch.cli.reach.address_file import living, path_of
 from anabranch.cli.reach.probing import unreachable
 from anabranch.core.errors import ServerUnavailable
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.client import Client
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
     """
     if registry is not None:
         from anabranch.embedded import embedded
-        from anabranch.runtime.logs import ATTEMPTS_LOGGER
-        from anabranch.runtime.memory import collect_seldom
-        from anabranch.runtime.telemetry import close_telemetry, open_telemetry
+        from anabranch.runtime.instrumentation.telemetry import close_telemetry, open_telemetry
+        from anabranch.runtime.process.logs import ATTEMPTS_LOGGER
+        from anabranch.runtime.process.process_memory import collect_seldom
 
         ATTEMPTS_LOGGER.addHandler(logging.NullHandler())  # the command prints failures itself
         telemetry = open_telemetry("anabranch", os.environ, text=False)
@@ -116,7 +116,7 @@ async def refuse_if_away(settings: Settings) -> None:
 
 def mute_kafka_client() -> None:
     """Keep the library's own lines out of a command's words; what is wrong is raised, and said once."""
-    from anabranch.runtime.logs import KAFKA_LOGGER
+    from anabranch.runtime.process.logs import KAFKA_LOGGER
 
     KAFKA_LOGGER.addHandler(logging.NullHandler())
     KAFKA_LOGGER.propagate = False

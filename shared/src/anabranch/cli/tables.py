@@ -20,7 +20,7 @@ from anabranch.cli.output import print_json, say, wide_console
 from anabranch.core.errors import Misconfigured
 from anabranch.core.visible import visible
 from anabranch.core.wire.cloudevents import rfc3339
-from anabranch.runtime.streams import standard_output
+from anabranch.runtime.process.streams import standard_output
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anabranch.cli.progress import GroupProgress, RunProgress, TaskProgress, Told
-from anabranch.runtime.views import View
+from anabranch.runtime.reading.views import View
 
 
 def progress_of_view(view: View) -> RunProgress:

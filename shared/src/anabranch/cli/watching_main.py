@@ -83,7 +83,7 @@ def _interval(text: str) -> float:
 
 
 def _async(work: Any) -> int:
-    from anabranch.runtime.loops import run as run_async
+    from anabranch.runtime.process.loops import run as run_async
 
     code: int = run_async(work)
     return code

@@ -19,10 +19,10 @@ from anabranch.core.reasons import MEANINGS, Fact, Missing, shown
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import Nudge
 from anabranch.ports import Outgoing
-from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.process.clock import SystemClock
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Client
 
 MOST_ROWS = 40

@@ -33,10 +33,10 @@ from anabranch.core.wire.dead_letters import REASON
 from anabranch.core.wire.messages import GroupFinished, GroupResults, OpenRun, StartGroup
 from anabranch.diagnosis.evidence import Evidence, Place
 from anabranch.ports import Outgoing, Standing
-from anabranch.runtime.replay import generation_noted
+from anabranch.runtime.ownership.replay import generation_noted
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
     from anabranch_taskgroup.waits import Wait
 
 REJECTED = "rejected"

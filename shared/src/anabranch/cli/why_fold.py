@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.core.wire.codec import GROUPS, RUNS, Undecodable
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.effects import News, Record
+from anabranch.runtime.ownership.effects import News, Record
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
     from anabranch_agency.state import Run as AgencyRun
     from anabranch_taskgroup.state import Run as SessionRun
 

@@ -15,8 +15,8 @@ from anabranch.core.wire.codec import TASKS, Undecodable
 from anabranch.core.wire.dead_letters import CODE, MEMBER_FAILED, ORIGIN, REASON
 from anabranch.diagnosis.evidence import Place, WaitingOffer
 from anabranch.ports import EventLog, Incoming, Standing, StateStore
-from anabranch.runtime.reading import records_between
-from anabranch.runtime.replay import replay_begin
+from anabranch.runtime.ownership.replay import replay_begin
+from anabranch.runtime.reading.log_range import records_between
 
 FINAL_TYPES = ("run.completed", "run.failed", "run.cancelled", "run.timed_out")
 TAIL_RECORDS = 20_000

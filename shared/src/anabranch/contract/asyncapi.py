@@ -12,7 +12,7 @@ from anabranch import __version__
 from anabranch.contract.catalog import RESULT_MESSAGES, SCHEMAS, TOPICS, Topic
 from anabranch.contract.docstrings import markdown
 from anabranch.core.names import DEFAULT_PREFIX, session_key
-from anabranch.runtime.settings import DEFAULT_PARTITIONS
+from anabranch.runtime.process.settings import DEFAULT_PARTITIONS
 
 Node = dict[str, Any]
 

@@ -17,7 +17,7 @@ from anabranch.core.request.models import ControlRecord, Request
 from anabranch.core.wire import results
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import Message, OnGroups, OnRuns, OnTasks
-from anabranch.runtime.topics import AUDIT_SECONDS, RETENTION_SECONDS
+from anabranch.runtime.process.topics import AUDIT_SECONDS, RETENTION_SECONDS
 
 SCHEMA_FOLDER = "schemas"
 

@@ -13,7 +13,7 @@ from anabranch.core.request.models import RESERVED_IN_REQUEST, RESERVED_IN_TASK,
 from anabranch.core.wire.cloudevents import SOURCE
 from anabranch.core.wire.dead_letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, WEBHOOK_FAILED
 from anabranch.core.wire.results import RESULT_KINDS, ChannelMessage
-from anabranch.runtime.deadletter import REASON_BYTES
+from anabranch.runtime.ownership.dead_letter import REASON_BYTES
 
 LETTER_CODES = (MEMBER_FAILED, MEMBERS_OMITTED, WEBHOOK_FAILED, DISMISSED, REDRIVEN)
 

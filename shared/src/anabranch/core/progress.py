@@ -54,7 +54,7 @@ def share_of_task(task: Mapping[str, Any]) -> float:
 
 
 def share_of_run(view: Mapping[str, Any]) -> float | None:
-    """Completed share of the run of a view; see `anabranch.runtime.views`."""
+    """Completed share of the run of a view; see `anabranch.runtime.reading.views`."""
     tasks = [task for group in (view.get("groups") or {}).values() for task in group["tasks"].values()]
     status = view.get("status") or ""
     if status in _ENDED_RUNS and status != "completed" and not tasks:

@@ -26,7 +26,7 @@ def waits_for(view: Mapping[str, Any], now: float) -> str | None:
     """The missing worker or agent that an open run waits for; None if none is known to be missing.
 
     Args:
-        view: see `anabranch.runtime.views`.
+        view: see `anabranch.runtime.reading.views`.
         now: seconds since the epoch.
     """
     if view.get("status") in _ENDED or view.get("ended_at") is not None:

@@ -21,7 +21,7 @@ from anabranch.core.request.envelope import unwrap
 from anabranch.core.wire import dead_letters
 from anabranch.core.wire.dead_letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, MemberLetter
 from anabranch.ports import EventLog, Headers, Incoming, Outgoing
-from anabranch.runtime.reading import records_between
+from anabranch.runtime.reading.log_range import records_between
 
 State = Literal["open", "redriven", "dismissed", "superseded"]
 ADDED = frozenset(

@@ -35,7 +35,7 @@ from anabranch.ports import (
     Standing,
     TopicSpec,
 )
-from anabranch.runtime.deadletter import fit_letter
+from anabranch.runtime.ownership.dead_letter import fit_letter
 
 log = logging.getLogger(__name__)
 

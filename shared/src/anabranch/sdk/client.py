@@ -24,10 +24,10 @@ from anabranch.core.request.graph import SessionKeys
 from anabranch.core.request.models import Request
 from anabranch.core.request.request_hash import body_hash
 from anabranch.ports import Clock, EventLog, Ids, Notifier, Outgoing, StateStore
-from anabranch.runtime.resources import Resources, connect
-from anabranch.runtime.settings import Settings, servers_named
-from anabranch.runtime.topics import ensure_topics
-from anabranch.runtime.workcontext import trace_headers
+from anabranch.runtime.instrumentation.correlation import trace_headers
+from anabranch.runtime.process.resources import Resources, connect
+from anabranch.runtime.process.settings import Settings, servers_named
+from anabranch.runtime.process.topics import ensure_topics
 from anabranch.sdk.control import retry, send_control
 from anabranch.sdk.local_system import LocalSystem, local_system
 from anabranch.sdk.request_file import read_document

@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import AnabranchError, GiveUp, RetryLater
-from anabranch.runtime.workcontext import trace_headers
+from anabranch.runtime.instrumentation.correlation import trace_headers
 from anabranch.sdk.agents import agent
 from anabranch.sdk.http_policy import AllowList
 from anabranch.sdk.task import Task

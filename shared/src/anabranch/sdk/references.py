@@ -20,7 +20,7 @@ async def resolve(store: StateStore, names: Names, value: Any, *, within: str) -
     Raises ValueGone and ServerUnavailable."""
     if not is_reference(value, within):
         return value
-    from anabranch.runtime import values
+    from anabranch.runtime.reading import values
 
     return await values.resolve(store, names, value, within=within)
 

@@ -14,7 +14,7 @@ from time import monotonic  # noqa: TID251 - the pace of real time, while a thre
 from typing import Any, TypeVar, TypeVarTuple
 from uuid import UUID
 
-from anabranch.runtime.loops import UnendingLoop
+from anabranch.runtime.process.loops import UnendingLoop
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

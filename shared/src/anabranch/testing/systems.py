@@ -21,13 +21,13 @@ from anabranch.core.names import session_key
 from anabranch.core.request.models import Request
 from anabranch.embedded import Embedded, embedded
 from anabranch.ports import Clock, EventLog, Ids, Incoming, Telemetry, Write
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.ids import SystemIds
-from anabranch.runtime.loops import end_what_is_left
-from anabranch.runtime.process import Service
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.telemetry import NO_TELEMETRY
-from anabranch.runtime.values import public_value
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.ids import SystemIds
+from anabranch.runtime.process.lifecycle import Service
+from anabranch.runtime.process.loops import end_what_is_left
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.reading.values import public_value
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.run import Run
 from anabranch.sdk.run_result import RunResult

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anabranch.cli.bench.shapes import STAMP
-from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.process.clock import SystemClock
 from anabranch.sdk.agents import agent
 from anabranch.sdk.task import Task
 

@@ -11,7 +11,7 @@ from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import chain_request
 from anabranch.cli.bench.weighing import Weights, weighed
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 STAGES = 6
 WIDTH = 10

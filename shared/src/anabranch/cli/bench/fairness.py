@@ -11,7 +11,7 @@ from anabranch.cli.bench.latency import latencies
 from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import fanout_request, three_tasks_request
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 
 async def fairness(settings: Settings, options: BenchOptions, members: int, runs: int) -> int:

@@ -12,7 +12,7 @@ from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import fanout_request, single_request
 from anabranch.cli.bench.weighing import Weights, weighed
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 SINGLE_REQUESTS = 100
 

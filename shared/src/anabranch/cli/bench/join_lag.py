@@ -16,7 +16,7 @@ from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import STAMPING, BenchOptions, run_bench
 from anabranch.cli.bench.shapes import ECHO, STAMP, Document, stamp_request, two_stage_request
 from anabranch.cli.output import say
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.references import resolve_all
 
 FIRST_REQUESTS = 5

@@ -9,7 +9,7 @@ from anabranch.cli.bench.distribution import Distribution
 from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import Document, single_request
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 FIRST_REQUESTS = 5
 """Not counted: they open connections and load code."""

@@ -11,8 +11,8 @@ from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.output import print_json, say
 from anabranch.cli.systems import load_registry, open_place
 from anabranch.core.errors import Misconfigured
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.settings import Settings
 
 STAMPING = "anabranch.cli.bench.agents"
 STAMPERS: tuple[str, ...] = (STAMPING,)

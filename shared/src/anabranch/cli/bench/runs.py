@@ -10,7 +10,7 @@ from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import Document, three_by_three_request
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 TASKS = 9
 FIRST_RUNS = 5

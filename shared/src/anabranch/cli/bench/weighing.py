@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.bench.asking import Asker, Ended
 from anabranch.cli.bench.shapes import Document
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 if TYPE_CHECKING:
     from anabranch.adapters.kafka.config import KafkaSettings
@@ -77,7 +77,7 @@ async def _weigh(asking: Asker, ended: Sequence[Ended], spans: Mapping[str, Span
     from anabranch.adapters.kafka.weighing import fetched_bytes
     from anabranch.adapters.redis.connection import RedisAddress
     from anabranch.adapters.redis.weighing import memory_of
-    from anabranch.runtime.connections import redis_url
+    from anabranch.runtime.process.connections import redis_url
 
     kafka, prefix = _kafka(scales), asking.links.names.prefix
     topics = {

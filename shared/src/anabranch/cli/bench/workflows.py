@@ -13,7 +13,7 @@ from anabranch.cli.bench.report import Report
 from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import Document, single_request, workflow_request
 from anabranch.core.request.admission import Limits, read_request
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.client import session_keys_of
 
 FIRST_REQUESTS = 5

@@ -18,7 +18,7 @@ from anabranch.cli.systems import connected, open_place
 from anabranch.core.errors import ServerUnavailable
 
 if TYPE_CHECKING:
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.agents import Registry
 
 PROBE_SECONDS = 1.0
@@ -55,8 +55,8 @@ async def through(address: Address) -> AsyncGenerator[Installation, None]:
     """Open a connection to a system through its gateway."""
     from anabranch.cli.reach.api import open_api
     from anabranch.cli.reach.gateway import Gateway
-    from anabranch.runtime.clock import SystemClock
-    from anabranch.runtime.ids import SystemIds
+    from anabranch.runtime.process.clock import SystemClock
+    from anabranch.runtime.process.ids import SystemIds
 
     async with open_api(address.url, address.api_key) as api:
         yield Gateway(api, SystemIds(SystemClock()).run_scoped)

@@ -17,9 +17,9 @@ from anabranch.core.errors import AnabranchError, Misconfigured, NoSuchVersion, 
 from anabranch.core.names import run_id_for
 from anabranch.deadletters.choosing import no_such_letter
 from anabranch.deadletters.decisions import Action, Choice, past
-from anabranch.runtime.contexts import Difference, SharedContext, Version
-from anabranch.runtime.views import View
-from anabranch.runtime.workcontext import trace_headers
+from anabranch.runtime.instrumentation.correlation import trace_headers
+from anabranch.runtime.reading.contexts import Difference, SharedContext, Version
+from anabranch.runtime.reading.views import View
 from anabranch.sdk.client import Control
 from anabranch.sdk.control import why_not_retried
 from anabranch.sdk.run_result import RunResult

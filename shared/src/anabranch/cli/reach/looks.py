@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.rates import Rates
 from anabranch.cli.top.snapshot import GroupRow, LetterRow, Snapshot, row_of
-from anabranch.runtime.clock import SystemClock
+from anabranch.runtime.process.clock import SystemClock
 
 if TYPE_CHECKING:
     from anabranch.cli.reach.gateway import Gateway
-    from anabranch.runtime.views import View
+    from anabranch.runtime.reading.views import View
 
 
 class GatewayLooks:

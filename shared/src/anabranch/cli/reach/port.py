@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from anabranch.core.wire.events import EventBatch
 from anabranch.deadletters.decisions import Action, Choice
-from anabranch.runtime.contexts import Difference, SharedContext
-from anabranch.runtime.views import View
+from anabranch.runtime.reading.contexts import Difference, SharedContext
+from anabranch.runtime.reading.views import View
 from anabranch.sdk.client import Control
 from anabranch.sdk.run_result import RunResult
 

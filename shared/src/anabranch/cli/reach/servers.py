@@ -14,14 +14,14 @@ from anabranch.core.errors import Misconfigured
 from anabranch.deadletters.choosing import chosen, named
 from anabranch.deadletters.decisions import Action, Choice, decide, document, groups_shown, letter_shown
 from anabranch.deadletters.letterbox import read_letters
-from anabranch.runtime.contexts import SharedContext, diff, load_context
-from anabranch.runtime.views import View, list_views, load_view, view_without_events, with_heartbeats
+from anabranch.runtime.reading.contexts import SharedContext, diff, load_context
+from anabranch.runtime.reading.views import View, list_views, load_view, view_without_events, with_heartbeats
 from anabranch.sdk.client import Client, Control
 from anabranch.sdk.run_result import RunResult
 
 if TYPE_CHECKING:
     from anabranch.cli.why_examination import Answer
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 KNOWN_SECONDS, LOOK_SECONDS = 2.0, 0.1
 """Seconds that a control command waits for its run to be known, and the interval of the lookups."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
-    from anabranch.runtime.settings import Settings
+    from anabranch.runtime.process.settings import Settings
 
 RATE_SECONDS = 1.0
 """Between the two looks that one frame takes to know a rate."""

@@ -10,7 +10,7 @@ from anabranch.cli.rates import Rates
 from anabranch.cli.top.snapshot import GroupRow, LetterRow, Snapshot, row_of
 from anabranch.deadletters.choosing import grouped
 from anabranch.deadletters.letterbox import read_letters
-from anabranch.runtime.views import View, list_views
+from anabranch.runtime.reading.views import View, list_views
 
 if TYPE_CHECKING:
     from anabranch.core.names import Names

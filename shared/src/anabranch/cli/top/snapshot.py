@@ -11,7 +11,7 @@ from anabranch.cli.rates import Rates
 from anabranch.cli.tables import timestamp
 from anabranch.core.progress import share_of_run
 from anabranch.core.waiting import waits_for
-from anabranch.runtime.views import View
+from anabranch.runtime.reading.views import View
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from functools import cached_property
 from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
 
 from anabranch.ports import TopicSpec
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 from anabranch.testing.simulator.faults import EDGES, Plan, Strike, strike_of
 
 EDGES_FROM = 2_000_000

@@ -11,8 +11,8 @@ from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import AnabranchError
 from anabranch.core.names import session_key
 from anabranch.core.wire.results import is_reference
-from anabranch.runtime.contexts import load_context
-from anabranch.runtime.values import public_value, resolve
+from anabranch.runtime.reading.contexts import load_context
+from anabranch.runtime.reading.values import public_value, resolve
 from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.deadlines import wrong_times

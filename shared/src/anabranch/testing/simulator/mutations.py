@@ -14,9 +14,9 @@ from typing import Any
 
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.core.offsets import TrailingCommit
-from anabranch.runtime import owner, replay
 from anabranch.runtime.fitted_log import FittedLog
-from anabranch.runtime.log_clock import LogClock
+from anabranch.runtime.ownership import owner, replay
+from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency import actor as agency_actor
 from anabranch_taskgroup import actor, dispatch, known_runs, lifecycle, sweep, telling, watcher

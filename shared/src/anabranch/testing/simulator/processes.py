@@ -15,10 +15,10 @@ from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.ports import Ids
 from anabranch.runtime.fitted_log import FittedLog
-from anabranch.runtime.process import Service
-from anabranch.runtime.resources import Resources
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.supervision import Supervisor
+from anabranch.runtime.process.lifecycle import Service
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch.sdk.agents import Registry
 from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.loop import OUTSIDE, Gate, SimLoop, inside

@@ -12,8 +12,8 @@ import orjson
 
 from anabranch.core.names import session_key
 from anabranch.ports import Outgoing
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.topics import topic_specs
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.topics import topic_specs
 from anabranch.sdk.agents import Registry
 from anabranch.testing.loop import SeededIds, VirtualClock
 from anabranch.testing.simulator import invariants

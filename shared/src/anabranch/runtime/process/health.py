@@ -19,8 +19,8 @@ from http import HTTPStatus
 import orjson
 
 from anabranch.ports import Clock
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.pulse import PATIENCE
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.heartbeat import PATIENCE
 
 READ_SECONDS = 5.0
 ANSWER_SECONDS = 0.5

@@ -12,11 +12,11 @@ from anabranch.core.admissions import log_position
 from anabranch.core.offsets import TrailingCommit
 from anabranch.core.wire.fragments import Assembler, is_fragment
 from anabranch.ports import Committed, Incoming
-from anabranch.runtime.backlog import MOST_BYTES, NARROW_BYTES, Backlog
-from anabranch.runtime.domain import Domain
-from anabranch.runtime.guard import DecisionGuard
-from anabranch.runtime.replay import Replay, ReplayFrom, open_from, position
-from anabranch.runtime.stall import Progress
+from anabranch.runtime.ownership.bounded_queue import MOST_BYTES, NARROW_BYTES, Backlog
+from anabranch.runtime.ownership.handler import Domain
+from anabranch.runtime.ownership.poison_records import DecisionGuard
+from anabranch.runtime.ownership.replay import Replay, ReplayFrom, open_from, position
+from anabranch.runtime.ownership.watchdog import Progress
 
 S = TypeVar("S")
 

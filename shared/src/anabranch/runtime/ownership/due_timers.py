@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 
 from anabranch.core.errors import AnabranchError
 from anabranch.ports import EventLog
-from anabranch.runtime.domain import Domain
-from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.owned import Owned
+from anabranch.runtime.ownership.handler import Domain
+from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.owned_partition import Owned
 
 log = logging.getLogger(__name__)
 

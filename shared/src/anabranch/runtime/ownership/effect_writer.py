@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from anabranch.core.names import Names
 from anabranch.ports import Entry, EventLog, Fence, Notifier, Outgoing, StateStore, Write
-from anabranch.runtime.effects import Announce, Effect, News, Note, Put
-from anabranch.runtime.replay import by_scope
+from anabranch.runtime.ownership.effects import Announce, Effect, News, Note, Put
+from anabranch.runtime.ownership.replay import by_scope
 
 
 class EffectWriter:

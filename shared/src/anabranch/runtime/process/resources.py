@@ -11,12 +11,12 @@ from functools import partial
 
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore, Telemetry
-from anabranch.runtime.clock import SystemClock
-from anabranch.runtime.ids import SystemIds
-from anabranch.runtime.pulse import OpenStore
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.supervision import Supervisor
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.heartbeat import OpenStore
+from anabranch.runtime.process.ids import SystemIds
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ async def connect(settings: Settings) -> Resources:
         ServerUnavailable: one of them does not answer.
         Misconfigured: a Kafka property is refused, or Redis may lose data by its settings.
     """
-    from anabranch.runtime.connections import kafka_log, redis_pair, redis_store
+    from anabranch.runtime.process.connections import kafka_log, redis_pair, redis_store
 
     clock = SystemClock()
     log = await kafka_log(settings)

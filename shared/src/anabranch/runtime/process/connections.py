@@ -9,7 +9,7 @@ from anabranch.adapters.redis.notifier import RedisNotifier
 from anabranch.adapters.redis.store import RedisStore
 from anabranch.ports import EventLog
 from anabranch.runtime.fitted_log import FittedLog
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 
 async def kafka_log(settings: Settings) -> EventLog:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from anabranch.core.telemetry import CLAIMS, PARTITIONS, RECORDS_QUEUED
 from anabranch.ports import Clock, Telemetry
-from anabranch.runtime.effects import Count, Effect, Emit, Lag
+from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
 
 
 class OwnerMeasures:

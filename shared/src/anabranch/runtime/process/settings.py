@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import DEFAULT_PREFIX, Names
-from anabranch.runtime import setting_values as values
-from anabranch.runtime.logs import LogFormat
-from anabranch.runtime.settings_sources import (
+from anabranch.runtime.process import setting_values as values
+from anabranch.runtime.process.logs import LogFormat
+from anabranch.runtime.process.settings_sources import (
     CONFIG_VARIABLE,
     Entry,
     environment_entries,

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from anabranch.ports import Committed, Entry, Incoming, Write
-from anabranch.runtime.effects import Effect, Expire, Note, Put
+from anabranch.runtime.ownership.effects import Effect, Expire, Note, Put
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.effects import Effect
+from anabranch.runtime.ownership.effects import Effect
 
 S = TypeVar("S")
 

@@ -35,19 +35,19 @@ from anabranch.ports import (
     StateStore,
     Telemetry,
 )
-from anabranch.runtime.deadletter import dead_letter
-from anabranch.runtime.domain import Domain
-from anabranch.runtime.due_timers import DueTimers
-from anabranch.runtime.effect_writer import EffectWriter
-from anabranch.runtime.effects import Effect, Expire, Note, Put, Record
-from anabranch.runtime.guard import REASON, DecisionGuard
-from anabranch.runtime.log_clock import LogClock
-from anabranch.runtime.log_generation import generation_of, is_of_later_life, rise_above
-from anabranch.runtime.marks import Marks
-from anabranch.runtime.measures import OwnerMeasures
-from anabranch.runtime.owned import Mark, Owned
-from anabranch.runtime.places import Places
-from anabranch.runtime.replay import (
+from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.ownership.dead_letter import dead_letter
+from anabranch.runtime.ownership.due_timers import DueTimers
+from anabranch.runtime.ownership.effect_writer import EffectWriter
+from anabranch.runtime.ownership.effects import Effect, Expire, Note, Put, Record
+from anabranch.runtime.ownership.handler import Domain
+from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.log_generation import generation_of, is_of_later_life, rise_above
+from anabranch.runtime.ownership.loss_detector import Marks
+from anabranch.runtime.ownership.owned_partition import Mark, Owned
+from anabranch.runtime.ownership.owner_metrics import OwnerMeasures
+from anabranch.runtime.ownership.poison_records import REASON, DecisionGuard
+from anabranch.runtime.ownership.replay import (
     aged,
     as_old_as,
     generation_noted,
@@ -57,8 +57,8 @@ from anabranch.runtime.replay import (
     replay_of,
     split_batch,
 )
-from anabranch.runtime.stall import Progress, StallWatch
-from anabranch.runtime.telemetry import NO_TELEMETRY
+from anabranch.runtime.ownership.replay_slots import Places
+from anabranch.runtime.ownership.watchdog import Progress, StallWatch
 from anabranch.runtime.topic_lives import TopicLives
 from anabranch.runtime.until_available import until_available
 

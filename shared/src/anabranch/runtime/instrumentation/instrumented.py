@@ -31,7 +31,7 @@ from anabranch.ports import (
     TopicSpec,
     Write,
 )
-from anabranch.runtime.resources import Resources
+from anabranch.runtime.process.resources import Resources
 
 
 def metered(resources: Resources, telemetry: Telemetry) -> Resources:

@@ -16,16 +16,16 @@ from functools import partial
 from typing import Any, Protocol
 
 from anabranch.core.errors import MainTaskCancelled, Misconfigured, ServerUnavailable, StoreRefused
-from anabranch.runtime.health import Health, HealthServer
-from anabranch.runtime.logs import set_up_logging
-from anabranch.runtime.loops import run
-from anabranch.runtime.memory import bound_arenas, collect_seldom, give_back
-from anabranch.runtime.metered import metered
-from anabranch.runtime.resources import Connect, Resources, connect
-from anabranch.runtime.settings import Settings
-from anabranch.runtime.streams import lasting_streams, standard_error
-from anabranch.runtime.telemetry import close_telemetry, open_telemetry
-from anabranch.runtime.topics import check_retention, ensure_topics
+from anabranch.runtime.instrumentation.instrumented import metered
+from anabranch.runtime.instrumentation.telemetry import close_telemetry, open_telemetry
+from anabranch.runtime.process.health import Health, HealthServer
+from anabranch.runtime.process.logs import set_up_logging
+from anabranch.runtime.process.loops import run
+from anabranch.runtime.process.process_memory import bound_arenas, collect_seldom, give_back
+from anabranch.runtime.process.resources import Connect, Resources, connect
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.streams import lasting_streams, standard_error
+from anabranch.runtime.process.topics import check_retention, ensure_topics
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from anabranch.core.errors import Misconfigured
 from anabranch.core.request.models import DAY
 from anabranch.ports import EventLog, TopicSpec
-from anabranch.runtime.settings import Settings
+from anabranch.runtime.process.settings import Settings
 
 RETENTION_SECONDS = 7 * 86_400
 """Longer than any run may take and then some: what an open run depends on must not be gone."""

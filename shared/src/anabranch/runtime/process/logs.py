@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import orjson
 
 from anabranch.core.visible import visible
-from anabranch.runtime.workcontext import work_ids
+from anabranch.runtime.instrumentation.correlation import work_ids
 
 if TYPE_CHECKING:  # structlog takes a while to import, and nearly every module imports this one
     from structlog.types import EventDict, WrappedLogger

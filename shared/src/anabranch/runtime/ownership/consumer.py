@@ -15,7 +15,7 @@ from itertools import takewhile
 
 from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import Committed, EventLog, Incoming, Membership
-from anabranch.runtime.backlog import Backlog
+from anabranch.runtime.ownership.bounded_queue import Backlog
 from anabranch.runtime.topic_lives import LOOK_SECONDS, TopicLives
 
 log = logging.getLogger(__name__)

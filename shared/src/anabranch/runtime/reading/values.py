@@ -29,7 +29,7 @@ from anabranch.core.outputs import indexed, merged
 from anabranch.core.policies import distinct
 from anabranch.core.wire.results import MARK
 from anabranch.ports import StateStore
-from anabranch.runtime.publicvalues import claims_to_be_stored, judged
+from anabranch.runtime.reading.public_values import claims_to_be_stored, judged
 
 Json = Any
 _MISSING: Any = object()

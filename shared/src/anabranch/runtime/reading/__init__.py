@@ -1,0 +1,1 @@
+"""Read-only access to what services keep: values, contexts, views, and ranges of a log."""
