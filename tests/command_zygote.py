@@ -19,9 +19,9 @@ from pathlib import Path
 
 PRELOADED = (
     "anabranch.cli.main",
-    "anabranch.cli.run_command",
+    "anabranch.cli.commands.run",
     "anabranch.cli.top.command",
-    "anabranch.cli.why_command",
+    "anabranch.cli.commands.why",
     "anabranch.embedded",
 )
 _CLIENT = """#!{python} -SE

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from anabranch.cli.services import examiner
+from anabranch.cli.commands.services import examiner
 from anabranch.embedded import Embedded, embedded
 from anabranch.ports import Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY

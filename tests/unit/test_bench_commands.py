@@ -84,7 +84,7 @@ def test_the_lag_of_embedded_joins_is_told_by_the_agents(capsys: pytest.CaptureF
 def test_workers_without_the_agent_leave_the_events(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.bench.running.STAMPERS", ())
+    monkeypatch.setattr("anabranch.cli.bench.command.STAMPERS", ())
 
     code = main(["bench", "join-lag", "--requests", "2", "--members", "3", "--embedded", "--json"])
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.cli.bench import shapes
-from anabranch.cli.bench.asking import Ended, NotMeasured
+from anabranch.cli.bench.bytes_used import Weights, grown
 from anabranch.cli.bench.chain import chain_report
 from anabranch.cli.bench.distribution import (
     BLOCKS,
@@ -26,7 +26,7 @@ from anabranch.cli.bench.join_lag import lag_of_events, lag_of_stamps
 from anabranch.cli.bench.layered import edge_count, layered
 from anabranch.cli.bench.report import Report, plain_lines
 from anabranch.cli.bench.runs import runs_report
-from anabranch.cli.bench.weighing import Weights, grown
+from anabranch.cli.bench.submitting import Ended, NotMeasured
 from anabranch.cli.bench.workflows import Workflow, from_document, made, workflow_report
 from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.request.admission import Limits, read_request

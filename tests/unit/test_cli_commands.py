@@ -250,8 +250,8 @@ def test_a_server_that_is_away_exits_with_4_and_its_address(
     command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], connect: Any
 ) -> None:
     monkeypatch.setattr("anabranch.runtime.process.connections.kafka_log", connect)
-    monkeypatch.setattr("anabranch.cli.systems.CONNECT_SECONDS", 0.02)
-    monkeypatch.setattr("anabranch.cli.control_commands.CONNECT_SECONDS", 0.02)
+    monkeypatch.setattr("anabranch.cli.backends.systems.CONNECT_SECONDS", 0.02)
+    monkeypatch.setattr("anabranch.cli.commands.control.CONNECT_SECONDS", 0.02)
 
     done = command(*arguments, "--json", "--brokers", "kafka.test:1")
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from anabranch.cli.bench.shapes import fanout_request
-from anabranch.cli.heat import CELLS, Heat
-from anabranch.cli.progress import RunProgress
-from anabranch.cli.rates import WINDOW_SECONDS, Rate, Rates
-from anabranch.cli.tree import ASCII, Canvas, draw
-from anabranch.cli.viewed import progress_of_view
-from anabranch.cli.views import LiveView
+from anabranch.cli.render.heat import CELLS, Heat
+from anabranch.cli.render.live_view import LiveView
+from anabranch.cli.render.progress import RunProgress
+from anabranch.cli.render.rates import WINDOW_SECONDS, Rate, Rates
+from anabranch.cli.render.tree import ASCII, Canvas, draw
+from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.core.request.admission import read_request
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.runtime.process.clock import SystemClock

@@ -14,12 +14,12 @@ import orjson
 import pytest
 
 from anabranch.cli.bench.shapes import fanout_request
-from anabranch.cli.control_commands import control
-from anabranch.cli.follow import Following, follow
-from anabranch.cli.output import seconds, short
-from anabranch.cli.progress import RunProgress
-from anabranch.cli.tree import draw
-from anabranch.cli.views import PlainView
+from anabranch.cli.commands.control import control
+from anabranch.cli.commands.follow import Following, follow
+from anabranch.cli.render.live_view import PlainView
+from anabranch.cli.render.output import seconds, short
+from anabranch.cli.render.progress import RunProgress
+from anabranch.cli.render.tree import draw
 from anabranch.core.errors import Misconfigured
 from anabranch.core.request.admission import read_request
 from anabranch.core.wire.events import EventBatch, EventEntry
@@ -110,8 +110,8 @@ async def test_events_are_written_in_order_one_json_a_line(
 async def test_a_run_that_nobody_answers_is_given_up_after_its_timeout(
     agency: ScriptedAgency, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.follow.LATE_SECONDS", 0.0)
-    monkeypatch.setattr("anabranch.cli.follow.LAG_SECONDS", 0.0)
+    monkeypatch.setattr("anabranch.cli.commands.follow.LATE_SECONDS", 0.0)
+    monkeypatch.setattr("anabranch.cli.commands.follow.LAG_SECONDS", 0.0)
 
     async with agency.client() as client:
         run = await client.submit(REQUEST)
@@ -149,8 +149,8 @@ def test_words_for_figures() -> None:
 async def test_a_control_of_a_run_that_is_not_known_is_refused_and_not_sent(
     agency: ScriptedAgency, monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.reach.choosing.connected", lambda settings: agency.client())
-    monkeypatch.setattr("anabranch.cli.reach.servers.KNOWN_SECONDS", 0.0)
+    monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
+    monkeypatch.setattr("anabranch.cli.backends.servers.KNOWN_SECONDS", 0.0)
 
     with pytest.raises(Misconfigured, match=f"r-1: no such run to {action}"):
         await control(Settings(), action, "r-1", json=True)
@@ -161,7 +161,7 @@ async def test_a_control_of_a_run_that_is_not_known_is_refused_and_not_sent(
 async def test_a_cancel_of_a_run_that_was_just_submitted_waits_until_it_is_known(
     agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.reach.choosing.connected", lambda settings: agency.client())
+    monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
     asked = asyncio.create_task(control(Settings(), "cancel", "r-1", json=True))
     await turns()
     async with agency.client() as client:
@@ -178,7 +178,7 @@ async def test_a_cancel_of_a_run_that_was_just_submitted_waits_until_it_is_known
 async def test_a_control_of_a_run_that_has_ended_says_so(
     agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.reach.choosing.connected", lambda settings: agency.client())
+    monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
     async with agency.client() as client:
         run_id = await client.run_id_of("r-1")
         known = orjson.dumps({"final": {"status": "completed"}})

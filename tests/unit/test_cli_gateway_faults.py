@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from anabranch import Registry, Task, agent
-from anabranch.cli.control_commands import control
-from anabranch.cli.event_commands import show_events
-from anabranch.cli.inspect_commands import list_runs, show_status
-from anabranch.cli.reach import api as calls
-from anabranch.cli.reach.api import StreamEvent, open_api
-from anabranch.cli.reach.choosing import Address, through
-from anabranch.cli.reach.http_run import HttpRun, batch_of, stream_events
-from anabranch.cli.reach.port import FollowedRun
-from anabranch.cli.tables import Form
+from anabranch.cli.backends import http_api as calls
+from anabranch.cli.backends.backend import FollowedRun
+from anabranch.cli.backends.http_api import StreamEvent, open_api
+from anabranch.cli.backends.http_run import HttpRun, batch_of, stream_events
+from anabranch.cli.backends.selection import Address, through
+from anabranch.cli.commands.control import control
+from anabranch.cli.commands.events import show_events
+from anabranch.cli.commands.inspect import list_runs, show_status
+from anabranch.cli.render.tables import Form
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.core.wire.events import EventSequence
 from anabranch.embedded import Embedded, embedded
@@ -100,8 +100,8 @@ async def _types_of(run: FollowedRun, seen: list[str]) -> None:
 
 
 async def test_a_gateway_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anabranch.cli.reach.http_run.AWAY_SECONDS", 0.1)
-    monkeypatch.setattr("anabranch.cli.reach.http_run.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("anabranch.cli.backends.http_run.AWAY_SECONDS", 0.1)
+    monkeypatch.setattr("anabranch.cli.backends.http_run.PAUSE_SECONDS", 0.01)
     async with open_api(f"http://127.0.0.1:{_free_port()}/", None) as api:
         run = HttpRun(api, {"run_id": "r", "request_id": "q", "session_id": "s"})
 

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from anabranch import Registry, Task, agent
-from anabranch.cli.context_command import show_context
-from anabranch.cli.dlq_commands import list_letters, show_letter
-from anabranch.cli.event_commands import LogFilter, show_events, show_logs
-from anabranch.cli.inspect_commands import list_runs, show_result, show_status
-from anabranch.cli.run_command import summarise
-from anabranch.cli.tables import Form
+from anabranch.cli.commands.context import show_context
+from anabranch.cli.commands.dlq import list_letters, show_letter
+from anabranch.cli.commands.events import LogFilter, show_events, show_logs
+from anabranch.cli.commands.inspect import list_runs, show_result, show_status
+from anabranch.cli.commands.run import summarise
+from anabranch.cli.commands.why import why
+from anabranch.cli.render.tables import Form
 from anabranch.cli.top.command import TopOptions, top
-from anabranch.cli.why_command import why
 from anabranch.core.visible import visible
 from anabranch.embedded import Embedded, embedded
 from anabranch.runtime.process.settings import Settings
@@ -64,7 +64,7 @@ async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
         async def connected(_: Settings) -> AsyncIterator[Any]:
             yield found.client
 
-        monkeypatch.setattr("anabranch.cli.reach.choosing.connected", connected)
+        monkeypatch.setattr("anabranch.cli.backends.selection.connected", connected)
         views: list[Any] = []
 
         async def look() -> None:

@@ -16,21 +16,21 @@ from rich.console import Console
 
 from anabranch import Registry, Task, agent
 from anabranch.cli import completion
-from anabranch.cli.context_command import show_context
-from anabranch.cli.control_commands import TOPIC_COLUMNS
-from anabranch.cli.dlq_commands import list_letters, show_letter
-from anabranch.cli.event_commands import LogFilter, show_events, show_logs
-from anabranch.cli.inspect_commands import list_runs, show_status
+from anabranch.cli.commands.context import show_context
+from anabranch.cli.commands.control import TOPIC_COLUMNS
+from anabranch.cli.commands.dlq import list_letters, show_letter
+from anabranch.cli.commands.events import LogFilter, show_events, show_logs
+from anabranch.cli.commands.inspect import list_runs, show_status
+from anabranch.cli.commands.why import why
 from anabranch.cli.main import main
-from anabranch.cli.rates import Rates
-from anabranch.cli.tables import Form, Listing, form_of, plain, show
+from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.tables import Form, Listing, form_of, plain, show
+from anabranch.cli.render.tree import UNICODE
 from anabranch.cli.top.command import TopOptions, top
 from anabranch.cli.top.drawing import Frame, drawn
 from anabranch.cli.top.keys import decoded
 from anabranch.cli.top.screen import Screen, pressed
 from anabranch.cli.top.snapshot import Snapshot, Sort, row_of
-from anabranch.cli.tree import UNICODE
-from anabranch.cli.why_command import why
 from anabranch.core.errors import Misconfigured
 from anabranch.embedded import Embedded, embedded
 from anabranch.ports import TopicSpec
@@ -78,7 +78,7 @@ async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
         async def connected(_: Settings) -> AsyncIterator[Any]:
             yield found.client
 
-        monkeypatch.setattr("anabranch.cli.reach.choosing.connected", connected)
+        monkeypatch.setattr("anabranch.cli.backends.selection.connected", connected)
         views: list[Any] = []
 
         async def look() -> None:

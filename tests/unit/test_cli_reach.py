@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from anabranch import GiveUp, Registry, Task, agent
-from anabranch.cli.dev import free_port
-from anabranch.cli.dev_console import AgentLines, RunLines, with_member_ids
+from anabranch.cli.backends import broker_probe, selection
+from anabranch.cli.backends.address_file import DevAddress, left, living, path_of
+from anabranch.cli.backends.broker_probe import unreachable
+from anabranch.cli.backends.selection import Address, gateway_of
+from anabranch.cli.commands.dev import free_port
 from anabranch.cli.main import main
-from anabranch.cli.reach import choosing, probing
-from anabranch.cli.reach.address_file import DevAddress, left, living, path_of
-from anabranch.cli.reach.choosing import Address, gateway_of
-from anabranch.cli.reach.probing import unreachable
+from anabranch.cli.render.dev_console import AgentLines, RunLines, with_member_ids
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.embedded import embedded
@@ -130,7 +130,7 @@ def test_a_command_of_its_own_says_it_and_has_waited_for_one_probe(nothing: int)
     assert json.loads(done.stdout)["errors"][0]["code"] == "server_unavailable"
     assert "--embedded" in done.stderr
     assert "anabranch dev" in done.stderr
-    assert max(probing.PROBE_SECONDS, choosing.PROBE_SECONDS) < 2.0
+    assert max(broker_probe.PROBE_SECONDS, selection.PROBE_SECONDS) < 2.0
 
 
 async def test_brokers_that_do_not_answer_at_all_are_told_apart(nothing: int) -> None:
@@ -278,7 +278,7 @@ def test_without_a_named_port_another_one_is_taken_and_that_is_said(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        monkeypatch.setattr("anabranch.cli.dev.DEV_PORT", port)
+        monkeypatch.setattr("anabranch.cli.commands.dev.DEV_PORT", port)
 
         assert free_port(Settings.load({})) == 0
         assert f"Port {port} is already in use: another process listens" in capsys.readouterr().err

@@ -11,9 +11,9 @@ import pytest
 from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
+from anabranch.cli.commands.rebuild import Rebuild, Report
 from anabranch.cli.main import main
-from anabranch.cli.rebuild import Rebuild, Report
-from anabranch.cli.refold import Choice
+from anabranch.operations.rebuild.state_fold import Choice
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System

@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 
 from anabranch import Registry, Task, agent
-from anabranch.cli.context_command import show_context
-from anabranch.cli.control_commands import control
-from anabranch.cli.dlq_commands import list_letters, show_letter
-from anabranch.cli.dlq_decisions import decide_on
-from anabranch.cli.event_commands import LogFilter, show_events, show_logs
+from anabranch.cli.commands.context import show_context
+from anabranch.cli.commands.control import control
+from anabranch.cli.commands.dlq import list_letters, show_letter
+from anabranch.cli.commands.dlq_decisions import decide_on
+from anabranch.cli.commands.events import LogFilter, show_events, show_logs
+from anabranch.cli.commands.inspect import list_runs, show_result, show_status
+from anabranch.cli.commands.retry import retry
+from anabranch.cli.commands.run import RunOptions, submitted
+from anabranch.cli.commands.why import why
 from anabranch.cli.exits import errors_as_exit
-from anabranch.cli.inspect_commands import list_runs, show_result, show_status
-from anabranch.cli.retry_command import retry
-from anabranch.cli.run_command import RunOptions, submitted
-from anabranch.cli.tables import Form
+from anabranch.cli.render.tables import Form
 from anabranch.cli.top.command import TopOptions, top
-from anabranch.cli.why_command import why
 from anabranch.core.names import run_id_for
-from anabranch.deadletters.decisions import Choice
+from anabranch.dead_letters.decisions import Choice
 from anabranch.runtime.process.settings import Settings
 from gateways import Running, gateway
 from waiting import eventually_true
@@ -111,7 +111,7 @@ async def both(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         async def connected(_: Settings) -> AsyncIterator[Any]:
             yield running.system.client
 
-        monkeypatch.setattr("anabranch.cli.reach.choosing.connected", connected)
+        monkeypatch.setattr("anabranch.cli.backends.selection.connected", connected)
         for request in (TALK, FAILS, MANY):
             run = await running.system.client.submit(request)
             await run.result()

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from anabranch.cli.progress import RunProgress
-from anabranch.cli.rates import Rates
+from anabranch.cli.render.progress import RunProgress
+from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.cli.top.snapshot import row_of
-from anabranch.cli.viewed import progress_of_view
 from anabranch.core.progress import percent, run_share, share_of_run, task_share
 from anabranch.core.wire.events import decode_batch
 from anabranch_eventmanager.core import At, EventCore

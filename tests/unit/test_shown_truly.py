@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from anabranch import Task
-from anabranch.cli.inspect_commands import _show_view
-from anabranch.cli.run_command import summarise
+from anabranch.cli.commands.inspect import _show_view
+from anabranch.cli.commands.run import summarise
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import decode_batch
 from anabranch.core.wire.messages import FailRun
-from anabranch.deadletters.decisions import redriving
-from anabranch.deadletters.letterbox import Letter
+from anabranch.dead_letters.decisions import redriving
+from anabranch.dead_letters.reader import Letter
 from anabranch.ports import Incoming, Outgoing
 from anabranch.testing import System
 from anabranch_eventmanager.core import At, EventCore

@@ -11,7 +11,7 @@ import pytest
 from anabranch.core.names import run_id_for
 from anabranch.core.project import session_problem
 from anabranch.core.wire import dead_letters
-from anabranch.deadletters.letterbox import Letter, read_letters
+from anabranch.dead_letters.reader import Letter, read_letters
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.testing import System
 from small_requests import alive, request, task

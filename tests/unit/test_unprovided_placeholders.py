@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from anabranch.cli.plan_command import planned
-from anabranch.cli.run_command import RunOptions, run
+from anabranch.cli.commands.plan import planned
+from anabranch.cli.commands.run import RunOptions, run
 from anabranch.core.request.admission import Reading, read_request
 from anabranch.runtime.process.settings import Settings
 from gateways import gateway

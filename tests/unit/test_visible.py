@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 import anabranch.cli
-from anabranch.cli.terminal import Terminal
+from anabranch.cli.render.terminal import Terminal
 from anabranch.core.visible import visible, visible_json
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\x00\x7f\r\b\u202eevil\u2066\u2028\x85"

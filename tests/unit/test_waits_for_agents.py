@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from anabranch.cli.inspect_commands import _show_view
-from anabranch.cli.progress import RunProgress
-from anabranch.cli.rates import Rates
+from anabranch.cli.commands.inspect import _show_view
+from anabranch.cli.render.live_view import PlainView
+from anabranch.cli.render.progress import RunProgress
+from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.tree import Canvas, draw
+from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.cli.top.snapshot import row_of
-from anabranch.cli.tree import Canvas, draw
-from anabranch.cli.viewed import progress_of_view
-from anabranch.cli.views import PlainView
 from anabranch.core.names import Names
 from anabranch.core.waiting import UNSTARTED, waits_for
 from anabranch.core.wire.events import EventBatch

@@ -10,10 +10,10 @@ import pytest
 
 from anabranch import Task
 from anabranch.adapters.memory.log import MemoryLog
-from anabranch.cli.why_examination import Answer, examine
-from anabranch.cli.why_reading import Sources
 from anabranch.core.names import session_key
 from anabranch.core.wire.fragments import is_fragment
+from anabranch.operations.why.examination import Answer, examine
+from anabranch.operations.why.observations import Sources
 from anabranch.ports import TopicSpec, Write
 from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.process.resources import Resources

@@ -11,12 +11,12 @@ import orjson
 import pytest
 
 from anabranch import Task
-from anabranch.cli.why_examination import Answer, examine
-from anabranch.cli.why_reading import Sources
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import run_id_for
 from anabranch.core.reasons import MEANINGS, Fact, Missing, aggregated, merged, roots_first, shown
-from anabranch.diagnosis.evidence import Evidence, Place, WaitingOffer
+from anabranch.operations.why.evidence import Evidence, Place, WaitingOffer
+from anabranch.operations.why.examination import Answer, examine
+from anabranch.operations.why.observations import Sources
 from anabranch.ports import Committed, Outgoing, Standing, Write
 from anabranch.runtime.process.settings import Settings
 from anabranch.testing import System

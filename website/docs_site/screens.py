@@ -16,12 +16,12 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from anabranch import Registry, Task, agent
-from anabranch.cli.progress import RunProgress
-from anabranch.cli.rates import Rates
+from anabranch.cli.render.progress import RunProgress
+from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.tree import UNICODE, Canvas, draw
 from anabranch.cli.top.drawing import Frame, drawn
-from anabranch.cli.top.reading import Reading
 from anabranch.cli.top.screen import Screen
-from anabranch.cli.tree import UNICODE, Canvas, draw
+from anabranch.cli.top.snapshot_reader import Reading
 from anabranch.core.request.admission import read_request
 from anabranch.embedded import Embedded, embedded
 from docs_site.pages import DOCS

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from anabranch.core.errors import Code
-from anabranch.deadletters.choosing import whole
-from anabranch.deadletters.decisions import (
+from anabranch.dead_letters.decisions import (
     Action,
     Choice,
     decide,
@@ -18,7 +17,8 @@ from anabranch.deadletters.decisions import (
     letter_shown,
     why_not_redriven,
 )
-from anabranch.deadletters.letterbox import Letter
+from anabranch.dead_letters.grouping import whole
+from anabranch.dead_letters.reader import Letter
 from anabranch_gateway.answers import answer
 from anabranch_gateway.auth import Caller, Operator, Viewer
 from anabranch_gateway.bodies import read_object, text_field

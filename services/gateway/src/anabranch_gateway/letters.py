@@ -13,7 +13,7 @@ import orjson
 from anabranch.core.project import project_named
 from anabranch.core.request.envelope import is_envelope, unwrap
 from anabranch.core.request.models import ControlType
-from anabranch.deadletters.letterbox import Letter, fold
+from anabranch.dead_letters.reader import Letter, fold
 from anabranch.ports import Incoming
 from anabranch.runtime.reading.log_range import records_between
 from anabranch.sdk.client import Client

@@ -9,7 +9,7 @@ import typer
 
 from anabranch.cli.exits import WRONG, errors_as_exit
 from anabranch.cli.options import Embedded, Json, Load, with_settings
-from anabranch.cli.output import say
+from anabranch.cli.render.output import say
 
 app = typer.Typer(help="Measure this installation, from requests to results.", no_args_is_help=True)
 
@@ -151,7 +151,7 @@ def fairness(
 
 
 def _options(embedded: bool, timeout: str, json: bool, weigh: bool = False) -> Any:
-    from anabranch.cli.bench.running import BenchOptions
+    from anabranch.cli.bench.command import BenchOptions
 
     return BenchOptions(embedded, _seconds(timeout, "--timeout"), json, weigh)
 

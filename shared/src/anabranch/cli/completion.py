@@ -41,7 +41,7 @@ def runs(incomplete: str) -> list[tuple[str, str]]:
 
 
 async def _recent(settings: Settings, incomplete: str) -> list[tuple[str, str]]:
-    from anabranch.cli.reach.choosing import gateway_of, through
+    from anabranch.cli.backends.selection import gateway_of, through
     from anabranch.runtime.process.connections import redis_store
     from anabranch.runtime.reading.views import list_views
 

@@ -8,7 +8,7 @@ import typer
 
 from anabranch.cli.exits import errors_as_exit
 from anabranch.cli.options import Json, Load, Output, with_system
-from anabranch.cli.tables import form_of
+from anabranch.cli.render.tables import form_of
 
 app = typer.Typer(help="Dead letters: what could not be handled, and what to do about it.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def list_(
 ) -> None:
     """List dead letters, grouped by what went wrong."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.dlq_commands import list_letters
+        from anabranch.cli.commands.dlq import list_letters
 
         form = form_of(output, json)
         work = list_letters(settings(), run=run, signature=signature, every=every, form=form)
@@ -47,7 +47,7 @@ def show(
 ) -> None:
     """Show everything of one letter."""
     with errors_as_exit(json):
-        from anabranch.cli.dlq_commands import show_letter
+        from anabranch.cli.commands.dlq import show_letter
 
         raise typer.Exit(_async(show_letter(settings(), letter, json=json)))
 
@@ -74,8 +74,8 @@ def _decide(
     action: Any, settings: Load, ids: list[str] | None, signature: str | None, run: str | None, json: bool
 ) -> None:
     with errors_as_exit(json):
-        from anabranch.cli.dlq_decisions import decide_on
-        from anabranch.deadletters.decisions import Choice
+        from anabranch.cli.commands.dlq_decisions import decide_on
+        from anabranch.dead_letters.decisions import Choice
 
         choice = Choice(tuple(ids or ()), signature, run)
         raise typer.Exit(_async(decide_on(settings(), action, choice, json=json)))

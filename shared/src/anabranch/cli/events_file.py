@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO, Protocol
 
-from anabranch.cli.output import say
+from anabranch.cli.render.output import say
 from anabranch.core.errors import Misconfigured
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from anabranch.cli.output import print_json, say
+from anabranch.cli.render.output import print_json, say
 from anabranch.core.errors import (
     AnabranchError,
     Misconfigured,

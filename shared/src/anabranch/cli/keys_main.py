@@ -29,7 +29,7 @@ def _create(projects: list[str], role: str, name: str, *, json: bool) -> int:
 
     import yaml
 
-    from anabranch.cli.output import print_json, print_text, say
+    from anabranch.cli.render.output import print_json, print_text, say
     from anabranch.core.project import DEFAULT_PROJECT
     from anabranch_gateway.auth import ROLES
     from anabranch_gateway.keys import new_key

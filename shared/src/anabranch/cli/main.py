@@ -26,8 +26,8 @@ from anabranch.cli.options import (
     with_settings,
     with_system,
 )
-from anabranch.cli.output import print_text, say
-from anabranch.cli.tables import Form, form_of
+from anabranch.cli.render.output import print_text, say
+from anabranch.cli.render.tables import Form, form_of
 from anabranch.runtime.process.streams import lasting_streams
 
 app = typer.Typer(
@@ -109,7 +109,7 @@ def _anabranch(
 def demo(settings: Load) -> None:
     """Show the whole system in this process on a real job."""
     with errors_as_exit(json=False):
-        from anabranch.cli.demo import show
+        from anabranch.cli.commands.demo import show
 
         raise typer.Exit(_async(show(settings())))
 
@@ -130,7 +130,7 @@ def dev(
 ) -> None:
     """Keep the whole system running in this process, for local work."""
     with errors_as_exit(json=False):
-        from anabranch.cli.dev import develop
+        from anabranch.cli.commands.dev import develop
 
         raise typer.Exit(_async(develop(settings(concurrency=concurrency, gateway_port=port))))
 
@@ -176,7 +176,7 @@ def gateway(
 ) -> None:
     """Serve the HTTP API and the dashboard."""
     with errors_as_exit(json=False):
-        from anabranch.cli.services import serve
+        from anabranch.cli.commands.services import serve
 
         own = settings(gateway_host=host, gateway_port=port, health_port=health_port)
         raise typer.Exit(serve("gateway", own))
@@ -199,8 +199,8 @@ def run(
 ) -> None:
     """Submit a request and wait for its end."""
     with errors_as_exit(json):
-        from anabranch.cli.run_command import RunOptions
-        from anabranch.cli.run_command import run as do
+        from anabranch.cli.commands.run import RunOptions
+        from anabranch.cli.commands.run import run as do
 
         raise typer.Exit(do(RunOptions(file, embedded, detach, timeout, json, events_file, strict), settings()))
 
@@ -217,7 +217,7 @@ def plan(
 ) -> None:
     """Show what a request would run; needs no server."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.plan_command import plan as do
+        from anabranch.cli.commands.plan import plan as do
 
         raise typer.Exit(do(file, settings(), form=form_of(output, json), expand=expand, strict=strict))
 
@@ -236,7 +236,7 @@ def list_(
 ) -> None:
     """List recent runs."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.inspect_commands import list_runs
+        from anabranch.cli.commands.inspect import list_runs
 
         form = form_of(output, json)
         raise typer.Exit(_async(list_runs(settings(), limit=limit, status=status, form=form)))
@@ -247,7 +247,7 @@ def list_(
 def status(settings: Load, run: RunId, output: Output = None, json: Json = False) -> None:
     """Show how far a run is."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.inspect_commands import show_status
+        from anabranch.cli.commands.inspect import show_status
 
         raise typer.Exit(_async(show_status(settings(), run, form=form_of(output, json))))
 
@@ -263,7 +263,7 @@ def result(
 ) -> None:
     """Show how a run ended, or print the value of one result key."""
     with errors_as_exit(json):
-        from anabranch.cli.inspect_commands import show_result
+        from anabranch.cli.commands.inspect import show_result
 
         timeout = _duration("--wait", wait)
         raise typer.Exit(_async(show_result(settings(), run, key, timeout=timeout, json=json)))
@@ -280,7 +280,7 @@ def events(
 ) -> None:
     """Print a run's lifecycle events, one JSON a line unless --output says otherwise."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.event_commands import show_events
+        from anabranch.cli.commands.events import show_events
 
         form = Form.JSON if json else output
         raise typer.Exit(_async(show_events(settings(), run, follow=follow, form=form)))
@@ -300,7 +300,7 @@ def context(
 ) -> None:
     """Show the versions of the shared context of a run's session: who wrote what, and when."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.context_command import show_context
+        from anabranch.cli.commands.context import show_context
 
         raise typer.Exit(_async(show_context(settings(), run, at=at, between=diff, form=form_of(output, json))))
 
@@ -316,7 +316,7 @@ def why(
 ) -> None:
     """Say which facts a run waits for, and why. Needs Kafka and Redis, and no service."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.why_command import why as do
+        from anabranch.cli.commands.why import why as do
 
         raise typer.Exit(_async(do(settings(), run, heal=heal, form=form_of(output, json))))
 
@@ -354,7 +354,7 @@ def retry(
 ) -> None:
     """Start a run that takes over all results of one that did not complete."""
     with errors_as_exit(json):
-        from anabranch.cli.retry_command import retry as do
+        from anabranch.cli.commands.retry import retry as do
 
         work = do(settings(), run, failed=failed, request_id=request_id, detach=detach, json=json)
         raise typer.Exit(_async(work))
@@ -368,7 +368,7 @@ def retry(
 def topics_create(settings: Load, output: Output = None, json: Json = False) -> None:
     """Create the topics that are missing."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.control_commands import create_topics
+        from anabranch.cli.commands.control import create_topics
 
         raise typer.Exit(_async(create_topics(settings(), form=form_of(output, json))))
 
@@ -384,7 +384,7 @@ def rebuild(
 ) -> None:
     """Write back to Redis what Kafka says that it should have."""
     with errors_as_exit(json):
-        from anabranch.cli.rebuild import rebuild_command
+        from anabranch.cli.commands.rebuild import rebuild_command
 
         work = rebuild_command(settings(), session=session, run=run_, everything=everything, json=json)
         raise typer.Exit(_async(work))
@@ -402,14 +402,14 @@ def _async(work: Any) -> int:
 
 def _serve(service: Any, settings: Load, concurrency: int | None, health_port: int | None) -> None:
     with errors_as_exit(json=False):
-        from anabranch.cli.services import serve
+        from anabranch.cli.commands.services import serve
 
         raise typer.Exit(serve(service, settings(concurrency=concurrency, health_port=health_port)))
 
 
 def _control(action: Any, settings: Load, run: str, json: bool) -> None:
     with errors_as_exit(json):
-        from anabranch.cli.control_commands import control
+        from anabranch.cli.commands.control import control
 
         raise typer.Exit(_async(control(settings(), action, run, json=json)))
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from anabranch.cli import completion
-from anabranch.cli.output import say
-from anabranch.cli.tables import Form
+from anabranch.cli.render.output import say
+from anabranch.cli.render.tables import Form
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings

@@ -9,7 +9,7 @@ import typer
 
 from anabranch.cli.exits import errors_as_exit
 from anabranch.cli.options import Json, Load, Output, RunId, with_system
-from anabranch.cli.tables import form_of
+from anabranch.cli.render.tables import form_of
 from anabranch.cli.top.snapshot import Sort
 
 app = typer.Typer()
@@ -65,7 +65,7 @@ def logs(
 ) -> None:
     """Print what the agents of a run logged."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.event_commands import LogFilter, show_logs
+        from anabranch.cli.commands.events import LogFilter, show_logs
 
         wanted = LogFilter(group, task, index, level)
         work = show_logs(settings(), run, wanted, follow=follow, form=form_of(output, json))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from anabranch.cli.bench.asking import Asker
+from anabranch.cli.bench.bytes_used import Weights, weighed
+from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.report import Report
-from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import chain_request
-from anabranch.cli.bench.weighing import Weights, weighed
+from anabranch.cli.bench.submitting import Asker
 from anabranch.runtime.process.settings import Settings
 
 STAGES = 6

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from anabranch.cli.bench.asking import Asker
+from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.latency import latencies
 from anabranch.cli.bench.report import Report
-from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import fanout_request, three_tasks_request
+from anabranch.cli.bench.submitting import Asker
 from anabranch.runtime.process.settings import Settings
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from anabranch.cli.bench.asking import Asker
+from anabranch.cli.bench.bytes_used import Weights, weighed
+from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.latency import latencies
 from anabranch.cli.bench.report import Report
-from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import fanout_request, single_request
-from anabranch.cli.bench.weighing import Weights, weighed
+from anabranch.cli.bench.submitting import Asker
 from anabranch.runtime.process.settings import Settings
 
 SINGLE_REQUESTS = 100

@@ -10,12 +10,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from anabranch.cli.bench.asking import Asker, NotMeasured, asker
+from anabranch.cli.bench.command import STAMPING, BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution
 from anabranch.cli.bench.report import Report
-from anabranch.cli.bench.running import STAMPING, BenchOptions, run_bench
 from anabranch.cli.bench.shapes import ECHO, STAMP, Document, stamp_request, two_stage_request
-from anabranch.cli.output import say
+from anabranch.cli.bench.submitting import Asker, NotMeasured, asker
+from anabranch.cli.render.output import say
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.references import resolve_all
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from anabranch.cli.bench.asking import Asker
+from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution
 from anabranch.cli.bench.report import Report
-from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import Document, single_request
+from anabranch.cli.bench.submitting import Asker
 from anabranch.runtime.process.settings import Settings
 
 FIRST_REQUESTS = 5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from anabranch.cli.bench.distribution import BLOCKS, PLAIN, Distribution, drawn, milliseconds
 from anabranch.cli.bench.shapes import Document
-from anabranch.cli.output import print_json, print_text
+from anabranch.cli.render.output import print_json, print_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ def show(report: Report, *, json: bool) -> None:
     if json:
         print_json(report.document)
         return
-    from anabranch.cli.output import wide_console
+    from anabranch.cli.render.output import wide_console
 
     console = wide_console()
     if console.is_terminal and "utf" in (console.encoding or "").lower():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from anabranch.cli.bench.asking import Asker, Ended
+from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.report import Report
-from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import Document, three_by_three_request
+from anabranch.cli.bench.submitting import Asker, Ended
 from anabranch.runtime.process.settings import Settings
 
 TASKS = 9

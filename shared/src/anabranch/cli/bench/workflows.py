@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from anabranch.cli.bench.asking import Asker, Ended
+from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.layered import edge_count, layered
 from anabranch.cli.bench.report import Report
-from anabranch.cli.bench.running import BenchOptions, run_bench
 from anabranch.cli.bench.shapes import Document, single_request, workflow_request
+from anabranch.cli.bench.submitting import Asker, Ended
 from anabranch.core.request.admission import Limits, read_request
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.client import session_keys_of

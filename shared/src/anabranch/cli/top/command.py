@@ -9,17 +9,17 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from anabranch.cli.backends.backend import Looks
+from anabranch.cli.backends.selection import reached
 from anabranch.cli.exits import COMPLETED
-from anabranch.cli.loop import on_interrupt
-from anabranch.cli.output import print_json, terminal, wide_console
-from anabranch.cli.reach.choosing import reached
-from anabranch.cli.reach.port import Looks
-from anabranch.cli.tables import Form, print_csv
+from anabranch.cli.interrupts import on_interrupt
+from anabranch.cli.render.output import print_json, terminal, wide_console
+from anabranch.cli.render.tables import Form, print_csv
+from anabranch.cli.render.tree import ASCII, UNICODE
 from anabranch.cli.top.drawing import CSV_COLUMNS, Frame, drawn
 from anabranch.cli.top.keys import keys
 from anabranch.cli.top.screen import Screen, pressed
 from anabranch.cli.top.snapshot import Snapshot
-from anabranch.cli.tree import ASCII, UNICODE
 from anabranch.core.errors import ServerUnavailable
 
 if TYPE_CHECKING:

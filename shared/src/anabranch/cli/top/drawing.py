@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from anabranch.cli.output import count, failed_place, seconds, short_line
-from anabranch.cli.tables import Column, number, status_style, table_of, timestamp
+from anabranch.cli.render.output import count, failed_place, seconds, short_line
+from anabranch.cli.render.tables import Column, number, status_style, table_of, timestamp
+from anabranch.cli.render.tree import ASCII, Canvas, Signs, draw
+from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.cli.top.screen import KEYS, KEYS_INSIDE, KEYS_TYPING, Screen
 from anabranch.cli.top.snapshot import GroupRow, RunRow, Snapshot, Sort
-from anabranch.cli.tree import ASCII, Canvas, Signs, draw
-from anabranch.cli.viewed import progress_of_view
 from anabranch.core.progress import percent
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from anabranch.cli.rates import Rates
-from anabranch.cli.tables import timestamp
+from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.tables import timestamp
 from anabranch.core.progress import share_of_run
 from anabranch.core.waiting import waits_for
 from anabranch.runtime.reading.views import View

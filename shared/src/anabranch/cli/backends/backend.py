@@ -1,0 +1,139 @@
+"""Port of the commands to a running system: queries and control. Only protocols and values.
+
+Both implementations return the same values, so a command has the same output and exit code with either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from anabranch.core.wire.events import EventBatch
+from anabranch.dead_letters.decisions import Action, Choice
+from anabranch.runtime.reading.contexts import Difference, SharedContext
+from anabranch.runtime.reading.views import View
+from anabranch.sdk.client import Control
+from anabranch.sdk.run_result import RunResult
+
+if TYPE_CHECKING:
+    from anabranch.cli.top.snapshot import Snapshot
+    from anabranch.operations.why.examination import Answer
+
+Event = dict[str, Any]
+
+
+class FollowedRun(Protocol):
+    """A submitted or existing run; `sdk.Run` implements it."""
+
+    run_id: str
+    request_id: str | None
+    session_id: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def heard(self) -> bool:
+        """True once the system has accepted or rejected the request."""
+
+    def event_batches(self) -> AsyncGenerator[EventBatch, None]:
+        """Yield the run's events up to the last one. Events may repeat."""
+
+    async def ended(self, timeout: float | None = None) -> str:
+        """Wait for the run's end; returns its status. Raises TimeoutError, ServerUnavailable."""
+
+    async def result(self) -> RunResult:
+        """Wait for the run's end; returns its status and results. Raises ServerUnavailable."""
+
+    async def cancel(self) -> None:
+        """Request the run's cancellation. Raises ServerUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    """Outcome of a control command. `known`: the run exists; `ended`: its final status if it had already ended."""
+
+    run_id: str
+    known: bool = True
+    ended: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Differences between versions `a` and `b` of a session's context."""
+
+    session_id: str
+    a: int
+    b: int
+    found: Sequence[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterGroups:
+    """Dead letters grouped by failure, their number, and the number of those already redriven or dismissed."""
+
+    groups: Sequence[Mapping[str, Any]]
+    letters: int
+    decided: int
+
+
+class Looks(Protocol):
+    """Source of snapshots for `top`; caches what makes the next snapshot cheaper."""
+
+    async def snapshot(self) -> Snapshot:
+        """Read a snapshot. Raises ServerUnavailable."""
+
+
+class Installation(Protocol):
+    """A running system. Every call raises ServerUnavailable if the system cannot be reached.
+
+    `run` is a run id or a request id. If there is no such run, calls that need one raise Misconfigured.
+    """
+
+    @property
+    def place(self) -> str:
+        """Short description of the system and its address."""
+
+    async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
+        """Submit a valid request; returns its run. Raises RequestRefused."""
+
+    async def retry(self, run: str, request_id: str | None) -> FollowedRun:
+        """Start a run that imports the results of an earlier run. Raises RequestRefused if that run cannot be
+        retried."""
+
+    async def control(self, action: Control, run: str) -> Controlled:
+        """Cancel, pause or resume a run. An unknown run is not an error here: see `Controlled.known`."""
+
+    async def views(self, limit: int) -> Sequence[View]:
+        """The views of the latest runs, the latest first."""
+
+    async def status(self, run: str) -> View:
+        """The view of a run; for an open run it has `alive`, the workers with a fresh heartbeat."""
+
+    async def result(self, run: str, timeout: float | None) -> RunResult | None:
+        """How a run ended; None if it is open after `timeout` seconds (None: check without waiting)."""
+
+    def events(self, run: str, *, follow: bool) -> AsyncGenerator[Event, None]:
+        """Yield a run's past events in order, with `follow` also future ones up to its end. Nothing for an unknown
+        run."""
+
+    async def context(self, run: str, at: int | None) -> SharedContext:
+        """The context of a run's session as of a version. Raises NoSuchVersion."""
+
+    async def differences(self, run: str, a: int, b: int) -> Differences:
+        """Differences between two versions of the context of a run's session. Raises NoSuchVersion."""
+
+    async def why(self, run: str, *, heal: bool) -> tuple[Answer, list[str]]:
+        """Explain why a run does not end; with `heal`, re-send its pending work first."""
+
+    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> LetterGroups:
+        """Open dead letters grouped by failure; with `every`, also those already redriven or dismissed."""
+
+    async def letter(self, letter_id: str) -> Mapping[str, Any]:
+        """All details of a dead letter. Raises Misconfigured if the id does not exist."""
+
+    async def decide(self, action: Action, choice: Choice) -> Mapping[str, Any]:
+        """Redrive or dismiss dead letters; returns the document of `dlq redrive --json`. Raises Misconfigured if
+        an id does not exist."""
+
+    def looks(self, limit: int) -> Looks:
+        """Source of snapshots for `top`: the latest runs and the state of the services."""

@@ -1,0 +1,231 @@
+"""Implements the port of commands over a gateway's HTTP API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from anabranch.cli.backends.backend import Controlled, Differences, Event, FollowedRun, LetterGroups, Looks
+from anabranch.cli.backends.http_api import Api, Refused
+from anabranch.cli.backends.http_run import PAGE, HttpRun, outcome, result_of, stream_events
+from anabranch.cli.backends.servers import no_such_run
+from anabranch.core.context_versions import Change
+from anabranch.core.errors import AnabranchError, Misconfigured, NoSuchVersion, RequestRefused
+from anabranch.core.names import run_id_for
+from anabranch.dead_letters.decisions import Action, Choice, past
+from anabranch.dead_letters.grouping import no_such_letter
+from anabranch.runtime.instrumentation.correlation import trace_headers
+from anabranch.runtime.reading.contexts import Difference, SharedContext, Version
+from anabranch.runtime.reading.views import View
+from anabranch.sdk.client import Control
+from anabranch.sdk.control import why_not_retried
+from anabranch.sdk.run_result import RunResult
+
+if TYPE_CHECKING:
+    from anabranch.operations.why.examination import Answer
+
+RUNS_PAGE = 500
+MOST_WAITED = 200.0
+"""Seconds that one HTTP request waits for a run's end (long polling)."""
+
+
+class Gateway:
+    """See the module.
+
+    Args:
+        fresh_id: makes the request id of a request that has none.
+    """
+
+    def __init__(self, api: Api, fresh_id: Callable[[], str]) -> None:
+        self._api = api
+        self._fresh_id = fresh_id
+        self.place = api.url
+
+    async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
+        # The request id is made here, so that a submit repeated after a lost response is the same run.
+        named = {**request, "request_id": request.get("request_id") or self._fresh_id()}
+        accepted = await self._api.post("v1", "runs", body=named, headers=trace_headers())
+        return HttpRun(self._api, accepted)
+
+    async def retry(self, run: str, request_id: str | None) -> FollowedRun:
+        body = {"request_id": request_id or self._fresh_id()}
+        try:
+            return HttpRun(self._api, await self._api.post("v1", "runs", run, "retry", body=body))
+        except Refused as refused:
+            if refused.status == 404 and (problem := why_not_retried(run, None)) is not None:
+                raise RequestRefused([problem]) from refused
+            raise
+
+    async def control(self, action: Control, run: str) -> Controlled:
+        try:
+            answer = await self._api.post("v1", "runs", run, str(action))
+        except Refused as refused:
+            if refused.status == 404:
+                return Controlled(run_id_for(run), known=False)
+            if refused.code != "run_ended":
+                raise
+            view = await self._run(run)
+            return Controlled(view["run_id"], ended=view["status"])
+        return Controlled(answer["run_id"])
+
+    async def views(self, limit: int) -> Sequence[View]:
+        found: list[View] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            wanted = min(limit - len(found), RUNS_PAGE)
+            page = await self._api.get("v1", "runs", full=True, limit=wanted, cursor=cursor)
+            found += page["runs"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        return found
+
+    async def status(self, run: str) -> View:
+        return await self._run(run)
+
+    async def result(self, run: str, timeout: float | None) -> RunResult | None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + (timeout or 0)
+        while True:
+            left = max(0.0, until - loop.time())
+            try:
+                found = await outcome(self._api, run, min(left, MOST_WAITED))
+            except Refused as refused:
+                if refused.status == 404:
+                    return None
+                raise
+            if found is not None:
+                return await result_of(self._api, found)
+            if left <= MOST_WAITED:
+                return None
+
+    async def events(self, run: str, *, follow: bool) -> AsyncGenerator[Event, None]:
+        source = stream_events(self._api, run) if follow else self._past_events(run)
+        try:
+            async with aclosing(source) as found:
+                async for event in found:
+                    yield event
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+
+    async def context(self, run: str, at: int | None) -> SharedContext:
+        try:
+            return _context_of(await self._api.get("v1", "runs", run, "context", at=at))
+        except Refused as refused:
+            raise await self._no_version(refused, run, at) from refused
+
+    async def differences(self, run: str, a: int, b: int) -> Differences:
+        try:
+            found = await self._api.get("v1", "runs", run, "context", "diff", a=a, b=b)
+        except Refused as refused:
+            raise await self._no_version(refused, run, a, b) from refused
+        differences = [_difference_of(each) for each in found["differences"]]
+        return Differences(found["session_id"], found["a"], found["b"], differences)
+
+    async def why(self, run: str, *, heal: bool) -> tuple[Answer, list[str]]:
+        from anabranch.cli.commands.why import answer_of
+
+        call = self._api.post("v1", "runs", run, "heal") if heal else self._api.get("v1", "runs", run, "why")
+        try:
+            document = await call
+        except Refused as refused:
+            raise _as_unknown(refused, run) from refused
+        return answer_of(document), document.get("healed") or []
+
+    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> LetterGroups:
+        found = await self._letters("all", run, signature)
+        if every:
+            return LetterGroups(found["groups"], found["letters"], 0)
+        opened = await self._letters("open", run, signature)
+        decided = max(0, found["letters"] - opened["letters"])
+        return LetterGroups(opened["groups"], opened["letters"], decided)
+
+    async def letter(self, letter_id: str) -> Mapping[str, Any]:
+        try:
+            found: Mapping[str, Any] = await self._api.get("v1", "dead-letters", letter_id)
+        except Refused as refused:
+            raise no_such_letter(letter_id) if refused.status == 404 else refused from refused
+        return found
+
+    async def decide(self, action: Action, choice: Choice) -> Mapping[str, Any]:
+        body: dict[str, Any] = {"signature": choice.signature, "run": choice.run}
+        if choice.ids:
+            body = {"ids": list(choice.ids)}
+        try:
+            found: Mapping[str, Any] = await self._api.post("v1", "dead-letters", action, body=body)
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+            for each in choice.ids:  # one by one, so that the error has the missing id
+                await self.letter(each)
+            return {past(action): [], "refused": []}
+        return found
+
+    def looks(self, limit: int) -> Looks:
+        from anabranch.cli.backends.top_snapshots import GatewayLooks
+
+        return GatewayLooks(self, limit)
+
+    async def system(self) -> Mapping[str, Any]:
+        """Services of the system and their consumer lags."""
+        found: Mapping[str, Any] = await self._api.get("v1", "system")
+        return found
+
+    async def _run(self, run: str) -> View:
+        try:
+            view: View = await self._api.get("v1", "runs", run)
+        except Refused as refused:
+            raise _as_unknown(refused, run) from refused
+        return view
+
+    async def _letters(self, state: str, run: str | None, signature: str | None) -> Any:
+        return await self._api.get("v1", "dead-letters", "groups", state=state, run=run, signature=signature)
+
+    async def _past_events(self, run: str) -> AsyncGenerator[Event, None]:
+        after: str | None = None
+        while True:
+            page = await self._api.get("v1", "runs", run, "events", limit=PAGE, after=after)
+            for event in page["events"]:
+                yield event
+            if len(page["events"]) < PAGE:
+                return
+            after = page["next_after"]
+
+    async def _no_version(self, refused: Refused, run: str, *wanted: int | None) -> AnabranchError:
+        """The error for a 404 of the context: there is no such run, or one of these versions is not kept."""
+        if refused.status not in (404, 422):
+            return refused
+        try:
+            known = _context_of(await self._api.get("v1", "runs", run, "context"))
+        except Refused as unknown:
+            return _as_unknown(unknown, run)
+        missing = [each for each in wanted if each is not None and not known.dropped <= each <= known.last]
+        if not missing:
+            return refused
+        return NoSuchVersion(known.session_id, missing[0], known.dropped, known.last)
+
+
+def _as_unknown(refused: Refused, run: str) -> AnabranchError:
+    if refused.status == 404:
+        return no_such_run(run)
+    if refused.status == 501:
+        return Misconfigured("why", refused.detail, "ask over Kafka and Redis: --brokers, --redis-url")
+    return refused
+
+
+def _context_of(document: Mapping[str, Any]) -> SharedContext:
+    versions = tuple(Version(each["version"], _change_of(each)) for each in document["versions"])
+    return SharedContext(document["session_id"], document["at"], document["last"], document["dropped"], versions)
+
+
+def _difference_of(document: Mapping[str, Any]) -> Difference:
+    return Difference(**{**document, "versions": tuple(document["versions"])})
+
+
+def _change_of(version: Mapping[str, Any]) -> Change:
+    told = {"size": version["bytes"], **version, "writers": tuple(version["writers"])}
+    return Change(**{each.name: told[each.name] for each in fields(Change)})

@@ -1,0 +1,98 @@
+"""Selects the connection of a command to a running system.
+
+In this order: the gateway of `--url`, the servers of `--brokers`, the `anabranch dev` of this user, the servers at
+their default addresses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from anabranch.cli.backends.address_file import DevAddress, living, path_of
+from anabranch.cli.backends.backend import Installation
+from anabranch.cli.backends.broker_probe import unreachable
+from anabranch.cli.backends.servers import Servers
+from anabranch.cli.backends.systems import connected, open_place
+from anabranch.core.errors import ServerUnavailable
+
+if TYPE_CHECKING:
+    from anabranch.runtime.process.settings import Settings
+    from anabranch.sdk.agents import Registry
+
+PROBE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A gateway's URL and API key."""
+
+    url: str
+    api_key: str | None = None
+
+
+@asynccontextmanager
+async def reached(settings: Settings, registry: Registry | None = None) -> AsyncGenerator[Installation, None]:
+    """Open a connection to a running system, or an embedded system if a registry is given.
+
+    Raises:
+        ServerUnavailable: there is no running system.
+    """
+    if registry is not None:
+        async with open_place(settings, registry) as place:
+            yield Servers(place.client, settings, place.description)
+    elif (address := await gateway_of(settings)) is not None:
+        async with through(address) as gateway:
+            yield gateway
+    else:
+        async with connected(settings) as client:
+            yield Servers(client, settings)
+
+
+@asynccontextmanager
+async def through(address: Address) -> AsyncGenerator[Installation, None]:
+    """Open a connection to a system through its gateway."""
+    from anabranch.cli.backends.gateway import Gateway
+    from anabranch.cli.backends.http_api import open_api
+    from anabranch.runtime.process.clock import SystemClock
+    from anabranch.runtime.process.ids import SystemIds
+
+    async with open_api(address.url, address.api_key) as api:
+        yield Gateway(api, SystemIds(SystemClock()).run_scoped)
+
+
+async def gateway_of(settings: Settings) -> Address | None:
+    """The gateway to use for a command; None to use Kafka and Redis.
+
+    Raises:
+        ServerUnavailable: an `anabranch dev` is running but does not respond, and Kafka is not reachable either.
+    """
+    if settings.url is not None:
+        return Address(settings.url, settings.api_key)
+    if settings.named & {"brokers", "redis_url"}:
+        return None
+    found = living(path_of())
+    if found is None:
+        return None
+    if await _answers(found):
+        return Address(found.url, settings.api_key)
+    if await unreachable(settings.brokers) is None:
+        return None
+    raise ServerUnavailable(
+        "`anabranch dev`",
+        f"{found.url} (process {found.pid})",
+        f"it does not answer within {PROBE_SECONDS:g} s: an agent may block its event loop",
+        "restart `anabranch dev`, or use `anabranch run FILE --embedded`",
+    )
+
+
+async def _answers(found: DevAddress) -> bool:
+    import aiohttp  # here, because it takes 0.3 s, which a command that finds no system can save
+
+    limits = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+    try:
+        async with aiohttp.ClientSession(timeout=limits) as session, session.get(f"{found.url}livez") as response:
+            return response.status in (200, 503)
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return False

@@ -1,0 +1,148 @@
+"""Implements the port of commands over a `Client`, on Kafka and Redis or on an embedded system."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from anabranch.cli.backends.backend import Controlled, Differences, Event, FollowedRun, LetterGroups, Looks
+from anabranch.core.errors import Misconfigured
+from anabranch.dead_letters.decisions import Action, Choice, decide, document, groups_shown, letter_shown
+from anabranch.dead_letters.grouping import chosen, named
+from anabranch.dead_letters.reader import read_letters
+from anabranch.runtime.reading.contexts import SharedContext, diff, load_context
+from anabranch.runtime.reading.views import View, list_views, load_view, view_without_events, with_heartbeats
+from anabranch.sdk.client import Client, Control
+from anabranch.sdk.run_result import RunResult
+
+if TYPE_CHECKING:
+    from anabranch.operations.why.examination import Answer
+    from anabranch.runtime.process.settings import Settings
+
+KNOWN_SECONDS, LOOK_SECONDS = 2.0, 0.1
+"""Seconds that a control command waits for its run to be known, and the interval of the lookups."""
+NOW_SECONDS = 0.05
+"""Seconds to wait for the final record of an ended run if the caller gave no timeout."""
+
+
+class Servers:
+    """See the module. The caller opens and closes the client."""
+
+    def __init__(self, client: Client, settings: Settings, place: str | None = None) -> None:
+        self._client = client
+        self._settings = settings
+        self.place = place or f"{settings.brokers}  prefix {settings.prefix}"
+
+    async def submit(self, request: Mapping[str, Any]) -> FollowedRun:
+        return await self._client.submit(request)
+
+    async def retry(self, run: str, request_id: str | None) -> FollowedRun:
+        return await self._client.retry(run, request_id=request_id)
+
+    async def control(self, action: Control, run: str) -> Controlled:
+        """Publish a control record for an open run, after waiting for a run that was submitted a moment ago."""
+        client = self._client
+        run_id, known, final = await self._standing(run)
+        if not known:
+            return Controlled(run_id, known=False)
+        if final is not None:
+            return Controlled(run_id, ended=final)
+        await client.control(action, run_id=run_id)
+        return Controlled(run_id)
+
+    async def _standing(self, run: str) -> tuple[str, bool, str | None]:
+        """The run id, whether the run is known, and its final status if it has ended."""
+        client = self._client
+        until = client.links.clock.monotonic() + KNOWN_SECONDS
+        while True:
+            run_id = await client.run_id_of(run)
+            names = client.names
+            tombstone, lookup = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
+            if tombstone is not None:
+                final = orjson.loads(tombstone)["final"]
+                return run_id, True, None if final is None else str(final["status"])
+            if lookup is not None or client.links.clock.monotonic() >= until:
+                return run_id, lookup is not None, None
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def views(self, limit: int) -> Sequence[View]:
+        return await list_views(self._client.store, self._client.names, limit)
+
+    async def status(self, run: str) -> View:
+        client = self._client
+        view = await load_view(client.store, client.names, run) or await _without_view(client, run)
+        return await with_heartbeats(client.store, client.names, view)
+
+    async def result(self, run: str, timeout: float | None) -> RunResult | None:
+        handle = await self._client.run(run)
+        try:
+            await handle.ended(timeout or NOW_SECONDS)
+        except TimeoutError:
+            return None
+        return await handle.result()
+
+    async def events(self, run: str, *, follow: bool) -> AsyncGenerator[Event, None]:
+        handle = await self._client.run(run)
+        async with aclosing(handle.events(until_now=not follow)) as found:
+            async for event in found:
+                yield event
+
+    async def context(self, run: str, at: int | None) -> SharedContext:
+        return await self._context(await self._session_of(run), at)
+
+    async def differences(self, run: str, a: int, b: int) -> Differences:
+        session = await self._session_of(run)
+        before, after = [await self._context(session, version) for version in (a, b)]
+        return Differences(session, before.at, after.at, diff(before, after))
+
+    async def why(self, run: str, *, heal: bool) -> tuple[Answer, list[str]]:
+        from anabranch.cli.commands.why import examined
+
+        answer, _, healed = await examined(self._client, self._settings, run, heal=heal)
+        return answer, healed
+
+    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> LetterGroups:
+        found = await chosen(self._client, run=run, signature=signature)
+        shown = [letter for letter in found if every or letter.state == "open"]
+        return LetterGroups(await groups_shown(self._client, shown), len(shown), len(found) - len(shown))
+
+    async def letter(self, letter_id: str) -> Mapping[str, Any]:
+        [letter] = named(await read_letters(self._client.log, self._client.names), [letter_id])
+        return await letter_shown(self._client, letter)
+
+    async def decide(self, action: Action, choice: Choice) -> Mapping[str, Any]:
+        return document(action, await decide(self._client, action, choice))
+
+    def looks(self, limit: int) -> Looks:
+        from anabranch.cli.top.snapshot_reader import Reading
+
+        return Reading(self._client, limit)
+
+    async def _context(self, session_id: str, at: int | None) -> SharedContext:
+        return await load_context(self._client.store, self._client.names, session_id, at)
+
+    async def _session_of(self, run: str) -> str:
+        handle = await self._client.run(run)
+        if handle.session_id is None:
+            raise no_such_run(run)
+        return handle.session_id
+
+
+def no_such_run(run: str) -> Misconfigured:
+    """The error for an id without a run."""
+    return Misconfigured(run, "no such run, by run id or by request id", "see: anabranch list")
+
+
+async def _without_view(client: Client, run: str) -> View:
+    """A minimal view of a run just submitted, or of a run whose view has expired."""
+    run_id, names = await client.run_id_of(run), client.names
+    tombstone, session = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
+    if tombstone is not None:
+        return view_without_events(run_id, orjson.loads(tombstone))
+    if session is not None:
+        return {"run_id": run_id, "session_id": session.decode(), "status": "accepted", "groups": {}}
+    raise no_such_run(run)

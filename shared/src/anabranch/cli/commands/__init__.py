@@ -1,0 +1,1 @@
+"""The commands: each parses nothing itself, calls the system, and renders the answer."""

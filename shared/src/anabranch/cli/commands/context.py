@@ -1,0 +1,92 @@
+"""`context RUN`: the versions of the context of a run's session, and what two of them differ in. Reads only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from anabranch.cli.backends.backend import Differences
+from anabranch.cli.backends.selection import reached
+from anabranch.cli.exits import COMPLETED
+from anabranch.cli.render.output import say, short, short_line
+from anabranch.cli.render.tables import Column, Form, Listing, moment, number, show, timestamp
+from anabranch.core.context_versions import Change
+from anabranch.core.errors import Misconfigured, NoSuchVersion
+from anabranch.runtime.reading.contexts import Difference, SharedContext, Version
+
+if TYPE_CHECKING:
+    from anabranch.runtime.process.settings import Settings
+
+SHOWN_CHARACTERS = 60
+
+
+async def show_context(
+    settings: Settings, run: str, *, at: int | None, between: tuple[int, int] | None, form: Form
+) -> int:
+    """`context RUN`, as of version `at`, or with `between` the difference of two versions."""
+    if at is not None and between is not None:
+        raise Misconfigured("context", "--at and --diff exclude each other", "give one of them")
+    async with reached(settings) as system:
+        try:
+            if between is not None:
+                _show_differences(await system.differences(run, *between), form)
+            else:
+                _show(await system.context(run, at), form)
+        except NoSuchVersion as error:
+            shown = f"--at {error.version}" if at is not None else "context"
+            raise Misconfigured(shown, str(error), "see the versions with: anabranch context RUN") from error
+    return COMPLETED
+
+
+def _show(context: SharedContext, form: Form) -> None:
+    if context.dropped:
+        say(f"The first {context.dropped:,} versions of session {context.session_id} are no longer kept")
+    nothing = f"Nothing was written to the context of session {context.session_id}, or it has expired"
+    show(Listing(VERSION_COLUMNS, context.versions, context.to_document(), nothing), form)
+
+
+def writer_of(change: Change) -> str:
+    """Who wrote a value, in words: the task, or several under a policy, and the run."""
+    if change.kind != "result":
+        return f"{change.kind}, run {change.run_id}"
+    by = ", ".join(change.writers) or f"{change.group}/{change.task}"
+    policy = f" ({change.policy})" if change.policy else ""
+    return f"{by}{policy}, run {change.run_id}"
+
+
+def _show_differences(differ: Differences, form: Form) -> None:
+    document: dict[str, Any] = {"session_id": differ.session_id, "a": differ.a, "b": differ.b}
+    document["differences"] = [each.to_document() for each in differ.found]
+    nothing = f"Versions {differ.a} and {differ.b} of session {differ.session_id} do not differ"
+    show(Listing(DIFFERENCE_COLUMNS, differ.found, document, nothing), form)
+
+
+def _value(value: Any) -> str:
+    return short(value, SHOWN_CHARACTERS)
+
+
+def _cell(text: str | None) -> str:
+    """A value that is JSON already, cut for people."""
+    return "" if text is None else short_line(text, SHOWN_CHARACTERS)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+VERSION_COLUMNS: tuple[Column[Version], ...] = (
+    Column("version", lambda version: version.number, justify="right"),
+    Column("key", lambda version: version.change.key),
+    Column("writer", lambda version: writer_of(version.change)),
+    Column("when", lambda version: timestamp(version.change.time), words=moment),
+    Column("bytes", lambda version: version.change.size, words=number, justify="right"),
+    Column("value", lambda version: version.change.value, words=_value),
+)
+DIFFERENCE_COLUMNS: tuple[Column[Difference], ...] = (
+    Column("key", lambda each: each.key),
+    Column("change", lambda each: each.change),
+    Column("before", lambda each: None if each.change == "added" else _json(each.before), words=_cell),
+    Column("after", lambda each: None if each.change == "removed" else _json(each.after), words=_cell),
+    Column("versions", lambda each: list(each.versions), words=lambda found: ", ".join(map(str, found))),
+)

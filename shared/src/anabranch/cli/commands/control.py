@@ -1,0 +1,75 @@
+"""`cancel`, `pause`, `resume`, `topics create`: what acts on runs and servers from outside. Thin: a record or a
+call each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.systems import CONNECT_SECONDS, mute_kafka_client, refuse_if_away
+from anabranch.cli.exits import COMPLETED
+from anabranch.cli.render.output import print_json, say
+from anabranch.cli.render.tables import Column, Form, Listing, show
+from anabranch.core.errors import Misconfigured, ServerUnavailable
+from anabranch.ports import TopicSpec
+
+if TYPE_CHECKING:
+    from anabranch.runtime.process.settings import Settings
+    from anabranch.sdk.client import Control
+
+_DONE = {"cancel": "Asked to cancel", "pause": "Asked to pause", "resume": "Asked to go on with"}
+
+
+async def control(settings: Settings, action: Control, run: str, *, json: bool) -> int:
+    """Cancel, pause or resume a run. For a run that has ended, print its status and send nothing.
+
+    Raises:
+        Misconfigured: there is no such run.
+    """
+    async with reached(settings) as system:
+        done = await system.control(action, run)
+    if not done.known:
+        raise Misconfigured(run, f"no such run to {action}, by run id or by request id", "see: anabranch list")
+    if json:
+        print_json({"run_id": done.run_id, "action": action, "known": True, "ended": done.ended})
+    if done.ended is not None:
+        say(f"Run {done.run_id} had already ended: {done.ended}. There is nothing to {action}.")
+    else:
+        say(f"{_DONE[action]} run {done.run_id}. See: anabranch status {done.run_id}")
+    return COMPLETED
+
+
+async def create_topics(settings: Settings, *, form: Form) -> int:
+    """Create the topics that are missing.
+
+    Raises:
+        ServerUnavailable: Kafka does not answer.
+        Misconfigured: a topic is there with another number of partitions.
+    """
+    from anabranch.runtime.process.connections import kafka_log
+    from anabranch.runtime.process.topics import gateway_topic_specs, topic_specs
+
+    await refuse_if_away(settings)
+    mute_kafka_client()
+    specs = [*topic_specs(settings), *gateway_topic_specs(settings)]
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            log = await kafka_log(settings)
+    except TimeoutError as error:
+        raise ServerUnavailable("Kafka", settings.brokers, f"no answer within {CONNECT_SECONDS:g} s") from error
+    try:
+        created = await log.create_topics(specs)
+    finally:
+        await log.close()
+    rows = [("created" if spec.name in created else "exists", spec) for spec in specs]
+    document = {"created": list(created), "topics": [spec.name for spec in specs]}
+    show(Listing(TOPIC_COLUMNS, rows, document, ""), form)
+    return COMPLETED
+
+
+TOPIC_COLUMNS: tuple[Column[tuple[str, TopicSpec]], ...] = (
+    Column("topic", lambda row: row[1].name),
+    Column("now", lambda row: row[0], style=lambda now: "green" if now == "created" else "dim"),
+    Column("partitions", lambda row: row[1].partitions, justify="right"),
+)

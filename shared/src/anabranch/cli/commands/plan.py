@@ -1,0 +1,136 @@
+"""`anabranch plan FILE`: what would run, before it runs. Needs no server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from anabranch.cli import request_files
+from anabranch.cli.exits import COMPLETED, WRONG
+from anabranch.cli.render.output import (
+    continued,
+    count,
+    foreign_output_aside,
+    print_json,
+    say,
+    short,
+    wide_console,
+)
+from anabranch.cli.render.tables import Form, fields, print_csv
+from anabranch.core.errors import RequestRefused
+from anabranch.core.request.admission import Limits, read_request
+from anabranch.core.request.planning import refused_document
+
+if TYPE_CHECKING:
+    from anabranch.runtime.process.settings import Settings
+
+SHOWN_MEMBERS = 20
+
+
+def plan(file: str, settings: Settings, *, form: Form, expand: bool, strict: bool = False) -> int:
+    """Do it; returns the exit code.
+
+    Raises:
+        Misconfigured: an agents' module cannot be loaded.
+    """
+    with foreign_output_aside(form is not Form.TABLE):
+        document = planned(file, settings, expand=expand, strict=strict)
+    if form is Form.JSON:
+        print_json(document)
+    elif form is Form.CSV and document["valid"]:
+        _print_rows(document, expand=expand)
+    else:
+        _show(document)
+    return COMPLETED if document["valid"] else WRONG
+
+
+def planned(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
+    """The document that `--json` prints; `strict` refuses placeholders without a value."""
+    try:
+        document = request_files.load(file)
+    except RequestRefused as refused:
+        return refused_document(refused.errors, refused.warnings, task_groups=0, tasks=0, document_bytes=0)
+    reading = read_request(
+        document,
+        limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
+        agents=_agents(settings.agents),
+        strict=strict,
+    )
+    return reading.to_document(expand=expand)
+
+
+def _agents(modules: Sequence[str]) -> Collection[str] | None:
+    if not modules:
+        return None
+    from anabranch.cli.backends.systems import load_registry
+
+    return load_registry(modules).names
+
+
+def _show(document: dict[str, Any]) -> None:
+    for warning in document["warnings"]:
+        say(f"Warning: {warning}")
+    counts = document["counts"]
+    head = (
+        f"{count(counts['task_groups'], 'group')}, {count(counts['tasks'], 'task')}, "
+        f"{count(counts['executions'], 'execution')}, {count(document['bytes'], 'byte')}"
+    )
+    if not document["valid"]:
+        say(f"This request would be refused ({head}), {count(len(document['errors']), 'error')}:")
+        for error in document["errors"]:
+            hint = f" ({error['hint']})" if error["hint"] else ""
+            say(f"  {error['path'] or '(the request)'}: {continued(error['message'])}{hint}")
+        return
+    _tree(document, head)
+
+
+def _print_rows(document: dict[str, Any], *, expand: bool) -> None:
+    """A row for each task, or with `expand` for each member."""
+    if not expand:
+        print_csv(TASK_COLUMNS, document["tasks"])
+        return
+    where = [{"group": task["group"], "task": task["name"]} for task in document["tasks"]]
+    members = [
+        place | member
+        for place, task in zip(where, document["tasks"], strict=True)
+        for member in task.get("expanded") or ()
+    ]
+    print_csv(MEMBER_COLUMNS, members)
+
+
+def _tree(document: dict[str, Any], head: str) -> None:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    by_label = {f"{task['group']}/{task['name']}": task for task in document["tasks"]}
+    tree = Tree(Text(head, style="bold"))
+    for number, labels in enumerate(document["levels"], 1):
+        level = tree.add(Text(f"level {number}", style="cyan"))
+        for label in labels:
+            branch = level.add(Text(_line(label, by_label[label])))
+            for line in _members(by_label[label].get("expanded", ())):
+                branch.add(Text(line, style="dim"))
+    wide_console().print(tree)
+
+
+def _line(label: str, task: dict[str, Any]) -> str:
+    if task["members"] is None:
+        members = " × as many as its array will have"
+    else:
+        members = "" if task["members"] == 1 else f" × {task['members']:,}"
+    needs = f"  after {', '.join(task['dependencies'])}" if task["dependencies"] else ""
+    return f"{label} [{task['agent']}]{members}{needs}  → {', '.join(task['result_keys'])}"
+
+
+def _members(expanded: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [f"{each['name']}: {short(_given(each))}" for each in expanded[:SHOWN_MEMBERS]]
+    more = len(expanded) - len(lines)
+    return [*lines, f"and {more:,} more"] if more else lines
+
+
+def _given(member: dict[str, Any]) -> Any:
+    return {name: member[name] for name in ("message", "inputs", "error") if member.get(name) is not None}
+
+
+TASK_COLUMNS = fields("group", "name", "agent", "members", "dependencies", "result_keys")
+MEMBER_COLUMNS = fields("group", "task", "name", "index", "variables", "message", "inputs", "error")

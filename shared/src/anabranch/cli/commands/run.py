@@ -1,0 +1,183 @@
+"""`anabranch run FILE`: submit a request, show it, and say how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anabranch.cli import request_files
+from anabranch.cli.backends.backend import FollowedRun
+from anabranch.cli.backends.selection import reached
+from anabranch.cli.backends.systems import load_registry
+from anabranch.cli.commands.follow import Following, follow, opened
+from anabranch.cli.exits import COMPLETED, code_for
+from anabranch.cli.render.live_view import view_for
+from anabranch.cli.render.output import (
+    continued,
+    count,
+    failed_place,
+    foreign_output_aside,
+    print_json,
+    say,
+    seconds,
+    short,
+)
+from anabranch.cli.render.tracebacks import Tracebacks
+from anabranch.core.durations import parse_duration
+from anabranch.core.errors import Misconfigured, RequestRefused
+from anabranch.core.names import run_id_for
+from anabranch.core.request.admission import Limits, Reading, read_request
+from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.loops import run as run_async
+from anabranch.sdk.client import session_keys_of
+from anabranch.sdk.run_result import RunResult, no_executions
+
+if TYPE_CHECKING:
+    from anabranch.runtime.process.settings import Settings
+    from anabranch.sdk.agents import Registry
+
+SHOWN_FAILURES = 10
+SHOWN_RESULTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the command line said."""
+
+    file: str
+    embedded: bool = False
+    detach: bool = False
+    timeout: str | None = None
+    json: bool = False
+    events_file: Path | None = None
+    strict: bool = False
+
+
+def run(options: RunOptions, settings: Settings) -> int:
+    """Do it; returns the exit code.
+
+    Raises:
+        Misconfigured, ServerUnavailable: before or while it runs.
+    """
+    with foreign_output_aside(options.json):
+        result = run_async(_ended(options, settings))
+    return _printed(result, options)
+
+
+async def submitted(options: RunOptions, settings: Settings) -> int:
+    """The same on a running event loop, for a command that alone prints. Raises as `run`."""
+    return _printed(await _ended(options, settings), options)
+
+
+async def _ended(options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
+    if options.embedded and options.detach:
+        raise Misconfigured("--detach", "an embedded run ends with this process", "leave out one of the two")
+    try:
+        document = request_files.load(options.file)
+        return await _run(document, options, settings)
+    except RequestRefused as refused:
+        return rejected(refused)
+
+
+def _printed(result: RunResult | FollowedRun, options: RunOptions) -> int:
+    if not isinstance(result, RunResult):
+        detached(result, options.json)
+        return COMPLETED
+    if options.json:
+        print_json(result.to_document())
+    summarise(result)
+    return code_for(result.status)
+
+
+async def _run(document: Any, options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
+    registry = load_registry(settings.agents) if options.embedded or settings.agents else None
+    timeout = _timeout(options.timeout)
+    reading = read(document, settings, registry, strict=options.strict)
+    if reading.request is None:
+        refused = RequestRefused(reading.errors, reading.warnings)
+        return rejected(refused, reading.request_id, reading.session_id)
+    canonical = reading.request.to_document()
+    if timeout is not None:
+        canonical["timeout"] = min(timeout, reading.request.timeout)
+    async with (
+        opened(options.events_file) as events_file,
+        reached(settings, registry if options.embedded else None) as system,
+    ):
+        run = await system.submit(canonical)
+        run.warnings = tuple(dict.fromkeys([*reading.warnings, *run.warnings]))
+        for warning in run.warnings:
+            say(f"Warning: {warning}")
+        if options.detach:
+            return run
+        view = view_for(SystemClock())
+        return await follow(run, Following(view, reading.plan, canonical.get("timeout"), events_file))
+
+
+def read(document: Any, settings: Settings, registry: Registry | None, *, strict: bool = False) -> Reading:
+    """The request, judged as the server would: agents only where a registry is known."""
+    return read_request(
+        document,
+        limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
+        agents=None if registry is None else registry.names,
+        session_keys=session_keys_of(document),
+        strict=strict,
+    )
+
+
+def rejected(refused: RequestRefused, request_id: str | None = None, session_id: str | None = None) -> RunResult:
+    """The result of a request that was refused before it was sent."""
+    run_id = run_id_for(request_id) if request_id else ""
+    return RunResult(
+        run_id=run_id,
+        request_id=request_id or "",
+        session_id=session_id or run_id,
+        status="rejected",
+        executions=no_executions(),
+        warnings=refused.warnings,
+        errors=tuple(error.to_document() for error in refused.errors),
+    )
+
+
+def summarise(result: RunResult) -> None:
+    """The end of a run, for people."""
+    if result.status == "rejected":
+        say(f"The request was refused, {count(len(result.errors), 'error')}:")
+        for error in result.errors:
+            hint = f" ({error['hint']})" if error.get("hint") else ""
+            say(f"  {error['path'] or '(the request)'}: {continued(error['message'])}{hint}")
+        return
+    tracebacks = Tracebacks()
+    for failure in list(result.failures)[:SHOWN_FAILURES]:
+        say(f"  {failed_place(failure)}: {failure.get('error_type')}: {continued(str(failure.get('message')))}")
+        tracebacks.say(failure.get("traceback"))
+    if len(result.failures) > SHOWN_FAILURES:
+        say(f"  and {count(len(result.failures) - SHOWN_FAILURES, 'more failure')}")
+    for key, value in list(result.results.items())[:SHOWN_RESULTS]:
+        say(f"  {key} = {short(value)}")
+    done = result.executions
+    failed = f", {done['failed']:,} failed" if done["failed"] else ""
+    skipped = f", {done['skipped']:,} skipped" if done["skipped"] else ""
+    executions = f"{done['completed']:,} of {count(done['total'], 'execution')} completed{failed}{skipped}"
+    words = result.status.replace("_", " ")
+    say(f"Run {result.run_id} {words} in {seconds(result.duration_seconds)}: {executions}.")
+
+
+def detached(run: FollowedRun, json: bool) -> None:
+    """Say that a run was asked for, and nobody waits for it here."""
+    if json:
+        ids = {"run_id": run.run_id, "request_id": run.request_id or "", "session_id": run.session_id or ""}
+        print_json({**ids, "status": "submitted", "warnings": list(run.warnings)})
+    say(f"Submitted as run {run.run_id}. Follow it with: anabranch status {run.run_id}")
+
+
+def _timeout(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        timeout = parse_duration(text)
+    except ValueError as error:
+        raise Misconfigured("--timeout", str(error)) from error
+    if timeout == 0:
+        raise Misconfigured("--timeout", "0 leaves the run no time", "leave it out for the request's own timeout")
+    return timeout

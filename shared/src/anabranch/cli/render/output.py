@@ -1,0 +1,127 @@
+"""The two ways out: data on standard output, words for people on standard error."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from anabranch.core.visible import visible, visible_json
+from anabranch.runtime.process.streams import has_reader, standard_error, standard_output
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH = 160
+"""Columns at least: a narrow terminal wraps a long line, which is better than cutting it."""
+
+
+def print_json(document: Any, *, indent: bool = True) -> None:
+    """Print one JSON document and a newline, in ASCII if the encoding of standard output is not UTF-8."""
+    option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
+    text = orjson.dumps(document, option=option).decode()
+    stream = standard_output()
+    stream.write(visible_json(text, ascii_only=not _is_utf8(stream.encoding)))
+    stream.flush()
+
+
+def print_text(text: str) -> None:
+    """Print text and a newline on standard output."""
+    stream = standard_output()
+    stream.write(visible(text) + "\n")
+    stream.flush()
+
+
+def say(text: str = "") -> None:
+    """A line for people, on standard error."""
+    stream = standard_error()
+    stream.write(visible(text) + "\n")
+    stream.flush()
+
+
+def is_read() -> bool:
+    """True while standard output has a reader. Endless commands end when it has none."""
+    return has_reader(standard_output())
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    try:
+        return codecs.lookup(encoding or "utf-8").name == "utf-8"
+    except LookupError:
+        return False
+
+
+@contextmanager
+def foreign_output_aside(json: bool) -> Iterator[None]:
+    """With `--json`: what modules and agents print meanwhile goes to standard error, for standard output is the
+    document's alone. The descriptor is turned too, for the programs that agents start."""
+    if not json:
+        yield
+        return
+    standard = standard_output()
+    standard.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(standard_error()):
+            yield
+    finally:
+        standard.flush()  # what was written through a reference to it, before the descriptor is turned back
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def wide_console() -> Console:
+    """Standard output for tables and trees, which are never cut to fit."""
+    console = terminal(soft_wrap=True)
+    console.width = max(console.width, WIDTH)
+    return console
+
+
+def terminal(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """A console on standard output or error, without markup and with control characters shown as escapes."""
+    from anabranch.cli.render.terminal import Terminal
+
+    file = standard_error() if stderr else standard_output()
+    return Terminal(file=file, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+
+def short(value: Any, limit: int = 160) -> str:
+    """A value as compact JSON, cut to `limit` characters."""
+    text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def short_line(text: str, limit: int = 160) -> str:
+    """The text on one line, cut to `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def failed_place(failure: Mapping[str, Any]) -> str:
+    """What a failure of a run is of: a member, a task, or the run as a whole."""
+    if not failure.get("group"):
+        return "the run"
+    index = "" if failure.get("index") is None else f"[{failure['index']}]"
+    return f"{failure['group']}/{failure.get('member') or str(failure.get('task')) + index}"
+
+
+def continued(text: str) -> str:
+    """Indent all lines of a text but the first, so that none looks like output of this command."""
+    return text.replace("\n", "\n      ")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 member`, `1,200 members`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def seconds(value: float) -> str:
+    """A duration for people."""
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"

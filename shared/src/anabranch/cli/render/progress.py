@@ -1,0 +1,263 @@
+"""What a run has done so far, counted from its events: the state behind the live tree and the plain lines.
+
+Pure. Counts of members come with their spans, so a hundred thousand members cost a few entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from anabranch.cli.render.heat import Counted, Heat
+from anabranch.core.progress import run_share, task_share
+from anabranch.core.waiting import reason
+from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
+
+if TYPE_CHECKING:
+    from anabranch.core.request.planning import Plan
+
+_ENDS = {
+    "task.completed": "completed",
+    "task.failed": "failed",
+    "task.skipped": "skipped",
+    "task.cancelled": "cancelled",
+}
+
+
+MOST_FAILURES = 3
+"""Of one task that are kept with their messages; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A failure as its event told it. `index` is None for an ordinary task."""
+
+    index: int | None
+    error_type: str
+    message: str
+
+
+@dataclass(slots=True)
+class TaskProgress:
+    """One task: `total` is None where the number of members is not known yet, and `heat` where it is not
+    expanded. `needs` are the result keys that it waits for, `level` how deep it is in the plan, from 0."""
+
+    name: str
+    total: int | None = 1
+    expanded: bool = False
+    status: str = "waiting"
+    started: int = 0
+    completed: int = 0
+    failed: int = 0
+    held: int = 0
+    retried: int = 0
+    began: float | None = None
+    ended: float | None = None
+    lacks_agent: str | None = None
+    needs: tuple[str, ...] = ()
+    level: int | None = None
+    heat: Heat | None = None
+    failures: list[Told] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        return self.completed + self.failed
+
+    @property
+    def share(self) -> float:
+        """Completed share, from 0 to 1."""
+        return task_share(self.status, self.total, self.done - self.held)
+
+    def apply(self, entry: EventEntry) -> None:
+        """Count one entry."""
+        members = 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)
+        of_member = entry.spans is not None or entry.index is not None
+        if entry.type != "task.log":
+            self.lacks_agent = str(entry.data.get("agent")) if entry.type == "task.waiting" else None
+        if entry.type == "task.expanded":
+            self._expand(entry)
+        elif entry.type == "task.started":
+            self._start(entry, members)
+        elif entry.type == "task.retrying":
+            self._retry(entry, members)
+        elif entry.type == "task.joined":
+            self._end(entry, joined_status(entry.data))
+        elif entry.type in _ENDS:
+            self._count_end(entry, members, of_member)
+
+    def _expand(self, entry: EventEntry) -> None:
+        self.expanded = True
+        self.total = entry.data.get("count", self.total)
+        self.heat = Heat(self.total) if self.total else None
+        self.status = "running"
+        self.began = self.began or entry.time
+
+    def _start(self, entry: EventEntry, members: int) -> None:
+        if (entry.attempt or 1) == 1:
+            self.started += members
+            self._warm("started", entry)
+        self.status = "running"
+        self.began = self.began or entry.time
+
+    def _retry(self, entry: EventEntry, members: int) -> None:
+        self.retried += members
+        if entry.data.get("redriven"):
+            self.failed -= members
+            self.held -= members
+            self.started -= members
+
+    def _count_end(self, entry: EventEntry, members: int, of_member: bool) -> None:
+        self.completed += members if entry.type == "task.completed" else 0
+        if entry.type == "task.completed":
+            self._warm("completed", entry)
+        elif entry.type == "task.failed":
+            self._fail(entry, members)
+        if not of_member and not entry.data.get("held"):
+            self._end(entry, _ENDS[entry.type])
+
+    def _fail(self, entry: EventEntry, members: int) -> None:
+        """Skip the failure event of a dismissed member: the member was counted as failed when it was held."""
+        if entry.data.get("dismissed"):
+            self.held -= members
+            return
+        self.failed += members
+        self.held += members if entry.data.get("held") else 0
+        self._warm("failed", entry)
+        self._tell(entry)
+
+    def _warm(self, kind: Counted, entry: EventEntry) -> None:
+        if self.heat is None:
+            return
+        spans = (
+            ((entry.index, entry.index + 1),) if entry.spans is None and entry.index is not None else entry.spans
+        )
+        for start, stop in spans or ():
+            self.heat.add(kind, start, stop)
+
+    def _tell(self, entry: EventEntry) -> None:
+        """Keep the first failures. Members that failed alike come as spans: the first of each span is told."""
+        indices = [entry.index] if entry.spans is None else [start for start, _ in entry.spans]
+        said = [str(entry.data.get(name) or "") for name in ("error_type", "message")]
+        for index in indices[:MOST_FAILURES]:
+            self.tell(Told(index, *said))
+
+    def tell(self, failure: Told) -> None:
+        """Keep a failure with its message, if it is one of the first."""
+        if len(self.failures) < MOST_FAILURES:
+            self.failures.append(failure)
+
+    def _end(self, entry: EventEntry, status: str) -> None:
+        self.status = status
+        self.ended = entry.time
+
+
+@dataclass(slots=True)
+class GroupProgress:
+    """One group and its tasks, in declared order where the plan is known."""
+
+    name: str
+    status: str = "waiting"
+    tasks: dict[str, TaskProgress] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class RunProgress:
+    """A run: its groups, and when it was last heard of."""
+
+    run_id: str = ""
+    name: str = ""
+    status: str = "submitted"
+    groups: dict[str, GroupProgress] = field(default_factory=dict)
+    began: float | None = None
+    latest: float | None = None
+    tasks_total: int | None = None
+    _causes: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of_plan(cls, run_id: str, plan: Plan | None) -> RunProgress:
+        """With every task of the plan waiting."""
+        progress = cls(run_id, plan.request.name or "" if plan else "")
+        for task in plan.tasks if plan else ():
+            progress.group(task.group).tasks[task.name] = TaskProgress(
+                task.name,
+                task.members,
+                expanded=task.spec.expansion_config is not None,
+                needs=tuple(need.key for need in task.needs if need.kind in ("produced", "external")),
+                level=task.level,
+            )
+        return progress
+
+    def group(self, name: str) -> GroupProgress:
+        """The group of that name, made where it is new."""
+        return self.groups.setdefault(name, GroupProgress(name))
+
+    def apply(self, batch: EventBatch) -> list[EventEntry]:
+        """Count a batch, what it repeats left out; returns the new entries."""
+        last = self._causes.get(batch.source, -1)
+        new = [entry for entry in batch.entries if entry.cause > last]
+        for entry in new:
+            self._apply(entry)
+        if new:
+            self._causes[batch.source] = new[-1].cause
+        return new
+
+    def _apply(self, entry: EventEntry) -> None:
+        self.began = entry.time if self.began is None else self.began
+        self.latest = entry.time
+        if entry.type.startswith("run."):
+            kind = entry.type.removeprefix("run.")
+            self.status = "running" if kind in ("accepted", "resumed") else kind
+            self.tasks_total = entry.data.get("tasks") or self.tasks_total
+        elif entry.group is not None and entry.task is None:
+            kind = entry.type.removeprefix("group.")
+            self.group(entry.group).status = "running" if kind == "started" else kind
+        elif entry.group is not None and entry.task is not None:
+            tasks = self.group(entry.group).tasks
+            tasks.setdefault(entry.task, TaskProgress(entry.task)).apply(entry)
+
+    @property
+    def tasks(self) -> Iterable[TaskProgress]:
+        return [task for group in self.groups.values() for task in group.tasks.values()]
+
+    @property
+    def members_done(self) -> int:
+        return sum(task.done for task in self.tasks)
+
+    @property
+    def share(self) -> float | None:
+        """Completed share of the run, from 0 to 1; None if the number of its tasks is not known."""
+        tasks = list(self.tasks)
+        return run_share(self.status, (task.share for task in tasks), self.tasks_total or len(tasks))
+
+    @property
+    def is_unbegun(self) -> bool:
+        """True if the run was accepted and none of its groups has started."""
+        return self.status == "running" and all(group.status == "waiting" for group in self.groups.values())
+
+    def waits_for(self, unbegun: float | None) -> str | None:
+        """The missing worker or agent that the run waits for; `unbegun` is how many seconds `is_unbegun` was
+        true."""
+        if self.status not in ("submitted", "running"):
+            return None
+        return reason((task.lacks_agent for task in self.tasks if task.lacks_agent is not None), unbegun)
+
+    @property
+    def failed(self) -> int:
+        """Members and tasks that failed."""
+        return sum(task.failed for task in self.tasks)
+
+    @property
+    def levels(self) -> tuple[int, int] | None:
+        """At which level the run is, from 1, and how many there are; None where the plan is not known."""
+        known = [(task.level, task.ended) for task in self.tasks if task.level is not None]
+        if not known:
+            return None
+        last = max(level for level, _ in known) + 1
+        open_levels = [level for level, ended in known if ended is None]
+        return (min(open_levels) + 1 if open_levels else last), last
+
+    @property
+    def members_total(self) -> int:
+        """Executions that are known by now: one for a task whose number of members is not."""
+        return sum(1 if task.total is None else task.total for task in self.tasks)

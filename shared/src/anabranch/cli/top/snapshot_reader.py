@@ -1,0 +1,87 @@
+"""Reads what `top` shows: views and heartbeats from Redis, lags and dead letters from Kafka. Changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from anabranch.cli.render.rates import Rates
+from anabranch.cli.top.snapshot import GroupRow, LetterRow, Snapshot, row_of
+from anabranch.dead_letters.grouping import grouped
+from anabranch.dead_letters.reader import read_letters
+from anabranch.runtime.reading.views import View, list_views
+
+if TYPE_CHECKING:
+    from anabranch.core.names import Names
+    from anabranch.sdk.client import Client
+
+
+class Reading:
+    """Reads snapshots, and remembers what makes the next one cheaper: rates, and letters that did not change."""
+
+    def __init__(self, client: Client, limit: int) -> None:
+        self._client = client
+        self._limit = limit
+        self._rates = Rates()
+        self._letters: Sequence[LetterRow] = ()
+        self._letters_end = -1
+
+    async def snapshot(self) -> Snapshot:
+        """All of it now.
+
+        Raises:
+            ServerUnavailable: a server cannot be reached.
+        """
+        client = self._client
+        views, groups, letters = await asyncio.gather(
+            list_views(client.store, client.names, self._limit), self._groups(), self._open_letters()
+        )
+        now = client.links.clock.now()
+        rows = [row_of(view, now, self._rates) for view in views]
+        return Snapshot(now, rows, groups, await self._workers(views), letters)
+
+    async def _groups(self) -> list[GroupRow]:
+        return await asyncio.gather(*(self._group(*pair) for pair in consumers(self._client.names)))
+
+    async def _group(self, group: str, topic: str) -> GroupRow:
+        standings = await self._client.log.group_standing(group, topic, members=True)
+        readers = {standing.member for standing in standings.values() if standing.member is not None}
+        prefix = self._client.names.prefix
+        return GroupRow(
+            group.removeprefix(prefix),
+            topic.removeprefix(prefix),
+            sum(standing.lag for standing in standings.values()),
+            len(readers),
+        )
+
+    async def _workers(self, views: Sequence[View]) -> Mapping[str, bool]:
+        """The workers of open runs, and those of others that still live."""
+        lately = {worker: view.get("ended_at") is None for view in reversed(views) for worker in view["workers"]}
+        names = sorted(lately)
+        signs = await self._client.store.get([self._client.names.worker(each) for each in names]) if names else []
+        alive = {worker: sign is not None for worker, sign in zip(names, signs, strict=True)}
+        return {worker: lives for worker, lives in alive.items() if lives or lately[worker]}
+
+    async def _open_letters(self) -> Sequence[LetterRow]:
+        """The open dead letters by kind; the topic is read again only where something came."""
+        names = self._client.names
+        standings = await self._client.log.group_standing(f"{names.prefix}dead-letters", names.dead_letters)
+        end = sum(standing.end for standing in standings.values())
+        if end != self._letters_end:
+            found = await read_letters(self._client.log, names)
+            kinds = grouped(letter for letter in found if letter.state == "open")
+            self._letters = [LetterRow(kind["signature"], kind["count"], kind["error"]) for kind in kinds]
+            self._letters_end = end
+        return self._letters
+
+
+def consumers(names: Names) -> list[tuple[str, str]]:
+    """The consumer groups of the services, each with its topic."""
+    return [
+        (names.agency_requests, names.requests),
+        (names.agency_runs, names.runs),
+        (names.taskgroup_groups, names.groups),
+        (names.taskgroup_tasks, names.tasks),
+        (names.eventmanager, names.events),
+    ]

@@ -1,0 +1,1 @@
+"""Rebuilds the store from the log."""

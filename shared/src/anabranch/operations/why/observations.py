@@ -1,0 +1,176 @@
+"""What `why` has to ask the servers: bounded reads of the log, consumer groups, claims, liveness keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from anabranch.core.names import Names, request_id_for, run_id_for
+from anabranch.core.reasons import Fact, Missing
+from anabranch.core.wire.codec import TASKS, Undecodable
+from anabranch.core.wire.dead_letters import CODE, MEMBER_FAILED, ORIGIN, REASON
+from anabranch.operations.why.evidence import Place, WaitingOffer
+from anabranch.ports import EventLog, Incoming, Standing, StateStore
+from anabranch.runtime.ownership.replay import replay_begin
+from anabranch.runtime.reading.log_range import records_between
+
+FINAL_TYPES = ("run.completed", "run.failed", "run.cancelled", "run.timed_out")
+TAIL_RECORDS = 20_000
+"""Of a topic that is not the run's own partition, so many of the last records are looked at in each partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What there is to read from."""
+
+    log: EventLog
+    store: StateStore
+    names: Names
+
+
+class Folding(Protocol):
+    def feed(self, record: Incoming) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that no Agency has handled, and where it stands."""
+
+    place: Place
+    offset: int
+    since: float
+
+
+def replay_start(standing: Standing) -> int:
+    """From where on the partition holds every record of the runs that are open."""
+    return max(standing.first, replay_begin(standing.committed))
+
+
+async def feed(log: EventLog, topic: str, partition: int, start: int, end: int, fold: Folding) -> None:
+    """Apply the records from `start` up to `end` to a fold."""
+    async with aclosing(records_between(log, topic, partition, start, end)) as found:
+        async for record in found:
+            fold.feed(record)
+
+
+# --- requests that nobody has admitted, and those that were refused ----------------------------------------------
+
+
+async def waiting_request(sources: Sources, run: str) -> Request | None:
+    """The request of a run that stands on the requests topic behind what the Agency has handled."""
+    topic = sources.names.requests
+    standings = await sources.log.group_standing(sources.names.agency_requests, topic)
+    for partition, standing in standings.items():
+        start = max(standing.position, standing.end - TAIL_RECORDS)
+        async with aclosing(records_between(sources.log, topic, partition, start, standing.end)) as found:
+            async for record in found:
+                if run in _ids(record.value, request_id_for(topic, partition, record.offset)):
+                    place = Place(topic, partition, standing, record.timestamp)
+                    return Request(place, record.offset, record.timestamp)
+    return None
+
+
+def _ids(value: bytes, derived: str) -> Iterator[str]:
+    """The request id and the run id of what may be a request."""
+    try:
+        document = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return
+    if not isinstance(document, dict) or "type" in document:
+        return
+    inner = document.get("object")
+    key = document.get("key")
+    named = document.get("request_id") or (inner.get("request_id") if isinstance(inner, dict) else None)
+    if not named and isinstance(key, str):
+        named = key.removeprefix("task_group:")
+    request_id = str(named or derived)
+    yield request_id
+    yield run_id_for(request_id)
+
+
+async def letters(sources: Sources, run_ids: Iterable[str]) -> list[Incoming]:
+    """The latest dead letters that name one of these ids, but for those of members that failed."""
+    topic = sources.names.dead_letters
+    wanted = [run_id.encode() for run_id in run_ids]
+    found = []
+    for partition in range(await sources.log.partition_count(topic)):
+        async with sources.log.read(topic, [partition]) as reader:
+            end = (await reader.end_offsets())[partition]
+        async with aclosing(
+            records_between(sources.log, topic, partition, max(0, end - TAIL_RECORDS), end)
+        ) as some:
+            found += [r async for r in some if any(each in r.value or each == r.key for each in wanted)]
+    return [record for record in found if header(record, CODE) != MEMBER_FAILED]
+
+
+def header(record: Incoming, name: str) -> str:
+    """A header as text; empty where it is not there."""
+    return next((value.decode("utf-8", "replace") for key, value in record.headers if key == name and value), "")
+
+
+async def final_was_told(sources: Sources, run_id: str) -> bool:
+    """Whether the final record of a run is among the last of its partition of `results`."""
+    topic = sources.names.results
+    partition = await sources.log.partition_for(topic, run_id)
+    async with sources.log.read(topic, [partition]) as reader:
+        end = (await reader.end_offsets())[partition]
+    async with aclosing(records_between(sources.log, topic, partition, max(0, end - TAIL_RECORDS), end)) as found:
+        async for record in found:
+            if record.key == run_id.encode() and header(record, "ce_type") in FINAL_TYPES:
+                return True
+    return False
+
+
+def dead_letter(record: Incoming) -> Missing:
+    """The entry of a record that could not be handled."""
+    return Missing(
+        Fact.DEAD_LETTERED,
+        since=record.timestamp,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        detail=f"{header(record, ORIGIN)}: {header(record, REASON)[:300]}",
+    )
+
+
+# --- workers -----------------------------------------------------------------------------------------------------
+
+
+async def holders_of(sources: Sources, claims: Sequence[str]) -> tuple[Mapping[str, str], Mapping[str, bool]]:
+    """Who holds each claim, and whether these workers show that they live."""
+    found = await sources.store.get(claims) if claims else []
+    holders = {claim: value.decode() for claim, value in zip(claims, found, strict=True) if value is not None}
+    workers = sorted(set(holders.values()))
+    shown = await sources.store.get([sources.names.worker(each) for each in workers]) if workers else []
+    return holders, {worker: value is not None for worker, value in zip(workers, shown, strict=True)}
+
+
+async def waiting_offers(
+    sources: Sources, run_id: str, standings: Mapping[int, Standing]
+) -> dict[tuple[str, str, int, int], WaitingOffer]:
+    """The offers of a run that stand on the tasks topic behind what the workers have taken."""
+    found: dict[tuple[str, str, int, int], WaitingOffer] = {}
+    for partition, standing in standings.items():
+        start = max(standing.position, standing.end - TAIL_RECORDS)
+        topic = sources.names.tasks
+        async with aclosing(records_between(sources.log, topic, partition, start, standing.end)) as some:
+            async for record in some:
+                offer = _offer_of(record, run_id)
+                if offer is not None:
+                    place = (offer.group, offer.task, offer.chunk, offer.fence)
+                    found[place] = WaitingOffer(partition, record.offset, standing.lag)
+    return found
+
+
+def _offer_of(record: Incoming, run_id: str) -> Any:
+    if run_id.encode() not in record.value:
+        return None
+    try:
+        message = TASKS.decode(record.value).message
+    except Undecodable:
+        return None
+    return message if message.run_id == run_id else None
