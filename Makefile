@@ -18,7 +18,7 @@ TOOLS := .servers/tools
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 LOCKED := $(PIP) --require-hashes
 SELF := $(PIP) --no-deps --no-build-isolation --editable .
-PACKAGES := $(wildcard shared services tests benchmarks examples deploy website)
+PACKAGES := $(wildcard shared services tools tests benchmarks examples deploy website)
 
 # Where `make bench` measures: the servers that are configured, else everything in one process.
 TASKS ?= 100000
@@ -167,7 +167,7 @@ fuzz: $(VENV)/.dev ## Try the edges with random input for FUZZ_SECONDS, until so
 
 # --- documentation --------------------------------------------------------------------------------------------------
 
-DOCS_SITE := PYTHONPATH=website python -m docs_site
+DOCS_SITE := PYTHONPATH=website:tools python -m docs_site
 
 .PHONY: docs
 docs: $(VENV)/.dev ## Build the documentation site into build/site, strictly
@@ -207,7 +207,7 @@ contracts: $(VENV)/.dev
 	lint-imports
 
 schemas: $(VENV)/.dev
-	python -m anabranch.contract --check docs/contract
+	PYTHONPATH=tools python -m contract --check docs/contract
 	$(DOCS_SITE) reference --check
 
 .PHONY: fix

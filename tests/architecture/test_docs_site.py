@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import anabranch
-from anabranch.contract.docstrings import attribute_notes
 from anabranch.runtime.process.settings import Settings
 from architecture.source_tree import ROOT, shown
+from contract.docstrings import attribute_notes
 from doc_blocks import missing_lines
 from docs_site.building import build
 from docs_site.diagrams import forgotten, without_drawing

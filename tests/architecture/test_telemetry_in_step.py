@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from anabranch.contract.telemetry import with_tables
 from anabranch.core.telemetry import METRICS, Metric
 from architecture.source_tree import ROOT
+from contract.telemetry import with_tables
 
 OBSERVABILITY = ROOT / "deploy" / "observability"
 DASHBOARD = OBSERVABILITY / "grafana" / "anabranch.json"
@@ -137,7 +137,7 @@ def test_alerts_say_how_bad_and_what_and_what_to_do() -> None:
 
 
 def test_the_tables_of_the_docs_are_the_registrys() -> None:
-    """`python -m anabranch.contract --tables docs/telemetry.md` writes them anew."""
+    """`python -m contract --tables docs/telemetry.md` writes them anew."""
     text = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
 
     assert text.count("<!-- generated: ") == 3

@@ -12,11 +12,6 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from anabranch.contract.__main__ import main
-from anabranch.contract.catalog import RESULT_MESSAGES, SCHEMAS, TOPICS
-from anabranch.contract.docstrings import attribute_notes
-from anabranch.contract.files import generated_files
-from anabranch.contract.index import EVENT_TEXTS
 from anabranch.core.errors import Code
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.request.admission import parse_request
@@ -26,6 +21,11 @@ from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.events import EVENT_TYPES, EventBatch, decode_batch, encode_batch
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.dead_letter import dead_letter
+from contract.__main__ import main
+from contract.catalog import RESULT_MESSAGES, SCHEMAS, TOPICS
+from contract.docstrings import attribute_notes
+from contract.files import generated_files
+from contract.index import EVENT_TEXTS
 
 FOLDER = Path(__file__).parents[2] / "docs" / "contract"
 EXAMPLES = sorted((FOLDER / "examples").glob("*.json"))

@@ -13,11 +13,11 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from anabranch.adapters.otel.telemetry import OpenTelemetry
-from anabranch.contract.gateway import audit_record_schema, webhook_record_schema
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch_gateway import delivering
 from anabranch_gateway.places import Knowledge
 from anabranch_gateway.webhooks import after, new_secret, signature
+from contract.gateway import audit_record_schema, webhook_record_schema
 from gateways import HELLO, gateway, one_task
 from waiting import eventually, eventually_true
 from webhook_receiver import Receiver

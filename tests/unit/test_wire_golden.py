@@ -15,7 +15,6 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from anabranch.contract.catalog import INNER_MESSAGES, SCHEMAS, kebab
 from anabranch.core.errors import Problem
 from anabranch.core.wire import messages as m
 from anabranch.core.wire.cloudevents import cloud_event_headers
@@ -29,6 +28,7 @@ from anabranch.core.wire.results import (
     RunFinal,
     RunRejected,
 )
+from contract.catalog import INNER_MESSAGES, SCHEMAS, kebab
 from wire_samples import AT, FAILED, REQUEST, RUN, SAMPLES, SESSION, TRACE, WITH_TRACEBACKS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "wire"

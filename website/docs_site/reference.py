@@ -16,9 +16,9 @@ from pydantic_core import PydanticUndefined
 import anabranch
 import anabranch.testing
 from anabranch.cli.main import app
-from anabranch.contract.docstrings import attribute_notes, markdown
 from anabranch.core.request.models import Expansion, Request, RetryPolicy, TaskGroup, TaskSpec, TransformRules
 from anabranch.runtime.process.settings import DEFAULT_PARTITIONS, Settings
+from contract.docstrings import attribute_notes, markdown
 from docs_site.pages import DOCS
 
 GENERATED = "<!-- Generated from the code by `make reference`. Do not edit: change the code. -->\n"

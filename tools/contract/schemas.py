@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from anabranch.contract.docstrings import attribute_notes, markdown
 from anabranch.core.wire.codec import WIRE_VERSION
 from anabranch.core.wire.messages import Message
+from contract.docstrings import attribute_notes, markdown
 
 Schema = dict[str, Any]
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from anabranch.cli import exits
-from anabranch.contract.catalog import INNER_MESSAGES, RESULT_MESSAGES, SCHEMAS, TOPICS, VALUE_CHANNEL, Topic
-from anabranch.contract.docstrings import attribute_notes, markdown
-from anabranch.contract.foreign import UNDECODABLE
-from anabranch.contract.schemas import wire_type
 from anabranch.core.errors import Code
 from anabranch.core.names import DEFAULT_PREFIX, Names
 from anabranch.core.reasons import MEANINGS, Fact
 from anabranch.core.wire.codec import WIRE_VERSION
+from contract.catalog import INNER_MESSAGES, RESULT_MESSAGES, SCHEMAS, TOPICS, VALUE_CHANNEL, Topic
+from contract.docstrings import attribute_notes, markdown
+from contract.foreign import UNDECODABLE
+from contract.schemas import wire_type
 
 EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
     "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`; of a retry `retry_of`"),
@@ -69,7 +69,7 @@ _INTRODUCTION = f"""\
 # The contract
 
 What users' code may depend on. All of this but the examples is generated from the code by
-`python -m anabranch.contract --write docs/contract`, and `make check` sees that it is up to date.
+`python -m contract --write docs/contract`, and `make check` sees that it is up to date.
 
 * [asyncapi.yaml](asyncapi.yaml): topics and channels with their messages, keys and headers (AsyncAPI 3.0)
 * `schemas/`: one JSON Schema (draft 2020-12) for each message

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from anabranch.contract.schemas import Schema, accepted, headed, promised
 from anabranch.core.errors import Code
 from anabranch.core.request.models import RESERVED_IN_REQUEST, RESERVED_IN_TASK, Request
 from anabranch.core.wire.cloudevents import SOURCE
 from anabranch.core.wire.dead_letters import DISMISSED, MEMBER_FAILED, MEMBERS_OMITTED, REDRIVEN, WEBHOOK_FAILED
 from anabranch.core.wire.results import RESULT_KINDS, ChannelMessage
 from anabranch.runtime.ownership.dead_letter import REASON_BYTES
+from contract.schemas import Schema, accepted, headed, promised
 
 LETTER_CODES = (MEMBER_FAILED, MEMBERS_OMITTED, WEBHOOK_FAILED, DISMISSED, REDRIVEN)
 

@@ -1,4 +1,4 @@
-"""``python -m anabranch.contract``: write the published contract, or check that it is up to date."""
+"""``python -m contract``: write the published contract, or check that it is up to date."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from anabranch.contract.files import drift, write
-from anabranch.contract.telemetry import with_tables
+from contract.files import drift, write
+from contract.telemetry import with_tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,13 +31,13 @@ def _check(folder: Path) -> int:
     _say(
         *differences,
         f"{len(differences)} files of the contract differ from the code. If the change is meant, write them anew:",
-        f"    python -m anabranch.contract --write {folder}",
+        f"    python -m contract --write {folder}",
     )
     return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m anabranch.contract", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m contract", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", metavar="FOLDER", type=Path, help="write the generated files")
     action.add_argument("--check", metavar="FOLDER", type=Path, help="compare; exit with 1 where they differ")

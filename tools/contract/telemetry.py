@@ -1,6 +1,6 @@
 """The tables of docs/telemetry.md: every metric, span and attribute, out of the registry. Pure.
 
-`python -m anabranch.contract --tables docs/telemetry.md` writes them anew between their marks.
+`python -m contract --tables docs/telemetry.md` writes them anew between their marks.
 """
 
 from __future__ import annotations

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from anabranch.contract import foreign, gateway
-from anabranch.contract.schemas import Schema, accepted, inner, promised, stored, union_members
 from anabranch.core import names
 from anabranch.core.request.models import ControlRecord, Request
 from anabranch.core.wire import results
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import Message, OnGroups, OnRuns, OnTasks
 from anabranch.runtime.process.topics import AUDIT_SECONDS, RETENTION_SECONDS
+from contract import foreign, gateway
+from contract.schemas import Schema, accepted, inner, promised, stored, union_members
 
 SCHEMA_FOLDER = "schemas"
 

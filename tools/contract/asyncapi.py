@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from anabranch import __version__
-from anabranch.contract.catalog import RESULT_MESSAGES, SCHEMAS, TOPICS, Topic
-from anabranch.contract.docstrings import markdown
 from anabranch.core.names import DEFAULT_PREFIX, session_key
 from anabranch.runtime.process.settings import DEFAULT_PARTITIONS
+from contract.catalog import RESULT_MESSAGES, SCHEMAS, TOPICS, Topic
+from contract.docstrings import markdown
 
 Node = dict[str, Any]
 

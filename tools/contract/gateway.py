@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anabranch.contract.schemas import Schema, headed
+from contract.schemas import Schema, headed
 
 _TEXT: Schema = {"type": "string"}
 _TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
