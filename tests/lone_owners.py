@@ -15,10 +15,10 @@ from anabranch.core.wire.messages import (
     TaskOrder,
 )
 from anabranch.runtime.ownership.effects import Effect, News
-from anabranch_agency.actor import decide as decide_run
-from anabranch_agency.state import Partition as Runs
-from anabranch_agency.turn import Rules as RunRules
-from anabranch_agency.turn import Turn
+from anabranch_agency.run.actor import decide as decide_run
+from anabranch_agency.run.state import Partition as Runs
+from anabranch_agency.run.turn import Rules as RunRules
+from anabranch_agency.run.turn import Turn
 from anabranch_taskgroup.actor import Delivery
 from anabranch_taskgroup.actor import decide as decide_group
 from anabranch_taskgroup.state import Partition as Groups

@@ -24,7 +24,7 @@ from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.wire import messages as m
 from anabranch.core.wire.codec import GROUPS, encode
 from anabranch.ports import Fence, Write
-from anabranch_agency.planning import MOST_CHUNKS
+from anabranch_agency.run.planning import MOST_CHUNKS
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.chunks import FIRST_LIMIT, chunk_size
 from anabranch_taskgroup.state import Partition, Run

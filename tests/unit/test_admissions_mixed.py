@@ -23,7 +23,7 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.effects import News
-from anabranch_agency.state import STOP_SECONDS
+from anabranch_agency.run.state import STOP_SECONDS
 from anabranch_taskgroup.faults import fail_named
 from anabranch_taskgroup.faults import give_up as give_up_group
 from anabranch_taskgroup.state import Partition as Groups

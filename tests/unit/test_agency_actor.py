@@ -31,9 +31,9 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.core.wire.results import is_reference, reference_document
 from anabranch.runtime.ownership.effects import News, Put
-from anabranch_agency.actor import decide
-from anabranch_agency.final import fit_results
-from anabranch_agency.state import (
+from anabranch_agency.run.actor import decide
+from anabranch_agency.run.final import fit_results
+from anabranch_agency.run.state import (
     SPARE_DEADLINES,
     STOP_SECONDS,
     TOMBSTONE_BYTES,
@@ -41,7 +41,7 @@ from anabranch_agency.state import (
     Run,
     Tombstone,
 )
-from anabranch_agency.turn import BuryOriginal, Rules, Turn
+from anabranch_agency.run.turn import BuryOriginal, Rules, Turn
 
 NAMES = Names("t.")
 RULES = Rules(NAMES)

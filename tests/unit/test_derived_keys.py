@@ -17,7 +17,7 @@ from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
 from anabranch.runtime.ownership.effects import News, Put
 from anabranch.testing import System
-from anabranch_agency.planning import reserved_keys
+from anabranch_agency.run.planning import reserved_keys
 from anabranch_taskgroup.actor import Delivery, decide
 from anabranch_taskgroup.state import Partition
 from anabranch_taskgroup.turn import Rules, SpreadKeys, Turn

@@ -17,8 +17,8 @@ from anabranch.core.wire.messages import ControlRun, Message, OpenRun, StartGrou
 from anabranch.ports import Incoming
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.effects import News, Put, Record
-from anabranch_agency.domain import RunsDomain
-from anabranch_agency.turn import Rules as RunRules
+from anabranch_agency.owner.handler import RunsDomain
+from anabranch_agency.run.turn import Rules as RunRules
 from anabranch_taskgroup.domain import GroupsDomain
 from anabranch_taskgroup.turn import Rules as GroupRules
 

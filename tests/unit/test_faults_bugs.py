@@ -12,7 +12,7 @@ import pytest
 
 from anabranch.core.wire.messages import MembersReported, SubmitRun
 from anabranch.testing import System
-from anabranch_agency.actor import decide as decide_run
+from anabranch_agency.run.actor import decide as decide_run
 from anabranch_taskgroup.actor import decide as decide_group
 from small_requests import alive, array, request, task
 
@@ -55,7 +55,7 @@ def test_a_submission_that_meets_a_bug_is_refused(
             raise LookupError("a bug")
         return turn
 
-    monkeypatch.setattr("anabranch_agency.domain.decide", buggy)
+    monkeypatch.setattr("anabranch_agency.owner.handler.decide", buggy)
     s = anabranch_system()
 
     s.submit(request(task("t", inputs=1), request_id="bad"))

@@ -12,7 +12,7 @@ from anabranch.core.names import Names
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.ownership.dead_letter import LETTER_BYTES, dead_letter
 from anabranch.testing import System
-from anabranch_agency.admission import handle
+from anabranch_agency.intake.requests import handle
 from small_requests import alive, request, task
 
 GOOD = request(task("t", inputs=1))
@@ -78,7 +78,7 @@ def test_a_bug_in_admission_refuses_the_one_record_that_meets_it(
             raise LookupError("a bug")
         return handle(desk, record, *rest)
 
-    monkeypatch.setattr("anabranch_agency.front.handle", buggy)
+    monkeypatch.setattr("anabranch_agency.intake.request_consumer.handle", buggy)
     s = anabranch_system()
     bad = orjson.dumps(GOOD | {"request_id": "bad"})
 

@@ -141,7 +141,7 @@ def test_a_request_that_comes_again_before_anybody_noticed_that_the_store_forgot
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, forget: Callable[[MemoryServer], None]
 ) -> None:
     """Its owner has no memory of it, and asks a store that was emptied an instant ago: it must not believe it."""
-    monkeypatch.setattr("anabranch_agency.state.TOMBSTONE_BYTES", 0)
+    monkeypatch.setattr("anabranch_agency.run.state.TOMBSTONE_BYTES", 0)
     s = anabranch_system()
     first = request(task("t", inputs=7), session_id="s", request_id="one")
     before = s.run(first, timeout=60)

@@ -15,7 +15,7 @@ from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.process.settings import Settings
 from anabranch.testing import System
-from anabranch_agency.admission import Desk, unhandled
+from anabranch_agency.intake.requests import Desk, unhandled
 from anabranch_gateway import audit, refusal_limits
 from anabranch_gateway.refusal_limits import BURST, SOURCE_BURST, SOURCE_RATE, RefusalLimits
 from anabranch_gateway.subscriptions import Subscriptions

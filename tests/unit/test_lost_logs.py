@@ -36,9 +36,9 @@ from anabranch.runtime.ownership.log_generation import generation_of, rise_above
 from anabranch.runtime.ownership.replay import Replay, position, replay_of
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import System
-from anabranch_agency import actor as agency
-from anabranch_agency.state import Partition as Runs
-from anabranch_agency.turn import Rules as AgencyRules
+from anabranch_agency.run import actor as agency
+from anabranch_agency.run.state import Partition as Runs
+from anabranch_agency.run.turn import Rules as AgencyRules
 from anabranch_eventmanager.core import At, EventCore
 from anabranch_eventmanager.facts import run_key
 from anabranch_eventmanager.recovery import NudgeSchedule

@@ -17,10 +17,10 @@ from anabranch.ports import Committed, Incoming
 from anabranch.runtime.ownership.owned_partition import Mark, Owned
 from anabranch.runtime.ownership.poison_records import DecisionGuard
 from anabranch.runtime.ownership.replay import open_from, position, replay_of
-from anabranch_agency.actor import decide as decide_run
-from anabranch_agency.domain import RunsDomain
-from anabranch_agency.state import Partition as Runs
-from anabranch_agency.turn import Rules as RunRules
+from anabranch_agency.owner.handler import RunsDomain
+from anabranch_agency.run.actor import decide as decide_run
+from anabranch_agency.run.state import Partition as Runs
+from anabranch_agency.run.turn import Rules as RunRules
 from anabranch_taskgroup.actor import Delivery
 from anabranch_taskgroup.actor import decide as decide_group
 from anabranch_taskgroup.rebuilding import drop_ended

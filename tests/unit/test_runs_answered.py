@@ -41,9 +41,9 @@ from anabranch.runtime.ownership.log_clock import SKEW_SECONDS, LogClock
 from anabranch.runtime.ownership.log_generation import generation_of
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import System
-from anabranch_agency.faults import give_up
-from anabranch_agency.state import STOP_SECONDS
-from anabranch_agency.turn import Rules as RunRules
+from anabranch_agency.run.faults import give_up
+from anabranch_agency.run.state import STOP_SECONDS
+from anabranch_agency.run.turn import Rules as RunRules
 from anabranch_taskgroup.actor import Delivery
 from anabranch_taskgroup.actor import decide as decide_group
 from anabranch_taskgroup.chunks import chunk_size

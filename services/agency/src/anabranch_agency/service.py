@@ -10,12 +10,12 @@ from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.health import Health
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.topics import RETENTION_SECONDS
-from anabranch_agency.admission import Desk
-from anabranch_agency.domain import RunsDomain
-from anabranch_agency.front import Front
-from anabranch_agency.sessions import Sessions
-from anabranch_agency.state import Partition
-from anabranch_agency.turn import Rules, RunLimits
+from anabranch_agency.intake.request_consumer import Front
+from anabranch_agency.intake.requests import Desk
+from anabranch_agency.intake.sessions import Sessions
+from anabranch_agency.owner.handler import RunsDomain
+from anabranch_agency.run.state import Partition
+from anabranch_agency.run.turn import Rules, RunLimits
 
 RESULT_FRAME = 4_000
 """Key, headers and names of a record on the results topic."""

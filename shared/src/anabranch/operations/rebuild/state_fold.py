@@ -16,10 +16,10 @@ from anabranch.core.wire.codec import GROUPS, RUNS, Undecodable
 from anabranch.core.wire.messages import Message, OpenRun, SubmitRun
 from anabranch.ports import EventLog, Incoming
 from anabranch.runtime.ownership.effects import Note, Put
-from anabranch_agency import actor as agency
-from anabranch_agency.state import Partition as Runs
-from anabranch_agency.state import Tombstone
-from anabranch_agency.turn import Rules as RunRules
+from anabranch_agency.run import actor as agency
+from anabranch_agency.run.state import Partition as Runs
+from anabranch_agency.run.state import Tombstone
+from anabranch_agency.run.turn import Rules as RunRules
 from anabranch_eventmanager.core import At, EventCore
 from anabranch_eventmanager.facts import Document
 from anabranch_eventmanager.records import decode_record

@@ -15,7 +15,7 @@ from anabranch.runtime.ownership.effects import News, Record
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
-    from anabranch_agency.state import Run as AgencyRun
+    from anabranch_agency.run.state import Run as AgencyRun
     from anabranch_taskgroup.state import Run as SessionRun
 
 
@@ -70,8 +70,8 @@ class RunsFold(_Fold):
     """Generation of the log, which the records of the run contain."""
 
     def __post_init__(self) -> None:
-        from anabranch_agency.state import Partition
-        from anabranch_agency.turn import Rules
+        from anabranch_agency.run.state import Partition
+        from anabranch_agency.run.turn import Rules
 
         self._rules = Rules(self.settings.names, self.settings.result_ttl)
         self._state = Partition(0, self.generation)
@@ -89,7 +89,7 @@ class RunsFold(_Fold):
 
     def feed(self, record: Incoming) -> None:
         """Apply one record of the partition; those of other runs, and what cannot be read, change nothing."""
-        from anabranch_agency.actor import decide
+        from anabranch_agency.run.actor import decide
 
         if not self._is_ours(record):
             return

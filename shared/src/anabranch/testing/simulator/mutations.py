@@ -18,7 +18,7 @@ from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.ownership import owner, replay
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.testing.simulator.faults import FAULTS
-from anabranch_agency import actor as agency_actor
+from anabranch_agency.run import actor as agency_actor
 from anabranch_taskgroup import actor, dispatch, known_runs, lifecycle, sweep, telling, watcher
 
 

@@ -19,13 +19,13 @@ from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.ownership.effects import Effect, News, Record
 from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.process.resources import Resources
-from anabranch_agency.actor import decide
-from anabranch_agency.faults import give_up
-from anabranch_agency.measures import counts_of, spans_of
-from anabranch_agency.originals import Origin, originals
-from anabranch_agency.resubmit import resubmitted
-from anabranch_agency.state import Partition, Tombstone
-from anabranch_agency.turn import BuryOriginal, EventOf, Resubmit, Rules, RunLimits, Turn
+from anabranch_agency.owner.metrics import counts_of, spans_of
+from anabranch_agency.owner.original_records import Origin, originals
+from anabranch_agency.owner.resubmit import resubmitted
+from anabranch_agency.run.actor import decide
+from anabranch_agency.run.faults import give_up
+from anabranch_agency.run.state import Partition, Tombstone
+from anabranch_agency.run.turn import BuryOriginal, EventOf, Resubmit, Rules, RunLimits, Turn
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from anabranch.core.wire.codec import RUNS, Undecodable, encode
 from anabranch.core.wire.messages import ControlRun, SubmitRun
 from anabranch.core.wire.results import RunRejected
 from anabranch.ports import EventLog, Incoming, Outgoing
-from anabranch_agency.turn import Resubmit
+from anabranch_agency.run.turn import Resubmit
 
 
 async def resubmitted(log: EventLog, names: Names, partition: int, effect: Resubmit) -> Sequence[Outgoing]:

@@ -9,8 +9,8 @@ import orjson
 from anabranch.core.request.models import TaskGroup
 from anabranch.core.request.planning import Plan, PlannedTask
 from anabranch.core.wire.messages import Need, OpenRun, SharedKey, StartGroup, SubmitRun, TaskOrder
-from anabranch_agency.state import Run
-from anabranch_agency.turn import RunLimits
+from anabranch_agency.run.state import Run
+from anabranch_agency.run.turn import RunLimits
 
 MOST_CHUNKS = 4_096
 """Of a task whose members take long each chunk is one member: so many may run at once. It stands in the record, so

@@ -13,7 +13,7 @@ from anabranch.core.request.envelope import unwrap
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch.runtime.fitted_log import size_of
 from anabranch.runtime.ownership.consumer import Inbox
-from anabranch_agency.admission import (
+from anabranch_agency.intake.requests import (
     Desk,
     document_of,
     handle,
@@ -24,7 +24,7 @@ from anabranch_agency.admission import (
     subscription_of,
     unhandled,
 )
-from anabranch_agency.sessions import Sessions
+from anabranch_agency.intake.sessions import Sessions
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from anabranch.core.errors import Code, Problem
 from anabranch.core.names import run_id_for
 from anabranch.core.project import project_named
 from anabranch.core.wire.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
-from anabranch_agency.state import Run, Tombstone
-from anabranch_agency.turn import Resubmit, Turn, refuse
+from anabranch_agency.run.state import Run, Tombstone
+from anabranch_agency.run.turn import Resubmit, Turn, refuse
 
 
 def control_run(turn: Turn, control: ControlRun) -> None:

@@ -9,8 +9,8 @@ from anabranch.core.tracing import Attribute, RunTrace, Span, run_span, trace_of
 from anabranch.core.wire.messages import Status
 from anabranch.ports import Telemetry
 from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
-from anabranch_agency.state import Run
-from anabranch_agency.turn import Turn
+from anabranch_agency.run.state import Run
+from anabranch_agency.run.turn import Turn
 
 
 def spans_of(turn: Turn, telemetry: Telemetry) -> Iterator[Effect]:

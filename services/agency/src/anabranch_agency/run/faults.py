@@ -9,9 +9,9 @@ from __future__ import annotations
 from anabranch.core.errors import Code, Problem
 from anabranch.core.wire.messages import FailRun, Message, SubmitRun
 from anabranch.ports import Incoming
-from anabranch_agency.ending import fail
-from anabranch_agency.state import Partition
-from anabranch_agency.turn import Rules, Turn, refuse
+from anabranch_agency.run.ending import fail
+from anabranch_agency.run.state import Partition
+from anabranch_agency.run.turn import Rules, Turn, refuse
 
 FAULT = "InternalError"
 

@@ -29,11 +29,11 @@ from anabranch.core.wire.messages import (
     SubmitRun,
     TimerDue,
 )
-from anabranch_agency.control import control_run, pause, stop
-from anabranch_agency.ending import end_if_lost, end_overdue, fail, finish, is_of, note_end_again, tell_final
-from anabranch_agency.planning import open_run, start_groups
-from anabranch_agency.state import Partition, Run, Tombstone
-from anabranch_agency.turn import Rules, Turn, refuse
+from anabranch_agency.run.control import control_run, pause, stop
+from anabranch_agency.run.ending import end_if_lost, end_overdue, fail, finish, is_of, note_end_again, tell_final
+from anabranch_agency.run.planning import open_run, start_groups
+from anabranch_agency.run.state import Partition, Run, Tombstone
+from anabranch_agency.run.turn import Rules, Turn, refuse
 
 
 def decide(rules: Rules, partition: Partition, message: Message, offset: int, at: float) -> Turn:

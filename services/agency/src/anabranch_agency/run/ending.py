@@ -11,10 +11,10 @@ from anabranch.core.admissions import UNTOLD, admission_at
 from anabranch.core.wire.messages import FailRun, Failure, StopRun
 from anabranch.core.wire.results import final_event_id
 from anabranch.runtime.ownership.effects import Put
-from anabranch_agency.control import stop
-from anabranch_agency.final import final_body, final_of_lost, final_without_results
-from anabranch_agency.state import Run, Tombstone
-from anabranch_agency.turn import Turn
+from anabranch_agency.run.control import stop
+from anabranch_agency.run.final import final_body, final_of_lost, final_without_results
+from anabranch_agency.run.state import Run, Tombstone
+from anabranch_agency.run.turn import Turn
 
 
 class _OfRun(Protocol):

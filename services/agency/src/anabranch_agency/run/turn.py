@@ -19,7 +19,7 @@ from anabranch.core.wire.messages import ControlRun, Message, Status, SubmitRun
 from anabranch.core.wire.results import RunRejected
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.effects import Effect, News, Put
-from anabranch_agency.state import Partition, Run, Tombstone
+from anabranch_agency.run.state import Partition, Run, Tombstone
 
 
 @dataclass(frozen=True, slots=True)

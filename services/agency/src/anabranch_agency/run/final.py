@@ -15,7 +15,7 @@ from anabranch.core.outputs import reference_count
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.messages import Counts, Failure
 from anabranch.core.wire.results import has_mark, is_reference, reference_document
-from anabranch_agency.state import Run, Tombstone
+from anabranch_agency.run.state import Run, Tombstone
 
 RESULTS_BYTES = 600_000
 """Results that the final record holds; beyond, the largest values and then all of them are references."""

@@ -1,0 +1,1 @@
+"""Connects the decisions of `run` with the log and the store."""

@@ -1,0 +1,1 @@
+"""The decisions of a run's owner, from admission to the final record. Pure."""
