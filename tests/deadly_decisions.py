@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import anabranch_taskgroup.domain
+import anabranch_taskgroup.owner.handler
 from anabranch import Task, agent
 from anabranch.core.wire.messages import MembersReported
-from anabranch_taskgroup.actor import Delivery, decide
-from anabranch_taskgroup.state import Partition
-from anabranch_taskgroup.turn import Rules, Turn
+from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.state import Partition
+from anabranch_taskgroup.session.turn import Rules, Turn
 
 
 @agent("idle")
@@ -26,4 +26,4 @@ def deadly(rules: Rules, partition: Partition, delivery: Delivery) -> Turn:
     return decide(rules, partition, delivery)
 
 
-anabranch_taskgroup.domain.decide = deadly  # type: ignore[attr-defined]
+anabranch_taskgroup.owner.handler.decide = deadly  # type: ignore[attr-defined]

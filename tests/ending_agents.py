@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_endings import ENDINGS
 from anabranch import Task, agent
-from anabranch_taskgroup import opening
+from anabranch_taskgroup.worker import chunk_opening
 
 
 def _marked(number: int) -> Any:
@@ -24,7 +24,7 @@ def _marked(number: int) -> Any:
 
 AGENTS = [_marked(number) for number in range(len(ENDINGS))]
 
-_members_of = opening.members_of
+_members_of = chunk_opening.members_of
 
 
 def _breaks_for_one(*given: Any) -> Any:
@@ -34,4 +34,4 @@ def _breaks_for_one(*given: Any) -> Any:
     return _members_of(*given)
 
 
-opening.members_of = _breaks_for_one
+chunk_opening.members_of = _breaks_for_one

@@ -27,10 +27,10 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.runtime.ownership.effects import News
-from anabranch_taskgroup.actor import Delivery, decide
-from anabranch_taskgroup.reports import spans_of
-from anabranch_taskgroup.state import Chunk, Partition, Task
-from anabranch_taskgroup.turn import OfferChunk, Rules
+from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.state import Chunk, Partition, Task
+from anabranch_taskgroup.session.turn import OfferChunk, Rules
+from anabranch_taskgroup.worker.reports import spans_of
 
 NAMES = Names("t.")
 

@@ -19,10 +19,10 @@ from anabranch_agency.run.actor import decide as decide_run
 from anabranch_agency.run.state import Partition as Runs
 from anabranch_agency.run.turn import Rules as RunRules
 from anabranch_agency.run.turn import Turn
-from anabranch_taskgroup.actor import Delivery
-from anabranch_taskgroup.actor import decide as decide_group
-from anabranch_taskgroup.state import Partition as Groups
-from anabranch_taskgroup.turn import Rules as GroupRules
+from anabranch_taskgroup.session.actor import Delivery
+from anabranch_taskgroup.session.actor import decide as decide_group
+from anabranch_taskgroup.session.state import Partition as Groups
+from anabranch_taskgroup.session.turn import Rules as GroupRules
 
 NAMES = Names("t.")
 REQUEST = {"task_groups": [{"name": "g", "tasks": [{"name": "t", "agent": "a", "result_keys": ["t"]}]}]}

@@ -29,7 +29,7 @@ from anabranch.testing.loop import SeededIds, VirtualClock, VirtualLoop
 from anabranch.testing.systems import registry_of
 from anabranch_agency.app import build as build_agency
 from anabranch_taskgroup.app import build as build_taskgroup
-from anabranch_taskgroup.state import Task
+from anabranch_taskgroup.session.state import Task
 
 T = TypeVar("T")
 Agents = dict[str, Callable[..., Any]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from anabranch import Task, agent
-from anabranch_taskgroup.domain import GroupsDomain
+from anabranch_taskgroup.owner.handler import GroupsDomain
 
 _prepare = GroupsDomain.prepare
 

@@ -43,11 +43,11 @@ from anabranch.core.wire.results import is_reference
 from anabranch.ports import Fence, Write
 from anabranch.runtime.ownership.effects import News, Put
 from anabranch.runtime.reading import values
-from anabranch_taskgroup.actor import Delivery, decide
-from anabranch_taskgroup.reports import spans_of
-from anabranch_taskgroup.spread import spread_keys
-from anabranch_taskgroup.state import Partition, Value
-from anabranch_taskgroup.turn import CountArrays, OfferChunk, Rules, SpreadKeys, Turn, Unwatch, Watch
+from anabranch_taskgroup.owner.derived_keys import spread_keys
+from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.state import Partition, Value
+from anabranch_taskgroup.session.turn import CountArrays, OfferChunk, Rules, SpreadKeys, Turn, Unwatch, Watch
+from anabranch_taskgroup.worker.reports import spans_of
 
 NAMES = Names("t.")
 SESSION = "s"

@@ -15,7 +15,7 @@ from anabranch.core.names import Names
 from anabranch.core.request.models import Request, TaskGroup, TaskSpec
 from anabranch.core.wire.events import EVENT_TYPES
 from anabranch.runtime.process.settings import Settings
-from anabranch_taskgroup.states import mermaid
+from anabranch_taskgroup.session.states import mermaid
 from architecture.source_tree import ROOT, shown
 from doc_blocks import without_blocks
 

@@ -25,10 +25,10 @@ from anabranch.core.wire import messages as m
 from anabranch.core.wire.codec import GROUPS, encode
 from anabranch.ports import Fence, Write
 from anabranch_agency.run.planning import MOST_CHUNKS
-from anabranch_taskgroup.actor import Delivery, decide
-from anabranch_taskgroup.chunks import FIRST_LIMIT, chunk_size
-from anabranch_taskgroup.state import Partition, Run
-from anabranch_taskgroup.turn import Rules
+from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.chunks import FIRST_LIMIT, chunk_size
+from anabranch_taskgroup.session.state import Partition, Run
+from anabranch_taskgroup.session.turn import Rules
 from architecture.source_tree import ROOT
 from cluster_slots import SLOTS, slot_of
 from many_workers import Installation, installation

@@ -13,7 +13,7 @@ from anabranch.testing.simulator import FAULTS, PromiseBroken, World, simulate
 from anabranch.testing.simulator.__main__ import main
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
-from anabranch_taskgroup.state import Shared
+from anabranch_taskgroup.session.state import Shared
 
 SEEDS = 200
 BLOCK = 50
@@ -100,7 +100,7 @@ def _adds_twice(fold: Fold, new: RunsValue) -> None:
 @pytest.mark.parametrize(
     ("seed", "place", "broken"),
     [
-        (SHARED_FROM + 22, "anabranch_taskgroup.sharing.contributions", _in_order_of_arrival),
+        (SHARED_FROM + 22, "anabranch_taskgroup.session.context_merge.contributions", _in_order_of_arrival),
         (SHARED_FROM + 15, "anabranch.core.policies.Fold.add", _adds_twice),
     ],
 )

@@ -24,12 +24,12 @@ from anabranch.core.wire.messages import (
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.effects import News
 from anabranch_agency.run.state import STOP_SECONDS
-from anabranch_taskgroup.faults import fail_named
-from anabranch_taskgroup.faults import give_up as give_up_group
-from anabranch_taskgroup.state import Partition as Groups
-from anabranch_taskgroup.states import TaskState
-from anabranch_taskgroup.turn import OfferChunk
-from anabranch_taskgroup.turn import Rules as GroupRules
+from anabranch_taskgroup.session.faults import fail_named
+from anabranch_taskgroup.session.faults import give_up as give_up_group
+from anabranch_taskgroup.session.state import Partition as Groups
+from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.turn import OfferChunk
+from anabranch_taskgroup.session.turn import Rules as GroupRules
 from lone_owners import NAMES, REQUEST, Runner, Session, finals, told
 
 # --- an upgrade with runs open --------------------------------------------------------------------------

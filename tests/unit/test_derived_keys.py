@@ -18,9 +18,9 @@ from anabranch.core.wire.messages import GroupFinished, MembersReported, Message
 from anabranch.runtime.ownership.effects import News, Put
 from anabranch.testing import System
 from anabranch_agency.run.planning import reserved_keys
-from anabranch_taskgroup.actor import Delivery, decide
-from anabranch_taskgroup.state import Partition
-from anabranch_taskgroup.turn import Rules, SpreadKeys, Turn
+from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.state import Partition
+from anabranch_taskgroup.session.turn import Rules, SpreadKeys, Turn
 from small_requests import alive, array, request, task
 
 # --- the rule ------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.effects import News, Put, Record
 from anabranch_agency.owner.handler import RunsDomain
 from anabranch_agency.run.turn import Rules as RunRules
-from anabranch_taskgroup.domain import GroupsDomain
-from anabranch_taskgroup.turn import Rules as GroupRules
+from anabranch_taskgroup.owner.handler import GroupsDomain
+from anabranch_taskgroup.session.turn import Rules as GroupRules
 
 NAMES = Names("t.")
 START = StartGroup(run_id="r", group="g", tasks=(TaskOrder(name="t", agent="a", result_keys=("t",)),))

@@ -17,9 +17,9 @@ from agent_endings import ENDINGS, RELEASED, Ending, catches_cancellations, neve
 from anabranch import Task
 from anabranch.runtime.process.loops import is_interrupt
 from anabranch.testing import System
-from anabranch_taskgroup import opening, runner
-from anabranch_taskgroup.abandoning import GRACE_SECONDS
-from anabranch_taskgroup.agent_threads import AgentThreads
+from anabranch_taskgroup.worker import chunk_opening, runner
+from anabranch_taskgroup.worker.abandoned_attempts import GRACE_SECONDS
+from anabranch_taskgroup.worker.agent_threads import AgentThreads
 from architecture.source_tree import ROOT
 from small_requests import alive, array, request, task
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_opened_fails_its_members_once(
     def breaks(*_: Any) -> None:
         raise LookupError("a fault of the worker")
 
-    monkeypatch.setattr(opening, "members_of", breaks)
+    monkeypatch.setattr(chunk_opening, "members_of", breaks)
     s = anabranch_system()
     result = s.run(request(task("out", inputs=1)))
 

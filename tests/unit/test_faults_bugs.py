@@ -13,7 +13,7 @@ import pytest
 from anabranch.core.wire.messages import MembersReported, SubmitRun
 from anabranch.testing import System
 from anabranch_agency.run.actor import decide as decide_run
-from anabranch_taskgroup.actor import decide as decide_group
+from anabranch_taskgroup.session.actor import decide as decide_group
 from small_requests import alive, array, request, task
 
 Start = Callable[..., System]
@@ -28,7 +28,7 @@ def test_a_report_that_meets_a_bug_fails_its_run_alone(
             raise LookupError("a bug")
         return decide_group(rules, partition, delivery)
 
-    monkeypatch.setattr("anabranch_taskgroup.domain.decide", buggy)
+    monkeypatch.setattr("anabranch_taskgroup.owner.handler.decide", buggy)
     s = anabranch_system()
 
     bad = s.submit(request(task("bad", inputs=1), task("fine", inputs=2), session_id="s", **LONG))

@@ -13,10 +13,10 @@ from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
 from anabranch.runtime.ownership.effects import News
-from anabranch_taskgroup.actor import Delivery, decide
-from anabranch_taskgroup.reports import spans_of
-from anabranch_taskgroup.state import Chunk, Partition
-from anabranch_taskgroup.turn import OfferChunk, Rules
+from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.state import Chunk, Partition
+from anabranch_taskgroup.session.turn import OfferChunk, Rules
+from anabranch_taskgroup.worker.reports import spans_of
 
 MEMBERS = 640
 """So many that a chunk has several."""

@@ -14,7 +14,7 @@ from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.messages import ChunkLost
 from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System
-from anabranch_taskgroup.intake import QUEUE
+from anabranch_taskgroup.worker.offer_consumer import QUEUE
 from small_requests import alive, array, request, task
 
 Start = Callable[..., System]

@@ -42,9 +42,9 @@ from anabranch_agency.run.turn import Rules as AgencyRules
 from anabranch_eventmanager.core import At, EventCore
 from anabranch_eventmanager.facts import run_key
 from anabranch_eventmanager.recovery import NudgeSchedule
-from anabranch_taskgroup import actor as taskgroup
-from anabranch_taskgroup.state import Partition as Groups
-from anabranch_taskgroup.turn import Rules
+from anabranch_taskgroup.session import actor as taskgroup
+from anabranch_taskgroup.session.state import Partition as Groups
+from anabranch_taskgroup.session.turn import Rules
 from small_requests import request, task
 
 NAMES = Names("t.")

@@ -21,11 +21,11 @@ from anabranch_agency.owner.handler import RunsDomain
 from anabranch_agency.run.actor import decide as decide_run
 from anabranch_agency.run.state import Partition as Runs
 from anabranch_agency.run.turn import Rules as RunRules
-from anabranch_taskgroup.actor import Delivery
-from anabranch_taskgroup.actor import decide as decide_group
 from anabranch_taskgroup.rebuilding import drop_ended
-from anabranch_taskgroup.state import Partition as Groups
-from anabranch_taskgroup.turn import Rules as GroupRules
+from anabranch_taskgroup.session.actor import Delivery
+from anabranch_taskgroup.session.actor import decide as decide_group
+from anabranch_taskgroup.session.state import Partition as Groups
+from anabranch_taskgroup.session.turn import Rules as GroupRules
 from lone_owners import REQUEST, finals
 
 NAMES = Names("t.")

@@ -21,10 +21,10 @@ from anabranch.core.wire.results import has_mark, is_reference
 from anabranch.runtime.reading import values
 from anabranch.runtime.reading.contexts import SharedContext, load_context
 from anabranch.testing import System, SystemRun
-from anabranch_taskgroup.actor import Delivery, decide
-from anabranch_taskgroup.outcomes import read_outside
-from anabranch_taskgroup.state import Partition, Value
-from anabranch_taskgroup.turn import Rules
+from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.retry_snapshot import read_outside
+from anabranch_taskgroup.session.state import Partition, Value
+from anabranch_taskgroup.session.turn import Rules
 from small_requests import alive, array, request, task
 
 Start = Callable[..., System]

@@ -10,7 +10,7 @@ import pytest
 from anabranch import Task, agent
 from anabranch.core.templates import MOST_RENDERED, RenderedTooLarge, compile_template, render
 from anabranch.testing import system
-from anabranch_taskgroup.rendered import LIGHT, RenderedRoom, Weight
+from anabranch_taskgroup.worker.template_memory import LIGHT, RenderedRoom, Weight
 
 MB = 1_000_000
 

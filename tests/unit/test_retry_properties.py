@@ -15,9 +15,9 @@ from anabranch.core.wire.messages import MembersTaken, RunTaken
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.effects import News
 from anabranch.testing import SystemRun, system
-from anabranch_taskgroup.actor import Delivery, decide
-from anabranch_taskgroup.state import Partition
-from anabranch_taskgroup.turn import Rules, TakeOver
+from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.state import Partition
+from anabranch_taskgroup.session.turn import Rules, TakeOver
 
 SLOW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 FORMATS = ("merge", "index", "separate", "single")

@@ -44,12 +44,12 @@ from anabranch.testing import System
 from anabranch_agency.run.faults import give_up
 from anabranch_agency.run.state import STOP_SECONDS
 from anabranch_agency.run.turn import Rules as RunRules
-from anabranch_taskgroup.actor import Delivery
-from anabranch_taskgroup.actor import decide as decide_group
-from anabranch_taskgroup.chunks import chunk_size
-from anabranch_taskgroup.faults import give_up as give_up_group
-from anabranch_taskgroup.state import Partition
-from anabranch_taskgroup.turn import Halt, Rules, Watch
+from anabranch_taskgroup.session.actor import Delivery
+from anabranch_taskgroup.session.actor import decide as decide_group
+from anabranch_taskgroup.session.chunks import chunk_size
+from anabranch_taskgroup.session.faults import give_up as give_up_group
+from anabranch_taskgroup.session.state import Partition
+from anabranch_taskgroup.session.turn import Halt, Rules, Watch
 from lone_owners import NAMES, Runner, Session, finals, told
 from small_requests import request, task
 

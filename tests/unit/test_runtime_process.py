@@ -211,7 +211,7 @@ def test_a_service_that_is_not_live_has_exit_code_1(capfd: pytest.CaptureFixture
     ("build", "part"),
     [
         (build_agency, "anabranch_agency.intake.request_consumer.Front._handle"),
-        (build_taskgroup, "anabranch_taskgroup.dispatch.Dispatcher.sweep"),
+        (build_taskgroup, "anabranch_taskgroup.owner.dispatch.Dispatcher.sweep"),
     ],
 )
 async def test_a_part_of_a_service_that_stops_ends_the_process(

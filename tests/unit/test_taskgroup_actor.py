@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire.messages import Need, StopRun
-from anabranch_taskgroup.actor import decide
-from anabranch_taskgroup.state import Partition
+from anabranch_taskgroup.session.actor import decide
+from anabranch_taskgroup.session.state import Partition
 from taskgroup_model import PlannedRun, PlannedTask, World, expected, order, plain
 
 FORMATS = st.sampled_from(["merge", "separate", "single", "index"])

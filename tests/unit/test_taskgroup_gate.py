@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from anabranch_taskgroup.gate import Gate
+from anabranch_taskgroup.worker.shared_lock import Gate
 
 
 class Visitors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anabranch.core.wire.dead_letters import MemberLetter, normalised, signature
-from anabranch_taskgroup.failing import LETTERS
+from anabranch_taskgroup.session.dead_letters import LETTERS
 from held_and_lost import Play
 
 

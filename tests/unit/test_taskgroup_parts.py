@@ -19,15 +19,22 @@ from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.messages import MemberFailed, MemberRetry, MembersReported, Offer, ValuePage
 from anabranch.runtime.ownership.effects import Put
-from anabranch_taskgroup import reports
-from anabranch_taskgroup.actor import Delivery, decide
-from anabranch_taskgroup.chunks import by_attempt, chunk_size
-from anabranch_taskgroup.lifecycle import split_results, tolerated
-from anabranch_taskgroup.reports import Completed, Tally, cut_value, pack, spans_of
-from anabranch_taskgroup.state import Task
-from anabranch_taskgroup.states import ENDINGS, TRANSITIONS, IllegalTransition, TaskEvent, TaskState, next_state
-from anabranch_taskgroup.sweep import FIRST_WAIT, MOST_WAIT, SETTLE_SECONDS, Ledger, Place
-from anabranch_taskgroup.turn import Rules
+from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.chunks import by_attempt, chunk_size
+from anabranch_taskgroup.session.claim_monitor import FIRST_WAIT, MOST_WAIT, SETTLE_SECONDS, Ledger, Place
+from anabranch_taskgroup.session.lifecycle import split_results, tolerated
+from anabranch_taskgroup.session.state import Task
+from anabranch_taskgroup.session.states import (
+    ENDINGS,
+    TRANSITIONS,
+    IllegalTransition,
+    TaskEvent,
+    TaskState,
+    next_state,
+)
+from anabranch_taskgroup.session.turn import Rules
+from anabranch_taskgroup.worker import reports
+from anabranch_taskgroup.worker.reports import Completed, Tally, cut_value, pack, spans_of
 from taskgroup_model import PlannedRun, PlannedTask, World, order
 
 NAMES = Names("t.")

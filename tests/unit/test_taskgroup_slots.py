@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from anabranch_taskgroup.slots import Slots
+from anabranch_taskgroup.worker.fair_semaphore import Slots
 
 
 class Crowd:

@@ -15,7 +15,7 @@ from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
-from anabranch_taskgroup.executor import Executor, Offered
+from anabranch_taskgroup.worker.worker import Executor, Offered
 from waiting import eventually
 
 calls: list[int | None] = []

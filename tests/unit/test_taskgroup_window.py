@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabranch_taskgroup.actor import decide
-from anabranch_taskgroup.state import Partition
+from anabranch_taskgroup.session.actor import decide
+from anabranch_taskgroup.session.state import Partition
 from held_and_lost import Play
 from taskgroup_model import plain
 

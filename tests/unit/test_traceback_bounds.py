@@ -19,7 +19,9 @@ from anabranch.core.wire.messages import Failure, MemberFailed, MemberRetry, Mem
 from anabranch.runtime.process.settings import Settings
 from anabranch_eventmanager.facts import TRACEBACKS_OF_A_TASK, Draft, Facts, apply_entry, new_run, run_key
 from anabranch_eventmanager.views import TRACEBACKS_BYTES, build_view
-from anabranch_taskgroup.attempt_errors import (
+from anabranch_taskgroup.session.failures import FAILURES_BYTES, first_failures
+from anabranch_taskgroup.session.traceback_limits import KEPT, KEPT_ALIKE, KEPT_BYTES, TracebackRoom
+from anabranch_taskgroup.worker.attempt_errors import (
     LOGGED_AT_ONCE,
     LOGGED_EVERY,
     SENT_ALIKE,
@@ -27,9 +29,7 @@ from anabranch_taskgroup.attempt_errors import (
     SENT_EVERY,
     AttemptErrors,
 )
-from anabranch_taskgroup.failures import FAILURES_BYTES, first_failures
-from anabranch_taskgroup.reports import Tally, pack
-from anabranch_taskgroup.tracebacks import KEPT, KEPT_ALIKE, KEPT_BYTES, TracebackRoom
+from anabranch_taskgroup.worker.reports import Tally, pack
 from eventmanager_records import batch, entry
 from held_and_lost import Play
 

@@ -26,7 +26,7 @@ from anabranch_eventmanager.views import build_view
 from anabranch_gateway import shapes
 from anabranch_gateway.folding import RunMembers
 from anabranch_gateway.listing import _told
-from anabranch_taskgroup.waits import waits_of
+from anabranch_taskgroup.session.pending import waits_of
 from held_and_lost import Play
 from small_requests import request, task
 

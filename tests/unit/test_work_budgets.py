@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from anabranch_taskgroup import outbox
+from anabranch_taskgroup.worker import outbox
 from architecture.source_tree import ROOT
 from work_counts import PATH, SHAPES, Counts, counts_of, table
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from anabranch_taskgroup.known_runs import ENDED
-from anabranch_taskgroup.state import Partition
+from anabranch_taskgroup.session.known_runs import ENDED
+from anabranch_taskgroup.session.state import Partition
 
 
 def drop_ended(partition: Partition, open_from: int) -> None:

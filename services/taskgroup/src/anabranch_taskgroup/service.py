@@ -16,14 +16,14 @@ from anabranch.runtime.process.heartbeat import Pulse
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry
-from anabranch_taskgroup.dispatch import SWEEP_SECONDS, Dispatcher
-from anabranch_taskgroup.domain import GroupsDomain
-from anabranch_taskgroup.executor import SIGNS_OF_A_LEASE, Executor
-from anabranch_taskgroup.intake import Intake
-from anabranch_taskgroup.measures import show_backlog
-from anabranch_taskgroup.offers import Offers
-from anabranch_taskgroup.state import Partition
-from anabranch_taskgroup.turn import Rules
+from anabranch_taskgroup.owner.dispatch import SWEEP_SECONDS, Dispatcher
+from anabranch_taskgroup.owner.handler import GroupsDomain
+from anabranch_taskgroup.owner.metrics import show_backlog
+from anabranch_taskgroup.owner.offers import Offers
+from anabranch_taskgroup.session.state import Partition
+from anabranch_taskgroup.session.turn import Rules
+from anabranch_taskgroup.worker.offer_consumer import Intake
+from anabranch_taskgroup.worker.worker import SIGNS_OF_A_LEASE, Executor
 
 log = logging.getLogger(__name__)
 

@@ -39,10 +39,10 @@ from anabranch_agency.run.turn import Rules as RunRules
 from anabranch_eventmanager.core import has_ended
 from anabranch_eventmanager.facts import Document, run_key
 from anabranch_eventmanager.outlets import ViewWriter
-from anabranch_taskgroup.folding import add_to, writes_of
-from anabranch_taskgroup.spread import derived_writes
-from anabranch_taskgroup.turn import FoldKey, SpreadKeys
-from anabranch_taskgroup.turn import Rules as GroupRules
+from anabranch_taskgroup.owner.context_store import add_to, writes_of
+from anabranch_taskgroup.owner.derived_keys import derived_writes
+from anabranch_taskgroup.session.turn import FoldKey, SpreadKeys
+from anabranch_taskgroup.session.turn import Rules as GroupRules
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings

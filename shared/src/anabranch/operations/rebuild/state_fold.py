@@ -23,9 +23,9 @@ from anabranch_agency.run.turn import Rules as RunRules
 from anabranch_eventmanager.core import At, EventCore
 from anabranch_eventmanager.facts import Document
 from anabranch_eventmanager.records import decode_record
-from anabranch_taskgroup import actor as taskgroup
-from anabranch_taskgroup.state import Partition as Groups
-from anabranch_taskgroup.turn import FoldKey, Rules, SpreadKeys
+from anabranch_taskgroup.session import actor as taskgroup
+from anabranch_taskgroup.session.state import Partition as Groups
+from anabranch_taskgroup.session.turn import FoldKey, Rules, SpreadKeys
 
 IDLE_SECONDS = 10.0
 """A topic that says nothing for so long before its end is taken to have lost what is missing."""

@@ -37,7 +37,7 @@ from anabranch.runtime.ownership.replay import generation_noted
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
-    from anabranch_taskgroup.waits import Wait
+    from anabranch_taskgroup.session.pending import Wait
 
 REJECTED = "rejected"
 
@@ -171,7 +171,7 @@ class _Examination:
     # --- open ------------------------------------------------------------------------------------------------
 
     async def _open(self, answer: Answer, runs: Place, fold: RunsFold) -> None:
-        from anabranch_taskgroup.waits import producers_of, waits_of
+        from anabranch_taskgroup.session.pending import producers_of, waits_of
 
         assert fold.run is not None
         groups = await self._place(self._names.taskgroup_groups, self._names.groups, fold.run.session_id)

@@ -16,7 +16,7 @@ from anabranch.runtime.ownership.effects import News, Record
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
     from anabranch_agency.run.state import Run as AgencyRun
-    from anabranch_taskgroup.state import Run as SessionRun
+    from anabranch_taskgroup.session.state import Run as SessionRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,8 @@ class GroupsFold(_Fold):
     """The last that happened to a task (None: to its group)."""
 
     def __post_init__(self) -> None:
-        from anabranch_taskgroup.state import Partition
-        from anabranch_taskgroup.turn import Rules
+        from anabranch_taskgroup.session.state import Partition
+        from anabranch_taskgroup.session.turn import Rules
 
         settings = self.settings
         self._rules = Rules(
@@ -138,7 +138,7 @@ class GroupsFold(_Fold):
 
     def feed(self, record: Incoming) -> None:
         """Apply one record of the partition; those of other runs, and what cannot be read, change nothing."""
-        from anabranch_taskgroup.actor import Delivery, decide
+        from anabranch_taskgroup.session.actor import Delivery, decide
 
         if not self._is_ours(record):
             return

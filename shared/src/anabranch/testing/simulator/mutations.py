@@ -19,7 +19,8 @@ from anabranch.runtime.ownership import owner, replay
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency.run import actor as agency_actor
-from anabranch_taskgroup import actor, dispatch, known_runs, lifecycle, sweep, telling, watcher
+from anabranch_taskgroup.owner import dispatch, key_watcher
+from anabranch_taskgroup.session import actor, claim_monitor, known_runs, lifecycle, value_references
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,13 +250,17 @@ MUTATIONS = {
     ),
     "no-offers-again": Mutation(
         "what nobody claimed is not offered again",
-        sweep.Ledger,
+        claim_monitor.Ledger,
         "judge",
         _judges_without("offer_again"),
         ("kill", "lost-calls", "restart"),
     ),
     "no-lost-workers": Mutation(
-        "what a dead worker held is not taken back", sweep.Ledger, "judge", _judges_without("lost"), ("kill",)
+        "what a dead worker held is not taken back",
+        claim_monitor.Ledger,
+        "judge",
+        _judges_without("lost"),
+        ("kill",),
     ),
     "no-admission-once": Mutation(
         "a request that is known is admitted again", agency_actor, "_known", _always(None), ("repeats",)
@@ -265,7 +270,7 @@ MUTATIONS = {
     ),
     "no-looking": Mutation(
         "values from outside are found only by their message",
-        watcher.Watcher,
+        key_watcher.Watcher,
         "_wait",
         _never_looks,
         ("messages",),
@@ -278,7 +283,7 @@ MUTATIONS = {
         ("empty-store",),
     ),
     "by-shape": Mutation(
-        "a value that looks like a reference is told as it is", telling, "is_stored", _by_size_only, ()
+        "a value that looks like a reference is told as it is", value_references, "is_stored", _by_size_only, ()
     ),
     "no-admission": Mutation(
         "an admission is not told from an earlier one of the same id",

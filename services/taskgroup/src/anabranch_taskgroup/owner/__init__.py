@@ -1,0 +1,1 @@
+"""Connects the decisions of `session` with the log, the store and the workers."""

@@ -1,0 +1,100 @@
+"""Reads and writes of keys with a policy that are too much for a decision: contributions that are in the store,
+and what the runs of a session made together. Decides nothing but what `core.policies` says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+
+from anabranch.core.errors import ContextConflict
+from anabranch.core.json_documents import dumps
+from anabranch.core.names import Names, session_key
+from anabranch.core.outputs import reference_count
+from anabranch.core.policies import Fold, RunsValue, reduce
+from anabranch.core.wire.messages import Json, KeyReduced
+from anabranch.core.wire.results import is_reference, reference_document
+from anabranch.ports import Fence, Notifier, StateStore, Write
+from anabranch.runtime.reading import values
+from anabranch_taskgroup.session.context_merge import contributions, in_order
+from anabranch_taskgroup.session.state import Run, Value
+from anabranch_taskgroup.session.turn import FoldKey, Rules, channel_message
+from anabranch_taskgroup.session.value_references import is_stored, whole
+
+KEPT_AS_REFERENCE = ("last_write", "first_write", "error")
+"""Under these policies a session has the value of one run, wherever that is stored."""
+
+
+async def reduced(run: Run, key: str, store: StateStore, rules: Rules) -> KeyReduced:
+    """What the contributions of a run to a key make, some of which are stored elsewhere.
+
+    Raises:
+        ValueGone: one of them is no longer in the store.
+    """
+    run_id, shared = run.run_id, run.shared[key]
+    found = [
+        replace(each, value=await _resolved(store, rules.names, given.value, run.session_id))
+        for each, given in zip(contributions(shared), in_order(shared), strict=True)
+    ]
+    try:
+        value = reduce(shared.policy, key, found)
+    except ContextConflict as conflict:
+        return KeyReduced(run_id=run_id, key=key, error=str(conflict), writers=conflict.writers)
+    if shared.policy == "error":
+        return KeyReduced(run_id=run_id, key=key)
+    size = len(orjson.dumps(value))
+    if size > run.inline_limit:
+        return KeyReduced(run_id=run_id, key=key, count=len(value), bytes=size)
+    return KeyReduced(run_id=run_id, key=key, value=value)
+
+
+async def _resolved(store: StateStore, names: Names, value: Value, session_id: str) -> Json:
+    if not value.is_reference:
+        return value.data
+    return await values.resolve(store, names, value.data, within=session_id)
+
+
+async def fold_key(effect: FoldKey, epoch: int, store: StateStore, notifier: Notifier, names: Names) -> None:
+    """Fold a run's value into the session's, SET and PUBLISH that. May be repeated.
+
+    Raises:
+        Fenced: the session has another owner by now.
+        ValueGone: the run's value is no longer in the store.
+    """
+    [stored] = await store.get([names.fold(effect.session_id, effect.key, effect.policy)])
+    fold = Fold.of_document(orjson.loads(stored)) if stored is not None else Fold(effect.policy)
+    await add_to(fold, effect, store, names)
+    kept, public, *aside = writes_of(fold, effect, effect.ttl, names)
+    await store.put([kept, public, *aside], Fence(names.fence(effect.session_id), epoch, effect.ttl))
+    kind = "context.set" if effect.task is None else "result.published"
+    message = channel_message(kind, effect.task, effect.key, effect.version, effect.run_id, public.value)
+    await notifier.publish([(public.key, message)])
+
+
+async def add_to(fold: Fold, effect: FoldKey, store: StateStore, names: Names) -> None:
+    """Take the value of a run into a fold. Raises ValueGone."""
+    value = effect.value
+    if effect.policy not in KEPT_AS_REFERENCE:
+        value = await _resolved(store, names, Value(value, effect.is_reference), effect.session_id)
+    fold.add(RunsValue(effect.position, effect.submitted, effect.run_id, value, effect.replaces))
+
+
+def writes_of(fold: Fold, effect: FoldKey, ttl: float, names: Names) -> list[Write]:
+    """The fold itself, the public value, and where that is stored elsewhere what it refers to.
+
+    What a run told stays in the fold as it was told, where it is kept as it is; what several made together is a
+    list or a number.
+    """
+    session, key = effect.session_id, effect.key
+    kept = Write(names.fold(session, key, effect.policy), dumps(fold.to_document()), ttl)
+    value = fold.value()
+    data = dumps(value)
+    name = session_key(session, key)
+    is_told = effect.policy in KEPT_AS_REFERENCE and is_reference(value, session)
+    if is_told or not is_stored(value, data, effect.inline_limit):
+        return [kept, Write(name, data, ttl)]
+    run_id = f"fold.{effect.policy}"
+    reference = reference_document(session, key, run_id, reference_count(value), len(data))
+    aside, manifest = whole(names, session, run_id, key, value, data)
+    return [kept, Write(name, dumps(reference), ttl), Write(aside, manifest, ttl)]

@@ -1,0 +1,135 @@
+"""Writes the derived keys of a wide `separate` join out of its pages, a batch at a time.
+
+Each value also stands under the run's own name, so that the run's references to it mean this run's value
+whatever a later run of the session publishes. A large one is published as such a reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass
+
+from anabranch.core.json_documents import dumps
+from anabranch.core.names import Names, session_key
+from anabranch.core.outputs import derived_key, reference_count
+from anabranch.core.wire.cloudevents import cloud_event_headers
+from anabranch.core.wire.messages import Json
+from anabranch.core.wire.results import reference_document, result_event_id
+from anabranch.ports import EventLog, Fence, Notifier, Outgoing, StateStore, Write
+from anabranch.runtime.reading import values
+from anabranch_taskgroup.session.turn import SpreadKeys, result_body
+from anabranch_taskgroup.session.value_references import is_stored, whole
+
+BATCH = 500
+BATCH_BYTES = 8_000_000
+
+
+async def spread_keys(
+    effect: SpreadKeys,
+    epoch: int,
+    *,
+    eventlog: EventLog,
+    store: StateStore,
+    notifier: Notifier,
+    names: Names,
+) -> None:
+    """SET and PUBLISH each derived key, and put it on the results topic. May be repeated.
+
+    Raises:
+        Fenced: the session has another owner by now.
+    """
+    for key, source in _keys(effect):
+        items = await _items(effect, key, source, store, names)
+        fence = Fence(names.fence(effect.session_id), epoch, effect.ttl)
+        for batch in _batches(items):
+            await _write(effect, batch, fence, eventlog, store, notifier, names)
+
+
+async def derived_writes(
+    effect: SpreadKeys, ttl: float, store: StateStore, names: Names
+) -> AsyncGenerator[tuple[Write, Write], None]:
+    """For each derived key its writes under the run's own name and under the public one, for `ttl` seconds.
+
+    Raises:
+        ValueGone: the pages are not in the store.
+    """
+    for key, source in _keys(effect):
+        for item in await _items(effect, key, source, store, names):
+            public = session_key(effect.session_id, item.key)
+            yield Write(item.own, item.manifest, ttl), Write(public, item.data, ttl)
+
+
+@dataclass(frozen=True, slots=True)
+class _Derived:
+    """A derived key: its value as it is published, and under `own`, the run's own name, its manifest."""
+
+    key: str
+    shown: Json
+    data: bytes
+    own: str
+    manifest: bytes
+
+
+def _keys(effect: SpreadKeys) -> Iterator[tuple[str, str]]:
+    """The task's result keys, and under which keys their pages are."""
+    return zip(effect.keys, effect.sources or effect.keys, strict=True)
+
+
+async def _items(effect: SpreadKeys, key: str, source: str, store: StateStore, names: Names) -> list[_Derived]:
+    reference = reference_document(effect.session_id, source, effect.run_id, 1, 0)
+    joined: dict[str, Json] = await values.resolve(store, names, reference, within=effect.session_id)
+    return [_derived(effect, derived_key(name, key), value, names) for name, value in joined.items()]
+
+
+def _derived(effect: SpreadKeys, key: str, value: Json, names: Names) -> _Derived:
+    data = dumps(value)
+    session_id, run_id = effect.session_id, effect.run_id
+    own, manifest = whole(names, session_id, run_id, key, value, data)
+    if not is_stored(value, data, effect.inline_limit):
+        return _Derived(key, value, data, own, manifest)
+    reference = reference_document(session_id, key, run_id, reference_count(value), len(data))
+    return _Derived(key, reference, dumps(reference), own, manifest)
+
+
+def _batches(items: Sequence[_Derived]) -> Iterator[list[_Derived]]:
+    """Items in order, so many at a time as make one call of the store."""
+    batch: list[_Derived] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) >= BATCH or size + len(item.manifest) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += len(item.manifest)
+    if batch:
+        yield batch
+
+
+async def _write(
+    effect: SpreadKeys,
+    items: Sequence[_Derived],
+    fence: Fence,
+    eventlog: EventLog,
+    store: StateStore,
+    notifier: Notifier,
+    names: Names,
+) -> None:
+    session_id = effect.session_id
+    own = [Write(item.own, item.manifest, effect.ttl) for item in items]
+    public = [Write(session_key(session_id, item.key), item.data, effect.ttl) for item in items]
+    await store.put(own + public, fence)
+    await notifier.publish([(session_key(session_id, item.key), _note(effect, item.key)) for item in items])
+    await eventlog.publish([_record(effect, names, item.key, item.shown) for item in items])
+
+
+def _note(effect: SpreadKeys, key: str) -> bytes:
+    note = {"type": "result.published", "task_name": effect.task, "result_key": key, "version": effect.version}
+    return dumps({**note, "run_id": effect.run_id})
+
+
+def _record(effect: SpreadKeys, names: Names, key: str, value: Json) -> Outgoing:
+    body = result_body(effect, effect.group, effect.task, key, value, effect.version)
+    headers = cloud_event_headers(
+        "result.published", result_event_id(effect.run_id, key), effect.at, subject=effect.run_id
+    )
+    return Outgoing(names.results, effect.run_id, dumps(body), headers=headers)

@@ -1,0 +1,110 @@
+"""What a turn of the session's owner has to tell of itself in numbers and spans. Pure.
+
+Counted for each turn out of its events, never member by member.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+
+from anabranch.core.telemetry import (
+    ATTEMPTS,
+    BACKLOG,
+    BACKLOG_MEMBERS,
+    CHUNKS_ENDED,
+    JOIN_LAG,
+    MEMBERS_ENDED,
+    RUNS_OPEN,
+    TASKS_ENDED,
+    Metric,
+)
+from anabranch.core.tracing import trace_of
+from anabranch.core.wire.events import EventEntry
+from anabranch.core.wire.messages import ChunkLost, ChunkReturned, MembersReported, Message
+from anabranch.ports import Telemetry
+from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
+from anabranch_taskgroup.session.spans import span_of_group, span_of_task
+from anabranch_taskgroup.session.state import Partition, Run
+from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.turn import Turn
+
+_Counted = Counter[tuple[Metric, tuple[tuple[str, str], ...]]]
+
+
+def spans_of(turn: Turn, telemetry: Telemetry) -> Iterator[Effect]:
+    """The spans of what ended in a turn, of runs whose spans are wanted."""
+    for run, group, task in turn.ended:
+        trace = trace_of(run.run_id, run.traceparent)
+        if telemetry.wants(trace):
+            span = (
+                span_of_group(run, group, trace, turn.at)
+                if task is None
+                else span_of_task(run, task, trace, turn.at)
+            )
+            yield Emit(span)
+
+
+def counts_of(turn: Turn, message: Message) -> Iterator[Effect]:
+    """What a turn counts."""
+    counted: _Counted = Counter()
+    for run, entry in turn.events:
+        _count_members(counted, run, entry)
+    for _, _, task in turn.ended:
+        if task is not None:
+            counted[TASKS_ENDED, (("status", task.state.lower()),)] += 1
+            if task.state is TaskState.COMPLETED:
+                yield Lag(JOIN_LAG, turn.at)
+    if (outcome := _chunk_outcome(message)) is not None:
+        counted[CHUNKS_ENDED, (("outcome", outcome),)] += 1
+    for (metric, labels), amount in counted.items():
+        yield Count(metric, amount, labels)
+
+
+def _chunk_outcome(message: Message) -> str | None:
+    if isinstance(message, MembersReported):
+        return "done" if message.last else None
+    if isinstance(message, ChunkReturned):
+        return "returned"
+    return "lost" if isinstance(message, ChunkLost) else None
+
+
+def _count_members(counted: _Counted, run: Run, entry: EventEntry) -> None:
+    """An entry of members: a whole task has no attempt, and members taken over were counted in their own run."""
+    outcome = _OUTCOMES.get(entry.type)
+    if outcome is None or entry.attempt is None or entry.data.get("taken_over"):
+        return
+    task = run.task(entry.group or "", entry.task or "")
+    if task is None:
+        return
+    members = 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)
+    labels = (("agent", task.order.agent), ("outcome", outcome))
+    is_decided = entry.data.get("dismissed") or entry.data.get("redriven")
+    if entry.attempt and not is_decided:
+        counted[ATTEMPTS, labels] += members
+    if outcome != "retried" and not entry.data.get("held"):
+        counted[MEMBERS_ENDED, labels] += members
+
+
+_OUTCOMES = {"task.completed": "completed", "task.failed": "failed", "task.retrying": "retried"}
+
+
+def show_backlog(telemetry: Telemetry, states: Iterable[Partition]) -> None:
+    """Show how much work is ahead of the sessions that are owned here."""
+    seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    members: Counter[tuple[str, ...]] = Counter()
+    runs = 0
+    for state in states:
+        runs += len(state.runs)
+        for run in state.runs.values():
+            for task in (
+                task for group in run.groups.values() if group.unfinished for task in group.tasks.values()
+            ):
+                if task.state is TaskState.RUNNING:
+                    left = task.total - task.ended
+                    members[(task.order.agent,)] += left
+                    if task.member_seconds is not None:
+                        seconds[(task.order.agent,)] += left * task.member_seconds
+    telemetry.show(BACKLOG, seconds)
+    telemetry.show(BACKLOG_MEMBERS, members)
+    telemetry.show(RUNS_OPEN, {(): runs})

@@ -1,0 +1,1 @@
+"""The decisions of a session's owner: dependencies, members, joins, deadlines. Pure."""

@@ -1,0 +1,174 @@
+"""Keys with a policy: what their producers give, and the one value that it makes once all have ended. Pure.
+
+A contribution is kept under a key of its own (`stored_key`) where it is large, and no word of it goes out. When
+the last producer has ended, however, the contributions are reduced in declared order. The group of the last
+declared producer stays open until then and tells the value. So nothing of it depends on who ended first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from anabranch.core.errors import ContextConflict
+from anabranch.core.json_documents import dumps
+from anabranch.core.policies import Contribution, reduce
+from anabranch.core.wire.messages import Failure, KeyReduced
+from anabranch_taskgroup.session.keys import learn
+from anabranch_taskgroup.session.merge import Joined
+from anabranch_taskgroup.session.state import Absent, Given, Group, Run, Shared, Task, Value
+from anabranch_taskgroup.session.store_keys import part_key
+from anabranch_taskgroup.session.turn import ReduceKey, Turn, result_body, shared_change
+from anabranch_taskgroup.session.value_references import reference_to, tell
+
+
+def contribute(run: Run, task: Task, joined: Joined, value: Value) -> None:
+    """A task completed, and gives this to a key with a policy."""
+    whole = joined.value
+    if joined.is_reference:
+        items = 1 if _is_object(task) else int(whole["count"])
+    else:
+        items = len(whole) if isinstance(whole, list) else 1
+    run.shared[joined.key].given[task.order.shares[joined.key]] = Given(value, items)
+
+
+def _is_object(task: Task) -> bool:
+    return task.order.expansion is not None and task.order.expansion.output_format == "separate"
+
+
+def producer_ended(turn: Turn, run: Run, task: Task) -> list[Group]:
+    """A task has ended, however; returns the groups that told a value, or its absence, for it was the last."""
+    homes: list[Group] = []
+    for key, number in task.order.shares.items():
+        shared = run.shared[key]
+        shared.ended.add(number)
+        if len(shared.ended) == len(shared.producers) and not shared.is_settled and not shared.is_reducing:
+            homes += _settle(turn, run, key, shared)
+    return homes
+
+
+def _settle(turn: Turn, run: Run, key: str, shared: Shared) -> list[Group]:
+    given = in_order(shared)
+    if not given:
+        return [_without_value(turn, run, key, shared, "no task that produces it completed")]
+    if any(each.value.is_reference for each in given):
+        if shared.policy not in ("last_write", "first_write", "append"):
+            shared.is_reducing = True
+            turn.effects.append(ReduceKey(run.run_id, key))
+            return []
+        return [_with_value(turn, run, key, shared, _refer(turn, run, key, shared))]
+    try:
+        value = reduce(shared.policy, key, contributions(shared))
+    except ContextConflict as conflict:
+        return [_conflict(turn, run, key, shared, str(conflict), conflict.writers)]
+    return [_with_value(turn, run, key, shared, Value(value))]
+
+
+def in_order(shared: Shared) -> list[Given]:
+    """What was given, in declared order."""
+    return [shared.given[number] for number in sorted(shared.given)]
+
+
+def contributions(shared: Shared) -> list[Contribution]:
+    """What was given, in declared order; values that are stored elsewhere as their references."""
+    numbers = sorted(shared.given)
+    return [Contribution(shared.writer(number), shared.given[number].value.data) for number in numbers]
+
+
+def pending_reductions(run: Run) -> Iterator[ReduceKey]:
+    """The keys of a run that somebody has to reduce, for parts of them are in the store."""
+    for key, shared in run.shared.items():
+        if shared.is_reducing and not shared.is_settled:
+            yield ReduceKey(run.run_id, key)
+
+
+def take_reduced(turn: Turn, run: Run, message: KeyReduced) -> Group | None:
+    """What was read makes this; None where that is known. Returns the group that tells it."""
+    key, shared = message.key, run.shared.get(message.key)
+    if shared is None or not shared.is_reducing or shared.is_settled:
+        return None
+    if message.error is not None:
+        return _conflict(turn, run, key, shared, message.error, message.writers)
+    if shared.policy == "error":
+        return _with_value(turn, run, key, shared, _refer(turn, run, key, shared))
+    if message.count is None:
+        return _with_value(turn, run, key, shared, Value(message.value))
+    union = _of_parts(turn, run, key, shared, "union", message.count, message.bytes)
+    return _with_value(turn, run, key, shared, union)
+
+
+# --- values that are stored elsewhere ----------------------------------------------------------------
+
+
+def _refer(turn: Turn, run: Run, key: str, shared: Shared) -> Value:
+    """One of the contributions, or all as one list, without a copy of any."""
+    if shared.policy == "append":
+        count = sum(each.items for each in shared.given.values())
+        size = sum(_size(each.value) for each in shared.given.values())
+        return _of_parts(turn, run, key, shared, "concat", count, size)
+    number = max(shared.given) if shared.policy == "last_write" else min(shared.given)
+    value = shared.given[number].value
+    if not value.is_reference:
+        return value
+    return _write(
+        turn, run, key, {"format": "same", "of": part_key(key, number)}, value.data["count"], _size(value)
+    )
+
+
+def _size(value: Value) -> int:
+    return int(value.data["bytes"]) if value.is_reference else len(dumps(value.data))
+
+
+def _of_parts(turn: Turn, run: Run, key: str, shared: Shared, form: str, count: int, size: int) -> Value:
+    parts = [
+        {"of": part_key(key, number)} if given.value.is_reference else {"value": given.value.data}
+        for number, given in sorted(shared.given.items())
+    ]
+    return _write(turn, run, key, {"format": form, "parts": parts}, count, size)
+
+
+def _write(turn: Turn, run: Run, key: str, manifest: dict[str, Any], count: int, size: int) -> Value:
+    name = turn.rules.names.value_manifest(run.session_id, run.run_id, key)
+    turn.put(run, name, dumps({**manifest, "count": count, "bytes": size}))
+    return Value(reference_to(run, key, count, size), is_reference=True)
+
+
+# --- what comes of it --------------------------------------------------------------------------------
+
+
+def _with_value(turn: Turn, run: Run, key: str, shared: Shared, value: Value) -> Group:
+    group_name, task = shared.producers[max(shared.given)]
+    told = tell(turn, run, key, value)
+    about = shared_change(run, shared.policy) | {"writers": shared.writers}
+    turn.note_change(run, key, "result", told, group=group_name, task=task, **about)
+    turn.fold_value(run, key, shared.policy, told, task)
+    body = result_body(run, group_name, task, key, told.shown, turn.offset)
+    turn.tell_result(run, key, {**body, "policy": shared.policy, "writers": list(shared.writers)})
+    home = _settled(run, key, shared)
+    home.results[key] = told.shown
+    learn(turn, run, key, value)
+    return home
+
+
+def _conflict(turn: Turn, run: Run, key: str, shared: Shared, message: str, writers: Sequence[str]) -> Group:
+    """The later writer is told to have failed; the task's other results stand."""
+    group_name, _, task_name = writers[-1].partition("/")
+    failure = Failure(group=group_name, task=task_name, error_type="ContextConflict", message=message)
+    task = run.task(group_name, task_name)
+    error = failure.error_type
+    turn.event(run, "task.failed", group=group_name, task=task, error_type=error, message=message, conflict=key)
+    home = _without_value(turn, run, key, shared, message)
+    home.conflicts.append(failure)
+    return home
+
+
+def _without_value(turn: Turn, run: Run, key: str, shared: Shared, reason: str) -> Group:
+    learn(turn, run, key, Absent(reason))
+    return _settled(run, key, shared)
+
+
+def _settled(run: Run, key: str, shared: Shared) -> Group:
+    shared.is_settled, shared.is_reducing = True, False
+    home = run.groups[shared.home]
+    home.unsettled.discard(key)
+    return home

@@ -1,0 +1,156 @@
+"""A member that will not be tried again: it counts as failed, or is held; and its dead letter. Pure.
+
+When that is so is decided elsewhere: by a worker's report, or by `suspects`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anabranch.core.expansion.members import member_name
+from anabranch.core.json_documents import dumps
+from anabranch.core.ranges import Ranges
+from anabranch.core.wire import dead_letters
+from anabranch.core.wire.messages import Failure, MemberFailed
+from anabranch.ports import Outgoing
+from anabranch.runtime.ownership.dead_letter import REASON_BYTES
+from anabranch.runtime.ownership.effects import News
+from anabranch_taskgroup.session.state import Chunk, Held, Run, Task
+from anabranch_taskgroup.session.traceback_limits import traceback_size
+from anabranch_taskgroup.session.turn import Turn
+
+LETTERS = 1_000
+"""Dead letters of one task; of further members one letter in the end says how many they were."""
+
+
+def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFailed) -> None:
+    """A member has failed for good: it counts as ended, unless its task holds it."""
+    index = failed.index
+    chunk.take(index)
+    held = Held(failure_of(task, failed, kept_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
+    task.clear_of_suspicion(Ranges([(index, index + 1)]))
+    if task.order.on_failure == "hold":
+        task.held[index] = held
+        tell_failure(turn, run, task, index, held.failure, held=True)
+    else:
+        count_failed(task, index, held.failure)
+        tell_failure(turn, run, task, index, held.failure)
+    _write_letter(turn, run, task, index, held)
+
+
+def count_failed(task: Task, index: int, failure: Failure) -> None:
+    """From here on the join does without the member."""
+    task.failed[index] = failure
+    task.ended += 1
+
+
+def count_held(task: Task) -> None:
+    """The task ends while members are held: nobody will decide on them any more."""
+    for index, held in task.held.items():
+        count_failed(task, index, held.failure)
+    task.held.clear()
+
+
+def tell_failure(turn: Turn, run: Run, task: Task, index: int, failure: Failure, **data: Any) -> None:
+    if failure.traceback is not None:
+        data["traceback"] = failure.traceback
+    turn.event(
+        run,
+        "task.failed",
+        task=task,
+        spans=((index, index + 1),),
+        attempt=failure.attempts,
+        error_type=failure.error_type,
+        message=failure.message,
+        **data,
+    )
+
+
+def kept_traceback(run: Run, task: Task, traceback: str | None) -> str | None:
+    """The traceback, where there is room for it in the task and the run."""
+    if traceback is None or not task.tracebacks.admit(traceback, run.traceback_bytes_left):
+        return None
+    run.traceback_bytes_left -= traceback_size(traceback)
+    return traceback
+
+
+def forget_traceback(run: Run, task: Task, traceback: str | None) -> None:
+    """A held member runs again: the traceback of its failure makes room for others."""
+    if traceback is not None:
+        task.tracebacks.give_back(traceback)
+        run.traceback_bytes_left += traceback_size(traceback)
+
+
+def failure_of(task: Task, failed: MemberFailed, traceback: str | None) -> Failure:
+    """The failure as the run's owner and its users get it."""
+    expanded = task.order.expansion is not None
+    return Failure(
+        group=task.group,
+        task=task.name,
+        index=failed.index if expanded else None,
+        member=member_name(task.name, failed.index) if expanded else task.name,
+        error_type=failed.error_type,
+        message=failed.message,
+        attempts=failed.attempts,
+        traceback=traceback,
+    )
+
+
+# --- dead letters --------------------------------------------------------------------------------
+
+
+def _write_letter(turn: Turn, run: Run, task: Task, index: int, held: Held) -> None:
+    if task.letters >= LETTERS:
+        task.omitted += 1
+        return
+    task.letters += 1
+    failure = held.failure
+    letter = dead_letters.MemberLetter(
+        run_id=run.run_id,
+        request_id=run.request_id,
+        session_id=run.session_id,
+        agent=task.order.agent,
+        deliveries=held.deliveries,
+        held=index in task.held,
+        **failure.model_dump(),
+    )
+    letter_id = dead_letters.member_letter_id(
+        run.run_id, task.group, task.name, failure.index, task.redrives.get(index, 0)
+    )
+    _post(turn, letter, dead_letters.MEMBER_FAILED, f"{failure.error_type}: {failure.message}", letter_id)
+
+
+def write_last_letter(turn: Turn, run: Run, task: Task) -> None:
+    """The task is over: say of how many failed members there is no letter."""
+    if not task.omitted:
+        return
+    message = (
+        f"{task.omitted} further members of {task.group}/{task.name} failed, and have no letters of their own"
+    )
+    letter = dead_letters.MemberLetter(
+        run_id=run.run_id,
+        request_id=run.request_id,
+        session_id=run.session_id,
+        group=task.group,
+        task=task.name,
+        member=task.name,
+        agent=task.order.agent,
+        error_type="",
+        message=message,
+        omitted=task.omitted,
+    )
+    letter_id = f"{run.run_id}/{task.group}/{task.name}/omitted"
+    _post(turn, letter, dead_letters.MEMBERS_OMITTED, message, letter_id)
+
+
+def _post(turn: Turn, letter: dead_letters.MemberLetter, code: str, reason: str, letter_id: str) -> None:
+    names = turn.rules.names
+    headers = {
+        dead_letters.CODE: code.encode(),
+        dead_letters.REASON: reason.encode("utf-8", "replace")[:REASON_BYTES],
+        dead_letters.ORIGIN: f"{names.groups}/{turn.partition.number}/{turn.offset}".encode(),
+        dead_letters.SIGNATURE: letter.signature.encode(),
+        dead_letters.LETTER_ID: letter_id.encode("utf-8", "replace"),
+    }
+    value = dumps(letter.to_document())
+    turn.effects.append(News(Outgoing(names.dead_letters, letter.run_id, value, headers=headers)))

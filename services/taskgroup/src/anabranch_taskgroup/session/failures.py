@@ -1,0 +1,57 @@
+"""What a group tells of its failures: the first of them in its report, all of them as pages where those are more.
+Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from anabranch.core.failures import fit_failures
+from anabranch.core.json_documents import dumps
+from anabranch.core.names import failures_key
+from anabranch.core.wire.messages import Failure
+from anabranch_taskgroup.session.state import Group, Run, Task
+from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.turn import Turn
+
+FAILURES = 1_000
+FAILURES_BYTES = 250_000
+"""Failures that a group reports one by one, at most so many and of so many bytes."""
+PAGE_FAILURES = 500
+
+
+def all_failures(group: Group) -> list[Failure]:
+    """Every failure of a group: of its keys, then task by task, in the order of members."""
+    return [*group.conflicts, *(failure for task in group.tasks.values() for failure in _of_task(task, group))]
+
+
+def _of_task(task: Task, group: Group) -> list[Failure]:
+    found = [task.failed[index] for index in sorted(task.failed)]
+    if task.state is TaskState.TIMED_OUT and group.timed_out:
+        found.append(task_failure(task, "GroupTimeout", f"group {group.name!r} reached its timeout"))
+    return found
+
+
+def task_failure(task: Task, error_type: str, message: str) -> Failure:
+    """A failure of a task as a whole."""
+    return Failure(group=task.group, task=task.name, error_type=error_type, message=message)
+
+
+def first_failures(failures: Sequence[Failure]) -> tuple[Failure, ...]:
+    """As many as fit into a report."""
+    return fit_failures(failures, FAILURES_BYTES, FAILURES)
+
+
+def write_pages(
+    turn: Turn, run: Run, group: Group, failures: Sequence[Failure]
+) -> tuple[tuple[str, int, int], ...]:
+    """Store all failures of a group; returns (page, how many, bytes) of each page."""
+    pages: list[tuple[str, int, int]] = []
+    for first in range(0, len(failures), PAGE_FAILURES):
+        part: list[Any] = [each.to_document() for each in failures[first : first + PAGE_FAILURES]]
+        name, data = f"{group.name}.{len(pages)}", dumps(part)
+        turn.put(
+            run, turn.rules.names.value_page(run.session_id, run.run_id, failures_key(run.run_id), name), data
+        )
+        pages.append((name, len(part), len(data)))
+    return tuple(pages)

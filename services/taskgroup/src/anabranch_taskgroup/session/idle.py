@@ -1,0 +1,53 @@
+"""Whether an open run may be silent for long by right, which the event manager is told: a hint, never a decision.
+
+A run is quiet while nothing of it is under way: it is paused, or waits for keys from outside, for a decision on
+held members, or for a retry that is not due. Silence of any other open run is worth a nudge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from anabranch.core.wire.events import EventEntry
+from anabranch_taskgroup.session.state import Partition, Run, Task
+from anabranch_taskgroup.session.states import TaskState
+
+
+def is_quiet(run: Run) -> bool:
+    """Whether nothing is under way, and that is explained."""
+    if run.taking is not None or not all(
+        name in run.groups and run.groups[name].is_known for name in run.expected
+    ):
+        return False
+    explained = run.paused or bool(run.watched)
+    for task in _open_tasks(run):
+        if task.chunks or task.parked or task.state is TaskState.READY:
+            return False
+        explained = explained or bool(task.held) or bool(task.retries)
+    return explained
+
+
+def _open_tasks(run: Run) -> Iterator[Task]:
+    for group in run.groups.values():
+        if group.unfinished:
+            yield from (task for task in group.tasks.values() if not task.is_over)
+
+
+class Hints:
+    """What was told of each open run. Lost with the process: the next batch of events says it again."""
+
+    def __init__(self) -> None:
+        self._quiet: set[str] = set()
+
+    def now(self, state: Partition, run: Run, entries: Iterable[EventEntry] = ()) -> bool:
+        """Whether the run is quiet; remembered as told. Looks at its tasks only where it may be."""
+        may_be = run.paused or run.watched or run.run_id in state.timers or run.run_id in self._quiet
+        may_be = may_be or any(entry.type == "task.failed" for entry in entries)
+        quiet = bool(may_be) and run.run_id in state.runs and is_quiet(run)
+        (self._quiet.add if quiet else self._quiet.discard)(run.run_id)
+        return quiet
+
+    def has_changed(self, state: Partition, run: Run) -> bool:
+        """Whether something else is to be told than was."""
+        before = run.run_id in self._quiet
+        return self.now(state, run) != before

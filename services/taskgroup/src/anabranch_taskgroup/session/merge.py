@@ -1,0 +1,174 @@
+"""From the reports of a task's members to the value of each of its result keys. Pure.
+
+Small results stay in the owner's state and are joined as values. Over the inline limit they go to the store
+as pages, as the workers packed them, and the join is a manifest: the pages in member order, not a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.errors import ExpansionError
+from anabranch.core.expansion.members import Expanded
+from anabranch.core.json_documents import dumps
+from anabranch.core.outputs import check_derived, derived, empty_value, identifier_of, join
+from anabranch.core.ranges import Ranges
+from anabranch.core.wire.messages import Json
+from anabranch_taskgroup.session.state import Page, Part, Run, Task
+from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.turn import Turn
+from anabranch_taskgroup.session.value_references import reference_to
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The value of one result key: `derived` are the keys that `separate` publishes beside it."""
+
+    key: str
+    value: Json
+    is_reference: bool = False
+    derived: tuple[tuple[str, Json], ...] = ()
+
+
+def keep_inline_or_spill(turn: Turn, run: Run, task: Task) -> None:
+    """After a report: move the parts to the store once they are more than the owner should hold."""
+    if task.spilled or task.parts_bytes > run.inline_limit or task.large:
+        task.spilled = True
+        for part in task.parts:
+            _write_page(turn, run, task, part)
+        task.parts.clear()
+
+
+def _write_page(turn: Turn, run: Run, task: Task, part: Part) -> None:
+    number = len(task.pages)
+    for key, segment in zip(task.order.result_keys, part.segments, strict=True):
+        name = turn.rules.names.value_page(run.session_id, run.run_id, stored_key(task.order, key), number)
+        turn.put(run, name, segment)
+    task.pages.append(Page(number, part.spans, tuple(map(len, part.segments)), part.items))
+    if part.identifiers:
+        indexes = (index for start, stop in part.spans for index in range(start, stop))
+        task.identifiers.update(zip(indexes, orjson.loads(part.identifiers), strict=True))
+
+
+def join_task(turn: Turn, run: Run, task: Task) -> list[Joined]:
+    """The values of a task's result keys over the members that completed."""
+    if task.spilled:
+        return [_manifest(turn, run, task, position) for position in range(len(task.order.result_keys))]
+    return [_inline(task, position) for position in range(len(task.order.result_keys))]
+
+
+FORESEEN_MEMBERS = 10_000
+"""Up to so many members, the derived keys are looked at before any member runs; beyond, only at the join."""
+
+
+def foreseen_problem(run: Run, task: Task, expanded: Expanded) -> str | None:
+    """Why a join of these members would be refused: said now, nothing runs in vain."""
+    if not is_separate(task) or expanded.count > FORESEEN_MEMBERS:
+        return None
+    members = ((each.index, each.identifier) for each in expanded.members() if each.identifier is not None)
+    return _derived_problem(run, task, members)
+
+
+def join_problem(run: Run, task: Task) -> str | None:
+    """Why the derived keys of the members that completed cannot be published; None where they can."""
+    return _derived_problem(run, task, _identified(task)) if is_separate(task) else None
+
+
+def _derived_problem(run: Run, task: Task, members: Iterable[tuple[int, str]]) -> str | None:
+    try:
+        check_derived(members, task.order.result_keys, declared=run.reserved_keys, published=run.derived)
+    except ExpansionError as error:
+        return str(error)
+    return None
+
+
+def _identified(task: Task) -> Iterator[tuple[int, str]]:
+    """(index, identifier) of the members whose results the join has."""
+    if task.spilled:
+        yield from task.identifiers.items()
+    for part in task.parts:
+        indexes = (index for start, stop in part.spans for index in range(start, stop))
+        names = orjson.loads(part.identifiers) if part.identifiers else map(str, Ranges(part.spans).indexes())
+        yield from zip(indexes, names, strict=True)
+
+
+def is_separate(task: Task) -> bool:
+    return task.order.expansion is not None and task.order.expansion.output_format == "separate"
+
+
+def empty_join(task: Task) -> list[Joined]:
+    """What an expansion without members completes with."""
+    expansion = task.order.expansion
+    assert expansion is not None
+    return [Joined(key, empty_value(expansion.output_format)) for key in task.order.result_keys]
+
+
+def _inline(task: Task, position: int) -> Joined:
+    key = task.order.result_keys[position]
+    results = list(_results(task, position))
+    expansion = task.order.expansion
+    if expansion is None:
+        return Joined(key, results[0][2] if results else None)
+    value = join(expansion.output_format, results, task.total)
+    beside = tuple(derived(sorted(results), key)) if expansion.output_format == "separate" else ()
+    return Joined(key, value, derived=beside)
+
+
+def _results(task: Task, position: int) -> Iterator[tuple[int, str | None, Any]]:
+    """(index, identifier, value) of the members in the parts, in any order."""
+    for part in task.parts:
+        indexes = [index for start, stop in part.spans for index in range(start, stop)]
+        values = orjson.loads(part.segments[position])
+        names = orjson.loads(part.identifiers) if part.identifiers else [None] * len(indexes)
+        yield from zip(indexes, names, values, strict=True)
+
+
+def _manifest(turn: Turn, run: Run, task: Task, position: int) -> Joined:
+    key = task.order.result_keys[position]
+    document = manifest_of(task, position)
+    stored = stored_key(task.order, key)
+    name = turn.rules.names.value_manifest(run.session_id, run.run_id, stored)
+    turn.put(run, name, dumps(document))
+    return Joined(key, reference_to(run, stored, document["count"], document["bytes"]), is_reference=True)
+
+
+def manifest_of(task: Task, position: int) -> dict[str, Any]:
+    """The manifest of a result key whose pages are in the store; `runtime.values` reads it.
+
+    `pages` are [number, spans, bytes] in member order; pages of one chunk may overlap, so a reader orders the
+    members of neighbours by index. `large` are [index, page prefix, bytes of each page, whether list].
+    """
+    key = task.order.result_keys[position]
+    expansion = task.order.expansion
+    form = expansion.output_format if expansion is not None else "value"
+    pages = sorted(task.pages, key=lambda page: page.spans[0][0])
+    large = [large for large in task.large if large.key == key]
+    document: dict[str, Any] = {
+        "format": form,
+        "total": task.total,
+        "pages": [[page.number, page.spans, page.sizes[position]] for page in pages],
+        "large": [[each.index, each.prefix, each.sizes, each.items is not None] for each in large],
+        "count": _count(task, form, pages, position),
+        "bytes": sum(page.sizes[position] for page in pages) + sum(sum(each.sizes) for each in large),
+    }
+    if form == "separate":
+        document["identifiers"] = [identifier_of((i, task.identifiers.get(i), None)) for i in _ended_ok(task)]
+    return document
+
+
+def _count(task: Task, form: str, pages: list[Page], position: int) -> int:
+    if form == "index":
+        return task.total
+    if form == "separate":
+        return len(task.completed)
+    if form == "single":
+        return 1
+    return sum(page.items[position] for page in pages)
+
+
+def _ended_ok(task: Task) -> Iterator[int]:
+    return Ranges(task.completed).indexes()

@@ -1,0 +1,169 @@
+"""What a run that did not complete leaves for its retry: of each task, which members ended how and where their
+results are. Pure; `takeover` applies it to the retry, `taking` carries it there.
+
+An outcome is one document for each task. Results that were small stand in it as the workers packed them, larger
+ones are the pages that the run has in the store anyway. It goes a minute before they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.json_documents import dumps
+from anabranch.core.wire.messages import Failure, Json, TaskOrder
+from anabranch.core.wire.results import is_reference
+from anabranch.runtime.ownership.effects import Put
+from anabranch_taskgroup.session.state import Run, Task, Value
+from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.turn import Turn
+
+AHEAD_SECONDS = 60.0
+"""So much earlier than the pages an outcome goes: who finds one has the time to read them."""
+
+Place = tuple[str, str]
+"""Group and task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the members of one task ended.
+
+    `parts` are [spans, items, values of each result key, identifiers or null], `pages` are [number, spans, bytes,
+    items], `large` are [index, key, prefix, bytes of each page, items or null], `identifiers` those of the pages.
+    `failed` are there only where the task completed all the same; of another they run again.
+    """
+
+    completed: bool
+    total: int
+    unseen: Sequence[str]
+    parts: Sequence[Sequence[Any]]
+    pages: Sequence[Sequence[Any]]
+    large: Sequence[Sequence[Any]]
+    identifiers: Mapping[str, str]
+    failed: Sequence[Mapping[str, Any]]
+
+
+def keep_outcomes(turn: Turn, run: Run) -> None:
+    """At the end of a run: leave what a retry can take over."""
+    names = turn.rules.names
+    ttl = max(1.0, turn.rules.result_ttl - AHEAD_SECONDS)
+    for group in run.groups.values():
+        for task in group.tasks.values():
+            if task.completed or (task.failed and task.state is TaskState.COMPLETED):
+                key = names.outcome(run.session_id, run.run_id, group.name, task.name)
+                turn.effects.append(Put(run.session_id, key, dumps(outcome_of(run, task)), ttl))
+    key = names.outcome(run.session_id, run.run_id)
+    turn.effects.append(Put(run.session_id, key, dumps(outside_values(run)), ttl))
+
+
+def outcome_of(run: Run, task: Task) -> dict[str, Any]:
+    """The document of a task; `read_outcome` reads it."""
+    completed = task.state is TaskState.COMPLETED
+    return {
+        "completed": completed,
+        "total": task.total,
+        "unseen": sorted(task.unseen | {need.key for need in task.order.needs if not _has(run, need.key)}),
+        "parts": [
+            [part.spans, part.items, list(map(orjson.Fragment, part.segments)), _fragment(part.identifiers)]
+            for part in task.parts
+        ],
+        "pages": [[page.number, page.spans, page.sizes, page.items] for page in task.pages],
+        "large": [[each.index, each.key, each.prefix, each.sizes, each.items] for each in task.large],
+        "identifiers": {str(index): name for index, name in task.identifiers.items()},
+        "failed": [_failed(index, each) for index, each in task.failed.items()] if completed else [],
+    }
+
+
+def read_outcome(data: bytes) -> Outcome:
+    """Reads the document that `outcome_of` made."""
+    return Outcome(**orjson.loads(data))
+
+
+def _has(run: Run, key: str) -> bool:
+    return isinstance(run.values.get(key), Value)
+
+
+def _fragment(data: bytes) -> orjson.Fragment | None:
+    return orjson.Fragment(data) if data else None
+
+
+def _failed(index: int, failure: Failure) -> dict[str, Any]:
+    document = {
+        "index": index,
+        "error_type": failure.error_type,
+        "message": failure.message,
+        "attempts": failure.attempts,
+    }
+    return document if failure.traceback is None else document | {"traceback": failure.traceback}
+
+
+def outside_values(run: Run) -> dict[str, Any]:
+    """What the run saw of values that nobody in it made: the retry sees the same. `references` are the keys of
+    those that are stored elsewhere. `read_outside` reads it."""
+    found: dict[str, Value] = {}
+    for group in run.groups.values():
+        for task in group.tasks.values():
+            for need in task.order.needs:
+                value = run.values.get(need.key)
+                if need.kind in ("session", "external") and isinstance(value, Value):
+                    found[need.key] = value
+    return {
+        "values": {key: value.data for key, value in found.items()},
+        "references": [key for key, value in found.items() if value.is_reference],
+    }
+
+
+def read_outside(data: bytes, session_id: str) -> dict[str, Value]:
+    """Reads the document that `outside_values` made. In one of a release that did not name the references, a
+    reference to a value of the session is one."""
+    document = orjson.loads(data)
+    named = document.get("references")
+    return {
+        key: Value(value, is_reference(value, session_id) if named is None else key in named)
+        for key, value in document["values"].items()
+    }
+
+
+def usable(
+    orders: Mapping[Place, TaskOrder], outcomes: Mapping[Place, Outcome], outside: Mapping[str, Json]
+) -> set[Place]:
+    """The tasks whose outcomes may be taken over: all that their members saw will be there again.
+
+    Of a task with a dependency that is made anew nothing is taken, for it would mix results of two inputs.
+    """
+    makers: dict[str, list[Place]] = {}
+    for place, order in orders.items():
+        for key in order.result_keys:
+            makers.setdefault(key, []).append(place)
+
+    def is_sound(place: Place, taken: set[Place]) -> bool:
+        return all(
+            need.key in outcomes[place].unseen
+            or (need.kind in ("context", "absent"))
+            or (need.kind in ("session", "external") and need.key in outside)
+            or (
+                need.kind == "produced"
+                and all(maker in taken and outcomes[maker].completed for maker in makers[need.key])
+            )
+            for need in orders[place].needs
+        )
+
+    taken = set(outcomes)
+    while stale := [place for place in taken if not is_sound(place, taken)]:
+        taken.difference_update(stale)
+    return taken
+
+
+def pages_of(outcome: Outcome, order: TaskOrder) -> Iterator[tuple[str, str]]:
+    """(key, page) of everything that the outcome has in the store."""
+    for number, *_ in outcome.pages:
+        for key in order.result_keys:
+            yield stored_key(order, key), str(number)
+    for _, key, prefix, sizes, _ in outcome.large:
+        for number in range(len(sizes)):
+            yield stored_key(order, key), f"{prefix}.{number}"

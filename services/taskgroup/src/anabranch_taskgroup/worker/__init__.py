@@ -1,0 +1,1 @@
+"""Takes offers, runs agents, and reports to the session's owner."""
