@@ -14,12 +14,12 @@ from typing import Any
 from anabranch.core.ranges import Ranges
 from anabranch.core.tracing import every
 from anabranch.core.wire.messages import MemberRetry, MembersReported, MembersTaken, Mode, Spans
+from anabranch_taskgroup.session.attempt_order import in_order
 from anabranch_taskgroup.session.dead_letters import fail_member
 from anabranch_taskgroup.session.missing_agents import note_found
 from anabranch_taskgroup.session.state import Chunk, Group, Large, Part, Run, Task
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.turn import OfferChunk, Rules, Turn
-from anabranch_taskgroup.worker.reports import in_order
 
 FIRST_CHUNKS = 64
 FIRST_LIMIT = 100

@@ -6,7 +6,7 @@ for any record travels before them as pages of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -27,6 +27,7 @@ from anabranch.core.wire.messages import (
     Spans,
     ValuePage,
 )
+from anabranch_taskgroup.session.attempt_order import in_order
 from anabranch_taskgroup.worker.attempt_errors import Told
 
 REPORT_BYTES = 700_000
@@ -186,20 +187,6 @@ def _batches(tally: Tally) -> list[Tally]:
     for index, (fraction, note) in tally.progress.items():
         parts.with_room(_text_bytes(note)).progress[index] = (fraction, note)
     return parts.all
-
-
-def in_order(
-    retried: Iterable[MemberRetry], restarted: Iterable[tuple[int, int, float]]
-) -> list[MemberRetry | tuple[int, int, float]]:
-    """Failed attempts and starts of the next ones, so that each member's come as they happened."""
-    changes: list[MemberRetry | tuple[int, int, float]] = [*retried, *restarted]
-    return sorted(changes, key=_place_in_time)
-
-
-def _place_in_time(change: MemberRetry | tuple[int, int, float]) -> tuple[int, int, bool]:
-    if isinstance(change, MemberRetry):
-        return change.index, change.attempt, True
-    return change[0], change[1], False
 
 
 def _bytes_of(completed: Sequence[Completed]) -> int:
