@@ -18,12 +18,12 @@ from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.codec import Undecodable
 from anabranch.core.wire.events import EventSequence, decode_batch
 from anabranch.runtime.process.clock import SystemClock
-from anabranch_eventmanager.core import At, Effect, EventCore, RunChanged
-from anabranch_eventmanager.facts import Document
-from anabranch_eventmanager.faust_driver import FaustDriver
-from anabranch_eventmanager.records import decode_record
-from anabranch_eventmanager.subscriptions import Forward, is_wanted
-from anabranch_eventmanager.views import build_view, fact_keys
+from anabranch_eventmanager.drivers.faust_driver import FaustDriver
+from anabranch_eventmanager.projection.decisions import At, Effect, EventCore, RunChanged
+from anabranch_eventmanager.projection.documents import Document
+from anabranch_eventmanager.projection.records import decode_record
+from anabranch_eventmanager.projection.run_views import build_view, fact_keys
+from anabranch_eventmanager.projection.subscriptions import Forward, is_wanted
 from eventmanager_records import WIDE, batch, cancelled_run, entry, subscribe, unsubscribe, wide_run
 
 Facts = dict[str, Document]

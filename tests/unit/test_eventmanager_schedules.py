@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from anabranch_eventmanager.recovery import LONGEST_WAIT, NudgeSchedule
-from anabranch_eventmanager.retention import ABANDONED_SECONDS, RetentionSchedule, keep_until
+from anabranch_eventmanager.projection.nudges import LONGEST_WAIT, NudgeSchedule
+from anabranch_eventmanager.projection.retention import ABANDONED_SECONDS, RetentionSchedule, keep_until
 
 
 def _due(schedule: NudgeSchedule, *times: float) -> list[float]:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from anabranch.core.errors import Misconfigured, ServerUnavailable
-from anabranch_eventmanager.faust_oauth import Tokens, tokens, unsecured
-from anabranch_eventmanager.faust_security import faust_options, tls_context
+from anabranch_eventmanager.drivers.faust_oauth import Tokens, tokens, unsecured
+from anabranch_eventmanager.drivers.faust_security import faust_options, tls_context
 
 
 def test_without_properties_there_are_no_options() -> None:

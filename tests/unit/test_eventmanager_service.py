@@ -88,8 +88,8 @@ async def _status(world: World, run: str, status: str) -> dict[str, Any]:
 @pytest.fixture
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr("anabranch_eventmanager.service.TICK_SECONDS", 0.005)
-    monkeypatch.setattr("anabranch_eventmanager.outlets.FLUSH_SECONDS", 0.005)
-    monkeypatch.setattr("anabranch_eventmanager.outlets.RETRY_SECONDS", 0.005)
+    monkeypatch.setattr("anabranch_eventmanager.sinks.FLUSH_SECONDS", 0.005)
+    monkeypatch.setattr("anabranch_eventmanager.sinks.RETRY_SECONDS", 0.005)
     world = World()
     await world.log.create_topics([TopicSpec(topic, 3) for topic in NAMES.topics])
     yield world
@@ -210,16 +210,16 @@ async def test_a_store_that_is_away_costs_freshness_only(world: World) -> None:
 async def test_a_fault_of_ours_is_dead_lettered_and_the_others_go_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from anabranch_eventmanager import core
+    from anabranch_eventmanager.projection import decisions
 
-    original = core.apply_entry
+    original = decisions.apply_entry
 
     def faulty(draft: Any, run: Any, entry: Any) -> None:
         if entry.type == "task.started":
             raise LookupError("a bug")
         original(draft, run, entry)
 
-    monkeypatch.setattr(core, "apply_entry", faulty)
+    monkeypatch.setattr(decisions, "apply_entry", faulty)
     manager = await world.manager()
 
     await world.publish(*(("run-2", value) for value in cancelled_run()))

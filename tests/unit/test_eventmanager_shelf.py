@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anabranch_eventmanager.shelf import Shelf
+from anabranch_eventmanager.projection.document_store import Shelf
 
 KEYS = st.sampled_from("abcd")
 STEPS = st.one_of(

@@ -39,9 +39,9 @@ from anabranch.testing import System
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import Partition as Runs
 from anabranch_agency.run.turn import Rules as AgencyRules
-from anabranch_eventmanager.core import At, EventCore
-from anabranch_eventmanager.facts import run_key
-from anabranch_eventmanager.recovery import NudgeSchedule
+from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.documents import run_key
+from anabranch_eventmanager.projection.nudges import NudgeSchedule
 from anabranch_taskgroup.session import actor as taskgroup
 from anabranch_taskgroup.session.state import Partition as Groups
 from anabranch_taskgroup.session.turn import Rules

@@ -14,7 +14,7 @@ from anabranch.core.wire.events import decode_batch
 from anabranch.core.wire.messages import Nudge
 from anabranch.ports import Outgoing
 from anabranch.testing import System
-from anabranch_eventmanager.recovery import MOST_NUDGES, NudgeSchedule
+from anabranch_eventmanager.projection.nudges import MOST_NUDGES, NudgeSchedule
 from small_requests import alive, request, task
 
 Start = Callable[..., System]

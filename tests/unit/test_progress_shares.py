@@ -12,8 +12,8 @@ from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.cli.top.snapshot import row_of
 from anabranch.core.progress import percent, run_share, share_of_run, task_share
 from anabranch.core.wire.events import decode_batch
-from anabranch_eventmanager.core import At, EventCore
-from anabranch_eventmanager.views import build_view
+from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway import shapes
 from eventmanager_records import batch, entry
 

@@ -18,8 +18,8 @@ from anabranch.dead_letters.decisions import redriving
 from anabranch.dead_letters.reader import Letter
 from anabranch.ports import Incoming, Outgoing
 from anabranch.testing import System
-from anabranch_eventmanager.core import At, EventCore
-from anabranch_eventmanager.views import build_view
+from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.folding import RunMembers
 from anabranch_gateway.inspecting import _Attempts
 from small_requests import array, request, task

@@ -17,8 +17,15 @@ from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.dead_letters import MemberLetter
 from anabranch.core.wire.messages import Failure, MemberFailed, MemberRetry, MembersReported, Offer
 from anabranch.runtime.process.settings import Settings
-from anabranch_eventmanager.facts import TRACEBACKS_OF_A_TASK, Draft, Facts, apply_entry, new_run, run_key
-from anabranch_eventmanager.views import TRACEBACKS_BYTES, build_view
+from anabranch_eventmanager.projection.documents import (
+    TRACEBACKS_OF_A_TASK,
+    Draft,
+    Facts,
+    apply_entry,
+    new_run,
+    run_key,
+)
+from anabranch_eventmanager.projection.run_views import TRACEBACKS_BYTES, build_view
 from anabranch_taskgroup.session.failures import FAILURES_BYTES, first_failures
 from anabranch_taskgroup.session.traceback_limits import KEPT, KEPT_ALIKE, KEPT_BYTES, TracebackRoom
 from anabranch_taskgroup.worker.attempt_errors import (

@@ -21,8 +21,8 @@ from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import TimerDue
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import system
-from anabranch_eventmanager.core import At, EventCore
-from anabranch_eventmanager.views import build_view
+from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway import shapes
 from anabranch_gateway.folding import RunMembers
 from anabranch_gateway.listing import _told

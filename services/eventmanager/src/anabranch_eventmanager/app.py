@@ -11,8 +11,8 @@ from anabranch.runtime.process.lifecycle import run_service
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
-from anabranch_eventmanager.log_driver import LogDriver
-from anabranch_eventmanager.recovery import NUDGE_AFTER
+from anabranch_eventmanager.drivers.log_driver import LogDriver
+from anabranch_eventmanager.projection.nudges import NUDGE_AFTER
 from anabranch_eventmanager.service import EventManager
 
 DAY = 86_400.0
@@ -26,7 +26,7 @@ def build(resources: Resources) -> EventManager:
     Raises:
         Misconfigured: Faust cannot do what the Kafka properties ask for.
     """
-    from anabranch_eventmanager.faust_driver import FaustDriver  # imports for a second: only where used
+    from anabranch_eventmanager.drivers.faust_driver import FaustDriver  # imports for a second: only where used
 
     settings = resources.settings
     driver = FaustDriver(resources.log, resources.names, settings.brokers, settings.kafka_properties)

@@ -17,9 +17,9 @@ from anabranch.runtime.ownership.loss_detector import Marks
 from anabranch.runtime.ownership.watchdog import StallWatch
 from anabranch.runtime.process.health import Health
 from anabranch.runtime.process.supervision import Supervisor
-from anabranch_eventmanager.keeper import Keeper
-from anabranch_eventmanager.outlets import ServerOutlets, ViewWriter
-from anabranch_eventmanager.recovery import NUDGE_AFTER
+from anabranch_eventmanager.projection.nudges import NUDGE_AFTER
+from anabranch_eventmanager.projector import Keeper
+from anabranch_eventmanager.sinks import ServerOutlets, ViewWriter
 
 TICK_SECONDS = 1.0
 

@@ -36,9 +36,9 @@ from anabranch.runtime.ownership.log_generation import generation_of
 from anabranch.runtime.ownership.replay import generation_noted
 from anabranch.sdk.references import resolve
 from anabranch_agency.run.turn import Rules as RunRules
-from anabranch_eventmanager.core import has_ended
-from anabranch_eventmanager.facts import Document, run_key
-from anabranch_eventmanager.outlets import ViewWriter
+from anabranch_eventmanager.projection.decisions import has_ended
+from anabranch_eventmanager.projection.documents import Document, run_key
+from anabranch_eventmanager.sinks import ViewWriter
 from anabranch_taskgroup.owner.context_store import add_to, writes_of
 from anabranch_taskgroup.owner.derived_keys import derived_writes
 from anabranch_taskgroup.session.turn import FoldKey, SpreadKeys

@@ -20,9 +20,9 @@ from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import Partition as Runs
 from anabranch_agency.run.state import Tombstone
 from anabranch_agency.run.turn import Rules as RunRules
-from anabranch_eventmanager.core import At, EventCore
-from anabranch_eventmanager.facts import Document
-from anabranch_eventmanager.records import decode_record
+from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.documents import Document
+from anabranch_eventmanager.projection.records import decode_record
 from anabranch_taskgroup.session import actor as taskgroup
 from anabranch_taskgroup.session.state import Partition as Groups
 from anabranch_taskgroup.session.turn import FoldKey, Rules, SpreadKeys

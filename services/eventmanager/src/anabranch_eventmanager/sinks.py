@@ -18,12 +18,12 @@ from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
-from anabranch_eventmanager.core import has_ended
-from anabranch_eventmanager.facts import Document, Facts, run_key
-from anabranch_eventmanager.recovery import LONGEST_WAIT
-from anabranch_eventmanager.retention import ABANDONED_SECONDS
-from anabranch_eventmanager.subscriptions import Forward
-from anabranch_eventmanager.views import build_view
+from anabranch_eventmanager.projection.decisions import has_ended
+from anabranch_eventmanager.projection.documents import Document, Facts, run_key
+from anabranch_eventmanager.projection.nudges import LONGEST_WAIT
+from anabranch_eventmanager.projection.retention import ABANDONED_SECONDS
+from anabranch_eventmanager.projection.run_views import build_view
+from anabranch_eventmanager.projection.subscriptions import Forward
 
 FLUSH_SECONDS = 0.25
 """How long a change that nobody waits for may stay unwritten: the most a busy run's view is written."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anabranch.ports import Committed, EventLog, Incoming, Membership
-from anabranch_eventmanager.facts import Document
-from anabranch_eventmanager.keeper import Keeper
+from anabranch_eventmanager.projection.documents import Document
+from anabranch_eventmanager.projector import Keeper
 
 
 class LogDriver:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from anabranch_eventmanager.core import has_ended
-from anabranch_eventmanager.facts import Document
+from anabranch_eventmanager.projection.decisions import has_ended
+from anabranch_eventmanager.projection.documents import Document
 
 ABANDONED_SECONDS = 7 * 86_400.0
 """A run without an end, or a subscription without a run, goes after this: the log has forgotten it too."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 import orjson
 
 from anabranch.core.json_documents import dumps
-from anabranch_eventmanager.facts import Document
+from anabranch_eventmanager.projection.documents import Document
 
 
 class Shelf(MutableMapping[str, Document]):

@@ -12,8 +12,8 @@ from typing import Any
 from anabranch.core.progress import share_of_run, share_of_task
 from anabranch.core.ranges import Ranges
 from anabranch.runtime.reading.views import View
-from anabranch_eventmanager.core import has_ended
-from anabranch_eventmanager.facts import Document, Facts, group_key, project_of, run_key, task_key
+from anabranch_eventmanager.projection.decisions import has_ended
+from anabranch_eventmanager.projection.documents import Document, Facts, group_key, project_of, run_key, task_key
 
 MAX_FAILURES = 50
 TRACEBACKS_BYTES = 100_000

@@ -57,7 +57,7 @@ def _credentials(properties: Mapping[str, str]) -> Any:
     from faust import SASLCredentials, SSLCredentials
     from faust.auth import OAuthCredentials
 
-    from anabranch_eventmanager.faust_oauth import tokens
+    from anabranch_eventmanager.drivers.faust_oauth import tokens
 
     protocol = properties.get("security.protocol", "PLAINTEXT").upper()
     if protocol == "PLAINTEXT":

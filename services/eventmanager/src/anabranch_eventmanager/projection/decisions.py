@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from anabranch.core.wire.events import EventBatch, EventEntry
-from anabranch_eventmanager.facts import (
+from anabranch_eventmanager.projection.documents import (
     RUN_RANKS,
     Document,
     Draft,
@@ -21,8 +21,8 @@ from anabranch_eventmanager.facts import (
     project_of,
     run_key,
 )
-from anabranch_eventmanager.records import EventRecord
-from anabranch_eventmanager.subscriptions import Forward, apply_subscription, forwards
+from anabranch_eventmanager.projection.records import EventRecord
+from anabranch_eventmanager.projection.subscriptions import Forward, apply_subscription, forwards
 
 _ENDED_RANK = RUN_RANKS["completed"]
 

@@ -24,9 +24,9 @@ from anabranch.core.errors import ServerUnavailable
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.ports import EventLog, Headers, Incoming, TopicSpec
-from anabranch_eventmanager.facts import Document
-from anabranch_eventmanager.faust_security import faust_options
-from anabranch_eventmanager.keeper import Keeper
+from anabranch_eventmanager.drivers.faust_security import faust_options
+from anabranch_eventmanager.projection.documents import Document
+from anabranch_eventmanager.projector import Keeper
 
 TABLE = "facts"
 START_SECONDS = 60.0

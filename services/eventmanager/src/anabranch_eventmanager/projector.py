@@ -19,14 +19,14 @@ from anabranch.ports import Clock, Incoming, Outgoing, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.ownership.watchdog import Progress
-from anabranch_eventmanager.core import At, Effect, EventCore, RunChanged, has_ended
-from anabranch_eventmanager.facts import Document, run_key
-from anabranch_eventmanager.records import decode_record
-from anabranch_eventmanager.recovery import NEVER, NUDGE_AFTER, OVERDUE_SECONDS, NudgeSchedule
-from anabranch_eventmanager.retention import RetentionSchedule, keep_until
-from anabranch_eventmanager.shelf import Shelf
-from anabranch_eventmanager.subscriptions import Forward, run_subscriptions_key
-from anabranch_eventmanager.views import fact_keys
+from anabranch_eventmanager.projection.decisions import At, Effect, EventCore, RunChanged, has_ended
+from anabranch_eventmanager.projection.document_store import Shelf
+from anabranch_eventmanager.projection.documents import Document, run_key
+from anabranch_eventmanager.projection.nudges import NEVER, NUDGE_AFTER, OVERDUE_SECONDS, NudgeSchedule
+from anabranch_eventmanager.projection.records import decode_record
+from anabranch_eventmanager.projection.retention import RetentionSchedule, keep_until
+from anabranch_eventmanager.projection.run_views import fact_keys
+from anabranch_eventmanager.projection.subscriptions import Forward, run_subscriptions_key
 
 Persist = Callable[[int, str, Document | None], None]
 """Keep a document of a partition, or forget it (None), before the record's offset is committed."""

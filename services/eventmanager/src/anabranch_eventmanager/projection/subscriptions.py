@@ -14,8 +14,8 @@ from anabranch.core.json_documents import dumps
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.events import EventBatch, EventEntry, explode, is_wanted
-from anabranch_eventmanager.facts import Document, Draft, Facts
-from anabranch_eventmanager.records import Subscribe, Unsubscribe
+from anabranch_eventmanager.projection.documents import Document, Draft, Facts
+from anabranch_eventmanager.projection.records import Subscribe, Unsubscribe
 
 Channels: TypeAlias = Mapping[str, Sequence[str]]
 """Channel -> types of the events to forward; empty for all types."""

@@ -1,0 +1,1 @@
+"""Feeds the projector: by Faust on Kafka, by a plain loop elsewhere."""

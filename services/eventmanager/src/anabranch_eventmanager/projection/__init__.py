@@ -1,0 +1,1 @@
+"""Projects the events of runs onto documents and views. Pure."""
