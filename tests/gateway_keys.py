@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from anabranch_gateway.keys import new_key
+from anabranch_gateway.access.api_keys import new_key
 
 
 def bearer(token: str) -> dict[str, str]:

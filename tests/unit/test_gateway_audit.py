@@ -16,10 +16,10 @@ from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.process.settings import Settings
 from anabranch.testing import System
 from anabranch_agency.intake.requests import Desk, unhandled
-from anabranch_gateway import audit, refusal_limits
-from anabranch_gateway.refusal_limits import BURST, SOURCE_BURST, SOURCE_RATE, RefusalLimits
-from anabranch_gateway.subscriptions import Subscriptions
-from anabranch_gateway.webhooks import Subscription
+from anabranch_gateway.access import audit, refusal_limits
+from anabranch_gateway.access.refusal_limits import BURST, SOURCE_BURST, SOURCE_RATE, RefusalLimits
+from anabranch_gateway.webhooks.subscriptions import Subscriptions
+from anabranch_gateway.webhooks.webhooks import Subscription
 from gateway_keys import Keys, bearer
 from gateways import Running, gateway, one_task
 from small_requests import request, task

@@ -19,9 +19,9 @@ from anabranch.cli.main import main
 from anabranch.core.project import project_problem
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.settings import Settings
-from anabranch_gateway.guards import guard_of
-from anabranch_gateway.hosts import is_loopback
-from anabranch_gateway.keys import KeyRing, read_keys
+from anabranch_gateway.access.api_keys import KeyRing, read_keys
+from anabranch_gateway.access.authenticators import guard_of
+from anabranch_gateway.access.hosts import is_loopback
 from gateway_keys import Keys, bearer
 from gateways import HELLO, Running, gateway, one_task
 from waiting import eventually_true

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from anabranch.sdk.agents import Registry
-from anabranch_gateway.parsing import FREE, Lane, Parsing, Room, Share
-from anabranch_gateway.problems import Refusal
-from anabranch_gateway.shapes import MOST_PLANNED
+from anabranch_gateway.api.serializers import MOST_PLANNED
+from anabranch_gateway.http.parsing import FREE, Lane, Parsing, Room, Share
+from anabranch_gateway.http.problems import Refusal
 from gateways import HELLO, Running, gateway, one_task
 from waiting import eventually
 

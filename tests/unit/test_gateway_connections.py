@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from anabranch_gateway.connection import MOST_HEAD, MOST_HEADERS, BoundedHttp, BoundedWebSocket
+from anabranch_gateway.http.connection import MOST_HEAD, MOST_HEADERS, BoundedHttp, BoundedWebSocket
 from gateways import Running, gateway, one_task
 from waiting import eventually
 

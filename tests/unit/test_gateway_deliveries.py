@@ -14,9 +14,9 @@ from anabranch.core.names import run_id_for
 from anabranch.ports import Outgoing
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.settings import Settings
-from anabranch_gateway import circuit_breaker, delivering, delivery_shares
-from anabranch_gateway.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
-from anabranch_gateway.delivery_shares import (
+from anabranch_gateway.webhooks import circuit_breaker, delivery_shares, dispatcher
+from anabranch_gateway.webhooks.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
+from anabranch_gateway.webhooks.delivery_shares import (
     ENDPOINT_THREADS,
     MAX_WAITING_OF_ENDPOINT,
     PROJECT_UNPROVEN_THREADS,
@@ -24,7 +24,7 @@ from anabranch_gateway.delivery_shares import (
     ThreadShares,
     WaitingShares,
 )
-from anabranch_gateway.webhooks import Subscription
+from anabranch_gateway.webhooks.webhooks import Subscription
 from gateway_keys import Keys
 from gateways import HELLO, Running, gateway, one_task
 from waiting import eventually, eventually_true
@@ -108,7 +108,7 @@ async def test_a_delivery_that_meets_a_fault_of_ours_is_a_dead_letter_and_the_ne
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its position is committed too: else it would come again with each start."""
-    monkeypatch.setattr(delivering, "RETRY_SECONDS", ())
+    monkeypatch.setattr(dispatcher, "RETRY_SECONDS", ())
     spoilt = Subscription("s1", "webhook", receiver.url, ("run.completed",), "default", "o", 1.0, secret="whsec_x")
     async with gateway() as running:
         log, topic = running.system.client.log, running.system.client.names.webhooks

@@ -11,7 +11,7 @@ import pytest
 
 from anabranch.core.errors import Misconfigured
 from anabranch.runtime.process.settings import Settings
-from anabranch_gateway.hosts import Hosts, host_of
+from anabranch_gateway.access.hosts import Hosts, host_of
 from gateways import HELLO, Running, gateway
 
 OPEN = replace(Settings(), gateway_host="0.0.0.0", gateway_auth="none")

@@ -18,11 +18,11 @@ from anabranch.core.names import run_id_for
 from anabranch.core.wire.events import EventBatch, EventEntry, encode_batch
 from anabranch.ports import Outgoing
 from anabranch.runtime.process.settings import Settings
-from anabranch_gateway import keys as key_files
-from anabranch_gateway import leases
-from anabranch_gateway.lookup import Found, confirm, view_of
-from anabranch_gateway.problems import Refusal
-from anabranch_gateway.recent import Taken
+from anabranch_gateway.access import api_keys as key_files
+from anabranch_gateway.access import leases
+from anabranch_gateway.http.problems import Refusal
+from anabranch_gateway.runs.lookup import Found, confirm, view_of
+from anabranch_gateway.runs.pending import Taken
 from gateway_keys import Keys
 from gateways import Running, gateway, one_task
 from waiting import eventually_true

@@ -6,11 +6,11 @@ import pytest
 
 from anabranch.core.wire.events import decode_batch
 from anabranch.ports import Incoming
-from anabranch_gateway import live
-from anabranch_gateway.events import sse
-from anabranch_gateway.folding import RunMembers
-from anabranch_gateway.live import EventRecord, Listener, Window
-from anabranch_gateway.places import Knowledge
+from anabranch_gateway.events import broadcaster
+from anabranch_gateway.events.broadcaster import EventRecord, Listener, Window
+from anabranch_gateway.events.cursor import Knowledge
+from anabranch_gateway.events.run_events import sse
+from anabranch_gateway.runs.member_projection import RunMembers
 from eventmanager_records import WIDE, wide_run
 
 
@@ -48,7 +48,7 @@ async def test_a_listener_gets_what_came_at_once_and_nothing_after_a_silence() -
 
 
 async def test_a_slow_listener_is_dropped_told_and_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "QUEUE_RECORDS", 3)
+    monkeypatch.setattr(broadcaster, "QUEUE_RECORDS", 3)
     listener = Listener(0)
     for each in recorded()[:4]:
         listener.offer(each)
@@ -59,7 +59,7 @@ async def test_a_slow_listener_is_dropped_told_and_holds_nothing(monkeypatch: py
 
 
 async def test_a_listener_with_large_records_is_dropped_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "QUEUE_BYTES", 1_000)
+    monkeypatch.setattr(broadcaster, "QUEUE_BYTES", 1_000)
     listener = Listener(0)
 
     listener.offer(record(0, b"x" * 700))

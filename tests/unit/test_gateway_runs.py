@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from anabranch.core.names import run_id_for
-from anabranch_gateway import shapes
+from anabranch_gateway.api import serializers
 from gateways import HELLO, Running, gateway, one_task
 from waiting import eventually_true
 
@@ -348,16 +348,16 @@ def test_the_share_of_a_run_counts_tasks_that_nobody_has_told_of_yet() -> None:
     }
     view = {"groups": {"g": {"tasks": known}}, "tasks_total": 4}
 
-    counts = shapes.counts(view)
+    counts = serializers.counts(view)
 
     assert (counts["tasks"], counts["members"], counts["share"]) == (4, 20, 0.375)
-    assert shapes.counts({**view, "tasks_total": None})["share"] is None
+    assert serializers.counts({**view, "tasks_total": None})["share"] is None
 
 
 def test_a_run_is_not_shown_as_done_before_its_last_task_is_joined() -> None:
     task = {"started": 10, "completed": 10, "failed": 0, "members": 10}
     view = {"groups": {"g": {"tasks": {"a": {**task, "status": "running"}}}}, "tasks_total": 1}
 
-    assert shapes.counts(view)["share"] == 0.99
+    assert serializers.counts(view)["share"] == 0.99
     view["groups"]["g"]["tasks"]["a"]["status"] = "completed"
-    assert shapes.counts({**view, "status": "completed"})["share"] == 1.0
+    assert serializers.counts({**view, "status": "completed"})["share"] == 1.0

@@ -14,9 +14,9 @@ import pytest
 
 from anabranch.adapters.otel.telemetry import OpenTelemetry
 from anabranch.core.wire.events import EventBatch, EventEntry
-from anabranch_gateway import delivering
-from anabranch_gateway.places import Knowledge
-from anabranch_gateway.webhooks import after, new_secret, signature
+from anabranch_gateway.events.cursor import Knowledge
+from anabranch_gateway.webhooks import dispatcher
+from anabranch_gateway.webhooks.webhooks import after, new_secret, signature
 from contract.gateway import audit_record_schema, webhook_record_schema
 from gateways import HELLO, gateway, one_task
 from waiting import eventually, eventually_true
@@ -34,7 +34,7 @@ def receiver() -> Iterator[Receiver]:
 def _allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deliveries to this machine are allowed, and are tried again without a wait."""
     monkeypatch.setenv("ANABRANCH_HTTP_ALLOW", "127.0.0.0/8")
-    monkeypatch.setattr(delivering, "RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(dispatcher, "RETRY_SECONDS", (0.01, 0.01))
 
 
 async def test_a_webhook_gets_what_it_asked_for_signed(receiver: Receiver) -> None:

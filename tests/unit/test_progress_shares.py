@@ -14,7 +14,7 @@ from anabranch.core.progress import percent, run_share, share_of_run, task_share
 from anabranch.core.wire.events import decode_batch
 from anabranch_eventmanager.projection.decisions import At, EventCore
 from anabranch_eventmanager.projection.run_views import build_view
-from anabranch_gateway import shapes
+from anabranch_gateway.api import serializers
 from eventmanager_records import batch, entry
 
 HELD = {"error_type": "E", "message": "m", "attempt": 1}
@@ -55,7 +55,7 @@ def test_a_progress_never_goes_back_and_is_the_same_everywhere() -> None:
     for value, view in zip(records, views_of(records), strict=True):
         followed.apply(decode_batch(value))
         shares.append(view["share"])
-        assert shapes.summary(view)["counts"]["share"] == view["share"]
+        assert serializers.summary(view)["counts"]["share"] == view["share"]
         assert row_of(view, 0.0, Rates()).to_document()["share"] == view["share"]
         assert progress_of_view(view).share == view["share"]
         assert followed.share == view["share"]

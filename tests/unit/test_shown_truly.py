@@ -20,8 +20,8 @@ from anabranch.ports import Incoming, Outgoing
 from anabranch.testing import System
 from anabranch_eventmanager.projection.decisions import At, EventCore
 from anabranch_eventmanager.projection.run_views import build_view
-from anabranch_gateway.folding import RunMembers
-from anabranch_gateway.inspecting import _Attempts
+from anabranch_gateway.runs.inspection import _Attempts
+from anabranch_gateway.runs.member_projection import RunMembers
 from small_requests import array, request, task
 
 Start = Callable[..., System]

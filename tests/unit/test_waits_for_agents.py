@@ -23,9 +23,9 @@ from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import system
 from anabranch_eventmanager.projection.decisions import At, EventCore
 from anabranch_eventmanager.projection.run_views import build_view
-from anabranch_gateway import shapes
-from anabranch_gateway.folding import RunMembers
-from anabranch_gateway.listing import _told
+from anabranch_gateway.api import serializers
+from anabranch_gateway.runs.member_projection import RunMembers
+from anabranch_gateway.runs.query import _told
 from anabranch_taskgroup.session.pending import waits_of
 from held_and_lost import Play
 from small_requests import request, task
@@ -113,7 +113,7 @@ def test_every_reader_says_it(capsys: pytest.CaptureFixture[str]) -> None:
     bounce(play, 20)
     view = view_of(play)
 
-    assert shapes.summary(_told(view, 0.0))["waits_for"] == SAID
+    assert serializers.summary(_told(view, 0.0))["waits_for"] == SAID
     row = row_of(view, 0.0, Rates())
     assert row.to_document()["waits_for"] == SAID
     console = Console(file=io.StringIO(), width=100, color_system=None)

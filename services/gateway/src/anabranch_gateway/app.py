@@ -14,22 +14,22 @@ from anabranch.runtime.process.streams import standard_error
 from anabranch.sdk.client import Client
 from anabranch.sdk.http_agent import HttpCall, send
 from anabranch.sdk.http_policy import AllowList
-from anabranch_gateway.audit import Audit
-from anabranch_gateway.changes import Changes
-from anabranch_gateway.delivering import Deliverer
-from anabranch_gateway.folds import Folds
-from anabranch_gateway.guards import guard_of
-from anabranch_gateway.letters import Letters
-from anabranch_gateway.live import LiveEvents
-from anabranch_gateway.parsing import Parsing
-from anabranch_gateway.parts import Examine, Parts
-from anabranch_gateway.projects import RunProjects
-from anabranch_gateway.recent import RecentRuns
-from anabranch_gateway.requests import Requests
+from anabranch_gateway.access.audit import Audit
+from anabranch_gateway.access.authenticators import guard_of
+from anabranch_gateway.access.project_cache import RunProjects
+from anabranch_gateway.context import Examine, Parts
+from anabranch_gateway.events.broadcaster import LiveEvents
+from anabranch_gateway.events.changes import Changes
+from anabranch_gateway.http.application import add_health, add_metrics, create_app
+from anabranch_gateway.http.parsing import Parsing
+from anabranch_gateway.runs.dead_letter_cache import Letters
+from anabranch_gateway.runs.pending import RecentRuns
+from anabranch_gateway.runs.projection_cache import Folds
+from anabranch_gateway.runs.requests import Requests
 from anabranch_gateway.service import GatewayService
-from anabranch_gateway.subscriptions import Subscriptions
-from anabranch_gateway.survey import Survey
-from anabranch_gateway.web import add_health, add_metrics, create_app
+from anabranch_gateway.system_status import Survey
+from anabranch_gateway.webhooks.dispatcher import Deliverer
+from anabranch_gateway.webhooks.subscriptions import Subscriptions
 
 WEBHOOK_SECONDS = 10.0
 WEBHOOK_ANSWER_BYTES = 100_000

@@ -16,8 +16,8 @@ from anabranch.runtime.process.health import Health
 from anabranch.runtime.process.listening import listen
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.process.topics import ensure_gateway_topics
-from anabranch_gateway.connection import MOST_MESSAGE, BoundedHttp, BoundedWebSocket
-from anabranch_gateway.parts import Parts
+from anabranch_gateway.context import Parts
+from anabranch_gateway.http.connection import MOST_MESSAGE, BoundedHttp, BoundedWebSocket
 
 BACKLOG = 2_048
 DRAIN_SECONDS = 5

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Client
-    from anabranch_gateway.parts import Examine
+    from anabranch_gateway.context import Examine
 
 Service = Literal["agency", "taskgroup", "eventmanager", "gateway"]
 

@@ -1,0 +1,97 @@
+"""Ownership of sessions and projects, which is checked before any data of a session is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from anabranch.core.errors import Problem
+from anabranch.core.names import Names, run_id_for, session_id_problem
+from anabranch.core.project import (
+    is_random_id,
+    is_run_id,
+    own_session_conflict,
+    project_problem,
+    session_problem,
+)
+from anabranch.ports import StateStore
+from anabranch.runtime.reading.views import project_of
+from anabranch_gateway.access.auth import Caller
+from anabranch_gateway.http.problems import Refusal
+
+
+def project_for(caller: Caller, request: Mapping[str, Any]) -> str:
+    """The project of a request: the one that it names, else the caller's; also the caller's if the name is
+    invalid.
+
+    Raises:
+        Refusal: 403, the caller cannot see that project.
+    """
+    named = request.get("project")
+    is_valid = isinstance(named, str) and project_problem(named) is None
+    project = str(named) if is_valid else caller.default_project()
+    if not caller.sees(project):
+        raise Refusal(403, "forbidden", f"{caller.actor} may not submit to the project {project}")
+    return project
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClaim:
+    """The session that a request names; `is_own`: it is the one named after the run's own id."""
+
+    session_id: str
+    is_own: bool
+
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> SessionClaim | None:
+        """The session to look up; None if there is no valid session id, or only one that cannot be guessed."""
+        session_id, request_id = request.get("session_id"), request.get("request_id")
+        own = run_id_for(request_id) if isinstance(request_id, str) else None
+        if own is not None and session_id in (None, own):
+            return None if is_random_id(str(request_id)) else cls(own, is_own=True)
+        if not isinstance(session_id, str) or session_id_problem(session_id):
+            return None
+        return cls(session_id, is_own=False)
+
+    def keys(self, names: Names) -> tuple[str, str]:
+        """The Redis keys whose values `problem` takes."""
+        return names.tombstone(self.session_id), names.session_project(self.session_id)
+
+    def problem(self, project: str, values: Sequence[bytes | None]) -> Problem | None:
+        """Why a request of a project cannot use the session; None if it can."""
+        run, claim = values
+        if self.is_own:
+            is_free = claim is None or claim.decode() == project
+            return None if is_free else own_session_conflict(self.session_id)
+        return session_problem(self.session_id, project, claimed_by=_text(claim), run_project=_run_project(run))
+
+
+async def session_refusal(
+    store: StateStore, names: Names, request: Mapping[str, Any], project: str
+) -> Problem | None:
+    """Why a request of a project cannot use its session; None if it can. Raises ServerUnavailable."""
+    claim = SessionClaim.of(request)
+    return None if claim is None else claim.problem(project, await store.get(claim.keys(names)))
+
+
+async def owns(store: StateStore, names: Names, session_id: str, project: str) -> bool:
+    """True if a session belongs to a project: a request of the project named it, or a run of the project has the
+    id.
+
+    Raises:
+        ServerUnavailable: the store does not respond.
+    """
+    run, claim = await store.get(SessionClaim(session_id, is_own=False).keys(names))
+    owner = (_run_project(run) or _text(claim)) if is_run_id(session_id) else _text(claim)
+    return owner == project
+
+
+def _run_project(tombstone: bytes | None) -> str | None:
+    return None if tombstone is None else project_of(orjson.loads(tombstone)["accepted"])
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()

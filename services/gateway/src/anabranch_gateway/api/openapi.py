@@ -1,0 +1,194 @@
+"""The API's own description: OpenAPI 3.1 with the shape of every body and answer, examples, and every problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from anabranch.core.request.models import Request as RunRequest
+from anabranch_gateway.api import models
+from anabranch_gateway.http.problems import MEDIA_TYPE
+
+JSON = "application/json"
+YAML = "application/yaml"
+SSE = "text/event-stream"
+_REF = "#/components/schemas/"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What one operation takes and gives: the models of its body and answers, and which problems it has."""
+
+    answers: Mapping[int, type[BaseModel] | None]
+    body: type[BaseModel] | None = None
+    problems: tuple[int, ...] = ()
+    streams: bool = False
+    is_body_required: bool = True
+
+
+_RUN = (404,)
+_BODY = (408, 413, 422)
+_OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("/v1/runs", "post"): Operation(
+        {200: models.Outcome, 202: models.Accepted}, RunRequest, (400, 409, 410, *_BODY)
+    ),
+    ("/v1/plan", "post"): Operation({200: models.PlanDocument}, RunRequest, _BODY),
+    ("/v1/runs", "get"): Operation({200: models.RunPage}),
+    ("/v1/runs/{run}", "get"): Operation({200: models.ViewDocument}, None, _RUN),
+    ("/v1/runs/{run}/graph", "get"): Operation({200: models.GraphDocument}, None, (*_RUN, 409, 410)),
+    ("/v1/runs/{run}/request", "get"): Operation({200: RunRequest}, None, (*_RUN, 409, 410)),
+    ("/v1/runs/{run}/result", "get"): Operation({200: models.Outcome}, None, (*_RUN, 409, 410)),
+    ("/v1/runs/{run}/results/{key}", "get"): Operation({200: models.ResultValue}, None, (*_RUN, 409, 410, 413)),
+    ("/v1/runs/{run}/cancel", "post"): Operation({202: models.Controlled}, None, (*_RUN, 409)),
+    ("/v1/runs/{run}/pause", "post"): Operation({202: models.Controlled}, None, (*_RUN, 409)),
+    ("/v1/runs/{run}/resume", "post"): Operation({202: models.Controlled}, None, (*_RUN, 409)),
+    ("/v1/runs/{run}/retry", "post"): Operation(
+        {202: models.Accepted}, models.RetryBody, (*_RUN, 409, *_BODY), is_body_required=False
+    ),
+    ("/v1/runs/{run}/events", "get"): Operation({200: models.EventPage}, None, _RUN, streams=True),
+    ("/v1/runs/{run}/members", "get"): Operation({200: models.MemberPage}, None, (*_RUN, 409, 410)),
+    ("/v1/runs/{run}/heatmap", "get"): Operation({200: models.Heatmap}, None, (*_RUN, 409, 410)),
+    ("/v1/runs/{run}/members/{group}/{task}/{index}", "get"): Operation(
+        {200: models.MemberDocument}, None, (*_RUN, 409, 410)
+    ),
+    ("/v1/runs/{run}/logs", "get"): Operation({200: models.LogPage}, None, _RUN),
+    ("/v1/runs/{run}/context", "get"): Operation({200: models.ContextDocument}, None, _RUN),
+    ("/v1/runs/{run}/context/diff", "get"): Operation({200: models.ContextDifference}, None, _RUN),
+    ("/v1/runs/{run}/why", "get"): Operation({200: models.Why}, None, (*_RUN, 501)),
+    ("/v1/runs/{run}/heal", "post"): Operation({200: models.Why}, None, (*_RUN, 501)),
+    ("/v1/events", "get"): Operation({200: None}, streams=True),
+    ("/v1/dead-letters", "get"): Operation({200: models.LetterPage}),
+    ("/v1/dead-letters/groups", "get"): Operation({200: models.LetterGroups}),
+    ("/v1/dead-letters/{letter_id}", "get"): Operation({200: models.LetterLine}, None, _RUN),
+    ("/v1/dead-letters/redrive", "post"): Operation(
+        {200: models.DecisionDocument}, models.LetterChoice, (*_RUN, *_BODY)
+    ),
+    ("/v1/dead-letters/dismiss", "post"): Operation(
+        {200: models.DecisionDocument}, models.LetterChoice, (*_RUN, *_BODY)
+    ),
+    ("/v1/subscriptions", "get"): Operation({200: models.SubscriptionList}),
+    ("/v1/subscriptions", "post"): Operation(
+        {201: models.SubscriptionDocument}, models.SubscriptionBody, (*_RUN, 409, *_BODY)
+    ),
+    ("/v1/subscriptions/{subscription_id}", "get"): Operation({200: models.SubscriptionDocument}, None, _RUN),
+    ("/v1/subscriptions/{subscription_id}", "delete"): Operation({204: None}, None, _RUN),
+    ("/v1/audit", "get"): Operation({200: models.AuditPage}),
+    ("/v1/whoami", "get"): Operation({200: models.Whoami}),
+    ("/v1/system", "get"): Operation({200: models.SystemDocument}),
+}
+
+_WHY = {
+    400: "The request cannot be read as HTTP: its head, path or host is malformed",
+    401: "No credential, or one that is not valid",
+    403: "The caller's role or projects do not allow it",
+    404: "It is not there, or not for this caller",
+    408: "The body was not complete in time",
+    409: "It contradicts what is there: the run has ended, or is open; the request id was used before",
+    410: "It was there, and has expired",
+    413: "It is too large",
+    422: "The request is wrong: `errors` has every reason",
+    501: "This gateway was started without it",
+    503: "Kafka or Redis is unavailable, or too many bodies are waiting: try again",
+}
+_EVERYWHERE = (400, 401, 403, 422, 503)
+
+_TASK = {"name": "shout", "agent": "echo", "message_template": "{word}!", "result_keys": ["shouted"]}
+_EXPANSION = {"dependencies": ["words"], "expansion_config": {"type": "array", "array_mapping": {"word": "words"}}}
+_REQUEST = {
+    "request_id": "order-4711",
+    "context": {"words": ["river", "branch", "stream"]},
+    "task_groups": [{"name": "shouting", "tasks": [{**_TASK, **_EXPANSION}]}],
+}
+_EXAMPLES: Mapping[type[BaseModel], Any] = {
+    RunRequest: _REQUEST,
+    models.RetryBody: {"request_id": "order-4711-again"},
+    models.LetterChoice: {"signature": "007a743ed38c6358"},
+    models.SubscriptionBody: {"kind": "webhook", "url": "https://example.com/hook", "types": ["run.*"]},
+}
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key `anb_<id>_<secret>`, or an OIDC access token. An open gateway takes none.",
+}
+_PROBLEM_EXAMPLE = {
+    "type": "urn:anabranch:problem:not_found",
+    "title": "Not Found",
+    "status": 404,
+    "detail": "no such run: order-4711: by run id or by request id; it may have expired",
+    "instance": "/v1/runs/order-4711",
+    "code": "not_found",
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document. Every route has to be in the table above."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        openapi_version="3.1.0",
+        description=app.description,
+        routes=app.routes,
+    )
+    schemas_by_name = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas_by_name.clear()
+    schemas_by_name.update(_components())
+    document["components"]["securitySchemes"] = {"bearer": _BEARER}
+    document["security"] = [{"bearer": []}, {}]
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            _complete(described, _OPERATIONS[path, method])
+    return document
+
+
+def _components() -> dict[str, Any]:
+    shown = {each.body for each in _OPERATIONS.values()} | {models.ProblemDocument}
+    shown |= {model for each in _OPERATIONS.values() for model in each.answers.values()}
+    wanted = sorted((each for each in shown if each is not None), key=lambda each: each.__name__)
+    _, found = models_json_schema([(each, "validation") for each in wanted], ref_template=_REF + "{model}")
+    defined: dict[str, Any] = found["$defs"]
+    return defined
+
+
+def _complete(described: dict[str, Any], operation: Operation) -> None:
+    described["responses"] = {
+        **{str(status): _answer(status, model, operation) for status, model in operation.answers.items()},
+        **{str(status): _problem(status) for status in sorted({*operation.problems, *_EVERYWHERE})},
+    }
+    if operation.body is not None:
+        content = {"schema": {"$ref": _REF + operation.body.__name__}, "example": _EXAMPLES[operation.body]}
+        kinds = (JSON, YAML) if operation.body is RunRequest else (JSON,)
+        described["requestBody"] = {
+            "required": operation.is_body_required,
+            "content": dict.fromkeys(kinds, content),
+        }
+
+
+def _answer(status: int, model: type[BaseModel] | None, operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": "What was asked for" if status == 200 else "Taken"}
+    content: dict[str, Any] = {}
+    if model is not None:
+        content[JSON] = {"schema": {"$ref": _REF + model.__name__}}
+    if operation.streams:
+        content[SSE] = {"schema": {"type": "string"}}
+    if content:
+        described["content"] = content
+    if status in (201, 202) and model is not models.Controlled:
+        described["headers"] = {"Location": {"schema": {"type": "string"}}}
+    return described
+
+
+def _problem(status: int) -> dict[str, Any]:
+    schema = {"$ref": _REF + models.ProblemDocument.__name__}
+    content: dict[str, Any] = {"schema": schema}
+    if status == 404:
+        content["example"] = _PROBLEM_EXAMPLE
+    described: dict[str, Any] = {"description": _WHY[status], "content": {MEDIA_TYPE: content}}
+    if status == 401:
+        described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    return described

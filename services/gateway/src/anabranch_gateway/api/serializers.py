@@ -1,0 +1,132 @@
+"""From views, plans and final records to the documents that the API answers with. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from anabranch.core.errors import RequestRefused
+from anabranch.core.progress import share_of_run, share_of_task
+from anabranch.core.request.admission import Reading
+from anabranch.core.request.planning import Plan, refused_document
+from anabranch.core.templates import Room
+from anabranch.sdk.run_result import RunResult, no_executions
+from anabranch_gateway.http.responses import encoded
+from anabranch_gateway.runs.requests import Admitted
+
+Document = dict[str, Any]
+
+
+def summary(view: Mapping[str, Any]) -> Document:
+    """A run in a list: its view without its groups, and how many there are of what."""
+    shown = {name: value for name, value in view.items() if name not in ("groups", "failures", "workers")}
+    return shown | {"counts": counts(view)}
+
+
+def counts(view: Mapping[str, Any]) -> Document:
+    """Groups, tasks and members of a view; members that are not known yet count as none."""
+    groups = view.get("groups") or {}
+    tasks = [task for group in groups.values() for task in group["tasks"].values()]
+    completed, failed = (sum(task[name] for task in tasks) for name in ("completed", "failed"))
+    running = sum(max(0, task["started"] - task["completed"] - task["failed"]) for task in tasks if _runs(task))
+    return {
+        "groups": len(groups),
+        "tasks": max(view.get("tasks_total") or 0, len(tasks)),
+        "members": sum(task["members"] or 0 for task in tasks),
+        "completed": completed,
+        "failed": failed,
+        "running": running,
+        "share": share_of_run(view),
+    }
+
+
+def _runs(task: Mapping[str, Any]) -> bool:
+    return bool(task["status"] == "running")
+
+
+def links(run_id: str) -> dict[str, str]:
+    """Where to go on from a run."""
+    base = f"/v1/runs/{run_id}"
+    return {"self": base, **{name: f"{base}/{name}" for name in ("events", "result", "graph")}}
+
+
+def edges_of(plan: Plan) -> Iterator[list[int]]:
+    """Who waits for whom, as `[from, to]` indexes into the plan's tasks: `to` needs a result of `from`."""
+    places = {(task.group, task.name): index for index, task in enumerate(plan.tasks)}
+    for index, task in enumerate(plan.tasks):
+        producers = {places[need.producer] for need in task.needs if need.producer is not None}
+        yield from ([producer, index] for producer in sorted(producers))
+
+
+def graph(run_id: str, admitted: Admitted, view: Mapping[str, Any]) -> Document:
+    """A run's tasks and who waits for whom, with how far each is."""
+    levels = admitted.graph.levels or [0] * len(admitted.tasks)
+    groups = view.get("groups") or {}
+    nodes = []
+    for (group, spec), level in zip(admitted.tasks, levels, strict=True):
+        state = groups.get(group, {}).get("tasks", {}).get(spec.name, {})
+        nodes.append(
+            {
+                "id": f"{group}/{spec.name}",
+                "group": group,
+                "task": spec.name,
+                "agent": spec.agent,
+                "level": level,
+                "status": state.get("status", "waiting"),
+                "expanded": spec.expansion_config is not None,
+                "members": state.get("members", None if spec.expansion_config else 1),
+                "started": state.get("started", 0),
+                "completed": state.get("completed", 0),
+                "failed": state.get("failed", 0),
+                "share": share_of_task(state) if state else 0.0,
+                "started_at": state.get("started_at"),
+                "ended_at": state.get("ended_at"),
+                "result_keys": list(spec.result_keys),
+            }
+        )
+    return {
+        "run_id": run_id,
+        "nodes": nodes,
+        "edges": [[target, index] for index, targets in enumerate(admitted.graph.edges) for target in targets],
+        "groups": [
+            {"name": group.name, "status": groups.get(group.name, {}).get("status", "waiting")}
+            for group in admitted.request.task_groups
+        ],
+    }
+
+
+def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Sequence[str] = ()) -> Document:
+    """The document of `run --json` out of a final record; large values stay references."""
+    told = body.get("executions") or no_executions()
+    return RunResult(
+        run_id=str(body.get("run_id") or ""),
+        request_id=str(body.get("request_id") or ""),
+        session_id=str(body.get("session_id") or ""),
+        status=body["status"],
+        results=results,
+        failures=tuple(body.get("failures") or ()),
+        executions={name: told.get(name, 0) for name in no_executions()},
+        warnings=tuple(dict.fromkeys([*warnings, *(body.get("warnings") or ())])),
+        duration_seconds=float(body.get("duration_seconds") or 0.0),
+        retry_of=body.get("retry_of"),
+        taken_over=int(body.get("taken_over") or 0),
+    ).to_document()
+
+
+MOST_SHOWN = 2_000
+"""Members of one task that a plan over HTTP lists."""
+MOST_PLANNED = 16_000_000
+"""Maximum characters of all members in a plan over HTTP."""
+
+
+def plan_body(reading: Reading, *, expand: bool) -> bytes:
+    """The encoded document of `plan --json` with its edges; for a wide task only the first members that fit."""
+    edges = [] if reading.plan is None else list(edges_of(reading.plan))
+    room = Room(MOST_PLANNED)
+    return encoded(reading.to_document(expand=expand, most=MOST_SHOWN, room=room) | {"edges": edges})
+
+
+def unreadable(refusal: RequestRefused, size: int) -> Document:
+    """The plan of a body that is neither JSON nor YAML."""
+    document = refused_document(refusal.errors, refusal.warnings, task_groups=0, tasks=0, document_bytes=size)
+    return document | {"edges": []}

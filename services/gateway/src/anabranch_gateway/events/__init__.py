@@ -1,0 +1,1 @@
+"""The events topic as this gateway sees it: one reader, many listeners."""

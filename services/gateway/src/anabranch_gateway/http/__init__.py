@@ -1,0 +1,1 @@
+"""The web server: connections, middleware, problem documents, request bodies."""

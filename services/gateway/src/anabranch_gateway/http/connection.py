@@ -1,0 +1,191 @@
+"""uvicorn's protocols with limits on the size of request heads, and timeouts for slow clients.
+
+Timeouts apply to sending a request head or body, and to reading a response.
+
+Without them uvicorn reads a head of any length, and waits without limit for its end and for a client to read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from anabranch_gateway.http.problems import MEDIA_TYPE, Refusal, document
+
+MOST_HEADERS = 100
+MOST_HEAD = 64_000
+"""Maximum bytes of the request line and all headers."""
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 30.0
+STALL_SECONDS = 30.0
+LEAST_READ = 16_000
+"""Bytes of a pending response that a client has to read in `STALL_SECONDS`."""
+MOST_MESSAGE = 64_000
+"""Maximum bytes of a WebSocket message from a client: the API expects none."""
+
+
+class _Reader:
+    """Aborts a connection whose client does not read pending data."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting = 0
+
+    def watch(self) -> None:
+        """Start watching the client's reading speed, unless it is watched already."""
+        if self._timer is None:
+            self._waiting = self._transport.get_write_buffer_size()
+            self._timer = self._loop.call_later(self._seconds, self._look)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        waiting = self._transport.get_write_buffer_size()
+        if waiting and waiting > self._waiting - LEAST_READ:
+            self._transport.abort()
+        elif waiting:
+            self.watch()
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """HTTP with limits; see the module. The timeouts are attributes, so that tests can shorten them."""
+
+    head_seconds = HEAD_SECONDS
+    body_seconds = BODY_SECONDS
+    stall_seconds = STALL_SECONDS
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._reader = _Reader(transport, self.loop, self.stall_seconds)
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_head = True
+        self._head = 0
+        self._count(self.head_seconds, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_counting()
+        self._reader.stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            if self._timer is None:
+                self._count(self.head_seconds, self._head_is_late)
+            self._head += len(data)
+        super().data_received(data)
+        if self._in_head and self._head > MOST_HEAD and not self.transport.is_closing():
+            self.send_400_response(f"the head of the request is over {MOST_HEAD} bytes")
+
+    # --- what the parser says; an error here is answered with 400 -----------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) > MOST_HEADERS:
+            raise ValueError("too many headers")
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MOST_HEAD:
+            raise ValueError("the head is too long")
+        self._in_head, self._head = False, 0
+        self._stop_counting()
+        self._count(self.body_seconds, self._body_is_late)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._stop_counting()
+        self._in_head = True
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._stop_counting()
+        self._reader.stop()
+        super().handle_websocket_upgrade()
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def _count(self, seconds: float, late: Any) -> None:
+        self._timer = self.loop.call_later(seconds, late)
+
+    def _stop_counting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        if self.flow.read_paused:  # the gateway itself paused reading, while it sends a response
+            self._count(self.head_seconds, self._head_is_late)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def _body_is_late(self) -> None:
+        self._timer = None
+        if self.flow.read_paused:
+            self._count(self.body_seconds, self._body_is_late)
+        elif self.cycle is not None and not self.cycle.response_started:
+            detail = f"the body was not complete within {self.body_seconds:g} s"
+            self._answer(Refusal(408, "incomplete", detail))
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reader.watch()
+
+    def resume_writing(self) -> None:
+        self._reader.stop()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._reader.watch()
+
+    # --- answers of the server itself -----------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        self._answer(Refusal(400, "bad_request", msg))
+
+    def _answer(self, refusal: Refusal) -> None:
+        """Answer with a problem document, and close."""
+        body = orjson.dumps(document(refusal, ""))
+        head = (
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nx-content-type-options: nosniff\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(STATUS_LINE[refusal.status] + head.encode() + body)
+        self.transport.close()
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that is aborted if its client does not read."""
+
+    stall_seconds = STALL_SECONDS
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._reader = _Reader(self.transport, self.loop, self.stall_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._reader.stop()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reader.watch()
+
+    def resume_writing(self) -> None:
+        self._reader.stop()
+        super().resume_writing()

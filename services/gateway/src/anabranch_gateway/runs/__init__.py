@@ -1,0 +1,1 @@
+"""Submitting, finding and inspecting runs."""

@@ -1,0 +1,95 @@
+"""Every subscription, kept on a compacted topic that each gateway follows: the last record of an id counts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from anabranch.core.errors import ServerUnavailable
+from anabranch.ports import EventLog, Incoming, Outgoing
+from anabranch_gateway.webhooks.webhooks import Subscription
+
+REOPEN_SECONDS = 1.0
+
+_log = logging.getLogger("anabranch.gateway")
+
+
+class Subscriptions:
+    """See the module. Changes are seen once their record has come back from the log."""
+
+    def __init__(self, log: EventLog, topic: str) -> None:
+        self._log = log
+        self._topic = topic
+        self._all: dict[str, Subscription] = {}
+        self._webhooks: dict[str, Subscription] = {}
+        self._news = asyncio.Event()
+        self._is_read = asyncio.Event()
+
+    @property
+    def all(self) -> Mapping[str, Subscription]:
+        return self._all
+
+    @property
+    def webhooks(self) -> Mapping[str, Subscription]:
+        return self._webhooks
+
+    async def run(self) -> None:
+        """Follow the topic until cancelled."""
+        while True:
+            try:
+                await self._follow()
+            except ServerUnavailable as error:
+                _log.warning("subscriptions cannot be read, trying again: %s", error)
+            await asyncio.sleep(REOPEN_SECONDS)
+
+    async def read(self) -> None:
+        """Wait until all that were there have been read."""
+        await self._is_read.wait()
+
+    async def put(self, subscription: Subscription) -> None:
+        """Keep a subscription, and return once this process knows it. Raises ServerUnavailable."""
+        await self._log.publish([Outgoing(self._topic, subscription.id, subscription.stored())])
+        while subscription.id not in self._all:
+            self._news.clear()
+            await self._news.wait()
+
+    async def delete(self, subscription_id: str) -> None:
+        """Forget one. Raises ServerUnavailable.
+
+        The value is `null` as JSON: the ports have no tombstones, and a record of four bytes does no harm.
+        """
+        await self._log.publish([Outgoing(self._topic, subscription_id, b"null")])
+        while subscription_id in self._all:
+            self._news.clear()
+            await self._news.wait()
+
+    async def _follow(self) -> None:
+        async with self._log.read(self._topic, None, "earliest") as reader:
+            ends = {each: end for each, end in (await reader.end_offsets()).items() if end > 0}
+            if not ends:
+                self._is_read.set()
+            async for records in reader:
+                for record in records:
+                    self._apply(record)
+                    if record.offset + 1 >= ends.get(record.partition, 0):
+                        ends.pop(record.partition, None)
+                if not ends:
+                    self._is_read.set()
+                self._news.set()
+
+    def _apply(self, record: Incoming) -> None:
+        subscription_id = (record.key or b"").decode("utf-8", "replace")
+        self._all.pop(subscription_id, None)
+        self._webhooks.pop(subscription_id, None)
+        if record.is_null or record.value in (b"", b"null"):
+            return
+        try:
+            subscription = Subscription.of_stored(record.value)
+        except ValueError as error:
+            place = f"{record.topic}/{record.partition}/{record.offset}"
+            _log.warning("cannot decode the subscription at %s, the gateway skips it: %s", place, error)
+            return
+        self._all[subscription.id] = subscription
+        if subscription.kind == "webhook":
+            self._webhooks[subscription.id] = subscription
