@@ -89,7 +89,7 @@ demo: $(VENV)/.runtime ## Show the whole system in one process on a real job
 
 .PHONY: servers
 servers: $(VENV)/.dev ## Run a Kafka and a Redis in the foreground, for local work
-	PYTHONPATH=tests python -m servers
+	PYTHONPATH=tests/support python -m servers
 
 .PHONY: bench
 bench: $(VENV)/.runtime ## Measure a fan-out of TASKS tasks: on the configured servers, else embedded
@@ -99,7 +99,7 @@ PEERS_ARGUMENTS ?= --write docs/benchmarks
 
 .PHONY: bench-peers
 bench-peers: $(VENV)/.dev ## Measure Celery, Dramatiq, Taskiq and this in one run, and write docs/benchmarks/peers.*
-	PYTHONPATH=tests:benchmarks python -m peers $(PEERS_ARGUMENTS)
+	PYTHONPATH=tests/support:benchmarks python -m peers $(PEERS_ARGUMENTS)
 
 VARIANTS_ARGUMENTS ?=
 
@@ -107,31 +107,31 @@ GATEWAY_ARGUMENTS ?=
 
 .PHONY: bench-gateway
 bench-gateway: $(VENV)/.dev ## Measure a gateway on real servers: submits a second, and events to 1,000 listeners
-	PYTHONPATH=tests:benchmarks python -m gateway $(GATEWAY_ARGUMENTS)
+	PYTHONPATH=tests/support:benchmarks python -m gateway $(GATEWAY_ARGUMENTS)
 
 LIMITS_ARGUMENTS ?=
 
 .PHONY: limits
 limits: $(VENV)/.dev ## Measure what happens at each documented limit, on real servers
-	PYTHONPATH=tests:benchmarks python -m limits $(LIMITS_ARGUMENTS)
+	PYTHONPATH=tests/support:benchmarks python -m limits $(LIMITS_ARGUMENTS)
 
 .PHONY: bench-variants
 bench-variants: $(VENV)/.dev ## Measure choices against the others: loop, compression, sizes of chunks, share groups
-	PYTHONPATH=tests:benchmarks python -m variants $(VARIANTS_ARGUMENTS)
+	PYTHONPATH=tests/support:benchmarks python -m variants $(VARIANTS_ARGUMENTS)
 
 .PHONY: bench-dashboard
 bench-dashboard: $(VENV)/.dev ## Measure first paint and frames a second of the dashboard on a graph of 2,122 tasks
-	PYTHONPATH=tests:benchmarks python -m dashboard $(DASHBOARD_ARGUMENTS)
+	PYTHONPATH=tests/support:benchmarks python -m dashboard $(DASHBOARD_ARGUMENTS)
 
 .PHONY: screenshots
 screenshots: $(VENV)/.dev ## Make the pictures of docs/dashboard.md anew, from a running system
-	PYTHONPATH=tests python -m dashboard_screenshots docs/images
+	PYTHONPATH=tests/support python -m dashboard_screenshots docs/images
 
 # --- tests ----------------------------------------------------------------------------------------------------------
 
 TEST_WORKERS ?= 2
 PROCESS_TESTS := tests/integration tests/system
-ALONE_TESTS := $(filter-out $(PROCESS_TESTS),$(patsubst %/,%,$(sort $(dir $(wildcard tests/*/test_*.py)))))
+ALONE_TESTS := $(filter-out $(PROCESS_TESTS),$(shell find tests -name 'test_*.py' | cut -d/ -f1-2 | sort -u))
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests, on real servers: those in one process TEST_WORKERS files at a time
@@ -151,19 +151,19 @@ COUNTS ?= .servers/cases.json
 .PHONY: cases
 cases: $(VENV)/.dev ## Run each test of docs/failure-model.md TIMES times, and add up in COUNTS how often it passed
 	mkdir -p $(dir $(COUNTS))
-	PYTHONPATH=tests python -m cases --times $(TIMES) --onto $(COUNTS)
+	PYTHONPATH=tests/support python -m cases --times $(TIMES) --onto $(COUNTS)
 
 MINUTES ?= 15
 SOAK_ARGUMENTS ?=
 
 .PHONY: soak
 soak: $(VENV)/.dev ## Requests without end under faults by seed, for MINUTES; prints what was lost or joined twice
-	PYTHONPATH=tests python -m soak --minutes $(MINUTES) $(SOAK_ARGUMENTS)
+	PYTHONPATH=tests/support python -m soak --minutes $(MINUTES) $(SOAK_ARGUMENTS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Try the edges with random input for FUZZ_SECONDS, until something is found
 	end=$$((SECONDS + $(FUZZ_SECONDS))); while ((SECONDS < end)); do \
-		ANABRANCH_FUZZ_EXAMPLES=300 python -m pytest -q -x tests/unit/test_fuzz_edges.py --hypothesis-seed=$$RANDOM; done
+		ANABRANCH_FUZZ_EXAMPLES=300 python -m pytest -q -x tests/unit/core/test_fuzz_edges.py --hypothesis-seed=$$RANDOM; done
 
 # --- documentation --------------------------------------------------------------------------------------------------
 

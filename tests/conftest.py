@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
-
 from servers.finder import find_kafka, find_redis, private_kafka, private_redis
 from servers.kafka_trio import KafkaTrio, kafka_trio
 from servers.process import ServerHandle, ServerUnavailableError

@@ -14,11 +14,11 @@ import statistics
 import sys
 from typing import Any
 
+from browsers import chromium
+from dev_system import DevSystem, dev_system
 from playwright.sync_api import Page
 
 from anabranch.cli.bench.layered import layered
-from browsers import chromium
-from dev_system import DevSystem, dev_system
 from peers.machine import machine
 
 VIEWPORT = {"width": 1440, "height": 900}

@@ -21,8 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from cluster import Cluster, await_true
-from gateway.measuring import document, fanned, submits
 from servers.finder import find_kafka, find_redis
+
+from gateway.measuring import document, fanned, submits
 
 FILES = 8_192
 _URL = re.compile(rb"Dashboard and API: (\S+)/")

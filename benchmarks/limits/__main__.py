@@ -19,16 +19,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer
-
 from cluster import FINAL, Cluster, User
-from limits.cases import Case, cases, compact, request, task
+from confluent_kafka import Producer
 from servers.finder import find_kafka, find_redis
+
+from limits.cases import Case, cases, compact, request, task
 
 SECONDS = 300.0
 CLIENT_BYTES = 1_040_000
 """Record size limit of the client, because its default is below the size limit of a request."""
-TESTS = Path(__file__).parents[2] / "tests"
+TESTS = Path(__file__).parents[2] / "tests" / "support"
 HEAD = (
     "limit",
     "what was sent",

@@ -20,12 +20,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from servers.finder import find_kafka, find_redis
+from servers.process import ServerUnavailableError
+
 from peers.chart import svg
 from peers.machine import libraries, machine
 from peers.outcomes import NOT_DONE, OVER, Figure, Outcome, markdown, plain, table
 from peers.systems import Broken, OverLimit, Servers, System, all_systems
-from servers.finder import find_kafka, find_redis
-from servers.process import ServerUnavailableError
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (200, 5_000, 20_000, 100_000)

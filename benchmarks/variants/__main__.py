@@ -23,6 +23,7 @@ from typing import Any
 
 from cluster import Cluster
 from servers.finder import find_kafka, find_redis
+
 from variants.offers import carried
 
 BURST, SINGLES = 20_000, 200

@@ -9,6 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from doc_blocks import without_blocks
+from source_tree import ROOT, shown
 
 from anabranch.core.errors import Code
 from anabranch.core.names import Names
@@ -16,8 +18,6 @@ from anabranch.core.request.models import Request, TaskGroup, TaskSpec
 from anabranch.core.wire.events import EVENT_TYPES
 from anabranch.runtime.process.settings import Settings
 from anabranch_taskgroup.session.states import mermaid
-from architecture.source_tree import ROOT, shown
-from doc_blocks import without_blocks
 
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "tests" / "data" / "README.md"]
 RECORDS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
@@ -41,7 +41,9 @@ def test_the_diagram_of_a_tasks_life_is_the_table_of_the_code() -> None:
 
 
 def test_the_tests_that_the_failure_model_names_exist_and_those_called_chaos_are() -> None:
-    named = re.findall(r"`(\w+/test_\w+\.py)(?:::(\w+))?`( \(chaos\))?", text_of("docs/failure-model.md"))
+    named = re.findall(
+        r"`(?:tests/)?((?:\w+/)+test_\w+\.py)(?:::(\w+))?`( \(chaos\))?", text_of("docs/failure-model.md")
+    )
 
     assert len(named) > 30
     for path, test, chaos in named:

@@ -8,12 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from doc_blocks import missing_lines
+from source_tree import ROOT, shown
 
 import anabranch
 from anabranch.runtime.process.settings import Settings
-from architecture.source_tree import ROOT, shown
 from contract.docstrings import attribute_notes
-from doc_blocks import missing_lines
 from docs_site.building import build
 from docs_site.diagrams import forgotten, without_drawing
 from docs_site.pages import drift

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from architecture.source_tree import ROOT, imported_modules, parsed, python_files, shown
+from source_tree import ROOT, imported_modules, parsed, python_files, shown
 
 COMPOSITION_ROOTS = {"app.py", "__main__.py", "faust_app.py"}
 

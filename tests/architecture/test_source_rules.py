@@ -6,7 +6,7 @@ import ast
 import re
 from collections import Counter
 
-from architecture.source_tree import CODE, parsed, python_files, shown, tracked_files
+from source_tree import CODE, parsed, python_files, shown, tracked_files
 
 MODULE_LINES = 500
 FUNCTION_LINES = 60

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from source_tree import ROOT
 
 from anabranch.core.telemetry import METRICS, Metric
-from architecture.source_tree import ROOT
 from contract.telemetry import with_tables
 
 OBSERVABILITY = ROOT / "deploy" / "observability"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cluster import await_true
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
@@ -13,8 +14,6 @@ from confluent_kafka.admin import (
     NewTopic,
     ResourceType,
 )
-
-from cluster import await_true
 
 
 def alter(brokers: str, topic: str, limit: int) -> None:

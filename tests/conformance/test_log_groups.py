@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from waiting import eventually, turns
 
 from anabranch.core.errors import Misconfigured
 from anabranch.ports import Committed, EventLog, Incoming, Outgoing
 from conformance.clients import NewLog
 from conformance.listeners import Recorder
-from waiting import eventually, turns
 
 ALL_FOUR = {0, 1, 2, 3}
 

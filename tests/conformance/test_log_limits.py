@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
+from waiting import eventually
 
 from anabranch.adapters.limits import record_bytes
 from anabranch.adapters.memory.broker import MemoryBroker
@@ -19,7 +20,6 @@ from anabranch.ports import Beginning, Committed, EventLog, Incoming, Outgoing, 
 from anabranch.runtime.fitted_log import FittedLog
 from conformance.clients import WallClock
 from conformance.listeners import Recorder
-from waiting import eventually
 
 BYTES = 60_000
 

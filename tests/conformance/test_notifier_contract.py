@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from waiting import eventually
+
 from anabranch.ports import Notifier
 from conformance.clients import NewNotifier
-from waiting import eventually
 
 
 def keep(into: list[bytes | None]) -> Callable[[bytes | None], None]:

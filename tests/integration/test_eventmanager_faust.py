@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from eventmanager_records import batch, entry, recording, wide_run
+from servers.process import ServerHandle
 
 from anabranch.adapters.kafka.log import KafkaLog
 from anabranch.adapters.memory.broker import MemoryBroker
@@ -33,8 +35,6 @@ from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.reading.views import View, load_view
 from anabranch_eventmanager.app import build, build_embedded
 from anabranch_eventmanager.service import EventManager
-from eventmanager_records import batch, entry, recording, wide_run
-from servers.process import ServerHandle
 
 PARTITIONS = 3
 

@@ -8,13 +8,13 @@ import threading
 
 import pytest
 from confluent_kafka import Producer
+from servers.process import ServerHandle, free_port
+from waiting import eventually
 
 from anabranch.adapters.kafka.log import KafkaLog
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import Committed, Incoming, Outgoing, TopicSpec
 from conformance.listeners import Recorder
-from servers.process import ServerHandle, free_port
-from waiting import eventually
 
 
 async def test_a_broker_that_is_not_there_is_named_with_the_fix(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 from redis import Redis
+from servers.process import ServerHandle, free_port
+from waiting import eventually
 
 from anabranch.adapters.redis.notifier import RedisNotifier
 from anabranch.adapters.redis.store import RedisStore
 from anabranch.core.errors import Misconfigured, ServerUnavailable, StoreRefused
 from anabranch.ports import Fence, Write
-from servers.process import ServerHandle, free_port
-from waiting import eventually
 
 
 async def test_a_server_that_is_not_there_is_named_without_its_password() -> None:

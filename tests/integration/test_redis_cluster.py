@@ -11,8 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from cluster_slots import SLOTS, slot_of
 from redis import Redis
 from redis.exceptions import AskError, MovedError, ResponseError
+from servers.process import ServerHandle, free_port
+from small_requests import array, request, task
+from waiting import eventually
 
 from anabranch import Task, embedded
 from anabranch.adapters.redis.faults import translate
@@ -21,10 +25,6 @@ from anabranch.core.errors import StoreRefused
 from anabranch.core.names import session_key
 from anabranch.ports import Fence, Write
 from anabranch.testing.systems import registry_of
-from cluster_slots import SLOTS, slot_of
-from servers.process import ServerHandle, free_port
-from small_requests import array, request, task
-from waiting import eventually
 
 one_node = pytest.mark.server_settings(redis={"cluster-enabled": "yes", "cluster-port": str(free_port())})
 

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
+from servers.process import ServerUnavailableError
+from servers.secure_kafka import SecureKafka, secure_kafka
+from waiting import eventually
 
 from anabranch.adapters.kafka.log import KafkaLog
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import Committed, Incoming, Outgoing, TopicSpec
-from servers.process import ServerUnavailableError
-from servers.secure_kafka import SecureKafka, secure_kafka
-from waiting import eventually
 
 SECONDS = 20.0
 TURNED_AWAY_SECONDS = 3.0

@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
+from servers.certificates import Authority
+from servers.process import ServerHandle, ServerUnavailableError
+from servers.tls_proxy import tls_proxy
 
 from anabranch.adapters.redis.notifier import RedisNotifier
 from anabranch.adapters.redis.store import RedisStore
@@ -15,9 +18,6 @@ from anabranch.core.errors import AnabranchError, Misconfigured, ServerUnavailab
 from anabranch.ports import Fence, Write
 from anabranch.runtime.process.connections import redis_pair
 from anabranch.runtime.process.settings import Settings
-from servers.certificates import Authority
-from servers.process import ServerHandle, ServerUnavailableError
-from servers.tls_proxy import tls_proxy
 
 RIGHTS = (
     "~anabranch.* ~session:* &anabranch.* &session:* -@all +@read +@write +@scripting +@connection +@pubsub +info"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import redis
 from confluent_kafka.admin import AdminClient, NewTopic
-
 from servers.finder import NamedServer
 from servers.kafka_node import broker_answers
 from servers.process import ServerHandle, ServerUnavailableError, free_port

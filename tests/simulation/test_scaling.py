@@ -15,6 +15,10 @@ from math import log, sqrt
 from typing import Any
 
 import pytest
+from cluster_slots import SLOTS, slot_of
+from many_workers import Installation, installation
+from small_requests import array, request, task
+from source_tree import ROOT
 
 from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
@@ -29,10 +33,6 @@ from anabranch_taskgroup.session.actor import Delivery, decide
 from anabranch_taskgroup.session.chunks import FIRST_LIMIT, chunk_size
 from anabranch_taskgroup.session.state import Partition, Run
 from anabranch_taskgroup.session.turn import Rules
-from architecture.source_tree import ROOT
-from cluster_slots import SLOTS, slot_of
-from many_workers import Installation, installation
-from small_requests import array, request, task
 
 NAMES = Names()
 RULES = Rules(NAMES)

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
-
 from browsers import BrowserMissingError, chromium
 from cluster import Cluster, Start, User
 from dev_system import DevSystem, dev_system
+from playwright.sync_api import Browser
 
-TESTS = Path(__file__).parent.parent
+SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,7 @@ def cluster(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("cluster")
     prefix = f"s{os.getpid()}x{os.urandom(3).hex()}."
     environ = {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH")))),
         "ANABRANCH_TEST_TRACE": str(folder / "trace.txt"),
         "CI": "",
     }
@@ -42,7 +41,7 @@ def start(prefix: str, tmp_path: Path) -> Iterator[Start]:
     def start_it(brokers: str, redis_url: str, workers: int = 2, **more: str) -> Cluster:
         trace = tmp_path / "trace.txt"
         trace.touch()
-        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(SUPPORT), os.environ.get("PYTHONPATH")]))
         environ = {"PYTHONPATH": path, "ANABRANCH_TEST_TRACE": str(trace), "CI": "", **more}
         clusters.append(Cluster(tmp_path, brokers, redis_url, prefix, environ))
         clusters[-1].start_all(workers=workers, agents="system_agents", concurrency=8)

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from agent_endings import ENDINGS, table
 from cluster import Cluster, User
 
-TESTS = Path(__file__).parent.parent
-DOCS = TESTS.parent / "docs" / "agents.md"
+SUPPORT = Path(__file__).parents[1] / "support"
+DOCS = SUPPORT.parent / "docs" / "agents.md"
 
 
 @pytest.fixture
 def cluster(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator[Cluster]:
     """One worker, whose death would end every run."""
-    environ = {"PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))}
+    environ = {"PYTHONPATH": os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH"))))}
     cluster = Cluster(tmp_path, kafka, redis_url, prefix, environ)
     try:
         cluster.start_all(workers=1, agents="ending_agents")

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from cluster import Cluster, User, await_true
 from requests_made import request, resolved
 
-TESTS = Path(__file__).parents[1]
+SUPPORT = Path(__file__).parents[1] / "support"
 REACH_SECONDS = 2.0
 """A cancel reaches an agent within a second; the machine of the tests may be busy."""
 
@@ -22,7 +21,7 @@ REACH_SECONDS = 2.0
 @pytest.fixture
 def own_cluster(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator[Cluster]:
     environ = {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH")))),
         "ANABRANCH_TEST_TRACE": str(tmp_path / "trace.txt"),
     }
     cluster = Cluster(tmp_path, kafka, redis_url, prefix, environ)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
-
 from dashboard_pages import PHONE, dashboard
 from dev_system import DevSystem
+from playwright.sync_api import Browser, Route, expect
 
 
 def one_task(name: str, agent: str, **fields: Any) -> dict[str, Any]:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
-
 from dashboard_pages import Dashboard, dashboard
 from dev_system import DevSystem
+from playwright.sync_api import Browser
 
 GRAVE = {"serious", "critical"}
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from cluster import await_true
 from command_zygote import zygote
 from dev_system import DevSystem, dev_system

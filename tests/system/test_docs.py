@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from architecture.source_tree import ROOT, shown
 from cluster import Cluster
 from command_zygote import zygote
 from doc_blocks import blocks_of
 from doc_pages import Page
+from source_tree import ROOT, shown
 
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = {"python", "sh", "yaml", "json", "text", "mermaid", "toml", "go", "java", "js", "dockerfile"}

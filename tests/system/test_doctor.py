@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from cluster import Cluster, User, await_true
 from requests_made import echo, request
 
-TESTS = Path(__file__).parent.parent
+SUPPORT = Path(__file__).parents[1] / "support"
 Start = Callable[..., Cluster]
 
 
@@ -25,7 +24,7 @@ def make(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator[St
 
     def make_it(**environ: str) -> Cluster:
         variables = {
-            "PYTHONPATH": str(TESTS),
+            "PYTHONPATH": str(SUPPORT),
             "ANABRANCH_TEST_TRACE": str(tmp_path / "trace"),
             "CI": "",
             **environ,

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster import Cluster, Process, User, await_true
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
-
-from cluster import Cluster, Process, User, await_true
-from conformance import kafka_admin
 from requests_made import echo, fan_out, request, resolved
 
-TESTS = Path(__file__).parent.parent
-ENVIRON = {"PYTHONPATH": str(TESTS), "CI": "", "ANABRANCH_PARTITIONS": "2", "ANABRANCH_LOSS_WINDOW": "0.5s"}
+from conformance import kafka_admin
+
+SUPPORT = Path(__file__).parents[1] / "support"
+ENVIRON = {"PYTHONPATH": str(SUPPORT), "CI": "", "ANABRANCH_PARTITIONS": "2", "ANABRANCH_LOSS_WINDOW": "0.5s"}
 WORKER = ("--agents", "edge_agents", "--concurrency", "32")
 AHEAD = 600
 

@@ -9,7 +9,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-
 from cluster import FINAL, Cluster, Start, User, await_true
 from requests_made import echo, fan_out, request, resolved
 from servers.process import ServerHandle

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from cluster import Cluster, Process, await_true
 
 _URL = re.compile(rb"Dashboard and API: (\S+)")

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from cluster import Cluster, User
 from requests_made import resolved
 
-TESTS = Path(__file__).parent.parent
+SUPPORT = Path(__file__).parents[1] / "support"
 MEMBERS = 500
 KILLER = 321
 
@@ -49,7 +48,7 @@ def supervised(
 ) -> Iterator[tuple[Cluster, Supervisor]]:
     """Two workers with the test's agents. Their leases are short: who is dead is known to be after about 2 s."""
     environ = {
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": str(SUPPORT),
         "ANABRANCH_TEST_TRACE": str(tmp_path / "trace.txt"),
         "ANABRANCH_WORKER_LEASE": "1.5s",
     }

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from cluster import FINAL, Cluster, User
 from requests_made import fan_out_of_sleeps, resolved
 

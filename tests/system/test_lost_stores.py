@@ -5,11 +5,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import pytest
-from redis import Redis
-
 from chaos import chosen_seed
 from cluster import Start, await_true
 from cutting_proxy import CuttingProxy
+from redis import Redis
 from servers.process import ServerHandle, ServerProcess
 from steady_load import Load
 

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-
 from cluster import FINAL, Cluster, User
 from requests_made import echo, fan_out, request, resolved
 from workflows import WORKFLOWS, workflow_request, workflow_tasks

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis
-
 from cluster import Cluster, User
 from servers.process import ServerHandle, ServerUnavailableError
 from servers.secure_kafka import SecureKafka, secure_kafka

@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
 from chaos import Injector, chosen_mix, chosen_seed
 from cluster import Start, User, await_true
 from cutting_proxy import CuttingProxy

@@ -4,7 +4,6 @@ time alone."""
 from __future__ import annotations
 
 import pytest
-
 from chaos import chosen_seed
 from cluster import Start
 from servers.kafka_trio import KafkaTrio

@@ -1,0 +1,275 @@
+"""Retries and limits on what runs at once, through the whole system."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from small_requests import array, request, task
+
+import anabranch.embedded
+from anabranch import GiveUp, RetryLater, Task, agent
+from anabranch.testing import System
+from anabranch_agency.app import build as build_agency
+
+Start = Callable[..., System]
+
+
+# --- attempts ---------------------------------------------------------------------------------------
+
+
+class Attempts:
+    """Fails the first `failures` attempts with `error`, and notes when each one came."""
+
+    def __init__(self, failures: int, error: Callable[[], Exception]) -> None:
+        self.failures = failures
+        self.error = error
+        self.at: list[float] = []
+        self.numbers: list[int] = []
+        self.keys: set[str] = set()
+
+    async def __call__(self, task: Task) -> int:
+        self.at.append(asyncio.get_running_loop().time())
+        self.numbers.append(task.attempt)
+        self.keys.add(task.idempotency_key)
+        if len(self.at) <= self.failures:
+            raise self.error()
+        return task.attempt
+
+    @property
+    def gaps(self) -> list[float]:
+        return [round(later - earlier, 1) for earlier, later in zip(self.at, self.at[1:], strict=False)]
+
+
+def attempts_of(s_of: Start, failures: int, error: Callable[[], Exception], **policy: Any) -> tuple[Attempts, Any]:
+    flaky = Attempts(failures, error)
+
+    async def call(task: Task) -> int:
+        return await flaky(task)
+
+    s = s_of(agents={"flaky": call})
+    result = s.run(request(task("out", "flaky", retry=policy)))
+    return flaky, result
+
+
+@pytest.mark.parametrize(
+    ("policy", "gaps"),
+    [
+        ({"strategy": "immediate"}, [0, 0, 0]),
+        ({"strategy": "fixed", "delay": 0.5}, [0.5, 0.5, 0.5]),
+        ({"strategy": "fixed", "delay": 90}, [90, 90, 90]),
+        ({"strategy": "exponential", "delay": 0.5}, [0.5, 1, 2]),
+        ({"strategy": "fibonacci", "delay": 10}, [10, 10, 20]),
+        ({"strategy": "exponential", "delay": 10, "max_delay": 15}, [10, 15, 15]),
+    ],
+)
+def test_retries_wait_as_their_policy_says(anabranch_system: Start, policy: Any, gaps: list[float]) -> None:
+    flaky, result = attempts_of(anabranch_system, 3, lambda: ValueError("x"), max_attempts=4, **policy)
+
+    assert (result.status, result.results["out"]) == ("completed", 4)
+    assert flaky.gaps == pytest.approx(gaps, abs=0.2)
+    assert flaky.numbers == [1, 2, 3, 4]
+    assert len(flaky.keys) == 1
+
+
+def test_attempts_come_to_an_end(anabranch_system: Start) -> None:
+    flaky, result = attempts_of(
+        anabranch_system, 99, lambda: ValueError("x"), strategy="exponential", delay=1, max_attempts=3
+    )
+
+    assert [(each["error_type"], each["attempts"]) for each in result.failures] == [("ValueError", 3)]
+    assert flaky.numbers == [1, 2, 3]
+
+
+def test_what_is_given_up_is_not_tried_again(anabranch_system: Start) -> None:
+    flaky, result = attempts_of(anabranch_system, 99, lambda: GiveUp("no"), strategy="immediate", max_attempts=5)
+
+    assert (result.status, flaky.numbers) == ("failed", [1])
+
+
+def test_a_type_that_is_not_retryable_is_not_tried_again(anabranch_system: Start) -> None:
+    flaky, _ = attempts_of(
+        anabranch_system, 99, lambda: KeyError("no"), strategy="immediate", non_retryable=["KeyError"]
+    )
+
+    assert flaky.numbers == [1]
+
+
+@pytest.mark.parametrize("after", [0.5, 600])
+def test_retry_later_says_when(anabranch_system: Start, after: float) -> None:
+    flaky, result = attempts_of(
+        anabranch_system, 2, lambda: RetryLater(after=after), strategy="immediate", max_attempts=5
+    )
+
+    assert result.completed
+    assert flaky.gaps == pytest.approx([after, after], abs=0.2)
+
+
+def test_retries_of_members_leave_the_others_alone(anabranch_system: Start) -> None:
+    calls: dict[int, int] = {}
+
+    async def odd_ones_fail_twice(task: Task) -> int:
+        index = task.index or 0
+        calls[index] = calls.get(index, 0) + 1
+        if index % 2 and calls[index] < 3:
+            raise ValueError(f"{index}")
+        return index
+
+    s = anabranch_system(agents={"odd": odd_ones_fail_twice})
+    policy = {"strategy": "fixed", "delay": 5, "max_attempts": 3}
+    run = s.submit(request(task("out", "odd", retry=policy, expansion_config=array(list(range(300))))))
+    result = run.result()
+
+    assert result.results["out"] == list(range(300))
+    assert calls == {n: 3 if n % 2 else 1 for n in range(300)}
+    retrying = [(e["index"], e["attempt"]) for e in run.events() if e["type"] == "task.retrying"]
+    assert sorted(retrying) == [(n, k) for n in range(1, 300, 2) for k in (1, 2)]
+    completed = {e["index"]: e["attempt"] for e in run.events() if e["type"] == "task.completed"}
+    assert completed == {n: 3 if n % 2 else 1 for n in range(300)}
+
+
+def test_a_missing_result_key_is_a_failed_attempt_that_names_it(anabranch_system: Start) -> None:
+    async def half(task: Task) -> dict[str, int]:
+        return {"a": 1}
+
+    s = anabranch_system(agents={"half": half})
+    result = s.run(request(task("t", "half", result_keys=["a", "b"])))
+
+    assert [each["error_type"] for each in result.failures] == ["ResultError"]
+    assert "'b'" in result.failures[0]["message"]
+
+
+# --- limits -----------------------------------------------------------------------------------------
+
+
+class Gauge:
+    """Counts calls that run at once."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.most = 0
+        self.calls = 0
+
+    async def __call__(self, task: Task) -> int:
+        self.running += 1
+        self.calls += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(1 + (task.index or 0) % 3)
+        self.running -= 1
+        return self.calls
+
+    def agent(self, name: str, **limits: Any) -> Callable[..., Any]:
+        async def call(task: Task) -> int:
+            return await self(task)
+
+        return agent(name, **limits)(call)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 20])
+def test_a_tasks_limit_bounds_its_running_members_and_is_used(anabranch_system: Start, limit: int) -> None:
+    gauge = Gauge()
+    s = anabranch_system(agents=[gauge.agent("gauge")])
+
+    result = s.run(request(task("out", "gauge", expansion_config=array(list(range(150))), max_concurrency=limit)))
+
+    assert result.completed
+    assert (gauge.most, gauge.calls) == (limit, 150)
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+def test_a_groups_limit_bounds_all_its_tasks(anabranch_system: Start, limit: int) -> None:
+    gauge = Gauge()
+    s = anabranch_system(agents=[gauge.agent("gauge")])
+    tasks = [task(f"t{n}", "gauge", expansion_config=array(list(range(20)))) for n in range(3)]
+    tasks += [task(f"single{n}", "gauge") for n in range(5)]
+
+    result = s.run({"task_groups": [{"name": "g", "max_concurrency": limit, "tasks": tasks}]})
+
+    assert result.completed
+    assert (gauge.most, gauge.calls) == (limit, 65)
+
+
+def test_an_agents_own_limit_bounds_its_worker(anabranch_system: Start) -> None:
+    gauge = Gauge()
+    s = anabranch_system(agents=[gauge.agent("gauge", max_concurrency=2)])
+
+    result = s.run(request(task("a", "gauge", expansion_config=array(list(range(10)))), task("b", "gauge")))
+
+    assert result.completed
+    assert (gauge.most, gauge.calls) == (2, 11)
+
+
+def test_a_workers_concurrency_bounds_everything(anabranch_system: Start) -> None:
+    gauge = Gauge()
+    s = anabranch_system(agents=[gauge.agent("gauge")], concurrency=5)
+
+    result = s.run(request(task("out", "gauge", expansion_config=array(list(range(60))))))
+
+    assert result.completed
+    assert gauge.most == 5
+
+
+def test_a_limit_leaves_room_for_retries(anabranch_system: Start) -> None:
+    tried: set[int] = set()
+
+    async def fails_once(task: Task) -> int:
+        index = task.index or 0
+        if index not in tried:
+            tried.add(index)
+            raise ValueError("once")
+        return index
+
+    s = anabranch_system(agents={"once": fails_once})
+    policy = {"strategy": "fixed", "delay": 30, "max_attempts": 2}
+    spec = task("out", "once", retry=policy, expansion_config=array(list(range(40))), max_concurrency=2)
+
+    assert s.run(request(spec), timeout=3_600).results["out"] == list(range(40))
+
+
+# --- nobody can run it ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unjudged_system(anabranch_system: Start, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """A system whose agency does not know which agents there are, as on servers."""
+    monkeypatch.setattr(
+        anabranch.embedded, "build_agency", lambda resources, agents: build_agency(resources, None)
+    )
+    return anabranch_system
+
+
+def test_an_agent_nobody_has_is_waited_for_in_peace(unjudged_system: Start) -> None:
+    s = unjudged_system()
+    result = s.run(request(task("out", "nobody"), task("other", inputs=1), timeout="1h"))
+
+    assert (result.status, dict(result.results)) == ("timed_out", {"other": 1})
+    assert result.duration_seconds == pytest.approx(3_600, abs=5)
+    assert len(s.records("groups")) < 1_500
+    assert len(s.records("tasks")) < 500
+    assert len(s.records("events")) < 50
+
+
+def test_an_agent_nobody_has_does_not_hold_the_groups_room(unjudged_system: Start) -> None:
+    s = unjudged_system()
+    tasks = [task("out", "nobody"), *(task(f"t{n}", inputs=n) for n in range(5))]
+    document = {"timeout": "1h", "task_groups": [{"name": "g", "max_concurrency": 1, "tasks": tasks}]}
+
+    run = s.submit(document)
+    s.advance(30)
+    completed = [event["task"] for event in run.events() if event["type"] == "task.completed"]
+    result = run.result()
+
+    assert completed == [f"t{n}" for n in range(5)]
+    assert (result.status, dict(result.results)) == ("timed_out", {f"t{n}": n for n in range(5)})
+
+
+def test_an_idle_system_appends_nothing(anabranch_system: Start) -> None:
+    s = anabranch_system()
+    s.run(request(task("quick", inputs=1)))
+    topics = ["requests", "runs", "groups", "tasks", "events", "results", "dead-letters"]
+    before = {topic: len(s.records(topic)) for topic in topics}
+    s.advance(1_800)
+
+    assert {topic: len(s.records(topic)) for topic in topics} == before

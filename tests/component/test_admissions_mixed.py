@@ -1,0 +1,222 @@
+"""Admissions of one request id, between services of two releases and after a run of the id was forgotten; and what
+answers where a run's first record, or the news of its end, was lost. Each owner by itself, message by message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from lone_owners import NAMES, REQUEST, Runner, Session, finals, told
+
+from anabranch.core.admissions import FENCES, admission_of, first_fence
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import (
+    CheckRun,
+    ControlRun,
+    FailRun,
+    GroupFinished,
+    GroupResults,
+    Message,
+    OpenRun,
+    StopRun,
+    SubmitRun,
+    TimerDue,
+)
+from anabranch.ports import Incoming
+from anabranch.runtime.ownership.effects import News
+from anabranch_agency.run.state import STOP_SECONDS
+from anabranch_taskgroup.session.faults import fail_named
+from anabranch_taskgroup.session.faults import give_up as give_up_group
+from anabranch_taskgroup.session.state import Partition as Groups
+from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.turn import OfferChunk
+from anabranch_taskgroup.session.turn import Rules as GroupRules
+
+# --- an upgrade with runs open --------------------------------------------------------------------------
+
+
+def test_a_run_that_an_earlier_release_opened_ends_under_this_one() -> None:
+    """Its session's owner was told no admission, and its run's owner knows one."""
+    session, runner = Session(), Runner(first=99)
+    session.opens(None)
+    runner.submits()
+
+    [ended] = told(session.completes(), GroupFinished)
+
+    assert finals(runner.hears(ended)) == ["run.completed"]
+
+
+@pytest.mark.parametrize(
+    "question", [StopRun(run_id="r", reason="cancelled", admission=100), CheckRun(run_id="r", admission=100)]
+)
+def test_such_a_run_is_the_one_that_its_owner_asks_after(question: Message) -> None:
+    session = Session()
+    session.opens(None)
+
+    assert not told(session.hears(question), FailRun)
+
+
+def test_such_a_run_is_not_begun_again_by_an_owner_that_was_upgraded() -> None:
+    """It tells again what its predecessor told last, with an admission."""
+    session = Session()
+    session.opens(None)
+
+    again = session.opens(100)
+
+    assert not [effect for effect in again if isinstance(effect, OfferChunk)]
+    assert told(session.completes(), GroupFinished)
+
+
+def test_nor_once_it_has_ended_and_its_owner_is_answered() -> None:
+    """For it may be another run of the same id, of which nothing would come."""
+    session = Session()
+    session.opens(None)
+    session.completes()
+
+    again = session.opens(100)
+
+    assert not [effect for effect in again if isinstance(effect, OfferChunk)]
+    assert [(each.abandoned, each.admission) for each in told(again, FailRun)] == [(True, 100)]
+
+
+# --- a request id that comes again ------------------------------------------------------------------------
+
+
+def test_a_stop_of_a_lost_run_does_not_stop_the_next_run_of_the_same_id() -> None:
+    session = Session()
+    session.hears(StopRun(run_id="r", reason="cancelled", admission=7))
+
+    session.opens(100)
+
+    assert session.partition.runs["r"].groups["g"].tasks["t"].state is TaskState.RUNNING
+
+
+@pytest.mark.parametrize("admission", [7, None])
+def test_a_stop_before_its_own_run_does(admission: int | None) -> None:
+    session = Session()
+    session.hears(StopRun(run_id="r", reason="cancelled", admission=admission))
+
+    assert [each.status for each in told(session.opens(7), GroupFinished)] == ["cancelled"]
+
+
+@pytest.mark.parametrize("action", ["cancel", "pause"])
+def test_what_was_asked_before_a_run_was_submitted_is_asked_of_that_run_only(action: Any) -> None:
+    runner = Runner()
+    runner.hears(ControlRun(run_id="r", action=action, origin="t.requests/0/1"))
+    runner.submits()
+    assert runner.partition.runs["r"].stopping == ("cancelled" if action == "cancel" else None)
+    assert runner.partition.runs["r"].paused == (action == "pause")
+    admission = runner.partition.runs["r"].admission
+    runner.hears(GroupFinished(run_id="r", group="g", status="cancelled", results={}, admission=admission))
+    runner.forgets()
+
+    runner.submits()
+
+    assert runner.partition.runs["r"].stopping is None
+    assert not runner.partition.runs["r"].paused
+
+
+def test_a_chunk_that_comes_back_for_a_week_keeps_its_admission() -> None:
+    """As one whose agent no worker has: it is what a stop of the run is obeyed by."""
+    comes_back = 7 * 86_400 // 10
+
+    assert admission_of(first_fence(41) + comes_back) == 41
+    assert first_fence(127 << 40 | 2**40 - 1) + FENCES <= 2**63
+
+
+def test_events_of_a_run_go_on_after_the_topic_was_created_again() -> None:
+    """Readers drop an event whose cause is no later than the last one of its source."""
+    before = Runner(first=5_000)
+    accepted = before.hears_turn(
+        SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST)
+    )
+    after = Runner()
+    after.partition.generation = 1
+    after.partition.remember("r", before.partition.runs["r"].tombstone)
+
+    ended = after.hears_turn(ControlRun(run_id="r", action="cancel"))
+
+    [first], [last] = ([each.entry for each in turn.events] for turn in (accepted, ended))
+    assert (first.type, last.type) == ("run.accepted", "run.failed")
+    assert last.cause > first.cause
+
+
+# --- answers --------------------------------------------------------------------------------------------
+
+
+def opened_record(value: bytes) -> Incoming:
+    return Incoming(NAMES.groups, 0, 5, b"s", value, (), 1.0)
+
+
+OPENED = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9, admission=9)
+
+
+def test_a_run_whose_first_record_could_not_be_decided_about_is_answered_for() -> None:
+    effects = list(give_up_group(GroupRules(NAMES), Groups(0), OPENED, opened_record(b""), "a bug"))
+
+    [answer] = told(effects, FailRun)
+    assert (answer.abandoned, answer.admission) == (True, 9)
+    assert "a bug" in answer.message
+
+
+def test_so_is_one_whose_first_record_nobody_decodes() -> None:
+    large = OPENED.model_copy(update={"context": {"k": "x" * 9_000}})
+    for value in (encode(OPENED), encode(large), encode(OPENED).replace(b'"deadline":', b'"deadlines":')):
+        effects = list(fail_named(GroupRules(NAMES), Groups(0), opened_record(value), "its owners died"))
+        assert [(each.run_id, each.abandoned) for each in told(effects, FailRun)] == [("r", True)]
+
+    report = encode(GroupFinished(run_id="r", group="g", status="completed", results={}))
+    assert not list(fail_named(GroupRules(NAMES), Groups(0), opened_record(report), "unknown run"))
+
+
+def test_a_group_whose_results_were_refused_has_not_ended() -> None:
+    """The log refused the first of two records that are published together, and took the second: the sender
+    publishes both again."""
+    runner = Runner()
+    runner.submits()
+    results = GroupResults(run_id="r", group="g", part=0, results={"t": 1})
+    ended = GroupFinished(run_id="r", group="g", status="completed", results={}, parts=1)
+
+    assert not finals(runner.hears(ended))
+
+    runner.hears(results)
+    [final] = [
+        e.outgoing.value for e in runner.hears(ended) if isinstance(e, News) and e.outgoing.topic == NAMES.results
+    ]
+    assert b'"results":{"t":1}' in final
+
+
+def test_a_run_that_is_lost_ends_when_it_is_cancelled() -> None:
+    """Its tombstone came from the store, and its records are no longer on the log."""
+    before, runner = Runner(), Runner(first=1_000)
+    before.submits()
+    runner.partition.remember("r", before.partition.runs["r"].tombstone)
+
+    assert finals(runner.hears(ControlRun(run_id="r", action="cancel"))) == ["run.failed"]
+
+
+def test_a_session_has_time_to_answer_a_stop_that_comes_long_after_the_deadline() -> None:
+    """As where no Agency was there: else what the groups have would be left out."""
+    runner = Runner()
+    runner.submits(timeout=60)
+    late = 1.0 + 60 + 3_600
+    stopped = runner.hears(TimerDue(run_id="r", at=late), at=late)
+    assert told(stopped, StopRun)
+
+    assert not finals(runner.hears(TimerDue(run_id="r", at=late + 0.1), at=late + 0.1))
+    assert runner.partition.next_deadline() == late + STOP_SECONDS
+
+    admission = runner.partition.runs["r"].admission
+    ended = GroupFinished(run_id="r", group="g", status="timed_out", results={"t": 1}, admission=admission)
+    assert finals(runner.hears(ended, at=late + 0.2)) == ["run.timed_out"]
+
+
+def test_one_that_does_not_answer_ends_the_run_a_minute_later() -> None:
+    runner = Runner()
+    runner.submits(timeout=60)
+    late = 1.0 + 60 + 3_600
+    runner.hears(TimerDue(run_id="r", at=late), at=late)
+
+    assert finals(runner.hears(TimerDue(run_id="r", at=late + STOP_SECONDS), at=late + STOP_SECONDS)) == [
+        "run.timed_out"
+    ]

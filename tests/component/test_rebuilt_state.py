@@ -1,0 +1,168 @@
+"""What a new owner does with runs that it finds open in a rebuild, although they had ended before the commit, or
+of which it did not read the first records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lone_owners import REQUEST, finals
+
+from anabranch.core.names import Names
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.fragments import fragments_of
+from anabranch.core.wire.messages import OpenRun, RunUnknown, SubmitRun, ValueFound
+from anabranch.ports import Committed, Incoming
+from anabranch.runtime.ownership.owned_partition import Mark, Owned
+from anabranch.runtime.ownership.poison_records import DecisionGuard
+from anabranch.runtime.ownership.replay import open_from, position, replay_of
+from anabranch_agency.owner.handler import RunsDomain
+from anabranch_agency.run.actor import decide as decide_run
+from anabranch_agency.run.state import Partition as Runs
+from anabranch_agency.run.turn import Rules as RunRules
+from anabranch_taskgroup.rebuilding import drop_ended
+from anabranch_taskgroup.session.actor import Delivery
+from anabranch_taskgroup.session.actor import decide as decide_group
+from anabranch_taskgroup.session.state import Partition as Groups
+from anabranch_taskgroup.session.turn import Rules as GroupRules
+
+NAMES = Names("t.")
+SUBMIT = SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST)
+
+
+# --- what a commit tells ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("committed", "told"),
+    [
+        (position(10, 4, "s", open_from=9), 9),
+        (position(10, 4, "s", 2, open_from=9), 9),
+        (position(10, 4, "s", open_from=4), 4),
+        (position(10, 4, "s"), 4),
+        (Committed(10, "not ours"), 0),
+        (Committed(10, "[]"), 0),
+        (None, 0),
+    ],
+)
+def test_a_commit_tells_which_runs_had_ended(committed: Committed | None, told: int) -> None:
+    assert open_from(committed) == told
+
+
+def test_an_earlier_release_understands_such_a_commit() -> None:
+    assert replay_of(position(10, 4, "s", open_from=9), "s") == replay_of(position(10, 4, "s"), "s")
+
+
+class Domain:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+
+    def rebuilt(self, state: None, open_from: int) -> None:
+        self.told.append(open_from)
+
+
+def owned(committed: Committed | None) -> Owned[None]:
+    return Owned.taken_over(
+        0,
+        None,
+        replay_of(committed, "store"),
+        20,
+        0,
+        "store",
+        DecisionGuard(None, "key"),  # type: ignore[arg-type]  # it is not asked
+        committed,
+        is_marked=True,
+        loss_window=5.0,
+        rebuild_window=10.0,
+        now=0.0,
+    )
+
+
+def test_a_successor_is_told_once_which_runs_had_ended_although_it_begins_at_a_fragment() -> None:
+    """The other fragments of a message may never come, and its first one keeps the place to begin from."""
+    before, domain = owned(None), Domain()
+    [fragment, *_] = fragments_of(encode(ValueFound(run_id="r", key="k", value="x" * 3_000)), 1_200)
+    before.whole([Incoming("t", 0, 7, b"s", fragment, (), 0.0)])
+    before.marks.append(Mark(15, before.fragments.begin(12), 12))
+    before.trailing.mark(15, 0.0)
+
+    committed = before.committable(100.0)
+    successor = owned(committed)
+    successor.rebuilt(domain)  # type: ignore[arg-type]  # it is told of this only
+    successor.rebuilt(domain)  # type: ignore[arg-type]
+
+    assert (replay_of(committed, "store").start, domain.told) == (0, [12])
+    again = before.committable(200.0)
+    assert (replay_of(again, "store").start, open_from(again)) == (7, 12)
+
+
+# --- the session's owner ---------------------------------------------------------------------------
+
+
+def opened(run_id: str, offset: int, partition: Groups) -> None:
+    opening = OpenRun(run_id=run_id, request_id="q", session_id="s", groups=("g",), deadline=1e9, admission=3)
+    decide_group(GroupRules(NAMES), partition, Delivery(opening, (), offset, 1.0))
+
+
+def test_a_run_that_had_ended_and_was_opened_by_a_repetition_is_not_run_again() -> None:
+    partition = Groups(0)
+    opened("ended", 8, partition)
+    opened("open", 9, partition)
+
+    drop_ended(partition, 9)
+    opened("ended", 12, partition)
+
+    assert list(partition.runs) == ["open"]
+    assert partition.oldest_open() == 9
+    assert partition.next_due() == partition.runs["open"].armed
+
+
+# --- the run's owner -------------------------------------------------------------------------------
+
+
+def runs_in_rebuild() -> tuple[Runs, Callable[[Any, int], Any]]:
+    partition = Runs(0, is_rebuilding=True)
+    return partition, lambda message, offset: decide_run(
+        RunRules(NAMES), partition, message, offset, float(offset)
+    )
+
+
+def test_a_run_that_had_ended_and_was_admitted_by_a_repetition_is_not_open() -> None:
+    partition, hear = runs_in_rebuild()
+    hear(SUBMIT, 8)
+    hear(SUBMIT.model_copy(update={"run_id": "open"}), 9)
+
+    partition.rebuilt(9)
+
+    assert list(partition.runs) == ["open"]
+    assert partition.oldest_open() == 9
+    assert partition.next_deadline() == partition.runs["open"].due
+
+
+def test_a_lost_run_ends_after_the_rebuild_where_its_end_is_told() -> None:
+    """Its admission was removed from the log, and a repetition of its request was not: what is decided about that
+    in a rebuild takes no effect, so the run must not count as ended from then on."""
+    known, admit = runs_in_rebuild()
+    admit(SUBMIT, 1)
+    partition, hear = runs_in_rebuild()
+    partition.remember("r", known.runs["r"].tombstone)
+
+    in_rebuild = hear(SUBMIT, 3)
+    partition.rebuilt(1)
+    after = hear(RunUnknown(run_id="r"), 9)
+
+    assert finals(in_rebuild.effects) == []
+    assert finals(after.effects) == ["run.failed"]
+
+
+def test_a_new_owner_begins_with_a_rebuild() -> None:
+    domain = RunsDomain(SimpleNamespace(log=None, telemetry=None), RunRules(NAMES))  # type: ignore[arg-type]
+    state = domain.new_state(0, 0)
+
+    assert state.is_rebuilding
+    domain.rebuilt(state, 0)
+    assert not state.is_rebuilding

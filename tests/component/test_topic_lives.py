@@ -1,0 +1,200 @@
+"""Topics that are deleted and created again under running readers: how they notice, and what they do then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import pytest
+from waiting import eventually
+
+from anabranch.adapters.memory.broker import MemoryBroker
+from anabranch.adapters.memory.log import MemoryLog
+from anabranch.adapters.memory.notifier import MemoryNotifier
+from anabranch.adapters.memory.server import MemoryServer
+from anabranch.adapters.memory.store import MemoryStore
+from anabranch.core.names import Names
+from anabranch.ports import Beginning, Incoming, Outgoing, TopicSpec
+from anabranch.runtime.ownership.consumer import Inbox
+from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.owner import Owner
+from anabranch.runtime.topic_lives import LOOK_SECONDS, TopicLives, is_of_another_life
+from anabranch.testing.loop import VirtualClock, VirtualLoop
+
+NAMES = Names("t.")
+SPEC = TopicSpec("t.runs", 1)
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "end", "is_another"),
+    [
+        (Beginning(0, 1.0), Beginning(0, 1.0), 9, False),
+        (Beginning(0, 1.0), Beginning(0, 2.0), 9, True),  # as long as the one before, or longer
+        (Beginning(0, 1.0), Beginning(0, None), 9, True),  # empty
+        (Beginning(5, 1.0), Beginning(0, 2.0), 9, True),
+        (Beginning(5, 1.0), Beginning(7, 2.0), 9, False),  # retention removed two records
+        (Beginning(5, 1.0), Beginning(9, None), 9, False),  # retention removed all
+        (Beginning(5, 1.0), Beginning(8, None), 9, True),  # it has had more than that
+        (Beginning(9, None), Beginning(9, 2.0), 9, False),  # the first one came
+        (Beginning(9, None), Beginning(0, 2.0), 9, True),
+        (Beginning(9, None), Beginning(0, None), 0, True),
+        (Beginning(0, None), Beginning(0, None), 0, False),
+        (Beginning(0, None), Beginning(0, None), 1, True),  # the claim at offset 0 is gone
+    ],
+)
+def test_a_partition_that_begins_with_another_record_is_another_one(
+    known: Beginning, found: Beginning, end: int, is_another: bool
+) -> None:
+    assert is_of_another_life(known, found, end) is is_another
+
+
+class Log:
+    """A broker, a clock in virtual time, and a client."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock(asyncio.get_running_loop())
+        self.broker = MemoryBroker()
+        self.broker.create(SPEC)
+        self.client = MemoryLog(self.broker, self.clock)
+
+    async def append(self, *values: bytes) -> None:
+        await self.client.publish([Outgoing(SPEC.name, "k", value) for value in values])
+
+    def begin_again(self) -> None:
+        self.broker.delete(SPEC.name)
+        self.broker.create(SPEC)
+
+
+def in_virtual_time(test: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(test)
+
+
+def test_a_claim_that_was_removed_before_it_was_read_is_found() -> None:
+    async def removed() -> None:
+        log = Log()
+        lives = TopicLives(log.client, SPEC.name)
+        await lives.assigned(0)
+        await log.append(b"claim")
+        lives.claimed(0, 0)
+        assert not await lives.are_over([0])
+        log.broker.trim(SPEC.name, 0, 1)
+        await asyncio.sleep(LOOK_SECONDS)
+
+        assert await lives.are_over([0])
+        assert not await lives.are_over([0]), "nothing is known until it is assigned again"
+
+    in_virtual_time(removed())
+
+
+def test_retention_is_no_new_life_and_a_removed_claim_that_was_read_is_no_loss() -> None:
+    async def retained() -> None:
+        log = Log()
+        lives = TopicLives(log.client, SPEC.name)
+        await lives.assigned(0)
+        await log.append(b"claim", b"x", b"y")
+        lives.claimed(0, 0)
+        lives.delivered(0, log.broker.partition((SPEC.name, 0)).read(0, 10))
+        for before in (0, 1, 2, 3):
+            log.broker.trim(SPEC.name, 0, before)
+            await asyncio.sleep(LOOK_SECONDS)
+            assert not await lives.are_over([0])
+        await log.append(b"z")
+        await asyncio.sleep(LOOK_SECONDS)
+        assert not await lives.are_over([0])
+
+    in_virtual_time(retained())
+
+
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_an_inbox_reads_a_new_topic_from_its_beginning(before: int) -> None:
+    """Whatever is done with records of the topic before it is not committed in this one."""
+
+    async def again() -> None:
+        log = Log()
+        inbox = Inbox(log.client, "g", SPEC.name, most=10)
+        await log.append(*[b"old"] * before)
+        await inbox.start()
+        old = await inbox.take(10)
+        await asyncio.sleep(LOOK_SECONDS)
+        log.begin_again()
+        await log.append(b"0", b"1", b"2")
+
+        new: list[Incoming] = []
+        async with asyncio.timeout(2 * LOOK_SECONDS + 1):
+            while len(new) < 3:
+                new += await inbox.take(10)
+        assert [record.value for record in new] == [b"0", b"1", b"2"]
+        inbox.done(old)
+        assert await inbox.revoked(SPEC.name, 0) is None
+        await inbox.stop()
+
+    in_virtual_time(again())
+
+
+class Heard:
+    """A domain that decides nothing, and keeps what it heard in each generation."""
+
+    topic, group = SPEC.name, "g"
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[int, bytes]] = []
+
+    def fence_key(self, scope: str) -> str:
+        return scope
+
+    def new_state(self, partition: int, generation: int) -> int:
+        return generation
+
+    async def prepare(self, state: int, records: Sequence[Incoming], recall: Any) -> None:
+        pass
+
+    def decide(self, state: int, records: Sequence[Incoming], rejected: Any) -> list[Any]:
+        self.heard += [(state, record.value) for record in records if record.key is not None]
+        return []
+
+    def oldest_open(self, state: int) -> None:
+        return None
+
+    def next_due(self, state: int) -> None:
+        return None
+
+    def rebuilt(self, state: int, open_from: int) -> None:
+        pass
+
+    async def took_over(self, state: int) -> None:
+        pass
+
+    async def gave_up(self, state: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_an_owner_reads_a_new_topic_from_its_beginning_as_one_of_a_later_generation(before: int) -> None:
+    async def again() -> None:
+        log = Log()
+        server = MemoryServer(log.clock)
+        domain: Any = Heard()
+        owner: Owner[int] = Owner(
+            domain,
+            log.client,
+            MemoryStore(server),
+            MemoryNotifier(server),
+            NAMES,
+            LogClock(log.clock),
+            name="o",
+            loss_window=0.5,
+        )
+        await log.append(*[b"old"] * before)
+        await owner.start()
+        await eventually(lambda: owner.states and len(domain.heard) == before)
+        await asyncio.sleep(LOOK_SECONDS)
+        log.begin_again()
+        await log.append(b"0", b"1", b"2")
+
+        await eventually(lambda: len(domain.heard) == before + 3, 2 * LOOK_SECONDS + 1)
+        assert domain.heard[before:] == [(1, b"0"), (1, b"1"), (1, b"2")]
+        await owner.stop()
+
+    in_virtual_time(again())

@@ -1,0 +1,116 @@
+"""What a request costs in work stays within its budget: a change that makes it dearer is found on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import pytest
+from source_tree import ROOT
+from work_counts import PATH, SHAPES, Counts, counts_of, table
+
+from anabranch_taskgroup.worker import outbox
+
+BUDGETS: Mapping[str, tuple[float, ...]] = {
+    "records on `runs`": (2, 2, 2, 4, 5),
+    "records on `groups`": (3, 105, 160, 13, 45),
+    "records on `tasks`": (0, 95, 138, 0, 8),
+    "records on `events`": (4, 7, 9, 6, 11),
+    "records on `results`": (3, 3, 3, 11, 6),
+    "bytes on `runs`": (673, 13_677, 923, 2_251, 2_217),
+    "bytes on `groups`": (803, 47_574, 192_631, 5_209, 14_813),
+    "bytes on `tasks`": (0, 59_796, 87_318, 0, 5_471),
+    "bytes on `events`": (1_572, 32_300, 49_479, 4_434, 16_010),
+    "bytes on `results`": (1_777, 27_559, 2_047, 5_831, 3_577),
+    "publish calls": (8, 17, 24, 14, 29),
+    "store calls": (11, 14, 22, 15, 21),
+    "store commands": (22, 226, 498, 64, 112),
+    "bytes to the store": (4_726, 73_586, 230_598, 14_184, 20_209),
+    "channel messages": (1, 1, 1, 9, 4),
+    "round trips in a row": (11, 15, 20, 17, 24),
+}
+"""One column for each of `SHAPES`: what was counted when the budget was made."""
+
+ROOM = 0.1
+"""A count may be above its budget by this share. Round trips in a row may not: each is paid by every request."""
+FLOOR = 0.5
+"""Below this share of its budget a count is as wrong: nothing was counted, or the budget hides what comes next."""
+GROWTH = 0.05
+"""A member of a larger fan-out may cost so much more than one of a smaller."""
+
+
+@cache
+def counted(shape: str) -> Counts:
+    """What a shape costs, counted once for all tests."""
+    return counts_of(SHAPES[shape])
+
+
+def over(shape: str, counts: Counts, quantity: str) -> str | None:
+    """What is wrong with a count, and what to do; None where it is within its budget."""
+    budget = BUDGETS[quantity][list(SHAPES).index(shape)] if quantity in BUDGETS else 0
+    found = counts.get(quantity, 0)
+    most, least = budget if quantity == PATH else budget * (1 + ROOM), budget * FLOOR
+    what = f"{shape}: {quantity}: {found:,.9g} counted, {least:,.9g} to {most:,.9g} allowed"
+    if found > most:
+        return f"{what}. Mend what made it dearer, or raise the budget and say why in the commit."
+    if found < least:
+        return f"{what}. Mend the counter, or lower the budget if this has become cheaper."
+    return None
+
+
+def all_over(shape: str, counts: Counts) -> list[str]:
+    """Every count of a shape that is not within its budget, also of what has none."""
+    found = (over(shape, counts, quantity) for quantity in dict.fromkeys((*BUDGETS, *counts)))
+    return [each for each in found if each is not None]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_request_costs_no_more_than_its_budget(shape: str) -> None:
+    found = all_over(shape, counted(shape))
+
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("quantity", BUDGETS)
+def test_a_member_costs_no_more_in_a_larger_fan_out(quantity: str) -> None:
+    """It costs less, of most: chunks grow with the fan-out, and a large result is told as a reference."""
+    small = counted("1,000 members")[quantity] / 1_000
+    large = counted("10,000 members")[quantity] / 10_000
+
+    assert large <= small * (1 + GROWTH), (
+        f"{quantity}: {small:,.5g} for each of 1,000 members, {large:,.5g} for each of 10,000. "
+        "Mend what grows faster than the fan-out: no budget allows for that."
+    )
+
+
+def test_nothing_is_counted_that_nobody_asked_for() -> None:
+    assert counts_of(None) == {}
+
+
+def test_a_request_costs_the_same_each_time() -> None:
+    assert counts_of(SHAPES["three by three"]) == counted("three by three")
+
+
+def test_reports_that_are_published_one_by_one_are_over_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard bites: a batch that is none any more costs calls, and round trips of those who wait."""
+    monkeypatch.setattr(outbox, "BATCH", 1)
+    found = all_over("1,000 members", counts_of(SHAPES["1,000 members"]))
+
+    assert {"publish calls", PATH} <= {line.split(": ")[1] for line in found}
+
+
+def test_a_count_that_is_over_says_what_to_do() -> None:
+    counts = {**counted("one task"), PATH: 12, "store calls": 0, "bytes on `new`": 1}
+
+    assert all_over("one task", counts) == [
+        "one task: store calls: 0 counted, 5.5 to 12.1 allowed. "
+        "Mend the counter, or lower the budget if this has become cheaper.",
+        "one task: round trips in a row: 12 counted, 5.5 to 11 allowed. "
+        "Mend what made it dearer, or raise the budget and say why in the commit.",
+        "one task: bytes on `new`: 1 counted, 0 to 0 allowed. "
+        "Mend what made it dearer, or raise the budget and say why in the commit.",
+    ]
+
+
+def test_the_docs_have_the_table_of_budgets() -> None:
+    assert table(BUDGETS) in (ROOT / "docs" / "benchmarks" / "README.md").read_text(encoding="utf-8")

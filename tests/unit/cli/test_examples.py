@@ -1,0 +1,50 @@
+"""Every example is in the table of its folder, and runs by the command that stands there."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import sys
+
+import pytest
+from doc_blocks import blocks_of
+from source_tree import ROOT
+
+from anabranch.cli.main import main
+
+FOLDER = ROOT / "examples"
+_ROW = re.compile(r"^\| (`[^|]+) \| [^|]+ \| `([^`]+)` \|$", re.MULTILINE)
+TABLE = [
+    (re.findall(r"`([^`]+)`", files), command)
+    for files, command in _ROW.findall((FOLDER / "README.md").read_text())
+]
+
+
+@pytest.mark.parametrize("command", [pytest.param(command, id=command.split()[-3:][0]) for _, command in TABLE])
+def test_an_example_runs_by_its_command(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(FOLDER)
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    program, *arguments = shlex.split(command)
+
+    if program == "python":
+        runpy.run_path(arguments[0], run_name="__main__")
+        assert "sum 338350, largest 10000" in capsys.readouterr().out
+    else:
+        assert main(arguments) == 0
+        assert " completed in " in capsys.readouterr().err
+
+
+def test_every_file_is_in_the_table_and_every_file_of_the_table_is_there() -> None:
+    named = {name for files, _ in TABLE for name in files}
+
+    assert named == {path.name for path in FOLDER.iterdir() if path.suffix in (".py", ".yaml")}
+
+
+def test_the_guide_on_llm_agents_shows_the_example() -> None:
+    shown = {block.title: block.text for block in blocks_of(ROOT / "docs" / "how-to" / "llm-agents.md")}
+
+    for name in ("assistant.py", "assistant.yaml"):
+        assert (FOLDER / name).read_text(encoding="utf-8") == shown[name]

@@ -1,0 +1,143 @@
+"""What the gateway keeps of the events topic, who gets it, and what is folded from it. Without a server."""
+
+from __future__ import annotations
+
+import pytest
+from eventmanager_records import WIDE, wide_run
+
+from anabranch.core.wire.events import decode_batch
+from anabranch.ports import Incoming
+from anabranch_gateway.events import broadcaster
+from anabranch_gateway.events.broadcaster import EventRecord, Listener, Window
+from anabranch_gateway.events.cursor import Knowledge
+from anabranch_gateway.events.run_events import sse
+from anabranch_gateway.runs.member_projection import RunMembers
+
+
+def record(offset: int, value: bytes, key: bytes = b"run-1", partition: int = 0) -> EventRecord:
+    return EventRecord(Incoming("events", partition, offset, key, value, {}, float(offset)))
+
+
+def recorded() -> list[EventRecord]:
+    return [record(offset, value) for offset, value in enumerate(wide_run())]
+
+
+def test_a_full_window_forgets_the_oldest_and_says_from_where_on_it_knows_all() -> None:
+    records = [record(offset, b"x" * 100, key=b"ab"[offset % 2 : offset % 2 + 1]) for offset in range(6)]
+    window = Window(limit=3 * records[0].size)
+    window.restart({0: 0, 1: 7})
+
+    for each in records:
+        window.add(each)
+
+    assert window.floor == {0: 3, 1: 7}
+    assert [each.offset for each in window.of_run(b"b", 0, 6)] == [3, 5]
+    assert [each.offset for each in window.of_run(b"a", 0, 6)] == [4]
+    assert window.of_run(b"b", 4, 5) == []
+
+
+async def test_a_listener_gets_what_came_at_once_and_nothing_after_a_silence() -> None:
+    listener = Listener(0)
+    records = recorded()
+    for each in records[:3]:
+        listener.offer(each)
+
+    assert await listener.take(60) == records[:3]
+    assert list(await listener.take(0.001)) == []
+    assert not listener.dropped
+
+
+async def test_a_slow_listener_is_dropped_told_and_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcaster, "QUEUE_RECORDS", 3)
+    listener = Listener(0)
+    for each in recorded()[:4]:
+        listener.offer(each)
+    listener.offer(recorded()[4])
+
+    assert listener.dropped
+    assert list(await listener.take(60)) == []  # at once: there is nothing to wait for
+
+
+async def test_a_listener_with_large_records_is_dropped_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcaster, "QUEUE_BYTES", 1_000)
+    listener = Listener(0)
+
+    listener.offer(record(0, b"x" * 700))
+    assert not listener.dropped
+    listener.offer(record(1, b"x" * 700))
+    assert listener.dropped
+
+
+def test_a_reader_who_resumes_numbers_events_as_one_who_read_them_all() -> None:
+    """An id has what is known before its record: what was repeated is left out, and no number comes twice."""
+    records, known = recorded(), [Knowledge()]
+    whole = []
+    for each in records:
+        told, after = each.events(known[-1])
+        whole.append([(str(place), event) for place, event in told.events])
+        known.append(after)
+
+    for at in range(len(records)):
+        resumed = record(at, wide_run()[at])  # without what was kept for the first reader
+        told, after = resumed.events(known[at])
+        assert [(str(place), event) for place, event in told.events] == whole[at]
+        assert after == known[at + 1]
+    numbers = [event["seq"] for events in whole for _, event in events]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert whole[4] == []  # a new owner's repeat
+
+
+def test_listeners_who_know_the_same_get_the_same_bytes() -> None:
+    first = recorded()[0]
+
+    told, _ = first.events(Knowledge())
+    again, _ = first.events(Knowledge())
+
+    assert sse(again) is sse(told)
+    assert sse(told.after(1)) == []
+    assert b"event: run.accepted" in sse(told)[0]
+    assert sse(told, ["task.*"]) == []
+
+
+def folded(times: int = 1) -> RunMembers:
+    fold = RunMembers(0)
+    for value in wide_run():
+        for _ in range(times):
+            fold.apply(decode_batch(value))
+    return fold
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_members_are_folded_the_same_when_records_come_again(times: int) -> None:
+    fold = folded(times)
+    wide, plain = fold.tasks["g", "wide"], fold.tasks["g", "plain"]
+
+    assert fold.ended
+    assert fold.members == WIDE + 1
+    assert (plain.shown(0), plain.expanded) == ("completed", False)
+    assert (wide.count("completed"), wide.count("failed"), wide.count(None)) == (WIDE - 3, 3, WIDE)
+    assert wide.page(0, 10, "failed") == [7, WIDE - 2, WIDE - 1]
+    assert wide.page(8, 1, "failed") == [WIDE - 2]
+    assert wide.errors[7] == ("ValueError", "seven")
+    assert (wide.attempts[7], wide.attempts[8]) == (2, 1)
+    assert (wide.started_at[8], wide.ended_at[8]) == (11.0, 12.0)
+
+
+def test_cells_have_every_member_once() -> None:
+    size, cells = folded().tasks["g", "wide"].cells(300)
+
+    assert (size, len(cells)) == (4, WIDE // 4)
+    assert sum(each["done"] for each in cells) == WIDE - 3
+    assert [place for place, each in enumerate(cells) if each["failed"]] == [1, len(cells) - 1]
+
+
+def test_members_that_had_not_ended_are_cancelled_with_their_run() -> None:
+    fold = RunMembers(0)
+    for value in wide_run()[:3]:
+        fold.apply(decode_batch(value))
+    wide = fold.tasks["g", "wide"]
+    assert wide.count("running") == WIDE
+
+    fold.apply(decode_batch(wide_run()[-1]))
+
+    assert (wide.count("running"), wide.count("cancelled"), wide.shown(5)) == (0, WIDE, "cancelled")

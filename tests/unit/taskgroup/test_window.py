@@ -1,0 +1,99 @@
+"""How many chunks of a task are out: few that wait for a worker, many where workers have begun them."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from held_and_lost import Play
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from taskgroup_model import plain
+
+from anabranch_taskgroup.session.actor import decide
+from anabranch_taskgroup.session.state import Partition
+
+WINDOW = 64
+"""Chunks of a task that may wait for a worker."""
+
+
+def begin_all(play: Play) -> None:
+    """The first member of each chunk that waits starts, as workers with room for all of them would tell."""
+    for chunk in [chunk for chunk in play.chunks if not chunk.begun]:
+        play.begin(chunk, next(chunk.pending.indexes()))
+
+
+def test_what_workers_have_begun_keeps_nothing_else_from_being_offered() -> None:
+    """Members that take long are a chunk each: were these bounded as those that wait are, 64 would run at once,
+    however many workers there are."""
+    play = Play(70_000, most_chunks=500)
+    assert len(play.chunks) == WINDOW
+
+    begin_all(play)
+    assert len(play.chunks) == 2 * WINDOW
+    while len(play.chunks) < 500:
+        before = len(play.chunks)
+        begin_all(play)
+        assert len(play.chunks) == min(before + WINDOW, 500)
+
+    begin_all(play)
+    assert len(play.chunks) == 500
+    play.complete_all()
+    assert play.finished is not None
+    assert play.finished.counts.completed == 70_000
+
+
+@pytest.mark.parametrize("members", [100, 100_000])
+def test_no_more_than_a_few_wait_for_a_worker(members: int) -> None:
+    play = Play(members, most_chunks=4_096)
+
+    for chunk in play.chunks[:10]:
+        play.begin(chunk, next(chunk.pending.indexes()))
+
+    assert len([chunk for chunk in play.chunks if not chunk.begun]) == WINDOW
+
+
+def test_a_record_of_before_there_was_a_most_is_read_as_it_was_then() -> None:
+    """State is a fold over the log: other chunks than the owner of then offered would be another state."""
+    play = Play(1_000)
+
+    begin_all(play)
+
+    assert len(play.chunks) == WINDOW
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([None, 70, 300]))
+def test_whatever_happens_to_chunks_the_bounds_hold_and_a_new_owner_knows_the_same(
+    seed: int, most: int | None
+) -> None:
+    random = Random(seed)
+    play = Play(400, most_chunks=most)
+
+    for _ in range(120):
+        if play.finished is not None:
+            break
+        _something_happens(play, random)
+        waiting = {chunk.number for chunk in play.chunks if not chunk.begun}
+        assert play.task.waiting == waiting
+        assert len(play.chunks) <= (most or WINDOW)
+    successor = Partition(3)
+    for delivery in play.log:
+        decide(play.rules, successor, delivery)
+    assert plain(successor) == plain(play.partition)
+
+
+def _something_happens(play: Play, random: Random) -> None:
+    chunk = random.choice(play.chunks)
+    members = list(chunk.pending.indexes())
+    random.choice(
+        [
+            lambda: play.begin(chunk, *members),
+            lambda: play.complete(chunk, *members),
+            lambda: play.complete(chunk, *members),
+            lambda: play.fail(chunk, members[0]),
+            lambda: play.lose(chunk),
+            lambda: play.lose(chunk, cause="error"),
+            lambda: play.hand_back(chunk),
+        ]
+    )()
