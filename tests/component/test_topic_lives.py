@@ -19,7 +19,7 @@ from anabranch.ports import Beginning, Incoming, Outgoing, TopicSpec
 from anabranch.runtime.ownership.consumer import Inbox
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.owner import Owner
-from anabranch.runtime.topic_lives import LOOK_SECONDS, TopicLives, is_of_another_life
+from anabranch.runtime.topic_lives import POLL_SECONDS, TopicLives, is_of_another_life
 from anabranch.testing.loop import VirtualClock, VirtualLoop
 
 NAMES = Names("t.")
@@ -80,7 +80,7 @@ def test_a_claim_that_was_removed_before_it_was_read_is_found() -> None:
         lives.claimed(0, 0)
         assert not await lives.are_over([0])
         log.broker.trim(SPEC.name, 0, 1)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
         assert await lives.are_over([0])
         assert not await lives.are_over([0]), "nothing is known until it is assigned again"
@@ -98,10 +98,10 @@ def test_retention_is_no_new_life_and_a_removed_claim_that_was_read_is_no_loss()
         lives.delivered(0, log.broker.partition((SPEC.name, 0)).read(0, 10))
         for before in (0, 1, 2, 3):
             log.broker.trim(SPEC.name, 0, before)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             assert not await lives.are_over([0])
         await log.append(b"z")
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         assert not await lives.are_over([0])
 
     in_virtual_time(retained())
@@ -117,12 +117,12 @@ def test_an_inbox_reads_a_new_topic_from_its_beginning(before: int) -> None:
         await log.append(*[b"old"] * before)
         await inbox.start()
         old = await inbox.take(10)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         log.begin_again()
         await log.append(b"0", b"1", b"2")
 
         new: list[Incoming] = []
-        async with asyncio.timeout(2 * LOOK_SECONDS + 1):
+        async with asyncio.timeout(2 * POLL_SECONDS + 1):
             while len(new) < 3:
                 new += await inbox.take(10)
         assert [record.value for record in new] == [b"0", b"1", b"2"]
@@ -189,11 +189,11 @@ def test_an_owner_reads_a_new_topic_from_its_beginning_as_one_of_a_later_generat
         await log.append(*[b"old"] * before)
         await owner.start()
         await eventually(lambda: owner.states and len(domain.heard) == before)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         log.begin_again()
         await log.append(b"0", b"1", b"2")
 
-        await eventually(lambda: len(domain.heard) == before + 3, 2 * LOOK_SECONDS + 1)
+        await eventually(lambda: len(domain.heard) == before + 3, 2 * POLL_SECONDS + 1)
         assert domain.heard[before:] == [(1, b"0"), (1, b"1"), (1, b"2")]
         await owner.stop()
 

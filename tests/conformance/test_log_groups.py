@@ -286,7 +286,7 @@ async def test_a_groups_standing_says_what_is_committed_kept_and_whose(
     assert found[0].committed == Committed(7, '{"a":1}')
     assert len({each.member for each in found.values()}) == 1
     assert None not in {each.member for each in found.values()}
-    assert membership.trouble() is None
+    assert membership.unhealthy_reason() is None
     assert {each.member for each in (await log.group_standing(group, topic)).values()} == {None}, "not asked for"
     await membership.close()
     assert {each.member for each in (await log.group_standing(group, topic, members=True)).values()} == {None}

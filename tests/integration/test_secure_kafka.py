@@ -144,8 +144,8 @@ async def test_a_group_without_rights_is_trouble_of_its_member(secure: SecureKaf
     log = await KafkaLog.connect(secure.scram, properties=service(secure), timeout=SECONDS)
     try:
         member = await log.join("another.group", ["sec.read"], Unassigned())
-        await eventually(member.trouble)
-        assert "another.group" in str(member.trouble())
-        assert "consumer groups that begin with the prefix" in str(member.trouble())
+        await eventually(member.unhealthy_reason)
+        assert "another.group" in str(member.unhealthy_reason())
+        assert "consumer groups that begin with the prefix" in str(member.unhealthy_reason())
     finally:
         await log.close()

@@ -28,7 +28,7 @@ from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.wire import messages as m
 from anabranch.core.wire.codec import GROUPS, encode
 from anabranch.ports import Fence, Write
-from anabranch_agency.run.planning import MOST_CHUNKS
+from anabranch_agency.run.planning import MAX_CHUNKS
 from anabranch_taskgroup.session.actor import Delivery, decide
 from anabranch_taskgroup.session.chunks import FIRST_LIMIT, chunk_size
 from anabranch_taskgroup.session.state import Partition, Run
@@ -50,7 +50,7 @@ def tables(heading: str) -> list[list[str]]:
 # --- where keys live -------------------------------------------------------------------------------
 
 PARTITIONS = (12, 48, 192, 768)
-MOST_PER_PARTITION = 100
+MAX_PER_PARTITION = 100
 
 
 def sessions(count: int) -> list[str]:
@@ -65,7 +65,7 @@ def runs(count: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def hashes() -> dict[str, list[int]]:
-    count = MOST_PER_PARTITION * max(PARTITIONS)
+    count = MAX_PER_PARTITION * max(PARTITIONS)
     return {
         kind: [murmur2(key.encode()) & 0x7FFFFFFF for key in keys(count)]
         for kind, keys in (("runs", runs), ("sessions", sessions))
@@ -85,7 +85,7 @@ def test_keys_are_spread_as_evenly_as_chance_would(
 ) -> None:
     """Of n keys for each partition the fullest has about `sqrt(2 ln(partitions) / n)` more than the mean, as of
     balls that are thrown at random. A hash that is worse would keep some owners idle and others too busy."""
-    for each in (10, MOST_PER_PARTITION):
+    for each in (10, MAX_PER_PARTITION):
         count, known = each * partitions, hashes[kind]
         samples = [known[start : start + count] for start in range(0, min(len(known), 20 * count), count)]
 
@@ -242,7 +242,7 @@ def test_one_fan_out_over_many_workers_runs_each_member_once_with_few_chunks_out
     assert result.results == {"wide": list(range(members))}
     assert set(crowd.calls.values()) == {1}
     assert max(waiting for waiting, _ in seen) == WINDOW
-    assert max(out for _, out in seen) <= WINDOW + workers * 16 < MOST_CHUNKS
+    assert max(out for _, out in seen) <= WINDOW + workers * 16 < MAX_CHUNKS
 
 
 def test_what_is_sent_for_a_member_does_not_grow_with_the_number_of_workers() -> None:

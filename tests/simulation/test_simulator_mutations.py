@@ -8,7 +8,7 @@ from anabranch.testing.simulator import World
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
 
-MOST_SEEDS = 400
+MAX_SEEDS = 400
 BEGIN = {
     "cut-short": 1_400,
     "no-admission": EDGES_FROM,
@@ -24,7 +24,7 @@ BEGIN = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_broken_mechanism_is_found(name: str) -> None:
     mutation, begin = MUTATIONS[name], BEGIN.get(name, 0)
-    seeds = range(begin, begin + MOST_SEEDS)
+    seeds = range(begin, begin + MAX_SEEDS)
     with applied(mutation):
         found = next((seed for seed in seeds if World(seed, mutation.faults).run().violations), None)
 

@@ -20,7 +20,7 @@ WORKFLOW = "rnaseq-dirt02-001"
 SMALL_WORKFLOW = "1000genome-chameleon-2ch-100k-001"
 SCALE = 0.03
 WINDOW = (1200, 740)
-MOST_BYTES = 250_000
+MAX_BYTES = 250_000
 """A picture is to be small enough to be looked at."""
 
 SETTLED = (
@@ -104,8 +104,8 @@ class Pictures:
         path = self._folder / f"dashboard-{name}.png"
         board.page.screenshot(path=path)
         context.close()
-        if path.stat().st_size > MOST_BYTES:
-            raise SystemExit(f"{path} has {path.stat().st_size:,} bytes, over {MOST_BYTES:,}")
+        if path.stat().st_size > MAX_BYTES:
+            raise SystemExit(f"{path} has {path.stat().st_size:,} bytes, over {MAX_BYTES:,}")
 
 
 def _half_way(board: Dashboard) -> None:

@@ -153,7 +153,7 @@ class Membership(Protocol):
     def resume(self, topic: str, partition: int) -> None:
         """Fetch again after `pause`; without one nothing happens."""
 
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Why nothing may be delivered any more although the log is there; None while the client polls."""
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from anabranch.core.wire.events import decode_batch
 from anabranch.core.wire.messages import Nudge
 from anabranch.ports import Outgoing
 from anabranch.testing import System
-from anabranch_eventmanager.projection.nudges import MOST_NUDGES, NudgeSchedule
+from anabranch_eventmanager.projection.nudges import MAX_NUDGES, NudgeSchedule
 
 Start = Callable[..., System]
 HOUR = 3_600.0
@@ -102,7 +102,7 @@ def test_a_run_whose_owner_is_away_is_nudged_less_and_less_and_then_no_more(anab
     found = [nudge.silent_for for nudge in nudges(s)]
 
     assert found[:3] == pytest.approx([10, 30, 70], abs=3)
-    assert len(found) == MOST_NUDGES
+    assert len(found) == MAX_NUDGES
 
 
 def test_a_nudged_owner_tells_again_offers_again_and_reads_again(anabranch_system: Start) -> None:
@@ -162,4 +162,4 @@ def test_one_silence_has_so_many_nudges_at_most() -> None:
     schedule = NudgeSchedule(30)
     schedule.heard("r", 0)
 
-    assert sum(len(schedule.due(now)) for now in range(0, 10_000_000, 1_000)) == MOST_NUDGES
+    assert sum(len(schedule.due(now)) for now in range(0, 10_000_000, 1_000)) == MAX_NUDGES

@@ -22,7 +22,7 @@ from anabranch.testing import System
 from anabranch_agency.intake.requests import Desk, unhandled
 from anabranch_gateway.access import audit, refusal_limits
 from anabranch_gateway.access.refusal_limits import BURST, SOURCE_BURST, SOURCE_RATE, RefusalLimits
-from anabranch_gateway.webhooks.subscriptions import Subscriptions
+from anabranch_gateway.webhooks.subscriptions import SubscriptionRegistry
 from anabranch_gateway.webhooks.webhooks import Subscription
 
 RUBBISH = (b"\xff", b"", b"[1]", b"7", b"null", b'{"project": []}', b'{"time": {}}')
@@ -140,7 +140,7 @@ async def test_a_record_that_is_none_does_not_end_the_subscriptions(keys: Keys) 
         log, names = running.system.client.log, running.system.client.names
         await log.publish([Outgoing(names.webhooks, f"bad{n}", each) for n, each in enumerate(wrong)])
         await log.publish([Outgoing(names.webhooks, "s1", good.stored())])
-        found: Subscriptions = running.service._parts.subscriptions
+        found: SubscriptionRegistry = running.service._parts.subscriptions
         await eventually(lambda: "s1" in found.all)
         answer = await running.http.get("/v1/subscriptions", headers=keys.of("root"))
         ended = await running.submit(one_task(), **keys.of("submitter"))

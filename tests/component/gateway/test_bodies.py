@@ -14,8 +14,8 @@ from gateways import HELLO, Running, gateway, one_task
 from waiting import eventually
 
 from anabranch.sdk.agents import Registry
-from anabranch_gateway.api.serializers import MOST_PLANNED
-from anabranch_gateway.http.parsing import FREE, Lane, Parsing, Room, Share
+from anabranch_gateway.api.serializers import MAX_PLANNED
+from anabranch_gateway.http.parsing import FREE, BodyBudget, Lane, ParsingPool, Share
 from anabranch_gateway.http.problems import Refusal
 
 
@@ -36,8 +36,8 @@ class HeldAgents(frozenset[str]):
         return super().__contains__(name)
 
 
-def parsing_of(running: Running) -> Parsing:
-    parsing: Parsing = running.service.app.state.parts.parsing
+def parsing_of(running: Running) -> ParsingPool:
+    parsing: ParsingPool = running.service.app.state.parts.parsing
     return parsing
 
 
@@ -96,7 +96,7 @@ async def test_a_caller_that_leaves_does_not_give_away_the_thread_that_it_had() 
 
 
 async def test_all_bodies_together_have_so_much_room() -> None:
-    room = Room(10_000)
+    room = BodyBudget(10_000)
     first, second = Share(room), Share(room)
 
     first.grow(FREE)
@@ -177,7 +177,7 @@ async def test_a_plan_lists_the_members_that_there_is_room_for(running: Running)
         answer = await running.http.post("/v1/plan?expand=1", json=request)
 
         assert answer.status_code == 200
-        assert len(answer.content) < MOST_PLANNED + 1_000_000
+        assert len(answer.content) < MAX_PLANNED + 1_000_000
         [task] = answer.json()["tasks"]
         assert task["members"] == 1_000
         assert 5 < len(task["expanded"]) < 50

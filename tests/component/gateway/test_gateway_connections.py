@@ -13,7 +13,7 @@ import pytest
 from gateways import Running, gateway, one_task
 from waiting import eventually
 
-from anabranch_gateway.http.connection import MOST_HEAD, MOST_HEADERS, BoundedHttp, BoundedWebSocket
+from anabranch_gateway.http.connection import MAX_HEAD, MAX_HEADERS, BoundedHttp, BoundedWebSocket
 
 pytestmark = pytest.mark.usefixtures("impatient")
 HOST = b"host: localhost\r\n"
@@ -106,11 +106,11 @@ async def test_a_body_that_goes_on_after_its_refusal_closes_the_connection(runni
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET / HTTP/1.1\r\n" + HOST + b"x: y\r\n" * MOST_HEADERS,
-        b"GET / HTTP/1.1\r\n" + HOST + b"x: " + b"y" * (MOST_HEAD + 300_000),
-        b"GET / HTTP/1.1\r\n" + HOST + b"x: " + b"y" * MOST_HEAD + b"\r\n\r\n",
-        b"GET /" + b"a" * (MOST_HEAD + 300_000),
-        b"GET / HTTP/1.1\r\n" + HOST + b"a" * (MOST_HEAD + 300_000),
+        b"GET / HTTP/1.1\r\n" + HOST + b"x: y\r\n" * MAX_HEADERS,
+        b"GET / HTTP/1.1\r\n" + HOST + b"x: " + b"y" * (MAX_HEAD + 300_000),
+        b"GET / HTTP/1.1\r\n" + HOST + b"x: " + b"y" * MAX_HEAD + b"\r\n\r\n",
+        b"GET /" + b"a" * (MAX_HEAD + 300_000),
+        b"GET / HTTP/1.1\r\n" + HOST + b"a" * (MAX_HEAD + 300_000),
     ],
     ids=["headers", "endless header", "long header", "endless path", "endless name"],
 )

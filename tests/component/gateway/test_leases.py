@@ -25,9 +25,9 @@ from anabranch_gateway.access import api_keys as key_files
 from anabranch_gateway.access import leases
 from anabranch_gateway.http.problems import Refusal
 from anabranch_gateway.runs.lookup import Found, confirm, view_of
-from anabranch_gateway.runs.pending import Taken
+from anabranch_gateway.runs.pending import PendingRun
 
-PATIENCE = (leases.CHECK_SECONDS, key_files.LOOK_SECONDS, leases.LAST_WORDS_SECONDS)
+PATIENCE = (leases.CHECK_SECONDS, key_files.POLL_SECONDS, leases.LAST_WORDS_SECONDS)
 SOON = 10.0
 LONG = {"seconds": 120, "value": 1}
 
@@ -149,10 +149,10 @@ async def test_what_is_still_allowed_goes_on_to_its_end(keys: Keys) -> None:
 # --- runs submitted here, but admitted for another project ----------------------------------------
 
 
-async def _shop_wins(running: Running) -> Taken:
+async def _shop_wins(running: Running) -> PendingRun:
     """The bank submitted `r1` here, and the Agency admits the shop's request of that id, from another gateway."""
     run_id = run_id_for("r1")
-    taken = Taken(run_id, "r1", run_id, "bank", None, None, running.system.client.links.clock.now(), 0)
+    taken = PendingRun(run_id, "r1", run_id, "bank", None, None, running.system.client.links.clock.now(), 0)
     running.service._parts.recent.add(taken)
     return taken
 

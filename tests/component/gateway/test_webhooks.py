@@ -17,7 +17,7 @@ from webhook_receiver import Receiver
 
 from anabranch.adapters.otel.telemetry import OpenTelemetry
 from anabranch.core.wire.events import EventBatch, EventEntry
-from anabranch_gateway.events.cursor import Knowledge
+from anabranch_gateway.events.cursor import StreamPosition
 from anabranch_gateway.webhooks import dispatcher
 from anabranch_gateway.webhooks.webhooks import after, new_secret, signature
 from contract.gateway import audit_record_schema, webhook_record_schema
@@ -196,11 +196,11 @@ def test_what_is_known_after_a_batch_is_what_its_reader_knows() -> None:
         EventEntry(type="task.joined", cause=6, time=1),
     )
     batch = EventBatch(run_id="r", session_id="s", source="groups", entries=entries)
-    for before in (Knowledge(), Knowledge(4, 2, 5), Knowledge(4, 2, 6)):
+    for before in (StreamPosition(), StreamPosition(4, 2, 5), StreamPosition(4, 2, 6)):
         sequence = before.sequence()
         list(sequence.read(batch))
 
-        assert after(batch, before) == Knowledge.of(sequence)
+        assert after(batch, before) == StreamPosition.of(sequence)
 
 
 def _expected(secret: str, headers: dict[str, str], body: bytes) -> str:

@@ -272,8 +272,8 @@ def test_an_offered_chunk_is_claimed_waiting_nobodys_without_an_agent_or_just_of
 
 
 def test_an_owner_that_does_not_keep_up_is_told_from_commits_that_trail() -> None:
-    fresh, stale = (replace(OWNED, oldest_waiting=100.0).trouble(now, 5.0) for now in (114.0, 116.0))
-    nobody = NOBODYS.trouble(116.0, 5.0)
+    fresh, stale = (replace(OWNED, oldest_waiting=100.0).unhealthy_reason(now, 5.0) for now in (114.0, 116.0))
+    nobody = NOBODYS.unhealthy_reason(116.0, 5.0)
 
     assert fresh is None
     assert stale is not None

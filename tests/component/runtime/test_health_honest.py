@@ -86,13 +86,13 @@ def test_a_lag_counts_until_it_is_made_up_for_however_seldom_the_log_is_asked(ha
             progress.note(1, offset)
         await asyncio.sleep(9)
         running.cancel()
-        return log.asked, watch.trouble
+        return log.asked, watch.unhealthy_reason
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        asked, trouble = runner.run(watched())
+        asked, unhealthy_reason = runner.run(watched())
 
     assert asked == 1
-    assert (trouble is not None) == stands
+    assert (unhealthy_reason is not None) == stands
 
 
 def test_an_event_manager_that_handles_nothing_is_not_live(anabranch_system: Start, monkeypatch: Any) -> None:
@@ -198,9 +198,9 @@ async def test_a_busy_loop_is_told_from_outside_of_it() -> None:
 async def test_a_polling_thread_that_ended_by_itself_is_trouble() -> None:
     thread = PollingThread("poller", lambda: None, lambda: None)
     thread._thread = threading.Thread(target=lambda: None, name="poller")
-    before = thread.trouble()
+    before = thread.unhealthy_reason()
     thread.start()
     await asyncio.to_thread(thread._thread.join, 10)
 
     assert before is None
-    assert "poller" in (thread.trouble() or "")
+    assert "poller" in (thread.unhealthy_reason() or "")

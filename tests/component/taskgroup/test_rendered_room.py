@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from anabranch import Task, agent
-from anabranch.core.templates import MOST_RENDERED, RenderedTooLarge, compile_template, render
+from anabranch.core.templates import MAX_RENDERED, RenderedTooLarge, compile_template, render
 from anabranch.testing import system
 from anabranch_taskgroup.worker.template_memory import LIGHT, RenderedRoom, Weight
 
@@ -59,13 +59,13 @@ def test_only_heavy_members_are_counted() -> None:
     assert Weight(0, 3).of_members(100_000, {"a": ["x"]}) == 0
     assert Weight(0, 10).of_members(MB, {"a": ["x" * 1_000] * 1_000}) == 0
     assert Weight(0, 10).of_members(MB, {"a": ["x", "x" * MB]}) == 10 * MB
-    assert Weight(10**12, 0).of_members(0, None) == 3 * MOST_RENDERED
+    assert Weight(10**12, 0).of_members(0, None) == 3 * MAX_RENDERED
 
 
 def test_a_text_is_bounded_in_bytes_of_memory() -> None:
-    quarter = MOST_RENDERED // 4
+    quarter = MAX_RENDERED // 4
     assert len(render("{a}{a}", {"a": "x" * quarter})) == 2 * quarter
-    with pytest.raises(RenderedTooLarge, match=f"{MOST_RENDERED:,} bytes"):
+    with pytest.raises(RenderedTooLarge, match=f"{MAX_RENDERED:,} bytes"):
         render("{a}{b}", {"a": "x" * quarter, "b": "\U0001f600"})
 
 

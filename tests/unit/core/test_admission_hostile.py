@@ -12,7 +12,7 @@ import pytest
 
 from anabranch.core.request.admission import (
     DEFAULT_LIMITS,
-    MOST_ERRORS,
+    MAX_ERRORS,
     Reading,
     parse_request,
     read_request,
@@ -182,7 +182,7 @@ def test_the_answer_comes_soon_and_fits_a_record(name: str) -> None:
 
     assert time.perf_counter() - started < SOON
     assert (code in codes(reading)) if code else not reading.errors
-    assert len(reading.errors) <= MOST_ERRORS + 1
+    assert len(reading.errors) <= MAX_ERRORS + 1
     assert len(orjson.dumps([problem.to_document() for problem in reading.errors])) < 900_000
 
 

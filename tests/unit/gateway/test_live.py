@@ -8,8 +8,8 @@ from eventmanager_records import WIDE, wide_run
 from anabranch.core.wire.events import decode_batch
 from anabranch.ports import Incoming
 from anabranch_gateway.events import broadcaster
-from anabranch_gateway.events.broadcaster import EventRecord, Listener, Window
-from anabranch_gateway.events.cursor import Knowledge
+from anabranch_gateway.events.broadcaster import EventListener, EventRecord, Window
+from anabranch_gateway.events.cursor import StreamPosition
 from anabranch_gateway.events.run_events import sse
 from anabranch_gateway.runs.member_projection import RunMembers
 
@@ -37,7 +37,7 @@ def test_a_full_window_forgets_the_oldest_and_says_from_where_on_it_knows_all() 
 
 
 async def test_a_listener_gets_what_came_at_once_and_nothing_after_a_silence() -> None:
-    listener = Listener(0)
+    listener = EventListener(0)
     records = recorded()
     for each in records[:3]:
         listener.offer(each)
@@ -49,7 +49,7 @@ async def test_a_listener_gets_what_came_at_once_and_nothing_after_a_silence() -
 
 async def test_a_slow_listener_is_dropped_told_and_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcaster, "QUEUE_RECORDS", 3)
-    listener = Listener(0)
+    listener = EventListener(0)
     for each in recorded()[:4]:
         listener.offer(each)
     listener.offer(recorded()[4])
@@ -60,7 +60,7 @@ async def test_a_slow_listener_is_dropped_told_and_holds_nothing(monkeypatch: py
 
 async def test_a_listener_with_large_records_is_dropped_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcaster, "QUEUE_BYTES", 1_000)
-    listener = Listener(0)
+    listener = EventListener(0)
 
     listener.offer(record(0, b"x" * 700))
     assert not listener.dropped
@@ -70,7 +70,7 @@ async def test_a_listener_with_large_records_is_dropped_by_their_bytes(monkeypat
 
 def test_a_reader_who_resumes_numbers_events_as_one_who_read_them_all() -> None:
     """An id has what is known before its record: what was repeated is left out, and no number comes twice."""
-    records, known = recorded(), [Knowledge()]
+    records, known = recorded(), [StreamPosition()]
     whole = []
     for each in records:
         told, after = each.events(known[-1])
@@ -90,8 +90,8 @@ def test_a_reader_who_resumes_numbers_events_as_one_who_read_them_all() -> None:
 def test_listeners_who_know_the_same_get_the_same_bytes() -> None:
     first = recorded()[0]
 
-    told, _ = first.events(Knowledge())
-    again, _ = first.events(Knowledge())
+    told, _ = first.events(StreamPosition())
+    again, _ = first.events(StreamPosition())
 
     assert sse(again) is sse(told)
     assert sse(told.after(1)) == []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.ports import Incoming
-from anabranch.runtime.ownership.bounded_queue import MOST_BYTES, TURN_BYTES, Backlog
+from anabranch.runtime.ownership.bounded_queue import MAX_BYTES, TURN_BYTES, Backlog
 
 
 def record(offset: int, size: int = 0) -> Incoming:
@@ -37,7 +37,7 @@ def test_records_come_out_in_the_order_in_which_they_went_in(steps: list[int | s
 def test_few_large_records_make_it_long_and_are_taken_a_few_at_a_time() -> None:
     backlog = Backlog(1_000)
     size = TURN_BYTES // 2 + 1
-    count = MOST_BYTES // size + 1
+    count = MAX_BYTES // size + 1
     backlog.extend(record(offset, size) for offset in range(count))
 
     assert backlog.is_long

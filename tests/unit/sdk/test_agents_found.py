@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from anabranch import Misconfigured, Registry, Task, agent
-from anabranch.sdk.marks import MADE, MOST_MADE
+from anabranch.sdk.marks import MADE, MAX_MADE
 
 Load = Callable[[str], Registry]
 
@@ -221,7 +221,7 @@ def test_notes_of_made_agents_are_bounded() -> None:
     module: dict[str, Any] = {"__name__": "endless", "agent": agent}
     exec("for number in range(20_000): agent('a')(lambda task: number)", module)
 
-    assert len(module[MADE].targets) == MOST_MADE
+    assert len(module[MADE].targets) == MAX_MADE
 
 
 def test_agents_made_long_after_the_import_are_not_noted(load: Load) -> None:

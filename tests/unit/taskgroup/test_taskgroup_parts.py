@@ -22,7 +22,7 @@ from anabranch.core.wire.messages import MemberFailed, MemberRetry, MembersRepor
 from anabranch.runtime.ownership.effects import Put
 from anabranch_taskgroup.session.actor import Delivery, decide
 from anabranch_taskgroup.session.chunks import by_attempt, chunk_size
-from anabranch_taskgroup.session.claim_monitor import FIRST_WAIT, MOST_WAIT, SETTLE_SECONDS, Ledger, Place
+from anabranch_taskgroup.session.claim_monitor import FIRST_WAIT, MAX_WAIT, SETTLE_SECONDS, Ledger, Place
 from anabranch_taskgroup.session.lifecycle import split_results, tolerated
 from anabranch_taskgroup.session.state import Task
 from anabranch_taskgroup.session.states import (
@@ -262,7 +262,7 @@ def test_an_unclaimed_chunk_is_offered_again_after_waits_that_grow() -> None:
     assert offers[0] == 0.0
     assert waits[0] == pytest.approx(FIRST_WAIT, abs=0.5)
     assert waits == sorted(waits)
-    assert waits[-1] == MOST_WAIT
+    assert waits[-1] == MAX_WAIT
 
 
 def test_what_a_former_owner_may_have_offered_is_offered_at_once() -> None:

@@ -88,9 +88,9 @@ class AgencyService:
         failure = self._owner.failure or (front.failure if front is not None else None)
         if failure is not None:
             return Health(live=False, ready=False, detail=f"stopped: {failure!r}")
-        trouble = self._owner.trouble or (front.trouble if front is not None else None)
-        if trouble is not None:
-            return Health(live=False, ready=False, detail=trouble)
+        unhealthy_reason = self._owner.unhealthy_reason or (front.unhealthy_reason if front is not None else None)
+        if unhealthy_reason is not None:
+            return Health(live=False, ready=False, detail=unhealthy_reason)
         waits = self._owner.waiting_for
         ready = front is not None and self._owner.is_caught_up and waits is None
         finding = self._clock.finding

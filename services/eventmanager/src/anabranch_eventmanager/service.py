@@ -35,7 +35,7 @@ class Driver(Protocol):
     async def stop(self) -> None:
         """Read nothing more and commit what was handled; also after a start that failed."""
 
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """None where it works, else what broke it for good."""
 
 
@@ -114,11 +114,11 @@ class EventManager:
 
     def health(self) -> Health:
         """See `runtime.process.Service`. Views that wait do not make it unready: events are still read."""
-        trouble = self._driver.trouble() or self._watch.trouble
-        if trouble is not None:
-            return Health(live=False, ready=False, detail=trouble)
+        unhealthy_reason = self._driver.unhealthy_reason() or self._watch.unhealthy_reason
+        if unhealthy_reason is not None:
+            return Health(live=False, ready=False, detail=unhealthy_reason)
         partitions = len(self.keeper.partitions())
-        detail = self._views.trouble or f"{self.keeper.open_runs()} open runs in {partitions} partitions"
+        detail = self._views.unhealthy_reason or f"{self.keeper.open_runs()} open runs in {partitions} partitions"
         return Health(live=True, ready=self._started, detail=detail)
 
     async def _tick(self) -> None:

@@ -101,7 +101,7 @@ class ViewWriter:
         self._is_urgent = False
         self.facts_of: Callable[[int], Facts | None] = lambda _: None
         self.written: Callable[[int, str, int], None] = lambda _number, _run, _offset: None
-        self.trouble = ""
+        self.unhealthy_reason = ""
         """Why views are not written at the moment; empty where they are."""
 
     def mark(self, partition: int, run_id: str, *, urgent: bool) -> None:
@@ -132,7 +132,7 @@ class ViewWriter:
                 await self.flush()
             except (ServerUnavailable, StoreRefused) as error:
                 _log.warning("views of %d runs wait: %s", len(self._changed), error)
-                self.trouble = str(error)
+                self.unhealthy_reason = str(error)
                 self._due.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -147,7 +147,7 @@ class ViewWriter:
         if self._dropped:
             gone, self._dropped = self._dropped, []
             await self._store.index_remove(self._names.run_list, gone)
-        self.trouble = ""
+        self.unhealthy_reason = ""
 
     async def _write(self, batch: list[tuple[str, int]]) -> None:
         for run_id, _ in batch:

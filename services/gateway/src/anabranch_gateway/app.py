@@ -17,19 +17,19 @@ from anabranch.sdk.http_policy import AllowList
 from anabranch_gateway.access.audit import Audit
 from anabranch_gateway.access.authenticators import guard_of
 from anabranch_gateway.access.project_cache import RunProjects
-from anabranch_gateway.context import Examine, Parts
-from anabranch_gateway.events.broadcaster import LiveEvents
+from anabranch_gateway.context import Examine, GatewayContext
+from anabranch_gateway.events.broadcaster import EventBroadcaster
 from anabranch_gateway.events.changes import Changes
 from anabranch_gateway.http.application import add_health, add_metrics, create_app
-from anabranch_gateway.http.parsing import Parsing
-from anabranch_gateway.runs.dead_letter_cache import Letters
-from anabranch_gateway.runs.pending import RecentRuns
-from anabranch_gateway.runs.projection_cache import Folds
+from anabranch_gateway.http.parsing import ParsingPool
+from anabranch_gateway.runs.dead_letter_cache import DeadLetterCache
+from anabranch_gateway.runs.pending import PendingRuns
+from anabranch_gateway.runs.projection_cache import ProjectionCache
 from anabranch_gateway.runs.requests import Requests
 from anabranch_gateway.service import GatewayService
-from anabranch_gateway.system_status import Survey
-from anabranch_gateway.webhooks.dispatcher import Deliverer
-from anabranch_gateway.webhooks.subscriptions import Subscriptions
+from anabranch_gateway.system_status import SystemStatus
+from anabranch_gateway.webhooks.dispatcher import WebhookDispatcher
+from anabranch_gateway.webhooks.subscriptions import SubscriptionRegistry
 
 WEBHOOK_SECONDS = 10.0
 WEBHOOK_ANSWER_BYTES = 100_000
@@ -58,11 +58,11 @@ def build(
     client = Client.over(
         resources.log, resources.store, resources.notifier, resources.names, clock, resources.ids, limits
     )
-    live = LiveEvents(resources.log, resources.names)
+    live = EventBroadcaster(resources.log, resources.names)
     allow = AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", ""))
     projects = RunProjects(client)
-    subscriptions = Subscriptions(resources.log, resources.names.webhooks)
-    parts = Parts(
+    subscriptions = SubscriptionRegistry(resources.log, resources.names.webhooks)
+    parts = GatewayContext(
         client=client,
         settings=settings,
         limits=limits,
@@ -70,15 +70,17 @@ def build(
         guard=guard_of(settings, clock),
         audit=Audit(resources.log, resources.names.audit, clock),
         live=live,
-        recent=RecentRuns(clock),
+        recent=PendingRuns(clock),
         requests=Requests(client),
-        folds=Folds(live),
-        letters=Letters(client, projects),
+        folds=ProjectionCache(live),
+        letters=DeadLetterCache(client, projects),
         changes=Changes(live, client),
-        survey=Survey(client, settings.prefix, clock),
+        survey=SystemStatus(client, settings.prefix, clock),
         subscriptions=subscriptions,
-        deliverer=Deliverer(client, live, subscriptions, projects, partial(_post, allow), resources.telemetry),
-        parsing=Parsing(),
+        deliverer=WebhookDispatcher(
+            client, live, subscriptions, projects, partial(_post, allow), resources.telemetry
+        ),
+        parsing=ParsingPool(),
         allow=allow,
         random_bytes=os.urandom,
         examine=examine,

@@ -16,8 +16,8 @@ from anabranch.runtime.process.health import Health
 from anabranch.runtime.process.listening import listen
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.process.topics import ensure_gateway_topics
-from anabranch_gateway.context import Parts
-from anabranch_gateway.http.connection import MOST_MESSAGE, BoundedHttp, BoundedWebSocket
+from anabranch_gateway.context import GatewayContext
+from anabranch_gateway.http.connection import MAX_MESSAGE, BoundedHttp, BoundedWebSocket
 
 BACKLOG = 2_048
 DRAIN_SECONDS = 5
@@ -39,7 +39,7 @@ class GatewayService:
     def __init__(
         self,
         app: FastAPI,
-        parts: Parts,
+        parts: GatewayContext,
         supervisor: Supervisor,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -109,9 +109,9 @@ class GatewayService:
 
     def health(self) -> Health:
         """See `runtime.process.Service`. Without events it can submit and not follow, so it is not ready."""
-        trouble = self._parts.live.trouble or self._parts.deliverer.trouble
+        unhealthy_reason = self._parts.live.unhealthy_reason or self._parts.deliverer.unhealthy_reason
         up = self._server is not None and self._server.started and not self._draining
-        return Health(live=True, ready=up and trouble is None, detail=trouble or self.url)
+        return Health(live=True, ready=up and unhealthy_reason is None, detail=unhealthy_reason or self.url)
 
 
 class _Server(uvicorn.Server):
@@ -135,7 +135,7 @@ def _config(app: FastAPI) -> uvicorn.Config:
         app,
         http=BoundedHttp,
         ws=BoundedWebSocket,
-        ws_max_size=MOST_MESSAGE,
+        ws_max_size=MAX_MESSAGE,
         lifespan="off",
         log_config=None,
         access_log=False,

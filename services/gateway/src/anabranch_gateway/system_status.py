@@ -18,7 +18,7 @@ RECENT_RUNS = 50
 
 
 @dataclass(slots=True)
-class Survey:
+class SystemStatus:
     """What the installation is made of, asked at most every few seconds whoever looks."""
 
     client: Client

@@ -138,9 +138,13 @@ class TaskGroupService:
         """Not live once a part of it has stopped, or stands still with work to do; ready while it takes work and
         its sessions are caught up. Workers whose slots are all busy are neither: they show that they live."""
         failure = self._failure()
-        trouble = f"stopped: {failure!r}" if failure is not None else self._owner.trouble or self._intake.trouble
-        if trouble is not None:
-            return Health(live=False, ready=False, detail=trouble)
+        unhealthy_reason = (
+            f"stopped: {failure!r}"
+            if failure is not None
+            else self._owner.unhealthy_reason or self._intake.unhealthy_reason
+        )
+        if unhealthy_reason is not None:
+            return Health(live=False, ready=False, detail=unhealthy_reason)
         ready = self._started and not self._draining and self._owner.is_caught_up
         waits = self._owner.waiting_for
         work = f"{self._executor.held} chunks held, {self._owner.backlog} records behind"

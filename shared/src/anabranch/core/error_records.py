@@ -26,9 +26,9 @@ TRACEBACK_FRAMES: Final = 30
 TRACEBACK_BYTES: Final = 16_000
 SHOWN_LEAVES: Final = 3
 """Leaves of an exception group whose messages its own message contains."""
-MOST_LEAVES: Final = 10_000
+MAX_LEAVES: Final = 10_000
 """Leaves of an exception group that are examined."""
-MOST_CAUSES: Final = 5
+MAX_CAUSES: Final = 5
 
 INNERMOST_FRAMES: Final = 5
 """Innermost frames that are kept in preference to frames of the agent's own code."""
@@ -156,7 +156,7 @@ def _retry_after(error: BaseException) -> float | None:
 def _leaves(group: BaseException) -> Iterator[BaseException]:
     """The leaves of a group and of its nested groups, in order. Iterative, because nesting is not bounded."""
     waiting, found = [group], 0
-    while waiting and found < MOST_LEAVES:
+    while waiting and found < MAX_LEAVES:
         each = waiting.pop()
         if isinstance_of(each, BaseExceptionGroup):
             waiting.extend(reversed(_leaves_of(each)))
@@ -220,7 +220,7 @@ def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
     with its first members, then with the causes of its first member."""
     seen: set[int] = set()
     each, link = error, ""
-    while id(each) not in seen and len(seen) <= MOST_CAUSES:
+    while id(each) not in seen and len(seen) <= MAX_CAUSES:
         seen.add(id(each))
         yield each, link
         cause, context = _cause_of(each), _context_of(each)

@@ -29,9 +29,9 @@ from anabranch.core.yaml_documents import MAX_DEPTH
 
 DEEPEST: Final = MAX_DEPTH
 """Nesting limit, also of requests. Records wrap a value in a few more levels; orjson writes at most 254."""
-MOST_KEYS: Final = 1_000_000
+MAX_KEYS: Final = 1_000_000
 """Maximum keys read from a mapping that is not a dict: its iterator may be infinite."""
-MOST_STEPS: Final = 20
+MAX_STEPS: Final = 20
 """Maximum conversion steps of a value, such as enum -> pydantic model -> dict."""
 _LARGEST: Final = 2**64 - 1
 _SMALLEST: Final = -(2**63)
@@ -89,7 +89,7 @@ def as_json(value: Any, depth: int = 0) -> Any:
     """
     if depth > DEEPEST:
         raise NotJson(f"nested deeper than {DEEPEST} levels")
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         convert = _NATIVE.get(type(value))
         if convert is not None:
             return convert(value, depth)
@@ -268,9 +268,9 @@ def _names_of_fields(kind: Any) -> tuple[str, ...]:
 
 
 def _bounded(value: Mapping[Any, Any]) -> dict[Any, Any]:
-    keys = list(islice(iter(value), MOST_KEYS + 1))
-    if len(keys) > MOST_KEYS:
-        raise NotJson(f"a mapping of more than {MOST_KEYS:,} keys")
+    keys = list(islice(iter(value), MAX_KEYS + 1))
+    if len(keys) > MAX_KEYS:
+        raise NotJson(f"a mapping of more than {MAX_KEYS:,} keys")
     return {key: value[key] for key in keys}
 
 

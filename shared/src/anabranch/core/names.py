@@ -69,14 +69,14 @@ def _shown(value: str) -> str:
     return repr(value if len(value) <= 60 else value[:57] + "...")
 
 
-MOST_SEGMENTS = 32
+MAX_SEGMENTS = 32
 """Of a dotted path, beginnings of so many segments are looked up: a path of a million dots has to end soon."""
 
 
 def leading_keys(path: str) -> Iterator[str]:
     """What a dotted path could name: the whole of it, then what ends before a dot, the longest first."""
     yield path
-    leading = path.split(".", MOST_SEGMENTS)[:-1]
+    leading = path.split(".", MAX_SEGMENTS)[:-1]
     for taken in range(len(leading), 0, -1):
         yield ".".join(leading[:taken])
 

@@ -39,7 +39,7 @@ MISSING: Final = object()
 # What is longer is text: a name has at most 255 characters, and paths are short.
 _ESCAPED_OR_NAMED = re.compile(r"\{\{(?P<escaped>[^{}]{1,2000})\}\}|\{(?P<named>[^{}]{1,2000})\}")
 _LONGEST_INDEX = 9
-MOST_RENDERED: Final = 64 * 1024 * 1024
+MAX_RENDERED: Final = 64 * 1024 * 1024
 """Maximum bytes of a rendered template: a 1 MB request can insert a 1 MB value a hundred thousand times."""
 _MOST_DOTS = 32
 
@@ -179,7 +179,7 @@ class Room:
 
     __slots__ = ("_characters", "_most", "_width")
 
-    def __init__(self, most: int = MOST_RENDERED) -> None:
+    def __init__(self, most: int = MAX_RENDERED) -> None:
         self._most = most
         self._characters = 0
         self._width = 1

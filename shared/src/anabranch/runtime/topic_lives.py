@@ -15,7 +15,7 @@ from anabranch.ports import Beginning, EventLog, Incoming
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 3.0
+POLL_SECONDS = 3.0
 
 
 def is_of_another_life(known: Beginning, found: Beginning, end: int) -> bool:
@@ -75,7 +75,7 @@ class TopicLives:
         known = {number: each for number, each in self._known.items() if number in partitions}
         if now < self._look_at or not known:
             return False
-        self._look_at = now + LOOK_SECONDS
+        self._look_at = now + POLL_SECONDS
         ends = dict(self._ends)
         found = await self._log.beginnings(self._topic, known)
         for number, each in found.items():

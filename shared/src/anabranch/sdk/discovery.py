@@ -16,7 +16,7 @@ from anabranch.sdk.marks import made_in, marks_of
 
 DEEPEST: Final = 5
 """Maximum nesting of lists and dicts that are searched."""
-MOST_LOOKED_AT: Final = 100_000
+MAX_LOOKED_AT: Final = 100_000
 """Maximum number of values that are searched."""
 _MOST_WRAPPED: Final = 50
 
@@ -104,7 +104,7 @@ def _held(module: ModuleType) -> Iterator[Any]:
         for value in level:
             if id(value) in seen:
                 continue
-            if len(seen) >= MOST_LOOKED_AT:
+            if len(seen) >= MAX_LOOKED_AT:
                 return
             seen.add(id(value))
             yield value

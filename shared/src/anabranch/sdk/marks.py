@@ -16,7 +16,7 @@ from anabranch.core.request.models import RetryPolicy
 
 MARK: Final = "__anabranch_agents__"
 MADE: Final = "__anabranch_made__"
-MOST_MADE: Final = 10_000
+MAX_MADE: Final = 10_000
 """Maximum entries of a module: bounds the memory of a script that decorates functions in an endless loop."""
 
 
@@ -83,5 +83,5 @@ def _note(module: dict[str, Any], target: object) -> None:
     made, spec = module.get(MADE), module.get("__spec__")
     if type(made) is not _Made or made.spec is not spec:
         made = module[MADE] = _Made(spec, [])
-    if len(made.targets) < MOST_MADE:
+    if len(made.targets) < MAX_MADE:
         made.targets.append(target)

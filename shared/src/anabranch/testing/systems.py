@@ -38,7 +38,7 @@ T = TypeVar("T")
 AnyRequest = Request | Mapping[str, Any] | str | Path
 Agents = Iterable[Callable[..., Any] | ModuleType] | Mapping[str, Callable[..., Any]]
 PUBLISHED_TTL = 86_400.0
-LOOK_SECONDS = 10.0
+POLL_SECONDS = 10.0
 STOP_SECONDS = 60.0
 
 
@@ -283,7 +283,7 @@ class System:
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
         while not task.done():
-            await asyncio.wait({task}, timeout=LOOK_SECONDS)
+            await asyncio.wait({task}, timeout=POLL_SECONDS)
             stopped = [service for service in self._services if not service.health().live]
             if stopped and not task.done():
                 task.cancel()

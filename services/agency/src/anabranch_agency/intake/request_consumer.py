@@ -51,9 +51,9 @@ class Front:
         return self._failure or self._inbox.failure
 
     @property
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Why no requests may come any more; None where they may."""
-        return self._inbox.trouble
+        return self._inbox.unhealthy_reason
 
     async def start(self) -> None:
         """Join the group that reads requests."""

@@ -12,7 +12,7 @@ from anabranch.core.wire.messages import Need, OpenRun, SharedKey, StartGroup, S
 from anabranch_agency.run.state import Run
 from anabranch_agency.run.turn import RunLimits
 
-MOST_CHUNKS = 4_096
+MAX_CHUNKS = 4_096
 """Of a task whose members take long each chunk is one member: so many may run at once. It stands in the record, so
 that another number later does not change how records of before are read."""
 PART_BYTES = 600_000
@@ -112,7 +112,7 @@ def _parts(run: Run, group: TaskGroup, tasks: list[PlannedTask], numbers: Number
             parts=len(parts),
             timeout=group.timeout,
             max_concurrency=group.max_concurrency,
-            most_chunks=MOST_CHUNKS,
+            most_chunks=MAX_CHUNKS,
         )
 
 

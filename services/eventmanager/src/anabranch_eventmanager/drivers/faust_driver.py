@@ -97,7 +97,7 @@ class FaustDriver:
             shutil.rmtree(self._directory, ignore_errors=True)
             self._directory = None
 
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """See `service.Driver`."""
         if self._app is not None and self._app.crashed:
             return f"Faust has crashed: {self._app.crash_reason!r}"
@@ -107,8 +107,8 @@ class FaustDriver:
         try:
             async with asyncio.timeout(START_SECONDS):
                 while not self._recovered.is_set():
-                    if (trouble := self.trouble()) is not None:
-                        raise ServerUnavailable("Kafka", self._brokers, trouble)
+                    if (unhealthy_reason := self.unhealthy_reason()) is not None:
+                        raise ServerUnavailable("Kafka", self._brokers, unhealthy_reason)
                     await asyncio.sleep(CHECK_SECONDS)
         except TimeoutError as error:
             reason = f"the group {self._names.eventmanager} was not joined within {START_SECONDS:g} s"

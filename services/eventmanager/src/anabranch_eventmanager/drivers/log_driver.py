@@ -32,9 +32,9 @@ class LogDriver:
         if membership is not None:
             await membership.close()
 
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """See `service.Driver`."""
-        return self._membership.trouble() if self._membership is not None else None
+        return self._membership.unhealthy_reason() if self._membership is not None else None
 
 
 class _Listener:

@@ -14,7 +14,7 @@ NUDGE_AFTER = 30.0
 """Seconds of silence before the first nudge; the wait doubles with each further one."""
 
 LONGEST_WAIT = 3_600.0
-MOST_NUDGES = 12
+MAX_NUDGES = 12
 """In one silence: with a doubling wait the last comes after half a day or so. Then only a fact begins anew."""
 OVERDUE_SECONDS = 30.0
 """A run is nudged so long after its deadline, whatever it said of being silent by right."""
@@ -89,7 +89,7 @@ class NudgeSchedule:
                 silent.append(Silence(run_id, now - watched.heard_at))
                 watched.nudges += 1
                 watched.wait = min(watched.wait * 2, LONGEST_WAIT)
-                watched.due_at = now + watched.wait if watched.nudges < MOST_NUDGES else NEVER
+                watched.due_at = now + watched.wait if watched.nudges < MAX_NUDGES else NEVER
                 if now < watched.overdue_at:
                     watched.due_at = min(watched.due_at, watched.overdue_at)
             self._queue(run_id, watched)

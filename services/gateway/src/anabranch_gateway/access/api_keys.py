@@ -26,7 +26,7 @@ from anabranch.ports import Clock
 from anabranch_gateway.access.auth import ROLES, Caller, Role
 
 LEAD = "anb_"
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 """So often at most it is looked whether the file has changed."""
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -153,7 +153,7 @@ class KeyRing:
 
     def _look(self) -> None:
         now = self._clock.monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._looked_at < POLL_SECONDS:
             return
         self._looked_at = now
         stamp = _stamp(self._path)

@@ -28,10 +28,10 @@ from anabranch_gateway.access.auth import Caller
 from anabranch_gateway.access.refusal_limits import RefusalLimits
 from anabranch_gateway.http.problems import Refusal
 
-MOST_WAITING = 20_000
+MAX_WAITING = 20_000
 BATCH = 500
 RETRY_SECONDS = 1.0
-MOST_LOOKED_AT = 5_000
+MAX_LOOKED_AT = 5_000
 SUMMARY_SECONDS = 60.0
 """Seconds between the first omitted refused call and its summary record."""
 LEFT_OUT = "refused_calls"
@@ -87,7 +87,7 @@ class Audit:
         )
 
     def _put(self, document: dict[str, Any]) -> None:
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             self._lost += 1
             return
         self._waiting.append(Outgoing(self._topic, document["project"] or "", orjson.dumps(document)))
@@ -161,7 +161,7 @@ class Audit:
         looked_at = 0
         while (
             len(found) < limit
-            and looked_at < MOST_LOOKED_AT
+            and looked_at < MAX_LOOKED_AT
             and any(end > firsts[each] for each, end in ends.items())
         ):
             stretch = {each: max(firsts[each], end - limit) for each, end in ends.items()}

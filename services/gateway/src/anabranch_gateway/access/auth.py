@@ -43,14 +43,14 @@ class Caller:
         return {"actor": self.actor, "role": self.role, "projects": projects}
 
 
-class Guard(Protocol):
+class Authenticator(Protocol):
     """Tells who calls by the bearer token that came."""
 
     async def caller(self, token: str | None) -> Caller:
         """Raises Refusal 401 where the token is none that is known."""
 
 
-class OpenGuard:
+class OpenAuthenticator:
     """Everybody is operator of every project: for one machine."""
 
     async def caller(self, token: str | None) -> Caller:

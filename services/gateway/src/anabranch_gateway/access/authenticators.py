@@ -12,7 +12,7 @@ from anabranch.core.errors import Misconfigured
 from anabranch.ports import Clock
 from anabranch.runtime.process.settings import Settings
 from anabranch_gateway.access.api_keys import LEAD, KeyRing
-from anabranch_gateway.access.auth import Caller, Guard, OpenGuard
+from anabranch_gateway.access.auth import Authenticator, Caller, OpenAuthenticator
 from anabranch_gateway.access.hosts import Hosts, is_loopback
 from anabranch_gateway.access.oidc import Issuer, Oidc, invalid
 from anabranch_gateway.http.problems import Refusal, refuse
@@ -21,7 +21,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger("anabranch.gateway")
 
 
-class CredentialGuard:
+class CredentialAuthenticator:
     """Takes API keys and tokens of the issuer, whichever are set up."""
 
     def __init__(self, keys: KeyRing | None, oidc: Oidc | None) -> None:
@@ -43,7 +43,7 @@ class CredentialGuard:
         return await self._oidc.caller(token)
 
 
-def guard_of(settings: Settings, clock: Clock) -> Guard:
+def guard_of(settings: Settings, clock: Clock) -> Authenticator:
     """The guard that the settings ask for.
 
     Raises:
@@ -57,10 +57,10 @@ def guard_of(settings: Settings, clock: Clock) -> Guard:
         if settings.gateway_auth != "none" and not is_loopback(settings.gateway_host):
             fix = "set gateway_keys or gateway_oidc_issuer; gateway_auth=none serves everybody everything"
             raise Misconfigured("gateway_host", f"{settings.gateway_host} is open beyond this machine", fix)
-        return OpenGuard()
+        return OpenAuthenticator()
     if settings.gateway_auth == "none":
         raise Misconfigured("gateway_auth", "none, but keys or an issuer are set", "leave out one of the two")
-    return CredentialGuard(keys, oidc)
+    return CredentialAuthenticator(keys, oidc)
 
 
 def _oidc(settings: Settings, clock: Clock) -> Oidc | None:
@@ -79,7 +79,7 @@ def _oidc(settings: Settings, clock: Clock) -> Oidc | None:
     return Oidc(issuer, clock)
 
 
-def hosts_of(settings: Settings, guard: Guard) -> Hosts | None:
+def hosts_of(settings: Settings, guard: Authenticator) -> Hosts | None:
     """The allowed hosts; None for any, if callers need a key: a foreign web page does not have one.
 
     Raises:
@@ -87,7 +87,7 @@ def hosts_of(settings: Settings, guard: Guard) -> Hosts | None:
     """
     if settings.gateway_allowed_hosts:
         return Hosts.parse(settings.gateway_allowed_hosts)
-    return Hosts.of_address(settings.gateway_host) if isinstance(guard, OpenGuard) else None
+    return Hosts.of_address(settings.gateway_host) if isinstance(guard, OpenAuthenticator) else None
 
 
 class SameOrigin:

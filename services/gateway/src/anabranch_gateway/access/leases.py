@@ -16,7 +16,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from anabranch.core.errors import ServerUnavailable
-from anabranch_gateway.access.auth import Caller, Guard, OpenGuard, Role, token_of
+from anabranch_gateway.access.auth import Authenticator, Caller, OpenAuthenticator, Role, token_of
 from anabranch_gateway.http.problems import Refusal, not_found
 
 CHECK_SECONDS = 5.0
@@ -32,7 +32,7 @@ class Lease:
 
     def __init__(
         self,
-        guard: Guard,
+        guard: Authenticator,
         connection: HTTPConnection,
         caller: Caller,
         role: Role = "viewer",
@@ -51,7 +51,7 @@ class Lease:
         Raises:
             Refusal: 401, 403 or 404, the caller has lost access.
         """
-        if isinstance(self._guard, OpenGuard):
+        if isinstance(self._guard, OpenAuthenticator):
             return await work
         working, watching = asyncio.create_task(work), asyncio.create_task(self._watch())
         try:

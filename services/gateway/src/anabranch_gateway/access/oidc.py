@@ -32,7 +32,7 @@ ASK_AGAIN = 30.0
 """A token with an unknown key has the keys fetched again, at most so often."""
 TRUSTED_SECONDS = 60.0
 _TIMES_ARE_CHECKED_HERE: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
-MOST_TRUSTED = 10_000
+MAX_TRUSTED = 10_000
 """Tokens that were checked, and are not checked again for a minute."""
 
 
@@ -76,7 +76,7 @@ class Oidc:
         caller = caller_of(claims, self._issuer)
         until = min(float(claims["exp"]), self._clock.now() + TRUSTED_SECONDS)
         self._trusted[name] = (until, caller)
-        while len(self._trusted) > MOST_TRUSTED:
+        while len(self._trusted) > MAX_TRUSTED:
             self._trusted.popitem(last=False)
         return caller
 

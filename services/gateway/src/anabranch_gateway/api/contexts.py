@@ -10,7 +10,7 @@ from anabranch.core.errors import NoSuchVersion
 from anabranch.runtime.reading.contexts import SharedContext, diff, load_context
 from anabranch_gateway.access.auth import Viewer
 from anabranch_gateway.api.runs import RunPath
-from anabranch_gateway.context import Parts, WithParts
+from anabranch_gateway.context import GatewayContext, WithParts
 from anabranch_gateway.http.problems import not_found
 from anabranch_gateway.http.responses import answer
 from anabranch_gateway.runs.lookup import find
@@ -44,7 +44,7 @@ async def difference(
     return answer(document | {"differences": [each.to_document() for each in diff(before, after)]})
 
 
-async def _load(parts: Parts, session_id: str, at: int | None) -> SharedContext:
+async def _load(parts: GatewayContext, session_id: str, at: int | None) -> SharedContext:
     try:
         return await load_context(parts.client.store, parts.client.names, session_id, at)
     except NoSuchVersion as error:

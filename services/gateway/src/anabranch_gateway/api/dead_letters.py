@@ -20,7 +20,7 @@ from anabranch.dead_letters.decisions import (
 from anabranch.dead_letters.grouping import whole
 from anabranch.dead_letters.reader import Letter
 from anabranch_gateway.access.auth import Caller, Operator, Viewer
-from anabranch_gateway.context import Parts, WithParts
+from anabranch_gateway.context import GatewayContext, WithParts
 from anabranch_gateway.http.problems import Refusal, not_found
 from anabranch_gateway.http.request_body import read_object, text_field
 from anabranch_gateway.http.responses import answer
@@ -28,7 +28,7 @@ from anabranch_gateway.runs.lookup import find
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 
-MOST_IDS = 1_000
+MAX_IDS = 1_000
 StateQuery = Annotated[
     Literal["open", "redriven", "dismissed", "superseded", "all"], Query(description="What was decided about it")
 ]
@@ -96,7 +96,7 @@ async def dismiss(request: Request, parts: WithParts, caller: Operator) -> Respo
 
 
 async def _chosen(
-    parts: Parts, caller: Caller, state: str, signature: str | None, run: str | None
+    parts: GatewayContext, caller: Caller, state: str, signature: str | None, run: str | None
 ) -> list[Letter]:
     wanted = await _of_run(parts, run)
     return [
@@ -106,7 +106,7 @@ async def _chosen(
     ]
 
 
-async def _of_run(parts: Parts, run: str | None) -> Callable[[Letter], bool]:
+async def _of_run(parts: GatewayContext, run: str | None) -> Callable[[Letter], bool]:
     """A refused request has no run, and is found by the one that it would have had."""
     if run is None:
         return lambda _: True
@@ -114,7 +114,7 @@ async def _of_run(parts: Parts, run: str | None) -> Callable[[Letter], bool]:
     return lambda letter: letter.run_id == run_id
 
 
-async def _decide(request: Request, parts: Parts, caller: Caller, action: Action) -> Response:
+async def _decide(request: Request, parts: GatewayContext, caller: Caller, action: Action) -> Response:
     body = await read_object(request, frozenset({"ids", "signature", "run"}))
     choice = Choice(_ids(body), text_field(body, "signature", 64), text_field(body, "run", 300))
     if bool(choice.ids) == (choice.signature is not None or choice.run is not None):
@@ -133,8 +133,8 @@ async def _decide(request: Request, parts: Parts, caller: Caller, action: Action
 
 def _ids(body: dict[str, Any]) -> tuple[str, ...]:
     ids = body.get("ids") or ()
-    if not isinstance(ids, list | tuple) or len(ids) > MOST_IDS or not all(isinstance(each, str) for each in ids):
-        raise Refusal(422, str(Code.SCHEMA), f"ids is no list of up to {MOST_IDS} ids")
+    if not isinstance(ids, list | tuple) or len(ids) > MAX_IDS or not all(isinstance(each, str) for each in ids):
+        raise Refusal(422, str(Code.SCHEMA), f"ids is no list of up to {MAX_IDS} ids")
     return tuple(ids)
 
 

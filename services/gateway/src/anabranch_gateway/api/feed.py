@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response, WebSocket
 from anabranch_gateway.access.auth import Caller, Viewer, token_of
 from anabranch_gateway.access.leases import Lease, LeasedStream
 from anabranch_gateway.api.streams import CLOSE_REFUSED, SSE, SSE_HEADERS, accept, leased
-from anabranch_gateway.context import Parts, WithParts
+from anabranch_gateway.context import GatewayContext, WithParts
 from anabranch_gateway.events.changes import RunState
 from anabranch_gateway.events.run_events import sse_message
 from anabranch_gateway.http.problems import Refusal
@@ -38,7 +38,7 @@ async def changes_ws(socket: WebSocket, parts: WithParts) -> None:
     await leased(socket, lease, _send_changes(socket, parts, lease))
 
 
-async def _send_changes(socket: WebSocket, parts: Parts, lease: Lease) -> None:
+async def _send_changes(socket: WebSocket, parts: GatewayContext, lease: Lease) -> None:
     with parts.changes.watch() as watcher:
         while not watcher.closed:
             for state in _seen(lease.caller, await watcher.take()):
@@ -47,7 +47,7 @@ async def _send_changes(socket: WebSocket, parts: Parts, lease: Lease) -> None:
     await socket.close()
 
 
-async def _sse(parts: Parts, lease: Lease) -> AsyncGenerator[bytes, None]:
+async def _sse(parts: GatewayContext, lease: Lease) -> AsyncGenerator[bytes, None]:
     yield b"retry: 2000\n\n"
     with parts.changes.watch() as watcher:
         while not watcher.closed:

@@ -9,17 +9,17 @@ from fastapi import APIRouter, Path, Query, Response
 from anabranch.core.expansion.members import member_name
 from anabranch_gateway.access.auth import Viewer
 from anabranch_gateway.api.runs import RunPath
-from anabranch_gateway.context import Parts, WithParts
+from anabranch_gateway.context import GatewayContext, WithParts
 from anabranch_gateway.http.problems import Refusal, not_found
 from anabranch_gateway.http.responses import answer
-from anabranch_gateway.runs.inspection import Subject, attempts, given_and_result, with_traceback
+from anabranch_gateway.runs.inspection import MemberAddress, attempts, given_and_result, with_traceback
 from anabranch_gateway.runs.lookup import Found, confirm, find, view_of
 from anabranch_gateway.runs.member_projection import STATUSES, TaskMembers
 
 router = APIRouter(prefix="/v1", tags=["members"])
 
-MOST_ATTEMPTS = 1_000
-MOST_LOGS = 1_000
+MAX_ATTEMPTS = 1_000
+MAX_LOGS = 1_000
 TaskName = Annotated[str, Query(min_length=1, max_length=255)]
 NamePath = Annotated[str, Path(min_length=1, max_length=255)]
 
@@ -83,7 +83,7 @@ async def member(
     if (at is None) == folded.expanded or (at or 0) >= max(len(folded), 1):
         raise not_found(f"{group}/{task} has no member {index}", f"it has {len(folded)}")
     document = row(folded, task, at or 0) if len(folded) else {"index": at, "name": task, "status": "waiting"}
-    subject = Subject(parts, found, await view_of(parts, found), group, task, at)
+    subject = MemberAddress(parts, found, await view_of(parts, found), group, task, at)
     details = await given_and_result(subject, folded) | await attempts(subject)
     return answer(with_traceback(document | details))
 
@@ -91,7 +91,7 @@ async def member(
 # --- folded from events --------------------------------------------------------------------------
 
 
-async def _members_of(parts: Parts, found: Found, group: str, task: str) -> TaskMembers:
+async def _members_of(parts: GatewayContext, found: Found, group: str, task: str) -> TaskMembers:
     """The members of a task, which has none yet where nothing of it has started.
 
     Raises:

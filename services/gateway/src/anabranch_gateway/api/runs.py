@@ -18,7 +18,7 @@ from anabranch.sdk.run import Run
 from anabranch_gateway.access.auth import Caller, Submitter, Viewer, admitted
 from anabranch_gateway.access.leases import Lease
 from anabranch_gateway.api import serializers
-from anabranch_gateway.context import Parts, WithParts
+from anabranch_gateway.context import GatewayContext, WithParts
 from anabranch_gateway.http.parsing import LARGE, Share
 from anabranch_gateway.http.problems import Refusal, refused
 from anabranch_gateway.http.request_body import read_body, read_object, text_field
@@ -37,7 +37,7 @@ from anabranch_gateway.runs.submission import (
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
-MOST_WAITED = 300.0
+MAX_WAITED = 300.0
 StrictQuery = Annotated[bool, Query(description="Refuse placeholders that have no value")]
 RunPath = Annotated[str, Path(min_length=1, max_length=300, description="A run id or a request id")]
 
@@ -58,7 +58,7 @@ async def _submit_headers(
 @router.post("/runs", status_code=202, dependencies=[Depends(_submit_headers)])
 async def submit(request: Request) -> Response:
     """Submit a request: once for each request id, however often it is sent."""
-    parts: Parts = request.app.state.parts
+    parts: GatewayContext = request.app.state.parts
     caller = await admitted(request, "submitter")
     trace = request.headers.get("traceparent")
     if trace is not None and _TRACEPARENT.fullmatch(trace) is None:
@@ -77,13 +77,13 @@ async def submit(request: Request) -> Response:
     return await _waited(parts, lease, run, wait) or _accepted(submission)
 
 
-async def _submission(request: Request, parts: Parts, caller: Caller, share: Share) -> Submission:
+async def _submission(request: Request, parts: GatewayContext, caller: Caller, share: Share) -> Submission:
     data = await read_body(request, parts.limits.parsed_bytes, share)
     found = await read(parts, caller, data, _format(request), strict=_is_strict(request))
     return await prepare(parts, caller, found, request.headers.get("idempotency-key"))
 
 
-async def _watched(parts: Parts, submission: Submission) -> Run:
+async def _watched(parts: GatewayContext, submission: Submission) -> Run:
     return await parts.client.watch(
         submission.run_id,
         submission.request_id,
@@ -252,17 +252,17 @@ def _format(request: Request) -> Format:
 def _wait(prefer: str | None) -> float | None:
     """Seconds that `Prefer: wait=30` asks for (RFC 7240); anything else in it is left alone."""
     match = _WAIT.search(prefer or "")
-    return None if match is None else min(float(match[1]), MOST_WAITED)
+    return None if match is None else min(float(match[1]), MAX_WAITED)
 
 
 def _seconds(text: str) -> float:
     try:
-        return min(parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text), MOST_WAITED)
+        return min(parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text), MAX_WAITED)
     except ValueError as error:
         raise Refusal(422, str(Code.SCHEMA), f"wait: {error}") from error
 
 
-def _note(request: Request, parts: Parts, caller: Caller, submission: Submission) -> None:
+def _note(request: Request, parts: GatewayContext, caller: Caller, submission: Submission) -> None:
     parts.audit.note(
         request,
         caller,
@@ -286,7 +286,7 @@ def _accepted(submission: Submission) -> Response:
     return answer(document, 202, {"location": f"/v1/runs/{submission.run_id}"})
 
 
-async def _waited(parts: Parts, lease: Lease, run: Run, wait: float) -> Response | None:
+async def _waited(parts: GatewayContext, lease: Lease, run: Run, wait: float) -> Response | None:
     """The outcome, if the run ends in time.
 
     Raises:
@@ -312,14 +312,14 @@ def _final(found: Found) -> dict[str, Any]:
     return found.final
 
 
-async def _outcome(parts: Parts, found: Found) -> dict[str, Any]:
+async def _outcome(parts: GatewayContext, found: Found) -> dict[str, Any]:
     final = _final(found)
     results = await results_of(parts.client, final, found.session_id)
     references = [key for key, value in results.items() if is_reference(value, found.session_id)]
     return serializers.outcome(final, results) | {"references": references}
 
 
-async def _control(request: Request, parts: Parts, caller: Caller, run: str, action: Control) -> Response:
+async def _control(request: Request, parts: GatewayContext, caller: Caller, run: str, action: Control) -> Response:
     found = await find(parts, caller, run)
     require_open(found)
     await parts.client.control(action, run_id=found.run_id)

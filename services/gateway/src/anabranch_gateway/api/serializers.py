@@ -113,17 +113,17 @@ def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Seque
     ).to_document()
 
 
-MOST_SHOWN = 2_000
+MAX_SHOWN = 2_000
 """Members of one task that a plan over HTTP lists."""
-MOST_PLANNED = 16_000_000
+MAX_PLANNED = 16_000_000
 """Maximum characters of all members in a plan over HTTP."""
 
 
 def plan_body(reading: Reading, *, expand: bool) -> bytes:
     """The encoded document of `plan --json` with its edges; for a wide task only the first members that fit."""
     edges = [] if reading.plan is None else list(edges_of(reading.plan))
-    room = Room(MOST_PLANNED)
-    return encoded(reading.to_document(expand=expand, most=MOST_SHOWN, room=room) | {"edges": edges})
+    room = Room(MAX_PLANNED)
+    return encoded(reading.to_document(expand=expand, most=MAX_SHOWN, room=room) | {"edges": edges})
 
 
 def unreadable(refusal: RequestRefused, size: int) -> Document:

@@ -13,10 +13,10 @@ from starlette.websockets import WebSocketDisconnect
 from anabranch_gateway.access.auth import Viewer, token_of
 from anabranch_gateway.access.leases import LAST_WORDS_SECONDS, Lease, LeasedStream
 from anabranch_gateway.api.runs import RunPath
-from anabranch_gateway.context import Parts, WithParts
-from anabranch_gateway.events.broadcaster import Told
+from anabranch_gateway.context import GatewayContext, WithParts
+from anabranch_gateway.events.broadcaster import LogRecord
 from anabranch_gateway.events.cursor import EventPlace
-from anabranch_gateway.events.run_events import Pause, Start, followed, past, sse, wanted, ws_message
+from anabranch_gateway.events.run_events import Start, StreamGap, followed, past, sse, wanted, ws_message
 from anabranch_gateway.http.problems import Refusal
 from anabranch_gateway.http.responses import answer
 from anabranch_gateway.runs.lookup import Found, confirm, find, view_of
@@ -89,7 +89,7 @@ async def accept(socket: WebSocket) -> None:
     await socket.accept(subprotocol="bearer" if "bearer" in socket.scope.get("subprotocols", ()) else None)
 
 
-async def start_of(parts: Parts, found: Found, after: str | None) -> Start:
+async def start_of(parts: GatewayContext, found: Found, after: str | None) -> Start:
     """Where to read on: after an event, or from the first record of the run."""
     if after:
         return Start(EventPlace.parse(after), 0)
@@ -97,7 +97,9 @@ async def start_of(parts: Parts, found: Found, after: str | None) -> Start:
     return Start(None, view.get("events_from") or 0)
 
 
-async def _page(parts: Parts, found: Found, start: Start, types: Sequence[str], limit: int) -> dict[str, object]:
+async def _page(
+    parts: GatewayContext, found: Found, start: Start, types: Sequence[str], limit: int
+) -> dict[str, object]:
     """Up to `limit` events; `next_after` is where to go on, also where a filter left the last ones out."""
     events: list[dict[str, object]] = []
     last = None if start.after is None else str(start.after)
@@ -116,24 +118,26 @@ async def _page(parts: Parts, found: Found, start: Start, types: Sequence[str], 
 
 
 async def _sse_stream(
-    parts: Parts, found: Found, start: Start, types: Sequence[str]
+    parts: GatewayContext, found: Found, start: Start, types: Sequence[str]
 ) -> AsyncGenerator[bytes, None]:
     yield b"retry: 2000\n\n"
     async with aclosing(_confirmed(parts, found, start)) as records:
         async for told in records:
-            if isinstance(told, Pause):
+            if isinstance(told, StreamGap):
                 yield _comment(told)
                 continue
             for piece in sse(told, types):
                 yield piece
 
 
-async def _confirmed(parts: Parts, found: Found, start: Start) -> AsyncGenerator[Told | Pause, None]:
+async def _confirmed(
+    parts: GatewayContext, found: Found, start: Start
+) -> AsyncGenerator[LogRecord | StreamGap, None]:
     """Yield the events of a run. Ends before the first one if the run turns out to be another project's."""
     is_confirmed = False
     async with aclosing(followed(parts.live, found.run_id, start)) as records:
         async for told in records:
-            if not is_confirmed and not isinstance(told, Pause):
+            if not is_confirmed and not isinstance(told, StreamGap):
                 try:
                     await confirm(parts, found)
                 except Refusal:
@@ -142,14 +146,16 @@ async def _confirmed(parts: Parts, found: Found, start: Start) -> AsyncGenerator
             yield told
 
 
-def _comment(pause: Pause) -> bytes:
+def _comment(pause: StreamGap) -> bytes:
     return b": dropped, resume with Last-Event-ID\n\n" if pause.dropped else b": still here\n\n"
 
 
-async def _send_all(socket: WebSocket, parts: Parts, found: Found, start: Start, types: Sequence[str]) -> None:
+async def _send_all(
+    socket: WebSocket, parts: GatewayContext, found: Found, start: Start, types: Sequence[str]
+) -> None:
     async with aclosing(_confirmed(parts, found, start)) as records:
         async for told in records:
-            if isinstance(told, Pause):
+            if isinstance(told, StreamGap):
                 if told.dropped:
                     await socket.close(CLOSE_TRY_AGAIN, "dropped: resume with after")
                     return

@@ -14,7 +14,7 @@ from anabranch.core.project import project_problem
 from anabranch.sdk.control import send_control
 from anabranch_gateway.access.auth import Caller, Submitter, Viewer
 from anabranch_gateway.access.ownership import owns
-from anabranch_gateway.context import Parts, WithParts
+from anabranch_gateway.context import GatewayContext, WithParts
 from anabranch_gateway.http.problems import Refusal, not_found
 from anabranch_gateway.http.request_body import read_object, text_field
 from anabranch_gateway.http.responses import answer
@@ -23,8 +23,8 @@ from anabranch_gateway.webhooks.webhooks import Kind, Subscription, new_secret
 
 router = APIRouter(prefix="/v1/subscriptions", tags=["subscriptions"])
 
-MOST_OF_A_PROJECT = 200
-MOST_TYPES = 50
+MAX_OF_A_PROJECT = 200
+MAX_TYPES = 50
 _FIELDS = frozenset({"kind", "url", "channel", "types", "run_id", "session_id", "project"})
 IdPath = Annotated[str, Path(min_length=1, max_length=100)]
 
@@ -69,14 +69,14 @@ async def unsubscribe(subscription_id: IdPath, request: Request, parts: WithPart
     return Response(status_code=204)
 
 
-def _find(parts: Parts, caller: Caller, subscription_id: str) -> Subscription:
+def _find(parts: GatewayContext, caller: Caller, subscription_id: str) -> Subscription:
     found = parts.subscriptions.all.get(subscription_id)
     if found is None or not caller.sees(found.project):
         raise not_found(f"no such subscription: {subscription_id}")
     return found
 
 
-async def _subscription(parts: Parts, caller: Caller, body: dict[str, Any]) -> Subscription:
+async def _subscription(parts: GatewayContext, caller: Caller, body: dict[str, Any]) -> Subscription:
     """What the body asks for.
 
     Raises:
@@ -84,7 +84,7 @@ async def _subscription(parts: Parts, caller: Caller, body: dict[str, Any]) -> S
     """
     project = _project(caller, body)
     known = sum(each.project == project for each in parts.subscriptions.all.values())
-    if known >= MOST_OF_A_PROJECT:
+    if known >= MAX_OF_A_PROJECT:
         raise Refusal(409, "too_many", f"the project {project} has {known} subscriptions: end some")
     kind = _kind(body)
     target = _url(parts, body) if kind == "webhook" else _channel(parts, body)
@@ -129,8 +129,8 @@ def _types(body: dict[str, Any]) -> tuple[str, ...]:
     types = body.get("types")
     if types is None:
         return ("run.*",)
-    if not isinstance(types, list) or len(types) > MOST_TYPES or not all(_is_type(each) for each in types):
-        raise _wrong(f"types is no list of up to {MOST_TYPES} event types, such as run.*")
+    if not isinstance(types, list) or len(types) > MAX_TYPES or not all(_is_type(each) for each in types):
+        raise _wrong(f"types is no list of up to {MAX_TYPES} event types, such as run.*")
     return tuple(types)
 
 
@@ -139,7 +139,7 @@ def _is_type(value: Any) -> bool:
 
 
 async def _scope(
-    parts: Parts, caller: Caller, body: dict[str, Any], project: str
+    parts: GatewayContext, caller: Caller, body: dict[str, Any], project: str
 ) -> tuple[str | None, str | None]:
     """The run or session that is meant, which has to be of the subscription's project."""
     run, session_id = text_field(body, "run_id", 300), text_field(body, "session_id", 128)
@@ -157,7 +157,7 @@ async def _scope(
     return run, session_id
 
 
-def _url(parts: Parts, body: dict[str, Any]) -> str:
+def _url(parts: GatewayContext, body: dict[str, Any]) -> str:
     url = text_field(body, "url")
     if url is None:
         raise _wrong("url is missing: where events are sent to")
@@ -175,7 +175,7 @@ def _url(parts: Parts, body: dict[str, Any]) -> str:
     return url
 
 
-def _refused_address(parts: Parts, host: str) -> str | None:
+def _refused_address(parts: GatewayContext, host: str) -> str | None:
     """Why an address may not be sent to; a name is looked up, and judged, at each delivery."""
     try:
         address = ipaddress.ip_address(host)
@@ -184,7 +184,7 @@ def _refused_address(parts: Parts, host: str) -> str | None:
     return parts.allow.refusal(host, str(address))
 
 
-def _channel(parts: Parts, body: dict[str, Any]) -> str:
+def _channel(parts: GatewayContext, body: dict[str, Any]) -> str:
     channel = text_field(body, "channel", 255)
     if channel is None:
         raise _wrong("channel is missing: give the Redis channel to forward events to")

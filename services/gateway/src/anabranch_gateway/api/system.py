@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from anabranch_gateway.access.audit import make_cursor, parse_cursor
 from anabranch_gateway.access.auth import Operator, Viewer
 from anabranch_gateway.api.runs import RunPath
-from anabranch_gateway.context import Parts, WithParts
+from anabranch_gateway.context import GatewayContext, WithParts
 from anabranch_gateway.http.problems import Refusal
 from anabranch_gateway.http.responses import answer
 from anabranch_gateway.runs.lookup import confirm, find
@@ -59,7 +59,7 @@ async def heal(run: RunPath, request: Request, parts: WithParts, caller: Operato
     return answer(document)
 
 
-async def _examined(parts: Parts, run_id: str, *, heal: bool) -> dict[str, Any]:
+async def _examined(parts: GatewayContext, run_id: str, *, heal: bool) -> dict[str, Any]:
     if parts.examine is None:
         raise Refusal(501, "not_supported", "this gateway was started without the examination of runs")
     return await parts.examine(parts.client, run_id, heal)

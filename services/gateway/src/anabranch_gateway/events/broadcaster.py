@@ -21,7 +21,7 @@ from anabranch.core.names import Names
 from anabranch.core.wire.events import EventBatch, decode_batch
 from anabranch.ports import EventLog, Incoming
 from anabranch.runtime.reading.log_range import records_between
-from anabranch_gateway.events.cursor import EventPlace, Knowledge
+from anabranch_gateway.events.cursor import EventPlace, StreamPosition
 
 WINDOW_BYTES = 32_000_000
 QUEUE_RECORDS = 2_000
@@ -41,7 +41,7 @@ OFFERED_AT_ONCE = 100
 Event = tuple[EventPlace, dict[str, Any]]
 
 
-class Told:
+class LogRecord:
     """Events of one record for all listeners who know the same; `encoded` is kept for the next of them."""
 
     __slots__ = ("encoded", "events")
@@ -50,11 +50,11 @@ class Told:
         self.events = events
         self.encoded: list[bytes] | None = None
 
-    def after(self, seq: int) -> Told:
+    def after(self, seq: int) -> LogRecord:
         """Those that a listener does not have yet."""
         if not self.events or self.events[0][0].seq > seq:
             return self
-        return Told([each for each in self.events if each[0].seq > seq])
+        return LogRecord([each for each in self.events if each[0].seq > seq])
 
 
 class EventRecord:
@@ -69,7 +69,7 @@ class EventRecord:
         self.value = record.value
         self.size = len(record.value) + 200
         self._batch: EventBatch | Literal[False] | None = None
-        self._events: tuple[Knowledge, Told, Knowledge] | None = None
+        self._events: tuple[StreamPosition, LogRecord, StreamPosition] | None = None
 
     @property
     def batch(self) -> EventBatch | None:
@@ -81,22 +81,22 @@ class EventRecord:
                 self._batch = False
         return self._batch or None
 
-    def events(self, before: Knowledge) -> tuple[Told, Knowledge]:
+    def events(self, before: StreamPosition) -> tuple[LogRecord, StreamPosition]:
         """Its new events for a reader with this knowledge, and what is known after it."""
         if self._events is not None and self._events[0] == before:
             return self._events[1], self._events[2]
         batch = self.batch
         if batch is None:
-            return Told([]), before
+            return LogRecord([]), before
         sequence = before.sequence()
         told = ((EventPlace(self.offset, before, int(event["seq"])), event) for event in sequence.read(batch))
-        found, after = Told(list(told)), Knowledge.of(sequence)
+        found, after = LogRecord(list(told)), StreamPosition.of(sequence)
         if len(found.events) <= KEPT_EVENTS:
             self._events = (before, found, after)
         return found, after
 
 
-class Listener:
+class EventListener:
     """What comes of one run, or of all, for one reader. `start` is the first offset that it may get."""
 
     def __init__(self, start: int) -> None:
@@ -188,7 +188,7 @@ class Window:
         return [record for record in self._runs.get(key, ()) if start <= record.offset < until]
 
 
-class LiveEvents:
+class EventBroadcaster:
     """See the module. Positions are next offsets, by partition."""
 
     def __init__(self, log: EventLog, names: Names) -> None:
@@ -196,11 +196,11 @@ class LiveEvents:
         self._names = names
         self._window = Window()
         self._positions: dict[int, int] = {}
-        self._followers: dict[bytes, set[Listener]] = {}
-        self._all: set[Listener] = set()
+        self._followers: dict[bytes, set[EventListener]] = {}
+        self._all: set[EventListener] = set()
         self._reading = asyncio.Semaphore(READERS)
         self._is_open = asyncio.Event()
-        self.trouble: str | None = "the events topic is not read yet"
+        self.unhealthy_reason: str | None = "the events topic is not read yet"
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -208,7 +208,7 @@ class LiveEvents:
             try:
                 await self._read()
             except ServerUnavailable as error:
-                self.trouble = str(error)
+                self.unhealthy_reason = str(error)
                 _log.warning("the events topic is away, reading again: %s", error)
             self._drop_all()
             await asyncio.sleep(REOPEN_SECONDS)
@@ -225,9 +225,9 @@ class LiveEvents:
         return self._positions.get(partition, 0)
 
     @contextmanager
-    def follow(self, run_id: str, partition: int) -> Iterator[Listener]:
+    def follow(self, run_id: str, partition: int) -> Iterator[EventListener]:
         """A listener to one run, from the position of its partition on."""
-        key, listener = run_id.encode(), Listener(self.position(partition))
+        key, listener = run_id.encode(), EventListener(self.position(partition))
         self._followers.setdefault(key, set()).add(listener)
         try:
             yield listener
@@ -238,9 +238,9 @@ class LiveEvents:
                 del self._followers[key]
 
     @contextmanager
-    def follow_all(self) -> Iterator[Listener]:
+    def follow_all(self) -> Iterator[EventListener]:
         """A listener to every run."""
-        listener = Listener(0)
+        listener = EventListener(0)
         self._all.add(listener)
         try:
             yield listener
@@ -287,7 +287,7 @@ class LiveEvents:
             # The reader's own start is a little before: what lies between is dropped, and is read as history.
             self._positions = dict(await reader.end_offsets())
             self._window.restart(self._positions)
-            self.trouble = None
+            self.unhealthy_reason = None
             self._is_open.set()
             async for records in reader:
                 for record in records:

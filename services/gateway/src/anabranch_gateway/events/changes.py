@@ -20,7 +20,7 @@ from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.runtime.reading.views import project_of
 from anabranch.sdk.client import Client
-from anabranch_gateway.events.broadcaster import EventRecord, LiveEvents
+from anabranch_gateway.events.broadcaster import EventBroadcaster, EventRecord
 
 TELL_SECONDS = 0.5
 KEPT = 50_000
@@ -53,7 +53,7 @@ class RunState:
 
 
 @dataclass(eq=False, slots=True)
-class Watcher:
+class ChangeListener:
     """One who listens: the latest message of each run that has changed since the last look."""
 
     waiting: dict[str, RunState] = field(default_factory=dict)
@@ -77,12 +77,12 @@ class Watcher:
 class Changes:
     """See the module."""
 
-    def __init__(self, live: LiveEvents, client: Client) -> None:
+    def __init__(self, live: EventBroadcaster, client: Client) -> None:
         self._live = live
         self._client = client
         self._states: OrderedDict[str, RunState] = OrderedDict()
         self._changed: set[str] = set()
-        self._watchers: set[Watcher] = set()
+        self._watchers: set[ChangeListener] = set()
 
     async def run(self) -> None:
         """Fold and tell until cancelled."""
@@ -97,9 +97,9 @@ class Changes:
             await asyncio.sleep(TELL_SECONDS)
 
     @contextmanager
-    def watch(self) -> Iterator[Watcher]:
+    def watch(self) -> Iterator[ChangeListener]:
         """Somebody who listens from now on."""
-        watcher = Watcher()
+        watcher = ChangeListener()
         self._watchers.add(watcher)
         try:
             yield watcher

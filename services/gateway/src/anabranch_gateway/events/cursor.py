@@ -18,7 +18,7 @@ _ID = re.compile(r"(\d{1,19})\.(\d{1,19})\.(\d{1,19})\.(-?\d{1,19})\.(-?\d{1,19}
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
+class StreamPosition:
     """What a reader of a run's events knows before a record: the last `seq`, and the last cause of each source."""
 
     seq: int = 0
@@ -38,7 +38,7 @@ class EventPlace:
     """An event: the offset of its record in the run's partition, what is known before it, and its `seq`."""
 
     offset: int
-    before: Knowledge
+    before: StreamPosition
     seq: int
 
     def __str__(self) -> str:
@@ -52,4 +52,4 @@ class EventPlace:
             detail = f"{text[:80]!r} is no id of an event: take it from an event, or from next_after"
             raise Refusal(422, "bad_position", detail)
         offset, seq, before, runs, groups = (int(each) for each in match.groups())
-        return cls(offset, Knowledge(before, runs, groups), seq)
+        return cls(offset, StreamPosition(before, runs, groups), seq)

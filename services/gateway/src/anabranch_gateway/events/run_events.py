@@ -14,15 +14,15 @@ import orjson
 
 from anabranch.core.wire.events import is_wanted
 from anabranch.sdk.run_events import LAST_TYPES, shown
-from anabranch_gateway.events.broadcaster import EventRecord, LiveEvents, Told
-from anabranch_gateway.events.cursor import EventPlace, Knowledge
+from anabranch_gateway.events.broadcaster import EventBroadcaster, EventRecord, LogRecord
+from anabranch_gateway.events.cursor import EventPlace, StreamPosition
 
 HEARTBEAT_SECONDS = 15.0
 CHUNK_BYTES = 64_000
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class StreamGap:
     """Nothing came for a while, or there is a gap: `dropped` says that the listener was too slow."""
 
     dropped: bool = False
@@ -40,15 +40,15 @@ class Start:
         return self.first if self.after is None else self.after.offset
 
     @property
-    def knowledge(self) -> Knowledge:
-        return Knowledge() if self.after is None else self.after.before
+    def knowledge(self) -> StreamPosition:
+        return StreamPosition() if self.after is None else self.after.before
 
     @property
     def seq(self) -> int:
         return 0 if self.after is None else self.after.seq
 
 
-async def past(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerator[Told, None]:
+async def past(live: EventBroadcaster, run_id: str, start: Start) -> AsyncGenerator[LogRecord, None]:
     """The events there are by now, record by record. Raises ServerUnavailable."""
     partition = await live.partition_of(run_id)
     reader = _Reader(start)
@@ -57,8 +57,10 @@ async def past(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerator[To
             yield reader.read(record)
 
 
-async def followed(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerator[Told | Pause, None]:
-    """The events there are and those that come, record by record, and a `Pause` at each silence. Ends after the
+async def followed(
+    live: EventBroadcaster, run_id: str, start: Start
+) -> AsyncGenerator[LogRecord | StreamGap, None]:
+    """The events there are and those that come, record by record, and a `StreamGap` at each silence. Ends after the
     run's last event, or where the listener was dropped. Raises ServerUnavailable."""
     partition = await live.partition_of(run_id)
     reader = _Reader(start)
@@ -77,10 +79,10 @@ async def followed(live: LiveEvents, run_id: str, start: Start) -> AsyncGenerato
             if reader.ended:
                 return
             if listener.dropped:
-                yield Pause(dropped=True)
+                yield StreamGap(dropped=True)
                 return
             if not taken:
-                yield Pause()
+                yield StreamGap()
 
 
 class _Reader:
@@ -91,18 +93,18 @@ class _Reader:
         self._seq = start.seq
         self.ended = False
 
-    def read(self, record: EventRecord) -> Told:
+    def read(self, record: EventRecord) -> LogRecord:
         found, self._knowledge = record.events(self._knowledge)
         self.ended = self.ended or any(event["type"] in LAST_TYPES for _, event in found.events)
         return found.after(self._seq)
 
 
-def wanted(told: Told, types: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+def wanted(told: LogRecord, types: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
     """Ids and events that a filter lets through, as people get them."""
     return [(str(place), shown(event)) for place, event in told.events if is_wanted(event["type"], types)]
 
 
-def sse(told: Told, types: Sequence[str] = ()) -> list[bytes]:
+def sse(told: LogRecord, types: Sequence[str] = ()) -> list[bytes]:
     """The same as Server-Sent Events, in pieces that one write can take. Of all types they are made once, and all
     listeners get the same bytes."""
     if types:

@@ -17,17 +17,17 @@ import anabranch
 from anabranch.ports import Telemetry
 from anabranch.runtime.process.health import EXPOSITION, Health
 from anabranch_gateway.access.audit import NOBODY, Audit
-from anabranch_gateway.access.auth import OpenGuard, Viewer
+from anabranch_gateway.access.auth import OpenAuthenticator, Viewer
 from anabranch_gateway.access.authenticators import SameOrigin, hosts_of
 from anabranch_gateway.access.hosts import Hosts
 from anabranch_gateway.api import contexts, dead_letters, feed, logs, members, runs, streams, subscriptions, system
 from anabranch_gateway.api.openapi import describe
-from anabranch_gateway.context import Parts
+from anabranch_gateway.context import GatewayContext
 from anabranch_gateway.http import problems
-from anabranch_gateway.http.metrics import Observed
+from anabranch_gateway.http.metrics import RequestMetrics
 from anabranch_gateway.http.problems import Handler, Refusal, not_found
 from anabranch_gateway.http.responses import answer
-from anabranch_gateway.http.submit_fast_path import SubmitDoor
+from anabranch_gateway.http.submit_fast_path import SubmitFastPath
 from anabranch_gateway.http.wellformed import Nosniff, WellFormed
 
 DASHBOARD = Path(__file__).parents[1] / "dashboard"
@@ -41,7 +41,7 @@ _SAFE = {
 }
 
 
-def create_app(parts: Parts, telemetry: Telemetry) -> FastAPI:
+def create_app(parts: GatewayContext, telemetry: Telemetry) -> FastAPI:
     """The application over these parts."""
     handle = problems.handler(partial(_note_refused, parts.audit))
     hosts = hosts_of(parts.settings, parts.guard)
@@ -73,11 +73,13 @@ class _Application(FastAPI):
         return self._doors(super().build_middleware_stack())
 
 
-def _doors(parts: Parts, telemetry: Telemetry, handle: Handler, hosts: Hosts | None, app: ASGIApp) -> ASGIApp:
+def _doors(
+    parts: GatewayContext, telemetry: Telemetry, handle: Handler, hosts: Hosts | None, app: ASGIApp
+) -> ASGIApp:
     """What a request passes before it is routed; the last one is the first that it meets."""
-    app = SubmitDoor(app, handle)
+    app = SubmitFastPath(app, handle)
     settings = parts.settings
-    if isinstance(parts.guard, OpenGuard):
+    if isinstance(parts.guard, OpenAuthenticator):
         app = SameOrigin(app, settings.gateway_origins)
     app = WellFormed(app, hosts)
     if settings.gateway_origins:
@@ -88,7 +90,7 @@ def _doors(parts: Parts, telemetry: Telemetry, handle: Handler, hosts: Hosts | N
             allow_headers=["authorization", "content-type", "idempotency-key", "prefer", "last-event-id"],
             expose_headers=["location", "preference-applied", "retry-after"],
         )
-    app = Observed(app, telemetry, parts.client.links.clock) if telemetry.measures else app
+    app = RequestMetrics(app, telemetry, parts.client.links.clock) if telemetry.measures else app
     return Nosniff(app)
 
 

@@ -16,15 +16,15 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from anabranch_gateway.http.problems import MEDIA_TYPE, Refusal, document
 
-MOST_HEADERS = 100
-MOST_HEAD = 64_000
+MAX_HEADERS = 100
+MAX_HEAD = 64_000
 """Maximum bytes of the request line and all headers."""
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
 STALL_SECONDS = 30.0
 LEAST_READ = 16_000
 """Bytes of a pending response that a client has to read in `STALL_SECONDS`."""
-MOST_MESSAGE = 64_000
+MAX_MESSAGE = 64_000
 """Maximum bytes of a WebSocket message from a client: the API expects none."""
 
 
@@ -84,19 +84,19 @@ class BoundedHttp(HttpToolsProtocol):
                 self._count(self.head_seconds, self._head_is_late)
             self._head += len(data)
         super().data_received(data)
-        if self._in_head and self._head > MOST_HEAD and not self.transport.is_closing():
-            self.send_400_response(f"the head of the request is over {MOST_HEAD} bytes")
+        if self._in_head and self._head > MAX_HEAD and not self.transport.is_closing():
+            self.send_400_response(f"the head of the request is over {MAX_HEAD} bytes")
 
     # --- what the parser says; an error here is answered with 400 -----------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
-        if len(self.headers) > MOST_HEADERS:
+        if len(self.headers) > MAX_HEADERS:
             raise ValueError("too many headers")
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > MOST_HEAD:
+        if size > MAX_HEAD:
             raise ValueError("the head is too long")
         self._in_head, self._head = False, 0
         self._stop_counting()

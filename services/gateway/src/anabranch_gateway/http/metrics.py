@@ -16,7 +16,7 @@ NO_ROUTE = "none"
 _SSE = b"text/event-stream"
 
 
-class Observed:
+class RequestMetrics:
     """See the module. `app` answers."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, clock: Clock) -> None:

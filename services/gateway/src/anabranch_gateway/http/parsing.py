@@ -22,7 +22,7 @@ LARGE = 64_000
 """Maximum bytes of a small body. Larger bodies wait in a queue of their own, so small ones do not wait for
 them."""
 SMALL_THREADS, LARGE_THREADS = 4, 2
-MOST_WAITING = 500
+MAX_WAITING = 500
 PATIENCE = 10.0
 """Seconds that a body waits for a thread."""
 ROOM = 16_000_000
@@ -46,7 +46,7 @@ class Lane:
     """
 
     def __init__(
-        self, name: str, threads: int, most_waiting: int = MOST_WAITING, patience: float = PATIENCE
+        self, name: str, threads: int, most_waiting: int = MAX_WAITING, patience: float = PATIENCE
     ) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._free = asyncio.Semaphore(threads)
@@ -93,7 +93,7 @@ class Lane:
 
 
 @dataclass(slots=True)
-class Room:
+class BodyBudget:
     """Budget for the bytes of all bodies in memory."""
 
     total: int = ROOM
@@ -110,7 +110,7 @@ class Room:
 class Share:
     """One body's reservation: all of its bytes but the first few kB."""
 
-    room: Room
+    room: BodyBudget
     size: int = 0
     taken: int = 0
 
@@ -123,12 +123,12 @@ class Share:
 
 
 @dataclass(slots=True)
-class Parsing:
+class ParsingPool:
     """The thread lanes and the memory budget of a gateway."""
 
     small: Lane = field(default_factory=lambda: Lane("small-bodies", SMALL_THREADS))
     large: Lane = field(default_factory=lambda: Lane("large-bodies", LARGE_THREADS))
-    room: Room = field(default_factory=Room)
+    room: BodyBudget = field(default_factory=BodyBudget)
 
     def lane(self, size: int) -> Lane:
         """The lane for a body of this size in bytes."""

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from anabranch.core.errors import Code, RequestRefused
 from anabranch.core.json_documents import load_document
-from anabranch_gateway.http.parsing import Parsing, Share
+from anabranch_gateway.http.parsing import ParsingPool, Share
 from anabranch_gateway.http.problems import Refusal
 
 SMALL = 64_000
@@ -46,7 +46,7 @@ async def read_object(request: Request, known: frozenset[str]) -> dict[str, Any]
     Raises:
         Refusal: 408, 413, 422, 503.
     """
-    parsing: Parsing = request.app.state.parts.parsing
+    parsing: ParsingPool = request.app.state.parts.parsing
     async with parsing.share() as share:
         data = await read_body(request, SMALL, share)
         if not data.strip():

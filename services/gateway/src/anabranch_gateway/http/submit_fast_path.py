@@ -14,7 +14,7 @@ from anabranch_gateway.http.problems import Handler
 PATH = "/v1/runs"
 
 
-class SubmitDoor:
+class SubmitFastPath:
     """See the module.
 
     Args:

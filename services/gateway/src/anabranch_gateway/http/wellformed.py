@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from anabranch_gateway.access.hosts import SETTING, Hosts, host_of
 from anabranch_gateway.http.problems import Refusal, refuse
 
-MOST_PATH = 4_000
+MAX_PATH = 4_000
 """Maximum characters of an unquoted path: the longest route has a run id and a result key."""
 _PROBES = frozenset({"/livez", "/readyz"})
 NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -50,8 +50,8 @@ class WellFormed:
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         path = scope["path"]
-        if len(path) > MOST_PATH or not path.isprintable():
-            return Refusal(400, "bad_path", f"the path has control characters, or over {MOST_PATH:,} characters")
+        if len(path) > MAX_PATH or not path.isprintable():
+            return Refusal(400, "bad_path", f"the path has control characters, or over {MAX_PATH:,} characters")
         given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if not given and path in _PROBES:  # probes of load balancers speak HTTP/1.0, without a host
             return None

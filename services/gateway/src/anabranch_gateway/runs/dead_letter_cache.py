@@ -20,11 +20,11 @@ from anabranch.sdk.client import Client
 from anabranch_gateway.access.auth import Caller
 from anabranch_gateway.access.project_cache import RunProjects
 
-MOST_BYTES = 64_000_000
+MAX_BYTES = 64_000_000
 """Of letters in memory: beyond, the oldest are left out, here and in what is shown."""
 
 
-class Letters:
+class DeadLetterCache:
     """See the module. Dead letters without a known project are visible only to callers who see all projects."""
 
     def __init__(self, client: Client, projects: RunProjects) -> None:
@@ -71,7 +71,7 @@ class Letters:
         return changed
 
     def _trim(self) -> None:
-        while self._bytes > MOST_BYTES:
+        while self._bytes > MAX_BYTES:
             oldest = min((each for each in self._records.values() if each), key=lambda each: each[0].timestamp)
             self._bytes -= len(oldest.popleft().value)
 

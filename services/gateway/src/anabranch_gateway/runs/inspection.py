@@ -17,22 +17,22 @@ from anabranch.core.wire.results import is_reference
 from anabranch.runtime.reading import values
 from anabranch.runtime.reading.public_values import PublicValue, judged
 from anabranch.runtime.reading.views import View
-from anabranch_gateway.context import Parts
+from anabranch_gateway.context import GatewayContext
 from anabranch_gateway.http.problems import Refusal
 from anabranch_gateway.runs.lookup import Found
 from anabranch_gateway.runs.member_projection import TaskMembers, new_entries, speaks_of
-from anabranch_gateway.runs.rendering import Task, given, own_result, task_of
+from anabranch_gateway.runs.rendering import AdmittedTask, given, own_result, task_of
 from anabranch_gateway.runs.results import LARGEST, results_of
 
-MOST_ATTEMPTS = 1_000
-MOST_LOGS = 1_000
+MAX_ATTEMPTS = 1_000
+MAX_LOGS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class MemberAddress:
     """The member that is looked at; `index` is None of an ordinary task."""
 
-    parts: Parts
+    parts: GatewayContext
     found: Found
     view: View
     group: str
@@ -48,7 +48,7 @@ class Subject:
         return state.get("status") in ("completed", "failed")
 
 
-async def attempts(subject: Subject) -> dict[str, Any]:
+async def attempts(subject: MemberAddress) -> dict[str, Any]:
     """A member's attempts and last log lines, from the run's events; `logs_left_out` is the number of older
     lines."""
     noted = _Attempts()
@@ -58,12 +58,12 @@ async def attempts(subject: Subject) -> dict[str, Any]:
         async for entry in entries:
             if entry.type == "task.log":
                 logs.append({"time": rfc3339(entry.time), "attempt": entry.attempt, **entry.data})
-                del logs[:-MOST_LOGS]
+                del logs[:-MAX_LOGS]
                 lines += 1
             elif entry.type in ("task.started", "task.completed", "task.failed", "task.retrying"):
                 noted.note(entry)
     left_out = lines - len(logs)
-    return {"attempts_log": noted.shown[-MOST_ATTEMPTS:], "logs": logs, "logs_left_out": left_out}
+    return {"attempts_log": noted.shown[-MAX_ATTEMPTS:], "logs": logs, "logs_left_out": left_out}
 
 
 def with_traceback(document: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _error(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _events(subject: Subject) -> AsyncGenerator[EventEntry, None]:
+async def _events(subject: MemberAddress) -> AsyncGenerator[EventEntry, None]:
     live, run_id = subject.parts.live, subject.found.run_id
     partition = await live.partition_of(run_id)
     first = subject.view.get("events_from") or 0
@@ -127,7 +127,7 @@ async def _events(subject: Subject) -> AsyncGenerator[EventEntry, None]:
 # --- what it was given, and what it gave ---------------------------------------------------------
 
 
-async def given_and_result(subject: Subject, folded: TaskMembers) -> dict[str, Any]:
+async def given_and_result(subject: MemberAddress, folded: TaskMembers) -> dict[str, Any]:
     """`variables`, `message`, `inputs`, `result` and `result_known`; null where not known."""
     unknown = dict.fromkeys(("variables", "message", "inputs", "result", "result_known"))
     found = subject.found
@@ -145,7 +145,7 @@ async def given_and_result(subject: Subject, folded: TaskMembers) -> dict[str, A
     return what.to_document() | await _result(subject, task, folded, what.identifier)
 
 
-async def _values(subject: Subject, task: Task) -> dict[str, Any]:
+async def _values(subject: MemberAddress, task: AdmittedTask) -> dict[str, Any]:
     """The values of a task's dependencies, as far as they are there and small enough."""
     wanted = [
         need.key
@@ -160,7 +160,7 @@ async def _values(subject: Subject, task: Task) -> dict[str, Any]:
     return found
 
 
-async def _stored(subject: Subject, keys: Sequence[str]) -> dict[str, PublicValue]:
+async def _stored(subject: MemberAddress, keys: Sequence[str]) -> dict[str, PublicValue]:
     """Values of the run, or of its session: out of the final record where there is one."""
     client, found = subject.parts.client, subject.found
     session_id = found.session_id
@@ -176,7 +176,7 @@ async def _stored(subject: Subject, keys: Sequence[str]) -> dict[str, PublicValu
     return values_found
 
 
-async def _resolved(subject: Subject, value: PublicValue) -> PublicValue:
+async def _resolved(subject: MemberAddress, value: PublicValue) -> PublicValue:
     """The value itself, unless it is a reference to a value that is too large to show."""
     if not value.is_reference or value.data["bytes"] > LARGEST:
         return value
@@ -184,7 +184,9 @@ async def _resolved(subject: Subject, value: PublicValue) -> PublicValue:
     return PublicValue(await values.resolve(client.store, client.names, value.data, within=session_id))
 
 
-async def _result(subject: Subject, task: Task, folded: TaskMembers, identifier: str | None) -> dict[str, Any]:
+async def _result(
+    subject: MemberAddress, task: AdmittedTask, folded: TaskMembers, identifier: str | None
+) -> dict[str, Any]:
     """`result`: the member's own value of each result key; `result_known`: how well that is known."""
     keys, index = task.spec.result_keys, subject.index
     if not folded.completed(index or 0) or not subject.ended((task.group, task.spec.name)):
@@ -206,7 +208,7 @@ async def _result(subject: Subject, task: Task, folded: TaskMembers, identifier:
     return {"result": result, "result_known": surest}
 
 
-async def _read_alone(subject: Subject, value: PublicValue) -> tuple[Any, bool]:
+async def _read_alone(subject: MemberAddress, value: PublicValue) -> tuple[Any, bool]:
     """The member's part of a stored value, read without the other members' parts; and whether that part is
     known."""
     if not value.is_reference or subject.index is None:

@@ -11,10 +11,10 @@ from anabranch.core.names import run_id_for
 from anabranch.runtime.reading.views import View, load_view, project_of, view_without_events
 from anabranch_gateway.access.auth import Caller
 from anabranch_gateway.http.problems import Refusal, not_found
-from anabranch_gateway.runs.pending import Taken
+from anabranch_gateway.runs.pending import PendingRun
 
 if TYPE_CHECKING:
-    from anabranch_gateway.context import Parts
+    from anabranch_gateway.context import GatewayContext
 
 Document = dict[str, Any]
 
@@ -28,7 +28,7 @@ class Found:
     session_id: str
     project: str
     tombstone: Document | None = None
-    taken: Taken | None = None
+    taken: PendingRun | None = None
 
     @property
     def final(self) -> Document | None:
@@ -36,7 +36,7 @@ class Found:
         return None if self.tombstone is None else self.tombstone["final"]
 
 
-async def find(parts: Parts, caller: Caller, run: str) -> Found:
+async def find(parts: GatewayContext, caller: Caller, run: str) -> Found:
     """The run of this id.
 
     Raises:
@@ -49,7 +49,7 @@ async def find(parts: Parts, caller: Caller, run: str) -> Found:
     return found
 
 
-async def view_of(parts: Parts, found: Found) -> View:
+async def view_of(parts: GatewayContext, found: Found) -> View:
     """The run's view, also before the event manager has written one, and after it has expired."""
     view = await load_view(parts.client.store, parts.client.names, found.run_id)
     if view is not None:
@@ -62,7 +62,7 @@ async def view_of(parts: Parts, found: Found) -> View:
     raise not_found(f"no such run: {found.run_id}")
 
 
-async def confirm(parts: Parts, found: Found) -> None:
+async def confirm(parts: GatewayContext, found: Found) -> None:
     """Check that data just read under a run id belongs to the run that was looked up.
 
     This gateway knows a run submitted here before the Agency has admitted it. Another project may have submitted
@@ -87,7 +87,7 @@ def require_open(found: Found) -> None:
         raise Refusal(409, "run_ended", detail)
 
 
-async def _known(parts: Parts, run: str) -> Found | None:
+async def _known(parts: GatewayContext, run: str) -> Found | None:
     client = parts.client
     ids = (run, run_id_for(run))
     stored = await client.store.get([client.names.tombstone(each) for each in ids])

@@ -25,12 +25,12 @@ STATUSES: tuple[MemberStatus, ...] = (
     "skipped",
 )
 WAITING, RUNNING, RETRYING, COMPLETED, FAILED, HELD, CANCELLED, SKIPPED = range(len(STATUSES))
-MOST_MEMBERS = 2_000_000
+MAX_MEMBERS = 2_000_000
 """Of one task; an index beyond is nobody's."""
-MOST_ERRORS = 10_000
+MAX_ERRORS = 10_000
 """Messages of failures that one task keeps; the first ones."""
-MOST_PROGRESS = 1_000
-MOST_ATTEMPTS = 65_535
+MAX_PROGRESS = 1_000
+MAX_ATTEMPTS = 65_535
 
 Place = tuple[str, str]
 """Group and task."""
@@ -120,7 +120,7 @@ class TaskMembers:
         }
 
     def _grow(self, size: int) -> None:
-        more = min(size, MOST_MEMBERS) - len(self.status)
+        more = min(size, MAX_MEMBERS) - len(self.status)
         if more > 0:
             self.status.extend(bytes(more))
             self.attempts.frombytes(bytes(2 * more))
@@ -172,14 +172,14 @@ class TaskMembers:
 
     def _attempt(self, start: int, stop: int, entry: EventEntry) -> None:
         if entry.attempt is not None:
-            self.attempts[start:stop] = array("H", (min(entry.attempt, MOST_ATTEMPTS),)) * (stop - start)
+            self.attempts[start:stop] = array("H", (min(entry.attempt, MAX_ATTEMPTS),)) * (stop - start)
 
     def _note_error(self, start: int, stop: int, entry: EventEntry) -> None:
         if entry.data.get("error_type") is None and entry.data.get("message") is None:
             return
         error = (str(entry.data.get("error_type") or ""), str(entry.data.get("message") or ""))
-        for index in range(start, min(stop, start + MOST_ERRORS)):
-            if index in self.errors or len(self.errors) < MOST_ERRORS:
+        for index in range(start, min(stop, start + MAX_ERRORS)):
+            if index in self.errors or len(self.errors) < MAX_ERRORS:
                 self.errors[index] = error
 
     def _note_progress(self, index: int, entry: EventEntry) -> None:
@@ -189,13 +189,13 @@ class TaskMembers:
             "note": entry.data.get("note"),
             "time": entry.time,
         }
-        if len(self.progress) > MOST_PROGRESS:
+        if len(self.progress) > MAX_PROGRESS:
             del self.progress[next(iter(self.progress))]
 
     def _worker(self, name: str) -> int:
         if name in self.workers:
             return self.workers.index(name)
-        if len(self.workers) > MOST_ATTEMPTS:
+        if len(self.workers) > MAX_ATTEMPTS:
             return 0
         self.workers.append(name)
         return len(self.workers) - 1

@@ -15,7 +15,7 @@ KEPT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class PendingRun:
     """A request that was published. `hash` is that of its body, None of a retry.
 
     `events_from`: no event of it stands before this offset of its partition.
@@ -56,19 +56,19 @@ class Taken:
         }
 
 
-class RecentRuns:
+class PendingRuns:
     """The last of them, by run id."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._runs: OrderedDict[str, Taken] = OrderedDict()
+        self._runs: OrderedDict[str, PendingRun] = OrderedDict()
 
-    def add(self, taken: Taken) -> None:
+    def add(self, taken: PendingRun) -> None:
         self._runs.setdefault(taken.run_id, taken)
         while len(self._runs) > KEPT:
             self._runs.popitem(last=False)
 
-    def get(self, run_id: str) -> Taken | None:
+    def get(self, run_id: str) -> PendingRun | None:
         taken = self._runs.get(run_id)
         if taken is not None and self._clock.now() - taken.at > KEPT_SECONDS:
             del self._runs[run_id]

@@ -6,20 +6,20 @@ import asyncio
 from collections import OrderedDict
 from contextlib import aclosing
 
-from anabranch_gateway.events.broadcaster import LiveEvents
+from anabranch_gateway.events.broadcaster import EventBroadcaster
 from anabranch_gateway.runs.member_projection import RunMembers
 
-MOST_RUNS = 200
-MOST_MEMBERS = 4_000_000
+MAX_RUNS = 200
+MAX_MEMBERS = 4_000_000
 """Of all runs that are kept, at about 20 bytes each; the run looked at last stays in any case."""
 YIELD_RECORDS = 200
 """Records folded without a break: others are to be served too."""
 
 
-class Folds:
+class ProjectionCache:
     """See the module."""
 
-    def __init__(self, live: LiveEvents) -> None:
+    def __init__(self, live: EventBroadcaster) -> None:
         self._live = live
         self._kept: OrderedDict[str, RunMembers] = OrderedDict()
         self._locks: dict[str, asyncio.Lock] = {}
@@ -59,6 +59,6 @@ class Folds:
         self._kept[run_id] = fold
         self._kept.move_to_end(run_id)
         members = sum(each.members for each in self._kept.values())
-        while len(self._kept) > 1 and (len(self._kept) > MOST_RUNS or members > MOST_MEMBERS):
+        while len(self._kept) > 1 and (len(self._kept) > MAX_RUNS or members > MAX_MEMBERS):
             _, dropped = self._kept.popitem(last=False)
             members -= dropped.members

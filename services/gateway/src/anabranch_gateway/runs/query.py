@@ -17,12 +17,12 @@ from anabranch.core.waiting import waits_for
 from anabranch.runtime.reading.views import View, list_views
 from anabranch_gateway.access.auth import Caller
 from anabranch_gateway.api.serializers import summary
-from anabranch_gateway.context import Parts
+from anabranch_gateway.context import GatewayContext
 from anabranch_gateway.http.problems import Refusal
 from anabranch_gateway.runs.lookup import is_owned
 
 PAGE = 200
-MOST_LOOKED_AT = 2_000
+MAX_LOOKED_AT = 2_000
 """Runs that one request looks at: a filter that hardly any fits answers with few, and with a cursor to go on."""
 
 
@@ -90,7 +90,7 @@ class Cursor:
 
 
 async def list_runs(
-    parts: Parts,
+    parts: GatewayContext,
     caller: Caller,
     filters: Filters,
     limit: int,
@@ -107,7 +107,7 @@ async def list_runs(
     now = parts.client.links.clock.now()
     shown: list[View] = []
     offset, looked_at = cursor.offset, 0
-    while looked_at < MOST_LOOKED_AT:
+    while looked_at < MAX_LOOKED_AT:
         views = await list_views(parts.client.store, parts.client.names, PAGE, offset)
         if not views:
             # Views expire before the index forgets their runs: a page without any is the end, or a hole in it.

@@ -19,7 +19,7 @@ from anabranch_gateway.runs.requests import Admitted
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class MemberInputs:
     """What a member was given: `name` and `variables`, and the rendered templates, null where not known."""
 
     name: str
@@ -33,7 +33,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class AdmittedTask:
     """A task of an admitted request, by its place in the graph."""
 
     group: str
@@ -42,15 +42,17 @@ class Task:
     array_keys: Mapping[str, str]
 
 
-def task_of(admitted: Admitted, group: str, task: str) -> Task | None:
+def task_of(admitted: Admitted, group: str, task: str) -> AdmittedTask | None:
     """The task of this name; None where the request has none."""
     for place, (name, spec) in enumerate(admitted.tasks):
         if name == group and spec.name == task:
-            return Task(group, spec, admitted.graph.needs[place], admitted.graph.array_keys[place])
+            return AdmittedTask(group, spec, admitted.graph.needs[place], admitted.graph.array_keys[place])
     return None
 
 
-def given(task: Task, index: int | None, values: Mapping[str, Any], system: Mapping[str, Any]) -> Given:
+def given(
+    task: AdmittedTask, index: int | None, values: Mapping[str, Any], system: Mapping[str, Any]
+) -> MemberInputs:
     """What a member got.
 
     Args:
@@ -63,10 +65,10 @@ def given(task: Task, index: int | None, values: Mapping[str, Any], system: Mapp
     if index is None:
         return _rendered(task, name, None, values, system)
     member = _member(task, index, values)
-    return Given(name, None) if member is None else _rendered(task, name, member, values, system)
+    return MemberInputs(name, None) if member is None else _rendered(task, name, member, values, system)
 
 
-def _member(task: Task, index: int, values: Mapping[str, Any]) -> Member | None:
+def _member(task: AdmittedTask, index: int, values: Mapping[str, Any]) -> Member | None:
     assert task.spec.expansion_config is not None
     try:
         foreseen = foresee(task.spec.expansion_config, task.array_keys, values)
@@ -76,15 +78,15 @@ def _member(task: Task, index: int, values: Mapping[str, Any]) -> Member | None:
 
 
 def _rendered(
-    task: Task, name: str, member: Member | None, values: Mapping[str, Any], system: Mapping[str, Any]
-) -> Given:
+    task: AdmittedTask, name: str, member: Member | None, values: Mapping[str, Any], system: Mapping[str, Any]
+) -> MemberInputs:
     spec = task.spec
     index = None if member is None else member.index
     scope = member_scope(
         {} if member is None else member.scope, values, {**system, "task_name": spec.name, "index": index}
     )
     known = _is_known(task, values)
-    return Given(
+    return MemberInputs(
         name,
         {} if member is None else dict(member.variables),
         _template(spec.message_template, scope, typed=False) if known else None,
@@ -93,7 +95,7 @@ def _rendered(
     )
 
 
-def _is_known(task: Task, values: Mapping[str, Any]) -> bool:
+def _is_known(task: AdmittedTask, values: Mapping[str, Any]) -> bool:
     """Whether every required value that a template mentions is there."""
     mentioned = {
         text
@@ -105,13 +107,13 @@ def _is_known(task: Task, values: Mapping[str, Any]) -> bool:
     return not any(text == key or text.startswith(f"{key}.") for text in mentioned for key in missing)
 
 
-MOST_SHOWN = 8_000_000
+MAX_SHOWN = 8_000_000
 """Maximum bytes of a rendered template that is shown; a larger one is not shown."""
 
 
 def _template(template: Any, scope: Any, *, typed: bool) -> Any:
     try:
-        return None if template is None else render(template, scope, typed=typed, room=Room(MOST_SHOWN))
+        return None if template is None else render(template, scope, typed=typed, room=Room(MAX_SHOWN))
     except RenderedTooLarge:
         return None
 
@@ -120,7 +122,7 @@ Known = Literal["exact", "position"]
 
 
 def own_result(
-    task: Task, index: int | None, identifier: str | None, value: Any, completed: Sequence[int], total: int
+    task: AdmittedTask, index: int | None, identifier: str | None, value: Any, completed: Sequence[int], total: int
 ) -> tuple[Any, Known | None]:
     """A member's own part of a joined value, and how well that is known.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anabranch_gateway.runs.lookup import Found
 
 KEPT = 64
-ADMISSION_LOOKS, LOOK_SECONDS = 20, 0.05
+ADMISSION_LOOKS, POLL_SECONDS = 20, 0.05
 """A run that was submitted a moment ago is waited for so long: whoever submits it looks at it at once."""
 
 
@@ -98,7 +98,7 @@ class Requests:
             if stored is not None:
                 known: dict[str, Any] = orjson.loads(stored)
                 return known
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
         raise Refusal(409, "not_admitted", f"run {run_id} is not admitted yet: ask again in a moment")
 
 

@@ -23,11 +23,11 @@ from anabranch.sdk.client import had_ended
 from anabranch.sdk.run import Run
 from anabranch_gateway.access.auth import Caller
 from anabranch_gateway.access.ownership import SessionClaim, project_for, session_refusal
-from anabranch_gateway.context import Parts
+from anabranch_gateway.context import GatewayContext
 from anabranch_gateway.http.parsing import LARGE
 from anabranch_gateway.http.problems import Refusal
 from anabranch_gateway.runs.lookup import Found
-from anabranch_gateway.runs.pending import Taken
+from anabranch_gateway.runs.pending import PendingRun
 
 YAML_WEIGHT = 20
 """Parsing a byte of YAML takes at least as long as this many bytes of JSON."""
@@ -69,7 +69,7 @@ class Terms:
     strict: bool
 
 
-async def read(parts: Parts, caller: Caller, data: bytes, form: Format, *, strict: bool = False) -> Read:
+async def read(parts: GatewayContext, caller: Caller, data: bytes, form: Format, *, strict: bool = False) -> Read:
     """Validate the request as the Agency will, with the keys that the session has now, if the caller may use the
     session.
 
@@ -91,14 +91,16 @@ async def read(parts: Parts, caller: Caller, data: bytes, form: Format, *, stric
     return found
 
 
-def _parsed(parts: Parts, data: bytes, form: Format, terms: Terms) -> tuple[Any, Collection[str], Read | None]:
+def _parsed(
+    parts: GatewayContext, data: bytes, form: Format, terms: Terms
+) -> tuple[Any, Collection[str], Read | None]:
     """Runs in a thread: parse the document, and validate it unless the session's keys have to be read first."""
     document = load_document(data, form)
     asked = sorted(session_candidates(document)) if _names_session(document) else ()
     return document, asked, None if asked else _judged(parts, document, (), terms)
 
 
-def _judged(parts: Parts, document: Any, keys: Collection[str], terms: Terms) -> Read:
+def _judged(parts: GatewayContext, document: Any, keys: Collection[str], terms: Terms) -> Read:
     """Runs in a thread."""
     reading = read_request(
         document,
@@ -115,7 +117,9 @@ def _names_session(document: Any) -> bool:
     return isinstance(document, dict) and unwrap(document).request.get("session_id") is not None
 
 
-async def _session_keys(parts: Parts, caller: Caller, document: Any, keys: Collection[str]) -> Collection[str]:
+async def _session_keys(
+    parts: GatewayContext, caller: Caller, document: Any, keys: Collection[str]
+) -> Collection[str]:
     """The given keys that the session has; empty for a session that the request cannot use."""
     request = unwrap(document).request
     claim = SessionClaim.of(request)
@@ -128,7 +132,7 @@ async def _session_keys(parts: Parts, caller: Caller, document: Any, keys: Colle
     return [key for key, value in zip(keys, found, strict=True) if value is not None]
 
 
-async def with_session_refusal(parts: Parts, caller: Caller, document: Any, reading: Reading) -> Reading:
+async def with_session_refusal(parts: GatewayContext, caller: Caller, document: Any, reading: Reading) -> Reading:
     """The validation result, refused if the request cannot use its session.
 
     Raises:
@@ -144,7 +148,7 @@ async def with_session_refusal(parts: Parts, caller: Caller, document: Any, read
     return replace(reading, request=None, plan=None, errors=(placed, *reading.errors))
 
 
-async def prepare(parts: Parts, caller: Caller, found: Read, idempotency_key: str | None) -> Submission:
+async def prepare(parts: GatewayContext, caller: Caller, found: Read, idempotency_key: str | None) -> Submission:
     """What would be published.
 
     Raises:
@@ -180,7 +184,7 @@ def _checked(idempotency_key: str | None) -> str | None:
 
 
 async def _known_before(
-    parts: Parts, run_id: str, document: dict[str, Any], project: str, digest: str
+    parts: GatewayContext, run_id: str, document: dict[str, Any], project: str, digest: str
 ) -> dict[str, Any] | None:
     """The admission of this request, if it was admitted before. Takes one round trip.
 
@@ -206,10 +210,10 @@ async def _known_before(
     return admitted
 
 
-async def taken_retry(parts: Parts, found: Found, started: Run) -> Taken:
+async def taken_retry(parts: GatewayContext, found: Found, started: Run) -> PendingRun:
     """A retry that was just asked for, as it is known until the Agency has admitted it."""
     partition = await parts.live.partition_of(started.run_id)
-    return Taken(
+    return PendingRun(
         run_id=started.run_id,
         request_id=started.request_id or "",
         session_id=found.session_id,
@@ -221,7 +225,7 @@ async def taken_retry(parts: Parts, found: Found, started: Run) -> Taken:
     )
 
 
-async def publish(parts: Parts, submission: Submission, traceparent: str | None) -> None:
+async def publish(parts: GatewayContext, submission: Submission, traceparent: str | None) -> None:
     """Returns once Kafka has acknowledged the record; a request that is known is not sent again.
 
     Raises:
@@ -237,7 +241,7 @@ async def publish(parts: Parts, submission: Submission, traceparent: str | None)
     names, value = parts.client.names, orjson.dumps(submission.document)
     await parts.client.log.publish([Outgoing(names.requests, submission.request_id, value, headers)])
     parts.recent.add(
-        Taken(
+        PendingRun(
             submission.run_id,
             submission.request_id,
             submission.session_id,

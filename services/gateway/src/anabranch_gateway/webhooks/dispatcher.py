@@ -28,15 +28,15 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.consumer import Inbox
 from anabranch.sdk.client import Client
 from anabranch_gateway.access.project_cache import RunProjects
-from anabranch_gateway.events.broadcaster import LiveEvents
-from anabranch_gateway.events.cursor import Knowledge
+from anabranch_gateway.events.broadcaster import EventBroadcaster
+from anabranch_gateway.events.cursor import StreamPosition
 from anabranch_gateway.webhooks.circuit_breaker import CircuitBreaker
 from anabranch_gateway.webhooks.delivery_shares import THREADS, Endpoint, ThreadShares, WaitingShares
-from anabranch_gateway.webhooks.subscriptions import Subscriptions
+from anabranch_gateway.webhooks.subscriptions import SubscriptionRegistry
 from anabranch_gateway.webhooks.webhooks import (
     RETRY_SECONDS,
-    Delivery,
     Subscription,
+    WebhookDelivery,
     after,
     deliveries,
     headers_of,
@@ -67,14 +67,14 @@ class _Open:
     left: int = 1
 
 
-class Deliverer:
+class WebhookDispatcher:
     """See the module. `post` runs in threads of its own."""
 
     def __init__(
         self,
         client: Client,
-        live: LiveEvents,
-        subscriptions: Subscriptions,
+        live: EventBroadcaster,
+        subscriptions: SubscriptionRegistry,
         projects: RunProjects,
         post: Post,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -92,13 +92,13 @@ class Deliverer:
         self._breakers: OrderedDict[Endpoint, CircuitBreaker] = OrderedDict()
         self._trackers: dict[int, OffsetTracker] = {}
         self._records: dict[int, deque[Incoming]] = {}
-        self._known: OrderedDict[str, Knowledge] = OrderedDict()
+        self._known: OrderedDict[str, StreamPosition] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Why nothing may be delivered; None where it may."""
-        return None if self._inbox is None else self._inbox.trouble
+        return None if self._inbox is None else self._inbox.unhealthy_reason
 
     async def run(self) -> None:
         """Deliver until cancelled; then what is under way is left to whoever reads the partition next."""
@@ -150,7 +150,7 @@ class Deliverer:
         self._keep(batch.run_id, after(batch, before))
         await self._bury(refused)
 
-    def _begin(self, delivery: Delivery, opened: _Open) -> None:
+    def _begin(self, delivery: WebhookDelivery, opened: _Open) -> None:
         opened.left += 1
         self._waiting.add(delivery.endpoint)
         task = asyncio.create_task(self._deliver(delivery, opened), name="webhook delivery")
@@ -165,19 +165,19 @@ class Deliverer:
         found = self._subscriptions.webhooks
         return {each.id: each for each in found.values() if each.wants(batch, project, at)}
 
-    async def _knowledge(self, run_id: str, record: Incoming) -> Knowledge:
+    async def _knowledge(self, run_id: str, record: Incoming) -> StreamPosition:
         """What a reader of the run knows before a record: read again where this process has not followed it."""
         known = self._known.get(run_id)
         if known is not None:
             return known
-        known = Knowledge()
+        known = StreamPosition()
         async with aclosing(self._live.history(run_id, record.partition, 0, record.offset)) as records:
             async for each in records:
                 if each.batch is not None:
                     known = after(each.batch, known)
         return known
 
-    def _keep(self, run_id: str, known: Knowledge) -> None:
+    def _keep(self, run_id: str, known: StreamPosition) -> None:
         self._known[run_id] = known
         self._known.move_to_end(run_id)
         while len(self._known) > KEPT_RUNS:
@@ -185,7 +185,7 @@ class Deliverer:
 
     # --- one delivery --------------------------------------------------------------------------------
 
-    async def _deliver(self, delivery: Delivery, opened: _Open) -> None:
+    async def _deliver(self, delivery: WebhookDelivery, opened: _Open) -> None:
         try:
             reason = await self._attempts(delivery)
             if reason is not None:
@@ -194,7 +194,7 @@ class Deliverer:
             self._waiting.remove(delivery.endpoint)
         self._one_done(opened)
 
-    async def _attempts(self, delivery: Delivery) -> str | None:
+    async def _attempts(self, delivery: WebhookDelivery) -> str | None:
         """Try until it is taken; the reason where it will not be. What was unsubscribed is done with."""
         reason: str | None = None
         for delay in (*RETRY_SECONDS, None):
@@ -209,7 +209,7 @@ class Deliverer:
                 await asyncio.sleep(delay)
         return reason
 
-    async def _attempt(self, delivery: Delivery) -> str | None:
+    async def _attempt(self, delivery: WebhookDelivery) -> str | None:
         """Make one attempt; returns its error, or None. With an open circuit breaker only the probe calls the
         endpoint."""
         breaker = self._breaker(delivery.endpoint)
@@ -238,7 +238,7 @@ class Deliverer:
         for endpoint in unused[:surplus]:
             del self._breakers[endpoint]
 
-    async def _send(self, delivery: Delivery) -> str | None:
+    async def _send(self, delivery: WebhookDelivery) -> str | None:
         loop = asyncio.get_running_loop()
         try:
             headers = headers_of(delivery, self._client.links.clock.now())
@@ -256,7 +256,7 @@ class Deliverer:
             return f"internal error of the gateway: {type(error).__name__}: {error}"
         return None
 
-    def _letter(self, delivery: Delivery, reason: str, record: Incoming) -> Outgoing:
+    def _letter(self, delivery: WebhookDelivery, reason: str, record: Incoming) -> Outgoing:
         return _letter(self._client.names.dead_letters, delivery, reason, record)
 
     async def _bury(self, found: Sequence[Outgoing]) -> None:
@@ -309,7 +309,7 @@ def _place(record: Incoming) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
-def _letter(topic: str, delivery: Delivery, reason: str, record: Incoming) -> Outgoing:
+def _letter(topic: str, delivery: WebhookDelivery, reason: str, record: Incoming) -> Outgoing:
     """The event that could not be delivered, with why."""
     text = f"{delivery.subscription.target}: {reason}"
     headers = {

@@ -15,7 +15,7 @@ REOPEN_SECONDS = 1.0
 _log = logging.getLogger("anabranch.gateway")
 
 
-class Subscriptions:
+class SubscriptionRegistry:
     """See the module. Changes are seen once their record has come back from the log."""
 
     def __init__(self, log: EventLog, topic: str) -> None:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from anabranch.core.wire.events import EventBatch, is_wanted
 from anabranch.sdk.run_events import shown
-from anabranch_gateway.events.cursor import Knowledge
+from anabranch_gateway.events.cursor import StreamPosition
 from anabranch_gateway.webhooks.delivery_shares import Endpoint
 
 SECRET_LEAD = "whsec_"
@@ -80,7 +80,7 @@ _STORED = TypeAdapter(Subscription)
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class WebhookDelivery:
     """One event for one webhook. `id` is the same in each attempt and after a restart."""
 
     id: str
@@ -107,7 +107,7 @@ def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
-def headers_of(delivery: Delivery, now: float) -> dict[str, str]:
+def headers_of(delivery: WebhookDelivery, now: float) -> dict[str, str]:
     """The headers of one attempt."""
     timestamp = int(now)
     return {
@@ -119,13 +119,13 @@ def headers_of(delivery: Delivery, now: float) -> dict[str, str]:
 
 
 def deliveries(
-    batch: EventBatch, before: Knowledge, subscriptions: Mapping[str, Subscription]
-) -> Iterator[Delivery]:
+    batch: EventBatch, before: StreamPosition, subscriptions: Mapping[str, Subscription]
+) -> Iterator[WebhookDelivery]:
     """What of a batch goes to these subscriptions, in order, one event at a time."""
     for event in before.sequence().read(batch):
         for subscription in subscriptions.values():
             if is_wanted(event["type"], subscription.types):
-                yield Delivery(
+                yield WebhookDelivery(
                     f"{subscription.id}.{batch.run_id}.{event['seq']}",
                     subscription,
                     orjson.dumps(shown(event)),
@@ -135,7 +135,7 @@ def deliveries(
                 )
 
 
-def after(batch: EventBatch, before: Knowledge) -> Knowledge:
+def after(batch: EventBatch, before: StreamPosition) -> StreamPosition:
     """What a reader knows after a batch, without reading its events one by one."""
     last = before.runs if batch.source == "runs" else before.groups
     fresh = [entry for entry in batch.entries if entry.cause > last]

@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 FIRST_WAIT = 2.0
-MOST_WAIT = 60.0
+MAX_WAIT = 60.0
 EARLY_OFFERS = 3
 """So many offers wait for a claim no longer than the first: what went to a busy worker soon goes to another."""
 SETTLE_SECONDS = 6.0
@@ -65,7 +65,7 @@ class Ledger:
             known.at, known.times = now, known.times + 1
             known.wait = max(known.wait, FIRST_WAIT)
             if known.times > EARLY_OFFERS:
-                known.wait = min(known.wait * 2, MOST_WAIT)
+                known.wait = min(known.wait * 2, MAX_WAIT)
         return known is None
 
     def adopt(self, place: Place, now: float) -> None:

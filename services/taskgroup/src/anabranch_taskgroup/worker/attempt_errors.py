@@ -25,7 +25,7 @@ in so many seconds from each line and in all."""
 LOGGED_AT_ONCE: Final = 10
 LOGGED_EVERY: Final = 5.0
 """Failed attempts of one task in the worker's log: so many at once, then one in so many seconds."""
-MOST_LINES: Final = 100
+MAX_LINES: Final = 100
 """Lines of code of which one task's failures are told apart; further ones count as one."""
 
 _traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
@@ -84,7 +84,7 @@ class AttemptErrors:
         known = self._alike.get(line)
         if known is None:
             known = self._alike.setdefault(
-                line if len(self._alike) < MOST_LINES else None, Bucket(SENT_ALIKE, SENT_EVERY)
+                line if len(self._alike) < MAX_LINES else None, Bucket(SENT_ALIKE, SENT_EVERY)
             )
         if not (known.has_room(now) and self._sent.has_room(now)):
             return False

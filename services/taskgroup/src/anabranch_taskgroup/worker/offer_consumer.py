@@ -44,9 +44,9 @@ class Intake:
         return self._failure or self._inbox.failure
 
     @property
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Why no offers may come any more; None where they may."""
-        return self._inbox.trouble
+        return self._inbox.unhealthy_reason
 
     async def start(self) -> None:
         """Join the workers' group."""

@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from anabranch.core.templates import MISSING, MOST_RENDERED, Path, Template, as_text, places_of, text_bytes
+from anabranch.core.templates import MAX_RENDERED, MISSING, Path, Template, as_text, places_of, text_bytes
 
 LIGHT = 4 * 1024 * 1024
 """Bytes that a member may hold without being counted: 64 of them hold as much as `TOTAL`."""
 TOTAL = 256 * 1024 * 1024
 """Bytes that all counted members of a worker may hold at once."""
-_HEAVIEST = 3 * MOST_RENDERED
+_HEAVIEST = 3 * MAX_RENDERED
 """A member has a message, instructions and inputs, each of which fails beyond `MOST_RENDERED`."""
 
 

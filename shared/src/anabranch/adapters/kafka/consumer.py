@@ -95,9 +95,9 @@ class KafkaMembership:
         """See `ports.Membership`."""
         self._steer(Consumer.resume, (topic, partition))
 
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """See `ports.Membership`."""
-        return self._denied or self._thread.trouble()
+        return self._denied or self._thread.unhealthy_reason()
 
     @property
     def is_closed(self) -> bool:

@@ -18,7 +18,7 @@ from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import Committed
 
-LOOK_UP_SECONDS = 10.0
+LOOKUP_SECONDS = 10.0
 COMMIT_SECONDS = 10.0
 RETRY_SECONDS = 0.1
 
@@ -120,7 +120,7 @@ def _look_up(
     consumer: Consumer, partitions: Sequence[TopicPartition]
 ) -> Mapping[TopicPartition, Committed | None]:
     found: dict[TopicPartition, Committed | None] = {}
-    for place in consumer.committed([Place(*partition) for partition in partitions], LOOK_UP_SECONDS):
+    for place in consumer.committed([Place(*partition) for partition in partitions], LOOKUP_SECONDS):
         if place.error is not None:
             raise KafkaException(place.error)
         committed = Committed(place.offset, place.metadata or "") if place.offset >= 0 else None

@@ -40,7 +40,7 @@ class PollingThread:
         self._thread.start()
         self._started = True
 
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """That the thread has ended although nobody asked it to; None otherwise."""
         if self._started and not self._stopping.is_set() and not self._thread.is_alive():
             return f"the thread {self._thread.name} that polls Kafka has ended"

@@ -71,7 +71,7 @@ class MemoryMembership:
         self._paused.discard((topic, partition))
         self._wake()
 
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """See `ports.Membership`: there is no client that could stop."""
         return None
 

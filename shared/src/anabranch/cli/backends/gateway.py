@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from anabranch.operations.why.examination import Answer
 
 RUNS_PAGE = 500
-MOST_WAITED = 200.0
+MAX_WAITED = 200.0
 """Seconds that one HTTP request waits for a run's end (long polling)."""
 
 
@@ -92,14 +92,14 @@ class Gateway:
         while True:
             left = max(0.0, until - loop.time())
             try:
-                found = await outcome(self._api, run, min(left, MOST_WAITED))
+                found = await outcome(self._api, run, min(left, MAX_WAITED))
             except Refused as refused:
                 if refused.status == 404:
                     return None
                 raise
             if found is not None:
                 return await result_of(self._api, found)
-            if left <= MOST_WAITED:
+            if left <= MAX_WAITED:
                 return None
 
     async def events(self, run: str, *, follow: bool) -> AsyncGenerator[Event, None]:

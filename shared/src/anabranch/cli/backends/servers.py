@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anabranch.operations.why.examination import Answer
     from anabranch.runtime.process.settings import Settings
 
-KNOWN_SECONDS, LOOK_SECONDS = 2.0, 0.1
+KNOWN_SECONDS, POLL_SECONDS = 2.0, 0.1
 """Seconds that a control command waits for its run to be known, and the interval of the lookups."""
 NOW_SECONDS = 0.05
 """Seconds to wait for the final record of an ended run if the caller gave no timeout."""
@@ -67,7 +67,7 @@ class Servers:
                 return run_id, True, None if final is None else str(final["status"])
             if lookup is not None or client.links.clock.monotonic() >= until:
                 return run_id, lookup is not None, None
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def views(self, limit: int) -> Sequence[View]:
         return await list_views(self._client.store, self._client.names, limit)

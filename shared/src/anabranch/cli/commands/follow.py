@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 QUIET_SECONDS = NOTICE_SECONDS
 """After which it is said that nobody has answered."""
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 """Seconds between two checks whether the run lacks an agent or a worker."""
 LAG_SECONDS = 0.5
 """How long the view waits for the last events once the run has ended."""
@@ -108,7 +108,7 @@ async def _say_what_it_waits_for(progress: RunProgress, view: View) -> None:
     loop = asyncio.get_running_loop()
     unbegun: float | None = None
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         if not progress.is_unbegun:
             unbegun = None
         elif unbegun is None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Client
 
-MOST_ROWS = 40
+MAX_ROWS = 40
 
 
 async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
@@ -115,9 +115,9 @@ def _show(answer: Answer, now: float) -> None:
 
 def _list(missing: list[Missing], now: float) -> None:
     if missing:
-        wide_console().print(table_of(_columns(now), missing[:MOST_ROWS]))
-    if len(missing) > MOST_ROWS:
-        say(f"and {count(len(missing) - MOST_ROWS, 'more row')}: --json has all of them")
+        wide_console().print(table_of(_columns(now), missing[:MAX_ROWS]))
+    if len(missing) > MAX_ROWS:
+        say(f"and {count(len(missing) - MAX_ROWS, 'more row')}: --json has all of them")
     _meanings({each.fact for each in missing})
 
 

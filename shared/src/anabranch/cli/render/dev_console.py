@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from anabranch.sdk.task import Task
 
 AGENTS = "anabranch.agent"
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 """Failures of one run that are printed one by one."""
 _ENDS = {"run.completed", "run.failed", "run.cancelled", "run.timed_out"}
 _SAID = {"run.paused": "paused", "run.resumed": "goes on"}
@@ -86,12 +86,12 @@ def _failed(run: _Open, batch: EventBatch, entry: EventEntry) -> Iterator[str]:
     index = entry.index if not spans else spans[0][0]
     members = sum(stop - start for start, stop in spans) or 1
     run.failures += members
-    if run.failures - members < MOST_FAILURES:
+    if run.failures - members < MAX_FAILURES:
         more = f" (and {members - 1:,} more members)" if members > 1 else ""
         error = f"{entry.data.get('error_type')}: {short_line(str(entry.data.get('message') or ''))}"
         yield f"{place(batch.run_id, entry.group, entry.task, index)} failed: {error}{more}"
         yield from run.tracebacks.lines(entry.data.get("traceback"))
-        if run.failures >= MOST_FAILURES:
+        if run.failures >= MAX_FAILURES:
             yield f"Run {batch.run_id}: further failures are not shown here. See: anabranch status {batch.run_id}"
 
 
@@ -176,8 +176,8 @@ class AgentLines(logging.Handler):
         try:
             line = _line(record, whose)
         except Exception as error:  # noqa: BLE001  # a format or a __str__ of the agent's own
-            trouble = f"cannot format this log line: {type(error).__name__}"
-            line = f"{record.levelname:8}{whose or record.name}  {trouble}"
+            unhealthy_reason = f"cannot format this log line: {type(error).__name__}"
+            line = f"{record.levelname:8}{whose or record.name}  {unhealthy_reason}"
         say(line)
 
 

@@ -25,7 +25,7 @@ _ENDS = {
 }
 
 
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 """Of one task that are kept with their messages; all are counted."""
 
 
@@ -139,12 +139,12 @@ class TaskProgress:
         """Keep the first failures. Members that failed alike come as spans: the first of each span is told."""
         indices = [entry.index] if entry.spans is None else [start for start, _ in entry.spans]
         said = [str(entry.data.get(name) or "") for name in ("error_type", "message")]
-        for index in indices[:MOST_FAILURES]:
+        for index in indices[:MAX_FAILURES]:
             self.tell(Told(index, *said))
 
     def tell(self, failure: Told) -> None:
         """Keep a failure with its message, if it is one of the first."""
-        if len(self.failures) < MOST_FAILURES:
+        if len(self.failures) < MAX_FAILURES:
             self.failures.append(failure)
 
     def _end(self, entry: EventEntry, status: str) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Hashable
 
 WINDOW_SECONDS = 5.0
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 """Looks that are closer together replace each other, so a rate keeps a few dozen of them."""
 
 
@@ -20,7 +20,7 @@ class Rate:
     def look(self, now: float, done: int) -> None:
         """Tell how far the counter is, in seconds of any clock that only rises."""
         looks = self._looks
-        if len(looks) > 1 and now - looks[-2][0] < LOOK_SECONDS:
+        if len(looks) > 1 and now - looks[-2][0] < POLL_SECONDS:
             looks.pop()
         looks.append((now, done))
         while len(looks) > 2 and looks[1][0] <= now - WINDOW_SECONDS:

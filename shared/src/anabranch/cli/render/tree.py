@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
-MOST_TASKS = 12
+MAX_TASKS = 12
 """Of a group that are shown live; the rest is summed up."""
 NAME_COLUMNS = (8, 32)
 BAR_COLUMNS = (8, 32)
@@ -153,7 +153,7 @@ class _Drawing:
         """A line, or several, for each task that is shown; what has not ended first gets a place."""
         if self._folded(group):
             return
-        urgent = sorted(group.tasks.values(), key=lambda task: task.status == "completed")[:MOST_TASKS]
+        urgent = sorted(group.tasks.values(), key=lambda task: task.status == "completed")[:MAX_TASKS]
         chosen = {id(task) for task in urgent}
         for task in group.tasks.values():
             if id(task) in chosen:
@@ -238,7 +238,7 @@ class _Drawing:
 
     def _lines(self) -> int:
         extra = sum(bool(task.heat) + len(task.failures) for task in self._progress.tasks)
-        shown = sum(1 + min(len(group.tasks), MOST_TASKS + 1) for group in self._progress.groups.values())
+        shown = sum(1 + min(len(group.tasks), MAX_TASKS + 1) for group in self._progress.groups.values())
         return 2 + (self._canvas.waits is not None) + shown + extra
 
     def _name_columns(self) -> int:

@@ -39,14 +39,14 @@ class Frame:
     """The servers, in words."""
 
 
-def drawn(snapshot: Snapshot, screen: Screen, frame: Frame, trouble: str = "") -> Group:
+def drawn(snapshot: Snapshot, screen: Screen, frame: Frame, unhealthy_reason: str = "") -> Group:
     """The whole frame; `trouble` says why it is not fresh."""
     from rich.console import Group
 
     rows = screen.rows(snapshot)
     parts: list[RenderableType] = [_head(snapshot, frame)]
-    if trouble:
-        parts.append(_text(short_line(f"! {trouble}", frame.width), "bold red"))
+    if unhealthy_reason:
+        parts.append(_text(short_line(f"! {unhealthy_reason}", frame.width), "bold red"))
     chosen = next((row for row in rows if row.run_id == screen.chosen_id), None) if screen.inside else None
     if chosen is not None:
         parts += [_text(""), *_inside(chosen, frame)]

@@ -45,9 +45,9 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-MOST_ERRORS = 1_000
+MAX_ERRORS = 1_000
 """So many errors are told of one request: nobody reads more, and a record has to hold them."""
-MOST_DEPENDENCIES = 1_000_000
+MAX_DEPENDENCIES = 1_000_000
 """Of all tasks: a group's count for each of its tasks, so that a small request can have very many."""
 
 
@@ -177,7 +177,7 @@ def session_candidates(document: object) -> frozenset[str]:
         return False
 
     request = unwrap(document).request
-    if count_dependencies(request) > MOST_DEPENDENCIES:
+    if count_dependencies(request) > MAX_DEPENDENCIES:
         return frozenset()
     tasks = [task for group in read_facts(request) for _, task in group.tasks]
     build_graph(tasks, _object(request, "context"), ask)
@@ -189,7 +189,7 @@ def _refuse(reading: Reading, problem: Problem) -> Reading:
 
 
 def _judge(sent: Sent, world: _World) -> Reading:
-    if (count := count_dependencies(sent.request)) > MOST_DEPENDENCIES:
+    if (count := count_dependencies(sent.request)) > MAX_DEPENDENCIES:
         return Reading(errors=(_too_many_dependencies(count, sent.pointer(("task_groups",))),))
     request, schema = _validated(sent)
     if request is not None:
@@ -234,7 +234,7 @@ def _validated(sent: Sent) -> tuple[Request | None, list[Problem]]:
         return Request.model_validate(sent.request), []
     except ValidationError as error:
         found = schema_problems(error, sent.request, sent.pointer)
-        return None, list(islice(found, MOST_ERRORS + 1))
+        return None, list(islice(found, MAX_ERRORS + 1))
 
 
 def _meaning(
@@ -258,15 +258,15 @@ def _first(problems: Iterable[Problem]) -> list[Problem]:
     """Each problem once, and no more than can be read."""
     found: dict[Problem, None] = {}
     for problem in problems:
-        if len(found) == MOST_ERRORS and problem not in found:
-            message = f"the request has more errors than these {MOST_ERRORS:,}"
+        if len(found) == MAX_ERRORS and problem not in found:
+            message = f"the request has more errors than these {MAX_ERRORS:,}"
             return [*found, Problem(Code.TOO_MANY_ERRORS, "", message, "correct these first")]
         found[problem] = None
     return list(found)
 
 
 def _too_many_dependencies(count: int, path: str) -> Problem:
-    message = f"the tasks have {count:,} dependencies together, over the limit of {MOST_DEPENDENCIES:,}"
+    message = f"the tasks have {count:,} dependencies together, over the limit of {MAX_DEPENDENCIES:,}"
     hint = "a group's dependencies count for each of its tasks; join many results in one task, and depend on that"
     return Problem(Code.TOO_MANY_DEPENDENCIES, path, message, hint)
 

@@ -27,9 +27,9 @@ SHOWN_IN_CYCLE = 50
 """A longer cycle is shown with its middle left out."""
 LONGEST_SHOWN = 300
 LONGEST_SUGGESTED = 64
-MOST_COMPARED = 500
+MAX_COMPARED = 500
 """Looking for a likely name takes time by the square of its length, and a request may ask for it often."""
-MOST_SUGGESTED = 50
+MAX_SUGGESTED = 50
 """Only for so many errors of a kind is a likely name looked for."""
 
 
@@ -71,7 +71,7 @@ def context_policies(
     for count, (key, policy) in enumerate(policies.items()):
         if key not in graph.producers and key not in context:
             message = f"no task produces {_brief(key)!r}, and the context does not have it"
-            likely = suggestion(key, graph.producers) if count < MOST_SUGGESTED else ""
+            likely = suggestion(key, graph.producers) if count < MAX_SUGGESTED else ""
             hint = likely or "name a result key of the request, or a key of its context"
             yield Problem(Code.UNKNOWN_CONTEXT_KEY, pointer(("context_policies", key)), message, hint)
         elif key not in graph.producers and (problem := number_problem(str(policy), context[key])) is not None:
@@ -91,7 +91,7 @@ def unknown_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
         seen.add((wanted.key, wanted.path))
         task = graph.tasks[index]
         message = f"no task produces {_brief(wanted.key)!r}, which {task.label} waits for, and no context has it"
-        hint = _hint_for_key(graph, wanted.key, named.get(wanted.key), len(seen) <= MOST_SUGGESTED)
+        hint = _hint_for_key(graph, wanted.key, named.get(wanted.key), len(seen) <= MAX_SUGGESTED)
         yield Problem(Code.UNKNOWN_DEPENDENCY, pointer(wanted.path), message, hint)
 
 
@@ -114,7 +114,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if len(name) > LONGEST_SUGGESTED:
         return ""
     short = (each for each in known if len(each) <= LONGEST_SUGGESTED)
-    close = difflib.get_close_matches(name, list(islice(short, MOST_COMPARED)), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(islice(short, MAX_COMPARED)), n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
@@ -157,7 +157,7 @@ def _outside(keys: Iterable[Declared], allowed: Collection[str], name: str, poin
     missing = (key for key in keys if key.text not in allowed)
     for count, key in enumerate(missing):
         message = f"{key.text!r} is not in {name}"
-        hint = (count < MOST_SUGGESTED and suggestion(key.text, allowed)) or f"add it to {name} too"
+        hint = (count < MAX_SUGGESTED and suggestion(key.text, allowed)) or f"add it to {name} too"
         yield Problem(Code.NOT_A_SUBSET, pointer(key.path), message, hint)
 
 
@@ -171,7 +171,7 @@ def unknown_agents(
     missing = (task.agent for task in tasks if task.agent and task.agent.text not in agents)
     for count, agent in enumerate(missing):
         message = f"there is no agent {agent.text!r}"
-        likely = suggestion(agent.text, agents) if count < MOST_SUGGESTED else ""
+        likely = suggestion(agent.text, agents) if count < MAX_SUGGESTED else ""
         yield Problem(Code.UNKNOWN_AGENT, pointer(agent.path), message, likely or f"the agents are: {known}")
 
 

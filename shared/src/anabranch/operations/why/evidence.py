@@ -26,7 +26,7 @@ class Place:
     oldest_waiting: float | None = None
     """When the first record was written that is not committed; None where there is none."""
 
-    def trouble(self, now: float, loss_window: float) -> Missing | None:
+    def unhealthy_reason(self, now: float, loss_window: float) -> Missing | None:
         """That nobody owns it, or that its owner does not keep up; None where neither can be said."""
         base = Missing(
             Fact.NO_OWNER,

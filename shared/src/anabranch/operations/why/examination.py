@@ -111,7 +111,7 @@ class _Examination:
         return Place(topic, partition, standings[partition])
 
     def _troubles(self, *places: Place) -> list[Missing]:
-        found = [place.trouble(self._now, self._settings.loss_window) for place in places]
+        found = [place.unhealthy_reason(self._now, self._settings.loss_window) for place in places]
         return [each for each in found if each is not None]
 
     async def _ended(self, known: dict[str, Any], runs: Place) -> Answer:

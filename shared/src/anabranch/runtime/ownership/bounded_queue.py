@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from anabranch.ports import Incoming
 
-MOST_BYTES = 500_000
+MAX_BYTES = 500_000
 """Beyond so many bytes a backlog is long, however few records these are."""
 NARROW_BYTES = 125_000
 """The same where there are many backlogs, and all of them are full."""
@@ -24,7 +24,7 @@ class Backlog:
     """A queue of records. It is long above `most` records, or `most_bytes` in memory, and short again below a
     quarter of either."""
 
-    def __init__(self, most: int, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most: int, most_bytes: int = MAX_BYTES) -> None:
         self._most = most
         self.most_bytes = most_bytes
         self._records: deque[Incoming] = deque()

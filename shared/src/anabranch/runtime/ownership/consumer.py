@@ -16,7 +16,7 @@ from itertools import takewhile
 from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import Committed, EventLog, Incoming, Membership
 from anabranch.runtime.ownership.bounded_queue import Backlog
-from anabranch.runtime.topic_lives import LOOK_SECONDS, TopicLives
+from anabranch.runtime.topic_lives import POLL_SECONDS, TopicLives
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ class Inbox:
         """What made it stop committing, or looking after its topic, if anything did: liveness fails then."""
 
     @property
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Why nothing may be delivered any more; None where it may."""
-        return self._membership.trouble() if self._membership is not None else None
+        return self._membership.unhealthy_reason() if self._membership is not None else None
 
     async def start(self) -> None:
         """Join the group, and commit what is done from then on."""
@@ -145,7 +145,7 @@ class Inbox:
 
     async def _watch_loop(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             try:
                 self._is_over = self._is_over or await self._lives.are_over(self._owned)
                 if self._is_over:

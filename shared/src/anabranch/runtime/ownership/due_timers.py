@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
-LEAST_DELAY, MOST_DELAY = 0.02, 1.0
+LEAST_DELAY, MAX_DELAY = 0.02, 1.0
 """Before a timer is appended that is due. Where the broker's clock is behind this machine's it takes no effect and
 comes again, after twice the time."""
 RETRY_SECONDS = 2.0
@@ -62,7 +62,7 @@ class DueTimers(Generic[S]):
 
     def _least(self, owned: Owned[S], due: float) -> float:
         tries = owned.timer_tries if due == owned.timer_due else 0
-        return min(LEAST_DELAY * 2.0 ** min(tries, 16), MOST_DELAY)
+        return min(LEAST_DELAY * 2.0 ** min(tries, 16), MAX_DELAY)
 
     def _fired(self, owned: Owned[S], due: float) -> None:
         owned.timer = None

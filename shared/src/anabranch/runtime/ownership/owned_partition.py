@@ -12,7 +12,7 @@ from anabranch.core.admissions import log_position
 from anabranch.core.offsets import TrailingCommit
 from anabranch.core.wire.fragments import Assembler, is_fragment
 from anabranch.ports import Committed, Incoming
-from anabranch.runtime.ownership.bounded_queue import MOST_BYTES, NARROW_BYTES, Backlog
+from anabranch.runtime.ownership.bounded_queue import MAX_BYTES, NARROW_BYTES, Backlog
 from anabranch.runtime.ownership.handler import Domain
 from anabranch.runtime.ownership.poison_records import DecisionGuard
 from anabranch.runtime.ownership.replay import Replay, ReplayFrom, open_from, position
@@ -20,7 +20,7 @@ from anabranch.runtime.ownership.watchdog import Progress
 
 S = TypeVar("S")
 
-MOST_QUEUED = 4_000
+MAX_QUEUED = 4_000
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Owned(Generic[S]):
     trailing: TrailingCommit
     rebuild: ReplayFrom
     guard: DecisionGuard
-    queue: Backlog = field(default_factory=lambda: Backlog(MOST_QUEUED, NARROW_BYTES))
+    queue: Backlog = field(default_factory=lambda: Backlog(MAX_QUEUED, NARROW_BYTES))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     marks: deque[Mark] = field(default_factory=deque)
@@ -157,4 +157,4 @@ class Owned(Generic[S]):
     def caught_up(self) -> None:
         """What comes from here on is new, and not of every partition at once."""
         self.is_caught_up = True
-        self.queue.most_bytes = MOST_BYTES
+        self.queue.most_bytes = MAX_BYTES

@@ -155,10 +155,10 @@ class Owner(Generic[S]):
         return all(owned.is_caught_up for owned in self._owned.values())
 
     @property
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """Why it does not do its work although it runs, None where it does: liveness fails then."""
-        polling = self._membership.trouble() if self._membership is not None else None
-        return polling or self._watch.trouble
+        polling = self._membership.unhealthy_reason() if self._membership is not None else None
+        return polling or self._watch.unhealthy_reason
 
     @property
     def waiting_for(self) -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from anabranch.core.errors import AnabranchError
 from anabranch.ports import Clock, EventLog
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 LAG_SECONDS = 15.0
 """The log is asked so often whether it holds records that never came here."""
 SLOW_LOOKS = 3.0
@@ -89,7 +89,7 @@ class StallWatch:
         self._asked_at = float("-inf")
 
     @property
-    def trouble(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """What stands still; None where nothing does."""
         for number, each in self._progress().items():
             if each.stood > self._patience:
@@ -106,10 +106,10 @@ class StallWatch:
         """Look again and again, until cancelled."""
         last = self._clock.monotonic()
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             await self._ask()
             now = self._clock.monotonic()
-            elapsed, last = min(now - last, SLOW_LOOKS * LOOK_SECONDS), now
+            elapsed, last = min(now - last, SLOW_LOOKS * POLL_SECONDS), now
             for number, each in self._progress().items():
                 each.look(elapsed, unread=self._ends.get(number, 0) > each.following)
 

@@ -17,7 +17,7 @@ DEEPEST = 200
 """Levels of objects and lists that a value may have."""
 LEVELS = (199, 200, 201, 240)
 LARGE_BYTES = (20_000, 60_000, 150_000)
-MOST_LARGE_MEMBERS = 5
+MAX_LARGE_MEMBERS = 5
 DEEP_SHARE, LARGE_SHARE = 0.2, 0.3
 LONG_SHARE, LONG_SECONDS = 0.3, 3_600.0
 """Of requests in seeds that lose the log: these have much time, and are cancelled once nothing goes wrong."""
@@ -77,10 +77,10 @@ def _alone(tasks: Sequence[Mapping[str, Any]]) -> set[str]:
 def _enlarge(random: Random, task: dict[str, Any]) -> None:
     """Large values of few members, or a list of large items that the next task may expand over."""
     source = task.get("expansion_config", {}).get("array_mapping", {}).get("each", ())
-    members = len(source) if isinstance(source, list) else MOST_LARGE_MEMBERS
-    if members <= MOST_LARGE_MEMBERS:
+    members = len(source) if isinstance(source, list) else MAX_LARGE_MEMBERS
+    if members <= MAX_LARGE_MEMBERS:
         task["inputs"]["bytes"] = random.choice(LARGE_BYTES)
-    elif members <= 3 * MOST_LARGE_MEMBERS:
+    elif members <= 3 * MAX_LARGE_MEMBERS:
         task["inputs"]["bytes"] = LARGE_BYTES[0]
 
 

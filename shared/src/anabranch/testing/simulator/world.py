@@ -34,7 +34,7 @@ PATIENCE = 1800.0
 """Seconds after the last fault in which everything has to end."""
 SETTLE_SECONDS = 150.0
 """Seconds after the last end in which everything has to be put away."""
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 RESTART_SECONDS = 8.0
 ASK_SECONDS = 200.0
 """So long after nothing goes wrong any more, users send a request again that has not ended: by then each run that
@@ -221,7 +221,7 @@ class World:
         until = self.loop.time() + SETTLE_SECONDS * (4 if self.edges.may_repeat else 1)
         left = self._left_over()
         while left and self.loop.time() < until:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             left = self._left_over()
         for each in left:
             self.observer.violated(f"not put away: {each}")
