@@ -17,8 +17,8 @@ from anabranch.core.wire.messages import ControlRun, Message, OpenRun, StartGrou
 from anabranch.ports import Incoming
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.effects import News, Put, Record
-from anabranch_agency.owner.handler import RunsDomain
-from anabranch_agency.run.turn import Rules as RunRules
+from anabranch_agency.owner.handler import RunsHandler
+from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.owner.handler import GroupsDomain
 from anabranch_taskgroup.session.turn import Rules as GroupRules
 
@@ -72,8 +72,8 @@ def groups(resources: Any) -> GroupsDomain:
     return GroupsDomain(resources, GroupRules(NAMES), Any, Any, Any)  # type: ignore[arg-type]
 
 
-def runs(resources: Any) -> RunsDomain:
-    return RunsDomain(resources, RunRules(NAMES))
+def runs(resources: Any) -> RunsHandler:
+    return RunsHandler(resources, RunRules(NAMES))
 
 
 @pytest.mark.parametrize("reason", ["cancelled", "timed_out"])

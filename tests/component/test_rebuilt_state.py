@@ -18,10 +18,10 @@ from anabranch.ports import Committed, Incoming
 from anabranch.runtime.ownership.owned_partition import Mark, Owned
 from anabranch.runtime.ownership.poison_records import DecisionGuard
 from anabranch.runtime.ownership.replay import open_from, position, replay_of
-from anabranch_agency.owner.handler import RunsDomain
+from anabranch_agency.owner.handler import RunsHandler
 from anabranch_agency.run.actor import decide as decide_run
-from anabranch_agency.run.state import Partition as Runs
-from anabranch_agency.run.turn import Rules as RunRules
+from anabranch_agency.run.state import PartitionState as Runs
+from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.rebuilding import drop_ended
 from anabranch_taskgroup.session.actor import Delivery
 from anabranch_taskgroup.session.actor import decide as decide_group
@@ -160,7 +160,7 @@ def test_a_lost_run_ends_after_the_rebuild_where_its_end_is_told() -> None:
 
 
 def test_a_new_owner_begins_with_a_rebuild() -> None:
-    domain = RunsDomain(SimpleNamespace(log=None, telemetry=None), RunRules(NAMES))  # type: ignore[arg-type]
+    domain = RunsHandler(SimpleNamespace(log=None, telemetry=None), RunRules(NAMES))  # type: ignore[arg-type]
     state = domain.new_state(0, 0)
 
     assert state.is_rebuilding

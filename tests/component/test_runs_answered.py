@@ -45,7 +45,7 @@ from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import System
 from anabranch_agency.run.faults import give_up
 from anabranch_agency.run.state import STOP_SECONDS
-from anabranch_agency.run.turn import Rules as RunRules
+from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.session.actor import Delivery
 from anabranch_taskgroup.session.actor import decide as decide_group
 from anabranch_taskgroup.session.chunks import chunk_size

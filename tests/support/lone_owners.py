@@ -16,8 +16,8 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.runtime.ownership.effects import Effect, News
 from anabranch_agency.run.actor import decide as decide_run
-from anabranch_agency.run.state import Partition as Runs
-from anabranch_agency.run.turn import Rules as RunRules
+from anabranch_agency.run.state import PartitionState as Runs
+from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_agency.run.turn import Turn
 from anabranch_taskgroup.session.actor import Delivery
 from anabranch_taskgroup.session.actor import decide as decide_group

@@ -38,8 +38,8 @@ from anabranch.runtime.ownership.replay import Replay, position, replay_of
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import System
 from anabranch_agency.run import actor as agency
-from anabranch_agency.run.state import Partition as Runs
-from anabranch_agency.run.turn import Rules as AgencyRules
+from anabranch_agency.run.state import PartitionState as Runs
+from anabranch_agency.run.turn import DecisionConfig as AgencyRules
 from anabranch_eventmanager.projection.decisions import At, EventCore
 from anabranch_eventmanager.projection.documents import run_key
 from anabranch_eventmanager.projection.nudges import NudgeSchedule

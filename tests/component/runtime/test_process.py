@@ -210,7 +210,7 @@ def test_a_service_that_is_not_live_has_exit_code_1(capfd: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("build", "part"),
     [
-        (build_agency, "anabranch_agency.intake.request_consumer.Front._handle"),
+        (build_agency, "anabranch_agency.intake.request_consumer.RequestConsumer._handle"),
         (build_taskgroup, "anabranch_taskgroup.owner.dispatch.Dispatcher.sweep"),
     ],
 )

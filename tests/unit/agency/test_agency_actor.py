@@ -37,14 +37,14 @@ from anabranch_agency.run.state import (
     SPARE_DEADLINES,
     STOP_SECONDS,
     TOMBSTONE_BYTES,
-    Partition,
+    PartitionState,
     Run,
     Tombstone,
 )
-from anabranch_agency.run.turn import BuryOriginal, Rules, Turn
+from anabranch_agency.run.turn import BuryOriginal, DecisionConfig, Turn
 
 NAMES = Names("t.")
-RULES = Rules(NAMES)
+RULES = DecisionConfig(NAMES)
 LIMIT = 1_000_000
 
 
@@ -52,7 +52,7 @@ class Owner:
     """A run's owner with its log: each message at the next offset, a second later."""
 
     def __init__(self) -> None:
-        self.partition = Partition(0)
+        self.partition = PartitionState(0)
         self.log: list[Message] = []
         self.turns: list[Turn] = []
 
@@ -409,7 +409,7 @@ def test_a_final_record_fits_with_long_labels_many_failures_and_results() -> Non
 
 
 def test_tombstones_in_memory_are_bounded_by_their_size_between_batches() -> None:
-    partition = Partition(0)
+    partition = PartitionState(0)
     big = Tombstone("h", 0, "s", "q", {}, 0.0, final={"results": {"out": "x" * (TOMBSTONE_BYTES * 2 // 5)}})
     for number in range(5):
         partition.remember(f"run-{number}", big)

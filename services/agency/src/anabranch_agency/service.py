@@ -10,12 +10,12 @@ from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.health import Health
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.topics import RETENTION_SECONDS
-from anabranch_agency.intake.request_consumer import Front
-from anabranch_agency.intake.requests import Desk
+from anabranch_agency.intake.request_consumer import RequestConsumer
+from anabranch_agency.intake.requests import RequestContext
 from anabranch_agency.intake.sessions import Sessions
-from anabranch_agency.owner.handler import RunsDomain
-from anabranch_agency.run.state import Partition
-from anabranch_agency.run.turn import Rules, RunLimits
+from anabranch_agency.owner.handler import RunsHandler
+from anabranch_agency.run.state import PartitionState
+from anabranch_agency.run.turn import DecisionConfig, RunLimits
 
 RESULT_FRAME = 4_000
 """Key, headers and names of a record on the results topic."""
@@ -32,9 +32,9 @@ class AgencyService:
         self._resources = resources
         self._agents = agents
         settings = resources.settings
-        self._domain = RunsDomain(resources, Rules(resources.names, settings.result_ttl))
+        self._domain = RunsHandler(resources, DecisionConfig(resources.names, settings.result_ttl))
         self._clock = LogClock(resources.clock)
-        self._owner: Owner[Partition] = Owner(
+        self._owner: Owner[PartitionState] = Owner(
             self._domain,
             resources.log,
             resources.store,
@@ -46,12 +46,12 @@ class AgencyService:
             stall_after=settings.stall_after,
             telemetry=resources.telemetry,
         )
-        self._front: Front | None = None
+        self._front: RequestConsumer | None = None
 
     async def start(self) -> None:
         """Ready once it is a member of the group that reads requests and of the owners of runs."""
         settings, log = self._resources.settings, self._resources.log
-        desk = Desk(
+        desk = RequestContext(
             names=self._resources.names,
             limits=Limits(
                 request_bytes=settings.request_limit,
@@ -67,7 +67,7 @@ class AgencyService:
         await self._owner.start()
         store, names = self._resources.store, self._resources.names
         sessions = Sessions(store, names, RETENTION_SECONDS)
-        self._front = Front(desk, log, sessions)
+        self._front = RequestConsumer(desk, log, sessions)
         await self._front.start()
 
     async def drain(self) -> None:

@@ -14,7 +14,7 @@ from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch.runtime.fitted_log import size_of
 from anabranch.runtime.ownership.consumer import Inbox
 from anabranch_agency.intake.requests import (
-    Desk,
+    RequestContext,
     document_of,
     handle,
     is_control,
@@ -33,11 +33,11 @@ QUEUE = 1_000
 RETRY_SECONDS = 0.2
 
 
-class Front:
+class RequestConsumer:
     """Reads requests. What a record becomes is durable before its offset is committed, so a crash repeats and
     never loses it."""
 
-    def __init__(self, desk: Desk, eventlog: EventLog, sessions: Sessions) -> None:
+    def __init__(self, desk: RequestContext, eventlog: EventLog, sessions: Sessions) -> None:
         self._desk = desk
         self._log = eventlog
         self._sessions = sessions

@@ -31,7 +31,7 @@ from anabranch.runtime.ownership.dead_letter import dead_letter
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class RequestContext:
     """What the reader of requests knows: names, limits, and the agents where the registry is known."""
 
     names: Names
@@ -55,7 +55,9 @@ def is_control(document: Any) -> bool:
     return isinstance(document, Mapping) and "type" in document and not is_envelope(document)
 
 
-def handle(desk: Desk, record: Incoming, document: Any, session_keys: Collection[str]) -> Iterator[Outgoing]:
+def handle(
+    desk: RequestContext, record: Incoming, document: Any, session_keys: Collection[str]
+) -> Iterator[Outgoing]:
     """The records that a request or control record becomes.
 
     Args:
@@ -84,7 +86,7 @@ def handle(desk: Desk, record: Incoming, document: Any, session_keys: Collection
         yield _submit(desk, record, reading, session_keys)
 
 
-def _submit(desk: Desk, record: Incoming, reading: Reading, session_keys: Collection[str]) -> Outgoing:
+def _submit(desk: RequestContext, record: Incoming, reading: Reading, session_keys: Collection[str]) -> Outgoing:
     request = reading.required()
     request_id = request.request_id or request_id_for(record.topic, record.partition, record.offset)
     run_id = run_id_for(request_id)
@@ -114,7 +116,7 @@ def header_of(record: Incoming, name: str) -> str | None:
 
 
 def _refuse(
-    desk: Desk,
+    desk: RequestContext,
     record: Incoming,
     request_id: str | None,
     session_id: str | None,
@@ -144,7 +146,7 @@ def _refuse(
     yield Outgoing(desk.names.results, request_id, dumps(body.to_document()), headers=headers)
 
 
-def unhandled(desk: Desk, record: Incoming, error: Exception) -> Iterator[Outgoing]:
+def unhandled(desk: RequestContext, record: Incoming, error: Exception) -> Iterator[Outgoing]:
     """The refusal of a record that could not be handled: as a record of the log it is too large, or met a bug."""
     document = document_of(record.value, desk.limits)
     request_id = _text(document, "request_id") if isinstance(document, Mapping) else None
@@ -159,7 +161,7 @@ def unhandled(desk: Desk, record: Incoming, error: Exception) -> Iterator[Outgoi
 
 
 def refused_session(
-    desk: Desk, record: Incoming, document: Mapping[str, Any], problem: Problem
+    desk: RequestContext, record: Incoming, document: Mapping[str, Any], problem: Problem
 ) -> Iterator[Outgoing]:
     """The refusal of a request that may not have its session, named or not."""
     sent = unwrap(document)
@@ -181,7 +183,7 @@ def _project_of(document: Any) -> str | None:
 # --- control records -----------------------------------------------------------------------------
 
 
-def _control(desk: Desk, record: Incoming, document: Mapping[str, Any]) -> Iterator[Outgoing]:
+def _control(desk: RequestContext, record: Incoming, document: Mapping[str, Any]) -> Iterator[Outgoing]:
     try:
         control = ControlRecord.model_validate(document)
     except ValidationError as error:
@@ -199,7 +201,7 @@ def _control(desk: Desk, record: Incoming, document: Mapping[str, Any]) -> Itera
 
 
 def _refuse_control(
-    desk: Desk, record: Incoming, document: Mapping[str, Any], problems: tuple[Problem, ...]
+    desk: RequestContext, record: Incoming, document: Mapping[str, Any], problems: tuple[Problem, ...]
 ) -> Iterator[Outgoing]:
     request_id, project = _text(document, "request_id"), _project_of(document)
     yield from _refuse(desk, record, request_id, _text(document, "session_id"), problems, (), project)
@@ -256,7 +258,7 @@ def _text(document: Mapping[str, Any], name: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class SubscriptionScope:
     """What a subscription is to, and the project that subscribes."""
 
     project: str
@@ -264,7 +266,7 @@ class Subject:
     session_id: str | None
 
 
-def subscription_of(document: Mapping[str, Any]) -> Subject | None:
+def subscription_of(document: Mapping[str, Any]) -> SubscriptionScope | None:
     """What a valid record `subscribe` is to; None of any other record."""
     if document["type"] != "subscribe":
         return None
@@ -272,10 +274,10 @@ def subscription_of(document: Mapping[str, Any]) -> Subject | None:
         control = ControlRecord.model_validate(document)
     except ValidationError:  # `handle` refuses it with every problem
         return None
-    return Subject(control.project or DEFAULT_PROJECT, _run_of(control), control.session_id)
+    return SubscriptionScope(control.project or DEFAULT_PROJECT, _run_of(control), control.session_id)
 
 
-def refused_subscription(desk: Desk, record: Incoming, subject: Subject) -> Iterator[Outgoing]:
+def refused_subscription(desk: RequestContext, record: Incoming, subject: SubscriptionScope) -> Iterator[Outgoing]:
     """The refusal of a subscription to a run or session that the project does not have."""
     what, path = ("run", "/run_id") if subject.run_id is not None else ("session", "/session_id")
     problem = Problem(
@@ -287,13 +289,13 @@ def refused_subscription(desk: Desk, record: Incoming, subject: Subject) -> Iter
     yield from _refuse(desk, record, None, subject.session_id, (problem,), (), subject.project)
 
 
-def _channel_problem(desk: Desk, control: ControlRecord) -> Problem | None:
+def _channel_problem(desk: RequestContext, control: ControlRecord) -> Problem | None:
     problem = desk.names.subscriber_channel_problem(control.channel or "")
     hint = f"take a name such as {desk.names.subscriber_channels}events"
     return None if problem is None else Problem(Code.BAD_NAME, "/channel", problem, hint)
 
 
-def _subscription(desk: Desk, control: ControlRecord, run_id: str | None) -> Iterator[Outgoing]:
+def _subscription(desk: RequestContext, control: ControlRecord, run_id: str | None) -> Iterator[Outgoing]:
     """To the event manager: a run's events have one partition, a session's may be in all."""
     document = control.to_document() | ({"run_id": run_id} if run_id else {})
     document.pop("request_id", None)

@@ -24,16 +24,16 @@ from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
 from anabranch_agency.run.actor import decide
 from anabranch_agency.run.faults import give_up
-from anabranch_agency.run.state import Partition, Tombstone
-from anabranch_agency.run.turn import BuryOriginal, EventOf, Resubmit, Rules, RunLimits, Turn
+from anabranch_agency.run.state import PartitionState, Tombstone
+from anabranch_agency.run.turn import BuryOriginal, DecisionConfig, EventOf, Resubmit, RunLimits, Turn
 
 log = logging.getLogger(__name__)
 
 
-class RunsDomain:
+class RunsHandler:
     """The domain of the owner of `runs` partitions."""
 
-    def __init__(self, resources: Resources, rules: Rules) -> None:
+    def __init__(self, resources: Resources, rules: DecisionConfig) -> None:
         self._log = resources.log
         self._telemetry = resources.telemetry
         self._names = rules.names
@@ -54,10 +54,10 @@ class RunsDomain:
     def fence_key(self, scope: str) -> str:
         return self._names.run_fence(scope)
 
-    def new_state(self, partition: int, generation: int) -> Partition:
-        return Partition(partition, generation, is_rebuilding=True)
+    def new_state(self, partition: int, generation: int) -> PartitionState:
+        return PartitionState(partition, generation, is_rebuilding=True)
 
-    async def prepare(self, state: Partition, records: Sequence[Incoming], recall: Recall) -> None:
+    async def prepare(self, state: PartitionState, records: Sequence[Incoming], recall: Recall) -> None:
         """Ask the store for runs that are not in memory: they may have ended a while ago.
 
         A tombstone counts for records after the one that admitted its run only, so a replay is not misled by
@@ -80,7 +80,7 @@ class RunsDomain:
         names = self._names
         return names.tombstone(run_id), names.early(run_id, "stop"), names.early(run_id, "pause")
 
-    def _recall(self, state: Partition, run_id: str, known: list[Any], first: int) -> None:
+    def _recall(self, state: PartitionState, run_id: str, known: list[Any], first: int) -> None:
         """Take into the state what of the store was known before the record at log position `first`."""
         tombstone, stop, pause = [each if each is not None and each["offset"] < first else None for each in known]
         if tombstone is not None:
@@ -92,7 +92,7 @@ class RunsDomain:
             state.pause_early(run_id, paused=pause["action"] == "pause")
 
     def decide(
-        self, state: Partition, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+        self, state: PartitionState, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
         effects: list[Effect] = []
         events: dict[str, list[EventOf]] = {}
@@ -115,7 +115,7 @@ class RunsDomain:
         return [*told, *effects]
 
     def _decide(
-        self, state: Partition, record: Incoming, message: Message, rejected: list[tuple[Incoming, str]]
+        self, state: PartitionState, record: Incoming, message: Message, rejected: list[tuple[Incoming, str]]
     ) -> Turn:
         try:
             return decide(self._rules, state, message, record.offset, record.timestamp)
@@ -132,7 +132,7 @@ class RunsDomain:
             return give_up(self._rules, state, message, record, why)
 
     def bury(
-        self, state: Partition, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
+        self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
         """What it asked for is refused."""
         rejected.append((record, reason))
@@ -142,7 +142,7 @@ class RunsDomain:
             return self._fail_keyed(state, record, reason)
         return give_up(self._rules, state, message, record, reason).effects
 
-    def _fail_keyed(self, state: Partition, record: Incoming, why: str) -> Sequence[Effect]:
+    def _fail_keyed(self, state: PartitionState, record: Incoming, why: str) -> Sequence[Effect]:
         """The run fails whose id is the key of a record that nobody can decode."""
         run_id = (record.key or b"").decode("utf-8", "replace")
         return give_up(self._rules, state, RunUnknown(run_id=run_id), record, why).effects
@@ -164,13 +164,13 @@ class RunsDomain:
             outgoing = Outgoing(self._names.events, first.run_id, value)
             yield Record(outgoing) if opens_run else News(outgoing)
 
-    def oldest_open(self, state: Partition) -> int | None:
+    def oldest_open(self, state: PartitionState) -> int | None:
         return state.oldest_open()
 
-    def next_due(self, state: Partition) -> float | None:
+    def next_due(self, state: PartitionState) -> float | None:
         return state.next_deadline()
 
-    def due_records(self, state: Partition, now: float) -> Sequence[Outgoing]:
+    def due_records(self, state: PartitionState, now: float) -> Sequence[Outgoing]:
         due = {run_id for at, run_id in state.deadlines if at <= now}
         runs = [state.runs[run_id] for run_id in due if run_id in state.runs]
         messages = [TimerDue(run_id=run.run_id, at=now) for run in runs if run.due <= now]
@@ -182,7 +182,7 @@ class RunsDomain:
     def is_stored(self, effect: Effect) -> bool:
         return False
 
-    async def before_news(self, state: Partition, effects: Sequence[Effect], epoch: int) -> None:
+    async def before_news(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
         await self._bury([each for each in effects if isinstance(each, BuryOriginal) and each.origin])
         for effect in effects:
             if isinstance(effect, Resubmit):
@@ -204,19 +204,19 @@ class RunsDomain:
             ]
         )
 
-    async def with_news(self, state: Partition, effects: Sequence[Effect]) -> None:
+    async def with_news(self, state: PartitionState, effects: Sequence[Effect]) -> None:
         """All that a run's owner starts are records."""
 
-    def rebuilt(self, state: Partition, open_from: int) -> None:
+    def rebuilt(self, state: PartitionState, open_from: int) -> None:
         state.rebuilt(open_from)
 
-    async def took_over(self, state: Partition) -> None:
+    async def took_over(self, state: PartitionState) -> None:
         """Deadlines are derived from the state by the shell."""
 
-    async def gave_up(self, state: Partition) -> None:
+    async def gave_up(self, state: PartitionState) -> None:
         """Nothing outside waits for a run's owner."""
 
 
-def _ids(state: Partition, message: Message) -> dict[str, str]:
+def _ids(state: PartitionState, message: Message) -> dict[str, str]:
     run = state.runs.get(getattr(message, "run_id", ""))
     return ids_of(message, run.traceparent if run is not None else None)

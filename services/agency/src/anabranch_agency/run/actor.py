@@ -32,11 +32,11 @@ from anabranch.core.wire.messages import (
 from anabranch_agency.run.control import control_run, pause, stop
 from anabranch_agency.run.ending import end_if_lost, end_overdue, fail, finish, is_of, note_end_again, tell_final
 from anabranch_agency.run.planning import open_run, start_groups
-from anabranch_agency.run.state import Partition, Run, Tombstone
-from anabranch_agency.run.turn import Rules, Turn, refuse
+from anabranch_agency.run.state import PartitionState, Run, Tombstone
+from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 
 
-def decide(rules: Rules, partition: Partition, message: Message, offset: int, at: float) -> Turn:
+def decide(rules: DecisionConfig, partition: PartitionState, message: Message, offset: int, at: float) -> Turn:
     """Apply one message to the partition's state; the turn holds the effects and events."""
     turn = Turn(rules, partition, offset, at)
     _HANDLERS[type(message)](turn, message)

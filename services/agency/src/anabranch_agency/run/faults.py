@@ -10,13 +10,15 @@ from anabranch.core.errors import Code, Problem
 from anabranch.core.wire.messages import FailRun, Message, SubmitRun
 from anabranch.ports import Incoming
 from anabranch_agency.run.ending import fail
-from anabranch_agency.run.state import Partition
-from anabranch_agency.run.turn import Rules, Turn, refuse
+from anabranch_agency.run.state import PartitionState
+from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 
 FAULT = "InternalError"
 
 
-def give_up(rules: Rules, partition: Partition, message: Message, record: Incoming, why: str) -> Turn:
+def give_up(
+    rules: DecisionConfig, partition: PartitionState, message: Message, record: Incoming, why: str
+) -> Turn:
     """The turn that takes the place of the one that failed."""
     turn = Turn(rules, partition, record.offset, record.timestamp)
     partition.drop("record that met a bug")

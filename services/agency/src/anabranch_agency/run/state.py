@@ -121,7 +121,7 @@ class Run:
 
 
 @dataclass(slots=True)
-class Partition:
+class PartitionState:
     """Everything that one owner knows from one partition of `runs`."""
 
     number: int

@@ -19,7 +19,7 @@ from anabranch.core.wire.messages import ControlRun, Message, Status, SubmitRun
 from anabranch.core.wire.results import RunRejected
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.effects import Effect, News, Put
-from anabranch_agency.run.state import Partition, Run, Tombstone
+from anabranch_agency.run.state import PartitionState, Run, Tombstone
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class RunLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class DecisionConfig:
     """Settings that decisions depend on. Seconds."""
 
     names: Names
@@ -75,8 +75,8 @@ class EventOf:
 class Turn:
     """A message at `offset`, written at `at` (seconds since the epoch), against the state of a partition."""
 
-    rules: Rules
-    partition: Partition
+    rules: DecisionConfig
+    partition: PartitionState
     offset: int
     at: float
     effects: list[Effect] = field(default_factory=list)

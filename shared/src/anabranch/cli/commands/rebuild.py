@@ -35,7 +35,7 @@ from anabranch.runtime.ownership.effects import Note
 from anabranch.runtime.ownership.log_generation import generation_of
 from anabranch.runtime.ownership.replay import generation_noted
 from anabranch.sdk.references import resolve
-from anabranch_agency.run.turn import Rules as RunRules
+from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_eventmanager.projection.decisions import has_ended
 from anabranch_eventmanager.projection.documents import Document, run_key
 from anabranch_eventmanager.sinks import ViewWriter

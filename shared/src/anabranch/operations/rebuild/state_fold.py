@@ -17,9 +17,9 @@ from anabranch.core.wire.messages import Message, OpenRun, SubmitRun
 from anabranch.ports import EventLog, Incoming
 from anabranch.runtime.ownership.effects import Note, Put
 from anabranch_agency.run import actor as agency
-from anabranch_agency.run.state import Partition as Runs
+from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.state import Tombstone
-from anabranch_agency.run.turn import Rules as RunRules
+from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_eventmanager.projection.decisions import At, EventCore
 from anabranch_eventmanager.projection.documents import Document
 from anabranch_eventmanager.projection.records import decode_record

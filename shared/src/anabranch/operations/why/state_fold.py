@@ -70,11 +70,11 @@ class RunsFold(_Fold):
     """Generation of the log, which the records of the run contain."""
 
     def __post_init__(self) -> None:
-        from anabranch_agency.run.state import Partition
-        from anabranch_agency.run.turn import Rules
+        from anabranch_agency.run.state import PartitionState
+        from anabranch_agency.run.turn import DecisionConfig
 
-        self._rules = Rules(self.settings.names, self.settings.result_ttl)
-        self._state = Partition(0, self.generation)
+        self._rules = DecisionConfig(self.settings.names, self.settings.result_ttl)
+        self._state = PartitionState(0, self.generation)
 
     @property
     def run(self) -> AgencyRun | None:
@@ -119,17 +119,17 @@ class GroupsFold(_Fold):
     """The last that happened to a task (None: to its group)."""
 
     def __post_init__(self) -> None:
-        from anabranch_taskgroup.session.state import Partition
-        from anabranch_taskgroup.session.turn import Rules
+        from anabranch_taskgroup.session.state import PartitionState
+        from anabranch_taskgroup.session.turn import DecisionConfig
 
         settings = self.settings
-        self._rules = Rules(
+        self._rules = DecisionConfig(
             names=settings.names,
             inline_limit=settings.inline_limit,
             result_ttl=settings.result_ttl,
             member_limit=settings.members_limit,
         )
-        self._state = Partition(0)
+        self._state = PartitionState(0)
 
     @property
     def run(self) -> SessionRun | None:
