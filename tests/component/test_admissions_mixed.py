@@ -27,10 +27,10 @@ from anabranch.runtime.ownership.effects import News
 from anabranch_agency.run.state import STOP_SECONDS
 from anabranch_taskgroup.session.faults import fail_named
 from anabranch_taskgroup.session.faults import give_up as give_up_group
-from anabranch_taskgroup.session.state import Partition as Groups
+from anabranch_taskgroup.session.state import PartitionState as Groups
 from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 from anabranch_taskgroup.session.turn import OfferChunk
-from anabranch_taskgroup.session.turn import Rules as GroupRules
 
 # --- an upgrade with runs open --------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.effects import News, Put, Record
 from anabranch_agency.owner.handler import RunsHandler
 from anabranch_agency.run.turn import DecisionConfig as RunRules
-from anabranch_taskgroup.owner.handler import GroupsDomain
-from anabranch_taskgroup.session.turn import Rules as GroupRules
+from anabranch_taskgroup.owner.handler import GroupsHandler
+from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 
 NAMES = Names("t.")
 START = StartGroup(run_id="r", group="g", tasks=(TaskOrder(name="t", agent="a", result_keys=("t",)),))
@@ -68,8 +68,8 @@ class World:
         return Incoming("topic", 0, self._offset, b"r", encode(message), (), 1_000.0 + self._offset)
 
 
-def groups(resources: Any) -> GroupsDomain:
-    return GroupsDomain(resources, GroupRules(NAMES), Any, Any, Any)  # type: ignore[arg-type]
+def groups(resources: Any) -> GroupsHandler:
+    return GroupsHandler(resources, GroupRules(NAMES), Any, Any, Any)  # type: ignore[arg-type]
 
 
 def runs(resources: Any) -> RunsHandler:

@@ -23,10 +23,10 @@ from anabranch_agency.run.actor import decide as decide_run
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.rebuilding import drop_ended
-from anabranch_taskgroup.session.actor import Delivery
+from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.actor import decide as decide_group
-from anabranch_taskgroup.session.state import Partition as Groups
-from anabranch_taskgroup.session.turn import Rules as GroupRules
+from anabranch_taskgroup.session.state import PartitionState as Groups
+from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 
 NAMES = Names("t.")
 SUBMIT = SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", request=REQUEST)
@@ -105,7 +105,7 @@ def test_a_successor_is_told_once_which_runs_had_ended_although_it_begins_at_a_f
 
 def opened(run_id: str, offset: int, partition: Groups) -> None:
     opening = OpenRun(run_id=run_id, request_id="q", session_id="s", groups=("g",), deadline=1e9, admission=3)
-    decide_group(GroupRules(NAMES), partition, Delivery(opening, (), offset, 1.0))
+    decide_group(GroupRules(NAMES), partition, DeliveredMessage(opening, (), offset, 1.0))
 
 
 def test_a_run_that_had_ended_and_was_opened_by_a_repetition_is_not_run_again() -> None:

@@ -46,12 +46,12 @@ from anabranch.testing import System
 from anabranch_agency.run.faults import give_up
 from anabranch_agency.run.state import STOP_SECONDS
 from anabranch_agency.run.turn import DecisionConfig as RunRules
-from anabranch_taskgroup.session.actor import Delivery
+from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.actor import decide as decide_group
 from anabranch_taskgroup.session.chunks import chunk_size
 from anabranch_taskgroup.session.faults import give_up as give_up_group
-from anabranch_taskgroup.session.state import Partition
-from anabranch_taskgroup.session.turn import Halt, Rules, Watch
+from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.turn import DecisionConfig, Halt, Watch
 
 Start = Callable[..., System]
 
@@ -120,10 +120,10 @@ def test_a_record_of_an_open_run_that_is_given_up_fails_it_and_a_stop_given_up_a
     record = Incoming(NAMES.groups, 3, 44, b"s", b"", (), 1.0)
 
     first = list(
-        give_up_group(Rules(NAMES), session.partition, CheckRun(run_id="r", admission=7), record, "a bug")
+        give_up_group(DecisionConfig(NAMES), session.partition, CheckRun(run_id="r", admission=7), record, "a bug")
     )
     stop = StopRun(run_id="r", reason="cancelled")
-    last = list(give_up_group(Rules(NAMES), session.partition, stop, record, "a bug"))
+    last = list(give_up_group(DecisionConfig(NAMES), session.partition, stop, record, "a bug"))
 
     [failed], [abandoned] = told(first, FailRun), told(last, FailRun)
     assert (failed.abandoned, abandoned.abandoned) == (False, True)
@@ -153,7 +153,7 @@ def test_a_run_with_thousands_of_keys_from_outside_looks_at_each_once() -> None:
     order = TaskOrder(name="t", agent="a", result_keys=("t",)).model_copy(
         update={"needs": tuple(Counted(key=name, kind="external") for name in names)}
     )
-    partition = Partition(0)
+    partition = PartitionState(0)
     messages = [
         OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9),
         StartGroup(run_id="r", group="g", tasks=()).model_copy(update={"tasks": (order,)}),
@@ -163,7 +163,9 @@ def test_a_run_with_thousands_of_keys_from_outside_looks_at_each_once() -> None:
     effects = [
         effect
         for offset, message in enumerate(messages)
-        for effect in decide_group(Rules(NAMES), partition, Delivery(message, (), offset, 1.0)).effects
+        for effect in decide_group(
+            DecisionConfig(NAMES), partition, DeliveredMessage(message, (), offset, 1.0)
+        ).effects
     ]
 
     assert sum(isinstance(effect, Watch) for effect in effects) == 300
@@ -291,7 +293,7 @@ def test_whatever_is_told_of_a_run_whose_records_are_gone_ends_it(message: Messa
     [(0.0, 1_000), (400.0, 1_000), (401.0, 997), (70_000.0, 5), (400_000.0, 1), (900_000.0, 1)],
 )
 def test_a_chunk_has_no_more_items_than_its_offer_takes(member_bytes: float, size: int) -> None:
-    rules = Rules(NAMES, chunk_limit=1_000)
+    rules = DecisionConfig(NAMES, chunk_limit=1_000)
     assert rules.chunk_bytes == 400_000
 
     assert chunk_size(rules, 100_000, 100_000, 1e-6, member_bytes) == size

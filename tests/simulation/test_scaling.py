@@ -29,13 +29,13 @@ from anabranch.core.wire import messages as m
 from anabranch.core.wire.codec import GROUPS, encode
 from anabranch.ports import Fence, Write
 from anabranch_agency.run.planning import MAX_CHUNKS
-from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.chunks import FIRST_LIMIT, chunk_size
-from anabranch_taskgroup.session.state import Partition, Run
-from anabranch_taskgroup.session.turn import Rules
+from anabranch_taskgroup.session.state import PartitionState, Run
+from anabranch_taskgroup.session.turn import DecisionConfig
 
 NAMES = Names()
-RULES = Rules(NAMES)
+RULES = DecisionConfig(NAMES)
 WINDOW = RULES.window
 DOC = ROOT / "docs" / "scaling.md"
 
@@ -397,7 +397,7 @@ def test_a_turn_looks_at_its_own_run_however_many_are_open(monkeypatch: pytest.M
         looked += 1
         return next_due(run)
 
-    partition, offset = Partition(0), 0
+    partition, offset = PartitionState(0), 0
     monkeypatch.setattr(Run, "next_due", counted)
     for number in range(2_000):
         run_id = f"r{number}"
@@ -405,7 +405,7 @@ def test_a_turn_looks_at_its_own_run_however_many_are_open(monkeypatch: pytest.M
         opened = m.OpenRun(run_id=run_id, request_id=run_id, session_id=run_id, groups=("g",), deadline=1e9)
         started = m.StartGroup(run_id=run_id, group="g", tasks=(order,), timeout=600.0 + number)
         for message in (opened, started):
-            decide(RULES, partition, Delivery(GROUPS.decode(encode(message)).message, (), offset, 0.0))
+            decide(RULES, partition, DeliveredMessage(GROUPS.decode(encode(message)).message, (), offset, 0.0))
             offset += 1
             partition.next_due()
             partition.oldest_open()

@@ -13,7 +13,7 @@ from anabranch.testing.simulator import FAULTS, PromiseBroken, World, simulate
 from anabranch.testing.simulator.__main__ import main
 from anabranch.testing.simulator.edges import EDGES_FROM
 from anabranch.testing.simulator.sharing import SHARED_FROM
-from anabranch_taskgroup.session.state import Shared
+from anabranch_taskgroup.session.state import MergedKey
 
 SEEDS = 200
 BLOCK = 50
@@ -89,7 +89,7 @@ def test_every_promise_is_kept_under_every_fault(first: int) -> None:
     assert broken == {}, "play one again: python -m anabranch.testing.simulator --seeds SEED --history"
 
 
-def _in_order_of_arrival(shared: Shared) -> list[Contribution]:
+def _in_order_of_arrival(shared: MergedKey) -> list[Contribution]:
     return [Contribution(shared.writer(number), given.value.data) for number, given in shared.given.items()]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import anabranch_taskgroup.owner.handler
 from anabranch import Task, agent
 from anabranch.core.wire.messages import MembersReported
-from anabranch_taskgroup.session.actor import Delivery, decide
-from anabranch_taskgroup.session.state import Partition
-from anabranch_taskgroup.session.turn import Rules, Turn
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
+from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.turn import DecisionConfig, Turn
 
 
 @agent("idle")
@@ -18,7 +18,7 @@ async def idle(task: Task) -> None:
     """A module of agents has one."""
 
 
-def deadly(rules: Rules, partition: Partition, delivery: Delivery) -> Turn:
+def deadly(rules: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
     """Decide as usual, except about that."""
     message: Any = delivery.message
     if isinstance(message, MembersReported) and message.task == "bad" and message.completed:

@@ -27,9 +27,9 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.runtime.ownership.effects import News
-from anabranch_taskgroup.session.actor import Delivery, decide
-from anabranch_taskgroup.session.state import Chunk, Partition, Task
-from anabranch_taskgroup.session.turn import OfferChunk, Rules
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
+from anabranch_taskgroup.session.state import Chunk, PartitionState, Task
+from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk
 from anabranch_taskgroup.worker.reports import spans_of
 
 NAMES = Names("t.")
@@ -46,9 +46,9 @@ class Play:
         most_chunks: int | None = None,
         **order: Any,
     ) -> None:
-        self.rules = Rules(NAMES, **(rules or {}))
-        self.partition = Partition(3)
-        self.log: list[Delivery] = []
+        self.rules = DecisionConfig(NAMES, **(rules or {}))
+        self.partition = PartitionState(3)
+        self.log: list[DeliveredMessage] = []
         self.at = 1_000.0
         self.events: list[EventEntry] = []
         self.offers: list[OfferChunk] = []
@@ -67,7 +67,7 @@ class Play:
     def tell(self, message: Message, segments: tuple[bytes, ...] = ()) -> None:
         """Append a message as it travels, and let the owner decide."""
         decoded = GROUPS.decode(encode(message, segments))
-        delivery = Delivery(decoded.message, decoded.segments, len(self.log), self.at)
+        delivery = DeliveredMessage(decoded.message, decoded.segments, len(self.log), self.at)
         self.log.append(delivery)
         turn = decide(self.rules, self.partition, delivery)
         self.events += [entry for _, entry in turn.events]

@@ -19,10 +19,10 @@ from anabranch_agency.run.actor import decide as decide_run
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_agency.run.turn import Turn
-from anabranch_taskgroup.session.actor import Delivery
+from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.actor import decide as decide_group
-from anabranch_taskgroup.session.state import Partition as Groups
-from anabranch_taskgroup.session.turn import Rules as GroupRules
+from anabranch_taskgroup.session.state import PartitionState as Groups
+from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 
 NAMES = Names("t.")
 REQUEST = {"task_groups": [{"name": "g", "tasks": [{"name": "t", "agent": "a", "result_keys": ["t"]}]}]}
@@ -37,7 +37,7 @@ class Session:
 
     def hears(self, message: Message, *segments: bytes) -> list[Effect]:
         self.offset += 1
-        delivery = Delivery(message, segments, self.offset, 1.0)
+        delivery = DeliveredMessage(message, segments, self.offset, 1.0)
         return decide_group(GroupRules(NAMES), self.partition, delivery).effects
 
     def opens(self, admission: int | None) -> list[Effect]:

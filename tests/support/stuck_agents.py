@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from anabranch import Task, agent
-from anabranch_taskgroup.owner.handler import GroupsDomain
+from anabranch_taskgroup.owner.handler import GroupsHandler
 
-_prepare = GroupsDomain.prepare
+_prepare = GroupsHandler.prepare
 
 
 @agent("unstuck")
@@ -25,4 +25,4 @@ async def _sticky(*given: Any) -> None:
     await _prepare(*given)
 
 
-GroupsDomain.prepare = _sticky  # type: ignore[method-assign]
+GroupsHandler.prepare = _sticky  # type: ignore[method-assign]

@@ -44,9 +44,17 @@ from anabranch.ports import Fence, Write
 from anabranch.runtime.ownership.effects import News, Put
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.owner.derived_keys import spread_keys
-from anabranch_taskgroup.session.actor import Delivery, decide
-from anabranch_taskgroup.session.state import Partition, Value
-from anabranch_taskgroup.session.turn import CountArrays, OfferChunk, Rules, SpreadKeys, Turn, Unwatch, Watch
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
+from anabranch_taskgroup.session.state import PartitionState, Value
+from anabranch_taskgroup.session.turn import (
+    CountArrays,
+    DecisionConfig,
+    OfferChunk,
+    SpreadKeys,
+    Turn,
+    Unwatch,
+    Watch,
+)
 from anabranch_taskgroup.worker.reports import spans_of
 
 NAMES = Names("t.")
@@ -178,14 +186,14 @@ class World:
     """The owner's state, its log, and everybody around it. `chaos` is how many bad things happen."""
 
     def __init__(self, runs: Sequence[PlannedRun], random: Random, chaos: int, inline_limit: int) -> None:
-        self.rules = Rules(NAMES, inline_limit=inline_limit)
+        self.rules = DecisionConfig(NAMES, inline_limit=inline_limit)
         self.random = random
         self.chaos = chaos
         self.runs = {run.run_id: run for run in runs}
-        self.partition = Partition(0)
+        self.partition = PartitionState(0)
         self.unknown: list[str] = []
         """Runs that the owner reported as unknown."""
-        self.log: list[Delivery] = []
+        self.log: list[DeliveredMessage] = []
         self.store: dict[str, bytes] = {}
         self.workers: list[Worker] = []
         self.watched: set[tuple[str, str]] = set()
@@ -206,10 +214,10 @@ class World:
         acts = [effect for effect in again.effects if isinstance(effect, (OfferChunk, News, Put))]
         assert not [effect for effect in acts if not is_answer(effect)]
 
-    def feed_once(self, message: Message, segments: Sequence[bytes] = ()) -> Delivery:
+    def feed_once(self, message: Message, segments: Sequence[bytes] = ()) -> DeliveredMessage:
         """Append a message as it travels, and decide."""
         decoded = GROUPS.decode(encode(message, segments))
-        delivery = Delivery(decoded.message, decoded.segments, len(self.log), self.now)
+        delivery = DeliveredMessage(decoded.message, decoded.segments, len(self.log), self.now)
         self.log.append(delivery)
         self._see(decide(self.rules, self.partition, delivery))
         self._check_what_is_kept_by_time()

@@ -44,8 +44,8 @@ from anabranch_eventmanager.projection.decisions import At, EventCore
 from anabranch_eventmanager.projection.documents import run_key
 from anabranch_eventmanager.projection.nudges import NudgeSchedule
 from anabranch_taskgroup.session import actor as taskgroup
-from anabranch_taskgroup.session.state import Partition as Groups
-from anabranch_taskgroup.session.turn import Rules
+from anabranch_taskgroup.session.state import PartitionState as Groups
+from anabranch_taskgroup.session.turn import DecisionConfig
 
 NAMES = Names("t.")
 RUN = run_id_for("r")
@@ -201,8 +201,8 @@ def session_owner() -> tuple[Groups, Callable[[Message, float], Any]]:
     partition, offsets = Groups(0), iter(range(100))
 
     def hear(message: Message, at: float) -> Any:
-        delivery = taskgroup.Delivery(GROUPS.decode(encode(message)).message, (), next(offsets), at)
-        return taskgroup.decide(Rules(NAMES), partition, delivery)
+        delivery = taskgroup.DeliveredMessage(GROUPS.decode(encode(message)).message, (), next(offsets), at)
+        return taskgroup.decide(DecisionConfig(NAMES), partition, delivery)
 
     opening = OpenRun(
         run_id=RUN, request_id="r", session_id="s", groups=("g",), deadline=100.0, admission=ADMISSION

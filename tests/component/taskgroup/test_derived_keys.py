@@ -19,9 +19,9 @@ from anabranch.core.wire.messages import GroupFinished, MembersReported, Message
 from anabranch.runtime.ownership.effects import News, Put
 from anabranch.testing import System
 from anabranch_agency.run.planning import reserved_keys
-from anabranch_taskgroup.session.actor import Delivery, decide
-from anabranch_taskgroup.session.state import Partition
-from anabranch_taskgroup.session.turn import Rules, SpreadKeys, Turn
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
+from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.turn import DecisionConfig, SpreadKeys, Turn
 
 # --- the rule ------------------------------------------------------------------------------------
 
@@ -84,8 +84,8 @@ class Session:
     """A run whose reserved key is `taken_out`: two `separate` tasks with the result key `out` and `more_out`."""
 
     def __init__(self, inline_limit: int = 65_536, **opened: Any) -> None:
-        self.rules = Rules(Names("t."), inline_limit=inline_limit)
-        self.partition = Partition(0)
+        self.rules = DecisionConfig(Names("t."), inline_limit=inline_limit)
+        self.partition = PartitionState(0)
         self.offset = 0
         self.turns: list[Turn] = []
         expansion = Expansion(
@@ -98,7 +98,9 @@ class Session:
         self.tell(StartGroup(run_id="r", group="g", tasks=orders))
 
     def tell(self, message: Message, *segments: bytes) -> Turn:
-        turn = decide(self.rules, self.partition, Delivery(message, segments, self.offset, float(self.offset)))
+        turn = decide(
+            self.rules, self.partition, DeliveredMessage(message, segments, self.offset, float(self.offset))
+        )
         self.offset += 1
         self.turns.append(turn)
         return turn

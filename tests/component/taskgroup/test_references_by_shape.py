@@ -22,10 +22,10 @@ from anabranch.core.wire.results import has_mark, is_reference
 from anabranch.runtime.reading import values
 from anabranch.runtime.reading.contexts import SharedContext, load_context
 from anabranch.testing import System, SystemRun
-from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.retry_snapshot import read_outside
-from anabranch_taskgroup.session.state import Partition, Value
-from anabranch_taskgroup.session.turn import Rules
+from anabranch_taskgroup.session.state import PartitionState, Value
+from anabranch_taskgroup.session.turn import DecisionConfig
 
 Start = Callable[..., System]
 
@@ -362,7 +362,7 @@ def test_nobody_reads_within_one_session_what_is_anothers(start: Start) -> None:
 @pytest.mark.parametrize("session", [VICTIM, THIEF])
 def test_what_a_record_without_the_mark_has_is_a_reference_within_its_session_only(session: str) -> None:
     """Those of before say of a value from outside neither that it is one nor that it is none."""
-    partition, rules = Partition(0), Rules(Names())
+    partition, rules = PartitionState(0), DecisionConfig(Names())
     needs = (Need(key="k", kind="external"),)
     order = TaskOrder(name="t", agent="echo", needs=needs, result_keys=("r",))
     told = reference(session, "k", run_id="r")
@@ -373,7 +373,7 @@ def test_what_a_record_without_the_mark_has_is_a_reference_within_its_session_on
     ]
 
     for offset, message in enumerate(messages):
-        decide(rules, partition, Delivery(message, (), offset, 1.0))
+        decide(rules, partition, DeliveredMessage(message, (), offset, 1.0))
 
     assert partition.runs["r"].values["k"] == Value(told, is_reference=session == THIEF)
     before = orjson.dumps({"values": {"k": told}})

@@ -10,7 +10,7 @@ import pytest
 from anabranch import Task, agent
 from anabranch.core.templates import MAX_RENDERED, RenderedTooLarge, compile_template, render
 from anabranch.testing import system
-from anabranch_taskgroup.worker.template_memory import LIGHT, RenderedRoom, Weight
+from anabranch_taskgroup.worker.template_memory import LIGHT, TemplateMemory, Weight
 
 MB = 1_000_000
 
@@ -70,7 +70,7 @@ def test_a_text_is_bounded_in_bytes_of_memory() -> None:
 
 
 async def test_who_waits_for_room_is_served_in_turn_and_may_leave() -> None:
-    room, served = RenderedRoom(10), []
+    room, served = TemplateMemory(10), []
 
     async def member(name: str, size: int, until: asyncio.Event) -> None:
         async with room.hold(size):
@@ -99,7 +99,7 @@ async def test_who_waits_for_room_is_served_in_turn_and_may_leave() -> None:
 
 
 async def test_a_turn_that_came_as_its_member_was_cancelled_goes_to_the_next() -> None:
-    room = RenderedRoom(1)
+    room = TemplateMemory(1)
     first, second = room.hold(1), asyncio.create_task(_held(room))
     async with first:
         await asyncio.sleep(0)
@@ -110,7 +110,7 @@ async def test_a_turn_that_came_as_its_member_was_cancelled_goes_to_the_next() -
         pass
 
 
-async def _held(room: RenderedRoom) -> None:
+async def _held(room: TemplateMemory) -> None:
     async with room.hold(1):
         pass
 

@@ -15,9 +15,9 @@ from anabranch.core.wire.messages import MembersTaken, RunTaken
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.effects import News
 from anabranch.testing import SystemRun, system
-from anabranch_taskgroup.session.actor import Delivery, decide
-from anabranch_taskgroup.session.state import Partition
-from anabranch_taskgroup.session.turn import Rules, TakeOver
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
+from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.turn import DecisionConfig, TakeOver
 
 SLOW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 FORMATS = ("merge", "index", "separate", "single")
@@ -98,10 +98,12 @@ def test_a_retry_ends_as_if_nothing_had_failed_and_runs_only_what_had_no_result(
     ran_again = {name for run_id, name in agent.calls if run_id == again.run_id}
     assert done_before.isdisjoint(ran_again)
     assert result.taken_over == len(done_before)
-    check_that_the_fold_takes_everything_twice(records, again, Rules(s.embedded.names, inline_limit))
+    check_that_the_fold_takes_everything_twice(records, again, DecisionConfig(s.embedded.names, inline_limit))
 
 
-def check_that_the_fold_takes_everything_twice(records: list[Incoming], run: SystemRun, rules: Rules) -> None:
+def check_that_the_fold_takes_everything_twice(
+    records: list[Incoming], run: SystemRun, rules: DecisionConfig
+) -> None:
     """A successor may be given what was taken over again, as of an owner that died on the way."""
     mine = [record for record in records if (record.key or b"").decode() == run.session_id]
     once, twice = (ends_of(mine, rules, repeats) for repeats in (1, 2))
@@ -109,15 +111,15 @@ def check_that_the_fold_takes_everything_twice(records: list[Incoming], run: Sys
     assert {end["group"] for end in once if end["run_id"] == run.run_id}
 
 
-def ends_of(records: list[Incoming], rules: Rules, repeats: int) -> list[dict[str, Any]]:
+def ends_of(records: list[Incoming], rules: DecisionConfig, repeats: int) -> list[dict[str, Any]]:
     """How the groups end where each record of a takeover comes so many times."""
-    partition, ends, asked = Partition(0), [], 0
+    partition, ends, asked = PartitionState(0), [], 0
     for record in records:
         found = GROUPS.decode(record.value)
         taken = isinstance(found.message, MembersTaken | RunTaken)
         for _ in range(repeats if taken else 1):
             turn = decide(
-                rules, partition, Delivery(found.message, found.segments, record.offset, record.timestamp)
+                rules, partition, DeliveredMessage(found.message, found.segments, record.offset, record.timestamp)
             )
             asked += sum(isinstance(effect, TakeOver) for effect in turn.effects)
             for effect in turn.effects:

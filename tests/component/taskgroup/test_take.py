@@ -17,7 +17,7 @@ from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
-from anabranch_taskgroup.worker.worker import Executor, Offered
+from anabranch_taskgroup.worker.worker import Offered, Worker
 
 calls: list[int | None] = []
 
@@ -56,7 +56,7 @@ async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
     registry.add(counted)
     log = MemoryLog(MemoryBroker(), clock)
     await log.create_topics([TopicSpec("p.groups", 1)])
-    executor = Executor(
+    executor = Worker(
         registry,
         log,
         store,

@@ -29,7 +29,7 @@ from anabranch_eventmanager.projection.documents import (
 )
 from anabranch_eventmanager.projection.run_views import TRACEBACKS_BYTES, build_view
 from anabranch_taskgroup.session.failures import FAILURES_BYTES, first_failures
-from anabranch_taskgroup.session.traceback_limits import KEPT, KEPT_ALIKE, KEPT_BYTES, TracebackRoom
+from anabranch_taskgroup.session.traceback_limits import KEPT, KEPT_ALIKE, KEPT_BYTES, TracebackBudget
 from anabranch_taskgroup.worker.attempt_errors import (
     LOGGED_AT_ONCE,
     LOGGED_EVERY,
@@ -38,7 +38,7 @@ from anabranch_taskgroup.worker.attempt_errors import (
     SENT_EVERY,
     AttemptErrors,
 )
-from anabranch_taskgroup.worker.reports import Tally, pack
+from anabranch_taskgroup.worker.reports import PendingReport, pack
 
 SECRET = "hunter2horse"
 OFFER = Offer(
@@ -102,7 +102,7 @@ def test_failures_that_fit_are_the_first_ones_within_the_limit(
 
 def test_a_report_of_full_tracebacks_is_parted_below_the_limit_of_a_record() -> None:
     text = "\u0001ä" * 5_000
-    tally = Tally(
+    tally = PendingReport(
         failed=[
             MemberFailed(index=n, error_type="E", message="no", attempts=1, traceback=text) for n in range(200)
         ],
@@ -136,7 +136,7 @@ def test_a_failure_and_a_letter_without_a_traceback_have_no_such_field() -> None
 
 
 def test_tracebacks_of_the_same_frames_leave_room_for_others() -> None:
-    room = TracebackRoom()
+    room = TracebackBudget()
 
     alike = [room.admit(text_at(1, f"no {n}")) for n in range(1_000)]
     other = room.admit(text_at(2))
@@ -146,11 +146,11 @@ def test_tracebacks_of_the_same_frames_leave_room_for_others() -> None:
 
 
 def test_a_task_keeps_so_many_tracebacks_and_so_many_bytes() -> None:
-    few, large = TracebackRoom(), TracebackRoom()
+    few, large = TracebackBudget(), TracebackBudget()
 
     assert sum(few.admit(text_at(n)) for n in range(10_000)) == KEPT
     assert sum(large.admit(text_at(n, "x" * 15_000)) for n in range(10_000)) == KEPT_BYTES // 15_100
-    assert not TracebackRoom().admit(text_at(1), most_bytes=10)
+    assert not TracebackBudget().admit(text_at(1), most_bytes=10)
 
 
 def fail_all(play: Play, text: Callable[[int], str]) -> None:

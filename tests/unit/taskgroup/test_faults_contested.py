@@ -13,21 +13,21 @@ from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
 from anabranch.runtime.ownership.effects import News
-from anabranch_taskgroup.session.actor import Delivery, decide
-from anabranch_taskgroup.session.state import Chunk, Partition
-from anabranch_taskgroup.session.turn import OfferChunk, Rules
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
+from anabranch_taskgroup.session.state import Chunk, PartitionState
+from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk
 from anabranch_taskgroup.worker.reports import spans_of
 
 MEMBERS = 640
 """So many that a chunk has several."""
-RULES = Rules(Names("t."))
+RULES = DecisionConfig(Names("t."))
 
 
 class Session:
     """A partition with one run of one expanded task."""
 
     def __init__(self) -> None:
-        self.partition = Partition(0)
+        self.partition = PartitionState(0)
         self.offset = 0
         self.finished: list[GroupFinished] = []
         self.offers: list[int] = []
@@ -38,7 +38,7 @@ class Session:
             self.tell(message)
 
     def tell(self, message: Message, *segments: bytes) -> None:
-        turn = decide(RULES, self.partition, Delivery(message, segments, self.offset, float(self.offset)))
+        turn = decide(RULES, self.partition, DeliveredMessage(message, segments, self.offset, float(self.offset)))
         self.offset += 1
         self.offers += [effect.chunk for effect in turn.effects if isinstance(effect, OfferChunk)]
         news = [effect.outgoing for effect in turn.effects if isinstance(effect, News)]

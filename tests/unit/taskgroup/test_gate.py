@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from anabranch_taskgroup.worker.shared_lock import Gate
+from anabranch_taskgroup.worker.shared_lock import SharedLock
 
 
 class Visitors:
     """Tasks that enter a gate, note it, and stay until they are let go."""
 
     def __init__(self) -> None:
-        self.gate = Gate()
+        self.gate = SharedLock()
         self.inside: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._may_go: dict[str, asyncio.Event] = {}

@@ -8,14 +8,14 @@ from random import Random
 
 import pytest
 
-from anabranch_taskgroup.worker.fair_semaphore import Slots
+from anabranch_taskgroup.worker.fair_semaphore import FairSemaphore
 
 
 class Crowd:
-    """Takes and gives slots of `Slots(count)` by hand. `inside` are the holders of those that are taken."""
+    """Takes and gives slots of `FairSemaphore(count)` by hand. `inside` are the holders of those that are taken."""
 
     def __init__(self, count: int) -> None:
-        self.slots = Slots(count)
+        self.slots = FairSemaphore(count)
         self.inside: list[str] = []
         self._leave: dict[str, list[asyncio.Event]] = {}
         self.tasks: list[asyncio.Task[None]] = []

@@ -12,7 +12,7 @@ from taskgroup_model import PlannedRun, PlannedTask, World, expected, order, pla
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire.messages import Need, StopRun
 from anabranch_taskgroup.session.actor import decide
-from anabranch_taskgroup.session.state import Partition
+from anabranch_taskgroup.session.state import PartitionState
 
 FORMATS = st.sampled_from(["merge", "separate", "single", "index"])
 ON_EMPTY = st.sampled_from(["complete", "fail", "skip"])
@@ -116,11 +116,11 @@ def test_a_new_owner_that_reads_from_the_oldest_open_run_knows_the_same(
     world = World([one, other], Random(seed), chaos=10, inline_limit=65_536)
     live_through(world)
     cut = data.draw(st.integers(0, len(world.log)))
-    owner = Partition(0)
+    owner = PartitionState(0)
     for delivery in world.log[:cut]:
         decide(world.rules, owner, delivery)
 
-    successor = Partition(0)
+    successor = PartitionState(0)
     start = owner.oldest_open()
     for delivery in world.log[len(world.log) if start is None else start : cut]:
         decide(world.rules, successor, delivery)

@@ -20,9 +20,15 @@ from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.messages import MemberFailed, MemberRetry, MembersReported, Offer, ValuePage
 from anabranch.runtime.ownership.effects import Put
-from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.chunks import by_attempt, chunk_size
-from anabranch_taskgroup.session.claim_monitor import FIRST_WAIT, MAX_WAIT, SETTLE_SECONDS, Ledger, Place
+from anabranch_taskgroup.session.claim_monitor import (
+    FIRST_WAIT,
+    MAX_WAIT,
+    SETTLE_SECONDS,
+    ChunkDelivery,
+    ClaimMonitor,
+)
 from anabranch_taskgroup.session.lifecycle import split_results, tolerated
 from anabranch_taskgroup.session.state import Task
 from anabranch_taskgroup.session.states import (
@@ -33,12 +39,12 @@ from anabranch_taskgroup.session.states import (
     TaskState,
     next_state,
 )
-from anabranch_taskgroup.session.turn import Rules
+from anabranch_taskgroup.session.turn import DecisionConfig
 from anabranch_taskgroup.worker import reports
-from anabranch_taskgroup.worker.reports import Completed, Tally, cut_value, pack, spans_of
+from anabranch_taskgroup.worker.reports import Completed, PendingReport, cut_value, pack, spans_of
 
 NAMES = Names("t.")
-RULES = Rules(NAMES)
+RULES = DecisionConfig(NAMES)
 
 # --- the table -----------------------------------------------------------------------------------
 
@@ -125,7 +131,9 @@ JSON = st.recursive(
 )
 
 
-def packed(tally: Tally, keys: Sequence[str] = ("k",), *, last: bool = True, named: bool = False) -> list[Any]:
+def packed(
+    tally: PendingReport, keys: Sequence[str] = ("k",), *, last: bool = True, named: bool = False
+) -> list[Any]:
     records = list(pack(OFFER, "w", keys, tally, last=last, busy=0.5, with_identifiers=named))
     assert max(map(len, records)) < 1_000_000
     return [GROUPS.decode(record) for record in records]
@@ -134,7 +142,7 @@ def packed(tally: Tally, keys: Sequence[str] = ("k",), *, last: bool = True, nam
 @pytest.mark.parametrize("size", [10, 50_000, 399_998, 400_001, 3_000_000])
 def test_every_record_of_a_report_is_under_the_limit(size: int) -> None:
     value = orjson.dumps("x" * size)
-    tally = Tally(completed=[Completed(index, [value], [1]) for index in range(6)])
+    tally = PendingReport(completed=[Completed(index, [value], [1]) for index in range(6)])
 
     found = packed(tally)
 
@@ -145,7 +153,7 @@ def test_every_record_of_a_report_is_under_the_limit(size: int) -> None:
 
 def test_long_failures_and_retries_are_parted_and_none_is_left_out() -> None:
     text = "\u0001ä" * 1_000
-    tally = Tally(
+    tally = PendingReport(
         started=list(range(500)),
         failed=[MemberFailed(index=n, error_type="E", message=text, attempts=1) for n in range(500)],
         retried=[MemberRetry(index=n, attempt=1, delay=None, error_type="E", message=text) for n in range(500)],
@@ -162,7 +170,7 @@ def test_long_failures_and_retries_are_parted_and_none_is_left_out() -> None:
 
 
 def test_nothing_to_tell_is_still_a_last_report() -> None:
-    [only] = packed(Tally())
+    [only] = packed(PendingReport())
 
     assert (only.message.last, only.message.completed, only.segments) == (True, (), ())
 
@@ -219,7 +227,7 @@ def _work_off(world: World, found: Sequence[Any], output_format: str) -> None:
         done = [_completed(index, found[index]) for index in worker.left]
         world._note_ended(worker, worker.left)
         offer = OFFER.model_copy(update={"task": "k", "chunk": worker.offer.chunk, "fence": worker.fence})
-        tally = Tally(completed=done)
+        tally = PendingReport(completed=done)
         named = output_format == "separate"
         for record in pack(offer, "w", ["k"], tally, last=True, busy=0.1, with_identifiers=named):
             decoded = GROUPS.decode(record)
@@ -237,7 +245,7 @@ def test_a_page_of_an_earlier_delivery_is_not_kept() -> None:
         world.feed_once(message)
     page = ValuePage(run_id="r", group="g", task="k", chunk=0, fence=7, index=0, key="k", page=0)
 
-    turn = decide(world.rules, world.partition, Delivery(page, (b"x",), 99, 0.0))
+    turn = decide(world.rules, world.partition, DeliveredMessage(page, (b"x",), 99, 0.0))
 
     assert [effect for effect in turn.effects if isinstance(effect, Put)] == []
     assert world.partition.dropped == {"message of an earlier delivery": 1}
@@ -245,11 +253,11 @@ def test_a_page_of_an_earlier_delivery_is_not_kept() -> None:
 
 # --- the sweep -----------------------------------------------------------------------------------
 
-PLACE = Place("r", "s", "g", "t", 0, 0)
+PLACE = ChunkDelivery("r", "s", "g", "t", 0, 0)
 
 
 def test_an_unclaimed_chunk_is_offered_again_after_waits_that_grow() -> None:
-    ledger = Ledger()
+    ledger = ClaimMonitor()
     ledger.adopt(PLACE, 0.0)
     now, offers = 0.0, []
     while now < 300:
@@ -266,20 +274,20 @@ def test_an_unclaimed_chunk_is_offered_again_after_waits_that_grow() -> None:
 
 
 def test_what_a_former_owner_may_have_offered_is_offered_at_once() -> None:
-    ledger = Ledger()
+    ledger = ClaimMonitor()
     ledger.adopt(PLACE, 0.0)
 
     assert ledger.judge({PLACE: None}, {}, 0.0).offer_again == [PLACE]
 
 
 def test_a_chunk_whose_turn_has_not_offered_it_yet_is_left_alone() -> None:
-    ledger = Ledger()
+    ledger = ClaimMonitor()
 
     assert ledger.judge({PLACE: None}, {}, 0.0).offer_again == [], "its outcomes may not be in the store yet"
 
 
 def test_what_is_offered_during_a_look_is_remembered() -> None:
-    ledger = Ledger()
+    ledger = ClaimMonitor()
     ledger.offered(PLACE, 1.5)
     ledger.judge({}, {}, 1.0)
 
@@ -288,7 +296,7 @@ def test_what_is_offered_during_a_look_is_remembered() -> None:
 
 def test_what_is_taken_over_during_a_look_is_remembered() -> None:
     """A partition that is taken over while another's chunks are looked at; it was forgotten, and never offered."""
-    ledger = Ledger()
+    ledger = ClaimMonitor()
     ledger.adopt(PLACE, 1.5)
     ledger.judge({}, {}, 1.0)
 
@@ -296,7 +304,7 @@ def test_what_is_taken_over_during_a_look_is_remembered() -> None:
 
 
 def test_a_worker_is_gone_when_it_was_missing_twice_in_a_row() -> None:
-    ledger = Ledger()
+    ledger = ClaimMonitor()
     claims = {PLACE: "w"}
 
     assert ledger.judge(claims, {"w": False}, 0.0).lost == []
@@ -306,7 +314,7 @@ def test_a_worker_is_gone_when_it_was_missing_twice_in_a_row() -> None:
 
 
 def test_nobody_is_gone_because_the_store_was() -> None:
-    ledger = Ledger()
+    ledger = ClaimMonitor()
     ledger.judge({PLACE: "w"}, {"w": False}, 0.0)
     ledger.store_was_away(1.0)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from taskgroup_model import plain
 
 from anabranch_taskgroup.session.actor import decide
-from anabranch_taskgroup.session.state import Partition
+from anabranch_taskgroup.session.state import PartitionState
 
 WINDOW = 64
 """Chunks of a task that may wait for a worker."""
@@ -77,7 +77,7 @@ def test_whatever_happens_to_chunks_the_bounds_hold_and_a_new_owner_knows_the_sa
         waiting = {chunk.number for chunk in play.chunks if not chunk.begun}
         assert play.task.waiting == waiting
         assert len(play.chunks) <= (most or WINDOW)
-    successor = Partition(3)
+    successor = PartitionState(3)
     for delivery in play.log:
         decide(play.rules, successor, delivery)
     assert plain(successor) == plain(play.partition)

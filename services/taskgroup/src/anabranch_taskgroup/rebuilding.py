@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from anabranch_taskgroup.session.known_runs import ENDED
-from anabranch_taskgroup.session.state import Partition
+from anabranch_taskgroup.session.state import PartitionState
 
 
-def drop_ended(partition: Partition, open_from: int) -> None:
+def drop_ended(partition: PartitionState, open_from: int) -> None:
     """Drop the runs that records before offset `open_from` opened: they had ended before the commit.
 
     Such a run is open here where only a repetition of its opening was read, and the store no longer says that it

@@ -17,13 +17,13 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.owner.dispatch import SWEEP_SECONDS, Dispatcher
-from anabranch_taskgroup.owner.handler import GroupsDomain
+from anabranch_taskgroup.owner.handler import GroupsHandler
 from anabranch_taskgroup.owner.metrics import show_backlog
 from anabranch_taskgroup.owner.offers import Offers
-from anabranch_taskgroup.session.state import Partition
-from anabranch_taskgroup.session.turn import Rules
-from anabranch_taskgroup.worker.offer_consumer import Intake
-from anabranch_taskgroup.worker.worker import SIGNS_OF_A_LEASE, Executor
+from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.turn import DecisionConfig
+from anabranch_taskgroup.worker.offer_consumer import OfferConsumer
+from anabranch_taskgroup.worker.worker import SIGNS_OF_A_LEASE, Worker
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class TaskGroupService:
 
     def __init__(self, resources: Resources, registry: Registry) -> None:
         settings = resources.settings
-        rules = Rules(
+        rules = DecisionConfig(
             names=resources.names,
             inline_limit=settings.inline_limit,
             result_ttl=settings.result_ttl,
@@ -43,7 +43,7 @@ class TaskGroupService:
         )
         incarnation = resources.ids.incarnation()
         life = StoreLife(resources.store, resources.clock, partial(_is_up_to_date, resources))
-        self._executor = Executor(
+        self._executor = Worker(
             registry,
             resources.log,
             resources.store,
@@ -58,13 +58,13 @@ class TaskGroupService:
             secrets=settings.secrets,
         )
         self._telemetry = resources.telemetry
-        self._intake = Intake(self._executor, resources.log, resources.names, resources.clock)
+        self._intake = OfferConsumer(self._executor, resources.log, resources.names, resources.clock)
         self._clock = LogClock(resources.clock)
         owners = replace(resources, clock=self._clock)
         offers = Offers(rules, resources.store, self._clock, resources.telemetry)
         self._dispatcher = Dispatcher(owners, offers, self._executor, life, self._clock)
-        self._domain = GroupsDomain(owners, rules, offers, self._dispatcher, life)
-        self._owner: Owner[Partition] = Owner(
+        self._domain = GroupsHandler(owners, rules, offers, self._dispatcher, life)
+        self._owner: Owner[PartitionState] = Owner(
             self._domain,
             resources.log,
             resources.store,

@@ -19,14 +19,14 @@ from anabranch.ports import Fence, Notifier, StateStore, Write
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.session.context_merge import contributions, in_order
 from anabranch_taskgroup.session.state import Run, Value
-from anabranch_taskgroup.session.turn import FoldKey, Rules, channel_message
+from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, channel_message
 from anabranch_taskgroup.session.value_references import is_stored, whole
 
 KEPT_AS_REFERENCE = ("last_write", "first_write", "error")
 """Under these policies a session has the value of one run, wherever that is stored."""
 
 
-async def reduced(run: Run, key: str, store: StateStore, rules: Rules) -> KeyReduced:
+async def reduced(run: Run, key: str, store: StateStore, rules: DecisionConfig) -> KeyReduced:
     """What the contributions of a run to a key make, some of which are stored elsewhere.
 
     Raises:

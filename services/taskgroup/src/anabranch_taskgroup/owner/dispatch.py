@@ -18,11 +18,11 @@ from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch_taskgroup.owner.offers import Offers
-from anabranch_taskgroup.session.claim_monitor import Ledger, Place
-from anabranch_taskgroup.session.state import Chunk, Group, Partition, Run, Task
+from anabranch_taskgroup.session.claim_monitor import ChunkDelivery, ClaimMonitor
+from anabranch_taskgroup.session.state import Chunk, Group, PartitionState, Run, Task
 from anabranch_taskgroup.session.turn import OfferChunk
 from anabranch_taskgroup.worker.offer_consumer import at_deadline
-from anabranch_taskgroup.worker.worker import Executor, Offered
+from anabranch_taskgroup.worker.worker import Offered, Worker
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Dispatcher:
     """Offers chunks for the partitions that this process owns."""
 
     def __init__(
-        self, resources: Resources, offers: Offers, executor: Executor, life: StoreLife, clock: LogClock
+        self, resources: Resources, offers: Offers, executor: Worker, life: StoreLife, clock: LogClock
     ) -> None:
         self._log = resources.log
         self._store = resources.store
@@ -52,7 +52,7 @@ class Dispatcher:
         self._life = life
         self._telemetry = resources.telemetry
         self._lease = resources.settings.worker_lease
-        self._ledger = Ledger(self._lease)
+        self._ledger = ClaimMonitor(self._lease)
         self._turns = count()
         self._partitions = 1
 
@@ -63,7 +63,7 @@ class Dispatcher:
 
     # --- offering ----------------------------------------------------------------------------------
 
-    async def offer(self, state: Partition, effects: Sequence[OfferChunk]) -> None:
+    async def offer(self, state: PartitionState, effects: Sequence[OfferChunk]) -> None:
         """Offer chunks as they stand now; one that ended meanwhile is left out.
 
         Raises:
@@ -132,13 +132,13 @@ class Dispatcher:
         partition = next(self._turns) % self._partitions
         return Outgoing(self._names.tasks, None, encode(offer, segments), partition=partition)
 
-    def look_again(self, state: Partition, run_id: str) -> None:
+    def look_again(self, state: PartitionState, run_id: str) -> None:
         """Offer again at the next look whatever of a run nobody has claimed."""
         self._adopt(found for found in _outstanding(state) if found[0].run_id == run_id)
 
     # --- sweeping ----------------------------------------------------------------------------------
 
-    def took_over(self, state: Partition) -> None:
+    def took_over(self, state: PartitionState) -> None:
         """Whatever is outstanding in a partition that was taken over is offered at the next sweep."""
         self._adopt(_outstanding(state))
 
@@ -147,7 +147,7 @@ class Dispatcher:
         for found in chunks:
             self._ledger.adopt(_place(*found), now)
 
-    async def sweep(self, states: Sequence[Partition]) -> None:
+    async def sweep(self, states: Sequence[PartitionState]) -> None:
         """Offer again what nobody claimed; take back what a worker held that is gone."""
         outstanding = {_place(*found): found for state in states for found in _outstanding(state)}
         if not outstanding:
@@ -158,7 +158,7 @@ class Dispatcher:
             log.warning("chunks cannot be looked after: %s", error)
             self._ledger.store_was_away(self._clock.monotonic())
 
-    async def _look_after(self, states: Sequence[Partition], places: Sequence[Place]) -> None:
+    async def _look_after(self, states: Sequence[PartitionState], places: Sequence[ChunkDelivery]) -> None:
         now = self._clock.monotonic()
         claims = await self._claims(places)
         alive = await self._alive(claims)
@@ -172,21 +172,21 @@ class Dispatcher:
         if findings.lost:
             await self._log.publish([self._lost(place, worker) for place, worker in findings.lost])
 
-    async def _claims(self, places: Sequence[Place]) -> dict[Place, str | None]:
+    async def _claims(self, places: Sequence[ChunkDelivery]) -> dict[ChunkDelivery, str | None]:
         found = await self._store.get([self._claim_key(place) for place in places])
         holders = [value.decode() if value is not None else None for value in found]
         return dict(zip(places, holders, strict=True))
 
-    def _claim_key(self, place: Place) -> str:
+    def _claim_key(self, place: ChunkDelivery) -> str:
         chunk = chunk_name(place.group, place.task, place.chunk, place.fence)
         return self._names.claim(place.session_id, place.run_id, chunk)
 
-    async def _alive(self, claims: dict[Place, str | None]) -> dict[str, bool]:
+    async def _alive(self, claims: dict[ChunkDelivery, str | None]) -> dict[str, bool]:
         workers = sorted({holder for holder in claims.values() if holder is not None})
         found = await self._store.get([self._names.worker(worker) for worker in workers])
         return {worker: value is not None for worker, value in zip(workers, found, strict=True)}
 
-    def _lost(self, place: Place, worker: str) -> Outgoing:
+    def _lost(self, place: ChunkDelivery, worker: str) -> Outgoing:
         log.warning("worker %s is gone, its chunk %d of %s is taken back", worker, place.chunk, place.task)
         message = ChunkLost(
             run_id=place.run_id,
@@ -207,7 +207,7 @@ def _slots_for(task: Task, chunk: Chunk) -> int:
     return len(chunk.pending)
 
 
-def _outstanding(state: Partition) -> Iterator[Found]:
+def _outstanding(state: PartitionState) -> Iterator[Found]:
     for run in state.runs.values():
         for group in run.groups.values():
             if group.unfinished:
@@ -216,11 +216,11 @@ def _outstanding(state: Partition) -> Iterator[Found]:
                         yield run, group, task, chunk
 
 
-def _place(run: Run, group: Group, task: Task, chunk: Chunk) -> Place:
-    return Place(run.run_id, run.session_id, group.name, task.name, chunk.number, chunk.fence)
+def _place(run: Run, group: Group, task: Task, chunk: Chunk) -> ChunkDelivery:
+    return ChunkDelivery(run.run_id, run.session_id, group.name, task.name, chunk.number, chunk.fence)
 
 
-def _chunk_of(state: Partition, effect: OfferChunk) -> Found | None:
+def _chunk_of(state: PartitionState, effect: OfferChunk) -> Found | None:
     run = state.runs.get(effect.run_id)
     group = run.groups.get(effect.group) if run else None
     task = group.tasks.get(effect.task) if group else None

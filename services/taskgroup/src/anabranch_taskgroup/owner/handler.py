@@ -25,28 +25,28 @@ from anabranch.runtime.reading.public_values import PublicValue
 from anabranch_taskgroup.owner.context_store import fold_key, reduced
 from anabranch_taskgroup.owner.derived_keys import spread_keys
 from anabranch_taskgroup.owner.dispatch import Dispatcher
-from anabranch_taskgroup.owner.key_watcher import OutsideKey, Watcher
+from anabranch_taskgroup.owner.key_watcher import KeyWatcher, OutsideKey
 from anabranch_taskgroup.owner.metrics import counts_of, spans_of
 from anabranch_taskgroup.owner.offers import Offers
-from anabranch_taskgroup.owner.retry_import import Takeovers
+from anabranch_taskgroup.owner.retry_import import RetryImports
 from anabranch_taskgroup.rebuilding import drop_ended
-from anabranch_taskgroup.session.actor import Delivery, decide
+from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.context_merge import pending_reductions
 from anabranch_taskgroup.session.faults import OPENS, fail_named, give_up
 from anabranch_taskgroup.session.idle import Hints
 from anabranch_taskgroup.session.retry_import import is_known
-from anabranch_taskgroup.session.state import Partition, Run, Task
+from anabranch_taskgroup.session.state import PartitionState, Run, Task
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import halt_subject
 from anabranch_taskgroup.session.turn import (
     CountArrays,
+    DecisionConfig,
     FoldKey,
     Halt,
     LookAgain,
     OfferChunk,
     Pause,
     ReduceKey,
-    Rules,
     SpreadKeys,
     TakeOver,
     Turn,
@@ -63,11 +63,11 @@ STOP_FLAG_SECONDS = 3_600.0
 DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, ReduceKey, TakeOver, LookAgain)
 
 
-class GroupsDomain:
+class GroupsHandler:
     """The domain of the owner of `groups` partitions."""
 
     def __init__(
-        self, resources: Resources, rules: Rules, offers: Offers, dispatcher: Dispatcher, life: StoreLife
+        self, resources: Resources, rules: DecisionConfig, offers: Offers, dispatcher: Dispatcher, life: StoreLife
     ) -> None:
         self._resources = resources
         self._rules = rules
@@ -77,10 +77,10 @@ class GroupsDomain:
         self._life = life
         self._telemetry = resources.telemetry
         self._hints = Hints()
-        self.watcher = Watcher(
+        self.watcher = KeyWatcher(
             resources.store, resources.notifier, rules.names, self._values_found, resources.telemetry
         )
-        self._takeovers = Takeovers(resources.log, resources.store, rules.names, self._values_found)
+        self._takeovers = RetryImports(resources.log, resources.store, rules.names, self._values_found)
 
     @property
     def topic(self) -> str:
@@ -93,12 +93,12 @@ class GroupsDomain:
     def fence_key(self, scope: str) -> str:
         return self._names.fence(scope)
 
-    def new_state(self, partition: int, generation: int) -> Partition:
-        return Partition(partition, generation)
+    def new_state(self, partition: int, generation: int) -> PartitionState:
+        return PartitionState(partition, generation)
 
     # --- deciding ----------------------------------------------------------------------------------
 
-    async def prepare(self, state: Partition, records: Sequence[Incoming], recall: Recall) -> None:
+    async def prepare(self, state: PartitionState, records: Sequence[Incoming], recall: Recall) -> None:
         """Ask the store for runs that are to be opened and are not in memory: they may have ended, or be stopped,
         longer ago than the log is replayed. What is known there counts for later records only."""
         asked = {run_id for record in records if (run_id := _opened(record)) is not None}
@@ -113,7 +113,7 @@ class GroupsDomain:
                 state.bury(run_id, known["reason"], known.get("admission", 0))
 
     def decide(
-        self, state: Partition, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+        self, state: PartitionState, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
         effects: list[Effect] = []
         events: dict[str, tuple[Run, list[EventEntry]]] = {}
@@ -125,7 +125,7 @@ class GroupsDomain:
                 rejected.append((record, str(error)))
                 effects += fail_named(self._rules, state, record, f"it cannot be decoded: {error}")
                 continue
-            delivery = Delivery(found.message, found.segments, record.offset, record.timestamp)
+            delivery = DeliveredMessage(found.message, found.segments, record.offset, record.timestamp)
             run_before = state.runs.get(getattr(found.message, "run_id", ""))
             with working_for(**ids_of(found.message, run_before.traceparent if run_before else None)):
                 turn = self._decide(state, record, delivery, rejected)
@@ -149,7 +149,11 @@ class GroupsDomain:
         return [*told, *effects]
 
     def _decide(
-        self, state: Partition, record: Incoming, delivery: Delivery, rejected: list[tuple[Incoming, str]]
+        self,
+        state: PartitionState,
+        record: Incoming,
+        delivery: DeliveredMessage,
+        rejected: list[tuple[Incoming, str]],
     ) -> Turn | str:
         """The turn, or why the record could not be decided about."""
         try:
@@ -167,13 +171,15 @@ class GroupsDomain:
             return why
 
     def bury(
-        self, state: Partition, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
+        self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
         """Its run fails. The record is not decoded: that may be what kills."""
         rejected.append((record, reason))
         return list(fail_named(self._rules, state, record, reason))
 
-    def _event_records(self, state: Partition, run: Run, entries: list[EventEntry]) -> Iterator[Record | News]:
+    def _event_records(
+        self, state: PartitionState, run: Run, entries: list[EventEntry]
+    ) -> Iterator[Record | News]:
         """The end of a group is told once its events are durable: the run's end comes after them. Else the
         events need not be waited for."""
         batch = EventBatch(
@@ -189,13 +195,13 @@ class GroupsDomain:
             outgoing = Outgoing(self._names.events, run.run_id, value)
             yield Record(outgoing) if ends_group else News(outgoing)
 
-    def oldest_open(self, state: Partition) -> int | None:
+    def oldest_open(self, state: PartitionState) -> int | None:
         return state.oldest_open()
 
-    def next_due(self, state: Partition) -> float | None:
+    def next_due(self, state: PartitionState) -> float | None:
         return state.next_due()
 
-    def due_records(self, state: Partition, now: float) -> Sequence[Outgoing]:
+    def due_records(self, state: PartitionState, now: float) -> Sequence[Outgoing]:
         return [self._on_groups(run.session_id, TimerDue(run_id=run.run_id, at=now)) for run in state.due(now)]
 
     def _on_groups(self, session_id: str, message: Message) -> Outgoing:
@@ -209,7 +215,7 @@ class GroupsDomain:
     def is_stored(self, effect: Effect) -> bool:
         return isinstance(effect, SpreadKeys | FoldKey)
 
-    async def before_news(self, state: Partition, effects: Sequence[Effect], epoch: int) -> None:
+    async def before_news(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
         for effect in effects:
             if isinstance(effect, SpreadKeys):
                 await spread_keys(
@@ -233,14 +239,14 @@ class GroupsDomain:
         for effect in effects:
             await fold_key(effect, epoch, resources.store, resources.notifier, self._names)
 
-    async def with_news(self, state: Partition, effects: Sequence[Effect]) -> None:
+    async def with_news(self, state: PartitionState, effects: Sequence[Effect]) -> None:
         expiring = [each for each in effects if isinstance(each, Expire)]
         await asyncio.gather(self._start(state, effects), *(self._expire(each) for each in expiring))
 
     async def _expire(self, effect: Expire) -> None:
         await self._resources.store.expire(effect.keys, effect.ttl)
 
-    async def _start(self, state: Partition, effects: Sequence[Effect]) -> None:
+    async def _start(self, state: PartitionState, effects: Sequence[Effect]) -> None:
         await self._dispatcher.offer(state, [effect for effect in effects if isinstance(effect, OfferChunk)])
         await self._watch_keys(effects)
         for effect in effects:
@@ -267,7 +273,7 @@ class GroupsDomain:
         await self.watcher.watch_all(key for key, is_wanted in wanted.items() if is_wanted)
         await self.watcher.unwatch_all(key for key, is_wanted in wanted.items() if not is_wanted)
 
-    async def _count(self, state: Partition, effect: CountArrays) -> None:
+    async def _count(self, state: PartitionState, effect: CountArrays) -> None:
         run = state.runs.get(effect.run_id)
         task = run.task(effect.group, effect.task) if run else None
         if run is None or task is None or task.state is not TaskState.READY:
@@ -276,7 +282,7 @@ class GroupsDomain:
         message = ArrayCounted(run_id=run.run_id, group=effect.group, task=effect.task, count=count, error=error)
         await self._resources.log.publish([self._on_groups(run.session_id, message)])
 
-    async def _reduce(self, state: Partition, effect: ReduceKey) -> None:
+    async def _reduce(self, state: PartitionState, effect: ReduceKey) -> None:
         run = state.runs.get(effect.run_id)
         if run is not None and effect in pending_reductions(run):
             message = await self._reduced(run, effect.key)
@@ -343,10 +349,10 @@ class GroupsDomain:
 
     # --- taking over ---------------------------------------------------------------------------------
 
-    def rebuilt(self, state: Partition, open_from: int) -> None:
+    def rebuilt(self, state: PartitionState, open_from: int) -> None:
         drop_ended(state, open_from)
 
-    async def took_over(self, state: Partition) -> None:
+    async def took_over(self, state: PartitionState) -> None:
         """What a new owner has to start: watches, counts, stops. Offers follow at the next sweep."""
         self._dispatcher.took_over(state)
         for run in list(state.runs.values()):
@@ -366,7 +372,7 @@ class GroupsDomain:
                     halt = Halt(run.run_id, run.session_id, "timed_out", group.name, run.admission)
                     await self._halt(halt)
 
-    async def gave_up(self, state: Partition) -> None:
+    async def gave_up(self, state: PartitionState) -> None:
         await self._takeovers.stop(list(state.runs))
         for run in state.runs.values():
             await self.watcher.unwatch_all((run.run_id, run.session_id, key) for key in run.watched)

@@ -49,7 +49,7 @@ class _Waiting:
     callback: Callable[[bytes | None], None] | None = None
 
 
-class Watcher:
+class KeyWatcher:
     """One for each worker process; runs that wait for the same key share a subscription."""
 
     def __init__(

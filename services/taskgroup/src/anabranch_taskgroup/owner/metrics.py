@@ -25,7 +25,7 @@ from anabranch.core.wire.messages import ChunkLost, ChunkReturned, MembersReport
 from anabranch.ports import Telemetry
 from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
 from anabranch_taskgroup.session.spans import span_of_group, span_of_task
-from anabranch_taskgroup.session.state import Partition, Run
+from anabranch_taskgroup.session.state import PartitionState, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.turn import Turn
 
@@ -89,7 +89,7 @@ def _count_members(counted: _Counted, run: Run, entry: EventEntry) -> None:
 _OUTCOMES = {"task.completed": "completed", "task.failed": "failed", "task.retrying": "retried"}
 
 
-def show_backlog(telemetry: Telemetry, states: Iterable[Partition]) -> None:
+def show_backlog(telemetry: Telemetry, states: Iterable[PartitionState]) -> None:
     """Show how much work is ahead of the sessions that are owned here."""
     seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
     members: Counter[tuple[str, ...]] = Counter()

@@ -23,7 +23,7 @@ from anabranch.runtime.reading import values
 from anabranch_taskgroup.session.chunks import concurrency_limit
 from anabranch_taskgroup.session.lifecycle import arrays_of, visible_values
 from anabranch_taskgroup.session.state import Chunk, Group, Run, Task
-from anabranch_taskgroup.session.turn import Rules
+from anabranch_taskgroup.session.turn import DecisionConfig
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,9 @@ class _Frozen:
 class Offers:
     """Builds offers for one worker process; keeps what the chunks of a task share."""
 
-    def __init__(self, rules: Rules, store: StateStore, clock: Clock, telemetry: Telemetry = NO_TELEMETRY) -> None:
+    def __init__(
+        self, rules: DecisionConfig, store: StateStore, clock: Clock, telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
         self._telemetry = telemetry
         self._rules = rules
         self._store = store

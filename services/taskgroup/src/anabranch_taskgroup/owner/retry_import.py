@@ -31,7 +31,14 @@ from anabranch.ports import EventLog, Outgoing, StateStore
 from anabranch.runtime.reading import values
 from anabranch.runtime.reading.public_values import PublicValue
 from anabranch_taskgroup.owner.key_watcher import OutsideKey
-from anabranch_taskgroup.session.retry_snapshot import Outcome, Place, pages_of, read_outcome, read_outside, usable
+from anabranch_taskgroup.session.retry_snapshot import (
+    Place,
+    TaskOutcome,
+    pages_of,
+    read_outcome,
+    read_outside,
+    usable,
+)
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.store_keys import stored_key
 
@@ -52,7 +59,7 @@ WARNINGS = 10
 RETRY_FIRST, RETRY_MOST = 0.05, 2.0
 
 
-class Takeovers:
+class RetryImports:
     """The takeovers that are under way in one process."""
 
     def __init__(self, eventlog: EventLog, store: StateStore, names: Names, values_seen: ValuesSeen) -> None:
@@ -123,8 +130,8 @@ class Takeovers:
             for name in left[:WARNINGS]
         )
 
-    async def _outcomes(self, session: str, before: str, places: Sequence[Place]) -> dict[Place, Outcome]:
-        found: dict[Place, Outcome] = {}
+    async def _outcomes(self, session: str, before: str, places: Sequence[Place]) -> dict[Place, TaskOutcome]:
+        found: dict[Place, TaskOutcome] = {}
         for some in _cut(places, READ):
             keys = [self._names.outcome(session, before, group, task) for group, task in some]
             for place, data in zip(some, await self._store.get(keys), strict=True):
@@ -132,7 +139,7 @@ class Takeovers:
                     found[place] = read_outcome(data)
         return found
 
-    async def _is_whole(self, session: str, before: str, outcome: Outcome, order: TaskOrder) -> bool:
+    async def _is_whole(self, session: str, before: str, outcome: TaskOutcome, order: TaskOrder) -> bool:
         """Looked at before the first page is carried: a task is taken over from as it was, or not at all."""
         for some in _cut(list(pages_of(outcome, order)), READ // 10):
             keys = [self._names.value_page(session, before, key, page) for key, page in some]
@@ -154,7 +161,9 @@ class Takeovers:
 
     # --- one task ------------------------------------------------------------------------------------
 
-    async def _carry_task(self, run: Run, before: str, place: Place, order: TaskOrder, outcome: Outcome) -> None:
+    async def _carry_task(
+        self, run: Run, before: str, place: Place, order: TaskOrder, outcome: TaskOutcome
+    ) -> None:
         batch: list[Carried] = []
         size = 0
         async for carried in self._records(run, before, place, order, outcome):
@@ -166,7 +175,7 @@ class Takeovers:
         await self._publish(run.session_id, batch)
 
     async def _records(
-        self, run: Run, before: str, place: Place, order: TaskOrder, outcome: Outcome
+        self, run: Run, before: str, place: Place, order: TaskOrder, outcome: TaskOutcome
     ) -> AsyncIterator[Carried]:
         about = {"run_id": run.run_id, "group": place[0], "task": place[1]}
         task = {**about, "total": outcome.total, "unseen": tuple(outcome.unseen)}
@@ -197,7 +206,7 @@ class Takeovers:
 
 def _members(
     task: Mapping[str, Any],
-    outcome: Outcome,
+    outcome: TaskOutcome,
     spans: Sequence[Sequence[int]],
     items: Sequence[int],
     segments: list[bytes],
@@ -213,7 +222,7 @@ def _members(
     return MembersTaken(**task, completed=completed, items=tuple(items), large=large), payload
 
 
-def _identifiers(outcome: Outcome, spans: Sequence[Sequence[int]]) -> bytes | None:
+def _identifiers(outcome: TaskOutcome, spans: Sequence[Sequence[int]]) -> bytes | None:
     if not outcome.identifiers:
         return None
     return orjson.dumps([outcome.identifiers[str(index)] for start, stop in spans for index in range(start, stop)])

@@ -49,7 +49,7 @@ from anabranch_taskgroup.session.chunks import (
 )
 from anabranch_taskgroup.session.context_merge import pending_reductions, take_reduced
 from anabranch_taskgroup.session.held import release
-from anabranch_taskgroup.session.keys import is_from_outside, learn
+from anabranch_taskgroup.session.keys import is_from_outside, set_key
 from anabranch_taskgroup.session.known_runs import (
     abandon,
     answer_lost,
@@ -76,16 +76,16 @@ from anabranch_taskgroup.session.missing_agents import look_at_lack, note_lack
 from anabranch_taskgroup.session.overdue import ask_if_overdue, first_question
 from anabranch_taskgroup.session.retry_import import all_taken, take_members, take_page, take_when_known
 from anabranch_taskgroup.session.retry_import import is_known as is_whole
-from anabranch_taskgroup.session.state import Chunk, Group, Partition, Run, Shared, Task, Value
+from anabranch_taskgroup.session.state import Chunk, Group, MergedKey, PartitionState, Run, Task, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
 from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
-from anabranch_taskgroup.session.turn import CountArrays, Halt, LookAgain, Pause, Rules, Turn, Watch
+from anabranch_taskgroup.session.turn import CountArrays, DecisionConfig, Halt, LookAgain, Pause, Turn, Watch
 from anabranch_taskgroup.session.value_references import ANY_SIZE, tell
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DeliveredMessage:
     """A message as it stands on the log: payload, offset, and the record's timestamp (seconds)."""
 
     message: Message
@@ -94,7 +94,7 @@ class Delivery:
     at: float
 
 
-def decide(rules: Rules, partition: Partition, delivery: Delivery) -> Turn:
+def decide(rules: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
     """Apply one message to the partition's state; the turn holds the effects and events."""
     turn = Turn(rules, partition, delivery.offset, delivery.at)
     _HANDLERS[type(delivery.message)](turn, delivery.message, delivery.segments)
@@ -139,7 +139,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         taking=message.retry_of,
         retry_of=message.retry_of,
         reserved_keys=frozenset(message.reserved_keys),
-        shared={key: Shared(each.policy, each.producers) for key, each in message.shared.items()},
+        shared={key: MergedKey(each.policy, each.producers) for key, each in message.shared.items()},
         submitted_at=message.submitted_at or 0.0,
         ask_at=first_question(message.deadline),
     )
@@ -270,7 +270,7 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
     value = Value(message.value, is_reference(message.value, run.session_id) if told_so is None else told_so)
     if run.retry_of is None and is_from_outside(run, message.key):
         turn.note_change(run, message.key, "outside", tell(turn, run, message.key, value, ANY_SIZE))
-    learn(turn, run, message.key, value)
+    set_key(turn, run, message.key, value)
 
 
 def _key_reduced(turn: Turn, message: KeyReduced, segments: tuple[bytes, ...]) -> None:

@@ -19,7 +19,7 @@ from anabranch_taskgroup.session.dead_letters import fail_member
 from anabranch_taskgroup.session.missing_agents import note_found
 from anabranch_taskgroup.session.state import Chunk, Group, Large, Part, Run, Task
 from anabranch_taskgroup.session.states import TaskState
-from anabranch_taskgroup.session.turn import OfferChunk, Rules, Turn
+from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk, Turn
 
 FIRST_CHUNKS = 64
 FIRST_LIMIT = 100
@@ -47,7 +47,7 @@ def schedule_group(turn: Turn, run: Run, group: Group) -> None:
 
 
 def chunk_size(
-    rules: Rules, total: int, left: int, member_seconds: float | None, member_bytes: float = 0.0
+    rules: DecisionConfig, total: int, left: int, member_seconds: float | None, member_bytes: float = 0.0
 ) -> int:
     """Members of the next chunk: few while nothing was measured, then about `chunk_seconds` of work; and no more
     than have `chunk_bytes` of items."""
@@ -75,7 +75,7 @@ def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
     return _new_chunk(turn.rules, group, task, room)
 
 
-def _has_window(rules: Rules, group: Group, task: Task) -> bool:
+def _has_window(rules: DecisionConfig, group: Group, task: Task) -> bool:
     """Few chunks wait for a worker, so that a fan-out keeps nobody else's offers from being read. More may be out
     where workers have begun them: members that take long are a chunk each, and run wherever there is room.
     """
@@ -94,7 +94,7 @@ def _room(group: Group, task: Task) -> int:
     return room
 
 
-def _new_chunk(rules: Rules, group: Group, task: Task, room: int) -> Chunk | None:
+def _new_chunk(rules: DecisionConfig, group: Group, task: Task, room: int) -> Chunk | None:
     left = task.total - task.cursor
     if left <= 0:
         return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class ChunkDelivery(NamedTuple):
     """One delivery of one chunk."""
 
     run_id: str
@@ -42,20 +42,20 @@ class _Offered:
 class Findings:
     """What one look found: chunks to offer again, and (chunk, worker) of those whose worker is gone."""
 
-    offer_again: list[Place] = field(default_factory=list)
-    lost: list[tuple[Place, str]] = field(default_factory=list)
+    offer_again: list[ChunkDelivery] = field(default_factory=list)
+    lost: list[tuple[ChunkDelivery, str]] = field(default_factory=list)
 
 
-class Ledger:
+class ClaimMonitor:
     """Remembers when chunks were offered, and which workers were missing at the last look."""
 
     def __init__(self, settle: float = SETTLE_SECONDS) -> None:
         self._settle = settle
-        self._offered: dict[Place, _Offered] = {}
+        self._offered: dict[ChunkDelivery, _Offered] = {}
         self._missing: set[str] = set()
         self._settled_at = 0.0
 
-    def offered(self, place: Place, now: float) -> bool:
+    def offered(self, place: ChunkDelivery, now: float) -> bool:
         """A chunk was offered; after the first few each offer waits twice as long for a claim. False where it was
         offered before."""
         known = self._offered.get(place)
@@ -68,12 +68,12 @@ class Ledger:
                 known.wait = min(known.wait * 2, MAX_WAIT)
         return known is None
 
-    def adopt(self, place: Place, now: float) -> None:
+    def adopt(self, place: ChunkDelivery, now: float) -> None:
         """A chunk that was offered before, maybe by a former owner: it is offered at the next look that begins,
         unless somebody has it. A look that is under way does not know it, and leaves it alone."""
         self._offered[place] = _Offered(now, wait=0.0, times=0)
 
-    def judge(self, claims: Mapping[Place, str | None], alive: Mapping[str, bool], now: float) -> Findings:
+    def judge(self, claims: Mapping[ChunkDelivery, str | None], alive: Mapping[str, bool], now: float) -> Findings:
         """What to do about the outstanding chunks.
 
         Args:

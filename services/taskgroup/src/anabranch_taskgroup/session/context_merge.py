@@ -14,9 +14,9 @@ from anabranch.core.errors import ContextConflict
 from anabranch.core.json_documents import dumps
 from anabranch.core.policies import Contribution, reduce
 from anabranch.core.wire.messages import Failure, KeyReduced
-from anabranch_taskgroup.session.keys import learn
+from anabranch_taskgroup.session.keys import set_key
 from anabranch_taskgroup.session.merge import Joined
-from anabranch_taskgroup.session.state import Absent, Given, Group, Run, Shared, Task, Value
+from anabranch_taskgroup.session.state import Absent, Group, MergedKey, ProducerValue, Run, Task, Value
 from anabranch_taskgroup.session.store_keys import part_key
 from anabranch_taskgroup.session.turn import ReduceKey, Turn, result_body, shared_change
 from anabranch_taskgroup.session.value_references import reference_to, tell
@@ -29,7 +29,7 @@ def contribute(run: Run, task: Task, joined: Joined, value: Value) -> None:
         items = 1 if _is_object(task) else int(whole["count"])
     else:
         items = len(whole) if isinstance(whole, list) else 1
-    run.shared[joined.key].given[task.order.shares[joined.key]] = Given(value, items)
+    run.shared[joined.key].given[task.order.shares[joined.key]] = ProducerValue(value, items)
 
 
 def _is_object(task: Task) -> bool:
@@ -47,7 +47,7 @@ def producer_ended(turn: Turn, run: Run, task: Task) -> list[Group]:
     return homes
 
 
-def _settle(turn: Turn, run: Run, key: str, shared: Shared) -> list[Group]:
+def _settle(turn: Turn, run: Run, key: str, shared: MergedKey) -> list[Group]:
     given = in_order(shared)
     if not given:
         return [_without_value(turn, run, key, shared, "no task that produces it completed")]
@@ -64,12 +64,12 @@ def _settle(turn: Turn, run: Run, key: str, shared: Shared) -> list[Group]:
     return [_with_value(turn, run, key, shared, Value(value))]
 
 
-def in_order(shared: Shared) -> list[Given]:
+def in_order(shared: MergedKey) -> list[ProducerValue]:
     """What was given, in declared order."""
     return [shared.given[number] for number in sorted(shared.given)]
 
 
-def contributions(shared: Shared) -> list[Contribution]:
+def contributions(shared: MergedKey) -> list[Contribution]:
     """What was given, in declared order; values that are stored elsewhere as their references."""
     numbers = sorted(shared.given)
     return [Contribution(shared.writer(number), shared.given[number].value.data) for number in numbers]
@@ -100,7 +100,7 @@ def take_reduced(turn: Turn, run: Run, message: KeyReduced) -> Group | None:
 # --- values that are stored elsewhere ----------------------------------------------------------------
 
 
-def _refer(turn: Turn, run: Run, key: str, shared: Shared) -> Value:
+def _refer(turn: Turn, run: Run, key: str, shared: MergedKey) -> Value:
     """One of the contributions, or all as one list, without a copy of any."""
     if shared.policy == "append":
         count = sum(each.items for each in shared.given.values())
@@ -119,7 +119,7 @@ def _size(value: Value) -> int:
     return int(value.data["bytes"]) if value.is_reference else len(dumps(value.data))
 
 
-def _of_parts(turn: Turn, run: Run, key: str, shared: Shared, form: str, count: int, size: int) -> Value:
+def _of_parts(turn: Turn, run: Run, key: str, shared: MergedKey, form: str, count: int, size: int) -> Value:
     parts = [
         {"of": part_key(key, number)} if given.value.is_reference else {"value": given.value.data}
         for number, given in sorted(shared.given.items())
@@ -136,7 +136,7 @@ def _write(turn: Turn, run: Run, key: str, manifest: dict[str, Any], count: int,
 # --- what comes of it --------------------------------------------------------------------------------
 
 
-def _with_value(turn: Turn, run: Run, key: str, shared: Shared, value: Value) -> Group:
+def _with_value(turn: Turn, run: Run, key: str, shared: MergedKey, value: Value) -> Group:
     group_name, task = shared.producers[max(shared.given)]
     told = tell(turn, run, key, value)
     about = shared_change(run, shared.policy) | {"writers": shared.writers}
@@ -146,11 +146,11 @@ def _with_value(turn: Turn, run: Run, key: str, shared: Shared, value: Value) ->
     turn.tell_result(run, key, {**body, "policy": shared.policy, "writers": list(shared.writers)})
     home = _settled(run, key, shared)
     home.results[key] = told.shown
-    learn(turn, run, key, value)
+    set_key(turn, run, key, value)
     return home
 
 
-def _conflict(turn: Turn, run: Run, key: str, shared: Shared, message: str, writers: Sequence[str]) -> Group:
+def _conflict(turn: Turn, run: Run, key: str, shared: MergedKey, message: str, writers: Sequence[str]) -> Group:
     """The later writer is told to have failed; the task's other results stand."""
     group_name, _, task_name = writers[-1].partition("/")
     failure = Failure(group=group_name, task=task_name, error_type="ContextConflict", message=message)
@@ -162,12 +162,12 @@ def _conflict(turn: Turn, run: Run, key: str, shared: Shared, message: str, writ
     return home
 
 
-def _without_value(turn: Turn, run: Run, key: str, shared: Shared, reason: str) -> Group:
-    learn(turn, run, key, Absent(reason))
+def _without_value(turn: Turn, run: Run, key: str, shared: MergedKey, reason: str) -> Group:
+    set_key(turn, run, key, Absent(reason))
     return _settled(run, key, shared)
 
 
-def _settled(run: Run, key: str, shared: Shared) -> Group:
+def _settled(run: Run, key: str, shared: MergedKey) -> Group:
     shared.is_settled, shared.is_reducing = True, False
     home = run.groups[shared.home]
     home.unsettled.discard(key)

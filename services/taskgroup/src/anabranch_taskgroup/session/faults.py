@@ -14,8 +14,8 @@ from anabranch.core.wire.messages import FailRun, Message, OpenRun, StopRun
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.ownership.effects import Effect, News
 from anabranch_taskgroup.session.known_runs import abandon
-from anabranch_taskgroup.session.state import Partition, Run
-from anabranch_taskgroup.session.turn import Rules, Turn
+from anabranch_taskgroup.session.state import PartitionState, Run
+from anabranch_taskgroup.session.turn import DecisionConfig, Turn
 
 FAULT = "InternalError"
 HEADER_START, HEADER_END = 4_096, 40
@@ -25,7 +25,9 @@ OPENS = b'"type":"open_run"'
 _RUN_ID = re.compile(rb'"run_id":"([0-9A-Za-z._~-]+)"')
 
 
-def give_up(rules: Rules, state: Partition, message: Message, record: Incoming, why: str) -> Iterator[Effect]:
+def give_up(
+    rules: DecisionConfig, state: PartitionState, message: Message, record: Incoming, why: str
+) -> Iterator[Effect]:
     """The run of a message that could not be decided about fails; of a stop, at once."""
     run = state.runs.get(getattr(message, "run_id", ""))
     if run is None:
@@ -40,7 +42,7 @@ def give_up(rules: Rules, state: Partition, message: Message, record: Incoming, 
         yield from turn.effects
 
 
-def fail_named(rules: Rules, state: Partition, record: Incoming, why: str) -> Iterator[Effect]:
+def fail_named(rules: DecisionConfig, state: PartitionState, record: Incoming, why: str) -> Iterator[Effect]:
     """The run fails that a record names which nobody decodes, if it is open here or the record would open it."""
     named = _RUN_ID.search(record.value[:HEADER_START])
     run = state.runs.get(named[1].decode()) if named else None
@@ -50,20 +52,22 @@ def fail_named(rules: Rules, state: Partition, record: Incoming, why: str) -> It
         yield _unopened(rules, state, named[1].decode(), None, record, why)
 
 
-def _failed(rules: Rules, state: Partition, run: Run, record: Incoming, why: str, *, abandoned: bool) -> News:
+def _failed(
+    rules: DecisionConfig, state: PartitionState, run: Run, record: Incoming, why: str, *, abandoned: bool
+) -> News:
     return _fault(rules, state, run.run_id, run.admission, record, why, abandoned=abandoned)
 
 
 def _unopened(
-    rules: Rules, state: Partition, run_id: str, admission: int | None, record: Incoming, why: str
+    rules: DecisionConfig, state: PartitionState, run_id: str, admission: int | None, record: Incoming, why: str
 ) -> News:
     """A run was not opened: nothing will come of it from here. One that has ended keeps its end."""
     return _fault(rules, state, run_id, admission, record, why, abandoned=True)
 
 
 def _fault(
-    rules: Rules,
-    state: Partition,
+    rules: DecisionConfig,
+    state: PartitionState,
     run_id: str,
     admission: int | None,
     record: Incoming,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from anabranch.core.wire.events import EventEntry
-from anabranch_taskgroup.session.state import Partition, Run, Task
+from anabranch_taskgroup.session.state import PartitionState, Run, Task
 from anabranch_taskgroup.session.states import TaskState
 
 
@@ -39,7 +39,7 @@ class Hints:
     def __init__(self) -> None:
         self._quiet: set[str] = set()
 
-    def now(self, state: Partition, run: Run, entries: Iterable[EventEntry] = ()) -> bool:
+    def now(self, state: PartitionState, run: Run, entries: Iterable[EventEntry] = ()) -> bool:
         """Whether the run is quiet; remembered as told. Looks at its tasks only where it may be."""
         may_be = run.paused or run.watched or run.run_id in state.timers or run.run_id in self._quiet
         may_be = may_be or any(entry.type == "task.failed" for entry in entries)
@@ -47,7 +47,7 @@ class Hints:
         (self._quiet.add if quiet else self._quiet.discard)(run.run_id)
         return quiet
 
-    def has_changed(self, state: Partition, run: Run) -> bool:
+    def has_changed(self, state: PartitionState, run: Run) -> bool:
         """Whether something else is to be told than was."""
         before = run.run_id in self._quiet
         return self.now(state, run) != before

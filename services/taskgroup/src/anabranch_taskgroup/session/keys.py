@@ -6,7 +6,7 @@ from anabranch_taskgroup.session.state import Absent, Run, Value
 from anabranch_taskgroup.session.turn import Turn, Unwatch
 
 
-def learn(turn: Turn, run: Run, key: str, value: Value | Absent) -> None:
+def set_key(turn: Turn, run: Run, key: str, value: Value | Absent) -> None:
     """A key is known from now on; the first word stands. Its waiters are looked at by `lifecycle.settle`."""
     if key in run.values:
         return

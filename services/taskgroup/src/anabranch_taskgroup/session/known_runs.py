@@ -10,7 +10,7 @@ from typing import Protocol
 
 from anabranch.core.admissions import UNTOLD
 from anabranch.core.wire.messages import FailRun, OpenRun, StopReason, StopRun
-from anabranch_taskgroup.session.state import Partition, Run
+from anabranch_taskgroup.session.state import PartitionState, Run
 from anabranch_taskgroup.session.turn import Halt, Turn, Unwatch
 
 ENDED = "ended"
@@ -25,7 +25,7 @@ class _OfRun(Protocol):
     def admission(self) -> int | None: ...
 
 
-def is_known(partition: Partition, opening: OpenRun) -> bool:
+def is_known(partition: PartitionState, opening: OpenRun) -> bool:
     """Whether this admission of a run, or a later one, is open or has ended; or one that told no admission,
     which is this one, opened once more by a run's owner that was upgraded meanwhile."""
     run = partition.runs.get(opening.run_id)
@@ -33,7 +33,7 @@ def is_known(partition: Partition, opening: OpenRun) -> bool:
     return known is not None and (known == UNTOLD or known >= opening.admission)
 
 
-def _ended_admission(partition: Partition, run_id: str) -> int | None:
+def _ended_admission(partition: PartitionState, run_id: str) -> int | None:
     tombstone = partition.tombstones.get(run_id)
     return tombstone.admission if tombstone is not None and tombstone.reason == ENDED else None
 
@@ -48,7 +48,7 @@ def opened_before(turn: Turn, opening: OpenRun) -> None:
         answer_lost(turn, opening.run_id, opening.admission)
 
 
-def early_stop(partition: Partition, opening: OpenRun) -> StopReason | None:
+def early_stop(partition: PartitionState, opening: OpenRun) -> StopReason | None:
     """The reason of a stop that came before the run was opened, if it is of this admission."""
     stop = partition.tombstones.pop(opening.run_id, None)
     if stop is None or stop.reason == ENDED or (stop.admission != UNTOLD and stop.admission < opening.admission):

@@ -21,7 +21,7 @@ from anabranch_taskgroup.session.context_merge import contribute, producer_ended
 from anabranch_taskgroup.session.dead_letters import count_held, write_last_letter
 from anabranch_taskgroup.session.expiry import retire
 from anabranch_taskgroup.session.failures import all_failures, first_failures, task_failure, write_pages
-from anabranch_taskgroup.session.keys import learn
+from anabranch_taskgroup.session.keys import set_key
 from anabranch_taskgroup.session.merge import (
     Joined,
     empty_join,
@@ -206,7 +206,7 @@ def refuse_value(turn: Turn, run: Run, key: str, reason: str) -> None:
         if is_required and task.state is TaskState.WAITING:
             task.failed[-1] = task_failure(task, "InvalidValue", message)
             end(turn, run, task, TaskEvent.DEPENDENCY_REFUSED, error_type="InvalidValue", message=message)
-    learn(turn, run, key, Absent(message))
+    set_key(turn, run, key, Absent(message))
 
 
 def _run(turn: Turn, run: Run, task: Task) -> None:
@@ -262,7 +262,7 @@ def _complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[J
         turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed), status="completed")
     for each in joined:
         if each.key not in task.order.shares:
-            learn(turn, run, each.key, Value(each.value, each.is_reference))
+            set_key(turn, run, each.key, Value(each.value, each.is_reference))
     _over(turn, run, task, event)
 
 
@@ -342,7 +342,7 @@ def end(
         turn.event(run, f"task.{_EVENT_OF[after]}", group=task.group, task=task, **data)
     for key in task.order.result_keys:
         if key not in task.order.shares:
-            learn(turn, run, key, Absent(f"{task.group}/{task.name} {after.lower()}"))
+            set_key(turn, run, key, Absent(f"{task.group}/{task.name} {after.lower()}"))
     _over(turn, run, task, event)
 
 

@@ -30,7 +30,7 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TaskOutcome:
     """How the members of one task ended.
 
     `parts` are [spans, items, values of each result key, identifiers or null], `pages` are [number, spans, bytes,
@@ -79,9 +79,9 @@ def outcome_of(run: Run, task: Task) -> dict[str, Any]:
     }
 
 
-def read_outcome(data: bytes) -> Outcome:
+def read_outcome(data: bytes) -> TaskOutcome:
     """Reads the document that `outcome_of` made."""
-    return Outcome(**orjson.loads(data))
+    return TaskOutcome(**orjson.loads(data))
 
 
 def _has(run: Run, key: str) -> bool:
@@ -130,7 +130,7 @@ def read_outside(data: bytes, session_id: str) -> dict[str, Value]:
 
 
 def usable(
-    orders: Mapping[Place, TaskOrder], outcomes: Mapping[Place, Outcome], outside: Mapping[str, Json]
+    orders: Mapping[Place, TaskOrder], outcomes: Mapping[Place, TaskOutcome], outside: Mapping[str, Json]
 ) -> set[Place]:
     """The tasks whose outcomes may be taken over: all that their members saw will be there again.
 
@@ -159,7 +159,7 @@ def usable(
     return taken
 
 
-def pages_of(outcome: Outcome, order: TaskOrder) -> Iterator[tuple[str, str]]:
+def pages_of(outcome: TaskOutcome, order: TaskOrder) -> Iterator[tuple[str, str]]:
     """(key, page) of everything that the outcome has in the store."""
     for number, *_ in outcome.pages:
         for key in order.result_keys:

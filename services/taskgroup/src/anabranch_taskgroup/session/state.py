@@ -18,7 +18,7 @@ from anabranch.core.policies import Policy
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import Failure, Json, Mode, Spans, StopReason, TaskOrder
 from anabranch_taskgroup.session.states import ENDINGS, TaskState
-from anabranch_taskgroup.session.traceback_limits import RUN_BYTES, TracebackRoom, room_for_retries
+from anabranch_taskgroup.session.traceback_limits import RUN_BYTES, TracebackBudget, room_for_retries
 
 TOMBSTONES = 20_000
 """Ended or unheard-of runs that are remembered, so that a late message is known to be late."""
@@ -35,7 +35,7 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PublishedValue:
     """A value as others are told it. Made by `telling.tell`.
 
     `shown` is what stands in its place: a reference where `is_reference`, else a value without the mark of one.
@@ -162,8 +162,8 @@ class Task:
     held: dict[int, Held] = field(default_factory=dict)
     """Failed members that the join waits for, until they are redriven or dismissed."""
     redrives: dict[int, int] = field(default_factory=dict)
-    tracebacks: TracebackRoom = field(default_factory=TracebackRoom)
-    retry_tracebacks: TracebackRoom = field(default_factory=room_for_retries)
+    tracebacks: TracebackBudget = field(default_factory=TracebackBudget)
+    retry_tracebacks: TracebackBudget = field(default_factory=room_for_retries)
     letters: int = 0
     omitted: int = 0
     """Failed members beyond those that got a dead letter."""
@@ -237,7 +237,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class ProducerValue:
     """What a task gave to a key with a policy; `items` is how many a list has, 1 of anything else."""
 
     value: Value
@@ -245,13 +245,13 @@ class Given:
 
 
 @dataclass(slots=True)
-class Shared:
+class MergedKey:
     """A key with a policy: its producers in declared order, who of them has ended, and what they gave."""
 
     policy: Policy
     producers: tuple[tuple[str, str], ...]
     ended: set[int] = field(default_factory=set)
-    given: dict[int, Given] = field(default_factory=dict)
+    given: dict[int, ProducerValue] = field(default_factory=dict)
     is_settled: bool = False
     is_reducing: bool = False
     """All have ended, and what they gave is being read."""
@@ -349,7 +349,7 @@ class Run:
     pause_cause: int = -1
     traceparent: str | None = None
     reserved_keys: frozenset[str] = frozenset()
-    shared: dict[str, Shared] = field(default_factory=dict)
+    shared: dict[str, MergedKey] = field(default_factory=dict)
     """The keys that have a policy."""
     submitted_at: float = 0.0
     derived: dict[str, str] = field(default_factory=dict)
@@ -390,7 +390,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Tombstone:
+class EndedRun:
     """What is remembered of a run: "ended", or the reason for which it is to stop once it is opened."""
 
     reason: str
@@ -398,14 +398,14 @@ class Tombstone:
 
 
 @dataclass(slots=True)
-class Partition:
+class PartitionState:
     """Everything that one owner knows from one partition of `groups`."""
 
     number: int
     generation: int = 0
     """Of the log; see `core.admissions`."""
     runs: dict[str, Run] = field(default_factory=dict)
-    tombstones: OrderedDict[str, Tombstone] = field(default_factory=OrderedDict)
+    tombstones: OrderedDict[str, EndedRun] = field(default_factory=OrderedDict)
     """By run id: runs that ended, and runs that are to stop and have not been opened yet."""
     timers: set[str] = field(default_factory=set)
     """Runs that may have a timer."""
@@ -415,7 +415,7 @@ class Partition:
     """Messages that changed nothing, counted by reason."""
 
     def bury(self, run_id: str, reason: str, admission: int) -> None:
-        self.tombstones[run_id] = Tombstone(reason, admission)
+        self.tombstones[run_id] = EndedRun(reason, admission)
         self.tombstones.move_to_end(run_id)
         while len(self.tombstones) > TOMBSTONES:
             self.tombstones.popitem(last=False)

@@ -23,7 +23,7 @@ _FRAME = 'File "'
 
 
 @dataclass(slots=True)
-class TracebackRoom:
+class TracebackBudget:
     """Room for the tracebacks of one task."""
 
     left: int = KEPT
@@ -50,9 +50,9 @@ class TracebackRoom:
         self.alike[frames_digest(traceback)] -= 1
 
 
-def room_for_retries() -> TracebackRoom:
+def room_for_retries() -> TracebackBudget:
     """Room for the tracebacks of a task's attempts that are followed by another."""
-    return TracebackRoom(RETRIES_KEPT, RETRIES_BYTES)
+    return TracebackBudget(RETRIES_KEPT, RETRIES_BYTES)
 
 
 def traceback_size(traceback: str) -> int:

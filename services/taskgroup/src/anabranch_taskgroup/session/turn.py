@@ -18,11 +18,11 @@ from anabranch.core.wire.messages import Json, Message, Spans
 from anabranch.core.wire.results import result_event_id
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.effects import Announce, Effect, News, Note, Put, Record
-from anabranch_taskgroup.session.state import Group, Partition, Run, Task, Told
+from anabranch_taskgroup.session.state import Group, PartitionState, PublishedValue, Run, Task
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class DecisionConfig:
     """Settings that decisions depend on. Bytes and seconds."""
 
     names: Names
@@ -166,8 +166,8 @@ class Pause:
 class Turn:
     """A message at `offset`, written at `at` (seconds since the epoch), against the state of a partition."""
 
-    rules: Rules
-    partition: Partition
+    rules: DecisionConfig
+    partition: PartitionState
     offset: int
     at: float
     effects: list[Effect] = field(default_factory=list)
@@ -227,7 +227,7 @@ class Turn:
     def news(self, topic: str, key: str | None, message: Message, segments: Sequence[bytes] = ()) -> None:
         self.effects.append(News(Outgoing(topic, key, encode(message, segments))))
 
-    def note_change(self, run: Run, key: str, kind: Kind, told: Told, **more: Any) -> None:
+    def note_change(self, run: Run, key: str, kind: Kind, told: PublishedValue, **more: Any) -> None:
         """Add a change of the session's context to its history."""
         change = Change.of_value(key, kind, run.run_id, self.at, told.shown, told.data, told.size, **more)
         name = self.rules.names.context(run.session_id)
@@ -236,7 +236,9 @@ class Turn:
         entry = change.to_entry(told.data)
         self.effects.append(Note(run.session_id, name, position, entry, self.ttl(run), KEPT_VERSIONS))
 
-    def fold_value(self, run: Run, key: str, policy: Policy, told: Told, task: str | None = None) -> None:
+    def fold_value(
+        self, run: Run, key: str, policy: Policy, told: PublishedValue, task: str | None = None
+    ) -> None:
         """Fold a value that was noted just now as a change into what the session has."""
         self.effects.append(
             FoldKey(
@@ -256,7 +258,7 @@ class Turn:
             )
         )
 
-    def set_context(self, run: Run, key: str, told: Told) -> None:
+    def set_context(self, run: Run, key: str, told: PublishedValue) -> None:
         """A first value of the run's context."""
         shared = run.shared.get(key)
         if shared is None:
@@ -266,18 +268,18 @@ class Turn:
             self.note_change(run, key, "context", told, **shared_change(run, shared.policy))
             self.fold_value(run, key, shared.policy, told)
 
-    def show_value(self, run: Run, key: str, told: Told, *, kind: str, task: str | None = None) -> None:
+    def show_value(self, run: Run, key: str, told: PublishedValue, *, kind: str, task: str | None = None) -> None:
         """SET a value of the session under its public name, then PUBLISH that it is there."""
         name = session_key(run.session_id, key)
         self.put(run, name, told.data)
         self.effects.append(Announce(name, channel_message(kind, task, key, self.offset, run.run_id, told.data)))
 
-    def publish_result(self, run: Run, group: Group, task: Task, key: str, told: Told) -> None:
+    def publish_result(self, run: Run, group: Group, task: Task, key: str, told: PublishedValue) -> None:
         """A result: its value in the session, and a record on the results topic."""
         self.note_change(run, key, "result", told, group=group.name, task=task.name)
         self.publish_derived(run, group, task, key, told)
 
-    def publish_derived(self, run: Run, group: Group, task: Task, key: str, told: Told) -> None:
+    def publish_derived(self, run: Run, group: Group, task: Task, key: str, told: PublishedValue) -> None:
         """A key that is no change of its own: the plain key of the join, which is one, holds its value."""
         self.show_value(run, key, told, kind="result.published", task=task.name)
         self.tell_result(run, key, result_body(run, group.name, task.name, key, told.shown, self.offset))

@@ -15,13 +15,13 @@ from anabranch.core.names import Names
 from anabranch.core.outputs import reference_count
 from anabranch.core.wire.messages import Json
 from anabranch.core.wire.results import has_mark, reference_document
-from anabranch_taskgroup.session.state import Run, Told, Value
+from anabranch_taskgroup.session.state import PublishedValue, Run, Value
 from anabranch_taskgroup.session.turn import Turn
 
 ANY_SIZE = sys.maxsize
 
 
-def tell(turn: Turn, run: Run, key: str, value: Value, limit: int | None = None) -> Told:
+def tell(turn: Turn, run: Run, key: str, value: Value, limit: int | None = None) -> PublishedValue:
     """A value of the run as it is told, stored under `key` where it has to be.
 
     Args:
@@ -29,14 +29,14 @@ def tell(turn: Turn, run: Run, key: str, value: Value, limit: int | None = None)
     """
     data = dumps(value.data)
     if value.is_reference:
-        return Told(value.data, data, int(value.data["bytes"]), is_reference=True)
+        return PublishedValue(value.data, data, int(value.data["bytes"]), is_reference=True)
     if not is_stored(value.data, data, run.inline_limit if limit is None else limit):
-        return Told(value.data, data, len(data))
+        return PublishedValue(value.data, data, len(data))
     name, manifest = whole(turn.rules.names, run.session_id, run.run_id, key, value.data, data)
     turn.put(run, name, manifest)
     run.stored.append(name)
     reference = reference_to(run, key, reference_count(value.data), len(data))
-    return Told(reference, dumps(reference), len(data), is_reference=True)
+    return PublishedValue(reference, dumps(reference), len(data), is_reference=True)
 
 
 def is_stored(value: Json, data: bytes, limit: int) -> bool:

@@ -33,7 +33,7 @@ _traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseExcept
 Line = tuple[CodeType, int] | None
 
 
-class Told(NamedTuple):
+class AttemptFailure(NamedTuple):
     """One failed attempt as messages hold it."""
 
     type: str
@@ -74,11 +74,13 @@ class AttemptErrors:
         self._logged = Bucket(LOGGED_AT_ONCE, LOGGED_EVERY)
         self._left_out = 0
 
-    def told(self, record: ErrorRecord, now: float) -> Told:
+    def told(self, record: ErrorRecord, now: float) -> AttemptFailure:
         """A failed attempt without secrets; with its traceback where the rate allows."""
         traceback = record.traceback if self._admits(line_of(record.error), now) else None
         redact = self._redact
-        return Told(record.type, redact(record.message), None if traceback is None else redact(traceback))
+        return AttemptFailure(
+            record.type, redact(record.message), None if traceback is None else redact(traceback)
+        )
 
     def _admits(self, line: Line, now: float) -> bool:
         known = self._alike.get(line)
@@ -92,7 +94,9 @@ class AttemptErrors:
         self._sent.take()
         return True
 
-    def log(self, offer: Offer, index: int, attempt: int, told: Told, delay: float | None, now: float) -> None:
+    def log(
+        self, offer: Offer, index: int, attempt: int, told: AttemptFailure, delay: float | None, now: float
+    ) -> None:
         """Write a failed attempt to the worker's log, or count it; `delay` is that of the next attempt."""
         if not self._logged.has_room(now):
             self._left_out += 1

@@ -10,14 +10,14 @@ from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch_taskgroup.worker.runner import ChunkRun
 from anabranch_taskgroup.worker.task_documents import Prepared, members_of, slices_of
-from anabranch_taskgroup.worker.template_memory import RenderedRoom
+from anabranch_taskgroup.worker.template_memory import TemplateMemory
 
 
 def opened(
     offer: Offer,
     prepared: Prepared,
     segment: bytes,
-    room: RenderedRoom,
+    room: TemplateMemory,
     clock: Clock,
     threads: Threads,
     told: asyncio.Event,

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from anabranch.sdk.agents import AgentDeclaration
 
 
-class Slots:
+class FairSemaphore:
     """So many slots. Invariant: while one is free nobody waits.
 
     A holder is whoever shares: the id of a run, of which many members may hold or wait at once.
@@ -92,19 +92,19 @@ class WorkerSlots:
     """The slots of one worker, and of each of its agents that has a bound, over all chunks."""
 
     def __init__(self, count: int) -> None:
-        self._all = Slots(count)
-        self._of_agents: dict[str, Slots] = {}
+        self._all = FairSemaphore(count)
+        self._of_agents: dict[str, FairSemaphore] = {}
 
     @property
     def free(self) -> int:
         """How many of the worker's nobody holds."""
         return self._all.free
 
-    def of(self, agent: AgentDeclaration) -> list[Slots]:
+    def of(self, agent: AgentDeclaration) -> list[FairSemaphore]:
         """What bounds the calls of an agent: the agent's own slots first, for few wait there."""
         if agent.max_concurrency is None:
             return [self._all]
-        return [self._of_agents.setdefault(agent.name, Slots(agent.max_concurrency)), self._all]
+        return [self._of_agents.setdefault(agent.name, FairSemaphore(agent.max_concurrency)), self._all]
 
     @asynccontextmanager
     async def one(self, agent: AgentDeclaration, holder: str) -> AsyncIterator[None]:
@@ -115,6 +115,6 @@ class WorkerSlots:
             yield
 
 
-def any_wanted(shared: Sequence[Slots], holder: str) -> bool:
+def any_wanted(shared: Sequence[FairSemaphore], holder: str) -> bool:
     """Whether `holder` should let another have what it holds of several: a slot of a worker, and of an agent."""
     return any(slots.is_wanted(holder) for slots in shared)

@@ -17,7 +17,7 @@ from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock, EventLog, Incoming
 from anabranch.runtime.ownership.consumer import Inbox
 from anabranch.runtime.ownership.dead_letter import dead_letter
-from anabranch_taskgroup.worker.worker import Executor, Offered
+from anabranch_taskgroup.worker.worker import Offered, Worker
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ BATCH = 64
 RETRY_SECONDS = 0.2
 
 
-class Intake:
+class OfferConsumer:
     """Reads the workers' topic for one executor."""
 
-    def __init__(self, executor: Executor, eventlog: EventLog, names: Names, clock: Clock) -> None:
+    def __init__(self, executor: Worker, eventlog: EventLog, names: Names, clock: Clock) -> None:
         self._executor = executor
         self._clock = clock
         self._log = eventlog

@@ -28,7 +28,7 @@ from anabranch.core.wire.messages import (
     ValuePage,
 )
 from anabranch_taskgroup.session.attempt_order import in_order
-from anabranch_taskgroup.worker.attempt_errors import Told
+from anabranch_taskgroup.worker.attempt_errors import AttemptFailure
 
 REPORT_BYTES = 700_000
 LARGE_BYTES = 400_000
@@ -48,7 +48,7 @@ class Completed:
 
 
 @dataclass(slots=True)
-class Tally:
+class PendingReport:
     """What there is to tell of a chunk since the last report."""
 
     started: list[int] = field(default_factory=list)
@@ -72,7 +72,7 @@ def pack(
     offer: Offer,
     worker: str,
     keys: Sequence[str],
-    tally: Tally,
+    tally: PendingReport,
     *,
     last: bool,
     busy: float,
@@ -111,7 +111,7 @@ def pack(
         yield encode(header, _segments(keys, done, with_identifiers))
 
 
-def pack_failed(offer: Offer, worker: str, told: Told, indexes: Sequence[int] | None) -> Iterator[bytes]:
+def pack_failed(offer: Offer, worker: str, told: AttemptFailure, indexes: Sequence[int] | None) -> Iterator[bytes]:
     """The last report of a chunk that cannot run, or not to its end: these members fail; all without `indexes`.
 
     One of them has the traceback, for all.
@@ -122,7 +122,7 @@ def pack_failed(offer: Offer, worker: str, told: Told, indexes: Sequence[int] | 
         MemberFailed(index=index, error_type=told.type, message=told.message, attempts=0) for index in indexes
     ]
     failed[:1] = [each.model_copy(update={"traceback": told.traceback}) for each in failed[:1]]
-    return pack(offer, worker, (), Tally(failed=failed), last=True, busy=0.0, with_identifiers=False)
+    return pack(offer, worker, (), PendingReport(failed=failed), last=True, busy=0.0, with_identifiers=False)
 
 
 def place_of(offer: Offer) -> dict[str, Any]:
@@ -150,19 +150,19 @@ class _Parts:
     """A tally parted as it grows: each part fits into one record."""
 
     def __init__(self) -> None:
-        self.all = [Tally()]
+        self.all = [PendingReport()]
         self._size = 0
 
-    def with_room(self, length: int) -> Tally:
+    def with_room(self, length: int) -> PendingReport:
         """The part that an entry of so many bytes goes into."""
         if self._size and self._size + length > REPORT_BYTES:
-            self.all.append(Tally())
+            self.all.append(PendingReport())
             self._size = 0
         self._size += length
         return self.all[-1]
 
 
-def _batches(tally: Tally) -> list[Tally]:
+def _batches(tally: PendingReport) -> list[PendingReport]:
     """A tally in parts that each fit into one record; at least one. What was logged comes first, for the owner
     hears nothing more of a chunk whose members have ended; then failed attempts, as they do in time, then members
     in order."""

@@ -1,8 +1,8 @@
 """Runs the members of one chunk: renders, calls the agent, judges what it returns, retries what may be.
 
-A few runner coroutines share one iterator and begin members in a `Host`, so a member that does not wait costs no
+A few runner coroutines share one iterator and begin members in a `CoroutineHost`, so a member that does not wait costs no
 task of its own. Whatever an agent raises is the outcome of its attempt; a runner is cancelled by the worker only.
-Nothing here talks to a server; what there is to tell gathers in a `Tally`.
+Nothing here talks to a server; what there is to tell gathers in a `PendingReport`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from anabranch.sdk.task import Shared, Task
 from anabranch.sdk.task_log import Line, LogBook, left_out
 from anabranch_taskgroup.worker.abandoned_attempts import GRACE_SECONDS, abandon, says_what_next
 from anabranch_taskgroup.worker.agent_calls import Call, call_of, within_span
-from anabranch_taskgroup.worker.attempt_errors import Told
-from anabranch_taskgroup.worker.coroutine_host import Base, Host, Raised
-from anabranch_taskgroup.worker.reports import Tally
+from anabranch_taskgroup.worker.attempt_errors import AttemptFailure
+from anabranch_taskgroup.worker.coroutine_host import Base, CoroutineHost, Raised
+from anabranch_taskgroup.worker.reports import PendingReport
 from anabranch_taskgroup.worker.returned_values import judge
 from anabranch_taskgroup.worker.task_documents import Prepared
 from anabranch_taskgroup.worker.tracing import Outcome, TaskTrace
@@ -99,7 +99,7 @@ class ChunkRun:
     clock: Clock
     threads: Executor
     told: asyncio.Event
-    tally: Tally = field(default_factory=Tally)
+    tally: PendingReport = field(default_factory=PendingReport)
     stop: StopFlag = field(default_factory=StopFlag)
     began: float = 0.0
     paused: bool = False
@@ -141,11 +141,11 @@ class ChunkRun:
         )
         self.system = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
 
-    def take_tally(self) -> Tally:
-        tally, self.tally = self.tally, Tally()
+    def take_tally(self) -> PendingReport:
+        tally, self.tally = self.tally, PendingReport()
         return tally
 
-    def note_told(self, tally: Tally) -> None:
+    def note_told(self, tally: PendingReport) -> None:
         """The owner will hear of a tally: its members that have ended are not this worker's any more."""
         self._reported += tally.packed
         left = [each.index for each in tally.failed] + [e.index for e in tally.retried if e.delay is not None]
@@ -174,13 +174,13 @@ class ChunkRun:
             await self._recorded_members(self.recorded)
 
     async def _members_in_turn(self) -> None:
-        host = Host(self.loop, self.base)
+        host = CoroutineHost(self.loop, self.base)
         looked = self.clock.monotonic()
         try:
             while not (self.paused or self.all_begun):
                 if host.is_spent:
                     host.release()
-                    host = Host(self.loop, self.base)
+                    host = CoroutineHost(self.loop, self.base)
                 met = self._begin(host, self.members, None, looked + SLICE_SECONDS)
                 if met is not None:
                     await self._go_on(host, met)
@@ -193,7 +193,7 @@ class ChunkRun:
             host.release()
 
     def _begin(
-        self, host: Host, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
+        self, host: CoroutineHost, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
     ) -> Suspended | Again | None:
         """Begin members within a host; returns the first that is to be waited for, None where there is none."""
         driver = self._drive(host, members, attempt, until)
@@ -206,7 +206,7 @@ class ChunkRun:
         return Suspended(*host.at)
 
     async def _drive(
-        self, host: Host, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
+        self, host: CoroutineHost, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
     ) -> Again | None:
         """Call the agent for one member after another: the first attempt of each, or the one that is given.
 
@@ -283,15 +283,15 @@ class ChunkRun:
 
     def _begin_alone(
         self, index: int, member: Member | None, attempt: int
-    ) -> tuple[Host, Suspended | Again | None]:
+    ) -> tuple[CoroutineHost, Suspended | Again | None]:
         """Begin one attempt in a host of its own."""
-        host = Host(self.loop, self.base)
+        host = CoroutineHost(self.loop, self.base)
         try:
             return host, self._begin(host, ((index, member),), attempt, 0.0)
         finally:
             host.release()
 
-    async def _go_on(self, host: Host, met: Suspended | Again | None) -> None:
+    async def _go_on(self, host: CoroutineHost, met: Suspended | Again | None) -> None:
         """Wait for what a member waits for, and make its further attempts, until it has ended here."""
         while met is not None:
             if isinstance(met, Suspended):
@@ -317,7 +317,7 @@ class ChunkRun:
         if self.trace is not None and index % self.trace.every == 0:
             self.trace.ended(index, attempt, *self._times(began), "completed")
 
-    async def _suspended(self, host: Host, met: Suspended) -> Again | None:
+    async def _suspended(self, host: CoroutineHost, met: Suspended) -> Again | None:
         """Wait for an attempt whose coroutine waits, until it has ended or its time is over."""
         timeout = self.prepared.timeout
         left = None if timeout is None else timeout - (self.clock.monotonic() - met.began)
@@ -335,7 +335,7 @@ class ChunkRun:
             return self._failed_attempt(met.index, met.member, met.attempt, met.began, raised)
         return None
 
-    async def _timed_out(self, host: Host, met: Suspended, timeout: float) -> BaseException:
+    async def _timed_out(self, host: CoroutineHost, met: Suspended, timeout: float) -> BaseException:
         """End an attempt whose time is over. What its agent returns from there on comes too late; what it raises
         counts where it says what is to happen next."""
         met.stop.set()
@@ -347,7 +347,7 @@ class ChunkRun:
         late.__cause__ = error
         return late
 
-    async def _let_end(self, host: Host, met: Suspended) -> None:
+    async def _let_end(self, host: CoroutineHost, met: Suspended) -> None:
         """Cancel an attempt and wait for its end, but not for ever: an agent may catch every cancellation."""
         host.task.cancel()
         if not await host.ended_within(GRACE_SECONDS):
@@ -468,14 +468,14 @@ class ChunkRun:
         )
         return Again(index, member, attempt + 1, delay) if is_local else None
 
-    def _told(self, index: int, attempt: int, record: ErrorRecord, delay: float | None) -> Told:
+    def _told(self, index: int, attempt: int, record: ErrorRecord, delay: float | None) -> AttemptFailure:
         """What the owner is told of a failed attempt; the worker's log has it too."""
         errors, now = self.prepared.errors, self.clock.monotonic()
         told = errors.told(record, now)
         errors.log(self.offer, index, attempt, told, delay, now)
         return told
 
-    def _fail(self, index: int, attempt: int, told: Told) -> None:
+    def _fail(self, index: int, attempt: int, told: AttemptFailure) -> None:
         self.tally.failed.append(
             MemberFailed(
                 index=index,

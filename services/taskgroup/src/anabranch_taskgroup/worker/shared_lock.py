@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Gate:
+class SharedLock:
     """A lock that many share or one has to itself. First come, first served, so that nobody waits for ever."""
 
     def __init__(self) -> None:

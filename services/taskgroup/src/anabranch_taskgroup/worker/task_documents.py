@@ -122,7 +122,7 @@ def members_of(
         yield index, member
 
 
-class Documents:
+class TaskDocuments:
     """Loads documents, resolves the references in them, keeps the latest.
 
     `trace` makes what the members of each are traced by, `errors` what is told of their failed attempts.

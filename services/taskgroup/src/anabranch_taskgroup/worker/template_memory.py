@@ -65,7 +65,7 @@ def _largest(items: Mapping[str, list[Any]]) -> int:
     return sum(max((text_bytes(as_text(item)) for item in each), default=0) for each in items.values())
 
 
-class RenderedRoom:
+class TemplateMemory:
     """Bytes of text that counted members of a worker hold. Who waits is served in the order of coming."""
 
     def __init__(self, total: int = TOTAL) -> None:

@@ -17,7 +17,7 @@ from anabranch.core.tracing import FAILURES, Attribute, RunTrace, Span, SpanEven
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Telemetry
 from anabranch.runtime.instrumentation.correlation import within_producers, within_span, working_for
-from anabranch_taskgroup.worker.attempt_errors import Told
+from anabranch_taskgroup.worker.attempt_errors import AttemptFailure
 
 Outcome = Literal["completed", "failed", "retried"]
 
@@ -76,7 +76,7 @@ class TaskTrace:
         began: float,
         ended: float,
         outcome: Outcome,
-        error: Told | None = None,
+        error: AttemptFailure | None = None,
     ) -> None:
         """Tell the span of an attempt: of a sampled member each, of others those that failed, up to so many."""
         if not self.picks(index):
@@ -86,7 +86,7 @@ class TaskTrace:
         self.telemetry.emit(self._span(index, attempt, began, ended, outcome, error))
 
     def _span(
-        self, index: int, attempt: int, began: float, ended: float, outcome: Outcome, error: Told | None
+        self, index: int, attempt: int, began: float, ended: float, outcome: Outcome, error: AttemptFailure | None
     ) -> Span:
         document, order = self.document, self.document.order
         member = order.name if order.expansion is None else member_name(order.name, index)
@@ -127,6 +127,6 @@ class TaskTrace:
         return task_span(self.document.run_id, self.document.group, self.document.order.name)
 
 
-def _exception(error: Told, at: float) -> SpanEvent:
+def _exception(error: AttemptFailure, at: float) -> SpanEvent:
     said = {names.EXCEPTION_TYPE: error.type, names.EXCEPTION_MESSAGE: error.message}
     return SpanEvent("exception", at, said)

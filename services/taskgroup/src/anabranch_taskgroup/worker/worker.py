@@ -32,11 +32,11 @@ from anabranch_taskgroup.worker.chunk_opening import opened
 from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots, any_wanted
 from anabranch_taskgroup.worker.outbox import Outbox
 from anabranch_taskgroup.worker.pauses import Pauses
-from anabranch_taskgroup.worker.reports import Tally, pack, pack_failed, place_of
+from anabranch_taskgroup.worker.reports import PendingReport, pack, pack_failed, place_of
 from anabranch_taskgroup.worker.runner import ChunkRun
-from anabranch_taskgroup.worker.shared_lock import Gate
-from anabranch_taskgroup.worker.task_documents import DocumentMissing, Documents
-from anabranch_taskgroup.worker.template_memory import RenderedRoom
+from anabranch_taskgroup.worker.shared_lock import SharedLock
+from anabranch_taskgroup.worker.task_documents import DocumentMissing, TaskDocuments
+from anabranch_taskgroup.worker.template_memory import TemplateMemory
 from anabranch_taskgroup.worker.tracing import TaskTrace
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ RETRY_SECONDS = 0.2
 Offered = tuple[Offer, tuple[bytes, ...]]
 
 
-class Executor:
+class Worker:
     """Runs members of offered chunks.
 
     Args:
@@ -86,8 +86,8 @@ class Executor:
         self.incarnation = incarnation
         self.concurrency = concurrency
         self._lease = lease
-        self._rendered = RenderedRoom()
-        self._documents = Documents(
+        self._rendered = TemplateMemory()
+        self._documents = TaskDocuments(
             store,
             names,
             registry,
@@ -97,7 +97,7 @@ class Executor:
         self._errors = AttemptErrors(redactor(secrets), incarnation)
         self._threads = AgentThreads(kept=concurrency)
         self._slots = WorkerSlots(concurrency)
-        self._gate = Gate()
+        self._gate = SharedLock()
         self._pauses = Pauses(store, notifier, names, self._paused)
         self._running: dict[str, ChunkRun | None] = {}
         self._opening: dict[str, Offer] = {}
@@ -342,7 +342,7 @@ class Executor:
             return await self._open(key, offered)
         async with self._gate.shared() if offer.mode == "careful" else nullcontext():
             first = offer.spans[0][0]
-            tally = Tally(started=[first], started_at=self._clock.now())
+            tally = PendingReport(started=[first], started_at=self._clock.now())
             self._send(
                 offer, pack(offer, self.incarnation, (), tally, last=False, busy=0.0, with_identifiers=False)
             )

@@ -41,8 +41,8 @@ from anabranch_eventmanager.projection.documents import Document, run_key
 from anabranch_eventmanager.sinks import ViewWriter
 from anabranch_taskgroup.owner.context_store import add_to, writes_of
 from anabranch_taskgroup.owner.derived_keys import derived_writes
+from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 from anabranch_taskgroup.session.turn import FoldKey, SpreadKeys
-from anabranch_taskgroup.session.turn import Rules as GroupRules
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings

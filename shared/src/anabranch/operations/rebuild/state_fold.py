@@ -24,8 +24,8 @@ from anabranch_eventmanager.projection.decisions import At, EventCore
 from anabranch_eventmanager.projection.documents import Document
 from anabranch_eventmanager.projection.records import decode_record
 from anabranch_taskgroup.session import actor as taskgroup
-from anabranch_taskgroup.session.state import Partition as Groups
-from anabranch_taskgroup.session.turn import FoldKey, Rules, SpreadKeys
+from anabranch_taskgroup.session.state import PartitionState as Groups
+from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, SpreadKeys
 
 IDLE_SECONDS = 10.0
 """A topic that says nothing for so long before its end is taken to have lost what is missing."""
@@ -164,7 +164,7 @@ async def refold_runs(
 
 
 async def refold_groups(
-    log: EventLog, rules: Rules, partition: int, generation: int, choice: Choice, incomplete: list[str]
+    log: EventLog, rules: DecisionConfig, partition: int, generation: int, choice: Choice, incomplete: list[str]
 ) -> AsyncGenerator[Wanted | SpreadKeys | FoldKey, None]:
     """Pages, manifests and values of the session; which pages are to be spread over keys of their own, and which
     values to be folded into the session's."""
@@ -181,7 +181,7 @@ async def refold_groups(
         run_id = getattr(message, "run_id", None)
         if run_id not in chosen:
             continue
-        delivery = taskgroup.Delivery(message, found.segments, record.offset, record.timestamp)
+        delivery = taskgroup.DeliveredMessage(message, found.segments, record.offset, record.timestamp)
         for effect in taskgroup.decide(rules, state, delivery).effects:
             if isinstance(effect, Put | Note):
                 yield Wanted(run_id, effect, record.timestamp, record.offset)

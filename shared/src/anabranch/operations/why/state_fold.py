@@ -138,7 +138,7 @@ class GroupsFold(_Fold):
 
     def feed(self, record: Incoming) -> None:
         """Apply one record of the partition; those of other runs, and what cannot be read, change nothing."""
-        from anabranch_taskgroup.session.actor import Delivery, decide
+        from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 
         if not self._is_ours(record):
             return
@@ -149,7 +149,7 @@ class GroupsFold(_Fold):
         message = found.message
         if getattr(message, "run_id", None) != self.run_id:
             return
-        delivery = Delivery(message, found.segments, record.offset, record.timestamp)
+        delivery = DeliveredMessage(message, found.segments, record.offset, record.timestamp)
         try:
             turn = decide(self._rules, self._state, delivery)
         except Exception:  # noqa: BLE001 - as above

@@ -250,14 +250,14 @@ MUTATIONS = {
     ),
     "no-offers-again": Mutation(
         "what nobody claimed is not offered again",
-        claim_monitor.Ledger,
+        claim_monitor.ClaimMonitor,
         "judge",
         _judges_without("offer_again"),
         ("kill", "lost-calls", "restart"),
     ),
     "no-lost-workers": Mutation(
         "what a dead worker held is not taken back",
-        claim_monitor.Ledger,
+        claim_monitor.ClaimMonitor,
         "judge",
         _judges_without("lost"),
         ("kill",),
@@ -270,7 +270,7 @@ MUTATIONS = {
     ),
     "no-looking": Mutation(
         "values from outside are found only by their message",
-        key_watcher.Watcher,
+        key_watcher.KeyWatcher,
         "_wait",
         _never_looks,
         ("messages",),
