@@ -19,7 +19,7 @@ from anabranch.dead_letters.decisions import redriving
 from anabranch.dead_letters.reader import Letter
 from anabranch.ports import Incoming, Outgoing
 from anabranch.testing import System
-from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.runs.inspection import _Attempts
 from anabranch_gateway.runs.member_projection import RunMembers
@@ -34,7 +34,7 @@ def batches_of(system: System, run_id: str) -> list[Any]:
 
 
 def view_of(system: System, run_id: str) -> dict[str, Any]:
-    core, facts = EventCore("ch"), {}
+    core, facts = EventProjection("ch"), {}
     for offset, batch in enumerate(batches_of(system, run_id)):
         facts |= core.apply(facts, batch, At(0, offset, 0.0)).writes
     return build_view(facts, run_id)

@@ -23,7 +23,7 @@ from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import TimerDue
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import system
-from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.api import serializers
 from anabranch_gateway.runs.member_projection import RunMembers
@@ -52,7 +52,7 @@ def bounce(play: Play, seconds: float) -> None:
 
 def view_of(play: Play) -> dict[str, Any]:
     batch = EventBatch(run_id="r", session_id="s", source="groups", entries=tuple(play.events))
-    return build_view(EventCore("ch").apply({}, batch, At(0, 0, 0.0)).writes, "r")
+    return build_view(EventProjection("ch").apply({}, batch, At(0, 0, 0.0)).writes, "r")
 
 
 @pytest.mark.parametrize("members", [None, 40])

@@ -20,7 +20,7 @@ from anabranch.core.wire.codec import Undecodable
 from anabranch.core.wire.events import EventSequence, decode_batch
 from anabranch.runtime.process.clock import SystemClock
 from anabranch_eventmanager.drivers.faust_driver import FaustDriver
-from anabranch_eventmanager.projection.decisions import At, Effect, EventCore, RunChanged
+from anabranch_eventmanager.projection.decisions import At, Effect, EventProjection, RunChanged
 from anabranch_eventmanager.projection.documents import Document
 from anabranch_eventmanager.projection.records import decode_record
 from anabranch_eventmanager.projection.run_views import build_view, fact_keys
@@ -33,7 +33,7 @@ def _fold(values: Iterable[bytes], facts: Facts | None = None) -> tuple[Facts, l
     facts = {} if facts is None else facts
     effects: list[Effect] = []
     for offset, value in enumerate(values):
-        applied = EventCore("ch").apply(facts, decode_record(value), At(0, offset, float(offset)))
+        applied = EventProjection("ch").apply(facts, decode_record(value), At(0, offset, float(offset)))
         facts.update(applied.writes)
         effects += applied.effects
     return facts, effects
@@ -91,7 +91,7 @@ def test_a_batch_of_redelivered_records_changes_nothing(start: int, stop: int) -
 
     effects: list[Effect] = []
     for offset, value in list(enumerate(wide_run()))[start:stop]:
-        applied = EventCore("ch").apply(facts, decode_record(value), At(0, offset, 0.0))
+        applied = EventProjection("ch").apply(facts, decode_record(value), At(0, offset, 0.0))
         facts.update(applied.writes)
         effects += applied.effects
 
@@ -103,7 +103,7 @@ def test_facts_that_are_applied_are_not_changed_in_place() -> None:
     facts, _ = _fold(wide_run()[:4])
     before = copy.deepcopy(facts)
 
-    EventCore("ch").apply(facts, decode_record(wide_run()[5]), At(0, 99, 0.0))
+    EventProjection("ch").apply(facts, decode_record(wide_run()[5]), At(0, 99, 0.0))
 
     assert facts == before
 
@@ -121,7 +121,7 @@ def test_a_run_never_leaves_its_final_status() -> None:
 def test_a_member_that_completes_in_a_redrive_is_no_failure_any_more() -> None:
     facts, _ = _fold(wide_run())
 
-    applied = EventCore("ch").apply(
+    applied = EventProjection("ch").apply(
         facts,
         decode_record(batch("run-1", "groups", 50, entry("task.completed", 50, "g", "wide", index=7))),
         At(0, 50, 50.0),
@@ -150,7 +150,7 @@ def test_only_the_first_fact_and_the_end_are_urgent() -> None:
 
 
 def test_the_runs_own_facts_are_written_last() -> None:
-    applied = EventCore("ch").apply({}, decode_record(wide_run()[0]), At(0, 0, 0.0))
+    applied = EventProjection("ch").apply({}, decode_record(wide_run()[0]), At(0, 0, 0.0))
 
     assert list(applied.writes)[-1] == "run/run-1"
 

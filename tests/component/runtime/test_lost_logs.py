@@ -40,7 +40,7 @@ from anabranch.testing import System
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.turn import DecisionConfig as AgencyRules
-from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.documents import run_key
 from anabranch_eventmanager.projection.nudges import NudgeSchedule
 from anabranch_taskgroup.session import actor as taskgroup
@@ -261,7 +261,7 @@ def event(kind: str, cause: int, time: float) -> EventBatch:
 
 @pytest.mark.parametrize(("time", "status"), [(20.0, "failed"), (5.0, "accepted")])
 def test_the_end_of_an_open_run_is_taken_whatever_its_cause_unless_it_is_older(time: float, status: str) -> None:
-    core, facts = EventCore("sub:"), {}
+    core, facts = EventProjection("sub:"), {}
     for offset, batch in enumerate([event("run.accepted", cause_of(3, 0, 2), 10.0), event("run.failed", 1, time)]):
         facts.update(core.apply(facts, batch, At(0, offset, 0.0)).writes)
 

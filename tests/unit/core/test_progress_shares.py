@@ -13,7 +13,7 @@ from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.cli.top.snapshot import row_of
 from anabranch.core.progress import percent, run_share, share_of_run, task_share
 from anabranch.core.wire.events import decode_batch
-from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.api import serializers
 
@@ -41,7 +41,7 @@ def run_that_grows() -> list[bytes]:
 
 def views_of(records: list[bytes]) -> list[dict[str, Any]]:
     """The view after each record."""
-    core, facts, views = EventCore("ch"), {}, []
+    core, facts, views = EventProjection("ch"), {}, []
     for offset, value in enumerate(records):
         facts |= core.apply(facts, decode_batch(value), At(0, offset, 0.0)).writes
         views.append(build_view(facts, "r"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anabranch_eventmanager.projection.document_store import Shelf
+from anabranch_eventmanager.projection.document_store import DocumentStore
 
 KEYS = st.sampled_from("abcd")
 STEPS = st.one_of(
@@ -17,7 +17,7 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS))
 def test_a_shelf_is_a_dict(steps: list[tuple[str, str, int | None]]) -> None:
-    shelf, model = Shelf({"a": {"n": 0}}), {"a": {"n": 0}}
+    shelf, model = DocumentStore({"a": {"n": 0}}), {"a": {"n": 0}}
     for what, key, value in steps:
         if what == "set":
             shelf[key] = model[key] = {"n": value}
@@ -32,7 +32,7 @@ def test_a_shelf_is_a_dict(steps: list[tuple[str, str, int | None]]) -> None:
 
 
 def test_what_is_put_away_takes_no_more_than_its_json() -> None:
-    shelf = Shelf({"a": {"text": "x" * 100}})
+    shelf = DocumentStore({"a": {"text": "x" * 100}})
     shelf.put_away(["a", "unknown"])
 
     assert (shelf._open, shelf._away) == ({}, {"a": b'{"text":"' + b"x" * 100 + b'"}'})

@@ -19,8 +19,8 @@ from anabranch.ports import Clock, Incoming, Outgoing, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.ownership.watchdog import Progress
-from anabranch_eventmanager.projection.decisions import At, Effect, EventCore, RunChanged, has_ended
-from anabranch_eventmanager.projection.document_store import Shelf
+from anabranch_eventmanager.projection.decisions import At, Effect, EventProjection, RunChanged, has_ended
+from anabranch_eventmanager.projection.document_store import DocumentStore
 from anabranch_eventmanager.projection.documents import Document, run_key
 from anabranch_eventmanager.projection.nudges import NEVER, NUDGE_AFTER, OVERDUE_SECONDS, NudgeSchedule
 from anabranch_eventmanager.projection.records import decode_record
@@ -34,7 +34,7 @@ Persist = Callable[[int, str, Document | None], None]
 _log = logging.getLogger("anabranch.eventmanager")
 
 
-class Outlets(Protocol):
+class Sinks(Protocol):
     """Where effects go. None of these may block; each is bounded."""
 
     def forward(self, message: Forward) -> None:
@@ -55,17 +55,17 @@ class Outlets(Protocol):
 
 
 @dataclass(slots=True)
-class Partition:
+class ProjectedPartition:
     """One partition's facts and schedules. `facts` are replaced document by document, never changed inside."""
 
-    facts: Shelf
+    facts: DocumentStore
     persist: Persist
     nudges: NudgeSchedule
     progress: Progress = field(default_factory=lambda: Progress(()))
     retention: RetentionSchedule = field(default_factory=RetentionSchedule)
 
 
-class Keeper:
+class Projector:
     """See the module. All times are the clock's `now`.
 
     Args:
@@ -77,24 +77,24 @@ class Keeper:
         self,
         names: Names,
         clock: Clock,
-        outlets: Outlets,
+        outlets: Sinks,
         *,
         result_ttl: float,
         nudge_after: float = NUDGE_AFTER,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._telemetry = telemetry
-        self._core = EventCore(names.subscriber_channels)
+        self._core = EventProjection(names.subscriber_channels)
         self._names = names
         self._clock = clock
         self._outlets = outlets
         self._result_ttl = result_ttl
         self._nudge_after = nudge_after
-        self._partitions: dict[int, Partition] = {}
+        self._partitions: dict[int, ProjectedPartition] = {}
 
     def open(self, number: int, facts: dict[str, Document], persist: Persist) -> None:
         """Take over a partition with what is known of it. Views that nobody may have written are written."""
-        partition = Partition(Shelf(facts), persist, NudgeSchedule(self._nudge_after))
+        partition = ProjectedPartition(DocumentStore(facts), persist, NudgeSchedule(self._nudge_after))
         self._partitions[number] = partition
         for key, document in facts.items():
             self._schedule(partition, key, document)
@@ -183,12 +183,12 @@ class Keeper:
         elif not replayed:
             self._outlets.forward(effect)
 
-    def _store(self, partition: Partition, number: int, key: str, document: Document) -> None:
+    def _store(self, partition: ProjectedPartition, number: int, key: str, document: Document) -> None:
         partition.facts[key] = document
         partition.persist(number, key, document)
         self._schedule(partition, key, document)
 
-    def _schedule(self, partition: Partition, key: str, document: Document) -> None:
+    def _schedule(self, partition: ProjectedPartition, key: str, document: Document) -> None:
         until = keep_until(key, document, self._result_ttl)
         if until is not None:
             partition.retention.keep(key, until)
@@ -200,7 +200,7 @@ class Keeper:
             else:
                 partition.nudges.heard(document["run_id"], self._clock.now(), document.get("deadline"))
 
-    def _drop(self, partition: Partition, number: int, key: str) -> None:
+    def _drop(self, partition: ProjectedPartition, number: int, key: str) -> None:
         document = partition.facts.get(key)
         if document is None:
             return

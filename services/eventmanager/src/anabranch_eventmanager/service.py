@@ -18,8 +18,8 @@ from anabranch.runtime.ownership.watchdog import StallWatch
 from anabranch.runtime.process.health import Health
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch_eventmanager.projection.nudges import NUDGE_AFTER
-from anabranch_eventmanager.projector import Keeper
-from anabranch_eventmanager.sinks import ServerOutlets, ViewWriter
+from anabranch_eventmanager.projector import Projector
+from anabranch_eventmanager.sinks import ServerSinks, ViewWriter
 
 TICK_SECONDS = 1.0
 
@@ -29,7 +29,7 @@ _log = logging.getLogger("anabranch.eventmanager")
 class Driver(Protocol):
     """Brings partitions and records to the keeper and keeps the durable copy of its facts."""
 
-    async def start(self, keeper: Keeper) -> None:
+    async def start(self, keeper: Projector) -> None:
         """Returns when records are being read."""
 
     async def stop(self) -> None:
@@ -68,8 +68,8 @@ class EventManager:
         self._driver = driver
         self._supervisor = supervisor
         self._views = ViewWriter(store, names, clock, result_ttl)
-        self._outlets = ServerOutlets(log, store, notifier, names, self._views)
-        self.keeper = Keeper(
+        self._outlets = ServerSinks(log, store, notifier, names, self._views)
+        self.keeper = Projector(
             names, clock, self._outlets, result_ttl=result_ttl, nudge_after=nudge_after, telemetry=telemetry
         )
         self._views.facts_of = self.keeper.facts_of

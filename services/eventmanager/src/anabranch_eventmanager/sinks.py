@@ -194,7 +194,7 @@ class ViewWriter:
         self._due.set()
 
 
-class ServerOutlets:
+class ServerSinks:
     """The `keeper.Outlets` on the ports."""
 
     def __init__(

@@ -26,7 +26,7 @@ from anabranch.core.names import Names
 from anabranch.ports import EventLog, Headers, Incoming, TopicSpec
 from anabranch_eventmanager.drivers.faust_security import faust_options
 from anabranch_eventmanager.projection.documents import Document
-from anabranch_eventmanager.projector import Keeper
+from anabranch_eventmanager.projector import Projector
 
 TABLE = "facts"
 START_SECONDS = 60.0
@@ -67,13 +67,13 @@ class FaustDriver:
         self._app: Any = None
         self._table: Any = None
         self._directory: Path | None = None
-        self._keeper: Keeper | None = None
+        self._keeper: Projector | None = None
         self._recovered = asyncio.Event()
         self._unwritten: dict[tuple[int, str], Document | None] = {}
         self._unacknowledged: list[Any] = []
         self._gathering: asyncio.TimerHandle | None = None
 
-    async def start(self, keeper: Keeper) -> None:
+    async def start(self, keeper: Projector) -> None:
         """See `service.Driver`. Ready when this process is a member and its partitions are recovered."""
         self._keeper = keeper
         partitions = await self._log.partition_count(self._names.events)

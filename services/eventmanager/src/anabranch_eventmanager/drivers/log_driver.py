@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from anabranch.ports import Committed, EventLog, Incoming, Membership
 from anabranch_eventmanager.projection.documents import Document
-from anabranch_eventmanager.projector import Keeper
+from anabranch_eventmanager.projector import Projector
 
 
 class LogDriver:
@@ -22,7 +22,7 @@ class LogDriver:
         self._topic = topic
         self._membership: Membership | None = None
 
-    async def start(self, keeper: Keeper) -> None:
+    async def start(self, keeper: Projector) -> None:
         """See `service.Driver`."""
         self._membership = await self._log.join(self._group, [self._topic], _Listener(keeper))
 
@@ -40,7 +40,7 @@ class LogDriver:
 class _Listener:
     """The `ports.PartitionListener`. Handling a record takes microseconds, so nothing is queued or paused."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Projector) -> None:
         self._keeper = keeper
         self._next: dict[int, int] = {}
         self._forwarded: dict[int, int] = {}

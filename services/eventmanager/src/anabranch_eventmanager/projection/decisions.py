@@ -55,7 +55,7 @@ class Applied:
     effects: Sequence[Effect]
 
 
-class EventCore:
+class EventProjection:
     """Applies records to the facts of one partition. `channels`: required prefix of channels for forwarded
     events."""
 

@@ -10,7 +10,7 @@ from anabranch.core.json_documents import dumps
 from anabranch_eventmanager.projection.documents import Document
 
 
-class Shelf(MutableMapping[str, Document]):
+class DocumentStore(MutableMapping[str, Document]):
     """Documents by key. One that is put away takes a seventh of the memory, and is read anew each time."""
 
     def __init__(self, known: Mapping[str, Document]) -> None:

@@ -20,7 +20,7 @@ from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.state import Tombstone
 from anabranch_agency.run.turn import DecisionConfig as RunRules
-from anabranch_eventmanager.projection.decisions import At, EventCore
+from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.documents import Document
 from anabranch_eventmanager.projection.records import decode_record
 from anabranch_taskgroup.session import actor as taskgroup
@@ -201,7 +201,7 @@ async def refold_events(
     log: EventLog, names: Names, partition: int, choice: Choice, incomplete: list[str]
 ) -> dict[str, Document]:
     """The event manager's facts of the runs of a partition."""
-    core = EventCore(names.subscriber_channels)
+    core = EventProjection(names.subscriber_channels)
     facts: dict[str, Document] = {}
     async for record in read_all(log, names.events, partition, incomplete):
         try:
