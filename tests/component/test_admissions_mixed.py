@@ -23,7 +23,7 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.ports import Incoming
-from anabranch.runtime.ownership.effects import News
+from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_agency.run.state import STOP_SECONDS
 from anabranch_taskgroup.session.faults import fail_named
 from anabranch_taskgroup.session.faults import give_up as give_up_group
@@ -181,7 +181,9 @@ def test_a_group_whose_results_were_refused_has_not_ended() -> None:
 
     runner.hears(results)
     [final] = [
-        e.outgoing.value for e in runner.hears(ended) if isinstance(e, News) and e.outgoing.topic == NAMES.results
+        e.outgoing.value
+        for e in runner.hears(ended)
+        if isinstance(e, PublishAfter) and e.outgoing.topic == NAMES.results
     ]
     assert b'"results":{"t":1}' in final
 

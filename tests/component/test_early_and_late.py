@@ -16,7 +16,7 @@ from anabranch.core.wire.events import decode_batch
 from anabranch.core.wire.messages import ControlRun, Message, OpenRun, StartGroup, StopRun, SubmitRun, TaskOrder
 from anabranch.ports import Incoming
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
-from anabranch.runtime.ownership.effects import News, Put, Record
+from anabranch.runtime.ownership.effects import PublishAfter, PublishFirst, StorePut
 from anabranch_agency.owner.handler import RunsHandler
 from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.owner.handler import GroupsHandler
@@ -59,7 +59,7 @@ class World:
         effects = self._domain.decide(self.state, records, rejected := [])
         assert rejected == []
         for effect in effects:
-            if isinstance(effect, Put):
+            if isinstance(effect, StorePut):
                 self.store.values[effect.key] = effect.value
         return list(effects)
 
@@ -157,8 +157,8 @@ async def test_a_run_is_said_to_be_accepted_before_any_group_hears_of_it() -> No
     """Groups tell events of the run, too; they would come first where this one is told with the news."""
     effects = await World(runs).feed(SUBMIT)
 
-    durable = [effect.outgoing for effect in effects if isinstance(effect, Record)]
-    told = [effect.outgoing.topic for effect in effects if isinstance(effect, News)]
+    durable = [effect.outgoing for effect in effects if isinstance(effect, PublishFirst)]
+    told = [effect.outgoing.topic for effect in effects if isinstance(effect, PublishAfter)]
     assert [entry.type for each in durable for entry in decode_batch(each.value).entries] == ["run.accepted"]
     assert NAMES.groups in told
     assert NAMES.events not in told

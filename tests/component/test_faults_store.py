@@ -14,7 +14,7 @@ from small_requests import alive, array, request, task
 from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
-from anabranch.runtime.ownership.loss_detector import Marks
+from anabranch.runtime.ownership.loss_detector import LossDetector
 from anabranch.testing import System
 
 Start = Callable[..., System]
@@ -166,16 +166,16 @@ def test_a_store_that_forgets_once_more_while_it_is_written_again_is_written_aga
     s = anabranch_system()
     before = s.run(request(task("t", inputs=7), session_id="s", request_id="one"), timeout=60)
     s.advance(3_600)
-    names, noting, times = s.embedded.names, Marks.set, iter([1])
+    names, noting, times = s.embedded.names, LossDetector.set, iter([1])
     key, name = (before.run_id, names.runs) if topic == "runs" else ("s", names.groups)
     partition = s.wait(s.embedded.log.partition_for(name, key))
 
-    async def emptied_first(marks: Marks, partitions: Sequence[int]) -> None:
+    async def emptied_first(marks: LossDetector, partitions: Sequence[int]) -> None:
         if marks._topic == name and partition in partitions and next(times, None):
             flush(server_of(s))
         await noting(marks, partitions)
 
-    monkeypatch.setattr(Marks, "set", emptied_first)
+    monkeypatch.setattr(LossDetector, "set", emptied_first)
     flush(server_of(s))
     s.advance(30)
 

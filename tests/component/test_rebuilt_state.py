@@ -15,8 +15,8 @@ from anabranch.core.wire.codec import encode
 from anabranch.core.wire.fragments import fragments_of
 from anabranch.core.wire.messages import OpenRun, RunUnknown, SubmitRun, ValueFound
 from anabranch.ports import Committed, Incoming
-from anabranch.runtime.ownership.owned_partition import Mark, Owned
-from anabranch.runtime.ownership.poison_records import DecisionGuard
+from anabranch.runtime.ownership.owned_partition import CommitPoint, OwnedPartition
+from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
 from anabranch.runtime.ownership.replay import open_from, position, replay_of
 from anabranch_agency.owner.handler import RunsHandler
 from anabranch_agency.run.actor import decide as decide_run
@@ -65,15 +65,15 @@ class Domain:
         self.told.append(open_from)
 
 
-def owned(committed: Committed | None) -> Owned[None]:
-    return Owned.taken_over(
+def owned(committed: Committed | None) -> OwnedPartition[None]:
+    return OwnedPartition.taken_over(
         0,
         None,
         replay_of(committed, "store"),
         20,
         0,
         "store",
-        DecisionGuard(None, "key"),  # type: ignore[arg-type]  # it is not asked
+        PoisonRecordGuard(None, "key"),  # type: ignore[arg-type]  # it is not asked
         committed,
         is_marked=True,
         loss_window=5.0,
@@ -87,7 +87,7 @@ def test_a_successor_is_told_once_which_runs_had_ended_although_it_begins_at_a_f
     before, domain = owned(None), Domain()
     [fragment, *_] = fragments_of(encode(ValueFound(run_id="r", key="k", value="x" * 3_000)), 1_200)
     before.whole([Incoming("t", 0, 7, b"s", fragment, (), 0.0)])
-    before.marks.append(Mark(15, before.fragments.begin(12), 12))
+    before.marks.append(CommitPoint(15, before.fragments.begin(12), 12))
     before.trailing.mark(15, 0.0)
 
     committed = before.committable(100.0)

@@ -38,7 +38,7 @@ from anabranch.core.wire.messages import (
     ValueFound,
 )
 from anabranch.ports import Incoming, Outgoing, TopicSpec, Write
-from anabranch.runtime.ownership.effects import Effect, News
+from anabranch.runtime.ownership.effects import Effect, PublishAfter
 from anabranch.runtime.ownership.log_clock import SKEW_SECONDS, LogClock
 from anabranch.runtime.ownership.log_generation import generation_of
 from anabranch.runtime.process.clock import SystemClock
@@ -60,7 +60,7 @@ def final_body(effects: list[Effect]) -> dict[str, Any]:
     [body] = [
         orjson.loads(effect.outgoing.value)
         for effect in effects
-        if isinstance(effect, News) and effect.outgoing.topic == NAMES.results
+        if isinstance(effect, PublishAfter) and effect.outgoing.topic == NAMES.results
     ]
     assert isinstance(body, dict)
     return body

@@ -16,7 +16,7 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.names import Names
 from anabranch.ports import Beginning, Incoming, Outgoing, TopicSpec
-from anabranch.runtime.ownership.consumer import Inbox
+from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.topic_lives import POLL_SECONDS, TopicLives, is_of_another_life
@@ -113,7 +113,7 @@ def test_an_inbox_reads_a_new_topic_from_its_beginning(before: int) -> None:
 
     async def again() -> None:
         log = Log()
-        inbox = Inbox(log.client, "g", SPEC.name, most=10)
+        inbox = Consumer(log.client, "g", SPEC.name, most=10)
         await log.append(*[b"old"] * before)
         await inbox.start()
         old = await inbox.take(10)

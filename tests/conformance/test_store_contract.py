@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from anabranch.core.errors import Fenced
-from anabranch.ports import Entry, Fence, History, StateStore, Write
+from anabranch.ports import Fence, History, HistoryEntry, StateStore, Write
 from conformance.clients import NewStore
 
 
@@ -203,8 +203,8 @@ async def test_many_calls_of_one_turn_each_get_their_own_answer(store: StateStor
 # --- histories ---------------------------------------------------------------------------------------
 
 
-def entry(key: str, position: int, value: bytes = b"same", ttl: float = 60.0) -> Entry:
-    return Entry(key, position, value, ttl, keep=3)
+def entry(key: str, position: int, value: bytes = b"same", ttl: float = 60.0) -> HistoryEntry:
+    return HistoryEntry(key, position, value, ttl, keep=3)
 
 
 async def test_a_history_is_in_the_order_of_positions_and_counts_what_is_not_shown(

@@ -12,7 +12,7 @@ from redis import Redis
 
 from anabranch.adapters.redis.store import RedisStore
 from anabranch.runtime.process.clock import SystemClock
-from anabranch.runtime.process.heartbeat import Pulse
+from anabranch.runtime.process.heartbeat import Heartbeat
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ async def client(redis_url: str) -> AsyncIterator[Redis]:
         yield client
 
 
-async def _pulse(redis_url: str, key: str, patience: float) -> Pulse:
-    pulse = Pulse(partial(RedisStore.connect, redis_url), SystemClock(), ttl=0.4, every=0.1, patience=patience)
+async def _pulse(redis_url: str, key: str, patience: float) -> Heartbeat:
+    pulse = Heartbeat(partial(RedisStore.connect, redis_url), SystemClock(), ttl=0.4, every=0.1, patience=patience)
     pulse.start(key)
     await asyncio.sleep(0.3)
     return pulse

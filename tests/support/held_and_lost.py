@@ -26,7 +26,7 @@ from anabranch.core.wire.messages import (
     TaskOrder,
     TimerDue,
 )
-from anabranch.runtime.ownership.effects import News
+from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.state import Chunk, PartitionState, Task
 from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk
@@ -74,10 +74,10 @@ class Play:
         for effect in turn.effects:
             if isinstance(effect, OfferChunk):
                 self.offers.append(effect)
-            elif isinstance(effect, News):
+            elif isinstance(effect, PublishAfter):
                 self._news(effect)
 
-    def _news(self, news: News) -> None:
+    def _news(self, news: PublishAfter) -> None:
         if news.outgoing.topic == NAMES.dead_letters:
             self.letters.append(orjson.loads(news.outgoing.value))
             headers = dict(news.outgoing.headers)

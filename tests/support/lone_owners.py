@@ -14,7 +14,7 @@ from anabranch.core.wire.messages import (
     SubmitRun,
     TaskOrder,
 )
-from anabranch.runtime.ownership.effects import Effect, News
+from anabranch.runtime.ownership.effects import Effect, PublishAfter
 from anabranch_agency.run.actor import decide as decide_run
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.turn import DecisionConfig as RunRules
@@ -90,7 +90,7 @@ class Runner:
 
 def told(effects: list[Effect], kind: type[Message]) -> list[Any]:
     """The messages of a kind among what was told to the other owner."""
-    found = [effect.outgoing for effect in effects if isinstance(effect, News)]
+    found = [effect.outgoing for effect in effects if isinstance(effect, PublishAfter)]
     codecs = {NAMES.runs: RUNS, NAMES.groups: GROUPS}
     messages = [codecs[each.topic].decode(each.value).message for each in found if each.topic in codecs]
     return [message for message in messages if isinstance(message, kind)]
@@ -100,6 +100,6 @@ def finals(effects: list[Effect]) -> list[str]:
     kinds = [
         dict(e.outgoing.headers)["ce_type"]
         for e in effects
-        if isinstance(e, News) and e.outgoing.topic == NAMES.results
+        if isinstance(e, PublishAfter) and e.outgoing.topic == NAMES.results
     ]
     return [kind.decode() for kind in kinds if kind not in (b"run.accepted", b"run.rejected")]

@@ -41,7 +41,7 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.core.wire.results import is_reference
 from anabranch.ports import Fence, Write
-from anabranch.runtime.ownership.effects import News, Put
+from anabranch.runtime.ownership.effects import PublishAfter, StorePut
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.owner.derived_keys import spread_keys
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
@@ -179,7 +179,7 @@ class Worker:
 
 def is_answer(effect: object) -> bool:
     """Whether an effect answers that a run is not known: each question gets its answer."""
-    return isinstance(effect, News) and b'"type":"fail_run"' in effect.outgoing.value
+    return isinstance(effect, PublishAfter) and b'"type":"fail_run"' in effect.outgoing.value
 
 
 class World:
@@ -211,7 +211,7 @@ class World:
         before = plain(self.partition)
         again = decide(self.rules, self.partition, dataclasses.replace(delivery, offset=delivery.offset + 1))
         assert plain(self.partition) == before, f"{type(message).__name__} twice changed the state"
-        acts = [effect for effect in again.effects if isinstance(effect, (OfferChunk, News, Put))]
+        acts = [effect for effect in again.effects if isinstance(effect, (OfferChunk, PublishAfter, StorePut))]
         assert not [effect for effect in acts if not is_answer(effect)]
 
     def feed_once(self, message: Message, segments: Sequence[bytes] = ()) -> DeliveredMessage:
@@ -244,9 +244,9 @@ class World:
 
     def _see(self, turn: Turn) -> None:
         for effect in turn.effects:
-            if isinstance(effect, Put):
+            if isinstance(effect, StorePut):
                 self.store[effect.key] = effect.value
-            elif isinstance(effect, News):
+            elif isinstance(effect, PublishAfter):
                 self._told(effect)
             elif isinstance(effect, OfferChunk):
                 self._offered(effect)
@@ -263,7 +263,7 @@ class World:
     async def _spread(self, effect: SpreadKeys) -> None:
         await spread_keys(effect, 1, eventlog=Deaf(), store=self, notifier=Deaf(), names=NAMES)
 
-    def _told(self, news: News) -> None:
+    def _told(self, news: PublishAfter) -> None:
         if news.outgoing.topic == NAMES.results:
             body = orjson.loads(news.outgoing.value)
             assert body["result_key"] not in self.published[body["run_id"]], "published twice"

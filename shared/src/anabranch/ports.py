@@ -251,7 +251,7 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class HistoryEntry:
     """One entry of a history: a list under `key`, ordered by `position` (an integer from 0, below 2**53), of which
     the last `keep` stay. What stands at a position is replaced, and what was dropped does not come back.
 
@@ -292,7 +292,7 @@ class StateStore(Protocol):
     async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Values in the order of the keys, None for each that is absent. Keys may have different hash tags."""
 
-    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
+    async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
         """Store values, and add entries to histories. With a fence all writes and the fence happen in one atomic
         step, and raise Fenced, writing nothing, where the fence already carries a higher epoch; all keys then
         share one hash tag."""

@@ -18,7 +18,7 @@ from anabranch import Task
 from anabranch.adapters.kafka.polling import PollingThread
 from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import Standing
-from anabranch.runtime.ownership.watchdog import Progress, StallWatch
+from anabranch.runtime.ownership.watchdog import Progress, Watchdog
 from anabranch.runtime.process.health import Health, HealthServer
 from anabranch.testing import ServiceStopped, System, VirtualClock, VirtualLoop
 
@@ -79,7 +79,7 @@ def test_a_lag_counts_until_it_is_made_up_for_however_seldom_the_log_is_asked(ha
     async def watched() -> tuple[int, str | None]:
         progress, log = Progress(()), Behind()
         clock = VirtualClock(asyncio.get_running_loop())
-        watch = StallWatch(cast(Any, log), "g", "t", clock, lambda: {3: progress}, patience=4.0)
+        watch = Watchdog(cast(Any, log), "g", "t", clock, lambda: {3: progress}, patience=4.0)
         running = asyncio.create_task(watch.run())
         await asyncio.sleep(1.5)
         for offset in range(handled):

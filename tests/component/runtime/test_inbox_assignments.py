@@ -5,7 +5,7 @@ from __future__ import annotations
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
 from anabranch.ports import Committed, Incoming, TopicSpec
-from anabranch.runtime.ownership.consumer import Inbox
+from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.process.clock import SystemClock
 
 
@@ -13,11 +13,11 @@ def record(offset: int) -> Incoming:
     return Incoming("t", 0, offset, None, b"", (), 0.0)
 
 
-async def given_inbox() -> tuple[Inbox, MemoryBroker]:
+async def given_inbox() -> tuple[Consumer, MemoryBroker]:
     broker = MemoryBroker()
     log = MemoryLog(broker, SystemClock())
     await log.create_topics([TopicSpec("t", 1)])
-    return Inbox(log, "g", "t", most=10), broker
+    return Consumer(log, "g", "t", most=10), broker
 
 
 def create_again(broker: MemoryBroker) -> None:

@@ -31,7 +31,7 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.ports import TopicSpec
-from anabranch.runtime.ownership.effects import News, Put
+from anabranch.runtime.ownership.effects import PublishAfter, StorePut
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.log_generation import generation_of, rise_above
 from anabranch.runtime.ownership.replay import Replay, position, replay_of
@@ -105,7 +105,9 @@ def test_the_brokers_time_goes_on_although_the_clock_of_the_machine_is_set() -> 
 
 def told(turn: Any, topic: str) -> list[Message]:
     codec = GROUPS if topic == NAMES.groups else RUNS
-    found = [each.outgoing for each in turn.effects if isinstance(each, News) and each.outgoing.topic == topic]
+    found = [
+        each.outgoing for each in turn.effects if isinstance(each, PublishAfter) and each.outgoing.topic == topic
+    ]
     return [codec.decode(outgoing.value).message for outgoing in found]
 
 
@@ -145,7 +147,9 @@ def test_what_was_answered_is_kept_for_owners_that_replay_the_question() -> None
     _, hear = runs_owner(submit(), end)
 
     for again in (submit(), submit().model_copy(update={"body_hash": "another"})):
-        kept = [each for each in hear(again).effects if isinstance(each, Put) and each.key == NAMES.tombstone(RUN)]
+        kept = [
+            each for each in hear(again).effects if isinstance(each, StorePut) and each.key == NAMES.tombstone(RUN)
+        ]
         assert [each.ttl for each in kept] == [AgencyRules(NAMES).result_ttl]
 
 

@@ -24,7 +24,7 @@ from anabranch.core.telemetry import METRICS, Metric
 from anabranch.core.tracing import parse_traceparent, run_span, trace_of
 from anabranch.runtime.instrumentation.telemetry import (
     NO_TELEMETRY,
-    Wanted,
+    TelemetryOptions,
     close_telemetry,
     open_telemetry,
     wanted,
@@ -37,31 +37,41 @@ Start = Callable[..., System]
 
 # --- what is asked for ---------------------------------------------------------------------------
 
-NONE = Wanted(text=False, metrics=False, spans=False)
+NONE = TelemetryOptions(text=False, metrics=False, spans=False)
 
 
 @pytest.mark.parametrize(
     ("environ", "text", "found"),
     [
         ({}, False, NONE),
-        ({}, True, Wanted(text=True, metrics=False, spans=False)),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}, False, Wanted(text=False, metrics=True, spans=True)),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c"}, True, Wanted(text=True, metrics=False, spans=True)),
+        ({}, True, TelemetryOptions(text=True, metrics=False, spans=False)),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"},
+            False,
+            TelemetryOptions(text=False, metrics=True, spans=True),
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c"},
+            True,
+            TelemetryOptions(text=True, metrics=False, spans=True),
+        ),
         (
             {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://c"},
             False,
-            Wanted(text=False, metrics=True, spans=False),
+            TelemetryOptions(text=False, metrics=True, spans=False),
         ),
         (
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_TRACES_EXPORTER": "none"},
             False,
-            Wanted(text=False, metrics=True, spans=False),
+            TelemetryOptions(text=False, metrics=True, spans=False),
         ),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "true"}, True, NONE),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False, NONE),
     ],
 )
-def test_the_standard_variables_say_what_is_told(environ: dict[str, str], text: bool, found: Wanted) -> None:
+def test_the_standard_variables_say_what_is_told(
+    environ: dict[str, str], text: bool, found: TelemetryOptions
+) -> None:
     assert wanted(environ, text=text) == found
 
 

@@ -16,7 +16,7 @@ from anabranch.core.request.models import Expansion, Request
 from anabranch.core.request.planning import plan
 from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
-from anabranch.runtime.ownership.effects import News, Put
+from anabranch.runtime.ownership.effects import PublishAfter, StorePut
 from anabranch.testing import System
 from anabranch_agency.run.planning import reserved_keys
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
@@ -125,7 +125,7 @@ class Session:
     @property
     def finished(self) -> GroupFinished:
         """What the owner of the run was told of the group."""
-        news = [each.outgoing for turn in self.turns for each in turn.effects if isinstance(each, News)]
+        news = [each.outgoing for turn in self.turns for each in turn.effects if isinstance(each, PublishAfter)]
         told = [RUNS.decode(each.value).message for each in news if each.topic == "t.runs"]
         [finished] = [message for message in told if isinstance(message, GroupFinished)]
         return finished
@@ -136,8 +136,8 @@ KEYS = ("out", "more_out")
 
 def told(turn: Turn) -> list[str]:
     """The keys of the store and the topics of records that a turn writes, and the spreading of derived keys."""
-    puts = [effect.key for effect in turn.effects if isinstance(effect, Put)]
-    results = [each.outgoing.topic for each in turn.effects if isinstance(each, News)]
+    puts = [effect.key for effect in turn.effects if isinstance(effect, StorePut)]
+    results = [each.outgoing.topic for each in turn.effects if isinstance(each, PublishAfter)]
     spread = ["spread" for effect in turn.effects if isinstance(effect, SpreadKeys)]
     return [name for name in puts + results + spread if ":page:" not in name and name != "t.runs"]
 

@@ -13,7 +13,7 @@ from anabranch import GiveUp, Task
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.messages import MembersTaken, RunTaken
 from anabranch.ports import Incoming
-from anabranch.runtime.ownership.effects import News
+from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch.testing import SystemRun, system
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.state import PartitionState
@@ -123,7 +123,7 @@ def ends_of(records: list[Incoming], rules: DecisionConfig, repeats: int) -> lis
             )
             asked += sum(isinstance(effect, TakeOver) for effect in turn.effects)
             for effect in turn.effects:
-                if isinstance(effect, News) and b"group_finished" in effect.outgoing.value:
+                if isinstance(effect, PublishAfter) and b"group_finished" in effect.outgoing.value:
                     ends.append(orjson.loads(effect.outgoing.value))
     assert asked == 1
     return ends

@@ -30,7 +30,7 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.core.wire.results import is_reference, reference_document
-from anabranch.runtime.ownership.effects import News, Put
+from anabranch.runtime.ownership.effects import PublishAfter, StorePut
 from anabranch_agency.run.actor import decide
 from anabranch_agency.run.final import fit_results
 from anabranch_agency.run.state import (
@@ -71,13 +71,13 @@ class Owner:
 
 def announced(turn: Turn) -> list[tuple[str, Any]]:
     """Type and body of what a turn puts on the results topic."""
-    news = [effect.outgoing for effect in turn.effects if isinstance(effect, News)]
+    news = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
     on_results = [each for each in news if each.topic == NAMES.results]
     return [(each.headers["ce_type"].decode(), orjson.loads(each.value)) for each in on_results]
 
 
 def told_groups(turn: Turn) -> list[Message]:
-    news = [effect.outgoing for effect in turn.effects if isinstance(effect, News)]
+    news = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
     return [GROUPS.decode(each.value).message for each in news if each.topic == NAMES.groups]
 
 
@@ -121,7 +121,7 @@ def test_what_is_known_is_kept_before_anybody_hears_of_it() -> None:
     turn = Owner().hears(submit("a"))
 
     kinds = [type(effect) for effect in turn.effects]
-    assert kinds.index(Put) < kinds.index(News)
+    assert kinds.index(StorePut) < kinds.index(PublishAfter)
 
 
 @given(st.permutations(["a", "b", "c"]), st.lists(st.integers(0, 5), max_size=8), st.booleans())
@@ -403,7 +403,7 @@ def test_a_final_record_fits_with_long_labels_many_failures_and_results() -> Non
         finished("a", "failed", {f"k{n}": "x" * 60_000 for n in range(8)}, failures=failures, failure_count=500)
     )
 
-    [record] = [effect.outgoing for effect in turn.effects if isinstance(effect, News)]
+    [record] = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
     assert len(record.value) < LIMIT
     assert owner.finals[0][1]["failure_count"] == 500
 

@@ -11,8 +11,8 @@ from anabranch.core.wire.codec import encode
 from anabranch.core.wire.fragments import EXPIRY_SECONDS, Assembler, fragments_of
 from anabranch.core.wire.messages import ValueFound
 from anabranch.ports import Incoming
-from anabranch.runtime.ownership.owned_partition import Owned
-from anabranch.runtime.ownership.poison_records import DecisionGuard
+from anabranch.runtime.ownership.owned_partition import OwnedPartition
+from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
 from anabranch.runtime.ownership.replay import Replay
 
 ROOM = 1_200
@@ -67,15 +67,15 @@ def test_a_message_that_was_cut_again_for_another_limit_is_not_mixed_with_the_fi
     assert whole == [wide[0], *narrow[:2], value]
 
 
-def owned() -> Owned[None]:
-    return Owned.taken_over(
+def owned() -> OwnedPartition[None]:
+    return OwnedPartition.taken_over(
         0,
         None,
         Replay(0, 0, False),
         0,
         0,
         "store",
-        DecisionGuard(None, "key"),  # type: ignore[arg-type]  # it is not asked
+        PoisonRecordGuard(None, "key"),  # type: ignore[arg-type]  # it is not asked
         None,
         is_marked=True,
         loss_window=5.0,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from anabranch.ports import Incoming, Write
-from anabranch.runtime.ownership.poison_records import DecisionGuard
+from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
 
 
 class Store:
@@ -33,7 +33,7 @@ class Died(Exception):
 
 async def owner(store: Store, batch: Sequence[Incoming], killers: set[int]) -> tuple[list[int], list[int]]:
     """One owner's catching up; returns what it decided about, and what it left alone as poison."""
-    guard = DecisionGuard(store, "k")  # type: ignore[arg-type]
+    guard = PoisonRecordGuard(store, "k")  # type: ignore[arg-type]
     await guard.load()
     decided: list[int] = []
     buried: list[int] = []
@@ -99,7 +99,7 @@ async def test_parts_are_all_records_in_order() -> None:
     store = Store()
     with pytest.raises(Died):
         await owner(store, records(5, 6, 7), {6})
-    guard = DecisionGuard(store, "k")  # type: ignore[arg-type]
+    guard = PoisonRecordGuard(store, "k")  # type: ignore[arg-type]
     await guard.load()
 
     parts = [[record.offset for record in part] for part in guard.parts(records(1, 2, 5, 6, 7, 8, 9))]
@@ -110,5 +110,5 @@ async def test_parts_are_all_records_in_order() -> None:
 def test_claims_have_no_key_and_nothing_is_noted_about_them() -> None:
     claim = Incoming("t", 0, 1, None, b"", (), 0.0)
 
-    assert DecisionGuard.is_harmless([claim, claim])
-    assert not DecisionGuard.is_harmless([claim, *records(2)])
+    assert PoisonRecordGuard.is_harmless([claim, claim])
+    assert not PoisonRecordGuard.is_harmless([claim, *records(2)])

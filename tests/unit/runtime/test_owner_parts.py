@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.ports import Committed, Incoming
-from anabranch.runtime.ownership.effects import Expire, Put
+from anabranch.runtime.ownership.effects import Expire, StorePut
 from anabranch.runtime.ownership.replay import (
     Replay,
     ReplayFrom,
@@ -80,9 +80,9 @@ def test_records_of_one_time_stay_together(times: list[float]) -> None:
 
 
 def test_effects_of_long_ago_have_less_time_left() -> None:
-    effects = [Put("s", "old", b"1", 50.0), Put("s", "new", b"1", 500.0), Expire(("old", "new"), 90.0)]
+    effects = [StorePut("s", "old", b"1", 50.0), StorePut("s", "new", b"1", 500.0), Expire(("old", "new"), 90.0)]
 
-    assert aged(effects, 100.0) == [Put("s", "new", b"1", 400.0), Expire(("old", "new"), 1.0)]
+    assert aged(effects, 100.0) == [StorePut("s", "new", b"1", 400.0), Expire(("old", "new"), 1.0)]
     assert aged(effects[1:2], -5.0) == effects[1:2], "the clocks of brokers may be ahead"
 
 
@@ -108,11 +108,11 @@ def test_it_is_never_later_than_what_was_noted_within_the_lag(steps: list[tuple[
 
 def test_the_last_write_of_a_key_counts_and_scopes_are_apart() -> None:
     puts = [
-        Put("s1", "a", b"1", 5.0),
-        Put("s2", "b", b"2", 5.0),
-        Put("s1", "c", b"3", 5.0),
-        Put("s1", "a", b"4", 5.0),
-        Put("s1", "d", b"5", 5.0, fenced=False),
+        StorePut("s1", "a", b"1", 5.0),
+        StorePut("s2", "b", b"2", 5.0),
+        StorePut("s1", "c", b"3", 5.0),
+        StorePut("s1", "a", b"4", 5.0),
+        StorePut("s1", "d", b"5", 5.0, fenced=False),
     ]
 
     found = {scope: [(write.key, write.value) for write in writes] for scope, writes in by_scope(puts)}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from anabranch.runtime.ownership.replay_slots import Places
+from anabranch.runtime.ownership.replay_slots import ReplaySemaphore
 from anabranch.testing.loop import VirtualLoop
 
 
-async def _hold(places: Places, name: str, began: list[str], until: asyncio.Event) -> None:
+async def _hold(places: ReplaySemaphore, name: str, began: list[str], until: asyncio.Event) -> None:
     async with places.one():
         began.append(name)
         await until.wait()
 
 
 async def test_who_asks_first_has_the_next_place() -> None:
-    places, began = Places(2, patience=60.0), []
+    places, began = ReplaySemaphore(2, patience=60.0), []
     ends = {name: asyncio.Event() for name in "abcd"}
     tasks = [asyncio.create_task(_hold(places, name, began, ends[name])) for name in "abcd"]
     await asyncio.sleep(0)
@@ -35,7 +35,7 @@ def test_who_waited_long_goes_on_without_a_place() -> None:
     loop = VirtualLoop()
 
     async def both() -> float:
-        places, came = Places(1, patience=2.0), asyncio.Event()
+        places, came = ReplaySemaphore(1, patience=2.0), asyncio.Event()
         began: list[str] = []
         first = asyncio.create_task(_hold(places, "first", began, came))
         await asyncio.sleep(0)
@@ -58,6 +58,6 @@ def test_who_waited_long_goes_on_without_a_place() -> None:
 
 
 async def test_nobody_waits_who_needs_no_place() -> None:
-    places = Places(1)
+    places = ReplaySemaphore(1)
     async with places.one(), asyncio.timeout(0), places.one(needed=False):
         pass

@@ -12,7 +12,7 @@ from anabranch.core.names import Names
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
-from anabranch.runtime.ownership.effects import News
+from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.state import Chunk, PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk
@@ -41,7 +41,7 @@ class Session:
         turn = decide(RULES, self.partition, DeliveredMessage(message, segments, self.offset, float(self.offset)))
         self.offset += 1
         self.offers += [effect.chunk for effect in turn.effects if isinstance(effect, OfferChunk)]
-        news = [effect.outgoing for effect in turn.effects if isinstance(effect, News)]
+        news = [effect.outgoing for effect in turn.effects if isinstance(effect, PublishAfter)]
         told = [RUNS.decode(each.value).message for each in news if each.topic == "t.runs"]
         self.finished += [message for message in told if isinstance(message, GroupFinished)]
 

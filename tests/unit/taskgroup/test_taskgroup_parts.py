@@ -19,7 +19,7 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.messages import MemberFailed, MemberRetry, MembersReported, Offer, ValuePage
-from anabranch.runtime.ownership.effects import Put
+from anabranch.runtime.ownership.effects import StorePut
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.chunks import by_attempt, chunk_size
 from anabranch_taskgroup.session.claim_monitor import (
@@ -247,7 +247,7 @@ def test_a_page_of_an_earlier_delivery_is_not_kept() -> None:
 
     turn = decide(world.rules, world.partition, DeliveredMessage(page, (b"x",), 99, 0.0))
 
-    assert [effect for effect in turn.effects if isinstance(effect, Put)] == []
+    assert [effect for effect in turn.effects if isinstance(effect, StorePut)] == []
     assert world.partition.dropped == {"message of an earlier delivery": 1}
 
 

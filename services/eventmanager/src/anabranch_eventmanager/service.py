@@ -13,8 +13,8 @@ from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, StateStore, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
-from anabranch.runtime.ownership.loss_detector import Marks
-from anabranch.runtime.ownership.watchdog import StallWatch
+from anabranch.runtime.ownership.loss_detector import LossDetector
+from anabranch.runtime.ownership.watchdog import Watchdog
 from anabranch.runtime.process.health import Health
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch_eventmanager.projection.nudges import NUDGE_AFTER
@@ -74,9 +74,9 @@ class EventManager:
         )
         self._views.facts_of = self.keeper.facts_of
         self._views.written = self.keeper.view_written
-        self._marks = Marks(store, names, names.events)
+        self._marks = LossDetector(store, names, names.events)
         self._marked: set[int] = set()
-        self._watch = StallWatch(
+        self._watch = Watchdog(
             log, names.eventmanager, names.events, clock, self.keeper.progress, patience=stall_after
         )
         self._tasks: list[asyncio.Task[None]] = []

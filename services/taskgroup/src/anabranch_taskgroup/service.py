@@ -9,10 +9,10 @@ from functools import partial
 
 from anabranch.core.telemetry import CHUNKS_HELD, SLOTS, SLOTS_USED
 from anabranch.runtime.ownership.log_clock import LogClock
-from anabranch.runtime.ownership.loss_detector import Marks
+from anabranch.runtime.ownership.loss_detector import LossDetector
 from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.health import Health
-from anabranch.runtime.process.heartbeat import Pulse
+from anabranch.runtime.process.heartbeat import Heartbeat
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry
@@ -78,7 +78,7 @@ class TaskGroupService:
         )
         open_store = resources.open_store
         self._pulse = (
-            Pulse(
+            Heartbeat(
                 open_store,
                 resources.clock,
                 ttl=settings.worker_lease,
@@ -164,4 +164,4 @@ async def _is_up_to_date(resources: Resources) -> bool:
     """Whether the owner of each partition of sessions has written what belongs in the store."""
     topic = resources.names.groups
     count = await resources.log.partition_count(topic)
-    return not await Marks(resources.store, resources.names, topic).missing(range(count))
+    return not await LossDetector(resources.store, resources.names, topic).missing(range(count))

@@ -12,7 +12,7 @@ from anabranch.core.request.admission import session_candidates
 from anabranch.core.request.envelope import unwrap
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch.runtime.fitted_log import size_of
-from anabranch.runtime.ownership.consumer import Inbox
+from anabranch.runtime.ownership.consumer import Consumer
 from anabranch_agency.intake.requests import (
     RequestContext,
     document_of,
@@ -41,7 +41,7 @@ class RequestConsumer:
         self._desk = desk
         self._log = eventlog
         self._sessions = sessions
-        self._inbox = Inbox(eventlog, desk.names.agency_requests, desk.names.requests, most=QUEUE)
+        self._inbox = Consumer(eventlog, desk.names.agency_requests, desk.names.requests, most=QUEUE)
         self._task: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 

@@ -16,7 +16,7 @@ from anabranch.core.wire.messages import Message, RunUnknown, TimerDue
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.instrumentation.correlation import ids_of, working_for
 from anabranch.runtime.ownership.dead_letter import dead_letter
-from anabranch.runtime.ownership.effects import Effect, News, Record
+from anabranch.runtime.ownership.effects import Effect, PublishAfter, PublishFirst
 from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.process.resources import Resources
 from anabranch_agency.owner.metrics import counts_of, spans_of
@@ -147,7 +147,7 @@ class RunsHandler:
         run_id = (record.key or b"").decode("utf-8", "replace")
         return give_up(self._rules, state, RunUnknown(run_id=run_id), record, why).effects
 
-    def _event_records(self, events: list[EventOf]) -> Iterator[Record | News]:
+    def _event_records(self, events: list[EventOf]) -> Iterator[PublishFirst | PublishAfter]:
         """Published with the news of the same turn, and last: nobody waits for them. Only that a run is accepted
         is said before its groups are started, for these tell events too."""
         first = events[0]
@@ -162,7 +162,7 @@ class RunsHandler:
         )
         for value in encode_batches(batch):
             outgoing = Outgoing(self._names.events, first.run_id, value)
-            yield Record(outgoing) if opens_run else News(outgoing)
+            yield PublishFirst(outgoing) if opens_run else PublishAfter(outgoing)
 
     def oldest_open(self, state: PartitionState) -> int | None:
         return state.oldest_open()

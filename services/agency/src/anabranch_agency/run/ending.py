@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from anabranch.core.admissions import UNTOLD, admission_at
 from anabranch.core.wire.messages import FailRun, Failure, StopRun
 from anabranch.core.wire.results import final_event_id
-from anabranch.runtime.ownership.effects import Put
+from anabranch.runtime.ownership.effects import StorePut
 from anabranch_agency.run.control import stop
 from anabranch_agency.run.final import final_body, final_of_lost, final_without_results
 from anabranch_agency.run.state import Run, Tombstone
@@ -85,7 +85,7 @@ def finish(turn: Turn, run: Run) -> None:
         body, asides = final_without_results(turn.rules.names, run, turn.at), []
     ttl = max(0.0, run.deadline - turn.at) + turn.rules.result_ttl
     for aside in asides:
-        turn.effects.append(Put(run.session_id, aside.key, aside.value, ttl, fenced=False))
+        turn.effects.append(StorePut(run.session_id, aside.key, aside.value, ttl, fenced=False))
     _end(turn, run.run_id, run.tombstone, body, run.deadline, run.traceparent)
     turn.ended.append((run, body["status"]))
 

@@ -18,7 +18,7 @@ from anabranch.core.wire.events import EventEntry, cause_of
 from anabranch.core.wire.messages import ControlRun, Message, Status, SubmitRun
 from anabranch.core.wire.results import RunRejected
 from anabranch.ports import Outgoing
-from anabranch.runtime.ownership.effects import Effect, News, Put
+from anabranch.runtime.ownership.effects import Effect, PublishAfter, StorePut
 from anabranch_agency.run.state import PartitionState, Run, Tombstone
 
 
@@ -85,7 +85,7 @@ class Turn:
     """The runs that ended in this turn, and how."""
 
     def tell(self, topic: str, key: str, message: Message) -> None:
-        self.effects.append(News(Outgoing(topic, key, encode(message))))
+        self.effects.append(PublishAfter(Outgoing(topic, key, encode(message))))
 
     @property
     def position(self) -> int:
@@ -96,19 +96,19 @@ class Turn:
         """Make what is known of a run durable before anybody hears of it."""
         key = self.rules.names.tombstone(run_id)
         ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
-        self.effects.append(Put(run_id, key, dumps(tombstone.to_document()), ttl))
+        self.effects.append(StorePut(run_id, key, dumps(tombstone.to_document()), ttl))
 
     def keep_project(self, session_id: str, project: str, deadline: float) -> None:
         """Remember whose a session is for as long as its values are there."""
         key = self.rules.names.session_project(session_id)
         ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
-        self.effects.append(Put(session_id, key, project.encode(), ttl, fenced=False))
+        self.effects.append(StorePut(session_id, key, project.encode(), ttl, fenced=False))
 
     def keep_early(self, control: ControlRun, kind: str) -> None:
         """Remember, for whoever owns the partition then, a control record that came before its run."""
         key = self.rules.names.early(control.run_id, kind)
         value = dumps({"action": control.action, "offset": self.position, "origin": control.origin})
-        self.effects.append(Put(control.run_id, key, value, self.rules.result_ttl))
+        self.effects.append(StorePut(control.run_id, key, value, self.rules.result_ttl))
 
     def announce(
         self,
@@ -122,7 +122,7 @@ class Turn:
     ) -> None:
         headers = cloud_event_headers(kind, event_id, at, subject=body["run_id"], traceparent=traceparent)
         value = dumps(body)
-        self.effects.append(News(Outgoing(self.rules.names.results, key, value, headers=headers)))
+        self.effects.append(PublishAfter(Outgoing(self.rules.names.results, key, value, headers=headers)))
 
     def event(self, run_id: str, tombstone: Tombstone, kind: str, **data: Any) -> None:
         cause = cause_of(self.offset, len(self.events), self.partition.generation)

@@ -25,7 +25,7 @@ from anabranch.core.wire import dead_letters
 from anabranch.core.wire.events import EventBatch, decode_batch
 from anabranch.ports import Incoming, Outgoing, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
-from anabranch.runtime.ownership.consumer import Inbox
+from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.sdk.client import Client
 from anabranch_gateway.access.project_cache import RunProjects
 from anabranch_gateway.events.broadcaster import EventBroadcaster
@@ -85,7 +85,7 @@ class WebhookDispatcher:
         self._subscriptions = subscriptions
         self._projects = projects
         self._post = post
-        self._inbox: Inbox | None = None
+        self._inbox: Consumer | None = None
         self._executor = ThreadPoolExecutor(THREADS, "webhook")
         self._waiting = WaitingShares()
         self._threads = ThreadShares(lambda endpoint: self._breaker(endpoint).is_proven)
@@ -104,7 +104,7 @@ class WebhookDispatcher:
         """Deliver until cancelled; then what is under way is left to whoever reads the partition next."""
         await self._subscriptions.read()
         names = self._client.names
-        self._inbox = inbox = Inbox(self._client.log, names.gateway_webhooks, names.events, most=QUEUE)
+        self._inbox = inbox = Consumer(self._client.log, names.gateway_webhooks, names.events, most=QUEUE)
         await inbox.start()
         try:
             while True:

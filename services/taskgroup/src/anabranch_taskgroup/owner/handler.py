@@ -17,7 +17,7 @@ from anabranch.core.wire.messages import ArrayCounted, Json, KeyReduced, Message
 from anabranch.core.wire.results import reference_document
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.instrumentation.correlation import ids_of, working_for
-from anabranch.runtime.ownership.effects import Effect, Expire, News, Record
+from anabranch.runtime.ownership.effects import Effect, Expire, PublishAfter, PublishFirst
 from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
@@ -179,7 +179,7 @@ class GroupsHandler:
 
     def _event_records(
         self, state: PartitionState, run: Run, entries: list[EventEntry]
-    ) -> Iterator[Record | News]:
+    ) -> Iterator[PublishFirst | PublishAfter]:
         """The end of a group is told once its events are durable: the run's end comes after them. Else the
         events need not be waited for."""
         batch = EventBatch(
@@ -193,7 +193,7 @@ class GroupsHandler:
         ends_group = any(entry.type.startswith("group.") and entry.type != "group.started" for entry in entries)
         for value in encode_batches(batch):
             outgoing = Outgoing(self._names.events, run.run_id, value)
-            yield Record(outgoing) if ends_group else News(outgoing)
+            yield PublishFirst(outgoing) if ends_group else PublishAfter(outgoing)
 
     def oldest_open(self, state: PartitionState) -> int | None:
         return state.oldest_open()

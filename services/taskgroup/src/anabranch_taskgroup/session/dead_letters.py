@@ -14,7 +14,7 @@ from anabranch.core.wire import dead_letters
 from anabranch.core.wire.messages import Failure, MemberFailed
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.dead_letter import REASON_BYTES
-from anabranch.runtime.ownership.effects import News
+from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_taskgroup.session.state import Chunk, Held, Run, Task
 from anabranch_taskgroup.session.traceback_limits import traceback_size
 from anabranch_taskgroup.session.turn import Turn
@@ -153,4 +153,4 @@ def _post(turn: Turn, letter: dead_letters.MemberLetter, code: str, reason: str,
         dead_letters.LETTER_ID: letter_id.encode("utf-8", "replace"),
     }
     value = dumps(letter.to_document())
-    turn.effects.append(News(Outgoing(names.dead_letters, letter.run_id, value, headers=headers)))
+    turn.effects.append(PublishAfter(Outgoing(names.dead_letters, letter.run_id, value, headers=headers)))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import FailRun, Message, OpenRun, StopRun
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.ownership.effects import Effect, News
+from anabranch.runtime.ownership.effects import Effect, PublishAfter
 from anabranch_taskgroup.session.known_runs import abandon
 from anabranch_taskgroup.session.state import PartitionState, Run
 from anabranch_taskgroup.session.turn import DecisionConfig, Turn
@@ -54,13 +54,13 @@ def fail_named(rules: DecisionConfig, state: PartitionState, record: Incoming, w
 
 def _failed(
     rules: DecisionConfig, state: PartitionState, run: Run, record: Incoming, why: str, *, abandoned: bool
-) -> News:
+) -> PublishAfter:
     return _fault(rules, state, run.run_id, run.admission, record, why, abandoned=abandoned)
 
 
 def _unopened(
     rules: DecisionConfig, state: PartitionState, run_id: str, admission: int | None, record: Incoming, why: str
-) -> News:
+) -> PublishAfter:
     """A run was not opened: nothing will come of it from here. One that has ended keeps its end."""
     return _fault(rules, state, run_id, admission, record, why, abandoned=True)
 
@@ -74,7 +74,7 @@ def _fault(
     why: str,
     *,
     abandoned: bool,
-) -> News:
+) -> PublishAfter:
     state.drop("record that met a bug")
     place = f"{record.topic}/{record.partition}, offset {record.offset}"
     message = FailRun(
@@ -84,4 +84,4 @@ def _fault(
         abandoned=abandoned,
         admission=admission,
     )
-    return News(Outgoing(rules.names.runs, run_id, encode(message)))
+    return PublishAfter(Outgoing(rules.names.runs, run_id, encode(message)))

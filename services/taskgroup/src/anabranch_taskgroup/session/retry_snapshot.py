@@ -16,7 +16,7 @@ import orjson
 from anabranch.core.json_documents import dumps
 from anabranch.core.wire.messages import Failure, Json, TaskOrder
 from anabranch.core.wire.results import is_reference
-from anabranch.runtime.ownership.effects import Put
+from anabranch.runtime.ownership.effects import StorePut
 from anabranch_taskgroup.session.state import Run, Task, Value
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -56,9 +56,9 @@ def keep_outcomes(turn: Turn, run: Run) -> None:
         for task in group.tasks.values():
             if task.completed or (task.failed and task.state is TaskState.COMPLETED):
                 key = names.outcome(run.session_id, run.run_id, group.name, task.name)
-                turn.effects.append(Put(run.session_id, key, dumps(outcome_of(run, task)), ttl))
+                turn.effects.append(StorePut(run.session_id, key, dumps(outcome_of(run, task)), ttl))
     key = names.outcome(run.session_id, run.run_id)
-    turn.effects.append(Put(run.session_id, key, dumps(outside_values(run)), ttl))
+    turn.effects.append(StorePut(run.session_id, key, dumps(outside_values(run)), ttl))
 
 
 def outcome_of(run: Run, task: Task) -> dict[str, Any]:

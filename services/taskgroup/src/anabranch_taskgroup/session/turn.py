@@ -17,7 +17,7 @@ from anabranch.core.wire.events import EventEntry, cause_of
 from anabranch.core.wire.messages import Json, Message, Spans
 from anabranch.core.wire.results import result_event_id
 from anabranch.ports import Outgoing
-from anabranch.runtime.ownership.effects import Announce, Effect, News, Note, Put, Record
+from anabranch.runtime.ownership.effects import AppendHistory, Effect, Notify, PublishAfter, PublishFirst, StorePut
 from anabranch_taskgroup.session.state import Group, PartitionState, PublishedValue, Run, Task
 
 
@@ -211,7 +211,7 @@ class Turn:
         return max(0.0, run.deadline - self.at) + self.rules.result_ttl
 
     def put(self, run: Run, key: str, value: bytes) -> None:
-        self.effects.append(Put(run.session_id, key, value, self.ttl(run)))
+        self.effects.append(StorePut(run.session_id, key, value, self.ttl(run)))
 
     def keep_in_session(self, run_id: str, reason: str, since: int, admission: int) -> None:
         """Remember for later owners of the session that a run ended or is to stop; `since` is the offset of the
@@ -219,13 +219,13 @@ class Turn:
         key = self.rules.names.in_session(run_id)
         position = log_position(self.partition.generation, since)
         value = dumps({"reason": reason, "offset": position, "admission": admission})
-        self.effects.append(Put(run_id, key, value, self.rules.result_ttl, fenced=False))
+        self.effects.append(StorePut(run_id, key, value, self.rules.result_ttl, fenced=False))
 
     def record(self, topic: str, key: str | None, message: Message) -> None:
-        self.effects.append(Record(Outgoing(topic, key, encode(message))))
+        self.effects.append(PublishFirst(Outgoing(topic, key, encode(message))))
 
     def news(self, topic: str, key: str | None, message: Message, segments: Sequence[bytes] = ()) -> None:
-        self.effects.append(News(Outgoing(topic, key, encode(message, segments))))
+        self.effects.append(PublishAfter(Outgoing(topic, key, encode(message, segments))))
 
     def note_change(self, run: Run, key: str, kind: Kind, told: PublishedValue, **more: Any) -> None:
         """Add a change of the session's context to its history."""
@@ -234,7 +234,7 @@ class Turn:
         position = position_of(self.offset, self.changes)
         self.changes += 1
         entry = change.to_entry(told.data)
-        self.effects.append(Note(run.session_id, name, position, entry, self.ttl(run), KEPT_VERSIONS))
+        self.effects.append(AppendHistory(run.session_id, name, position, entry, self.ttl(run), KEPT_VERSIONS))
 
     def fold_value(
         self, run: Run, key: str, policy: Policy, told: PublishedValue, task: str | None = None
@@ -272,7 +272,7 @@ class Turn:
         """SET a value of the session under its public name, then PUBLISH that it is there."""
         name = session_key(run.session_id, key)
         self.put(run, name, told.data)
-        self.effects.append(Announce(name, channel_message(kind, task, key, self.offset, run.run_id, told.data)))
+        self.effects.append(Notify(name, channel_message(kind, task, key, self.offset, run.run_id, told.data)))
 
     def publish_result(self, run: Run, group: Group, task: Task, key: str, told: PublishedValue) -> None:
         """A result: its value in the session, and a record on the results topic."""
@@ -293,7 +293,9 @@ class Turn:
             subject=run.run_id,
             traceparent=run.traceparent,
         )
-        self.effects.append(News(Outgoing(self.rules.names.results, run.run_id, dumps(body), headers=headers)))
+        self.effects.append(
+            PublishAfter(Outgoing(self.rules.names.results, run.run_id, dumps(body), headers=headers))
+        )
 
 
 def shared_change(run: Run, policy: Policy) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from anabranch.core.names import Names
 from anabranch.core.wire.codec import TASKS, Undecodable
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock, EventLog, Incoming
-from anabranch.runtime.ownership.consumer import Inbox
+from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch_taskgroup.worker.worker import Offered, Worker
 
@@ -34,7 +34,7 @@ class OfferConsumer:
         self._clock = clock
         self._log = eventlog
         self._names = names
-        self._inbox = Inbox(eventlog, names.taskgroup_tasks, names.tasks, most=QUEUE)
+        self._inbox = Consumer(eventlog, names.taskgroup_tasks, names.tasks, most=QUEUE)
         self._task: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 

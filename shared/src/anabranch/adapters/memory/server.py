@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from anabranch.core.errors import Fenced, ServerUnavailable, StoreRefused
 from anabranch.core.json_documents import fitted
-from anabranch.ports import Clock, Entry, Fence, History, Write
+from anabranch.ports import Clock, Fence, History, HistoryEntry, Write
 
 Callback = Callable[[bytes | None], None]
 _Index = dict[str, float]
@@ -27,7 +27,7 @@ class _Entries:
     through: int
     found: dict[int, bytes]
 
-    def with_entries(self, entries: Sequence[Entry]) -> _Entries:
+    def with_entries(self, entries: Sequence[HistoryEntry]) -> _Entries:
         added = {each.position: fitted(each.value) for each in entries if each.position > self.through}
         found = self.found | added
         order = sorted(found)
@@ -86,14 +86,14 @@ class MemoryServer:
         if self._live(key) is not None:
             self._keep_for(key, ttl)
 
-    def put(self, writes: Sequence[Write | Entry], fence: Fence | None) -> None:
+    def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None) -> None:
         """Store values and entries, under a fence all or none. Raises Fenced."""
         if fence is not None:
             current = int(self.get(fence.key) or fence.epoch)
             if current > fence.epoch:
                 raise Fenced(fence.key, fence.epoch, current)
             self.set(fence.key, b"%d" % fence.epoch, fence.ttl)
-        histories: dict[str, list[Entry]] = {}
+        histories: dict[str, list[HistoryEntry]] = {}
         for write in writes:
             if isinstance(write, Write):
                 self.set(write.key, write.value, write.ttl)
@@ -111,7 +111,7 @@ class MemoryServer:
         shown = values if last is None else values[max(0, len(values) - last) :]
         return History(value.dropped + len(values) - len(shown), shown)
 
-    def add_entries(self, key: str, entries: Sequence[Entry]) -> None:
+    def add_entries(self, key: str, entries: Sequence[HistoryEntry]) -> None:
         """Add to a history."""
         before = self._live(key)
         known = before if isinstance(before, _Entries) else _Entries(0, -1, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anabranch.adapters.memory.server import MemoryServer
-from anabranch.ports import Entry, Fence, History, Write
+from anabranch.ports import Fence, History, HistoryEntry, Write
 
 
 class MemoryStore:
@@ -19,7 +19,7 @@ class MemoryStore:
         self._server.check_reachable()
         return [self._server.get(key) for key in keys]
 
-    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
+    async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
         """See `ports.StateStore`."""
         self._server.check_writable("put")
         self._server.put(writes, fence)

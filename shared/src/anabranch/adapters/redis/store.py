@@ -9,7 +9,7 @@ from anabranch.adapters.redis.connection import Command, RedisAddress
 from anabranch.adapters.redis.link import RedisLink
 from anabranch.adapters.redis.scripts import ADD_ENTRIES, CLAIM, FENCED_PUT, RELEASE, Argument
 from anabranch.core.errors import Fenced, Misconfigured, StoreRefused
-from anabranch.ports import Entry, Fence, History, Write
+from anabranch.ports import Fence, History, HistoryEntry, Write
 
 IDENTITY_SECONDS = 1.0
 
@@ -38,7 +38,7 @@ class RedisStore:
         """See `ports.StateStore`."""
         return await self._link.ask("get", [("GET", key) for key in keys])
 
-    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
+    async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
         """See `ports.StateStore`."""
         values = [each for each in writes if isinstance(each, Write)]
         histories = _by_history(writes)
@@ -53,7 +53,7 @@ class RedisStore:
         if newer:
             raise Fenced(fence.key, fence.epoch, int(newer))
 
-    async def _put_unfenced(self, writes: Sequence[Write], histories: Mapping[str, list[Entry]]) -> None:
+    async def _put_unfenced(self, writes: Sequence[Write], histories: Mapping[str, list[HistoryEntry]]) -> None:
         await self._link.ask("put", [_set(write) for write in writes])
         calls = [ADD_ENTRIES.by_digest([key], *_entry_arguments(found)) for key, found in histories.items()]
         await self._link.run("put", ADD_ENTRIES, calls)
@@ -151,15 +151,15 @@ def _set(write: Write) -> Command:
     return ("SET", write.key, write.value, "PX", _milliseconds(write.ttl))
 
 
-def _by_history(writes: Sequence[Write | Entry]) -> dict[str, list[Entry]]:
-    found: dict[str, list[Entry]] = {}
+def _by_history(writes: Sequence[Write | HistoryEntry]) -> dict[str, list[HistoryEntry]]:
+    found: dict[str, list[HistoryEntry]] = {}
     for each in writes:
-        if isinstance(each, Entry):
+        if isinstance(each, HistoryEntry):
             found.setdefault(each.key, []).append(each)
     return found
 
 
-def _entry_arguments(entries: Sequence[Entry]) -> Iterator[Argument]:
+def _entry_arguments(entries: Sequence[HistoryEntry]) -> Iterator[Argument]:
     """What the scripts want to know of the entries of one history."""
     yield _milliseconds(max(entry.ttl for entry in entries))
     yield entries[-1].keep

@@ -30,8 +30,8 @@ from anabranch.operations.rebuild.state_fold import (
     refold_runs,
     tombstone_of,
 )
-from anabranch.ports import Clock, Entry, EventLog, StateStore, Write
-from anabranch.runtime.ownership.effects import Note
+from anabranch.ports import Clock, EventLog, HistoryEntry, StateStore, Write
+from anabranch.runtime.ownership.effects import AppendHistory
 from anabranch.runtime.ownership.log_generation import generation_of
 from anabranch.runtime.ownership.replay import generation_noted
 from anabranch.sdk.references import resolve
@@ -119,7 +119,7 @@ class Rebuild:
         self._told: dict[str, Told] = {}
         self._submitted: set[str] = set()
         self._public: dict[str, tuple[int, bytes, float]] = {}
-        self._changes: dict[str, list[Entry]] = {}
+        self._changes: dict[str, list[HistoryEntry]] = {}
         self._folds: dict[str, tuple[Fold, FoldKey, float]] = {}
         self._waiting: list[Write] = []
         self._bytes = 0
@@ -264,7 +264,7 @@ class Rebuild:
         _, public, *_ = writes_of(fold, effect, left, self._names)
         self._offer(public.key, effect.version, public.value, left)
 
-    async def _write_history(self, key: str, entries: Sequence[Entry]) -> None:
+    async def _write_history(self, key: str, entries: Sequence[HistoryEntry]) -> None:
         """Each change goes to its place, where it may be already."""
         before = await self._store.history(key, 0)
         for first in range(0, len(entries), BATCH):
@@ -278,7 +278,7 @@ class Rebuild:
         left = self._left(wanted.run_id, wanted.at + wanted.put.ttl)
         if left <= 0:
             return
-        if isinstance(wanted.put, Note):
+        if isinstance(wanted.put, AppendHistory):
             self._changes.setdefault(wanted.put.key, []).append(replace(wanted.put.entry(), ttl=left))
         elif wanted.put.key.startswith(session_key(wanted.put.scope, "")):
             self._offer(wanted.put.key, wanted.version, wanted.put.value, left)

@@ -15,7 +15,7 @@ from anabranch.core.names import Names, session_key
 from anabranch.core.wire.codec import GROUPS, RUNS, Undecodable
 from anabranch.core.wire.messages import Message, OpenRun, SubmitRun
 from anabranch.ports import EventLog, Incoming
-from anabranch.runtime.ownership.effects import Note, Put
+from anabranch.runtime.ownership.effects import AppendHistory, StorePut
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.state import Tombstone
@@ -139,7 +139,7 @@ class Wanted:
     """What the store should have: of which run, of which record's time, in which order."""
 
     run_id: str
-    put: Put | Note
+    put: StorePut | AppendHistory
     at: float
     version: int
 
@@ -159,7 +159,7 @@ async def refold_runs(
             continue
         turn = agency.decide(rules, state, message, record.offset, record.timestamp)
         for effect in turn.effects:
-            if isinstance(effect, Put):
+            if isinstance(effect, StorePut):
                 yield Wanted(run_id, effect, record.timestamp, record.offset)
 
 
@@ -183,7 +183,7 @@ async def refold_groups(
             continue
         delivery = taskgroup.DeliveredMessage(message, found.segments, record.offset, record.timestamp)
         for effect in taskgroup.decide(rules, state, delivery).effects:
-            if isinstance(effect, Put | Note):
+            if isinstance(effect, StorePut | AppendHistory):
                 yield Wanted(run_id, effect, record.timestamp, record.offset)
             elif isinstance(effect, SpreadKeys | FoldKey):
                 yield effect

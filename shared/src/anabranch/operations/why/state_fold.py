@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.core.wire.codec import GROUPS, RUNS, Undecodable
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.ownership.effects import News, Record
+from anabranch.runtime.ownership.effects import PublishAfter, PublishFirst
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
@@ -54,7 +54,7 @@ class _Fold:
 
     def _note(self, record: Incoming, effects: list[Any]) -> Seen:
         for effect in effects:
-            if isinstance(effect, (News, Record)):
+            if isinstance(effect, (PublishAfter, PublishFirst)):
                 self.news.append(Decided(effect.outgoing, record.offset))
         self.last = Seen(record.timestamp, record.offset)
         return self.last

@@ -17,10 +17,10 @@ from anabranch.core.telemetry import DEAD_LETTERS, LOG_FAILURES, RECORDS_PUBLISH
 from anabranch.core.wire import dead_letters
 from anabranch.ports import (
     Beginning,
-    Entry,
     EventLog,
     Fence,
     History,
+    HistoryEntry,
     Membership,
     Outgoing,
     PartitionListener,
@@ -139,7 +139,7 @@ class MeteredStore:
         with self._failing("get"):
             return await self._inner.get(keys)
 
-    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
+    async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
         with self._failing("put"):
             await self._inner.put(writes, fence)
 

@@ -54,7 +54,7 @@ NO_TELEMETRY: Telemetry = NoTelemetry()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TelemetryOptions:
     """What a process is to tell: metrics as text, metrics by OTLP, spans by OTLP."""
 
     text: bool
@@ -65,15 +65,15 @@ class Wanted:
         return self.text or self.metrics or self.spans
 
 
-def wanted(environ: Mapping[str, str], *, text: bool) -> Wanted:
+def wanted(environ: Mapping[str, str], *, text: bool) -> TelemetryOptions:
     """What the standard variables say: OTLP where there is an endpoint, unless an exporter other than it is named.
 
     Args:
         text: whether there is a port where Prometheus may ask.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return Wanted(text=False, metrics=False, spans=False)
-    return Wanted(text=text, metrics=_is_pushed(environ, "METRICS"), spans=_is_pushed(environ, "TRACES"))
+        return TelemetryOptions(text=False, metrics=False, spans=False)
+    return TelemetryOptions(text=text, metrics=_is_pushed(environ, "METRICS"), spans=_is_pushed(environ, "TRACES"))
 
 
 def _is_pushed(environ: Mapping[str, str], signal: str) -> bool:

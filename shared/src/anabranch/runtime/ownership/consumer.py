@@ -55,7 +55,7 @@ class _Assignment:
         return True
 
 
-class Inbox:
+class Consumer:
     """A member of a consumer group on one topic. A `PartitionListener`.
 
     Args:

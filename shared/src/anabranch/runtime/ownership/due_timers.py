@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 
 from anabranch.core.errors import AnabranchError
 from anabranch.ports import EventLog
-from anabranch.runtime.ownership.handler import Domain
+from anabranch.runtime.ownership.handler import PartitionHandler
 from anabranch.runtime.ownership.log_clock import LogClock
-from anabranch.runtime.ownership.owned_partition import Owned
+from anabranch.runtime.ownership.owned_partition import OwnedPartition
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class DueTimers(Generic[S]):
 
     def __init__(
         self,
-        domain: Domain[S],
+        domain: PartitionHandler[S],
         eventlog: EventLog,
         clock: LogClock,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
@@ -42,7 +42,7 @@ class DueTimers(Generic[S]):
         self._clock = clock
         self._spawn = spawn
 
-    def arm(self, owned: Owned[S]) -> None:
+    def arm(self, owned: OwnedPartition[S]) -> None:
         """The state may have changed: wait for what is due next, in place of what was waited for."""
         due = self._domain.next_due(owned.state) if owned.is_caught_up and not owned.closing else None
         if due is None:
@@ -55,23 +55,23 @@ class DueTimers(Generic[S]):
             self._disarm(owned)
             owned.timer = loop.call_at(at, self._fired, owned, due)
 
-    def _disarm(self, owned: Owned[S]) -> None:
+    def _disarm(self, owned: OwnedPartition[S]) -> None:
         if owned.timer is not None:
             owned.timer.cancel()
             owned.timer = None
 
-    def _least(self, owned: Owned[S], due: float) -> float:
+    def _least(self, owned: OwnedPartition[S], due: float) -> float:
         tries = owned.timer_tries if due == owned.timer_due else 0
         return min(LEAST_DELAY * 2.0 ** min(tries, 16), MAX_DELAY)
 
-    def _fired(self, owned: Owned[S], due: float) -> None:
+    def _fired(self, owned: OwnedPartition[S], due: float) -> None:
         owned.timer = None
         owned.timer_tries = owned.timer_tries + 1 if due == owned.timer_due else 0
         owned.timer_due = due
         if not owned.closing:
             self._spawn(self._append(owned))
 
-    async def _append(self, owned: Owned[S]) -> None:
+    async def _append(self, owned: OwnedPartition[S]) -> None:
         try:
             records = self._domain.due_records(owned.state, self._clock.now())
             await self._log.publish(records)

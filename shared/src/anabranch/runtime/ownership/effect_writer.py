@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from anabranch.core.names import Names
-from anabranch.ports import Entry, EventLog, Fence, Notifier, Outgoing, StateStore, Write
-from anabranch.runtime.ownership.effects import Announce, Effect, News, Note, Put
+from anabranch.ports import EventLog, Fence, HistoryEntry, Notifier, Outgoing, StateStore, Write
+from anabranch.runtime.ownership.effects import AppendHistory, Effect, Notify, PublishAfter, StorePut
 from anabranch.runtime.ownership.replay import by_scope
 
 
@@ -47,22 +47,22 @@ class EffectWriter:
             Fenced: a later owner has written.
             ServerUnavailable, StoreRefused: a server is away; some of it may be done.
         """
-        writes = [effect for effect in effects if isinstance(effect, Put | Note)]
+        writes = [effect for effect in effects if isinstance(effect, StorePut | AppendHistory)]
         pending = [self._put(scope, part, epoch) for scope, part in by_scope(writes)]
         if records:
             await asyncio.gather(self._log.publish(records), *pending)
         elif pending:
             await asyncio.gather(*pending)
 
-    async def _put(self, scope: str | None, writes: Sequence[Write | Entry], epoch: int) -> None:
+    async def _put(self, scope: str | None, writes: Sequence[Write | HistoryEntry], epoch: int) -> None:
         fence = None if scope is None else Fence(self._fence_key(scope), epoch, self._fence_ttl)
         await self._store.put(writes, fence)
 
     async def publish_news(self, effects: Sequence[Effect]) -> None:
         """Publish what others wait for. Raises ServerUnavailable; some of it may be published."""
-        news = [effect.outgoing for effect in effects if isinstance(effect, News)]
+        news = [effect.outgoing for effect in effects if isinstance(effect, PublishAfter)]
         news.sort(key=lambda outgoing: self._order.get(outgoing.topic, 0))
-        announcements = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Announce)]
+        announcements = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Notify)]
         if announcements and news:
             await asyncio.gather(self._log.publish(news), self._notifier.publish(announcements))
         elif news:

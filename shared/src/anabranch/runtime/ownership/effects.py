@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from anabranch.core.telemetry import Metric
 from anabranch.core.tracing import Span
-from anabranch.ports import Entry, Outgoing
+from anabranch.ports import HistoryEntry, Outgoing
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class StorePut:
     """Store a value, fenced by the owner's epoch within `scope`, the hash tag of `key`. `ttl` in seconds.
 
     What is the same whoever writes it, and whenever, needs no fence.
@@ -29,7 +29,7 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class AppendHistory:
     """Add an entry to a history of the store, fenced as a Put is. `ttl` in seconds; see `ports.Entry`."""
 
     scope: str
@@ -39,26 +39,26 @@ class Note:
     ttl: float
     keep: int
 
-    def entry(self) -> Entry:
-        return Entry(self.key, self.position, self.value, self.ttl, self.keep)
+    def entry(self) -> HistoryEntry:
+        return HistoryEntry(self.key, self.position, self.value, self.ttl, self.keep)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class PublishFirst:
     """Publish a record that must be durable before the news of this turn goes out."""
 
     outgoing: Outgoing
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class PublishAfter:
     """Publish a record once everything of this turn is durable."""
 
     outgoing: Outgoing
 
 
 @dataclass(frozen=True, slots=True)
-class Announce:
+class Notify:
     """Publish on a channel of the store once everything of this turn is durable."""
 
     channel: str

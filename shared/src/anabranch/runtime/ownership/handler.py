@@ -18,7 +18,7 @@ Recall = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
 forgotten is no answer, and raises ServerUnavailable."""
 
 
-class Domain(Protocol[S]):
+class PartitionHandler(Protocol[S]):
     """What a service adds to the shell."""
 
     @property

@@ -22,7 +22,7 @@ NOTE_SECONDS = 10.0
 RENEW_SECONDS = 3_600.0
 
 
-class Marks:
+class LossDetector:
     """The marks of one topic."""
 
     def __init__(self, store: StateStore, names: Names, topic: str) -> None:

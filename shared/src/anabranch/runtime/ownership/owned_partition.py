@@ -13,8 +13,8 @@ from anabranch.core.offsets import TrailingCommit
 from anabranch.core.wire.fragments import Assembler, is_fragment
 from anabranch.ports import Committed, Incoming
 from anabranch.runtime.ownership.bounded_queue import MAX_BYTES, NARROW_BYTES, Backlog
-from anabranch.runtime.ownership.handler import Domain
-from anabranch.runtime.ownership.poison_records import DecisionGuard
+from anabranch.runtime.ownership.handler import PartitionHandler
+from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
 from anabranch.runtime.ownership.replay import Replay, ReplayFrom, open_from, position
 from anabranch.runtime.ownership.watchdog import Progress
 
@@ -24,7 +24,7 @@ MAX_QUEUED = 4_000
 
 
 @dataclass(slots=True)
-class Mark:
+class CommitPoint:
     """What may be committed once `offset` is old enough."""
 
     offset: int
@@ -34,7 +34,7 @@ class Mark:
 
 
 @dataclass
-class Owned(Generic[S]):
+class OwnedPartition(Generic[S]):
     """One partition that is owned."""
 
     number: int
@@ -48,11 +48,11 @@ class Owned(Generic[S]):
     """The identity of the store when the partition was taken over."""
     trailing: TrailingCommit
     rebuild: ReplayFrom
-    guard: DecisionGuard
+    guard: PoisonRecordGuard
     queue: Backlog = field(default_factory=lambda: Backlog(MAX_QUEUED, NARROW_BYTES))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
-    marks: deque[Mark] = field(default_factory=deque)
+    marks: deque[CommitPoint] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     paused: bool = False
@@ -85,14 +85,14 @@ class Owned(Generic[S]):
         epoch: int,
         generation: int,
         store: str,
-        guard: DecisionGuard,
+        guard: PoisonRecordGuard,
         committed: Committed | None,
         *,
         is_marked: bool,
         loss_window: float,
         rebuild_window: float,
         now: float,
-    ) -> Owned[S]:
+    ) -> OwnedPartition[S]:
         """A partition as it is when it was claimed. Windows are in seconds; `now` is monotonic."""
         rebuild = ReplayFrom(rebuild_window)
         rebuild.note(replay.start or 0, now)
@@ -148,7 +148,7 @@ class Owned(Generic[S]):
             self.fragments.expire(records[-1].timestamp)
         return records
 
-    def rebuilt(self, domain: Domain[S]) -> None:
+    def rebuilt(self, domain: PartitionHandler[S]) -> None:
         """All records before the commit were read, or there are none."""
         if not self.is_rebuilt:
             self.is_rebuilt = True

@@ -39,14 +39,14 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.ownership.due_timers import DueTimers
 from anabranch.runtime.ownership.effect_writer import EffectWriter
-from anabranch.runtime.ownership.effects import Effect, Expire, Note, Put, Record
-from anabranch.runtime.ownership.handler import Domain
+from anabranch.runtime.ownership.effects import AppendHistory, Effect, Expire, PublishFirst, StorePut
+from anabranch.runtime.ownership.handler import PartitionHandler
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.log_generation import generation_of, is_of_later_life, rise_above
-from anabranch.runtime.ownership.loss_detector import Marks
-from anabranch.runtime.ownership.owned_partition import Mark, Owned
+from anabranch.runtime.ownership.loss_detector import LossDetector
+from anabranch.runtime.ownership.owned_partition import CommitPoint, OwnedPartition
 from anabranch.runtime.ownership.owner_metrics import OwnerMeasures
-from anabranch.runtime.ownership.poison_records import REASON, DecisionGuard
+from anabranch.runtime.ownership.poison_records import REASON, PoisonRecordGuard
 from anabranch.runtime.ownership.replay import (
     aged,
     as_old_as,
@@ -57,8 +57,8 @@ from anabranch.runtime.ownership.replay import (
     replay_of,
     split_batch,
 )
-from anabranch.runtime.ownership.replay_slots import Places
-from anabranch.runtime.ownership.watchdog import Progress, StallWatch
+from anabranch.runtime.ownership.replay_slots import ReplaySemaphore
+from anabranch.runtime.ownership.watchdog import Progress, Watchdog
 from anabranch.runtime.topic_lives import TopicLives
 from anabranch.runtime.until_available import until_available
 
@@ -85,7 +85,7 @@ class Owner(Generic[S]):
 
     def __init__(
         self,
-        domain: Domain[S],
+        domain: PartitionHandler[S],
         eventlog: EventLog,
         store: StateStore,
         notifier: Notifier,
@@ -106,16 +106,16 @@ class Owner(Generic[S]):
         """The log's: its records say when something is due."""
         self._name = name
         self._loss_window = loss_window
-        self._marks = Marks(store, names, domain.topic)
+        self._marks = LossDetector(store, names, domain.topic)
         self._measures = OwnerMeasures(telemetry, clock, domain.topic.removeprefix(names.prefix))
         self._writer = EffectWriter(eventlog, store, notifier, names, domain.fence_key, fence_ttl)
-        self._owned: dict[int, Owned[S]] = {}
+        self._owned: dict[int, OwnedPartition[S]] = {}
         self._generation = 0
         """The latest of the log that this process has seen: the store may forget it."""
         self._lives = TopicLives(eventlog, domain.topic)
-        self._replays = Places(REPLAYS)
+        self._replays = ReplaySemaphore(REPLAYS)
         self._membership: Membership | None = None
-        self._watch = StallWatch(eventlog, domain.group, domain.topic, clock, self._progress, patience=stall_after)
+        self._watch = Watchdog(eventlog, domain.group, domain.topic, clock, self._progress, patience=stall_after)
         self._timers = DueTimers(domain, eventlog, clock, self._spawn)
         self._away: str | None = None
         self._committer: asyncio.Task[None] | None = None
@@ -184,7 +184,7 @@ class Owner(Generic[S]):
         noted = max(generation_noted(committed), self._generation)
         generation = await generation_of(self._log, self._store, self._names, topic, noted)
         self._generation = max(self._generation, generation)
-        guard = DecisionGuard(self._store, self._names.deciding(topic, partition, generation))
+        guard = PoisonRecordGuard(self._store, self._names.deciding(topic, partition, generation))
         await guard.load()
         epoch, claimed = await self._claim(partition)
         found, committed = committed, of_this_log(committed, generation, epoch)
@@ -195,7 +195,7 @@ class Owner(Generic[S]):
             begin = await self._marks.begin_of(partition)
             replay = as_old_as(replay, None if begin is None else offset_of(begin, generation))
         self._marks.note_again(partition)
-        owned = Owned.taken_over(
+        owned = OwnedPartition.taken_over(
             partition,
             self._domain.new_state(partition, generation),
             replay,
@@ -246,7 +246,7 @@ class Owner(Generic[S]):
             owned.paused = True
             self._membership.pause(topic, partition)
 
-    def _log_began_again(self, owned: Owned[S], offset: int) -> None:
+    def _log_began_again(self, owned: OwnedPartition[S], offset: int) -> None:
         """Records come in order, and never twice to one assignment: the topic was deleted and created again."""
         if not self._rejoining:
             topic = f"{self._domain.topic}/{owned.number}"
@@ -260,7 +260,7 @@ class Owner(Generic[S]):
             self._rejoining = True
             self._spawn(self._rejoin())
 
-    async def _close(self, owned: Owned[S]) -> None:
+    async def _close(self, owned: OwnedPartition[S]) -> None:
         """Let the turn under way end, take no other."""
         owned.closing = True
         owned.queue.clear()
@@ -270,7 +270,7 @@ class Owner(Generic[S]):
                 await owned.task
         await self._release(owned)
 
-    async def _release(self, owned: Owned[S]) -> None:
+    async def _release(self, owned: OwnedPartition[S]) -> None:
         if owned.timer is not None:
             owned.timer.cancel()
         await self._domain.gave_up(owned.state)
@@ -290,7 +290,7 @@ class Owner(Generic[S]):
         self._lives.claimed(partition, epoch)
         return epoch, (began, self._clock.machine_now())
 
-    async def _work(self, owned: Owned[S]) -> None:
+    async def _work(self, owned: OwnedPartition[S]) -> None:
         while not owned.closing:
             if not owned.queue:
                 owned.wake.clear()
@@ -302,12 +302,12 @@ class Owner(Generic[S]):
                 with owned.progress.working():
                     await self._turn(owned, batch)
 
-    def _resume(self, owned: Owned[S]) -> None:
+    def _resume(self, owned: OwnedPartition[S]) -> None:
         if owned.paused and owned.queue.is_short and self._membership is not None:
             owned.paused = False
             self._membership.resume(self._domain.topic, owned.number)
 
-    async def _turn(self, owned: Owned[S], batch: Sequence[Incoming]) -> None:
+    async def _turn(self, owned: OwnedPartition[S], batch: Sequence[Incoming]) -> None:
         """Apply a batch. Its parts below the committed offset, below the claim, and after it differ."""
         parts = split_batch(
             owned.whole(batch), owned.replay.committed, owned.epoch if not owned.is_caught_up else -1
@@ -325,13 +325,13 @@ class Owner(Generic[S]):
                 await self._patiently(owned, lambda: self._took_over(owned))
         self._timers.arm(owned)
 
-    async def _took_over(self, owned: Owned[S]) -> None:
+    async def _took_over(self, owned: OwnedPartition[S]) -> None:
         if not owned.is_marked:
             await self._marks.set([owned.number])
             owned.is_marked = True
         await self._domain.took_over(owned.state)
 
-    async def _rebuild(self, owned: Owned[S], records: Sequence[Incoming]) -> None:
+    async def _rebuild(self, owned: OwnedPartition[S], records: Sequence[Incoming]) -> None:
         """Rebuild the state; write again what a store of another life lacks. The news of it is out already."""
         for part in of_one_time(records) if owned.replay.restores else (records,):
             effects = await self._decide(owned, part, [])
@@ -340,9 +340,9 @@ class Owner(Generic[S]):
                 await self._perform(owned, aged(stored, self._clock.now() - part[0].timestamp), ())
 
     def _is_stored(self, effect: Effect) -> bool:
-        return isinstance(effect, Put | Note | Expire) or self._domain.is_stored(effect)
+        return isinstance(effect, StorePut | AppendHistory | Expire) or self._domain.is_stored(effect)
 
-    async def _apply(self, owned: Owned[S], records: Sequence[Incoming]) -> None:
+    async def _apply(self, owned: OwnedPartition[S], records: Sequence[Incoming]) -> None:
         rejected: list[tuple[Incoming, str]] = []
         effects = await self._decide(owned, records, rejected)
         if not owned.is_caught_up:
@@ -352,7 +352,7 @@ class Owner(Generic[S]):
         self._mark(owned)
 
     async def _decide(
-        self, owned: Owned[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+        self, owned: OwnedPartition[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
         recall = partial(self._marks.recall, owned.number)
         await self._patiently(owned, lambda: self._domain.prepare(owned.state, records, recall))
@@ -361,7 +361,7 @@ class Owner(Generic[S]):
         return await self._decide_guarded(owned, records, rejected)
 
     async def _decide_guarded(
-        self, owned: Owned[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+        self, owned: OwnedPartition[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
         """Decide about what the last owner may have died of."""
         effects: list[Effect] = []
@@ -379,18 +379,18 @@ class Owner(Generic[S]):
             await self._patiently(owned, owned.guard.leave)
         return effects
 
-    def _mark(self, owned: Owned[S]) -> None:
+    def _mark(self, owned: OwnedPartition[S]) -> None:
         oldest = self._domain.oldest_open(owned.state)
         open_from = owned.position if oldest is None else min(oldest, owned.position)
-        owned.marks.append(Mark(owned.position, owned.fragments.begin(open_from), open_from))
+        owned.marks.append(CommitPoint(owned.position, owned.fragments.begin(open_from), open_from))
         owned.trailing.mark(owned.position, self._clock.monotonic())
 
     async def _perform(
-        self, owned: Owned[S], effects: Sequence[Effect], rejected: Sequence[tuple[Incoming, str]]
+        self, owned: OwnedPartition[S], effects: Sequence[Effect], rejected: Sequence[tuple[Incoming, str]]
     ) -> None:
         if not effects and not rejected:
             return
-        durable = [effect.outgoing for effect in effects if isinstance(effect, Record)]
+        durable = [effect.outgoing for effect in effects if isinstance(effect, PublishFirst)]
         durable += [dead_letter(self._names, record, reason) for record, reason in rejected]
         await self._patiently(owned, lambda: self._writer.make_durable(effects, durable, owned.fence_epoch))
         await self._patiently(owned, lambda: self._domain.before_news(owned.state, effects, owned.fence_epoch))
@@ -400,7 +400,7 @@ class Owner(Generic[S]):
         )
         self._measures.told(effects, is_caught_up=owned.is_caught_up)
 
-    async def _patiently(self, owned: Owned[S], action: Callable[[], Awaitable[None]]) -> None:
+    async def _patiently(self, owned: OwnedPartition[S], action: Callable[[], Awaitable[None]]) -> None:
         """Do something until the servers let it happen. Effects may be repeated, never left out: who gives the
         partition up meanwhile does not commit them, and the next owner does them."""
         await until_available(
@@ -411,7 +411,7 @@ class Owner(Generic[S]):
             fenced=partial(self._claim_again, owned),
         )
 
-    async def _claim_again(self, owned: Owned[S], error: Fenced) -> None:
+    async def _claim_again(self, owned: OwnedPartition[S], error: Fenced) -> None:
         """A zombie claimed after this owner: claim again, unless this one is the zombie and was not told yet. By a
         fence of a later life of the log it takes the partition over again."""
         log.warning("%s/%d: %s", self._domain.topic, owned.number, error)

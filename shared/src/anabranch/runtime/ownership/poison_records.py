@@ -24,7 +24,7 @@ NOTE_SECONDS = 7 * 86_400.0
 REASON = f"its owner died while it decided about it, {DEATHS} times or more"
 
 
-class DecisionGuard:
+class PoisonRecordGuard:
     """The note of one partition, under `key` in the store."""
 
     def __init__(self, store: StateStore, key: str) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from anabranch.ports import Committed, Entry, Incoming, Write
-from anabranch.runtime.ownership.effects import Effect, Expire, Note, Put
+from anabranch.ports import Committed, HistoryEntry, Incoming, Write
+from anabranch.runtime.ownership.effects import AppendHistory, Effect, Expire, StorePut
 
 log = logging.getLogger(__name__)
 
@@ -171,11 +171,13 @@ def aged(effects: Iterable[Any], age: float) -> list[Effect]:
     ]
 
 
-def by_scope(writes: Sequence[Put | Note]) -> Iterable[tuple[str | None, list[Write | Entry]]]:
+def by_scope(
+    writes: Sequence[StorePut | AppendHistory],
+) -> Iterable[tuple[str | None, list[Write | HistoryEntry]]]:
     """Writes of each fence in order, None for those without; of a key written twice the last write counts."""
-    scopes: dict[str | None, dict[tuple[str, int], Write | Entry]] = {}
+    scopes: dict[str | None, dict[tuple[str, int], Write | HistoryEntry]] = {}
     for each in writes:
-        if isinstance(each, Note):
+        if isinstance(each, AppendHistory):
             scopes.setdefault(each.scope, {})[each.key, each.position] = each.entry()
         else:
             scope = each.scope if each.fenced else None

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Places:
+class ReplaySemaphore:
     """So many places. Who waits for one longer than `patience` seconds goes on without: whoever has a place may be
     waiting for what that one is to do."""
 

@@ -61,7 +61,7 @@ class Progress:
         self._seen = self.handled
 
 
-class StallWatch:
+class Watchdog:
     """Watches the partitions of one owner.
 
     Args:

@@ -24,7 +24,7 @@ TICK = 1.0
 _log = logging.getLogger("anabranch.process")
 
 
-class Pulse:
+class Heartbeat:
     """Keeps one key in the store for as long as the loop that started it answers.
 
     Args:

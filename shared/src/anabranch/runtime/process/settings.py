@@ -18,7 +18,7 @@ from anabranch.runtime.process import setting_values as values
 from anabranch.runtime.process.logs import LogFormat
 from anabranch.runtime.process.settings_sources import (
     CONFIG_VARIABLE,
-    Entry,
+    SettingEntry,
     environment_entries,
     file_entries,
     misspelt,
@@ -237,7 +237,7 @@ def _chosen_file(environ: Mapping[str, str]) -> Path | None:
     return next((path for name in DEFAULT_FILES if (path := Path(name)).is_file()), None)
 
 
-def _parsed(entries: Mapping[str, Entry]) -> dict[str, Any]:
+def _parsed(entries: Mapping[str, SettingEntry]) -> dict[str, Any]:
     """Fields of Settings out of the entries that won."""
     result: dict[str, Any] = {}
     for name, entry in entries.items():
@@ -250,7 +250,7 @@ def _parsed(entries: Mapping[str, Entry]) -> dict[str, Any]:
     return result
 
 
-def _partitions(entries: Mapping[str, Entry]) -> dict[str, int]:
+def _partitions(entries: Mapping[str, SettingEntry]) -> dict[str, int]:
     counts: dict[str, int] = {}
     if everywhere := entries.get("partitions"):
         counts = dict.fromkeys(DEFAULT_PARTITIONS, _read(everywhere, values.at_least(1)))
@@ -260,7 +260,7 @@ def _partitions(entries: Mapping[str, Entry]) -> dict[str, int]:
     return counts
 
 
-def _read(entry: Entry, parse: Callable[[Any], Any]) -> Any:
+def _read(entry: SettingEntry, parse: Callable[[Any], Any]) -> Any:
     try:
         return parse(entry.value)
     except ValueError as error:

@@ -32,22 +32,22 @@ _SERVICE_LINK = re.compile(r"KAFKA_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(T
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SettingEntry:
     """A value as it was written, and where: the variable, the file's name and key, or the option."""
 
     value: Any
     where: str
 
 
-def environment_entries(environ: Mapping[str, str], known: Collection[str]) -> dict[str, Entry]:
+def environment_entries(environ: Mapping[str, str], known: Collection[str]) -> dict[str, SettingEntry]:
     """Entries of the environment; an empty variable counts as not set."""
-    found: dict[str, Entry] = {}
+    found: dict[str, SettingEntry] = {}
     for variable, value in environ.items():
         suffix = variable.removeprefix(VARIABLE_PREFIX)
         if suffix == variable or not value or _SERVICE_LINK.fullmatch(suffix):
             continue
         if name := _canonical(suffix.lower(), known):
-            _add(found, name, Entry(value, variable))
+            _add(found, name, SettingEntry(value, variable))
     return found
 
 
@@ -64,35 +64,35 @@ def misspelt(environ: Mapping[str, str], known: Collection[str]) -> dict[str, st
     return found
 
 
-def file_entries(path: Path, known: Collection[str]) -> dict[str, Entry]:
+def file_entries(path: Path, known: Collection[str]) -> dict[str, SettingEntry]:
     """Entries of a YAML or TOML file, told apart by its ending; a null counts as not set.
 
     Raises:
         Misconfigured: it is missing, unreadable, no mapping, or has an unknown name.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, SettingEntry] = {}
     for key, value in _document(path).items():
         name = _canonical(str(key), known)
         if name is None:
             raise Misconfigured(f"{path}: {key}", "there is no such setting", _nearest(str(key), known))
         if value is not None:
-            _add(found, name, Entry(value, f"{path}: {key}"))
+            _add(found, name, SettingEntry(value, f"{path}: {key}"))
     return found
 
 
-def option_entries(overrides: Mapping[str, Any], known: Collection[str]) -> dict[str, Entry]:
+def option_entries(overrides: Mapping[str, Any], known: Collection[str]) -> dict[str, SettingEntry]:
     """Entries of the command's options; None counts as not given."""
-    found: dict[str, Entry] = {}
+    found: dict[str, SettingEntry] = {}
     for key, value in overrides.items():
         name = _canonical(key, known)
         if name is None:
             raise Misconfigured(_option(key), "there is no such setting", _nearest(key, known))
         if value is not None and value != ():
-            _add(found, name, Entry(value, _option(key)))
+            _add(found, name, SettingEntry(value, _option(key)))
     return found
 
 
-def _add(found: dict[str, Entry], name: str, entry: Entry) -> None:
+def _add(found: dict[str, SettingEntry], name: str, entry: SettingEntry) -> None:
     other = found.get(name)
     if other is not None and str(other.value) != str(entry.value):
         raise Misconfigured(entry.where, f"says something else than {other.where}", "keep one of the two")

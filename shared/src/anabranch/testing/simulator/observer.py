@@ -16,7 +16,7 @@ from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.fragments import Assembler
 from anabranch.core.wire.results import MARK, has_mark, is_reference
-from anabranch.ports import Entry, Fence, Incoming, Write
+from anabranch.ports import Fence, HistoryEntry, Incoming, Write
 from anabranch.testing.simulator.accounts import Account
 from anabranch.testing.simulator.sharing import SHARED
 from anabranch.testing.simulator.workload import Expected
@@ -208,7 +208,7 @@ class Observer:
 
     # --- the store -----------------------------------------------------------------------------------
 
-    def accepted(self, writes: Sequence[Write | Entry], fence: Fence | None) -> None:
+    def accepted(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None) -> None:
         """The store took these."""
         for write in writes:
             self._put.add(write.key)

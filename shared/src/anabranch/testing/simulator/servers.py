@@ -26,9 +26,9 @@ from anabranch.ports import (
     Beginning,
     Clock,
     Committed,
-    Entry,
     Fence,
     History,
+    HistoryEntry,
     Outgoing,
     PartitionListener,
     Standing,
@@ -50,7 +50,7 @@ class ForgetfulServer(MemoryServer):
     def __init__(
         self,
         clock: Clock,
-        accepted: Callable[[Sequence[Write | Entry], Fence | None], None],
+        accepted: Callable[[Sequence[Write | HistoryEntry], Fence | None], None],
         keeps: float = LOST_SECOND,
     ) -> None:
         super().__init__(clock)
@@ -59,7 +59,7 @@ class ForgetfulServer(MemoryServer):
         self._emptied_at = 0.0
         self._undo: deque[tuple[float, str, Any, float | None]] = deque()
 
-    def put(self, writes: Sequence[Write | Entry], fence: Fence | None) -> None:
+    def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None) -> None:
         """See MemoryServer."""
         super().put(writes, fence)
         self._accepted(writes, fence)
@@ -69,7 +69,7 @@ class ForgetfulServer(MemoryServer):
         self._note(key)
         super().set(key, value, ttl)
 
-    def add_entries(self, key: str, entries: Sequence[Entry]) -> None:
+    def add_entries(self, key: str, entries: Sequence[HistoryEntry]) -> None:
         """See MemoryServer."""
         self._note(key)
         super().add_entries(key, entries)
@@ -203,7 +203,7 @@ class SimStore:
             return []
         return await self._call("get", self._inner.get, keys)  # type: ignore[no-any-return]
 
-    async def put(self, writes: Sequence[Write | Entry], fence: Fence | None = None) -> None:
+    async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
         await self._call("put", self._inner.put, writes, fence)
 
     async def history(self, key: str, last: int | None = None) -> History:
