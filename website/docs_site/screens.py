@@ -17,11 +17,11 @@ from rich.console import Console, RenderableType
 
 from anabranch import Registry, Task, agent
 from anabranch.cli.render.progress import RunProgress
-from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.tree import UNICODE, Canvas, draw
 from anabranch.cli.top.drawing import Frame, drawn
 from anabranch.cli.top.screen import Screen
-from anabranch.cli.top.snapshot_reader import Reading
+from anabranch.cli.top.snapshot_reader import SnapshotReader
 from anabranch.core.request.admission import read_request
 from anabranch.embedded import Embedded, embedded
 from docs_site.pages import DOCS
@@ -91,7 +91,7 @@ def draw_all() -> Iterator[Path]:
 
 async def _pictures() -> list[tuple[str, str, RenderableType]]:
     async with embedded(Registry.builtin().add(develop)) as system:
-        reading = Reading(system.client, 20)
+        reading = SnapshotReader(system.client, 20)
         for name, photos in (("proofs", 40), ("wedding", 120)):
             await (await system.client.submit(_request(name, photos))).result()
         tree = await _half_way(system)
@@ -107,7 +107,7 @@ async def _half_way(system: Embedded) -> RenderableType:
     request = _request("photos", PHOTOS)
     run = await system.client.submit(request)
     progress = RunProgress.of_plan(run.run_id, read_request(request).plan)
-    rates, clock = Rates(), system.client.links.clock
+    rates, clock = RateMeter(), system.client.links.clock
     began = clock.monotonic()
     async for batch in run.event_batches():
         progress.apply(batch)

@@ -35,7 +35,7 @@ from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.process.topics import ensure_topics
 from anabranch.sdk.agents import Registry
-from anabranch.sdk.client import Client, Links
+from anabranch.sdk.client import Client, ClientPorts
 from anabranch.sdk.local_system import LocalSystem, running_here, starting
 from anabranch_agency.app import build as build_agency
 from anabranch_eventmanager.app import build_embedded as build_eventmanager
@@ -101,7 +101,7 @@ async def embedded(
         await ensure_topics(client_ports.log, settings)
         limits = Limits(settings.request_limit, settings.members_limit, settings.inline_limit)
         ports = (client_ports.log, kept.store, kept.notifier, settings.names, clock, client_ports.ids)
-        local = LocalSystem(Links(*ports), limits, asyncio.get_running_loop())
+        local = LocalSystem(ClientPorts(*ports), limits, asyncio.get_running_loop())
         services = (
             build_agency(make(), registry.names),
             build_taskgroup(make(), registry),

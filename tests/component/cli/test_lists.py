@@ -23,7 +23,7 @@ from anabranch.cli.commands.events import LogFilter, show_events, show_logs
 from anabranch.cli.commands.inspect import list_runs, show_status
 from anabranch.cli.commands.why import why
 from anabranch.cli.main import main
-from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.tables import Form, Listing, form_of, plain, show
 from anabranch.cli.render.tree import UNICODE
 from anabranch.cli.top.command import TopOptions, top
@@ -178,7 +178,7 @@ async def test_logs_are_filtered_by_level_and_member_and_unknown_runs_are_said(
 
 async def test_a_run_is_looked_into_and_left_again(system: Embedded) -> None:
     views = await list_views(system.store, system.names)
-    snapshot = Snapshot(2.0, [row_of(view, 2.0, Rates()) for view in views])
+    snapshot = Snapshot(2.0, [row_of(view, 2.0, RateMeter()) for view in views])
     [run] = snapshot.runs
 
     inside = pressed(Screen(), "enter", Screen().rows(snapshot))
@@ -208,7 +208,7 @@ def view(number: int, **more: Any) -> dict[str, Any]:
 
 
 def snapshot_of(*views: dict[str, Any]) -> Snapshot:
-    return Snapshot(100.0, [row_of(each, 100.0, Rates()) for each in views])
+    return Snapshot(100.0, [row_of(each, 100.0, RateMeter()) for each in views])
 
 
 def test_open_runs_come_first_and_other_orders_are_asked_for() -> None:

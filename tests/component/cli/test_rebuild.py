@@ -12,9 +12,9 @@ from small_requests import alive, array, request, task
 from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
-from anabranch.cli.commands.rebuild import Rebuild, Report
+from anabranch.cli.commands.rebuild import Rebuild, RebuildReport
 from anabranch.cli.main import main
-from anabranch.operations.rebuild.state_fold import Choice
+from anabranch.operations.rebuild.state_fold import RunSelection
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System
@@ -43,10 +43,10 @@ def lose(s: System, wanted: Callable[[str], bool] = lambda _: True) -> set[str]:
     return lost
 
 
-def rebuilt(s: System, choice: Choice | None = None, **settings: Any) -> Report:
+def rebuilt(s: System, choice: RunSelection | None = None, **settings: Any) -> RebuildReport:
     client = s.embedded.client
     work = Rebuild(client.log, client.store, client.names, client.links.clock, Settings(**settings))
-    return s.wait(work.do(choice or Choice()))
+    return s.wait(work.do(choice or RunSelection()))
 
 
 SEPARATE = array([{"k": f"key{n}", "pad": "y" * 3_000} for n in range(40)], output_format="separate")
@@ -134,9 +134,9 @@ def test_one_run_or_one_session_is_rebuilt_alone(anabranch_system: Start) -> Non
     runs = [s.run(request(task("t", inputs=n), session_id=f"s{n}"), timeout=60) for n in range(3)]
     lose(s)
 
-    assert rebuilt(s, Choice(run_id=runs[0].run_id)).runs == 1
+    assert rebuilt(s, RunSelection(run_id=runs[0].run_id)).runs == 1
     assert [s.value(f"s{n}", "t") for n in range(3)] == [0, None, None]
-    assert rebuilt(s, Choice(session_id="s1")).runs == 1
+    assert rebuilt(s, RunSelection(session_id="s1")).runs == 1
     assert [s.value(f"s{n}", "t") for n in range(3)] == [0, 1, None]
 
 
@@ -233,7 +233,7 @@ def test_one_run_of_a_session_gets_back_its_own_versions(anabranch_system: Start
     first, _ = (s.run(document, timeout=60) for _ in range(2))
     lose(s)
 
-    report = rebuilt(s, Choice(first.run_id))
+    report = rebuilt(s, RunSelection(first.run_id))
 
     assert report.written["versions"] == 2
     assert rebuilt(s).written["versions"] == 2

@@ -13,7 +13,7 @@ from small_requests import request, task
 from anabranch.cli.commands.inspect import _show_view
 from anabranch.cli.render.live_view import PlainView
 from anabranch.cli.render.progress import RunProgress
-from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.tree import Canvas, draw
 from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.cli.top.snapshot import row_of
@@ -114,7 +114,7 @@ def test_every_reader_says_it(capsys: pytest.CaptureFixture[str]) -> None:
     view = view_of(play)
 
     assert serializers.summary(_told(view, 0.0))["waits_for"] == SAID
-    row = row_of(view, 0.0, Rates())
+    row = row_of(view, 0.0, RateMeter())
     assert row.to_document()["waits_for"] == SAID
     console = Console(file=io.StringIO(), width=100, color_system=None)
     console.print(draw(progress_of_view(view), Canvas(waits=row.waits)))

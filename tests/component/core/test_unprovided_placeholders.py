@@ -12,7 +12,7 @@ from small_requests import array, request, task
 
 from anabranch.cli.commands.plan import planned
 from anabranch.cli.commands.run import RunOptions, run
-from anabranch.core.request.admission import Reading, read_request
+from anabranch.core.request.admission import ValidationResult, read_request
 from anabranch.runtime.process.settings import Settings
 
 MATRIX = {"type": "matrix", "array_mapping": {"row": [1, 2]}, "include": [{"row": 3, "colour": "red"}]}
@@ -20,7 +20,7 @@ RULES = {"sequence": {"n": {"start": 0, "end": 3}}}
 IDENTIFIED = array([{"a": {"b": 1}}], identifiers={"name": "item.a.b"})
 
 
-def reading_of(template: Any, *, strict: bool = False, **fields: Any) -> Reading:
+def reading_of(template: Any, *, strict: bool = False, **fields: Any) -> ValidationResult:
     more = {name: fields.pop(name) for name in ("context", "session_id") if name in fields}
     made = request(task("first"), task("out", message_template=template, **fields), **more)
     return read_request(made, session_keys=lambda _key: True, strict=strict)

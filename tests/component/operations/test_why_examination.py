@@ -15,7 +15,7 @@ from anabranch import Task
 from anabranch.core.errors import Misconfigured
 from anabranch.core.names import run_id_for
 from anabranch.core.reasons import MEANINGS, Fact, Missing, aggregated, merged, roots_first, shown
-from anabranch.operations.why.evidence import Evidence, Place, WaitingOffer
+from anabranch.operations.why.evidence import Evidence, RequiredPartition, WaitingOffer
 from anabranch.operations.why.examination import Answer, examine
 from anabranch.operations.why.observations import Sources
 from anabranch.ports import Committed, Outgoing, Standing, Write
@@ -243,8 +243,8 @@ def lose_once(s: System, marked: bytes) -> None:
 # --- the evidence -------------------------------------------------------------------------------------
 
 OFFERED = Missing(Fact.OFFERED, "g", "t", members=((0, 5),))
-OWNED = Place("groups", 1, Standing(Committed(7), 0, 9, "member"))
-NOBODYS = Place("groups", 1, Standing(Committed(7), 0, 9, None))
+OWNED = RequiredPartition("groups", 1, Standing(Committed(7), 0, 9, "member"))
+NOBODYS = RequiredPartition("groups", 1, Standing(Committed(7), 0, 9, None))
 
 
 def judged(evidence: Evidence, *, bounced: bool = False) -> Missing:

@@ -24,7 +24,7 @@ from anabranch.cli.bench.distribution import (
 from anabranch.cli.bench.fanout import fanout_report
 from anabranch.cli.bench.join_lag import lag_of_events, lag_of_stamps
 from anabranch.cli.bench.layered import edge_count, layered
-from anabranch.cli.bench.report import Report, plain_lines
+from anabranch.cli.bench.report import Measurement, plain_lines
 from anabranch.cli.bench.runs import runs_report
 from anabranch.cli.bench.submitting import Ended, NotMeasured
 from anabranch.cli.bench.workflows import Workflow, from_document, made, workflow_report
@@ -94,7 +94,7 @@ def test_durations_have_three_digits() -> None:
 
 
 def test_a_report_on_no_terminal_is_ascii_in_columns() -> None:
-    report = Report("Title", {}, [("short", "1", "remark"), ("much longer", "1,000", "")], [("one", HUNDRED)])
+    report = Measurement("Title", {}, [("short", "1", "remark"), ("much longer", "1,000", "")], [("one", HUNDRED)])
 
     lines = plain_lines(report)
 

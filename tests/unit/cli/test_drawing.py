@@ -14,7 +14,7 @@ from anabranch.cli.bench.shapes import fanout_request
 from anabranch.cli.render.heat import CELLS, Heat
 from anabranch.cli.render.live_view import LiveView
 from anabranch.cli.render.progress import RunProgress
-from anabranch.cli.render.rates import WINDOW_SECONDS, Rate, Rates
+from anabranch.cli.render.rates import WINDOW_SECONDS, Rate, RateMeter
 from anabranch.cli.render.tree import ASCII, Canvas, draw
 from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.core.request.admission import read_request
@@ -38,7 +38,7 @@ def fan_out(members: int = 500, *entries: dict[str, Any]) -> RunProgress:
     return told(progress, entry("task.expanded", data={"count": members}), *entries)
 
 
-def text_of(progress: RunProgress, canvas: Canvas, rates: Rates | None = None) -> str:
+def text_of(progress: RunProgress, canvas: Canvas, rates: RateMeter | None = None) -> str:
     console = Console(file=io.StringIO(), width=canvas.width, color_system=None)
     console.print(draw(progress, canvas, rates))
     return console.file.getvalue()  # type: ignore[attr-defined]
@@ -97,7 +97,7 @@ def test_the_tree_shows_bars_paces_and_failures_where_they_happened() -> None:
         entry("task.completed", spans=((0, 200),)),
         entry("task.failed", index=203, data={"error_type": "ValueError", "message": "no\nway"}),
     )
-    rates = Rates()
+    rates = RateMeter()
     draw(progress, Canvas(elapsed=0.0), rates)
     told(progress, entry("task.completed", spans=((300, 349),)))
     drawn = text_of(progress, Canvas(width=110, elapsed=1.0), rates)

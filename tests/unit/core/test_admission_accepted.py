@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from anabranch.core.request.admission import Reading, parse_request, read_request, session_candidates
-from anabranch.core.request.graph import Need
+from anabranch.core.request.admission import ValidationResult, parse_request, read_request, session_candidates
+from anabranch.core.request.graph import Dependency
 from anabranch.core.request.models import Request, TaskGroup, TaskSpec
 
 
-def read(*tasks: dict[str, Any], session_keys: Any = (), **fields: Any) -> Reading:
+def read(*tasks: dict[str, Any], session_keys: Any = (), **fields: Any) -> ValidationResult:
     full = [{"agent": "echo", "result_keys": [f"{task['name']}.out"]} | task for task in tasks]
     reading = read_request({"task_groups": [{"name": "g", "tasks": full}]} | fields, session_keys=session_keys)
     assert reading.errors == ()
     return reading
 
 
-def needs(reading: Reading, index: int = 0) -> dict[str, Need]:
+def needs(reading: ValidationResult, index: int = 0) -> dict[str, Dependency]:
     assert reading.plan
     return {need.key: need for need in reading.plan.tasks[index].needs}
 
@@ -36,12 +36,12 @@ def test_where_each_key_comes_from() -> None:
     )
 
     assert needs(reading) == {
-        "b.out": Need("b.out", "produced", False, ("g", "b")),
-        "ctx": Need("ctx", "context", False),
-        "old": Need("old", "session", False),
-        "maybe": Need("maybe", "absent", True),
-        "later": Need("later", "absent", True),
-        "ext": Need("ext", "external", False),
+        "b.out": Dependency("b.out", "produced", False, ("g", "b")),
+        "ctx": Dependency("ctx", "context", False),
+        "old": Dependency("old", "session", False),
+        "maybe": Dependency("maybe", "absent", True),
+        "later": Dependency("later", "absent", True),
+        "ext": Dependency("ext", "external", False),
     }
 
 
@@ -68,7 +68,7 @@ def test_an_optional_dependency_can_be_written_in_two_ways() -> None:
     short = read({"name": "a", "dependencies": ["b.out?"]}, {"name": "b"})
     long = read({"name": "a", "dependencies": ["b.out"], "optional_dependencies": ["b.out"]}, {"name": "b"})
 
-    assert needs(short) == needs(long) == {"b.out": Need("b.out", "produced", True, ("g", "b"))}
+    assert needs(short) == needs(long) == {"b.out": Dependency("b.out", "produced", True, ("g", "b"))}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from anabranch.core.request.admission import (
     DEFAULT_LIMITS,
     MAX_ERRORS,
-    Reading,
+    ValidationResult,
     parse_request,
     read_request,
     session_candidates,
@@ -40,7 +40,7 @@ def custom(**rules: Any) -> dict[str, Any]:
     return request(task(expansion_config={"type": "custom", "transform_rules": rules}))
 
 
-def codes(reading: Reading) -> set[str]:
+def codes(reading: ValidationResult) -> set[str]:
     return {str(problem.code) for problem in reading.errors}
 
 
@@ -78,7 +78,7 @@ def test_an_object_that_holds_itself_is_refused() -> None:
 
 
 def test_an_array_as_json_text_is_held_to_the_same_depth() -> None:
-    def mapped(depth: int) -> Reading:
+    def mapped(depth: int) -> ValidationResult:
         config = {"type": "array", "array_mapping": {"x": nested(depth)}}
         return parse_request(json.dumps(request(task(expansion_config=config))))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from anabranch.core.errors import RequestRefused
-from anabranch.core.request.admission import DEFAULT_LIMITS, Limits, Reading, parse_request, read_request
+from anabranch.core.request.admission import DEFAULT_LIMITS, Limits, ValidationResult, parse_request, read_request
 
 
 def task(name: str, **fields: Any) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def request(*tasks: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"task_groups": [{"name": "g", "tasks": list(tasks)}]} | fields
 
 
-def found(reading: Reading) -> set[tuple[str, str]]:
+def found(reading: ValidationResult) -> set[tuple[str, str]]:
     return {(str(error.code), error.path) for error in reading.errors}
 
 

@@ -8,7 +8,7 @@ import pytest
 from eventmanager_records import batch, entry
 
 from anabranch.cli.render.progress import RunProgress
-from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.cli.top.snapshot import row_of
 from anabranch.core.progress import percent, run_share, share_of_run, task_share
@@ -56,7 +56,7 @@ def test_a_progress_never_goes_back_and_is_the_same_everywhere() -> None:
         followed.apply(decode_batch(value))
         shares.append(view["share"])
         assert serializers.summary(view)["counts"]["share"] == view["share"]
-        assert row_of(view, 0.0, Rates()).to_document()["share"] == view["share"]
+        assert row_of(view, 0.0, RateMeter()).to_document()["share"] == view["share"]
         assert progress_of_view(view).share == view["share"]
         assert followed.share == view["share"]
 

@@ -10,7 +10,7 @@ from workflows import WORKFLOWS, workflow_request
 
 from anabranch.core.request.admission import read_request
 from anabranch.core.request.models import Request
-from anabranch.core.request.outline import Declared, GroupFacts, TaskFacts, Wanted, facts_of, read_facts
+from anabranch.core.request.outline import Declared, GroupFacts, RequestedKey, TaskFacts, facts_of, read_facts
 
 
 def request(*tasks: dict[str, Any], **group: Any) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def declared(item: Declared | None) -> Declared | None:
 def bare(task: TaskFacts) -> TaskFacts:
     lists = ("produces", "optional_results", "optional_wants", "array_paths")
     placeless = {name: tuple(declared(item) for item in getattr(task, name)) for name in lists}
-    wants = tuple(Wanted(want.key, want.optional, ()) for want in task.wants)
+    wants = tuple(RequestedKey(want.key, want.optional, ()) for want in task.wants)
     return replace(task, path=(), agent=declared(task.agent), wants=wants, **placeless)  # type: ignore[arg-type]
 
 

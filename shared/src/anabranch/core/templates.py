@@ -174,7 +174,7 @@ def text_bytes(text: str) -> int:
     return len(text) if text.isascii() else 4 * len(text)
 
 
-class Room:
+class RenderBudget:
     """Remaining byte budget of a rendering."""
 
     __slots__ = ("_characters", "_most", "_width")
@@ -200,7 +200,7 @@ class Room:
 class Template(Protocol):
     """A template that was read once and can be rendered many times."""
 
-    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> Any:
+    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> Any:
         """Return the template with its placeholders filled in from `scope`; shares what has none.
 
         Raises RenderedTooLarge for more than `MOST_RENDERED` bytes of text; values that are inserted with
@@ -219,7 +219,9 @@ def compile_template(template: Json, *, typed: bool = False) -> Template:
     return _Constant(template)
 
 
-def render(template: Json, scope: Mapping[str, Any], *, typed: bool = False, room: Room | None = None) -> Any:
+def render(
+    template: Json, scope: Mapping[str, Any], *, typed: bool = False, room: RenderBudget | None = None
+) -> Any:
     """Return `template` with its placeholders filled in. For many scopes, `compile_template` once."""
     return compile_template(template, typed=typed).render(scope, room)
 
@@ -287,7 +289,7 @@ class _Constant:
     def __init__(self, value: Any) -> None:
         self._value = value
 
-    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> Any:
+    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> Any:
         return self._value
 
 
@@ -299,7 +301,7 @@ class _Typed:
     def __init__(self, placeholder: Path) -> None:
         self._placeholder = placeholder
 
-    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> Any:
+    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> Any:
         value = self._placeholder.find(scope)
         return "{" + self._placeholder.text + "}" if value is MISSING else value
 
@@ -310,8 +312,8 @@ class _Text:
     def __init__(self, parts: Sequence[str | Path]) -> None:
         self.parts = parts
 
-    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> str:
-        room = room or Room()
+    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> str:
+        room = room or RenderBudget()
         shown = []
         for part in self.parts:
             if isinstance(part, str):
@@ -333,7 +335,7 @@ class _OnePlace:
         self.place = place
         self._after = after
 
-    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> str:
+    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> str:
         text = _shown(self.place, scope)
         if room is not None:
             room.take(text)
@@ -355,8 +357,8 @@ class _Object:
     def inner(self) -> Iterable[Template]:
         return (part for _, part in self._fields)
 
-    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> dict[str, Any]:
-        room = room or Room()
+    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> dict[str, Any]:
+        room = room or RenderBudget()
         return {key: part.render(scope, room) for key, part in self._fields}
 
 
@@ -370,8 +372,8 @@ class _List:
     def inner(self) -> Iterable[Template]:
         return self._items
 
-    def render(self, scope: Mapping[str, Any], room: Room | None = None) -> list[Any]:
-        room = room or Room()
+    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> list[Any]:
+        room = room or RenderBudget()
         return [part.render(scope, room) for part in self._items]
 
 

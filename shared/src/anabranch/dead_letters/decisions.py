@@ -42,7 +42,7 @@ Action = Literal["redrive", "dismiss"]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class LetterSelection:
     """Which letters the command line means: these, or those of a kind of failure, or of a run."""
 
     ids: Sequence[str] = ()
@@ -78,7 +78,7 @@ def document(action: Action, decisions: Decisions) -> dict[str, Any]:
 
 
 async def decide(
-    client: Client, action: Action, choice: Choice, wanted: Callable[[Letter], bool] = lambda _: True
+    client: Client, action: Action, choice: LetterSelection, wanted: Callable[[Letter], bool] = lambda _: True
 ) -> Decisions:
     """Redrive or dismiss letters, as far as they are `wanted`; tells which it did, and why not the others.
 
@@ -97,7 +97,7 @@ async def decide(
     return decisions
 
 
-async def _found(client: Client, choice: Choice) -> list[Letter]:
+async def _found(client: Client, choice: LetterSelection) -> list[Letter]:
     if choice.ids:
         return named(await read_letters(client.log, client.names), choice.ids)
     found = await chosen(client, run=choice.run, signature=choice.signature)
@@ -200,7 +200,7 @@ def dismissing(found: Sequence[Letter], statuses: Mapping[str, str]) -> Decision
     return decisions
 
 
-def commands(action: Action, found: Sequence[Letter], choice: Choice) -> list[dict[str, Any]]:
+def commands(action: Action, found: Sequence[Letter], choice: LetterSelection) -> list[dict[str, Any]]:
     """The control records about these members, one for each task; the same letters give the same command ids.
 
     Where a whole run is meant it is one, for all that is held: not every held member has a letter of its own.

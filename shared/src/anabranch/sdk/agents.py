@@ -21,7 +21,7 @@ from anabranch.core.names import name_problem
 from anabranch.core.request.models import RetryPolicy
 from anabranch.sdk.discovery import is_async, is_generator, marked_in, place_of
 from anabranch.sdk.importing import import_module, one_line
-from anabranch.sdk.marks import Mark, marks_of, put_mark
+from anabranch.sdk.marks import AgentMark, marks_of, put_mark
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,7 +66,7 @@ def agent(
     """
     if not isinstance(name, str):
         raise TypeError('an agent has a name: write @agent("name"), not @agent')
-    mark = Mark(name, _policy(name, retry), _timeout(name, timeout), _bound(name, max_concurrency))
+    mark = AgentMark(name, _policy(name, retry), _timeout(name, timeout), _bound(name, max_concurrency))
     if problem := name_problem(name):
         raise ValueError(f"agent name: {problem}")
 
@@ -150,7 +150,7 @@ class Registry:
     def __len__(self) -> int:
         return len(self._agents)
 
-    def _put(self, mark: Mark, source: object) -> None:
+    def _put(self, mark: AgentMark, source: object) -> None:
         known = self._agents.get(mark.name)
         if known is None:
             self._agents[mark.name] = declare(mark, source)
@@ -163,7 +163,7 @@ class Registry:
             )
 
 
-def declare(mark: Mark, source: object) -> AgentDeclaration:
+def declare(mark: AgentMark, source: object) -> AgentDeclaration:
     """The declaration of a marked function, class (of which an instance is made) or instance.
 
     Raises:
@@ -180,7 +180,7 @@ def declare(mark: Mark, source: object) -> AgentDeclaration:
         raise Misconfigured("agents", reason) from error
 
 
-def _instance(mark: Mark, source: Callable[[], Any]) -> Any:
+def _instance(mark: AgentMark, source: Callable[[], Any]) -> Any:
     """Create an instance of a marked class. An exception of its `__init__` is an error of the agents' module."""
     try:
         return source()
@@ -192,7 +192,7 @@ def _instance(mark: Mark, source: Callable[[], Any]) -> Any:
         raise Misconfigured("agents", reason, fix) from error
 
 
-def _declared(mark: Mark, handler: Any, source: object) -> AgentDeclaration:
+def _declared(mark: AgentMark, handler: Any, source: object) -> AgentDeclaration:
     if not callable(handler):
         raise TypeError(f"the agent {mark.name!r} at {place_of(source)} cannot be called: give it a __call__")
     _refuse_generators(mark.name, handler)

@@ -14,16 +14,16 @@ from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import EventLog, Incoming, Notifier, Reader, StateStore
 
 if TYPE_CHECKING:
-    from anabranch.sdk.client import Links
+    from anabranch.sdk.client import ClientPorts
 
 T = TypeVar("T")
 
 
-def bridged(links: Links, loop: asyncio.AbstractEventLoop) -> Links:
+def bridged(links: ClientPorts, loop: asyncio.AbstractEventLoop) -> ClientPorts:
     """Wrap the ports of `loop` for code on another loop. Raises ServerUnavailable if `loop` has ended."""
-    from anabranch.sdk.client import Links
+    from anabranch.sdk.client import ClientPorts
 
-    return Links(
+    return ClientPorts(
         cast("EventLog", BridgedLog(links.log, loop)),
         cast("StateStore", Bridged(links.store, loop)),
         cast("Notifier", Bridged(links.notifier, loop)),

@@ -41,7 +41,7 @@ FRESH_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class ClientPorts:
     """The ports that a client works over."""
 
     log: EventLog
@@ -71,7 +71,7 @@ class Client:
     ) -> None:
         self._options = {"brokers": brokers, "redis_url": redis_url, "prefix": prefix, **settings}
         self._settings: Settings | None = None
-        self._links: Links | None = None
+        self._links: ClientPorts | None = None
         self._owned: Resources | None = None
         self._is_local = False
         self._limits = Limits()
@@ -99,7 +99,7 @@ class Client:
     ) -> Self:
         """A client over ports that somebody else owns and closes: embedded, and in tests."""
         client = cls()
-        client._links = Links(log, store, notifier, names, clock, ids)
+        client._links = ClientPorts(log, store, notifier, names, clock, ids)
         client._limits = limits or Limits()
         return client
 
@@ -116,7 +116,7 @@ class Client:
             settings = self._settings or Settings.load(overrides=self._options)
             self._limits = Limits(settings.request_limit, settings.members_limit, settings.inline_limit)
             self._owned = owned = await _on_servers(settings)
-            self._links = Links(owned.log, owned.store, owned.notifier, owned.names, owned.clock, owned.ids)
+            self._links = ClientPorts(owned.log, owned.store, owned.notifier, owned.names, owned.clock, owned.ids)
         links = self._links
         self._watcher = ResultsWatcher(links.log, links.store, links.names, links.clock)
         return self
@@ -141,7 +141,7 @@ class Client:
     # the ports, for what works on behalf of the client --------------------------------------------------
 
     @property
-    def links(self) -> Links:
+    def links(self) -> ClientPorts:
         """Raises Misconfigured where the client is not open."""
         if self._links is None or self._watcher is None:
             raise Misconfigured("client", "it is not open", "use it inside `async with Client(...) as client`")

@@ -18,11 +18,11 @@ from anabranch.core.request.schema_errors import schema_problems
 from anabranch.ports import Outgoing
 
 if TYPE_CHECKING:
-    from anabranch.sdk.client import Client, Links
+    from anabranch.sdk.client import Client, ClientPorts
     from anabranch.sdk.run import Run
 
 
-async def send_control(links: Links, fields: Mapping[str, Any]) -> None:
+async def send_control(links: ClientPorts, fields: Mapping[str, Any]) -> None:
     """Publish a control record of these fields; those that are None are left out.
 
     Raises:

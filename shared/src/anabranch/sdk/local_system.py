@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 from anabranch.core.request.admission import Limits
 
 if TYPE_CHECKING:
-    from anabranch.sdk.client import Links
+    from anabranch.sdk.client import ClientPorts
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LocalSystem:
     """A running embedded system: the ports of its client, and their event loop."""
 
-    links: Links
+    links: ClientPorts
     limits: Limits
     loop: asyncio.AbstractEventLoop
 
@@ -35,7 +35,7 @@ class LocalSystem:
         except RuntimeError:  # no loop runs in this thread
             return False
 
-    def links_here(self) -> Links:
+    def links_here(self) -> ClientPorts:
         """The ports for the calling loop: on another loop than the system's, each call is forwarded to the
         system's loop."""
         if self.is_on_this_loop:

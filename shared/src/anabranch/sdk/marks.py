@@ -21,7 +21,7 @@ MAX_MADE: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class AgentMark:
     """The mark of `@agent` on a function: the agent's name and the defaults for its tasks."""
 
     name: str
@@ -38,7 +38,7 @@ class _Made:
     targets: list[object]
 
 
-def put_mark(target: Any, mark: Mark) -> None:
+def put_mark(target: Any, mark: AgentMark) -> None:
     """Mark a function, class or object, and add it to the entries of the module that is being executed.
 
     Raises:
@@ -56,14 +56,14 @@ def put_mark(target: Any, mark: Mark) -> None:
         _note(frame.f_globals, target)
 
 
-def marks_of(value: object) -> tuple[Mark, ...]:
+def marks_of(value: object) -> tuple[AgentMark, ...]:
     """The marks of a function, class or instance; an instance of a marked class counts as marked."""
     holder = value.__func__ if type(value) is MethodType else value
     try:
         found = inspect.getattr_static(holder, MARK, ())
     except Exception:  # noqa: BLE001  # a metaclass may raise anything
         return ()
-    return found if type(found) is tuple and all(type(each) is Mark for each in found) else ()
+    return found if type(found) is tuple and all(type(each) is AgentMark for each in found) else ()
 
 
 def made_in(module: ModuleType) -> list[Any]:

@@ -35,7 +35,7 @@ class Flag(Protocol):
     def is_set(self) -> bool: ...
 
 
-class Listener(Protocol):
+class ProgressListener(Protocol):
     """Is told how far members are and what they log, each by its index; 0 where there is no expansion.
 
     `post` and `log` may be called from any thread. A `line` of None says that lines of the attempt are left out
@@ -50,7 +50,7 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class AttemptCallbacks:
     """What one attempt's callers are: the callables of `Task(report=..., post=...)`."""
 
     report: Report | None
@@ -69,7 +69,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class TaskScope:
     """What all members of a task have in common. `listener` is told of their progress."""
 
     task_name: str
@@ -78,7 +78,7 @@ class Shared:
     session_id: str
     tools: Sequence[str]
     context: Mapping[str, Json]
-    listener: Listener
+    listener: ProgressListener
 
 
 class Task:
@@ -137,14 +137,14 @@ class Task:
         report: Report | None = None,
         post: Post | None = None,
     ) -> None:
-        self._shared = Shared(
+        self._shared = TaskScope(
             task_name=name if task_name is None else task_name,
             group=group,
             run_id=run_id,
             session_id=session_id,
             tools=tools,
             context=context,
-            listener=Given(report, post),
+            listener=AttemptCallbacks(report, post),
         )
         self._name: str | None = name
         self.index = index
@@ -163,7 +163,7 @@ class Task:
     @classmethod
     def of_member(
         cls,
-        shared: Shared,
+        shared: TaskScope,
         index: int | None,
         attempt: int,
         message: Json,

@@ -17,7 +17,7 @@ from anabranch.core.errors import Code, Problem, RecordTooLarge, RequestRefused
 from anabranch.core.json_documents import dumps, load_document
 from anabranch.core.names import Names, request_id_for, run_id_for
 from anabranch.core.project import DEFAULT_PROJECT, project_named
-from anabranch.core.request.admission import Limits, Reading, parse_request, read_request
+from anabranch.core.request.admission import Limits, ValidationResult, parse_request, read_request
 from anabranch.core.request.envelope import is_envelope, json_pointer, unwrap
 from anabranch.core.request.models import ControlRecord, ControlType
 from anabranch.core.request.request_hash import body_hash
@@ -86,7 +86,9 @@ def handle(
         yield _submit(desk, record, reading, session_keys)
 
 
-def _submit(desk: RequestContext, record: Incoming, reading: Reading, session_keys: Collection[str]) -> Outgoing:
+def _submit(
+    desk: RequestContext, record: Incoming, reading: ValidationResult, session_keys: Collection[str]
+) -> Outgoing:
     request = reading.required()
     request_id = request.request_id or request_id_for(record.topic, record.partition, record.offset)
     run_id = run_id_for(request_id)

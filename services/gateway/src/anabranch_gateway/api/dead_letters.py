@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from anabranch.core.errors import Code
 from anabranch.dead_letters.decisions import (
     Action,
-    Choice,
+    LetterSelection,
     decide,
     document,
     groups_shown,
@@ -116,7 +116,7 @@ async def _of_run(parts: GatewayContext, run: str | None) -> Callable[[Letter], 
 
 async def _decide(request: Request, parts: GatewayContext, caller: Caller, action: Action) -> Response:
     body = await read_object(request, frozenset({"ids", "signature", "run"}))
-    choice = Choice(_ids(body), text_field(body, "signature", 64), text_field(body, "run", 300))
+    choice = LetterSelection(_ids(body), text_field(body, "signature", 64), text_field(body, "run", 300))
     if bool(choice.ids) == (choice.signature is not None or choice.run is not None):
         raise Refusal(422, str(Code.SCHEMA), "give ids of dead letters, or a signature, a run, or both")
     if choice.run is not None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from anabranch.core.errors import RequestRefused
 from anabranch.core.progress import share_of_run, share_of_task
-from anabranch.core.request.admission import Reading
+from anabranch.core.request.admission import ValidationResult
 from anabranch.core.request.planning import Plan, refused_document
-from anabranch.core.templates import Room
+from anabranch.core.templates import RenderBudget
 from anabranch.sdk.run_result import RunResult, no_executions
 from anabranch_gateway.http.responses import encoded
 from anabranch_gateway.runs.requests import Admitted
@@ -119,10 +119,10 @@ MAX_PLANNED = 16_000_000
 """Maximum characters of all members in a plan over HTTP."""
 
 
-def plan_body(reading: Reading, *, expand: bool) -> bytes:
+def plan_body(reading: ValidationResult, *, expand: bool) -> bytes:
     """The encoded document of `plan --json` with its edges; for a wide task only the first members that fit."""
     edges = [] if reading.plan is None else list(edges_of(reading.plan))
-    room = Room(MAX_PLANNED)
+    room = RenderBudget(MAX_PLANNED)
     return encoded(reading.to_document(expand=expand, most=MAX_SHOWN, room=room) | {"edges": edges})
 
 

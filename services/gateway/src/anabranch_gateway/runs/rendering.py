@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from anabranch.core.errors import AnabranchError
 from anabranch.core.expansion.members import Member, member_name
-from anabranch.core.request.graph import Need
+from anabranch.core.request.graph import Dependency
 from anabranch.core.request.member_counts import foresee
 from anabranch.core.request.models import TaskSpec
-from anabranch.core.templates import RenderedTooLarge, Room, member_scope, placeholders, render
+from anabranch.core.templates import RenderBudget, RenderedTooLarge, member_scope, placeholders, render
 from anabranch_gateway.runs.requests import Admitted
 
 
@@ -38,7 +38,7 @@ class AdmittedTask:
 
     group: str
     spec: TaskSpec
-    needs: Sequence[Need]
+    needs: Sequence[Dependency]
     array_keys: Mapping[str, str]
 
 
@@ -113,7 +113,7 @@ MAX_SHOWN = 8_000_000
 
 def _template(template: Any, scope: Any, *, typed: bool) -> Any:
     try:
-        return None if template is None else render(template, scope, typed=typed, room=Room(MAX_SHOWN))
+        return None if template is None else render(template, scope, typed=typed, room=RenderBudget(MAX_SHOWN))
     except RenderedTooLarge:
         return None
 

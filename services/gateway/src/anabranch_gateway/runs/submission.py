@@ -15,7 +15,7 @@ from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.json_documents import Format, load_document
 from anabranch.core.names import key_problem, run_id_for, session_key
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.request.admission import Reading, read_request, session_candidates
+from anabranch.core.request.admission import ValidationResult, read_request, session_candidates
 from anabranch.core.request.envelope import unwrap
 from anabranch.core.request.request_hash import body_hash
 from anabranch.ports import Outgoing
@@ -57,7 +57,7 @@ class Read:
     """A parsed and validated body. `sent` is its request as it would be published; None if it is refused."""
 
     document: Any
-    reading: Reading
+    reading: ValidationResult
     sent: dict[str, Any] | None
 
 
@@ -132,7 +132,9 @@ async def _session_keys(
     return [key for key, value in zip(keys, found, strict=True) if value is not None]
 
 
-async def with_session_refusal(parts: GatewayContext, caller: Caller, document: Any, reading: Reading) -> Reading:
+async def with_session_refusal(
+    parts: GatewayContext, caller: Caller, document: Any, reading: ValidationResult
+) -> ValidationResult:
     """The validation result, refused if the request cannot use its session.
 
     Raises:

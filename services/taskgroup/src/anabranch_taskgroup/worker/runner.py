@@ -26,7 +26,7 @@ from anabranch.core.templates import member_scope
 from anabranch.core.wire.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
 from anabranch.ports import Clock
 from anabranch.runtime.process.loops import is_interrupt
-from anabranch.sdk.task import Shared, Task
+from anabranch.sdk.task import Task, TaskScope
 from anabranch.sdk.task_log import Line, LogBook, left_out
 from anabranch_taskgroup.worker.abandoned_attempts import GRACE_SECONDS, abandon, says_what_next
 from anabranch_taskgroup.worker.agent_calls import Call, call_of, within_span
@@ -122,7 +122,7 @@ class ChunkRun:
     _reported: list[Spans] = field(default_factory=list)
     trace: TaskTrace | None = field(init=False)
     """None where no member has a span."""
-    shared: Shared = field(init=False)
+    shared: TaskScope = field(init=False)
     system: Mapping[str, Any] = field(init=False)
     """The system's names that all members see."""
 
@@ -130,7 +130,7 @@ class ChunkRun:
         offer = self.offer
         self.trace = self.prepared.trace.members
         self.call = call_of(self.prepared.agent, self.threads)
-        self.shared = Shared(
+        self.shared = TaskScope(
             task_name=offer.task,
             group=offer.group,
             run_id=offer.run_id,

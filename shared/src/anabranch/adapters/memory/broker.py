@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from anabranch.adapters.lifecycle import TopicPartition
 from anabranch.adapters.limits import MAX_RECORD_BYTES, check_sizes
-from anabranch.adapters.memory.group import Group, Member
-from anabranch.adapters.memory.partition import Partition
+from anabranch.adapters.memory.group import ConsumerGroup, GroupMember
+from anabranch.adapters.memory.partition import LogPartition
 from anabranch.adapters.partitioner import partition_of
 from anabranch.core.errors import Misconfigured
 from anabranch.ports import Beginning, Outgoing, Standing, TopicSpec
@@ -37,11 +37,11 @@ class MemoryBroker:
         self.session_timeout = session_timeout
         self.max_record_bytes = max_record_bytes
         self._retention_bytes = retention_bytes
-        self._topics: dict[str, list[Partition]] = {}
+        self._topics: dict[str, list[LogPartition]] = {}
         self._settings: dict[str, Mapping[str, str]] = {}
         self._incarnations: dict[str, int] = {}
         self._created = itertools.count(1)
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, ConsumerGroup] = {}
         self._spread = itertools.count()
         self._names = itertools.count(1)
 
@@ -53,7 +53,7 @@ class MemoryBroker:
             self._settings[spec.name] = dict(spec.config)
             self._incarnations[spec.name] = next(self._created)
             limit = retention if retention >= 0 else self._retention_bytes
-            self._topics[spec.name] = [Partition(spec.name, n, limit) for n in range(spec.partitions)]
+            self._topics[spec.name] = [LogPartition(spec.name, n, limit) for n in range(spec.partitions)]
             return True
         if len(existing) != spec.partitions:
             raise Misconfigured(
@@ -92,14 +92,14 @@ class MemoryBroker:
         own = self.settings_of(topic).get("max.message.bytes")
         return self.max_record_bytes if own is None else min(self.max_record_bytes, int(own))
 
-    def partitions(self, topic: str) -> list[Partition]:
+    def partitions(self, topic: str) -> list[LogPartition]:
         """The partitions of a topic; raises Misconfigured where it does not exist."""
         try:
             return self._topics[topic]
         except KeyError:
             raise Misconfigured(f"topic {topic}", "it does not exist", "create it before it is used") from None
 
-    def partition(self, where: TopicPartition) -> Partition:
+    def partition(self, where: TopicPartition) -> LogPartition:
         """One partition; raises Misconfigured where the topic or the number does not exist."""
         partitions = self.partitions(where[0])
         if not 0 <= where[1] < len(partitions):
@@ -120,17 +120,17 @@ class MemoryBroker:
         """Forget the records of a partition below an offset; readers there go on at the oldest kept."""
         self.partition((topic, partition)).trim(before_offset)
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> ConsumerGroup:
         """The group of a name, made when first asked for."""
         if name not in self._groups:
-            self._groups[name] = Group(name, self._places_of)
+            self._groups[name] = ConsumerGroup(name, self._places_of)
         return self._groups[name]
 
-    def new_member(self, group: str, topics: Sequence[str], poke: Callable[[], None]) -> Member:
+    def new_member(self, group: str, topics: Sequence[str], poke: Callable[[], None]) -> GroupMember:
         """A member with a name of its own, not yet joined."""
         for topic in topics:
             self.partitions(topic)
-        return Member(f"{group}-{next(self._names)}", tuple(topics), poke)
+        return GroupMember(f"{group}-{next(self._names)}", tuple(topics), poke)
 
     def lag(self, group: str, topic: str) -> dict[int, int]:
         """Records behind the committed offset, or all kept where nothing was committed."""
@@ -153,7 +153,7 @@ class MemoryBroker:
             found[partition.number] = Standing(known.committed.get(where), partition.first, partition.end, member)
         return found
 
-    def _place(self, record: Outgoing) -> Partition:
+    def _place(self, record: Outgoing) -> LogPartition:
         if record.partition is not None:
             return self.partition((record.topic, record.partition))
         partitions = self.partitions(record.topic)

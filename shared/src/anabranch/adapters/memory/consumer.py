@@ -11,7 +11,7 @@ import asyncio
 from anabranch.adapters.lifecycle import PartitionLifecycle, TopicPartition
 from anabranch.adapters.limits import check_position
 from anabranch.adapters.memory.broker import MemoryBroker
-from anabranch.adapters.memory.group import Member
+from anabranch.adapters.memory.group import GroupMember
 from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import Committed, PartitionListener
 
@@ -35,7 +35,7 @@ class MemoryMembership:
         self._closing = False
         self._crashed = False
         self._pump: asyncio.Handle | None = None
-        self._member: Member = broker.new_member(group, topics, self._changed.set)
+        self._member: GroupMember = broker.new_member(group, topics, self._changed.set)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -47,7 +47,7 @@ class MemoryMembership:
         """See `ports.Membership`."""
         self._commit_as(self._member, (topic, partition), position)
 
-    def _commit_as(self, member: Member, partition: TopicPartition, position: Committed) -> None:
+    def _commit_as(self, member: GroupMember, partition: TopicPartition, position: Committed) -> None:
         check_position(position)
         if self._crashed:
             raise ServerUnavailable("the log", "memory", "this client has crashed")

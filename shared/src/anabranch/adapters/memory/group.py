@@ -15,7 +15,7 @@ from anabranch.ports import Committed
 
 
 @dataclass(eq=False)
-class Member:
+class GroupMember:
     """One membership as the group sees it. `poke` tells it to look at its assignment again."""
 
     name: str
@@ -24,7 +24,7 @@ class Member:
 
 
 @dataclass
-class Group:
+class ConsumerGroup:
     """The coordinator's side of one group.
 
     `owners` is who reads a partition now, `targets` who shall. `generation` counts rebalances.
@@ -34,36 +34,36 @@ class Group:
     partitions_of: Callable[[str], Iterable[TopicPartition]]
     generation: int = 0
     committed: dict[TopicPartition, Committed] = field(default_factory=dict)
-    owners: dict[TopicPartition, Member] = field(default_factory=dict)
-    targets: dict[TopicPartition, Member] = field(default_factory=dict)
-    members: dict[str, Member] = field(default_factory=dict)
+    owners: dict[TopicPartition, GroupMember] = field(default_factory=dict)
+    targets: dict[TopicPartition, GroupMember] = field(default_factory=dict)
+    members: dict[str, GroupMember] = field(default_factory=dict)
 
-    def join(self, member: Member) -> None:
+    def join(self, member: GroupMember) -> None:
         """Add a member and rebalance."""
         self.members[member.name] = member
         self._rebalance()
 
-    def remove(self, member: Member) -> None:
+    def remove(self, member: GroupMember) -> None:
         """Take a member out, with all it owns, and rebalance; an unknown one is ignored."""
         if self.members.pop(member.name, None) is None:
             return
         self.owners = {partition: owner for partition, owner in self.owners.items() if owner is not member}
         self._rebalance()
 
-    def is_member(self, member: Member) -> bool:
+    def is_member(self, member: GroupMember) -> bool:
         """Whether the group still counts on this member."""
         return self.members.get(member.name) is member
 
-    def to_give_up(self, member: Member) -> list[TopicPartition]:
+    def to_give_up(self, member: GroupMember) -> list[TopicPartition]:
         """What a member owns and shall no longer own."""
         owned = (partition for partition, owner in self.owners.items() if owner is member)
         return [partition for partition in owned if self.targets.get(partition) is not member]
 
-    def owned_by(self, member: Member) -> list[TopicPartition]:
+    def owned_by(self, member: GroupMember) -> list[TopicPartition]:
         """What a member owns."""
         return [partition for partition, owner in self.owners.items() if owner is member]
 
-    def take(self, member: Member) -> list[TopicPartition]:
+    def take(self, member: GroupMember) -> list[TopicPartition]:
         """Make a member the owner of what it shall own and nobody owns; returns these."""
         free = [
             partition
@@ -73,14 +73,14 @@ class Group:
         self.owners.update(dict.fromkeys(free, member))
         return free
 
-    def give_up(self, member: Member, partitions: Iterable[TopicPartition]) -> None:
+    def give_up(self, member: GroupMember, partitions: Iterable[TopicPartition]) -> None:
         """End a member's ownership, and tell those that wait for it."""
         for partition in partitions:
             if self.owners.get(partition) is member:
                 del self.owners[partition]
         self._poke_all()
 
-    def commit(self, member: Member, partition: TopicPartition, position: Committed) -> None:
+    def commit(self, member: GroupMember, partition: TopicPartition, position: Committed) -> None:
         """Keep a position; ignored where the member does not own the partition."""
         if self.owners.get(partition) is member:
             self.committed[partition] = position

@@ -14,7 +14,7 @@ from anabranch.ports import Beginning, Incoming, Outgoing
 _SMALLEST_DROP = 64
 
 
-class Partition:
+class LogPartition:
     """Records with consecutive offsets. `retention_bytes` bounds the payload kept; None keeps everything."""
 
     def __init__(self, topic: str, number: int, retention_bytes: int | None = None) -> None:

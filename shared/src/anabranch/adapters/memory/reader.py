@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal
 
-from anabranch.adapters.memory.partition import Partition
+from anabranch.adapters.memory.partition import LogPartition
 from anabranch.ports import Incoming
 
 BATCH_RECORDS = 500
@@ -15,7 +15,7 @@ BATCH_RECORDS = 500
 class MemoryReader:
     """See `ports.Reader`. Its positions are fixed when it is made; `close` ends the iteration."""
 
-    def __init__(self, partitions: Sequence[Partition], start: int | Literal["earliest", "latest"]) -> None:
+    def __init__(self, partitions: Sequence[LogPartition], start: int | Literal["earliest", "latest"]) -> None:
         self._positions = {partition: _start_of(partition, start) for partition in partitions}
         self._news = asyncio.Event()
         self._closed = False
@@ -45,7 +45,7 @@ class MemoryReader:
         self._news.set()
 
 
-def _start_of(partition: Partition, start: int | Literal["earliest", "latest"]) -> int:
+def _start_of(partition: LogPartition, start: int | Literal["earliest", "latest"]) -> int:
     if start == "latest":
         return partition.end
     return partition.first if start == "earliest" else start

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from anabranch.adapters.redis.connection import RedisAddress
 from anabranch.adapters.redis.link import RedisLink
-from anabranch.adapters.redis.subscriptions import Subscriptions
+from anabranch.adapters.redis.subscriptions import ChannelSubscriptions
 
 Callback = Callable[[bytes | None], None]
 
@@ -16,7 +16,7 @@ class RedisNotifier:
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
-        self._subscriptions = Subscriptions(link.address)
+        self._subscriptions = ChannelSubscriptions(link.address)
 
     @classmethod
     async def connect(cls, url: str, *, ca_file: str | None = None, timeout: float = 10.0) -> RedisNotifier:

@@ -41,7 +41,7 @@ class _Channel:
         self.active = asyncio.Event()
 
 
-class Subscriptions:
+class ChannelSubscriptions:
     """Callbacks by channel, over one connection."""
 
     def __init__(self, address: RedisAddress) -> None:

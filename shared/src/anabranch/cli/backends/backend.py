@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from anabranch.core.wire.events import EventBatch
-from anabranch.dead_letters.decisions import Action, Choice
+from anabranch.dead_letters.decisions import Action, LetterSelection
 from anabranch.runtime.reading.contexts import Difference, SharedContext
 from anabranch.runtime.reading.views import View
 from anabranch.sdk.client import Control
@@ -49,7 +49,7 @@ class FollowedRun(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Controlled:
+class ControlOutcome:
     """Outcome of a control command. `known`: the run exists; `ended`: its final status if it had already ended."""
 
     run_id: str
@@ -68,7 +68,7 @@ class Differences:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterGroups:
+class DeadLetterGroups:
     """Dead letters grouped by failure, their number, and the number of those already redriven or dismissed."""
 
     groups: Sequence[Mapping[str, Any]]
@@ -100,8 +100,8 @@ class Installation(Protocol):
         """Start a run that imports the results of an earlier run. Raises RequestRefused if that run cannot be
         retried."""
 
-    async def control(self, action: Control, run: str) -> Controlled:
-        """Cancel, pause or resume a run. An unknown run is not an error here: see `Controlled.known`."""
+    async def control(self, action: Control, run: str) -> ControlOutcome:
+        """Cancel, pause or resume a run. An unknown run is not an error here: see `ControlOutcome.known`."""
 
     async def views(self, limit: int) -> Sequence[View]:
         """The views of the latest runs, the latest first."""
@@ -125,13 +125,13 @@ class Installation(Protocol):
     async def why(self, run: str, *, heal: bool) -> tuple[Answer, list[str]]:
         """Explain why a run does not end; with `heal`, re-send its pending work first."""
 
-    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> LetterGroups:
+    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
         """Open dead letters grouped by failure; with `every`, also those already redriven or dismissed."""
 
     async def letter(self, letter_id: str) -> Mapping[str, Any]:
         """All details of a dead letter. Raises Misconfigured if the id does not exist."""
 
-    async def decide(self, action: Action, choice: Choice) -> Mapping[str, Any]:
+    async def decide(self, action: Action, choice: LetterSelection) -> Mapping[str, Any]:
         """Redrive or dismiss dead letters; returns the document of `dlq redrive --json`. Raises Misconfigured if
         an id does not exist."""
 

@@ -8,14 +8,14 @@ from contextlib import aclosing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from anabranch.cli.backends.backend import Controlled, Differences, Event, FollowedRun, LetterGroups, Looks
+from anabranch.cli.backends.backend import ControlOutcome, DeadLetterGroups, Differences, Event, FollowedRun, Looks
 from anabranch.cli.backends.http_api import Api, Refused
 from anabranch.cli.backends.http_run import PAGE, HttpRun, outcome, result_of, stream_events
 from anabranch.cli.backends.servers import no_such_run
 from anabranch.core.context_versions import Change
 from anabranch.core.errors import AnabranchError, Misconfigured, NoSuchVersion, RequestRefused
 from anabranch.core.names import run_id_for
-from anabranch.dead_letters.decisions import Action, Choice, past
+from anabranch.dead_letters.decisions import Action, LetterSelection, past
 from anabranch.dead_letters.grouping import no_such_letter
 from anabranch.runtime.instrumentation.correlation import trace_headers
 from anabranch.runtime.reading.contexts import Difference, SharedContext, Version
@@ -59,17 +59,17 @@ class Gateway:
                 raise RequestRefused([problem]) from refused
             raise
 
-    async def control(self, action: Control, run: str) -> Controlled:
+    async def control(self, action: Control, run: str) -> ControlOutcome:
         try:
             answer = await self._api.post("v1", "runs", run, str(action))
         except Refused as refused:
             if refused.status == 404:
-                return Controlled(run_id_for(run), known=False)
+                return ControlOutcome(run_id_for(run), known=False)
             if refused.code != "run_ended":
                 raise
             view = await self._run(run)
-            return Controlled(view["run_id"], ended=view["status"])
-        return Controlled(answer["run_id"])
+            return ControlOutcome(view["run_id"], ended=view["status"])
+        return ControlOutcome(answer["run_id"])
 
     async def views(self, limit: int) -> Sequence[View]:
         found: list[View] = []
@@ -136,13 +136,13 @@ class Gateway:
             raise _as_unknown(refused, run) from refused
         return answer_of(document), document.get("healed") or []
 
-    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> LetterGroups:
+    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
         found = await self._letters("all", run, signature)
         if every:
-            return LetterGroups(found["groups"], found["letters"], 0)
+            return DeadLetterGroups(found["groups"], found["letters"], 0)
         opened = await self._letters("open", run, signature)
         decided = max(0, found["letters"] - opened["letters"])
-        return LetterGroups(opened["groups"], opened["letters"], decided)
+        return DeadLetterGroups(opened["groups"], opened["letters"], decided)
 
     async def letter(self, letter_id: str) -> Mapping[str, Any]:
         try:
@@ -151,7 +151,7 @@ class Gateway:
             raise no_such_letter(letter_id) if refused.status == 404 else refused from refused
         return found
 
-    async def decide(self, action: Action, choice: Choice) -> Mapping[str, Any]:
+    async def decide(self, action: Action, choice: LetterSelection) -> Mapping[str, Any]:
         body: dict[str, Any] = {"signature": choice.signature, "run": choice.run}
         if choice.ids:
             body = {"ids": list(choice.ids)}

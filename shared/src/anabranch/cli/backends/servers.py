@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from anabranch.cli.backends.backend import Controlled, Differences, Event, FollowedRun, LetterGroups, Looks
+from anabranch.cli.backends.backend import ControlOutcome, DeadLetterGroups, Differences, Event, FollowedRun, Looks
 from anabranch.core.errors import Misconfigured
-from anabranch.dead_letters.decisions import Action, Choice, decide, document, groups_shown, letter_shown
+from anabranch.dead_letters.decisions import Action, LetterSelection, decide, document, groups_shown, letter_shown
 from anabranch.dead_letters.grouping import chosen, named
 from anabranch.dead_letters.reader import read_letters
 from anabranch.runtime.reading.contexts import SharedContext, diff, load_context
@@ -43,16 +43,16 @@ class Servers:
     async def retry(self, run: str, request_id: str | None) -> FollowedRun:
         return await self._client.retry(run, request_id=request_id)
 
-    async def control(self, action: Control, run: str) -> Controlled:
+    async def control(self, action: Control, run: str) -> ControlOutcome:
         """Publish a control record for an open run, after waiting for a run that was submitted a moment ago."""
         client = self._client
         run_id, known, final = await self._standing(run)
         if not known:
-            return Controlled(run_id, known=False)
+            return ControlOutcome(run_id, known=False)
         if final is not None:
-            return Controlled(run_id, ended=final)
+            return ControlOutcome(run_id, ended=final)
         await client.control(action, run_id=run_id)
-        return Controlled(run_id)
+        return ControlOutcome(run_id)
 
     async def _standing(self, run: str) -> tuple[str, bool, str | None]:
         """The run id, whether the run is known, and its final status if it has ended."""
@@ -105,22 +105,22 @@ class Servers:
         answer, _, healed = await examined(self._client, self._settings, run, heal=heal)
         return answer, healed
 
-    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> LetterGroups:
+    async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
         found = await chosen(self._client, run=run, signature=signature)
         shown = [letter for letter in found if every or letter.state == "open"]
-        return LetterGroups(await groups_shown(self._client, shown), len(shown), len(found) - len(shown))
+        return DeadLetterGroups(await groups_shown(self._client, shown), len(shown), len(found) - len(shown))
 
     async def letter(self, letter_id: str) -> Mapping[str, Any]:
         [letter] = named(await read_letters(self._client.log, self._client.names), [letter_id])
         return await letter_shown(self._client, letter)
 
-    async def decide(self, action: Action, choice: Choice) -> Mapping[str, Any]:
+    async def decide(self, action: Action, choice: LetterSelection) -> Mapping[str, Any]:
         return document(action, await decide(self._client, action, choice))
 
     def looks(self, limit: int) -> Looks:
-        from anabranch.cli.top.snapshot_reader import Reading
+        from anabranch.cli.top.snapshot_reader import SnapshotReader
 
-        return Reading(self._client, limit)
+        return SnapshotReader(self._client, limit)
 
     async def _context(self, session_id: str, at: int | None) -> SharedContext:
         return await load_context(self._client.store, self._client.names, session_id, at)

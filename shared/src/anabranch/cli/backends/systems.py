@@ -24,7 +24,7 @@ CONNECT_SECONDS = 12.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OpenSystem:
     """An open client, and what it works on in words."""
 
     client: Client
@@ -46,7 +46,7 @@ def load_registry(modules: Sequence[str]) -> Registry:
 
 
 @asynccontextmanager
-async def open_place(settings: Settings, registry: Registry | None) -> AsyncGenerator[Place, None]:
+async def open_place(settings: Settings, registry: Registry | None) -> AsyncGenerator[OpenSystem, None]:
     """A client on the servers, or embedded where a registry is given.
 
     Raises:
@@ -64,12 +64,12 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
         try:
             async with embedded(registry, settings, telemetry=telemetry) as system:
                 collect_seldom()
-                yield Place(system.client, system.description)
+                yield OpenSystem(system.client, system.description)
         finally:
             await close_telemetry(telemetry)
         return
     async with connected(settings) as client:
-        yield Place(client, f"Kafka {settings.brokers}, prefix {settings.prefix}")
+        yield OpenSystem(client, f"Kafka {settings.brokers}, prefix {settings.prefix}")
 
 
 @asynccontextmanager

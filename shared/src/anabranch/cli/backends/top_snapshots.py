@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.top.snapshot import GroupRow, LetterRow, Snapshot, row_of
 from anabranch.runtime.process.clock import SystemClock
 
@@ -21,7 +21,7 @@ class GatewayLooks:
     def __init__(self, gateway: Gateway, limit: int) -> None:
         self._gateway = gateway
         self._limit = limit
-        self._rates = Rates()
+        self._rates = RateMeter()
         self._clock = SystemClock()
 
     async def snapshot(self) -> Snapshot:

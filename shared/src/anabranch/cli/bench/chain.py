@@ -8,7 +8,7 @@ from typing import Any
 from anabranch.cli.bench.bytes_used import Weights, weighed
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
-from anabranch.cli.bench.report import Report
+from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import chain_request
 from anabranch.cli.bench.submitting import Asker
 from anabranch.runtime.process.settings import Settings
@@ -26,7 +26,7 @@ async def chain(settings: Settings, options: BenchOptions, chains: int) -> int:
     return await run_bench(settings, options, words, partial(_measure, chains=chains, scales=scales))
 
 
-async def _measure(asking: Asker, chains: int, scales: Settings | None) -> Report:
+async def _measure(asking: Asker, chains: int, scales: Settings | None) -> Measurement:
     request = chain_request(STAGES, WIDTH)
     for _ in range(FIRST_CHAINS):
         await asking.ask(request)
@@ -34,7 +34,7 @@ async def _measure(asking: Asker, chains: int, scales: Settings | None) -> Repor
     return chain_report(Distribution.of([each.seconds for each in ended]), weights)
 
 
-def chain_report(spread: Distribution, weights: Weights | None) -> Report:
+def chain_report(spread: Distribution, weights: Weights | None) -> Measurement:
     """The figures and the table; `spread` has the seconds of each chain."""
     members = STAGES * WIDTH
     document: dict[str, Any] = {
@@ -52,4 +52,4 @@ def chain_report(spread: Distribution, weights: Weights | None) -> Report:
     if weights is not None:
         document["bytes"] = weights.to_document()
         rows += weights.rows()
-    return Report(f"A chain of {STAGES} fan-outs of {WIDTH}", document, rows, [("one chain", spread)])
+    return Measurement(f"A chain of {STAGES} fan-outs of {WIDTH}", document, rows, [("one chain", spread)])

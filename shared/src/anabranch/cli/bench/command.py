@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from anabranch.cli.backends.systems import load_registry, open_place
-from anabranch.cli.bench.report import Report, show
+from anabranch.cli.bench.report import Measurement, show
 from anabranch.cli.bench.submitting import Asker, NotMeasured, asker
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.render.output import print_json, say
@@ -18,7 +18,7 @@ STAMPING = "anabranch.cli.bench.agents"
 STAMPERS: tuple[str, ...] = (STAMPING,)
 """Modules of agents that an embedded system gets beside those of the settings."""
 
-Measure = Callable[[Asker], Awaitable[Report]]
+Measure = Callable[[Asker], Awaitable[Measurement]]
 
 
 @dataclass(frozen=True, slots=True)

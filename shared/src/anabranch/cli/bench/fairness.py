@@ -8,7 +8,7 @@ from functools import partial
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.latency import latencies
-from anabranch.cli.bench.report import Report
+from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import fanout_request, three_tasks_request
 from anabranch.cli.bench.submitting import Asker
 from anabranch.runtime.process.settings import Settings
@@ -20,7 +20,7 @@ async def fairness(settings: Settings, options: BenchOptions, members: int, runs
     return await run_bench(settings, options, words, partial(_measure, members=members, runs=runs))
 
 
-async def _measure(asking: Asker, members: int, runs: int) -> Report:
+async def _measure(asking: Asker, members: int, runs: int) -> Measurement:
     small = three_tasks_request()
     idle = await latencies(asking, small, runs)
     wide = asyncio.create_task(asking.ask(fanout_request(members)))
@@ -34,7 +34,7 @@ async def _measure(asking: Asker, members: int, runs: int) -> Report:
     return fairness_report(members, took, idle, Distribution.of(behind))
 
 
-def fairness_report(members: int, seconds: float, idle: Distribution, behind: Distribution) -> Report:
+def fairness_report(members: int, seconds: float, idle: Distribution, behind: Distribution) -> Measurement:
     """The figures and the table; `seconds` are those of the wide run."""
     document = {
         "members": members,
@@ -48,4 +48,4 @@ def fairness_report(members: int, seconds: float, idle: Distribution, behind: Di
         ("runs behind it", f"{len(behind.values):,}", "of three tasks each, one after another"),
         ("how much longer", f"{behind.median / idle.median:.1f} times", "median against median"),
     ]
-    return Report("Small runs behind a wide one", document, rows, [("idle", idle), ("behind", behind)])
+    return Measurement("Small runs behind a wide one", document, rows, [("idle", idle), ("behind", behind)])

@@ -9,7 +9,7 @@ from anabranch.cli.bench.bytes_used import Weights, weighed
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.latency import latencies
-from anabranch.cli.bench.report import Report
+from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import fanout_request, single_request
 from anabranch.cli.bench.submitting import Asker
 from anabranch.runtime.process.settings import Settings
@@ -25,13 +25,13 @@ async def fanout(settings: Settings, options: BenchOptions, tasks: int, wait: fl
     return await run_bench(settings, options, words, partial(_measure, tasks=tasks, wait=wait, scales=scales))
 
 
-async def _measure(asking: Asker, tasks: int, wait: float, scales: Settings | None) -> Report:
+async def _measure(asking: Asker, tasks: int, wait: float, scales: Settings | None) -> Measurement:
     singles = await latencies(asking, single_request(), SINGLE_REQUESTS)
     [ended], weights = await weighed(asking, [fanout_request(tasks, wait)], scales)
     return fanout_report(tasks, ended.seconds, singles, weights)
 
 
-def fanout_report(tasks: int, seconds: float, singles: Distribution, weights: Weights | None) -> Report:
+def fanout_report(tasks: int, seconds: float, singles: Distribution, weights: Weights | None) -> Measurement:
     """The figures of `--json`, whose five names are public, and the table."""
     document: dict[str, Any] = {
         "tasks": tasks,
@@ -47,4 +47,4 @@ def fanout_report(tasks: int, seconds: float, singles: Distribution, weights: We
     if weights is not None:
         document["bytes"] = weights.to_document()
         rows += weights.rows()
-    return Report(f"One fan-out of {tasks:,}", document, rows, [("one task alone", singles)])
+    return Measurement(f"One fan-out of {tasks:,}", document, rows, [("one task alone", singles)])

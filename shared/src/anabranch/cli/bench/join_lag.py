@@ -12,7 +12,7 @@ from typing import Any
 
 from anabranch.cli.bench.command import STAMPING, BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution
-from anabranch.cli.bench.report import Report
+from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import ECHO, STAMP, Document, stamp_request, two_stage_request
 from anabranch.cli.bench.submitting import Asker, NotMeasured, asker
 from anabranch.cli.render.output import say
@@ -37,7 +37,7 @@ async def join_lag(settings: Settings, options: BenchOptions, requests: int, mem
     return await run_bench(settings, options, words, partial(_measure, requests=requests, members=members))
 
 
-async def _measure(asking: Asker, requests: int, members: int) -> Report:
+async def _measure(asking: Asker, requests: int, members: int) -> Measurement:
     clock = BY_AGENTS if await _workers_stamp(asking) else BY_EVENTS
     say(f"Times are taken {_REMARKS[clock]}")
     one = _lag_by_agents if clock == BY_AGENTS else _lag_by_events
@@ -45,12 +45,12 @@ async def _measure(asking: Asker, requests: int, members: int) -> Report:
     return join_lag_report(clock, members, Distribution.of(lags[FIRST_REQUESTS:]))
 
 
-def join_lag_report(clock: str, members: int, lags: Distribution) -> Report:
+def join_lag_report(clock: str, members: int, lags: Distribution) -> Measurement:
     """The figures and the table; `lags` has the seconds of each request."""
     requests = len(lags.values)
     document = {"requests": requests, "members": members, "clock": clock, **lags.milliseconds()}
     rows = [("joins", f"{requests:,}", f"of {members:,} members each, {_REMARKS[clock]}")]
-    return Report("From the last member's end to its dependent's start", document, rows, [("join lag", lags)])
+    return Measurement("From the last member's end to its dependent's start", document, rows, [("join lag", lags)])
 
 
 async def _workers_stamp(asking: Asker) -> bool:

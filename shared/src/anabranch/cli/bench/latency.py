@@ -6,7 +6,7 @@ from functools import partial
 
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution
-from anabranch.cli.bench.report import Report
+from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import Document, single_request
 from anabranch.cli.bench.submitting import Asker
 from anabranch.runtime.process.settings import Settings
@@ -27,9 +27,9 @@ async def latencies(asking: Asker, document: Document, requests: int) -> Distrib
     return Distribution.of([each.seconds for each in ended[FIRST_REQUESTS:]])
 
 
-async def _measure(asking: Asker, requests: int) -> Report:
+async def _measure(asking: Asker, requests: int) -> Measurement:
     spread = await latencies(asking, single_request(), requests)
-    return Report(
+    return Measurement(
         "One task: from its request's publication to its final record",
         {"requests": requests, **spread.milliseconds()},
         [("requests", f"{requests:,}", f"and {FIRST_REQUESTS} before them that do not count")],

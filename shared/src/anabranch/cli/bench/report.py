@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Measurement:
     """Figures of one measurement.
 
     Attributes:
@@ -31,7 +31,7 @@ class Report:
     spreads: Sequence[tuple[str, Distribution]] = field(default=())
 
 
-def show(report: Report, *, json: bool) -> None:
+def show(report: Measurement, *, json: bool) -> None:
     """One JSON document on standard output, or the table there."""
     if json:
         print_json(report.document)
@@ -45,7 +45,7 @@ def show(report: Report, *, json: bool) -> None:
         print_text("\n".join(plain_lines(report)))
 
 
-def plain_lines(report: Report) -> list[str]:
+def plain_lines(report: Measurement) -> list[str]:
     """The table as text that any pipe, log or ticket takes: ASCII, unless a remark has other characters."""
     cells = [*report.rows, *_spread_rows(report, PLAIN)]
     widths = [max((len(row[column]) for row in cells), default=0) for column in range(2)]
@@ -53,7 +53,7 @@ def plain_lines(report: Report) -> list[str]:
     return [report.title, *(f"  {line}" for line in lines)]
 
 
-def _spread_rows(report: Report, marks: str) -> list[tuple[str, str, str]]:
+def _spread_rows(report: Measurement, marks: str) -> list[tuple[str, str, str]]:
     rows = []
     for name, spread in report.spreads:
         rows.append((f"{name}, median", milliseconds(spread.median), drawn(spread, marks)))
@@ -62,7 +62,7 @@ def _spread_rows(report: Report, marks: str) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _show_table(report: Report, console: Console) -> None:
+def _show_table(report: Measurement, console: Console) -> None:
     from rich import box
     from rich.table import Table
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
-from anabranch.cli.bench.report import Report
+from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import Document, three_by_three_request
 from anabranch.cli.bench.submitting import Asker, Ended
 from anabranch.runtime.process.settings import Settings
@@ -39,7 +39,7 @@ async def ask_at_once(asking: Asker, document: Document, count: int, at_once: in
             each.cancel()
 
 
-async def _measure(asking: Asker, count: int, at_once: int) -> Report:
+async def _measure(asking: Asker, count: int, at_once: int) -> Measurement:
     request = three_by_three_request()
     for _ in range(FIRST_RUNS):
         await asking.ask(request)
@@ -49,7 +49,7 @@ async def _measure(asking: Asker, count: int, at_once: int) -> Report:
     return runs_report(at_once, seconds, Distribution.of([each.seconds for each in ended]))
 
 
-def runs_report(at_once: int, seconds: float, spread: Distribution) -> Report:
+def runs_report(at_once: int, seconds: float, spread: Distribution) -> Measurement:
     """The figures and the table; `spread` has the seconds of each run."""
     count = len(spread.values)
     document = {
@@ -65,4 +65,4 @@ def runs_report(at_once: int, seconds: float, spread: Distribution) -> Report:
         ("runs a second", f"{count / seconds:,.1f}", "three groups of three tasks each"),
         ("tasks a second", f"{count * TASKS / seconds:,.0f}", ""),
     ]
-    return Report("Many runs at once", document, rows, [("one run", spread)])
+    return Measurement("Many runs at once", document, rows, [("one run", spread)])

@@ -14,11 +14,11 @@ from typing import Any
 
 import orjson
 
-from anabranch.cli.backends.systems import Place
+from anabranch.cli.backends.systems import OpenSystem
 from anabranch.cli.bench.shapes import Document
 from anabranch.core.names import run_id_for
 from anabranch.ports import Clock, Incoming, Outgoing, Reader
-from anabranch.sdk.client import Links
+from anabranch.sdk.client import ClientPorts
 
 ENDINGS = frozenset({"run.completed", "run.failed", "run.cancelled", "run.timed_out", "run.rejected"})
 PUBLISHED = "result.published"
@@ -67,14 +67,14 @@ class Asker:
     `timeout` is of one run, in seconds.
     """
 
-    def __init__(self, place: Place, clock: Clock, timeout: float) -> None:
+    def __init__(self, place: OpenSystem, clock: Clock, timeout: float) -> None:
         self.place = place
         self.clock = clock
         self.timeout = timeout
         self._waiting: dict[bytes, _Waiting] = {}
 
     @property
-    def links(self) -> Links:
+    def links(self) -> ClientPorts:
         return self.place.client.links
 
     async def ask(self, document: Document) -> Ended:
@@ -125,7 +125,7 @@ RUNNING = "are agency and taskgroup running, with this prefix?"
 
 
 @asynccontextmanager
-async def asker(place: Place, clock: Clock, timeout: float) -> AsyncGenerator[Asker, None]:
+async def asker(place: OpenSystem, clock: Clock, timeout: float) -> AsyncGenerator[Asker, None]:
     """An asker whose reader is open, for as long as the context lasts.
 
     Raises:

@@ -9,7 +9,7 @@ from functools import partial
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.layered import edge_count, layered
-from anabranch.cli.bench.report import Report
+from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import Document, single_request, workflow_request
 from anabranch.cli.bench.submitting import Asker, Ended
 from anabranch.core.request.admission import Limits, read_request
@@ -59,13 +59,13 @@ async def workflows(settings: Settings, options: BenchOptions, workflow: Workflo
     return await run_bench(settings, options, words, partial(_measure, workflow=workflow, repeat=repeat))
 
 
-async def _measure(asking: Asker, workflow: Workflow, repeat: int) -> Report:
+async def _measure(asking: Asker, workflow: Workflow, repeat: int) -> Measurement:
     for _ in range(FIRST_REQUESTS):
         await asking.ask(single_request())
     return workflow_report(workflow, [await asking.ask(workflow.document) for _ in range(repeat)])
 
 
-def workflow_report(workflow: Workflow, ended: Sequence[Ended]) -> Report:
+def workflow_report(workflow: Workflow, ended: Sequence[Ended]) -> Measurement:
     """The figures and the table. The run of the median time is drawn: when each of its results was published."""
     by_time = sorted(ended, key=lambda each: each.seconds)
     middle = by_time[(len(by_time) - 1) // 2]
@@ -84,7 +84,7 @@ def workflow_report(workflow: Workflow, ended: Sequence[Ended]) -> Report:
         ("tasks a second", f"{workflow.tasks / middle.seconds:,.0f}", ""),
     ]
     spreads = [("result published", Distribution.of(middle.published))] if middle.published else []
-    return Report("One large workflow", document, rows, spreads)
+    return Measurement("One large workflow", document, rows, spreads)
 
 
 def _others(by_time: Sequence[Ended]) -> str:

@@ -9,13 +9,13 @@ from anabranch.cli.backends.selection import reached
 from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.render.output import count, print_json, say
 from anabranch.core.errors import Misconfigured
-from anabranch.dead_letters.decisions import Action, Choice, past
+from anabranch.dead_letters.decisions import Action, LetterSelection, past
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
 
 
-async def decide_on(settings: Settings, action: Action, choice: Choice, *, json: bool) -> int:
+async def decide_on(settings: Settings, action: Action, choice: LetterSelection, *, json: bool) -> int:
     """Redrive or dismiss letters; returns the exit code, which is 2 where one of them could not be."""
     if not choice.ids and choice.signature is None and choice.run is None:
         raise Misconfigured(f"dlq {action}", "no letter is named", "give ids, --signature or --run")

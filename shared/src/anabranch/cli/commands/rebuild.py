@@ -20,9 +20,9 @@ from anabranch.core.errors import Misconfigured, ValueGone
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Fold
 from anabranch.operations.rebuild.state_fold import (
-    Choice,
-    Told,
-    Wanted,
+    ExpectedWrite,
+    PublishedOutcome,
+    RunSelection,
     public_values,
     read_results,
     refold_events,
@@ -55,7 +55,7 @@ WHAT = ("values", "versions", "tombstones", "views")
 
 
 @dataclass(slots=True)
-class Report:
+class RebuildReport:
     """What a rebuild found and did. `gone` says of which run what, and why."""
 
     runs: int = 0
@@ -88,7 +88,7 @@ async def rebuild_command(
     if sum((session is not None, run is not None, everything)) != 1:
         raise Misconfigured("rebuild", "it has to be said what", "one of --run RUN, --session S, --all")
     async with connected(settings) as client:
-        choice = Choice(None if run is None else await client.run_id_of(run), session)
+        choice = RunSelection(None if run is None else await client.run_id_of(run), session)
         rebuild = Rebuild(client.log, client.store, client.names, client.links.clock, settings)
         report = await rebuild.do(choice)
     if json:
@@ -97,7 +97,7 @@ async def rebuild_command(
     return FAILED if report.gone or report.incomplete else COMPLETED
 
 
-def _say(report: Report) -> None:
+def _say(report: RebuildReport) -> None:
     done = ", ".join(count(number, what.removesuffix("s")) for what, number in report.written.items())
     say(f"{count(report.runs, 'run')} on the log, {report.expired:,} of them past their retention")
     say(f"written: {done}; {report.present:,} were there")
@@ -116,16 +116,16 @@ class Rebuild:
         self._names = names
         self._clock = clock
         self._settings = settings
-        self._told: dict[str, Told] = {}
+        self._told: dict[str, PublishedOutcome] = {}
         self._submitted: set[str] = set()
         self._public: dict[str, tuple[int, bytes, float]] = {}
         self._changes: dict[str, list[HistoryEntry]] = {}
         self._folds: dict[str, tuple[Fold, FoldKey, float]] = {}
         self._waiting: list[Write] = []
         self._bytes = 0
-        self.report = Report()
+        self.report = RebuildReport()
 
-    async def do(self, choice: Choice) -> Report:
+    async def do(self, choice: RunSelection) -> RebuildReport:
         """Results, runs, groups, events; in this order.
 
         Raises:
@@ -151,7 +151,7 @@ class Rebuild:
             return [await self._log.partition_for(topic, key)]
         return range(await self._log.partition_count(topic))
 
-    def _session(self, choice: Choice) -> str | None:
+    def _session(self, choice: RunSelection) -> str | None:
         told = self._told.get(choice.run_id or "")
         return choice.session_id or (told.session_id if told is not None else None)
 
@@ -178,7 +178,7 @@ class Rebuild:
 
     # --- runs ---------------------------------------------------------------------------------------
 
-    async def _rebuild_runs(self, number: int, choice: Choice) -> None:
+    async def _rebuild_runs(self, number: int, choice: RunSelection) -> None:
         rules = RunRules(self._names, self._settings.result_ttl)
         life = await self._generation(self._names.agency_runs, self._names.runs, number)
         tombstones: dict[str, Write] = {}
@@ -219,7 +219,7 @@ class Rebuild:
 
     # --- values -------------------------------------------------------------------------------------
 
-    async def _rebuild_groups(self, number: int, choice: Choice) -> None:
+    async def _rebuild_groups(self, number: int, choice: RunSelection) -> None:
         settings = self._settings
         rules = GroupRules(
             names=self._names,
@@ -274,7 +274,7 @@ class Rebuild:
         self.report.written["versions"] += new
         self.report.present += max(0, len(entries) - new)
 
-    async def _value(self, wanted: Wanted) -> None:
+    async def _value(self, wanted: ExpectedWrite) -> None:
         left = self._left(wanted.run_id, wanted.at + wanted.put.ttl)
         if left <= 0:
             return
@@ -333,7 +333,7 @@ class Rebuild:
 
     # --- views --------------------------------------------------------------------------------------
 
-    async def _rebuild_views(self, number: int, choice: Choice) -> None:
+    async def _rebuild_views(self, number: int, choice: RunSelection) -> None:
         facts = await refold_events(self._log, self._names, number, choice, self.report.incomplete)
         runs = [each for key, each in facts.items() if key == run_key(each.get("run_id", ""))]
         kept = [run for run in runs if not has_ended(run) or self._view_left(run) > 0]
@@ -367,5 +367,5 @@ class Rebuild:
                 except ValueGone as gone:
                     self.report.lose(told.run_id, f"result {key!r}", str(gone))
 
-    async def _resolved(self, told: Told, value: Any) -> Any:
+    async def _resolved(self, told: PublishedOutcome, value: Any) -> Any:
         return await resolve(self._store, self._names, value, within=told.session_id)

@@ -27,7 +27,7 @@ from anabranch.cli.render.tracebacks import Tracebacks
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.names import run_id_for
-from anabranch.core.request.admission import Limits, Reading, read_request
+from anabranch.core.request.admission import Limits, ValidationResult, read_request
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.loops import run as run_async
 from anabranch.sdk.client import session_keys_of
@@ -114,7 +114,9 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
         return await follow(run, Following(view, reading.plan, canonical.get("timeout"), events_file))
 
 
-def read(document: Any, settings: Settings, registry: Registry | None, *, strict: bool = False) -> Reading:
+def read(
+    document: Any, settings: Settings, registry: Registry | None, *, strict: bool = False
+) -> ValidationResult:
     """The request, judged as the server would: agents only where a registry is known."""
     return read_request(
         document,

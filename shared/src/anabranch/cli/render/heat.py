@@ -15,7 +15,7 @@ Counted = Literal["started", "completed", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class HeatCell:
     """Some neighbouring members: how many there are, and how many of them did what. `size` may be 0."""
 
     size: int
@@ -53,14 +53,14 @@ class Heat:
             counts[cell] += end - start
             start = end
 
-    def cells(self, width: int) -> Iterator[Cell]:
+    def cells(self, width: int) -> Iterator[HeatCell]:
         """The fan-out in at most `width` cells, from the first member to the last."""
         known = min(CELLS, self.total)
         width = max(1, min(width, known))
         for number in range(width):
             low, high = number * known // width, (number + 1) * known // width
             first, last = -(-low * self.total // known), -(-high * self.total // known)
-            yield Cell(
+            yield HeatCell(
                 last - first,
                 sum(self._counts["started"][low:high]),
                 sum(self._counts["completed"][low:high]),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from anabranch.cli.render.output import say, terminal
 from anabranch.cli.render.progress import GroupProgress, RunProgress, TaskProgress
-from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.tree import ASCII, UNICODE, Canvas, draw, fraction, took
 from anabranch.ports import Clock
 
@@ -110,7 +110,7 @@ class LiveView:
         self._console = console or terminal(stderr=True)
         self._signs = ASCII if self._console.options.ascii_only else UNICODE
         self._progress: RunProgress | None = None
-        self._rates = Rates()
+        self._rates = RateMeter()
         self._began = clock.monotonic()
         self._ended: float | None = None
         self._waits: str | None = None

@@ -30,7 +30,7 @@ MAX_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ShownFailure:
     """A failure as its event told it. `index` is None for an ordinary task."""
 
     index: int | None
@@ -58,7 +58,7 @@ class TaskProgress:
     needs: tuple[str, ...] = ()
     level: int | None = None
     heat: Heat | None = None
-    failures: list[Told] = field(default_factory=list)
+    failures: list[ShownFailure] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -140,9 +140,9 @@ class TaskProgress:
         indices = [entry.index] if entry.spans is None else [start for start, _ in entry.spans]
         said = [str(entry.data.get(name) or "") for name in ("error_type", "message")]
         for index in indices[:MAX_FAILURES]:
-            self.tell(Told(index, *said))
+            self.tell(ShownFailure(index, *said))
 
-    def tell(self, failure: Told) -> None:
+    def tell(self, failure: ShownFailure) -> None:
         """Keep a failure with its message, if it is one of the first."""
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(failure)

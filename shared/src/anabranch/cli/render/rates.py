@@ -40,7 +40,7 @@ class Rate:
         return left / rate if rate else None
 
 
-class Rates:
+class RateMeter:
     """A rate for each of some counters."""
 
     def __init__(self) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from anabranch.cli.render.heat import Cell
+from anabranch.cli.render.heat import HeatCell
 from anabranch.cli.render.output import count, seconds, short_line
 from anabranch.cli.render.progress import GroupProgress, RunProgress, TaskProgress
-from anabranch.cli.render.rates import Rate, Rates
+from anabranch.cli.render.rates import Rate, RateMeter
 from anabranch.core.progress import percent
 
 if TYPE_CHECKING:
@@ -92,11 +92,11 @@ class Canvas:
     signs: Signs = UNICODE
 
 
-def draw(progress: RunProgress, canvas: Canvas | None = None, rates: Rates | None = None) -> Tree:
+def draw(progress: RunProgress, canvas: Canvas | None = None, rates: RateMeter | None = None) -> Tree:
     """The tree of a run; `rates` is told how far each fan-out is."""
     from rich.tree import Tree
 
-    drawing = _Drawing(progress, canvas or Canvas(), rates or Rates())
+    drawing = _Drawing(progress, canvas or Canvas(), rates or RateMeter())
     tree = Tree(drawing.head(), guide_style="dim")
     for group in progress.groups.values():
         branch = tree.add(drawing.group(group))
@@ -106,7 +106,7 @@ def draw(progress: RunProgress, canvas: Canvas | None = None, rates: Rates | Non
 
 
 class _Drawing:
-    def __init__(self, progress: RunProgress, canvas: Canvas, rates: Rates) -> None:
+    def __init__(self, progress: RunProgress, canvas: Canvas, rates: RateMeter) -> None:
         self._progress = progress
         self._canvas = canvas
         self._rates = rates
@@ -195,7 +195,7 @@ class _Drawing:
             strip.append(*self._cell(cell))
         yield strip
 
-    def _cell(self, cell: Cell) -> tuple[str, str]:
+    def _cell(self, cell: HeatCell) -> tuple[str, str]:
         signs = self._canvas.signs
         if cell.failed:
             return (signs.cell_failed, "red") if 2 * cell.failed >= cell.size else (signs.cell_failing, "yellow")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from anabranch.cli.render.progress import GroupProgress, RunProgress, TaskProgress, Told
+from anabranch.cli.render.progress import GroupProgress, RunProgress, ShownFailure, TaskProgress
 from anabranch.runtime.reading.views import View
 
 
@@ -20,7 +20,9 @@ def progress_of_view(view: View) -> RunProgress:
     for failure in view.get("failures") or ():
         task = progress.group(failure["group"]).tasks.get(failure["task"])
         if task is not None:
-            told = Told(failure.get("index"), failure.get("error_type") or "", failure.get("message") or "")
+            told = ShownFailure(
+                failure.get("index"), failure.get("error_type") or "", failure.get("message") or ""
+            )
             task.tell(told)
     return progress
 

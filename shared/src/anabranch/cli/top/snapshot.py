@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.tables import timestamp
 from anabranch.core.progress import share_of_run
 from anabranch.core.waiting import waits_for
@@ -126,7 +126,7 @@ class Snapshot:
         }
 
 
-def row_of(view: View, now: float, rates: Rates) -> RunRow:
+def row_of(view: View, now: float, rates: RateMeter) -> RunRow:
     """A run's row. `now` is in seconds since the epoch; `rates` remembers the looks before."""
     tasks = [task for group in view.get("groups", {}).values() for task in group.get("tasks", {}).values()]
     done = sum(_count(task, "completed") + _count(task, "failed") for task in tasks)

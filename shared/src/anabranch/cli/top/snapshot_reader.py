@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from anabranch.cli.render.rates import Rates
+from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.top.snapshot import GroupRow, LetterRow, Snapshot, row_of
 from anabranch.dead_letters.grouping import grouped
 from anabranch.dead_letters.reader import read_letters
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from anabranch.sdk.client import Client
 
 
-class Reading:
+class SnapshotReader:
     """Reads snapshots, and remembers what makes the next one cheaper: rates, and letters that did not change."""
 
     def __init__(self, client: Client, limit: int) -> None:
         self._client = client
         self._limit = limit
-        self._rates = Rates()
+        self._rates = RateMeter()
         self._letters: Sequence[LetterRow] = ()
         self._letters_end = -1
 

@@ -21,13 +21,13 @@ from anabranch.core.names import key_problem, session_id_problem
 from anabranch.core.request import validation
 from anabranch.core.request.envelope import Sent, unwrap
 from anabranch.core.request.graph import Graph, SessionKeys, build_graph
-from anabranch.core.request.member_counts import Foreseen
+from anabranch.core.request.member_counts import MemberForecast
 from anabranch.core.request.models import Request
 from anabranch.core.request.outline import GroupFacts, count_dependencies, facts_of, read_facts
 from anabranch.core.request.planning import Plan, assemble, foresee_all, refused_document
 from anabranch.core.request.schema_errors import schema_problems
 from anabranch.core.request.unprovided import unprovided, words
-from anabranch.core.templates import Room
+from anabranch.core.templates import RenderBudget
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ MAX_DEPENDENCIES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ValidationResult:
     """What became of a document.
 
     Without ``errors`` there are ``request`` and ``plan``; with them neither. ``request_id`` and ``session_id``
@@ -81,7 +81,7 @@ class Reading:
         return self.request
 
     def to_document(
-        self, *, expand: bool = False, most: int | None = None, room: Room | None = None
+        self, *, expand: bool = False, most: int | None = None, room: RenderBudget | None = None
     ) -> dict[str, Any]:
         """What ``plan --json`` prints, for a valid request and for a refused one; see ``Plan.to_document``."""
         if self.plan is not None:
@@ -113,7 +113,7 @@ def parse_request(
     limits: Limits = DEFAULT_LIMITS,
     agents: Collection[str] | None = None,
     session_keys: SessionKeys = (),
-) -> Reading:
+) -> ValidationResult:
     """Read a request from bytes: JSON, or YAML. Like ``read_request``, and never raises for what is in them.
 
     The size held against the limit is that of the bytes; of YAML, that of the same document as compact JSON,
@@ -121,11 +121,11 @@ def parse_request(
     """
     size = len(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
     if size > limits.parsed_bytes:
-        return Reading(errors=(_too_large(size, limits),), bytes=size)
+        return ValidationResult(errors=(_too_large(size, limits),), bytes=size)
     try:
         document = load_document(data, format)
     except RequestRefused as refusal:
-        return Reading(errors=refusal.errors, bytes=size)
+        return ValidationResult(errors=refusal.errors, bytes=size)
     document_bytes = size if format == "json" else None
     return read_request(
         document, limits=limits, agents=agents, session_keys=session_keys, document_bytes=document_bytes
@@ -140,7 +140,7 @@ def read_request(
     session_keys: SessionKeys = (),
     document_bytes: int | None = None,
     strict: bool = False,
-) -> Reading:
+) -> ValidationResult:
     """Read a request, or an envelope around one, and judge it.
 
     Args:
@@ -153,7 +153,9 @@ def read_request(
     if isinstance(document, Request):
         document = document.to_document()
     if not isinstance(document, Mapping):
-        return Reading(errors=(_not_a_request(document),), bytes=document_bytes or compact_size(document) or 0)
+        return ValidationResult(
+            errors=(_not_a_request(document),), bytes=document_bytes or compact_size(document) or 0
+        )
     compact = compact_size(document)
     size = compact if document_bytes is None else document_bytes
     reading = _judge(unwrap(document), _World(limits, agents, session_keys, strict))
@@ -184,13 +186,13 @@ def session_candidates(document: object) -> frozenset[str]:
     return frozenset(asked)
 
 
-def _refuse(reading: Reading, problem: Problem) -> Reading:
+def _refuse(reading: ValidationResult, problem: Problem) -> ValidationResult:
     return replace(reading, request=None, plan=None, errors=(problem, *reading.errors))
 
 
-def _judge(sent: Sent, world: _World) -> Reading:
+def _judge(sent: Sent, world: _World) -> ValidationResult:
     if (count := count_dependencies(sent.request)) > MAX_DEPENDENCIES:
-        return Reading(errors=(_too_many_dependencies(count, sent.pointer(("task_groups",))),))
+        return ValidationResult(errors=(_too_many_dependencies(count, sent.pointer(("task_groups",))),))
     request, schema = _validated(sent)
     if request is not None:
         reading = _examined(request, facts_of(request), (), sent, world)
@@ -202,7 +204,7 @@ def _judge(sent: Sent, world: _World) -> Reading:
 
 def _examined(
     request: Request | None, groups: Sequence[GroupFacts], schema: Sequence[Problem], sent: Sent, world: _World
-) -> Reading:
+) -> ValidationResult:
     tasks = [task for group in groups for _, task in group.tasks]
     context = _object(sent.request, "context")
     graph = build_graph(tasks, context, world.session_keys, _object(sent.request, "context_policies"))
@@ -217,7 +219,7 @@ def _examined(
         plan, errors = None, _first(bare)
     elif bare:
         warnings += words(bare)
-    return Reading(
+    return ValidationResult(
         request=request if plan else None,
         plan=plan,
         request_id=_readable_id(sent.request.get("request_id")),
@@ -238,7 +240,7 @@ def _validated(sent: Sent) -> tuple[Request | None, list[Problem]]:
 
 
 def _meaning(
-    groups: Sequence[GroupFacts], graph: Graph, members: Sequence[Foreseen], sent: Sent, world: _World
+    groups: Sequence[GroupFacts], graph: Graph, members: Sequence[MemberForecast], sent: Sent, world: _World
 ) -> Iterator[Problem]:
     pointer = sent.pointer
     yield from validation.duplicate_names(groups, pointer)

@@ -14,13 +14,13 @@ from typing import Literal, NamedTuple
 
 from anabranch.core.names import leading_keys
 from anabranch.core.request.envelope import Path
-from anabranch.core.request.outline import TaskFacts, Wanted
+from anabranch.core.request.outline import RequestedKey, TaskFacts
 
 Kind = Literal["produced", "context", "session", "external", "absent"]
 SessionKeys = Callable[[str], bool] | Collection[str]
 
 
-class Need(NamedTuple):
+class Dependency(NamedTuple):
     """A key that a task waits for, and who satisfies it.
 
     ``produced`` by ``producer`` (group, task) of the request; there already in the request's ``context`` or
@@ -44,9 +44,9 @@ class Graph:
 
     tasks: tuple[TaskFacts, ...]
     producers: dict[str, int]
-    needs: tuple[tuple[Need, ...], ...]
+    needs: tuple[tuple[Dependency, ...], ...]
     edges: tuple[tuple[int, ...], ...]
-    unknown: tuple[tuple[int, Wanted], ...]
+    unknown: tuple[tuple[int, RequestedKey], ...]
     shared: Mapping[str, tuple[int, ...]]
     """Keys with a policy -> the indexes of all tasks that produce it."""
     array_keys: tuple[Mapping[str, str], ...]
@@ -105,7 +105,7 @@ class _Resolver:
         self._context = context
         self._in_session = in_session
         self._labels = [(task.group, task.name) for task in tasks]
-        self._unknown: list[tuple[int, Wanted]] = []
+        self._unknown: list[tuple[int, RequestedKey]] = []
 
     def graph(self) -> Graph:
         needs, edges, array_keys = [], [], []
@@ -140,39 +140,39 @@ class _Resolver:
         in_session = (key for key in keys if self._in_session(key))
         return next(in_request, None) or next(in_session, keys[-1])
 
-    def _needs(self, index: int, task: TaskFacts, wants: Iterable[Wanted]) -> Iterator[Need]:
+    def _needs(self, index: int, task: TaskFacts, wants: Iterable[RequestedKey]) -> Iterator[Dependency]:
         for want in wants:
             producer = self._producers.get(want.key)
             if producer is not None:
-                yield Need(want.key, "produced", want.optional, self._labels[producer])
+                yield Dependency(want.key, "produced", want.optional, self._labels[producer])
             elif (need := self._elsewhere(task, want)) is not None:
                 yield need
             else:
                 self._unknown.append((index, want))
 
-    def _elsewhere(self, task: TaskFacts, want: Wanted) -> Need | None:
+    def _elsewhere(self, task: TaskFacts, want: RequestedKey) -> Dependency | None:
         if want.key in self._context:
-            return Need(want.key, "context", want.optional)
+            return Dependency(want.key, "context", want.optional)
         if want.key in task.external:
-            return Need(want.key, "external", want.optional)
+            return Dependency(want.key, "external", want.optional)
         if self._in_session(want.key):
-            return Need(want.key, "session", want.optional)
-        return Need(want.key, "absent", True) if want.optional else None
+            return Dependency(want.key, "session", want.optional)
+        return Dependency(want.key, "absent", True) if want.optional else None
 
 
-def wants_of(task: TaskFacts, array_keys: Mapping[str, str]) -> Sequence[Wanted]:
+def wants_of(task: TaskFacts, array_keys: Mapping[str, str]) -> Sequence[RequestedKey]:
     """All that a task waits for: what it names, and what its arrays are found under."""
     return (*task.wants, *_implied(task, array_keys)) if array_keys else task.wants
 
 
-def _implied(task: TaskFacts, array_keys: Mapping[str, str]) -> Iterator[Wanted]:
+def _implied(task: TaskFacts, array_keys: Mapping[str, str]) -> Iterator[RequestedKey]:
     """The keys that mapped arrays are found under, where the task does not name them itself."""
     named = {want.key for want in task.wants}
     for array in task.array_paths:
         key = array_keys[array.text]
         if key not in named:
             named.add(key)
-            yield Wanted(key, False, array.path)
+            yield RequestedKey(key, False, array.path)
 
 
 def levels_of(edges: Sequence[Sequence[int]]) -> list[int] | None:

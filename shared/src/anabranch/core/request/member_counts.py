@@ -21,7 +21,7 @@ CHECKED_IDENTIFIERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Foreseen:
+class MemberForecast:
     """``count`` is None where only the run will tell; ``error`` says why the expansion is certain to fail."""
 
     count: int | None
@@ -29,12 +29,12 @@ class Foreseen:
     error: str = ""
 
 
-ORDINARY = Foreseen(1)
+ORDINARY = MemberForecast(1)
 """A task without expansion."""
-AT_RUN_TIME = Foreseen(None)
+AT_RUN_TIME = MemberForecast(None)
 
 
-def foresee(expansion: Expansion, array_keys: Mapping[str, str], context: Mapping[str, Any]) -> Foreseen:
+def foresee(expansion: Expansion, array_keys: Mapping[str, str], context: Mapping[str, Any]) -> MemberForecast:
     """Count the members of ``expansion``.
 
     Args:
@@ -46,15 +46,15 @@ def foresee(expansion: Expansion, array_keys: Mapping[str, str], context: Mappin
     if any(array_keys.get(path) not in context for path in paths):
         return AT_RUN_TIME
     if (length := _longest_sequence(expansion)) > MEMBER_LIMIT and _walks_all(expansion):
-        return Foreseen(length)
+        return MemberForecast(length)
     try:
         arrays = {name: _array(name, source, context) for name, source in found.items()}
         expanded = expand(expansion, arrays, limit=UNLIMITED, check_identifiers=False)
         if expanded.count <= CHECKED_IDENTIFIERS:
             expand(expansion, arrays)
     except ExpansionError as error:
-        return Foreseen(None, error=str(error))
-    return Foreseen(expanded.count, expanded)
+        return MemberForecast(None, error=str(error))
+    return MemberForecast(expanded.count, expanded)
 
 
 def _longest_sequence(expansion: Expansion) -> int:

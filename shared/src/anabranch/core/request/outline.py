@@ -29,7 +29,7 @@ class Declared(NamedTuple):
     path: Path
 
 
-class Wanted(NamedTuple):
+class RequestedKey(NamedTuple):
     """A key that a task waits for; required unless every place that names it says otherwise."""
 
     key: str
@@ -50,7 +50,7 @@ class TaskFacts:
     name: str
     path: Path
     agent: Declared | None
-    wants: tuple[Wanted, ...]
+    wants: tuple[RequestedKey, ...]
     external: frozenset[str]
     produces: tuple[Declared, ...]
     optional_results: tuple[Declared, ...]
@@ -116,12 +116,12 @@ def facts_of(request: Request) -> list[GroupFacts]:
 
 
 def _facts_of_group(group: TaskGroup) -> GroupFacts:
-    inherited = [Wanted(*split_optional(key), ()) for key in group.dependencies]
+    inherited = [RequestedKey(*split_optional(key), ()) for key in group.dependencies]
     tasks = [(Declared(task.name, ()), _facts_of_task(task, group.name, inherited)) for task in group.tasks]
     return GroupFacts(Declared(group.name, ()), tuple(tasks))
 
 
-def _facts_of_task(task: TaskSpec, group: str, inherited: list[Wanted]) -> TaskFacts:
+def _facts_of_task(task: TaskSpec, group: str, inherited: list[RequestedKey]) -> TaskFacts:
     config, retry = task.expansion_config, task.retry
     found = sources(config).values() if config is not None else ()
     arrays = tuple([Declared(source, ()) for source in found if isinstance(source, str)])
@@ -144,10 +144,10 @@ def _facts_of_task(task: TaskSpec, group: str, inherited: list[Wanted]) -> TaskF
     )
 
 
-def _wants_of(task: TaskSpec, inherited: list[Wanted]) -> tuple[Wanted, ...]:
+def _wants_of(task: TaskSpec, inherited: list[RequestedKey]) -> tuple[RequestedKey, ...]:
     optional = frozenset(task.optional_dependencies)
     keys = dict.fromkeys(task.dependencies + task.external_dependencies)
-    own = [Wanted(key, key in optional, ()) for key in keys]
+    own = [RequestedKey(key, key in optional, ()) for key in keys]
     return tuple(_inherit({want.key: want for want in own}, inherited).values()) if inherited else tuple(own)
 
 
@@ -162,7 +162,7 @@ def _expands_alone(config: Expansion) -> bool:
     return bool(config.array_mapping or (config.type == "matrix" and config.include) or sequences)
 
 
-def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list[Wanted]) -> TaskFacts:
+def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list[RequestedKey]) -> TaskFacts:
     name = _declared(task, "name", path)
     external = list(_wanted(task, "external_dependencies", path))
     marked = tuple(_bare(item) for item in _strings(task, "optional_dependencies", path))
@@ -190,16 +190,16 @@ def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list
     )
 
 
-def _merged(own: list[Wanted], marked: set[str], inherited: list[Wanted]) -> tuple[Wanted, ...]:
+def _merged(own: list[RequestedKey], marked: set[str], inherited: list[RequestedKey]) -> tuple[RequestedKey, ...]:
     """One entry for each key. Within a task any ``?`` makes it optional; the group may make it required."""
-    keys: dict[str, Wanted] = {}
+    keys: dict[str, RequestedKey] = {}
     optional = marked | {wanted.key for wanted in own if wanted.optional}
     for wanted in own:
-        keys.setdefault(wanted.key, Wanted(wanted.key, wanted.key in optional, wanted.path))
+        keys.setdefault(wanted.key, RequestedKey(wanted.key, wanted.key in optional, wanted.path))
     return tuple(_inherit(keys, inherited).values())
 
 
-def _inherit(keys: dict[str, Wanted], inherited: list[Wanted]) -> dict[str, Wanted]:
+def _inherit(keys: dict[str, RequestedKey], inherited: list[RequestedKey]) -> dict[str, RequestedKey]:
     for wanted in inherited:
         known = keys.get(wanted.key)
         if known is None or (known.optional and not wanted.optional):
@@ -248,10 +248,10 @@ def _array_paths(raw: Mapping[str, Any], expansion: Expansion | None, path: Path
             yield Declared(text, place)
 
 
-def _wanted(document: Mapping[str, Any], name: str, path: Path) -> Iterator[Wanted]:
+def _wanted(document: Mapping[str, Any], name: str, path: Path) -> Iterator[RequestedKey]:
     for item in _strings(document, name, path):
         key, optional = split_optional(item.text)
-        yield Wanted(key, optional, item.path)
+        yield RequestedKey(key, optional, item.path)
 
 
 def _bare(item: Declared) -> Declared:

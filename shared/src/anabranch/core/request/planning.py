@@ -15,12 +15,12 @@ from anabranch.core.expansion.members import Expanded, Member, member_name
 from anabranch.core.json_documents import compact_size
 from anabranch.core.names import leading_keys
 from anabranch.core.request.envelope import json_pointer
-from anabranch.core.request.graph import Graph, Need, SessionKeys, build_graph
-from anabranch.core.request.member_counts import AT_RUN_TIME, ORDINARY, Foreseen, foresee
+from anabranch.core.request.graph import Dependency, Graph, SessionKeys, build_graph
+from anabranch.core.request.member_counts import AT_RUN_TIME, ORDINARY, MemberForecast, foresee
 from anabranch.core.request.models import Request, TaskSpec
 from anabranch.core.request.outline import GroupFacts, TaskFacts, facts_of, read_facts
 from anabranch.core.request.validation import cycles, unknown_keys
-from anabranch.core.templates import RenderedTooLarge, Room, Scope, member_scope, placeholders, render
+from anabranch.core.templates import RenderBudget, RenderedTooLarge, Scope, member_scope, placeholders, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class PlannedTask:
     group: str
     name: str
     spec: TaskSpec
-    needs: tuple[Need, ...]
+    needs: tuple[Dependency, ...]
     level: int
     members: int | None
     context_keys: frozenset[str] = frozenset()
@@ -72,7 +72,12 @@ class Plan:
     warnings: tuple[str, ...] = ()
 
     def to_document(
-        self, *, document_bytes: int, expand: bool = False, most: int | None = None, room: Room | None = None
+        self,
+        *,
+        document_bytes: int,
+        expand: bool = False,
+        most: int | None = None,
+        room: RenderBudget | None = None,
     ) -> dict[str, Any]:
         """What ``plan --json`` prints; with ``expand`` each task lists its members, rendered, the first ``most``
         of them, and no more than ``room`` has characters for."""
@@ -101,7 +106,7 @@ class Plan:
         return {key: value for key, value in self.request.context.items() if key not in produced}
 
     def _members(
-        self, task: PlannedTask, context: Mapping[str, Any], most: int | None, room: Room | None
+        self, task: PlannedTask, context: Mapping[str, Any], most: int | None, room: RenderBudget | None
     ) -> Iterator[dict[str, Any]]:
         try:
             for member in self._all_members(task, context, most, room):
@@ -113,7 +118,7 @@ class Plan:
                 raise
 
     def _all_members(
-        self, task: PlannedTask, context: Mapping[str, Any], most: int | None, room: Room | None
+        self, task: PlannedTask, context: Mapping[str, Any], most: int | None, room: RenderBudget | None
     ) -> Iterator[dict[str, Any]]:
         if task.spec.expansion_config is None:
             system = self._system_names(task.name, None)
@@ -123,7 +128,7 @@ class Plan:
             yield self._member(task, member, context, room)
 
     def _member(
-        self, task: PlannedTask, member: Member, context: Mapping[str, Any], room: Room | None
+        self, task: PlannedTask, member: Member, context: Mapping[str, Any], room: RenderBudget | None
     ) -> dict[str, Any]:
         name = member_name(task.name, member.index)
         scope = member_scope(member.scope, context, self._system_names(task.name, member.index))
@@ -139,7 +144,12 @@ class Plan:
 
 
 def _shown(
-    spec: TaskSpec, name: str, index: int | None, variables: Mapping[str, Any], scope: Scope, room: Room | None
+    spec: TaskSpec,
+    name: str,
+    index: int | None,
+    variables: Mapping[str, Any],
+    scope: Scope,
+    room: RenderBudget | None,
 ) -> dict[str, Any]:
     return {
         "name": name,
@@ -184,13 +194,13 @@ def _graph(groups: Sequence[GroupFacts], request: Request, session_keys: Session
     return build_graph(tasks, request.context, session_keys, request.context_policies)
 
 
-def foresee_all(graph: Graph, context: Mapping[str, Any]) -> list[Foreseen]:
+def foresee_all(graph: Graph, context: Mapping[str, Any]) -> list[MemberForecast]:
     """How many members each task of the graph will have."""
     visible = {key: value for key, value in context.items() if key not in graph.producers}
     return [_foresee(task, keys, visible) for task, keys in zip(graph.tasks, graph.array_keys, strict=True)]
 
 
-def _foresee(task: TaskFacts, array_keys: Mapping[str, str], visible: Mapping[str, Any]) -> Foreseen:
+def _foresee(task: TaskFacts, array_keys: Mapping[str, str], visible: Mapping[str, Any]) -> MemberForecast:
     if not task.expanded:
         return ORDINARY
     if task.expansion is None:
@@ -198,7 +208,7 @@ def _foresee(task: TaskFacts, array_keys: Mapping[str, str], visible: Mapping[st
     return foresee(task.expansion, array_keys, visible)
 
 
-def assemble(request: Request, graph: Graph, members: Sequence[Foreseen]) -> Plan:
+def assemble(request: Request, graph: Graph, members: Sequence[MemberForecast]) -> Plan:
     """The plan of a request whose graph, without cycles and unknown keys, and members are known already."""
     levels = graph.levels
     assert levels is not None

@@ -18,7 +18,7 @@ from anabranch.core.expansion.members import check_config
 from anabranch.core.policies import number_problem
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.graph import Graph, find_cycles
-from anabranch.core.request.member_counts import Foreseen
+from anabranch.core.request.member_counts import MemberForecast
 from anabranch.core.request.outline import Declared, GroupFacts, TaskFacts
 
 Pointer = Callable[[Path], str]
@@ -200,7 +200,7 @@ def tolerances(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem
 
 
 def too_many_members(
-    tasks: Sequence[TaskFacts], members: Sequence[Foreseen], limit: int, pointer: Pointer
+    tasks: Sequence[TaskFacts], members: Sequence[MemberForecast], limit: int, pointer: Pointer
 ) -> Iterator[Problem]:
     """Expansions over the limit, one by one and together, as far as they can be counted now."""
     hint = f"the limit is {limit:,} members of one request; split it"
@@ -216,7 +216,7 @@ def too_many_members(
         yield Problem(Code.TOO_MANY_MEMBERS, pointer(("task_groups",)), message, hint)
 
 
-def warnings_of(graph: Graph, members: Sequence[Foreseen], context: Collection[str]) -> Iterator[str]:
+def warnings_of(graph: Graph, members: Sequence[MemberForecast], context: Collection[str]) -> Iterator[str]:
     """What is allowed and hardly meant."""
     for key in graph.shared:
         if key in context:

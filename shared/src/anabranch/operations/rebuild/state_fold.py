@@ -32,7 +32,7 @@ IDLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RunSelection:
     """Which runs are meant: one, those of a session, or all."""
 
     run_id: str | None = None
@@ -45,7 +45,7 @@ class Choice:
 
 
 @dataclass(slots=True)
-class Told:
+class PublishedOutcome:
     """What the results topic says of one run. Times are seconds since the epoch."""
 
     run_id: str
@@ -82,10 +82,10 @@ async def read_all(
 
 
 async def read_results(
-    log: EventLog, names: Names, partition: int, choice: Choice, incomplete: list[str]
-) -> dict[str, Told]:
+    log: EventLog, names: Names, partition: int, choice: RunSelection, incomplete: list[str]
+) -> dict[str, PublishedOutcome]:
     """What was told of the runs of a partition."""
-    found: dict[str, Told] = {}
+    found: dict[str, PublishedOutcome] = {}
     async for record in read_all(log, names.results, partition, incomplete):
         kind = (dict(record.headers).get("ce_type") or b"").decode("utf-8", "replace")
         if kind == "run.rejected":
@@ -93,7 +93,9 @@ async def read_results(
         body = _body(record)
         if body is None or not choice.takes(body["run_id"], body["session_id"]):
             continue
-        told = found.setdefault(body["run_id"], Told(body["run_id"], body["session_id"], body["request_id"]))
+        told = found.setdefault(
+            body["run_id"], PublishedOutcome(body["run_id"], body["session_id"], body["request_id"])
+        )
         _note(told, kind, body, record.timestamp)
     return found
 
@@ -108,7 +110,7 @@ def _body(record: Incoming) -> dict[str, Any] | None:
     return body if is_ours else None
 
 
-def _note(told: Told, kind: str, body: dict[str, Any], at: float) -> None:
+def _note(told: PublishedOutcome, kind: str, body: dict[str, Any], at: float) -> None:
     if kind == "result.published":
         if "policy" not in body:  # else the session has what its runs made together
             told.published[body["result_key"]] = (body["version"], body["value"])
@@ -118,7 +120,7 @@ def _note(told: Told, kind: str, body: dict[str, Any], at: float) -> None:
         told.final, told.ended_at = body, at
 
 
-def tombstone_of(told: Told) -> Tombstone | None:
+def tombstone_of(told: PublishedOutcome) -> Tombstone | None:
     """What is known of an ended run whose request is no longer on the log; None where that is too little."""
     if told.accepted is None or told.final is None:
         return None
@@ -135,7 +137,7 @@ def tombstone_of(told: Told) -> Tombstone | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExpectedWrite:
     """What the store should have: of which run, of which record's time, in which order."""
 
     run_id: str
@@ -145,8 +147,8 @@ class Wanted:
 
 
 async def refold_runs(
-    log: EventLog, rules: RunRules, partition: int, generation: int, choice: Choice, incomplete: list[str]
-) -> AsyncGenerator[Wanted, None]:
+    log: EventLog, rules: RunRules, partition: int, generation: int, choice: RunSelection, incomplete: list[str]
+) -> AsyncGenerator[ExpectedWrite, None]:
     """Tombstones, and what final records refer to."""
     state = Runs(partition, generation)
     chosen: set[str] = set()
@@ -160,12 +162,17 @@ async def refold_runs(
         turn = agency.decide(rules, state, message, record.offset, record.timestamp)
         for effect in turn.effects:
             if isinstance(effect, StorePut):
-                yield Wanted(run_id, effect, record.timestamp, record.offset)
+                yield ExpectedWrite(run_id, effect, record.timestamp, record.offset)
 
 
 async def refold_groups(
-    log: EventLog, rules: DecisionConfig, partition: int, generation: int, choice: Choice, incomplete: list[str]
-) -> AsyncGenerator[Wanted | SpreadKeys | FoldKey, None]:
+    log: EventLog,
+    rules: DecisionConfig,
+    partition: int,
+    generation: int,
+    choice: RunSelection,
+    incomplete: list[str],
+) -> AsyncGenerator[ExpectedWrite | SpreadKeys | FoldKey, None]:
     """Pages, manifests and values of the session; which pages are to be spread over keys of their own, and which
     values to be folded into the session's."""
     state = Groups(partition, generation)
@@ -184,7 +191,7 @@ async def refold_groups(
         delivery = taskgroup.DeliveredMessage(message, found.segments, record.offset, record.timestamp)
         for effect in taskgroup.decide(rules, state, delivery).effects:
             if isinstance(effect, StorePut | AppendHistory):
-                yield Wanted(run_id, effect, record.timestamp, record.offset)
+                yield ExpectedWrite(run_id, effect, record.timestamp, record.offset)
             elif isinstance(effect, SpreadKeys | FoldKey):
                 yield effect
 
@@ -198,7 +205,7 @@ def _decoded(codec: Any, record: Incoming) -> Message | None:
 
 
 async def refold_events(
-    log: EventLog, names: Names, partition: int, choice: Choice, incomplete: list[str]
+    log: EventLog, names: Names, partition: int, choice: RunSelection, incomplete: list[str]
 ) -> dict[str, Document]:
     """The event manager's facts of the runs of a partition."""
     core = EventProjection(names.subscriber_channels)
@@ -214,7 +221,7 @@ async def refold_events(
     return facts
 
 
-def public_values(told: Told) -> Iterator[tuple[str, int, bytes]]:
+def public_values(told: PublishedOutcome) -> Iterator[tuple[str, int, bytes]]:
     """(key in the store, version, value) of each result that was told."""
     for key, (version, value) in told.published.items():
         yield session_key(told.session_id, key), version, orjson.dumps(value)

@@ -17,7 +17,7 @@ STALE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RequiredPartition:
     """A partition that somebody has to own for the run to go on, and the group that reads it."""
 
     topic: str
@@ -57,7 +57,7 @@ class WaitingOffer:
 class Evidence:
     """What is known of the workers: who holds a claim, who lives, which offers nobody has read."""
 
-    groups: Place
+    groups: RequiredPartition
     tasks_topic: str
     holders: Mapping[str, str] = field(default_factory=dict)
     alive: Mapping[str, bool] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from anabranch.core.reasons import Fact, Missing, aggregated, roots_first
 from anabranch.core.wire.codec import GROUPS, RUNS
 from anabranch.core.wire.dead_letters import REASON
 from anabranch.core.wire.messages import GroupFinished, GroupResults, OpenRun, StartGroup
-from anabranch.operations.why.evidence import Evidence, Place
+from anabranch.operations.why.evidence import Evidence, RequiredPartition
 from anabranch.operations.why.observations import (
     Sources,
     dead_letter,
@@ -105,16 +105,16 @@ class _Examination:
         [value] = await self._sources.store.get([self._names.tombstone(self._run_id)])
         return None if value is None else orjson.loads(value)
 
-    async def _place(self, group: str, topic: str, key: str) -> Place:
+    async def _place(self, group: str, topic: str, key: str) -> RequiredPartition:
         partition = await self._log.partition_for(topic, key)
         standings = await self._log.group_standing(group, topic, members=True)
-        return Place(topic, partition, standings[partition])
+        return RequiredPartition(topic, partition, standings[partition])
 
-    def _troubles(self, *places: Place) -> list[Missing]:
+    def _troubles(self, *places: RequiredPartition) -> list[Missing]:
         found = [place.unhealthy_reason(self._now, self._settings.loss_window) for place in places]
         return [each for each in found if each is not None]
 
-    async def _ended(self, known: dict[str, Any], runs: Place) -> Answer:
+    async def _ended(self, known: dict[str, Any], runs: RequiredPartition) -> Answer:
         """How it ended. Its owner may have died between storing that and telling it."""
         answer = _of(self._run_id, known)
         answer.status, answer.ended_at = known["final"]["status"], known["ended_at"]
@@ -129,7 +129,7 @@ class _Examination:
 
     # --- not admitted ----------------------------------------------------------------------------------------
 
-    async def _unseen(self, known: dict[str, Any] | None, runs: Place) -> Answer:
+    async def _unseen(self, known: dict[str, Any] | None, runs: RequiredPartition) -> Answer:
         """Not on the `runs` topic: it waits to be read, was refused, is older than the log, or is nobody's."""
         if known is not None:
             answer = _of(self._run_id, known)
@@ -151,7 +151,7 @@ class _Examination:
                 )
         raise Misconfigured(self._run, "no such run, by run id or by request id", "see: anabranch list")
 
-    async def _submitted(self, known: dict[str, Any] | None, runs: Place, fold: RunsFold) -> Answer:
+    async def _submitted(self, known: dict[str, Any] | None, runs: RequiredPartition, fold: RunsFold) -> Answer:
         assert fold.submitted is not None
         answer = Answer(self._run_id) if known is None else _of(self._run_id, known)
         answer.last_at = fold.last.at if fold.last else None
@@ -170,7 +170,7 @@ class _Examination:
 
     # --- open ------------------------------------------------------------------------------------------------
 
-    async def _open(self, answer: Answer, runs: Place, fold: RunsFold) -> None:
+    async def _open(self, answer: Answer, runs: RequiredPartition, fold: RunsFold) -> None:
         from anabranch_taskgroup.session.pending import producers_of, waits_of
 
         assert fold.run is not None
@@ -189,7 +189,7 @@ class _Examination:
         producers = producers_of(session.run) if session.run is not None else {}
         answer.missing = roots_first(aggregated(found), producers)
 
-    async def _fold_session(self, groups: Place) -> GroupsFold:
+    async def _fold_session(self, groups: RequiredPartition) -> GroupsFold:
         """The session's owner's state; from the beginning of the log where the run's groups have all ended."""
         first, end = groups.standing.first, groups.standing.end
         for start in dict.fromkeys((replay_start(groups.standing), first)):
@@ -200,7 +200,11 @@ class _Examination:
         return fold
 
     def _unknown_group(
-        self, answer: Answer, name: str, run: tuple[Place, RunsFold], session: tuple[Place, GroupsFold]
+        self,
+        answer: Answer,
+        name: str,
+        run: tuple[RequiredPartition, RunsFold],
+        session: tuple[RequiredPartition, GroupsFold],
     ) -> Missing:
         """A group that the run's owner waits for and the session's owner does not have open."""
         (runs, fold), (groups, sessions) = run, session
@@ -214,7 +218,7 @@ class _Examination:
         since = fold.submitted.at if fold.submitted else None
         return _at(Missing(Fact.NEVER_PRODUCED, name, since=since, detail="its start is not on the log"), groups)
 
-    async def _judged(self, waits: list[Wait], groups: Place, session: GroupsFold) -> list[Missing]:
+    async def _judged(self, waits: list[Wait], groups: RequiredPartition, session: GroupsFold) -> list[Missing]:
         claims = [wait.claim for wait in waits if wait.claim is not None]
         evidence = Evidence(groups, self._names.tasks)
         standings: Mapping[int, Standing] = {}
@@ -228,7 +232,7 @@ class _Examination:
         found = [self._placed(_judge(wait, evidence), groups, session) for wait in waits]
         return [*_without_workers(self._names.tasks, standings), *found]
 
-    def _placed(self, missing: Missing, groups: Place, session: GroupsFold) -> Missing:
+    def _placed(self, missing: Missing, groups: RequiredPartition, session: GroupsFold) -> Missing:
         """With since when, and where the log said so, as far as it does not say so already."""
         seen = session.by_task.get((missing.group or "", missing.task)) or session.opened
         if missing.topic is None:
@@ -248,11 +252,11 @@ def _without_workers(topic: str, standings: Mapping[int, Standing]) -> Iterator[
         yield Missing(Fact.NO_OWNER, topic=topic, lag=lag, detail="no worker reads offers")
 
 
-def _at(missing: Missing, place: Place) -> Missing:
+def _at(missing: Missing, place: RequiredPartition) -> Missing:
     return replace(missing, topic=place.topic, partition=place.partition)
 
 
-def _committed(decided: list[Decided], place: Place) -> list[Outgoing]:
+def _committed(decided: list[Decided], place: RequiredPartition) -> list[Outgoing]:
     """What was published before its cause was committed: its effects are done, so it may be told again."""
     return [each.outgoing for each in decided if each.cause < place.standing.position]
 

@@ -13,7 +13,7 @@ from anabranch.core.names import Names, request_id_for, run_id_for
 from anabranch.core.reasons import Fact, Missing
 from anabranch.core.wire.codec import TASKS, Undecodable
 from anabranch.core.wire.dead_letters import CODE, MEMBER_FAILED, ORIGIN, REASON
-from anabranch.operations.why.evidence import Place, WaitingOffer
+from anabranch.operations.why.evidence import RequiredPartition, WaitingOffer
 from anabranch.ports import EventLog, Incoming, Standing, StateStore
 from anabranch.runtime.ownership.replay import replay_begin
 from anabranch.runtime.reading.log_range import records_between
@@ -37,10 +37,10 @@ class Folding(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class UnreadRequest:
     """A request that no Agency has handled, and where it stands."""
 
-    place: Place
+    place: RequiredPartition
     offset: int
     since: float
 
@@ -60,7 +60,7 @@ async def feed(log: EventLog, topic: str, partition: int, start: int, end: int, 
 # --- requests that nobody has admitted, and those that were refused ----------------------------------------------
 
 
-async def waiting_request(sources: Sources, run: str) -> Request | None:
+async def waiting_request(sources: Sources, run: str) -> UnreadRequest | None:
     """The request of a run that stands on the requests topic behind what the Agency has handled."""
     topic = sources.names.requests
     standings = await sources.log.group_standing(sources.names.agency_requests, topic)
@@ -69,8 +69,8 @@ async def waiting_request(sources: Sources, run: str) -> Request | None:
         async with aclosing(records_between(sources.log, topic, partition, start, standing.end)) as found:
             async for record in found:
                 if run in _ids(record.value, request_id_for(topic, partition, record.offset)):
-                    place = Place(topic, partition, standing, record.timestamp)
-                    return Request(place, record.offset, record.timestamp)
+                    place = RequiredPartition(topic, partition, standing, record.timestamp)
+                    return UnreadRequest(place, record.offset, record.timestamp)
     return None
 
 

@@ -19,7 +19,7 @@ from anabranch.core.request.models import Request
 from anabranch.sdk.request_file import read_document
 from anabranch.testing.simulator.faults import FAULTS as FAULTS
 from anabranch.testing.simulator.workload import Expected, Workload
-from anabranch.testing.simulator.world import Outcome as Outcome
+from anabranch.testing.simulator.world import SimulationOutcome as SimulationOutcome
 from anabranch.testing.simulator.world import World as World
 from anabranch.testing.systems import Agents, AnyRequest, registry_of
 
@@ -32,7 +32,7 @@ class PromiseBroken(AssertionError):
 
 def simulate(
     request: AnyRequest, *, agents: Agents = (), seed: int = 0, faults: Collection[str] = FAULTS
-) -> Outcome:
+) -> SimulationOutcome:
     """Run a request under the faults of a seed, and compare how it ends with a run without faults.
 
     Args:
@@ -64,13 +64,13 @@ def _document(request: AnyRequest) -> dict[str, Any]:
     return {"request_id": "simulated", **document}
 
 
-def _run(document: dict[str, Any], agents: Agents, seed: int, faults: Collection[str]) -> Outcome:
+def _run(document: dict[str, Any], agents: Agents, seed: int, faults: Collection[str]) -> SimulationOutcome:
     expected = Expected(document, is_exact=False, skips_values=True)
     workload = Workload(runs=[expected], sent=[(0.1, document)])
     return World(seed, faults, workload=workload, make_registry=lambda world, process: registry_of(agents)).run()
 
 
-def _differences(calm: Outcome, rough: Outcome) -> list[str]:
+def _differences(calm: SimulationOutcome, rough: SimulationOutcome) -> list[str]:
     """How the two ends differ in what a user would see; how often something was tried may differ."""
     if not calm.finals or not rough.finals:
         return []

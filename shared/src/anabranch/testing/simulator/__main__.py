@@ -15,7 +15,7 @@ from time import perf_counter
 
 from anabranch.testing.simulator.faults import EDGES, FAULTS, RATES, STRIKES
 from anabranch.testing.simulator.mutations import MUTATIONS, applied
-from anabranch.testing.simulator.world import Outcome, World
+from anabranch.testing.simulator.world import SimulationOutcome, World
 
 GARBAGE_EVERY = 20
 
@@ -59,7 +59,7 @@ def _run(seeds: range, faults: list[str], options: argparse.Namespace) -> int:
     return failed
 
 
-def _show(outcome: Outcome) -> None:
+def _show(outcome: SimulationOutcome) -> None:
     for strike in outcome.plan.strikes:
         sys.stdout.write(f"plan: {strike}\n")
     sys.stdout.write(f"plan: {outcome.plan.rates}\n")
@@ -69,7 +69,7 @@ def _show(outcome: Outcome) -> None:
     sys.stdout.write(f"seed {outcome.seed}: trace {outcome.trace:08x}, {outcome.steps} steps\n")
 
 
-def _blame(outcome: Outcome, options: argparse.Namespace) -> None:
+def _blame(outcome: SimulationOutcome, options: argparse.Namespace) -> None:
     sys.stdout.write(f"seed {outcome.seed} failed:\n")
     for violation in outcome.violations:
         sys.stdout.write(f"    {violation[:1000]}\n")

@@ -13,7 +13,7 @@ from random import Random  # noqa: TID251 - seeded: the source of all that happe
 
 from anabranch.ports import TopicSpec
 from anabranch.runtime.process.settings import Settings
-from anabranch.testing.simulator.faults import EDGES, Plan, Strike, strike_of
+from anabranch.testing.simulator.faults import EDGES, FaultPlan, Strike, strike_of
 
 EDGES_FROM = 2_000_000
 SHARES = {"trim": 0.12, "recreate": 0.12}
@@ -110,7 +110,7 @@ def draw_edges(seed: int, faults: Collection[str]) -> Edges:
     )
 
 
-def with_edges(plan: Plan, edges: Edges) -> Plan:
+def with_edges(plan: FaultPlan, edges: Edges) -> FaultPlan:
     """The plan with the strikes of a seed's edges."""
     strikes = sorted((*plan.strikes, *edges.strikes), key=lambda strike: strike.at)
     return replace(plan, strikes=tuple(strikes), edges=edges.chosen)

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
 
-from anabranch.testing.simulator.nature import Rates
+from anabranch.testing.simulator.nature import FaultRates
 
 STRIKES = {
     "kill": "a process is gone between two steps, and started anew after a while",
@@ -63,11 +63,11 @@ class Strike:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FaultPlan:
     """All that will go wrong."""
 
     strikes: tuple[Strike, ...]
-    rates: Rates
+    rates: FaultRates
     edges: frozenset[str] = frozenset()
     """Names of `EDGES`."""
 
@@ -77,14 +77,14 @@ class Plan:
         return any(strike.kind.endswith("-store") and strike.kind != "cut-store" for strike in self.strikes)
 
 
-def make_plan(random: Random, faults: Collection[str]) -> Plan:
+def make_plan(random: Random, faults: Collection[str]) -> FaultPlan:
     """Draw a plan of some of these faults: most seeds have a few of them, some have many."""
     allowed = [fault for fault in (*STRIKES, *RATES) if fault in faults]
     chosen = [fault for fault in allowed if random.random() < random.choice((0.15, 0.4, 0.8))]
     strikes = [
         strike_of(random, kind) for kind in chosen if kind in STRIKES for _ in range(random.choice((1, 1, 2, 3)))
     ]
-    return Plan(tuple(sorted(strikes, key=lambda strike: strike.at)), _rates(random, chosen))
+    return FaultPlan(tuple(sorted(strikes, key=lambda strike: strike.at)), _rates(random, chosen))
 
 
 def strike_of(random: Random, kind: str) -> Strike:
@@ -100,8 +100,8 @@ def strike_of(random: Random, kind: str) -> Strike:
     )
 
 
-def _rates(random: Random, chosen: Collection[str]) -> Rates:
-    rates = Rates()
+def _rates(random: Random, chosen: Collection[str]) -> FaultRates:
+    rates = FaultRates()
     if "lost-calls" in chosen:
         rates.lost_calls = random.choice((0.005, 0.02, 0.08))
     if "repeats" in chosen:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Gate:
+class ProcessGate:
     """Whether the steps of one process run. `held` are those that wait, in order."""
 
     __slots__ = ("held", "is_open", "name")
@@ -28,14 +28,14 @@ class Gate:
         self.held: list[SimHandle] = []
 
 
-GATE: ContextVar[Gate | None] = ContextVar("gate", default=None)
+GATE: ContextVar[ProcessGate | None] = ContextVar("gate", default=None)
 """The process that a step belongs to; None for the servers and for what happens to them."""
 
 OUTSIDE = Context()
 """The context of whatever belongs to no process."""
 
 
-def inside(gate: Gate) -> Context:
+def inside(gate: ProcessGate) -> Context:
     """A context whose steps, and all that they start, belong to a process."""
     context = Context()
     context.run(GATE.set, gate)
@@ -131,7 +131,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._now = max(self._now, due)
         self._ready.append(handle)
 
-    def open(self, gate: Gate) -> None:
+    def open(self, gate: ProcessGate) -> None:
         """Let a process go on where it was stopped."""
         gate.is_open = True
         held, gate.held = gate.held, []

@@ -21,7 +21,7 @@ LATE_SECONDS = 8.0
 
 
 @dataclass(slots=True)
-class Rates:
+class FaultRates:
     """How often single exchanges go wrong, each from 0 to 1; `slowness` in seconds is the longest usual way."""
 
     lost_calls: float = 0.0
@@ -37,7 +37,7 @@ class Nature:
 
     def __init__(self, seed: int | str) -> None:
         self.random = Random(seed)
-        self.rates = Rates()
+        self.rates = FaultRates()
         self.cut: set[str] = set()
         self.count = 0
         self._moments: list[int] = []
@@ -51,7 +51,7 @@ class Nature:
 
     def calm(self) -> None:
         """From now on nothing goes wrong."""
-        self.rates = Rates()
+        self.rates = FaultRates()
         self.cut.clear()
         self._moments.clear()
 

@@ -21,7 +21,7 @@ from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.sdk.agents import Registry
 from anabranch.testing.loop import EPOCH
-from anabranch.testing.simulator.loop import OUTSIDE, Gate, SimLoop, inside
+from anabranch.testing.simulator.loop import OUTSIDE, ProcessGate, SimLoop, inside
 from anabranch.testing.simulator.nature import Nature
 from anabranch.testing.simulator.servers import ForgetfulServer, SimLog, SimNotifier, SimStore, Wire
 from anabranch_agency.app import build as build_agency
@@ -68,7 +68,7 @@ class Life:
     def __init__(
         self, site: Site, name: str, clock: SimClock, settings: Settings, build: Callable[[Resources], Service]
     ) -> None:
-        self.gate = Gate(name)
+        self.gate = ProcessGate(name)
         context = inside(self.gate)
         loop, nature = site.loop, site.nature
         self.log = SimLog(loop, site.broker, clock, nature, name, context)

@@ -19,7 +19,7 @@ from anabranch.testing.loop import SeededIds, VirtualClock
 from anabranch.testing.simulator import invariants
 from anabranch.testing.simulator.broker import WatchedBroker
 from anabranch.testing.simulator.edges import EDGES_FROM, draw_edges, with_edges
-from anabranch.testing.simulator.faults import FAULTS, HORIZON, Plan, Strike, make_plan
+from anabranch.testing.simulator.faults import FAULTS, HORIZON, FaultPlan, Strike, make_plan
 from anabranch.testing.simulator.loop import OUTSIDE, SimLoop, Stuck
 from anabranch.testing.simulator.losses import LOSS_STRIKES
 from anabranch.testing.simulator.nature import Nature
@@ -45,7 +45,7 @@ MakeRegistry = Callable[["World", Process], Registry]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SimulationOutcome:
     """What came of a seed. `trace` is the same for the same seed, whatever the machine."""
 
     seed: int
@@ -53,7 +53,7 @@ class Outcome:
     trace: int
     steps: int
     virtual_seconds: float
-    plan: Plan
+    plan: FaultPlan
     finals: tuple[dict[str, Any], ...]
     history: tuple[str, ...] = field(default=(), repr=False)
 
@@ -123,7 +123,7 @@ class World:
 
     # --- the whole of it -----------------------------------------------------------------------------
 
-    def run(self) -> Outcome:
+    def run(self) -> SimulationOutcome:
         """Run until all has ended and is put away, and judge."""
         with invariants.errors_logged(self.observer.violated):
             try:
@@ -135,7 +135,7 @@ class World:
         observer = self.observer
         for error in self.loop.errors:
             observer.violated(f"an error that nobody took: {error}")
-        return Outcome(
+        return SimulationOutcome(
             seed=self.seed,
             violations=tuple(observer.violations),
             trace=observer.trace,
