@@ -68,12 +68,12 @@ def test_a_submission_that_meets_a_bug_is_refused(
     alive(s)
 
 
-@pytest.mark.parametrize("place", ["opening.members_of", "runner.member_scope", "executor.pack"])
+@pytest.mark.parametrize("place", ["chunk_opening.members_of", "runner.member_scope", "worker.pack"])
 def test_a_bug_in_running_a_chunk_fails_its_members_and_leaves_the_worker(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """Five deliveries of the chunk meet it; then its members count as lost, and the run ends."""
-    path = f"anabranch_taskgroup.{place}"
+    path = f"anabranch_taskgroup.worker.{place}"
     real = _imported(path)
 
     def buggy(*args: Any, **more: Any) -> Any:

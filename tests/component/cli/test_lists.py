@@ -150,7 +150,7 @@ async def test_status_and_a_dead_letter_show_the_traceback_of_the_agent(
     assert document["member"]["traceback"].endswith("ValueError: not this one\n")
     for shown in (letter, status):
         assert "    Traceback (most recent call last):\n" in shown
-        assert "test_cli_lists.py" in shown
+        assert "test_lists.py" in shown
         assert ", in talk\n" in shown
 
 

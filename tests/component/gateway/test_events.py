@@ -154,7 +154,7 @@ async def test_a_failed_member_says_what_each_attempt_came_to() -> None:
         ("ValueError", "no 2"),
         None,
     ]
-    assert all("test_gateway_events.py" in each["traceback"] for each in errors[:2])
+    assert all("test_events.py" in each["traceback"] for each in errors[:2])
     assert all("in flaky" in each["traceback"] for each in errors[:2])
     assert (member["status"], member["result"]) == ("completed", {"k": "well"})
 
@@ -177,7 +177,7 @@ async def test_a_failed_member_and_its_letter_have_the_traceback_and_lists_have_
         view = await running.get("/v1/runs/r1")
 
     shown = member["error"]["traceback"]
-    assert "test_gateway_events.py" in shown
+    assert "test_events.py" in shown
     assert ", in broken\n" in shown
     assert (letter["member"]["traceback"], view["failures"][0]["traceback"]) == (shown, shown)
     assert members[0]["error"] == {"type": "ValueError", "message": "no"}

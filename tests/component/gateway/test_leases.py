@@ -40,7 +40,7 @@ def keys(tmp_path: Path) -> Keys:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "CHECK_SECONDS", 0.02)
-    monkeypatch.setattr(key_files, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(key_files, "POLL_SECONDS", 0.0)
 
 
 def test_a_revoked_key_ends_what_lasts_within_30_seconds() -> None:

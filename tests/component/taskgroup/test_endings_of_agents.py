@@ -91,7 +91,7 @@ def test_what_is_abandoned_is_reported(anabranch_system: Start, caplog: pytest.L
     with released():
         result = s.run(request(task("stuck", "stuck", timeout=5)))
 
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("abandoning")]
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("abandoned_attempts")]
     assert [text.split(":")[0] for text in said] == [
         f"abandoned attempt 1 of member stuck of g in run {result.run_id}"
     ]

@@ -12,7 +12,7 @@ from anabranch_taskgroup.worker.fair_semaphore import FairSemaphore
 
 
 class Crowd:
-    """Takes and gives slots of `FairSemaphore(count)` by hand. `inside` are the holders of those that are taken."""
+    """Takes and gives slots of `FairSemaphore(count)` by hand. `inside` are the holders of the taken slots."""
 
     def __init__(self, count: int) -> None:
         self.slots = FairSemaphore(count)

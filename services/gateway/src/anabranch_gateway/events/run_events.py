@@ -60,8 +60,8 @@ async def past(live: EventBroadcaster, run_id: str, start: Start) -> AsyncGenera
 async def followed(
     live: EventBroadcaster, run_id: str, start: Start
 ) -> AsyncGenerator[LogRecord | StreamGap, None]:
-    """The events there are and those that come, record by record, and a `StreamGap` at each silence. Ends after the
-    run's last event, or where the listener was dropped. Raises ServerUnavailable."""
+    """Yields a run's past and future events, record by record, and a `StreamGap` at each silence. Ends after the
+    last event of the run, or when the listener was dropped. Raises ServerUnavailable."""
     partition = await live.partition_of(run_id)
     reader = _Reader(start)
     with live.follow(run_id, partition) as listener:

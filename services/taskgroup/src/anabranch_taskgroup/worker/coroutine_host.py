@@ -1,8 +1,8 @@
 """Begins agents' coroutines without an asyncio task for each, and gives those that wait a task of their own.
 
 A member that does not wait costs no task: its coroutine is begun by a plain call, within the context and as the
-current task of a `CoroutineHost`. Once a coroutine waits, its host's task goes on with it and is never used again. So an
-agent that asks for its task (`asyncio.timeout`, `asyncio.TaskGroup`) sees the same one before and after, what it
+current task of a `CoroutineHost`. Once a coroutine waits, its host's task continues it and is never used again. So
+an agent that asks for its task (`asyncio.timeout`, `asyncio.TaskGroup`) sees the same one throughout, what it
 cancels is its own, and the runner that waits for it can leave it alone after its time is over.
 """
 

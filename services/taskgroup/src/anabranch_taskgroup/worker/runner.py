@@ -1,7 +1,7 @@
 """Runs the members of one chunk: renders, calls the agent, judges what it returns, retries what may be.
 
-A few runner coroutines share one iterator and begin members in a `CoroutineHost`, so a member that does not wait costs no
-task of its own. Whatever an agent raises is the outcome of its attempt; a runner is cancelled by the worker only.
+A few runner coroutines share one iterator and start members in a `CoroutineHost`, so a member that does not wait
+costs no task of its own. Whatever an agent raises is the outcome of its attempt; only the worker cancels a runner.
 Nothing here talks to a server; what there is to tell gathers in a `PendingReport`.
 """
 

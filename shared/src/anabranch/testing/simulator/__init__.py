@@ -23,7 +23,7 @@ from anabranch.testing.simulator.world import SimulationOutcome as SimulationOut
 from anabranch.testing.simulator.world import World as World
 from anabranch.testing.systems import Agents, AnyRequest, registry_of
 
-__all__ = ["FAULTS", "Outcome", "PromiseBroken", "World", "simulate"]
+__all__ = ["FAULTS", "PromiseBroken", "SimulationOutcome", "World", "simulate"]
 
 
 class PromiseBroken(AssertionError):
