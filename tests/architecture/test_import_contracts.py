@@ -1,4 +1,4 @@
-"""The import contracts of pyproject.toml hold, and adapters are chosen in one place of each service."""
+"""The import contracts of pyproject.toml hold, and services get their adapters passed in."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import subprocess
 import sys
 
 from source_tree import ROOT, imported_modules, parsed, python_files, shown
-
-COMPOSITION_ROOTS = {"app.py", "__main__.py", "faust_app.py"}
 
 
 def test_import_contracts_are_kept() -> None:
@@ -18,11 +16,10 @@ def test_import_contracts_are_kept() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_services_choose_adapters_in_their_composition_root_only() -> None:
+def test_services_import_no_adapters() -> None:
     strays = [
         f"{shown(path)} imports {module}"
         for path in python_files("services")
-        if path.name not in COMPOSITION_ROOTS
         for module in imported_modules(parsed(path))
         if module.startswith("anabranch.adapters")
     ]

@@ -11,6 +11,8 @@ from small_requests import request, task
 
 from anabranch import Task
 from anabranch.adapters.memory.log import MemoryLog
+from anabranch.compose import agency as build_agency
+from anabranch.compose import taskgroup as build_taskgroup
 from anabranch.core.names import session_key
 from anabranch.core.wire.fragments import is_fragment
 from anabranch.operations.why.examination import Answer, examine
@@ -22,8 +24,6 @@ from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.testing import System
 from anabranch.testing.systems import registry_of
-from anabranch_agency.app import build as build_agency
-from anabranch_taskgroup.app import build as build_taskgroup
 
 Start = Callable[..., System]
 HOUR = 3_600.0

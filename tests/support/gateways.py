@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from anabranch.cli.commands.services import examiner
+from anabranch import compose
 from anabranch.embedded import Embedded, embedded
 from anabranch.ports import Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
@@ -18,7 +18,6 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.sdk.agents import Registry
-from anabranch_gateway.app import build
 from anabranch_gateway.service import GatewayService
 
 HELLO: dict[str, Any] = {
@@ -114,7 +113,7 @@ async def serving(
         supervisor,
         telemetry=telemetry,
     )
-    service = build(resources, agents, examiner(settings), announce=lambda _: None)
+    service = compose.gateway(resources, agents, announce=lambda _: None)
     try:
         await service.start()
         yield service

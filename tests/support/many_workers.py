@@ -17,6 +17,8 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
+from anabranch.compose import agency as build_agency
+from anabranch.compose import taskgroup as build_taskgroup
 from anabranch.core.request.admission import Limits
 from anabranch.runtime.process.lifecycle import Service
 from anabranch.runtime.process.resources import Resources
@@ -27,8 +29,6 @@ from anabranch.sdk.client import Client
 from anabranch.sdk.run_result import RunResult
 from anabranch.testing.loop import SeededIds, VirtualClock, VirtualLoop
 from anabranch.testing.systems import registry_of
-from anabranch_agency.app import build as build_agency
-from anabranch_taskgroup.app import build as build_taskgroup
 from anabranch_taskgroup.session.state import Task
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from anabranch import compose
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
@@ -37,9 +38,6 @@ from anabranch.runtime.process.topics import ensure_topics
 from anabranch.sdk.agents import Registry
 from anabranch.sdk.client import Client, ClientPorts
 from anabranch.sdk.local_system import LocalSystem, running_here, starting
-from anabranch_agency.app import build as build_agency
-from anabranch_eventmanager.app import build_embedded as build_eventmanager
-from anabranch_taskgroup.app import build as build_taskgroup
 
 PARTITIONS = {
     "requests": 1,
@@ -103,9 +101,9 @@ async def embedded(
         ports = (client_ports.log, kept.store, kept.notifier, settings.names, clock, client_ports.ids)
         local = LocalSystem(ClientPorts(*ports), limits, asyncio.get_running_loop())
         services = (
-            build_agency(make(), registry.names),
-            build_taskgroup(make(), registry),
-            _eventmanager(make()),
+            compose.agency(make(), registry.names),
+            compose.taskgroup(make(), registry),
+            compose.embedded_eventmanager(make()),
         )
         stack.enter_context(running_here(local))
         for service in services:
@@ -137,21 +135,6 @@ def _maker(
         return metered(resources, telemetry)
 
     return make
-
-
-def _eventmanager(resources: Resources) -> Service:
-    return build_eventmanager(
-        resources.log,
-        resources.store,
-        resources.notifier,
-        resources.names,
-        resources.clock,
-        resources.supervisor,
-        result_ttl=resources.settings.result_ttl,
-        nudge_after=resources.settings.nudge_after,
-        stall_after=resources.settings.stall_after,
-        telemetry=resources.telemetry,
-    )
 
 
 # --- the store -----------------------------------------------------------------------------------

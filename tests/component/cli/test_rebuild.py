@@ -12,8 +12,8 @@ from small_requests import alive, array, request, task
 from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
-from anabranch.cli.commands.rebuild import Rebuild, RebuildReport
 from anabranch.cli.main import main
+from anabranch.operations.rebuild.rebuild import Rebuild, RebuildReport
 from anabranch.operations.rebuild.state_fold import RunSelection
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.reading.views import load_view

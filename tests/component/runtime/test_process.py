@@ -17,6 +17,8 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
+from anabranch.compose import agency as build_agency
+from anabranch.compose import taskgroup as build_taskgroup
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import Outgoing
 from anabranch.runtime.process.clock import SystemClock
@@ -28,8 +30,6 @@ from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.streams import lasting_streams
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.process.topics import ensure_topics
-from anabranch_agency.app import build as build_agency
-from anabranch_taskgroup.app import build as build_taskgroup
 
 SETTINGS = Settings(health_port=0, drain_seconds=0.05)
 

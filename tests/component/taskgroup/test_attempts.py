@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from small_requests import array, request, task
 
-import anabranch.embedded
+import anabranch.compose
 from anabranch import GiveUp, RetryLater, Task, agent
+from anabranch.compose import agency as build_agency
 from anabranch.testing import System
-from anabranch_agency.app import build as build_agency
 
 Start = Callable[..., System]
 
@@ -234,9 +234,7 @@ def test_a_limit_leaves_room_for_retries(anabranch_system: Start) -> None:
 @pytest.fixture
 def unjudged_system(anabranch_system: Start, monkeypatch: pytest.MonkeyPatch) -> Start:
     """A system whose agency does not know which agents there are, as on servers."""
-    monkeypatch.setattr(
-        anabranch.embedded, "build_agency", lambda resources, agents: build_agency(resources, None)
-    )
+    monkeypatch.setattr(anabranch.compose, "agency", lambda resources, agents: build_agency(resources, None))
     return anabranch_system
 
 

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from servers import containers
 from servers.kafka_node import broker_answers, kafka_node
 from servers.process import ServerHandle, ServerUnavailableError
 from servers.redis_node import redis_answers, redis_node
-
-from servers import containers
 
 BROKERS_VARIABLE = "ANABRANCH_TEST_BROKERS"
 REDIS_VARIABLE = "ANABRANCH_TEST_REDIS_URL"

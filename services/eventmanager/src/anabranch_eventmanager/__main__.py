@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from anabranch.runtime.process.lifecycle import main
-from anabranch_eventmanager.app import build
+from anabranch.compose import main
 
 if __name__ == "__main__":
-    sys.exit(main(build))
+    sys.exit(main("eventmanager"))

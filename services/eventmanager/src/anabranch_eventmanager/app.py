@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, StateStore, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
-from anabranch.runtime.process.lifecycle import run_service
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch_eventmanager.drivers.log_driver import LogDriver
 from anabranch_eventmanager.projection.nudges import NUDGE_AFTER
 from anabranch_eventmanager.service import EventManager
 
 DAY = 86_400.0
-NICENESS = 5
-"""Nobody's result waits for the event manager, so where it shares a machine with the others it yields to them."""
 
 
 def build(resources: Resources) -> EventManager:
@@ -72,10 +66,3 @@ def build_embedded(
         stall_after=stall_after,
         telemetry=telemetry,
     )
-
-
-def main(settings: Settings) -> int:
-    """Run the service in this process until it is told to stop; returns the exit code."""
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
-    return run_service(build, settings, service="anabranch-eventmanager")

@@ -1,4 +1,4 @@
-"""Composition root of the gateway."""
+"""Puts the parts of the gateway together; see `anabranch.compose` for whoever starts one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from anabranch.core.request.admission import Limits
-from anabranch.runtime.process.lifecycle import run_service
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.streams import standard_error
 from anabranch.sdk.client import Client
 from anabranch.sdk.http_agent import HttpCall, send
@@ -90,11 +88,6 @@ def build(
     add_health(app, service.health)
     add_metrics(app, resources.telemetry)
     return service
-
-
-def main(settings: Settings, examine: Examine | None = None) -> int:
-    """Run the service in this process until it is told to stop; returns the exit code."""
-    return run_service(partial(build, examine=examine), settings, service="anabranch-gateway", serves_metrics=True)
 
 
 def _post(allow: AllowList, url: str, body: bytes, headers: Mapping[str, str]) -> None:

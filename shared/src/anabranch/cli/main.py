@@ -176,7 +176,7 @@ def gateway(
 ) -> None:
     """Serve the HTTP API and the dashboard."""
     with errors_as_exit(json=False):
-        from anabranch.cli.commands.services import serve
+        from anabranch.compose import serve
 
         own = settings(gateway_host=host, gateway_port=port, health_port=health_port)
         raise typer.Exit(serve("gateway", own))
@@ -402,7 +402,7 @@ def _async(work: Any) -> int:
 
 def _serve(service: Any, settings: Load, concurrency: int | None, health_port: int | None) -> None:
     with errors_as_exit(json=False):
-        from anabranch.cli.commands.services import serve
+        from anabranch.compose import serve
 
         raise typer.Exit(serve(service, settings(concurrency=concurrency, health_port=health_port)))
 

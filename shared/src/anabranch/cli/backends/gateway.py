@@ -127,7 +127,7 @@ class Gateway:
         return Differences(found["session_id"], found["a"], found["b"], differences)
 
     async def why(self, run: str, *, heal: bool) -> tuple[Answer, list[str]]:
-        from anabranch.cli.commands.why import answer_of
+        from anabranch.operations.why.answer import answer_of
 
         call = self._api.post("v1", "runs", run, "heal") if heal else self._api.get("v1", "runs", run, "why")
         try:

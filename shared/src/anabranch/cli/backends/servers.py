@@ -100,7 +100,7 @@ class Servers:
         return Differences(session, before.at, after.at, diff(before, after))
 
     async def why(self, run: str, *, heal: bool) -> tuple[Answer, list[str]]:
-        from anabranch.cli.commands.why import examined
+        from anabranch.operations.why.answer import examined
 
         answer, _, healed = await examined(self._client, self._settings, run, heal=heal)
         return answer, healed

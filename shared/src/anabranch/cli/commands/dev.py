@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from anabranch.cli.backends.address_file import left, living, path_of
 from anabranch.cli.backends.systems import load_registry
 from anabranch.cli.commands.run import rejected, summarise
-from anabranch.cli.commands.services import examiner
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.interrupts import on_interrupt
 from anabranch.cli.render.dev_console import console_logging, show_runs, with_member_ids
@@ -89,15 +88,15 @@ def _who_listens(taken: PortTaken) -> PortTaken:
 @asynccontextmanager
 async def _gateway(system: Embedded, settings: Settings, agents: frozenset[str]) -> AsyncIterator[None]:
     """Run the gateway of the embedded system and write its address file for the other commands."""
+    from anabranch import compose
     from anabranch.runtime.process.resources import Resources
     from anabranch.runtime.process.supervision import Supervisor
-    from anabranch_gateway.app import build
 
     links, supervisor = system.client.links, Supervisor()
     resources = Resources(
         settings, links.names, links.log, links.store, links.notifier, links.clock, links.ids, supervisor
     )
-    gateway = build(resources, agents, examiner(settings), announce=lambda _: None)
+    gateway = compose.gateway(resources, agents, announce=lambda _: None)
     try:
         await gateway.start()
         with _address_left(gateway.url):

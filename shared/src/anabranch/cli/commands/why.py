@@ -5,25 +5,20 @@ Needs Kafka and Redis but no running service, or else a gateway such as that of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anabranch.cli.backends.selection import reached
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.render.output import count, print_json, say, seconds, wide_console
 from anabranch.cli.render.tables import Column, Form, print_csv, table_of, timestamp
 from anabranch.core.reasons import MEANINGS, Fact, Missing, shown
-from anabranch.core.wire.codec import encode
-from anabranch.core.wire.messages import Nudge
-from anabranch.operations.why.examination import Answer, examine
-from anabranch.operations.why.observations import Sources
-from anabranch.ports import Outgoing
+from anabranch.operations.why.answer import document_of
+from anabranch.operations.why.examination import Answer
 from anabranch.runtime.process.clock import SystemClock
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
-    from anabranch.sdk.client import Client
 
 MAX_ROWS = 40
 
@@ -39,7 +34,7 @@ async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
         answer, healed = await system.why(run, heal=heal)
     now = SystemClock().now()
     if form is Form.JSON:
-        print_json(_document(answer) | ({"healed": healed} if heal else {}))
+        print_json(document_of(answer) | ({"healed": healed} if heal else {}))
     elif form is Form.CSV:
         print_csv(_columns(now), answer.missing)
     else:
@@ -49,54 +44,6 @@ async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
         if heal and not answer.is_open:
             say("There is nothing to heal.")
     return COMPLETED
-
-
-async def explain(client: Client, settings: Settings, run: str, *, heal: bool) -> dict[str, Any]:
-    """The document of `why --json`, of a client that is open. Raises as `why`."""
-    answer, _, healed = await examined(client, settings, run, heal=heal)
-    return _document(answer) | ({"healed": healed} if heal else {})
-
-
-async def examined(client: Client, settings: Settings, run: str, *, heal: bool) -> tuple[Answer, float, list[str]]:
-    """The answer, the time of it, and what was done."""
-    now = client.links.clock.now()
-    sources = Sources(client.log, client.store, client.names)
-    answer = await examine(sources, settings, run, await client.run_id_of(run), now)
-    return answer, now, await _heal(client, answer, now) if heal and answer.is_open else []
-
-
-async def _heal(client: Client, answer: Answer, now: float) -> list[str]:
-    """Tell again what the log lacks, and have the session's owner look at everything anew. Both change nothing
-    where nothing is missing: whoever gets a fact twice drops it."""
-    done = []
-    if answer.lost_news:
-        await client.log.publish(answer.lost_news)
-        done.append(f"told {count(len(answer.lost_news), 'record')} again that the log lacks")
-    if answer.session_id is not None:
-        silent_for = max(0.0, now - answer.last_at) if answer.last_at is not None else 0.0
-        nudge = Nudge(run_id=answer.run_id, silent_for=silent_for)
-        await client.log.publish([Outgoing(client.names.groups, answer.session_id, encode(nudge))])
-        done.append("asked the session's owner to look again: to tell, offer and read anew what it waits for")
-    return done or ["nothing: no owner has the run yet"]
-
-
-def _document(answer: Answer) -> dict[str, Any]:
-    return {
-        "run_id": answer.run_id,
-        "request_id": answer.request_id,
-        "session_id": answer.session_id,
-        "status": answer.status,
-        "ended_at": answer.ended_at,
-        **({"reason": answer.reason} if answer.reason is not None else {}),
-        "missing": [each.to_document() for each in answer.missing],
-    }
-
-
-def answer_of(document: Mapping[str, Any]) -> Answer:
-    """Rebuild the answer from a document of `why --json`."""
-    names = ("run_id", "status", "request_id", "session_id", "ended_at")
-    missing = [Missing.of_document(each) for each in document["missing"]]
-    return Answer(**{name: document[name] for name in names}, reason=document.get("reason"), missing=missing)
 
 
 def _show(answer: Answer, now: float) -> None:

@@ -68,14 +68,14 @@ class Crashed(Exception):
 Build = Callable[[Resources], Service]
 
 
-def main(build: Build) -> int:
-    """Run a service as the settings of environment and file say; returns the exit code."""
+def run_from_environment(serve: Callable[[Settings], int]) -> int:
+    """Call `serve` with the settings of environment and file; returns the exit code of the process."""
     with lasting_streams():
         try:
             settings = Settings.load()
         except Misconfigured as error:
             return _ended(error, EXIT_MISCONFIGURED)
-        return run_service(build, settings)
+        return serve(settings)
 
 
 def run_service(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from anabranch import compose
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.ports import Ids
@@ -24,9 +25,6 @@ from anabranch.testing.loop import EPOCH
 from anabranch.testing.simulator.loop import OUTSIDE, ProcessGate, SimLoop, inside
 from anabranch.testing.simulator.nature import Nature
 from anabranch.testing.simulator.servers import ForgetfulServer, SimLog, SimNotifier, SimStore, Wire
-from anabranch_agency.app import build as build_agency
-from anabranch_eventmanager.app import build_embedded as build_eventmanager
-from anabranch_taskgroup.app import build as build_taskgroup
 
 HEALTH_SECONDS = 5.0
 SESSION_SECONDS = 6.0
@@ -131,18 +129,10 @@ class Process:
 
     def _build(self, resources: Resources) -> Service:
         if self.kind == "agency":
-            return build_agency(resources, self._site.make_registry(self).names)
+            return compose.agency(resources, self._site.make_registry(self).names)
         if self.kind == "taskgroup":
-            return build_taskgroup(resources, self._site.make_registry(self))
-        return build_eventmanager(
-            resources.log,
-            resources.store,
-            resources.notifier,
-            resources.names,
-            resources.clock,
-            resources.supervisor,
-            result_ttl=resources.settings.result_ttl,
-        )
+            return compose.taskgroup(resources, self._site.make_registry(self))
+        return compose.embedded_eventmanager(resources)
 
     def _ended(self, life: Life, task: asyncio.Task[str | None]) -> None:
         """A life that ended by itself; it crashed, unless a server was away when it began."""

@@ -1,0 +1,139 @@
+"""Composition root: the only place that builds services, whoever starts them.
+
+`anabranch gateway`, `python -m anabranch_gateway`, `anabranch dev`, `run --embedded`, tests and the simulator all
+get a service from here, so each of them runs the same one. A service is imported when it is built: a process that
+runs one service needs the libraries of that service only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from anabranch.runtime.process.lifecycle import Service, run_from_environment, run_service
+from anabranch.runtime.process.resources import Resources
+from anabranch.sdk.agents import Registry
+
+if TYPE_CHECKING:
+    from anabranch.runtime.process.settings import Settings
+    from anabranch.sdk.client import Client
+    from anabranch_agency.service import AgencyService
+    from anabranch_eventmanager.service import EventManager
+    from anabranch_gateway.service import GatewayService
+    from anabranch_taskgroup.service import TaskGroupService
+
+ServiceName = Literal["agency", "taskgroup", "eventmanager", "gateway"]
+SERVICES: tuple[ServiceName, ...] = get_args(ServiceName)
+
+EVENTMANAGER_NICENESS = 5
+"""No result waits for the event manager: on a shared machine it yields the processor to the other services."""
+
+
+def registry_of(settings: Settings) -> Registry:
+    """The built-in agents, and those of the modules that the settings name.
+
+    Raises:
+        Misconfigured: a module cannot be imported, has no agent, or one whose name is taken.
+    """
+    registry = Registry.builtin()
+    for module in settings.agents:
+        registry.load(module)
+    return registry
+
+
+def agency(resources: Resources, agents: Collection[str] | None = None) -> AgencyService:
+    """The Agency on any adapters.
+
+    Args:
+        agents: names of the agents that a request may use. If None, those of the settings; if the settings name no
+            module, the names are not checked, because workers may have agents that this process does not know.
+    """
+    from anabranch_agency.service import AgencyService
+
+    if agents is None and resources.settings.agents:
+        agents = registry_of(resources.settings).names
+    return AgencyService(resources, agents)
+
+
+def taskgroup(resources: Resources, registry: Registry | None = None) -> TaskGroupService:
+    """The TaskGroup service on any adapters, with the agents of `registry`, else those of the settings."""
+    from anabranch_taskgroup.service import TaskGroupService
+
+    return TaskGroupService(resources, registry if registry is not None else registry_of(resources.settings))
+
+
+def eventmanager(resources: Resources) -> EventManager:
+    """The event manager on Kafka: Faust reads the events.
+
+    Raises:
+        Misconfigured: Faust does not support one of the Kafka properties.
+    """
+    from anabranch_eventmanager.app import build
+
+    return build(resources)
+
+
+def embedded_eventmanager(resources: Resources) -> EventManager:
+    """The event manager on any log: a plain loop reads the events. Call it on the running event loop."""
+    from anabranch_eventmanager.app import build_embedded
+
+    return build_embedded(
+        resources.log,
+        resources.store,
+        resources.notifier,
+        resources.names,
+        resources.clock,
+        resources.supervisor,
+        result_ttl=resources.settings.result_ttl,
+        nudge_after=resources.settings.nudge_after,
+        stall_after=resources.settings.stall_after,
+        telemetry=resources.telemetry,
+    )
+
+
+def gateway(
+    resources: Resources,
+    agents: Collection[str] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> GatewayService:
+    """The gateway on any adapters, able to explain open runs.
+
+    Args:
+        agents: names of the agents that a request may use; None if they are not known.
+        announce: called with the URL once it is served; by default the URL is written to standard error.
+
+    Raises:
+        Misconfigured: reachable from other machines without authentication, or the file of keys cannot be read.
+    """
+    from anabranch_gateway.app import build
+
+    return build(resources, agents, partial(_explain, resources.settings), announce)
+
+
+async def _explain(settings: Settings, client: Client, run: str, heal: bool) -> dict[str, Any]:
+    """Why a run does not end. The decisions of other services answer that, which the gateway must not import."""
+    from anabranch.operations.why.answer import explain
+
+    return await explain(client, settings, run, heal=heal)
+
+
+_BUILDERS: dict[ServiceName, Callable[[Resources], Service]] = {
+    "agency": agency,
+    "taskgroup": taskgroup,
+    "eventmanager": eventmanager,
+    "gateway": gateway,
+}
+
+
+def serve(name: ServiceName, settings: Settings) -> int:
+    """Run one service in this process until SIGTERM or SIGINT; returns the exit code of the process."""
+    if name == "eventmanager" and hasattr(os, "nice"):
+        os.nice(EVENTMANAGER_NICENESS)
+    return run_service(_BUILDERS[name], settings, service=f"anabranch-{name}", serves_metrics=name == "gateway")
+
+
+def main(name: ServiceName) -> int:
+    """`python -m anabranch_<name>`: run a service with the settings of environment and file; returns the exit code."""
+    return run_from_environment(partial(serve, name))
