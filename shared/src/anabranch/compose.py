@@ -135,5 +135,5 @@ def serve(name: ServiceName, settings: Settings) -> int:
 
 
 def main(name: ServiceName) -> int:
-    """`python -m anabranch_<name>`: run a service with the settings of environment and file; returns the exit code."""
+    """`python -m anabranch_<name>`: run a service as the environment says; returns the exit code."""
     return run_from_environment(partial(serve, name))
