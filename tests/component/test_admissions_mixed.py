@@ -11,23 +11,30 @@ from lone_owners import NAMES, REQUEST, Runner, Session, finals, told
 from anabranch.core.admissions import FENCES, admission_of, first_fence
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import (
+    ArrayCounted,
     CheckRun,
     ControlRun,
     FailRun,
     GroupFinished,
     GroupResults,
     Message,
+    Need,
     OpenRun,
+    StartGroup,
     StopRun,
     SubmitRun,
+    TaskOrder,
     TimerDue,
+    ValueFound,
 )
+from anabranch.core.wire.results import reference_document
 from anabranch.ports import Incoming
 from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_agency.run.state import STOP_SECONDS
 from anabranch_taskgroup.session.faults import fail_named
 from anabranch_taskgroup.session.faults import give_up as give_up_group
 from anabranch_taskgroup.session.state import PartitionState as Groups
+from anabranch_taskgroup.session.state import Task
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 from anabranch_taskgroup.session.turn import OfferChunk
@@ -114,6 +121,50 @@ def test_what_was_asked_before_a_run_was_submitted_is_asked_of_that_run_only(act
 
     assert runner.partition.runs["r"].stopping is None
     assert not runner.partition.runs["r"].paused
+
+
+def waits_for_an_array(session: Session, admission: int) -> Task:
+    """A task over a key from outside, which is not there yet."""
+    opened = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9, admission=admission)
+    order = TaskOrder(
+        name="t",
+        agent="a",
+        result_keys=("t",),
+        needs=(Need(key="x", kind="external"),),
+        expansion={"type": "array", "array_mapping": {"n": "x"}},
+    )
+    session.hears(opened)
+    session.hears(StartGroup(run_id="r", group="g", tasks=(order,), admission=admission))
+    return session.partition.runs["r"].groups["g"].tasks["t"]
+
+
+def test_what_was_read_for_a_task_in_an_earlier_life_of_the_log_changes_nothing_while_it_waits() -> None:
+    """The topic was created again, the run is opened in it once more, and an old record was appended late."""
+    session = Session()
+    task = waits_for_an_array(session, 7)
+
+    for told_late in ({"error": "no list"}, {"count": 3}):
+        session.hears(ArrayCounted(run_id="r", group="g", task="t", admission=7, **told_late))
+
+    assert task.state is TaskState.WAITING
+
+
+@pytest.mark.parametrize(
+    ("admission", "state"), [(7, TaskState.READY), (100, TaskState.RUNNING), (None, TaskState.RUNNING)]
+)
+def test_the_array_of_an_earlier_run_of_the_id_is_not_that_of_this_one(
+    admission: int | None, state: TaskState
+) -> None:
+    """None: counted by an owner of an earlier release."""
+    session = Session()
+    task = waits_for_an_array(session, 100)
+    large = reference_document("s", "x", "r", 900, 900_000)
+    session.hears(ValueFound(run_id="r", key="x", value=large, is_reference=True))
+    assert task.state is TaskState.READY
+
+    session.hears(ArrayCounted(run_id="r", group="g", task="t", count=3, admission=admission))
+
+    assert task.state is state
 
 
 def test_a_chunk_that_comes_back_for_a_week_keeps_its_admission() -> None:

@@ -66,6 +66,8 @@ KEPT = {
     EDGES_FROM
     + 102136: "a repetition of its opening, read from the place of an older store, ran an ended run again",
     EDGES_FROM + 126401: "the same, read from a fragment whose message never became whole",
+    EDGES_FROM
+    + 200848: "what was read for a task before its topic was created again met the task while it waited",
     77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
 }
 """Seeds that found bugs, and what these were. What a seed does changes with the product; they are cheap."""

@@ -171,10 +171,17 @@ SAMPLES: Mapping[type[m.Message], Sample] = {
         m.ValueFound(run_id=RUN, key="go", value={"by": "Ada"}, is_reference=False, error="too deep"),
         (),
     ),
-    m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list"), ()),
+    m.ArrayCounted: (m.ArrayCounted(**PLACE, error="`pages` is no list", admission=4), ()),
     m.KeyReduced: (
         m.KeyReduced(
-            run_id=RUN, key="notes", value=[1], count=7, bytes=70_000, error="no number", writers=("fetch/page ü",)
+            run_id=RUN,
+            key="notes",
+            value=[1],
+            count=7,
+            bytes=70_000,
+            error="no number",
+            writers=("fetch/page ü",),
+            admission=4,
         ),
         (),
     ),

@@ -115,7 +115,8 @@ class Dispatcher:
 
     def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
         """The arrays of an expansion have expired under way: its task fails, the run goes on."""
-        message = ArrayCounted(run_id=run.run_id, group=group.name, task=task.name, error=str(gone))
+        place = {"run_id": run.run_id, "group": group.name, "task": task.name}
+        message = ArrayCounted(**place, error=str(gone), admission=run.admission)
         return Outgoing(self._names.groups, run.session_id, encode(message))
 
     def _stays_here(self, offer: Offer, group: Group, waiting: int) -> bool:

@@ -279,13 +279,15 @@ class GroupsHandler:
         if run is None or task is None or task.state is not TaskState.READY:
             return
         count, error = await self._counted(run, task)
-        message = ArrayCounted(run_id=run.run_id, group=effect.group, task=effect.task, count=count, error=error)
+        place = {"run_id": run.run_id, "group": effect.group, "task": effect.task}
+        message = ArrayCounted(**place, count=count, error=error, admission=run.admission)
         await self._resources.log.publish([self._on_groups(run.session_id, message)])
 
     async def _reduce(self, state: PartitionState, effect: ReduceKey) -> None:
         run = state.runs.get(effect.run_id)
         if run is not None and effect in pending_reductions(run):
-            message = await self._reduced(run, effect.key)
+            reduction = await self._reduced(run, effect.key)
+            message = reduction.model_copy(update={"admission": run.admission})
             await self._resources.log.publish([self._on_groups(run.session_id, message)])
 
     async def _reduced(self, run: Run, key: str) -> KeyReduced:

@@ -77,7 +77,7 @@ from anabranch_taskgroup.session.overdue import ask_if_overdue, first_question
 from anabranch_taskgroup.session.retry_import import all_taken, take_members, take_page, take_when_known
 from anabranch_taskgroup.session.retry_import import is_known as is_whole
 from anabranch_taskgroup.session.state import Chunk, Group, MergedKey, PartitionState, Run, Task, Value
-from anabranch_taskgroup.session.states import TaskEvent, TaskState
+from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen
 from anabranch_taskgroup.session.store_keys import stored_key
 from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
 from anabranch_taskgroup.session.turn import CountArrays, DecisionConfig, Halt, LookAgain, Pause, Turn, Watch
@@ -274,7 +274,7 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
 
 
 def _key_reduced(turn: Turn, message: KeyReduced, segments: tuple[bytes, ...]) -> None:
-    run = turn.partition.runs.get(message.run_id)
+    run = open_run(turn, message)
     home = take_reduced(turn, run, message) if run is not None else None
     if run is None or home is None:
         turn.partition.drop("key reduced before")
@@ -284,10 +284,10 @@ def _key_reduced(turn: Turn, message: KeyReduced, segments: tuple[bytes, ...]) -
 
 def _array_counted(turn: Turn, message: ArrayCounted, segments: tuple[bytes, ...]) -> None:
     found = _find(turn, message)
-    if found is None:
+    if found is None or open_run(turn, message) is None:
         return
     run, _, task = found
-    if message.error is not None and not task.is_over:
+    if message.error is not None and may_happen(task.state, TaskEvent.EXPANSION_REFUSED):
         refuse_expansion(turn, run, task, message.error)
     elif message.error is None and task.state is TaskState.READY:
         count_members(turn, run, task, message.count)

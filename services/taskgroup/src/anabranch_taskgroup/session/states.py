@@ -73,6 +73,12 @@ class IllegalTransition(AnabranchError):
     """A bug: a decision tried to take a task where the table does not lead."""
 
 
+def may_happen(state: TaskState, event: TaskEvent) -> bool:
+    """Whether the table has a step on an event. A record of an earlier life of the log may be about a state that
+    the task has not reached yet."""
+    return event in TRANSITIONS[state]
+
+
 def next_state(state: TaskState, event: TaskEvent) -> TaskState:
     """Where an event takes a task.
 

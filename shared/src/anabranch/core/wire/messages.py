@@ -256,6 +256,7 @@ class KeyReduced(Message):
     error: str | None = None
     writers: tuple[str, ...] = ()
     """With an error: who wrote what does not go together."""
+    admission: int | None = None
 
 
 class ArrayCounted(Message):
@@ -267,6 +268,7 @@ class ArrayCounted(Message):
     task: str
     count: int = 0
     error: str | None = None
+    admission: int | None = None
 
 
 class MemberLog(Message):
