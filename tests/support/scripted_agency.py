@@ -17,6 +17,7 @@ from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.events import EventBatch, EventEntry, encode_batch
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Outgoing, TopicSpec, Write
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.ids import SystemIds
@@ -93,9 +94,9 @@ class ScriptedAgency:
 
     async def remember(self, body_hash: str | None, final: dict[str, Any] | None, request_id: str = "r1") -> None:
         """Store what an agency stores of a run."""
-        stored = {"hash": body_hash, "offset": 0, "session_id": run_id_for(request_id), "final": final}
-        key = self.names.tombstone(run_id_for(request_id))
-        await self.store.put([Write(key, orjson.dumps(stored), 60.0)])
+        ids = self._ids(request_id)
+        record = RunRecord(body_hash, 0, ids["session_id"], request_id, accepted=ids, accepted_at=0.0, final=final)
+        await self.store.put([Write(self.names.tombstone(ids["run_id"]), record.encode(), 60.0)])
 
     async def tell(self, entries: Sequence[Mapping[str, Any]], request_id: str = "r1") -> None:
         """Publish a batch of events, all of one cause."""

@@ -179,10 +179,7 @@ async def test_a_control_of_a_run_that_has_ended_says_so(
     agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:
     monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
-    async with agency.client() as client:
-        run_id = await client.run_id_of("r-1")
-        known = orjson.dumps({"final": {"status": "completed"}})
-        await client.store.put([Write(client.names.tombstone(run_id), known, 60.0)])
+    await agency.remember("hash", {"status": "completed"}, request_id="r-1")
 
     assert await control(Settings(), action, "r-1", json=True) == 0
 

@@ -30,6 +30,7 @@ from anabranch.core.wire.messages import (
     TimerDue,
 )
 from anabranch.core.wire.results import is_reference, reference_document
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.runtime.ownership.effects import PublishAfter, StorePut
 from anabranch_agency.run.actor import decide
 from anabranch_agency.run.final import fit_results
@@ -39,7 +40,6 @@ from anabranch_agency.run.state import (
     TOMBSTONE_BYTES,
     PartitionState,
     Run,
-    Tombstone,
 )
 from anabranch_agency.run.turn import BuryOriginal, DecisionConfig, Turn
 
@@ -327,7 +327,7 @@ def test_replaying_the_log_gives_the_same_runs_and_the_same_words() -> None:
 
 
 def run_with(results: dict[str, Any]) -> Run:
-    tombstone = Tombstone("h", 0, "s", "q", {}, 0.0)
+    tombstone = RunRecord("h", 0, "s", "q", {}, 0.0)
     return Run("r", tombstone, 1.0, None, {}, set(), (), results=results)
 
 
@@ -410,7 +410,7 @@ def test_a_final_record_fits_with_long_labels_many_failures_and_results() -> Non
 
 def test_tombstones_in_memory_are_bounded_by_their_size_between_batches() -> None:
     partition = PartitionState(0)
-    big = Tombstone("h", 0, "s", "q", {}, 0.0, final={"results": {"out": "x" * (TOMBSTONE_BYTES * 2 // 5)}})
+    big = RunRecord("h", 0, "s", "q", {}, 0.0, final={"results": {"out": "x" * (TOMBSTONE_BYTES * 2 // 5)}})
     for number in range(5):
         partition.remember(f"run-{number}", big)
     partition.remember("run-0", big)

@@ -35,6 +35,11 @@ def project_named(request: Mapping[str, Any]) -> str:
     return named if isinstance(named, str) and project_problem(named) is None else DEFAULT_PROJECT
 
 
+def project_of(accepted: Mapping[str, Any]) -> str:
+    """The project of an accepted run, from its event or view; runs from before projects existed have none."""
+    return str(accepted.get("project") or DEFAULT_PROJECT)
+
+
 def is_run_id(session_id: str) -> bool:
     """True if a session id has the form of a run id, a UUID of version 5."""
     return _uuid_version(session_id) == 5

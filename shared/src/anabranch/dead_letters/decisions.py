@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
-
 from anabranch.core.errors import Code, Misconfigured
 from anabranch.core.wire.dead_letters import DISMISSED, MEMBERS_OMITTED, REDRIVEN
 from anabranch.dead_letters.grouping import chosen, grouped, named, whole
 from anabranch.dead_letters.reader import Letter, decided, read_letters
 from anabranch.ports import Outgoing
+from anabranch.runtime.reading.run_records import load_run_records
 
 if TYPE_CHECKING:
     from anabranch.sdk.client import Client
@@ -107,11 +106,9 @@ async def _found(client: Client, choice: LetterSelection) -> list[Letter]:
 async def _statuses(client: Client, found: Sequence[Letter]) -> dict[str, str]:
     """How each run of a member's letter stands: `open`, its final status, or nothing where it is not known."""
     run_ids = sorted({letter.member.run_id for letter in found if letter.member is not None})
-    stored = await client.store.get([client.names.tombstone(run_id) for run_id in run_ids])
-    known = {
-        run_id: orjson.loads(value) for run_id, value in zip(run_ids, stored, strict=True) if value is not None
-    }
-    return {run_id: (each["final"] or {"status": "open"})["status"] for run_id, each in known.items()}
+    records = await load_run_records(client.store, client.names, run_ids)
+    known = {run_id: record for run_id, record in zip(run_ids, records, strict=True) if record is not None}
+    return {run_id: record.final_status or "open" for run_id, record in known.items()}
 
 
 async def why_not_redriven(client: Client, found: Sequence[Letter]) -> dict[str, str]:

@@ -15,7 +15,9 @@ from anabranch.core.names import run_id_for
 from anabranch.core.request.envelope import json_pointer
 from anabranch.core.request.models import ControlRecord
 from anabranch.core.request.schema_errors import schema_problems
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Outgoing
+from anabranch.runtime.reading.run_records import load_run_records
 
 if TYPE_CHECKING:
     from anabranch.sdk.client import Client, ClientPorts
@@ -42,38 +44,33 @@ async def retry(client: Client, run_or_request_id: str, request_id: str) -> Run:
     """See `Client.retry`."""
     before = await client.run_id_of(run_or_request_id)
     run_id = run_id_for(request_id)
-    known, taken = await _tombstones(client, before, run_id)
+    known, taken = await load_run_records(client.store, client.names, (before, run_id))
     problem = why_not_retried(run_or_request_id, known) or _conflict(before, taken)
     if problem is not None:
         raise RequestRefused([problem])
     assert known is not None
-    run = await client.watch(run_id, request_id, known["session_id"], None)
+    run = await client.watch(run_id, request_id, known.session_id, None)
     await send_control(
         client.links, {"type": "retry", "run_id": before, "failed": True, "new_request_id": request_id}
     )
     return run
 
 
-def why_not_retried(run: str, known: Mapping[str, Any] | None) -> Problem | None:
+def why_not_retried(run: str, known: RunRecord | None) -> Problem | None:
     """Why a run cannot be retried, by its tombstone; None where it can."""
     if known is None:
         hint = "see: anabranch list; one that ended too long ago has to be submitted anew"
         return Problem(Code.NOT_RETRYABLE, "/run_id", f"no such run: {run}", hint)
-    if known["final"] is None:
+    if known.final is None:
         return Problem(Code.NOT_RETRYABLE, "/run_id", f"run {run} is still open", "wait for its end, or cancel it")
-    if known["final"]["status"] == "completed":
+    if known.final_status == "completed":
         hint = "submit it anew to run it again"
         return Problem(Code.NOT_RETRYABLE, "/run_id", f"run {run} completed: nothing failed", hint)
     return None
 
 
-def _conflict(before: str, taken: Mapping[str, Any] | None) -> Problem | None:
-    if taken is None or taken["accepted"].get("retry_of") == before:
+def _conflict(before: str, taken: RunRecord | None) -> Problem | None:
+    if taken is None or taken.retry_of == before:
         return None
     message = "this request id was used before, for something else"
     return Problem(Code.REQUEST_ID_CONFLICT, "/new_request_id", message, "take a new one")
-
-
-async def _tombstones(client: Client, *run_ids: str) -> list[dict[str, Any] | None]:
-    found = await client.store.get([client.names.tombstone(run_id) for run_id in run_ids])
-    return [None if value is None else orjson.loads(value) for value in found]

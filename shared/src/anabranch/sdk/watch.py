@@ -18,7 +18,10 @@ import orjson
 
 from anabranch.core.errors import Code, ServerUnavailable
 from anabranch.core.names import Names
+from anabranch.core.request.request_hash import has_other_body
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Clock, EventLog, Incoming, StateStore
+from anabranch.runtime.reading.run_records import load_run_records
 
 Body = dict[str, Any]
 
@@ -207,7 +210,7 @@ class ResultsWatcher:
 
     async def _settle_if_own(self, watch: RunWatch, body: Body) -> None:
         stored = await self._stored_or_none(watch)
-        if watch.body_hash is None or stored is None or stored.get("hash") in (None, watch.body_hash):
+        if watch.body_hash is None or stored is None or not has_other_body(stored.body_hash, watch.body_hash):
             watch.settle(body)
 
     async def _reject_if_own(self, watch: RunWatch, body: Body) -> None:
@@ -219,7 +222,7 @@ class ResultsWatcher:
         if Code.REQUEST_ID_CONFLICT in codes and watch.body_hash is None:
             return
         stored = None if Code.INTERNAL in codes else await self._stored_or_none(watch)
-        if stored is None or watch.body_hash not in (None, stored.get("hash")):
+        if stored is None or watch.body_hash not in (None, stored.body_hash):
             watch.settle(body)
 
     # asking the store ---------------------------------------------------------------------------------
@@ -238,23 +241,20 @@ class ResultsWatcher:
     async def _ask(self, watches: Iterable[RunWatch]) -> None:
         waiting = list(watches)
         for watch, stored in zip(waiting, await self._stored(waiting), strict=True):
-            if stored is None or stored.get("final") is None:
+            if stored is None or stored.final is None:
                 continue
-            if watch.body_hash in (None, stored.get("hash")):
-                watch.settle(stored["final"])
+            if watch.body_hash in (None, stored.body_hash):
+                watch.settle(stored.final)
 
-    async def _stored_or_none(self, watch: RunWatch) -> Body | None:
+    async def _stored_or_none(self, watch: RunWatch) -> RunRecord | None:
         try:
             return (await self._stored([watch]))[0]
         except ServerUnavailable as error:
             _log.warning("the store is away, the results topic is believed: %s", error)
             return None
 
-    async def _stored(self, watches: Sequence[RunWatch]) -> list[Body | None]:
-        if not watches:
-            return []
-        found = await self._store.get([self._names.tombstone(watch.run_id) for watch in watches])
-        return [None if value is None else orjson.loads(value) for value in found]
+    async def _stored(self, watches: Sequence[RunWatch]) -> list[RunRecord | None]:
+        return await load_run_records(self._store, self._names, [watch.run_id for watch in watches])
 
 
 def _body(record: Incoming) -> Body | None:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from anabranch.core.errors import Problem
-from anabranch.core.names import Names, run_id_for, session_id_problem, session_key
+from anabranch.core.names import Names, run_id_for
 from anabranch.core.project import (
     DEFAULT_PROJECT,
     is_random_id,
@@ -20,9 +18,10 @@ from anabranch.core.project import (
     own_session_conflict,
     project_named,
     session_conflict,
-    session_problem,
 )
+from anabranch.core.session_owner import SessionOwner
 from anabranch.ports import StateStore, Write
+from anabranch.runtime.reading.run_records import existing_session_keys, load_run_records
 
 
 class Sessions:
@@ -34,21 +33,9 @@ class Sessions:
         self._ttl = ttl
 
     async def keys_of(self, request: Mapping[str, Any], candidates: Collection[str]) -> Sequence[str]:
-        """Those of the candidate keys that the session of a request has from earlier runs.
-
-        A session of another project shows none: a refusal must not tell what is in it.
-
-        Raises:
-            ServerUnavailable, StoreRefused: the store does not answer.
-        """
-        session_id, keys = request.get("session_id"), sorted(candidates)
-        if not keys or not isinstance(session_id, str) or session_id_problem(session_id):
-            return ()
-        stored = [session_key(session_id, key) for key in keys]
-        run, claim, *found = await self._store.get([*self._owner_keys(session_id), *stored])
-        if _problem(session_id, project_named(request), claim, run) is not None:
-            return ()
-        return [key for key, value in zip(keys, found, strict=True) if value is not None]
+        """The candidates that the session of a request has as keys; see `existing_session_keys`."""
+        session_id, project = request.get("session_id"), project_named(request)
+        return await existing_session_keys(self._store, self._names, session_id, project, candidates)
 
     async def take(self, request: Mapping[str, Any]) -> Problem | None:
         """Claim the session of a valid request for its project; why it cannot have the session, None if it has it.
@@ -65,8 +52,7 @@ class Sessions:
         if session_id is None or session_id == own:
             return await self._take_own(request_id, own, project)
         if is_run_id(session_id):
-            run, claim = await self._store.get(self._owner_keys(session_id))
-            return _problem(session_id, project, claim, run)
+            return (await self._owner(session_id)).problem(project)
         claimed = Write(self._names.session_project(session_id), project.encode(), self._ttl)
         known = await self._store.put_new(claimed)
         return None if known in (None, claimed.value) else session_conflict(session_id)
@@ -78,10 +64,9 @@ class Sessions:
             ServerUnavailable, StoreRefused: the store does not answer.
         """
         if run_id is not None:
-            [run] = await self._store.get([self._names.tombstone(run_id)])
-            return None if run is None else _run_project(run) == project
-        run, claim = await self._store.get(self._owner_keys(session_id or ""))
-        return (_run_project(run) or _text(claim)) == project
+            [run] = await load_run_records(self._store, self._names, [run_id])
+            return None if run is None else run.project == project
+        return (await self._owner(session_id or "")).project == project
 
     async def _take_own(self, request_id: str | None, run_id: str | None, project: str) -> Problem | None:
         """A run without a named session has the one of its own id. Another project has it only if it had a run of
@@ -92,20 +77,6 @@ class Sessions:
         [claim] = await self._store.get([self._names.session_project(run_id)])
         return None if claim in (None, project.encode()) else own_session_conflict(run_id)
 
-    def _owner_keys(self, session_id: str) -> tuple[str, str]:
-        return self._names.tombstone(session_id), self._names.session_project(session_id)
-
-
-def _problem(session_id: str, project: str, claim: bytes | None, run: bytes | None) -> Problem | None:
-    return session_problem(session_id, project, claimed_by=_text(claim), run_project=_run_project(run))
-
-
-def _run_project(tombstone: bytes | None) -> str | None:
-    if tombstone is None:
-        return None
-    accepted: dict[str, Any] = orjson.loads(tombstone)["accepted"]
-    return accepted.get("project") or DEFAULT_PROJECT
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+    async def _owner(self, session_id: str) -> SessionOwner:
+        run, claim = await self._store.get(SessionOwner.keys(self._names, session_id))
+        return SessionOwner.of_values(session_id, run, claim)

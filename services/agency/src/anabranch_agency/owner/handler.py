@@ -13,6 +13,7 @@ from anabranch.core.admissions import log_position
 from anabranch.core.wire.codec import RUNS, Undecodable, encode
 from anabranch.core.wire.events import EventBatch, EventEntry, encode_batches
 from anabranch.core.wire.messages import Message, RunUnknown, TimerDue
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.instrumentation.correlation import ids_of, working_for
 from anabranch.runtime.ownership.dead_letter import dead_letter
@@ -24,7 +25,7 @@ from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
 from anabranch_agency.run.actor import decide
 from anabranch_agency.run.faults import give_up
-from anabranch_agency.run.state import PartitionState, Tombstone
+from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import BuryOriginal, DecisionConfig, EventOf, Resubmit, RunLimits, Turn
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class RunsHandler:
         """Take into the state what of the store was known before the record at log position `first`."""
         tombstone, stop, pause = [each if each is not None and each["offset"] < first else None for each in known]
         if tombstone is not None:
-            state.remember(run_id, Tombstone.of_document(tombstone))
+            state.remember(run_id, RunRecord.from_document(tombstone))
         if stop is not None:
             state.stop_early(run_id)
         if pause is not None:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from anabranch.core.admissions import parts_of
-from anabranch.core.errors import Code, Problem, RequestRefused
+from anabranch.core.errors import RequestRefused
 from anabranch.core.request.models import Request
 from anabranch.core.request.planning import Plan, plan
+from anabranch.core.request.request_hash import has_other_body, request_id_conflict
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.messages import (
     CheckRun,
@@ -29,10 +30,11 @@ from anabranch.core.wire.messages import (
     SubmitRun,
     TimerDue,
 )
+from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.control import control_run, pause, stop
 from anabranch_agency.run.ending import end_if_lost, end_overdue, fail, finish, is_of, note_end_again, tell_final
 from anabranch_agency.run.planning import open_run, start_groups
-from anabranch_agency.run.state import PartitionState, Run, Tombstone
+from anabranch_agency.run.state import PartitionState, Run
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 
 
@@ -60,32 +62,23 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
     if known.final is not None:
         # Else an owner that replays this record once the store has forgotten would admit what was answered.
         turn.keep(submit.run_id, known, turn.at)
-    if known.body_hash not in (None, submit.body_hash):
-        refuse(turn, submit, [_conflict()], submit.warnings)
+    if has_other_body(known.body_hash, submit.body_hash):
+        refuse(turn, submit, [request_id_conflict()], submit.warnings)
     else:
         _tell_again(turn, submit.run_id, known, submit.traceparent)
 
 
-def _known(turn: Turn, submit: SubmitRun) -> Tombstone | None:
+def _known(turn: Turn, submit: SubmitRun) -> RunRecord | None:
     """The run that the same request id made before. A tombstone of this very record is none: it is replayed."""
     run = turn.partition.runs.get(submit.run_id)
     known = run.tombstone if run is not None else turn.partition.tombstones.get(submit.run_id)
     return None if known is None or known.offset == turn.position or _is_of_this_record(turn, known) else known
 
 
-def _is_of_this_record(turn: Turn, known: Tombstone) -> bool:
+def _is_of_this_record(turn: Turn, known: RunRecord) -> bool:
     """Whether an open run was admitted by this record, in a topic that nobody had yet seen to be another one."""
     _, offset = parts_of(known.offset)
     return known.final is None and offset == turn.offset and known.accepted_at == turn.at
-
-
-def _conflict() -> Problem:
-    return Problem(
-        Code.REQUEST_ID_CONFLICT,
-        "/request_id",
-        "this request id was used before, with another body",
-        "send the same body to get the first run's result, or take a new id",
-    )
 
 
 def _admit(turn: Turn, submit: SubmitRun) -> None:
@@ -139,7 +132,7 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
         "warnings": list(submit.warnings),
         "retry_of": submit.retry_of,
     }
-    tombstone = Tombstone(
+    tombstone = RunRecord(
         body_hash=submit.body_hash,
         offset=turn.position,
         session_id=submit.session_id,
@@ -173,7 +166,7 @@ def _start(turn: Turn, submit: SubmitRun, made: Plan, run: Run) -> None:
         stop(turn, run, "cancelled")
 
 
-def _accept(turn: Turn, run_id: str, known: Tombstone, traceparent: str | None) -> None:
+def _accept(turn: Turn, run_id: str, known: RunRecord, traceparent: str | None) -> None:
     turn.announce(
         "run.accepted",
         f"{run_id}/accepted",
@@ -184,7 +177,7 @@ def _accept(turn: Turn, run_id: str, known: Tombstone, traceparent: str | None) 
     )
 
 
-def _tell_again(turn: Turn, run_id: str, known: Tombstone, traceparent: str | None) -> None:
+def _tell_again(turn: Turn, run_id: str, known: RunRecord, traceparent: str | None) -> None:
     """The same request once more: its sender gets what the first one got, under the same ids."""
     turn.partition.drop("submitted before")
     _accept(turn, run_id, known, traceparent)

@@ -7,9 +7,10 @@ from typing import Literal
 from anabranch.core.admissions import offset_of
 from anabranch.core.errors import Code, Problem
 from anabranch.core.names import run_id_for
-from anabranch.core.project import project_named
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.messages import ControlRun, PauseRun, ReleaseHeld, StopReason, StopRun, SubmitRun
-from anabranch_agency.run.state import Run, Tombstone
+from anabranch.core.wire.run_record import RunRecord
+from anabranch_agency.run.state import Run
 from anabranch_agency.run.turn import Resubmit, Turn, refuse
 
 
@@ -79,22 +80,22 @@ def _retry(turn: Turn, control: ControlRun) -> None:
     turn.effects.append(Resubmit(control, offset, _project_of(turn, control.run_id, known)))
 
 
-def _project_of(turn: Turn, run_id: str, known: Tombstone | None) -> str:
+def _project_of(turn: Turn, run_id: str, known: RunRecord | None) -> str:
     """The project of the run that a control record names; `default` where there is no such run."""
     run = turn.partition.runs.get(run_id)
     tombstone = known if run is None else run.tombstone
-    return project_named({} if tombstone is None else tombstone.accepted)
+    return DEFAULT_PROJECT if tombstone is None else tombstone.project
 
 
 _ANEW = "submit it anew: the topic `runs` was deleted and created again since"
 
 
-def _why_not_retried(turn: Turn, run_id: str, known: Tombstone | None) -> Problem | None:
+def _why_not_retried(turn: Turn, run_id: str, known: RunRecord | None) -> Problem | None:
     if run_id in turn.partition.runs:
         return _not_retryable(f"run {run_id} is still open", "wait for its end, or cancel it")
     if known is None or known.final is None:
         return _not_retryable(f"run {run_id} is not known", "it never was, or ended too long ago: submit it anew")
-    if known.final["status"] == "completed":
+    if known.final_status == "completed":
         return _not_retryable(f"run {run_id} completed: nothing failed", "submit it anew to run it again")
     if offset_of(known.offset, turn.partition.generation) is None:
         return _not_retryable(f"the request of run {run_id} is no longer on the log", _ANEW)

@@ -5,15 +5,18 @@ Each way leads to one final record, which is stored before it is published; what
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 from anabranch.core.admissions import UNTOLD, admission_at
+from anabranch.core.retention import seconds_kept
 from anabranch.core.wire.messages import FailRun, Failure, StopRun
 from anabranch.core.wire.results import final_event_id
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.runtime.ownership.effects import StorePut
 from anabranch_agency.run.control import stop
 from anabranch_agency.run.final import final_body, final_of_lost, final_without_results
-from anabranch_agency.run.state import Run, Tombstone
+from anabranch_agency.run.state import Run
 from anabranch_agency.run.turn import Turn
 
 
@@ -83,7 +86,7 @@ def finish(turn: Turn, run: Run) -> None:
         note_failure(run, "InternalError", f"the results cannot be written: {type(error).__name__}: {error}")
         run.fault = True
         body, asides = final_without_results(turn.rules.names, run, turn.at), []
-    ttl = max(0.0, run.deadline - turn.at) + turn.rules.result_ttl
+    ttl = seconds_kept(run.deadline, turn.at, turn.rules.result_ttl)
     for aside in asides:
         turn.effects.append(StorePut(run.session_id, aside.key, aside.value, ttl, fenced=False))
     _end(turn, run.run_id, run.tombstone, body, run.deadline, run.traceparent)
@@ -91,18 +94,9 @@ def finish(turn: Turn, run: Run) -> None:
 
 
 def _end(
-    turn: Turn, run_id: str, known: Tombstone, body: dict[str, Any], deadline: float, traceparent: str | None
+    turn: Turn, run_id: str, known: RunRecord, body: dict[str, Any], deadline: float, traceparent: str | None
 ) -> None:
-    ended = Tombstone(
-        body_hash=known.body_hash,
-        offset=known.offset,
-        session_id=known.session_id,
-        request_id=known.request_id,
-        accepted=known.accepted,
-        accepted_at=known.accepted_at,
-        final=body,
-        ended_at=turn.at,
-    )
+    ended = replace(known, final=body, ended_at=turn.at)
     turn.keep(run_id, ended, deadline)
     _note_end(turn, run_id, ended, body)
     tell_final(turn, run_id, ended, traceparent)
@@ -115,7 +109,7 @@ def _reason(failures: list[dict[str, Any]]) -> dict[str, Any]:
     return {} if found is None else {"error_type": found["error_type"], "message": found["message"]}
 
 
-def _note_end(turn: Turn, run_id: str, ended: Tombstone, body: dict[str, Any]) -> None:
+def _note_end(turn: Turn, run_id: str, ended: RunRecord, body: dict[str, Any]) -> None:
     shown = {name: body[name] for name in ("status", "executions", "failure_count")} | _reason(body["failures"])
     turn.event(run_id, ended, f"run.{body['status']}", **shown)
 
@@ -127,12 +121,12 @@ def note_end_again(turn: Turn, run_id: str) -> None:
         _note_end(turn, run_id, known, known.final)
 
 
-def tell_final(turn: Turn, run_id: str, ended: Tombstone, traceparent: str | None) -> None:
+def tell_final(turn: Turn, run_id: str, ended: RunRecord, traceparent: str | None) -> None:
     """Publish the final record of a run that has ended; again, it is the same."""
     assert ended.final is not None
     assert ended.ended_at is not None
     turn.announce(
-        f"run.{ended.final['status']}",
+        f"run.{ended.final_status}",
         final_event_id(run_id),
         ended.final,
         at=ended.ended_at,

@@ -15,7 +15,8 @@ from anabranch.core.outputs import reference_count
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.messages import Counts, Failure
 from anabranch.core.wire.results import has_mark, is_reference, reference_document
-from anabranch_agency.run.state import Run, Tombstone
+from anabranch.core.wire.run_record import RunRecord
+from anabranch_agency.run.state import Run
 
 RESULTS_BYTES = 600_000
 """Results that the final record holds; beyond, the largest values and then all of them are references."""
@@ -80,7 +81,7 @@ def final_without_results(names: Names, run: Run, at: float) -> dict[str, Any]:
     return body | {"failure_count": run.failure_count}
 
 
-def final_of_lost(known: Tombstone, failure: Failure, at: float) -> dict[str, Any]:
+def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, Any]:
     """The body of the final record of a run of which nothing is left but that it was admitted."""
     accepted = known.accepted
     return {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import Any
 
 import orjson
 
 from anabranch.core.admissions import admission_at, offset_of
 from anabranch.core.wire.messages import Counts, Failure, Json, Status, StopReason
+from anabranch.core.wire.run_record import RunRecord
 
 REMEMBERED = 20_000
 SPARE_DEADLINES = 64
@@ -23,59 +23,12 @@ TOMBSTONE_BYTES = 64_000
 """Bytes of tombstones, as JSON, that one partition keeps in memory between batches; the store has all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tombstone:
-    """What is known of an admitted run for good: `offset` is the log position of the record that admitted it.
-
-    `final` is the body of the final record, None while the run is open.
-    """
-
-    body_hash: str | None
-    """None where the request is known no more, only what came of it: any body of the same id is taken for it."""
-    offset: int
-    session_id: str
-    request_id: str
-    accepted: dict[str, Any]
-    accepted_at: float
-    final: dict[str, Any] | None = None
-    ended_at: float | None = None
-
-    def to_document(self) -> dict[str, Any]:
-        return {
-            "hash": self.body_hash,
-            "offset": self.offset,
-            "session_id": self.session_id,
-            "request_id": self.request_id,
-            "accepted": self.accepted,
-            "accepted_at": self.accepted_at,
-            "final": self.final,
-            "ended_at": self.ended_at,
-        }
-
-    def size(self) -> int:
-        """Bytes of it as JSON, about."""
-        return len(orjson.dumps([self.accepted, self.final]))
-
-    @classmethod
-    def of_document(cls, document: dict[str, Any]) -> Tombstone:
-        return cls(
-            body_hash=document["hash"],
-            offset=document["offset"],
-            session_id=document["session_id"],
-            request_id=document["request_id"],
-            accepted=document["accepted"],
-            accepted_at=document["accepted_at"],
-            final=document["final"],
-            ended_at=document["ended_at"],
-        )
-
-
 @dataclass(slots=True)
 class Run:
     """An open run. `waiting` are the groups that have not ended; its join fires when that is empty."""
 
     run_id: str
-    tombstone: Tombstone
+    tombstone: RunRecord
     deadline: float
     name: str | None
     labels: dict[str, str]
@@ -128,7 +81,7 @@ class PartitionState:
     generation: int = 0
     """Of the log; see `core.admissions`."""
     runs: dict[str, Run] = field(default_factory=dict)
-    tombstones: OrderedDict[str, Tombstone] = field(default_factory=OrderedDict)
+    tombstones: OrderedDict[str, RunRecord] = field(default_factory=OrderedDict)
     """Of ended runs, and of those that the store told of."""
     sizes: OrderedDict[str, int] = field(default_factory=OrderedDict)
     """Bytes of each of them."""
@@ -161,14 +114,14 @@ class PartitionState:
             self.deadlines = [entry for entry in self.deadlines if entry[1] in self.runs]
             heapify(self.deadlines)
 
-    def bury(self, run_id: str, tombstone: Tombstone) -> None:
+    def bury(self, run_id: str, tombstone: RunRecord) -> None:
         self.runs.pop(run_id, None)
         self.remember(run_id, tombstone)
 
-    def remember(self, run_id: str, tombstone: Tombstone) -> None:
+    def remember(self, run_id: str, tombstone: RunRecord) -> None:
         self._forget(run_id)
         self.tombstones[run_id] = tombstone
-        self.sizes[run_id] = tombstone.size()
+        self.sizes[run_id] = _size(tombstone)
         self.bytes_kept += self.sizes[run_id]
 
     def trim(self) -> None:
@@ -234,3 +187,8 @@ class PartitionState:
     def arm(self, run: Run) -> None:
         """A run was opened, or is being stopped: note when it is due."""
         heappush(self.deadlines, (run.due, run.run_id))
+
+
+def _size(record: RunRecord) -> int:
+    """The approximate size of a record as JSON, in bytes."""
+    return len(orjson.dumps([record.accepted, record.final]))

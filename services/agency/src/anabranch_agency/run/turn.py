@@ -12,14 +12,16 @@ from anabranch.core.errors import Problem
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.core.project import project_named
+from anabranch.core.retention import seconds_kept
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import EventEntry, cause_of
 from anabranch.core.wire.messages import ControlRun, Message, Status, SubmitRun
 from anabranch.core.wire.results import RunRejected
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.effects import Effect, PublishAfter, StorePut
-from anabranch_agency.run.state import PartitionState, Run, Tombstone
+from anabranch_agency.run.state import PartitionState, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,16 @@ class Turn:
         """Of the message, over all lives of the log."""
         return log_position(self.partition.generation, self.offset)
 
-    def keep(self, run_id: str, tombstone: Tombstone, deadline: float) -> None:
+    def keep(self, run_id: str, tombstone: RunRecord, deadline: float) -> None:
         """Make what is known of a run durable before anybody hears of it."""
         key = self.rules.names.tombstone(run_id)
-        ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
-        self.effects.append(StorePut(run_id, key, dumps(tombstone.to_document()), ttl))
+        ttl = seconds_kept(deadline, self.at, self.rules.result_ttl)
+        self.effects.append(StorePut(run_id, key, tombstone.encode(), ttl))
 
     def keep_project(self, session_id: str, project: str, deadline: float) -> None:
         """Remember whose a session is for as long as its values are there."""
         key = self.rules.names.session_project(session_id)
-        ttl = max(0.0, deadline - self.at) + self.rules.result_ttl
+        ttl = seconds_kept(deadline, self.at, self.rules.result_ttl)
         self.effects.append(StorePut(session_id, key, project.encode(), ttl, fenced=False))
 
     def keep_early(self, control: ControlRun, kind: str) -> None:
@@ -124,7 +126,7 @@ class Turn:
         value = dumps(body)
         self.effects.append(PublishAfter(Outgoing(self.rules.names.results, key, value, headers=headers)))
 
-    def event(self, run_id: str, tombstone: Tombstone, kind: str, **data: Any) -> None:
+    def event(self, run_id: str, tombstone: RunRecord, kind: str, **data: Any) -> None:
         cause = cause_of(self.offset, len(self.events), self.partition.generation)
         entry = EventEntry(type=kind, cause=cause, time=self.at, data=data)
         self.events.append(EventOf(run_id, tombstone.request_id, tombstone.session_id, entry))

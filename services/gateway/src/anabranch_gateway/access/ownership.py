@@ -6,19 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from anabranch.core.errors import Problem
 from anabranch.core.names import Names, run_id_for, session_id_problem
-from anabranch.core.project import (
-    is_random_id,
-    is_run_id,
-    own_session_conflict,
-    project_problem,
-    session_problem,
-)
+from anabranch.core.project import is_random_id, own_session_conflict, project_problem
+from anabranch.core.session_owner import SessionOwner
 from anabranch.ports import StateStore
-from anabranch.runtime.reading.views import project_of
 from anabranch_gateway.access.auth import Caller
 from anabranch_gateway.http.problems import Refusal
 
@@ -58,7 +50,7 @@ class SessionClaim:
 
     def keys(self, names: Names) -> tuple[str, str]:
         """The Redis keys whose values `problem` takes."""
-        return names.tombstone(self.session_id), names.session_project(self.session_id)
+        return SessionOwner.keys(names, self.session_id)
 
     def problem(self, project: str, values: Sequence[bytes | None]) -> Problem | None:
         """Why a request of a project cannot use the session; None if it can."""
@@ -66,7 +58,7 @@ class SessionClaim:
         if self.is_own:
             is_free = claim is None or claim.decode() == project
             return None if is_free else own_session_conflict(self.session_id)
-        return session_problem(self.session_id, project, claimed_by=_text(claim), run_project=_run_project(run))
+        return SessionOwner.of_values(self.session_id, run, claim).problem(project)
 
 
 async def session_refusal(
@@ -84,14 +76,5 @@ async def owns(store: StateStore, names: Names, session_id: str, project: str) -
     Raises:
         ServerUnavailable: the store does not respond.
     """
-    run, claim = await store.get(SessionClaim(session_id, is_own=False).keys(names))
-    owner = (_run_project(run) or _text(claim)) if is_run_id(session_id) else _text(claim)
-    return owner == project
-
-
-def _run_project(tombstone: bytes | None) -> str | None:
-    return None if tombstone is None else project_of(orjson.loads(tombstone)["accepted"])
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+    run, claim = await store.get(SessionOwner.keys(names, session_id))
+    return SessionOwner.of_values(session_id, run, claim).project == project

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-import orjson
-
-from anabranch.runtime.reading.views import project_of
+from anabranch.runtime.reading.run_records import load_run_records
 from anabranch.sdk.client import Client
 
 KEPT = 50_000
@@ -34,10 +32,9 @@ class RunProjects:
         found = {run_id: self._kept[run_id] for run_id in wanted if run_id in self._kept}
         if not unknown:
             return found
-        names = self._client.names
-        stored = await self._client.store.get([names.tombstone(run_id) for run_id in unknown])
-        for run_id, value in zip(unknown, stored, strict=True):
-            if value is not None:
-                found[run_id] = project_of(orjson.loads(value)["accepted"])
-                self.note(run_id, found[run_id])
+        records = await load_run_records(self._client.store, self._client.names, unknown)
+        for run_id, record in zip(unknown, records, strict=True):
+            if record is not None:
+                found[run_id] = record.project
+                self.note(run_id, record.project)
         return found

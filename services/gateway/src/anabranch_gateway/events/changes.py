@@ -13,12 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
-
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.events import EventBatch, EventEntry
-from anabranch.runtime.reading.views import project_of
+from anabranch.runtime.reading.run_records import load_run_records
 from anabranch.sdk.client import Client
 from anabranch_gateway.events.broadcaster import EventBroadcaster, EventRecord
 
@@ -142,13 +140,12 @@ class Changes:
         if not run_ids:
             return
         try:
-            stored = await self._client.store.get([self._client.names.tombstone(each) for each in run_ids])
+            records = await load_run_records(self._client.store, self._client.names, run_ids)
         except (ServerUnavailable, StoreRefused):
             # Who does not know whose a run is may not tell of it; it is asked again at its next event.
-            stored = [None] * len(run_ids)
-        for run_id, value in zip(run_ids, stored, strict=True):
-            if value is not None:
-                accepted = orjson.loads(value)["accepted"]
+            records = [None] * len(run_ids)
+        for run_id, record in zip(run_ids, records, strict=True):
+            if record is not None:
                 self._states[run_id] = replace(
-                    self._states[run_id], project=project_of(accepted), name=accepted.get("name"), is_known=True
+                    self._states[run_id], project=record.project, name=record.name, is_known=True
                 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from anabranch.core.names import run_id_for
-from anabranch.runtime.reading.views import View, load_view, project_of, view_without_events
+from anabranch.core.project import project_of
+from anabranch.core.wire.run_record import RunRecord
+from anabranch.runtime.reading.run_records import load_run_records
+from anabranch.runtime.reading.views import View, load_view, view_without_events
 from anabranch_gateway.access.auth import Caller
 from anabranch_gateway.http.problems import Refusal, not_found
 from anabranch_gateway.runs.pending import PendingRun
@@ -27,13 +28,13 @@ class Found:
     request_id: str | None
     session_id: str
     project: str
-    tombstone: Document | None = None
+    tombstone: RunRecord | None = None
     taken: PendingRun | None = None
 
     @property
     def final(self) -> Document | None:
         """The body of its final record; None while it is open."""
-        return None if self.tombstone is None else self.tombstone["final"]
+        return None if self.tombstone is None else self.tombstone.final
 
 
 async def find(parts: GatewayContext, caller: Caller, run: str) -> Found:
@@ -75,8 +76,8 @@ async def confirm(parts: GatewayContext, found: Found) -> None:
     """
     if found.tombstone is not None:
         return
-    [stored] = await parts.client.store.get([parts.client.names.tombstone(found.run_id)])
-    if stored is not None and project_of(orjson.loads(stored)["accepted"]) != found.project:
+    [record] = await load_run_records(parts.client.store, parts.client.names, [found.run_id])
+    if record is not None and record.project != found.project:
         raise not_found(f"no such run: {found.run_id}", "a request of another project has this request id")
 
 
@@ -90,10 +91,10 @@ def require_open(found: Found) -> None:
 async def _known(parts: GatewayContext, run: str) -> Found | None:
     client = parts.client
     ids = (run, run_id_for(run))
-    stored = await client.store.get([client.names.tombstone(each) for each in ids])
-    for run_id, value in zip(ids, stored, strict=True):
-        if value is not None:
-            return _of_tombstone(run_id, orjson.loads(value))
+    records = await load_run_records(client.store, client.names, ids)
+    for run_id, record in zip(ids, records, strict=True):
+        if record is not None:
+            return Found(run_id, record.request_id, record.session_id, record.project, tombstone=record)
         if (taken := parts.recent.get(run_id)) is not None:
             return Found(run_id, taken.request_id, taken.session_id, taken.project, taken=taken)
     view = await load_view(client.store, client.names, run)
@@ -103,10 +104,6 @@ async def _known(parts: GatewayContext, run: str) -> Found | None:
 def is_owned(view: View) -> bool:
     """True if the project of a run is known. It is null in a view until the acceptance event has been read."""
     return "project" not in view or view["project"] is not None
-
-
-def _of_tombstone(run_id: str, known: Document) -> Found:
-    return Found(run_id, known["request_id"], known["session_id"], project_of(known["accepted"]), tombstone=known)
 
 
 def _of_view(view: View) -> Found:

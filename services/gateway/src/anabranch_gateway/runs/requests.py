@@ -8,16 +8,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from anabranch.core.admissions import parts_of
-from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.graph import Graph, build_graph
 from anabranch.core.request.models import Request, TaskSpec
 from anabranch.core.request.outline import facts_of
 from anabranch.core.wire.codec import RUNS, Undecodable
 from anabranch.core.wire.messages import SubmitRun
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.runtime.reading.log_range import records_between
+from anabranch.runtime.reading.run_records import load_run_records
 from anabranch.sdk.client import Client
 from anabranch_gateway.http.problems import Refusal, not_found
 
@@ -61,7 +60,7 @@ class Requests:
                 longer has it.
             ServerUnavailable: the log cannot be read.
         """
-        if found.tombstone is None and not _is_of(found, await self._tombstone(found.run_id)):
+        if found.tombstone is None and (await self._tombstone(found.run_id)).project != found.project:
             raise not_found(f"no such run: {found.run_id}", "a request of another project has this request id")
         kept = self._kept.get(found.run_id)
         if kept is None:
@@ -81,7 +80,7 @@ class Requests:
     async def _submission(self, found: Found) -> SubmitRun:
         tombstone = found.tombstone or await self._tombstone(found.run_id)
         log, topic = self._client.log, self._client.names.runs
-        _, offset = parts_of(tombstone["offset"])
+        _, offset = parts_of(tombstone.offset)
         partition = await log.partition_for(topic, found.run_id)
         standing = (await log.group_standing(self._client.names.agency_runs, topic))[partition]
         if standing.first <= offset < standing.end:
@@ -91,19 +90,13 @@ class Requests:
                         return submitted
         raise Refusal(410, "request_gone", f"the request of run {found.run_id} is no longer on the log")
 
-    async def _tombstone(self, run_id: str) -> dict[str, Any]:
-        key = self._client.names.tombstone(run_id)
+    async def _tombstone(self, run_id: str) -> RunRecord:
         for _ in range(ADMISSION_LOOKS):
-            [stored] = await self._client.store.get([key])
-            if stored is not None:
-                known: dict[str, Any] = orjson.loads(stored)
-                return known
+            [record] = await load_run_records(self._client.store, self._client.names, [run_id])
+            if record is not None:
+                return record
             await asyncio.sleep(POLL_SECONDS)
         raise Refusal(409, "not_admitted", f"run {run_id} is not admitted yet: ask again in a moment")
-
-
-def _is_of(found: Found, tombstone: dict[str, Any]) -> bool:
-    return (tombstone["accepted"].get("project") or DEFAULT_PROJECT) == found.project
 
 
 def _decoded(value: bytes) -> SubmitRun | None:

@@ -13,12 +13,14 @@ import orjson
 
 from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.json_documents import Format, load_document
-from anabranch.core.names import key_problem, run_id_for, session_key
+from anabranch.core.names import key_problem, run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.request.admission import ValidationResult, read_request, session_candidates
 from anabranch.core.request.envelope import unwrap
-from anabranch.core.request.request_hash import body_hash
+from anabranch.core.request.request_hash import body_hash, has_other_body, request_id_conflict
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Outgoing
+from anabranch.runtime.reading.run_records import existing_session_keys
 from anabranch.sdk.client import had_ended
 from anabranch.sdk.run import Run
 from anabranch_gateway.access.auth import Caller
@@ -121,15 +123,9 @@ async def _session_keys(
     parts: GatewayContext, caller: Caller, document: Any, keys: Collection[str]
 ) -> Collection[str]:
     """The given keys that the session has; empty for a session that the request cannot use."""
-    request = unwrap(document).request
-    claim = SessionClaim.of(request)
-    if claim is None:
-        return ()
-    stored = [session_key(claim.session_id, key) for key in keys]
-    run, project, *found = await parts.client.store.get([*claim.keys(parts.client.names), *stored])
-    if claim.problem(project_for(caller, request), (run, project)) is not None:
-        return ()
-    return [key for key, value in zip(keys, found, strict=True) if value is not None]
+    request, client = unwrap(document).request, parts.client
+    session_id, project = request.get("session_id"), project_for(caller, request)
+    return await existing_session_keys(client.store, client.names, session_id, project, keys)
 
 
 async def with_session_refusal(
@@ -169,7 +165,7 @@ async def prepare(parts: GatewayContext, caller: Caller, found: Read, idempotenc
     is_large = found.reading.bytes > LARGE
     digest = await parts.parsing.large.run(body_hash, document) if is_large else body_hash(document)
     known = await _known_before(parts, run_id, document, project, digest)
-    final = None if known is None else known["final"]
+    final = None if known is None else known.final
     warnings, ended = found.reading.warnings, None
     if final is not None:
         warnings, ended = (*warnings, *had_ended(request_id, final)), str(final["status"])
@@ -187,8 +183,8 @@ def _checked(idempotency_key: str | None) -> str | None:
 
 async def _known_before(
     parts: GatewayContext, run_id: str, document: dict[str, Any], project: str, digest: str
-) -> dict[str, Any] | None:
-    """The admission of this request, if it was admitted before. Takes one round trip.
+) -> RunRecord | None:
+    """The record of the run, if this request was admitted before. Takes one round trip.
 
     Raises:
         RequestRefused: the id was used for another request, or the session belongs to another project.
@@ -199,16 +195,14 @@ async def _known_before(
     tombstone, *owner = await parts.client.store.get(keys)
     if claim is not None and (problem := claim.problem(project, owner)) is not None:
         raise RequestRefused([problem])
-    admitted: dict[str, Any] | None = None if tombstone is None else orjson.loads(tombstone)
+    admitted = None if tombstone is None else RunRecord.decode(tombstone)
     if admitted is not None:
-        known = admitted["hash"]
+        known = admitted.body_hash
     else:
         taken = parts.recent.get(run_id)
         known = None if taken is None else taken.hash
-    if known not in (None, digest):
-        message = "this request id was used before, with another body"
-        hint = "send the same body to get the first run's result, or take a new id"
-        raise RequestRefused([Problem(Code.REQUEST_ID_CONFLICT, "/request_id", message, hint)])
+    if has_other_body(known, digest):
+        raise RequestRefused([request_id_conflict()])
     return admitted
 
 

@@ -11,6 +11,7 @@ from anabranch.core.context_versions import KEPT_VERSIONS, Change, Kind, positio
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Policy
+from anabranch.core.retention import seconds_kept
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import EventEntry, cause_of
@@ -208,7 +209,7 @@ class Turn:
 
     def ttl(self, run: Run) -> float:
         """Seconds that a value of the run is kept: to its deadline and the retention of results after it."""
-        return max(0.0, run.deadline - self.at) + self.rules.result_ttl
+        return seconds_kept(run.deadline, self.at, self.rules.result_ttl)
 
     def put(self, run: Run, key: str, value: bytes) -> None:
         self.effects.append(StorePut(run.session_id, key, value, self.ttl(run)))

@@ -7,10 +7,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from anabranch.cli.backends.backend import ControlOutcome, DeadLetterGroups, Differences, Event, FollowedRun, Looks
 from anabranch.core.errors import Misconfigured
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.dead_letters.decisions import Action, LetterSelection, decide, document, groups_shown, letter_shown
 from anabranch.dead_letters.grouping import chosen, named
 from anabranch.dead_letters.reader import read_letters
@@ -63,8 +62,7 @@ class Servers:
             names = client.names
             tombstone, lookup = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
             if tombstone is not None:
-                final = orjson.loads(tombstone)["final"]
-                return run_id, True, None if final is None else str(final["status"])
+                return run_id, True, RunRecord.decode(tombstone).final_status
             if lookup is not None or client.links.clock.monotonic() >= until:
                 return run_id, lookup is not None, None
             await asyncio.sleep(POLL_SECONDS)
@@ -142,7 +140,7 @@ async def _without_view(client: Client, run: str) -> View:
     run_id, names = await client.run_id_of(run), client.names
     tombstone, session = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
     if tombstone is not None:
-        return view_without_events(run_id, orjson.loads(tombstone))
+        return view_without_events(run_id, RunRecord.decode(tombstone))
     if session is not None:
         return {"run_id": run_id, "session_id": session.decode(), "status": "accepted", "groups": {}}
     raise no_such_run(run)

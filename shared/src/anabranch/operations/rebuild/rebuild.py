@@ -11,11 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from anabranch.core.errors import ValueGone
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Fold
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.operations.rebuild.state_fold import (
     ExpectedWrite,
     PublishedOutcome,
@@ -170,8 +169,8 @@ class Rebuild:
         """Write tombstones that are missing, and over those that know of no end the ones that do."""
         for write in tombstones:
             there = await self._store.put_new(write)
-            ends = orjson.loads(write.value)["final"] is not None
-            if there is not None and ends and orjson.loads(there)["final"] is None:
+            ends = RunRecord.decode(write.value).final is not None
+            if there is not None and ends and RunRecord.decode(there).final is None:
                 await self._store.put([write])
                 there = None
             self._note("tombstones", there)
@@ -185,8 +184,8 @@ class Rebuild:
             if tombstone is None:
                 self.report.lose(told.run_id, "its tombstone", "retention took its acceptance and its request")
                 continue
-            value = orjson.dumps(tombstone.to_document())
-            await self._bury([Write(self._names.tombstone(told.run_id), value, self._left(told.run_id, 0.0))])
+            left = self._left(told.run_id, 0.0)
+            await self._bury([Write(self._names.tombstone(told.run_id), tombstone.encode(), left)])
 
     # --- values -------------------------------------------------------------------------------------
 

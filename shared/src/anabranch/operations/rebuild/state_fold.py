@@ -14,11 +14,11 @@ import orjson
 from anabranch.core.names import Names, session_key
 from anabranch.core.wire.codec import GROUPS, RUNS, Undecodable
 from anabranch.core.wire.messages import Message, OpenRun, SubmitRun
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import EventLog, Incoming
 from anabranch.runtime.ownership.effects import AppendHistory, StorePut
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import PartitionState as Runs
-from anabranch_agency.run.state import Tombstone
 from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.documents import Document
@@ -120,11 +120,11 @@ def _note(told: PublishedOutcome, kind: str, body: dict[str, Any], at: float) ->
         told.final, told.ended_at = body, at
 
 
-def tombstone_of(told: PublishedOutcome) -> Tombstone | None:
+def tombstone_of(told: PublishedOutcome) -> RunRecord | None:
     """What is known of an ended run whose request is no longer on the log; None where that is too little."""
     if told.accepted is None or told.final is None:
         return None
-    return Tombstone(
+    return RunRecord(
         body_hash=None,
         offset=-1,
         session_id=told.session_id,

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from anabranch.core.admissions import parts_of
 from anabranch.core.errors import Misconfigured
 from anabranch.core.reasons import Fact, Missing, aggregated, roots_first
 from anabranch.core.wire.codec import GROUPS, RUNS
 from anabranch.core.wire.dead_letters import REASON
 from anabranch.core.wire.messages import GroupFinished, GroupResults, OpenRun, StartGroup
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.operations.why.evidence import Evidence, RequiredPartition
 from anabranch.operations.why.observations import (
     Sources,
@@ -34,6 +33,7 @@ from anabranch.operations.why.observations import (
 from anabranch.operations.why.state_fold import Decided, GroupsFold, RunsFold
 from anabranch.ports import Outgoing, Standing
 from anabranch.runtime.ownership.replay import generation_noted
+from anabranch.runtime.reading.run_records import load_run_records
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
@@ -87,13 +87,13 @@ class _Examination:
         self._now = now
 
     async def answer(self) -> Answer:
-        known = await self._tombstone()
+        known = await self._record()
         runs = await self._place(self._names.agency_runs, self._names.runs, self._run_id)
-        if known is not None and known["final"] is not None:
+        if known is not None and known.final is not None:
             return await self._ended(known, runs)
         generation, start = generation_noted(runs.standing.committed), replay_start(runs.standing)
         if known is not None:
-            generation, start = parts_of(known["offset"])
+            generation, start = parts_of(known.offset)
         fold = RunsFold(self._run_id, self._settings, runs.standing.position, generation=generation)
         await feed(self._log, runs.topic, runs.partition, start, runs.standing.end, fold)
         runs = replace(runs, oldest_waiting=fold.oldest_waiting)
@@ -101,9 +101,9 @@ class _Examination:
             return await self._unseen(known, runs)
         return await self._submitted(known, runs, fold)
 
-    async def _tombstone(self) -> dict[str, Any] | None:
-        [value] = await self._sources.store.get([self._names.tombstone(self._run_id)])
-        return None if value is None else orjson.loads(value)
+    async def _record(self) -> RunRecord | None:
+        [record] = await load_run_records(self._sources.store, self._names, [self._run_id])
+        return record
 
     async def _place(self, group: str, topic: str, key: str) -> RequiredPartition:
         partition = await self._log.partition_for(topic, key)
@@ -114,10 +114,10 @@ class _Examination:
         found = [place.unhealthy_reason(self._now, self._settings.loss_window) for place in places]
         return [each for each in found if each is not None]
 
-    async def _ended(self, known: dict[str, Any], runs: RequiredPartition) -> Answer:
+    async def _ended(self, known: RunRecord, runs: RequiredPartition) -> Answer:
         """How it ended. Its owner may have died between storing that and telling it."""
         answer = _of(self._run_id, known)
-        answer.status, answer.ended_at = known["final"]["status"], known["ended_at"]
+        answer.status, answer.ended_at = known.final_status or "", known.ended_at
         if (
             runs.standing.member is None
             and runs.standing.lag
@@ -129,7 +129,7 @@ class _Examination:
 
     # --- not admitted ----------------------------------------------------------------------------------------
 
-    async def _unseen(self, known: dict[str, Any] | None, runs: RequiredPartition) -> Answer:
+    async def _unseen(self, known: RunRecord | None, runs: RequiredPartition) -> Answer:
         """Not on the `runs` topic: it waits to be read, was refused, is older than the log, or is nobody's."""
         if known is not None:
             answer = _of(self._run_id, known)
@@ -151,7 +151,7 @@ class _Examination:
                 )
         raise Misconfigured(self._run, "no such run, by run id or by request id", "see: anabranch list")
 
-    async def _submitted(self, known: dict[str, Any] | None, runs: RequiredPartition, fold: RunsFold) -> Answer:
+    async def _submitted(self, known: RunRecord | None, runs: RequiredPartition, fold: RunsFold) -> Answer:
         assert fold.submitted is not None
         answer = Answer(self._run_id) if known is None else _of(self._run_id, known)
         answer.last_at = fold.last.at if fold.last else None
@@ -279,5 +279,5 @@ def _origin_topic(letter: Any) -> str:
     return header(letter, "anabranch_origin").rsplit("/", 2)[0]
 
 
-def _of(run_id: str, known: dict[str, Any]) -> Answer:
-    return Answer(run_id, request_id=known["request_id"], session_id=known["session_id"])
+def _of(run_id: str, known: RunRecord) -> Answer:
+    return Answer(run_id, request_id=known.request_id, session_id=known.session_id)

@@ -36,7 +36,7 @@ from typing import Any
 import orjson
 
 from anabranch.core.names import Names, run_id_for
-from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import StateStore
 
 View = dict[str, Any]
@@ -91,30 +91,25 @@ async def with_heartbeats(store: StateStore, names: Names, view: View) -> View:
     return view | {"alive": [each for each, sign in zip(workers, signs, strict=True) if sign is not None]}
 
 
-def project_of(accepted: Mapping[str, Any]) -> str:
-    """The project of an accepted run, from its event; runs from before projects existed have none."""
-    return str(accepted.get("project") or DEFAULT_PROJECT)
-
-
-def view_without_events(run_id: str, tombstone: Mapping[str, Any]) -> View:
-    """View of a run from its tombstone, if its own view is not written yet or has expired. For an ended run it
+def view_without_events(run_id: str, record: RunRecord) -> View:
+    """View of a run from its record, if its own view is not written yet or has expired. For an ended run it
     also has `executions` and `duration_seconds`."""
-    accepted, final = tombstone["accepted"], tombstone["final"]
-    ended: Mapping[str, Any] = final or {}
+    accepted = record.accepted
+    ended: Mapping[str, Any] = record.final or {}
     view = {
         "run_id": run_id,
-        "request_id": tombstone["request_id"],
-        "session_id": tombstone["session_id"],
-        "project": project_of(accepted),
-        "name": accepted.get("name"),
+        "request_id": record.request_id,
+        "session_id": record.session_id,
+        "project": record.project,
+        "name": record.name,
         "labels": accepted.get("labels") or {},
         "status": ended.get("status", "accepted"),
-        "submitted_at": tombstone["accepted_at"],
+        "submitted_at": record.accepted_at,
         "started_at": None,
-        "ended_at": tombstone["ended_at"],
-        "last_fact_at": tombstone["ended_at"] or tombstone["accepted_at"],
+        "ended_at": record.ended_at,
+        "last_fact_at": record.ended_at or record.accepted_at,
         "paused": False,
-        "retry_of": accepted.get("retry_of"),
+        "retry_of": record.retry_of,
         "groups": {},
         "workers": [],
         "failures": list(ended.get("failures") or ()),
