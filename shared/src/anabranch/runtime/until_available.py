@@ -1,49 +1,48 @@
-"""Repeats an action until the servers let it happen."""
+"""Retries an action until the servers that it needs are available."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-from anabranch.core.errors import Fenced, ServerUnavailable, StoreRefused, ValueGone
+from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused
 
-RETRY_FIRST, RETRY_MOST = 0.05, 2.0
+T = TypeVar("T")
+
+UNAVAILABLE = (ServerUnavailable, StoreRefused)
+RETRY_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
 
 
 async def until_available(
-    action: Callable[[], Awaitable[None]],
+    action: Callable[[], Awaitable[T]],
     what: str,
     *,
-    waits: MutableMapping[int, str],
-    is_closing: Callable[[], bool],
-    fenced: Callable[[Fenced], Awaitable[None]],
-) -> None:
-    """Do `action`; where a server is away or a value is being restored, again after a pause.
+    delay: float = RETRY_SECONDS,
+    max_delay: float | None = None,
+    retry_on: tuple[type[AnabranchError], ...] = UNAVAILABLE,
+    on_failure: Callable[[AnabranchError], None] | None = None,
+) -> T:
+    """Run `action` and return its result; where a server is unavailable, pause and run it again, without a limit.
+
+    The action may run several times, and a failed attempt may have taken effect in part.
 
     Args:
-        what: who waits, for the log.
-        waits: holds the reason while it waits.
-        is_closing: whether nobody needs the action any more.
-        fenced: awaited, before the next try, where a later owner has written.
-
-    Raises:
-        CancelledError: it is closing and the action is refused.
+        what: completes the log line "cannot ..., retrying".
+        delay: seconds of the first pause. Each further pause is twice as long, up to `max_delay` seconds; without
+            `max_delay` all pauses are equally long.
+        retry_on: the errors that are retried. All others are raised.
+        on_failure: called with each error that is retried, before the pause. What it raises ends the retries.
     """
-    delay = RETRY_FIRST
     while True:
         try:
-            await action()
-            waits.pop(id(action), None)
-            return
-        except Fenced as error:
-            await fenced(error)
-        except (ServerUnavailable, StoreRefused, ValueGone) as error:
-            log.warning("%s waits, retrying in %g s: %s", what, delay, error)
-            waits[id(action)] = str(error)
-            if is_closing():
-                raise asyncio.CancelledError from error
+            return await action()
+        except retry_on as error:
+            log.warning("cannot %s, retrying in %g s: %s", what, delay, error)
+            if on_failure is not None:
+                on_failure(error)
             await asyncio.sleep(delay)
-            delay = min(delay * 2, RETRY_MOST)
+            delay = min(delay * 2, max_delay or delay)

@@ -7,12 +7,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused
+from anabranch.core.errors import RecordTooLarge
 from anabranch.core.request.admission import session_candidates
 from anabranch.core.request.envelope import unwrap
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch.runtime.fitted_log import size_of
 from anabranch.runtime.ownership.consumer import Consumer
+from anabranch.runtime.until_available import until_available
 from anabranch_agency.intake.requests import (
     RequestContext,
     document_of,
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 
 BATCH = 200
 QUEUE = 1_000
-RETRY_SECONDS = 0.2
 
 
 class RequestConsumer:
@@ -93,24 +93,15 @@ class RequestConsumer:
                     await self._handle([record])
 
     async def _publish(self, batch: Sequence[Incoming]) -> None:
-        while True:
-            try:
-                found = await asyncio.gather(*(self._one(record) for record in batch))  # one round trip for all
-                await self._log.publish([each for outgoing in found for each in outgoing])
-                return
-            except (ServerUnavailable, StoreRefused) as error:
-                log.warning("requests wait: %s", error)
-                await asyncio.sleep(RETRY_SECONDS)
+        async def publish() -> None:
+            found = await asyncio.gather(*(self._one(record) for record in batch))  # one round trip for all
+            await self._log.publish([each for outgoing in found for each in outgoing])
+
+        await until_available(publish, "process requests")
 
     async def _refuse(self, record: Incoming, error: Exception) -> None:
         outgoing = list(unhandled(self._desk, record, error))
-        while True:
-            try:
-                await self._log.publish(outgoing)
-                return
-            except ServerUnavailable as away:
-                log.warning("a refusal waits: %s", away)
-                await asyncio.sleep(RETRY_SECONDS)
+        await until_available(lambda: self._log.publish(outgoing), "publish the refusal of a request")
 
     async def _one(self, record: Incoming) -> list[Outgoing]:
         document = document_of(record.value, self._desk.limits)

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.core.wire.events import EventBatch, decode_batch
 from anabranch.ports import EventLog, Incoming
 from anabranch.runtime.reading.log_range import records_between
+from anabranch.runtime.until_available import until_available
 from anabranch_gateway.events.cursor import EventPlace, StreamPosition
 
 WINDOW_BYTES = 32_000_000
@@ -205,13 +205,15 @@ class EventBroadcaster:
     async def run(self) -> None:
         """Read until cancelled."""
         while True:
-            try:
-                await self._read()
-            except ServerUnavailable as error:
-                self.unhealthy_reason = str(error)
-                _log.warning("the events topic is away, reading again: %s", error)
+            await until_available(
+                self._read, "read the events topic", delay=REOPEN_SECONDS, on_failure=self._interrupted
+            )
             self._drop_all()
             await asyncio.sleep(REOPEN_SECONDS)
+
+    def _interrupted(self, error: Exception) -> None:
+        self.unhealthy_reason = str(error)
+        self._drop_all()
 
     async def opened(self) -> None:
         """Wait until nothing is missed any more."""

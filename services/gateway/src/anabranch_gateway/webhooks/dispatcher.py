@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from anabranch.core.errors import AnabranchError, ServerUnavailable, StoreRefused
+from anabranch.core.errors import AnabranchError
 from anabranch.core.offsets import OffsetTracker
 from anabranch.core.telemetry import GATEWAY_DELIVERIES
 from anabranch.core.wire import dead_letters
@@ -26,6 +26,7 @@ from anabranch.core.wire.events import EventBatch, decode_batch
 from anabranch.ports import Incoming, Outgoing, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.consumer import Consumer
+from anabranch.runtime.until_available import until_available
 from anabranch.sdk.client import Client
 from anabranch_gateway.access.project_cache import RunProjects
 from anabranch_gateway.events.broadcaster import EventBroadcaster
@@ -137,7 +138,11 @@ class WebhookDispatcher:
             if batch.run_id in self._known:
                 self._keep(batch.run_id, after(batch, self._known[batch.run_id]))
             return
-        before = await _until_available(lambda: self._knowledge(batch.run_id, opened.record))
+        before = await until_available(
+            lambda: self._knowledge(batch.run_id, opened.record),
+            f"deliver webhooks of run {batch.run_id}",
+            delay=AWAY_SECONDS,
+        )
         refused: list[Outgoing] = []
         for count, delivery in enumerate(deliveries(batch, before, wanted), 1):
             reason = self._waiting.refusal(delivery.endpoint)
@@ -158,7 +163,8 @@ class WebhookDispatcher:
         task.add_done_callback(self._tasks.discard)
 
     async def _wanted(self, batch: EventBatch, at: float) -> dict[str, Subscription]:
-        projects = await _until_available(lambda: self._projects.of([batch.run_id]))
+        what = f"deliver webhooks of run {batch.run_id}"
+        projects = await until_available(lambda: self._projects.of([batch.run_id]), what, delay=AWAY_SECONDS)
         project = projects.get(batch.run_id)
         if project is None:
             return {}
@@ -260,14 +266,10 @@ class WebhookDispatcher:
         return _letter(self._client.names.dead_letters, delivery, reason, record)
 
     async def _bury(self, found: Sequence[Outgoing]) -> None:
-        while found:
-            try:
-                await self._client.log.publish(found)
-                self._telemetry.count(GATEWAY_DELIVERIES, len(found), outcome="dead_letter")
-                return
-            except ServerUnavailable as error:
-                _log.warning("cannot publish %d dead letters of webhooks, retrying: %s", len(found), error)
-                await asyncio.sleep(AWAY_SECONDS)
+        if found:
+            what = f"publish {len(found)} dead letters of webhooks"
+            await until_available(lambda: self._client.log.publish(found), what, delay=AWAY_SECONDS)
+            self._telemetry.count(GATEWAY_DELIVERIES, len(found), outcome="dead_letter")
 
     def _one_done(self, opened: _Open) -> None:
         opened.left -= 1
@@ -286,16 +288,6 @@ class WebhookDispatcher:
             last = records.popleft()
         if self._inbox is not None:
             self._inbox.done([last])
-
-
-async def _until_available(ask: Callable[[], Awaitable[T]]) -> T:
-    """Retry a call until the server responds, so that no delivery is lost."""
-    while True:
-        try:
-            return await ask()
-        except (ServerUnavailable, StoreRefused) as error:
-            _log.warning("webhook deliveries are paused until the server responds, retrying: %s", error)
-            await asyncio.sleep(AWAY_SECONDS)
 
 
 def _batch(record: Incoming) -> EventBatch | None:

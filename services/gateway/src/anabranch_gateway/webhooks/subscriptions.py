@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import EventLog, Incoming, Outgoing
+from anabranch.runtime.until_available import until_available
 from anabranch_gateway.webhooks.webhooks import Subscription
 
 REOPEN_SECONDS = 1.0
@@ -37,10 +37,7 @@ class SubscriptionRegistry:
     async def run(self) -> None:
         """Follow the topic until cancelled."""
         while True:
-            try:
-                await self._follow()
-            except ServerUnavailable as error:
-                _log.warning("subscriptions cannot be read, trying again: %s", error)
+            await until_available(self._follow, "read the subscriptions", delay=REOPEN_SECONDS)
             await asyncio.sleep(REOPEN_SECONDS)
 
     async def read(self) -> None:

@@ -12,14 +12,16 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.names import Names, session_key
 from anabranch.core.telemetry import RECOVERED
 from anabranch.ports import Notifier, StateStore, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.reading.public_values import PublicValue, judged
+from anabranch.runtime.until_available import until_available
 
 log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
 
 FIRST_LOOK = 5.0
 LAST_LOOK = 60.0
@@ -142,12 +144,7 @@ class KeyWatcher:
             self._dirty.clear()
             if not places:
                 continue
-            try:
-                await self._look(places)
-            except (ServerUnavailable, StoreRefused) as error:
-                log.warning("keys of sessions cannot be read: %s", error)
-                self._dirty.update(places)
-                await asyncio.sleep(1.0)
+            await until_available(partial(self._look, places), "read the keys of sessions", delay=RETRY_SECONDS)
 
     async def _wait(self) -> None:
         """Until a message comes, or it is time to look at everything again."""

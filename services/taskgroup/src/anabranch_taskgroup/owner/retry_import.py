@@ -30,6 +30,7 @@ from anabranch.core.wire.messages import (
 from anabranch.ports import EventLog, Outgoing, StateStore
 from anabranch.runtime.reading import values
 from anabranch.runtime.reading.public_values import PublicValue
+from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.owner.key_watcher import OutsideKey
 from anabranch_taskgroup.session.retry_snapshot import (
     Place,
@@ -56,7 +57,7 @@ BATCH_BYTES = 4_000_000
 FAILURES = 100
 """Failures that one record takes along."""
 WARNINGS = 10
-RETRY_FIRST, RETRY_MOST = 0.05, 2.0
+RETRY_FIRST, RETRY_MAX = 0.05, 2.0
 
 
 class RetryImports:
@@ -85,16 +86,13 @@ class RetryImports:
 
     async def _take(self, run: Run, before: str) -> None:
         """Until the servers let it happen: what was carried twice is dropped by who reads it."""
-        delay = RETRY_FIRST
-        while True:
-            try:
-                warnings = await self._carry_or_warn(run, before)
-                await self._publish(run.session_id, [(RunTaken(run_id=run.run_id, warnings=warnings), ())])
-                return
-            except (ServerUnavailable, StoreRefused) as error:
-                log.warning("run %s waits to take over from %s: %s", run.run_id, before, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, RETRY_MOST)
+
+        async def take() -> None:
+            warnings = await self._carry_or_warn(run, before)
+            await self._publish(run.session_id, [(RunTaken(run_id=run.run_id, warnings=warnings), ())])
+
+        what = f"import results of run {before} into run {run.run_id}"
+        await until_available(take, what, delay=RETRY_FIRST, max_delay=RETRY_MAX)
 
     async def _carry_or_warn(self, run: Run, before: str) -> tuple[str, ...]:
         try:

@@ -10,20 +10,19 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import TASKS, Undecodable
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock, EventLog, Incoming
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.ownership.dead_letter import dead_letter
+from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.worker.worker import Offered, Worker
 
 log = logging.getLogger(__name__)
 
 QUEUE = 256
 BATCH = 64
-RETRY_SECONDS = 0.2
 
 
 class OfferConsumer:
@@ -82,7 +81,7 @@ class OfferConsumer:
             try:
                 found = TASKS.decode(record.value)
             except Undecodable as error:
-                await self._bury(record, str(error))
+                await self._dead_letter(record, str(error))
                 continue
             document, slices = (*found.segments, b"", b"")[:2]
             # How long the run may still take, counted from the offer's record: two machines' clocks may differ.
@@ -90,16 +89,11 @@ class OfferConsumer:
             offers.append((at_deadline(found.message, deadline), (document, slices)))
         return offers
 
-    async def _bury(self, record: Incoming, reason: str) -> None:
-        """Dead-letter a record that is no offer. Its chunk is offered again once nobody has claimed it in time."""
+    async def _dead_letter(self, record: Incoming, reason: str) -> None:
+        """Publish an undecodable offer as a dead letter. The owner offers the chunk again, because no worker
+        claims it in time."""
         letter = dead_letter(self._names, record, reason)
-        while True:
-            try:
-                await self._log.publish([letter])
-                return
-            except ServerUnavailable as error:
-                log.warning("cannot dead-letter an offer, retrying in %g s: %s", RETRY_SECONDS, error)
-                await asyncio.sleep(RETRY_SECONDS)
+        await until_available(lambda: self._log.publish([letter]), "dead-letter an undecodable offer")
 
 
 def at_deadline(offer: Offer, deadline: float) -> Offer:

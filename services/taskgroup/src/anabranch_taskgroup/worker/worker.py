@@ -24,6 +24,7 @@ from anabranch.core.wire.messages import ChunkReturned, Offer
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Telemetry, Write
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.until_available import until_available
 from anabranch.sdk.agents import AgentDeclaration, Registry
 from anabranch_taskgroup.session.store_keys import claim_key, subjects
 from anabranch_taskgroup.worker.agent_threads import AgentThreads
@@ -224,12 +225,7 @@ class Worker:
         return False
 
     async def _claims(self, keys: Sequence[str], ttl: float) -> Sequence[str]:
-        while True:
-            try:
-                return await self._store.claim(keys, self.incarnation, ttl)
-            except (ServerUnavailable, StoreRefused) as error:
-                log.warning("offers wait to be claimed: %s", error)
-                await asyncio.sleep(RETRY_SECONDS)
+        return await until_available(lambda: self._store.claim(keys, self.incarnation, ttl), "claim offers")
 
     # --- running -----------------------------------------------------------------------------------
 
@@ -253,13 +249,11 @@ class Worker:
 
     async def _is_paused(self, offer: Offer) -> bool:
         """Whether no member of an offer is to start. What was only heard of a pause is checked."""
-        while offer.run_id in self._pauses:
-            try:
-                return await self._pauses.holds(offer.run_id, offer.session_id)
-            except (ServerUnavailable, StoreRefused) as error:
-                log.warning("a paused chunk waits: %s", error)
-                await asyncio.sleep(RETRY_SECONDS)
-        return False
+
+        async def holds() -> bool:
+            return offer.run_id in self._pauses and await self._pauses.holds(offer.run_id, offer.session_id)
+
+        return await until_available(holds, f"check whether run {offer.run_id} is paused")
 
     def _paused(self, run_id: str) -> None:
         """Members that run go on; the others of their chunks go back to the owner with its last report."""

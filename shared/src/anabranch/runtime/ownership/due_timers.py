@@ -7,17 +7,15 @@ partition waits for the earliest; what is due is asked of the state.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 from anabranch.core.errors import AnabranchError
-from anabranch.ports import EventLog
+from anabranch.ports import EventLog, Outgoing
 from anabranch.runtime.ownership.handler import PartitionHandler
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.owned_partition import OwnedPartition
-
-log = logging.getLogger(__name__)
+from anabranch.runtime.until_available import until_available
 
 S = TypeVar("S")
 
@@ -72,19 +70,12 @@ class DueTimers(Generic[S]):
             self._spawn(self._append(owned))
 
     async def _append(self, owned: OwnedPartition[S]) -> None:
-        try:
-            records = self._domain.due_records(owned.state, self._clock.now())
+        async def append() -> Sequence[Outgoing]:
+            records = [] if owned.closing else self._domain.due_records(owned.state, self._clock.now())
             await self._log.publish(records)
-        except AnabranchError as error:
-            log.warning(
-                "cannot append a timer of %s/%d, retrying in %g s: %s",
-                self._domain.topic,
-                owned.number,
-                RETRY_SECONDS,
-                error,
-            )
-            await asyncio.sleep(RETRY_SECONDS)
+            return records
+
+        what = f"append a timer of {self._domain.topic}/{owned.number}"
+        records = await until_available(append, what, delay=RETRY_SECONDS, retry_on=(AnabranchError,))
+        if not records:
             self.arm(owned)
-        else:
-            if not records:
-                self.arm(owned)

@@ -58,9 +58,9 @@ from anabranch.runtime.ownership.replay import (
     split_batch,
 )
 from anabranch.runtime.ownership.replay_slots import ReplaySemaphore
+from anabranch.runtime.ownership.turn_retries import apply_until_available
 from anabranch.runtime.ownership.watchdog import Progress, Watchdog
 from anabranch.runtime.topic_lives import TopicLives
-from anabranch.runtime.until_available import until_available
 
 log = logging.getLogger(__name__)
 
@@ -322,7 +322,7 @@ class Owner(Generic[S]):
             if not owned.is_caught_up and part[-1].offset >= owned.epoch:
                 self._clock.observe(part[-1].timestamp, *owned.claimed)  # a part ends with the claim
                 owned.caught_up()
-                await self._patiently(owned, lambda: self._took_over(owned))
+                await self._retry_until_available(owned, lambda: self._took_over(owned))
         self._timers.arm(owned)
 
     async def _took_over(self, owned: OwnedPartition[S]) -> None:
@@ -355,7 +355,7 @@ class Owner(Generic[S]):
         self, owned: OwnedPartition[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
         recall = partial(self._marks.recall, owned.number)
-        await self._patiently(owned, lambda: self._domain.prepare(owned.state, records, recall))
+        await self._retry_until_available(owned, lambda: self._domain.prepare(owned.state, records, recall))
         if owned.is_caught_up:
             return self._domain.decide(owned.state, records, rejected)
         return await self._decide_guarded(owned, records, rejected)
@@ -371,12 +371,12 @@ class Owner(Generic[S]):
                 continue
             if owned.guard.is_poison(part[0]):
                 log.error("%s/%d, offset %d is buried: %s", part[0].topic, owned.number, part[0].offset, REASON)
-                await self._patiently(owned, partial(owned.guard.bury, part[0]))
+                await self._retry_until_available(owned, partial(owned.guard.bury, part[0]))
                 effects += self._domain.bury(owned.state, part[0], REASON, rejected)
                 continue
-            await self._patiently(owned, partial(owned.guard.enter, part))
+            await self._retry_until_available(owned, partial(owned.guard.enter, part))
             effects += self._domain.decide(owned.state, part, rejected)
-            await self._patiently(owned, owned.guard.leave)
+            await self._retry_until_available(owned, owned.guard.leave)
         return effects
 
     def _mark(self, owned: OwnedPartition[S]) -> None:
@@ -392,24 +392,23 @@ class Owner(Generic[S]):
             return
         durable = [effect.outgoing for effect in effects if isinstance(effect, PublishFirst)]
         durable += [dead_letter(self._names, record, reason) for record, reason in rejected]
-        await self._patiently(owned, lambda: self._writer.make_durable(effects, durable, owned.fence_epoch))
-        await self._patiently(owned, lambda: self._domain.before_news(owned.state, effects, owned.fence_epoch))
+        # The epoch is read at each attempt: a claim that follows a fenced attempt raises it.
+        await self._retry_until_available(
+            owned, lambda: self._writer.make_durable(effects, durable, owned.fence_epoch)
+        )
+        await self._retry_until_available(
+            owned, lambda: self._domain.before_news(owned.state, effects, owned.fence_epoch)
+        )
         await asyncio.gather(
-            self._patiently(owned, lambda: self._writer.publish_news(effects)),
-            self._patiently(owned, lambda: self._domain.with_news(owned.state, effects)),
+            self._retry_until_available(owned, lambda: self._writer.publish_news(effects)),
+            self._retry_until_available(owned, lambda: self._domain.with_news(owned.state, effects)),
         )
         self._measures.told(effects, is_caught_up=owned.is_caught_up)
 
-    async def _patiently(self, owned: OwnedPartition[S], action: Callable[[], Awaitable[None]]) -> None:
-        """Do something until the servers let it happen. Effects may be repeated, never left out: who gives the
-        partition up meanwhile does not commit them, and the next owner does them."""
-        await until_available(
-            action,
-            f"{self._domain.topic}/{owned.number}",
-            waits=owned.progress.waits,
-            is_closing=lambda: owned.closing,
-            fenced=partial(self._claim_again, owned),
-        )
+    async def _retry_until_available(
+        self, owned: OwnedPartition[S], action: Callable[[], Awaitable[None]]
+    ) -> None:
+        await apply_until_available(owned, self._domain.topic, action, partial(self._claim_again, owned))
 
     async def _claim_again(self, owned: OwnedPartition[S], error: Fenced) -> None:
         """A zombie claimed after this owner: claim again, unless this one is the zombie and was not told yet. By a

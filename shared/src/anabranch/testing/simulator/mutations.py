@@ -77,7 +77,7 @@ def _commits_ahead(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _news_first(original: Callable[..., Any]) -> Callable[..., Any]:
     async def perform(self: Any, owned: Any, effects: Any, *rest: Any) -> None:
-        await self._patiently(owned, lambda: self._tell(effects))
+        await self._retry_until_available(owned, lambda: self._writer.publish_news(effects))
         await original(self, owned, effects, *rest)
 
     return perform
