@@ -60,6 +60,15 @@ def test_weights_count_where_they_are_given_and_the_last_value_stays() -> None:
     assert (list(bounded), bounded.total_weight) == (["c"], 11)
 
 
+def test_entries_can_be_iterated_and_keep_their_order() -> None:
+    bounded: BoundedDict[str, int] = BoundedDict(2)
+    bounded.update(a=1, b=2)
+
+    assert (list(bounded.items()), list(bounded.values())) == ([("a", 1), ("b", 2)], [1, 2])
+    bounded["c"] = 3
+    assert list(bounded) == ["b", "c"]
+
+
 def test_a_size_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="max_size is 0, must be at least 1"):
         BoundedDict[str, int](0)

@@ -31,6 +31,7 @@ def test_keys_come_when_they_are_due_and_in_order(operations: list[tuple[str, in
                 del model[each]
 
         assert set(queue) == set(model)
+        assert sorted(queue.peek_due(at)) == sorted(each for each in model if model[each][0] <= at)
         assert len(queue) == len(model)
         assert queue.due_at(key) == (model[key][0] if key in model else None)
         assert queue.next_due() == min((time for time, _ in model.values()), default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
 from typing import TypeVar
 
 K = TypeVar("K")
@@ -72,6 +72,15 @@ class BoundedDict(MutableMapping[K, V]):
 
     def __repr__(self) -> str:
         return f"BoundedDict({self.max_size}, {dict(self._entries)!r})"
+
+    def items(self) -> ItemsView[K, V]:
+        """The entries, without making them recently used: the inherited view reads each entry by `[]`, which would
+        change the order under its own iteration."""
+        return self._entries.items()
+
+    def values(self) -> ValuesView[V]:
+        """The values, without making them recently used; see `items`."""
+        return self._entries.values()
 
     def peek(self, key: K) -> V | None:
         """The value without making it the most recently used one; None where there is none."""

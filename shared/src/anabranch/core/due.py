@@ -69,6 +69,19 @@ class DueQueue(Generic[K]):
             due.append(key)
         return due
 
+    def peek_due(self, now: float) -> list[K]:
+        """The keys that are due at `now`, in no particular order; they stay scheduled. O(k) for k entries due."""
+        due, positions = [], [0]
+        while positions:
+            position = positions.pop()
+            if position < len(self._heap) and self._heap[position][0] <= now:
+                # Whatever is below an entry of the heap is due no earlier than the entry.
+                positions += (2 * position + 1, 2 * position + 2)
+                at, sequence, key = self._heap[position]
+                if self._entries.get(key) == (at, sequence):
+                    due.append(key)
+        return due
+
     def _skip_stale(self) -> None:
         heap = self._heap
         while heap and self._entries.get(heap[0][2]) != (heap[0][0], heap[0][1]):
