@@ -33,9 +33,9 @@ from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_agency.run.state import STOP_SECONDS
 from anabranch_taskgroup.session.faults import fail_named
 from anabranch_taskgroup.session.faults import give_up as give_up_group
-from anabranch_taskgroup.session.state import PartitionState as Groups
-from anabranch_taskgroup.session.state import Task
+from anabranch_taskgroup.session.partition import PartitionState as Groups
 from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 from anabranch_taskgroup.session.turn import OfferChunk
 

@@ -25,7 +25,7 @@ from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.rebuilding import drop_ended
 from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.actor import decide as decide_group
-from anabranch_taskgroup.session.state import PartitionState as Groups
+from anabranch_taskgroup.session.partition import PartitionState as Groups
 from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 
 NAMES = Names("t.")
@@ -118,7 +118,7 @@ def test_a_run_that_had_ended_and_was_opened_by_a_repetition_is_not_run_again() 
 
     assert list(partition.runs) == ["open"]
     assert partition.oldest_open() == 9
-    assert partition.next_due() == partition.runs["open"].armed
+    assert partition.next_due() == partition.runs["open"].timers.next_due()
 
 
 # --- the run's owner -------------------------------------------------------------------------------

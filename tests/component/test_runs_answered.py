@@ -50,7 +50,7 @@ from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.actor import decide as decide_group
 from anabranch_taskgroup.session.chunks import chunk_size
 from anabranch_taskgroup.session.faults import give_up as give_up_group
-from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig, Halt, Watch
 
 Start = Callable[..., System]

@@ -31,7 +31,8 @@ from anabranch.ports import Fence, Write
 from anabranch_agency.run.planning import MAX_CHUNKS
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.chunks import FIRST_LIMIT, chunk_size
-from anabranch_taskgroup.session.state import PartitionState, Run
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.timers import Timers
 from anabranch_taskgroup.session.turn import DecisionConfig
 
 NAMES = Names()
@@ -390,15 +391,15 @@ def test_a_chunk_is_a_second_of_a_worker_or_one_member_once_some_were_measured(s
 
 def test_a_turn_looks_at_its_own_run_however_many_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = 0
-    next_due = Run.next_due
+    next_due = Timers.next_due
 
-    def counted(run: Run) -> float | None:
+    def counted(timers: Timers) -> float | None:
         nonlocal looked
         looked += 1
-        return next_due(run)
+        return next_due(timers)
 
     partition, offset = PartitionState(0), 0
-    monkeypatch.setattr(Run, "next_due", counted)
+    monkeypatch.setattr(Timers, "next_due", counted)
     for number in range(2_000):
         run_id = f"r{number}"
         order = m.TaskOrder(name="t", agent="a", needs=(m.Need(key="later", kind="external"),), result_keys=("k",))

@@ -9,7 +9,7 @@ import anabranch_taskgroup.owner.handler
 from anabranch import Task, agent
 from anabranch.core.wire.messages import MembersReported
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
-from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig, Turn
 
 

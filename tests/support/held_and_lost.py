@@ -28,7 +28,8 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
-from anabranch_taskgroup.session.state import Chunk, PartitionState, Task
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk
 from anabranch_taskgroup.worker.reports import spans_of
 

@@ -21,7 +21,7 @@ from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_agency.run.turn import Turn
 from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.actor import decide as decide_group
-from anabranch_taskgroup.session.state import PartitionState as Groups
+from anabranch_taskgroup.session.partition import PartitionState as Groups
 from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 
 NAMES = Names("t.")

@@ -29,7 +29,7 @@ from anabranch.sdk.client import Client
 from anabranch.sdk.run_result import RunResult
 from anabranch.testing.loop import SeededIds, VirtualClock, VirtualLoop
 from anabranch.testing.systems import registry_of
-from anabranch_taskgroup.session.state import Task
+from anabranch_taskgroup.session.task_state import Task
 
 T = TypeVar("T")
 Agents = dict[str, Callable[..., Any]]

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from anabranch.core.due import DueQueue
 from anabranch.core.expansion.members import Expanded
 from anabranch.core.names import Names
 from anabranch.core.outputs import derived, join
@@ -45,7 +46,9 @@ from anabranch.runtime.ownership.effects import PublishAfter, StorePut
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.owner.derived_keys import spread_keys
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
-from anabranch_taskgroup.session.state import PartitionState, Value
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.state import Run, Value
+from anabranch_taskgroup.session.timers import OVERDUE, Timer, TimerKind
 from anabranch_taskgroup.session.turn import (
     CountArrays,
     DecisionConfig,
@@ -226,12 +229,11 @@ class World:
     def _check_what_is_kept_by_time(self) -> None:
         """What is found without looking at every run is what looking at every run finds."""
         open_runs = self.partition.runs
-        timed = self.partition.timers
-        dues = {run_id: run.next_due() if run_id in timed else None for run_id, run in open_runs.items()}
-        known = {
-            run_id: open_runs[run_id].ask_at if due is None else min(due, open_runs[run_id].ask_at)
-            for run_id, due in dues.items()
-        }
+        known = {run_id: run.timers.due_at(OVERDUE) or 0.0 for run_id, run in open_runs.items()}
+        for run_id, run in open_runs.items():
+            scheduled = [run.timers.due_at(timer) for timer in run.timers if timer != OVERDUE]
+            assert sorted(each for each in scheduled if each is not None) == sorted(timers_of(run))
+            known[run_id] = min([known[run_id], *timers_of(run)])
         assert self.partition.next_due() == min(known.values(), default=None)
         for now in (self.now, *known.values()):
             due = {run.run_id for run in self.partition.due(now)}
@@ -326,7 +328,7 @@ class World:
             self.feed(ValueFound(run_id=run_id, key=key, value=self.runs[run_id].external[key]))
 
     def _fire(self) -> bool:
-        due = [(at, run_id) for run_id, run in self.partition.runs.items() if (at := run.next_due()) is not None]
+        due = [(min(found), run_id) for run_id, run in self.partition.runs.items() if (found := timers_of(run))]
         if not due:
             return False
         at, run_id = min(due)
@@ -440,6 +442,21 @@ def _segments(task: PlannedTask, done: Sequence[int]) -> list[bytes]:
     return segments
 
 
+def timers_of(run: Run) -> list[float]:
+    """When the timers of a run's groups and tasks are due, found by a look at each of them."""
+    found = [
+        group.deadline
+        for group in run.groups.values()
+        if group.deadline is not None and not group.announced and not group.is_stopped
+    ]
+    for task in (task for group in run.groups.values() for task in group.tasks.values()):
+        later = [due for due, _ in task.parked] + [due for due, *_ in task.retries]
+        found += [min(later)] if later else []
+        lack = run.timers.due_at(Timer(TimerKind.AGENT_MISSING, task.group, task.name))
+        found += [lack] if lack is not None and task.lacking_since is not None and not task.is_over else []
+    return found
+
+
 def plain(value: Any) -> Any:
     """State as nested plain data, to be compared; what only counts dropped messages is left out."""
     if isinstance(value, Expanded):
@@ -449,6 +466,8 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [each.name for each in dataclasses.fields(value) if each.name != "dropped"]
         return {name: plain(getattr(value, name)) for name in names}
+    if isinstance(value, DueQueue):
+        return {key: value.due_at(key) for key in value}
     if isinstance(value, Mapping):
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -44,7 +44,7 @@ from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.documents import run_key
 from anabranch_eventmanager.projection.nudges import NudgeSchedule
 from anabranch_taskgroup.session import actor as taskgroup
-from anabranch_taskgroup.session.state import PartitionState as Groups
+from anabranch_taskgroup.session.partition import PartitionState as Groups
 from anabranch_taskgroup.session.turn import DecisionConfig
 
 NAMES = Names("t.")

@@ -20,7 +20,7 @@ from anabranch.runtime.ownership.effects import PublishAfter, StorePut
 from anabranch.testing import System
 from anabranch_agency.run.planning import reserved_keys
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
-from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig, SpreadKeys, Turn
 
 # --- the rule ------------------------------------------------------------------------------------

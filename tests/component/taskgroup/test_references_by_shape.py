@@ -23,8 +23,9 @@ from anabranch.runtime.reading import values
 from anabranch.runtime.reading.contexts import SharedContext, load_context
 from anabranch.testing import System, SystemRun
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
+from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.retry_snapshot import read_outside
-from anabranch_taskgroup.session.state import PartitionState, Value
+from anabranch_taskgroup.session.state import Value
 from anabranch_taskgroup.session.turn import DecisionConfig
 
 Start = Callable[..., System]

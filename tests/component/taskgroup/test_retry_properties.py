@@ -16,7 +16,7 @@ from anabranch.ports import Incoming
 from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch.testing import SystemRun, system
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
-from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig, TakeOver
 
 SLOW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))

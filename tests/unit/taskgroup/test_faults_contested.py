@@ -14,7 +14,8 @@ from anabranch.core.wire.codec import RUNS
 from anabranch.core.wire.messages import GroupFinished, MembersReported, Message, OpenRun, StartGroup, TaskOrder
 from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
-from anabranch_taskgroup.session.state import Chunk, PartitionState
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.task_state import Chunk
 from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk
 from anabranch_taskgroup.worker.reports import spans_of
 

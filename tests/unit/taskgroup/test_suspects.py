@@ -100,7 +100,7 @@ def test_a_chunk_that_is_handed_back_is_as_it_was(reason: str) -> None:
     for _ in range(20):
         play.hand_back(chunk, reason)
         play.at += 60
-        play.partition.timers.add("r")
+        play.partition.arm(play.partition.runs["r"])
         play.task.parked.clear()
         play.task.chunks[chunk.number] = chunk
 

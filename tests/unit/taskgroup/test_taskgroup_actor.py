@@ -12,7 +12,7 @@ from taskgroup_model import PlannedRun, PlannedTask, World, expected, order, pla
 from anabranch.core.request.models import Expansion
 from anabranch.core.wire.messages import Need, StopRun
 from anabranch_taskgroup.session.actor import decide
-from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.partition import PartitionState
 
 FORMATS = st.sampled_from(["merge", "separate", "single", "index"])
 ON_EMPTY = st.sampled_from(["complete", "fail", "skip"])
@@ -95,7 +95,7 @@ def test_every_run_ends_once_and_as_it_must(run: PlannedRun, seed: int, chaos: i
 
     must = expected(run)
     assert plain(world.partition.runs) == {}
-    assert (world.partition.timers, world.watched) == (set(), set())
+    assert (len(world.partition.dues), world.watched) == (0, set())
     assert sorted(world.finished) == [(run.run_id, group) for group in sorted(run.groups)]
     for (_, group), told in world.finished.items():
         [finished] = told

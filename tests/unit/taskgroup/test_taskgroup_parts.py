@@ -30,7 +30,6 @@ from anabranch_taskgroup.session.claim_monitor import (
     ClaimMonitor,
 )
 from anabranch_taskgroup.session.lifecycle import split_results, tolerated
-from anabranch_taskgroup.session.state import Task
 from anabranch_taskgroup.session.states import (
     ENDINGS,
     TRANSITIONS,
@@ -39,6 +38,7 @@ from anabranch_taskgroup.session.states import (
     TaskState,
     next_state,
 )
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import DecisionConfig
 from anabranch_taskgroup.worker import reports
 from anabranch_taskgroup.worker.reports import Completed, PendingReport, cut_value, pack, spans_of

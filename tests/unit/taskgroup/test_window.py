@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from taskgroup_model import plain
 
 from anabranch_taskgroup.session.actor import decide
-from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.partition import PartitionState
 
 WINDOW = 64
 """Chunks of a task that may wait for a worker."""

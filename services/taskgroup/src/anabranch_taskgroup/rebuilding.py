@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anabranch_taskgroup.session.known_runs import ENDED
-from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.partition import PartitionState
 
 
 def drop_ended(partition: PartitionState, open_from: int) -> None:
@@ -13,7 +13,6 @@ def drop_ended(partition: PartitionState, open_from: int) -> None:
     ended. Its members would be called again, and would overwrite the values that it has.
     """
     for run in [each for each in partition.runs.values() if each.opened_at_offset < open_from]:
-        del partition.runs[run.run_id]
-        partition.timers.discard(run.run_id)
-        partition.bury(run.run_id, ENDED, run.admission)
+        partition.forget(run.run_id)
+        partition.add_tombstone(run.run_id, ENDED, run.admission)
         partition.drop("run that had ended, opened by a repetition")

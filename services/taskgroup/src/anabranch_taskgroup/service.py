@@ -20,7 +20,7 @@ from anabranch_taskgroup.owner.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.owner.handler import GroupsHandler
 from anabranch_taskgroup.owner.metrics import show_backlog
 from anabranch_taskgroup.owner.offers import Offers
-from anabranch_taskgroup.session.state import PartitionState
+from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig
 from anabranch_taskgroup.worker.offer_consumer import OfferConsumer
 from anabranch_taskgroup.worker.worker import SIGNS_OF_A_LEASE, Worker

@@ -19,7 +19,9 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.session.claim_monitor import ChunkDelivery, ClaimMonitor
-from anabranch_taskgroup.session.state import Chunk, Group, PartitionState, Run, Task
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.state import Group, Run
+from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import OfferChunk
 from anabranch_taskgroup.worker.offer_consumer import at_deadline
 from anabranch_taskgroup.worker.worker import Offered, Worker

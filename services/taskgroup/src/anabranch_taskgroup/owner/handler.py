@@ -34,10 +34,12 @@ from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.context_merge import pending_reductions
 from anabranch_taskgroup.session.faults import OPENS, fail_named, give_up
 from anabranch_taskgroup.session.idle import Hints
+from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.retry_import import is_known
-from anabranch_taskgroup.session.state import PartitionState, Run, Task
+from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import halt_subject
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import (
     CountArrays,
     DecisionConfig,
@@ -110,7 +112,7 @@ class GroupsHandler:
             known = orjson.loads(value) if value is not None else None
             first = log_position(state.generation, records[0].offset)
             if known is not None and known["offset"] < first:
-                state.bury(run_id, known["reason"], known.get("admission", 0))
+                state.add_tombstone(run_id, known["reason"], known.get("admission", 0))
 
     def decide(
         self, state: PartitionState, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]

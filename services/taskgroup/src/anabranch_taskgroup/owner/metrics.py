@@ -24,8 +24,9 @@ from anabranch.core.wire.events import EventEntry
 from anabranch.core.wire.messages import ChunkLost, ChunkReturned, MembersReported, Message
 from anabranch.ports import Telemetry
 from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
+from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.spans import span_of_group, span_of_task
-from anabranch_taskgroup.session.state import PartitionState, Run
+from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.turn import Turn
 

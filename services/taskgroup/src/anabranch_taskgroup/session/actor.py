@@ -72,14 +72,17 @@ from anabranch_taskgroup.session.lifecycle import (
     tell_end,
 )
 from anabranch_taskgroup.session.merge import keep_inline_or_spill
-from anabranch_taskgroup.session.missing_agents import look_at_lack, note_lack
-from anabranch_taskgroup.session.overdue import ask_if_overdue, first_question
+from anabranch_taskgroup.session.missing_agents import note_lack, report_lack
+from anabranch_taskgroup.session.overdue import ask_about_overdue, first_question
+from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.retry_import import all_taken, take_members, take_page, take_when_known
 from anabranch_taskgroup.session.retry_import import is_known as is_whole
-from anabranch_taskgroup.session.state import Chunk, Group, MergedKey, PartitionState, Run, Task, Value
+from anabranch_taskgroup.session.state import Group, MergedKey, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen
 from anabranch_taskgroup.session.store_keys import stored_key
 from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
+from anabranch_taskgroup.session.task_state import Chunk, Task
+from anabranch_taskgroup.session.timers import OVERDUE, Timer, TimerKind, in_request_order
 from anabranch_taskgroup.session.turn import CountArrays, DecisionConfig, Halt, LookAgain, Pause, Turn, Watch
 from anabranch_taskgroup.session.value_references import ANY_SIZE, tell
 
@@ -141,8 +144,8 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         reserved_keys=frozenset(message.reserved_keys),
         shared={key: MergedKey(each.policy, each.producers) for key, each in message.shared.items()},
         submitted_at=message.submitted_at or 0.0,
-        ask_at=first_question(message.deadline),
     )
+    run.timers.schedule(OVERDUE, first_question(message.deadline))
     partition.runs[run.run_id] = run
     for key, value in run.context.items():
         run.values[key] = given = Value(value)
@@ -172,6 +175,9 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
         for task in tasks:
             admit(turn, run, task)
     close_group(turn, run, group)
+    # A further part of a group whose timeout is over brings tasks that have to be stopped as well.
+    if group.deadline is not None and not group.announced and not group.is_stopped:
+        run.timers.schedule(Timer(TimerKind.GROUP_TIMEOUT, group.name), group.deadline)
 
 
 def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
@@ -179,7 +185,6 @@ def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
     group.most_chunks, group.opened_at = message.most_chunks, turn.at
     if message.timeout is not None:
         group.deadline = turn.at + message.timeout
-        turn.partition.timers.add(run.run_id)
     group.unsettled = {key for key, each in run.shared.items() if each.producers and each.home == group.name}
     run.groups[message.group] = group
     turn.event(run, "group.started", group=group.name)
@@ -196,7 +201,7 @@ def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None
             give_up_incomplete(turn, run)
         return
     run.stopped = message.reason
-    run.ask_at = min(run.ask_at, first_question(turn.at))
+    run.timers.bring_forward(OVERDUE, first_question(turn.at))
     turn.effects.append(Halt(run.run_id, run.session_id, message.reason, admission=run.admission))
     event = TaskEvent.TIME_OUT if message.reason == "timed_out" else TaskEvent.CANCEL
     for group in list(run.groups.values()):
@@ -382,19 +387,38 @@ def _timer_due(turn: Turn, message: TimerDue, segments: tuple[bytes, ...]) -> No
     if run is None:
         turn.partition.drop("timer of a run that is not open")
         return
+    # The broker's clock decides where it is behind that of the process which appended the record.
     now = min(message.at, turn.at)
-    ask_if_overdue(turn, run, now)
-    for group in list(run.groups.values()):
-        if group.deadline is not None and group.deadline <= now and not group.announced:
-            group.timed_out = True
-            turn.effects.append(Halt(run.run_id, run.session_id, "timed_out", group.name, run.admission))
-            stop_tasks(turn, run, group.tasks.values(), TaskEvent.TIME_OUT)
-        for task in list(group.tasks.values()):
-            look_at_lack(turn, run, task, now)
-            if (task.retries or task.parked) and release_due(task, now):
-                schedule(turn, run, group, task)
-    if run.next_due() is None:
-        turn.partition.timers.discard(run.run_id)
+    for timer in in_request_order(run, run.timers.pop_due(now)):
+        _FIRE[timer.kind](turn, run, timer, now)
+
+
+def _time_out_group(turn: Turn, run: Run, timer: Timer, now: float) -> None:
+    group = run.groups[timer.group]
+    if group.announced:  # by the timeout of another group, in this turn
+        return
+    group.timed_out = True
+    turn.effects.append(Halt(run.run_id, run.session_id, "timed_out", group.name, run.admission))
+    stop_tasks(turn, run, group.tasks.values(), TaskEvent.TIME_OUT)
+
+
+def _report_lack(turn: Turn, run: Run, timer: Timer, now: float) -> None:
+    report_lack(turn, run, run.groups[timer.group].tasks[timer.task])
+
+
+def _reoffer(turn: Turn, run: Run, timer: Timer, now: float) -> None:
+    group = run.groups[timer.group]
+    task = group.tasks[timer.task]
+    if not task.is_over and release_due(run, task, now):
+        schedule(turn, run, group, task)
+
+
+_FIRE: dict[TimerKind, Callable[[Turn, Run, Timer, float], None]] = {
+    TimerKind.OVERDUE: lambda turn, run, timer, now: ask_about_overdue(turn, run, now),
+    TimerKind.GROUP_TIMEOUT: _time_out_group,
+    TimerKind.AGENT_MISSING: _report_lack,
+    TimerKind.REOFFER: _reoffer,
+}
 
 
 def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:

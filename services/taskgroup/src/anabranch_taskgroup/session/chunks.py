@@ -17,8 +17,10 @@ from anabranch.core.wire.messages import MemberRetry, MembersReported, MembersTa
 from anabranch_taskgroup.session.attempt_order import in_order
 from anabranch_taskgroup.session.dead_letters import fail_member
 from anabranch_taskgroup.session.missing_agents import note_found
-from anabranch_taskgroup.session.state import Chunk, Group, Large, Part, Run, Task
+from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.task_state import Chunk, Large, Part, Task
+from anabranch_taskgroup.session.timers import Timer, TimerKind
 from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk, Turn
 
 FIRST_CHUNKS = 64
@@ -118,12 +120,20 @@ def numbered(task: Task, pending: Ranges, charge: int) -> Chunk:
     return Chunk(number=number, pending=pending, charge=charge, fence=task.first_fence, size=len(pending))
 
 
-def release_due(task: Task, until: float) -> bool:
+def release_due(run: Run, task: Task, until: float) -> bool:
     """Put retries and parked chunks that are due by `until` back into the queue; True where there were any."""
     found = [chunk for due, chunk in task.parked if due <= until]
     task.parked = [(due, chunk) for due, chunk in task.parked if due > until]
     task.requeued += found
-    return _release_retries(task, until) or bool(found)
+    has_retries = _release_retries(task, until)
+    later = [due for due, _ in task.parked] + [due for due, _, _ in task.retries[:1]]
+    if later:
+        run.timers.schedule(_reoffer(task), min(later))
+    return has_retries or bool(found)
+
+
+def _reoffer(task: Task) -> Timer:
+    return Timer(TimerKind.REOFFER, task.group, task.name)
 
 
 def _release_retries(task: Task, until: float) -> bool:
@@ -158,9 +168,10 @@ def park(turn: Turn, run: Run, task: Task, chunk: Chunk) -> None:
     """A worker without the agent gave the chunk back: offer it to another after a while, longer each time."""
     task.take_in(chunk)
     chunk.renew()
-    task.parked.append((turn.at + min(PARK_MOST, PARK_FIRST * 2**chunk.bounces), chunk))
+    due = turn.at + min(PARK_MOST, PARK_FIRST * 2**chunk.bounces)
+    task.parked.append((due, chunk))
+    run.timers.bring_forward(_reoffer(task), due)
     chunk.bounces += 1
-    turn.partition.timers.add(run.run_id)
 
 
 # --- reports -------------------------------------------------------------------------------------
@@ -219,7 +230,7 @@ def apply_report(turn: Turn, run: Run, task: Task, report: MembersReported, segm
 
 def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
     if report.started:
-        note_found(task)
+        note_found(run, task)
     for start, stop in report.started:
         task.started.add(start, stop)
         chunk.begun.add(start, stop)
@@ -291,8 +302,9 @@ def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRet
     )
     if retry.delay is not None:
         chunk.take(retry.index)
-        task.schedule_retry(turn.at + retry.delay, retry.index, retry.attempt)
-        turn.partition.timers.add(run.run_id)
+        due = turn.at + retry.delay
+        task.schedule_retry(due, retry.index, retry.attempt)
+        run.timers.bring_forward(_reoffer(task), due)
 
 
 def _note_completed(

@@ -16,8 +16,9 @@ from anabranch.core.policies import Contribution, reduce
 from anabranch.core.wire.messages import Failure, KeyReduced
 from anabranch_taskgroup.session.keys import set_key
 from anabranch_taskgroup.session.merge import Joined
-from anabranch_taskgroup.session.state import Absent, Group, MergedKey, ProducerValue, Run, Task, Value
+from anabranch_taskgroup.session.state import Absent, Group, MergedKey, ProducerValue, Run, Value
 from anabranch_taskgroup.session.store_keys import part_key
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import ReduceKey, Turn, result_body, shared_change
 from anabranch_taskgroup.session.value_references import reference_to, tell
 

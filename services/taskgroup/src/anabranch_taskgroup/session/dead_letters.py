@@ -15,7 +15,8 @@ from anabranch.core.wire.messages import Failure, MemberFailed
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.dead_letter import REASON_BYTES
 from anabranch.runtime.ownership.effects import PublishAfter
-from anabranch_taskgroup.session.state import Chunk, Held, Run, Task
+from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.task_state import Chunk, Held, Task
 from anabranch_taskgroup.session.traceback_limits import traceback_size
 from anabranch_taskgroup.session.turn import Turn
 

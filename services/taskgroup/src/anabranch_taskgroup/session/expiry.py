@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from anabranch.core.names import Names, chunk_name, session_key
 from anabranch.runtime.ownership.effects import Expire
-from anabranch_taskgroup.session.state import Run, Task
+from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
 
 WORK_SECONDS = 3_600.0

@@ -10,8 +10,9 @@ from anabranch.core.failures import fit_failures
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import failures_key
 from anabranch.core.wire.messages import Failure
-from anabranch_taskgroup.session.state import Group, Run, Task
+from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
 
 FAILURES = 1_000

@@ -14,7 +14,8 @@ from anabranch.core.wire.messages import FailRun, Message, OpenRun, StopRun
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.ownership.effects import Effect, PublishAfter
 from anabranch_taskgroup.session.known_runs import abandon
-from anabranch_taskgroup.session.state import PartitionState, Run
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.turn import DecisionConfig, Turn
 
 FAULT = "InternalError"

@@ -8,7 +8,8 @@ from anabranch.core.wire.messages import ReleaseHeld
 from anabranch_taskgroup.session.chunks import single
 from anabranch_taskgroup.session.dead_letters import count_failed, forget_traceback, tell_failure
 from anabranch_taskgroup.session.lifecycle import go_on
-from anabranch_taskgroup.session.state import Group, Run, Task
+from anabranch_taskgroup.session.state import Group, Run
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
 
 

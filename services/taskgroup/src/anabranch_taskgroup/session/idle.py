@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from anabranch.core.wire.events import EventEntry
-from anabranch_taskgroup.session.state import PartitionState, Run, Task
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.task_state import Task
 
 
 def is_quiet(run: Run) -> bool:
@@ -41,7 +43,7 @@ class Hints:
 
     def now(self, state: PartitionState, run: Run, entries: Iterable[EventEntry] = ()) -> bool:
         """Whether the run is quiet; remembered as told. Looks at its tasks only where it may be."""
-        may_be = run.paused or run.watched or run.run_id in state.timers or run.run_id in self._quiet
+        may_be = run.paused or run.watched or run.timers.has_work or run.run_id in self._quiet
         may_be = may_be or any(entry.type == "task.failed" for entry in entries)
         quiet = bool(may_be) and run.run_id in state.runs and is_quiet(run)
         (self._quiet.add if quiet else self._quiet.discard)(run.run_id)

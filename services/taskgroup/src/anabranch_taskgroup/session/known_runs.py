@@ -10,7 +10,8 @@ from typing import Protocol
 
 from anabranch.core.admissions import UNTOLD
 from anabranch.core.wire.messages import FailRun, OpenRun, StopReason, StopRun
-from anabranch_taskgroup.session.state import PartitionState, Run
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.turn import Halt, Turn, Unwatch
 
 ENDED = "ended"
@@ -34,7 +35,7 @@ def is_known(partition: PartitionState, opening: OpenRun) -> bool:
 
 
 def _ended_admission(partition: PartitionState, run_id: str) -> int | None:
-    tombstone = partition.tombstones.get(run_id)
+    tombstone = partition.tombstone(run_id)
     return tombstone.admission if tombstone is not None and tombstone.reason == ENDED else None
 
 
@@ -69,7 +70,7 @@ def stop_unopened(turn: Turn, message: StopRun) -> None:
     partition = turn.partition
     admission = message.admission or 0
     if message.run_id not in partition.runs and message.run_id not in partition.tombstones:
-        partition.bury(message.run_id, message.reason, admission)
+        partition.add_tombstone(message.run_id, message.reason, admission)
         turn.keep_in_session(message.run_id, message.reason, turn.offset, admission)
     partition.drop("stop of a run that is not open")
     answer_lost(turn, message.run_id, message.admission)
@@ -78,7 +79,7 @@ def stop_unopened(turn: Turn, message: StopRun) -> None:
 def give_up_incomplete(turn: Turn, run: Run) -> None:
     """A run is stopped once more and still lacks groups: their records stood before the stops, and are lost."""
     abandon(turn, run)
-    turn.partition.bury(run.run_id, ENDED, run.admission)
+    turn.partition.add_tombstone(run.run_id, ENDED, run.admission)
     turn.keep_in_session(run.run_id, ENDED, run.opened_at_offset, run.admission)
     answer_lost(turn, run.run_id, run.admission)
 
@@ -98,5 +99,4 @@ def abandon(turn: Turn, run: Run) -> None:
     turn.effects.append(Halt(run.run_id, run.session_id, "cancelled", admission=run.admission))
     for key in run.watched:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))
-    turn.partition.runs.pop(run.run_id, None)
-    turn.partition.timers.discard(run.run_id)
+    turn.partition.forget(run.run_id)

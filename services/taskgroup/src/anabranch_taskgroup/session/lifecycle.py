@@ -32,9 +32,11 @@ from anabranch_taskgroup.session.merge import (
 )
 from anabranch_taskgroup.session.retry_import import go_on_from_taken, taken_over
 from anabranch_taskgroup.session.retry_snapshot import keep_outcomes
-from anabranch_taskgroup.session.state import Absent, Group, Run, Task, Value
+from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.timers import Timer, TimerKind
 from anabranch_taskgroup.session.turn import CountArrays, SpreadKeys, Turn, Unwatch, Watch
 from anabranch_taskgroup.session.value_references import reference_to, tell
 
@@ -363,6 +365,7 @@ def _over(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     task.waiting.clear()
     task.requeued.clear()
     task.retries.clear()
+    run.timers.cancel_step(task.group, task.name)
     task.parked.clear()
     task.careful = Ranges()
     task.deaths.clear()
@@ -399,6 +402,7 @@ def close_group(turn: Turn, run: Run, group: Group) -> None:
     if group.announced or not group.is_known or group.unfinished or group.unsettled:
         return
     group.announced = True
+    run.timers.cancel(Timer(TimerKind.GROUP_TIMEOUT, group.name))
     status = group_status(group)
     turn.event(run, f"group.{status}", group=group.name)
     turn.ended.append((run, group, None))
@@ -481,7 +485,6 @@ def _forget(turn: Turn, run: Run) -> None:
     retire(turn, run)
     for key in run.watched:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))
-    turn.partition.runs.pop(run.run_id, None)
-    turn.partition.timers.discard(run.run_id)
-    turn.partition.bury(run.run_id, "ended", run.admission)
+    turn.partition.forget(run.run_id)
+    turn.partition.add_tombstone(run.run_id, "ended", run.admission)
     turn.keep_in_session(run.run_id, "ended", run.opened_at_offset, run.admission)

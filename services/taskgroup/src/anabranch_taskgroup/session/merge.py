@@ -18,8 +18,9 @@ from anabranch.core.json_documents import dumps
 from anabranch.core.outputs import check_derived, derived, empty_value, identifier_of, join
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import Json
-from anabranch_taskgroup.session.state import Page, Part, Run, Task
+from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.task_state import Page, Part, Task
 from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.value_references import reference_to
 

@@ -7,32 +7,36 @@ out may lie before a worker that has the agent and is busy, so the event is told
 from __future__ import annotations
 
 from anabranch.core.waiting import NOTICE_SECONDS
-from anabranch_taskgroup.session.state import Run, Task
+from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.timers import Timer, TimerKind
 from anabranch_taskgroup.session.turn import Turn
 
 
 def note_lack(turn: Turn, run: Run, task: Task) -> None:
     """A chunk came back for lack of the agent."""
+    timer = _timer(task)
     if task.lacking_since is None:
-        task.lacking_since, task.lack_due = turn.at, turn.at + NOTICE_SECONDS
-    elif task.lack_due is None:
-        _tell(turn, run, task)
+        task.lacking_since = turn.at
+        run.timers.schedule(timer, turn.at + NOTICE_SECONDS)
+    elif timer not in run.timers:
+        report_lack(turn, run, task)
 
 
-def look_at_lack(turn: Turn, run: Run, task: Task, until: float) -> None:
-    """Its timer is due: tell of the lack, or leave that to the next chunk that comes back."""
-    if task.lack_due is not None and task.lack_due <= until:
-        task.lack_due = None
-        _tell(turn, run, task)
-
-
-def note_found(task: Task) -> None:
+def note_found(run: Run, task: Task) -> None:
     """A member has started: there is a worker with the agent."""
-    task.lacking_since, task.lack_due, task.lack_told = None, None, False
+    task.lacking_since, task.lack_reported = None, False
+    run.timers.cancel(_timer(task))
 
 
-def _tell(turn: Turn, run: Run, task: Task) -> None:
-    if task.lack_told or run.paused or task.is_over or task.chunks or not task.parked:
+def _timer(task: Task) -> Timer:
+    return Timer(TimerKind.AGENT_MISSING, task.group, task.name)
+
+
+def report_lack(turn: Turn, run: Run, task: Task) -> None:
+    """Emit the event, once until a member starts. Does nothing while an offer is out: the next chunk that is
+    returned calls this again."""
+    if task.lack_reported or run.paused or task.is_over or task.chunks or not task.parked:
         return
-    task.lack_told = True
+    task.lack_reported = True
     turn.event(run, "task.waiting", task=task, reason="no_agent", agent=task.order.agent)

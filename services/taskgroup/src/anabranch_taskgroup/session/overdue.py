@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from anabranch.core.wire.messages import RunOverdue
 from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.timers import OVERDUE
 from anabranch_taskgroup.session.turn import Turn
 
 ASK_SECONDS = 30.0
@@ -19,11 +20,9 @@ def first_question(since: float) -> float:
     return since + ASK_SECONDS
 
 
-def ask_if_overdue(turn: Turn, run: Run, now: float) -> None:
-    """Ask the run's owner about a run that should have been stopped by now."""
-    if run.ask_at > now:
-        return
+def ask_about_overdue(turn: Turn, run: Run, now: float) -> None:
+    """Ask the run's owner about a run that should have been stopped by now, and schedule the next question."""
     run.asked += 1
-    run.ask_at = now + ASK_SECONDS * 2**run.asked
+    run.timers.schedule(OVERDUE, now + ASK_SECONDS * 2**run.asked)
     question = RunOverdue(run_id=run.run_id, session_id=run.session_id, admission=run.admission)
     turn.news(turn.rules.names.runs, run.run_id, question)

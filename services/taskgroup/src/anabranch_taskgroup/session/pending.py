@@ -14,8 +14,9 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.reasons import Fact, Missing
 from anabranch.core.waiting import lacks_agent
 from anabranch.core.wire.messages import Spans
-from anabranch_taskgroup.session.state import Chunk, Group, Run, Task
+from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.task_state import Chunk, Task
 
 
 @dataclass(frozen=True, slots=True)

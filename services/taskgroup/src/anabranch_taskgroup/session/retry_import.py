@@ -12,9 +12,10 @@ from anabranch.core.wire.messages import MembersTaken, RunTaken, TakenPage
 from anabranch_taskgroup.session.chunks import FIRST_LIMIT, keep_results, numbered, page_prefix
 from anabranch_taskgroup.session.dead_letters import failure_of, kept_traceback, tell_failure
 from anabranch_taskgroup.session.merge import keep_inline_or_spill
-from anabranch_taskgroup.session.state import Group, Run, Task
+from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import TakeOver, Turn
 
 NO_CHUNK = -1

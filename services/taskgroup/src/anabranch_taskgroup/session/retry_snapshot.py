@@ -17,9 +17,10 @@ from anabranch.core.json_documents import dumps
 from anabranch.core.wire.messages import Failure, Json, TaskOrder
 from anabranch.core.wire.results import is_reference
 from anabranch.runtime.ownership.effects import StorePut
-from anabranch_taskgroup.session.state import Run, Task, Value
+from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
 
 AHEAD_SECONDS = 60.0

@@ -20,9 +20,10 @@ from anabranch.core.tracing import (
     task_span,
 )
 from anabranch_taskgroup.session.lifecycle import group_status
-from anabranch_taskgroup.session.state import Group, Run, Task
+from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.suspects import ERROR_TYPE as LOST
+from anabranch_taskgroup.session.task_state import Task
 
 
 def span_of_group(run: Run, group: Group, trace: RunTrace, at: float) -> Span:

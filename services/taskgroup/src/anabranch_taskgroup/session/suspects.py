@@ -15,7 +15,8 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import MemberFailed
 from anabranch_taskgroup.session.chunks import give_back, single
 from anabranch_taskgroup.session.dead_letters import fail_member
-from anabranch_taskgroup.session.state import Chunk, Group, Run, Task
+from anabranch_taskgroup.session.state import Group, Run
+from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import Turn
 
 ERROR_TYPE = "WorkerLost"

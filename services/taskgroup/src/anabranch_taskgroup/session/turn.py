@@ -19,7 +19,9 @@ from anabranch.core.wire.messages import Json, Message, Spans
 from anabranch.core.wire.results import result_event_id
 from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.effects import AppendHistory, Effect, Notify, PublishAfter, PublishFirst, StorePut
-from anabranch_taskgroup.session.state import Group, PartitionState, PublishedValue, Run, Task
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.state import Group, PublishedValue, Run
+from anabranch_taskgroup.session.task_state import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.documents import Document
 from anabranch_eventmanager.projection.records import decode_record
 from anabranch_taskgroup.session import actor as taskgroup
-from anabranch_taskgroup.session.state import PartitionState as Groups
+from anabranch_taskgroup.session.partition import PartitionState as Groups
 from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, SpreadKeys
 
 IDLE_SECONDS = 10.0

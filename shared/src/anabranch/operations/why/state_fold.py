@@ -119,7 +119,7 @@ class GroupsFold(_Fold):
     """The last that happened to a task (None: to its group)."""
 
     def __post_init__(self) -> None:
-        from anabranch_taskgroup.session.state import PartitionState
+        from anabranch_taskgroup.session.partition import PartitionState
         from anabranch_taskgroup.session.turn import DecisionConfig
 
         settings = self.settings

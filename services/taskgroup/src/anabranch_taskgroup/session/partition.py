@@ -1,0 +1,79 @@
+"""What the owner of one partition of the topic `groups` knows. Data with invariants, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from anabranch.core.bounded import BoundedDict
+from anabranch.core.due import DueQueue
+from anabranch_taskgroup.session.state import Run
+
+MAX_TOMBSTONES = 20_000
+"""Tombstones kept in memory. They let the owner recognize a message that comes late."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """The tombstone of a run: "ended", or the reason for which the run is to stop once it is opened."""
+
+    reason: str
+    admission: int
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """The open runs of one partition, and the tombstones of others."""
+
+    number: int
+    generation: int = 0
+    """Of the log; see `core.admissions`."""
+    runs: dict[str, Run] = field(default_factory=dict)
+    """By run id, in the order in which they were opened."""
+    tombstones: BoundedDict[str, EndedRun] = field(default_factory=partial(BoundedDict, MAX_TOMBSTONES))
+    """By run id: runs that ended, and runs that are to stop and have not been opened yet. Read by
+    `tombstone` only: a read by `get` would change the order of eviction, which is part of the fold."""
+    dues: DueQueue[str] = field(default_factory=DueQueue)
+    """Open runs by the time at which their earliest timer is due."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Messages that changed nothing, counted by reason."""
+
+    def add_tombstone(self, run_id: str, reason: str, admission: int) -> None:
+        """Remember that a run ended or is to stop; the oldest tombstone makes room."""
+        self.tombstones[run_id] = EndedRun(reason, admission)
+
+    def tombstone(self, run_id: str) -> EndedRun | None:
+        """The tombstone of a run; None where the owner has none."""
+        return self.tombstones.peek(run_id)
+
+    def forget(self, run_id: str) -> None:
+        """Drop an open run with its timers."""
+        self.runs.pop(run_id, None)
+        self.dues.cancel(run_id)
+
+    def drop(self, reason: str) -> None:
+        """Count a message that changed nothing."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def arm(self, run: Run) -> None:
+        """Take over the earliest due time of a run's timers, after a turn that may have changed it."""
+        due = run.timers.next_due()
+        if due is None:
+            self.dues.cancel(run.run_id)
+        else:
+            self.dues.schedule(run.run_id, due)
+
+    def next_due(self) -> float | None:
+        """When the earliest timer of any run is due, in seconds since the epoch."""
+        return self.dues.next_due()
+
+    def due(self, now: float) -> Sequence[Run]:
+        """The runs that have a timer which is due. They stay due until a `timer` record of them is decided about,
+        so a record that could not be published is published again."""
+        return [self.runs[run_id] for run_id in self.dues.peek_due(now)]
+
+    def oldest_open(self) -> int | None:
+        """Offset of the first record of the oldest open run; None where no run is open."""
+        first = next(iter(self.runs.values()), None)
+        return first.opened_at_offset if first is not None else None

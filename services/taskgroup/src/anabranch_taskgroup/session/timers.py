@@ -1,0 +1,77 @@
+"""The timers of a run: what is due at which time. Pure; part of the owner's state.
+
+A decision schedules and cancels timers as it changes the state. The partition knows the earliest timer of each
+run, and the owner appends a `timer` record to the log once that is due; deciding about the record fires them. So a
+new owner that reads the same records has the same timers, and a record that precedes the timer's wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from anabranch.core.due import DueQueue
+
+if TYPE_CHECKING:
+    from anabranch_taskgroup.session.state import Run
+
+
+class TimerKind(IntEnum):
+    """What a timer is for. Timers of one step that are due together fire in this order."""
+
+    OVERDUE = 0
+    """Of a run: it is still open after its deadline."""
+    GROUP_TIMEOUT = 1
+    """Of a group: its timeout is over."""
+    AGENT_MISSING = 2
+    """Of a step: workers have lacked its agent for a while."""
+    REOFFER = 3
+    """Of a step: a parked chunk or a retry is due."""
+
+
+class Timer(NamedTuple):
+    """A timer of a step; of a group where `task` is empty, of the run where `group` is empty too."""
+
+    kind: TimerKind
+    group: str = ""
+    task: str = ""
+
+
+OVERDUE = Timer(TimerKind.OVERDUE)
+STEP_TIMERS = (TimerKind.AGENT_MISSING, TimerKind.REOFFER)
+
+
+class Timers(DueQueue[Timer]):
+    """The timers of one run; each operation is O(log n)."""
+
+    def bring_forward(self, timer: Timer, at: float) -> None:
+        """Schedule the timer at `at` unless it is due earlier, in seconds since the epoch."""
+        known = self.due_at(timer)
+        if known is None or at < known:
+            self.schedule(timer, at)
+
+    def cancel_step(self, group: str, task: str) -> None:
+        """Cancel each timer of a step that has ended."""
+        for kind in STEP_TIMERS:
+            self.cancel(Timer(kind, group, task))
+
+    @property
+    def has_work(self) -> bool:
+        """True if a timer is scheduled besides the one for the run's deadline."""
+        return len(self) > (OVERDUE in self)
+
+
+def in_request_order(run: Run, timers: Sequence[Timer]) -> list[Timer]:
+    """Timers that are due together, in the order in which the request declares their groups and tasks. Each owner
+    fires them in the same order whenever it scheduled them: under a limit on members of the group, the first task
+    takes what room there is."""
+    if len(timers) < 2:
+        return list(timers)
+    groups = {name: number for number, name in enumerate(run.groups, 1)}
+    due_in = {timer.group for timer in timers if timer.task}
+    tasks = {(name, task): number for name in due_in for number, task in enumerate(run.groups[name].tasks, 1)}
+    return sorted(
+        timers,
+        key=lambda timer: (groups.get(timer.group, 0), tasks.get((timer.group, timer.task), 0), timer.kind),
+    )
