@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from doc_blocks import without_blocks
-from source_tree import ROOT, shown
+from source_tree import ROOT, shown, tracked_files
 
 from anabranch.core.errors import Code
 from anabranch.core.names import Names
@@ -108,3 +108,16 @@ def test_decision_records_have_their_sections_and_are_listed(path: Path) -> None
 
     assert headings == SECTIONS
     assert f"]({path.name})" in text_of("docs/adr/README.md")
+
+
+def test_the_files_that_contributing_names_exist() -> None:
+    tracked = [str(path.relative_to(ROOT)) for path in tracked_files()]
+    named = re.findall(r"`([\w/.…-]*\w\.(?:py|md|toml|yaml))`", text_of("CONTRIBUTING.md"))
+    lost = [
+        name
+        for name in named
+        if "…" not in name and not any(path == name or path.endswith(f"/{name}") for path in tracked)
+    ]
+
+    assert len(named) > 20
+    assert lost == []
