@@ -22,10 +22,10 @@ from anabranch_agency.owner.handler import RunsHandler
 from anabranch_agency.run.actor import decide as decide_run
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.turn import DecisionConfig as RunRules
-from anabranch_taskgroup.rebuilding import drop_ended
 from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.actor import decide as decide_group
 from anabranch_taskgroup.session.partition import PartitionState as Groups
+from anabranch_taskgroup.session.rebuilding import drop_ended
 from anabranch_taskgroup.session.turn import DecisionConfig as GroupRules
 
 NAMES = Names("t.")

@@ -29,12 +29,12 @@ from anabranch_taskgroup.owner.key_watcher import KeyWatcher, OutsideKey
 from anabranch_taskgroup.owner.metrics import counts_of, spans_of
 from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.owner.retry_import import RetryImports
-from anabranch_taskgroup.rebuilding import drop_ended
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.context_merge import pending_reductions
 from anabranch_taskgroup.session.faults import OPENS, fail_named, give_up
 from anabranch_taskgroup.session.idle import Hints
 from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.rebuilding import drop_ended
 from anabranch_taskgroup.session.retry_import import is_known
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
