@@ -13,7 +13,7 @@ from anabranch.core.names import Names
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.ownership.dead_letter import LETTER_BYTES, dead_letter
 from anabranch.testing import System
-from anabranch_agency.intake.requests import handle
+from anabranch_agency.intake.requests import decide
 
 GOOD = request(task("t", inputs=1))
 
@@ -73,12 +73,12 @@ def test_numbers_that_outgrow_a_record_are_refused_as_too_large(anabranch_system
 def test_a_bug_in_admission_refuses_the_one_record_that_meets_it(
     anabranch_system: Callable[..., System], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def buggy(desk: Any, record: Incoming, *rest: Any) -> Any:
+    def buggy(context: Any, record: Incoming, *rest: Any) -> Any:
         if b"bad" in record.value:
             raise LookupError("a bug")
-        return handle(desk, record, *rest)
+        return decide(context, record, *rest)
 
-    monkeypatch.setattr("anabranch_agency.intake.request_consumer.handle", buggy)
+    monkeypatch.setattr("anabranch_agency.intake.request_consumer.decide", buggy)
     s = anabranch_system()
     bad = orjson.dumps(GOOD | {"request_id": "bad"})
 

@@ -213,7 +213,7 @@ def test_a_fault_of_the_agency_is_no_fault_of_the_schema(
         raise KeyError("session_id")
 
     monkeypatch.setattr(
-        "anabranch_agency.intake.request_consumer.handle"
+        "anabranch_agency.intake.request_consumer.decide"
         if where == "front"
         else "anabranch_agency.run.actor._admit",
         buggy,

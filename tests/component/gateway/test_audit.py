@@ -19,7 +19,8 @@ from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.ports import Incoming, Outgoing
 from anabranch.runtime.process.settings import Settings
 from anabranch.testing import System
-from anabranch_agency.intake.requests import RequestContext, unhandled
+from anabranch_agency.intake.records import RequestContext
+from anabranch_agency.intake.refusals import refuse_unprocessable
 from anabranch_gateway.access import audit, refusal_limits
 from anabranch_gateway.access.refusal_limits import BURST, SOURCE_BURST, SOURCE_RATE, RefusalLimits
 from anabranch_gateway.webhooks.subscriptions import SubscriptionRegistry
@@ -170,10 +171,10 @@ def test_a_time_that_no_calendar_has_is_shown_as_the_nearest_one() -> None:
 
 
 def test_a_request_from_a_year_that_no_calendar_has_is_refused_like_any_other() -> None:
-    desk = RequestContext(Names("p."), DEFAULT_LIMITS, None, 1)
+    context = RequestContext(Names("p."), DEFAULT_LIMITS, None, 1)
     record = Incoming("p.requests", 0, 0, None, b"{}", (), 1e18)
 
-    letter, rejected = unhandled(desk, record, KeyError("x"))
+    letter, rejected = refuse_unprocessable(context, record, KeyError("x")).records
 
     assert letter.topic == "p.dead-letters"
     assert dict(rejected.headers)["ce_time"].startswith(b"9999")

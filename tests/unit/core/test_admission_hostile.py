@@ -18,7 +18,7 @@ from anabranch.core.request.admission import (
     read_request,
     session_candidates,
 )
-from anabranch_agency.intake.requests import document_of
+from anabranch_agency.intake.records import document_of
 
 SOON = 10.0
 """Seconds for what takes below 3 on a small machine, and took minutes when its time grew by the square."""

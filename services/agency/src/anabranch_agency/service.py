@@ -1,4 +1,4 @@
-"""The Agency service: takes requests in, owns runs from admission to the final record."""
+"""The Agency service: consumes requests, and owns runs from admission to the final record."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from anabranch.runtime.ownership.owner import Owner
 from anabranch.runtime.process.health import Health
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.topics import RETENTION_SECONDS
+from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.request_consumer import RequestConsumer
-from anabranch_agency.intake.requests import RequestContext
 from anabranch_agency.intake.sessions import Sessions
 from anabranch_agency.owner.handler import RunsHandler
 from anabranch_agency.run.state import PartitionState
 from anabranch_agency.run.turn import DecisionConfig, RunLimits
 
 RESULT_FRAME = 4_000
-"""Key, headers and names of a record on the results topic."""
+"""Bytes for key, headers and field names of a record on the results topic."""
 INLINE_SHARE = 2
-"""An inline value takes at most this part of a record."""
+"""An inline value may use one such part of a record."""
 
 
 class AgencyService:
-    """One process of it. `agents` are the names that a request may use; None where that is not known."""
+    """One process of the Agency.
+
+    Args:
+        agents: names of the agents that a request may use; None if they are not known.
+    """
 
     name = "agency"
 
@@ -32,10 +36,10 @@ class AgencyService:
         self._resources = resources
         self._agents = agents
         settings = resources.settings
-        self._domain = RunsHandler(resources, DecisionConfig(resources.names, settings.result_ttl))
+        self._handler = RunsHandler(resources, DecisionConfig(resources.names, settings.result_ttl))
         self._clock = LogClock(resources.clock)
         self._owner: Owner[PartitionState] = Owner(
-            self._domain,
+            self._handler,
             resources.log,
             resources.store,
             resources.notifier,
@@ -46,12 +50,12 @@ class AgencyService:
             stall_after=settings.stall_after,
             telemetry=resources.telemetry,
         )
-        self._front: RequestConsumer | None = None
+        self._consumer: RequestConsumer | None = None
 
     async def start(self) -> None:
-        """Ready once it is a member of the group that reads requests and of the owners of runs."""
+        """Returns when the process is a member of both consumer groups: of requests, and of owners of runs."""
         settings, log = self._resources.settings, self._resources.log
-        desk = RequestContext(
+        context = RequestContext(
             names=self._resources.names,
             limits=Limits(
                 request_bytes=settings.request_limit,
@@ -63,36 +67,38 @@ class AgencyService:
         )
         record_bytes = await log.record_limit(self._resources.names.results) - RESULT_FRAME
         limits = RunLimits(min(settings.inline_limit, record_bytes // INLINE_SHARE), settings.members_limit)
-        self._domain.take_limits(record_bytes, limits)
+        self._handler.take_limits(record_bytes, limits)
         await self._owner.start()
         store, names = self._resources.store, self._resources.names
         sessions = Sessions(store, names, RETENTION_SECONDS)
-        self._front = RequestConsumer(desk, log, sessions)
-        await self._front.start()
+        self._consumer = RequestConsumer(context, log, sessions)
+        await self._consumer.start()
 
     async def drain(self) -> None:
-        """Take no further requests. Runs stay owned until `stop`."""
-        if self._front is not None:
-            await self._front.stop()
+        """Stop consuming requests. The process owns its runs until `stop`."""
+        if self._consumer is not None:
+            await self._consumer.stop()
 
     async def stop(self) -> None:
-        """Give the runs up in good order."""
-        if self._front is not None:
-            await self._front.stop()
+        """Release the partitions of runs, after the turns under way have ended."""
+        if self._consumer is not None:
+            await self._consumer.stop()
         await self._owner.stop()
 
     def health(self) -> Health:
-        """Not live once a part of it has stopped, or stands still with work to do; ready while its runs are caught
-        up and the servers are there."""
-        front = self._front
-        failure = self._owner.failure or (front.failure if front is not None else None)
+        """Not live after a part has stopped or is stuck with work to do; ready while the owner has caught up and
+        the servers are reachable."""
+        consumer = self._consumer
+        failure = self._owner.failure or (consumer.failure if consumer is not None else None)
         if failure is not None:
             return Health(live=False, ready=False, detail=f"stopped: {failure!r}")
-        unhealthy_reason = self._owner.unhealthy_reason or (front.unhealthy_reason if front is not None else None)
+        unhealthy_reason = self._owner.unhealthy_reason or (
+            consumer.unhealthy_reason if consumer is not None else None
+        )
         if unhealthy_reason is not None:
             return Health(live=False, ready=False, detail=unhealthy_reason)
         waits = self._owner.waiting_for
-        ready = front is not None and self._owner.is_caught_up and waits is None
+        ready = consumer is not None and self._owner.is_caught_up and waits is None
         finding = self._clock.finding
         detail = waits or f"{self._owner.backlog} records behind" + (f"; {finding}" if finding else "")
         return Health(live=True, ready=ready, detail=detail)

@@ -1,4 +1,4 @@
-"""Reads the requests topic: looks up what a session already has, decides, publishes, then commits."""
+"""Consumes the requests topic: looks up the session of each request, decides, publishes, then commits."""
 
 from __future__ import annotations
 
@@ -10,127 +10,126 @@ from typing import Any
 from anabranch.core.errors import RecordTooLarge
 from anabranch.core.request.admission import session_candidates
 from anabranch.core.request.envelope import unwrap
-from anabranch.ports import EventLog, Incoming, Outgoing
+from anabranch.ports import EventLog, Incoming
 from anabranch.runtime.fitted_log import size_of
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.until_available import until_available
-from anabranch_agency.intake.requests import (
-    RequestContext,
-    document_of,
-    handle,
-    is_control,
-    origin_of,
-    refused_session,
-    refused_subscription,
-    subscription_of,
-    unhandled,
-)
+from anabranch_agency.intake.control_records import refuse_subscription, subscription_of
+from anabranch_agency.intake.records import Decision, RequestContext, Submit, document_of, is_control, origin_of
+from anabranch_agency.intake.refusals import refuse_session, refuse_unprocessable
+from anabranch_agency.intake.requests import decide
 from anabranch_agency.intake.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
-BATCH = 200
-QUEUE = 1_000
+MAX_BATCH = 200
+MAX_QUEUED = 1_000
 
 
 class RequestConsumer:
-    """Reads requests. What a record becomes is durable before its offset is committed, so a crash repeats and
-    never loses it."""
+    """Consumes requests and control records.
 
-    def __init__(self, desk: RequestContext, eventlog: EventLog, sessions: Sessions) -> None:
-        self._desk = desk
+    The records that a request becomes are durable before its offset is committed: after a crash the request is
+    processed again, and the owner of its run drops the duplicate.
+    """
+
+    def __init__(self, context: RequestContext, eventlog: EventLog, sessions: Sessions) -> None:
+        self._context = context
         self._log = eventlog
         self._sessions = sessions
-        self._inbox = Consumer(eventlog, desk.names.agency_requests, desk.names.requests, most=QUEUE)
+        names = context.names
+        self._consumer = Consumer(eventlog, names.agency_requests, names.requests, most=MAX_QUEUED)
         self._task: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 
     @property
     def failure(self) -> BaseException | None:
-        """What made the reader stop, if anything did."""
-        return self._failure or self._inbox.failure
+        """The error that stopped the consumer, if any."""
+        return self._failure or self._consumer.failure
 
     @property
     def unhealthy_reason(self) -> str | None:
-        """Why no requests may come any more; None where they may."""
-        return self._inbox.unhealthy_reason
+        """Why no requests are received; None if they are."""
+        return self._consumer.unhealthy_reason
 
     async def start(self) -> None:
-        """Join the group that reads requests."""
-        await self._inbox.start()
+        """Join the consumer group of requests."""
+        await self._consumer.start()
         self._task = asyncio.create_task(self._loop(), name="requests")
         self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
-        """Leave the group; what was read and not handled is somebody else's."""
+        """Leave the group; records that were read and not processed go to another consumer."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._inbox.stop()
+        await self._consumer.stop()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self._failure = task.exception()
-            log.critical("the reader of requests stopped", exc_info=self._failure)
+            log.critical("agency: the request consumer stopped, the process ends", exc_info=self._failure)
 
     async def _loop(self) -> None:
         while True:
-            batch = await self._inbox.take(BATCH)
+            batch = await self._consumer.take(MAX_BATCH)
             await self._handle(batch)
-            self._inbox.done(batch)
+            self._consumer.done(batch)
 
     async def _handle(self, batch: Sequence[Incoming]) -> None:
-        """Handle records together; where that fails, one by one, so that none stands in the others' way."""
+        """Process a batch at once. If that fails, process its records one by one: a bad record must neither block
+        the others nor stop the next consumer, so it is refused."""
         try:
             await self._publish(batch)
         except Exception as error:
-            # Whatever it is, it must not come again with each reader.
-            if len(batch) == 1:
-                log.exception("the request at %s cannot be handled", origin_of(batch[0]))
-                await self._refuse(batch[0], error)
-            else:
+            if len(batch) > 1:
                 for record in batch:
                     await self._handle([record])
+                return
+            log.exception("agency: cannot process the request at %s, refusing it", origin_of(batch[0]))
+            await self._refuse(batch[0], error)
 
     async def _publish(self, batch: Sequence[Incoming]) -> None:
         async def publish() -> None:
-            found = await asyncio.gather(*(self._one(record) for record in batch))  # one round trip for all
-            await self._log.publish([each for outgoing in found for each in outgoing])
+            decisions = await asyncio.gather(*(self._decide(record) for record in batch))  # one round trip for all
+            await self._log.publish([record for decision in decisions for record in decision.records])
 
         await until_available(publish, "process requests")
 
     async def _refuse(self, record: Incoming, error: Exception) -> None:
-        outgoing = list(unhandled(self._desk, record, error))
-        await until_available(lambda: self._log.publish(outgoing), "publish the refusal of a request")
+        refusal = refuse_unprocessable(self._context, record, error)
+        await until_available(lambda: self._log.publish(refusal.records), "publish the refusal of a request")
 
-    async def _one(self, record: Incoming) -> list[Outgoing]:
-        document = document_of(record.value, self._desk.limits)
+    async def _decide(self, record: Incoming) -> Decision:
+        document = document_of(record.value, self._context.limits)
         if is_control(document):
-            return await self._controlled(record, document)
+            return await self._decide_control(record, document)
         request = unwrap(document).request if isinstance(document, Mapping) else {}
-        found = await self._sessions.keys_of(request, session_candidates(document))
-        outgoing = list(handle(self._desk, record, document, found))
-        await self._check_size(outgoing)
-        if self._is_submission(outgoing) and (problem := await self._sessions.take(request)) is not None:
-            return list(refused_session(self._desk, record, document, problem))
-        return outgoing
+        keys = await self._sessions.keys_of(request, session_candidates(document))
+        decision = decide(self._context, record, document, keys)
+        if isinstance(decision, Submit):
+            await self._check_size(decision)
+            problem = await self._sessions.take(request)
+            if problem is not None:
+                return refuse_session(self._context, record, document, problem)
+        return decision
 
-    async def _check_size(self, outgoing: Sequence[Outgoing]) -> None:
-        """A request has to be one record of the log: a retry reads it from there by its offset."""
-        limit = await self._log.record_limit(self._desk.names.runs)
-        for each in outgoing:
-            if each.topic == self._desk.names.runs and (size := size_of(each)) > limit:
-                raise RecordTooLarge(each.topic, size, limit)
+    async def _check_size(self, submission: Submit) -> None:
+        """A request has to fit into one record of `runs`: a retry reads it from there by its offset."""
+        limit = await self._log.record_limit(self._context.names.runs)
+        [record] = submission.records
+        if (size := size_of(record)) > limit:
+            raise RecordTooLarge(record.topic, size, limit)
 
-    def _is_submission(self, outgoing: Sequence[Outgoing]) -> bool:
-        return len(outgoing) == 1 and outgoing[0].topic == self._desk.names.runs
+    async def _decide_control(self, record: Incoming, document: Mapping[str, Any]) -> Decision:
+        """Decide on a control record, after the ownership check of a subscription.
 
-    async def _controlled(self, record: Incoming, document: Mapping[str, Any]) -> list[Outgoing]:
-        """A subscription has to be of a run or session of its project. A run that is not known yet may be
-        subscribed to: the event manager looks at its project with each event."""
-        wanted = subscription_of(document)
-        if wanted is not None:
-            owns = await self._sessions.owns(wanted.project, wanted.run_id, wanted.session_id)
+        A subscription to a run that is not known yet is accepted: the event manager checks the project of each
+        event.
+        """
+        scope = subscription_of(document)
+        if scope is not None:
+            owns = await self._sessions.owns(scope.project, scope.run_id, scope.session_id)
             if owns is False:
-                return list(refused_subscription(self._desk, record, wanted))
-        return list(handle(self._desk, record, document, ()))
+                return refuse_subscription(self._context, record, scope)
+        return decide(self._context, record, document)

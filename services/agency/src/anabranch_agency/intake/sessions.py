@@ -1,7 +1,7 @@
-"""Whose a session is: the project of the first request that names it. Asked before a request is passed on.
+"""The project that owns a session: that of the first request which names the session.
 
-The owner that admits the run writes the project again, with the time that the run has, so that a rebuilt store has
-it too. Decides nothing else about a request.
+The intake claims the session before it submits a request. The owner that admits the run writes the project again,
+with the time to live of the run, so that a rebuilt store has it too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ from anabranch.runtime.reading.run_records import existing_session_keys, load_ru
 
 
 class Sessions:
-    """See the module. `ttl`: seconds that a project is remembered where no run was admitted."""
+    """Sessions and their projects in the store.
+
+    Args:
+        ttl: seconds that the claim of a request is kept if its run is not admitted.
+    """
 
     def __init__(self, store: StateStore, names: Names, ttl: float) -> None:
         self._store = store
@@ -33,12 +37,12 @@ class Sessions:
         self._ttl = ttl
 
     async def keys_of(self, request: Mapping[str, Any], candidates: Collection[str]) -> Sequence[str]:
-        """The candidates that the session of a request has as keys; see `existing_session_keys`."""
+        """Those candidates that exist as keys in the session of a request; see `existing_session_keys`."""
         session_id, project = request.get("session_id"), project_named(request)
         return await existing_session_keys(self._store, self._names, session_id, project, candidates)
 
     async def take(self, request: Mapping[str, Any]) -> Problem | None:
-        """Claim the session of a valid request for its project; why it cannot have the session, None if it has it.
+        """Claim the session of a valid request for its project. Returns the problem if another project owns it.
 
         Raises:
             ServerUnavailable, StoreRefused: the store does not answer.
@@ -58,7 +62,7 @@ class Sessions:
         return None if known in (None, claimed.value) else session_conflict(session_id)
 
     async def owns(self, project: str, run_id: str | None, session_id: str | None) -> bool | None:
-        """Whether a project has a run, or else a session; None of a run that is not known yet.
+        """Whether a project owns a run, or a session if `run_id` is None. None for a run that is not known yet.
 
         Raises:
             ServerUnavailable, StoreRefused: the store does not answer.
@@ -69,9 +73,12 @@ class Sessions:
         return (await self._owner(session_id or "")).project == project
 
     async def _take_own(self, request_id: str | None, run_id: str | None, project: str) -> Problem | None:
-        """A run without a named session has the one of its own id. Another project has it only if it had a run of
-        the same id, which has expired, and its later runs went on with the session. It is not looked up for the
-        default project, whose requests then need no round trip: the gateway looks it up for all."""
+        """Check the session of a request without `session_id`, which is that of its run id.
+
+        Another project owns that session only if it had a run of the same id that has expired, and later runs of
+        it used the session. The default project skips the check and its round trip; the gateway checks all
+        projects.
+        """
         if project == DEFAULT_PROJECT or request_id is None or run_id is None or is_random_id(request_id):
             return None
         [claim] = await self._store.get([self._names.session_project(run_id)])

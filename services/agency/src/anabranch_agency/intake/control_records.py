@@ -1,0 +1,154 @@
+"""Control records: cancel, pause, resume, retry, decisions on dead letters, and subscriptions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from anabranch.core.errors import Code, Problem
+from anabranch.core.json_documents import dumps
+from anabranch.core.names import request_id_for, run_id_for
+from anabranch.core.project import DEFAULT_PROJECT
+from anabranch.core.request.envelope import json_pointer
+from anabranch.core.request.models import ControlRecord
+from anabranch.core.request.schema_errors import schema_problems
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import ControlRun
+from anabranch.ports import Incoming, Outgoing
+from anabranch_agency.intake.records import (
+    CONTROL_TYPES,
+    Control,
+    Refuse,
+    RequestContext,
+    header_of,
+    origin_of,
+    project_of,
+    text_of,
+)
+from anabranch_agency.intake.refusals import refuse
+
+
+def decide_control(context: RequestContext, record: Incoming, document: Mapping[str, Any]) -> Control | Refuse:
+    """What a control record becomes."""
+    try:
+        control = ControlRecord.model_validate(document)
+    except ValidationError as error:
+        return _refuse_control(context, record, document, _control_problems(error, document))
+    run_id = _run_of(control)
+    if control.type == "subscribe" and (problem := _channel_problem(context, control)) is not None:
+        return _refuse_control(context, record, document, (problem,))
+    if control.type == "subscribe" or control.type == "unsubscribe":
+        return Control(tuple(_subscription(context, control, run_id)))
+    assert run_id is not None
+    return Control((Outgoing(context.names.runs, run_id, encode(control_run(record, control, run_id))),))
+
+
+def _refuse_control(
+    context: RequestContext, record: Incoming, document: Mapping[str, Any], problems: tuple[Problem, ...]
+) -> Refuse:
+    return refuse(
+        context,
+        record,
+        problems,
+        request_id=text_of(document, "request_id"),
+        session_id=text_of(document, "session_id"),
+        project=project_of(document),
+    )
+
+
+def _run_of(control: ControlRecord) -> str | None:
+    return control.run_id or (run_id_for(control.request_id) if control.request_id else None)
+
+
+def control_run(record: Incoming, control: ControlRecord, run_id: str) -> ControlRun:
+    """The message for the owner of the run. Ids that the record omits are derived from its position."""
+    if control.type in ("redrive", "dismiss"):
+        return ControlRun(
+            run_id=run_id,
+            action=control.type,
+            group=control.group,
+            task=control.task,
+            indexes=control.indexes,
+            command_id=control.command_id or origin_of(record),
+        )
+    if control.type == "retry":
+        default = request_id_for(record.topic, record.partition, record.offset)
+        return ControlRun(
+            run_id=run_id,
+            action="retry",
+            new_request_id=control.new_request_id or default,
+            origin=origin_of(record),
+            traceparent=header_of(record, "traceparent"),
+        )
+    return ControlRun(run_id=run_id, action=control.type, origin=origin_of(record))
+
+
+def _control_problems(error: ValidationError, document: Mapping[str, Any]) -> tuple[Problem, ...]:
+    if document.get("type") not in CONTROL_TYPES:
+        return (_unknown_type(document),)
+    return tuple(schema_problems(error, document, json_pointer))
+
+
+def _unknown_type(document: Mapping[str, Any]) -> Problem:
+    return Problem(
+        Code.SCHEMA,
+        "/type",
+        f"{document.get('type')!r} is no control record",
+        f"one of {', '.join(CONTROL_TYPES)}; a request has no type",
+    )
+
+
+# --- subscriptions -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionScope:
+    """The run or session of a subscription, and the project that subscribes."""
+
+    project: str
+    run_id: str | None
+    session_id: str | None
+
+
+def subscription_of(document: Mapping[str, Any]) -> SubscriptionScope | None:
+    """The scope of a valid `subscribe` record; None for any other record."""
+    if document["type"] != "subscribe":
+        return None
+    try:
+        control = ControlRecord.model_validate(document)
+    except ValidationError:  # `decide_control` refuses it, with every problem
+        return None
+    return SubscriptionScope(control.project or DEFAULT_PROJECT, _run_of(control), control.session_id)
+
+
+def refuse_subscription(context: RequestContext, record: Incoming, scope: SubscriptionScope) -> Refuse:
+    """The refusal of a subscription to a run or session of another project."""
+    what, path = ("run", "/run_id") if scope.run_id is not None else ("session", "/session_id")
+    problem = Problem(
+        Code.SESSION_OF_ANOTHER_PROJECT,
+        path,
+        f"the project {scope.project!r} has no {what} {scope.run_id or scope.session_id!r}",
+        "name the project in `project`; a session belongs to the project whose request named it first",
+    )
+    return refuse(context, record, (problem,), request_id=None, session_id=scope.session_id, project=scope.project)
+
+
+def _channel_problem(context: RequestContext, control: ControlRecord) -> Problem | None:
+    problem = context.names.subscriber_channel_problem(control.channel or "")
+    hint = f"take a name such as {context.names.subscriber_channels}events"
+    return None if problem is None else Problem(Code.BAD_NAME, "/channel", problem, hint)
+
+
+def _subscription(context: RequestContext, control: ControlRecord, run_id: str | None) -> Iterator[Outgoing]:
+    """Records for the event manager: the events of a run have one partition, those of a session may have all."""
+    document = control.to_document() | ({"run_id": run_id} if run_id else {})
+    document.pop("request_id", None)
+    value = dumps(document)
+    if run_id is not None:
+        yield Outgoing(context.names.events, run_id, value)
+        return
+    for partition in range(context.event_partitions):
+        yield Outgoing(context.names.events, control.session_id, value, partition=partition)
