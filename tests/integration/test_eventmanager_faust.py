@@ -27,12 +27,13 @@ from anabranch.adapters.redis.store import RedisStore
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.events import EventBatch, encode_batch
+from anabranch.core.wire.run_view import RunView
 from anabranch.ports import EventLog, Outgoing, TopicSpec, Write
 from anabranch.runtime.process.ids import SystemIds
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
-from anabranch.runtime.reading.views import View, load_view
+from anabranch.runtime.reading.views import load_view
 from anabranch_eventmanager.app import build, build_embedded
 from anabranch_eventmanager.service import EventManager
 
@@ -69,9 +70,9 @@ async def _publish(log: EventLog, names: Names, records: list[tuple[str, bytes]]
     await log.publish([Outgoing(names.events, key, value) for key, value in records])
 
 
-async def _ended(redis: Redis, names: Names, run: str) -> View:
+async def _ended(redis: Redis, names: Names, run: str) -> RunView:
     async with asyncio.timeout(30):
-        while (view := await load_view(redis.store, names, run)) is None or view["ended_at"] is None:
+        while (view := await load_view(redis.store, names, run)) is None or view.ended_at is None:
             await asyncio.sleep(0.02)
         return view
 
@@ -97,7 +98,7 @@ async def _on_faust(
         await log.close()
 
 
-async def _embedded_views(records: list[tuple[str, bytes]], runs: list[str]) -> list[View]:
+async def _embedded_views(records: list[tuple[str, bytes]], runs: list[str]) -> list[RunView]:
     clock = RecordedClock()
     redis = Redis()
     log = MemoryLog(MemoryBroker(), clock)
@@ -214,7 +215,7 @@ async def test_partitions_are_shared_and_taken_over(kafka: str, kafka_log: Kafka
         await _publish(kafka_log, names, [(run, value) for run in runs for value in wide_run(run, f"r {run}")[4:]])
         views = [await _ended(redis, names, run) for run in runs]
 
-    assert {(view["status"], view["failure_count"]) for view in views} == {("failed", 3)}
+    assert {(view.status, view.failure_count) for view in views} == {("failed", 3)}
 
 
 async def test_nothing_is_left_in_the_directory_and_nothing_is_warned_of(
@@ -291,14 +292,14 @@ async def test_a_killed_process_is_followed_by_one_that_knows_what_it_knew(
         second = _service(kafka, redis_url, prefix)
         await _publish(kafka_log, names, records[4:])
         async with asyncio.timeout(40):
-            while (view := await load_view(store, names, "run-1")) is None or view["ended_at"] is None:
+            while (view := await load_view(store, names, "run-1")) is None or view.ended_at is None:
                 await asyncio.sleep(0.05)
     finally:
         for process in filter(None, (first, second)):
             process.kill()
             process.communicate()
         await store.close()
-    assert (view["failure_count"], view["groups"]["g"]["tasks"]["wide"]["completed"]) == (3, 997)
+    assert (view.failure_count, view.groups["g"].tasks["wide"].completed) == (3, 997)
 
 
 def test_the_process_says_which_server_it_cannot_reach(redis_url: str, prefix: str) -> None:
@@ -326,5 +327,5 @@ async def test_a_broker_that_was_away_is_read_on_from(broker_process: ServerHand
         view = await _ended(redis, names, "run-1")
         assert manager.health().live
 
-    assert view["failure_count"] == 3
+    assert view.failure_count == 3
     await log.close()

@@ -32,6 +32,7 @@ from anabranch.cli.top.keys import decoded
 from anabranch.cli.top.screen import Screen, pressed
 from anabranch.cli.top.snapshot import Snapshot, Sort, row_of
 from anabranch.core.errors import Misconfigured
+from anabranch.core.wire.run_view import RunView
 from anabranch.embedded import Embedded, embedded
 from anabranch.ports import TopicSpec
 from anabranch.runtime.process.settings import Settings
@@ -82,7 +83,7 @@ async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
         views: list[Any] = []
 
         async def look() -> None:
-            while not any(view["status"] == "completed" for view in views):
+            while not any(view.status == "completed" for view in views):
                 views[:] = await list_views(found.store, found.names)
                 await asyncio.sleep(0.01)
 
@@ -194,7 +195,7 @@ def frame(snapshot: Snapshot, screen: Screen, height: int | None = 24) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def view(number: int, **more: Any) -> dict[str, Any]:
+def view(number: int, **more: Any) -> RunView:
     task = {"status": "running", "members": 10, "started": 5, "completed": number, "failed": 0}
     groups = {"g": {"status": "running", "tasks": {"t": task}}}
     base = {
@@ -204,10 +205,10 @@ def view(number: int, **more: Any) -> dict[str, Any]:
         "submitted_at": float(number),
         "tasks_total": 1,
     }
-    return {**base, "ended_at": None, "groups": groups, "workers": [], **more}
+    return RunView.from_document({**base, "groups": groups, **more})
 
 
-def snapshot_of(*views: dict[str, Any]) -> Snapshot:
+def snapshot_of(*views: RunView) -> Snapshot:
     return Snapshot(100.0, [row_of(each, 100.0, RateMeter()) for each in views])
 
 
@@ -286,7 +287,7 @@ def test_json_and_another_form_contradict_each_other() -> None:
 
 
 def test_ids_of_runs_are_offered_with_their_names() -> None:
-    views = [{"run_id": "ab", "request_id": "order-1", "name": "n", "status": "running"}]
+    views = [RunView("ab", "order-1", "s", name="n", status="running")]
 
     assert completion.offered(views, "") == [("ab", "n, running"), ("order-1", "n, running")]
     assert completion.offered(views, "o") == [("order-1", "n, running")]

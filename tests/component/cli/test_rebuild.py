@@ -96,7 +96,7 @@ def test_everything_that_ended_runs_left_is_written_back(anabranch_system: Start
     assert (report.runs, report.ended, report.written["tombstones"], report.written["views"]) == (1, 1, 1, 1)
     assert len(s.value("s", "made")) == 4_000
     assert (s.value("s", "small"), s.value("s", "given"), s.value("s", "key7_wide")) == (7, 7, "y" * 3_000)
-    assert s.wait(load_view(s.embedded.client.store, s.embedded.client.names, "one"))["status"] == "completed"
+    assert s.wait(load_view(s.embedded.client.store, s.embedded.client.names, "one")).status == "completed"
     after = server_of(s)._values
     working = (":claim:", ":task:", "fence", ":worker", ":stop:", ":deciding:")
     assert {key for key in lost if key not in after and not any(part in key for part in working)} == set()

@@ -15,6 +15,7 @@ from anabranch.cli.commands.run import summarise
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import decode_batch
 from anabranch.core.wire.messages import FailRun
+from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import redriving
 from anabranch.dead_letters.reader import Letter
 from anabranch.ports import Incoming, Outgoing
@@ -33,7 +34,7 @@ def batches_of(system: System, run_id: str) -> list[Any]:
     return [each for each in found if each.run_id == run_id]
 
 
-def view_of(system: System, run_id: str) -> dict[str, Any]:
+def view_of(system: System, run_id: str) -> RunView:
     core, facts = EventProjection("ch"), {}
     for offset, batch in enumerate(batches_of(system, run_id)):
         facts |= core.apply(facts, batch, At(0, offset, 0.0)).writes
@@ -58,8 +59,8 @@ def test_a_task_whose_failures_fail_it_is_failed_in_events_and_view(
     [joined] = [event for event in run.events() if event["type"] == "task.joined"]
     assert (joined["status"], joined["failed"]) == (status, 2)
     view = view_of(system, run.run_id)
-    [(_, group)] = view["groups"].items()
-    assert (group["status"], group["tasks"]["out"]["status"]) == (status, status)
+    [(_, group)] = view.groups.items()
+    assert (group.status, group.tasks["out"].status) == (status, status)
 
 
 @pytest.mark.parametrize("delay", [0.5, 60])
@@ -98,20 +99,21 @@ def test_a_later_attempt_has_its_start_its_end_and_its_worker(anabranch_system: 
     assert all(each["worker"] and each["ended_at"] >= each["started_at"] for each in noted.shown)
     [(_, folded)] = members.tasks.items()
     assert (folded.attempts[0], folded.started_at[0]) == (3, starts[2])
-    attempt = view_of(system, run.run_id)["groups"]["g"]["tasks"]["out"]["attempt"]
-    assert (attempt["number"], attempt["started_at"]) == (3, starts[2])
-    assert attempt["worker"]
-    assert attempt["ended_at"] is not None
+    attempt = view_of(system, run.run_id).groups["g"].tasks["out"].attempt
+    assert attempt is not None
+    assert (attempt.number, attempt.started_at) == (3, starts[2])
+    assert attempt.worker
+    assert attempt.ended_at is not None
 
 
 def test_status_says_where_a_later_attempt_runs(capsys: pytest.CaptureFixture[str]) -> None:
     attempt = {"number": 2, "started_at": 1.0, "ended_at": None, "worker": "w-1"}
     state = {"status": "running", "expanded": False, "members": 1, "attempt": attempt}
     view = {"run_id": "r", "status": "running", "groups": {"g": {"status": "running", "tasks": {"t": state}}}}
-    _show_view(view)
+    _show_view(RunView.from_document(view), None)
     assert "t: running, attempt 2 on w-1 since 1970-01-01 00:00:01" in capsys.readouterr().err
     attempt["ended_at"] = 3.5
-    _show_view(view)
+    _show_view(RunView.from_document(view), None)
     assert "t: running, attempt 2 on w-1 took 2.5 s" in capsys.readouterr().err
 
 
@@ -136,9 +138,9 @@ def test_why_a_run_failed_as_a_whole_is_shown(anabranch_system: Start, capsys: p
 
     view = view_of(system, run.run_id)
 
-    assert (view["status"], view["failure_count"]) == ("failed", 1)
-    [failure] = view["failures"]
+    assert (view.status, view.failure_count) == ("failed", 1)
+    [failure] = view.failures
     assert (failure["error_type"], failure["message"]) == ("RunLost", "its records are gone")
     summarise(result)
-    _show_view(view)
+    _show_view(view, None)
     assert capsys.readouterr().err.count("the run: RunLost: its records are gone") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,13 +22,12 @@ from anabranch.core.names import Names
 from anabranch.core.waiting import UNSTARTED, waits_for
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import TimerDue
+from anabranch.core.wire.run_view import RunView
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import system
 from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.run_views import build_view
-from anabranch_gateway.api import serializers
 from anabranch_gateway.runs.member_projection import RunMembers
-from anabranch_gateway.runs.query import _told
 from anabranch_taskgroup.session.pending import waits_of
 
 SAID = "no worker that read the task has the agent 'a'"
@@ -50,7 +50,7 @@ def bounce(play: Play, seconds: float) -> None:
         play.tell(TimerDue(run_id="r", at=play.at))
 
 
-def view_of(play: Play) -> dict[str, Any]:
+def view_of(play: Play) -> RunView:
     batch = EventBatch(run_id="r", session_id="s", source="groups", entries=tuple(play.events))
     return build_view(EventProjection("ch").apply({}, batch, At(0, 0, 0.0)).writes, "r")
 
@@ -80,7 +80,7 @@ def test_it_is_no_longer_told_once_a_member_has_started() -> None:
     play.begin(play.chunks[0], 0)
 
     view = view_of(play)
-    assert (view["groups"]["g"]["tasks"]["t"]["lacks_agent"], waits_for(view, 0.0)) == (None, None)
+    assert (view.groups["g"].tasks["t"].lacks_agent, waits_for(view, 0.0)) == (None, None)
     play.hand_back(play.chunks[0])
     bounce(play, 8)
     assert len(waiting(play)) == 2, "the worker that had the agent is gone"
@@ -113,13 +113,12 @@ def test_every_reader_says_it(capsys: pytest.CaptureFixture[str]) -> None:
     bounce(play, 20)
     view = view_of(play)
 
-    assert serializers.summary(_told(view, 0.0))["waits_for"] == SAID
     row = row_of(view, 0.0, RateMeter())
     assert row.to_document()["waits_for"] == SAID
     console = Console(file=io.StringIO(), width=100, color_system=None)
     console.print(draw(progress_of_view(view), Canvas(waits=row.waits)))
     assert f"waits: {SAID}" in console.file.getvalue()  # type: ignore[attr-defined]
-    _show_view(view | {"waits_for": waits_for(view, 0.0)})
+    _show_view(view, waits_for(view, 0.0))
     assert f"waits: {SAID}" in capsys.readouterr().err
     followed = RunProgress("r", status="running")
     followed.apply(EventBatch(run_id="r", session_id="s", source="groups", entries=tuple(play.events)))
@@ -133,11 +132,11 @@ def test_every_reader_says_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_run_that_no_worker_has_begun_says_so() -> None:
-    view = {"status": "accepted", "submitted_at": 100.0, "started_at": None, "ended_at": None, "groups": {}}
+    view = RunView("r", "q", "s", submitted_at=100.0)
     assert waits_for(view, 104.9) is None
     assert waits_for(view, 105.0) == UNSTARTED
-    assert waits_for(view | {"started_at": 101.0}, 200.0) is None
-    assert waits_for(view | {"status": "cancelled", "ended_at": 150.0}, 200.0) is None
+    assert waits_for(replace(view, started_at=101.0), 200.0) is None
+    assert waits_for(replace(view, status="cancelled", ended_at=150.0), 200.0) is None
     followed = RunProgress("r", status="running")
     assert followed.is_unbegun
     assert (followed.waits_for(4.9), followed.waits_for(5.0)) == (None, UNSTARTED)

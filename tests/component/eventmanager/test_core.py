@@ -48,7 +48,7 @@ def _forwarded(effects: Iterable[Effect], channel: str) -> list[dict[str, Any]]:
 def test_the_view_of_a_wide_run_counts_members() -> None:
     facts, _ = _fold(wide_run())
 
-    view = build_view(facts, "run-1")
+    view = build_view(facts, "run-1").to_document()
 
     assert (view["status"], view["name"], view["labels"]) == ("failed", "demo", {"team": "a"})
     assert (view["submitted_at"], view["started_at"], view["ended_at"]) == (1, 10, 14)
@@ -65,7 +65,7 @@ def test_the_view_of_a_wide_run_counts_members() -> None:
 def test_tasks_of_an_accepted_run_are_shown_waiting() -> None:
     facts, _ = _fold(wide_run()[:1])
 
-    view = build_view(facts, "run-1")
+    view = build_view(facts, "run-1").to_document()
 
     assert view["status"] == "accepted"
     assert {name: task["status"] for name, task in view["groups"]["g"]["tasks"].items()} == {
@@ -77,7 +77,7 @@ def test_tasks_of_an_accepted_run_are_shown_waiting() -> None:
 def test_what_a_cancelled_run_had_not_ended_is_shown_cancelled() -> None:
     facts, _ = _fold(cancelled_run())
 
-    view = build_view(facts, "run-2")
+    view = build_view(facts, "run-2").to_document()
 
     assert view["status"] == "cancelled"
     assert view["groups"]["g"]["status"] == "cancelled"
@@ -114,8 +114,8 @@ def test_a_run_never_leaves_its_final_status() -> None:
 
     facts, _ = _fold([*wide_run(), late, second_end])
 
-    assert build_view(facts, "run-1")["status"] == "failed"
-    assert build_view(facts, "run-1")["ended_at"] == 14
+    assert build_view(facts, "run-1").to_document()["status"] == "failed"
+    assert build_view(facts, "run-1").to_document()["ended_at"] == 14
 
 
 def test_a_member_that_completes_in_a_redrive_is_no_failure_any_more() -> None:
@@ -128,7 +128,7 @@ def test_a_member_that_completes_in_a_redrive_is_no_failure_any_more() -> None:
     )
     facts.update(applied.writes)
 
-    view = build_view(facts, "run-1")
+    view = build_view(facts, "run-1").to_document()
     assert view["groups"]["g"]["tasks"]["wide"]["failed"] == 2
     assert [failure["index"] for failure in view["failures"]] == [WIDE - 2, WIDE - 1]
 
@@ -138,7 +138,7 @@ def test_failures_are_capped_and_counted() -> None:
 
     facts, _ = _fold([batch("r", "groups", 5, entry("task.expanded", 5, "g", "t", count=500), *failed)])
 
-    view = build_view(facts, "r")
+    view = build_view(facts, "r").to_document()
     assert len(view["failures"]) == 10
     assert view["failure_count"] == 500
 
@@ -258,7 +258,7 @@ def test_a_view_can_be_built_without_facts_that_were_lost(kind: str) -> None:
     facts, _ = _fold(wide_run())
     left = {key: document for key, document in facts.items() if not key.startswith(kind)}
 
-    view = build_view(left, "run-1")
+    view = build_view(left, "run-1").to_document()
 
     assert view["status"] == "failed"
     assert [task for group in view["groups"].values() for task in group["tasks"]] == []

@@ -17,6 +17,7 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import GROUPS
+from anabranch.core.wire.run_view import RunView
 from anabranch.ports import Incoming, Outgoing, TopicSpec
 from anabranch.runtime.reading.views import list_views, load_view
 from anabranch_eventmanager.app import build_embedded
@@ -78,9 +79,9 @@ async def _until(condition: Callable[[], Any]) -> Any:
         return found
 
 
-async def _status(world: World, run: str, status: str) -> dict[str, Any]:
+async def _status(world: World, run: str, status: str) -> RunView:
     async with asyncio.timeout(10):
-        while (view := await load_view(world.store, NAMES, run)) is None or view["status"] != status:
+        while (view := await load_view(world.store, NAMES, run)) is None or view.status != status:
             await asyncio.sleep(0.005)
         return view
 
@@ -102,7 +103,7 @@ async def test_a_run_is_found_by_its_run_id_and_by_its_request_id(world: World) 
     await world.publish(*recording())
 
     view = await _status(world, "run-1", "failed")
-    assert view["failure_count"] == 3
+    assert view.failure_count == 3
     assert await load_view(world.store, NAMES, "nobody") is None
     await manager.stop()
 
@@ -114,8 +115,8 @@ async def test_runs_are_listed_latest_first(world: World) -> None:
 
     await _status(world, "run-1", "failed")
     await _status(world, "run-2", "cancelled")
-    assert [view["run_id"] for view in await list_views(world.store, NAMES)] == ["run-2", "run-1"]
-    assert [view["run_id"] for view in await list_views(world.store, NAMES, limit=1, offset=1)] == ["run-1"]
+    assert [view.run_id for view in await list_views(world.store, NAMES)] == ["run-2", "run-1"]
+    assert [view.run_id for view in await list_views(world.store, NAMES, limit=1, offset=1)] == ["run-1"]
     await manager.stop()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from gateways import HELLO, Running, gateway, one_task
 from waiting import eventually_true
 
 from anabranch.core.names import run_id_for
+from anabranch.core.wire.run_view import RunView
 from anabranch_gateway.api import serializers
 
 
@@ -346,18 +348,19 @@ def test_the_share_of_a_run_counts_tasks_that_nobody_has_told_of_yet() -> None:
         "a": {**task, "status": "completed", "completed": 10},
         "b": {**task, "status": "running", "failed": 5},
     }
-    view = {"groups": {"g": {"tasks": known}}, "tasks_total": 4}
+    groups = {"g": {"status": "running", "tasks": known}}
+    view = RunView.from_document({"run_id": "r", "status": "running", "groups": groups, "tasks_total": 4})
 
     counts = serializers.counts(view)
 
     assert (counts["tasks"], counts["members"], counts["share"]) == (4, 20, 0.375)
-    assert serializers.counts({**view, "tasks_total": None})["share"] is None
+    assert serializers.counts(replace(view, tasks_total=None))["share"] is None
 
 
 def test_a_run_is_not_shown_as_done_before_its_last_task_is_joined() -> None:
     task = {"started": 10, "completed": 10, "failed": 0, "members": 10}
-    view = {"groups": {"g": {"tasks": {"a": {**task, "status": "running"}}}}, "tasks_total": 1}
+    groups = {"g": {"status": "running", "tasks": {"a": {**task, "status": "running"}}}}
+    view = RunView.from_document({"run_id": "r", "status": "running", "groups": groups, "tasks_total": 1})
 
     assert serializers.counts(view)["share"] == 0.99
-    view["groups"]["g"]["tasks"]["a"]["status"] = "completed"
-    assert serializers.counts({**view, "status": "completed"})["share"] == 1.0
+    assert serializers.counts(replace(view, status="completed"))["share"] == 1.0

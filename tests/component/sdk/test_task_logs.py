@@ -137,7 +137,7 @@ def test_a_view_is_not_changed_by_lines(anabranch_system: Start) -> None:
 
     view = s.wait(load_view(s.embedded.store, s.embedded.names, run.run_id))
     assert view is not None
-    shown = view["groups"]["g"]["tasks"]["t"]
+    shown = view.groups["g"].tasks["t"].to_document()
     assert (shown["members"], shown["completed"], shown["status"]) == (1, 1, "completed")
 
 

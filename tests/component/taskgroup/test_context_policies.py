@@ -149,8 +149,8 @@ def test_a_conflict_is_told_the_same_whoever_ends_first(
     system.advance(5)
     view = system.wait(load_view(system.embedded.client.store, system.embedded.client.names, result.run_id))
     assert view is not None
-    assert [(each["task"], each["error_type"]) for each in view["failures"]] == [("c", "ContextConflict")]
-    shown = view["groups"]["h"]["tasks"]["c"]
+    assert [(each["task"], each["error_type"]) for each in view.failures] == [("c", "ContextConflict")]
+    shown = view.groups["h"].tasks["c"].to_document()
     assert (shown["status"], shown["completed"], shown["failed"]) == ("completed", 1, 0)
     [failure] = result.failures
     assert (failure["group"], failure["task"], failure["error_type"]) == ("h", "c", "ContextConflict")

@@ -24,7 +24,7 @@ HOUR = 3_600.0
 def view(s: System, run_id: str) -> dict[str, Any]:
     found = s.wait(load_view(s.embedded.store, s.embedded.names, run_id))
     assert found is not None
-    return found
+    return found.to_document()
 
 
 def test_five_hours_are_fine(anabranch_system: Start) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from anabranch import Task
 from anabranch.core.wire.codec import GROUPS
+from anabranch.core.wire.run_view import RunView
 from anabranch.ports import Outgoing, Write
-from anabranch.runtime.reading.views import View, load_view
+from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System, SystemRun, system
 
 
@@ -52,7 +53,7 @@ def wide(count: int, **more: Any) -> dict[str, Any]:
     return {"task_groups": [{"name": "g", "tasks": [{**task, "expansion_config": expansion, **more}]}]}
 
 
-def view_of(s: System, run: SystemRun) -> View:
+def view_of(s: System, run: SystemRun) -> RunView:
     view = s.wait(load_view(s.embedded.store, s.embedded.names, run.run_id))
     assert view is not None
     return view
@@ -94,14 +95,14 @@ def test_status_and_events_say_what_is_paused(naps: Naps) -> None:
     with system(agents=agents(naps), concurrency=4) as s:
         run = s.submit(wide(50))
         s.advance(2)
-        assert view_of(s, run)["paused"] is False
+        assert view_of(s, run).paused is False
         run.pause()
         run.pause()
         s.advance(5)
-        assert view_of(s, run)["paused"] is True
+        assert view_of(s, run).paused is True
         run.resume()
         s.advance(3)
-        assert view_of(s, run)["paused"] is False
+        assert view_of(s, run).paused is False
         run.result()
         told = [event["type"] for event in run.events() if event["type"].startswith("run.")]
 
@@ -117,7 +118,7 @@ def test_a_paused_run_can_be_cancelled(naps: Naps) -> None:
         run.cancel()
         result = run.result(timeout=5)
         s.advance(3)
-        assert view_of(s, run)["paused"] is False
+        assert view_of(s, run).paused is False
 
     assert result.status == "cancelled"
     assert result.executions["completed"] == naps.of(run)

@@ -19,6 +19,7 @@ from anabranch.cli.render.tree import ASCII, Canvas, draw
 from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.core.request.admission import read_request
 from anabranch.core.wire.events import EventBatch, EventEntry
+from anabranch.core.wire.run_view import RunView
 from anabranch.runtime.process.clock import SystemClock
 
 
@@ -176,7 +177,7 @@ def test_a_view_is_drawn_like_a_run_that_is_followed() -> None:
         "failures": [{"group": "g", "task": "t", "index": 2, "error_type": "E", "message": "odd"}],
     }
 
-    drawn = text_of(progress_of_view(view), Canvas())
+    drawn = text_of(progress_of_view(RunView.from_document(view)), Canvas())
 
     assert "photos r  paused" in drawn
     assert "4 of 8 members, 1 failed" in drawn

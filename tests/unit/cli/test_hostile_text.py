@@ -68,7 +68,7 @@ async def system(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Embedded]:
         views: list[Any] = []
 
         async def look() -> None:
-            while not any(view["status"] == "completed" for view in views):
+            while not any(view.status == "completed" for view in views):
                 views[:] = await list_views(found.store, found.names)
                 await asyncio.sleep(0.01)
 

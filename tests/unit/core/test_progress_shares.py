@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from eventmanager_records import batch, entry
 
@@ -13,6 +11,7 @@ from anabranch.cli.render.view_progress import progress_of_view
 from anabranch.cli.top.snapshot import row_of
 from anabranch.core.progress import percent, run_share, share_of_run, task_share
 from anabranch.core.wire.events import decode_batch
+from anabranch.core.wire.run_view import RunView
 from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.api import serializers
@@ -39,7 +38,7 @@ def run_that_grows() -> list[bytes]:
     ]
 
 
-def views_of(records: list[bytes]) -> list[dict[str, Any]]:
+def views_of(records: list[bytes]) -> list[RunView]:
     """The view after each record."""
     core, facts, views = EventProjection("ch"), {}, []
     for offset, value in enumerate(records):
@@ -54,11 +53,11 @@ def test_a_progress_never_goes_back_and_is_the_same_everywhere() -> None:
     records = run_that_grows()
     for value, view in zip(records, views_of(records), strict=True):
         followed.apply(decode_batch(value))
-        shares.append(view["share"])
-        assert serializers.summary(view)["counts"]["share"] == view["share"]
-        assert row_of(view, 0.0, RateMeter()).to_document()["share"] == view["share"]
-        assert progress_of_view(view).share == view["share"]
-        assert followed.share == view["share"]
+        shares.append(view.share)
+        assert serializers.summary(view)["counts"]["share"] == view.share
+        assert row_of(view, 0.0, RateMeter()).to_document()["share"] == view.share
+        assert progress_of_view(view).share == view.share
+        assert followed.share == view.share
 
     assert shares == sorted(shares)
     assert shares == [0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.55, 0.99, 0.99, 0.99, 1.0]
@@ -98,7 +97,7 @@ def test_a_run_that_was_cancelled_does_not_look_done() -> None:
     assert run_share("cancelled", [1.0, 0.2, 0.0], 4) == 0.3
     assert run_share("running", [1.0, 1.0], None) is None
     assert run_share("running", [1.0, 1.0], 2) == 0.99
-    assert share_of_run({"status": "failed", "groups": {}, "tasks_total": 3}) is None
+    assert share_of_run(RunView("r", "q", "s", status="failed", tasks_total=3)) is None
 
 
 @pytest.mark.parametrize(

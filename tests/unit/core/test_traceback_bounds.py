@@ -291,7 +291,7 @@ def test_a_view_has_one_traceback_of_a_task_and_few_bytes_of_all() -> None:
         ]
         facts = applied(facts, [entry("task.expanded", 5, "g", f"t{task}", count=5), *failed])
 
-    failures = build_view(facts, "r")["failures"]
+    failures = build_view(facts, "r").failures
 
     kept = [each for each in failures if "traceback" in each]
     assert TRACEBACKS_OF_A_TASK == 1

@@ -170,7 +170,7 @@ class ViewWriter:
     def _writes(self, facts: Facts, run: Document) -> Iterator[Write]:
         session_id, run_id = run["session_id"], run["run_id"]
         ttl = self._ttl(run)
-        yield Write(self._names.view(session_id, run_id), dumps(build_view(facts, run_id)), ttl)
+        yield Write(self._names.view(session_id, run_id), dumps(build_view(facts, run_id).to_document()), ttl)
         yield Write(self._names.run_lookup(run_id), session_id.encode(), ttl)
 
     def _ttl(self, run: Document) -> float:

@@ -66,7 +66,7 @@ class SystemStatus:
         views = await list_views(self.client.store, self.client.names, RECENT_RUNS)
         runs: dict[str, int] = {}
         for view in views:
-            for worker in view.get("workers") or ():
+            for worker in view.workers:
                 runs[worker] = runs.get(worker, 0) + 1
         signs = await self.client.store.get([self.client.names.worker(each) for each in runs]) if runs else []
         return [

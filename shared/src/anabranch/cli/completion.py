@@ -16,8 +16,8 @@ from anabranch.core.errors import AnabranchError
 from anabranch.core.visible import visible
 
 if TYPE_CHECKING:
+    from anabranch.core.wire.run_view import RunView
     from anabranch.runtime.process.settings import Settings
-    from anabranch.runtime.reading.views import View
 
 SECONDS = 0.7
 """How long a server has to answer."""
@@ -55,12 +55,12 @@ async def _recent(settings: Settings, incomplete: str) -> list[tuple[str, str]]:
         await store.close()
 
 
-def offered(views: Iterable[View], incomplete: str) -> list[tuple[str, str]]:
+def offered(views: Iterable[RunView], incomplete: str) -> list[tuple[str, str]]:
     """The ids of these runs that begin so: a run's own, and that of its request."""
     found = []
     for view in views:
-        words = visible(f"{view.get('name') or 'run'}, {view['status']}")
-        ids = (view["run_id"], view.get("request_id") or "")
+        words = visible(f"{view.name or 'run'}, {view.status}")
+        ids = (view.run_id, view.request_id or "")
         found += [(visible(each), words) for each in dict.fromkeys(ids) if each and each.startswith(incomplete)]
     return found
 

@@ -8,8 +8,9 @@ completed, because a redrive runs it again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+
+from anabranch.core.wire.run_view import RunView, TaskView
 
 OPEN_SHARE = 0.99
 """Maximum share of an open task or run: 100% means that it has ended."""
@@ -47,19 +48,17 @@ def run_share(status: str, shares: Iterable[float], tasks: int | None) -> float 
     return min(1.0 if status in _ENDED_RUNS else OPEN_SHARE, share)
 
 
-def share_of_task(task: Mapping[str, Any]) -> float:
+def share_of_task(task: TaskView) -> float:
     """Completed share of a task in a run's view."""
-    ended = (task.get("completed") or 0) + (task.get("failed") or 0) - (task.get("held") or 0)
-    return task_share(task["status"], task.get("members"), ended)
+    return task_share(task.status, task.members, task.ended - task.held)
 
 
-def share_of_run(view: Mapping[str, Any]) -> float | None:
-    """Completed share of the run of a view; see `anabranch.runtime.reading.views`."""
-    tasks = [task for group in (view.get("groups") or {}).values() for task in group["tasks"].values()]
-    status = view.get("status") or ""
-    if status in _ENDED_RUNS and status != "completed" and not tasks:
+def share_of_run(view: RunView) -> float | None:
+    """Completed share of the run of a view."""
+    tasks = [task for _, _, task in view.tasks()]
+    if view.status in _ENDED_RUNS and view.status != "completed" and not tasks:
         return None  # its view has expired, and with it the shares of its tasks
-    return run_share(status, map(share_of_task, tasks), view.get("tasks_total"))
+    return run_share(view.status, map(share_of_task, tasks), view.tasks_total)
 
 
 def percent(share: float | None) -> str:

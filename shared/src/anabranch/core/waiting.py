@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+
+from anabranch.core.wire.run_view import RunView
 
 NOTICE_SECONDS = 5.0
 """Seconds that a wait for a worker or an agent lasts before it is reported."""
@@ -22,19 +23,17 @@ def lacks_agent(agent: str) -> str:
 UNSTARTED = "no TaskGroup service has started it: check that one runs (anabranch taskgroup)"
 
 
-def waits_for(view: Mapping[str, Any], now: float) -> str | None:
+def waits_for(view: RunView, now: float) -> str | None:
     """The missing worker or agent that an open run waits for; None if none is known to be missing.
 
     Args:
-        view: see `anabranch.runtime.reading.views`.
         now: seconds since the epoch.
     """
-    if view.get("status") in _ENDED or view.get("ended_at") is not None:
+    if view.status in _ENDED or view.has_ended:
         return None
-    groups = list((view.get("groups") or {}).values())
-    agents = [task.get("lacks_agent") for group in groups for task in group["tasks"].values()]
-    submitted = view.get("submitted_at")
-    has_begun = view.get("started_at") is not None or any(group["status"] != "waiting" for group in groups)
+    agents = [task.lacks_agent for _, _, task in view.tasks()]
+    submitted = view.submitted_at
+    has_begun = view.started_at is not None or any(group.status != "waiting" for group in view.groups.values())
     return reason(filter(None, agents), None if has_begun or submitted is None else now - submitted)
 
 

@@ -1,4 +1,4 @@
-"""Facts to the view that people see of a run. Its shape is described in `anabranch.runtime.reading.views`.
+"""Builds the view of a run from the documents of its projection; see `anabranch.core.wire.run_view`.
 
 Pure. What a run's end says of its parts is derived here: a task that had not ended when its run did is
 shown as cancelled.
@@ -7,11 +7,12 @@ shown as cancelled.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from anabranch.core.progress import share_of_run, share_of_task
 from anabranch.core.ranges import Ranges
-from anabranch.runtime.reading.views import View
+from anabranch.core.wire.run_view import AttemptView, GroupView, RunView, TaskView
 from anabranch_eventmanager.projection.decisions import has_ended
 from anabranch_eventmanager.projection.documents import Document, Facts, group_key, project_of, run_key, task_key
 
@@ -34,24 +35,24 @@ _SHOWN = (
 _OPEN = ("waiting", "running")
 
 
-def build_view(facts: Facts, run_id: str) -> View:
+def build_view(facts: Facts, run_id: str) -> RunView:
     """The view of a run of which there are facts."""
     run = facts[run_key(run_id)]
     failures = list(_failures(facts, run))
     shown = list(_with_few_tracebacks(failures[:MAX_FAILURES]))
-    view: View = {
+    view = RunView(
         **{field: run[field] for field in _SHOWN},
-        "paused": bool(run.get("paused")) and not has_ended(run),
-        "retry_of": run.get("retry_of"),
-        "project": project_of(run),
-        "events_from": run.get("events_from"),
-        "tasks_total": run.get("tasks_total"),
-        "groups": {name: _group_view(facts, run, name, group) for name, group in _groups(facts, run)},
-        "workers": list(run.get("workers", ())),
-        "failures": shown,
-        "failure_count": sum(_failure_count(task) for _, _, task in _tasks(facts, run)) + ("failure" in run),
-    }
-    return view | {"share": share_of_run(view)}
+        paused=bool(run.get("paused")) and not has_ended(run),
+        retry_of=run.get("retry_of"),
+        project=project_of(run),
+        events_from=run.get("events_from"),
+        tasks_total=run.get("tasks_total"),
+        groups={name: _group_view(facts, run, name, group) for name, group in _groups(facts, run)},
+        workers=list(run.get("workers", ())),
+        failures=shown,
+        failure_count=sum(_failure_count(task) for _, _, task in _tasks(facts, run)) + ("failure" in run),
+    )
+    return replace(view, share=share_of_run(view))
 
 
 def fact_keys(facts: Facts, run_id: str) -> Iterator[str]:
@@ -80,32 +81,33 @@ def _tasks_of(facts: Facts, run: Document, name: str, group: Document) -> Iterat
             yield task_name, task
 
 
-def _group_view(facts: Facts, run: Document, name: str, group: Document) -> dict[str, Any]:
-    return {
-        "status": _status(run, group),
-        "started_at": group["started_at"],
-        "ended_at": group["ended_at"],
-        "tasks": {each: _task_view(run, task) for each, task in _tasks_of(facts, run, name, group)},
-    }
+def _group_view(facts: Facts, run: Document, name: str, group: Document) -> GroupView:
+    return GroupView(
+        status=_status(run, group),
+        started_at=group["started_at"],
+        ended_at=group["ended_at"],
+        tasks={each: _task_view(run, task) for each, task in _tasks_of(facts, run, name, group)},
+    )
 
 
-def _task_view(run: Document, task: Document) -> dict[str, Any]:
-    view = {
-        "status": _status(run, task),
-        "started_at": task["started_at"],
-        "ended_at": task["ended_at"],
-        "expanded": task["expanded"],
-        "members": task["members"],
-        "started": len(Ranges.from_pairs(task["started"])),
-        "completed": len(Ranges.from_pairs(task["completed"])),
-        "failed": len(_failed(task)),
-        "held": len(_held(run, task)),
-        "attempts": task["attempts"],
-        "attempt": task.get("attempt"),
-        "lacks_agent": None if has_ended(run) else task.get("lacks_agent"),
-        "progress": list(_progress(task)),
-    }
-    return view | {"share": share_of_task(view)}
+def _task_view(run: Document, task: Document) -> TaskView:
+    attempt = task.get("attempt")
+    view = TaskView(
+        status=_status(run, task),
+        started_at=task["started_at"],
+        ended_at=task["ended_at"],
+        expanded=task["expanded"],
+        members=task["members"],
+        started=len(Ranges.from_pairs(task["started"])),
+        completed=len(Ranges.from_pairs(task["completed"])),
+        failed=len(_failed(task)),
+        held=len(_held(run, task)),
+        attempts=task["attempts"],
+        attempt=None if attempt is None else AttemptView.from_document(attempt),
+        lacks_agent=None if has_ended(run) else task.get("lacks_agent"),
+        progress=list(_progress(task)),
+    )
+    return replace(view, share=share_of_task(view))
 
 
 def _progress(task: Document) -> Iterator[dict[str, Any]]:

@@ -98,12 +98,12 @@ async def _members_of(parts: GatewayContext, found: Found, group: str, task: str
         Refusal: 404, the run has no such task.
     """
     view = await view_of(parts, found)
-    fold = await parts.folds.of(found.run_id, view.get("events_from") or 0)
+    fold = await parts.folds.of(found.run_id, view.events_from or 0)
     await confirm(parts, found)
     known = fold.tasks.get((group, task))
     if known is not None:
         return known
-    if view["groups"].get(group, {}).get("tasks", {}).get(task) is None:
+    if view.task(group, task) is None:
         admitted = await parts.requests.of(found)
         if admitted.spec(group, task) is None:
             raise not_found(f"run {found.run_id} has no task {group}/{task}")

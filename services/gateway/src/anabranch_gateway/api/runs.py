@@ -12,6 +12,7 @@ from anabranch.core.errors import Code, RequestRefused
 from anabranch.core.json_documents import Format
 from anabranch.core.waiting import waits_for
 from anabranch.core.wire.results import is_reference
+from anabranch.core.wire.run_view import RunView
 from anabranch.runtime.reading.views import with_heartbeats
 from anabranch.sdk.client import Control
 from anabranch.sdk.run import Run
@@ -132,7 +133,7 @@ async def list_(
 ) -> Response:
     """Recent runs, the latest first."""
     filters = Filters(status, name, tuple(label or ()), session_id, project, retry_of, since, until, q)
-    shape = dict if full else serializers.summary
+    shape = RunView.to_document if full else serializers.summary
     return answer(await list_runs(parts, caller, filters, limit, cursor, shape))
 
 
@@ -141,7 +142,7 @@ async def view(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
     """How far a run is."""
     found = await view_of(parts, await find(parts, caller, run))
     alive = await with_heartbeats(parts.client.store, parts.client.names, found)
-    return answer(alive | {"waits_for": waits_for(found, parts.client.links.clock.now())})
+    return answer(alive.to_document() | {"waits_for": waits_for(found, parts.client.links.clock.now())})
 
 
 @router.get("/runs/{run}/graph")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from anabranch.core.errors import RequestRefused
@@ -10,6 +11,7 @@ from anabranch.core.progress import share_of_run, share_of_task
 from anabranch.core.request.admission import ValidationResult
 from anabranch.core.request.planning import Plan, refused_document
 from anabranch.core.templates import RenderBudget
+from anabranch.core.wire.run_view import GroupView, RunView, TaskView
 from anabranch.sdk.run_result import RunResult, no_executions
 from anabranch_gateway.http.responses import encoded
 from anabranch_gateway.runs.requests import Admitted
@@ -17,31 +19,26 @@ from anabranch_gateway.runs.requests import Admitted
 Document = dict[str, Any]
 
 
-def summary(view: Mapping[str, Any]) -> Document:
+def summary(view: RunView) -> Document:
     """A run in a list: its view without its groups, and how many there are of what."""
-    shown = {name: value for name, value in view.items() if name not in ("groups", "failures", "workers")}
-    return shown | {"counts": counts(view)}
+    document = replace(view, groups={}, failures=[], workers=[]).to_document()
+    for name in ("groups", "failures", "workers"):
+        del document[name]
+    return document | {"counts": counts(view)}
 
 
-def counts(view: Mapping[str, Any]) -> Document:
+def counts(view: RunView) -> Document:
     """Groups, tasks and members of a view; members that are not known yet count as none."""
-    groups = view.get("groups") or {}
-    tasks = [task for group in groups.values() for task in group["tasks"].values()]
-    completed, failed = (sum(task[name] for task in tasks) for name in ("completed", "failed"))
-    running = sum(max(0, task["started"] - task["completed"] - task["failed"]) for task in tasks if _runs(task))
+    tasks = [task for _, _, task in view.tasks()]
     return {
-        "groups": len(groups),
-        "tasks": max(view.get("tasks_total") or 0, len(tasks)),
-        "members": sum(task["members"] or 0 for task in tasks),
-        "completed": completed,
-        "failed": failed,
-        "running": running,
+        "groups": len(view.groups),
+        "tasks": max(view.tasks_total or 0, len(tasks)),
+        "members": sum(task.members or 0 for task in tasks),
+        "completed": sum(task.completed for task in tasks),
+        "failed": sum(task.failed for task in tasks),
+        "running": sum(task.running for task in tasks),
         "share": share_of_run(view),
     }
-
-
-def _runs(task: Mapping[str, Any]) -> bool:
-    return bool(task["status"] == "running")
 
 
 def links(run_id: str) -> dict[str, str]:
@@ -58,13 +55,13 @@ def edges_of(plan: Plan) -> Iterator[list[int]]:
         yield from ([producer, index] for producer in sorted(producers))
 
 
-def graph(run_id: str, admitted: Admitted, view: Mapping[str, Any]) -> Document:
+def graph(run_id: str, admitted: Admitted, view: RunView) -> Document:
     """A run's tasks and who waits for whom, with how far each is."""
     levels = admitted.graph.levels or [0] * len(admitted.tasks)
-    groups = view.get("groups") or {}
     nodes = []
     for (group, spec), level in zip(admitted.tasks, levels, strict=True):
-        state = groups.get(group, {}).get("tasks", {}).get(spec.name, {})
+        expanded = spec.expansion_config is not None
+        state = view.task(group, spec.name) or TaskView("waiting", members=None if expanded else 1)
         nodes.append(
             {
                 "id": f"{group}/{spec.name}",
@@ -72,15 +69,15 @@ def graph(run_id: str, admitted: Admitted, view: Mapping[str, Any]) -> Document:
                 "task": spec.name,
                 "agent": spec.agent,
                 "level": level,
-                "status": state.get("status", "waiting"),
-                "expanded": spec.expansion_config is not None,
-                "members": state.get("members", None if spec.expansion_config else 1),
-                "started": state.get("started", 0),
-                "completed": state.get("completed", 0),
-                "failed": state.get("failed", 0),
-                "share": share_of_task(state) if state else 0.0,
-                "started_at": state.get("started_at"),
-                "ended_at": state.get("ended_at"),
+                "status": state.status,
+                "expanded": expanded,
+                "members": state.members,
+                "started": state.started,
+                "completed": state.completed,
+                "failed": state.failed,
+                "share": share_of_task(state),
+                "started_at": state.started_at,
+                "ended_at": state.ended_at,
                 "result_keys": list(spec.result_keys),
             }
         )
@@ -89,7 +86,7 @@ def graph(run_id: str, admitted: Admitted, view: Mapping[str, Any]) -> Document:
         "nodes": nodes,
         "edges": [[target, index] for index, targets in enumerate(admitted.graph.edges) for target in targets],
         "groups": [
-            {"name": group.name, "status": groups.get(group.name, {}).get("status", "waiting")}
+            {"name": group.name, "status": view.groups.get(group.name, GroupView("waiting")).status}
             for group in admitted.request.task_groups
         ],
     }

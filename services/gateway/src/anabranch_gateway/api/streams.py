@@ -94,7 +94,7 @@ async def start_of(parts: GatewayContext, found: Found, after: str | None) -> St
     if after:
         return Start(EventPlace.parse(after), 0)
     view = await view_of(parts, found)
-    return Start(None, view.get("events_from") or 0)
+    return Start(None, view.events_from or 0)
 
 
 async def _page(

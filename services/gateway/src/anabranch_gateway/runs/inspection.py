@@ -14,9 +14,9 @@ from anabranch.core.names import session_key
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.events import EventEntry
 from anabranch.core.wire.results import is_reference
+from anabranch.core.wire.run_view import RunView
 from anabranch.runtime.reading import values
 from anabranch.runtime.reading.public_values import PublicValue, judged
-from anabranch.runtime.reading.views import View
 from anabranch_gateway.context import GatewayContext
 from anabranch_gateway.http.problems import Refusal
 from anabranch_gateway.runs.lookup import Found
@@ -34,7 +34,7 @@ class MemberAddress:
 
     parts: GatewayContext
     found: Found
-    view: View
+    view: RunView
     group: str
     task: str
     index: int | None
@@ -43,9 +43,8 @@ class MemberAddress:
         """Whether a task has its results, as far as the view, which trails a little, or the final record says."""
         if self.found.final is not None:
             return True
-        group, task = producer
-        state = self.view["groups"].get(group, {}).get("tasks", {}).get(task) or {}
-        return state.get("status") in ("completed", "failed")
+        task = self.view.task(*producer)
+        return task is not None and task.status in ("completed", "failed")
 
 
 async def attempts(subject: MemberAddress) -> dict[str, Any]:
@@ -115,7 +114,7 @@ def _error(data: Mapping[str, Any]) -> dict[str, Any]:
 async def _events(subject: MemberAddress) -> AsyncGenerator[EventEntry, None]:
     live, run_id = subject.parts.live, subject.found.run_id
     partition = await live.partition_of(run_id)
-    first = subject.view.get("events_from") or 0
+    first = subject.view.events_from or 0
     causes: dict[str, int] = {}
     async with aclosing(live.history(run_id, partition, first, live.position(partition))) as records:
         async for record in records:

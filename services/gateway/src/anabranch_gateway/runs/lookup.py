@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from anabranch.core.names import run_id_for
-from anabranch.core.project import project_of
 from anabranch.core.wire.run_record import RunRecord
+from anabranch.core.wire.run_view import RunView
 from anabranch.runtime.reading.run_records import load_run_records
-from anabranch.runtime.reading.views import View, load_view, view_without_events
+from anabranch.runtime.reading.views import load_view
 from anabranch_gateway.access.auth import Caller
 from anabranch_gateway.http.problems import Refusal, not_found
 from anabranch_gateway.runs.pending import PendingRun
@@ -50,14 +50,14 @@ async def find(parts: GatewayContext, caller: Caller, run: str) -> Found:
     return found
 
 
-async def view_of(parts: GatewayContext, found: Found) -> View:
+async def view_of(parts: GatewayContext, found: Found) -> RunView:
     """The run's view, also before the event manager has written one, and after it has expired."""
     view = await load_view(parts.client.store, parts.client.names, found.run_id)
     if view is not None:
         await confirm(parts, found)
-        return view | {"project": found.project, "events_from": view.get("events_from")}
+        return replace(view, project=found.project)
     if found.tombstone is not None:
-        return view_without_events(found.run_id, found.tombstone)
+        return RunView.of_record(found.run_id, found.tombstone)
     if found.taken is not None:
         return found.taken.to_view()
     raise not_found(f"no such run: {found.run_id}")
@@ -98,13 +98,6 @@ async def _known(parts: GatewayContext, run: str) -> Found | None:
         if (taken := parts.recent.get(run_id)) is not None:
             return Found(run_id, taken.request_id, taken.session_id, taken.project, taken=taken)
     view = await load_view(client.store, client.names, run)
-    return None if view is None or not is_owned(view) else _of_view(view)
-
-
-def is_owned(view: View) -> bool:
-    """True if the project of a run is known. It is null in a view until the acceptance event has been read."""
-    return "project" not in view or view["project"] is not None
-
-
-def _of_view(view: View) -> Found:
-    return Found(view["run_id"], view["request_id"], view["session_id"], project_of(view))
+    if view is None or view.project is None:
+        return None  # the project is not known before the acceptance event has been read
+    return Found(view.run_id, view.request_id, view.session_id, view.project)

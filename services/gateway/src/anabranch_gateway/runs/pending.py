@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
+from anabranch.core.wire.run_view import RunView
 from anabranch.ports import Clock
 
 KEPT = 20_000
@@ -30,30 +30,18 @@ class PendingRun:
     at: float
     events_from: int
 
-    def to_view(self) -> dict[str, Any]:
-        """The run as far as it is known here, in the shape of a view."""
-        return {
-            "run_id": self.run_id,
-            "request_id": self.request_id,
-            "session_id": self.session_id,
-            "project": self.project,
-            "name": self.name,
-            "labels": {},
-            "status": "accepted",
-            "submitted_at": self.at,
-            "started_at": None,
-            "ended_at": None,
-            "last_fact_at": self.at,
-            "paused": False,
-            "retry_of": None,
-            "groups": {},
-            "workers": [],
-            "failures": [],
-            "failure_count": 0,
-            "events_from": self.events_from,
-            "tasks_total": None,
-            "share": None,
-        }
+    def to_view(self) -> RunView:
+        """The run's view, as far as this gateway knows the run."""
+        return RunView(
+            self.run_id,
+            self.request_id,
+            self.session_id,
+            name=self.name,
+            submitted_at=self.at,
+            last_fact_at=self.at,
+            project=self.project,
+            events_from=self.events_from,
+        )
 
 
 class PendingRuns:

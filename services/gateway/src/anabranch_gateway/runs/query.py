@@ -14,12 +14,12 @@ import orjson
 
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.waiting import waits_for
-from anabranch.runtime.reading.views import View, list_views
+from anabranch.core.wire.run_view import RunView
+from anabranch.runtime.reading.views import list_views
 from anabranch_gateway.access.auth import Caller
 from anabranch_gateway.api.serializers import summary
 from anabranch_gateway.context import GatewayContext
 from anabranch_gateway.http.problems import Refusal
-from anabranch_gateway.runs.lookup import is_owned
 
 PAGE = 200
 MAX_LOOKED_AT = 2_000
@@ -41,15 +41,15 @@ class Filters:
     text: str | None = None
     """A part of the name, or the beginning of an id."""
 
-    def let_through(self, view: View) -> bool:
-        at = view.get("submitted_at") or 0.0
+    def let_through(self, view: RunView) -> bool:
+        at = view.submitted_at or 0.0
         return (
-            self.status in (None, view["status"])
-            and self.name in (None, view.get("name"))
+            self.status in (None, view.status)
+            and self.name in (None, view.name)
             and all(_labelled(view, each) for each in self.labels)
-            and self.session_id in (None, view["session_id"])
+            and self.session_id in (None, view.session_id)
             and self.project in (None, _project(view))
-            and self.retry_of in (None, view.get("retry_of"))
+            and self.retry_of in (None, view.retry_of)
             and (self.since is None or at >= self.since)
             and (self.until is None or at < self.until)
             and (self.text is None or _says(view, self.text.casefold()))
@@ -82,7 +82,7 @@ class Cursor:
             raise _no_cursor(text)
         return cls(offset, float(at), run_id)
 
-    def is_behind(self, view: View) -> bool:
+    def is_behind(self, view: RunView) -> bool:
         """Whether a run comes after the one of the cursor, in the order of the list."""
         if self.at is None:
             return True
@@ -95,7 +95,7 @@ async def list_runs(
     filters: Filters,
     limit: int,
     text: str | None,
-    shape: Callable[[View], Any] = summary,
+    shape: Callable[[RunView], dict[str, Any]] = summary,
 ) -> dict[str, Any]:
     """`{"runs", "next_cursor"}`, each run in this shape.
 
@@ -105,13 +105,17 @@ async def list_runs(
     """
     cursor = Cursor.parse(text)
     now = parts.client.links.clock.now()
-    shown: list[View] = []
+    shown: list[RunView] = []
     offset, looked_at = cursor.offset, 0
+
+    def documents() -> list[dict[str, Any]]:
+        return [shape(view) | {"waits_for": waits_for(view, now)} for view in shown]
+
     while looked_at < MAX_LOOKED_AT:
         views = await list_views(parts.client.store, parts.client.names, PAGE, offset)
         if not views:
             # Views expire before the index forgets their runs: a page without any is the end, or a hole in it.
-            return {"runs": [shape(_told(view, now)) for view in shown], "next_cursor": None}
+            return {"runs": documents(), "next_cursor": None}
         for place, view in enumerate(views):
             if not cursor.is_behind(view):
                 continue
@@ -119,38 +123,32 @@ async def list_runs(
             if _is_seen(caller, view) and filters.let_through(view):
                 shown.append(view)
                 if len(shown) == limit:
-                    return {"runs": [shape(_told(each, now)) for each in shown], "next_cursor": str(cursor)}
+                    return {"runs": documents(), "next_cursor": str(cursor)}
         offset += PAGE
         looked_at += PAGE
-    return {"runs": [shape(_told(view, now)) for view in shown], "next_cursor": str(cursor)}
+    return {"runs": documents(), "next_cursor": str(cursor)}
 
 
-def _told(view: View, now: float) -> View:
-    """A view with what the run waits for at this time."""
-    return view | {"waits_for": waits_for(view, now)}
+def _order(view: RunView) -> tuple[float, str]:
+    return float(view.submitted_at or view.last_fact_at or 0.0), view.run_id
 
 
-def _order(view: View) -> tuple[float, str]:
-    return float(view.get("submitted_at") or view.get("last_fact_at") or 0.0), str(view["run_id"])
+def _is_seen(caller: Caller, view: RunView) -> bool:
+    return caller.sees(_project(view)) if view.project is not None else caller.projects is None
 
 
-def _is_seen(caller: Caller, view: View) -> bool:
-    return caller.sees(_project(view)) if is_owned(view) else caller.projects is None
+def _project(view: RunView) -> str:
+    return view.project or DEFAULT_PROJECT
 
 
-def _project(view: View) -> str:
-    return view.get("project") or DEFAULT_PROJECT
-
-
-def _labelled(view: View, wanted: str) -> bool:
+def _labelled(view: RunView, wanted: str) -> bool:
     """`key:value`, or `key` alone for any value. A key may have colons of its own."""
-    labels: dict[str, str] = view.get("labels") or {}
-    return wanted in labels or any(wanted == f"{key}:{value}" for key, value in labels.items())
+    return wanted in view.labels or any(wanted == f"{key}:{value}" for key, value in view.labels.items())
 
 
-def _says(view: View, text: str) -> bool:
-    ids = (view["run_id"], view["request_id"], view["session_id"])
-    return text in (view.get("name") or "").casefold() or any(each.casefold().startswith(text) for each in ids)
+def _says(view: RunView, text: str) -> bool:
+    ids = (view.run_id, view.request_id or "", view.session_id)
+    return text in (view.name or "").casefold() or any(each.casefold().startswith(text) for each in ids)
 
 
 def _no_cursor(text: str) -> Refusal:

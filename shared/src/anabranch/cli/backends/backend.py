@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from anabranch.core.wire.events import EventBatch
+from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import Action, LetterSelection
 from anabranch.runtime.reading.contexts import Difference, SharedContext
-from anabranch.runtime.reading.views import View
 from anabranch.sdk.client import Control
 from anabranch.sdk.run_result import RunResult
 
@@ -103,10 +103,10 @@ class Installation(Protocol):
     async def control(self, action: Control, run: str) -> ControlOutcome:
         """Cancel, pause or resume a run. An unknown run is not an error here: see `ControlOutcome.known`."""
 
-    async def views(self, limit: int) -> Sequence[View]:
+    async def views(self, limit: int) -> Sequence[RunView]:
         """The views of the latest runs, the latest first."""
 
-    async def status(self, run: str) -> View:
+    async def status(self, run: str) -> RunView:
         """The view of a run; for an open run it has `alive`, the workers with a fresh heartbeat."""
 
     async def result(self, run: str, timeout: float | None) -> RunResult | None:

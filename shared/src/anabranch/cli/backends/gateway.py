@@ -15,11 +15,11 @@ from anabranch.cli.backends.servers import no_such_run
 from anabranch.core.context_versions import Change
 from anabranch.core.errors import AnabranchError, Misconfigured, NoSuchVersion, RequestRefused
 from anabranch.core.names import run_id_for
+from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import Action, LetterSelection, past
 from anabranch.dead_letters.grouping import no_such_letter
 from anabranch.runtime.instrumentation.correlation import trace_headers
 from anabranch.runtime.reading.contexts import Difference, SharedContext, Version
-from anabranch.runtime.reading.views import View
 from anabranch.sdk.client import Control
 from anabranch.sdk.control import why_not_retried
 from anabranch.sdk.run_result import RunResult
@@ -68,22 +68,22 @@ class Gateway:
             if refused.code != "run_ended":
                 raise
             view = await self._run(run)
-            return ControlOutcome(view["run_id"], ended=view["status"])
+            return ControlOutcome(view.run_id, ended=view.status)
         return ControlOutcome(answer["run_id"])
 
-    async def views(self, limit: int) -> Sequence[View]:
-        found: list[View] = []
+    async def views(self, limit: int) -> Sequence[RunView]:
+        found: list[RunView] = []
         cursor: str | None = None
         while len(found) < limit:
             wanted = min(limit - len(found), RUNS_PAGE)
             page = await self._api.get("v1", "runs", full=True, limit=wanted, cursor=cursor)
-            found += page["runs"]
+            found += map(RunView.from_document, page["runs"])
             cursor = page["next_cursor"]
             if cursor is None:
                 break
         return found
 
-    async def status(self, run: str) -> View:
+    async def status(self, run: str) -> RunView:
         return await self._run(run)
 
     async def result(self, run: str, timeout: float | None) -> RunResult | None:
@@ -175,12 +175,11 @@ class Gateway:
         found: Mapping[str, Any] = await self._api.get("v1", "system")
         return found
 
-    async def _run(self, run: str) -> View:
+    async def _run(self, run: str) -> RunView:
         try:
-            view: View = await self._api.get("v1", "runs", run)
+            return RunView.from_document(await self._api.get("v1", "runs", run))
         except Refused as refused:
             raise _as_unknown(refused, run) from refused
-        return view
 
     async def _letters(self, state: str, run: str | None, signature: str | None) -> Any:
         return await self._api.get("v1", "dead-letters", "groups", state=state, run=run, signature=signature)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from anabranch.cli.backends.backend import ControlOutcome, DeadLetterGroups, Differences, Event, FollowedRun, Looks
 from anabranch.core.errors import Misconfigured
 from anabranch.core.wire.run_record import RunRecord
+from anabranch.core.wire.run_view import RunView
 from anabranch.dead_letters.decisions import Action, LetterSelection, decide, document, groups_shown, letter_shown
 from anabranch.dead_letters.grouping import chosen, named
 from anabranch.dead_letters.reader import read_letters
 from anabranch.runtime.reading.contexts import SharedContext, diff, load_context
-from anabranch.runtime.reading.views import View, list_views, load_view, view_without_events, with_heartbeats
+from anabranch.runtime.reading.views import list_views, load_view, with_heartbeats
 from anabranch.sdk.client import Client, Control
 from anabranch.sdk.run_result import RunResult
 
@@ -67,10 +68,10 @@ class Servers:
                 return run_id, lookup is not None, None
             await asyncio.sleep(POLL_SECONDS)
 
-    async def views(self, limit: int) -> Sequence[View]:
+    async def views(self, limit: int) -> Sequence[RunView]:
         return await list_views(self._client.store, self._client.names, limit)
 
-    async def status(self, run: str) -> View:
+    async def status(self, run: str) -> RunView:
         client = self._client
         view = await load_view(client.store, client.names, run) or await _without_view(client, run)
         return await with_heartbeats(client.store, client.names, view)
@@ -135,12 +136,12 @@ def no_such_run(run: str) -> Misconfigured:
     return Misconfigured(run, "no such run, by run id or by request id", "see: anabranch list")
 
 
-async def _without_view(client: Client, run: str) -> View:
+async def _without_view(client: Client, run: str) -> RunView:
     """A minimal view of a run just submitted, or of a run whose view has expired."""
     run_id, names = await client.run_id_of(run), client.names
     tombstone, session = await client.store.get([names.tombstone(run_id), names.run_lookup(run_id)])
     if tombstone is not None:
-        return view_without_events(run_id, RunRecord.decode(tombstone))
+        return RunView.of_record(run_id, RunRecord.decode(tombstone))
     if session is not None:
-        return {"run_id": run_id, "session_id": session.decode(), "status": "accepted", "groups": {}}
+        return RunView(run_id, None, session.decode())
     raise no_such_run(run)

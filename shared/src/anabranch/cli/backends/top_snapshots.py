@@ -12,7 +12,7 @@ from anabranch.runtime.process.clock import SystemClock
 
 if TYPE_CHECKING:
     from anabranch.cli.backends.gateway import Gateway
-    from anabranch.runtime.reading.views import View
+    from anabranch.core.wire.run_view import RunView
 
 
 class GatewayLooks:
@@ -45,9 +45,9 @@ def _group(row: Mapping[str, Any], prefix: str) -> GroupRow:
     return GroupRow(group, topic, row["lag"], row["members"])
 
 
-def _workers(views: Sequence[View], system: Mapping[str, Any]) -> Mapping[str, bool]:
+def _workers(views: Sequence[RunView], system: Mapping[str, Any]) -> Mapping[str, bool]:
     """Workers of open runs, and other workers with a fresh heartbeat."""
     alive = {worker["id"]: bool(worker["alive"]) for worker in system["workers"]}
-    lately = {worker: view.get("ended_at") is None for view in reversed(views) for worker in view["workers"]}
+    lately = {worker: not view.has_ended for view in reversed(views) for worker in view.workers}
     found = {worker: alive.get(worker, False) for worker in sorted(lately)}
     return {worker: lives for worker, lives in found.items() if lives or lately[worker]}

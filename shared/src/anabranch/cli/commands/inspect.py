@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.backends.selection import reached
@@ -24,8 +25,8 @@ from anabranch.cli.render.tracebacks import Tracebacks
 from anabranch.core.errors import Misconfigured
 from anabranch.core.progress import percent, share_of_run
 from anabranch.core.waiting import waits_for
+from anabranch.core.wire.run_view import RunView, TaskView
 from anabranch.runtime.process.clock import SystemClock
-from anabranch.runtime.reading.views import View
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
@@ -36,12 +37,13 @@ async def list_runs(settings: Settings, *, limit: int, status: str | None, form:
     async with reached(settings) as system:
         views = await system.views(limit)
     now = SystemClock().now()
-    shown = [view | {"waits_for": waits_for(view, now)} for view in views if status in (None, view["status"])]
+    shown = [ListedRun(view, waits_for(view, now)) for view in views if status in (None, view.status)]
     nothing = "No runs. Submit one with: anabranch run FILE"
     if views and not shown:
         nothing = f"None of the latest {count(len(views), 'run')} is {status}; --limit looks at more."
-    columns = RUN_COLUMNS if form is not Form.TABLE or any(map(_waits, shown)) else RUN_COLUMNS[:-1]
-    show(Listing(columns, shown, {"runs": shown}, nothing), form)
+    columns = RUN_COLUMNS if form is not Form.TABLE or any(row.waits for row in shown) else RUN_COLUMNS[:-1]
+    document = {"runs": [row.to_document() for row in shown]} if form is Form.JSON else {}
+    show(Listing(columns, shown, document, nothing), form)
     return COMPLETED
 
 
@@ -49,13 +51,13 @@ async def show_status(settings: Settings, run: str, *, form: Form) -> int:
     """`status RUN`: its view; right after its submission, or when that has expired, what else is known."""
     async with reached(settings) as system:
         view = await system.status(run)
-    view = view | {"waits_for": waits_for(view, SystemClock().now())}
+    waits = waits_for(view, SystemClock().now())
     if form is Form.JSON:
-        print_json(view)
+        print_json(ListedRun(view, waits).to_document())
     elif form is Form.CSV:
         print_csv(TASK_COLUMNS, list(tasks_of(view)))
     else:
-        _show_view(view)
+        _show_view(view, waits)
     return COMPLETED
 
 
@@ -78,97 +80,99 @@ async def show_result(settings: Settings, run: str, key: str | None, *, timeout:
     return code_for(result.status)
 
 
-def tasks_of(view: View) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """A run as it is shown. `waits`: the missing worker or agent that it waits for."""
+
+    view: RunView
+    waits: str | None
+
+    def to_document(self) -> dict[str, Any]:
+        return self.view.to_document() | {"waits_for": self.waits}
+
+
+def tasks_of(view: RunView) -> Iterator[dict[str, Any]]:
     """The tasks of a view in order, each with the name of its group and its own."""
-    for group, state in view.get("groups", {}).items():
-        for task, told in state.get("tasks", {}).items():
-            yield {"group": group, "task": task, **told}
+    for group, name, task in view.tasks():
+        yield {"group": group, "task": name, **task.to_document()}
 
 
-def _show_view(view: View) -> None:
-    paused = ", paused" if view.get("paused") else ""
-    say(f"Run {view['run_id']}: {view['status']}{paused}{_done(view)}{_took(view, ' after ')}")
-    if view.get("waits_for"):
-        say(f"  waits: {view['waits_for']}")
-    if view.get("retry_of"):
-        say(f"  retry of {view['retry_of']}")
-    for name, group in view.get("groups", {}).items():
-        say(f"  {name}: {group['status']}")
-        for task, state in group.get("tasks", {}).items():
-            say(f"    {task}: {state['status']}{_members(state)}{_attempt(state)}")
-            for told in state.get("progress") or ():
-                say(f"      {_progress(told)}")
-    if view.get("alive"):
-        say(f"  workers with a fresh heartbeat: {', '.join(view['alive'])}")
+def _show_view(view: RunView, waits: str | None) -> None:
+    paused = ", paused" if view.paused else ""
+    say(f"Run {view.run_id}: {view.status}{paused}{_done(view)}{_took(view, ' after ')}")
+    if waits:
+        say(f"  waits: {waits}")
+    if view.retry_of:
+        say(f"  retry of {view.retry_of}")
+    for group_name, group in view.groups.items():
+        say(f"  {group_name}: {group.status}")
+        for name, task in group.tasks.items():
+            say(f"    {name}: {task.status}{_members(task)}{_attempt(task)}")
+            for progress in task.progress:
+                say(f"      {_progress(progress)}")
+    if view.alive:
+        say(f"  workers with a fresh heartbeat: {', '.join(view.alive)}")
     tracebacks = Tracebacks()
-    for failure in view.get("failures") or ():
+    for failure in view.failures:
         say(f"  {failed_place(failure)}: {failure['error_type']}: {continued(failure['message'])}")
         tracebacks.say(failure.get("traceback"))
 
 
-def _attempt(state: dict[str, Any]) -> str:
+def _attempt(task: TaskView) -> str:
     """The latest attempt of a retried task: its number, its worker, its start or duration."""
-    attempt = state.get("attempt")
-    if attempt is None or attempt["number"] < 2:
+    attempt = task.attempt
+    if attempt is None or attempt.number < 2:
         return ""
-    began, ended = attempt["started_at"], attempt["ended_at"]
+    began, ended = attempt.started_at, attempt.ended_at
     when = f"since {moment(timestamp(began))}" if ended is None else f"took {seconds(max(0.0, ended - began))}"
-    where = f" on {attempt['worker']}" if attempt["worker"] else ""
-    return f", attempt {attempt['number']}{where} {when}"
+    where = f" on {attempt.worker}" if attempt.worker else ""
+    return f", attempt {attempt.number}{where} {when}"
 
 
-def _progress(told: dict[str, Any]) -> str:
-    index = "" if told["index"] is None else f"[{told['index']}] "
-    return f"{index}{told['fraction']:.0%} {told['note'] or ''}".rstrip()
+def _progress(progress: dict[str, Any]) -> str:
+    index = "" if progress["index"] is None else f"[{progress['index']}] "
+    return f"{index}{progress['fraction']:.0%} {progress['note'] or ''}".rstrip()
 
 
-def _members(state: dict[str, Any]) -> str:
-    held = f"{state['held']:,} held" if state.get("held") else ""
-    if not state.get("expanded"):
+def _members(task: TaskView) -> str:
+    held = f"{task.held:,} held" if task.held else ""
+    if not task.expanded:
         return f" ({held})" if held else ""
-    total = state.get("members")
-    done = state.get("completed", 0) + state.get("failed", 0)
-    failed = f"{state['failed']:,} failed" if state.get("failed") else ""
-    counted = f"{done:,} of {'?' if total is None else count(total, 'member')}"
+    failed = f"{task.failed:,} failed" if task.failed else ""
+    counted = f"{task.ended:,} of {'?' if task.members is None else count(task.members, 'member')}"
     return f" ({', '.join(part for part in (counted, failed, held) if part)})"
 
 
-def _done(view: View) -> str:
+def _done(view: RunView) -> str:
     """`, 40% done` for a run that did not complete; empty if the share is not known."""
     share = percent(share_of_run(view))
-    return f", {share} done" if share and view["status"] != "completed" else ""
+    return f", {share} done" if share and view.status != "completed" else ""
 
 
-def _took(view: View, before: str = "") -> str:
+def _took(view: RunView, before: str = "") -> str:
     took = _seconds(view)
     return "" if took is None else before + seconds(took)
 
 
-def _seconds(view: Mapping[str, Any]) -> float | None:
+def _seconds(view: RunView) -> float | None:
     """How long a run took, in seconds; None where it has not ended."""
-    began, ended = view.get("submitted_at"), view.get("ended_at")
+    began, ended = view.submitted_at, view.ended_at
     return None if began is None or ended is None else round(max(0.0, ended - began), 3)
-
-
-def _waits(view: Mapping[str, Any]) -> str | None:
-    """The missing worker or agent that an open run waits for, as a suffix."""
-    waits: str | None = view.get("waits_for")
-    return waits
 
 
 def _duration(value: float | None) -> str:
     return "" if value is None else seconds(value)
 
 
-RUN_COLUMNS: tuple[Column[View], ...] = (
-    Column("run", lambda view: view["run_id"]),
-    Column("name", lambda view: view.get("name")),
-    Column("status", lambda view: view["status"], style=status_style),
-    Column("done", share_of_run, words=percent, justify="right"),
-    Column("submitted", lambda view: timestamp(view.get("submitted_at")), words=moment),
-    Column("took", _seconds, words=_duration, justify="right"),
-    Column("request", lambda view: view.get("request_id")),
-    Column("waits for", _waits),
+RUN_COLUMNS: tuple[Column[ListedRun], ...] = (
+    Column("run", lambda row: row.view.run_id),
+    Column("name", lambda row: row.view.name),
+    Column("status", lambda row: row.view.status, style=status_style),
+    Column("done", lambda row: share_of_run(row.view), words=percent, justify="right"),
+    Column("submitted", lambda row: timestamp(row.view.submitted_at), words=moment),
+    Column("took", lambda row: _seconds(row.view), words=_duration, justify="right"),
+    Column("request", lambda row: row.view.request_id),
+    Column("waits for", lambda row: row.waits),
 )
 TASK_COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (
     *fields("group", "task", "status", "members", "started", "completed", "failed", "held", "attempts"),

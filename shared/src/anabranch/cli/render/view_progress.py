@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from anabranch.cli.render.progress import GroupProgress, RunProgress, ShownFailure, TaskProgress
-from anabranch.runtime.reading.views import View
+from anabranch.core.wire.run_view import RunView, TaskView
 
 
-def progress_of_view(view: View) -> RunProgress:
+def progress_of_view(view: RunView) -> RunProgress:
     """What the view counts. It knows no dependencies and no places of members, so neither does the drawing."""
-    status = "paused" if view.get("paused") and view.get("ended_at") is None else str(view["status"])
-    progress = RunProgress(view["run_id"], view.get("name") or "", status)
-    progress.tasks_total = view.get("tasks_total")
-    for name, group in view.get("groups", {}).items():
-        tasks = {task: _task(task, state) for task, state in group.get("tasks", {}).items()}
-        progress.groups[name] = GroupProgress(name, group["status"], tasks)
-    for failure in view.get("failures") or ():
+    progress = RunProgress(view.run_id, view.name or "", view.shown_status)
+    progress.tasks_total = view.tasks_total
+    for name, group in view.groups.items():
+        tasks = {task: _task(task, state) for task, state in group.tasks.items()}
+        progress.groups[name] = GroupProgress(name, group.status, tasks)
+    for failure in view.failures:
         task = progress.group(failure["group"]).tasks.get(failure["task"])
         if task is not None:
             told = ShownFailure(
@@ -27,17 +23,17 @@ def progress_of_view(view: View) -> RunProgress:
     return progress
 
 
-def _task(name: str, state: Mapping[str, Any]) -> TaskProgress:
+def _task(name: str, state: TaskView) -> TaskProgress:
     return TaskProgress(
         name,
-        state.get("members"),
-        expanded=bool(state.get("expanded")),
-        status=state["status"],
-        started=state.get("started") or 0,
-        completed=state.get("completed") or 0,
-        failed=state.get("failed") or 0,
-        held=state.get("held") or 0,
-        lacks_agent=state.get("lacks_agent"),
-        began=state.get("started_at"),
-        ended=state.get("ended_at"),
+        state.members,
+        expanded=state.expanded,
+        status=state.status,
+        started=state.started,
+        completed=state.completed,
+        failed=state.failed,
+        held=state.held,
+        lacks_agent=state.lacks_agent,
+        began=state.started_at,
+        ended=state.ended_at,
     )

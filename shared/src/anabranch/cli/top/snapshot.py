@@ -10,8 +10,9 @@ from typing import Any
 from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.render.tables import timestamp
 from anabranch.core.progress import share_of_run
+from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.waiting import waits_for
-from anabranch.runtime.reading.views import View
+from anabranch.core.wire.run_view import RunView
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,11 @@ class RunRow:
     rate: float | None
     waits: str | None
     """The missing worker or agent that the run waits for."""
-    view: View
+    view: RunView
 
     @property
     def is_open(self) -> bool:
-        return self.view.get("ended_at") is None
+        return not self.view.has_ended
 
     def matches(self, text: str) -> bool:
         """Whether any of its names, its status or a label has this text."""
@@ -101,9 +102,7 @@ class Snapshot:
     @property
     def failures(self) -> list[dict[str, Any]]:
         """The latest failures of these runs, the last one first."""
-        told = [
-            {"run_id": run.run_id, **failure} for run in self.runs for failure in run.view.get("failures") or ()
-        ]
+        told = [{"run_id": run.run_id, **failure} for run in self.runs for failure in run.view.failures]
         return sorted(told, key=lambda failure: failure.get("time") or 0.0, reverse=True)
 
     def to_document(self, runs: Sequence[RunRow]) -> dict[str, Any]:
@@ -126,48 +125,31 @@ class Snapshot:
         }
 
 
-def row_of(view: View, now: float, rates: RateMeter) -> RunRow:
+def row_of(view: RunView, now: float, rates: RateMeter) -> RunRow:
     """A run's row. `now` is in seconds since the epoch; `rates` remembers the looks before."""
-    tasks = [task for group in view.get("groups", {}).values() for task in group.get("tasks", {}).values()]
-    done = sum(_count(task, "completed") + _count(task, "failed") for task in tasks)
-    submitted, ended = view.get("submitted_at"), view.get("ended_at")
-    rate = rates.look(view["run_id"], now, done).per_second if ended is None else None
+    tasks = [task for _, _, task in view.tasks()]
+    done = sum(task.ended for task in tasks)
+    submitted, ended = view.submitted_at, view.ended_at
+    rate = rates.look(view.run_id, now, done).per_second if ended is None else None
     return RunRow(
-        run_id=view["run_id"],
-        request_id=view.get("request_id") or "",
-        session_id=view.get("session_id") or "",
-        name=view.get("name") or "",
-        labels=view.get("labels") or {},
-        project=view.get("project") or "default",
-        status="paused" if view.get("paused") and ended is None else view["status"],
+        run_id=view.run_id,
+        request_id=view.request_id or "",
+        session_id=view.session_id,
+        name=view.name or "",
+        labels=view.labels,
+        project=view.project or DEFAULT_PROJECT,
+        status=view.shown_status,
         submitted_at=submitted,
         seconds=None if submitted is None else max(0.0, (now if ended is None else ended) - submitted),
-        total=sum(_total(task) for task in tasks),
+        total=sum(1 if task.members is None else task.members for task in tasks),
         done=done,
-        failed=sum(_count(task, "failed") for task in tasks),
-        running=sum(max(0, _count(task, "started") - _ended(task)) for task in tasks if _runs(task)),
+        failed=sum(task.failed for task in tasks),
+        running=sum(task.running for task in tasks),
         share=share_of_run(view),
         rate=rate,
         waits=waits_for(view, now),
         view=view,
     )
-
-
-def _count(task: Mapping[str, Any], name: str) -> int:
-    return int(task.get(name) or 0)
-
-
-def _ended(task: Mapping[str, Any]) -> int:
-    return _count(task, "completed") + _count(task, "failed")
-
-
-def _total(task: Mapping[str, Any]) -> int:
-    members = task.get("members")
-    return 1 if members is None else int(members)
-
-
-def _runs(task: Mapping[str, Any]) -> bool:
-    return bool(task.get("status") == "running")
 
 
 # --- order ----------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.top.snapshot import GroupRow, LetterRow, Snapshot, row_of
 from anabranch.dead_letters.grouping import grouped
 from anabranch.dead_letters.reader import read_letters
-from anabranch.runtime.reading.views import View, list_views
+from anabranch.runtime.reading.views import list_views
 
 if TYPE_CHECKING:
     from anabranch.core.names import Names
+    from anabranch.core.wire.run_view import RunView
     from anabranch.sdk.client import Client
 
 
@@ -55,9 +56,9 @@ class SnapshotReader:
             len(readers),
         )
 
-    async def _workers(self, views: Sequence[View]) -> Mapping[str, bool]:
+    async def _workers(self, views: Sequence[RunView]) -> Mapping[str, bool]:
         """The workers of open runs, and those of others that still live."""
-        lately = {worker: view.get("ended_at") is None for view in reversed(views) for worker in view["workers"]}
+        lately = {worker: not view.has_ended for view in reversed(views) for worker in view.workers}
         names = sorted(lately)
         signs = await self._client.store.get([self._client.names.worker(each) for each in names]) if names else []
         alive = {worker: sign is not None for worker, sign in zip(names, signs, strict=True)}
