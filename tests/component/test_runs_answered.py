@@ -43,7 +43,7 @@ from anabranch.runtime.ownership.log_clock import SKEW_SECONDS, LogClock
 from anabranch.runtime.ownership.log_generation import generation_of
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import System
-from anabranch_agency.run.faults import give_up
+from anabranch_agency.run.faults import abandon
 from anabranch_agency.run.state import STOP_SECONDS
 from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.session.actor import DeliveredMessage
@@ -256,8 +256,8 @@ def test_a_buried_record_fails_its_run_and_a_second_one_ends_it() -> None:
     record = Incoming(NAMES.runs, 1, 9, b"r", b"", (), 1.0)
     bad = GroupFinished(run_id="r", group="g", status="completed", results={})
 
-    first = give_up(RunRules(NAMES), runner.partition, bad, record, "a bug").effects
-    second = give_up(RunRules(NAMES), runner.partition, bad, record, "a bug").effects
+    first = abandon(RunRules(NAMES), runner.partition, bad, record, "a bug").effects
+    second = abandon(RunRules(NAMES), runner.partition, bad, record, "a bug").effects
 
     assert (len(told(first, StopRun)), finals(first)) == (1, [])
     assert finals(second) == ["run.failed"]

@@ -41,7 +41,7 @@ from anabranch_agency.run.state import (
     PartitionState,
     Run,
 )
-from anabranch_agency.run.turn import BuryOriginal, DecisionConfig, Turn
+from anabranch_agency.run.turn import DeadLetterOriginal, DecisionConfig, Turn
 
 NAMES = Names("t.")
 RULES = DecisionConfig(NAMES)
@@ -184,7 +184,9 @@ def test_another_body_under_the_same_id_is_refused_and_buried() -> None:
     for turn in (during, after):
         [(kind, body)] = announced(turn)
         assert (kind, [error["code"] for error in body["errors"]]) == ("run.rejected", ["request_id_conflict"])
-        assert [effect.origin for effect in turn.effects if isinstance(effect, BuryOriginal)] == ["t.requests/0/5"]
+        assert [effect.origin for effect in turn.effects if isinstance(effect, DeadLetterOriginal)] == [
+            "t.requests/0/5"
+        ]
         assert told_groups(turn) == []
     assert [kind for kind, _ in owner.finals] == ["run.completed"]
 

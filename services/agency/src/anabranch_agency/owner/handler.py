@@ -24,9 +24,9 @@ from anabranch_agency.owner.metrics import counts_of, spans_of
 from anabranch_agency.owner.original_records import Origin, originals
 from anabranch_agency.owner.resubmit import resubmitted
 from anabranch_agency.run.actor import decide
-from anabranch_agency.run.faults import give_up
+from anabranch_agency.run.faults import abandon
 from anabranch_agency.run.state import PartitionState
-from anabranch_agency.run.turn import BuryOriginal, DecisionConfig, EventOf, Resubmit, RunLimits, Turn
+from anabranch_agency.run.turn import DeadLetterOriginal, DecisionConfig, EventOf, Resubmit, RunLimits, Turn
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,15 @@ log = logging.getLogger(__name__)
 class RunsHandler:
     """The domain of the owner of `runs` partitions."""
 
-    def __init__(self, resources: Resources, rules: DecisionConfig) -> None:
+    def __init__(self, resources: Resources, config: DecisionConfig) -> None:
         self._log = resources.log
         self._telemetry = resources.telemetry
-        self._names = rules.names
-        self._rules = rules
+        self._names = config.names
+        self._config = config
 
     def take_limits(self, result_bytes: int, limits: RunLimits) -> None:
         """Note what the log and the settings allow, before the first decision."""
-        self._rules = replace(self._rules, result_bytes=result_bytes, limits=limits)
+        self._config = replace(self._config, result_bytes=result_bytes, limits=limits)
 
     @property
     def topic(self) -> str:
@@ -89,7 +89,7 @@ class RunsHandler:
         if stop is not None:
             state.stop_early(run_id)
         if pause is not None:
-            state.hear(run_id, pause.get("origin", ""))
+            state.observe_control(run_id, pause.get("origin", ""))
             state.pause_early(run_id, paused=pause["action"] == "pause")
 
     def decide(
@@ -119,7 +119,7 @@ class RunsHandler:
         self, state: PartitionState, record: Incoming, message: Message, rejected: list[tuple[Incoming, str]]
     ) -> Turn:
         try:
-            return decide(self._rules, state, message, record.offset, record.timestamp)
+            return decide(self._config, state, message, record.offset, record.timestamp)
         except Exception as error:
             # A bug: let through, it would stop each owner of the partition, one after another.
             log.exception(
@@ -130,7 +130,7 @@ class RunsHandler:
             )
             why = f"deciding about it failed: {type(error).__name__}: {error}"
             rejected.append((record, why))
-            return give_up(self._rules, state, message, record, why)
+            return abandon(self._config, state, message, record, why)
 
     def bury(
         self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
@@ -141,12 +141,12 @@ class RunsHandler:
             message = RUNS.decode(record.value).message
         except Undecodable:
             return self._fail_keyed(state, record, reason)
-        return give_up(self._rules, state, message, record, reason).effects
+        return abandon(self._config, state, message, record, reason).effects
 
     def _fail_keyed(self, state: PartitionState, record: Incoming, why: str) -> Sequence[Effect]:
         """The run fails whose id is the key of a record that nobody can decode."""
         run_id = (record.key or b"").decode("utf-8", "replace")
-        return give_up(self._rules, state, RunUnknown(run_id=run_id), record, why).effects
+        return abandon(self._config, state, RunUnknown(run_id=run_id), record, why).effects
 
     def _event_records(self, events: list[EventOf]) -> Iterator[PublishFirst | PublishAfter]:
         """Published with the news of the same turn, and last: nobody waits for them. Only that a run is accepted
@@ -184,12 +184,12 @@ class RunsHandler:
         return False
 
     async def before_news(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
-        await self._bury([each for each in effects if isinstance(each, BuryOriginal) and each.origin])
+        await self._bury([each for each in effects if isinstance(each, DeadLetterOriginal) and each.origin])
         for effect in effects:
             if isinstance(effect, Resubmit):
                 await self._log.publish(await resubmitted(self._log, self._names, state.number, effect))
 
-    async def _bury(self, refusals: Sequence[BuryOriginal]) -> None:
+    async def _bury(self, refusals: Sequence[DeadLetterOriginal]) -> None:
         """The refused records as they came, out of the topic `requests`; one that is gone gets no letter."""
         if not refusals:
             return

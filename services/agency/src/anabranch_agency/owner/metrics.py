@@ -1,4 +1,4 @@
-"""What a turn of a run's owner has to tell of itself in numbers and spans. Pure."""
+"""Metrics and spans of the turns of a run's owner. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anabranch_agency.run.turn import Turn
 
 
 def spans_of(turn: Turn, telemetry: Telemetry) -> Iterator[Effect]:
-    """The spans of the runs that ended in a turn, where they are wanted."""
+    """The spans of the runs that ended in a turn, if their traces are sampled."""
     for run, status in turn.ended:
         trace = trace_of(run.run_id, run.traceparent)
         if telemetry.wants(trace):
@@ -22,7 +22,7 @@ def spans_of(turn: Turn, telemetry: Telemetry) -> Iterator[Effect]:
 
 
 def counts_of(turn: Turn) -> Iterator[Effect]:
-    """What a turn counts."""
+    """The counters and durations of a turn."""
     accepted = sum(event.entry.type == "run.accepted" for event in turn.events)
     if accepted:
         yield Count(names.RUNS_ACCEPTED, accepted)
@@ -32,7 +32,7 @@ def counts_of(turn: Turn) -> Iterator[Effect]:
 
 
 def span_of_run(run: Run, status: Status, trace: RunTrace, at: float) -> Span:
-    """The span of a run that ended at `at`, under the span of whoever produced its request."""
+    """The span of a run that ended at `at`, a child of the producer's span."""
     attributes: dict[str, Attribute] = {
         names.RUN_ID: run.run_id,
         names.SESSION_ID: run.session_id,
@@ -62,7 +62,7 @@ def span_of_run(run: Run, status: Status, trace: RunTrace, at: float) -> Span:
 
 
 def _request(origin: str) -> Mapping[str, Attribute]:
-    """Where the request stood, as OpenTelemetry's conventions for messaging have it."""
+    """The position of the request, by the semantic conventions of OpenTelemetry for messaging."""
     topic, partition, offset = origin.rsplit("/", 2) if origin.count("/") >= 2 else ("", "", "")
     if not topic or not offset.isdigit():
         return {}

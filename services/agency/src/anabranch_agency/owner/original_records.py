@@ -1,7 +1,7 @@
-"""Reads records of the topic `requests` again that were refused after they had been read, for their dead letters.
+"""Reads refused records of the topic `requests` again, for their dead letters.
 
-Refusals come in bursts, of records that stand side by side: neighbours are read together, by one reader. What is
-no longer on the log is left out; reading never waits for more records than those that were asked for.
+Refusals come in bursts of neighbouring records, which one reader reads together. Records that are no longer on the
+log are left out.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 from anabranch.ports import EventLog, Incoming
 
-NEIGHBOURS = 1_000
-"""Records that may stand between two that are read together."""
-READERS = 4
+MAX_GAP = 1_000
+"""The most records between two records that one reader reads together."""
+MAX_READERS = 4
 IDLE_SECONDS = 5.0
-"""After so long without a record there is none left to be read."""
+"""A reader that receives no record for this time has reached the end of the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a record stands."""
+    """The position of a record."""
 
     topic: str
     partition: int
@@ -30,31 +30,31 @@ class Origin:
 
     @classmethod
     def of(cls, text: str) -> Origin:
-        """Reads `topic/partition/offset`."""
+        """Parse `topic/partition/offset`."""
         topic, partition, offset = text.rsplit("/", 2)
         return cls(topic, int(partition), int(offset))
 
 
 async def originals(log: EventLog, origins: Iterable[Origin]) -> dict[Origin, Incoming]:
-    """The records that are left of those asked for.
+    """The records at the given positions, without those that are no longer on the log.
 
     Raises:
         ServerUnavailable: the log cannot be read.
     """
-    limit = asyncio.Semaphore(READERS)
+    limit = asyncio.Semaphore(MAX_READERS)
     found = await asyncio.gather(*(_read(log, span, limit) for span in _spans(origins)))
     return {origin: record for records in found for origin, record in records.items()}
 
 
 def _spans(origins: Iterable[Origin]) -> Iterator[Sequence[Origin]]:
-    """Neighbours of one partition, in order."""
+    """Positions of one partition that are near each other, in order."""
     partitions: dict[tuple[str, int], list[Origin]] = defaultdict(list)
     for origin in sorted(set(origins), key=lambda each: each.offset):
         partitions[origin.topic, origin.partition].append(origin)
     for ordered in partitions.values():
         span: list[Origin] = []
         for origin in ordered:
-            if span and origin.offset - span[-1].offset > NEIGHBOURS:
+            if span and origin.offset - span[-1].offset > MAX_GAP:
                 yield span
                 span = []
             span.append(origin)

@@ -1,7 +1,7 @@
-"""Reads the request of a run off the log and submits it again, as its retry.
+"""Reads the request of a run from the log and submits it again as a retry.
 
-The record that admitted a run is the only place that has its request as it was; its offset stands in the
-tombstone. Whether a run may be retried is not decided here.
+Only the record that admitted a run has its request in the original form; the run record has its offset.
+`run.control` decides whether a run may be retried.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from anabranch_agency.run.turn import Resubmit
 
 
 async def resubmitted(log: EventLog, names: Names, partition: int, effect: Resubmit) -> Sequence[Outgoing]:
-    """The retry for the owner of its run id, or its refusal where the request is no longer on the log.
+    """The submission of the retry, or its refusal if the request is no longer on the log.
 
     Raises:
         ServerUnavailable: the log cannot be read.
@@ -35,7 +35,8 @@ async def resubmitted(log: EventLog, names: Names, partition: int, effect: Resub
 
 
 def retry_of(first: SubmitRun, control: ControlRun) -> SubmitRun:
-    """The same request under another id, in the same session. The hash tells it from any other use of that id."""
+    """The same request under a new id, in the same session. Its hash differs from that of any other request with
+    that id."""
     assert control.new_request_id is not None
     return first.model_copy(
         update={
@@ -50,7 +51,7 @@ def retry_of(first: SubmitRun, control: ControlRun) -> SubmitRun:
 
 
 async def _record_at(log: EventLog, topic: str, partition: int, offset: int) -> Incoming:
-    """The record at an offset, or the first one after it where that is gone. There is one: the retry itself."""
+    """The record at an offset, or the first one after it. There always is one: the retry's own control record."""
     async with log.read(topic, [partition], start=offset) as reader:
         async for batch in reader:
             return batch[0]
@@ -73,7 +74,7 @@ def _refusal(names: Names, effect: Resubmit, at: Incoming) -> Outgoing:
         Code.NOT_RETRYABLE,
         "/run_id",
         f"the request of run {control.run_id} is no longer on the log",
-        "submit it anew: the retention of the topic `runs` is over",
+        "submit the request again: the retention of the topic `runs` is over",
     )
     body = RunRejected(
         request_id=request_id, run_id=run_id, session_id=None, project=effect.project, errors=(problem,)

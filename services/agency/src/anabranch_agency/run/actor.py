@@ -1,7 +1,7 @@
-"""The run's owner: admits once, starts its groups, joins them into the final record. Pure.
+"""The decisions of a run's owner: admission, the start of groups, the join into the final record. Pure.
 
-State and message to new state and effects; a fold over the log. It may be given any message twice and any
-prefix of its messages again. Time is the record's timestamp.
+The state is a fold over the messages of a partition. Any message may arrive twice, and any prefix of the messages
+may be applied again. The time is the timestamp of the record.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.control import control_run, pause, stop
-from anabranch_agency.run.ending import end_if_lost, end_overdue, fail, finish, is_of, note_end_again, tell_final
+from anabranch_agency.run.ending import end_if_lost, end_overdue, fail, finish, is_of, publish_final, republish_end
 from anabranch_agency.run.planning import open_run, start_groups
 from anabranch_agency.run.state import PartitionState, Run
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 
 
-def decide(rules: DecisionConfig, partition: PartitionState, message: Message, offset: int, at: float) -> Turn:
-    """Apply one message to the partition's state; the turn holds the effects and events."""
-    turn = Turn(rules, partition, offset, at)
+def decide(config: DecisionConfig, partition: PartitionState, message: Message, offset: int, at: float) -> Turn:
+    """Apply one message to the state of the partition. The returned turn has the effects and events."""
+    turn = Turn(config, partition, offset, at)
     _HANDLERS[type(message)](turn, message)
     return turn
 
 
 def _claimed(turn: Turn, message: ClaimPartition) -> None:
-    """Claims are the shell's business."""
+    """Claims concern the shell only."""
 
 
 # --- admission -----------------------------------------------------------------------------------
@@ -60,23 +60,24 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
     end_if_lost(turn, submit.run_id)
     known = _known(turn, submit) or known
     if known.final is not None:
-        # Else an owner that replays this record once the store has forgotten would admit what was answered.
-        turn.keep(submit.run_id, known, turn.at)
+        # Without this, an owner that replays this record after the store lost its data would admit the run again.
+        turn.store_record(submit.run_id, known, turn.at)
     if has_other_body(known.body_hash, submit.body_hash):
         refuse(turn, submit, [request_id_conflict()], submit.warnings)
     else:
-        _tell_again(turn, submit.run_id, known, submit.traceparent)
+        _publish_again(turn, submit.run_id, known, submit.traceparent)
 
 
 def _known(turn: Turn, submit: SubmitRun) -> RunRecord | None:
-    """The run that the same request id made before. A tombstone of this very record is none: it is replayed."""
+    """The record of an earlier run with the same request id. A record that this message created is not one: the
+    message is being replayed."""
     run = turn.partition.runs.get(submit.run_id)
     known = run.tombstone if run is not None else turn.partition.tombstones.get(submit.run_id)
     return None if known is None or known.offset == turn.position or _is_of_this_record(turn, known) else known
 
 
 def _is_of_this_record(turn: Turn, known: RunRecord) -> bool:
-    """Whether an open run was admitted by this record, in a topic that nobody had yet seen to be another one."""
+    """Whether this message admitted the open run, in a recreated topic whose new generation was not known yet."""
     _, offset = parts_of(known.offset)
     return known.final is None and offset == turn.offset and known.accepted_at == turn.at
 
@@ -93,9 +94,9 @@ def _admit(turn: Turn, submit: SubmitRun) -> None:
         return
     run = _new_run(turn, submit, made)
     turn.partition.open(run)
-    turn.keep(run.run_id, run.tombstone, run.deadline)
+    turn.store_record(run.run_id, run.tombstone, run.deadline)
     if run.session_id != run.run_id:
-        turn.keep_project(run.session_id, request.project, run.deadline)
+        turn.store_project(run.session_id, request.project, run.deadline)
     turn.event(run.run_id, run.tombstone, "run.accepted", **_shown(run, made))
     _accept(turn, run.run_id, run.tombstone, run.traceparent)
     _start(turn, submit, made, run)
@@ -155,10 +156,10 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
 
 
 def _start(turn: Turn, submit: SubmitRun, made: Plan, run: Run) -> None:
-    groups = turn.rules.names.groups
-    turn.tell(groups, run.session_id, open_run(submit, made, run, turn.rules.limits))
+    groups = turn.config.names.groups
+    turn.publish(groups, run.session_id, open_run(submit, made, run, turn.config.limits))
     for start in start_groups(run, made):
-        turn.tell(groups, run.session_id, start)
+        turn.publish(groups, run.session_id, start)
     wanted = turn.partition.take_early(submit.run_id)
     if "pause" in wanted:
         pause(turn, run, paused=True)
@@ -167,7 +168,7 @@ def _start(turn: Turn, submit: SubmitRun, made: Plan, run: Run) -> None:
 
 
 def _accept(turn: Turn, run_id: str, known: RunRecord, traceparent: str | None) -> None:
-    turn.announce(
+    turn.publish_result(
         "run.accepted",
         f"{run_id}/accepted",
         known.accepted,
@@ -177,12 +178,12 @@ def _accept(turn: Turn, run_id: str, known: RunRecord, traceparent: str | None) 
     )
 
 
-def _tell_again(turn: Turn, run_id: str, known: RunRecord, traceparent: str | None) -> None:
-    """The same request once more: its sender gets what the first one got, under the same ids."""
+def _publish_again(turn: Turn, run_id: str, known: RunRecord, traceparent: str | None) -> None:
+    """Answer a repeated request: its sender gets the same records as the first one, with the same ids."""
     turn.partition.drop("submitted before")
     _accept(turn, run_id, known, traceparent)
     if known.final is not None:
-        tell_final(turn, run_id, known, traceparent)
+        publish_final(turn, run_id, known, traceparent)
 
 
 def _control(turn: Turn, control: ControlRun) -> None:
@@ -220,10 +221,10 @@ def _group_results(turn: Turn, message: GroupResults) -> None:
 
 
 def _group_finished(turn: Turn, message: GroupFinished) -> None:
-    """Tick a group off; the last one ends the run, and no other record can.
+    """Remove a group from the join; the last group ends the run, and no other message can.
 
-    Its results may be in records before it. Where one of those is missing, the log has refused it and not this
-    one: the sender publishes all of them again.
+    Results of a group may be in earlier records. If one of those is missing, the log refused it but not this
+    message, and the sender publishes all of them again.
     """
     run = turn.partition.runs.get(message.run_id)
     if run is None:
@@ -259,30 +260,33 @@ def _failed(turn: Turn, message: FailRun) -> None:
 
 
 def _unknown(turn: Turn, message: RunUnknown) -> None:
-    """Ask again, after the records that open the run: were they on their way, the answer comes to nothing. A run
-    that has ended was nudged by somebody who missed its end, and is told of it."""
+    """The session's owner does not know the run.
+
+    If the run is open, ask once more: the messages that open it may have been in flight, and precede this question
+    on the log. If it has ended, publish the event of its end again for the event manager, which missed it.
+    """
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         end_if_lost(turn, message.run_id)
-        note_end_again(turn, message.run_id)
+        republish_end(turn, message.run_id)
     else:
         check = CheckRun(run_id=run.run_id, admission=run.admission)
-        turn.tell(turn.rules.names.groups, run.session_id, check)
+        turn.publish(turn.config.names.groups, run.session_id, check)
 
 
 def _overdue(turn: Turn, message: RunOverdue) -> None:
-    """A run that is open here is stopped by its own timer. What the session's owner still has of any other is to
-    stop: nobody else would end it."""
+    """The session's owner has a run that is past its deadline. An open run is stopped by its own timer; any other
+    run is stopped here, because nothing else would end it."""
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         end_if_lost(turn, message.run_id)
     if run is None or run.admission > message.admission:
         order = StopRun(run_id=message.run_id, reason="timed_out", admission=message.admission)
-        turn.tell(turn.rules.names.groups, message.session_id, order)
+        turn.publish(turn.config.names.groups, message.session_id, order)
 
 
 def _fragment(turn: Turn, message: Fragment) -> None:
-    """The shell puts messages together; what is not whole yet changes nothing."""
+    """The shell assembles fragments; an incomplete message changes nothing."""
 
 
 _HANDLERS: dict[type[Message], Callable[[Turn, Any], None]] = {

@@ -1,4 +1,4 @@
-"""What a control record asks of a run: stop, pause, go on, decide on held members, be retried. Pure."""
+"""Control records: cancel, pause, resume, decisions on held members, and retry. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from anabranch_agency.run.turn import Resubmit, Turn, refuse
 
 
 def control_run(turn: Turn, control: ControlRun) -> None:
-    """Pass it on to the session's owner where the run is open; a retry is of one that has ended."""
+    """Apply a control record. Most are forwarded to the session's owner of an open run; a retry needs an ended
+    run."""
     if control.action == "retry":
         _retry(turn, control)
         return
-    if control.action in ("pause", "resume") and not turn.partition.hear(control.run_id, control.origin):
-        turn.partition.drop("pause or resume heard before")
+    if control.action in ("pause", "resume") and not turn.partition.observe_control(
+        control.run_id, control.origin
+    ):
+        turn.partition.drop("pause or resume applied before")
         return
     run = turn.partition.runs.get(control.run_id)
     if run is None:
@@ -36,26 +39,27 @@ def control_run(turn: Turn, control: ControlRun) -> None:
 
 
 def _remember(turn: Turn, control: ControlRun) -> None:
-    """A control record may overtake the request that it is about: they need not have one partition."""
+    """Remember a control record for a run that is not submitted yet: it may overtake its request, because the two
+    can be in different partitions of `requests`."""
     if control.action == "cancel":
         turn.partition.stop_early(control.run_id)
-        turn.keep_early(control, "stop")
+        turn.store_early(control, "stop")
     elif control.action in ("pause", "resume"):
         turn.partition.pause_early(control.run_id, paused=control.action == "pause")
-        turn.keep_early(control, "pause")
+        turn.store_early(control, "pause")
 
 
 def pause(turn: Turn, run: Run, *, paused: bool) -> None:
-    """Start no further members of a run, or go on. What asks for the state that there is changes nothing."""
+    """Pause or resume a run. A paused run starts no further members. Repeating a pause or resume has no effect."""
     if run.paused != paused:
         run.paused = paused
         turn.event(run.run_id, run.tombstone, "run.paused" if paused else "run.resumed")
     message = PauseRun(run_id=run.run_id, paused=paused, cause=turn.offset, admission=run.admission)
-    turn.tell(turn.rules.names.groups, run.session_id, message)
+    turn.publish(turn.config.names.groups, run.session_id, message)
 
 
 def _release(turn: Turn, run: Run, control: ControlRun, action: Literal["redrive", "dismiss"]) -> None:
-    """The session's owner holds the members, and knows which of them this is about."""
+    """Forward a decision on held members to the session's owner, which holds them."""
     message = ReleaseHeld(
         run_id=run.run_id,
         action=action,
@@ -64,11 +68,11 @@ def _release(turn: Turn, run: Run, control: ControlRun, action: Literal["redrive
         indexes=control.indexes,
         command_id=control.command_id,
     )
-    turn.tell(turn.rules.names.groups, run.session_id, message)
+    turn.publish(turn.config.names.groups, run.session_id, message)
 
 
 def _retry(turn: Turn, control: ControlRun) -> None:
-    """Start a run that takes over what this one has, unless there is nothing to run again."""
+    """Start a run that imports the completed results of an ended run, unless nothing is left to run."""
     known = turn.partition.tombstones.get(control.run_id)
     problem = _why_not_retried(turn, control.run_id, known)
     if problem is not None:
@@ -81,24 +85,26 @@ def _retry(turn: Turn, control: ControlRun) -> None:
 
 
 def _project_of(turn: Turn, run_id: str, known: RunRecord | None) -> str:
-    """The project of the run that a control record names; `default` where there is no such run."""
+    """The project of the run that a control record names; the default project if there is no such run."""
     run = turn.partition.runs.get(run_id)
     tombstone = known if run is None else run.tombstone
     return DEFAULT_PROJECT if tombstone is None else tombstone.project
 
 
-_ANEW = "submit it anew: the topic `runs` was deleted and created again since"
+_SUBMIT_AGAIN = "submit the request again: the topic `runs` was deleted and recreated"
 
 
 def _why_not_retried(turn: Turn, run_id: str, known: RunRecord | None) -> Problem | None:
     if run_id in turn.partition.runs:
         return _not_retryable(f"run {run_id} is still open", "wait for its end, or cancel it")
     if known is None or known.final is None:
-        return _not_retryable(f"run {run_id} is not known", "it never was, or ended too long ago: submit it anew")
+        hint = "it never existed, or ended too long ago: submit the request again"
+        return _not_retryable(f"run {run_id} is not known", hint)
     if known.final_status == "completed":
-        return _not_retryable(f"run {run_id} completed: nothing failed", "submit it anew to run it again")
+        hint = "submit the request under a new id to run it again"
+        return _not_retryable(f"run {run_id} completed: nothing failed", hint)
     if offset_of(known.offset, turn.partition.generation) is None:
-        return _not_retryable(f"the request of run {run_id} is no longer on the log", _ANEW)
+        return _not_retryable(f"the request of run {run_id} is no longer on the log", _SUBMIT_AGAIN)
     return None
 
 
@@ -107,7 +113,7 @@ def _not_retryable(message: str, hint: str) -> Problem:
 
 
 def _refuse_retry(turn: Turn, control: ControlRun, problem: Problem, project: str) -> None:
-    """Tell whoever waits for the new run that there is none."""
+    """Publish a refusal for the client that waits for the new run."""
     request_id = control.new_request_id or ""
     submit = SubmitRun(
         run_id=run_id_for(request_id),
@@ -122,9 +128,9 @@ def _refuse_retry(turn: Turn, control: ControlRun, problem: Problem, project: st
 
 
 def stop(turn: Turn, run: Run, reason: StopReason) -> None:
-    """Ask the session's owner to stop what still runs; the first reason stands."""
+    """Ask the session's owner to stop the members of a run. The first reason is kept."""
     if run.stopping is None:
         run.stopping, run.stopped_at = reason, turn.at
         turn.partition.arm(run)
         message = StopRun(run_id=run.run_id, reason=reason, admission=run.admission)
-        turn.tell(turn.rules.names.groups, run.session_id, message)
+        turn.publish(turn.config.names.groups, run.session_id, message)

@@ -1,6 +1,6 @@
-"""How a run ends: by its last group, by a fault of a service, or because its records are lost. Pure.
+"""The end of a run: by its last group, by a fault of a service, or because its records are lost. Pure.
 
-Each way leads to one final record, which is stored before it is published; what comes later changes nothing.
+Each way leads to one final record, which is stored before it is published; later messages change nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class _OfRun(Protocol):
 
 
 def is_of(run: Run, message: _OfRun) -> bool:
-    """Whether a message is about this run, and not about an earlier one of the same id. One that an earlier
-    release opened at the session's owner has no admission there."""
+    """Whether a message belongs to this run and not to an earlier run with the same id. Messages about runs that
+    an earlier release opened have no admission."""
     return message.admission in (None, UNTOLD, run.admission)
 
 
 def fail(turn: Turn, run: Run, message: FailRun) -> None:
-    """A service cannot go on with a run: stop it, or end it where nothing more will come of its groups."""
+    """Fail a run that a service cannot continue: stop its groups, or end it at once if they will not answer."""
     if not run.fault:
         run.fault = True
         note_failure(run, message.error_type, message.message, message.group, message.task)
@@ -43,7 +43,7 @@ def fail(turn: Turn, run: Run, message: FailRun) -> None:
 
 
 def end_overdue(turn: Turn, run: Run) -> None:
-    """A run was stopped, and its groups have not answered in time: it ends with what is known."""
+    """End a stopped run whose groups have not answered in time, with the results that are known."""
     groups = ", ".join(sorted(run.waiting)[:5])
     message = f"the owner of the session did not answer the stop of the run in time; not ended: {groups}"
     note_failure(run, "StopUnanswered", message)
@@ -60,33 +60,34 @@ def end_if_lost(turn: Turn, run_id: str) -> None:
     if run_id in turn.partition.runs or known is None or known.final is not None or known.offset >= turn.position:
         return
     reason = (
-        f"the records of run {run_id} were removed from topic {turn.rules.names.runs}, "
+        f"the records of run {run_id} were removed from topic {turn.config.names.runs}, "
         "by its retention or with it, before the run had ended; or the store came back as it was before that"
     )
     failure = Failure(group="", task="", error_type="RunLost", message=reason)
     _end(turn, run_id, known, final_of_lost(known, failure, turn.at), turn.at, None)
     order = StopRun(run_id=run_id, reason="cancelled", admission=admission_at(known.offset))
-    turn.tell(turn.rules.names.groups, known.session_id, order)
+    turn.publish(turn.config.names.groups, known.session_id, order)
 
 
 def note_failure(
     run: Run, error_type: str, message: str, group: str | None = None, task: str | None = None
 ) -> None:
-    """Add a failure of the run as a whole, or of one of its groups or tasks, before those of members."""
+    """Add a failure of the run, or of one of its groups or tasks, in front of the failures of members."""
     failure = Failure(group=group or "", task=task or "", error_type=error_type, message=message)
     run.failures.insert(0, failure)
     run.failure_count += 1
 
 
 def finish(turn: Turn, run: Run) -> None:
-    """Tell how a run ended. Where its results cannot be told, they are left out and the reason stands instead."""
+    """End a run with its final record. If its results cannot be encoded, the record has the reason instead of
+    them."""
     try:
-        body, asides = final_body(turn.rules.names, run, turn.at, turn.rules.result_bytes)
+        body, asides = final_body(turn.config.names, run, turn.at, turn.config.result_bytes)
     except (TypeError, ValueError, RecursionError) as error:
         note_failure(run, "InternalError", f"the results cannot be written: {type(error).__name__}: {error}")
         run.fault = True
-        body, asides = final_without_results(turn.rules.names, run, turn.at), []
-    ttl = seconds_kept(run.deadline, turn.at, turn.rules.result_ttl)
+        body, asides = final_without_results(turn.config.names, run, turn.at), []
+    ttl = seconds_kept(run.deadline, turn.at, turn.config.result_ttl)
     for aside in asides:
         turn.effects.append(StorePut(run.session_id, aside.key, aside.value, ttl, fenced=False))
     _end(turn, run.run_id, run.tombstone, body, run.deadline, run.traceparent)
@@ -97,14 +98,14 @@ def _end(
     turn: Turn, run_id: str, known: RunRecord, body: dict[str, Any], deadline: float, traceparent: str | None
 ) -> None:
     ended = replace(known, final=body, ended_at=turn.at)
-    turn.keep(run_id, ended, deadline)
+    turn.store_record(run_id, ended, deadline)
     _note_end(turn, run_id, ended, body)
-    tell_final(turn, run_id, ended, traceparent)
-    turn.partition.bury(run_id, ended)
+    publish_final(turn, run_id, ended, traceparent)
+    turn.partition.close(run_id, ended)
 
 
 def _reason(failures: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a run's last event says of a failure that is of none of its tasks: no other event told it."""
+    """Error type and message of a failure of the run itself, for its last event: no event of a task has them."""
     found = next((each for each in failures if not each["group"]), None)
     return {} if found is None else {"error_type": found["error_type"], "message": found["message"]}
 
@@ -114,18 +115,18 @@ def _note_end(turn: Turn, run_id: str, ended: RunRecord, body: dict[str, Any]) -
     turn.event(run_id, ended, f"run.{body['status']}", **shown)
 
 
-def note_end_again(turn: Turn, run_id: str) -> None:
-    """Add the event of a run's end once more, unless it is in this turn. Readers who know the end drop it."""
+def republish_end(turn: Turn, run_id: str) -> None:
+    """Add the event of an ended run's end again, unless this turn has it. Readers drop the duplicate."""
     known = turn.partition.tombstones.get(run_id)
     if known is not None and known.final is not None and not turn.events:
         _note_end(turn, run_id, known, known.final)
 
 
-def tell_final(turn: Turn, run_id: str, ended: RunRecord, traceparent: str | None) -> None:
-    """Publish the final record of a run that has ended; again, it is the same."""
+def publish_final(turn: Turn, run_id: str, ended: RunRecord, traceparent: str | None) -> None:
+    """Publish the final record of an ended run. Publishing it again gives the same record."""
     assert ended.final is not None
     assert ended.ended_at is not None
-    turn.announce(
+    turn.publish_result(
         f"run.{ended.final_status}",
         final_event_id(run_id),
         ended.final,

@@ -1,7 +1,6 @@
-"""What follows where a record of the topic `runs` cannot be decided about. Pure.
+"""What happens if a record of the topic `runs` cannot be processed. Pure.
 
-A request that was being admitted is refused. Any other record is part of an open run: the run ends as failed, with
-that as the reason.
+A submitted request is refused. Any other record belongs to an open run, which ends as failed with the reason.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
 FAULT = "InternalError"
 
 
-def give_up(
-    rules: DecisionConfig, partition: PartitionState, message: Message, record: Incoming, why: str
+def abandon(
+    config: DecisionConfig, partition: PartitionState, message: Message, record: Incoming, why: str
 ) -> Turn:
-    """The turn that takes the place of the one that failed."""
-    turn = Turn(rules, partition, record.offset, record.timestamp)
-    partition.drop("record that met a bug")
+    """The turn that replaces the one that failed."""
+    turn = Turn(config, partition, record.offset, record.timestamp)
+    partition.drop("record that hit a bug")
     if isinstance(message, SubmitRun):
         _refuse(turn, message, why)
     else:
@@ -38,7 +37,7 @@ def _refuse(turn: Turn, submit: SubmitRun, why: str) -> None:
 
 
 def _fail(turn: Turn, message: Message, record: Incoming, why: str) -> None:
-    """Where the run is being stopped for a fault already, nothing more is waited for."""
+    """Fail the run of a record. If the run is already being stopped because of a fault, it ends at once."""
     run = turn.partition.runs.get(getattr(message, "run_id", ""))
     if run is None:
         return

@@ -19,25 +19,26 @@ from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.state import Run
 
 RESULTS_BYTES = 600_000
-"""Results that the final record holds; beyond, the largest values and then all of them are references."""
+"""Bytes of results in the final record. Beyond it the largest values, and then all values, become references."""
 FAILURES_BYTES = 250_000
 BODY_BYTES = 1_000_000
-"""The whole body, where the log's limit leaves so much: what labels and warnings take, failures and then results
-have to leave."""
+"""Bytes of the whole body, if the limit of the log allows it. Labels and warnings come first; failures and results
+share the rest."""
 FAILURES_SHARE = 4
-"""Failures take at most this part of a body."""
+"""Failures use at most one such part of the body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """A value that the final record refers to: the store's key and the manifest to put there."""
+    """A value that the final record refers to: its key in the store, and the manifest to store there."""
 
     key: str
     value: bytes
 
 
 def final_status(run: Run) -> str:
-    """A stop wins only where it stopped something; else a failed or timed-out group fails the run."""
+    """The status of an ended run. A stop counts only if it stopped a group; else a group that failed or timed out
+    makes the run fail."""
     if run.fault:
         return "failed"
     if run.stopping is not None and run.statuses & {"cancelled", "timed_out"}:
@@ -46,7 +47,7 @@ def final_status(run: Run) -> str:
 
 
 def final_body(names: Names, run: Run, at: float, limit: int = BODY_BYTES) -> tuple[dict[str, Any], list[Aside]]:
-    """The body of the final record, of at most `limit` bytes, and what the store has to hold before it is told."""
+    """The body of the final record, of at most `limit` bytes, and the values to store before it is published."""
     room = min(limit, BODY_BYTES) - len(orjson.dumps([run.labels, run.warnings])) - 4_000
     fitting = fit_failures(run.failures, min(FAILURES_BYTES, room, limit // FAILURES_SHARE))
     failures = [failure.to_document() for failure in fitting]
@@ -75,14 +76,14 @@ def final_body(names: Names, run: Run, at: float, limit: int = BODY_BYTES) -> tu
 
 
 def final_without_results(names: Names, run: Run, at: float) -> dict[str, Any]:
-    """The body of the final record of a run whose results cannot be written."""
+    """The body of the final record of a run whose results cannot be encoded."""
     bare = replace(run, results={}, failure_pages={}, failures=run.failures[:1], failure_count=1)
     body, _ = final_body(names, bare, at)
     return body | {"failure_count": run.failure_count}
 
 
 def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, Any]:
-    """The body of the final record of a run of which nothing is left but that it was admitted."""
+    """The body of the final record of a run of which only the record of its admission is left."""
     accepted = known.accepted
     return {
         "request_id": known.request_id,
@@ -106,7 +107,7 @@ def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, An
 
 
 def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
-    """A reference to the list of all failures. Its pages are those that groups wrote, and one of the others'."""
+    """A reference to the list of all failures: the pages that groups wrote, and one page with the others."""
     key = failures_key(run.run_id)
     others = [failure.to_document() for failure in run.failures if failure.group not in run.failure_pages]
     data = dumps(others)
@@ -131,8 +132,11 @@ def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
 
 
 def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dict[str, Any], list[Aside]]:
-    """Results such that `limit` bytes hold them: the largest values become references until the rest fits, and
-    where references alone are too many, `results` itself is one; also where its keys make it look like one."""
+    """Results of at most `limit` bytes. The largest values become references until the rest fits.
+
+    If the references alone are too large, the whole of `results` becomes a reference; also if its keys would make
+    it look like one.
+    """
     sizes = {key: len(orjson.dumps(value)) for key, value in run.results.items()}
     total = sum(sizes.values()) + sum(len(orjson.dumps(key)) + 2 for key in sizes)
     results = dict(run.results)
@@ -152,7 +156,7 @@ def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dic
 
 
 def set_aside(names: Names, run: Run, key: str, value: Any) -> tuple[Aside, dict[str, Any]]:
-    """A value as a manifest of its own in the store, and the reference to it."""
+    """The manifest to store for a value, and the reference to it."""
     data = orjson.dumps(value)
     count = reference_count(value)
     manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)

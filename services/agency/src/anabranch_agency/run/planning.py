@@ -1,4 +1,4 @@
-"""From an admitted request to the records that start its groups. Pure."""
+"""The messages that open a run at its session's owner and start its groups. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from anabranch_agency.run.state import Run
 from anabranch_agency.run.turn import RunLimits
 
 MAX_CHUNKS = 4_096
-"""Of a task whose members take long each chunk is one member: so many may run at once. It stands in the record, so
-that another number later does not change how records of before are read."""
+"""The most chunks of a task at once. If members take long, a chunk is one member, so this bounds how many run at
+once. The number is part of the record: a later release with another number still reads old records in the same
+way."""
 PART_BYTES = 600_000
-"""Tasks of a group that one record takes along."""
+"""Bytes of tasks in one StartGroup record."""
 
 
 def open_run(submit: SubmitRun, plan: Plan, run: Run, limits: RunLimits | None) -> OpenRun:
-    """The first record of a run for its session's owner."""
+    """The first message about a run for its session's owner."""
     shared = shared_keys(plan)
     return OpenRun(
         run_id=submit.run_id,
@@ -41,7 +42,7 @@ def open_run(submit: SubmitRun, plan: Plan, run: Run, limits: RunLimits | None) 
 
 
 def shared_keys(plan: Plan) -> dict[str, SharedKey]:
-    """The keys of the plan that have a policy, and who produces them."""
+    """The keys of the plan that have a context policy, with the tasks that produce them."""
     policies = plan.request.context_policies
     producers: dict[str, list[tuple[str, str]]] = {key: [] for key in policies}
     for task in plan.tasks if policies else ():
@@ -52,9 +53,9 @@ def shared_keys(plan: Plan) -> dict[str, SharedKey]:
 
 
 def reserved_keys(plan: Plan) -> Iterator[str]:
-    """The result keys of the plan that a derived key of one of its `separate` tasks might overwrite.
+    """The result keys of the plan that a derived key of a `separate` task could overwrite.
 
-    A result key ends a derived one after an underscore, so each key is looked at from underscore to underscore.
+    A derived key ends with an underscore and a result key, so every ending after an underscore is compared.
     """
     specs = [task.spec for task in plan.tasks]
     separated = {
@@ -70,7 +71,7 @@ def reserved_keys(plan: Plan) -> Iterator[str]:
 
 
 def _endings(key: str) -> Iterator[str]:
-    """What stands behind each underscore but the first character."""
+    """The endings of a key after each underscore, except one at its beginning."""
     return (key[index + 1 :] for index, char in enumerate(key) if char == "_" and index > 0)
 
 
@@ -79,7 +80,7 @@ Numbers = Mapping[str, Mapping[tuple[str, str], int]]
 
 
 def start_groups(run: Run, plan: Plan) -> Iterator[StartGroup]:
-    """One StartGroup for each group, or several parts of it where one record could not hold its tasks."""
+    """A StartGroup message for each group, in several parts if its tasks do not fit into one record."""
     numbers = {
         key: {place: number for number, place in enumerate(found.producers)}
         for key, found in shared_keys(plan).items()
@@ -117,7 +118,7 @@ def _parts(run: Run, group: TaskGroup, tasks: list[PlannedTask], numbers: Number
 
 
 def order_of(task: PlannedTask, numbers: Numbers) -> TaskOrder:
-    """A planned task as its owner gets it."""
+    """A planned task in the form that the session's owner receives."""
     spec, place = task.spec, (task.group, task.name)
     return TaskOrder(
         name=task.name,

@@ -1,4 +1,4 @@
-"""What a run's owner remembers. Data with invariants, no decisions; a fold over one partition of `runs`."""
+"""The state of a run's owner: the fold over one partition of `runs`. Data with invariants, no decisions. Pure."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from anabranch.core.admissions import admission_at, offset_of
 from anabranch.core.wire.messages import Counts, Failure, Json, Status, StopReason
 from anabranch.core.wire.run_record import RunRecord
 
-REMEMBERED = 20_000
+MAX_REMEMBERED = 20_000
 SPARE_DEADLINES = 64
-"""Deadlines of ended runs that are kept at least. Without a most there would be those of all runs that came after
-one that is open for long."""
+"""Stale deadlines that the heap may hold before it is rebuilt. Without a bound, a run that stays open for long
+would keep the deadlines of all later runs in memory."""
 STOP_SECONDS = 60.0
-"""A run ends at the latest so long after its deadline, or after its stop where that was asked for later, as by an
-Agency that was away: whatever has become of its groups."""
+"""Seconds between the deadline of a run (or its stop, if that is later) and its end, whatever its groups do."""
 TOMBSTONE_BYTES = 64_000
-"""Bytes of tombstones, as JSON, that one partition keeps in memory between batches; the store has all of them."""
+"""Bytes of run records, as JSON, that a partition keeps in memory between batches. The store has all of them."""
 
 
 @dataclass(slots=True)
 class Run:
-    """An open run. `waiting` are the groups that have not ended; its join fires when that is empty."""
+    """An open run. `waiting` are the groups that have not ended; the join completes when it is empty."""
 
     run_id: str
     tombstone: RunRecord
@@ -37,16 +36,16 @@ class Run:
     traceparent: str | None = None
     stopping: StopReason | None = None
     stopped_at: float = 0.0
-    """When that was asked for, in seconds since the epoch."""
+    """When the stop was requested, in seconds since the epoch."""
     fault: bool = False
-    """A service could not go on with it: it ends as failed, whatever its groups say."""
+    """Whether a service failed to continue the run. It then ends as failed, whatever the status of its groups."""
     statuses: set[Status] = field(default_factory=set)
     results: dict[str, Json] = field(default_factory=dict)
     parts: set[tuple[str, int]] = field(default_factory=set)
     failures: list[Failure] = field(default_factory=list)
     failure_count: int = 0
     failure_pages: dict[str, tuple[tuple[str, int, int], ...]] = field(default_factory=dict)
-    """By group, where it had more failures than its report held: the pages of all of them."""
+    """Pages with all failures, by group, for groups with more failures than their report has."""
     counts: Counts = field(default_factory=Counts)
     paused: bool = False
     retry_of: str | None = None
@@ -64,34 +63,35 @@ class Run:
 
     @property
     def admission(self) -> int:
-        """Tells it from an earlier run of the same id; see `core.admissions`."""
+        """The number that tells this run from an earlier one with the same id; see `core.admissions`."""
         return admission_at(self.tombstone.offset)
 
     @property
     def due(self) -> float:
-        """When it is to be stopped; where it is being stopped, when it ends without its groups."""
+        """When the run is to be stopped; if it is being stopped, when it ends without its groups. Seconds since
+        the epoch."""
         return self.deadline if self.stopping is None else max(self.deadline, self.stopped_at) + STOP_SECONDS
 
 
 @dataclass(slots=True)
 class PartitionState:
-    """Everything that one owner knows from one partition of `runs`."""
+    """The fold over one partition of `runs`."""
 
     number: int
     generation: int = 0
     """Of the log; see `core.admissions`."""
     runs: dict[str, Run] = field(default_factory=dict)
     tombstones: OrderedDict[str, RunRecord] = field(default_factory=OrderedDict)
-    """Of ended runs, and of those that the store told of."""
+    """Records of ended runs, and of runs that were read from the store."""
     sizes: OrderedDict[str, int] = field(default_factory=OrderedDict)
-    """Bytes of each of them."""
+    """Bytes of each record in `tombstones`."""
     bytes_kept: int = 0
     early_stops: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Runs that were cancelled before they were submitted."""
     early_pauses: OrderedDict[str, None] = field(default_factory=OrderedDict)
-    """The same of runs that were paused, and not resumed since."""
-    heard: OrderedDict[str, dict[str, int]] = field(default_factory=OrderedDict)
-    """By run, where on each partition of `requests` its last pause or resume stood."""
+    """Runs that were paused and not resumed before they were submitted."""
+    observed: OrderedDict[str, dict[str, int]] = field(default_factory=OrderedDict)
+    """By run: the offset of its last pause or resume in each partition of `requests`."""
     deadlines: list[tuple[float, str]] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     is_rebuilding: bool = False
@@ -114,7 +114,7 @@ class PartitionState:
             self.deadlines = [entry for entry in self.deadlines if entry[1] in self.runs]
             heapify(self.deadlines)
 
-    def bury(self, run_id: str, tombstone: RunRecord) -> None:
+    def close(self, run_id: str, tombstone: RunRecord) -> None:
         self.runs.pop(run_id, None)
         self.remember(run_id, tombstone)
 
@@ -125,8 +125,8 @@ class PartitionState:
         self.bytes_kept += self.sizes[run_id]
 
     def trim(self) -> None:
-        """Forget the oldest tombstones where they are too much. Not within a batch: what it buried is not in the
-        store before its effects are done."""
+        """Forget the oldest records over the limit of bytes. Call it between batches only: records of runs that a
+        batch ended are not in the store before its effects are performed."""
         while self.bytes_kept > TOMBSTONE_BYTES:
             self._forget(next(iter(self.tombstones)))
 
@@ -136,33 +136,36 @@ class PartitionState:
 
     def stop_early(self, run_id: str) -> None:
         self.early_stops[run_id] = None
-        while len(self.early_stops) > REMEMBERED:
+        while len(self.early_stops) > MAX_REMEMBERED:
             self.early_stops.popitem(last=False)
 
     def pause_early(self, run_id: str, *, paused: bool) -> None:
         self.early_pauses.pop(run_id, None)
         if paused:
             self.early_pauses[run_id] = None
-        while len(self.early_pauses) > REMEMBERED:
+        while len(self.early_pauses) > MAX_REMEMBERED:
             self.early_pauses.popitem(last=False)
 
-    def hear(self, run_id: str, origin: str) -> bool:
-        """Note a pause or resume from `topic/partition/offset`. False where it, or a later one of its partition,
-        was heard before: a reader that had lost the partition may tell it once more."""
+    def observe_control(self, run_id: str, origin: str) -> bool:
+        """Note a pause or resume by its position `topic/partition/offset`.
+
+        False if it, or a later one of the same partition, was applied before: a consumer that had lost the
+        partition may publish an old one again.
+        """
         place, _, offset = origin.rpartition("/")
         if not place:
             return True
-        heard = self.heard.setdefault(run_id, {})
-        self.heard.move_to_end(run_id)
-        while len(self.heard) > REMEMBERED:
-            self.heard.popitem(last=False)
+        heard = self.observed.setdefault(run_id, {})
+        self.observed.move_to_end(run_id)
+        while len(self.observed) > MAX_REMEMBERED:
+            self.observed.popitem(last=False)
         is_news = int(offset) > heard.get(place, -1)
         heard[place] = max(int(offset), heard.get(place, -1))
         return is_news
 
     def take_early(self, run_id: str) -> set[str]:
-        """What was asked of a run before it was submitted, "stop" or "pause". It holds for this run, and not for
-        another one of the same id when that was forgotten."""
+        """Remove and return the early requests for a run, "stop" or "pause". They apply to this run only, not to a
+        later one with the same id."""
         asked = {"stop": self.early_stops, "pause": self.early_pauses}
         return {kind for kind, runs in asked.items() if runs.pop(run_id, runs) is None}
 
@@ -170,12 +173,12 @@ class PartitionState:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
     def oldest_open(self) -> int | None:
-        """Offset of the record that admitted the oldest open run; runs are kept in that order."""
+        """The offset of the record that admitted the oldest open run; `runs` is in that order."""
         first = next(iter(self.runs.values()), None)
         return offset_of(first.tombstone.offset, self.generation) if first is not None else None
 
     def next_deadline(self) -> float | None:
-        """When the earliest run is to be stopped, or given up if it was, in seconds since the epoch."""
+        """When the next run is due (see `Run.due`), in seconds since the epoch."""
         while self.deadlines:
             due, run_id = self.deadlines[0]
             run = self.runs.get(run_id)
@@ -185,7 +188,7 @@ class PartitionState:
         return None
 
     def arm(self, run: Run) -> None:
-        """A run was opened, or is being stopped: note when it is due."""
+        """Schedule a run that was opened or is being stopped."""
         heappush(self.deadlines, (run.due, run.run_id))
 
 

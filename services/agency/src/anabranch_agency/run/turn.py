@@ -1,4 +1,4 @@
-"""One message being decided: the settings, the state, and the effects and events gathered on the way. Pure."""
+"""A turn: one message, the state that it changes, and the effects and events that follow. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from anabranch_agency.run.state import PartitionState, Run
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
-    """Settings that hold for a run from its admission to its end: bytes of an inline value, members of a task."""
+    """Settings that are fixed for a run at its admission: bytes of an inline value, members of a task."""
 
     inline_bytes: int
     members: int
@@ -34,19 +34,19 @@ class RunLimits:
 
 @dataclass(frozen=True, slots=True)
 class DecisionConfig:
-    """Settings that decisions depend on. Seconds."""
+    """Settings that decisions depend on. Times are in seconds."""
 
     names: Names
     result_ttl: float = 86_400.0
     result_bytes: int = 1_000_000
-    """Of the body of a record on the results topic."""
+    """The most bytes of the body of a record on the results topic."""
     limits: RunLimits | None = None
-    """Go along with each run that is admitted; None leaves them to the session's owner."""
+    """Limits that each admitted run carries; if None, the session's owner uses its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class BuryOriginal:
-    """Put the record at `origin` (`topic/partition/offset`) on the dead-letter topic."""
+class DeadLetterOriginal:
+    """Publish the record at `origin` (`topic/partition/offset`) as a dead letter."""
 
     origin: str
     code: str
@@ -56,7 +56,8 @@ class BuryOriginal:
 
 @dataclass(frozen=True, slots=True)
 class Resubmit:
-    """Submit the request of an ended run again, as its retry; `offset` is that of its record in the partition."""
+    """Submit the request of an ended run again as its retry. `offset` is the position of its record in the
+    partition."""
 
     control: ControlRun
     offset: int
@@ -65,7 +66,7 @@ class Resubmit:
 
 @dataclass(frozen=True, slots=True)
 class EventOf:
-    """A lifecycle event of a run, and who it is about."""
+    """A lifecycle event, with the ids of its run."""
 
     run_id: str
     request_id: str
@@ -77,42 +78,42 @@ class EventOf:
 class Turn:
     """A message at `offset`, written at `at` (seconds since the epoch), against the state of a partition."""
 
-    rules: DecisionConfig
+    config: DecisionConfig
     partition: PartitionState
     offset: int
     at: float
     effects: list[Effect] = field(default_factory=list)
     events: list[EventOf] = field(default_factory=list)
     ended: list[tuple[Run, Status]] = field(default_factory=list)
-    """The runs that ended in this turn, and how."""
+    """The runs that ended in this turn, with their status."""
 
-    def tell(self, topic: str, key: str, message: Message) -> None:
+    def publish(self, topic: str, key: str, message: Message) -> None:
         self.effects.append(PublishAfter(Outgoing(topic, key, encode(message))))
 
     @property
     def position(self) -> int:
-        """Of the message, over all lives of the log."""
+        """The position of the message over all generations of the log."""
         return log_position(self.partition.generation, self.offset)
 
-    def keep(self, run_id: str, tombstone: RunRecord, deadline: float) -> None:
-        """Make what is known of a run durable before anybody hears of it."""
-        key = self.rules.names.tombstone(run_id)
-        ttl = seconds_kept(deadline, self.at, self.rules.result_ttl)
+    def store_record(self, run_id: str, tombstone: RunRecord, deadline: float) -> None:
+        """Store the record of a run before anything about it is published."""
+        key = self.config.names.tombstone(run_id)
+        ttl = seconds_kept(deadline, self.at, self.config.result_ttl)
         self.effects.append(StorePut(run_id, key, tombstone.encode(), ttl))
 
-    def keep_project(self, session_id: str, project: str, deadline: float) -> None:
-        """Remember whose a session is for as long as its values are there."""
-        key = self.rules.names.session_project(session_id)
-        ttl = seconds_kept(deadline, self.at, self.rules.result_ttl)
+    def store_project(self, session_id: str, project: str, deadline: float) -> None:
+        """Store the project of a session for as long as its values are kept."""
+        key = self.config.names.session_project(session_id)
+        ttl = seconds_kept(deadline, self.at, self.config.result_ttl)
         self.effects.append(StorePut(session_id, key, project.encode(), ttl, fenced=False))
 
-    def keep_early(self, control: ControlRun, kind: str) -> None:
-        """Remember, for whoever owns the partition then, a control record that came before its run."""
-        key = self.rules.names.early(control.run_id, kind)
+    def store_early(self, control: ControlRun, kind: str) -> None:
+        """Store a control record that arrived before its run, for later owners of the partition."""
+        key = self.config.names.early(control.run_id, kind)
         value = dumps({"action": control.action, "offset": self.position, "origin": control.origin})
-        self.effects.append(StorePut(control.run_id, key, value, self.rules.result_ttl))
+        self.effects.append(StorePut(control.run_id, key, value, self.config.result_ttl))
 
-    def announce(
+    def publish_result(
         self,
         kind: str,
         event_id: str,
@@ -124,7 +125,7 @@ class Turn:
     ) -> None:
         headers = cloud_event_headers(kind, event_id, at, subject=body["run_id"], traceparent=traceparent)
         value = dumps(body)
-        self.effects.append(PublishAfter(Outgoing(self.rules.names.results, key, value, headers=headers)))
+        self.effects.append(PublishAfter(Outgoing(self.config.names.results, key, value, headers=headers)))
 
     def event(self, run_id: str, tombstone: RunRecord, kind: str, **data: Any) -> None:
         cause = cause_of(self.offset, len(self.events), self.partition.generation)
@@ -133,8 +134,10 @@ class Turn:
 
 
 def refuse(turn: Turn, submit: SubmitRun, errors: list[Problem], warnings: tuple[str, ...]) -> None:
-    """Nothing is started: the reason for the sender, and the record as it came for the operators of the project
-    that the request names, which need not be that of the run that has the id."""
+    """Refuse a request: publish the reason for the sender, and a dead letter for the operators of its project.
+
+    The project is that of the request, which may differ from the project of the run that has the id.
+    """
     project = project_named(submit.request)
     body = RunRejected(
         request_id=submit.request_id,
@@ -144,7 +147,7 @@ def refuse(turn: Turn, submit: SubmitRun, errors: list[Problem], warnings: tuple
         errors=tuple(errors),
         warnings=warnings,
     ).to_document()
-    turn.announce(
+    turn.publish_result(
         "run.rejected",
         f"{submit.origin or submit.request_id}/rejected",
         body,
@@ -153,4 +156,4 @@ def refuse(turn: Turn, submit: SubmitRun, errors: list[Problem], warnings: tuple
         traceparent=submit.traceparent,
     )
     reason = orjson.dumps([error.to_document() for error in errors]).decode()
-    turn.effects.append(BuryOriginal(submit.origin, str(errors[0].code), reason, project))
+    turn.effects.append(DeadLetterOriginal(submit.origin, str(errors[0].code), reason, project))
