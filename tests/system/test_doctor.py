@@ -104,7 +104,7 @@ def test_why_says_what_it_cannot_know(make: Start) -> None:
     away = cluster.run("why", "x", "--redis-url", "redis://127.0.0.1:1/0")
 
     assert (unknown.returncode, away.returncode) == (2, 4)
-    assert "no such run" in unknown.stderr
+    assert "there is no run" in unknown.stderr
     assert "--json" not in away.stderr
     assert json.loads(cluster.run("why", "nobody-knows", "--json").stdout)["errors"]
 

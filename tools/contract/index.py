@@ -190,7 +190,7 @@ def _missing() -> str:
         "The list is closed.\n\n"
     )
     rows = ((f"`{fact}`", MEANINGS[fact].says, MEANINGS[fact].remedy) for fact in Fact)
-    return text + _table(("fact", "is missing because", "remedy"), rows)
+    return text + _table(("fact", "the fact is missing because", "remedy"), rows)
 
 
 def _consumer_groups() -> str:

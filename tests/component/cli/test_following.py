@@ -152,7 +152,7 @@ async def test_a_control_of_a_run_that_is_not_known_is_refused_and_not_sent(
     monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
     monkeypatch.setattr("anabranch.cli.backends.servers.KNOWN_SECONDS", 0.0)
 
-    with pytest.raises(Misconfigured, match=f"r-1: no such run to {action}"):
+    with pytest.raises(Misconfigured, match="r-1: there is no run with this run id or request id"):
         await control(Settings(), action, "r-1", json=True)
 
     assert await agency.requests() == []

@@ -161,7 +161,7 @@ async def test_a_status_and_its_reasons_as_rows(system: Embedded, out: Said) -> 
     await why(Settings(), "talk-1", heal=False, form=Form.CSV)
 
     assert (task["group"], task["members"], task["completed"], task["failed"]) == ("g", "3", "2", "1")
-    assert out() == "of,members,missing_because,since,where\n"
+    assert out() == "task,members,reason,since,log_position\n"
 
 
 async def test_logs_are_filtered_by_level_and_member_and_unknown_runs_are_said(

@@ -14,7 +14,7 @@ from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.cli.main import main
 from anabranch.operations.rebuild.rebuild import Rebuild, RebuildReport
-from anabranch.operations.rebuild.state_fold import RunSelection
+from anabranch.operations.rebuild.replay import RunSelection
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.reading.views import load_view
 from anabranch.testing import System
@@ -46,7 +46,7 @@ def lose(s: System, wanted: Callable[[str], bool] = lambda _: True) -> set[str]:
 def rebuilt(s: System, choice: RunSelection | None = None, **settings: Any) -> RebuildReport:
     client = s.embedded.client
     work = Rebuild(client.log, client.store, client.names, client.links.clock, Settings(**settings))
-    return s.wait(work.do(choice or RunSelection()))
+    return s.wait(work.run(choice or RunSelection()))
 
 
 SEPARATE = array([{"k": f"key{n}", "pad": "y" * 3_000} for n in range(40)], output_format="separate")
@@ -80,7 +80,7 @@ def test_values_that_look_like_references_are_written_back(anabranch_system: Sta
     assert s.value("s", "given") == odd
 
 
-def test_everything_that_ended_runs_left_is_written_back(anabranch_system: Start) -> None:
+def test_all_data_of_ended_runs_is_written_back(anabranch_system: Start) -> None:
     """Small and large values, a context value, derived keys, tombstones, views."""
     s = anabranch_system(agents={"much": much})
     document = request(
@@ -105,7 +105,7 @@ def test_everything_that_ended_runs_left_is_written_back(anabranch_system: Start
     alive(s)
 
 
-def test_what_is_there_stays_as_it_is(anabranch_system: Start) -> None:
+def test_existing_values_are_not_changed(anabranch_system: Start) -> None:
     s = anabranch_system()
     s.run(request(task("t", inputs=1), session_id="s"), timeout=60)
     s.publish("s", "t", "somebody's")
@@ -151,7 +151,7 @@ def test_values_past_their_retention_stay_gone(anabranch_system: Start) -> None:
     assert set(report.written.values()) == {0}
 
 
-def test_an_open_run_goes_on_after_a_rebuild(anabranch_system: Start) -> None:
+def test_an_open_run_continues_after_a_rebuild(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"much": much})
     wanted = {"dependencies": ["made"], "external_dependencies": ["go"], "expansion_config": array("made")}
     later = task("out", inputs="{item.n}", **wanted)
@@ -167,7 +167,7 @@ def test_an_open_run_goes_on_after_a_rebuild(anabranch_system: Start) -> None:
     alive(s)
 
 
-def test_what_retention_took_is_said_and_small_results_come_from_their_announcement(
+def test_data_removed_by_retention_is_reported_and_small_results_come_from_their_announcement(
     anabranch_system: Start,
 ) -> None:
     """The request and the members' reports are gone from the log; the announcements of results are left."""
@@ -192,7 +192,7 @@ def test_what_retention_took_is_said_and_small_results_come_from_their_announcem
 
 
 @pytest.mark.parametrize("chosen", [[], ["--all", "--run", "r"], ["--session", "s", "--run", "r"]])
-def test_it_has_to_be_said_what_to_rebuild(chosen: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_rebuild_needs_exactly_one_selection(chosen: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["rebuild", *chosen]) == 2
     assert "one of --run RUN, --session S, --all" in capfd.readouterr().err
 
@@ -200,7 +200,7 @@ def test_it_has_to_be_said_what_to_rebuild(chosen: list[str], capfd: pytest.Capt
 # --- the shared context ------------------------------------------------------------------------------
 
 
-def test_versions_and_what_runs_made_together_are_written_back(anabranch_system: Start) -> None:
+def test_versions_and_merged_keys_are_written_back(anabranch_system: Start) -> None:
     """Of all runs: also values that are stored elsewhere, and of a session of several runs."""
     s = anabranch_system(agents={"much": much})
     for number in range(2):

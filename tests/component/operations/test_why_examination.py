@@ -1,4 +1,4 @@
-"""Why a run does not end: each reason, found out of the log and the store of a system in virtual time."""
+"""`operations.why` finds each reason in the log and the store of a system in virtual time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_reason_has_a_meaning() -> None:
     assert set(MEANINGS) == set(Fact)
 
 
-def test_members_that_run_wait_and_are_not_offered_are_told_apart(anabranch_system: Start) -> None:
+def test_running_waiting_and_unoffered_members_are_separate_entries(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"long": long})
     fan = task("fan", "long", max_concurrency=4, expansion_config=array(list(range(10))))
     s.submit(
@@ -112,7 +112,7 @@ def test_a_held_member_is_held(anabranch_system: Start) -> None:
     assert facts(why(s, "q")) == [("t", "held", ((0, 2),), None)]
 
 
-def test_an_end_that_was_stored_and_not_told_is_missing(anabranch_system: Start) -> None:
+def test_a_stored_but_unpublished_final_record_is_missing(anabranch_system: Start) -> None:
     """The Agency dies between the two; with the final record on the log nothing is missing."""
     s = anabranch_system()
     told = s.submit(request(task("t"), request_id="told"))
@@ -162,7 +162,7 @@ def test_a_request_that_no_agency_has_read_is_not_admitted(anabranch_system: Sta
     assert found == [(Fact.NO_OWNER, "anabranch.requests", 1), (Fact.NOT_ADMITTED, "anabranch.requests", 1)]
 
 
-def test_with_every_service_away_the_log_still_says_it(anabranch_system: Start) -> None:
+def test_reasons_are_found_while_no_service_runs(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"long": long})
     s.submit(request(task("fan", "long", expansion_config=array(list(range(3)))), request_id="q"))
     s.advance(60)
@@ -175,7 +175,7 @@ def test_with_every_service_away_the_log_still_says_it(anabranch_system: Start) 
     assert [each for each in found if each[0] == "fan"] != []
 
 
-def test_a_session_without_an_owner_leaves_members_with_nobody(anabranch_system: Start) -> None:
+def test_members_of_a_session_without_an_owner_have_reason_no_owner(anabranch_system: Start) -> None:
     s = anabranch_system()
     stop(s, "taskgroup")
     side = list(range(1_000))
@@ -192,7 +192,7 @@ def test_a_session_without_an_owner_leaves_members_with_nobody(anabranch_system:
     assert len(answer.missing) < 6
 
 
-def test_a_run_that_has_ended_lacks_nothing_and_one_that_nobody_knows_is_an_error(anabranch_system: Start) -> None:
+def test_an_ended_run_misses_nothing_and_an_unknown_run_is_an_error(anabranch_system: Start) -> None:
     s = anabranch_system()
     s.run(request(task("t"), request_id="q"))
 
@@ -200,11 +200,11 @@ def test_a_run_that_has_ended_lacks_nothing_and_one_that_nobody_knows_is_an_erro
 
     assert (answer.status, answer.missing, answer.is_open) == ("completed", [], False)
     assert answer.ended_at is not None
-    with pytest.raises(Misconfigured, match="no such run"):
+    with pytest.raises(Misconfigured, match="there is no run with this run id or request id"):
         why(s, "other")
 
 
-def test_news_that_the_log_lost_is_found_and_can_be_told_again(anabranch_system: Start) -> None:
+def test_records_that_the_log_lost_are_found_and_can_be_published_again(anabranch_system: Start) -> None:
     """The log acknowledges the start of a group, and of the end of it, and has neither."""
     for lost in (b'"start_group"', b'"group_finished"'):
         s = anabranch_system()
@@ -216,8 +216,8 @@ def test_news_that_the_log_lost_is_found_and_can_be_told_again(anabranch_system:
 
         expected = Fact.NEVER_PRODUCED if b"start" in lost else Fact.NOT_ANNOUNCED
         assert [(each.group, each.fact) for each in answer.missing] == [("g", expected)]
-        assert answer.lost_news != []
-        s.wait(s.embedded.log.publish(answer.lost_news))
+        assert answer.lost_records != []
+        s.wait(s.embedded.log.publish(answer.lost_records))
         s.advance(10)
         assert why(s, "q").status == "completed"
 
@@ -248,10 +248,10 @@ NOBODYS = RequiredPartition("groups", 1, Standing(Committed(7), 0, 9, None))
 
 
 def judged(evidence: Evidence, *, bounced: bool = False) -> Missing:
-    return evidence.judge(OFFERED, "claim", (3, 0), bounced=bounced)
+    return evidence.with_reason(OFFERED, "claim", (3, 0), bounced=bounced)
 
 
-def test_an_offered_chunk_is_claimed_waiting_nobodys_without_an_agent_or_just_offered() -> None:
+def test_the_reason_of_an_offered_chunk_depends_on_its_claim_and_its_readers() -> None:
     claimed = judged(Evidence(OWNED, "tasks", {"claim": "w"}, {"w": True}))
     gone = judged(Evidence(NOBODYS, "tasks", {"claim": "w"}))
     waiting = judged(Evidence(OWNED, "tasks", waiting_offers={("g", "t", 3, 0): WaitingOffer(2, 40, 11)}))
@@ -271,7 +271,7 @@ def test_an_offered_chunk_is_claimed_waiting_nobodys_without_an_agent_or_just_of
     assert judged(Evidence(OWNED, "tasks"), bounced=True).fact is Fact.NO_AGENT
 
 
-def test_an_owner_that_does_not_keep_up_is_told_from_commits_that_trail() -> None:
+def test_a_slow_owner_is_distinguished_from_trailing_commits() -> None:
     fresh, stale = (replace(OWNED, oldest_waiting=100.0).unhealthy_reason(now, 5.0) for now in (114.0, 116.0))
     nobody = NOBODYS.unhealthy_reason(116.0, 5.0)
 
@@ -313,7 +313,7 @@ def test_a_single_member_has_an_index() -> None:
     assert (document["index"], "indexes" in document, document["fact"]) == (4, False, "offered")
 
 
-def test_roots_come_before_what_waits_for_them_however_long_the_chain() -> None:
+def test_causes_come_before_their_dependents_in_a_long_chain() -> None:
     chain = [Missing(Fact.WAITS_FOR_KEY, "g", f"t{n}", key=f"k{n - 1}") for n in range(5_000, 0, -1)]
     root = Missing(Fact.CLAIMED, "g", "t0")
     owner = Missing(Fact.NO_OWNER, topic="groups")

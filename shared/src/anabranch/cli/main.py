@@ -310,7 +310,7 @@ def context(
 def why(
     settings: Load,
     run: RunId,
-    heal: Annotated[bool, typer.Option("--heal", help="Have its owners tell and offer again.")] = False,
+    heal: Annotated[bool, typer.Option("--heal", help="Re-send pending work; safe to repeat.")] = False,
     output: Output = None,
     json: Json = False,
 ) -> None:

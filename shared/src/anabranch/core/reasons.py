@@ -1,7 +1,7 @@
-"""What may be missing in an open run, as a closed list, and one entry of the answer.
+"""Reasons why a run is still open, as a closed list, and one entry of the answer of `why`.
 
-A fact is a record that the log does not hold yet: the outcome of members, a value of a key, the end of a group.
-Each entry says the one thing that stands in its way. Pure; who finds it out is not this module's business.
+A fact is a record that the log does not hold yet: the outcome of members, the value of a key, the end of a group.
+Each entry gives the one reason why its fact is missing. Pure: `operations.why` collects the evidence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Spans = tuple[tuple[int, int], ...]
 """Disjoint ascending [start, stop) pairs of member indexes."""
 
 SHOWN_RANGES = 100
-"""So many ranges of members one entry names; `count` is of all."""
+"""Maximum number of member ranges that one entry lists; its `count` covers all of them."""
 
 
 class Fact(StrEnum):
@@ -42,7 +42,7 @@ class Fact(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a reason says to people, and what to do about it."""
+    """Explanation of a reason for people, and what to do about it."""
 
     says: str
     remedy: str
@@ -50,77 +50,77 @@ class Meaning:
 
 MEANINGS: Mapping[Fact, Meaning] = {
     Fact.NOT_ADMITTED: Meaning(
-        "the request is on the log and no Agency has admitted it yet",
+        "the request is on the log, but no Agency has admitted it yet",
         "start an Agency, or wait until it has caught up",
     ),
     Fact.NO_OWNER: Meaning(
-        "the partition that it depends on is assigned to no process",
+        "no process owns the partition that has to be read next",
         "start the service that reads the topic: agency for requests and runs, taskgroup for groups and tasks",
     ),
     Fact.BEHIND_LAG: Meaning(
-        "the record is on the log, behind records that nobody has handled yet",
-        "wait, or start more processes of the service that reads the topic; look at /livez of its owner",
+        "the record is on the log, behind a backlog of records that its reader has not processed yet",
+        "wait, or start more processes of the service that reads the topic; check /livez of the partition's owner",
     ),
     Fact.NEVER_PRODUCED: Meaning(
-        "the record that it needs is not on the log, and nothing on the log will lead to it by itself",
-        "anabranch why RUN --heal; if that does not help, cancel the run and submit it again",
+        "the record that it needs is not on the log, and no pending work will produce it",
+        "run: anabranch why RUN --heal; if that does not help, cancel the run and submit it again",
     ),
     Fact.NOT_ANNOUNCED: Meaning(
-        "the outcome is decided and stored, and its news has not reached whoever waits for it",
-        "wait for the owner to tell it again, or: anabranch why RUN --heal",
+        "the outcome is decided and stored, but the record that announces it has not been published",
+        "wait for the owner to publish it again, or run: anabranch why RUN --heal",
     ),
     Fact.DEAD_LETTERED: Meaning(
-        "a record of the run could not be handled and stands on the dead-letter topic",
-        "anabranch dlq list shows the reason; the run goes on without it",
+        "a record of the run could not be processed and is a dead letter",
+        "see the reason with: anabranch dlq list; the run continues without the record",
     ),
-    Fact.PAUSED: Meaning("the run is paused: no further members start", "anabranch resume RUN"),
+    Fact.PAUSED: Meaning("the run is paused: no further members start", "run: anabranch resume RUN"),
     Fact.HELD: Meaning(
-        "the members failed, and on_failure: hold keeps them for a decision",
-        "anabranch dlq redrive, or dlq dismiss; the timeout ends the wait",
+        "the members failed, and `on_failure: hold` holds them until they are redriven or dismissed",
+        "run: anabranch dlq redrive, or: anabranch dlq dismiss; the timeout ends the wait",
     ),
     Fact.NO_AGENT: Meaning(
-        "workers gave the members back because none of them has the agent",
-        "start a worker with --agents that names the agent's module",
+        "workers returned the members because they have not loaded the agent",
+        "start a worker with: anabranch taskgroup --agents MODULE, the module that defines the agent",
     ),
     Fact.OFFERED: Meaning(
-        "the members were offered, and no worker has claimed them",
-        "start workers, or raise --concurrency; offers are made again by themselves",
+        "the members were offered, but no worker has claimed them",
+        "start workers, or raise --concurrency; unclaimed members are offered again automatically",
     ),
     Fact.CLAIMED: Meaning(
-        "a worker has claimed the members and has not told how they ended",
-        "wait while it lives; if it does not, the owner takes the members back within 8 s",
+        "a worker has claimed the members and has not reported their outcome yet",
+        "wait; if the worker has died, the owner offers the members to other workers within 8 s",
     ),
     Fact.WAITS_FOR_RETRY: Meaning("the last attempt failed, and the next one is not due yet", "wait"),
     Fact.WAITS_FOR_ROOM: Meaning(
-        "max_concurrency, or the window of offers, leaves no room yet",
-        "wait for the members before them",
+        "the task's max_concurrency, or the limit of open offers, is reached",
+        "wait until earlier members have ended, or raise max_concurrency",
     ),
     Fact.WAITS_FOR_EXTERNAL_KEY: Meaning(
-        "somebody outside the run has to SET the key, and has not",
-        "SET it and PUBLISH on the same name; the timeout of the run ends the wait",
+        "an external system has to SET the key in Redis, and has not done so",
+        "SET the key and PUBLISH on the channel of the same name; the timeout of the run ends the wait",
     ),
     Fact.WAITS_FOR_KEY: Meaning(
-        "a task of the run has to produce the key, and has not ended",
-        "look at its producer, which is listed before it",
+        "another task of the run has to produce the key, and has not ended",
+        "check the task that produces it, which is listed above",
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """One missing fact, or one for each of many members of a task.
+    """One missing fact, or the same fact of several members of a task.
 
     Attributes:
-        group, task: whose it is; null where it is the whole run's (or group's).
-        members: the member indexes it is about; None where the task is not expanded, or it is the whole task's.
-        key: the result or context key that is waited for.
-        since: when the log first said so, in seconds since the epoch.
-        topic, partition, offset: where the record stands, or where the next one is expected. `lag` records lie
-            between what was handled and the end of the partition.
-        worker, alive: who claimed it, and whether that worker shows that it lives.
-        attempt: the attempt that is under way or waited for, from 1.
-        until: when the wait ends by itself, in seconds since the epoch.
-        detail: what else there is to say, for people.
+        group, task: group and task of the fact; None if it concerns the whole run (or the whole group).
+        members: indexes of the members; None if the task is not expanded, or the fact concerns the whole task.
+        key: result or context key that is missing.
+        since: time of the record from which on the fact was missing, in seconds since the epoch.
+        topic, partition, offset: position of the record, or the position where the next one is expected.
+        lag: number of records between the committed offset and the end of the partition.
+        worker, alive: worker that claimed the members, and whether its liveness key is present.
+        attempt: number of the running or next attempt, from 1.
+        until: time at which the wait ends without intervention, in seconds since the epoch.
+        detail: further explanation for people.
     """
 
     fact: Fact
@@ -140,7 +140,7 @@ class Missing:
     detail: str | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """For `--json`: a single member has its `index`, several have `indexes` and `count`."""
+        """The entry for `why --json`: one member has `index`; several members have `indexes` and `count`."""
         count = self.count
         single = self.members[0][0] if self.members and count == 1 else None
         document: dict[str, Any] = {
@@ -164,14 +164,14 @@ class Missing:
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> Missing:
-        """Rebuild the entry from its document, which has only the first of very many member ranges."""
+        """Rebuild the entry from its document, which lists at most SHOWN_RANGES member ranges."""
         same = ("group", "task", "key", "since", "topic", "partition", "offset", "worker", "attempt")
         given = {name: document.get(name) for name in (*same, "lag", "alive", "until", "detail")}
         return cls(Fact(document["fact"]), members=_members(document), **given)
 
     @property
     def count(self) -> int:
-        """How many members it is about; 1 where it is about no members in particular."""
+        """Number of members that the entry covers; 1 if it names no members."""
         return sum(stop - start for start, stop in self.members) if self.members else 1
 
 
@@ -185,20 +185,20 @@ def _members(document: Mapping[str, Any]) -> Spans | None:
 
 
 def shown(spans: Spans) -> str:
-    """`0-499,600`: ranges as people write them, both ends included; of very many the first ones and `...`."""
+    """Formats ranges with both ends included, such as `0-499,600`; `...` replaces those after SHOWN_RANGES."""
     texts = [str(start) if stop - start == 1 else f"{start}-{stop - 1}" for start, stop in spans[:SHOWN_RANGES]]
     return ",".join(texts if len(spans) <= SHOWN_RANGES else [*texts, "..."])
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> Spans:
-    """Spans in order, those that touch made one."""
+    """Sorts spans and joins adjacent ones."""
     return tuple(Ranges(sorted(spans)))
 
 
 def aggregated(entries: Iterable[Missing]) -> list[Missing]:
-    """Entries of members that differ in nothing but which members, since when and until when, made one each.
+    """Joins entries that differ only in members, `since`, `until` and `offset`.
 
-    The earliest times stand. The order is that of the first of each.
+    A joined entry has the earliest times and the lowest offset, and the place of the first entry that it joins.
     """
     found: dict[Missing, Missing] = {}
     for entry in entries:
@@ -230,7 +230,8 @@ def _lowest(*offsets: int | None) -> int | None:
 
 
 def roots_first(entries: Iterable[Missing], producers: Mapping[str, tuple[str, str]]) -> list[Missing]:
-    """What is the whole run's first, then what waits for nothing of the run, then each after its producers.
+    """Sorts entries so that causes are first: entries of the whole run, then tasks that wait for no task of the
+    run, then each task after the tasks that produce its keys.
 
     Args:
         producers: (group, task) of each key that the run produces.
@@ -246,7 +247,11 @@ def roots_first(entries: Iterable[Missing], producers: Mapping[str, tuple[str, s
 
 
 def _depths(needs: Mapping[tuple[str | None, str | None], set[tuple[str, str]]]) -> dict[Any, int]:
-    """How many steps each task is from one that waits for none. Worked off from there: a chain may be long."""
+    """Length of the longest chain of blocked tasks in front of each task, from 1 for a task that waits only for
+    tasks that are not blocked.
+
+    Kahn's algorithm, not recursion: a chain may have thousands of tasks.
+    """
     depths: dict[Any, int] = {}
     open_needs = {place: len([each for each in producers if each in needs]) for place, producers in needs.items()}
     dependents: dict[Any, list[Any]] = {}

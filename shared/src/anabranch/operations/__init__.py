@@ -1,1 +1,1 @@
-"""What operators do to a system from outside: explain an open run, rebuild the store. Above the services."""
+"""Operations on a system from outside: explain why a run is open, rebuild the store. Layer above the services."""

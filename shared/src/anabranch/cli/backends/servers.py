@@ -133,7 +133,7 @@ class Servers:
 
 def no_such_run(run: str) -> Misconfigured:
     """The error for an id without a run."""
-    return Misconfigured(run, "no such run, by run id or by request id", "see: anabranch list")
+    return Misconfigured(run, "there is no run with this run id or request id", "see: anabranch list")
 
 
 async def _without_view(client: Client, run: str) -> RunView:

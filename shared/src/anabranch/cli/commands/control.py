@@ -30,7 +30,7 @@ async def control(settings: Settings, action: Control, run: str, *, json: bool) 
     async with reached(settings) as system:
         done = await system.control(action, run)
     if not done.known:
-        raise Misconfigured(run, f"no such run to {action}, by run id or by request id", "see: anabranch list")
+        raise Misconfigured(run, "there is no run with this run id or request id", "see: anabranch list")
     if json:
         print_json({"run_id": done.run_id, "action": action, "known": True, "ended": done.ended})
     if done.ended is not None:

@@ -9,7 +9,7 @@ from anabranch.cli.exits import COMPLETED, FAILED
 from anabranch.cli.render.output import count, print_json, say
 from anabranch.core.errors import Misconfigured
 from anabranch.operations.rebuild.rebuild import Rebuild, RebuildReport
-from anabranch.operations.rebuild.state_fold import RunSelection
+from anabranch.operations.rebuild.replay import RunSelection
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
@@ -29,9 +29,9 @@ async def rebuild_command(
             "rebuild", "exactly one selection is needed", "pass one of --run RUN, --session S, --all"
         )
     async with connected(settings) as client:
-        choice = RunSelection(None if run is None else await client.run_id_of(run), session)
+        selection = RunSelection(None if run is None else await client.run_id_of(run), session)
         rebuild = Rebuild(client.log, client.store, client.names, client.links.clock, settings)
-        report = await rebuild.do(choice)
+        report = await rebuild.run(selection)
     if json:
         print_json(report.to_document())
     _say(report)
@@ -41,7 +41,7 @@ async def rebuild_command(
 def _say(report: RebuildReport) -> None:
     done = ", ".join(count(number, what.removesuffix("s")) for what, number in report.written.items())
     say(f"{count(report.runs, 'run')} on the log, {report.expired:,} of them past their retention")
-    say(f"written: {done}; {report.present:,} were there")
+    say(f"written: {done}; {report.present:,} were present")
     for each in report.gone:
         say(f"gone: {each['what']} of run {each['run_id']}: {each['reason']}")
     for place in report.incomplete:

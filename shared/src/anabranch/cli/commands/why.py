@@ -24,7 +24,7 @@ MAX_ROWS = 40
 
 
 async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
-    """Say why a run does not end.
+    """Explain why a run does not end.
 
     Raises:
         Misconfigured: there is no such run.
@@ -55,8 +55,8 @@ def _show(answer: Answer, now: float) -> None:
             say(answer.reason)
         _list(answer.missing, now)
         return
-    members = sum(each.count for each in answer.missing)
-    say(f"Run {answer.run_id} is open: {count(members, 'fact')} missing.")
+    facts = sum(each.count for each in answer.missing)
+    say(f"Run {answer.run_id} is open. It is blocked on {count(facts, 'missing fact')}:")
     _list(answer.missing, now)
 
 
@@ -64,21 +64,21 @@ def _list(missing: list[Missing], now: float) -> None:
     if missing:
         wide_console().print(table_of(_columns(now), missing[:MAX_ROWS]))
     if len(missing) > MAX_ROWS:
-        say(f"and {count(len(missing) - MAX_ROWS, 'more row')}: --json has all of them")
-    _meanings({each.fact for each in missing})
+        say(f"and {count(len(missing) - MAX_ROWS, 'more row')}; print all of them with --json")
+    _explain({each.fact for each in missing})
 
 
 def _columns(now: float) -> tuple[Column[Missing], ...]:
     return (
-        Column("of", lambda each: "/".join(part for part in (each.group, each.task) if part) or "the run"),
+        Column("task", lambda each: "/".join(part for part in (each.group, each.task) if part) or "(whole run)"),
         Column("members", lambda each: shown(each.members) if each.members else None),
-        Column("missing because", lambda each: _because(each, now)),
+        Column("reason", lambda each: _reason(each, now)),
         Column(
             "since",
             lambda each: timestamp(each.since),
             words=lambda at: _ago(at, now),
         ),
-        Column("where", _where),
+        Column("log position", _position),
     )
 
 
@@ -86,16 +86,16 @@ def _ago(at: str | None, now: float) -> str:
     return "" if at is None else f"{seconds(max(0.0, now - datetime.fromisoformat(at).timestamp()))} ago"
 
 
-def _because(each: Missing, now: float) -> str:
+def _reason(each: Missing, now: float) -> str:
     parts = [str(each.fact)]
     if each.key is not None:
         parts.append(f"key {each.key!r}")
     if each.worker is not None:
-        parts.append(f"by worker {each.worker}" + ("" if each.alive else ", which shows no life"))
+        parts.append(f"by worker {each.worker}" + ("" if each.alive else ", which is not alive"))
     if each.attempt is not None and (each.attempt > 1 or each.fact is Fact.WAITS_FOR_RETRY):
         parts.append(f"attempt {each.attempt}")
     if each.until is not None:
-        parts.append(f"due in {seconds(each.until - now)}" if each.until > now else "due")
+        parts.append(f"due in {seconds(each.until - now)}" if each.until > now else "due now")
     if each.lag is not None:
         parts.append(f"lag {each.lag:,}")
     if each.detail is not None:
@@ -103,12 +103,12 @@ def _because(each: Missing, now: float) -> str:
     return " ".join(parts)
 
 
-def _where(each: Missing) -> str:
+def _position(each: Missing) -> str:
     place = [str(part) for part in (each.topic, each.partition, each.offset) if part is not None]
     return "/".join(place)
 
 
-def _meanings(facts: set[Fact]) -> None:
+def _explain(facts: set[Fact]) -> None:
     for fact in Fact:
         if fact in facts:
             say(f"  {fact}: {MEANINGS[fact].says}.")

@@ -27,7 +27,7 @@ async def explain(client: Client, settings: Settings, run: str, *, heal: bool) -
 
 
 async def examined(client: Client, settings: Settings, run: str, *, heal: bool) -> tuple[Answer, float, list[str]]:
-    """The answer, when it was made (seconds since the epoch), and the healing actions that were taken."""
+    """The answer, its time in seconds since the epoch, and descriptions of the healing actions that were taken."""
     now = client.links.clock.now()
     sources = Sources(client.log, client.store, client.names)
     answer = await examine(sources, settings, run, await client.run_id_of(run), now)
@@ -35,21 +35,23 @@ async def examined(client: Client, settings: Settings, run: str, *, heal: bool) 
 
 
 async def _heal(client: Client, answer: Answer, now: float) -> list[str]:
-    """Publish records that the log lost again, and ask the session's owner to check its pending work.
+    """Publish lost records again, and ask the session's owner to check its pending work.
 
     Safe to repeat: receivers drop duplicates, and an owner whose work is under way does nothing.
     """
     done = []
-    if answer.lost_news:
-        await client.log.publish(answer.lost_news)
-        records = "1 record" if len(answer.lost_news) == 1 else f"{len(answer.lost_news):,} records"
-        done.append(f"published {records} again that the log lost")
+    if answer.lost_records:
+        await client.log.publish(answer.lost_records)
+        records = (
+            "1 lost record" if len(answer.lost_records) == 1 else f"{len(answer.lost_records):,} lost records"
+        )
+        done.append(f"published {records} again")
     if answer.session_id is not None:
         silent_for = max(0.0, now - answer.last_at) if answer.last_at is not None else 0.0
         nudge = Nudge(run_id=answer.run_id, silent_for=silent_for)
         await client.log.publish([Outgoing(client.names.groups, answer.session_id, encode(nudge))])
         done.append("asked the session's owner to re-send pending offers and to read missing keys again")
-    return done or ["nothing: no service has taken the run yet"]
+    return done or ["nothing: no Agency has read the request yet"]
 
 
 def document_of(answer: Answer) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""From what the log and the store say to one reason for each missing fact. Pure.
+"""Chooses the reason for a missing fact from the state of consumer groups, claims and liveness keys. Pure.
 
-What was decided is a fold over the log. Whether somebody is there to act on it is seen from the consumer groups,
-the claims and the liveness keys, which are passed in.
+The replay of the log says what is missing. The evidence in this module says whether a process is there to produce
+it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ from anabranch.core.reasons import Fact, Missing
 from anabranch.ports import Standing
 
 STALE_SECONDS = 10.0
-"""A record that lies uncommitted for so much longer than the loss window waits for a slow owner, not for time."""
+"""Seconds beyond the loss window after which an uncommitted record means a slow owner. (Commits trail by the loss
+window even if the owner is fast.)"""
 
 
 @dataclass(frozen=True, slots=True)
 class RequiredPartition:
-    """A partition that somebody has to own for the run to go on, and the group that reads it."""
+    """A partition whose owner the run needs to make progress, with the state of the consumer group that reads
+    it."""
 
     topic: str
     partition: int
     standing: Standing
     oldest_waiting: float | None = None
-    """When the first record was written that is not committed; None where there is none."""
+    """Time of the first uncommitted record; None if every record is committed."""
 
     def unhealthy_reason(self, now: float, loss_window: float) -> Missing | None:
-        """That nobody owns it, or that its owner does not keep up; None where neither can be said."""
+        """An entry if the partition has no owner, or if its owner is slow; else None."""
         base = Missing(
             Fact.NO_OWNER,
             topic=self.topic,
@@ -46,7 +48,7 @@ class RequiredPartition:
 
 @dataclass(frozen=True, slots=True)
 class WaitingOffer:
-    """An offer of a chunk that stands on the log behind what the workers have taken."""
+    """An offer of a chunk on `tasks` that no worker has read yet."""
 
     partition: int
     offset: int
@@ -55,7 +57,12 @@ class WaitingOffer:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of the workers: who holds a claim, who lives, which offers nobody has read."""
+    """State of the workers.
+
+    Attributes:
+        holders: worker of each claim, by the claim's key.
+        alive: whether the liveness key of a worker is present.
+    """
 
     groups: RequiredPartition
     tasks_topic: str
@@ -64,9 +71,14 @@ class Evidence:
     waiting_offers: Mapping[tuple[str, str, int, int], WaitingOffer] = field(default_factory=dict)
     """By group, task, chunk and fence."""
 
-    def judge(self, missing: Missing, claim: str, chunk: tuple[int, int], *, bounced: bool) -> Missing:
-        """Why the members of an offered chunk have not ended. `missing.detail` is used if no worker has the
-        agent."""
+    def with_reason(self, missing: Missing, claim: str, chunk: tuple[int, int], *, bounced: bool) -> Missing:
+        """The entry of an offered chunk with the reason why its members have not ended.
+
+        Args:
+            missing: its `detail` names the missing agent; it is dropped if the reason is another one.
+            claim: key of the chunk's claim. `chunk`: number and fence. `bounced`: workers returned the chunk
+                because they have not loaded the agent.
+        """
         lack, missing = missing.detail, replace(missing, detail=None)
         holder = self.holders.get(claim)
         if holder is not None:

@@ -1,4 +1,4 @@
-"""What `why` has to ask the servers: bounded reads of the log, consumer groups, claims, liveness keys."""
+"""Reads what `why` needs from the servers: ranges of the log, consumer groups, claims, liveness keys."""
 
 from __future__ import annotations
 
@@ -20,25 +20,28 @@ from anabranch.runtime.reading.log_range import records_between
 
 FINAL_TYPES = ("run.completed", "run.failed", "run.cancelled", "run.timed_out")
 TAIL_RECORDS = 20_000
-"""Of a topic that is not the run's own partition, so many of the last records are looked at in each partition."""
+"""Maximum number of records read from the end of each partition of `requests`, `results`, `tasks` and
+`dead-letters`, so that a long topic does not make `why` slow. The run's own partitions are read in full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What there is to read from."""
+    """The log and the store to read from."""
 
     log: EventLog
     store: StateStore
     names: Names
 
 
-class Folding(Protocol):
-    def feed(self, record: Incoming) -> None: ...
+class Replay(Protocol):
+    """State that is computed from records."""
+
+    def apply(self, record: Incoming) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadRequest:
-    """A request that no Agency has handled, and where it stands."""
+    """Position of a request that no Agency has read yet."""
 
     place: RequiredPartition
     offset: int
@@ -46,22 +49,22 @@ class UnreadRequest:
 
 
 def replay_start(standing: Standing) -> int:
-    """From where on the partition holds every record of the runs that are open."""
+    """First offset from which the partition holds every record of every open run."""
     return max(standing.first, replay_begin(standing.committed))
 
 
-async def feed(log: EventLog, topic: str, partition: int, start: int, end: int, fold: Folding) -> None:
-    """Apply the records from `start` up to `end` to a fold."""
+async def replay_range(log: EventLog, topic: str, partition: int, start: int, end: int, replay: Replay) -> None:
+    """Apply the records from `start` up to, but not including, `end`."""
     async with aclosing(records_between(log, topic, partition, start, end)) as found:
         async for record in found:
-            fold.feed(record)
+            replay.apply(record)
 
 
-# --- requests that nobody has admitted, and those that were refused ----------------------------------------------
+# --- requests that are not admitted, and rejected requests -------------------------------------------------------
 
 
-async def waiting_request(sources: Sources, run: str) -> UnreadRequest | None:
-    """The request of a run that stands on the requests topic behind what the Agency has handled."""
+async def unread_request(sources: Sources, run: str) -> UnreadRequest | None:
+    """The request with this run id or request id on `requests`, if no Agency has read it yet."""
     topic = sources.names.requests
     standings = await sources.log.group_standing(sources.names.agency_requests, topic)
     for partition, standing in standings.items():
@@ -75,7 +78,7 @@ async def waiting_request(sources: Sources, run: str) -> UnreadRequest | None:
 
 
 def _ids(value: bytes, derived: str) -> Iterator[str]:
-    """The request id and the run id of what may be a request."""
+    """Request id and run id of a record on `requests`; nothing for a control record or invalid JSON."""
     try:
         document = orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -92,8 +95,8 @@ def _ids(value: bytes, derived: str) -> Iterator[str]:
     yield run_id_for(request_id)
 
 
-async def letters(sources: Sources, run_ids: Iterable[str]) -> list[Incoming]:
-    """The latest dead letters that name one of these ids, but for those of members that failed."""
+async def dead_letters_of(sources: Sources, run_ids: Iterable[str]) -> list[Incoming]:
+    """The latest dead letters that contain one of these ids, without failed members."""
     topic = sources.names.dead_letters
     wanted = [run_id.encode() for run_id in run_ids]
     found = []
@@ -108,12 +111,12 @@ async def letters(sources: Sources, run_ids: Iterable[str]) -> list[Incoming]:
 
 
 def header(record: Incoming, name: str) -> str:
-    """A header as text; empty where it is not there."""
+    """A header as text; empty if the record has no such header."""
     return next((value.decode("utf-8", "replace") for key, value in record.headers if key == name and value), "")
 
 
-async def final_was_told(sources: Sources, run_id: str) -> bool:
-    """Whether the final record of a run is among the last of its partition of `results`."""
+async def is_final_published(sources: Sources, run_id: str) -> bool:
+    """True if the run's final record is among the last TAIL_RECORDS records of its partition of `results`."""
     topic = sources.names.results
     partition = await sources.log.partition_for(topic, run_id)
     async with sources.log.read(topic, [partition]) as reader:
@@ -125,8 +128,8 @@ async def final_was_told(sources: Sources, run_id: str) -> bool:
     return False
 
 
-def dead_letter(record: Incoming) -> Missing:
-    """The entry of a record that could not be handled."""
+def dead_letter_entry(record: Incoming) -> Missing:
+    """The entry of a dead letter: its origin and the reason."""
     return Missing(
         Fact.DEAD_LETTERED,
         since=record.timestamp,
@@ -141,7 +144,7 @@ def dead_letter(record: Incoming) -> Missing:
 
 
 async def holders_of(sources: Sources, claims: Sequence[str]) -> tuple[Mapping[str, str], Mapping[str, bool]]:
-    """Who holds each claim, and whether these workers show that they live."""
+    """The worker of each claim, by claim, and whether the liveness key of each of these workers is present."""
     found = await sources.store.get(claims) if claims else []
     holders = {claim: value.decode() for claim, value in zip(claims, found, strict=True) if value is not None}
     workers = sorted(set(holders.values()))
@@ -152,7 +155,7 @@ async def holders_of(sources: Sources, claims: Sequence[str]) -> tuple[Mapping[s
 async def waiting_offers(
     sources: Sources, run_id: str, standings: Mapping[int, Standing]
 ) -> dict[tuple[str, str, int, int], WaitingOffer]:
-    """The offers of a run that stand on the tasks topic behind what the workers have taken."""
+    """The offers of a run that no worker has read yet, by group, task, chunk and fence."""
     found: dict[tuple[str, str, int, int], WaitingOffer] = {}
     for partition, standing in standings.items():
         start = max(standing.position, standing.end - TAIL_RECORDS)

@@ -1,5 +1,6 @@
-"""What the log says should be in the store: the topics read from their beginning, and the owners' own decisions
-made again. Reads the log only; it writes nothing and tells nobody.
+"""Computes what the store should hold: reads the topics from their beginning and replays the services' decisions.
+
+Reads the log only; publishes and writes nothing.
 """
 
 from __future__ import annotations
@@ -19,26 +20,27 @@ from anabranch.ports import EventLog, Incoming
 from anabranch.runtime.ownership.effects import AppendHistory, StorePut
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import PartitionState as Runs
-from anabranch_agency.run.turn import DecisionConfig as RunRules
+from anabranch_agency.run.turn import DecisionConfig as RunConfig
 from anabranch_eventmanager.projection.decisions import At, EventProjection
 from anabranch_eventmanager.projection.documents import Document
 from anabranch_eventmanager.projection.records import decode_record
 from anabranch_taskgroup.session import actor as taskgroup
 from anabranch_taskgroup.session.partition import PartitionState as Groups
-from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, SpreadKeys
+from anabranch_taskgroup.session.turn import DecisionConfig as SessionConfig
+from anabranch_taskgroup.session.turn import FoldKey, SpreadKeys
 
 IDLE_SECONDS = 10.0
-"""A topic that says nothing for so long before its end is taken to have lost what is missing."""
+"""Seconds without a record before the known end of a partition, after which the rest is reported as incomplete."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSelection:
-    """Which runs are meant: one, those of a session, or all."""
+    """The runs to rebuild: one run, all runs of a session, or (with neither) all runs."""
 
     run_id: str | None = None
     session_id: str | None = None
 
-    def takes(self, run_id: str, session_id: str | None) -> bool:
+    def includes(self, run_id: str, session_id: str | None) -> bool:
         if self.run_id is not None:
             return run_id == self.run_id
         return self.session_id is None or session_id == self.session_id
@@ -46,7 +48,7 @@ class RunSelection:
 
 @dataclass(slots=True)
 class PublishedOutcome:
-    """What the results topic says of one run. Times are seconds since the epoch."""
+    """The records of one run on the results topic. Times are in seconds since the epoch."""
 
     run_id: str
     session_id: str
@@ -62,7 +64,10 @@ class PublishedOutcome:
 async def read_all(
     log: EventLog, topic: str, partition: int, incomplete: list[str]
 ) -> AsyncGenerator[Incoming, None]:
-    """The records of a partition from the first that is left to the last that is there now."""
+    """Yield the records of a partition, from the first that retention left up to the current end.
+
+    If the broker delivers nothing for IDLE_SECONDS before the end, a note is added to `incomplete`.
+    """
     async with log.read(topic, [partition], "earliest") as reader:
         end = (await reader.end_offsets())[partition]
         batches = aiter(reader)
@@ -82,21 +87,21 @@ async def read_all(
 
 
 async def read_results(
-    log: EventLog, names: Names, partition: int, choice: RunSelection, incomplete: list[str]
+    log: EventLog, names: Names, partition: int, selection: RunSelection, incomplete: list[str]
 ) -> dict[str, PublishedOutcome]:
-    """What was told of the runs of a partition."""
+    """The published outcomes of the runs in a partition of `results`, by run id."""
     found: dict[str, PublishedOutcome] = {}
     async for record in read_all(log, names.results, partition, incomplete):
         kind = (dict(record.headers).get("ce_type") or b"").decode("utf-8", "replace")
         if kind == "run.rejected":
             continue
         body = _body(record)
-        if body is None or not choice.takes(body["run_id"], body["session_id"]):
+        if body is None or not selection.includes(body["run_id"], body["session_id"]):
             continue
-        told = found.setdefault(
+        outcome = found.setdefault(
             body["run_id"], PublishedOutcome(body["run_id"], body["session_id"], body["request_id"])
         )
-        _note(told, kind, body, record.timestamp)
+        _add_record(outcome, kind, body, record.timestamp)
     return found
 
 
@@ -110,35 +115,41 @@ def _body(record: Incoming) -> dict[str, Any] | None:
     return body if is_ours else None
 
 
-def _note(told: PublishedOutcome, kind: str, body: dict[str, Any], at: float) -> None:
+def _add_record(outcome: PublishedOutcome, kind: str, body: dict[str, Any], at: float) -> None:
     if kind == "result.published":
-        if "policy" not in body:  # else the session has what its runs made together
-            told.published[body["result_key"]] = (body["version"], body["value"])
+        if "policy" not in body:  # with a policy, the session's value is merged from several runs, on `groups`
+            outcome.published[body["result_key"]] = (body["version"], body["value"])
     elif kind == "run.accepted":
-        told.accepted, told.accepted_at = body, at
-    elif told.final is None:
-        told.final, told.ended_at = body, at
+        outcome.accepted, outcome.accepted_at = body, at
+    elif outcome.final is None:
+        outcome.final, outcome.ended_at = body, at
 
 
-def tombstone_of(told: PublishedOutcome) -> RunRecord | None:
-    """What is known of an ended run whose request is no longer on the log; None where that is too little."""
-    if told.accepted is None or told.final is None:
+def tombstone_of(outcome: PublishedOutcome) -> RunRecord | None:
+    """The tombstone of an ended run whose request is no longer on the log; None without its acceptance or final
+    record."""
+    if outcome.accepted is None or outcome.final is None:
         return None
     return RunRecord(
         body_hash=None,
         offset=-1,
-        session_id=told.session_id,
-        request_id=told.request_id,
-        accepted=told.accepted,
-        accepted_at=told.accepted_at,
-        final=told.final,
-        ended_at=told.ended_at,
+        session_id=outcome.session_id,
+        request_id=outcome.request_id,
+        accepted=outcome.accepted,
+        accepted_at=outcome.accepted_at,
+        final=outcome.final,
+        ended_at=outcome.ended_at,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedWrite:
-    """What the store should have: of which run, of which record's time, in which order."""
+    """A write that the store should have seen.
+
+    Attributes:
+        at: timestamp of the record that caused it, in seconds since the epoch; the time to live counts from here.
+        version: offset of that record; of two writes to a key, the higher version is the later one.
+    """
 
     run_id: str
     put: StorePut | AppendHistory
@@ -146,50 +157,55 @@ class ExpectedWrite:
     version: int
 
 
-async def refold_runs(
-    log: EventLog, rules: RunRules, partition: int, generation: int, choice: RunSelection, incomplete: list[str]
+async def replay_runs(
+    log: EventLog,
+    config: RunConfig,
+    partition: int,
+    generation: int,
+    selection: RunSelection,
+    incomplete: list[str],
 ) -> AsyncGenerator[ExpectedWrite, None]:
-    """Tombstones, and what final records refer to."""
+    """Yield the writes of the Agency: tombstones, and the pages that final records refer to."""
     state = Runs(partition, generation)
     chosen: set[str] = set()
-    async for record in read_all(log, rules.names.runs, partition, incomplete):
+    async for record in read_all(log, config.names.runs, partition, incomplete):
         message = _decoded(RUNS, record)
-        if isinstance(message, SubmitRun) and choice.takes(message.run_id, message.session_id):
+        if isinstance(message, SubmitRun) and selection.includes(message.run_id, message.session_id):
             chosen.add(message.run_id)
         run_id = getattr(message, "run_id", None)
         if message is None or run_id not in chosen:
             continue
-        turn = agency.decide(rules, state, message, record.offset, record.timestamp)
+        turn = agency.decide(config, state, message, record.offset, record.timestamp)
         for effect in turn.effects:
             if isinstance(effect, StorePut):
                 yield ExpectedWrite(run_id, effect, record.timestamp, record.offset)
 
 
-async def refold_groups(
+async def replay_groups(
     log: EventLog,
-    rules: DecisionConfig,
+    config: SessionConfig,
     partition: int,
     generation: int,
-    choice: RunSelection,
+    selection: RunSelection,
     incomplete: list[str],
 ) -> AsyncGenerator[ExpectedWrite | SpreadKeys | FoldKey, None]:
-    """Pages, manifests and values of the session; which pages are to be spread over keys of their own, and which
-    values to be folded into the session's."""
+    """Yield the writes of the session's owner: pages, manifests, values and history. `SpreadKeys` and `FoldKey`
+    are effects whose writes depend on pages, so the caller computes them after the pages are written."""
     state = Groups(partition, generation)
     chosen: set[str] = set()
-    async for record in read_all(log, rules.names.groups, partition, incomplete):
+    async for record in read_all(log, config.names.groups, partition, incomplete):
         try:
             found = GROUPS.decode(record.value)
         except Undecodable:
             continue
         message = found.message
-        if isinstance(message, OpenRun) and choice.takes(message.run_id, message.session_id):
+        if isinstance(message, OpenRun) and selection.includes(message.run_id, message.session_id):
             chosen.add(message.run_id)
         run_id = getattr(message, "run_id", None)
         if run_id not in chosen:
             continue
         delivery = taskgroup.DeliveredMessage(message, found.segments, record.offset, record.timestamp)
-        for effect in taskgroup.decide(rules, state, delivery).effects:
+        for effect in taskgroup.decide(config, state, delivery).effects:
             if isinstance(effect, StorePut | AppendHistory):
                 yield ExpectedWrite(run_id, effect, record.timestamp, record.offset)
             elif isinstance(effect, SpreadKeys | FoldKey):
@@ -204,24 +220,25 @@ def _decoded(codec: Any, record: Incoming) -> Message | None:
     return message
 
 
-async def refold_events(
-    log: EventLog, names: Names, partition: int, choice: RunSelection, incomplete: list[str]
+async def project_events(
+    log: EventLog, names: Names, partition: int, selection: RunSelection, incomplete: list[str]
 ) -> dict[str, Document]:
-    """The event manager's facts of the runs of a partition."""
-    core = EventProjection(names.subscriber_channels)
-    facts: dict[str, Document] = {}
+    """The documents that the EventManager projects from the events of a partition."""
+    projection = EventProjection(names.subscriber_channels)
+    documents: dict[str, Document] = {}
     async for record in read_all(log, names.events, partition, incomplete):
         try:
             decoded = decode_record(record.value)
         except Undecodable:
             continue
         run_id = getattr(decoded, "run_id", None)
-        if run_id is not None and choice.takes(run_id, decoded.session_id):
-            facts.update(core.apply(facts, decoded, At(partition, record.offset, record.timestamp)).writes)
-    return facts
+        if run_id is not None and selection.includes(run_id, decoded.session_id):
+            at = At(partition, record.offset, record.timestamp)
+            documents.update(projection.apply(documents, decoded, at).writes)
+    return documents
 
 
-def public_values(told: PublishedOutcome) -> Iterator[tuple[str, int, bytes]]:
-    """(key in the store, version, value) of each result that was told."""
-    for key, (version, value) in told.published.items():
-        yield session_key(told.session_id, key), version, orjson.dumps(value)
+def public_values(outcome: PublishedOutcome) -> Iterator[tuple[str, int, bytes]]:
+    """Yield (key in the store, version, value) of each published result."""
+    for key, (version, value) in outcome.published.items():
+        yield session_key(outcome.session_id, key), version, orjson.dumps(value)
