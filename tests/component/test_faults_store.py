@@ -228,13 +228,14 @@ def test_a_request_that_comes_again_after_many_others_is_answered_by_the_store(
 
 def snapshot(server: MemoryServer) -> Callable[[], None]:
     """What brings the server back as it is now."""
-    values, expires, expiries = dict(server._values), dict(server._expires), list(server._expiries)
+    values = dict(server._values)
+    expiry = {key: server._expiry.due_at(key) for key in server._expiry}
 
     def restore() -> None:
         server.restart()
         server._values.update(values)
-        server._expires.update(expires)
-        server._expiries += expiries
+        for key, at in expiry.items():
+            server._expiry.schedule(key, at or 0.0)
 
     return restore
 

@@ -39,7 +39,7 @@ def lose(s: System, wanted: Callable[[str], bool] = lambda _: True) -> set[str]:
     lost = {key for key in server._values if ":kept" not in key and wanted(key)}
     for key in lost:
         del server._values[key]
-        server._expires.pop(key, None)
+        server._expiry.cancel(key)
     return lost
 
 

@@ -6,10 +6,10 @@ synchronous and atomic by that. It applies what clients ask and decides nothing.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from anabranch.core.due import DueQueue
 from anabranch.core.errors import Fenced, ServerUnavailable, StoreRefused
 from anabranch.core.json_documents import fitted
 from anabranch.ports import Clock, Fence, History, HistoryEntry, Write
@@ -46,8 +46,7 @@ class MemoryServer:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._values: dict[str, bytes | _Index | _Entries] = {}
-        self._expires: dict[str, float] = {}
-        self._expiries: list[tuple[float, str]] = []
+        self._expiry: DueQueue[str] = DueQueue()
         self._life = 1
         self.channels: dict[str, list[Callback]] = {}
         self.down = False
@@ -63,8 +62,7 @@ class MemoryServer:
         self._life += 1
         if not keep:
             self._values.clear()
-            self._expires.clear()
-            self._expiries.clear()
+            self._expiry = DueQueue()
         for callbacks in list(self.channels.values()):
             for callback in list(callbacks):
                 callback(None)
@@ -117,13 +115,13 @@ class MemoryServer:
         known = before if isinstance(before, _Entries) else _Entries(0, -1, {})
         self._values[key] = known.with_entries(entries)
         ttl = max(entry.ttl for entry in entries)
-        self._keep_for(key, max(ttl, self._expires.get(key, 0.0) - self._clock.now()))
+        self._keep_for(key, max(ttl, (self._expiry.due_at(key) or 0.0) - self._clock.now()))
 
     def delete(self, key: str) -> bool:
         """Delete a key; returns whether it existed."""
         existed = self._live(key) is not None
         self._values.pop(key, None)
-        self._expires.pop(key, None)
+        self._expiry.cancel(key)
         return existed
 
     def index(self, key: str) -> _Index:
@@ -155,21 +153,15 @@ class MemoryServer:
         self._drop_expired()
 
     def _live(self, key: str) -> bytes | _Index | _Entries | None:
-        if self._expires.get(key, 0.0) <= self._clock.now():
+        if (self._expiry.due_at(key) or 0.0) <= self._clock.now():
             self._values.pop(key, None)
-            self._expires.pop(key, None)
+            self._expiry.cancel(key)
         return self._values.get(key)
 
     def _keep_for(self, key: str, ttl: float) -> None:
-        expires = self._clock.now() + ttl
-        self._expires[key] = expires
-        heapq.heappush(self._expiries, (expires, key))
+        self._expiry.schedule(key, self._clock.now() + ttl)
 
     def _drop_expired(self) -> None:
-        """Free what expired and nobody asked for; a key that lives longer by now is left alone."""
-        now = self._clock.now()
-        while self._expiries and self._expiries[0][0] <= now:
-            self._live(heapq.heappop(self._expiries)[1])
-        if len(self._expiries) > 64 + 4 * len(self._expires):
-            self._expiries = [(expires, key) for key, expires in self._expires.items()]
-            heapq.heapify(self._expiries)
+        """Free the memory of expired keys that were not read since."""
+        for key in self._expiry.pop_due(self._clock.now()):
+            self._values.pop(key, None)

@@ -116,21 +116,21 @@ class ForgetfulServer(MemoryServer):
                 kept.append((at, key, value, expires))
                 continue
             self._values.pop(key, None)
-            self._expires.pop(key, None)
+            self._expiry.cancel(key)
             if value is not None and expires is not None:
                 self._values[key] = value
-                self._expires[key] = expires
+                self._expiry.schedule(key, expires)
         self._undo.extend(reversed(kept))
         self.restart(keep=True)
 
     def keys(self) -> Mapping[str, float]:
         """Every key that has not expired, and when it does, in seconds since the epoch."""
         now = self._clock.now()
-        return {key: expires for key, expires in self._expires.items() if expires > now}
+        return {key: expires for key in self._expiry if (expires := self._expiry.due_at(key) or 0.0) > now}
 
     def _note(self, key: str) -> None:
         now = self._clock.now()
-        self._undo.append((now, key, self._values.get(key), self._expires.get(key)))
+        self._undo.append((now, key, self._values.get(key), self._expiry.due_at(key)))
         while self._undo[0][0] < now - self._keeps:
             self._undo.popleft()
 
