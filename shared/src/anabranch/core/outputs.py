@@ -15,7 +15,7 @@ from anabranch.core.errors import ExpansionError
 from anabranch.core.names import key_problem
 
 if TYPE_CHECKING:
-    from anabranch.core.request.models import OutputFormat
+    from anabranch.core.request.fields import OutputFormat
 
 Result: TypeAlias = tuple[int, str | None, Any]
 """Index, identifier (None: the index) and value of one member."""

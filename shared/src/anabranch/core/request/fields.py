@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, WithJsonSchema
@@ -18,6 +18,16 @@ from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code
 from anabranch.core.json_documents import compact_size
 from anabranch.core.project import PATTERN, project_problem
+
+Strategy = Literal["none", "immediate", "fixed", "exponential", "fibonacci"]
+ExpansionType = Literal["array", "matrix", "custom"]
+OutputFormat = Literal["merge", "separate", "single", "index"]
+OnEmpty = Literal["complete", "fail", "skip"]
+OnFailure = Literal["fail", "hold"]
+DependencyKind = Literal["produced", "context", "session", "external", "absent"]
+"""Where the value of a dependency comes from: `produced` by a task of the request; the `context` of the request;
+an earlier run of the `session`; `external`: a program outside Anabranch; `absent`: optional, and nothing provides
+it."""
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 

@@ -10,26 +10,26 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from anabranch.core.names import leading_keys
 from anabranch.core.request.envelope import Path
+from anabranch.core.request.fields import DependencyKind
 from anabranch.core.request.outline import RequestedKey, TaskFacts
 
-Kind = Literal["produced", "context", "session", "external", "absent"]
 SessionKeys = Callable[[str], bool] | Collection[str]
 
 
 class Dependency(NamedTuple):
-    """A key that a task waits for, and who satisfies it.
+    """A key that a task waits for. `producer` is the (group, task) that produces it.
 
-    ``produced`` by ``producer`` (group, task) of the request; there already in the request's ``context`` or
-    from an earlier run of the ``session``; ``external``: published by somebody else; ``absent``: optional,
-    and nobody produces it.
+    The plan's form of a dependency. `wire.message_parts.Need` is the form in a record: the same without the
+    producer, which the owner of the session knows. Both are built for each dependency of each task, so this one is
+    a tuple and not a model.
     """
 
     key: str
-    kind: Kind
+    kind: DependencyKind
     optional: bool
     producer: tuple[str, str] | None = None
 

@@ -22,15 +22,20 @@ from anabranch.core.request.fields import (
     ArraySource,
     Count,
     Duration,
+    ExpansionType,
     Index,
     Jitter,
     Json,
     Key,
     Name,
+    OnEmpty,
+    OnFailure,
+    OutputFormat,
     Project,
     ResultKey,
     Scalar,
     SessionId,
+    Strategy,
     Timeout,
     Tolerance,
 )
@@ -39,11 +44,6 @@ RESERVED_IN_REQUEST = frozenset({"priority", "deadline", "not_before", "steps"})
 RESERVED_IN_TASK = frozenset({"pool"})
 
 DAY = 86_400.0
-Strategy = Literal["none", "immediate", "fixed", "exponential", "fibonacci"]
-ExpansionType = Literal["array", "matrix", "custom"]
-OutputFormat = Literal["merge", "separate", "single", "index"]
-OnEmpty = Literal["complete", "fail", "skip"]
-OnFailure = Literal["fail", "hold"]
 
 
 class Document(BaseModel):

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from anabranch.core.policies import Policy
+from anabranch.core.request.fields import DependencyKind
 
 Json = Any
 Spans = tuple[tuple[int, int], ...]
@@ -60,10 +61,10 @@ class Failure(Message):
 
 
 class Need(Message):
-    """A key that a task waits for. `kind` says where it comes from; `absent` is optional and nobody's."""
+    """A key that a task waits for, as a record holds it; see `request.graph.Dependency`."""
 
     key: str
-    kind: Literal["produced", "context", "session", "external", "absent"]
+    kind: DependencyKind
     optional: bool = False
 
 
