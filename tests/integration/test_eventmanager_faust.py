@@ -187,7 +187,7 @@ async def test_what_was_known_is_known_to_the_next_process(kafka: str, kafka_log
     async with _on_faust(kafka, names, redis) as first:
         await _publish(kafka_log, names, records[:4])
         async with asyncio.timeout(30):
-            while (first.keeper.facts_of(partition) or {}).get("run/run-1", {}).get("offset") != 3:
+            while (first.projector.documents_of(partition) or {}).get("run/run-1", {}).get("offset") != 3:
                 await asyncio.sleep(0.02)
     assert (await kafka_log.group_lag(names.eventmanager, names.events))[partition] == 0
 
@@ -203,11 +203,11 @@ async def test_partitions_are_shared_and_taken_over(kafka: str, kafka_log: Kafka
     await _create(kafka_log, names)
 
     async with _on_faust(kafka, names, redis) as first:
-        assert sorted(first.keeper.partitions()) == [0, 1, 2]
+        assert sorted(first.projector.partitions()) == [0, 1, 2]
         async with _on_faust(kafka, names, redis) as second, asyncio.timeout(30):
-            while sorted([*first.keeper.partitions(), *second.keeper.partitions()]) != [0, 1, 2]:
+            while sorted([*first.projector.partitions(), *second.projector.partitions()]) != [0, 1, 2]:
                 await asyncio.sleep(0.05)
-            assert second.keeper.partitions()
+            assert second.projector.partitions()
             runs = [f"run {number}" for number in range(12)]
             await _publish(
                 kafka_log, names, [(run, value) for run in runs for value in wide_run(run, f"r {run}")[:4]]

@@ -25,7 +25,7 @@ from anabranch.core.wire.messages import TimerDue
 from anabranch.core.wire.run_view import RunView
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import system
-from anabranch_eventmanager.projection.decisions import At, EventProjection
+from anabranch_eventmanager.projection.decisions import EventProjection, RecordPosition
 from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.runs.member_projection import RunMembers
 from anabranch_taskgroup.session.pending import waits_of
@@ -52,7 +52,7 @@ def bounce(play: Play, seconds: float) -> None:
 
 def view_of(play: Play) -> RunView:
     batch = EventBatch(run_id="r", session_id="s", source="groups", entries=tuple(play.events))
-    return build_view(EventProjection("ch").apply({}, batch, At(0, 0, 0.0)).writes, "r")
+    return build_view(EventProjection("ch").apply({}, batch, RecordPosition(0, 0, 0.0)).writes, "r")
 
 
 @pytest.mark.parametrize("members", [None, 40])

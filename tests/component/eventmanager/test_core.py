@@ -20,10 +20,10 @@ from anabranch.core.wire.codec import Undecodable
 from anabranch.core.wire.events import EventSequence, decode_batch
 from anabranch.runtime.process.clock import SystemClock
 from anabranch_eventmanager.drivers.faust_driver import FaustDriver
-from anabranch_eventmanager.projection.decisions import At, Effect, EventProjection, RunChanged
+from anabranch_eventmanager.projection.decisions import Effect, EventProjection, RecordPosition, RunChanged
 from anabranch_eventmanager.projection.documents import Document
 from anabranch_eventmanager.projection.records import decode_record
-from anabranch_eventmanager.projection.run_views import build_view, fact_keys
+from anabranch_eventmanager.projection.run_views import build_view, document_keys
 from anabranch_eventmanager.projection.subscriptions import Forward, is_wanted
 
 Facts = dict[str, Document]
@@ -33,7 +33,9 @@ def _fold(values: Iterable[bytes], facts: Facts | None = None) -> tuple[Facts, l
     facts = {} if facts is None else facts
     effects: list[Effect] = []
     for offset, value in enumerate(values):
-        applied = EventProjection("ch").apply(facts, decode_record(value), At(0, offset, float(offset)))
+        applied = EventProjection("ch").apply(
+            facts, decode_record(value), RecordPosition(0, offset, float(offset))
+        )
         facts.update(applied.writes)
         effects += applied.effects
     return facts, effects
@@ -91,7 +93,7 @@ def test_a_batch_of_redelivered_records_changes_nothing(start: int, stop: int) -
 
     effects: list[Effect] = []
     for offset, value in list(enumerate(wide_run()))[start:stop]:
-        applied = EventProjection("ch").apply(facts, decode_record(value), At(0, offset, 0.0))
+        applied = EventProjection("ch").apply(facts, decode_record(value), RecordPosition(0, offset, 0.0))
         facts.update(applied.writes)
         effects += applied.effects
 
@@ -103,7 +105,7 @@ def test_facts_that_are_applied_are_not_changed_in_place() -> None:
     facts, _ = _fold(wide_run()[:4])
     before = copy.deepcopy(facts)
 
-    EventProjection("ch").apply(facts, decode_record(wide_run()[5]), At(0, 99, 0.0))
+    EventProjection("ch").apply(facts, decode_record(wide_run()[5]), RecordPosition(0, 99, 0.0))
 
     assert facts == before
 
@@ -124,7 +126,7 @@ def test_a_member_that_completes_in_a_redrive_is_no_failure_any_more() -> None:
     applied = EventProjection("ch").apply(
         facts,
         decode_record(batch("run-1", "groups", 50, entry("task.completed", 50, "g", "wide", index=7))),
-        At(0, 50, 50.0),
+        RecordPosition(0, 50, 50.0),
     )
     facts.update(applied.writes)
 
@@ -150,7 +152,7 @@ def test_only_the_first_fact_and_the_end_are_urgent() -> None:
 
 
 def test_the_runs_own_facts_are_written_last() -> None:
-    applied = EventProjection("ch").apply({}, decode_record(wide_run()[0]), At(0, 0, 0.0))
+    applied = EventProjection("ch").apply({}, decode_record(wide_run()[0]), RecordPosition(0, 0, 0.0))
 
     assert list(applied.writes)[-1] == "run/run-1"
 
@@ -225,9 +227,9 @@ def test_a_run_can_be_subscribed_by_its_request_id() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (b"\xff", "no JSON"),
-        (b"[]", "no record"),
-        (b'{"type": "other"}', "no record"),
+        (b"\xff", "not JSON"),
+        (b"[]", "not a record"),
+        (b'{"type": "other"}', "not a record"),
         (b'{"type": "subscribe", "channel": "c"}', "neither a run nor a session"),
         (b'{"type": "subscribe", "run_id": "r"}', "channel"),
         (b'{"type": "events", "run_id": "r"}', "session_id"),
@@ -262,7 +264,7 @@ def test_a_view_can_be_built_without_facts_that_were_lost(kind: str) -> None:
 
     assert view["status"] == "failed"
     assert [task for group in view["groups"].values() for task in group["tasks"]] == []
-    assert list(fact_keys(left, "run-1"))[-1] == "run/run-1"
+    assert list(document_keys(left, "run-1"))[-1] == "run/run-1"
 
 
 async def test_what_a_runs_facts_refer_to_is_on_the_changelog_before_them() -> None:

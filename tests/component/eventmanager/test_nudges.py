@@ -149,10 +149,10 @@ def lose_the_first(s: System, marked: bytes) -> None:
 
 def test_a_run_at_rest_is_not_due_before_something_else_is_heard() -> None:
     schedule = NudgeSchedule(30)
-    schedule.heard("r", 0)
-    schedule.rest("r", 10)
+    schedule.observe("r", 0)
+    schedule.observe_idle("r", 10)
     resting = schedule.due(100_000)
-    schedule.heard("r", 100_000)
+    schedule.observe("r", 100_000)
 
     assert (resting, len(schedule)) == ([], 1)
     assert [each.run_id for each in schedule.due(100_030)] == ["r"]
@@ -160,6 +160,6 @@ def test_a_run_at_rest_is_not_due_before_something_else_is_heard() -> None:
 
 def test_one_silence_has_so_many_nudges_at_most() -> None:
     schedule = NudgeSchedule(30)
-    schedule.heard("r", 0)
+    schedule.observe("r", 0)
 
     assert sum(len(schedule.due(now)) for now in range(0, 10_000_000, 1_000)) == MAX_NUDGES

@@ -158,7 +158,7 @@ async def test_a_record_that_is_none_is_dead_lettered_and_the_others_go_on(world
     await _status(world, "run-2", "cancelled")
     (letter,) = await world.topic(NAMES.dead_letters, 1)
     assert letter.value == b"rubbish"
-    assert b"no JSON" in dict(letter.headers)["anabranch_reason"]
+    assert b"not JSON" in dict(letter.headers)["anabranch_reason"]
     await manager.stop()
 
 
@@ -180,7 +180,7 @@ async def test_an_ended_run_is_dropped_after_its_retention(world: World) -> None
     manager = await world.manager()
     await world.publish(("run-1", subscribe(CHANNEL, run_id="run-1")), *(("run-1", value) for value in wide_run()))
     await _status(world, "run-1", "failed")
-    facts = manager.keeper.facts_of(await world.log.partition_for(NAMES.events, "run-1"))
+    facts = manager.projector.documents_of(await world.log.partition_for(NAMES.events, "run-1"))
     assert facts
 
     world.clock.at += 3601

@@ -98,7 +98,7 @@ def test_a_lag_counts_until_it_is_made_up_for_however_seldom_the_log_is_asked(ha
 def test_an_event_manager_that_handles_nothing_is_not_live(anabranch_system: Start, monkeypatch: Any) -> None:
     s = anabranch_system(stall_after=30.0)
     service: Any = next(each for each in s.embedded.services if each.name == "eventmanager")
-    monkeypatch.setattr(service.keeper, "handle", lambda *_, **__: None)
+    monkeypatch.setattr(service.projector, "handle", lambda *_, **__: None)
     s.submit(request(task("t")))
 
     with pytest.raises(ServiceStopped, match=r"eventmanager .*none was decided"):

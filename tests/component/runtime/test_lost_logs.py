@@ -40,7 +40,7 @@ from anabranch.testing import System
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.turn import DecisionConfig as AgencyRules
-from anabranch_eventmanager.projection.decisions import At, EventProjection
+from anabranch_eventmanager.projection.decisions import EventProjection, RecordPosition
 from anabranch_eventmanager.projection.documents import run_key
 from anabranch_eventmanager.projection.nudges import NudgeSchedule
 from anabranch_taskgroup.session import actor as taskgroup
@@ -245,7 +245,7 @@ def test_a_run_that_is_stopped_twice_and_lacks_groups_is_given_up() -> None:
 
 def test_a_run_that_may_be_silent_is_nudged_once_its_deadline_is_over() -> None:
     schedule = NudgeSchedule(30)
-    schedule.rest("r", 0, 1_000)
+    schedule.observe_idle("r", 0, 1_000)
 
     assert schedule.due(1_029) == []
     assert [each.run_id for each in schedule.due(1_030)] == ["r"]
@@ -253,7 +253,7 @@ def test_a_run_that_may_be_silent_is_nudged_once_its_deadline_is_over() -> None:
 
 def test_a_run_whose_nudges_have_become_rare_is_nudged_once_its_deadline_is_over() -> None:
     schedule = NudgeSchedule(30)
-    schedule.heard("r", 0, 100)
+    schedule.observe("r", 0, 100)
 
     assert [now for now in range(0, 200, 10) if schedule.due(now)] == [30, 90, 130]
 
@@ -267,7 +267,7 @@ def event(kind: str, cause: int, time: float) -> EventBatch:
 def test_the_end_of_an_open_run_is_taken_whatever_its_cause_unless_it_is_older(time: float, status: str) -> None:
     core, facts = EventProjection("sub:"), {}
     for offset, batch in enumerate([event("run.accepted", cause_of(3, 0, 2), 10.0), event("run.failed", 1, time)]):
-        facts.update(core.apply(facts, batch, At(0, offset, 0.0)).writes)
+        facts.update(core.apply(facts, batch, RecordPosition(0, offset, 0.0)).writes)
 
     assert facts[run_key(RUN)]["status"] == status
 

@@ -12,7 +12,7 @@ from anabranch.cli.top.snapshot import row_of
 from anabranch.core.progress import percent, run_share, share_of_run, task_share
 from anabranch.core.wire.events import decode_batch
 from anabranch.core.wire.run_view import RunView
-from anabranch_eventmanager.projection.decisions import At, EventProjection
+from anabranch_eventmanager.projection.decisions import EventProjection, RecordPosition
 from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.api import serializers
 
@@ -42,7 +42,7 @@ def views_of(records: list[bytes]) -> list[RunView]:
     """The view after each record."""
     core, facts, views = EventProjection("ch"), {}, []
     for offset, value in enumerate(records):
-        facts |= core.apply(facts, decode_batch(value), At(0, offset, 0.0)).writes
+        facts |= core.apply(facts, decode_batch(value), RecordPosition(0, offset, 0.0)).writes
         views.append(build_view(facts, "r"))
     return views
 

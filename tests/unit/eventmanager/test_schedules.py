@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from anabranch_eventmanager.projection.nudges import LONGEST_WAIT, NudgeSchedule
+from anabranch_eventmanager.projection.nudges import MAX_WAIT, NudgeSchedule
 from anabranch_eventmanager.projection.retention import ABANDONED_SECONDS, RetentionSchedule, keep_until
 
 
@@ -14,41 +14,41 @@ def _due(schedule: NudgeSchedule, *times: float) -> list[float]:
 
 def test_a_silent_run_is_due_with_a_doubling_wait() -> None:
     schedule = NudgeSchedule(30)
-    schedule.heard("r", 0)
+    schedule.observe("r", 0)
 
     assert _due(schedule, 29, 30, 31, 89, 90, 209, 210, 211) == [30, 90, 210]
 
 
 def test_a_fact_begins_the_silence_anew() -> None:
     schedule = NudgeSchedule(30)
-    schedule.heard("r", 0)
-    schedule.heard("r", 20)
+    schedule.observe("r", 0)
+    schedule.observe("r", 20)
 
     assert _due(schedule, 30, 49, 50) == [50]
 
 
 def test_after_a_fact_the_next_nudge_does_not_wait_as_long_as_the_last() -> None:
     schedule = NudgeSchedule(30)
-    schedule.heard("r", 0)
+    schedule.observe("r", 0)
     _due(schedule, 30, 90)  # next would be at 210
-    schedule.heard("r", 100)
+    schedule.observe("r", 100)
 
     assert _due(schedule, 129, 130, 189, 190, 210) == [130, 190]
 
 
 def test_the_wait_grows_to_an_hour_at_most() -> None:
     schedule = NudgeSchedule(30)
-    schedule.heard("r", 0)
+    schedule.observe("r", 0)
 
     due = _due(schedule, *range(0, 30_000, 10))
 
-    assert due[-1] - due[-2] == LONGEST_WAIT
+    assert due[-1] - due[-2] == MAX_WAIT
 
 
 def test_an_ended_run_is_never_due() -> None:
     schedule = NudgeSchedule(30)
-    schedule.heard("r", 0)
-    schedule.ended("r")
+    schedule.observe("r", 0)
+    schedule.remove("r")
 
     assert _due(schedule, 30, 1000) == []
     assert len(schedule) == 0
@@ -56,7 +56,7 @@ def test_an_ended_run_is_never_due() -> None:
 
 def test_a_silence_says_how_long_it_is() -> None:
     schedule = NudgeSchedule(30)
-    schedule.heard("r", 5)
+    schedule.observe("r", 5)
 
     (silence,) = schedule.due(40)
 

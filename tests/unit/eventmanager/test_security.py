@@ -56,7 +56,7 @@ def test_milliseconds_become_seconds() -> None:
     ("properties", "said"),
     [
         ({"security.protocol": "SASL_SSL", "sasl.mechanism": "GSSAPI"}, "GSSAPI"),
-        ({"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}, "where tokens come from"),
+        ({"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}, "no source of tokens"),
         (
             {
                 "security.protocol": "SASL_SSL",
@@ -70,7 +70,7 @@ def test_milliseconds_become_seconds() -> None:
         ({"security.protocol": "TLS"}, "security.protocol"),
         ({"security.protocol": "SSL", "ssl.ca.location": "/nowhere.pem"}, "certificate"),
         ({"security.protocol": "SSL", "ssl.key.pem": "-----BEGIN"}, "ssl.key.location"),
-        ({"session.timeout.ms": "soon"}, "no number"),
+        ({"session.timeout.ms": "soon"}, "not a number"),
     ],
 )
 def test_what_cannot_be_carried_out_is_refused(properties: dict[str, str], said: str) -> None:

@@ -22,7 +22,7 @@ def test_a_shelf_is_a_dict(steps: list[tuple[str, str, int | None]]) -> None:
         if what == "set":
             shelf[key] = model[key] = {"n": value}
         elif what == "away":
-            shelf.put_away(key)
+            shelf.compress(key)
         else:
             assert shelf.pop(key, None) == model.pop(key, None)
         assert dict(shelf) == model
@@ -33,6 +33,6 @@ def test_a_shelf_is_a_dict(steps: list[tuple[str, str, int | None]]) -> None:
 
 def test_what_is_put_away_takes_no_more_than_its_json() -> None:
     shelf = DocumentStore({"a": {"text": "x" * 100}})
-    shelf.put_away(["a", "unknown"])
+    shelf.compress(["a", "unknown"])
 
-    assert (shelf._open, shelf._away) == ({}, {"a": b'{"text":"' + b"x" * 100 + b'"}'})
+    assert (shelf._open, shelf._compressed) == ({}, {"a": b'{"text":"' + b"x" * 100 + b'"}'})

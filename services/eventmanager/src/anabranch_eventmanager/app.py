@@ -1,4 +1,4 @@
-"""Puts the event manager together: on Kafka with Faust, embedded with a plain loop. Nothing else differs."""
+"""Builds the event manager: with a Faust driver on Kafka, with a plain loop in embedded mode."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The partitions that this process has, and everything that is remembered of them.
+"""Projects the events of the partitions that this process has assigned.
 
-Takes records in, has the core decide, stores the new facts and hands effects on to the outlets. Knows
-neither Faust nor Redis: a driver brings records and partitions and keeps the durable copy of the facts.
+For each record it applies the pure projection, stores the changed documents, and passes the effects to the
+sinks. A driver delivers partitions and records and keeps the durable copy of the documents. The event manager
+owns no run: while it is down, views, forwarding and nudges are delayed, and the runs continue.
 """
 
 from __future__ import annotations
@@ -19,46 +20,55 @@ from anabranch.ports import Clock, Incoming, Outgoing, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.ownership.watchdog import Progress
-from anabranch_eventmanager.projection.decisions import At, Effect, EventProjection, RunChanged, has_ended
+from anabranch_eventmanager.projection.decisions import (
+    Effect,
+    EventProjection,
+    RecordPosition,
+    RunChanged,
+    has_ended,
+)
 from anabranch_eventmanager.projection.document_store import DocumentStore
 from anabranch_eventmanager.projection.documents import Document, run_key
 from anabranch_eventmanager.projection.nudges import NEVER, NUDGE_AFTER, OVERDUE_SECONDS, NudgeSchedule
 from anabranch_eventmanager.projection.records import decode_record
 from anabranch_eventmanager.projection.retention import RetentionSchedule, keep_until
-from anabranch_eventmanager.projection.run_views import fact_keys
+from anabranch_eventmanager.projection.run_views import document_keys
 from anabranch_eventmanager.projection.subscriptions import Forward, run_subscriptions_key
 
 Persist = Callable[[int, str, Document | None], None]
-"""Keep a document of a partition, or forget it (None), before the record's offset is committed."""
+"""Store a document of a partition durably, or delete it (None), before the record's offset is committed."""
 
 _log = logging.getLogger("anabranch.eventmanager")
 
 
 class Sinks(Protocol):
-    """Where effects go. None of these may block; each is bounded."""
+    """Executes effects. No method may block; each has a bounded queue."""
 
     def forward(self, message: Forward) -> None:
         """Publish an event on a channel."""
 
     def view_changed(self, partition: int, run_id: str, *, urgent: bool) -> None:
-        """Write a run's view soon, or at once."""
+        """Write the view of a run soon, or at once if `urgent`."""
 
     def view_dropped(self, run_id: str) -> None:
-        """A run is not shown any more."""
+        """Remove a run from the list of recent runs."""
 
     def publish(self, record: Outgoing) -> None:
-        """Append a record to the log; it may get lost with the process."""
+        """Append a record to the log; it is lost if the process dies before."""
 
     def nudge(self, record: Outgoing, workers: Sequence[str], silent_for: float) -> None:
-        """Append a nudge of a run, unless one of the workers that lately started something of it lives: a long
-        agent is silent by right. After an hour of silence it is appended all the same."""
+        """Append a nudge for a run, unless one of the workers that last started its members is alive.
+
+        A long-running agent causes no events, so silence is normal then. After an hour of silence the nudge is
+        appended in any case.
+        """
 
 
 @dataclass(slots=True)
 class ProjectedPartition:
-    """One partition's facts and schedules. `facts` are replaced document by document, never changed inside."""
+    """The documents and schedules of one partition. Documents are replaced, never changed in place."""
 
-    facts: DocumentStore
+    documents: DocumentStore
     persist: Persist
     nudges: NudgeSchedule
     progress: Progress = field(default_factory=lambda: Progress(()))
@@ -66,10 +76,10 @@ class ProjectedPartition:
 
 
 class Projector:
-    """See the module. All times are the clock's `now`.
+    """See the module. All times are seconds since the epoch, from the clock.
 
     Args:
-        result_ttl: seconds that an ended run is kept and shown.
+        result_ttl: seconds for which an ended run is kept and shown.
         nudge_after: seconds of silence before a run's owner is nudged.
     """
 
@@ -77,68 +87,71 @@ class Projector:
         self,
         names: Names,
         clock: Clock,
-        outlets: Sinks,
+        sinks: Sinks,
         *,
         result_ttl: float,
         nudge_after: float = NUDGE_AFTER,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._telemetry = telemetry
-        self._core = EventProjection(names.subscriber_channels)
+        self._projection = EventProjection(names.subscriber_channels)
         self._names = names
         self._clock = clock
-        self._outlets = outlets
+        self._sinks = sinks
         self._result_ttl = result_ttl
         self._nudge_after = nudge_after
         self._partitions: dict[int, ProjectedPartition] = {}
 
-    def open(self, number: int, facts: dict[str, Document], persist: Persist) -> None:
-        """Take over a partition with what is known of it. Views that nobody may have written are written."""
-        partition = ProjectedPartition(DocumentStore(facts), persist, NudgeSchedule(self._nudge_after))
+    def open(self, number: int, documents: dict[str, Document], persist: Persist) -> None:
+        """Start with a partition and its stored documents.
+
+        Writes the views that its last owner may not have written.
+        """
+        partition = ProjectedPartition(DocumentStore(documents), persist, NudgeSchedule(self._nudge_after))
         self._partitions[number] = partition
-        for key, document in facts.items():
+        for key, document in documents.items():
             self._schedule(partition, key, document)
             if key != run_key(document.get("run_id", "")):
                 continue
             if document["settled"]:
-                partition.facts.put_away(list(fact_keys(partition.facts, document["run_id"])))
+                partition.documents.compress(list(document_keys(partition.documents, document["run_id"])))
             else:
-                self._outlets.view_changed(number, document["run_id"], urgent=False)
+                self._sinks.view_changed(number, document["run_id"], urgent=False)
 
-    def show_again(self, numbers: Sequence[int]) -> None:
-        """Have the views of all runs of these partitions written: the store does not have them any more."""
+    def rewrite_views(self, numbers: Sequence[int]) -> None:
+        """Write the views of all runs of these partitions again, because the store has lost them."""
         for number in numbers:
             partition = self._partitions.get(number)
-            for key, document in partition.facts.items() if partition else ():
+            for key, document in partition.documents.items() if partition else ():
                 if key.startswith("run/"):
-                    self._outlets.view_changed(number, document["run_id"], urgent=False)
+                    self._sinks.view_changed(number, document["run_id"], urgent=False)
 
     def close(self, number: int) -> None:
-        """Forget a partition that is somebody else's now."""
+        """Drop a partition that was revoked."""
         self._partitions.pop(number, None)
 
     def partitions(self) -> Sequence[int]:
-        """The partitions that are open."""
+        """The assigned partitions."""
         return list(self._partitions)
 
-    def facts_of(self, number: int) -> Mapping[str, Document] | None:
-        """What is known of a partition; None where it is not open."""
+    def documents_of(self, number: int) -> Mapping[str, Document] | None:
+        """The documents of a partition; None if it is not assigned."""
         partition = self._partitions.get(number)
-        return None if partition is None else partition.facts
+        return None if partition is None else partition.documents
 
     def progress(self) -> dict[int, Progress]:
-        """How far each partition that is open has been handled."""
+        """The progress of each assigned partition, for the watchdog."""
         return {number: partition.progress for number, partition in self._partitions.items()}
 
     def open_runs(self) -> int:
-        """How many runs have not ended."""
+        """The number of runs that have not ended."""
         return sum(len(each.nudges) for each in self._partitions.values())
 
     def handle(self, record: Incoming, *, replayed: bool = False) -> None:
-        """Apply one record. What cannot be applied goes to the dead letters; one record stops nobody.
+        """Apply one record. A record that cannot be applied becomes a dead letter, and the next one is handled.
 
         Args:
-            replayed: it was handled before and only rebuilds memory: nothing is forwarded again.
+            replayed: the record was handled before and only rebuilds the documents: its events are not forwarded.
         """
         partition = self._partitions.get(record.partition)
         if partition is None:
@@ -146,14 +159,19 @@ class Projector:
         partition.progress.note(1, record.offset)
         try:
             decoded = decode_record(record.value)
-            at = At(record.partition, record.offset, record.timestamp)
-            applied = self._core.apply(partition.facts, decoded, at)
+            at = RecordPosition(record.partition, record.offset, record.timestamp)
+            applied = self._projection.apply(partition.documents, decoded, at)
         except Undecodable as error:
-            self._refuse(record, str(error))
+            self._dead_letter(record, str(error))
             return
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not stop the views of all other runs
-            _log.exception("%s[%d]@%d cannot be applied", record.topic, record.partition, record.offset)
-            self._refuse(record, f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the views of all other runs
+            _log.exception(
+                "internal error of the event manager at %s/%d/%d, the record becomes a dead letter",
+                record.topic,
+                record.partition,
+                record.offset,
+            )
+            self._dead_letter(record, f"{type(error).__name__}: {error}")
             return
         for key, document in applied.writes.items():
             self._store(partition, record.partition, key, document)
@@ -161,30 +179,33 @@ class Projector:
             self._emit(record.partition, effect, replayed)
 
     def view_written(self, number: int, run_id: str, offset: int) -> None:
-        """The view of a run was written as of `offset`; that of an ended one need not be written again."""
+        """The view of a run was written as of `offset`.
+
+        An ended run is then settled: its view is not written again.
+        """
         partition = self._partitions.get(number)
-        run = partition.facts.get(run_key(run_id)) if partition else None
+        run = partition.documents.get(run_key(run_id)) if partition else None
         if partition and run and run["offset"] == offset and has_ended(run) and not run["settled"]:
             self._store(partition, number, run_key(run_id), run | {"settled": True})
-            partition.facts.put_away(list(fact_keys(partition.facts, run_id)))
+            partition.documents.compress(list(document_keys(partition.documents, run_id)))
 
     def tick(self) -> None:
-        """Do what is due by now: nudge the owners of silent runs, drop what was kept long enough."""
+        """Nudge the owners of silent runs, and drop documents whose retention is over."""
         now = self._clock.now()
         for number, partition in self._partitions.items():
             for silence in partition.nudges.due(now):
-                self._nudge(partition.facts[run_key(silence.run_id)], silence.silent_for)
+                self._nudge(partition.documents[run_key(silence.run_id)], silence.silent_for)
             for key in partition.retention.due(now):
                 self._drop(partition, number, key)
 
     def _emit(self, number: int, effect: Effect, replayed: bool) -> None:
         if isinstance(effect, RunChanged):
-            self._outlets.view_changed(number, effect.run_id, urgent=effect.urgent)
+            self._sinks.view_changed(number, effect.run_id, urgent=effect.urgent)
         elif not replayed:
-            self._outlets.forward(effect)
+            self._sinks.forward(effect)
 
     def _store(self, partition: ProjectedPartition, number: int, key: str, document: Document) -> None:
-        partition.facts[key] = document
+        partition.documents[key] = document
         partition.persist(number, key, document)
         self._schedule(partition, key, document)
 
@@ -194,38 +215,47 @@ class Projector:
             partition.retention.keep(key, until)
         if key.startswith("run/"):
             if has_ended(document):
-                partition.nudges.ended(document["run_id"])
-            elif document.get("quiet") and document["submitted_at"] is not None:  # else most of it was missed
-                partition.nudges.rest(document["run_id"], self._clock.now(), document.get("deadline"))
+                partition.nudges.remove(document["run_id"])
+            elif (
+                document.get("quiet") and document["submitted_at"] is not None
+            ):  # null if most of its events were missed
+                partition.nudges.observe_idle(document["run_id"], self._clock.now(), document.get("deadline"))
             else:
-                partition.nudges.heard(document["run_id"], self._clock.now(), document.get("deadline"))
+                partition.nudges.observe(document["run_id"], self._clock.now(), document.get("deadline"))
 
     def _drop(self, partition: ProjectedPartition, number: int, key: str) -> None:
-        document = partition.facts.get(key)
+        document = partition.documents.get(key)
         if document is None:
             return
         keys = [key]
         if key.startswith("run/"):
             run_id = document["run_id"]
-            keys = [*fact_keys(partition.facts, run_id), run_subscriptions_key(run_id)]
-            partition.nudges.ended(run_id)
-            self._outlets.view_dropped(run_id)
+            keys = [*document_keys(partition.documents, run_id), run_subscriptions_key(run_id)]
+            partition.nudges.remove(run_id)
+            self._sinks.view_dropped(run_id)
         for each in keys:
-            if partition.facts.pop(each, None) is not None:
+            if partition.documents.pop(each, None) is not None:
                 partition.persist(number, each, None)
 
     def _nudge(self, run: Document, silent_for: float) -> None:
         nudge = Nudge(run_id=run["run_id"], silent_for=silent_for)
         record = Outgoing(self._names.groups, run["session_id"], encode(nudge))
         workers = () if self._is_suspect(run) else run.get("workers", ())
-        self._outlets.nudge(record, workers, silent_for)
+        self._sinks.nudge(record, workers, silent_for)
         self._telemetry.count(NUDGES)
 
     def _is_suspect(self, run: Document) -> bool:
-        """Whether a run is nudged although workers of it live: its deadline is over, or most of it was missed."""
+        """True if a run is nudged although its workers are alive: it is overdue, or most of its events were
+        missed."""
         overdue_at = (run.get("deadline") or NEVER) + OVERDUE_SECONDS
         return overdue_at <= self._clock.now() or run["submitted_at"] is None
 
-    def _refuse(self, record: Incoming, reason: str) -> None:
-        _log.warning("%s[%d]@%d is dead-lettered: %s", record.topic, record.partition, record.offset, reason)
-        self._outlets.publish(dead_letter(self._names, record, reason))
+    def _dead_letter(self, record: Incoming, reason: str) -> None:
+        _log.warning(
+            "the event manager dead-letters the record at %s/%d/%d: %s",
+            record.topic,
+            record.partition,
+            record.offset,
+            reason,
+        )
+        self._sinks.publish(dead_letter(self._names, record, reason))

@@ -1,7 +1,4 @@
-"""The event manager as a service: a driver that brings records, the keeper, the outlets and the ticking.
-
-Composition and life cycle only; the decisions are the core's, the schedules' and the views'.
-"""
+"""The event manager as a service: connects driver, projector and sinks, and starts and stops them."""
 
 from __future__ import annotations
 
@@ -27,20 +24,20 @@ _log = logging.getLogger("anabranch.eventmanager")
 
 
 class Driver(Protocol):
-    """Brings partitions and records to the keeper and keeps the durable copy of its facts."""
+    """Delivers partitions and records to the projector, and keeps the durable copy of its documents."""
 
-    async def start(self, keeper: Projector) -> None:
-        """Returns when records are being read."""
+    async def start(self, projector: Projector) -> None:
+        """Start reading; returns when this process is a member of the consumer group."""
 
     async def stop(self) -> None:
-        """Read nothing more and commit what was handled; also after a start that failed."""
+        """Stop reading and commit the handled records; also called after a failed start."""
 
     def unhealthy_reason(self) -> str | None:
-        """None where it works, else what broke it for good."""
+        """Why the driver has failed for good; None if it works."""
 
 
 class EventManager:
-    """See the module.
+    """Life cycle and health of the event manager.
 
     Args:
         supervisor: runs the background tasks; a crash of one ends the process.
@@ -68,16 +65,16 @@ class EventManager:
         self._driver = driver
         self._supervisor = supervisor
         self._views = ViewWriter(store, names, clock, result_ttl)
-        self._outlets = ServerSinks(log, store, notifier, names, self._views)
-        self.keeper = Projector(
-            names, clock, self._outlets, result_ttl=result_ttl, nudge_after=nudge_after, telemetry=telemetry
+        self._sinks = ServerSinks(log, store, notifier, names, self._views)
+        self.projector = Projector(
+            names, clock, self._sinks, result_ttl=result_ttl, nudge_after=nudge_after, telemetry=telemetry
         )
-        self._views.facts_of = self.keeper.facts_of
-        self._views.written = self.keeper.view_written
-        self._marks = LossDetector(store, names, names.events)
+        self._views.documents_of = self.projector.documents_of
+        self._views.written = self.projector.view_written
+        self._loss_detector = LossDetector(store, names, names.events)
         self._marked: set[int] = set()
-        self._watch = Watchdog(
-            log, names.eventmanager, names.events, clock, self.keeper.progress, patience=stall_after
+        self._watchdog = Watchdog(
+            log, names.eventmanager, names.events, clock, self.projector.progress, patience=stall_after
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
@@ -86,22 +83,22 @@ class EventManager:
         """See `runtime.process.Service`."""
         for work, name in (
             (self._views.run(), "view writer"),
-            (self._outlets.messages.run(), "event forwarder"),
-            (self._outlets.records.run(), "record publisher"),
-            (self._outlets.nudges.run(), "nudger"),
+            (self._sinks.messages.run(), "event forwarder"),
+            (self._sinks.records.run(), "record publisher"),
+            (self._sinks.nudges.run(), "nudger"),
             (self._tick(), "ticker"),
-            (self._watch.run(), "stall watch"),
+            (self._watchdog.run(), "watchdog"),
         ):
             self._tasks.append(self._supervisor.spawn(work, name))
-        await self._driver.start(self.keeper)
+        await self._driver.start(self.projector)
         self._started = True
 
     async def drain(self) -> None:
-        """See `runtime.process.Service`. Nothing here runs long: what was read is written."""
+        """See `runtime.process.Service`. Writes the output of all records that were read."""
         self._started = False
-        await self._outlets.flush()  # while the driver can still note which views are written
+        await self._sinks.flush()  # while the driver can still store that views were written
         await self._driver.stop()
-        await self._outlets.flush()
+        await self._sinks.flush()
 
     async def stop(self) -> None:
         """See `runtime.process.Service`."""
@@ -113,34 +110,39 @@ class EventManager:
         self._tasks.clear()
 
     def health(self) -> Health:
-        """See `runtime.process.Service`. Views that wait do not make it unready: events are still read."""
-        unhealthy_reason = self._driver.unhealthy_reason() or self._watch.unhealthy_reason
+        """See `runtime.process.Service`.
+
+        It is ready while views cannot be written, because events are still read.
+        """
+        unhealthy_reason = self._driver.unhealthy_reason() or self._watchdog.unhealthy_reason
         if unhealthy_reason is not None:
             return Health(live=False, ready=False, detail=unhealthy_reason)
-        partitions = len(self.keeper.partitions())
-        detail = self._views.unhealthy_reason or f"{self.keeper.open_runs()} open runs in {partitions} partitions"
+        partitions = len(self.projector.partitions())
+        detail = (
+            self._views.unhealthy_reason or f"{self.projector.open_runs()} open runs in {partitions} partitions"
+        )
         return Health(live=True, ready=self._started, detail=detail)
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self.keeper.tick()
+            self.projector.tick()
             try:
-                await self._mend_views()
+                await self._restore_views()
             except (ServerUnavailable, StoreRefused) as error:
-                _log.debug("whether the store has forgotten is not known: %s", error)
+                _log.debug("the event manager cannot check whether the store has lost its views: %s", error)
 
-    async def _mend_views(self) -> None:
-        """A store without the mark of a partition lacks the views of its runs: they are written again."""
-        partitions = self.keeper.partitions()
+    async def _restore_views(self) -> None:
+        """Detect partitions whose views the store has lost, by their missing mark, and write those views again."""
+        partitions = self.projector.partitions()
         marked = [number for number in partitions if number in self._marked]
         new = [number for number in partitions if number not in self._marked]
-        forgot = [*await self._marks.forgot(marked), *await self._marks.missing(new)]
-        self._marked = set(partitions).difference(forgot)
-        if forgot:
-            await self._marks.begin(forgot)
+        lost = [*await self._loss_detector.forgot(marked), *await self._loss_detector.missing(new)]
+        self._marked = set(partitions).difference(lost)
+        if lost:
+            await self._loss_detector.begin(lost)
             self._views.forget()
-            self.keeper.show_again(forgot)
+            self.projector.rewrite_views(lost)
             await self._views.flush()
-            await self._marks.set(forgot)
-            self._marked.update(forgot)
+            await self._loss_detector.set(lost)
+            self._marked.update(lost)

@@ -1,8 +1,7 @@
-"""The event manager's way out: views to Redis, events to channels, nudges and dead letters to the log.
+"""The outputs of the event manager: views to Redis, events to channels, nudges and dead letters to the log.
 
-Each waits in a bounded queue of its own and is written in batches. A server that is away costs freshness,
-never the process: views stay marked and are written later, the oldest messages of a full queue are dropped
-and counted. Decides nothing about runs.
+Each output has a bounded queue and is written in batches. While a server is unavailable changed views stay
+marked and are written later; of a full queue the oldest messages are dropped and counted.
 """
 
 from __future__ import annotations
@@ -19,73 +18,87 @@ from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
 from anabranch_eventmanager.projection.decisions import has_ended
-from anabranch_eventmanager.projection.documents import Document, Facts, run_key
-from anabranch_eventmanager.projection.nudges import LONGEST_WAIT
+from anabranch_eventmanager.projection.documents import Document, Documents, run_key
+from anabranch_eventmanager.projection.nudges import MAX_WAIT
 from anabranch_eventmanager.projection.retention import ABANDONED_SECONDS
 from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_eventmanager.projection.subscriptions import Forward
 
 FLUSH_SECONDS = 0.25
-"""How long a change that nobody waits for may stay unwritten: the most a busy run's view is written."""
+"""Seconds in which the changes of views are collected: the view of a busy run is written at most this often."""
 URGENT_SECONDS = 0.02
-"""The same of a beginning and an end: many runs that begin and end at once are written together."""
+"""The same after the start or end of a run: the views of many runs that start or end together share a batch."""
 
 RETRY_SECONDS = 1.0
 BATCH = 100
 QUEUE_LIMIT = 50_000
 LISTED_RUNS = 10_000
+"""Maximum runs in the sorted set of recent runs; the oldest are dropped from it."""
 
 _log = logging.getLogger("anabranch.eventmanager")
 
 
-class Queue:
-    """Messages waiting for `send`, which takes a batch. Full: the oldest goes, counted in `dropped`."""
+class OutputQueue:
+    """Bounded queue of one output. If it is full the oldest message is dropped, and counted in `dropped`.
+
+    Args:
+        what: names the messages in log lines.
+        send: sends a batch.
+    """
 
     def __init__(self, what: str, send: Callable[[list[Any]], Awaitable[Any]]) -> None:
         self._what = what
         self._send = send
-        self._waiting: deque[Any] = deque()
-        self._filled = asyncio.Event()
+        self._queued: deque[Any] = deque()
+        self._has_messages = asyncio.Event()
         self.dropped = 0
 
     def put(self, message: Any) -> None:
         """Queue one message."""
-        if len(self._waiting) >= QUEUE_LIMIT:
-            self._waiting.popleft()
+        if len(self._queued) >= QUEUE_LIMIT:
+            self._queued.popleft()
             self.dropped += 1
-        self._waiting.append(message)
-        self._filled.set()
+        self._queued.append(message)
+        self._has_messages.set()
 
     async def run(self) -> None:
-        """Send until cancelled; what cannot be sent now is sent later."""
+        """Send queued messages until cancelled; while a server is unavailable they stay queued."""
         while True:
-            await self._filled.wait()
+            await self._has_messages.wait()
             try:
                 await self.flush()
             except (ServerUnavailable, StoreRefused) as error:
-                _log.warning("%s wait, %d of them: %s", self._what, len(self._waiting), error)
+                _log.warning(
+                    "the event manager cannot send %d %s, retrying in %g s: %s",
+                    len(self._queued),
+                    self._what,
+                    RETRY_SECONDS,
+                    error,
+                )
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def flush(self) -> None:
-        """Send what waits now. Raises what `send` raises; the rest then stays queued."""
-        self._filled.clear()
-        while self._waiting:
-            batch = list(islice(self._waiting, BATCH))
+        """Send all queued messages. Raises what `send` raises; unsent messages then stay queued."""
+        self._has_messages.clear()
+        while self._queued:
+            batch = list(islice(self._queued, BATCH))
             for _ in batch:
-                self._waiting.popleft()
+                self._queued.popleft()
             try:
                 await self._send(batch)
             except BaseException:
-                self._waiting.extendleft(reversed(batch))
-                self._filled.set()
+                self._queued.extendleft(reversed(batch))
+                self._has_messages.set()
                 raise
 
 
 class ViewWriter:
-    """Writes the views of changed runs, each at most some times a second.
+    """Writes the views of changed runs, each at most a few times a second.
 
-    `facts_of` gives a partition's facts, None where it is not ours any more; `written` is told of each view
-    that stands in Redis.
+    Attributes:
+        documents_of: returns the documents of a partition; None if the partition was revoked.
+        written: called with partition, run id and offset after a view was stored.
+        unhealthy_reason: why views cannot be written at the moment; empty if they can.
     """
 
     def __init__(self, store: StateStore, names: Names, clock: Clock, result_ttl: float) -> None:
@@ -99,14 +112,14 @@ class ViewWriter:
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._is_urgent = False
-        self.facts_of: Callable[[int], Facts | None] = lambda _: None
+        self.documents_of: Callable[[int], Documents | None] = lambda _: None
         self.written: Callable[[int, str, int], None] = lambda _number, _run, _offset: None
         self.unhealthy_reason = ""
-        """Why views are not written at the moment; empty where they are."""
 
     def mark(self, partition: int, run_id: str, *, urgent: bool) -> None:
-        """A run's facts have changed."""
+        """The documents of a run have changed: write its view soon, or at once if `urgent`."""
         self._changed[run_id] = partition
+        # An urgent change replaces a pending slow timer; all changes until the timer fires share its batches.
         if self._timer is not None and urgent and not self._is_urgent:
             self._timer.cancel()
             self._timer = None
@@ -116,28 +129,33 @@ class ViewWriter:
             self._is_urgent = urgent
 
     def drop(self, run_id: str) -> None:
-        """A run is not listed any more; its view expires by itself."""
+        """Remove a run from the list of recent runs; its view expires by itself."""
         self._dropped.append(run_id)
         self._due.set()
 
     def forget(self) -> None:
-        """The store has nothing any more of what was written."""
+        """The store has lost its data: list all runs again when their views are written."""
         self._listed.clear()
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write changed views until cancelled."""
         while True:
             await self._due.wait()
             try:
                 await self.flush()
             except (ServerUnavailable, StoreRefused) as error:
-                _log.warning("views of %d runs wait: %s", len(self._changed), error)
+                _log.warning(
+                    "the event manager cannot write the views of %d runs, retrying in %g s: %s",
+                    len(self._changed),
+                    RETRY_SECONDS,
+                    error,
+                )
                 self.unhealthy_reason = str(error)
                 self._due.set()
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def flush(self) -> None:
-        """Write what has changed by now. Raises what the store raises; what is not written stays marked."""
+        """Write all changed views. Raises what the store raises; unwritten views then stay marked."""
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -154,11 +172,11 @@ class ViewWriter:
             self._changed.pop(run_id, None)
         try:
             runs = [
-                (number, facts, facts[run_key(run_id)])
+                (number, documents, documents[run_key(run_id)])
                 for run_id, number in batch
-                if (facts := self.facts_of(number)) is not None and run_key(run_id) in facts
+                if (documents := self.documents_of(number)) is not None and run_key(run_id) in documents
             ]
-            await self._store.put([write for _, facts, run in runs for write in self._writes(facts, run)])
+            await self._store.put([write for _, documents, run in runs for write in self._writes(documents, run)])
             for number, _, run in runs:
                 await self._list(run)
                 self.written(number, run["run_id"], run["offset"])
@@ -167,10 +185,10 @@ class ViewWriter:
                 self._changed.setdefault(run_id, number)
             raise
 
-    def _writes(self, facts: Facts, run: Document) -> Iterator[Write]:
+    def _writes(self, documents: Documents, run: Document) -> Iterator[Write]:
         session_id, run_id = run["session_id"], run["run_id"]
         ttl = self._ttl(run)
-        yield Write(self._names.view(session_id, run_id), dumps(build_view(facts, run_id).to_document()), ttl)
+        yield Write(self._names.view(session_id, run_id), dumps(build_view(documents, run_id).to_document()), ttl)
         yield Write(self._names.run_lookup(run_id), session_id.encode(), ttl)
 
     def _ttl(self, run: Document) -> float:
@@ -195,7 +213,7 @@ class ViewWriter:
 
 
 class ServerSinks:
-    """The `keeper.Outlets` on the ports."""
+    """The `projector.Sinks` on the ports."""
 
     def __init__(
         self, log: EventLog, store: StateStore, notifier: Notifier, names: Names, views: ViewWriter
@@ -204,46 +222,48 @@ class ServerSinks:
         self._store = store
         self._names = names
         self.views = views
-        self.nudges = Queue("nudges", self._send_nudges)
-        self.messages = Queue("events to forward", notifier.publish)
-        self.records = Queue("dead letters", log.publish)
+        self.nudges = OutputQueue("nudges", self._send_nudges)
+        self.messages = OutputQueue("events to forward", notifier.publish)
+        self.records = OutputQueue("dead letters", log.publish)
 
     def forward(self, message: Forward) -> None:
-        """See `keeper.Outlets`."""
+        """See `projector.Sinks`."""
         self.messages.put((message.channel, message.payload))
 
     def view_changed(self, partition: int, run_id: str, *, urgent: bool) -> None:
-        """See `keeper.Outlets`."""
+        """See `projector.Sinks`."""
         self.views.mark(partition, run_id, urgent=urgent)
 
     def view_dropped(self, run_id: str) -> None:
-        """See `keeper.Outlets`."""
+        """See `projector.Sinks`."""
         self.views.drop(run_id)
 
     def publish(self, record: Outgoing) -> None:
-        """See `keeper.Outlets`."""
+        """See `projector.Sinks`."""
         self.records.put(record)
 
     def nudge(self, record: Outgoing, workers: Sequence[str], silent_for: float) -> None:
-        """See `keeper.Outlets`."""
+        """See `projector.Sinks`."""
         self.nudges.put((record, tuple(workers), silent_for))
 
     async def _send_nudges(self, batch: list[tuple[Outgoing, tuple[str, ...], float]]) -> None:
         workers = sorted({worker for _, each, _ in batch for worker in each})
-        signs = await self._store.get([self._names.worker(worker) for worker in workers]) if workers else []
-        alive = {worker for worker, sign in zip(workers, signs, strict=True) if sign is not None}
-        due = [record for record, each, silent in batch if silent >= LONGEST_WAIT or not alive & set(each)]
+        heartbeats = await self._store.get([self._names.worker(worker) for worker in workers]) if workers else []
+        alive = {worker for worker, heartbeat in zip(workers, heartbeats, strict=True) if heartbeat is not None}
+        due = [record for record, each, silent in batch if silent >= MAX_WAIT or not alive & set(each)]
         if due:
-            _log.info("%d runs have been silent for long: nudging their owners", len(due))
+            _log.info(
+                "the event manager nudges the owners of %d runs that have been silent for too long", len(due)
+            )
             await self._log.publish(due)
 
     async def flush(self) -> None:
-        """Write all that waits now; what cannot be written is logged and left."""
+        """Write all queued output once, as at shutdown; output that cannot be written is logged and dropped."""
         for each in (self.records.flush, self.nudges.flush, self.views.flush, self.messages.flush):
             try:
                 await each()
             except (ServerUnavailable, StoreRefused) as error:
-                _log.warning("not everything was written before the end: %s", error)
+                _log.warning("the event manager stops without writing all of its output: %s", error)
 
 
 def _batches(items: list[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:

@@ -1,10 +1,9 @@
-"""Drives the event manager on Kafka: a thin Faust application whose one table holds the facts.
+"""Driver for Kafka: a Faust application with one table, which stores the documents.
 
-Faust brings the records, moves partitions between processes and keeps the table's changelog; the keeper does
-everything else. A table's keys start with their partition, so that what belongs to one can be told apart.
-Writes gather for a while, and a record is acknowledged only when its writes were handed to the
-changelog; Faust flushes that before it commits. Changelog records name their partition, so nothing depends on
-how Faust would place a key.
+Faust delivers the records, moves partitions between processes, and keeps the changelog of the table; the
+projector does everything else. Keys of the table start with their partition. Writes are collected for a while,
+and a record is acknowledged only after its writes were sent to the changelog, which Faust flushes before it
+commits. Changelog records name their partition, so they do not depend on Faust's partitioner.
 """
 
 from __future__ import annotations
@@ -32,10 +31,13 @@ TABLE = "facts"
 START_SECONDS = 60.0
 STOP_SECONDS = 8.0
 CHECK_SECONDS = 0.05
-GATHER_SECONDS = 0.2
-GATHERED = 500
-"""A run's own facts change with each record, and nobody waits for the changelog: it gets them at most so often. A
-short run is one write of each of its facts."""
+COLLECT_SECONDS = 0.2
+MAX_COLLECTED = 500
+"""Seconds, and number of records, after which collected writes go to the changelog.
+
+The document of a run changes with each of its records, and nothing waits for the changelog: so each document of
+a short run is written only once.
+"""
 
 _DEFAULTS: Mapping[str, Any] = {
     "broker_session_timeout": 8.0,
@@ -44,9 +46,11 @@ _DEFAULTS: Mapping[str, Any] = {
     "producer_linger": 0.02,
     "producer_max_request_size": 1_048_576,
 }
-"""A short session for a quick takeover, as the other services have it. Nobody waits for the changelog, so its
-records may gather: without a linger each is a request of its own, and a worker gets to a few hundred records
-a second instead of thousands."""
+"""Faust options.
+
+The session timeout is short, for a quick takeover, as in the other services. With a linger several changelog
+records share a request: without it a process handles a few hundred records a second instead of thousands.
+"""
 
 _log = logging.getLogger("anabranch.eventmanager.faust")
 
@@ -67,15 +71,15 @@ class FaustDriver:
         self._app: Any = None
         self._table: Any = None
         self._directory: Path | None = None
-        self._keeper: Projector | None = None
+        self._projector: Projector | None = None
         self._recovered = asyncio.Event()
         self._unwritten: dict[tuple[int, str], Document | None] = {}
         self._unacknowledged: list[Any] = []
-        self._gathering: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
-    async def start(self, keeper: Projector) -> None:
-        """See `service.Driver`. Ready when this process is a member and its partitions are recovered."""
-        self._keeper = keeper
+    async def start(self, projector: Projector) -> None:
+        """See `service.Driver`. Returns when this process is a member and its partitions are recovered."""
+        self._projector = projector
         partitions = await self._log.partition_count(self._names.events)
         await self._log.create_topics([self._changelog(partitions)])
         self._build(partitions)
@@ -91,7 +95,7 @@ class FaustDriver:
                 async with asyncio.timeout(STOP_SECONDS):
                     await app.stop()
             except TimeoutError:
-                _log.warning("Faust did not stop within %g s", STOP_SECONDS)
+                _log.warning("the event manager stops although Faust has not stopped within %g s", STOP_SECONDS)
         self._app = None
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -115,7 +119,7 @@ class FaustDriver:
             raise ServerUnavailable("Kafka", self._brokers, reason) from error
 
     def _changelog(self, partitions: int) -> TopicSpec:
-        """Made here rather than by Faust, so that it is made as all other topics are."""
+        """The changelog topic, which is created like all other topics and not by Faust."""
         return TopicSpec(
             f"{self._names.eventmanager}-{TABLE}-changelog", partitions, {"cleanup.policy": "compact"}
         )
@@ -146,18 +150,18 @@ class FaustDriver:
         self._table.on_recover(self._on_recovered)
 
     async def _follow(self, stream: Any) -> None:
-        """The agent. It is one task for all partitions; the keeper takes microseconds for a record."""
+        """The Faust agent: one task for all partitions, because the projector handles a record in microseconds."""
         async for event in stream.noack().events():
             self._unacknowledged.append(event)
             self._handle(event.message)
-            if len(self._unacknowledged) >= GATHERED:
+            if len(self._unacknowledged) >= MAX_COLLECTED:
                 self._write()
             else:
-                self._gather()
+                self._schedule_write()
 
     def _handle(self, message: Any) -> None:
-        if self._keeper is not None:
-            self._keeper.handle(
+        if self._projector is not None:
+            self._projector.handle(
                 Incoming(
                     message.topic,
                     message.partition,
@@ -171,32 +175,32 @@ class FaustDriver:
             )
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
-        """Forget at once what may be somebody else's: an older view must not be written over a newer."""
+        """Drop revoked partitions at once, so that no older view overwrites a newer one of the next owner."""
         self._write()
         for partition in {each.partition for each in revoked if each.topic == self._names.events}:
             self._close(partition)
 
     async def _on_recovered(self) -> None:
-        """Faust has brought the table up to date after partitions moved: take it over anew."""
-        if self._keeper is None:
+        """Faust has recovered the table after a rebalance: open the assigned partitions with its documents."""
+        if self._projector is None:
             return
         assigned = [each for each in self._app.consumer.assignment() if each.topic == self._names.events]
         await self._seek_uncommitted(assigned)
-        facts: dict[int, dict[str, Document]] = {each.partition: {} for each in assigned}
+        documents: dict[int, dict[str, Document]] = {each.partition: {} for each in assigned}
         for key, value in self._table.data.items():
             partition, _, name = key.decode().partition("|")
-            if value and int(partition) in facts:
-                facts[int(partition)][name] = orjson.loads(value)
-        for partition, known in facts.items():
-            self._keeper.open(partition, known, self._persist)
-        _log.info("partitions %s of %s are recovered", sorted(facts), self._names.events)
+            if value and int(partition) in documents:
+                documents[int(partition)][name] = orjson.loads(value)
+        for partition, known in documents.items():
+            self._projector.open(partition, known, self._persist)
+        _log.info("the event manager has recovered the partitions %s of %s", sorted(documents), self._names.events)
         self._recovered.set()
 
     async def _seek_uncommitted(self, assigned: Collection[Any]) -> None:
-        """Start partitions without a commit at their earliest record.
+        """Start partitions without a committed offset at their earliest record.
 
-        After a recovery Faust goes back to the committed offsets. Where there is none it would go on behind
-        the records that were fetched, and thrown away, while the partition was on the move.
+        After a recovery Faust seeks to the committed offsets. A partition without one would continue after the
+        records that were fetched, and dropped, during the rebalance.
         """
         if not assigned:
             return
@@ -209,30 +213,30 @@ class FaustDriver:
                 await consumer.seek(each, earliest[each])
 
     def _close(self, partition: int) -> None:
-        if self._keeper is not None:
-            self._keeper.close(partition)
-        mark = f"{partition}|".encode()
-        for key in [key for key in self._table.data if key.startswith(mark)]:
+        if self._projector is not None:
+            self._projector.close(partition)
+        prefix = f"{partition}|".encode()
+        for key in [key for key in self._table.data if key.startswith(prefix)]:
             del self._table.data[key]
 
     def _persist(self, partition: int, key: str, document: Document | None) -> None:
-        """See `keeper.Persist`. Of several writes to one key in a short while only the last travels, in its place:
-        what a run's facts refer to has to be on the changelog before them."""
+        """See `projector.Persist`. Of several writes to a key only the last one is sent."""
+        # Moved to the end, as the last write: the document of a run has to follow the documents that it refers to.
         self._unwritten.pop((partition, key), None)
         self._unwritten[partition, key] = document
-        self._gather()
+        self._schedule_write()
 
-    def _gather(self) -> None:
-        if self._gathering is None:
-            self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._write)
+    def _schedule_write(self) -> None:
+        if self._write_timer is None:
+            self._write_timer = asyncio.get_running_loop().call_later(COLLECT_SECONDS, self._write)
 
     def _write(self) -> None:
-        """Hand what has gathered to the changelog, then acknowledge the records that caused it."""
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
+        """Send the collected writes to the changelog, then acknowledge the records that caused them."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
         if self._app is None:
-            return  # stopped: the next owner does without this, as after a crash
+            return  # stopped: the next owner reads these records again, as after a crash
         unwritten, self._unwritten = self._unwritten, {}
         for (partition, key), document in unwritten.items():
             self._write_one(partition, f"{partition}|{key}".encode(), document)
@@ -241,18 +245,19 @@ class FaustDriver:
             event.ack()
 
     def _write_one(self, partition: int, name: bytes, document: Document | None) -> None:
-        """The table's memory and its changelog, also outside of an agent, where the table refuses writes."""
+        """Write to the table's memory and changelog directly, because outside of an agent the table refuses
+        writes."""
         if document is None:
             self._table.data.pop(name, None)
             self._table.send_changelog(partition, name, None)
         else:
-            value = dumps(document)  # the table keeps it for a day
+            value = dumps(document)  # as JSON, because the table keeps it for a day
             self._table.data[name] = value
             self._table.send_changelog(partition, name, value)
 
 
 def _headers(headers: Any) -> Headers:
-    """Faust gives a mapping or pairs, depending on the transport."""
+    """Headers as pairs; depending on the transport Faust passes a mapping or pairs."""
     if not headers:
         return ()
     return tuple(headers.items() if isinstance(headers, Mapping) else headers)

@@ -1,8 +1,8 @@
-"""Bearer tokens for the one client that is not librdkafka, by the properties that librdkafka takes.
+"""SASL/OAUTHBEARER tokens for Faust's Kafka client, configured by the properties of librdkafka.
 
-Two ways: an unsecured token, signed by nobody, which only brokers for tests accept, and a token fetched from
-an identity provider with client credentials (OIDC). It keeps a token until it is about to expire. Must not
-log a token, a secret, or what the provider answered.
+Supports unsecured tokens without a signature, which only test brokers accept, and tokens that an identity provider
+issues for client credentials (OIDC). A token is cached until it is about to expire. Never logs a token, a
+secret, or the response of the provider.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from anabranch.ports import Clock
 LIFE_SECONDS = 3_600.0
 EARLY_SECONDS = 60.0
 FETCH_SECONDS = 10.0
-_LARGEST_ANSWER = 1_000_000
-_NEEDED = ("sasl.oauthbearer.token.endpoint.url", "sasl.oauthbearer.client.id", "sasl.oauthbearer.client.secret")
+_MAX_RESPONSE_BYTES = 1_000_000
+_REQUIRED = ("sasl.oauthbearer.token.endpoint.url", "sasl.oauthbearer.client.id", "sasl.oauthbearer.client.secret")
 _WAYS = "enable.sasl.oauthbearer.unsecure.jwt=true, or sasl.oauthbearer.method=oidc"
 
 Fetch = Callable[[], tuple[str, float]]
-"""Returns a token and how many seconds it is good for."""
+"""Returns a token and the seconds for which it is valid."""
 
 
 class Tokens(AbstractTokenProvider):  # type: ignore[misc]
-    """What aiokafka asks before each connection. `fetch` runs in a thread."""
+    """Token provider of aiokafka, which calls it before each connection. `fetch` runs in a thread."""
 
     def __init__(self, fetch: Fetch, clock: Clock) -> None:
         self._fetch = fetch
         self._now = clock.monotonic
         self._token = ""
         self._until = 0.0
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def token(self) -> str:
-        """A token that is good for a while yet. Raises ServerUnavailable where none can be had."""
-        async with self._turn:
+        """A token that is valid for some time. Raises ServerUnavailable if none can be fetched."""
+        async with self._lock:
             if self._now() >= self._until:
                 self._token, seconds = await asyncio.to_thread(self._fetch)
                 self._until = self._now() + max(seconds - EARLY_SECONDS, seconds / 2)
@@ -53,16 +53,16 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
 
 
 def tokens(properties: Mapping[str, str], clock: Clock) -> Tokens:
-    """Where this installation's tokens come from. Raises Misconfigured where its properties do not say."""
+    """The token provider that the Kafka properties configure. Raises Misconfigured if they are incomplete."""
     if properties.get("enable.sasl.oauthbearer.unsecure.jwt", "").lower() == "true":
         return Tokens(lambda: unsecured(properties.get("sasl.oauthbearer.config", ""), clock.now()), clock)
     if properties.get("sasl.oauthbearer.method", "").lower() != "oidc":
-        raise Misconfigured("kafka property sasl.oauthbearer.method", "nothing says where tokens come from", _WAYS)
-    for name in _NEEDED:
+        raise Misconfigured("kafka property sasl.oauthbearer.method", "no source of tokens is configured", _WAYS)
+    for name in _REQUIRED:
         if not properties.get(name):
-            raise Misconfigured(f"kafka property {name}", "is missing", "the method oidc needs it")
-    if urllib.parse.urlsplit(properties[_NEEDED[0]]).scheme not in ("https", "http"):
-        raise Misconfigured(f"kafka property {_NEEDED[0]}", "is no http or https URL")
+            raise Misconfigured(f"kafka property {name}", "is missing", "the method oidc requires it")
+    if urllib.parse.urlsplit(properties[_REQUIRED[0]]).scheme not in ("https", "http"):
+        raise Misconfigured(f"kafka property {_REQUIRED[0]}", "must be an http or https URL")
     return Tokens(lambda: fetched(properties), clock)
 
 
@@ -71,7 +71,7 @@ def unsecured(config: str, now: float) -> tuple[str, float]:
     fields = dict(part.partition("=")[::2] for part in config.split())
     principal, claim = fields.get("principal"), fields.get("principalClaimName", "sub")
     if not principal:
-        raise Misconfigured("kafka property sasl.oauthbearer.config", "names nobody", "write principal=<name>")
+        raise Misconfigured("kafka property sasl.oauthbearer.config", "has no principal", "write principal=<name>")
     claims = {claim: principal, "iat": now, "exp": now + LIFE_SECONDS}
     return f"{_part({'alg': 'none'})}.{_part(claims)}.", LIFE_SECONDS
 
@@ -81,25 +81,25 @@ def _part(document: Mapping[str, Any]) -> str:
 
 
 def fetched(properties: Mapping[str, str]) -> tuple[str, float]:
-    """A token from the identity provider. Raises ServerUnavailable, which says no secret."""
-    url = properties[_NEEDED[0]]
+    """A token from the identity provider. Raises ServerUnavailable, whose message has no secret."""
+    url = properties[_REQUIRED[0]]
     try:
         trust = ssl.create_default_context(cafile=properties.get("https.ca.location"))
-        with urllib.request.urlopen(_question(properties), timeout=FETCH_SECONDS, context=trust) as answer:
-            document = json.loads(answer.read(_LARGEST_ANSWER))
+        with urllib.request.urlopen(_token_request(properties), timeout=FETCH_SECONDS, context=trust) as response:
+            document = json.loads(response.read(_MAX_RESPONSE_BYTES))
         return str(document["access_token"]), float(document.get("expires_in", LIFE_SECONDS))
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it is an answer too, and holds the connection
-        reason = f"it gave no token: {type(error).__name__}"
+            error.close()  # it is a response too, and holds the connection open
+        reason = f"it returned no token: {type(error).__name__}"
         fix = "check the URL, the client's id and its secret: ANABRANCH_KAFKA_SASL_OAUTHBEARER_..."
         raise ServerUnavailable("The identity provider", url.partition("?")[0], reason, fix) from None
 
 
-def _question(properties: Mapping[str, str]) -> urllib.request.Request:
+def _token_request(properties: Mapping[str, str]) -> urllib.request.Request:
     fields = {"grant_type": "client_credentials"}
     if scope := properties.get("sasl.oauthbearer.scope"):
         fields["scope"] = scope
-    who = f"{properties[_NEEDED[1]]}:{properties[_NEEDED[2]]}".encode()
-    headers = {"Authorization": f"Basic {base64.b64encode(who).decode()}", "Accept": "application/json"}
-    return urllib.request.Request(properties[_NEEDED[0]], urllib.parse.urlencode(fields).encode(), headers)
+    credentials = f"{properties[_REQUIRED[1]]}:{properties[_REQUIRED[2]]}".encode()
+    headers = {"Authorization": f"Basic {base64.b64encode(credentials).decode()}", "Accept": "application/json"}
+    return urllib.request.Request(properties[_REQUIRED[0]], urllib.parse.urlencode(fields).encode(), headers)

@@ -1,7 +1,7 @@
-"""The Kafka properties of the installation, as Faust wants them.
+"""Translates the Kafka properties of the installation into options of Faust.
 
-One set of properties, in librdkafka's names, configures every client; this is the translation for the one
-client that is not librdkafka. Properties that only tune librdkafka have no counterpart and are left out.
+One set of properties, in librdkafka's names, configures all clients; Faust's client is the only other one.
+Properties that only tune librdkafka have no counterpart and are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TUNING: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "linger.ms": ("producer_linger", lambda text: float(text) * _SECONDS),
     "message.max.bytes": ("producer_max_request_size", int),
 }
-_NOT_TAKEN = ("ssl.certificate.pem", "ssl.key.pem", "ssl.keystore.location")
+_UNSUPPORTED = ("ssl.certificate.pem", "ssl.key.pem", "ssl.keystore.location")
 _FILES = "write PEM files, and name them in ssl.certificate.location and ssl.key.location"
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 
@@ -34,7 +34,7 @@ def faust_options(properties: Mapping[str, str]) -> dict[str, Any]:
     """Keyword arguments for `faust.App`.
 
     Raises:
-        Misconfigured: a security setting that Faust cannot carry out: it must not fall back to a weaker one.
+        Misconfigured: Faust does not support a security setting, and must not fall back to a weaker one.
     """
     options: dict[str, Any] = {}
     for name, (option, read) in _TUNING.items():
@@ -50,7 +50,7 @@ def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
     try:
         return read(text)
     except ValueError as error:
-        raise Misconfigured(f"kafka property {name}", f"{text!r} is no number") from error
+        raise Misconfigured(f"kafka property {name}", f"{text!r} is not a number") from error
 
 
 def _credentials(properties: Mapping[str, str]) -> Any:
@@ -65,7 +65,9 @@ def _credentials(properties: Mapping[str, str]) -> Any:
     if protocol == "SSL":
         return SSLCredentials(context=tls_context(properties))
     if protocol not in ("SASL_PLAINTEXT", "SASL_SSL"):
-        raise Misconfigured("kafka property security.protocol", f"{protocol!r} is none that Kafka has")
+        raise Misconfigured(
+            "kafka property security.protocol", f"{protocol!r} is not a security protocol of Kafka"
+        )
     context = tls_context(properties) if protocol == "SASL_SSL" else None
     mechanism = _mechanism(properties)
     if mechanism == "OAUTHBEARER":
@@ -90,12 +92,12 @@ def _mechanism(properties: Mapping[str, str]) -> str:
 
 
 def tls_context(properties: Mapping[str, str]) -> ssl.SSLContext:
-    """The TLS settings; without a CA of its own the system's are trusted.
+    """The TLS settings; without a configured CA the CAs of the system are trusted.
 
     Raises:
-        Misconfigured: a certificate or key cannot be read, or is given in a way that Python's TLS does not take.
+        Misconfigured: a certificate or key cannot be read, or has a form that Python's TLS does not support.
     """
-    for name in _NOT_TAKEN:
+    for name in _UNSUPPORTED:
         if name in properties:
             raise Misconfigured(f"kafka property {name}", "the event manager cannot use it", _FILES)
     try:
@@ -108,7 +110,7 @@ def tls_context(properties: Mapping[str, str]) -> ssl.SSLContext:
                 properties.get("ssl.key.location"),
                 properties.get("ssl.key.password"),
             )
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # the base class of ssl.SSLError
         raise Misconfigured(
             "kafka property ssl.*", f"a certificate cannot be used: {error}", "correct the locations"
         ) from error

@@ -1,7 +1,7 @@
-"""Drives the event manager from the EventLog port in a plain loop: for the system in one process.
+"""Driver for embedded mode: reads the events topic through the EventLog port.
 
-Facts live in memory only and are rebuilt from the start of the log, so this is for a log that lives no longer
-than it is short. Must not decide anything: the same keeper runs on Faust.
+Documents are kept in memory only and are rebuilt from the start of the log at each assignment, so the log has to
+be short.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from anabranch_eventmanager.projector import Projector
 
 
 class LogDriver:
-    """See the module; `topic` is the events topic, `group` the consumer group."""
+    """See the module. `topic` is the events topic, `group` the consumer group."""
 
     def __init__(self, log: EventLog, group: str, topic: str) -> None:
         self._log = log
@@ -22,9 +22,9 @@ class LogDriver:
         self._topic = topic
         self._membership: Membership | None = None
 
-    async def start(self, keeper: Projector) -> None:
+    async def start(self, projector: Projector) -> None:
         """See `service.Driver`."""
-        self._membership = await self._log.join(self._group, [self._topic], _Listener(keeper))
+        self._membership = await self._log.join(self._group, [self._topic], _Listener(projector))
 
     async def stop(self) -> None:
         """See `service.Driver`."""
@@ -38,10 +38,13 @@ class LogDriver:
 
 
 class _Listener:
-    """The `ports.PartitionListener`. Handling a record takes microseconds, so nothing is queued or paused."""
+    """A `ports.PartitionListener`.
 
-    def __init__(self, keeper: Projector) -> None:
-        self._keeper = keeper
+    Handling a record takes microseconds, so records are not queued and the log is not paused.
+    """
+
+    def __init__(self, projector: Projector) -> None:
+        self._projector = projector
         self._next: dict[int, int] = {}
         self._forwarded: dict[int, int] = {}
 
@@ -51,10 +54,11 @@ class _Listener:
         partition: int,
         committed: Committed | None,
     ) -> int | None:
-        """Read all from the start; what was committed before is not forwarded again."""
+        """Read the partition from its start; events of records that were committed before are not forwarded
+        again."""
         self._forwarded[partition] = committed.offset if committed else 0
         self._next.pop(partition, None)
-        self._keeper.open(partition, {}, _keep_nothing)
+        self._projector.open(partition, {}, _do_not_persist)
         return 0
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
@@ -65,7 +69,7 @@ class _Listener:
 
     async def lost(self, topic: str, partition: int) -> None:
         """Drop the partition."""
-        self._keeper.close(partition)
+        self._projector.close(partition)
 
     def deliver(
         self,
@@ -73,14 +77,17 @@ class _Listener:
         partition: int,
         records: Sequence[Incoming],
     ) -> None:
-        """Handle the records at once. Offsets that go back are those of a topic that was created again."""
+        """Handle the records at once.
+
+        If offsets go back the topic was created again, and all documents are dropped.
+        """
         if records[0].offset < self._next.get(partition, 0):
             self._forwarded[partition] = 0
-            self._keeper.open(partition, {}, _keep_nothing)
+            self._projector.open(partition, {}, _do_not_persist)
         for record in records:
-            self._keeper.handle(record, replayed=record.offset < self._forwarded[partition])
+            self._projector.handle(record, replayed=record.offset < self._forwarded[partition])
             self._next[partition] = record.offset + 1
 
 
-def _keep_nothing(_partition: int, _key: str, _document: Document | None) -> None:
-    """Memory is all there is."""
+def _do_not_persist(_partition: int, _key: str, _document: Document | None) -> None:
+    """Documents are in memory only."""

@@ -1,8 +1,9 @@
-"""The event manager's decisions: a record of the events topic and what is known, to new facts and effects.
+"""The projection of the event manager: applies a record of the events topic to documents, and returns effects.
 
-Pure: the same records give the same facts and effects, on Faust and in a plain loop. What it knows of a run
-is folded from the log alone, in offset order; a record that comes again changes nothing. It owns no run:
-views, forwarding and nudges wait while it is away, and the runs go on.
+Pure.
+
+The documents of a run depend on the log alone: the same records in offset order give the same documents and
+effects, on Faust and in a plain loop. A record that is applied again changes nothing.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch_eventmanager.projection.documents import (
     RUN_RANKS,
     Document,
+    Documents,
     Draft,
-    Facts,
     apply_entry,
+    known_project,
     new_run,
-    project_of,
     run_key,
 )
 from anabranch_eventmanager.projection.records import EventRecord
@@ -28,8 +29,8 @@ _ENDED_RANK = RUN_RANKS["completed"]
 
 
 @dataclass(frozen=True, slots=True)
-class At:
-    """Where a record stands, and its own time in seconds since the epoch."""
+class RecordPosition:
+    """Location of a record, and its timestamp in seconds since the epoch."""
 
     partition: int
     offset: int
@@ -38,7 +39,10 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class RunChanged:
-    """A run's view is to be written: at once where people wait for it (its first fact, its end)."""
+    """The view of a run has changed.
+
+    `urgent`: people may be waiting for it, because the run has started or ended.
+    """
 
     run_id: str
     urgent: bool
@@ -49,67 +53,72 @@ Effect = Forward | RunChanged
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The facts to replace, in the order to store them, and what is to be done."""
+    """The documents to replace, in the order in which to store them, and the effects to execute."""
 
     writes: Mapping[str, Document]
     effects: Sequence[Effect]
 
 
 class EventProjection:
-    """Applies records to the facts of one partition. `channels`: required prefix of channels for forwarded
-    events."""
+    """Applies records to the documents of one partition.
+
+    Args:
+        channels: required prefix of the channels to which events are forwarded.
+    """
 
     def __init__(self, channels: str) -> None:
         self._channels = channels
 
-    def apply(self, facts: Facts, record: EventRecord, at: At) -> Applied:
-        """New facts and effects. `facts` stay as they are: the caller stores the writes."""
-        draft = Draft(facts)
+    def apply(self, documents: Documents, record: EventRecord, at: RecordPosition) -> Applied:
+        """The new documents and effects. `documents` is not changed: the caller stores the writes."""
+        draft = Draft(documents)
         if not isinstance(record, EventBatch):
             apply_subscription(draft, record, at.timestamp)
             return Applied(draft.writes, ())
-        known = facts.get(run_key(record.run_id))
+        known = documents.get(run_key(record.run_id))
         if known is not None and at.offset <= known["offset"]:
             return Applied({}, ())
-        return _apply_batch(draft, facts, record, at, self._channels)
+        return _apply_batch(draft, documents, record, at, self._channels)
 
 
 def has_ended(run: Document) -> bool:
-    """Whether a run has its final status."""
+    """True if a run has its final status."""
     return RUN_RANKS[run["status"]] == _ENDED_RANK
 
 
-def _apply_batch(draft: Draft, facts: Facts, batch: EventBatch, at: At, channels: str) -> Applied:
+def _apply_batch(
+    draft: Draft, documents: Documents, batch: EventBatch, at: RecordPosition, channels: str
+) -> Applied:
     key = run_key(batch.run_id)
     run = draft.open(key, lambda: new_run(batch))
     ended_before = has_ended(run)
     entries = _numbered(run, batch)
     for entry, _ in entries:
         apply_entry(draft, run, entry)
-    if key not in facts:
+    if key not in documents:
         run["events_from"] = at.offset
     run["offset"] = at.offset
     if batch.source == "groups":
         run["quiet"] = batch.quiet
     run["settled"] = False
     run["request_id"] = run["request_id"] or batch.request_id
-    urgent = key not in facts or has_ended(run) != ended_before
-    forwarded = forwards(facts, batch, entries, project_of(run), channels)
+    urgent = key not in documents or has_ended(run) != ended_before
+    forwarded = forwards(documents, batch, entries, known_project(run), channels)
     effects: tuple[Effect, ...] = (*forwarded, RunChanged(batch.run_id, urgent))
-    return Applied(_changes(draft, facts, last=key), effects)
+    return Applied(_changes(draft, documents, last=key), effects)
 
 
-def _changes(draft: Draft, facts: Facts, last: str) -> Mapping[str, Document]:
-    """The documents that differ from the facts, one of them at the end: see `run_key`."""
-    changes = {key: document for key, document in draft.writes.items() if facts.get(key) != document}
+def _changes(draft: Draft, documents: Documents, last: str) -> Mapping[str, Document]:
+    """The documents that have changed, with `last` at the end: see `run_key`."""
+    changes = {key: document for key, document in draft.writes.items() if documents.get(key) != document}
     return changes | {last: changes.pop(last)}
 
 
 def _numbered(run: Document, batch: EventBatch) -> list[tuple[EventEntry, int]]:
-    """The entries of a batch that are new, each with the `seq` of its first event; the run counts on.
+    """The new entries of a batch, each with the `seq` of its first event. Advances the `seq` of the run.
 
-    An announcement that an owner repeated after a crash has a cause that was seen: see `core.events`. The end of a
-    run that is open here is taken whatever its cause: causes begin again where log and store were both lost.
+    An event that an owner repeats after a crash has a cause that was seen before: see `core.wire.events`. The
+    end of an open run is applied whatever its cause, because causes start again if both log and store were lost.
     """
     last = run["causes"].get(batch.source, -1)
     fresh = [entry for entry in batch.entries if entry.cause > last or _ends(run, entry)]
@@ -129,5 +138,5 @@ def _ends(run: Document, entry: EventEntry) -> bool:
 
 
 def _width(entry: EventEntry) -> int:
-    """How many single events an entry stands for."""
+    """The number of single events of an entry."""
     return 1 if entry.spans is None else sum(stop - start for start, stop in entry.spans)

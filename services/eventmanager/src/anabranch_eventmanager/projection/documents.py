@@ -1,8 +1,8 @@
-"""What is known of runs, groups and tasks: small documents under keys, and how an event changes each.
+"""Documents about runs, groups and tasks, by key, and how an event changes each.
 
-A fact may be applied twice: a status only rises in rank, members are sets, times are the earliest or latest.
-There is no counter that an event moves. Documents are never changed in place but replaced, so that whoever
-holds one (a table, a view being written) keeps what it had.
+Events may be applied twice: a status only rises in rank, members are sets, times are the earliest or latest. No
+event increments a counter. Documents are replaced and never changed in place, because others hold them
+meanwhile: a table, a view that is being written.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from anabranch.core.ranges import Ranges
 from anabranch.core.wire.events import EventBatch, EventEntry, joined_status
 
 Document = dict[str, Any]
-Facts = Mapping[str, Document]
+Documents = Mapping[str, Document]
 
-WORKERS_OF_A_RUN = 20
-"""So many workers are remembered that lately started something of a run."""
+MAX_WORKERS = 20
+"""Maximum workers in the document of a run: those that started a member last."""
 
-PROGRESS_OF_A_TASK = 10
-"""How many members' latest progress a task's facts keep."""
+MAX_PROGRESS = 10
+"""Maximum members whose latest progress is in the document of a task."""
 
-FAILURES_OF_A_TASK = 10
-"""How many failures a task's facts keep; the rest only counts."""
+MAX_FAILURES = 10
+"""Maximum failures in the document of a task; further ones are only counted."""
 
-TRACEBACKS_OF_A_TASK = 1
-"""Number of these failures with a traceback."""
+MAX_TRACEBACKS = 1
+"""Maximum failures in the document of a task that have a traceback."""
 
 RUN_RANKS = {"accepted": 1, "running": 2, "completed": 3, "failed": 3, "cancelled": 3, "timed_out": 3}
 GROUP_RANKS = {"waiting": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2, "timed_out": 2}
@@ -37,22 +37,25 @@ _STATUS_OF = {"started": "running"}
 
 
 def run_key(run_id: str) -> str:
-    """Key of a run's own facts. Written last of a batch: where it is, the batch's other facts are too."""
+    """Key of a run's document.
+
+    It is written last of a batch: if it is stored, so are the batch's other documents.
+    """
     return f"run/{run_id}"
 
 
 def group_key(run_id: str, group: str) -> str:
-    """Key of a group's facts."""
+    """Key of a group's document."""
     return f"group/{run_id}/{group}"
 
 
 def task_key(run_id: str, group: str, task: str) -> str:
-    """Key of a task's facts; names have no `/`, so two tasks cannot share one."""
+    """Key of a task's document; names have no `/`, so two tasks cannot share one."""
     return f"task/{run_id}/{group}/{task}"
 
 
 def new_run(batch: EventBatch) -> Document:
-    """A run of which nothing is known but its ids."""
+    """The document of a run of which only the ids are known."""
     return {
         "run_id": batch.run_id,
         "request_id": batch.request_id,
@@ -80,18 +83,18 @@ def new_run(batch: EventBatch) -> Document:
     }
 
 
-def project_of(run: Document) -> str | None:
+def known_project(run: Document) -> str | None:
     """The project of a run; None until its acceptance event has been read."""
     return run.get("project") or (None if run["submitted_at"] is None else DEFAULT_PROJECT)
 
 
 def new_group() -> Document:
-    """A group that has not started."""
+    """The document of a group that has not started."""
     return {"status": "waiting", "started_at": None, "ended_at": None, "tasks": []}
 
 
 def new_task() -> Document:
-    """A task that has not started. `members` is 1 until an expansion says otherwise."""
+    """The document of a task that has not started. `members` is 1 until an expansion changes it."""
     return {
         "status": "waiting",
         "started_at": None,
@@ -111,23 +114,23 @@ def new_task() -> Document:
 
 
 class Draft:
-    """Changes to facts, collected: documents are copied when first opened, and the facts stay as they are."""
+    """Collects changes: a document is copied when it is first opened, and the original stays as it is."""
 
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
         self.writes: dict[str, Document] = {}
 
     def open(self, key: str, new: Callable[[], Document]) -> Document:
-        """The document under `key`, to be changed at its top level."""
+        """The copy of the document under `key`, whose top level may be changed; made by `new` if it is missing."""
         document = self.writes.get(key)
         if document is None:
-            document = dict(self._facts[key]) if key in self._facts else new()
+            document = dict(self._documents[key]) if key in self._documents else new()
             self.writes[key] = document
         return document
 
 
 def apply_entry(draft: Draft, run: Document, entry: EventEntry) -> None:
-    """Let one entry of a batch change the facts of its run, group and task."""
+    """Apply one entry of a batch to the documents of its run, group and task."""
     _apply_to_run(draft, run, entry)
     if entry.group is None:
         return
@@ -145,7 +148,7 @@ def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
     kind, _, what = entry.type.partition(".")
     if entry.type == "task.started" and (worker := entry.data.get("worker")):
         known = [each for each in run.get("workers", ()) if each != worker]
-        run["workers"] = [*known, worker][-WORKERS_OF_A_RUN:]
+        run["workers"] = [*known, worker][-MAX_WORKERS:]
     if kind != "run":
         _raise(run, "running", RUN_RANKS)
         _earliest(run, "started_at", entry.time)
@@ -155,9 +158,9 @@ def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
         run["paused"] = what == "paused"
     elif what in RUN_RANKS and _raise(run, what, RUN_RANKS):
         run["ended_at"] = entry.time
-        if "error_type" in entry.data:  # of a failure that is of none of its tasks
-            said = {name: entry.data.get(name) for name in ("error_type", "message")}
-            run["failure"] = said | {"attempts": 0, "time": entry.time}
+        if "error_type" in entry.data:  # the run failed, but none of its tasks did
+            error = {name: entry.data.get(name) for name in ("error_type", "message")}
+            run["failure"] = error | {"attempts": 0, "time": entry.time}
         run["request_id"] = run["request_id"] or str(entry.data.get("request_id", ""))
 
 
@@ -198,7 +201,7 @@ def _apply_to_group(group: Document, entry: EventEntry) -> None:
 def _apply_to_task(task: Document, entry: EventEntry) -> None:
     what = entry.type.partition(".")[2]
     if what == "log":
-        return  # it says nothing of the task's state
+        return  # a log line does not change the state of the task
     task["lacks_agent"] = entry.data.get("agent") if what == "waiting" else None
     if what == "waiting":
         return
@@ -224,10 +227,10 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
 
 
 def _note_attempt(task: Document, what: str, entry: EventEntry) -> None:
-    """The latest attempt of an ordinary task."""
+    """Update the latest attempt of an ordinary task."""
     if what == "started":
-        begun = {"number": entry.attempt or 1, "started_at": entry.time, "ended_at": None}
-        task["attempt"] = begun | {"worker": entry.data.get("worker")}
+        started = {"number": entry.attempt or 1, "started_at": entry.time, "ended_at": None}
+        task["attempt"] = started | {"worker": entry.data.get("worker")}
     elif what in ("retrying", "completed", "failed", "cancelled"):
         known = task.get("attempt")
         if known is not None and known["ended_at"] is None:
@@ -235,18 +238,18 @@ def _note_attempt(task: Document, what: str, entry: EventEntry) -> None:
 
 
 def _note_progress(task: Document, entry: EventEntry) -> None:
-    """The latest of each member; of many the ones heard of last."""
+    """Keep the latest progress of each member; of too many members those that reported last."""
     index = entry.spans[0][0] if entry.spans else entry.index
     name = "" if index is None else str(index)
-    told = {"fraction": entry.data.get("fraction"), "note": entry.data.get("note"), "time": entry.time}
+    progress = {"fraction": entry.data.get("fraction"), "note": entry.data.get("note"), "time": entry.time}
     known = {each: value for each, value in task.get("progress", {}).items() if each != name}
-    task["progress"] = dict([*known.items(), (name, told)][-PROGRESS_OF_A_TASK:])
+    task["progress"] = dict([*known.items(), (name, progress)][-MAX_PROGRESS:])
 
 
 def _apply_to_members(task: Document, what: str, entry: EventEntry) -> None:
     task["expanded"] = True
     if task["members"] == 1 and not task["started"]:
-        task["members"] = None  # its task.expanded is yet to come
+        task["members"] = None  # its `task.expanded` event has not been read yet
     spans = entry.spans if entry.spans is not None else ((entry.index or 0, (entry.index or 0) + 1),)
     _start(task, entry)
     if what in ("started", "completed", "failed"):
@@ -257,8 +260,11 @@ def _apply_to_members(task: Document, what: str, entry: EventEntry) -> None:
 
 
 def _note_held(task: Document, what: str, spans: Iterable[tuple[int, int]], entry: EventEntry) -> None:
-    """Who is held has failed, and is so no longer once it was redriven. Here the order of events counts, which is
-    that of their one source."""
+    """Update the held members: those that failed and wait for a decision; a redriven one is not failed any more.
+
+    Unlike all else this depends on the order of events. It is safe, because they have one source, which orders
+    them.
+    """
     held, named = Ranges.from_pairs(task.get("held", [])), Ranges(spans)
     if what == "failed" and entry.data.get("held"):
         held.update(named)
@@ -271,7 +277,7 @@ def _note_held(task: Document, what: str, spans: Iterable[tuple[int, int]], entr
 
 
 def _apply_to_whole(task: Document, status: str, entry: EventEntry) -> None:
-    if "conflict" in entry.data:  # its members ended well; what they gave to a key does not go with others'
+    if "conflict" in entry.data:  # its members completed; their values conflict with those of other tasks
         _add_failure(task, "", entry)
         return
     if status in ("completed", "failed") and not task["expanded"]:
@@ -282,7 +288,7 @@ def _apply_to_whole(task: Document, status: str, entry: EventEntry) -> None:
 
 
 def _hold_whole(task: Document, entry: EventEntry) -> None:
-    """The one member of an ordinary task failed, and the task has not."""
+    """Apply the failure of the only member of an ordinary task, which is held: the task itself has not failed."""
     _add_members(task, "failed", ((0, 1),))
     _add_failure(task, "", entry)
     _note_held(task, "failed", ((0, 1),), entry)
@@ -309,7 +315,7 @@ def _add_members(task: Document, what: str, spans: Iterable[tuple[int, int]]) ->
 
 
 def _add_failure(task: Document, index: str, entry: EventEntry) -> None:
-    if index not in task["failures"] and len(task["failures"]) >= FAILURES_OF_A_TASK:
+    if index not in task["failures"] and len(task["failures"]) >= MAX_FAILURES:
         return
     failure = {
         "error_type": entry.data.get("error_type"),
@@ -324,9 +330,9 @@ def _add_failure(task: Document, index: str, entry: EventEntry) -> None:
 
 
 def _has_room_for_traceback(task: Document, index: str) -> bool:
-    """Limit the tracebacks in a task's facts, because every batch of its events rewrites the facts."""
+    """Limit the tracebacks of a task, because every batch of its events rewrites its document."""
     kept = [each for each, failure in task["failures"].items() if "traceback" in failure and each != index]
-    return len(kept) < TRACEBACKS_OF_A_TASK
+    return len(kept) < MAX_TRACEBACKS
 
 
 def _status(entry: EventEntry) -> str:
@@ -335,7 +341,7 @@ def _status(entry: EventEntry) -> str:
 
 
 def _raise(document: Document, status: str, ranks: Mapping[str, int]) -> bool:
-    """Take on a status of a higher rank; tells whether it did."""
+    """Set a status if its rank is higher; returns whether it was set."""
     if ranks[status] <= ranks[document["status"]]:
         return False
     document["status"] = status

@@ -1,101 +1,102 @@
-"""When a silent run's owner is to be nudged. A nudge only has the owner look again: it judges, not we.
+"""Schedules nudges of silent runs. Pure: time is passed in.
 
-Silence is measured from when a fact was read here, not from when it was written: after hours away the first
-reading must not nudge every run at once. Pure: time is passed in.
+A nudge asks the owner of a run to check it; whether anything is wrong is the owner's decision. Silence is
+measured from when an event was read here, not from when it was written: after hours of downtime the first
+reading must not nudge every run at once.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from anabranch.core.due import DueQueue
 
 NUDGE_AFTER = 30.0
 """Seconds of silence before the first nudge; the wait doubles with each further one."""
 
-LONGEST_WAIT = 3_600.0
+MAX_WAIT = 3_600.0
 MAX_NUDGES = 12
-"""In one silence: with a doubling wait the last comes after half a day or so. Then only a fact begins anew."""
+"""Maximum nudges in one silence. With a doubling wait the last one is due after about half a day."""
 OVERDUE_SECONDS = 30.0
-"""A run is nudged so long after its deadline, whatever it said of being silent by right."""
+"""Seconds after its deadline at which a run is nudged, even if its owner reported that it is idle."""
 NEVER = float("inf")
 
 
 @dataclass(slots=True)
 class _Watched:
-    """`due_at` moves with each fact, in silence; `queued_at` is its one valid entry in the heap."""
+    """An open run. `observed_at`: when its last event was read; `overdue_at`: when it is nudged although idle."""
 
-    heard_at: float
+    observed_at: float
     wait: float
     due_at: float
-    queued_at: float
     overdue_at: float
     nudges: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A run of which nothing was heard for `silent_for` seconds."""
+    """A run without an event for `silent_for` seconds."""
 
     run_id: str
     silent_for: float
 
 
 class NudgeSchedule:
-    """The open runs of a partition and when each is due. Memory: one entry for each open run."""
+    """The open runs of a partition, and when each is due for a nudge.
+
+    Args:
+        after: seconds of silence before the first nudge.
+    """
 
     def __init__(self, after: float = NUDGE_AFTER) -> None:
         self._after = after
         self._watched: dict[str, _Watched] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._queue: DueQueue[str] = DueQueue()
 
     def __len__(self) -> int:
         return len(self._watched)
 
-    def heard(self, run_id: str, now: float, deadline: float | None = None) -> None:
-        """A fact of an open run was read: its silence begins anew."""
+    def observe(self, run_id: str, now: float, deadline: float | None = None) -> None:
+        """An event of an open run was read: its silence starts again."""
         due_at = now + self._after
         overdue_at = NEVER if deadline is None else deadline + OVERDUE_SECONDS
         watched = self._watched.get(run_id)
         if watched is None:
-            self._watched[run_id] = _Watched(now, self._after, due_at, due_at, overdue_at)
-            heapq.heappush(self._heap, (due_at, run_id))
+            self._watched[run_id] = _Watched(now, self._after, due_at, overdue_at)
+            self._queue.schedule(run_id, due_at)
             return
         watched.overdue_at = overdue_at
-        watched.heard_at, watched.wait, watched.due_at, watched.nudges = now, self._after, due_at, 0
-        if due_at < watched.queued_at:
-            self._queue(run_id, watched)
+        watched.observed_at, watched.wait, watched.due_at, watched.nudges = now, self._after, due_at, 0
+        # Every event moves the due time later. The queue is only told of an earlier one: when a run comes up too
+        # early it is scheduled again. So a busy run costs one queue operation in half a minute, not one an event.
+        queued_at = self._queue.due_at(run_id)
+        if queued_at is None or due_at < queued_at:
+            self._queue.schedule(run_id, due_at)
 
-    def rest(self, run_id: str, now: float, deadline: float | None = None) -> None:
-        """An open run may be silent by right: it is not due before something else is heard of it, or its deadline
-        is over."""
-        self.heard(run_id, now, deadline)
+    def observe_idle(self, run_id: str, now: float, deadline: float | None = None) -> None:
+        """An event of an open run was read after which silence is expected: it is due only after its deadline."""
+        self.observe(run_id, now, deadline)
         watched = self._watched[run_id]
         watched.due_at = max(watched.due_at, watched.overdue_at)
 
-    def ended(self, run_id: str) -> None:
-        """The run has ended or is not ours any more; an unknown one is ignored."""
+    def remove(self, run_id: str) -> None:
+        """Stop watching a run; an unknown one is ignored."""
         self._watched.pop(run_id, None)
+        self._queue.cancel(run_id)
 
     def due(self, now: float) -> Sequence[Silence]:
-        """The runs to nudge now; each is due again after twice the time."""
+        """The runs to nudge now; each is due again after twice its last wait."""
         silent = []
-        while self._heap and self._heap[0][0] <= now:
-            queued_at, run_id = heapq.heappop(self._heap)
-            watched = self._watched.get(run_id)
-            if watched is None or watched.queued_at != queued_at:
-                continue
+        for run_id in self._queue.pop_due(now):
+            watched = self._watched[run_id]
             if watched.due_at <= now:
-                silent.append(Silence(run_id, now - watched.heard_at))
+                silent.append(Silence(run_id, now - watched.observed_at))
                 watched.nudges += 1
-                watched.wait = min(watched.wait * 2, LONGEST_WAIT)
+                watched.wait = min(watched.wait * 2, MAX_WAIT)
                 watched.due_at = now + watched.wait if watched.nudges < MAX_NUDGES else NEVER
                 if now < watched.overdue_at:
                     watched.due_at = min(watched.due_at, watched.overdue_at)
-            self._queue(run_id, watched)
+            if watched.due_at != NEVER:
+                self._queue.schedule(run_id, watched.due_at)
         return silent
-
-    def _queue(self, run_id: str, watched: _Watched) -> None:
-        watched.queued_at = watched.due_at
-        if watched.due_at != NEVER:
-            heapq.heappush(self._heap, (watched.due_at, run_id))

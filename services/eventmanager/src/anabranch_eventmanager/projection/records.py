@@ -1,7 +1,7 @@
-"""What stands on the events topic: batches of events, and subscriptions that were forwarded to it.
+"""Decodes the records of the events topic: batches of events, and subscriptions.
 
-Only reading bytes. A subscription of a run has the run's key; one of a session comes once to every partition,
-because the session's runs live in all of them.
+A subscription to a run has the run's key. A subscription to a session is published once to every partition,
+because the runs of a session may be in all of them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class _Subscription(BaseModel):
     """The subscribing project; None is the default project, also in records from before projects existed."""
 
     def run(self) -> str | None:
-        """The run that is meant, None where it is a session."""
+        """The id of the run; None for a subscription to a session."""
         if self.run_id is None and self.request_id is not None:
             return run_id_for(self.request_id)
         return self.run_id
 
 
 class Subscribe(_Subscription):
-    """Forward events of a run or of a session's runs to `channel`; replaces what the channel got before."""
+    """Forward events of a run, or of a session's runs, to `channel`; replaces an earlier filter of the channel."""
 
     type: Literal["subscribe"]
     channel: str
@@ -42,7 +42,7 @@ class Subscribe(_Subscription):
 
 
 class Unsubscribe(_Subscription):
-    """Forward nothing more to `channel`; without one to any channel."""
+    """Stop forwarding to `channel`; to all channels if it is None."""
 
     type: Literal["unsubscribe"]
     channel: str | None = None
@@ -54,21 +54,21 @@ _RECORDS: TypeAdapter[EventRecord] = TypeAdapter(Annotated[EventRecord, Field(di
 
 
 def decode_record(value: bytes) -> EventRecord:
-    """A record of the events topic.
+    """Decode a record of the events topic.
 
     Raises:
-        Undecodable: it is none; the message says why.
+        Undecodable: it is not such a record; the message has the reason.
     """
     try:
         document = orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise Undecodable(f"no JSON: {error}") from error
+        raise Undecodable(f"not JSON: {error}") from error
     try:
         record = _RECORDS.validate_python(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise Undecodable(
-            f"no record of the events topic: {'/'.join(map(str, first['loc']))}: {first['msg']}"
+            f"not a record of the events topic: {'/'.join(map(str, first['loc']))}: {first['msg']}"
         ) from error
     if not isinstance(record, EventBatch) and record.run() is None and record.session_id is None:
         raise Undecodable(f"{record.type} names neither a run nor a session")

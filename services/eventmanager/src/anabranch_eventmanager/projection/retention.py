@@ -1,25 +1,26 @@
-"""How long facts are kept after they were last of use. Pure: time is passed in.
+"""Schedules when documents are dropped. Pure: time is passed in.
 
-Redis keys expire by themselves; this bounds what the event manager itself remembers.
+Redis keys expire by themselves; this bounds the memory of the event manager.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 
+from anabranch.core.due import DueQueue
 from anabranch_eventmanager.projection.decisions import has_ended
 from anabranch_eventmanager.projection.documents import Document
 
 ABANDONED_SECONDS = 7 * 86_400.0
-"""A run without an end, or a subscription without a run, goes after this: the log has forgotten it too."""
+"""Seconds after which a run without an end, or a subscription without a run, is dropped: the retention of the
+log has dropped its records by then too."""
 
 
 def keep_until(key: str, document: Document, retention: float) -> float | None:
-    """Until when a document is kept; None for one that goes together with its run.
+    """When a document is dropped, in seconds since the epoch; None for one that is dropped together with its run.
 
     Args:
-        retention: seconds that an ended run is kept.
+        retention: seconds for which an ended run is kept.
     """
     kind = key.partition("/")[0]
     if kind == "run":
@@ -32,29 +33,26 @@ def keep_until(key: str, document: Document, retention: float) -> float | None:
 
 
 class RetentionSchedule:
-    """When each document is to go. A later date replaces an earlier one, and the other way round."""
+    """When each document is dropped. A later date replaces an earlier one, and the other way round."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._queue: DueQueue[str] = DueQueue()
 
     def keep(self, key: str, until: float) -> None:
-        """Keep a document until then."""
-        known = self._until.get(key)
+        """Keep a document until this time."""
         self._until[key] = until
-        if known is None or until < known:
-            heapq.heappush(self._heap, (until, key))
+        # A later date is not queued but found when the document comes up, as in `NudgeSchedule.observe`.
+        queued_until = self._queue.due_at(key)
+        if queued_until is None or until < queued_until:
+            self._queue.schedule(key, until)
 
     def due(self, now: float) -> Sequence[str]:
-        """The keys to drop now; they are forgotten here."""
+        """Remove and return the keys of the documents to drop now."""
         dropped = []
-        while self._heap and self._heap[0][0] <= now:
-            _, key = heapq.heappop(self._heap)
-            until = self._until.get(key)
-            if until is None:
-                continue
-            if until > now:
-                heapq.heappush(self._heap, (until, key))
+        for key in self._queue.pop_due(now):
+            if self._until[key] > now:
+                self._queue.schedule(key, self._until[key])
             else:
                 del self._until[key]
                 dropped.append(key)

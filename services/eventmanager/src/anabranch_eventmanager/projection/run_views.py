@@ -14,7 +14,14 @@ from anabranch.core.progress import share_of_run, share_of_task
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.run_view import AttemptView, GroupView, RunView, TaskView
 from anabranch_eventmanager.projection.decisions import has_ended
-from anabranch_eventmanager.projection.documents import Document, Facts, group_key, project_of, run_key, task_key
+from anabranch_eventmanager.projection.documents import (
+    Document,
+    Documents,
+    group_key,
+    known_project,
+    run_key,
+    task_key,
+)
 
 MAX_FAILURES = 50
 TRACEBACKS_BYTES = 100_000
@@ -35,58 +42,58 @@ _SHOWN = (
 _OPEN = ("waiting", "running")
 
 
-def build_view(facts: Facts, run_id: str) -> RunView:
-    """The view of a run of which there are facts."""
-    run = facts[run_key(run_id)]
-    failures = list(_failures(facts, run))
+def build_view(documents: Documents, run_id: str) -> RunView:
+    """The view of a run that has a document."""
+    run = documents[run_key(run_id)]
+    failures = list(_failures(documents, run))
     shown = list(_with_few_tracebacks(failures[:MAX_FAILURES]))
     view = RunView(
         **{field: run[field] for field in _SHOWN},
         paused=bool(run.get("paused")) and not has_ended(run),
         retry_of=run.get("retry_of"),
-        project=project_of(run),
+        project=known_project(run),
         events_from=run.get("events_from"),
         tasks_total=run.get("tasks_total"),
-        groups={name: _group_view(facts, run, name, group) for name, group in _groups(facts, run)},
+        groups={name: _group_view(documents, run, name, group) for name, group in _groups(documents, run)},
         workers=list(run.get("workers", ())),
         failures=shown,
-        failure_count=sum(_failure_count(task) for _, _, task in _tasks(facts, run)) + ("failure" in run),
+        failure_count=sum(_failure_count(task) for _, _, task in _tasks(documents, run)) + ("failure" in run),
     )
     return replace(view, share=share_of_run(view))
 
 
-def fact_keys(facts: Facts, run_id: str) -> Iterator[str]:
-    """The keys of everything known of a run, its own last."""
-    run = facts[run_key(run_id)]
+def document_keys(documents: Documents, run_id: str) -> Iterator[str]:
+    """The keys of all documents of a run, its own last."""
+    run = documents[run_key(run_id)]
     for name in run["groups"]:
-        group = facts.get(group_key(run_id, name))
+        group = documents.get(group_key(run_id, name))
         if group is not None:
             yield from (task_key(run_id, name, task) for task in group["tasks"])
             yield group_key(run_id, name)
     yield run_key(run_id)
 
 
-def _groups(facts: Facts, run: Document) -> Iterator[tuple[str, Document]]:
-    """The groups that are known: one whose facts were lost costs its part of the view, and no more."""
+def _groups(documents: Documents, run: Document) -> Iterator[tuple[str, Document]]:
+    """The groups with a document. If one was lost the view lacks that group, and nothing else."""
     for name in run["groups"]:
-        group = facts.get(group_key(run["run_id"], name))
+        group = documents.get(group_key(run["run_id"], name))
         if group is not None:
             yield name, group
 
 
-def _tasks_of(facts: Facts, run: Document, name: str, group: Document) -> Iterator[tuple[str, Document]]:
+def _tasks_of(documents: Documents, run: Document, name: str, group: Document) -> Iterator[tuple[str, Document]]:
     for task_name in group["tasks"]:
-        task = facts.get(task_key(run["run_id"], name, task_name))
+        task = documents.get(task_key(run["run_id"], name, task_name))
         if task is not None:
             yield task_name, task
 
 
-def _group_view(facts: Facts, run: Document, name: str, group: Document) -> GroupView:
+def _group_view(documents: Documents, run: Document, name: str, group: Document) -> GroupView:
     return GroupView(
         status=_status(run, group),
         started_at=group["started_at"],
         ended_at=group["ended_at"],
-        tasks={each: _task_view(run, task) for each, task in _tasks_of(facts, run, name, group)},
+        tasks={each: _task_view(run, task) for each, task in _tasks_of(documents, run, name, group)},
     )
 
 
@@ -115,9 +122,9 @@ def _progress(task: Document) -> Iterator[dict[str, Any]]:
     if task["ended_at"] is not None:
         return
     ended = Ranges.from_pairs([*task["completed"], *task["failed"]])
-    for index, told in task.get("progress", {}).items():
+    for index, progress in task.get("progress", {}).items():
         if not index or int(index) not in ended:
-            yield {"index": int(index) if index else None, **told}
+            yield {"index": int(index) if index else None, **progress}
 
 
 def _status(run: Document, part: Document) -> str:
@@ -130,19 +137,19 @@ def _failed(task: Document) -> Ranges:
 
 
 def _held(run: Document, task: Document) -> Ranges:
-    """Failed members that somebody has to decide on; nobody has, once the task is over."""
+    """Failed members that wait for a redrive or dismissal; none after the task has ended."""
     return Ranges() if _status(run, task) not in _OPEN else Ranges.from_pairs(task.get("held", []))
 
 
 def _failure_count(task: Document) -> int:
-    """Failed members; a task that failed as a whole counts where none of its members did."""
+    """Number of failed members; 1 for a task that failed as a whole without a failed member."""
     return len(_failed(task)) or int(task["status"] == "failed")
 
 
-def _failures(facts: Facts, run: Document) -> Iterator[dict[str, Any]]:
+def _failures(documents: Documents, run: Document) -> Iterator[dict[str, Any]]:
     if "failure" in run:
         yield {"group": "", "task": "", "index": None, **run["failure"]}
-    for group, name, task in _tasks(facts, run):
+    for group, name, task in _tasks(documents, run):
         failed = _failed(task)
         for index, failure in task["failures"].items():
             if index and int(index) not in failed:
@@ -151,13 +158,13 @@ def _failures(facts: Facts, run: Document) -> Iterator[dict[str, Any]]:
 
 
 def _with_few_tracebacks(failures: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    room = TRACEBACKS_BYTES
+    bytes_left = TRACEBACKS_BYTES
     for failure in failures:
-        room -= len(failure.get("traceback") or "")
-        yield failure if room >= 0 else {name: failure[name] for name in failure if name != "traceback"}
+        bytes_left -= len(failure.get("traceback") or "")
+        yield failure if bytes_left >= 0 else {name: failure[name] for name in failure if name != "traceback"}
 
 
-def _tasks(facts: Facts, run: Document) -> Iterator[tuple[str, str, Document]]:
-    for group_name, group in _groups(facts, run):
-        for name, task in _tasks_of(facts, run, group_name, group):
+def _tasks(documents: Documents, run: Document) -> Iterator[tuple[str, str, Document]]:
+    for group_name, group in _groups(documents, run):
+        for name, task in _tasks_of(documents, run, group_name, group):
             yield group_name, name, task

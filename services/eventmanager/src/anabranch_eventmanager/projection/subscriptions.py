@@ -1,7 +1,7 @@
-"""Who wants which events where: the facts of subscriptions, and what of a batch goes to which channel.
+"""Documents of subscriptions, and the messages that a batch of events causes on Redis channels.
 
-A message on a channel is one event as JSON, with `seq`. Forwarding is a convenience: a subscriber that was
-away misses messages, and reads the events topic or the run's result for what it must not miss.
+A message is one event as JSON, with `seq`. Delivery is at most once: a disconnected subscriber misses messages. A
+client that must not miss any reads the events topic or the run's result.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from anabranch.core.json_documents import dumps
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.core.wire.events import EventBatch, EventEntry, explode, is_wanted
-from anabranch_eventmanager.projection.documents import Document, Draft, Facts
+from anabranch_eventmanager.projection.documents import Document, Documents, Draft
 from anabranch_eventmanager.projection.records import Subscribe, Unsubscribe
 
 Channels: TypeAlias = Mapping[str, Sequence[str]]
@@ -77,7 +77,11 @@ def _channels_of(document: Document, project: str) -> Channels:
 
 
 def forwards(
-    facts: Facts, batch: EventBatch, entries: Iterable[tuple[EventEntry, int]], project: str | None, prefix: str
+    documents: Documents,
+    batch: EventBatch,
+    entries: Iterable[tuple[EventEntry, int]],
+    project: str | None,
+    prefix: str,
 ) -> Iterator[Forward]:
     """The messages of a batch for subscribers, in order.
 
@@ -86,7 +90,7 @@ def forwards(
         project: of the run, from its events; None if not known: then nothing is forwarded.
         prefix: required prefix of channels; nothing is forwarded to any other channel.
     """
-    channels = [] if project is None else _channels(facts, batch, project, prefix)
+    channels = [] if project is None else _channels(documents, batch, project, prefix)
     if not channels:
         return
     for entry, first in entries:
@@ -95,12 +99,14 @@ def forwards(
             yield from _forward(batch, entry, first, wanted)
 
 
-def _channels(facts: Facts, batch: EventBatch, project: str, prefix: str) -> list[tuple[str, Sequence[str]]]:
-    """Channels of the run's own project with their filters. A channel subscribed to both the run and its session
+def _channels(
+    documents: Documents, batch: EventBatch, project: str, prefix: str
+) -> list[tuple[str, Sequence[str]]]:
+    """The channels of the run's project with their filters. A channel subscribed to both the run and its session
     gets the union of both filters, each event once."""
     merged: dict[str, Sequence[str]] = {}
     for key in (run_subscriptions_key(batch.run_id), session_subscriptions_key(batch.session_id)):
-        for channel, types in _channels_of(facts.get(key, _NONE), project).items():
+        for channel, types in _channels_of(documents.get(key, _NONE), project).items():
             if channel.startswith(prefix):
                 known = merged.get(channel, types)
                 merged[channel] = [*known, *types] if known and types else ()

@@ -330,7 +330,7 @@ class Rebuild:
         kept = [run for run in runs if not has_ended(run) or self._view_ttl_left(run) > 0]
         views = await self._store.get([self._names.view(run["session_id"], run["run_id"]) for run in kept])
         writer = ViewWriter(self._store, self._names, self._clock, self._settings.result_ttl)
-        writer.facts_of = lambda _: documents
+        writer.documents_of = lambda _: documents
         for run, stored in zip(kept, views, strict=True):
             self._count("views", stored)
             if stored is None:

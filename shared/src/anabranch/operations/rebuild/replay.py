@@ -21,7 +21,7 @@ from anabranch.runtime.ownership.effects import AppendHistory, StorePut
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.turn import DecisionConfig as RunConfig
-from anabranch_eventmanager.projection.decisions import At, EventProjection
+from anabranch_eventmanager.projection.decisions import EventProjection, RecordPosition
 from anabranch_eventmanager.projection.documents import Document
 from anabranch_eventmanager.projection.records import decode_record
 from anabranch_taskgroup.session import actor as taskgroup
@@ -233,7 +233,7 @@ async def project_events(
             continue
         run_id = getattr(decoded, "run_id", None)
         if run_id is not None and selection.includes(run_id, decoded.session_id):
-            at = At(partition, record.offset, record.timestamp)
+            at = RecordPosition(partition, record.offset, record.timestamp)
             documents.update(projection.apply(documents, decoded, at).writes)
     return documents
 

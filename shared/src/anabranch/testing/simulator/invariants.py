@@ -249,8 +249,8 @@ def _held(process: Any) -> Iterator[str]:
         return
     service = life.service
     if process.kind == "eventmanager":
-        if service.keeper.open_runs():
-            yield f"{process.name} sees {service.keeper.open_runs()} open runs"
+        if service.projector.open_runs():
+            yield f"{process.name} sees {service.projector.open_runs()} open runs"
         return
     owner = service._owner
     if not owner.is_caught_up:
