@@ -12,7 +12,7 @@ from small_requests import alive, request, task
 from anabranch.core.names import run_id_for
 from anabranch.core.project import session_problem
 from anabranch.core.wire import dead_letters
-from anabranch.dead_letters.reader import Letter, read_letters
+from anabranch.dead_letters.reader import DeadLetter, read_dead_letters
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.testing import System
 
@@ -37,8 +37,8 @@ def codes(s: System) -> list[str]:
     return [error["code"] for body in bodies(s, "rejected") for error in body["errors"]]
 
 
-def letters_of(s: System) -> list[Letter]:
-    found: list[Letter] = s.wait(read_letters(s.embedded.log, s.embedded.names))
+def letters_of(s: System) -> list[DeadLetter]:
+    found: list[DeadLetter] = s.wait(read_dead_letters(s.embedded.log, s.embedded.names))
     return found
 
 
@@ -226,8 +226,8 @@ def test_a_fault_of_the_agency_is_no_fault_of_the_schema(
     assert bodies(s, "rejected")[0]["project"] == "bank"
 
 
-def _letter(headers: tuple[tuple[str, bytes], ...]) -> Letter:
-    return Letter(Incoming("dead-letters", 0, 1, None, b"{}", headers, 0.0), "", "", "", "")
+def _letter(headers: tuple[tuple[str, bytes], ...]) -> DeadLetter:
+    return DeadLetter(Incoming("dead-letters", 0, 1, None, b"{}", headers, 0.0), "", "", "", "")
 
 
 # --- subscriptions -----------------------------------------------------------------------------------

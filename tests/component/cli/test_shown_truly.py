@@ -16,11 +16,11 @@ from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import decode_batch
 from anabranch.core.wire.messages import FailRun
 from anabranch.core.wire.run_view import RunView
-from anabranch.dead_letters.decisions import redriving
-from anabranch.dead_letters.reader import Letter
+from anabranch.dead_letters.decisions import plan_redrive
+from anabranch.dead_letters.reader import DeadLetter
 from anabranch.ports import Incoming, Outgoing
 from anabranch.testing import System
-from anabranch_eventmanager.projection.decisions import At, EventProjection
+from anabranch_eventmanager.projection.decisions import EventProjection, RecordPosition
 from anabranch_eventmanager.projection.run_views import build_view
 from anabranch_gateway.runs.inspection import _Attempts
 from anabranch_gateway.runs.member_projection import RunMembers
@@ -37,7 +37,7 @@ def batches_of(system: System, run_id: str) -> list[Any]:
 def view_of(system: System, run_id: str) -> RunView:
     core, facts = EventProjection("ch"), {}
     for offset, batch in enumerate(batches_of(system, run_id)):
-        facts |= core.apply(facts, batch, At(0, offset, 0.0)).writes
+        facts |= core.apply(facts, batch, RecordPosition(0, offset, 0.0)).writes
     return build_view(facts, run_id)
 
 
@@ -86,17 +86,17 @@ def test_a_later_attempt_has_its_start_its_end_and_its_worker(anabranch_system: 
         ("task.started", 3),
         ("task.completed", 3),
     ]
-    noted, members = _Attempts(), RunMembers(0)
+    attempts, members = _Attempts(), RunMembers(0)
     for batch in batches_of(system, run.run_id):
         members.apply(batch)
         for entry in batch.entries:
             if entry.type in ("task.started", "task.retrying", "task.completed"):
-                noted.note(entry)
-    assert [each["attempt"] for each in noted.shown] == [1, 2, 3]
-    starts = [each["started_at"] for each in noted.shown]
+                attempts.add(entry)
+    assert [each["attempt"] for each in attempts.documents] == [1, 2, 3]
+    starts = [each["started_at"] for each in attempts.documents]
     gaps = [round(later - earlier) for earlier, later in itertools.pairwise(starts)]
     assert gaps == [round(delay)] * 2
-    assert all(each["worker"] and each["ended_at"] >= each["started_at"] for each in noted.shown)
+    assert all(each["worker"] and each["ended_at"] >= each["started_at"] for each in attempts.documents)
     [(_, folded)] = members.tasks.items()
     assert (folded.attempts[0], folded.started_at[0]) == (3, starts[2])
     attempt = view_of(system, run.run_id).groups["g"].tasks["out"].attempt
@@ -120,8 +120,8 @@ def test_status_says_where_a_later_attempt_runs(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(("code", "refused"), [("cycle", True), ("unknown_agent", False)])
 def test_a_redrive_is_not_offered_where_the_same_bytes_are_always_refused(code: str, refused: bool) -> None:
     record = Incoming("anabranch.dead-letters", 0, 7, None, b"{}", (), 0.0)
-    letter = Letter(record, code, "[]", "anabranch.requests/0/1", "s")
-    decisions = redriving([letter], {}, "anabranch.requests")
+    letter = DeadLetter(record, code, "[]", "anabranch.requests/0/1", "s")
+    decisions = plan_redrive([letter], {}, "anabranch.requests")
     assert ([reason for _, reason in decisions.refused] != []) is refused
 
 

@@ -28,7 +28,7 @@ from anabranch.cli.exits import errors_as_exit
 from anabranch.cli.render.tables import Form
 from anabranch.cli.top.command import TopOptions, top
 from anabranch.core.names import run_id_for
-from anabranch.dead_letters.decisions import LetterSelection
+from anabranch.dead_letters.decisions import DeadLetterSelection
 from anabranch.runtime.process.settings import Settings
 
 ROWS = 12_000
@@ -162,10 +162,10 @@ LOOKS: dict[str, Call] = {
     "dlq list, all": lambda s: list_letters(s, run=None, signature=None, every=True, form=Form.CSV),
     "dlq list, none": lambda s: list_letters(s, run="nobody", signature=None, every=False, form=Form.TABLE),
     "dlq show, unknown": lambda s: show_letter(s, "0:99", json=True),
-    "dlq redrive, ended": lambda s: decide_on(s, "redrive", LetterSelection(run="fails-1"), json=True),
-    "dlq redrive, no letter": lambda s: decide_on(s, "redrive", LetterSelection(), json=False),
-    "dlq redrive, unknown id": lambda s: decide_on(s, "redrive", LetterSelection(("0:99",)), json=False),
-    "dlq dismiss, unknown run": lambda s: decide_on(s, "dismiss", LetterSelection(run="nobody"), json=False),
+    "dlq redrive, ended": lambda s: decide_on(s, "redrive", DeadLetterSelection(run="fails-1"), json=True),
+    "dlq redrive, no letter": lambda s: decide_on(s, "redrive", DeadLetterSelection(), json=False),
+    "dlq redrive, unknown id": lambda s: decide_on(s, "redrive", DeadLetterSelection(("0:99",)), json=False),
+    "dlq dismiss, unknown run": lambda s: decide_on(s, "dismiss", DeadLetterSelection(run="nobody"), json=False),
     "retry, completed": lambda s: retry(s, run_id_for("talk-1"), **RETRY),
     "retry, open": lambda s: retry(s, run_id_for("open-1"), **RETRY),
     "cancel, ended": lambda s: control(s, "cancel", run_id_for("talk-1"), json=True),
@@ -226,10 +226,12 @@ async def test_a_letter_is_shown_and_dismissed(both: Both) -> None:
 
     assert await both.through(show) == await both.direct(show)
     code, out, _ = await both.through(
-        lambda s: decide_on(s, "dismiss", LetterSelection(tuple(group["ids"])), json=True)
+        lambda s: decide_on(s, "dismiss", DeadLetterSelection(tuple(group["ids"])), json=True)
     )
     assert (code, [each["id"] for each in json.loads(out)["dismissed"]]) == (0, group["ids"])
-    again = await both.through(lambda s: decide_on(s, "dismiss", LetterSelection(tuple(group["ids"])), json=False))
+    again = await both.through(
+        lambda s: decide_on(s, "dismiss", DeadLetterSelection(tuple(group["ids"])), json=False)
+    )
     assert again == (2, "", f"{group['example']}: not dismissed: it was dismissed\n")
     _, _, err = await both.through(
         lambda s: list_letters(s, run="fails-1", signature=None, every=False, form=Form.TABLE)

@@ -23,8 +23,8 @@ from anabranch_agency.intake.records import RequestContext
 from anabranch_agency.intake.refusals import refuse_unprocessable
 from anabranch_gateway.access import audit, refusal_limits
 from anabranch_gateway.access.refusal_limits import BURST, SOURCE_BURST, SOURCE_RATE, RefusalLimits
-from anabranch_gateway.webhooks.subscriptions import SubscriptionRegistry
-from anabranch_gateway.webhooks.webhooks import Subscription
+from anabranch_gateway.webhooks.subscription import Subscription
+from anabranch_gateway.webhooks.subscription_registry import SubscriptionRegistry
 
 RUBBISH = (b"\xff", b"", b"[1]", b"7", b"null", b'{"project": []}', b'{"time": {}}')
 
@@ -48,7 +48,7 @@ def test_one_source_does_not_use_up_what_others_may() -> None:
     assert other
     assert sum(later) == 10
     assert limits.summary() == "10,020 refused calls were not recorded one by one: 10,020 from 1.1.1.1"
-    assert not limits.has_left_out
+    assert not limits.has_omitted
 
 
 def test_many_sources_together_are_limited_too_and_so_is_what_is_remembered_of_them(
@@ -88,7 +88,7 @@ async def test_a_flood_of_refused_calls_is_few_records_and_a_summary(
 
 def _count(record: dict[str, Any]) -> int:
     """How many refused calls a record speaks of."""
-    if record["action"] == audit.LEFT_OUT:
+    if record["action"] == audit.SUMMARY_ACTION:
         return int(record["detail"].split()[0].replace(",", ""))
     return int(record["outcome"] == "refused")
 
@@ -136,12 +136,12 @@ async def test_a_record_that_is_none_does_not_break_the_dead_letters(keys: Keys)
 
 async def test_a_record_that_is_none_does_not_end_the_subscriptions(keys: Keys) -> None:
     good = Subscription("s1", "webhook", "https://example.com", ("run.*",), "shop", "o", 1.0)
-    wrong = [good.stored().replace(b"1.0", b'"x"'), good.stored().replace(b'["run.*"]', b'"run.*"'), *RUBBISH]
+    wrong = [good.encode().replace(b"1.0", b'"x"'), good.encode().replace(b'["run.*"]', b'"run.*"'), *RUBBISH]
     async with gateway(Settings(gateway_keys=str(keys.path))) as running:
         log, names = running.system.client.log, running.system.client.names
         await log.publish([Outgoing(names.webhooks, f"bad{n}", each) for n, each in enumerate(wrong)])
-        await log.publish([Outgoing(names.webhooks, "s1", good.stored())])
-        found: SubscriptionRegistry = running.service._parts.subscriptions
+        await log.publish([Outgoing(names.webhooks, "s1", good.encode())])
+        found: SubscriptionRegistry = running.service._context.subscriptions
         await eventually(lambda: "s1" in found.all)
         answer = await running.http.get("/v1/subscriptions", headers=keys.of("root"))
         ended = await running.submit(one_task(), **keys.of("submitter"))

@@ -23,8 +23,8 @@ from anabranch.core.project import project_problem
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.settings import Settings
 from anabranch_gateway.access.api_keys import KeyRing, read_keys
-from anabranch_gateway.access.authenticators import guard_of
-from anabranch_gateway.access.hosts import is_loopback
+from anabranch_gateway.access.authenticators import authenticator_of
+from anabranch_gateway.http.hosts import is_loopback
 
 AUDIENCE = "anabranch"
 
@@ -294,7 +294,9 @@ async def test_a_token_of_the_issuer_says_who_calls(provider: IdentityProvider) 
 
 
 async def test_a_token_that_is_not_valid_is_refused(provider: IdentityProvider) -> None:
-    guard = guard_of(Settings(gateway_oidc_issuer=provider.url, gateway_oidc_audience=AUDIENCE), SystemClock())
+    authenticator = authenticator_of(
+        Settings(gateway_oidc_issuer=provider.url, gateway_oidc_audience=AUDIENCE), SystemClock()
+    )
     now = SystemClock().now()
     stranger = rsa.generate_private_key(65_537, 2_048)
     wrong = {
@@ -313,12 +315,12 @@ async def test_a_token_that_is_not_valid_is_refused(provider: IdentityProvider) 
     told = {}
     for name, token in wrong.items():
         with pytest.raises(Exception) as refusal:  # noqa: PT011 - the status is looked at below
-            await guard.caller(token)
+            await authenticator.caller(token)
         told[name] = getattr(refusal.value, "status", refusal.value)
 
     assert told == dict.fromkeys(wrong, 401)
-    with pytest.raises(Exception, match="none of viewer"):
-        await guard.caller(provider.token(anabranch_role=None))
+    with pytest.raises(Exception, match="must be one of viewer"):
+        await authenticator.caller(provider.token(anabranch_role=None))
 
 
 # --- open gateways ----------------------------------------------------------------------------------
@@ -328,13 +330,13 @@ def test_an_open_gateway_stays_on_this_machine_unless_it_is_told_otherwise(keys:
     clock = SystemClock()
 
     with pytest.raises(Misconfigured, match="open beyond this machine"):
-        guard_of(Settings(gateway_host="0.0.0.0"), clock)
+        authenticator_of(Settings(gateway_host="0.0.0.0"), clock)
     with pytest.raises(Misconfigured, match="audience"):
-        guard_of(Settings(gateway_oidc_issuer="https://id.example"), clock)
+        authenticator_of(Settings(gateway_oidc_issuer="https://id.example"), clock)
     with pytest.raises(Misconfigured, match="none"):
-        guard_of(Settings(gateway_keys=str(keys.path), gateway_auth="none"), clock)
-    assert guard_of(Settings(gateway_host="0.0.0.0", gateway_auth="none"), clock)
-    assert guard_of(Settings(gateway_host="0.0.0.0", gateway_keys=str(keys.path)), clock)
+        authenticator_of(Settings(gateway_keys=str(keys.path), gateway_auth="none"), clock)
+    assert authenticator_of(Settings(gateway_host="0.0.0.0", gateway_auth="none"), clock)
+    assert authenticator_of(Settings(gateway_host="0.0.0.0", gateway_keys=str(keys.path)), clock)
 
 
 async def test_a_page_of_somebody_else_may_not_use_an_open_gateway() -> None:

@@ -15,7 +15,7 @@ from waiting import eventually
 
 from anabranch.sdk.agents import Registry
 from anabranch_gateway.api.serializers import MAX_PLANNED
-from anabranch_gateway.http.parsing import FREE, BodyBudget, Lane, ParsingPool, Share
+from anabranch_gateway.http.parsing import FREE_BYTES, BodyBudget, BodyReservation, ParsingLane, ParsingPool
 from anabranch_gateway.http.problems import Refusal
 
 
@@ -37,7 +37,7 @@ class HeldAgents(frozenset[str]):
 
 
 def parsing_of(running: Running) -> ParsingPool:
-    parsing: ParsingPool = running.service.app.state.parts.parsing
+    parsing: ParsingPool = running.service.app.state.context.parsing
     return parsing
 
 
@@ -59,7 +59,7 @@ async def test_a_gateway_is_alive_while_bodies_are_judged(path: str) -> None:
 
 
 @contextlib.contextmanager
-def held(lane: Lane, count: int) -> Iterator[list[asyncio.Task[Any]]]:
+def held(lane: ParsingLane, count: int) -> Iterator[list[asyncio.Task[Any]]]:
     """Hold this many bodies in a lane until the end of the block."""
     let_go = threading.Event()
     try:
@@ -69,7 +69,7 @@ def held(lane: Lane, count: int) -> Iterator[list[asyncio.Task[Any]]]:
 
 
 async def test_who_waits_too_long_or_in_too_long_a_line_is_told_to_come_again() -> None:
-    lane = Lane("test", 1, most_waiting=2, patience=0.05)
+    lane = ParsingLane("test", 1, max_waiting=2, wait_seconds=0.05)
 
     with held(lane, 3) as bodies:
         await eventually(lambda: lane.waiting == 2)
@@ -84,7 +84,7 @@ async def test_who_waits_too_long_or_in_too_long_a_line_is_told_to_come_again() 
 
 
 async def test_a_caller_that_leaves_does_not_give_away_the_thread_that_it_had() -> None:
-    lane = Lane("test", 1, patience=0.05)
+    lane = ParsingLane("test", 1, wait_seconds=0.05)
 
     with held(lane, 1) as [body]:
         await asyncio.sleep(0)
@@ -96,13 +96,13 @@ async def test_a_caller_that_leaves_does_not_give_away_the_thread_that_it_had() 
 
 
 async def test_all_bodies_together_have_so_much_room() -> None:
-    room = BodyBudget(10_000)
-    first, second = Share(room), Share(room)
+    budget = BodyBudget(10_000)
+    first, second = BodyReservation(budget), BodyReservation(budget)
 
-    first.grow(FREE)
+    first.grow(FREE_BYTES)
     first.grow(9_000)
-    second.grow(FREE)
-    assert room.taken == 9_000
+    second.grow(FREE_BYTES)
+    assert budget.reserved == 9_000
     with pytest.raises(Refusal, match="busy"):
         second.grow(1_001)
 
@@ -114,13 +114,13 @@ async def running() -> Any:
 
 
 async def test_a_large_body_is_refused_while_there_is_no_room_and_a_small_one_is_served(running: Running) -> None:
-    room = parsing_of(running).room
-    room.take(room.total)
+    budget = parsing_of(running).budget
+    budget.reserve(budget.total)
     large = one_task(inputs="x" * 50_000)
 
     full = await running.http.post("/v1/runs", json=large)
     small = await running.http.post("/v1/runs", json=HELLO)
-    room.taken = 0
+    budget.reserved = 0
     taken = await running.http.post("/v1/runs", json=large)
 
     assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (503, "busy", "2")
@@ -144,7 +144,7 @@ async def test_a_body_gives_its_room_back_however_it_ends(running: Running) -> N
     ]
 
     assert statuses == [202, 200, 422, 422, 422, 413, 413, 422]
-    assert parsing.room.taken == 0
+    assert parsing.budget.reserved == 0
 
 
 async def test_bodies_that_expand_are_refused_with_their_code(running: Running) -> None:

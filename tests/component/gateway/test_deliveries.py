@@ -18,17 +18,17 @@ from anabranch.core.names import run_id_for
 from anabranch.ports import Outgoing
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.settings import Settings
-from anabranch_gateway.webhooks import circuit_breaker, delivery_shares, dispatcher
+from anabranch_gateway.webhooks import circuit_breaker, dispatcher, fair_shares
 from anabranch_gateway.webhooks.circuit_breaker import FAILURES_TO_OPEN, CircuitBreaker
-from anabranch_gateway.webhooks.delivery_shares import (
+from anabranch_gateway.webhooks.fair_shares import (
     ENDPOINT_THREADS,
-    MAX_WAITING_OF_ENDPOINT,
+    MAX_PENDING_OF_ENDPOINT,
     PROJECT_UNPROVEN_THREADS,
     Endpoint,
+    PendingShares,
     ThreadShares,
-    WaitingShares,
 )
-from anabranch_gateway.webhooks.webhooks import Subscription
+from anabranch_gateway.webhooks.subscription import Subscription
 
 SOON = 5.0
 """Far below the ten seconds that an attempt waits for an answer."""
@@ -112,7 +112,7 @@ async def test_a_delivery_that_meets_a_fault_of_ours_is_a_dead_letter_and_the_ne
     spoilt = Subscription("s1", "webhook", receiver.url, ("run.completed",), "default", "o", 1.0, secret="whsec_x")
     async with gateway() as running:
         log, topic = running.system.client.log, running.system.client.names.webhooks
-        await log.publish([Outgoing(topic, spoilt.id, spoilt.stored())])
+        await log.publish([Outgoing(topic, spoilt.id, spoilt.encode())])
         wanted = {"kind": "webhook", "url": receiver.url, "types": ["run.completed"]}
         await running.http.post("/v1/subscriptions", json=wanted)
         await running.submit(one_task())
@@ -136,9 +136,9 @@ def _ended(receiver: Receiver) -> set[str]:
 
 
 def test_what_waits_for_one_endpoint_is_bounded_and_others_may_wait_all_the_same() -> None:
-    shares = WaitingShares()
+    shares = PendingShares()
     one, other = Endpoint("shop", "http://one"), Endpoint("shop", "http://two")
-    for _ in range(MAX_WAITING_OF_ENDPOINT):
+    for _ in range(MAX_PENDING_OF_ENDPOINT):
         assert shares.refusal(one) is None
         shares.add(one)
 
@@ -149,8 +149,8 @@ def test_what_waits_for_one_endpoint_is_bounded_and_others_may_wait_all_the_same
 
 
 def test_when_all_is_full_the_project_with_more_than_its_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_shares, "MAX_WAITING", 100)
-    shares = WaitingShares()
+    monkeypatch.setattr(fair_shares, "MAX_PENDING", 100)
+    shares = PendingShares()
     for number in range(100):
         shares.add(Endpoint("bank", f"http://{number}"))
     shares.add(Endpoint("shop", "http://x"))
@@ -161,7 +161,7 @@ def test_when_all_is_full_the_project_with_more_than_its_share_is_refused(monkey
 
 
 def test_what_has_ended_is_forgotten() -> None:
-    shares = WaitingShares()
+    shares = PendingShares()
     endpoint = Endpoint("shop", "http://x")
     shares.add(endpoint)
     shares.remove(endpoint)
@@ -232,7 +232,7 @@ async def test_a_project_with_many_silent_endpoints_leaves_threads_for_others() 
 
 
 async def test_a_thread_that_is_free_goes_to_the_projects_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery_shares, "THREADS", 1)
+    monkeypatch.setattr(fair_shares, "THREADS", 1)
     first = Endpoint("bank", "http://0")
     attempts = Attempts()
     await attempts.start(first)
@@ -276,7 +276,7 @@ async def test_a_breaker_opens_after_failures_in_a_row_only() -> None:
     breaker.failed("no answer")
 
     assert not breaker.is_open
-    assert await breaker.passage() is None
+    assert await breaker.admission() is None
     assert _opened().is_open
 
 
@@ -287,8 +287,8 @@ async def test_one_attempt_probes_and_the_others_share_its_outcome(
     monkeypatch.setattr(circuit_breaker, "OPEN_SECONDS", 0.0)
     breaker = _opened()
 
-    probe = await breaker.passage()
-    waiting = [asyncio.create_task(breaker.passage()) for _ in range(10)]
+    probe = await breaker.admission()
+    waiting = [asyncio.create_task(breaker.admission()) for _ in range(10)]
     await asyncio.sleep(0)
     assert probe is None
     assert not any(each.done() for each in waiting)
@@ -300,7 +300,7 @@ async def test_one_attempt_probes_and_the_others_share_its_outcome(
 
 async def test_an_open_breaker_keeps_attempts_waiting_and_a_late_success_closes_it() -> None:
     breaker = _opened()
-    waiting: asyncio.Task[Any] = asyncio.create_task(breaker.passage())
+    waiting: asyncio.Task[Any] = asyncio.create_task(breaker.admission())
     await asyncio.sleep(0)
 
     breaker.failed("one that was under way")

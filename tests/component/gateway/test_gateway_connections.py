@@ -93,7 +93,7 @@ async def test_a_body_that_does_not_end_is_answered_with_408(running: Running) -
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"x-content-type-options: nosniff" in head
     assert orjson.loads(body)["code"] == "incomplete"
-    assert running.service.app.state.parts.parsing.room.taken == 0
+    assert running.service.app.state.context.parsing.budget.reserved == 0
 
 
 async def test_a_body_that_goes_on_after_its_refusal_closes_the_connection(running: Running) -> None:

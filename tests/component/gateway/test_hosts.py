@@ -12,7 +12,7 @@ from gateways import HELLO, Running, gateway
 
 from anabranch.core.errors import Misconfigured
 from anabranch.runtime.process.settings import Settings
-from anabranch_gateway.access.hosts import Hosts, host_of
+from anabranch_gateway.http.hosts import Hosts, host_of
 
 OPEN = replace(Settings(), gateway_host="0.0.0.0", gateway_auth="none")
 

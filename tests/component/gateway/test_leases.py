@@ -24,10 +24,10 @@ from anabranch.runtime.process.settings import Settings
 from anabranch_gateway.access import api_keys as key_files
 from anabranch_gateway.access import leases
 from anabranch_gateway.http.problems import Refusal
-from anabranch_gateway.runs.lookup import Found, confirm, view_of
+from anabranch_gateway.runs.lookup import FoundRun
 from anabranch_gateway.runs.pending import PendingRun
 
-PATIENCE = (leases.CHECK_SECONDS, key_files.POLL_SECONDS, leases.LAST_WORDS_SECONDS)
+PATIENCE = (leases.CHECK_SECONDS, key_files.POLL_SECONDS, leases.CLOSE_SECONDS)
 SOON = 10.0
 LONG = {"seconds": 120, "value": 1}
 
@@ -153,7 +153,7 @@ async def _shop_wins(running: Running) -> PendingRun:
     """The bank submitted `r1` here, and the Agency admits the shop's request of that id, from another gateway."""
     run_id = run_id_for("r1")
     taken = PendingRun(run_id, "r1", run_id, "bank", None, None, running.system.client.links.clock.now(), 0)
-    running.service._parts.recent.add(taken)
+    running.service._context.lookup._pending.add(taken)
     return taken
 
 
@@ -182,13 +182,13 @@ async def test_who_lost_a_request_id_reads_nothing_of_the_winner(keys: Keys) -> 
             return bool(view.json()["groups"])
 
         await eventually_true(is_shown)
-        parts = running.service._parts
-        lost = Found(taken.run_id, "r1", taken.session_id, "bank", taken=taken)
-        own = Found(taken.run_id, "r1", taken.session_id, "shop", taken=taken)
-        asked: list[Callable[[Found], Awaitable[Any]]] = [
-            lambda found: view_of(parts, found),
-            lambda found: parts.requests.of(found),
-            lambda found: confirm(parts, found),
+        context = running.service._context
+        lost = FoundRun(taken.run_id, "r1", taken.session_id, "bank", pending=taken)
+        own = FoundRun(taken.run_id, "r1", taken.session_id, "shop", pending=taken)
+        asked: list[Callable[[FoundRun], Awaitable[Any]]] = [
+            lambda found: context.lookup.view(found),
+            lambda found: context.requests.get(found),
+            lambda found: context.lookup.confirm(found),
         ]
         refused = []
         for ask in asked:

@@ -19,7 +19,7 @@ from anabranch.adapters.otel.telemetry import OpenTelemetry
 from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch_gateway.events.cursor import StreamPosition
 from anabranch_gateway.webhooks import dispatcher
-from anabranch_gateway.webhooks.webhooks import after, new_secret, signature
+from anabranch_gateway.webhooks.delivery import new_secret, position_after, signature
 from contract.gateway import audit_record_schema, webhook_record_schema
 
 
@@ -200,7 +200,7 @@ def test_what_is_known_after_a_batch_is_what_its_reader_knows() -> None:
         sequence = before.sequence()
         list(sequence.read(batch))
 
-        assert after(batch, before) == StreamPosition.of(sequence)
+        assert position_after(batch, before) == StreamPosition.of(sequence)
 
 
 def _expected(secret: str, headers: dict[str, str], body: bytes) -> str:
@@ -215,11 +215,11 @@ async def test_records_on_the_gateways_topics_are_as_the_contract_has_them(recei
         await running.submit(one_task())
         await running.submit({"task_groups": 7}, wait=None)
         records = (await running.get("/v1/audit"))["records"]
-        [kept] = running.service._parts.subscriptions.all.values()
+        [kept] = running.service._context.subscriptions.all.values()
 
     assert {each["outcome"] for each in records} == {"done", "refused"}
     for record in records:
         jsonschema.validate(record, audit_record_schema())
-    stored = json.loads(kept.stored())
+    stored = json.loads(kept.encode())
     jsonschema.validate(stored, webhook_record_schema())
     assert set(stored) == set(webhook_record_schema()["properties"])

@@ -1,8 +1,11 @@
-"""What a gateway works with: made once by `app`, handed to every route. Data, no behaviour."""
+"""The objects that routes work with: built once by the composition root, passed to every route.
+
+Data, no behaviour.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,55 +13,65 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from anabranch.core.request.admission import Limits
+from anabranch.ports import RunIndex
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.client import Client
 from anabranch.sdk.http_policy import AllowList
-from anabranch_gateway.access.audit import Audit
-from anabranch_gateway.access.auth import Authenticator
+from anabranch_gateway.access.audit import AuditLog
+from anabranch_gateway.access.callers import Authenticator
 from anabranch_gateway.events.broadcaster import EventBroadcaster
-from anabranch_gateway.events.changes import Changes
+from anabranch_gateway.events.run_changes import RunChanges
 from anabranch_gateway.http.parsing import ParsingPool
+from anabranch_gateway.runs.admitted_requests import AdmittedRequests
 from anabranch_gateway.runs.dead_letter_cache import DeadLetterCache
-from anabranch_gateway.runs.pending import PendingRuns
+from anabranch_gateway.runs.inspection import MemberInspector
+from anabranch_gateway.runs.lookup import RunLookup
 from anabranch_gateway.runs.projection_cache import ProjectionCache
-from anabranch_gateway.runs.requests import Requests
+from anabranch_gateway.runs.submission import Submitter
 from anabranch_gateway.system_status import SystemStatus
 from anabranch_gateway.webhooks.dispatcher import WebhookDispatcher
-from anabranch_gateway.webhooks.subscriptions import SubscriptionRegistry
+from anabranch_gateway.webhooks.subscription_registry import SubscriptionRegistry
 
 Examine = Callable[[Client, str, bool], Awaitable[dict[str, Any]]]
-"""Why a run does not end, as the document of `why --json`; with True it is healed too. Given by who composes."""
+"""Explains why a run does not end, as the document of `why --json`; with True it also re-sends pending work."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayContext:
-    """See the module. `agents` is None where the registry is not known here."""
+    """The services of the gateway by their roles.
+
+    Attributes:
+        allow_list: where webhooks may be sent.
+        random_bytes: returns this number of random bytes, for secrets.
+        examine: explains open runs; None if this gateway was built without it.
+    """
 
     client: Client
     settings: Settings
     limits: Limits
-    agents: Collection[str] | None
-    guard: Authenticator
-    audit: Audit
-    live: EventBroadcaster
-    recent: PendingRuns
-    requests: Requests
-    folds: ProjectionCache
-    letters: DeadLetterCache
-    changes: Changes
-    survey: SystemStatus
+    authenticator: Authenticator
+    audit: AuditLog
+    broadcaster: EventBroadcaster
+    changes: RunChanges
+    lookup: RunLookup
+    run_index: RunIndex
+    submitter: Submitter
+    requests: AdmittedRequests
+    projections: ProjectionCache
+    inspector: MemberInspector
+    dead_letters: DeadLetterCache
+    system_status: SystemStatus
     subscriptions: SubscriptionRegistry
-    deliverer: WebhookDispatcher
+    dispatcher: WebhookDispatcher
     parsing: ParsingPool
-    allow: AllowList
-    """Where webhooks may be sent."""
+    allow_list: AllowList
     random_bytes: Callable[[int], bytes]
     examine: Examine | None = None
 
 
-async def _parts(connection: HTTPConnection) -> GatewayContext:
-    parts: GatewayContext = connection.app.state.parts
-    return parts
+async def _context(connection: HTTPConnection) -> GatewayContext:
+    context: GatewayContext = connection.app.state.context
+    return context
 
 
-WithParts = Annotated[GatewayContext, Depends(_parts)]
+WithContext = Annotated[GatewayContext, Depends(_context)]

@@ -1,4 +1,4 @@
-"""The gateway as a service: a web server on this loop, and the reader of events behind it. Life cycle only."""
+"""The gateway as a service: starts and stops the web server and the background tasks."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from anabranch_gateway.http.connection import MAX_MESSAGE, BoundedHttp, BoundedW
 
 BACKLOG = 2_048
 DRAIN_SECONDS = 5
-"""For answers that are on their way; streams are ended, and resume elsewhere."""
+"""Seconds to finish open responses at shutdown. Streams are ended at once, and resume at another gateway."""
 
 _log = logging.getLogger("anabranch.gateway")
 
 
 class GatewayService:
-    """See the module.
+    """Life cycle and health of the gateway.
 
     Args:
-        parts: what the app works with; the client in it is opened and closed here.
-        announce: told the address once it is served.
+        app: the application to serve.
+        context: its parts; the client in it is opened and closed here.
+        announce: called with the URL once it is served.
     """
 
     name = "gateway"
@@ -39,12 +40,12 @@ class GatewayService:
     def __init__(
         self,
         app: FastAPI,
-        parts: GatewayContext,
+        context: GatewayContext,
         supervisor: Supervisor,
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.app = app
-        self._parts = parts
+        self._context = context
         self._supervisor = supervisor
         self._announce = announce
         self._server: _Server | None = None
@@ -60,19 +61,19 @@ class GatewayService:
             PortTaken: another process listens on the port.
             Misconfigured: the gateway cannot listen there.
         """
-        await self._parts.client.__aenter__()
-        await ensure_gateway_topics(self._parts.client.log, self._parts.settings)
+        await self._context.client.__aenter__()
+        await ensure_gateway_topics(self._context.client.log, self._context.settings)
         for work, name in (
-            (self._parts.live.run(), "events reader"),
-            (self._parts.changes.run(), "changes"),
-            (self._parts.audit.run(), "audit"),
-            (self._parts.subscriptions.run(), "subscriptions"),
-            (self._parts.deliverer.run(), "webhooks"),
+            (self._context.broadcaster.run(), "events reader"),
+            (self._context.changes.run(), "changes"),
+            (self._context.audit.run(), "audit"),
+            (self._context.subscriptions.run(), "subscriptions"),
+            (self._context.dispatcher.run(), "webhooks"),
         ):
             self._background.append(self._supervisor.spawn(work, name))
-        await self._parts.live.opened()
-        await self._parts.subscriptions.read()
-        listening = listen(self._parts.settings.gateway_host, self._parts.settings.gateway_port, BACKLOG)
+        await self._context.broadcaster.wait_until_open()
+        await self._context.subscriptions.wait_until_read()
+        listening = listen(self._context.settings.gateway_host, self._context.settings.gateway_port, BACKLOG)
         self.url = _url(listening)
         self._server = _Server(_config(self.app))
         self._serving = self._supervisor.spawn(self._server.serve([listening]), "web server")
@@ -80,27 +81,30 @@ class GatewayService:
         self._announce(self.url)
 
     async def drain(self) -> None:
-        """See `runtime.process.Service`: no new connection, streams are ended, answers are finished."""
+        """See `runtime.process.Service`.
+
+        Accepts no connection, ends streams, finishes responses, flushes the audit log.
+        """
         self._draining = True
-        self._parts.live.close_listeners()
-        self._parts.changes.close_listeners()
+        self._context.broadcaster.close_listeners()
+        self._context.changes.close_listeners()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.gather(self._serving, return_exceptions=True)
-        await self._parts.audit.close()
+        await self._context.audit.close()
 
     async def stop(self) -> None:
         """See `runtime.process.Service`."""
         try:
             await self.drain()
         except ServerUnavailable as error:
-            _log.warning("the last audit records could not be written: %s", error)
+            _log.warning("the gateway stops without publishing its last audit records: %s", error)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self._background.clear()
-        self._parts.parsing.close()
-        await self._parts.client.__aexit__(None, None, None)
+        self._context.parsing.close()
+        await self._context.client.__aexit__(None, None, None)
 
     @property
     def connections(self) -> int:
@@ -108,14 +112,17 @@ class GatewayService:
         return 0 if self._server is None else len(self._server.server_state.connections)
 
     def health(self) -> Health:
-        """See `runtime.process.Service`. Without events it can submit and not follow, so it is not ready."""
-        unhealthy_reason = self._parts.live.unhealthy_reason or self._parts.deliverer.unhealthy_reason
+        """See `runtime.process.Service`.
+
+        A gateway that cannot read events is not ready, although it can submit.
+        """
+        unhealthy_reason = self._context.broadcaster.unhealthy_reason or self._context.dispatcher.unhealthy_reason
         up = self._server is not None and self._server.started and not self._draining
         return Health(live=True, ready=up and unhealthy_reason is None, detail=unhealthy_reason or self.url)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signals: the process has handlers of its own."""
+    """uvicorn without its signal handlers: the process has its own."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

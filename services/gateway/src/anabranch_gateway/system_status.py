@@ -1,4 +1,4 @@
-"""What the installation is made of: services, how far each is behind, workers. Asked at most every 2 seconds."""
+"""The state of the installation: services with their consumer lag, and workers. Cached for two seconds."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from anabranch.ports import Clock, Standing
 from anabranch.runtime.reading.views import list_views
 from anabranch.sdk.client import Client
 
-KEPT_SECONDS = 2.0
+CACHE_SECONDS = 2.0
 RECENT_RUNS = 50
-"""Runs whose workers are shown."""
+"""Number of recent runs whose workers are listed."""
 
 
 @dataclass(slots=True)
 class SystemStatus:
-    """What the installation is made of, asked at most every few seconds whoever looks."""
+    """Reads the state of the installation, at most once in `CACHE_SECONDS` for all callers together."""
 
     client: Client
     prefix: str
     clock: Clock
-    _at: float = float("-inf")
-    _known: dict[str, Any] = field(default_factory=dict)
+    _read_at: float = float("-inf")
+    _document: dict[str, Any] = field(default_factory=dict)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def document(self) -> dict[str, Any]:
-        """Raises ServerUnavailable where it cannot be found out."""
+        """The document of `/v1/system`. Raises ServerUnavailable."""
         async with self._lock:
-            if self.clock.monotonic() - self._at > KEPT_SECONDS:
-                self._known = await self._ask()
-                self._at = self.clock.monotonic()
-            return self._known
+            if self.clock.monotonic() - self._read_at > CACHE_SECONDS:
+                self._document = await self._read()
+                self._read_at = self.clock.monotonic()
+            return self._document
 
-    async def _ask(self) -> dict[str, Any]:
+    async def _read(self) -> dict[str, Any]:
         names = self.client.names
-        followed = (
+        consumers = (
             ("agency", names.agency_requests, names.requests),
             ("agency", names.agency_runs, names.runs),
             ("taskgroup", names.taskgroup_groups, names.groups),
@@ -46,13 +46,13 @@ class SystemStatus:
             ("eventmanager", names.eventmanager, names.events),
         )
         standings = [
-            await self.client.log.group_standing(group, topic, members=True) for _, group, topic in followed
+            await self.client.log.group_standing(group, topic, members=True) for _, group, topic in consumers
         ]
         rows = [
             {"service": service, **_row(group, topic, standing)}
-            for (service, group, topic), standing in zip(followed, standings, strict=True)
+            for (service, group, topic), standing in zip(consumers, standings, strict=True)
         ]
-        services = dict.fromkeys(service for service, _, _ in followed)
+        services = dict.fromkeys(service for service, _, _ in consumers)
         return {
             "version": anabranch.__version__,
             "prefix": self.prefix,
@@ -62,16 +62,16 @@ class SystemStatus:
         }
 
     async def _workers(self) -> list[dict[str, Any]]:
-        """The workers that lately started something, and whether they show life now."""
+        """The workers that started members of recent runs, and whether each has a fresh heartbeat."""
         views = await list_views(self.client.store, self.client.names, RECENT_RUNS)
         runs: dict[str, int] = {}
         for view in views:
             for worker in view.workers:
                 runs[worker] = runs.get(worker, 0) + 1
-        signs = await self.client.store.get([self.client.names.worker(each) for each in runs]) if runs else []
+        heartbeats = await self.client.store.get([self.client.names.worker(each) for each in runs]) if runs else []
         return [
-            {"id": worker, "alive": sign is not None, "runs": count}
-            for (worker, count), sign in zip(runs.items(), signs, strict=True)
+            {"id": worker, "alive": heartbeat is not None, "runs": count}
+            for (worker, count), heartbeat in zip(runs.items(), heartbeats, strict=True)
         ]
 
 

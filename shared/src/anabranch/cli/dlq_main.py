@@ -75,9 +75,9 @@ def _decide(
 ) -> None:
     with errors_as_exit(json):
         from anabranch.cli.commands.dlq_decisions import decide_on
-        from anabranch.dead_letters.decisions import LetterSelection
+        from anabranch.dead_letters.decisions import DeadLetterSelection
 
-        choice = LetterSelection(tuple(ids or ()), signature, run)
+        choice = DeadLetterSelection(tuple(ids or ()), signature, run)
         raise typer.Exit(_async(decide_on(settings(), action, choice, json=json)))
 
 

@@ -32,7 +32,7 @@ def _create(projects: list[str], role: str, name: str, *, json: bool) -> int:
     from anabranch.cli.render.output import print_json, print_text, say
     from anabranch.core.project import DEFAULT_PROJECT
     from anabranch_gateway.access.api_keys import new_key
-    from anabranch_gateway.access.auth import ROLES
+    from anabranch_gateway.access.callers import ROLES
 
     known = next((each for each in ROLES if each == role), None)
     if known is None:

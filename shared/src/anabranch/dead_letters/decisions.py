@@ -1,7 +1,7 @@
-"""What is to become of dead letters.
+"""Redrives or dismisses dead letters.
 
-A decision is a record: a control record for held members, the original once more for a refused request, and a note
-on the dead-letter topic either way.
+A redrive publishes a control record for held members, or the original record for a refused request. Each
+decision is also recorded on the dead-letter topic.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anabranch.core.errors import Code, Misconfigured
 from anabranch.core.wire.dead_letters import DISMISSED, MEMBERS_OMITTED, REDRIVEN
-from anabranch.dead_letters.grouping import chosen, grouped, named, whole
-from anabranch.dead_letters.reader import Letter, decided, read_letters
+from anabranch.dead_letters.grouping import group_by_failure, select, to_document, with_ids
+from anabranch.dead_letters.reader import DeadLetter, decision_record, read_dead_letters
 from anabranch.ports import Outgoing
 from anabranch.runtime.reading.run_records import load_run_records
 
@@ -41,8 +41,8 @@ Action = Literal["redrive", "dismiss"]
 
 
 @dataclass(frozen=True, slots=True)
-class LetterSelection:
-    """Which letters the command line means: these, or those of a kind of failure, or of a run."""
+class DeadLetterSelection:
+    """Which dead letters are meant: those with these ids, or else those of a signature, of a run, or of both."""
 
     ids: Sequence[str] = ()
     signature: str | None = None
@@ -51,96 +51,110 @@ class LetterSelection:
 
 @dataclass(slots=True)
 class Decisions:
-    """What to do: requests to publish again, members to decide on, letters that are only noted, and the rest."""
+    """The outcome for each selected dead letter.
 
-    requests: list[Letter] = field(default_factory=list)
-    members: list[Letter] = field(default_factory=list)
-    noted: list[Letter] = field(default_factory=list)
-    refused: list[tuple[Letter, str]] = field(default_factory=list)
+    Attributes:
+        requests: their original requests are published again.
+        members: their members are redriven or dismissed by a control record.
+        noted: only the decision is recorded.
+        refused: not possible, with the reason.
+    """
+
+    requests: list[DeadLetter] = field(default_factory=list)
+    members: list[DeadLetter] = field(default_factory=list)
+    noted: list[DeadLetter] = field(default_factory=list)
+    refused: list[tuple[DeadLetter, str]] = field(default_factory=list)
 
     @property
-    def done(self) -> list[Letter]:
+    def done(self) -> list[DeadLetter]:
+        """All dead letters that are decided about."""
         return [*self.requests, *self.members, *self.noted]
 
 
-def past(action: Action) -> str:
-    """What has become of letters: `redriven` or `dismissed`."""
+def past_tense(action: Action) -> str:
+    """`redriven` or `dismissed`."""
     return "redriven" if action == "redrive" else "dismissed"
 
 
 def document(action: Action, decisions: Decisions) -> dict[str, Any]:
-    """What was decided, as JSON."""
+    """The decisions as JSON: ids under `redriven` or `dismissed`, and `refused` with reasons."""
     return {
-        past(action): [_shown(letter) for letter in decisions.done],
+        past_tense(action): [_shown(letter) for letter in decisions.done],
         "refused": [{"id": letter.id, "reason": reason} for letter, reason in decisions.refused],
     }
 
 
 async def decide(
-    client: Client, action: Action, choice: LetterSelection, wanted: Callable[[Letter], bool] = lambda _: True
+    client: Client,
+    action: Action,
+    selection: DeadLetterSelection,
+    wanted: Callable[[DeadLetter], bool] = lambda _: True,
 ) -> Decisions:
-    """Redrive or dismiss letters, as far as they are `wanted`; tells which it did, and why not the others.
+    """Redrive or dismiss the selected dead letters that are `wanted`. Returns the outcome for each.
 
     Raises:
-        Misconfigured: no letter is named, or one that is named is not there.
-        ServerUnavailable: a server does not answer.
+        Misconfigured: the selection is empty, or has an id without a dead letter.
+        ServerUnavailable: a server does not respond.
     """
-    if not choice.ids and choice.signature is None and choice.run is None:
-        raise Misconfigured(f"dlq {action}", "no letter is named", "give ids, a signature or a run")
-    found = [letter for letter in await _found(client, choice) if wanted(letter)]
+    if not selection.ids and selection.signature is None and selection.run is None:
+        raise Misconfigured(f"dlq {action}", "no dead letter is selected", "give ids, a signature or a run")
+    found = [letter for letter in await _found(client, selection) if wanted(letter)]
     statuses = await _statuses(client, found)
-    decisions = (
-        redriving(found, statuses, client.names.requests) if action == "redrive" else dismissing(found, statuses)
-    )
-    await _carry_out(client, commands(action, decisions.members, choice), action, decisions)
+    if action == "redrive":
+        decisions = plan_redrive(found, statuses, client.names.requests)
+    else:
+        decisions = plan_dismissal(found, statuses)
+    await _carry_out(client, control_records(action, decisions.members, selection), action, decisions)
     return decisions
 
 
-async def _found(client: Client, choice: LetterSelection) -> list[Letter]:
-    if choice.ids:
-        return named(await read_letters(client.log, client.names), choice.ids)
-    found = await chosen(client, run=choice.run, signature=choice.signature)
+async def _found(client: Client, selection: DeadLetterSelection) -> list[DeadLetter]:
+    if selection.ids:
+        return with_ids(await read_dead_letters(client.log, client.names), selection.ids)
+    found = await select(client, run=selection.run, signature=selection.signature)
     return [letter for letter in found if letter.state == "open"]
 
 
-async def _statuses(client: Client, found: Sequence[Letter]) -> dict[str, str]:
-    """How each run of a member's letter stands: `open`, its final status, or nothing where it is not known."""
+async def _statuses(client: Client, found: Sequence[DeadLetter]) -> dict[str, str]:
+    """The status of each run with a failed member: `open`, or its final status; no entry for an expired run."""
     run_ids = sorted({letter.member.run_id for letter in found if letter.member is not None})
     records = await load_run_records(client.store, client.names, run_ids)
     known = {run_id: record for run_id, record in zip(run_ids, records, strict=True) if record is not None}
     return {run_id: record.final_status or "open" for run_id, record in known.items()}
 
 
-async def why_not_redriven(client: Client, found: Sequence[Letter]) -> dict[str, str]:
+async def why_not_redriven(client: Client, found: Sequence[DeadLetter]) -> dict[str, str]:
     """Why letters cannot be redriven, by id; letters without an entry can. Raises ServerUnavailable."""
-    refused = redriving(found, await _statuses(client, found), client.names.requests).refused
+    refused = plan_redrive(found, await _statuses(client, found), client.names.requests).refused
     return {letter.id: reason for letter, reason in refused}
 
 
-async def groups_shown(client: Client, found: Sequence[Letter]) -> list[dict[str, Any]]:
+async def grouped_with_redrivable(client: Client, found: Sequence[DeadLetter]) -> list[dict[str, Any]]:
     """Dead letters grouped by failure, each group with `redrivable`, the number that can be redriven."""
     why_not = await why_not_redriven(client, found)
     return [
         each | {"redrivable": sum(letter_id not in why_not for letter_id in each["ids"])}
-        for each in grouped(found)
+        for each in group_by_failure(found)
     ]
 
 
-async def letter_shown(client: Client, letter: Letter) -> dict[str, Any]:
+async def dead_letter_details(client: Client, letter: DeadLetter) -> dict[str, Any]:
     """All details of a letter, and `redrive_refused`: why it cannot be redriven, or null."""
     why_not = await why_not_redriven(client, [letter])
-    return whole(letter) | {"redrive_refused": why_not.get(letter.id)}
+    return to_document(letter) | {"redrive_refused": why_not.get(letter.id)}
 
 
-# --- deciding: pure ------------------------------------------------------------------------------
+# --- planning: pure ------------------------------------------------------------------------------
 
 
-def redriving(found: Sequence[Letter], statuses: Mapping[str, str], requests: str) -> Decisions:
-    """What a redrive of these letters does. `requests` is the name of the topic."""
+def plan_redrive(found: Sequence[DeadLetter], statuses: Mapping[str, str], requests: str) -> Decisions:
+    """The outcome of a redrive for each dead letter. `requests` is the name of the topic of requests."""
     decisions = Decisions()
     for letter in found:
         why_not = (
-            _why_no_member(letter, statuses) if letter.member is not None else _why_no_request(letter, requests)
+            _why_member_not_redriven(letter, statuses)
+            if letter.member is not None
+            else _why_request_not_redriven(letter, requests)
         )
         if why_not is not None:
             decisions.refused.append((letter, why_not))
@@ -151,7 +165,7 @@ def redriving(found: Sequence[Letter], statuses: Mapping[str, str], requests: st
     return decisions
 
 
-def _why_no_member(letter: Letter, statuses: Mapping[str, str]) -> str | None:
+def _why_member_not_redriven(letter: DeadLetter, statuses: Mapping[str, str]) -> str | None:
     member = letter.member
     assert member is not None
     status = statuses.get(member.run_id)
@@ -167,13 +181,13 @@ def _why_no_member(letter: Letter, statuses: Mapping[str, str]) -> str | None:
     return None
 
 
-def _why_no_request(letter: Letter, requests: str) -> str | None:
+def _why_request_not_redriven(letter: DeadLetter, requests: str) -> str | None:
     if letter.origin_topic != requests:
         return f"the record comes from {letter.origin_topic}, which only the services write to: dismiss it"
     if letter.code in ALWAYS_REFUSED:
         return "the same bytes would be refused again: correct the errors and submit the request again"
     if letter.state == "redriven":
-        return "it was redriven already; a second refusal has a dead letter of its own"
+        return "it was redriven already; a second refusal would have a dead letter of its own"
     if letter.is_cut:
         return "the original was too large for a dead letter and was cut: send it again"
     if letter.record.is_null or any(name == "anabranch_null" for name, _ in letter.record.headers):
@@ -181,8 +195,9 @@ def _why_no_request(letter: Letter, requests: str) -> str | None:
     return None
 
 
-def dismissing(found: Sequence[Letter], statuses: Mapping[str, str]) -> Decisions:
-    """What a dismissal of these letters does: a held member counts as failed, any other is only noted."""
+def plan_dismissal(found: Sequence[DeadLetter], statuses: Mapping[str, str]) -> Decisions:
+    """The outcome of a dismissal for each: a held member counts as failed, for others only the decision is
+    recorded."""
     decisions = Decisions()
     for letter in found:
         member = letter.member
@@ -197,22 +212,24 @@ def dismissing(found: Sequence[Letter], statuses: Mapping[str, str]) -> Decision
     return decisions
 
 
-def commands(action: Action, found: Sequence[Letter], choice: LetterSelection) -> list[dict[str, Any]]:
-    """The control records about these members, one for each task; the same letters give the same command ids.
+def control_records(
+    action: Action, found: Sequence[DeadLetter], selection: DeadLetterSelection
+) -> list[dict[str, Any]]:
+    """The control records for these members, one for each task. The same dead letters give the same command ids.
 
-    Where a whole run is meant it is one, for all that is held: not every held member has a letter of its own.
+    For a whole run it is one record for all held members, because not every held member has a dead letter.
     """
-    if found and choice.run is not None and choice.signature is None and not choice.ids:
-        whole = found[0].run_id
-        return [{"run_id": whole, "command_id": _command_id(action, found)}]
-    tasks: dict[tuple[str, str, str], list[Letter]] = {}
+    if found and selection.run is not None and selection.signature is None and not selection.ids:
+        run_id = found[0].run_id
+        return [{"run_id": run_id, "command_id": _command_id(action, found)}]
+    tasks: dict[tuple[str, str, str], list[DeadLetter]] = {}
     for letter in found:
         assert letter.member is not None
         tasks.setdefault((letter.member.run_id, letter.member.group, letter.member.task), []).append(letter)
-    return [_command(action, *place, letters) for place, letters in tasks.items()]
+    return [_command(action, *task, letters) for task, letters in tasks.items()]
 
 
-def _command(action: Action, run_id: str, group: str, task: str, found: Sequence[Letter]) -> dict[str, Any]:
+def _command(action: Action, run_id: str, group: str, task: str, found: Sequence[DeadLetter]) -> dict[str, Any]:
     indexes = [letter.member.index for letter in found if letter.member is not None]
     every = None in indexes or any(letter.code == MEMBERS_OMITTED for letter in found)
     return {
@@ -224,30 +241,31 @@ def _command(action: Action, run_id: str, group: str, task: str, found: Sequence
     }
 
 
-def _command_id(action: Action, found: Sequence[Letter]) -> str:
+def _command_id(action: Action, found: Sequence[DeadLetter]) -> str:
     ids = ",".join(sorted(letter.id for letter in found))
     return f"dlq {action} {hashlib.sha256(ids.encode()).hexdigest()[:16]}"
 
 
-# --- doing ---------------------------------------------------------------------------------------
+# --- publishing ----------------------------------------------------------------------------------
 
 
 async def _carry_out(
     client: Client, controls: Sequence[Mapping[str, Any]], action: Action, decisions: Decisions
 ) -> None:
-    """First what is decided, then the notes: a crash between them leaves letters to be decided on again."""
+    """Publish the records of all decisions. Those on the dead-letter topic are the last: after a crash before them
+    the dead letters are still open, and can be decided about again."""
     for command in controls:
         await client.control(action, **command)
-    await client.log.publish([again(client.names.requests, letter) for letter in decisions.requests])
+    await client.log.publish([original_record(client.names.requests, letter) for letter in decisions.requests])
     code = REDRIVEN if action == "redrive" else DISMISSED
-    await client.log.publish([decided(client.names, letter, code) for letter in decisions.done])
+    await client.log.publish([decision_record(client.names, letter, code) for letter in decisions.done])
 
 
-def again(requests: str, letter: Letter) -> Outgoing:
-    """The original once more, byte for byte."""
+def original_record(requests: str, letter: DeadLetter) -> Outgoing:
+    """The original record of a refused request, byte for byte."""
     return Outgoing(requests, letter.record.key, letter.record.value, headers=letter.original_headers)
 
 
-def _shown(letter: Letter) -> dict[str, Any]:
+def _shown(letter: DeadLetter) -> dict[str, Any]:
     kind = "member" if letter.member is not None else "record"
     return {"id": letter.id, "kind": kind, "run_id": letter.run_id}

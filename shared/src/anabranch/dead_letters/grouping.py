@@ -1,4 +1,4 @@
-"""Which letters are meant, and what they look like: grouped by failure, or one of them whole."""
+"""Selects dead letters, and shows them grouped by failure or one by one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import orjson
 
 from anabranch.core.errors import Misconfigured
 from anabranch.core.wire.cloudevents import rfc3339
-from anabranch.dead_letters.reader import Letter, read_letters
+from anabranch.dead_letters.reader import DeadLetter, read_dead_letters
 
 if TYPE_CHECKING:
     from anabranch.sdk.client import Client
 
 
-async def chosen(client: Client, *, run: str | None, signature: str | None) -> list[Letter]:
-    """The letters of a run, or of one kind of failure, or all."""
-    found = await read_letters(client.log, client.names)
+async def select(client: Client, *, run: str | None, signature: str | None) -> list[DeadLetter]:
+    """The dead letters of a run, or with one signature, or all. Raises ServerUnavailable."""
+    found = await read_dead_letters(client.log, client.names)
     run_id = None if run is None else await client.run_id_of(run)
     return [
         letter
@@ -27,37 +27,37 @@ async def chosen(client: Client, *, run: str | None, signature: str | None) -> l
     ]
 
 
-def named(found: Iterable[Letter], ids: Sequence[str]) -> list[Letter]:
-    """The letters of these ids.
+def with_ids(found: Iterable[DeadLetter], ids: Sequence[str]) -> list[DeadLetter]:
+    """The dead letters with these ids.
 
     Raises:
-        Misconfigured: one of them is not there.
+        Misconfigured: there is none with one of the ids.
     """
     by_id = {letter.id: letter for letter in found}
     missing = [each for each in ids if each not in by_id]
     if missing:
-        raise no_such_letter(missing[0])
+        raise no_such_dead_letter(missing[0])
     return [by_id[each] for each in dict.fromkeys(ids)]
 
 
-def no_such_letter(letter_id: str) -> Misconfigured:
+def no_such_dead_letter(letter_id: str) -> Misconfigured:
     """The error for an id without a dead letter."""
     return Misconfigured(letter_id, "no such dead letter", "ids are partition:offset; see: anabranch dlq list")
 
 
-# --- shapes --------------------------------------------------------------------------------------
+# --- documents -----------------------------------------------------------------------------------
 
 
-def grouped(found: Iterable[Letter]) -> list[dict[str, Any]]:
-    """The letters by signature, the kind with the latest one first."""
-    groups: dict[str, list[Letter]] = {}
+def group_by_failure(found: Iterable[DeadLetter]) -> list[dict[str, Any]]:
+    """One document for each signature, the group with the latest dead letter first."""
+    groups: dict[str, list[DeadLetter]] = {}
     for letter in found:
         groups.setdefault(letter.signature, []).append(letter)
     documents = [_group(signature, letters) for signature, letters in groups.items()]
     return sorted(documents, key=lambda group: str(group["last"]), reverse=True)
 
 
-def _group(signature: str, found: Sequence[Letter]) -> dict[str, Any]:
+def _group(signature: str, found: Sequence[DeadLetter]) -> dict[str, Any]:
     last = found[-1]
     return {
         "signature": signature,
@@ -74,8 +74,8 @@ def _group(signature: str, found: Sequence[Letter]) -> dict[str, Any]:
     }
 
 
-def whole(letter: Letter) -> dict[str, Any]:
-    """Everything of a letter; bytes that are no text are in base64."""
+def to_document(letter: DeadLetter) -> dict[str, Any]:
+    """All details of a dead letter; bytes that are not UTF-8 are in base64."""
     reason = letter.reason
     return {
         "id": letter.id,
@@ -97,7 +97,7 @@ def whole(letter: Letter) -> dict[str, Any]:
 
 
 def _readable(data: bytes | None) -> Any:
-    """Text as it is, anything else as `{"base64": ...}`."""
+    """UTF-8 as text, other bytes as `{"base64": ...}`."""
     if data is None:
         return None
     try:

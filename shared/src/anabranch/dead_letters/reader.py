@@ -1,7 +1,7 @@
-"""The dead letters as people look at them: read off their topic, with what was decided about each. Reads only.
+"""Reads dead letters and the decisions about them from their topic.
 
-What was decided is a record on the same topic, in the partition of its letter and so behind it: code `dismissed`
-or `redriven`, and in place of an origin the place of the letter.
+A decision is a record on the same topic and partition as its dead letter, and so after it: its code is
+`dismissed` or `redriven`, and its origin is the location of the dead letter.
 """
 
 from __future__ import annotations
@@ -36,12 +36,21 @@ ADDED = frozenset(
         "anabranch_bytes",
     }
 )
-"""Headers that a letter of a record has behind those of the original."""
+"""Headers that the writer of a dead letter appends to those of the original record."""
 
 
 @dataclass(frozen=True)
-class Letter:
-    """One dead letter. `id` is `partition:offset`; `member` is there where it speaks of a failed member."""
+class DeadLetter:
+    """One dead letter.
+
+    Attributes:
+        code: why the record could not be handled; see `core.wire.dead_letters`.
+        reason: the error as text; for a refused request a JSON list of its errors.
+        origin: location of the original record, `topic/partition/offset`.
+        signature: equal for dead letters with the same kind of failure.
+        member: the failed member; None if the dead letter is about a record.
+        state: the decision about it; `superseded` if the member has a newer dead letter.
+    """
 
     record: Incoming
     code: str
@@ -53,20 +62,25 @@ class Letter:
 
     @property
     def id(self) -> str:
+        """`partition:offset` of the dead letter."""
         return f"{self.record.partition}:{self.record.offset}"
 
     @property
     def origin_topic(self) -> str:
+        """The topic of the original record."""
         return self.origin.rsplit("/", 2)[0]
 
     @property
     def is_cut(self) -> bool:
+        """True if the original record was too large, and its value was truncated."""
         return any(name == "anabranch_bytes" for name, _ in self.record.headers)
 
     @property
     def original_headers(self) -> Headers:
-        """Those of the original: what was added stands behind them."""
-        headers = list(self.record.headers)
+        """The headers of the original record."""
+        headers = list(
+            self.record.headers
+        )  # the added ones are at the end, and the original may have the same names
         while headers and headers[-1][0] in ADDED:
             headers.pop()
         return tuple(headers)
@@ -87,7 +101,7 @@ class Letter:
 
     @property
     def error(self) -> str:
-        """What went wrong, in one line."""
+        """The error in one line."""
         if self.member is not None:
             return f"{self.member.error_type}: {self.member.message}".removeprefix(": ")
         return "; ".join(self.problems) or self.reason
@@ -106,7 +120,8 @@ class Letter:
 
     @cached_property
     def run_id(self) -> str | None:
-        """The run of the member, or the one that the refused request, or control record, names."""
+        """The run of the member, or the run that the refused request or control record names; None if there is
+        none."""
         if self.member is not None:
             return self.member.run_id
         document = _parsed(self.record.value)
@@ -126,17 +141,17 @@ def _parsed(data: bytes | str) -> Any:
         return None
 
 
-async def read_letters(log: EventLog, names: Names) -> list[Letter]:
-    """Every letter that the topic still has, the oldest first; a repeated one once.
+async def read_dead_letters(log: EventLog, names: Names) -> list[DeadLetter]:
+    """All dead letters of the topic, the oldest first; repeated ones once.
 
     Raises:
         ServerUnavailable: the log cannot be read.
     """
     standings = await log.group_standing(f"{names.prefix}dead-letters", names.dead_letters)
-    parts = await asyncio.gather(
-        *(_partition(log, names.dead_letters, part, each.first, each.end) for part, each in standings.items())
+    partitions = await asyncio.gather(
+        *(_partition(log, names.dead_letters, number, each.first, each.end) for number, each in standings.items())
     )
-    return fold(record for part in parts for record in part)
+    return from_records(record for partition in partitions for record in partition)
 
 
 async def _partition(log: EventLog, topic: str, partition: int, start: int, end: int) -> list[Incoming]:
@@ -144,29 +159,35 @@ async def _partition(log: EventLog, topic: str, partition: int, start: int, end:
         return [record async for record in found]
 
 
-def fold(found: Iterator[Incoming]) -> list[Letter]:
-    """Records, those of a partition in order, to letters and what became of them."""
-    by_place: dict[str, Letter] = {}
+def from_records(found: Iterator[Incoming]) -> list[DeadLetter]:
+    """The dead letters of these records with their states, the oldest first. Pure.
+
+    Args:
+        found: dead letters and decisions; the records of each partition in order.
+    """
+    by_location: dict[str, DeadLetter] = {}
     seen: set[bytes] = set()
     for record in found:
         headers = dict(record.headers)
         code = _text(headers.get(dead_letters.CODE))
         if code in (DISMISSED, REDRIVEN):
-            place = _text(headers.get(dead_letters.ORIGIN))
-            if place in by_place:
-                by_place[place] = replace(by_place[place], state="dismissed" if code == DISMISSED else "redriven")
+            location = _text(headers.get(dead_letters.ORIGIN))
+            if location in by_location:
+                state: State = "dismissed" if code == DISMISSED else "redriven"
+                by_location[location] = replace(by_location[location], state=state)
             continue
+        # An owner that repeats a turn after a crash writes its dead letters again, with the same ids.
         letter_id = headers.get(dead_letters.LETTER_ID)
         if letter_id is None or letter_id not in seen:
-            by_place[f"{record.topic}/{record.partition}/{record.offset}"] = _letter(record, code, headers)
+            by_location[f"{record.topic}/{record.partition}/{record.offset}"] = _letter(record, code, headers)
         if letter_id is not None:
             seen.add(letter_id)
-    return sorted(_superseded(list(by_place.values())), key=lambda letter: (letter.record.timestamp, letter.id))
+    return sorted(_superseded(list(by_location.values())), key=lambda letter: (letter.record.timestamp, letter.id))
 
 
-def _letter(record: Incoming, code: str, headers: Mapping[str, bytes | None]) -> Letter:
+def _letter(record: Incoming, code: str, headers: Mapping[str, bytes | None]) -> DeadLetter:
     reason = _text(headers.get(dead_letters.REASON))
-    letter = Letter(record, code, reason, _text(headers.get(dead_letters.ORIGIN)), "", _member(record, code))
+    letter = DeadLetter(record, code, reason, _text(headers.get(dead_letters.ORIGIN)), "", _member(record, code))
     signature = _text(headers.get(dead_letters.SIGNATURE))
     return replace(letter, signature=signature or dead_letters.signature(code, letter.error))
 
@@ -180,9 +201,9 @@ def _member(record: Incoming, code: str) -> MemberLetter | None:
         return None
 
 
-def _superseded(found: list[Letter]) -> Iterator[Letter]:
-    """A member that failed again after a redrive has a newer letter: that one counts."""
-    newest: dict[object, Letter] = {}
+def _superseded(found: list[DeadLetter]) -> Iterator[DeadLetter]:
+    """Marks a dead letter as superseded if its member failed again later and has a newer one."""
+    newest: dict[object, DeadLetter] = {}
     for letter in found:
         if letter.member is not None:
             newest[_subject(letter.member)] = max(
@@ -201,13 +222,13 @@ def _text(value: bytes | None) -> str:
     return (value or b"").decode("utf-8", "replace")
 
 
-def decided(names: Names, letter: Letter, code: str) -> Outgoing:
-    """The record that says what was decided about a letter."""
-    place = f"{names.dead_letters}/{letter.record.partition}/{letter.record.offset}"
+def decision_record(names: Names, letter: DeadLetter, code: str) -> Outgoing:
+    """The record of a decision about a dead letter; `code` is DISMISSED or REDRIVEN."""
+    location = f"{names.dead_letters}/{letter.record.partition}/{letter.record.offset}"
     headers = {
         dead_letters.CODE: code.encode(),
         dead_letters.REASON: f"letter {letter.id} was {code}".encode(),
-        dead_letters.ORIGIN: place.encode(),
+        dead_letters.ORIGIN: location.encode(),
     }
     value = orjson.dumps({"letter": letter.id, "state": code})
     return Outgoing(

@@ -1,10 +1,10 @@
-"""API keys: `anb_<id>_<secret>`. The file holds the SHA-256 of each secret only; it is read again when it changes.
+"""API keys: `anb_<id>_<secret>`. The key file has only the SHA-256 of each secret; it is reloaded when it changes.
 
     keys:
       - {id: 3f9c0a1b2c3d, sha256: <64 hex digits>, role: submitter, projects: [shop], name: nightly job}
       - {id: ..., sha256: ..., role: operator, projects: "*"}
 
-A secret has 256 random bits, so that a plain hash of it cannot be turned around.
+A secret has 256 random bits, so a plain hash without salt cannot be reversed by guessing.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import yaml
 from anabranch.core.errors import Misconfigured
 from anabranch.core.project import project_problem
 from anabranch.ports import Clock
-from anabranch_gateway.access.auth import ROLES, Caller, Role
+from anabranch_gateway.access.callers import ROLES, Caller, Role
 
-LEAD = "anb_"
+KEY_PREFIX = "anb_"
 POLL_SECONDS = 2.0
-"""So often at most it is looked whether the file has changed."""
+"""Minimum seconds between two checks whether the file has changed."""
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FIELDS = frozenset({"id", "sha256", "role", "projects", "name"})
@@ -35,7 +35,7 @@ _FIELDS = frozenset({"id", "sha256", "role", "projects", "name"})
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key as the file has it. `projects` is None for all of them."""
+    """One entry of the key file. `projects` is None for access to every project."""
 
     id: str
     sha256: str
@@ -44,10 +44,11 @@ class Key:
     name: str = ""
 
     def caller(self) -> Caller:
+        """The caller that authenticates with this key."""
         return Caller(f"key:{self.id}", self.role, self.projects)
 
     def to_document(self) -> dict[str, Any]:
-        """The entry of the file."""
+        """The entry of the key file."""
         projects: Any = "*" if self.projects is None else sorted(self.projects)
         entry = {"id": self.id, "sha256": self.sha256, "role": self.role, "projects": projects}
         return entry | ({"name": self.name} if self.name else {})
@@ -56,10 +57,14 @@ class Key:
 def new_key(
     role: Role, projects: Sequence[str], name: str, random_bytes: Callable[[int], bytes]
 ) -> tuple[str, Key]:
-    """A fresh key, to be shown once, and its entry. `projects` of `*` are all of them.
+    """A new key as text, which is shown only once, and its entry for the key file.
+
+    Args:
+        projects: names of projects; `*` for all.
+        random_bytes: returns this number of random bytes.
 
     Raises:
-        ValueError: a project's name is none.
+        ValueError: a name cannot be a project's.
     """
     if "*" not in projects:
         for project in projects:
@@ -69,14 +74,14 @@ def new_key(
     secret = base64.urlsafe_b64encode(random_bytes(32)).decode().rstrip("=")
     digest = hashlib.sha256(secret.encode()).hexdigest()
     allowed = None if "*" in projects else frozenset(projects)
-    return f"{LEAD}{key_id}_{secret}", Key(key_id, digest, role, allowed, name)
+    return f"{KEY_PREFIX}{key_id}_{secret}", Key(key_id, digest, role, allowed, name)
 
 
 def read_keys(path: Path) -> dict[str, Key]:
     """The keys of a file by id.
 
     Raises:
-        Misconfigured: it cannot be read, or an entry is none; secrets are never part of the message.
+        Misconfigured: the file cannot be read, or an entry is invalid; the message never has a secret.
     """
     where = f"gateway_keys: {path}"
     try:
@@ -84,7 +89,7 @@ def read_keys(path: Path) -> dict[str, Key]:
     except OSError as error:
         raise Misconfigured(where, f"cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise Misconfigured(where, "is no YAML", "see: anabranch keys create") from None
+        raise Misconfigured(where, "is not valid YAML", "see: anabranch keys create") from None
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise Misconfigured(where, "has no list `keys`", "see: anabranch keys create")
@@ -92,20 +97,22 @@ def read_keys(path: Path) -> dict[str, Key]:
     for number, entry in enumerate(entries):
         key = _key(entry, f"{where}: keys[{number}]")
         if key.id in found:
-            raise Misconfigured(f"{where}: keys[{number}]", f"the id {key.id} is there twice")
+            raise Misconfigured(f"{where}: keys[{number}]", f"the id {key.id} occurs twice")
         found[key.id] = key
     return found
 
 
 def _key(entry: Any, where: str) -> Key:
     if not isinstance(entry, dict) or not {"id", "sha256", "role", "projects"} <= entry.keys() <= _FIELDS:
-        raise Misconfigured(where, "is no key", "it has id, sha256, role, projects and perhaps name")
+        raise Misconfigured(where, "is not a key", "a key has id, sha256, role, projects and optionally name")
     if not _ID.fullmatch(str(entry["id"])) or not _HASH.fullmatch(str(entry["sha256"])):
         raise Misconfigured(
-            where, "its id or its sha256 is none", "64 hexadecimal digits; quote what looks a number"
+            where,
+            "id or sha256 is invalid",
+            "sha256 has 64 hexadecimal digits; quote a value of digits only",
         )
     if entry["role"] not in ROLES:
-        raise Misconfigured(where, f"its role is none of {', '.join(ROLES)}")
+        raise Misconfigured(where, f"role must be one of {', '.join(ROLES)}")
     return Key(
         str(entry["id"]),
         entry["sha256"],
@@ -121,12 +128,17 @@ def _projects(value: Any, where: str) -> frozenset[str] | None:
     if not isinstance(value, list) or not all(
         isinstance(each, str) and not project_problem(each) for each in value
     ):
-        raise Misconfigured(where, 'its projects are neither a list of names nor "*"')
+        raise Misconfigured(where, 'projects must be a list of names, or "*"')
     return frozenset(value)
 
 
 class KeyRing:
-    """The keys of a file, as they are now. A file that becomes unreadable leaves the last keys that were good."""
+    """The keys of a file, reloaded when it changes. If the file becomes invalid, the last valid keys stay in use.
+
+    Args:
+        path: the key file.
+        warn: called with a message if a changed file is invalid.
+    """
 
     def __init__(self, path: Path, clock: Clock, warn: Callable[[str], None]) -> None:
         self._path = path
@@ -134,28 +146,29 @@ class KeyRing:
         self._warn = warn
         self._keys = read_keys(path)
         self._stamp = _stamp(path)
-        self._looked_at = clock.monotonic()
+        self._checked_at = clock.monotonic()
 
     @classmethod
     def load(cls, path: str, clock: Clock, warn: Callable[[str], None]) -> Self:
-        """Raises Misconfigured where the file is none."""
+        """The keys of the file at `path`. Raises Misconfigured if it is invalid."""
         return cls(Path(path), clock, warn)
 
     def caller(self, token: str) -> Caller | None:
-        """Who a key belongs to; None where it is none."""
-        self._look()
-        key_id, _, secret = token.removeprefix(LEAD).partition("_")
+        """The caller that a key belongs to; None for an unknown key."""
+        self._reload_if_changed()
+        key_id, _, secret = token.removeprefix(KEY_PREFIX).partition("_")
         key = self._keys.get(key_id)
         digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+        # Compared in constant time, also for an unknown id: the time to answer must not say which ids exist.
         if not hmac.compare_digest(digest, key.sha256 if key is not None else "0" * 64) or key is None:
             return None
         return key.caller()
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         now = self._clock.monotonic()
-        if now - self._looked_at < POLL_SECONDS:
+        if now - self._checked_at < POLL_SECONDS:
             return
-        self._looked_at = now
+        self._checked_at = now
         stamp = _stamp(self._path)
         if stamp == self._stamp:
             return
@@ -163,7 +176,7 @@ class KeyRing:
         try:
             self._keys = read_keys(self._path)
         except Misconfigured as error:
-            self._warn(f"the keys stay as they were: {error}")
+            self._warn(f"the gateway keeps its last valid keys, the changed key file is invalid: {error}")
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -24,37 +24,41 @@ from anabranch.core.errors import ServerUnavailable
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.ports import Clock, EventLog, Incoming, Outgoing
 from anabranch.runtime.reading.log_range import records_between
-from anabranch_gateway.access.auth import Caller
+from anabranch_gateway.access.callers import Caller
 from anabranch_gateway.access.refusal_limits import RefusalLimits
 from anabranch_gateway.http.problems import Refusal
 
-MAX_WAITING = 20_000
+MAX_QUEUED = 20_000
 BATCH = 500
 RETRY_SECONDS = 1.0
-MAX_LOOKED_AT = 5_000
+MAX_SCANNED = 5_000
 SUMMARY_SECONDS = 60.0
 """Seconds between the first omitted refused call and its summary record."""
-LEFT_OUT = "refused_calls"
+SUMMARY_ACTION = "refused_calls"
 """The action in a summary record."""
-NOBODY = Caller("unknown", "viewer", frozenset())
+UNKNOWN_CALLER = Caller("unknown", "viewer", frozenset())
 
 _log = logging.getLogger("anabranch.gateway")
 
 
-class Audit:
-    """Writes the records, and reads them back."""
+class AuditLog:
+    """Writes audit records to the topic and reads them back in pages.
+
+    Args:
+        topic: the audit topic.
+    """
 
     def __init__(self, log: EventLog, topic: str, clock: Clock) -> None:
         self._log = log
         self._topic = topic
         self._clock = clock
-        self._waiting: deque[Outgoing] = deque()
-        self._filled = asyncio.Event()
-        self._lost = 0
+        self._queue: deque[Outgoing] = deque()
+        self._has_records = asyncio.Event()
+        self._dropped = 0
         self._limits = RefusalLimits(clock.monotonic())
         self._summary_due: asyncio.TimerHandle | None = None
 
-    def note(
+    def record(
         self,
         request: Request,
         caller: Caller,
@@ -66,12 +70,18 @@ class Audit:
         outcome: str = "done",
         detail: str | None = None,
     ) -> None:
-        """Note an act. `outcome`: done or refused; `detail`: what else there is to say, the code of a refusal."""
+        """Queue the record of a call, or only count it if too many refused calls are recorded.
+
+        Args:
+            action: what the caller did, such as `submit`.
+            outcome: `done` or `refused`.
+            detail: further information; for a refused call its error code.
+        """
         remote = request.client.host if request.client else None
         if outcome == "refused" and not self._limits.admit(remote or "unknown", self._clock.monotonic()):
-            self._plan_summary()
+            self._schedule_summary()
             return
-        self._put(
+        self._enqueue(
             {
                 "time": rfc3339(self._clock.now()),
                 "actor": caller.actor,
@@ -86,30 +96,30 @@ class Audit:
             }
         )
 
-    def _put(self, document: dict[str, Any]) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            self._lost += 1
+    def _enqueue(self, document: dict[str, Any]) -> None:
+        if len(self._queue) >= MAX_QUEUED:
+            self._dropped += 1
             return
-        self._waiting.append(Outgoing(self._topic, document["project"] or "", orjson.dumps(document)))
-        self._filled.set()
+        self._queue.append(Outgoing(self._topic, document["project"] or "", orjson.dumps(document)))
+        self._has_records.set()
 
-    def _plan_summary(self) -> None:
+    def _schedule_summary(self) -> None:
         if self._summary_due is None:
-            self._summary_due = asyncio.get_running_loop().call_later(SUMMARY_SECONDS, self._summarise)
+            self._summary_due = asyncio.get_running_loop().call_later(SUMMARY_SECONDS, self._write_summary)
 
-    def _summarise(self) -> None:
+    def _write_summary(self) -> None:
         """Write one summary record for the refused calls without their own record."""
         if self._summary_due is not None:
             self._summary_due.cancel()
             self._summary_due = None
-        if self._limits.has_left_out:
+        if self._limits.has_omitted:
             summary = dict.fromkeys(("project", "run_id", "request_id", "remote"))
-            self._put(
+            self._enqueue(
                 {
                     "time": rfc3339(self._clock.now()),
-                    "actor": NOBODY.actor,
-                    "role": NOBODY.role,
-                    "action": LEFT_OUT,
+                    "actor": UNKNOWN_CALLER.actor,
+                    "role": UNKNOWN_CALLER.role,
+                    "action": SUMMARY_ACTION,
                     "outcome": "refused",
                     "detail": self._limits.summary(),
                     **summary,
@@ -117,69 +127,79 @@ class Audit:
             )
 
     async def run(self) -> None:
-        """Publish until cancelled."""
+        """Publish queued records until cancelled."""
         while True:
-            await self._filled.wait()
+            await self._has_records.wait()
             try:
                 await self.flush()
             except ServerUnavailable as error:
-                _log.warning("%d audit records wait: %s", len(self._waiting), error)
+                _log.warning(
+                    "the audit log cannot publish %d records, retrying in %g s: %s",
+                    len(self._queue),
+                    RETRY_SECONDS,
+                    error,
+                )
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def close(self) -> None:
         """Publish queued records and the summary of omitted calls. Raises ServerUnavailable."""
-        self._summarise()
+        self._write_summary()
         await self.flush()
 
     async def flush(self) -> None:
-        """Publish what waits. Raises ServerUnavailable; the rest then stays queued."""
-        self._filled.clear()
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        """Publish all queued records. Raises ServerUnavailable; the unpublished records then stay queued."""
+        self._has_records.clear()
+        while self._queue:
+            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
             try:
                 await self._log.publish(batch)
             except BaseException:
-                self._waiting.extendleft(reversed(batch))
-                self._filled.set()
+                self._queue.extendleft(reversed(batch))
+                self._has_records.set()
                 raise
-        if self._lost:
-            _log.error("%d acts are not in the audit log: Kafka was away for too long", self._lost)
-            self._lost = 0
+        if self._dropped:
+            _log.error("the audit log dropped %d records: Kafka was unavailable for too long", self._dropped)
+            self._dropped = 0
 
     async def page(
         self, caller: Caller, limit: int, before: Mapping[int, int]
     ) -> tuple[list[Any], dict[int, int]]:
-        """The latest records before these offsets that concern a caller, and the offsets to go on from.
+        """The latest records before these offsets that a caller may see, the latest first.
+
+        Args:
+            before: next offset by partition; a partition without an entry is read from its end.
+
+        Returns:
+            The records, and the offsets for the next page; empty if there are no earlier records.
 
         Raises:
             ServerUnavailable: the log cannot be read.
         """
-        standings = await self._log.group_standing(f"{self._topic}-reader", self._topic)
-        ends = {each: min(before.get(each, standing.end), standing.end) for each, standing in standings.items()}
-        firsts = {each: standing.first for each, standing in standings.items()}
+        positions = await self._log.group_standing(f"{self._topic}-reader", self._topic)
+        ends = {each: min(before.get(each, standing.end), standing.end) for each, standing in positions.items()}
+        firsts = {each: standing.first for each, standing in positions.items()}
         found: list[Any] = []
-        looked_at = 0
+        scanned = 0
         while (
-            len(found) < limit
-            and looked_at < MAX_LOOKED_AT
-            and any(end > firsts[each] for each, end in ends.items())
+            len(found) < limit and scanned < MAX_SCANNED and any(end > firsts[each] for each, end in ends.items())
         ):
-            stretch = {each: max(firsts[each], end - limit) for each, end in ends.items()}
+            starts = {each: max(firsts[each], end - limit) for each, end in ends.items()}
+            # Partitions are merged by time. Each is read a page back from its end; a record that is older than the
+            # start of any partition's page may have a later one before it that is not read yet.
             records = [
                 (record.timestamp, each, record.offset, _document(record))
-                for each, start in stretch.items()
+                for each, start in starts.items()
                 for record in await self._records(each, start, ends[each])
             ]
-            looked_at += len(records)
+            scanned += len(records)
             records.sort(key=lambda each: each[:3], reverse=True)
-            # Only what is later than the end of every stretch is known to be complete.
-            starts = (stamp for stamp, each, offset, _ in records if offset == stretch[each] > firsts[each])
-            floor = max(starts, default=0.0)
+            page_starts = (stamp for stamp, each, offset, _ in records if offset == starts[each] > firsts[each])
+            complete_from = max(page_starts, default=0.0)
             for stamp, each, offset, document in records:
-                if stamp < floor or len(found) == limit:
+                if stamp < complete_from or len(found) == limit:
                     break
                 ends[each] = min(offset, ends[each])
-                if document is not None and _concerns(caller, document):
+                if document is not None and _is_visible(caller, document):
                     found.append(document)
         return found, {} if all(ends[each] <= firsts[each] for each in ends) else ends
 
@@ -188,7 +208,7 @@ class Audit:
             return [record async for record in records]
 
 
-def _concerns(caller: Caller, document: Mapping[str, Any]) -> bool:
+def _is_visible(caller: Caller, document: Mapping[str, Any]) -> bool:
     project = document.get("project")
     return caller.projects is None or (isinstance(project, str) and project in caller.projects)
 
@@ -201,23 +221,23 @@ def _document(record: Incoming) -> dict[str, Any] | None:
         document = None
     if isinstance(document, dict):
         return document
-    place = f"{record.topic}/{record.partition}/{record.offset}"
-    _log.warning("the record at %s is not an audit record, /v1/audit skips it", place)
+    location = f"{record.topic}/{record.partition}/{record.offset}"
+    _log.warning("the gateway skips the record at %s in /v1/audit, it is not an audit record", location)
     return None
 
 
 def make_cursor(ends: Mapping[int, int]) -> str:
-    """Offsets by partition as one opaque word."""
+    """Encodes the offsets by partition as an opaque cursor."""
     return base64.urlsafe_b64encode(orjson.dumps(sorted(ends.items()))).decode().rstrip("=")
 
 
 def parse_cursor(text: str | None) -> dict[int, int]:
-    """Raises Refusal 422 where it is none."""
+    """The offsets by partition of a cursor; empty for None. Raises Refusal 422 if the cursor is invalid."""
     if text is None:
         return {}
     try:
         pairs = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         return {int(partition): max(int(offset), 0) for partition, offset in pairs}
     except (ValueError, TypeError, binascii.Error) as error:
-        detail = f"{text[:80]!r} is no cursor: take next_cursor of the page before"
+        detail = f"{text[:80]!r} is not a cursor: use next_cursor of the previous page"
         raise Refusal(422, "bad_position", detail) from error

@@ -16,29 +16,34 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from anabranch.core.errors import ServerUnavailable
-from anabranch_gateway.access.auth import Authenticator, Caller, OpenAuthenticator, Role, token_of
+from anabranch_gateway.access.callers import Authenticator, Caller, OpenAuthenticator, Role, token_of
 from anabranch_gateway.http.problems import Refusal, not_found
 
 CHECK_SECONDS = 5.0
 """Seconds between two checks of the caller. The key file is reloaded at most two seconds later."""
-LAST_WORDS_SECONDS = 1.0
-"""Seconds to send the end of a stream; after that the connection is aborted."""
+CLOSE_SECONDS = 1.0
+"""Seconds to send the end of a stream before the connection is aborted."""
 
 T = TypeVar("T")
 
 
 class Lease:
-    """A caller's right to one long response. `project`: of its run, None for a list of many runs."""
+    """A caller's permission for one long response, which is checked again every few seconds.
+
+    Args:
+        role: the role that the response requires.
+        project: the project of its run; None for a response about many runs.
+    """
 
     def __init__(
         self,
-        guard: Authenticator,
+        authenticator: Authenticator,
         connection: HTTPConnection,
         caller: Caller,
         role: Role = "viewer",
         project: str | None = None,
     ) -> None:
-        self._guard = guard
+        self._authenticator = authenticator
         self._token = token_of(connection)
         self._role: Role = role
         self._project = project
@@ -46,31 +51,31 @@ class Lease:
         """The caller as of the last check: its projects may have changed."""
 
     async def during(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await the work's result; cancels the work as soon as the caller loses access.
+        """Awaits the result of `work`; cancels the work as soon as the caller loses access.
 
         Raises:
             Refusal: 401, 403 or 404, the caller has lost access.
         """
-        if isinstance(self._guard, OpenAuthenticator):
+        if isinstance(self._authenticator, OpenAuthenticator):
             return await work
-        working, watching = asyncio.create_task(work), asyncio.create_task(self._watch())
+        working, checking = asyncio.create_task(work), asyncio.create_task(self._check_repeatedly())
         try:
-            await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, checking}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                await watching
+                await checking
             return await working
         finally:
-            for task in (working, watching):
+            for task in (working, checking):
                 task.cancel()
-            await asyncio.gather(working, watching, return_exceptions=True)
+            await asyncio.gather(working, checking, return_exceptions=True)
 
-    async def _watch(self) -> None:
+    async def _check_repeatedly(self) -> None:
         """Check the caller repeatedly. Raises Refusal as soon as the caller loses access."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            with suppress(ServerUnavailable):  # the issuer is unavailable: accepted callers keep access meanwhile
-                self.caller = await self._guard.caller(self._token)
-            if not self.caller.may(self._role):
+            with suppress(ServerUnavailable):  # while the issuer is unavailable accepted callers keep access
+                self.caller = await self._authenticator.caller(self._token)
+            if not self.caller.has_role(self._role):
                 raise Refusal(403, "forbidden", f"{self.caller.actor} no longer has the role {self._role}")
             if self._project is not None and not self.caller.sees(self._project):
                 raise not_found(f"{self.caller.actor} can no longer see the project {self._project}")
@@ -85,17 +90,17 @@ class LeasedStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        has_begun = False
+        has_started = False
 
-        async def noted(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
+        async def note_and_send(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
             await send(message)
 
         try:
-            await self._lease.during(super().__call__(scope, receive, noted))
+            await self._lease.during(super().__call__(scope, receive, note_and_send))
         except Refusal:
-            if has_begun:
+            if has_started:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    async with asyncio.timeout(CLOSE_SECONDS):
                         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,6 +1,8 @@
-"""OIDC access tokens: JWTs of one issuer, checked against its published keys, with a role and projects as claims.
+"""Verifies OIDC access tokens: JWTs of one issuer, signed with its published keys, with claims for role and
+projects.
 
-Only asymmetric signatures: one of a shared secret could be made by whoever knows a public key.
+Only asymmetric signatures are accepted. If HMAC were accepted too, an attacker could sign a token with the
+public key as the shared secret.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import urllib.request
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,28 +18,29 @@ from urllib.parse import urlsplit
 import jwt
 import orjson
 
+from anabranch.core.bounded import BoundedDict
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.ports import Clock
-from anabranch_gateway.access.auth import ROLES, Caller
+from anabranch_gateway.access.callers import ROLES, Caller
 from anabranch_gateway.http.problems import Refusal
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 LEEWAY = 30.0
-"""Seconds by which clocks may differ."""
+"""Seconds by which the clocks of issuer and gateway may differ."""
 FETCH_SECONDS = 5.0
 FETCH_BYTES = 1_000_000
-KEYS_LAST = 600.0
-ASK_AGAIN = 30.0
-"""A token with an unknown key has the keys fetched again, at most so often."""
-TRUSTED_SECONDS = 60.0
-_TIMES_ARE_CHECKED_HERE: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
-MAX_TRUSTED = 10_000
-"""Tokens that were checked, and are not checked again for a minute."""
+KEYS_TTL = 600.0
+"""Seconds after which the issuer's keys are fetched again."""
+REFETCH_SECONDS = 30.0
+"""Minimum seconds between two fetches that a token with an unknown key causes, or that follow a failed fetch."""
+CACHE_SECONDS = 60.0
+"""Seconds for which a verified token is not verified again."""
+CACHE_SIZE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """Who signs, for whom, and in which claims it says what."""
+    """The trusted issuer: its URL, the required audience, and the names of the claims for role and projects."""
 
     url: str
     audience: str
@@ -47,8 +49,12 @@ class Issuer:
     project_claim: str
 
 
-class Oidc:
-    """See the module."""
+class TokenVerifier:
+    """Verifies tokens of one issuer, with caches of its keys and of verified tokens.
+
+    Raises:
+        Misconfigured: a URL of the issuer is invalid.
+    """
 
     def __init__(self, issuer: Issuer, clock: Clock) -> None:
         for url in (issuer.url, issuer.jwks_url or issuer.url):
@@ -59,25 +65,24 @@ class Oidc:
         self._keys: dict[str | None, Any] = {}
         self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
-        self._trusted: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._verified: BoundedDict[bytes, tuple[float, Caller]] = BoundedDict(CACHE_SIZE)
+        """Caller and expiry by the SHA-256 of the token, so that no credential stays in memory."""
 
     async def caller(self, token: str) -> Caller:
-        """Who a token belongs to.
+        """The caller that a token belongs to.
 
         Raises:
-            Refusal: 401, it is not valid; 403, it names no role.
-            ServerUnavailable: the issuer's keys cannot be had.
+            Refusal: 401, the token is not valid; 403, it names no role.
+            ServerUnavailable: the issuer's keys cannot be fetched.
         """
-        name = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        trusted = self._trusted.get(name)
-        if trusted is not None and trusted[0] > self._clock.now():
-            return trusted[1]
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        verified = self._verified.get(digest)
+        if verified is not None and verified[0] > self._clock.now():
+            return verified[1]
         claims = await self._claims(token)
         caller = caller_of(claims, self._issuer)
-        until = min(float(claims["exp"]), self._clock.now() + TRUSTED_SECONDS)
-        self._trusted[name] = (until, caller)
-        while len(self._trusted) > MAX_TRUSTED:
-            self._trusted.popitem(last=False)
+        until = min(float(claims["exp"]), self._clock.now() + CACHE_SECONDS)
+        self._verified[digest] = (until, caller)
         return caller
 
     async def _claims(self, token: str) -> dict[str, Any]:
@@ -85,7 +90,7 @@ class Oidc:
             header = jwt.get_unverified_header(token)
             key = await self._key(header.get("kid"))
             if key is None:
-                raise invalid("its key is none of the issuer's")
+                raise invalid_token("the issuer has no key with this id")
             claims: dict[str, Any] = jwt.decode(
                 token,
                 key,
@@ -100,14 +105,15 @@ class Oidc:
                 },
             )
         except jwt.PyJWTError as error:
-            raise invalid(str(error)) from error
+            raise invalid_token(str(error)) from error
         check_times(claims, self._clock.now())
         return claims
 
     async def _key(self, kid: str | None) -> Any:
         age = self._clock.monotonic() - self._fetched_at
-        if age > KEYS_LAST or (kid not in self._keys and age > ASK_AGAIN):
+        if age > KEYS_TTL or (kid not in self._keys and age > REFETCH_SECONDS):
             async with self._fetching:
+                # Requests that waited for the lock must not fetch again what another one has just fetched.
                 if self._clock.monotonic() - self._fetched_at >= age:
                     await self._fetch()
         return self._keys.get(kid)
@@ -119,23 +125,23 @@ class Oidc:
                 url = await asyncio.to_thread(_discovered, self._issuer.url)
             found = jwt.PyJWKSet.from_dict(await asyncio.to_thread(_get_json, url))
         except (OSError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
-            if self._keys:  # the keys that were good a while ago are better than none
-                self._fetched_at = self._clock.monotonic() - KEYS_LAST + ASK_AGAIN
+            if self._keys:  # keep the known keys while the issuer is unavailable, and retry after a pause
+                self._fetched_at = self._clock.monotonic() - KEYS_TTL + REFETCH_SECONDS
                 return
             raise ServerUnavailable(
                 "the OIDC issuer", self._issuer.url, str(error) or type(error).__name__
             ) from error
         self._keys = {key.key_id: key for key in found.keys}
-        if len(found.keys) == 1:
+        if len(found.keys) == 1:  # then tokens need not name their key
             self._keys[None] = found.keys[0]
         self._fetched_at = self._clock.monotonic()
 
 
 def caller_of(claims: Mapping[str, Any], issuer: Issuer) -> Caller:
-    """Who a valid token speaks of. Raises Refusal 403 where it names no role. Pure."""
+    """The caller of a verified token. Raises Refusal 403 if its claims name no role. Pure."""
     role = claims.get(issuer.role_claim)
     if role not in ROLES:
-        detail = f"the token's claim {issuer.role_claim} is none of {', '.join(ROLES)}"
+        detail = f"the token's claim {issuer.role_claim} must be one of {', '.join(ROLES)}"
         raise Refusal(403, "forbidden", detail)
     named = claims.get(issuer.project_claim) or ()
     projects = named.replace(",", " ").split() if isinstance(named, str) else named
@@ -146,19 +152,19 @@ def caller_of(claims: Mapping[str, Any], issuer: Issuer) -> Caller:
 
 
 def check_times(claims: Mapping[str, Any], now: float) -> None:
-    """Raises Refusal 401 where a token has expired, or is not valid yet. Pure."""
+    """Raises Refusal 401 if a token has expired or is not valid yet. Pure."""
     try:
         expires, begins = float(claims["exp"]), float(claims.get("nbf") or 0)
     except (TypeError, ValueError) as error:
-        raise invalid("its times are no numbers") from error
+        raise invalid_token("exp or nbf is not a number") from error
     if now > expires + LEEWAY:
-        raise invalid("it has expired")
+        raise invalid_token("it has expired")
     if now < begins - LEEWAY:
-        raise invalid("it is not valid yet")
+        raise invalid_token("it is not valid yet")
 
 
-def invalid(reason: str) -> Refusal:
-    """A token that does not count."""
+def invalid_token(reason: str) -> Refusal:
+    """The refusal of a credential that is not valid: 401 with the reason."""
     return Refusal(
         401,
         "unauthorized",
@@ -177,5 +183,5 @@ def _get_json(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as response:
         document = orjson.loads(response.read(FETCH_BYTES))
     if not isinstance(document, dict):
-        raise ValueError(f"{url} holds no object")
+        raise ValueError(f"{url} does not return a JSON object")
     return document

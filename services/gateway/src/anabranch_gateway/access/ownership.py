@@ -1,4 +1,4 @@
-"""Ownership of sessions and projects, which is checked before any data of a session is read."""
+"""Checks that a session belongs to the caller's project, before any data of the session is read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from anabranch.core.names import Names, run_id_for, session_id_problem
 from anabranch.core.project import is_random_id, own_session_conflict, project_problem
 from anabranch.core.session_owner import SessionOwner
 from anabranch.ports import StateStore
-from anabranch_gateway.access.auth import Caller
+from anabranch_gateway.access.callers import Caller
 from anabranch_gateway.http.problems import Refusal
 
 
 def project_for(caller: Caller, request: Mapping[str, Any]) -> str:
-    """The project of a request: the one that it names, else the caller's; also the caller's if the name is
-    invalid.
+    """The project of a request: the one that it names, or the caller's default if it names none or an invalid one.
 
     Raises:
         Refusal: 403, the caller cannot see that project.
@@ -32,14 +31,17 @@ def project_for(caller: Caller, request: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionClaim:
-    """The session that a request names; `is_own`: it is the one named after the run's own id."""
+    """The session that a request would use. `is_own`: the session has the id of the run itself."""
 
     session_id: str
     is_own: bool
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> SessionClaim | None:
-        """The session to look up; None if there is no valid session id, or only one that cannot be guessed."""
+        """The session to look up; None if the request has no valid session id.
+
+        None also for a run's own session if the request id is random: nobody else can have guessed it.
+        """
         session_id, request_id = request.get("session_id"), request.get("request_id")
         own = run_id_for(request_id) if isinstance(request_id, str) else None
         if own is not None and session_id in (None, own):
@@ -49,7 +51,7 @@ class SessionClaim:
         return cls(session_id, is_own=False)
 
     def keys(self, names: Names) -> tuple[str, str]:
-        """The Redis keys whose values `problem` takes."""
+        """The store keys whose values `problem` needs."""
         return SessionOwner.keys(names, self.session_id)
 
     def problem(self, project: str, values: Sequence[bytes | None]) -> Problem | None:
@@ -70,8 +72,7 @@ async def session_refusal(
 
 
 async def owns(store: StateStore, names: Names, session_id: str, project: str) -> bool:
-    """True if a session belongs to a project: a request of the project named it, or a run of the project has the
-    id.
+    """True if a session belongs to a project: a request of the project named it first, or its run has the id.
 
     Raises:
         ServerUnavailable: the store does not respond.

@@ -1,40 +1,32 @@
-"""Whose runs are, asked of the store once for each run and remembered for a while."""
+"""LRU cache of the projects of runs, filled from their records in the store."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 
+from anabranch.core.bounded import BoundedDict
 from anabranch.runtime.reading.run_records import load_run_records
 from anabranch.sdk.client import Client
 
-KEPT = 50_000
+CACHE_SIZE = 50_000
 
 
-class RunProjects:
-    """Projects of runs by run id."""
+class ProjectCache:
+    """Projects of runs by run id. A run never changes its project, so entries do not expire."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._kept: OrderedDict[str, str] = OrderedDict()
+        self._projects: BoundedDict[str, str] = BoundedDict(CACHE_SIZE)
 
-    def note(self, run_id: str, project: str) -> None:
-        """Somebody has seen whose a run is."""
-        self._kept[run_id] = project
-        self._kept.move_to_end(run_id)
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-
-    async def of(self, run_ids: Iterable[str]) -> dict[str, str]:
-        """Those that are known. Raises ServerUnavailable."""
+    async def projects(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """The projects of those runs that have been admitted. Raises ServerUnavailable."""
         wanted = set(run_ids)
-        unknown = [run_id for run_id in wanted if run_id not in self._kept]
-        found = {run_id: self._kept[run_id] for run_id in wanted if run_id in self._kept}
+        found = {run_id: project for run_id in wanted if (project := self._projects.get(run_id)) is not None}
+        unknown = [run_id for run_id in wanted if run_id not in found]
         if not unknown:
             return found
         records = await load_run_records(self._client.store, self._client.names, unknown)
         for run_id, record in zip(unknown, records, strict=True):
             if record is not None:
-                found[run_id] = record.project
-                self.note(run_id, record.project)
+                found[run_id] = self._projects[run_id] = record.project
         return found

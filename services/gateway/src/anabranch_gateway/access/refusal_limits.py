@@ -6,8 +6,10 @@ and a summary record has their number, so that the topic stays readable and smal
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from dataclasses import dataclass
+
+from anabranch.core.bounded import BoundedDict
 
 SOURCE_BURST, SOURCE_RATE = 20.0, 0.2
 """Burst and rate per second for one source address."""
@@ -26,7 +28,7 @@ class TokenBucket:
     at: float
 
     def refill(self, now: float, burst: float, rate: float) -> bool:
-        """Take a permit; False if there is none."""
+        """Add the tokens since the last call, up to `burst`; True if there is one to take."""
         self.tokens = min(burst, self.tokens + (now - self.at) * rate)
         self.at = now
         return self.tokens >= 1
@@ -36,45 +38,44 @@ class RefusalLimits:
     """See the module. Memory is bounded: of too many source addresses the least recently seen are evicted."""
 
     def __init__(self, now: float) -> None:
-        self._all = TokenBucket(BURST, now)
-        self._sources: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._left_out: Counter[str] = Counter()
-        self._others = 0
+        self._total = TokenBucket(BURST, now)
+        self._sources: BoundedDict[str, TokenBucket] = BoundedDict(MAX_SOURCES)
+        self._omitted: Counter[str] = Counter()
+        self._omitted_others = 0
 
     @property
-    def has_left_out(self) -> bool:
+    def has_omitted(self) -> bool:
         """True if a summary is due."""
-        return bool(self._left_out) or self._others > 0
+        return bool(self._omitted) or self._omitted_others > 0
 
     def admit(self, source: str, now: float) -> bool:
         """True if a refused call gets its own audit record; otherwise it is counted for the summary."""
         bucket = self._bucket(source, now)
         has_permit = bucket.refill(now, SOURCE_BURST, SOURCE_RATE)
-        if self._all.refill(now, BURST, RATE) and has_permit:
+        if self._total.refill(now, BURST, RATE) and has_permit:
             bucket.tokens -= 1
-            self._all.tokens -= 1
+            self._total.tokens -= 1
             return True
-        if source in self._left_out or len(self._left_out) < MAX_SOURCES:
-            self._left_out[source] += 1
+        if source in self._omitted or len(self._omitted) < MAX_SOURCES:
+            self._omitted[source] += 1
         else:
-            self._others += 1
+            self._omitted_others += 1
         return False
 
     def summary(self) -> str:
         """Summary of the calls omitted since the last summary; resets the counts."""
-        total = self._left_out.total() + self._others
-        named = self._left_out.most_common(NAMED_SOURCES)
+        total = self._omitted.total() + self._omitted_others
+        named = self._omitted.most_common(NAMED_SOURCES)
         sources = ", ".join(f"{count:,} from {source}" for source, count in named)
         more = total - sum(count for _, count in named)
-        self._left_out.clear()
-        self._others = 0
+        self._omitted.clear()
+        self._omitted_others = 0
         return f"{total:,} refused calls were not recorded one by one: {sources}" + (
             f", {more:,} from others" if more else ""
         )
 
     def _bucket(self, source: str, now: float) -> TokenBucket:
-        bucket = self._sources.setdefault(source, TokenBucket(SOURCE_BURST, now))
-        self._sources.move_to_end(source)
-        while len(self._sources) > MAX_SOURCES:
-            self._sources.popitem(last=False)
+        bucket = self._sources.get(source)
+        if bucket is None:
+            bucket = self._sources[source] = TokenBucket(SOURCE_BURST, now)
         return bucket

@@ -1,4 +1,4 @@
-"""Routes: submitting, planning, listing and looking at runs, and acting on them."""
+"""Routes: submit, plan, list, inspect and control runs."""
 
 from __future__ import annotations
 
@@ -10,37 +10,31 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Code, RequestRefused
 from anabranch.core.json_documents import Format
+from anabranch.core.run_filter import RunFilter
 from anabranch.core.waiting import waits_for
 from anabranch.core.wire.results import is_reference
 from anabranch.core.wire.run_view import RunView
 from anabranch.runtime.reading.views import with_heartbeats
 from anabranch.sdk.client import Control
 from anabranch.sdk.run import Run
-from anabranch_gateway.access.auth import Caller, Submitter, Viewer, admitted
+from anabranch_gateway.access.callers import Caller, Submitter, Viewer, authorize
 from anabranch_gateway.access.leases import Lease
 from anabranch_gateway.api import serializers
-from anabranch_gateway.context import GatewayContext, WithParts
-from anabranch_gateway.http.parsing import LARGE, Share
-from anabranch_gateway.http.problems import Refusal, refused
+from anabranch_gateway.api.parameters import RunPath
+from anabranch_gateway.context import GatewayContext, WithContext
+from anabranch_gateway.http.parsing import SMALL_BODY_BYTES, BodyReservation
+from anabranch_gateway.http.problems import Refusal, request_refusal
 from anabranch_gateway.http.request_body import read_body, read_object, text_field
-from anabranch_gateway.http.responses import answer, json_answer
-from anabranch_gateway.runs.lookup import Found, find, require_open, view_of
-from anabranch_gateway.runs.query import Filters, list_runs
-from anabranch_gateway.runs.results import page, results_of
-from anabranch_gateway.runs.submission import (
-    Submission,
-    prepare,
-    publish,
-    read,
-    taken_retry,
-    with_session_refusal,
-)
+from anabranch_gateway.http.responses import encoded_response, json_response
+from anabranch_gateway.runs.lookup import FoundRun, require_open
+from anabranch_gateway.runs.query import list_runs
+from anabranch_gateway.runs.results import load_results, result_page
+from anabranch_gateway.runs.submission import Submission
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
-MAX_WAITED = 300.0
+MAX_WAIT_SECONDS = 300.0
 StrictQuery = Annotated[bool, Query(description="Refuse placeholders that have no value")]
-RunPath = Annotated[str, Path(min_length=1, max_length=300, description="A run id or a request id")]
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -53,39 +47,42 @@ async def _submit_headers(
     traceparent: Annotated[str | None, Header()] = None,
     strict: StrictQuery = False,
 ) -> None:
-    """For the API's description: `submit` reads them itself."""
+    """Describes the headers for OpenAPI only: `submit` reads them itself, see `submit_fast_path`."""
 
 
 @router.post("/runs", status_code=202, dependencies=[Depends(_submit_headers)])
 async def submit(request: Request) -> Response:
-    """Submit a request: once for each request id, however often it is sent."""
-    parts: GatewayContext = request.app.state.parts
-    caller = await admitted(request, "submitter")
+    """Submit a request. It runs once for each request id, however often it is sent."""
+    context: GatewayContext = request.app.state.context
+    caller = await authorize(request, "submitter")
     trace = request.headers.get("traceparent")
     if trace is not None and _TRACEPARENT.fullmatch(trace) is None:
         trace = None
     wait, run = _wait(request.headers.get("prefer")), None
-    async with parts.parsing.share() as share:
-        submission = await _submission(request, parts, caller, share)
+    async with context.parsing.reservation() as reservation:
+        submission = await _submission(request, context, caller, reservation)
         if wait is not None:
-            run = await _watched(parts, submission)
-        await publish(parts, submission, trace)
-        submission = submission.published()
-    _note(request, parts, caller, submission)
+            # Before the request is published, so that the end of a short run is not missed.
+            run = await _watch(context, submission)
+        await context.submitter.publish(submission, trace)
+        submission = submission.without_document()
+    _audit_submit(request, context, caller, submission)
     if wait is None or run is None:
         return _accepted(submission)
-    lease = Lease(parts.guard, request, caller, "submitter", submission.project)
-    return await _waited(parts, lease, run, wait) or _accepted(submission)
+    lease = Lease(context.authenticator, request, caller, "submitter", submission.project)
+    return await _waited(context, lease, run, wait) or _accepted(submission)
 
 
-async def _submission(request: Request, parts: GatewayContext, caller: Caller, share: Share) -> Submission:
-    data = await read_body(request, parts.limits.parsed_bytes, share)
-    found = await read(parts, caller, data, _format(request), strict=_is_strict(request))
-    return await prepare(parts, caller, found, request.headers.get("idempotency-key"))
+async def _submission(
+    request: Request, context: GatewayContext, caller: Caller, reservation: BodyReservation
+) -> Submission:
+    data = await read_body(request, context.limits.parsed_bytes, reservation)
+    parsed = await context.submitter.parse(caller, data, _format(request), strict=_is_strict(request))
+    return await context.submitter.prepare(caller, parsed, request.headers.get("idempotency-key"))
 
 
-async def _watched(parts: GatewayContext, submission: Submission) -> Run:
-    return await parts.client.watch(
+async def _watch(context: GatewayContext, submission: Submission) -> Run:
+    return await context.client.watch(
         submission.run_id,
         submission.request_id,
         submission.session_id,
@@ -97,26 +94,26 @@ async def _watched(parts: GatewayContext, submission: Submission) -> Run:
 
 @router.post("/plan")
 async def plan(
-    request: Request, parts: WithParts, caller: Submitter, expand: bool = False, strict: StrictQuery = False
+    request: Request, context: WithContext, caller: Submitter, expand: bool = False, strict: StrictQuery = False
 ) -> Response:
-    """What a request would run. Starts nothing; also answers 200 where the request is wrong."""
-    async with parts.parsing.share() as share:
-        data = await read_body(request, parts.limits.parsed_bytes, share)
+    """The plan of a request, which is not run. The response is 200 for an invalid request too."""
+    async with context.parsing.reservation() as reservation:
+        data = await read_body(request, context.limits.parsed_bytes, reservation)
         try:
-            found = await read(parts, caller, data, _format(request), strict=strict)
+            parsed = await context.submitter.parse(caller, data, _format(request), strict=strict)
         except RequestRefused as refusal:
-            return answer(serializers.unreadable(refusal, len(data)))
-        reading = await with_session_refusal(parts, caller, found.document, found.reading)
-        if expand or reading.bytes > LARGE:
-            body = await parts.parsing.large.run(serializers.plan_body, reading, expand=expand)
+            return json_response(serializers.unparsable_plan(refusal, len(data)))
+        validation = await context.submitter.check_session(caller, parsed)
+        if expand or validation.bytes > SMALL_BODY_BYTES:
+            body = await context.parsing.large.run(serializers.plan_body, validation, expand=expand)
         else:
-            body = serializers.plan_body(reading, expand=False)
-    return json_answer(body)
+            body = serializers.plan_body(validation, expand=False)
+    return encoded_response(body)
 
 
 @router.get("/runs")
 async def list_(
-    parts: WithParts,
+    context: WithContext,
     caller: Viewer,
     status: str | None = None,
     name: str | None = None,
@@ -132,95 +129,99 @@ async def list_(
     cursor: str | None = None,
 ) -> Response:
     """Recent runs, the latest first."""
-    filters = Filters(status, name, tuple(label or ()), session_id, project, retry_of, since, until, q)
-    shape = RunView.to_document if full else serializers.summary
-    return answer(await list_runs(parts, caller, filters, limit, cursor, shape))
+    wanted = RunFilter(status, name, tuple(label or ()), session_id, project, retry_of, since, until, q)
+    now = context.client.links.clock.now()
+    found = await list_runs(context.run_index, caller, wanted, limit, cursor)
+    document = RunView.to_document if full else serializers.summary
+    runs = [document(view) | {"waits_for": waits_for(view, now)} for view in found.views]
+    return json_response({"runs": runs, "next_cursor": found.next_cursor})
 
 
 @router.get("/runs/{run}")
-async def view(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
-    """How far a run is."""
-    found = await view_of(parts, await find(parts, caller, run))
-    alive = await with_heartbeats(parts.client.store, parts.client.names, found)
-    return answer(alive.to_document() | {"waits_for": waits_for(found, parts.client.links.clock.now())})
+async def view(run: RunPath, context: WithContext, caller: Viewer) -> Response:
+    """The view of a run: its status and progress."""
+    found = await context.lookup.view(await context.lookup.find(caller, run))
+    alive = await with_heartbeats(context.client.store, context.client.names, found)
+    return json_response(alive.to_document() | {"waits_for": waits_for(found, context.client.links.clock.now())})
 
 
 @router.get("/runs/{run}/graph")
-async def graph(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
-    """A run's tasks, who waits for whom, and how far each is."""
-    found = await find(parts, caller, run)
-    return answer(serializers.graph(found.run_id, await parts.requests.of(found), await view_of(parts, found)))
+async def graph(run: RunPath, context: WithContext, caller: Viewer) -> Response:
+    """The tasks of a run as a graph of their dependencies, with the progress of each."""
+    found = await context.lookup.find(caller, run)
+    admitted, view = await context.requests.get(found), await context.lookup.view(found)
+    return json_response(serializers.graph(found.run_id, admitted, view))
 
 
 @router.get("/runs/{run}/request")
-async def request_of(run: RunPath, parts: WithParts, caller: Viewer) -> Response:
+async def request_of(run: RunPath, context: WithContext, caller: Viewer) -> Response:
     """The request of a run as it was admitted."""
-    return answer(await parts.requests.document(await find(parts, caller, run)))
+    return json_response(await context.requests.document(await context.lookup.find(caller, run)))
 
 
 @router.get("/runs/{run}/result")
 async def result(
     run: RunPath,
     request: Request,
-    parts: WithParts,
+    context: WithContext,
     caller: Viewer,
     wait: Annotated[str | None, Query(description="How long to wait for the end, such as 30s")] = None,
 ) -> Response:
-    """How a run ended, with its results; large values are references."""
-    found = await find(parts, caller, run)
+    """The outcome of a run with its results; large values are references."""
+    found = await context.lookup.find(caller, run)
     if found.final is None and wait is not None:
         request_id = found.request_id or found.run_id
-        handle = await parts.client.watch(found.run_id, request_id, found.session_id, None, (), found.project)
-        lease = Lease(parts.guard, request, caller, project=found.project)
-        response = await _waited(parts, lease, handle, _seconds(wait))
+        handle = await context.client.watch(found.run_id, request_id, found.session_id, None, (), found.project)
+        lease = Lease(context.authenticator, request, caller, project=found.project)
+        response = await _waited(context, lease, handle, _seconds(wait))
         if response is not None:
             return response
-        found = await find(parts, lease.caller, run)
-    return answer(await _outcome(parts, found))
+        found = await context.lookup.find(lease.caller, run)
+    return json_response(await _outcome(context, found))
 
 
 @router.get("/runs/{run}/results/{key}")
 async def result_value(
     run: RunPath,
     key: Annotated[str, Path(max_length=1_000)],
-    parts: WithParts,
+    context: WithContext,
     caller: Viewer,
     from_: Annotated[int, Query(alias="from", ge=0, le=10**12)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> Response:
-    """The value of one result key, a long list by pages."""
-    found = await find(parts, caller, run)
-    results = await results_of(parts.client, _final(found), found.session_id)
-    return answer(await page(parts.client, results, key, found.session_id, from_, limit))
+    """The value of one result key; a long list in pages."""
+    found = await context.lookup.find(caller, run)
+    results = await load_results(context.client, _final(found), found.session_id)
+    return json_response(await result_page(context.client, results, key, found.session_id, from_, limit))
 
 
 @router.post("/runs/{run}/cancel", status_code=202)
-async def cancel(run: RunPath, request: Request, parts: WithParts, caller: Submitter) -> Response:
-    """Cancel a run: what runs is stopped, what is there is kept."""
-    return await _control(request, parts, caller, run, "cancel")
+async def cancel(run: RunPath, request: Request, context: WithContext, caller: Submitter) -> Response:
+    """Cancel a run: running members are stopped, partial results are kept."""
+    return await _control(request, context, caller, run, "cancel")
 
 
 @router.post("/runs/{run}/pause", status_code=202)
-async def pause(run: RunPath, request: Request, parts: WithParts, caller: Submitter) -> Response:
-    """Start no further members of a run."""
-    return await _control(request, parts, caller, run, "pause")
+async def pause(run: RunPath, request: Request, context: WithContext, caller: Submitter) -> Response:
+    """Pause a run: no further member starts."""
+    return await _control(request, context, caller, run, "pause")
 
 
 @router.post("/runs/{run}/resume", status_code=202)
-async def resume(run: RunPath, request: Request, parts: WithParts, caller: Submitter) -> Response:
-    """Go on with a paused run."""
-    return await _control(request, parts, caller, run, "resume")
+async def resume(run: RunPath, request: Request, context: WithContext, caller: Submitter) -> Response:
+    """Resume a paused run."""
+    return await _control(request, context, caller, run, "resume")
 
 
 @router.post("/runs/{run}/retry", status_code=202)
-async def retry(run: RunPath, request: Request, parts: WithParts, caller: Submitter) -> Response:
-    """Start a run that takes over every result of one that did not complete, and runs the rest again."""
-    body = await read_object(request, frozenset({"request_id"}))
+async def retry(run: RunPath, request: Request, context: WithContext, caller: Submitter) -> Response:
+    """Start a run that imports all results of one that did not complete, and runs the rest again."""
+    body = await read_object(request, context.parsing, frozenset({"request_id"}))
     request_id = text_field(body, "request_id", 255)
-    found = await find(parts, caller, run)
-    started = await parts.client.retry(found.run_id, request_id=request_id)
-    parts.recent.add(await taken_retry(parts, found, started))
-    parts.audit.note(
+    found = await context.lookup.find(caller, run)
+    started = await context.client.retry(found.run_id, request_id=request_id)
+    await context.submitter.add_retry(found, started)
+    context.audit.record(
         request, caller, "retry", project=found.project, run_id=started.run_id, request_id=started.request_id
     )
     document: dict[str, Any] = {
@@ -232,17 +233,17 @@ async def retry(run: RunPath, request: Request, parts: WithParts, caller: Submit
         "warnings": [],
         "links": serializers.links(started.run_id),
     }
-    return answer(document, 202, {"location": f"/v1/runs/{started.run_id}"})
+    return json_response(document, 202, {"location": f"/v1/runs/{started.run_id}"})
 
 
-# --- what they share -----------------------------------------------------------------------------
+# --- helpers -------------------------------------------------------------------------------------
 
 
 def _is_strict(request: Request) -> bool:
-    """Raises Refusal 422 where `strict` is neither true nor false."""
+    """The query parameter `strict`. Raises Refusal 422 if it is not a boolean."""
     asked = request.query_params.get("strict", "false").lower()
     if asked not in _FLAGS:
-        raise Refusal(422, str(Code.SCHEMA), f"strict: {asked[:50]!r} is neither true nor false")
+        raise Refusal(422, str(Code.SCHEMA), f"strict: {asked[:50]!r} must be true or false")
     return _FLAGS[asked]
 
 
@@ -251,20 +252,20 @@ def _format(request: Request) -> Format:
 
 
 def _wait(prefer: str | None) -> float | None:
-    """Seconds that `Prefer: wait=30` asks for (RFC 7240); anything else in it is left alone."""
+    """The seconds of `Prefer: wait=30` (RFC 7240); other preferences are ignored."""
     match = _WAIT.search(prefer or "")
-    return None if match is None else min(float(match[1]), MAX_WAITED)
+    return None if match is None else min(float(match[1]), MAX_WAIT_SECONDS)
 
 
 def _seconds(text: str) -> float:
     try:
-        return min(parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text), MAX_WAITED)
+        return min(parse_duration(float(text) if text.replace(".", "", 1).isdigit() else text), MAX_WAIT_SECONDS)
     except ValueError as error:
         raise Refusal(422, str(Code.SCHEMA), f"wait: {error}") from error
 
 
-def _note(request: Request, parts: GatewayContext, caller: Caller, submission: Submission) -> None:
-    parts.audit.note(
+def _audit_submit(request: Request, context: GatewayContext, caller: Caller, submission: Submission) -> None:
+    context.audit.record(
         request,
         caller,
         "submit",
@@ -284,10 +285,10 @@ def _accepted(submission: Submission) -> Response:
         "warnings": list(submission.warnings),
         "links": serializers.links(submission.run_id),
     }
-    return answer(document, 202, {"location": f"/v1/runs/{submission.run_id}"})
+    return json_response(document, 202, {"location": f"/v1/runs/{submission.run_id}"})
 
 
-async def _waited(parts: GatewayContext, lease: Lease, run: Run, wait: float) -> Response | None:
+async def _waited(context: GatewayContext, lease: Lease, run: Run, wait: float) -> Response | None:
     """The outcome, if the run ends in time.
 
     Raises:
@@ -302,27 +303,29 @@ async def _waited(parts: GatewayContext, lease: Lease, run: Run, wait: float) ->
         try:
             outcome.check()
         except RequestRefused as refusal:
-            raise refused(refusal) from refusal
-    found = await find(parts, lease.caller, run.run_id)
-    return answer(await _outcome(parts, found), headers={"preference-applied": f"wait={wait:g}"})
+            raise request_refusal(refusal) from refusal
+    found = await context.lookup.find(lease.caller, run.run_id)
+    return json_response(await _outcome(context, found), headers={"preference-applied": f"wait={wait:g}"})
 
 
-def _final(found: Found) -> dict[str, Any]:
+def _final(found: FoundRun) -> dict[str, Any]:
     if found.final is None:
-        raise Refusal(409, "run_open", f"run {found.run_id} has not ended: wait for it with ?wait=30s")
+        raise Refusal(409, "run_open", f"run {found.run_id} has not ended: wait for its end with ?wait=30s")
     return found.final
 
 
-async def _outcome(parts: GatewayContext, found: Found) -> dict[str, Any]:
+async def _outcome(context: GatewayContext, found: FoundRun) -> dict[str, Any]:
     final = _final(found)
-    results = await results_of(parts.client, final, found.session_id)
+    results = await load_results(context.client, final, found.session_id)
     references = [key for key, value in results.items() if is_reference(value, found.session_id)]
     return serializers.outcome(final, results) | {"references": references}
 
 
-async def _control(request: Request, parts: GatewayContext, caller: Caller, run: str, action: Control) -> Response:
-    found = await find(parts, caller, run)
+async def _control(
+    request: Request, context: GatewayContext, caller: Caller, run: str, action: Control
+) -> Response:
+    found = await context.lookup.find(caller, run)
     require_open(found)
-    await parts.client.control(action, run_id=found.run_id)
-    parts.audit.note(request, caller, action, project=found.project, run_id=found.run_id)
-    return answer({"run_id": found.run_id, "action": action}, 202)
+    await context.client.control(action, run_id=found.run_id)
+    context.audit.record(request, caller, action, project=found.project, run_id=found.run_id)
+    return json_response({"run_id": found.run_id, "action": action}, 202)

@@ -1,4 +1,4 @@
-"""From views, plans and final records to the documents that the API answers with. Pure."""
+"""Converts views, plans and final records into the documents of the API. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from anabranch.core.request.planning import Plan, refused_document
 from anabranch.core.templates import RenderBudget
 from anabranch.core.wire.run_view import GroupView, RunView, TaskView
 from anabranch.sdk.run_result import RunResult, no_executions
-from anabranch_gateway.http.responses import encoded
-from anabranch_gateway.runs.requests import Admitted
+from anabranch_gateway.http.responses import encode
+from anabranch_gateway.runs.admitted_requests import AdmittedRequest
 
 Document = dict[str, Any]
 
 
 def summary(view: RunView) -> Document:
-    """A run in a list: its view without its groups, and how many there are of what."""
+    """A run in a list: its view without the groups, but with counts."""
     document = replace(view, groups={}, failures=[], workers=[]).to_document()
     for name in ("groups", "failures", "workers"):
         del document[name]
@@ -28,7 +28,7 @@ def summary(view: RunView) -> Document:
 
 
 def counts(view: RunView) -> Document:
-    """Groups, tasks and members of a view; members that are not known yet count as none."""
+    """The numbers of groups, tasks and members of a view. Members that are not known yet are not counted."""
     tasks = [task for _, _, task in view.tasks()]
     return {
         "groups": len(view.groups),
@@ -42,21 +42,21 @@ def counts(view: RunView) -> Document:
 
 
 def links(run_id: str) -> dict[str, str]:
-    """Where to go on from a run."""
+    """The URLs of a run's other documents."""
     base = f"/v1/runs/{run_id}"
     return {"self": base, **{name: f"{base}/{name}" for name in ("events", "result", "graph")}}
 
 
 def edges_of(plan: Plan) -> Iterator[list[int]]:
-    """Who waits for whom, as `[from, to]` indexes into the plan's tasks: `to` needs a result of `from`."""
-    places = {(task.group, task.name): index for index, task in enumerate(plan.tasks)}
+    """The dependencies of a plan as `[from, to]` indexes into its tasks: `to` needs a result of `from`."""
+    indexes = {(task.group, task.name): index for index, task in enumerate(plan.tasks)}
     for index, task in enumerate(plan.tasks):
-        producers = {places[need.producer] for need in task.needs if need.producer is not None}
+        producers = {indexes[need.producer] for need in task.needs if need.producer is not None}
         yield from ([producer, index] for producer in sorted(producers))
 
 
-def graph(run_id: str, admitted: Admitted, view: RunView) -> Document:
-    """A run's tasks and who waits for whom, with how far each is."""
+def graph(run_id: str, admitted: AdmittedRequest, view: RunView) -> Document:
+    """The tasks of a run, their dependencies, and the progress of each."""
     levels = admitted.graph.levels or [0] * len(admitted.tasks)
     nodes = []
     for (group, spec), level in zip(admitted.tasks, levels, strict=True):
@@ -93,8 +93,8 @@ def graph(run_id: str, admitted: Admitted, view: RunView) -> Document:
 
 
 def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Sequence[str] = ()) -> Document:
-    """The document of `run --json` out of a final record; large values stay references."""
-    told = body.get("executions") or no_executions()
+    """The document of `run --json` from a final record; large values stay references."""
+    executions = body.get("executions") or no_executions()
     return RunResult(
         run_id=str(body.get("run_id") or ""),
         request_id=str(body.get("request_id") or ""),
@@ -102,7 +102,7 @@ def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Seque
         status=body["status"],
         results=results,
         failures=tuple(body.get("failures") or ()),
-        executions={name: told.get(name, 0) for name in no_executions()},
+        executions={name: executions.get(name, 0) for name in no_executions()},
         warnings=tuple(dict.fromkeys([*warnings, *(body.get("warnings") or ())])),
         duration_seconds=float(body.get("duration_seconds") or 0.0),
         retry_of=body.get("retry_of"),
@@ -111,19 +111,20 @@ def outcome(body: Mapping[str, Any], results: Mapping[str, Any], warnings: Seque
 
 
 MAX_SHOWN = 2_000
-"""Members of one task that a plan over HTTP lists."""
+"""Maximum members of one task that a plan over HTTP lists."""
 MAX_PLANNED = 16_000_000
 """Maximum characters of all members in a plan over HTTP."""
 
 
-def plan_body(reading: ValidationResult, *, expand: bool) -> bytes:
-    """The encoded document of `plan --json` with its edges; for a wide task only the first members that fit."""
-    edges = [] if reading.plan is None else list(edges_of(reading.plan))
-    room = RenderBudget(MAX_PLANNED)
-    return encoded(reading.to_document(expand=expand, most=MAX_SHOWN, room=room) | {"edges": edges})
+def plan_body(validation: ValidationResult, *, expand: bool) -> bytes:
+    """The encoded document of `plan --json` with its edges; of a wide task it lists only the first members that
+    fit."""
+    edges = [] if validation.plan is None else list(edges_of(validation.plan))
+    budget = RenderBudget(MAX_PLANNED)
+    return encode(validation.to_document(expand=expand, most=MAX_SHOWN, room=budget) | {"edges": edges})
 
 
-def unreadable(refusal: RequestRefused, size: int) -> Document:
+def unparsable_plan(refusal: RequestRefused, size: int) -> Document:
     """The plan of a body that is neither JSON nor YAML."""
     document = refused_document(refusal.errors, refusal.warnings, task_groups=0, tasks=0, document_bytes=size)
     return document | {"edges": []}

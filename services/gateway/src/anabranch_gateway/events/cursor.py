@@ -1,8 +1,8 @@
-"""Where an event stands: what makes a stream of events resumable. Pure.
+"""Ids of events, which make an event stream resumable. Pure.
 
-A run's events are numbered by whoever reads them from the beginning; an id therefore carries, beside the offset of
-its record, what the reader knew before that record. A resume seeks there directly, and reads nothing twice.
-Ids are opaque to callers.
+The events of a run are numbered (`seq`) by the reader, which counts them from the run's first record. Therefore an
+id carries, besides the offset of the event's record, the state of the reader before that record: a resumed stream
+seeks to the record and continues the numbering, without reading the events before it. Callers treat ids as opaque.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ _ID = re.compile(r"(\d{1,19})\.(\d{1,19})\.(\d{1,19})\.(-?\d{1,19})\.(-?\d{1,19}
 
 @dataclass(frozen=True, slots=True)
 class StreamPosition:
-    """What a reader of a run's events knows before a record: the last `seq`, and the last cause of each source."""
+    """State of a reader of a run's events: the last `seq`, and the last cause of each source (-1 for none)."""
 
     seq: int = 0
     runs: int = -1
     groups: int = -1
 
     def sequence(self) -> EventSequence:
+        """A sequence that numbers the events after this position, and drops repeated ones."""
         return EventSequence.resumed(self.seq, {"runs": self.runs, "groups": self.groups})
 
     @classmethod
@@ -34,8 +35,8 @@ class StreamPosition:
 
 
 @dataclass(frozen=True, slots=True)
-class EventPlace:
-    """An event: the offset of its record in the run's partition, what is known before it, and its `seq`."""
+class EventId:
+    """Id of an event: offset of its record in the run's partition, the position before the record, its `seq`."""
 
     offset: int
     before: StreamPosition
@@ -46,10 +47,10 @@ class EventPlace:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises Refusal 422 where the text is no id of an event."""
+        """The id that a caller sent. Raises Refusal 422 if it is malformed."""
         match = _ID.fullmatch(text)
         if match is None:
-            detail = f"{text[:80]!r} is no id of an event: take it from an event, or from next_after"
+            detail = f"{text[:80]!r} is not an event id: use the id of an event, or next_after"
             raise Refusal(422, "bad_position", detail)
         offset, seq, before, runs, groups = (int(each) for each in match.groups())
         return cls(offset, StreamPosition(before, runs, groups), seq)

@@ -1,6 +1,6 @@
-"""A run's events, from any place on: what was, then what comes. Ends with the run's last event.
+"""Reads the events of one run: first those of the past, then new ones until the run's last event.
 
-Also the two ways in which they are sent: Server-Sent Events and messages of a WebSocket.
+Also encodes them for Server-Sent Events and WebSockets.
 """
 
 from __future__ import annotations
@@ -14,58 +14,69 @@ import orjson
 
 from anabranch.core.wire.events import is_wanted
 from anabranch.sdk.run_events import LAST_TYPES, shown
-from anabranch_gateway.events.broadcaster import EventBroadcaster, EventRecord, LogRecord
-from anabranch_gateway.events.cursor import EventPlace, StreamPosition
+from anabranch_gateway.events.broadcaster import DecodedEvents, EventBroadcaster, EventRecord
+from anabranch_gateway.events.cursor import EventId, StreamPosition
 
 HEARTBEAT_SECONDS = 15.0
 CHUNK_BYTES = 64_000
 
 
 @dataclass(frozen=True, slots=True)
-class StreamGap:
-    """Nothing came for a while, or there is a gap: `dropped` says that the listener was too slow."""
+class StreamPause:
+    """No event for `HEARTBEAT_SECONDS`; or with `dropped` the listener was too slow, and events are missing."""
 
     dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Where to begin: after an event, or at the run's first record (0 where that is not known)."""
+class ReadStart:
+    """Where to start: after an event, or at the offset `first` of the run's first record (0 if unknown)."""
 
-    after: EventPlace | None
+    after: EventId | None
     first: int
 
     @property
     def offset(self) -> int:
+        """The first offset to read. The record of `after` is read again: it may have further events."""
         return self.first if self.after is None else self.after.offset
 
     @property
-    def knowledge(self) -> StreamPosition:
+    def position(self) -> StreamPosition:
+        """The reader's state before that offset."""
         return StreamPosition() if self.after is None else self.after.before
 
     @property
     def seq(self) -> int:
+        """The `seq` of the last event that the caller has."""
         return 0 if self.after is None else self.after.seq
 
 
-async def past(live: EventBroadcaster, run_id: str, start: Start) -> AsyncGenerator[LogRecord, None]:
-    """The events there are by now, record by record. Raises ServerUnavailable."""
-    partition = await live.partition_of(run_id)
+async def read_past(
+    broadcaster: EventBroadcaster, run_id: str, start: ReadStart
+) -> AsyncGenerator[DecodedEvents, None]:
+    """Yields the events that a run has now, record by record. Raises ServerUnavailable."""
+    partition = await broadcaster.partition_of(run_id)
     reader = _Reader(start)
-    async with aclosing(live.history(run_id, partition, start.offset, live.position(partition))) as records:
+    until = broadcaster.position(partition)
+    async with aclosing(broadcaster.history(run_id, partition, start.offset, until)) as records:
         async for record in records:
             yield reader.read(record)
 
 
-async def followed(
-    live: EventBroadcaster, run_id: str, start: Start
-) -> AsyncGenerator[LogRecord | StreamGap, None]:
-    """Yields a run's past and future events, record by record, and a `StreamGap` at each silence. Ends after the
-    last event of the run, or when the listener was dropped. Raises ServerUnavailable."""
-    partition = await live.partition_of(run_id)
+async def follow(
+    broadcaster: EventBroadcaster, run_id: str, start: ReadStart
+) -> AsyncGenerator[DecodedEvents | StreamPause, None]:
+    """Yields the past and new events of a run, record by record, and a `StreamPause` after each heartbeat
+    interval.
+
+    Ends after the run's last event, or when the listener was dropped. Raises ServerUnavailable.
+    """
+    partition = await broadcaster.partition_of(run_id)
     reader = _Reader(start)
-    with live.follow(run_id, partition) as listener:
-        async with aclosing(live.history(run_id, partition, start.offset, listener.start)) as records:
+    # The listener is registered before the past is read, so records that arrive meanwhile are queued, not missed.
+    with broadcaster.follow(run_id, partition) as listener:
+        history = broadcaster.history(run_id, partition, start.offset, listener.start)
+        async with aclosing(history) as records:
             async for record in records:
                 if (found := reader.read(record)).events:
                     yield found
@@ -79,56 +90,58 @@ async def followed(
             if reader.ended:
                 return
             if listener.dropped:
-                yield StreamGap(dropped=True)
+                yield StreamPause(dropped=True)
                 return
             if not taken:
-                yield StreamGap()
+                yield StreamPause()
 
 
 class _Reader:
-    """Reads records in order, and leaves out what the caller has."""
+    """Numbers the events of records in order, and skips those that the caller has."""
 
-    def __init__(self, start: Start) -> None:
-        self._knowledge = start.knowledge
+    def __init__(self, start: ReadStart) -> None:
+        self._position = start.position
         self._seq = start.seq
         self.ended = False
 
-    def read(self, record: EventRecord) -> LogRecord:
-        found, self._knowledge = record.events(self._knowledge)
+    def read(self, record: EventRecord) -> DecodedEvents:
+        found, self._position = record.events(self._position)
         self.ended = self.ended or any(event["type"] in LAST_TYPES for _, event in found.events)
         return found.after(self._seq)
 
 
-def wanted(told: LogRecord, types: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-    """Ids and events that a filter lets through, as people get them."""
-    return [(str(place), shown(event)) for place, event in told.events if is_wanted(event["type"], types)]
+def select(decoded: DecodedEvents, types: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Ids and documents of the events that match the filter; no types match all events."""
+    return [(str(event_id), shown(event)) for event_id, event in decoded.events if is_wanted(event["type"], types)]
 
 
-def sse(told: LogRecord, types: Sequence[str] = ()) -> list[bytes]:
-    """The same as Server-Sent Events, in pieces that one write can take. Of all types they are made once, and all
-    listeners get the same bytes."""
+def sse(decoded: DecodedEvents, types: Sequence[str] = ()) -> list[bytes]:
+    """The events as Server-Sent Events, in chunks of one write each.
+
+    Without a filter the encoded chunks are cached in `decoded`, and all listeners send the same bytes.
+    """
     if types:
-        return _pieces(wanted(told, types))
-    if told.encoded is None:
-        told.encoded = _pieces(wanted(told, ()))
-    return told.encoded
+        return _chunks(select(decoded, types))
+    if decoded.encoded is None:
+        decoded.encoded = _chunks(select(decoded, ()))
+    return decoded.encoded
 
 
-def _pieces(told: Sequence[tuple[str, dict[str, Any]]]) -> list[bytes]:
-    pieces: list[bytes] = []
-    piece = bytearray()
-    for event_id, event in told:
-        piece += sse_message(event["type"], event, event_id)
-        if len(piece) > CHUNK_BYTES:
-            pieces.append(bytes(piece))
-            piece.clear()
-    return [*pieces, bytes(piece)] if piece else pieces
+def _chunks(events: Sequence[tuple[str, dict[str, Any]]]) -> list[bytes]:
+    chunks: list[bytes] = []
+    chunk = bytearray()
+    for event_id, event in events:
+        chunk += sse_message(event["type"], event, event_id)
+        if len(chunk) > CHUNK_BYTES:
+            chunks.append(bytes(chunk))
+            chunk.clear()
+    return [*chunks, bytes(chunk)] if chunk else chunks
 
 
 def sse_message(kind: str, data: Any, event_id: str | None = None) -> bytes:
-    """One Server-Sent Event; JSON has no line breaks."""
-    named = b"" if event_id is None else b"id: " + event_id.encode() + b"\n"
-    return named + b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
+    """One Server-Sent Event. Encoded JSON has no line breaks, so the data fits in one `data` line."""
+    id_line = b"" if event_id is None else b"id: " + event_id.encode() + b"\n"
+    return id_line + b"event: " + kind.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
 
 
 def ws_message(event_id: str, event: dict[str, Any]) -> str:

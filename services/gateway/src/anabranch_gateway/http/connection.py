@@ -1,8 +1,7 @@
 """uvicorn's protocols with limits on the size of request heads, and timeouts for slow clients.
 
-Timeouts apply to sending a request head or body, and to reading a response.
-
-Without them uvicorn reads a head of any length, and waits without limit for its end and for a client to read.
+Timeouts apply to sending a request head or body, and to reading a response. Without them uvicorn reads a head of
+any length, and waits without limit for the end of the head or body and for the client to read the response.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ MAX_HEAD = 64_000
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
 STALL_SECONDS = 30.0
-LEAST_READ = 16_000
-"""Bytes of a pending response that a client has to read in `STALL_SECONDS`."""
+MIN_READ_BYTES = 16_000
+"""Minimum bytes of a pending response that a client must read in `STALL_SECONDS`."""
 MAX_MESSAGE = 64_000
 """Maximum bytes of a WebSocket message from a client: the API expects none."""
 
 
-class _Reader:
+class _ReadWatch:
     """Aborts a connection whose client does not read pending data."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
@@ -36,25 +35,25 @@ class _Reader:
         self._loop = loop
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting = 0
+        self._unread = 0
 
     def watch(self) -> None:
         """Start watching the client's reading speed, unless it is watched already."""
         if self._timer is None:
-            self._waiting = self._transport.get_write_buffer_size()
-            self._timer = self._loop.call_later(self._seconds, self._look)
+            self._unread = self._transport.get_write_buffer_size()
+            self._timer = self._loop.call_later(self._seconds, self._check)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
-        waiting = self._transport.get_write_buffer_size()
-        if waiting and waiting > self._waiting - LEAST_READ:
+        unread = self._transport.get_write_buffer_size()
+        if unread and unread > self._unread - MIN_READ_BYTES:
             self._transport.abort()
-        elif waiting:
+        elif unread:
             self.watch()
 
 
@@ -67,27 +66,28 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._reader = _Reader(transport, self.loop, self.stall_seconds)
+        self._read_watch = _ReadWatch(transport, self.loop, self.stall_seconds)
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = True
         self._head = 0
-        self._count(self.head_seconds, self._head_is_late)
+        self._start_timer(self.head_seconds, self._head_timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_counting()
-        self._reader.stop()
+        self._stop_timer()
+        self._read_watch.stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
             if self._timer is None:
-                self._count(self.head_seconds, self._head_is_late)
+                self._start_timer(self.head_seconds, self._head_timed_out)
+            # The parser reports a head only once it is complete, so the size of an endless one is counted here.
             self._head += len(data)
         super().data_received(data)
         if self._in_head and self._head > MAX_HEAD and not self.transport.is_closing():
             self.send_400_response(f"the head of the request is over {MAX_HEAD} bytes")
 
-    # --- what the parser says; an error here is answered with 400 -----------------------------------
+    # --- callbacks of the parser; an exception in one is answered with 400 ---------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
@@ -99,67 +99,67 @@ class BoundedHttp(HttpToolsProtocol):
         if size > MAX_HEAD:
             raise ValueError("the head is too long")
         self._in_head, self._head = False, 0
-        self._stop_counting()
-        self._count(self.body_seconds, self._body_is_late)
+        self._stop_timer()
+        self._start_timer(self.body_seconds, self._body_timed_out)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._stop_counting()
+        self._stop_timer()
         self._in_head = True
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        self._stop_counting()
-        self._reader.stop()
+        self._stop_timer()
+        self._read_watch.stop()
         super().handle_websocket_upgrade()
 
-    # --- time -----------------------------------------------------------------------------------------
+    # --- timeouts ------------------------------------------------------------------------------------
 
-    def _count(self, seconds: float, late: Any) -> None:
-        self._timer = self.loop.call_later(seconds, late)
+    def _start_timer(self, seconds: float, timed_out: Any) -> None:
+        self._timer = self.loop.call_later(seconds, timed_out)
 
-    def _stop_counting(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _head_is_late(self) -> None:
+    def _head_timed_out(self) -> None:
         self._timer = None
         if self.flow.read_paused:  # the gateway itself paused reading, while it sends a response
-            self._count(self.head_seconds, self._head_is_late)
+            self._start_timer(self.head_seconds, self._head_timed_out)
         elif not self.transport.is_closing():
             self.transport.close()
 
-    def _body_is_late(self) -> None:
+    def _body_timed_out(self) -> None:
         self._timer = None
         if self.flow.read_paused:
-            self._count(self.body_seconds, self._body_is_late)
+            self._start_timer(self.body_seconds, self._body_timed_out)
         elif self.cycle is not None and not self.cycle.response_started:
             detail = f"the body was not complete within {self.body_seconds:g} s"
-            self._answer(Refusal(408, "incomplete", detail))
+            self._send_refusal(Refusal(408, "incomplete", detail))
         else:
             self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._reader.watch()
+        self._read_watch.watch()
 
     def resume_writing(self) -> None:
-        self._reader.stop()
+        self._read_watch.stop()
         super().resume_writing()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.get_write_buffer_size():
-            self._reader.watch()
+            self._read_watch.watch()
 
-    # --- answers of the server itself -----------------------------------------------------------------
+    # --- error responses of the server itself ---------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        self._answer(Refusal(400, "bad_request", msg))
+        self._send_refusal(Refusal(400, "bad_request", msg))
 
-    def _answer(self, refusal: Refusal) -> None:
-        """Answer with a problem document, and close."""
+    def _send_refusal(self, refusal: Refusal) -> None:
+        """Send a problem document and close the connection: the parser cannot find the next request."""
         body = orjson.dumps(document(refusal, ""))
         head = (
             f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nx-content-type-options: nosniff\r\n"
@@ -176,16 +176,16 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._reader = _Reader(self.transport, self.loop, self.stall_seconds)
+        self._read_watch = _ReadWatch(self.transport, self.loop, self.stall_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._reader.stop()
+        self._read_watch.stop()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._reader.watch()
+        self._read_watch.watch()
 
     def resume_writing(self) -> None:
-        self._reader.stop()
+        self._read_watch.stop()
         super().resume_writing()

@@ -1,4 +1,4 @@
-"""Counts what the gateway answers, by route, and how many streams are open. Plain ASGI, the outermost door."""
+"""Middleware that counts responses by route and the open event streams."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from anabranch.core.telemetry import GATEWAY_REQUESTS, GATEWAY_SECONDS, GATEWAY_
 from anabranch.ports import Clock, Telemetry
 
 NO_ROUTE = "none"
-"""Of what no route was found for: a path that a caller makes up is no label."""
+"""Route label of requests that no route matches: a label of the caller's path would have unbounded values."""
 _SSE = b"text/event-stream"
 
 
 class RequestMetrics:
-    """See the module. `app` answers."""
+    """Counts the requests of `app`, their durations, and its open streams."""
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry, clock: Clock) -> None:
         self._app = app
@@ -31,21 +31,21 @@ class RequestMetrics:
             return
         began, stream = self._clock.monotonic(), ""
 
-        async def watched(message: Message) -> None:
+        async def count_and_send(message: Message) -> None:
             nonlocal stream
             if message["type"] == "http.response.start":
-                self._answered(scope, int(message["status"]), self._clock.monotonic() - began)
+                self._count_response(scope, int(message["status"]), self._clock.monotonic() - began)
             if not stream and (stream := _stream_of(message)):
                 self._streams(stream, 1)
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, count_and_send)
         finally:
             if stream:
                 self._streams(stream, -1)
 
-    def _answered(self, scope: Scope, status: int, seconds: float) -> None:
+    def _count_response(self, scope: Scope, status: int, seconds: float) -> None:
         route = route_of(scope)
         self._telemetry.count(GATEWAY_REQUESTS, route=route, status=f"{status // 100}xx")
         self._telemetry.observe(GATEWAY_SECONDS, seconds, route=route)
@@ -56,13 +56,13 @@ class RequestMetrics:
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route that answers: `/v1/runs/{run}`."""
+    """Method and template of the matched route: `GET /v1/runs/{run}`."""
     path = getattr(scope.get("route"), "path", None)
     return f"{scope['method']} {path}" if path else NO_ROUTE
 
 
 def _stream_of(message: Message) -> str:
-    """The kind of stream that a message begins, if any."""
+    """The kind of stream that a message starts: `sse`, `websocket`, or empty for none."""
     if message["type"] == "websocket.accept":
         return "websocket"
     if message["type"] == "http.response.start" and _is_sse(message.get("headers", ())):

@@ -1,4 +1,4 @@
-"""Parses and validates bodies in a few threads, so that the event loop goes on serving other requests.
+"""Parses and validates bodies in a few threads, so that the event loop keeps serving other requests.
 
 A request of 200 bytes can make the gateway count a million members, so no body is small enough for the loop.
 Waiting bodies are bounded in number and time; further requests get 503 `busy`.
@@ -18,40 +18,40 @@ from anabranch_gateway.http.problems import Refusal
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LARGE = 64_000
+SMALL_BODY_BYTES = 64_000
 """Maximum bytes of a small body. Larger bodies wait in a queue of their own, so small ones do not wait for
 them."""
 SMALL_THREADS, LARGE_THREADS = 4, 2
 MAX_WAITING = 500
-PATIENCE = 10.0
+WAIT_SECONDS = 10.0
 """Seconds that a body waits for a thread."""
-ROOM = 16_000_000
+MAX_BODIES_BYTES = 16_000_000
 """Maximum bytes of all bodies in memory; parsed objects take up to 27 times the bytes of a body (`[],`)."""
-FREE = 4_000
-"""Bytes of each body that do not count against the limit, so small bodies are read even if large ones fill it."""
+FREE_BYTES = 4_000
+"""Bytes of each body that do not count against the limit: small bodies are read even if large ones use it up."""
 
 
 def busy(what: str) -> Refusal:
-    """The response to a request while too many bodies are in work."""
+    """The refusal of a request while too many bodies are being parsed."""
     return Refusal(503, "busy", f"{what}: try again in a moment", headers={"retry-after": "2"})
 
 
-class Lane:
+class ParsingLane:
     """Threads for small or for large bodies, with a bounded queue.
 
     Args:
-        threads: number of bodies in work at once.
-        most_waiting: number of bodies that may wait.
-        patience: seconds that each waits.
+        threads: maximum bodies that are parsed at once.
+        max_waiting: maximum bodies that wait for a thread.
+        wait_seconds: how long a body waits before its request gets 503.
     """
 
     def __init__(
-        self, name: str, threads: int, most_waiting: int = MAX_WAITING, patience: float = PATIENCE
+        self, name: str, threads: int, max_waiting: int = MAX_WAITING, wait_seconds: float = WAIT_SECONDS
     ) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._free = asyncio.Semaphore(threads)
-        self._most_waiting = most_waiting
-        self._patience = patience
+        self._most_waiting = max_waiting
+        self._patience = wait_seconds
         self.waiting = 0
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -83,7 +83,7 @@ class Lane:
             self.waiting -= 1
 
     def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Runs in the thread. After the loop is closed no caller waits for the result."""
+        """Release the slot. Runs in the thread; after the loop was closed no caller waits for the result."""
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(self._free.release)
 
@@ -96,52 +96,52 @@ class Lane:
 class BodyBudget:
     """Budget for the bytes of all bodies in memory."""
 
-    total: int = ROOM
-    taken: int = 0
+    total: int = MAX_BODIES_BYTES
+    reserved: int = 0
 
-    def take(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Reserve bytes. Raises Refusal 503 if the budget is exhausted."""
-        if self.taken + size > self.total:
+        if self.reserved + size > self.total:
             raise busy("the bodies in the gateway's memory have reached their limit")
-        self.taken += size
+        self.reserved += size
 
 
 @dataclass(slots=True)
-class Share:
+class BodyReservation:
     """One body's reservation: all of its bytes but the first few kB."""
 
-    room: BodyBudget
+    budget: BodyBudget
     size: int = 0
-    taken: int = 0
+    reserved: int = 0
 
     def grow(self, size: int) -> None:
         """Extend the reservation. Raises Refusal 503 if the budget is exhausted."""
         self.size += size
-        more = max(0, self.size - FREE) - self.taken
-        self.room.take(more)
-        self.taken += more
+        more = max(0, self.size - FREE_BYTES) - self.reserved
+        self.budget.reserve(more)
+        self.reserved += more
 
 
 @dataclass(slots=True)
 class ParsingPool:
     """The thread lanes and the memory budget of a gateway."""
 
-    small: Lane = field(default_factory=lambda: Lane("small-bodies", SMALL_THREADS))
-    large: Lane = field(default_factory=lambda: Lane("large-bodies", LARGE_THREADS))
-    room: BodyBudget = field(default_factory=BodyBudget)
+    small: ParsingLane = field(default_factory=lambda: ParsingLane("small-bodies", SMALL_THREADS))
+    large: ParsingLane = field(default_factory=lambda: ParsingLane("large-bodies", LARGE_THREADS))
+    budget: BodyBudget = field(default_factory=BodyBudget)
 
-    def lane(self, size: int) -> Lane:
+    def lane(self, size: int) -> ParsingLane:
         """The lane for a body of this size in bytes."""
-        return self.large if size > LARGE else self.small
+        return self.large if size > SMALL_BODY_BYTES else self.small
 
     @contextlib.asynccontextmanager
-    async def share(self) -> AsyncIterator[Share]:
+    async def reservation(self) -> AsyncIterator[BodyReservation]:
         """Reserve memory for one body, until the caller has released it and the objects made from it."""
-        share = Share(self.room)
+        reservation = BodyReservation(self.budget)
         try:
-            yield share
+            yield reservation
         finally:
-            self.room.taken -= share.taken
+            self.budget.reserved -= reservation.reserved
 
     def close(self) -> None:
         self.small.close()

@@ -1,7 +1,7 @@
-"""Everything the gateway refuses, as RFC 9457 problem documents: one shape, with the contract's codes.
+"""RFC 9457 problem documents for every error response: one form, with the contract's error codes.
 
 `{type, title, status, detail, instance, code, errors?}`. Raise `Refusal`; the handlers here turn it, and the
-errors of the system below, into answers. Nothing of a traceback ever leaves the process.
+errors of the layers below, into responses. A traceback goes to the log only, never into a response.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STATUS_OF_CODE = {
 
 
 class Refusal(Exception):
-    """An answer that is an error. `code` is stable, `detail` says what happened and what to do."""
+    """An error response. `code` is stable; `detail` says what happened and what to do about it."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class Refusal(Exception):
 
 
 def not_found(what: str, hint: str = "") -> Refusal:
-    """Something is not there, or not for this caller: the two look the same."""
+    """A 404 for something that does not exist or that the caller may not see: the response must not differ."""
     return Refusal(404, "not_found", f"{what}{f': {hint}' if hint else ''}")
 
 
-def refused(refusal: RequestRefused) -> Refusal:
-    """A request that is wrong, with every error. Its first error decides the status."""
+def request_refusal(refusal: RequestRefused) -> Refusal:
+    """The response to an invalid request, with all of its errors. The first error decides the HTTP status."""
     first = refusal.errors[0]
     status = _STATUS_OF_CODE.get(Code(first.code), 422) if first.code in set(Code) else 422
     count = "1 error" if len(refusal.errors) == 1 else f"{len(refusal.errors)} errors"
@@ -76,7 +76,7 @@ def refused(refusal: RequestRefused) -> Refusal:
 
 
 def document(refusal: Refusal, instance: str) -> dict[str, Any]:
-    """The body of a refusal; `instance` is the path that was asked for."""
+    """The body of a refusal; `instance` is the path of the request."""
     body: dict[str, Any] = {
         "type": f"urn:anabranch:problem:{refusal.code}",
         "title": HTTPStatus(refusal.status).phrase,
@@ -91,7 +91,7 @@ def document(refusal: Refusal, instance: str) -> dict[str, Any]:
 
 
 def response(refusal: Refusal, instance: str) -> Response:
-    """The answer to a refusal."""
+    """The HTTP response of a refusal; `instance` is the path of the request."""
     return Response(
         orjson.dumps(document(refusal, instance)),
         status_code=refusal.status,
@@ -102,23 +102,23 @@ def response(refusal: Refusal, instance: str) -> Response:
 
 async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
     """Send a refusal; a WebSocket gets it as the response to its handshake if the server supports that."""
-    answer = response(refusal, scope["path"][:300])
+    sent = response(refusal, scope["path"][:300])
     if scope["type"] == "http":
-        await answer(scope, receive, send)
+        await sent(scope, receive, send)
     elif "websocket.http.response" in scope.get("extensions", {}):
-        start = {"type": "websocket.http.response.start", "status": refusal.status, "headers": answer.raw_headers}
+        start = {"type": "websocket.http.response.start", "status": refusal.status, "headers": sent.raw_headers}
         await send(start)
-        await send({"type": "websocket.http.response.body", "body": bytes(answer.body)})
+        await send({"type": "websocket.http.response.body", "body": bytes(sent.body)})
     else:
         await send({"type": "websocket.close", "code": 4_000 + refusal.status, "reason": refusal.detail[:120]})
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """What an error of the system below says to a caller."""
+    """The refusal for any error that a route raises; 500 for an error that no layer below documents."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, RequestRefused):
-        return refused(error)
+        return request_refusal(error)
     if isinstance(error, ServerUnavailable | StoreRefused):
         return Refusal(503, "unavailable", str(error), headers={"retry-after": "1"})
     if isinstance(error, ValueGone):
@@ -128,22 +128,28 @@ def refusal_of(error: Exception) -> Refusal:
     if isinstance(error, Misconfigured):
         return Refusal(404, "not_found", str(error))
     if isinstance(error, RequestValidationError):
-        return Refusal(422, str(Code.SCHEMA), "the parameters do not fit", errors=list(_parameter_errors(error)))
+        detail = "a parameter is invalid: see errors"
+        return Refusal(422, str(Code.SCHEMA), detail, errors=list(_parameter_errors(error)))
     if isinstance(error, HTTPException):
         return _of_framework(error)
-    return Refusal(500, "internal", "this is a fault of the gateway: its log has the traceback")
+    return Refusal(500, "internal", "internal error of the gateway: its log has the traceback")
 
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def handler(on_refused: Callable[[Request, Refusal], None]) -> Handler:
-    """Turns an error into its answer; `on_refused` hears of each first."""
+    """Returns a handler that turns an error into its response, after it called `on_refused`."""
 
     async def handle(request: Request, error: Exception) -> Response:
         refusal = refusal_of(error)
         if refusal.status == 500:
-            _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+            _log.error(
+                "the gateway failed to serve %s %s and answers 500",
+                request.method,
+                request.url.path,
+                exc_info=error,
+            )
         on_refused(request, refusal)
         return response(refusal, request.url.path)
 
@@ -151,7 +157,7 @@ def handler(on_refused: Callable[[Request, Refusal], None]) -> Handler:
 
 
 def add_handlers(app: FastAPI, handle: Handler) -> None:
-    """Answer every error of the app with a problem document."""
+    """Register the handler for all errors, so that each is answered with a problem document."""
     for kind in (
         Refusal,
         RequestRefused,
@@ -170,12 +176,12 @@ def add_handlers(app: FastAPI, handle: Handler) -> None:
 def _of_framework(error: HTTPException) -> Refusal:
     codes = {404: "not_found", 405: "method_not_allowed", 413: str(Code.TOO_LARGE)}
     code = codes.get(error.status_code, "http_error")
-    detail = "there is nothing at this path: see /openapi.json" if error.status_code == 404 else str(error.detail)
+    detail = "no route has this path: see /openapi.json" if error.status_code == 404 else str(error.detail)
     return Refusal(error.status_code, code, detail, headers=error.headers)
 
 
 def _parameter_errors(error: RequestValidationError) -> list[Problem]:
-    """Where a parameter is wrong: `/query/limit`."""
+    """One problem for each invalid parameter, with its location as the path: `/query/limit`."""
     return [
         Problem(str(Code.SCHEMA), json_pointer(tuple(each.get("loc", ()))), str(each.get("msg", "")))
         for each in error.errors()

@@ -1,4 +1,4 @@
-"""Reads request bodies up to a size limit and parses them outside of the event loop."""
+"""Reads request bodies up to a size limit and parses them in a thread."""
 
 from __future__ import annotations
 
@@ -9,69 +9,69 @@ from starlette.requests import ClientDisconnect
 
 from anabranch.core.errors import Code, RequestRefused
 from anabranch.core.json_documents import load_document
-from anabranch_gateway.http.parsing import ParsingPool, Share
+from anabranch_gateway.http.parsing import BodyReservation, ParsingPool
 from anabranch_gateway.http.problems import Refusal
 
 SMALL = 64_000
-"""Bytes of a body that is no request: a command, a subscription."""
+"""Maximum bytes of a body that is not a run's request: a command, a subscription."""
 
 
-async def read_body(request: Request, limit: int, share: Share) -> bytes:
+async def read_body(request: Request, limit: int, reservation: BodyReservation) -> bytes:
     """Read the body.
 
     Raises:
         Refusal: 413, it is longer than `limit`; 503, no memory is free for it; 408, the caller disconnected before
-    its end. The rest is not read.
+            its end. The rest of the body is not read.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
-    parts: list[bytes] = []
+    chunks: list[bytes] = []
     size = 0
     try:
-        async for part in request.stream():
-            size += len(part)
+        async for chunk in request.stream():
+            size += len(chunk)
             if size > limit:
                 raise _too_large(limit)
-            share.grow(len(part))
-            parts.append(part)
+            reservation.grow(len(chunk))
+            chunks.append(chunk)
     except ClientDisconnect as error:
         raise Refusal(408, "incomplete", "the connection was closed before the body was complete") from error
-    return b"".join(parts)
+    return b"".join(chunks)
 
 
-async def read_object(request: Request, known: frozenset[str]) -> dict[str, Any]:
-    """Read a small JSON object with known fields only; a missing body is an empty object.
+async def read_object(request: Request, parsing: ParsingPool, known: frozenset[str]) -> dict[str, Any]:
+    """Read a small JSON object that has only `known` fields; a missing body is an empty object.
 
     Raises:
-        Refusal: 408, 413, 422, 503.
+        Refusal: 408, 413 and 503 as `read_body`; 422, the body is not such an object.
     """
-    parsing: ParsingPool = request.app.state.parts.parsing
-    async with parsing.share() as share:
-        data = await read_body(request, SMALL, share)
+    async with parsing.reservation() as reservation:
+        data = await read_body(request, SMALL, reservation)
         if not data.strip():
             return {}
         try:
             document = await parsing.small.run(load_document, data)
         except RequestRefused as refused:
             [problem] = refused.errors
-            raise Refusal(422, str(problem.code), f"the body: {problem.message}") from refused
+            raise Refusal(422, str(problem.code), f"invalid body: {problem.message}") from refused
     if not isinstance(document, dict):
         raise Refusal(422, str(Code.SCHEMA), "the body is not a JSON object")
     unknown = sorted(set(document) - known)
     if unknown:
         fields = ", ".join(sorted(known))
-        raise Refusal(422, str(Code.UNKNOWN_FIELD), f"there is no field {unknown[0][:100]!r}; there are: {fields}")
+        detail = f"unknown field {unknown[0][:100]!r}; the known fields are: {fields}"
+        raise Refusal(422, str(Code.UNKNOWN_FIELD), detail)
     return document
 
 
 def text_field(document: dict[str, Any], name: str, limit: int = 2_000) -> str | None:
-    """A field that is text or absent. Raises Refusal 422 where it is anything else."""
+    """The value of an optional text field, None if it is absent. Raises Refusal 422 for any other type."""
     value = document.get(name)
     if value is None:
         return None
     if not isinstance(value, str) or not value or len(value) > limit:
-        raise Refusal(422, str(Code.SCHEMA), f"{name} is no text of 1 to {limit} characters")
+        raise Refusal(422, str(Code.SCHEMA), f"{name} must be text of 1 to {limit} characters")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Answers as JSON, written by orjson, without a model in between: what is sent was made by the system itself."""
+"""JSON responses, encoded by orjson. No model validates them: every document was made by the system itself."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from fastapi import Response
 _OPTIONS = orjson.OPT_NON_STR_KEYS
 
 
-def answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer that no cache may keep: what it shows changes."""
-    return json_answer(encoded(document), status, headers)
+def json_response(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON response that no cache keeps, because the state that it shows changes."""
+    return encoded_response(encode(document), status, headers)
 
 
-def encoded(document: Any) -> bytes:
+def encode(document: Any) -> bytes:
     """The body of a response."""
     return orjson.dumps(document, option=_OPTIONS)
 
 
-def json_answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A response with a body that is already encoded."""
+def encoded_response(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response whose body is already encoded."""
     return Response(
         body,
         status_code=status,

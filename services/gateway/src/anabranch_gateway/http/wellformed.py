@@ -1,10 +1,10 @@
-"""Outer ASGI middleware: adds `nosniff` to every response, and refuses malformed paths and hosts first."""
+"""Outer middleware: adds `nosniff` to every response, and refuses malformed paths and hosts before routing."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from anabranch_gateway.access.hosts import SETTING, Hosts, host_of
+from anabranch_gateway.http.hosts import SETTING, Hosts, host_of
 from anabranch_gateway.http.problems import Refusal, refuse
 
 MAX_PATH = 4_000
@@ -20,14 +20,14 @@ class Nosniff:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def named(message: Message) -> None:
+        async def with_nosniff(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 headers = list(message.get("headers", ()))
                 if not any(name == NOSNIFF[0] for name, _ in headers):
                     message = {**message, "headers": [*headers, NOSNIFF]}
             await send(message)
 
-        await self._app(scope, receive, named)
+        await self._app(scope, receive, with_nosniff)
 
 
 class WellFormed:
@@ -51,9 +51,10 @@ class WellFormed:
     def _refusal(self, scope: Scope) -> Refusal | None:
         path = scope["path"]
         if len(path) > MAX_PATH or not path.isprintable():
-            return Refusal(400, "bad_path", f"the path has control characters, or over {MAX_PATH:,} characters")
+            detail = f"the path has control characters, or more than {MAX_PATH:,} characters"
+            return Refusal(400, "bad_path", detail)
         given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        if not given and path in _PROBES:  # probes of load balancers speak HTTP/1.0, without a host
+        if not given and path in _PROBES:  # load balancers probe with HTTP/1.0, which has no Host header
             return None
         host = host_of(given[0]) if len(given) == 1 else None
         if host is None:

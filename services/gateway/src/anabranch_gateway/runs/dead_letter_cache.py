@@ -1,4 +1,4 @@
-"""The dead letters in memory, brought up to date at each look, and whose they are."""
+"""The dead letters in memory, updated from their topic on each read, and the project of each."""
 
 from __future__ import annotations
 
@@ -13,48 +13,47 @@ import orjson
 from anabranch.core.project import project_named
 from anabranch.core.request.envelope import is_envelope, unwrap
 from anabranch.core.request.models import ControlType
-from anabranch.dead_letters.reader import Letter, fold
+from anabranch.dead_letters.reader import DeadLetter, from_records
 from anabranch.ports import Incoming
 from anabranch.runtime.reading.log_range import records_between
 from anabranch.sdk.client import Client
-from anabranch_gateway.access.auth import Caller
-from anabranch_gateway.access.project_cache import RunProjects
+from anabranch_gateway.access.callers import Caller
+from anabranch_gateway.access.project_cache import ProjectCache
 
 MAX_BYTES = 64_000_000
-"""Of letters in memory: beyond, the oldest are left out, here and in what is shown."""
+"""Maximum bytes of dead letters in memory. Beyond it the oldest are dropped, and are no longer shown."""
 
 
 class DeadLetterCache:
-    """See the module. Dead letters without a known project are visible only to callers who see all projects."""
+    """Dead letters by partition. One without a known project is visible only to callers who see all projects."""
 
-    def __init__(self, client: Client, projects: RunProjects) -> None:
+    def __init__(self, client: Client, projects: ProjectCache) -> None:
         self._client = client
         self._records: dict[int, deque[Incoming]] = {}
         self._next: dict[int, int] = {}
         self._bytes = 0
-        self._folded: list[Letter] = []
+        self._letters: list[DeadLetter] = []
         self._lock = asyncio.Lock()
         self._projects = projects
 
-    async def of(self, caller: Caller) -> list[Letter]:
-        """The letters that a caller may see, the oldest first. Raises ServerUnavailable."""
+    async def read(self, caller: Caller) -> list[DeadLetter]:
+        """The dead letters that a caller may see, the oldest first. Raises ServerUnavailable."""
         async with self._lock:
-            if await self._read():
-                self._folded = fold(record for records in self._records.values() for record in records)
-        return await self.visible(caller, self._folded)
+            if await self._read_new():
+                self._letters = from_records(record for records in self._records.values() for record in records)
+        return await self._visible(caller, self._letters)
 
-    async def visible(self, caller: Caller, found: Sequence[Letter]) -> list[Letter]:
-        """Those of these letters that a caller may see."""
+    async def _visible(self, caller: Caller, found: Sequence[DeadLetter]) -> list[DeadLetter]:
         if caller.projects is None:
             return list(found)
         requests = self._client.names.requests
-        runs = {letter.run_id for letter in found if _names_its_run(letter, requests)}
-        projects = await self._projects.of({run_id for run_id in runs if run_id is not None})
+        runs = {letter.run_id for letter in found if _belongs_to_its_run(letter, requests)}
+        projects = await self._projects.projects({run_id for run_id in runs if run_id is not None})
         owners = ((letter, _project_of(letter, requests, projects)) for letter in found)
         return [letter for letter, project in owners if project is not None and caller.sees(project)]
 
-    async def _read(self) -> bool:
-        """Read what is new; whether anything is."""
+    async def _read_new(self) -> bool:
+        """Read the records since the last read; returns whether there are any."""
         log, topic = self._client.log, self._client.names.dead_letters
         standings = await log.group_standing(f"{self._client.names.prefix}dead-letters", topic)
         changed = False
@@ -76,7 +75,7 @@ class DeadLetterCache:
             self._bytes -= len(oldest.popleft().value)
 
 
-def _names_its_run(letter: Letter, requests: str) -> bool:
+def _belongs_to_its_run(letter: DeadLetter, requests: str) -> bool:
     """True if a dead letter belongs to the project of the run that it names.
 
     A refused request does not: its request id may be that of another project's run. A control record does, if it
@@ -87,14 +86,14 @@ def _names_its_run(letter: Letter, requests: str) -> bool:
     return letter.member is not None or letter.origin_topic != requests or _is_control(letter)
 
 
-def _is_control(letter: Letter) -> bool:
+def _is_control(letter: DeadLetter) -> bool:
     document = _parsed(letter.record.value)
     return document is not None and not is_envelope(document) and document.get("type") in get_args(ControlType)
 
 
-def _project_of(letter: Letter, requests: str, projects: Mapping[str, str]) -> str | None:
-    """The project of a dead letter; None if not known: then only callers who see all projects see the letter."""
-    if _names_its_run(letter, requests):
+def _project_of(letter: DeadLetter, requests: str, projects: Mapping[str, str]) -> str | None:
+    """The project of a dead letter; None if it is not known."""
+    if _belongs_to_its_run(letter, requests):
         return projects.get(letter.run_id or "")
     document = _parsed(letter.record.value)
     return letter.project or (None if document is None else project_named(unwrap(document).request))

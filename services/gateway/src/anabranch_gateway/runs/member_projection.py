@@ -1,6 +1,7 @@
-"""How each member of a run stands, folded from the run's events: a few bytes for each, so that a million fit.
+"""Projects the events of a run onto the states of its members: about 20 bytes each, so a run may have a million.
 
-Pure. A batch that comes again changes nothing. Members are counted from 0; an ordinary task has the one member 0.
+Pure and idempotent: a batch that is applied again changes nothing. Members are numbered from 0; an ordinary task
+has one member, 0.
 """
 
 from __future__ import annotations
@@ -26,18 +27,21 @@ STATUSES: tuple[MemberStatus, ...] = (
 )
 WAITING, RUNNING, RETRYING, COMPLETED, FAILED, HELD, CANCELLED, SKIPPED = range(len(STATUSES))
 MAX_MEMBERS = 2_000_000
-"""Of one task; an index beyond is nobody's."""
+"""Maximum members of one task; events about higher indexes are ignored."""
 MAX_ERRORS = 10_000
-"""Messages of failures that one task keeps; the first ones."""
+"""Maximum members of one task whose error is kept: those that failed first."""
 MAX_PROGRESS = 1_000
 MAX_ATTEMPTS = 65_535
 
-Place = tuple[str, str]
+TaskKey = tuple[str, str]
 """Group and task."""
 
 
 class TaskMembers:
-    """The members of one task, in parallel arrays. `total` is None while nobody has counted them."""
+    """The members of one task, in parallel arrays that are indexed by member.
+
+    `total` is None until the number of members is known. An object for each member would take 50 times the memory.
+    """
 
     def __init__(self) -> None:
         self.expanded = False
@@ -50,63 +54,69 @@ class TaskMembers:
         self.workers: list[str] = [""]
         self.errors: dict[int, tuple[str, str]] = {}
         self.progress: dict[int, dict[str, Any]] = {}
-        self.over: int | None = None
-        """What members that have not ended are, once the task is over."""
+        self.final_status: int | None = None
+        """Status of all members without an outcome, once the task has ended; None before."""
 
     def __len__(self) -> int:
         return len(self.status)
 
     def apply(self, entry: EventEntry) -> None:
-        """Let one event change the members that it speaks of."""
+        """Apply one event to the members that it is about."""
         what = entry.type.partition(".")[2]
         if what == "waiting":
-            return  # a wait for an agent changes no member
+            return  # the task waits for an agent: no member has changed
         if what == "expanded":
             self.expanded = True
             self.total = entry.data.get("count")
             self._grow(self.total or 0)
         elif what == "joined":
-            self.over = CANCELLED
+            self.final_status = CANCELLED
         elif entry.spans is not None or entry.index is not None:
             self.expanded = True
             for start, stop in _spans(entry):
                 self._change(what, start, stop, entry)
         elif what in ("skipped", "cancelled") or (what == "failed" and self.expanded):
-            self.over = SKIPPED if what == "skipped" else CANCELLED
+            self.final_status = SKIPPED if what == "skipped" else CANCELLED
         else:
             self.total = 1
             self._change(what, 0, 1, entry)
 
-    def shown(self, index: int) -> MemberStatus:
+    def status_of(self, index: int) -> MemberStatus:
+        """The status of a member."""
         status = self.status[index]
-        return STATUSES[self.over if self.over is not None and status <= RETRYING else status]
+        return STATUSES[self.final_status if self.final_status is not None and status <= RETRYING else status]
 
-    def completed(self, index: int) -> bool:
+    def is_completed(self, index: int) -> bool:
+        """True if a member exists and has completed."""
         return self.status[index : index + 1] == bytes((COMPLETED,))
 
     def page(self, start: int, limit: int, wanted: str | None) -> list[int]:
-        """The next members from `start` on that have a status."""
+        """Up to `limit` indexes from `start` on of members with the status `wanted`, or of all for None."""
         found = []
         for index in range(start, len(self)):
-            if wanted is None or self.shown(index) == wanted:
+            if wanted is None or self.status_of(index) == wanted:
                 found.append(index)
                 if len(found) == limit:
                     break
         return found
 
     def count(self, wanted: str | None) -> int:
-        """How many members have a status."""
+        """The number of members with the status `wanted`, or of all for None."""
         if wanted is None:
             return len(self)
         counts = [self.status.count(each) for each in range(len(STATUSES))]
-        if self.over is not None:
-            counts[self.over] += sum(counts[: RETRYING + 1])
+        if self.final_status is not None:
+            counts[self.final_status] += sum(counts[: RETRYING + 1])
             counts[WAITING] = counts[RUNNING] = counts[RETRYING] = 0
         return counts[STATUSES.index(wanted)] if wanted in STATUSES else 0
 
-    def cells(self, most: int) -> tuple[int, list[dict[str, int]]]:
-        """All members in at most so many cells of one size: how many of each are done, failed and running."""
-        size = max(1, -(-len(self) // most))
+    def cells(self, max_cells: int) -> tuple[int, list[dict[str, int]]]:
+        """Counts the members in cells of equal size, at most `max_cells`.
+
+        Returns:
+            The members for each cell, and the number of done, failed and running members of each.
+        """
+        size = max(1, -(-len(self) // max_cells))
         return size, [self._cell(start, min(start + size, len(self))) for start in range(0, len(self), size)]
 
     def _cell(self, start: int, stop: int) -> dict[str, int]:
@@ -116,7 +126,7 @@ class TaskMembers:
         return {
             "done": count(COMPLETED),
             "failed": count(FAILED, HELD),
-            "running": 0 if self.over is not None else count(RUNNING, RETRYING),
+            "running": 0 if self.final_status is not None else count(RUNNING, RETRYING),
         }
 
     def _grow(self, size: int) -> None:
@@ -141,9 +151,9 @@ class TaskMembers:
             self._fail(start, stop, entry)
         elif what == "retrying":
             self._set(start, stop, RETRYING)
-            self._note_error(start, stop, entry)
+            self._set_error(start, stop, entry)
         elif what == "progress":
-            self._note_progress(start, entry)
+            self._set_progress(start, entry)
         elif what in ("skipped", "cancelled"):
             self._end(start, stop, SKIPPED if what == "skipped" else CANCELLED, entry)
 
@@ -168,13 +178,13 @@ class TaskMembers:
 
     def _fail(self, start: int, stop: int, entry: EventEntry) -> None:
         self._end(start, stop, HELD if entry.data.get("held") else FAILED, entry)
-        self._note_error(start, stop, entry)
+        self._set_error(start, stop, entry)
 
     def _attempt(self, start: int, stop: int, entry: EventEntry) -> None:
         if entry.attempt is not None:
             self.attempts[start:stop] = array("H", (min(entry.attempt, MAX_ATTEMPTS),)) * (stop - start)
 
-    def _note_error(self, start: int, stop: int, entry: EventEntry) -> None:
+    def _set_error(self, start: int, stop: int, entry: EventEntry) -> None:
         if entry.data.get("error_type") is None and entry.data.get("message") is None:
             return
         error = (str(entry.data.get("error_type") or ""), str(entry.data.get("message") or ""))
@@ -182,7 +192,7 @@ class TaskMembers:
             if index in self.errors or len(self.errors) < MAX_ERRORS:
                 self.errors[index] = error
 
-    def _note_progress(self, index: int, entry: EventEntry) -> None:
+    def _set_progress(self, index: int, entry: EventEntry) -> None:
         self.progress.pop(index, None)
         self.progress[index] = {
             "fraction": entry.data.get("fraction"),
@@ -203,15 +213,15 @@ class TaskMembers:
 
 @dataclass(slots=True)
 class RunMembers:
-    """All members of a run, up to `position`: the next offset of the run's partition to read."""
+    """The members of all tasks of a run, up to `position`: the next offset of the run's partition to apply."""
 
     position: int
-    tasks: dict[Place, TaskMembers] = field(default_factory=dict)
+    tasks: dict[TaskKey, TaskMembers] = field(default_factory=dict)
     ended: bool = False
     _causes: dict[str, int] = field(default_factory=dict)
 
     def apply(self, batch: EventBatch) -> None:
-        """Take in a batch; what was taken in before is left out."""
+        """Apply the new entries of a batch; entries that were applied before are skipped."""
         for entry in new_entries(batch, self._causes):
             if entry.type in LAST_TYPES:
                 self._end()
@@ -220,25 +230,30 @@ class RunMembers:
 
     @property
     def members(self) -> int:
-        """How many there are, of all tasks."""
+        """The number of members of all tasks."""
         return sum(len(task) for task in self.tasks.values())
 
     def _end(self) -> None:
         self.ended = True
         for task in self.tasks.values():
-            task.over = CANCELLED if task.over is None else task.over
+            task.final_status = CANCELLED if task.final_status is None else task.final_status
 
 
 def new_entries(batch: EventBatch, causes: dict[str, int]) -> Iterator[EventEntry]:
-    """The entries of a batch that a reader has not seen; `causes` is what it has, and is brought up to date."""
+    """The entries of a batch that a reader has not seen.
+
+    Args:
+        causes: the last cause by source that the reader has seen; this call updates it.
+    """
+    # An owner that repeats a turn after a crash publishes the same entries again, under the same causes.
     last = causes.get(batch.source, -1)
     if batch.entries:
         causes[batch.source] = max(last, batch.entries[-1].cause)
     return (entry for entry in batch.entries if entry.cause > last)
 
 
-def speaks_of(entry: EventEntry, group: str, task: str, index: int | None) -> bool:
-    """Whether an event is about this member; `index` None is an ordinary task's."""
+def is_about(entry: EventEntry, group: str, task: str, index: int | None) -> bool:
+    """True if an event is about this member; `index` is None for the member of an ordinary task."""
     if entry.group != group or entry.task != task:
         return False
     if index is None:

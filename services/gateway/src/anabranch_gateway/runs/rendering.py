@@ -1,5 +1,7 @@
-"""One member as its agent got it: its variables, message and inputs, rendered again from the request and the
-values that are known; and its own part of the task's results. What is not known is null, never guessed.
+"""Reconstructs what the agent of a member received and returned.
+
+Variables, message and inputs are rendered again from the request and the known values; the member's own part is
+extracted from the task's results. What is not known is null, never guessed. Pure.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from anabranch.core.request.graph import Dependency
 from anabranch.core.request.member_counts import foresee
 from anabranch.core.request.models import TaskSpec
 from anabranch.core.templates import RenderBudget, RenderedTooLarge, member_scope, placeholders, render
-from anabranch_gateway.runs.requests import Admitted
+from anabranch_gateway.runs.admitted_requests import AdmittedRequest
 
 
 @dataclass(frozen=True, slots=True)
 class MemberInputs:
-    """What a member was given: `name` and `variables`, and the rendered templates, null where not known."""
+    """The inputs of a member: its name and variables, and its rendered templates; None for what is not known."""
 
     name: str
     variables: dict[str, Any] | None
@@ -34,7 +36,7 @@ class MemberInputs:
 
 @dataclass(frozen=True, slots=True)
 class AdmittedTask:
-    """A task of an admitted request, by its place in the graph."""
+    """A task of an admitted request, with its dependencies from the graph."""
 
     group: str
     spec: TaskSpec
@@ -42,23 +44,23 @@ class AdmittedTask:
     array_keys: Mapping[str, str]
 
 
-def task_of(admitted: Admitted, group: str, task: str) -> AdmittedTask | None:
-    """The task of this name; None where the request has none."""
-    for place, (name, spec) in enumerate(admitted.tasks):
+def find_task(admitted: AdmittedRequest, group: str, task: str) -> AdmittedTask | None:
+    """The task with this name; None if the request has none."""
+    for index, (name, spec) in enumerate(admitted.tasks):
         if name == group and spec.name == task:
-            return AdmittedTask(group, spec, admitted.graph.needs[place], admitted.graph.array_keys[place])
+            return AdmittedTask(group, spec, admitted.graph.needs[index], admitted.graph.array_keys[index])
     return None
 
 
-def given(
+def rendered_inputs(
     task: AdmittedTask, index: int | None, values: Mapping[str, Any], system: Mapping[str, Any]
 ) -> MemberInputs:
-    """What a member got.
+    """The inputs of a member.
 
     Args:
-        index: of an expanded task; None of an ordinary one.
-        values: of its dependencies and of the request's context, as far as they are known.
-        system: the system names beside `task_name` and `index`.
+        index: the member of an expanded task; None for an ordinary task.
+        values: the known values of its dependencies and of the request's context.
+        system: the system names besides `task_name` and `index`.
     """
     spec = task.spec
     name = spec.name if index is None else member_name(spec.name, index)
@@ -73,7 +75,7 @@ def _member(task: AdmittedTask, index: int, values: Mapping[str, Any]) -> Member
     try:
         foreseen = foresee(task.spec.expansion_config, task.array_keys, values)
         return next(iter(foreseen.expanded.members(index, index + 1)), None) if foreseen.expanded else None
-    except AnabranchError:  # the arrays do not fit: the task has failed for the same reason, and its events say so
+    except AnabranchError:  # the expansion is invalid: the task has failed, and its events have the reason
         return None
 
 
@@ -85,7 +87,7 @@ def _rendered(
     scope = member_scope(
         {} if member is None else member.scope, values, {**system, "task_name": spec.name, "index": index}
     )
-    known = _is_known(task, values)
+    known = _has_all_values(task, values)
     return MemberInputs(
         name,
         {} if member is None else dict(member.variables),
@@ -95,8 +97,8 @@ def _rendered(
     )
 
 
-def _is_known(task: AdmittedTask, values: Mapping[str, Any]) -> bool:
-    """Whether every required value that a template mentions is there."""
+def _has_all_values(task: AdmittedTask, values: Mapping[str, Any]) -> bool:
+    """True if all required values that a template mentions are known."""
     mentioned = {
         text
         for template in (task.spec.message_template, task.spec.inputs)
@@ -108,7 +110,7 @@ def _is_known(task: AdmittedTask, values: Mapping[str, Any]) -> bool:
 
 
 MAX_SHOWN = 8_000_000
-"""Maximum bytes of a rendered template that is shown; a larger one is not shown."""
+"""Maximum bytes of a rendered template; a larger one is shown as null."""
 
 
 def _template(template: Any, scope: Any, *, typed: bool) -> Any:
@@ -118,19 +120,25 @@ def _template(template: Any, scope: Any, *, typed: bool) -> Any:
         return None
 
 
-Known = Literal["exact", "position"]
+Certainty = Literal["exact", "position"]
 
 
-def own_result(
+def member_result(
     task: AdmittedTask, index: int | None, identifier: str | None, value: Any, completed: Sequence[int], total: int
-) -> tuple[Any, Known | None]:
-    """A member's own part of a joined value, and how well that is known.
+) -> tuple[Any, Certainty | None]:
+    """A member's own part of a joined value, and how certain that is.
 
-    A merged list does not say which of its items are whose. Where it has one for each member that completed, the
-    item at the member's position is given, `position` says so: a list of one item looks the same as the item.
+    A merged list does not say which member returned which item. If it has as many items as members completed, the
+    item at the member's position is returned, with `position`: it may be wrong, because a member that returned a
+    list of one item cannot be told from one that returned the item.
 
     Args:
-        completed: the members that completed, ascending; `total`: how many members there are.
+        identifier: the member's identifier, if the request gives members one.
+        completed: the completed members, ascending.
+        total: the number of all members.
+
+    Returns:
+        The part and its certainty; (None, None) if it is not known.
     """
     if index is None:
         return value, "exact"
@@ -142,7 +150,7 @@ def own_result(
     if form == "single" and index == total - 1:
         return value, "exact"
     if form == "merge" and isinstance(value, list) and len(value) == len(completed):
-        place = bisect_left(completed, index)
-        if place < len(completed) and completed[place] == index:
-            return value[place], "position"
+        position = bisect_left(completed, index)
+        if position < len(completed) and completed[position] == index:
+            return value[position], "position"
     return None, None

@@ -1,6 +1,7 @@
-"""From the bytes of a request to a record on Kafka: read once, checked against what is known, published.
+"""From the bytes of a request to a record on Kafka: parse and validate once, check against the store, publish.
 
-The Agency admits; what can be told at once (a wrong request, a used id, a session of somebody else) is told here.
+The Agency admits requests. Errors that can be found before (an invalid request, a used request id, a session of
+another project) are reported here, at once.
 """
 
 from __future__ import annotations
@@ -15,29 +16,34 @@ from anabranch.core.errors import Code, Problem, RequestRefused
 from anabranch.core.json_documents import Format, load_document
 from anabranch.core.names import key_problem, run_id_for
 from anabranch.core.project import DEFAULT_PROJECT
-from anabranch.core.request.admission import ValidationResult, read_request, session_candidates
+from anabranch.core.request.admission import Limits, ValidationResult, read_request, session_candidates
 from anabranch.core.request.envelope import unwrap
 from anabranch.core.request.request_hash import body_hash, has_other_body, request_id_conflict
 from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Outgoing
 from anabranch.runtime.reading.run_records import existing_session_keys
-from anabranch.sdk.client import had_ended
+from anabranch.sdk.client import Client, had_ended
 from anabranch.sdk.run import Run
-from anabranch_gateway.access.auth import Caller
+from anabranch_gateway.access.callers import Caller
 from anabranch_gateway.access.ownership import SessionClaim, project_for, session_refusal
-from anabranch_gateway.context import GatewayContext
-from anabranch_gateway.http.parsing import LARGE
+from anabranch_gateway.events.broadcaster import EventBroadcaster
+from anabranch_gateway.http.parsing import SMALL_BODY_BYTES, ParsingPool
 from anabranch_gateway.http.problems import Refusal
-from anabranch_gateway.runs.lookup import Found
-from anabranch_gateway.runs.pending import PendingRun
+from anabranch_gateway.runs.lookup import FoundRun
+from anabranch_gateway.runs.pending import PendingRun, PendingRuns
 
 YAML_WEIGHT = 20
-"""Parsing a byte of YAML takes at least as long as this many bytes of JSON."""
+"""Parsing a byte of YAML takes at least as long as parsing this many bytes of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A valid request. `is_known`: the same request was admitted before; `ended`: its final status."""
+    """A valid request with its ids.
+
+    Attributes:
+        is_known: the same request was admitted before, and is not published again.
+        ended: the final status of the run, if it has ended.
+    """
 
     document: dict[str, Any]
     run_id: str
@@ -49,202 +55,225 @@ class Submission:
     is_known: bool
     ended: str | None = None
 
-    def published(self) -> Submission:
+    def without_document(self) -> Submission:
         """The same without the document, so that a call waiting for the run's end does not keep it in memory."""
         return replace(self, document={})
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """A parsed and validated body. `sent` is its request as it would be published; None if it is refused."""
+class ParsedBody:
+    """A parsed and validated body. `request` is what would be published; None if the body is refused."""
 
     document: Any
-    reading: ValidationResult
-    sent: dict[str, Any] | None
+    validation: ValidationResult
+    request: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """Options of the validation: the document's size as sent, if it counts, and strictness."""
+class _Options:
+    """Options of the validation: the document's size as sent, if the limit applies to it, and strictness."""
 
     size: int | None
     strict: bool
 
 
-async def read(parts: GatewayContext, caller: Caller, data: bytes, form: Format, *, strict: bool = False) -> Read:
-    """Validate the request as the Agency will, with the keys that the session has now, if the caller may use the
-    session.
+class Submitter:
+    """Validates and publishes requests.
 
-    `strict` also refuses placeholders without a value.
-
-    Raises:
-        RequestRefused: the body is neither valid JSON nor valid YAML.
-        Refusal: 503, too many other bodies are in work.
+    Args:
+        limits: limits on requests.
+        agents: names that a request may use; None if they are not known here.
+        parsing: threads that parse and validate bodies.
+        pending: keeps each published request until the Agency has admitted it.
     """
-    if form == "yaml" and len(data) > parts.limits.request_bytes:
-        message = f"the request has {len(data):,} bytes, over the limit of {parts.limits.request_bytes:,}"
-        raise RequestRefused([Problem(Code.TOO_LARGE, "", message, "split the request")])
-    terms = Terms(len(data) if form == "json" else None, strict)
-    lane = parts.parsing.lane(len(data) if form == "json" else len(data) * YAML_WEIGHT)
-    document, asked, found = await lane.run(_parsed, parts, data, form, terms)
-    if found is None:
-        keys = await _session_keys(parts, caller, document, asked)
-        found = await lane.run(_judged, parts, document, keys, terms)
-    return found
 
+    def __init__(
+        self,
+        client: Client,
+        limits: Limits,
+        agents: Collection[str] | None,
+        parsing: ParsingPool,
+        pending: PendingRuns,
+        broadcaster: EventBroadcaster,
+    ) -> None:
+        self._client = client
+        self._limits = limits
+        self._agents = agents
+        self._parsing = parsing
+        self._pending = pending
+        self._broadcaster = broadcaster
 
-def _parsed(
-    parts: GatewayContext, data: bytes, form: Format, terms: Terms
-) -> tuple[Any, Collection[str], Read | None]:
-    """Runs in a thread: parse the document, and validate it unless the session's keys have to be read first."""
-    document = load_document(data, form)
-    asked = sorted(session_candidates(document)) if _names_session(document) else ()
-    return document, asked, None if asked else _judged(parts, document, (), terms)
+    async def parse(self, caller: Caller, data: bytes, form: Format, *, strict: bool = False) -> ParsedBody:
+        """Validate a request as the Agency will, with the keys that its session has now.
 
+        The session's keys count only if the caller may use the session. `strict` also refuses placeholders without
+        a value.
 
-def _judged(parts: GatewayContext, document: Any, keys: Collection[str], terms: Terms) -> Read:
-    """Runs in a thread."""
-    reading = read_request(
-        document,
-        limits=parts.limits,
-        agents=parts.agents,
-        session_keys=keys,
-        document_bytes=terms.size,
-        strict=terms.strict,
-    )
-    return Read(document, reading, None if reading.request is None else reading.request.to_document())
+        Raises:
+            RequestRefused: the body is neither valid JSON nor valid YAML.
+            Refusal: 503, too many other bodies are being parsed.
+            ServerUnavailable: the store does not respond.
+        """
+        limit = self._limits.request_bytes
+        if form == "yaml" and len(data) > limit:
+            message = f"the request has {len(data):,} bytes, over the limit of {limit:,}"
+            raise RequestRefused([Problem(Code.TOO_LARGE, "", message, "split the request")])
+        options = _Options(len(data) if form == "json" else None, strict)
+        lane = self._parsing.lane(len(data) if form == "json" else len(data) * YAML_WEIGHT)
+        document, keys, found = await lane.run(self._parse, data, form, options)
+        if found is None:
+            session_keys = await self._session_keys(caller, document, keys)
+            found = await lane.run(self._validate, document, session_keys, options)
+        return found
+
+    def _parse(
+        self, data: bytes, form: Format, options: _Options
+    ) -> tuple[Any, Collection[str], ParsedBody | None]:
+        """Runs in a thread: parse the document, and validate it unless keys of its session have to be read
+        first."""
+        document = load_document(data, form)
+        keys = sorted(session_candidates(document)) if _names_session(document) else ()
+        return document, keys, None if keys else self._validate(document, (), options)
+
+    def _validate(self, document: Any, session_keys: Collection[str], options: _Options) -> ParsedBody:
+        """Runs in a thread."""
+        validation = read_request(
+            document,
+            limits=self._limits,
+            agents=self._agents,
+            session_keys=session_keys,
+            document_bytes=options.size,
+            strict=options.strict,
+        )
+        return ParsedBody(
+            document, validation, None if validation.request is None else validation.request.to_document()
+        )
+
+    async def _session_keys(self, caller: Caller, document: Any, keys: Collection[str]) -> Collection[str]:
+        """Those of the keys that the session has; empty if the request cannot use the session."""
+        request, client = unwrap(document).request, self._client
+        session_id, project = request.get("session_id"), project_for(caller, request)
+        return await existing_session_keys(client.store, client.names, session_id, project, keys)
+
+    async def check_session(self, caller: Caller, parsed: ParsedBody) -> ValidationResult:
+        """The validation result, refused if the request cannot use its session.
+
+        Raises:
+            Refusal: 403, the caller does not see the request's project.
+            ServerUnavailable: the store does not respond.
+        """
+        envelope = unwrap(parsed.document if isinstance(parsed.document, dict) else {})
+        project, client = project_for(caller, envelope.request), self._client
+        problem = await session_refusal(client.store, client.names, envelope.request, project)
+        if problem is None:
+            return parsed.validation
+        located = replace(problem, path=envelope.pointer((problem.path.removeprefix("/"),)))
+        return replace(parsed.validation, request=None, plan=None, errors=(located, *parsed.validation.errors))
+
+    async def prepare(self, caller: Caller, parsed: ParsedBody, idempotency_key: str | None) -> Submission:
+        """The submission of a parsed body, with its ids and what is known of an earlier submission.
+
+        Raises:
+            RequestRefused: with every error; also if the request id was used for another request.
+            Refusal: 403, the caller does not see the request's project; 422, the idempotency key is invalid.
+            ServerUnavailable: the store does not respond.
+        """
+        parsed.validation.required()
+        document = parsed.request or {}
+        ids = self._client.links.ids
+        request_id = document.get("request_id") or _checked(idempotency_key) or ids.run_scoped()
+        document["request_id"] = request_id
+        project = project_for(caller, document)
+        if project != DEFAULT_PROJECT:
+            document["project"] = project
+        run_id = run_id_for(request_id)
+        is_large = parsed.validation.bytes > SMALL_BODY_BYTES
+        digest = await self._parsing.large.run(body_hash, document) if is_large else body_hash(document)
+        record = await self._admission(run_id, document, project, digest)
+        final = None if record is None else record.final
+        warnings, ended = parsed.validation.warnings, None
+        if final is not None:
+            warnings, ended = (*warnings, *had_ended(request_id, final)), str(final["status"])
+        session_id = document.get("session_id", run_id)
+        return Submission(
+            document, run_id, request_id, session_id, project, digest, warnings, record is not None, ended
+        )
+
+    async def _admission(
+        self, run_id: str, document: dict[str, Any], project: str, digest: str
+    ) -> RunRecord | None:
+        """The record of the run, if this request was admitted before. Takes one round trip.
+
+        Raises:
+            RequestRefused: the id was used for another request, or the session belongs to another project.
+        """
+        names = self._client.names
+        claim = SessionClaim.of(document)
+        keys = [names.tombstone(run_id), *(claim.keys(names) if claim is not None else ())]
+        stored, *owner = await self._client.store.get(keys)
+        if claim is not None and (problem := claim.problem(project, owner)) is not None:
+            raise RequestRefused([problem])
+        record = None if stored is None else RunRecord.decode(stored)
+        if record is not None:
+            known_hash = record.body_hash
+        else:
+            pending = self._pending.get(run_id)
+            known_hash = None if pending is None else pending.hash
+        if has_other_body(known_hash, digest):
+            raise RequestRefused([request_id_conflict()])
+        return record
+
+    async def publish(self, submission: Submission, traceparent: str | None) -> None:
+        """Publish a submission, unless it is known; returns once Kafka has acknowledged the record.
+
+        Raises:
+            ServerUnavailable: Kafka does not accept the record.
+        """
+        if submission.is_known:
+            return
+        partition = await self._broadcaster.partition_of(submission.run_id)
+        # Read before the record is published: no event of the run can be before this offset.
+        events_from = self._broadcaster.position(partition)
+        headers = {"content-type": b"application/json"}
+        if traceparent is not None:
+            headers["traceparent"] = traceparent.encode()
+        names, value = self._client.names, orjson.dumps(submission.document)
+        await self._client.log.publish([Outgoing(names.requests, submission.request_id, value, headers)])
+        self._pending.add(
+            PendingRun(
+                submission.run_id,
+                submission.request_id,
+                submission.session_id,
+                submission.project,
+                submission.hash,
+                submission.document.get("name"),
+                self._client.links.clock.now(),
+                events_from,
+            )
+        )
+
+    async def add_retry(self, found: FoundRun, started: Run) -> None:
+        """Keep the retry of a run, which was just started, as pending until the Agency has admitted it."""
+        partition = await self._broadcaster.partition_of(started.run_id)
+        self._pending.add(
+            PendingRun(
+                run_id=started.run_id,
+                request_id=started.request_id or "",
+                session_id=found.session_id,
+                project=found.project,
+                hash=None,
+                name=None,
+                submitted_at=self._client.links.clock.now(),
+                events_from=0 if started.heard else self._broadcaster.position(partition),
+            )
+        )
 
 
 def _names_session(document: Any) -> bool:
     return isinstance(document, dict) and unwrap(document).request.get("session_id") is not None
 
 
-async def _session_keys(
-    parts: GatewayContext, caller: Caller, document: Any, keys: Collection[str]
-) -> Collection[str]:
-    """The given keys that the session has; empty for a session that the request cannot use."""
-    request, client = unwrap(document).request, parts.client
-    session_id, project = request.get("session_id"), project_for(caller, request)
-    return await existing_session_keys(client.store, client.names, session_id, project, keys)
-
-
-async def with_session_refusal(
-    parts: GatewayContext, caller: Caller, document: Any, reading: ValidationResult
-) -> ValidationResult:
-    """The validation result, refused if the request cannot use its session.
-
-    Raises:
-        Refusal: 403, the project is not the caller's.
-        ServerUnavailable: the store does not answer.
-    """
-    sent = unwrap(document if isinstance(document, dict) else {})
-    project, client = project_for(caller, sent.request), parts.client
-    problem = await session_refusal(client.store, client.names, sent.request, project)
-    if problem is None:
-        return reading
-    placed = replace(problem, path=sent.pointer((problem.path.removeprefix("/"),)))
-    return replace(reading, request=None, plan=None, errors=(placed, *reading.errors))
-
-
-async def prepare(parts: GatewayContext, caller: Caller, found: Read, idempotency_key: str | None) -> Submission:
-    """What would be published.
-
-    Raises:
-        RequestRefused: with every error; also where the request id was used for something else.
-        Refusal: 403, the project is not the caller's.
-        ServerUnavailable: the store does not answer.
-    """
-    found.reading.required()
-    document = found.sent or {}
-    request_id = document.get("request_id") or _checked(idempotency_key) or parts.client.links.ids.run_scoped()
-    document["request_id"] = request_id
-    project = project_for(caller, document)
-    if project != DEFAULT_PROJECT:
-        document["project"] = project
-    run_id = run_id_for(request_id)
-    is_large = found.reading.bytes > LARGE
-    digest = await parts.parsing.large.run(body_hash, document) if is_large else body_hash(document)
-    known = await _known_before(parts, run_id, document, project, digest)
-    final = None if known is None else known.final
-    warnings, ended = found.reading.warnings, None
-    if final is not None:
-        warnings, ended = (*warnings, *had_ended(request_id, final)), str(final["status"])
-    session_id = document.get("session_id", run_id)
-    return Submission(
-        document, run_id, request_id, session_id, project, digest, warnings, known is not None, ended
-    )
-
-
 def _checked(idempotency_key: str | None) -> str | None:
     if idempotency_key is not None and (problem := key_problem(idempotency_key)) is not None:
         raise Refusal(422, str(Code.BAD_NAME), f"the header Idempotency-Key: {problem}")
     return idempotency_key
-
-
-async def _known_before(
-    parts: GatewayContext, run_id: str, document: dict[str, Any], project: str, digest: str
-) -> RunRecord | None:
-    """The record of the run, if this request was admitted before. Takes one round trip.
-
-    Raises:
-        RequestRefused: the id was used for another request, or the session belongs to another project.
-    """
-    names = parts.client.names
-    claim = SessionClaim.of(document)
-    keys = [names.tombstone(run_id), *(claim.keys(names) if claim is not None else ())]
-    tombstone, *owner = await parts.client.store.get(keys)
-    if claim is not None and (problem := claim.problem(project, owner)) is not None:
-        raise RequestRefused([problem])
-    admitted = None if tombstone is None else RunRecord.decode(tombstone)
-    if admitted is not None:
-        known = admitted.body_hash
-    else:
-        taken = parts.recent.get(run_id)
-        known = None if taken is None else taken.hash
-    if has_other_body(known, digest):
-        raise RequestRefused([request_id_conflict()])
-    return admitted
-
-
-async def taken_retry(parts: GatewayContext, found: Found, started: Run) -> PendingRun:
-    """A retry that was just asked for, as it is known until the Agency has admitted it."""
-    partition = await parts.live.partition_of(started.run_id)
-    return PendingRun(
-        run_id=started.run_id,
-        request_id=started.request_id or "",
-        session_id=found.session_id,
-        project=found.project,
-        hash=None,
-        name=None,
-        at=parts.client.links.clock.now(),
-        events_from=0 if started.heard else parts.live.position(partition),
-    )
-
-
-async def publish(parts: GatewayContext, submission: Submission, traceparent: str | None) -> None:
-    """Returns once Kafka has acknowledged the record; a request that is known is not sent again.
-
-    Raises:
-        ServerUnavailable: Kafka does not take it.
-    """
-    if submission.is_known:
-        return
-    partition = await parts.live.partition_of(submission.run_id)
-    events_from = parts.live.position(partition)
-    headers = {"content-type": b"application/json"}
-    if traceparent is not None:
-        headers["traceparent"] = traceparent.encode()
-    names, value = parts.client.names, orjson.dumps(submission.document)
-    await parts.client.log.publish([Outgoing(names.requests, submission.request_id, value, headers)])
-    parts.recent.add(
-        PendingRun(
-            submission.run_id,
-            submission.request_id,
-            submission.session_id,
-            submission.project,
-            submission.hash,
-            submission.document.get("name"),
-            parts.client.links.clock.now(),
-            events_from,
-        )
-    )

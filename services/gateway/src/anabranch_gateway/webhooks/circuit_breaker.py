@@ -16,23 +16,27 @@ OPEN_SECONDS = 15.0
 
 
 class CircuitBreaker:
-    """See the module. Each attempt awaits `passage`, and calls `succeeded` or `failed` after it was made."""
+    """State of one endpoint.
+
+    Each attempt awaits `admission`, and calls `succeeded` or `failed` after it was made.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failures = 0
         self._opened_at = 0.0
         self._probe: asyncio.Future[str | None] | None = None
-        """If the breaker is open: future outcome of the next probe, None for a success."""
+        """While the breaker is open: the outcome of its next probe, None for a success or the error's text."""
         self._is_probing = False
         self.is_proven = False
         """True if the last attempt succeeded."""
 
     @property
     def is_open(self) -> bool:
+        """True if only a probe may call the endpoint."""
         return self._probe is not None
 
-    async def passage(self) -> str | None:
+    async def admission(self) -> str | None:
         """Wait until an attempt may be made. Returns the probe's error if the probe failed."""
         probe = self._probe
         if probe is None:
@@ -40,6 +44,8 @@ class CircuitBreaker:
         left = self._opened_at + OPEN_SECONDS - self._clock.monotonic()
         if left > 0:
             await asyncio.wait({probe}, timeout=left)
+        # The first attempt after the open interval becomes the probe; the others wait for its outcome. `shield`:
+        # a cancelled attempt must not cancel the future that the other attempts await.
         if not probe.done() and not self._is_probing:
             self._is_probing = True
             return None
@@ -57,7 +63,7 @@ class CircuitBreaker:
         self._failures += 1
         self.is_proven = False
         if self.is_open and not self._is_probing:
-            return  # the attempt began before the breaker opened
+            return  # the attempt started before the breaker opened, so it is not the probe
         if self._failures >= FAILURES_TO_OPEN:
             self._end_probe(reason)
             self._probe = asyncio.get_running_loop().create_future()

@@ -1,23 +1,23 @@
-"""Delivers events to webhooks: one gateway for each partition of the events topic, at least once, with retries.
+"""Delivers events to webhooks at least once, with retries. Each partition of the events topic has one gateway.
 
-A position is committed when every delivery up to it has ended: delivered, or written as a dead letter. Each
-project and endpoint has a share of pending deliveries and threads, and each endpoint a circuit breaker, so an
-unavailable endpoint does not delay the others.
+An offset is committed when all deliveries of the records before it have ended: delivered, or written as a dead
+letter. Each project and endpoint has a share of pending deliveries and threads, and each endpoint a circuit
+breaker, so an unavailable endpoint does not delay the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from pydantic import ValidationError
 
+from anabranch.core.bounded import BoundedDict
 from anabranch.core.errors import AnabranchError
 from anabranch.core.offsets import OffsetTracker
 from anabranch.core.telemetry import GATEWAY_DELIVERIES
@@ -28,180 +28,196 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.until_available import until_available
 from anabranch.sdk.client import Client
-from anabranch_gateway.access.project_cache import RunProjects
+from anabranch_gateway.access.project_cache import ProjectCache
 from anabranch_gateway.events.broadcaster import EventBroadcaster
 from anabranch_gateway.events.cursor import StreamPosition
 from anabranch_gateway.webhooks.circuit_breaker import CircuitBreaker
-from anabranch_gateway.webhooks.delivery_shares import THREADS, Endpoint, ThreadShares, WaitingShares
-from anabranch_gateway.webhooks.subscriptions import SubscriptionRegistry
-from anabranch_gateway.webhooks.webhooks import (
+from anabranch_gateway.webhooks.delivery import (
     RETRY_SECONDS,
-    Subscription,
     WebhookDelivery,
-    after,
     deliveries,
-    headers_of,
+    position_after,
+    signed_headers,
 )
-
-T = TypeVar("T")
+from anabranch_gateway.webhooks.fair_shares import THREADS, Endpoint, PendingShares, ThreadShares
+from anabranch_gateway.webhooks.subscription import Subscription
+from anabranch_gateway.webhooks.subscription_registry import SubscriptionRegistry
 
 Post = Callable[[str, bytes, dict[str, str]], None]
-"""Sends one POST and returns where it was taken; raises AnabranchError with what went wrong. Blocks."""
+"""Sends one POST, and blocks until its 2xx response. Raises AnabranchError for any other outcome."""
 
 BATCH = 100
-QUEUE = 2_000
+MAX_QUEUED = 2_000
 YIELD_DELIVERIES = 100
-"""Deliveries started before yielding to the event loop: a batch of a wide task has very many."""
-AWAY_SECONDS = 1.0
-KEPT_RUNS = 20_000
+"""Deliveries started before yielding to the event loop: a batch of a wide task may have very many."""
+UNAVAILABLE_SECONDS = 1.0
+CACHED_RUNS = 20_000
 MAX_BREAKERS = 20_000
 
 _log = logging.getLogger("anabranch.gateway")
 
 
 @dataclass(slots=True)
-class _Open:
-    """A record of which deliveries are under way."""
+class _TrackedRecord:
+    """A record whose deliveries have not all ended.
+
+    `pending`: their number, and 1 while they are being started.
+    """
 
     record: Incoming
-    """Position of the event's record; the value is not kept."""
-    left: int = 1
+    """The record without value and headers, which only its offset is needed of."""
+    pending: int = 1
 
 
 class WebhookDispatcher:
-    """See the module. `post` runs in threads of its own."""
+    """Consumes the events topic and delivers to the webhooks of the registry.
+
+    Args:
+        projects: cache of the projects of runs, which decide about subscriptions.
+        post: runs in a thread pool of the dispatcher.
+    """
 
     def __init__(
         self,
         client: Client,
-        live: EventBroadcaster,
+        broadcaster: EventBroadcaster,
         subscriptions: SubscriptionRegistry,
-        projects: RunProjects,
+        projects: ProjectCache,
         post: Post,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._telemetry = telemetry
         self._client = client
-        self._live = live
+        self._broadcaster = broadcaster
         self._subscriptions = subscriptions
         self._projects = projects
         self._post = post
-        self._inbox: Consumer | None = None
+        self._consumer: Consumer | None = None
         self._executor = ThreadPoolExecutor(THREADS, "webhook")
-        self._waiting = WaitingShares()
+        self._pending = PendingShares()
         self._threads = ThreadShares(lambda endpoint: self._breaker(endpoint).is_proven)
-        self._breakers: OrderedDict[Endpoint, CircuitBreaker] = OrderedDict()
+        self._breakers: dict[Endpoint, CircuitBreaker] = {}
         self._trackers: dict[int, OffsetTracker] = {}
         self._records: dict[int, deque[Incoming]] = {}
-        self._known: OrderedDict[str, StreamPosition] = OrderedDict()
+        self._run_positions: BoundedDict[str, StreamPosition] = BoundedDict(CACHED_RUNS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def unhealthy_reason(self) -> str | None:
-        """Why nothing may be delivered; None where it may."""
-        return None if self._inbox is None else self._inbox.unhealthy_reason
+        """Why nothing is delivered at the moment; None if it works."""
+        return None if self._consumer is None else self._consumer.unhealthy_reason
 
     async def run(self) -> None:
-        """Deliver until cancelled; then what is under way is left to whoever reads the partition next."""
-        await self._subscriptions.read()
+        """Deliver until cancelled.
+
+        Unfinished deliveries are not committed, so the partition's next owner makes them.
+        """
+        await self._subscriptions.wait_until_read()
         names = self._client.names
-        self._inbox = inbox = Consumer(self._client.log, names.gateway_webhooks, names.events, most=QUEUE)
-        await inbox.start()
+        self._consumer = consumer = Consumer(
+            self._client.log, names.gateway_webhooks, names.events, most=MAX_QUEUED
+        )
+        await consumer.start()
         try:
             while True:
-                for record in await inbox.take(BATCH):
+                for record in await consumer.take(BATCH):
                     await self._handle(record)
         finally:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await inbox.stop()
+            await consumer.stop()
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _handle(self, record: Incoming) -> None:
         tracker = self._trackers.setdefault(record.partition, OffsetTracker())
         if not tracker.started(record.offset):
-            return  # it was delivered to this process before, and is under way or done
-        opened = _Open(replace(record, value=b"", headers=()))
-        self._records.setdefault(record.partition, deque()).append(opened.record)
+            return  # redelivered after a rebalance: this process has it in work, or has finished it
+        tracked = _TrackedRecord(replace(record, value=b"", headers=()))
+        self._records.setdefault(record.partition, deque()).append(tracked.record)
         try:
             if self._subscriptions.webhooks and (batch := _batch(record)) is not None:
-                await self._deliver_all(batch, opened)
+                await self._deliver_all(batch, tracked)
         except Exception:  # noqa: BLE001
             # A bug triggered by one record must not stop the deliveries of all projects.
-            _log.exception("cannot deliver the events at %s, no webhook gets them", _place(record))
-        self._one_done(opened)
+            _log.exception("cannot deliver the events at %s, no webhook gets them", _location(record))
+        self._finish(tracked)
 
-    async def _deliver_all(self, batch: EventBatch, opened: _Open) -> None:
-        wanted = await self._wanted(batch, opened.record.timestamp)
+    async def _deliver_all(self, batch: EventBatch, tracked: _TrackedRecord) -> None:
+        wanted = await self._subscribers(batch, tracked.record.timestamp)
         if not wanted:
-            if batch.run_id in self._known:
-                self._keep(batch.run_id, after(batch, self._known[batch.run_id]))
+            position = self._run_positions.get(batch.run_id)
+            if position is not None:
+                self._run_positions[batch.run_id] = position_after(batch, position)
             return
         before = await until_available(
-            lambda: self._knowledge(batch.run_id, opened.record),
+            lambda: self._position_before(batch.run_id, tracked.record),
             f"deliver webhooks of run {batch.run_id}",
-            delay=AWAY_SECONDS,
+            delay=UNAVAILABLE_SECONDS,
         )
         refused: list[Outgoing] = []
         for count, delivery in enumerate(deliveries(batch, before, wanted), 1):
-            reason = self._waiting.refusal(delivery.endpoint)
+            reason = self._pending.refusal(delivery.endpoint)
             if reason is None:
-                self._begin(delivery, opened)
+                self._start(delivery, tracked)
             else:
-                refused.append(self._letter(delivery, reason, opened.record))
+                refused.append(self._dead_letter_record(delivery, reason, tracked.record))
             if count % YIELD_DELIVERIES == 0:
                 await asyncio.sleep(0)
-        self._keep(batch.run_id, after(batch, before))
-        await self._bury(refused)
+        self._run_positions[batch.run_id] = position_after(batch, before)
+        await self._dead_letter(refused)
 
-    def _begin(self, delivery: WebhookDelivery, opened: _Open) -> None:
-        opened.left += 1
-        self._waiting.add(delivery.endpoint)
-        task = asyncio.create_task(self._deliver(delivery, opened), name="webhook delivery")
+    def _start(self, delivery: WebhookDelivery, tracked: _TrackedRecord) -> None:
+        tracked.pending += 1
+        self._pending.add(delivery.endpoint)
+        task = asyncio.create_task(self._deliver(delivery, tracked), name="webhook delivery")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _wanted(self, batch: EventBatch, at: float) -> dict[str, Subscription]:
-        what = f"deliver webhooks of run {batch.run_id}"
-        projects = await until_available(lambda: self._projects.of([batch.run_id]), what, delay=AWAY_SECONDS)
+    async def _subscribers(self, batch: EventBatch, at: float) -> dict[str, Subscription]:
+        projects = await until_available(
+            lambda: self._projects.projects([batch.run_id]),
+            f"deliver webhooks of run {batch.run_id}",
+            delay=UNAVAILABLE_SECONDS,
+        )
         project = projects.get(batch.run_id)
         if project is None:
             return {}
         found = self._subscriptions.webhooks
-        return {each.id: each for each in found.values() if each.wants(batch, project, at)}
+        return {each.id: each for each in found.values() if each.matches(batch, project, at)}
 
-    async def _knowledge(self, run_id: str, record: Incoming) -> StreamPosition:
-        """What a reader of the run knows before a record: read again where this process has not followed it."""
-        known = self._known.get(run_id)
-        if known is not None:
-            return known
-        known = StreamPosition()
-        async with aclosing(self._live.history(run_id, record.partition, 0, record.offset)) as records:
+    async def _position_before(self, run_id: str, record: Incoming) -> StreamPosition:
+        """The position in a run's events before a record.
+
+        It determines the `seq` of events, and so the ids of deliveries, which must not depend on the process. If
+        it is not cached the run is replayed from its beginning.
+        """
+        position = self._run_positions.get(run_id)
+        if position is not None:
+            return position
+        position = StreamPosition()
+        async with aclosing(self._broadcaster.history(run_id, record.partition, 0, record.offset)) as records:
             async for each in records:
                 if each.batch is not None:
-                    known = after(each.batch, known)
-        return known
-
-    def _keep(self, run_id: str, known: StreamPosition) -> None:
-        self._known[run_id] = known
-        self._known.move_to_end(run_id)
-        while len(self._known) > KEPT_RUNS:
-            self._known.popitem(last=False)
+                    position = position_after(each.batch, position)
+        return position
 
     # --- one delivery --------------------------------------------------------------------------------
 
-    async def _deliver(self, delivery: WebhookDelivery, opened: _Open) -> None:
+    async def _deliver(self, delivery: WebhookDelivery, tracked: _TrackedRecord) -> None:
         try:
             reason = await self._attempts(delivery)
             if reason is not None:
-                await self._bury([self._letter(delivery, reason, opened.record)])
+                await self._dead_letter([self._dead_letter_record(delivery, reason, tracked.record)])
         finally:
-            self._waiting.remove(delivery.endpoint)
-        self._one_done(opened)
+            self._pending.remove(delivery.endpoint)
+        self._finish(tracked)
 
     async def _attempts(self, delivery: WebhookDelivery) -> str | None:
-        """Try until it is taken; the reason where it will not be. What was unsubscribed is done with."""
+        """Make attempts until one succeeds; returns the last error if all fail.
+
+        Ends early after an unsubscribe.
+        """
         reason: str | None = None
         for delay in (*RETRY_SECONDS, None):
             if delivery.subscription.id not in self._subscriptions.webhooks:
@@ -219,7 +235,7 @@ class WebhookDispatcher:
         """Make one attempt; returns its error, or None. With an open circuit breaker only the probe calls the
         endpoint."""
         breaker = self._breaker(delivery.endpoint)
-        reason = await breaker.passage()
+        reason = await breaker.admission()
         if reason is not None:
             return f"not attempted, because the probe of the endpoint failed: {reason}"
         async with self._threads.thread(delivery.endpoint):
@@ -234,27 +250,27 @@ class WebhookDispatcher:
         found = self._breakers.get(endpoint)
         if found is None:
             found = self._breakers[endpoint] = CircuitBreaker(self._client.links.clock)
-            self._forget_breakers()
+            self._evict_breakers()
         return found
 
-    def _forget_breakers(self) -> None:
-        """Evict the oldest unused breakers if there are too many."""
+    def _evict_breakers(self) -> None:
+        """Evict the oldest breakers if there are too many, but none whose endpoint has pending deliveries."""
         surplus = len(self._breakers) - MAX_BREAKERS
-        unused = [each for each in self._breakers if not self._waiting.has(each)] if surplus > 0 else []
+        unused = [each for each in self._breakers if not self._pending.has(each)] if surplus > 0 else []
         for endpoint in unused[:surplus]:
             del self._breakers[endpoint]
 
     async def _send(self, delivery: WebhookDelivery) -> str | None:
         loop = asyncio.get_running_loop()
         try:
-            headers = headers_of(delivery, self._client.links.clock.now())
+            headers = signed_headers(delivery, self._client.links.clock.now())
             await loop.run_in_executor(
                 self._executor, self._post, delivery.subscription.target, delivery.body, headers
             )
         except AnabranchError as error:
             return str(error)
         except Exception as error:  # noqa: BLE001
-            # A bug or an invalid secret: the delivery ends as a dead letter, and the position is committed.
+            # A bug or an invalid secret: the delivery ends as a dead letter, so that its offset can be committed.
             _log.exception(
                 "an internal error ends the delivery to %s as a dead letter",
                 delivery.subscription.target,
@@ -262,20 +278,20 @@ class WebhookDispatcher:
             return f"internal error of the gateway: {type(error).__name__}: {error}"
         return None
 
-    def _letter(self, delivery: WebhookDelivery, reason: str, record: Incoming) -> Outgoing:
-        return _letter(self._client.names.dead_letters, delivery, reason, record)
+    def _dead_letter_record(self, delivery: WebhookDelivery, reason: str, record: Incoming) -> Outgoing:
+        return _dead_letter_record(self._client.names.dead_letters, delivery, reason, record)
 
-    async def _bury(self, found: Sequence[Outgoing]) -> None:
+    async def _dead_letter(self, found: Sequence[Outgoing]) -> None:
         if found:
             what = f"publish {len(found)} dead letters of webhooks"
-            await until_available(lambda: self._client.log.publish(found), what, delay=AWAY_SECONDS)
+            await until_available(lambda: self._client.log.publish(found), what, delay=UNAVAILABLE_SECONDS)
             self._telemetry.count(GATEWAY_DELIVERIES, len(found), outcome="dead_letter")
 
-    def _one_done(self, opened: _Open) -> None:
-        opened.left -= 1
-        if opened.left:
+    def _finish(self, tracked: _TrackedRecord) -> None:
+        tracked.pending -= 1
+        if tracked.pending:
             return
-        record = opened.record
+        record = tracked.record
         tracker = self._trackers[record.partition]
         before = tracker.committable()
         tracker.finished(record.offset)
@@ -286,8 +302,8 @@ class WebhookDispatcher:
         last = records[0]
         while records and records[0].offset < following:
             last = records.popleft()
-        if self._inbox is not None:
-            self._inbox.done([last])
+        if self._consumer is not None:
+            self._consumer.done([last])
 
 
 def _batch(record: Incoming) -> EventBatch | None:
@@ -297,17 +313,17 @@ def _batch(record: Incoming) -> EventBatch | None:
         return None
 
 
-def _place(record: Incoming) -> str:
+def _location(record: Incoming) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
-def _letter(topic: str, delivery: WebhookDelivery, reason: str, record: Incoming) -> Outgoing:
-    """The event that could not be delivered, with why."""
+def _dead_letter_record(topic: str, delivery: WebhookDelivery, reason: str, record: Incoming) -> Outgoing:
+    """The dead letter of an event that could not be delivered, with the reason in its headers."""
     text = f"{delivery.subscription.target}: {reason}"
     headers = {
         dead_letters.CODE: dead_letters.WEBHOOK_FAILED.encode(),
         dead_letters.REASON: text.encode("utf-8", "replace")[:8_192],
-        dead_letters.ORIGIN: _place(record).encode(),
+        dead_letters.ORIGIN: _location(record).encode(),
         dead_letters.SIGNATURE: dead_letters.signature(
             dead_letters.WEBHOOK_FAILED, reason, subject=delivery.subscription.id
         ).encode(),

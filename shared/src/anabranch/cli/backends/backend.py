@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.run_view import RunView
-from anabranch.dead_letters.decisions import Action, LetterSelection
+from anabranch.dead_letters.decisions import Action, DeadLetterSelection
 from anabranch.runtime.reading.contexts import Difference, SharedContext
 from anabranch.sdk.client import Control
 from anabranch.sdk.run_result import RunResult
@@ -131,7 +131,7 @@ class Installation(Protocol):
     async def letter(self, letter_id: str) -> Mapping[str, Any]:
         """All details of a dead letter. Raises Misconfigured if the id does not exist."""
 
-    async def decide(self, action: Action, choice: LetterSelection) -> Mapping[str, Any]:
+    async def decide(self, action: Action, choice: DeadLetterSelection) -> Mapping[str, Any]:
         """Redrive or dismiss dead letters; returns the document of `dlq redrive --json`. Raises Misconfigured if
         an id does not exist."""
 

@@ -16,8 +16,8 @@ from anabranch.core.context_versions import Change
 from anabranch.core.errors import AnabranchError, Misconfigured, NoSuchVersion, RequestRefused
 from anabranch.core.names import run_id_for
 from anabranch.core.wire.run_view import RunView
-from anabranch.dead_letters.decisions import Action, LetterSelection, past
-from anabranch.dead_letters.grouping import no_such_letter
+from anabranch.dead_letters.decisions import Action, DeadLetterSelection, past_tense
+from anabranch.dead_letters.grouping import no_such_dead_letter
 from anabranch.runtime.instrumentation.correlation import trace_headers
 from anabranch.runtime.reading.contexts import Difference, SharedContext, Version
 from anabranch.sdk.client import Control
@@ -148,10 +148,10 @@ class Gateway:
         try:
             found: Mapping[str, Any] = await self._api.get("v1", "dead-letters", letter_id)
         except Refused as refused:
-            raise no_such_letter(letter_id) if refused.status == 404 else refused from refused
+            raise no_such_dead_letter(letter_id) if refused.status == 404 else refused from refused
         return found
 
-    async def decide(self, action: Action, choice: LetterSelection) -> Mapping[str, Any]:
+    async def decide(self, action: Action, choice: DeadLetterSelection) -> Mapping[str, Any]:
         body: dict[str, Any] = {"signature": choice.signature, "run": choice.run}
         if choice.ids:
             body = {"ids": list(choice.ids)}
@@ -162,7 +162,7 @@ class Gateway:
                 raise
             for each in choice.ids:  # one by one, so that the error has the missing id
                 await self.letter(each)
-            return {past(action): [], "refused": []}
+            return {past_tense(action): [], "refused": []}
         return found
 
     def looks(self, limit: int) -> Looks:

@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from anabranch.cli.backends.backend import ControlOutcome, DeadLetterGroups, Differences, Event, FollowedRun, Looks
 from anabranch.core.errors import Misconfigured
+from anabranch.core.run_filter import RunFilter
 from anabranch.core.wire.run_record import RunRecord
 from anabranch.core.wire.run_view import RunView
-from anabranch.dead_letters.decisions import Action, LetterSelection, decide, document, groups_shown, letter_shown
-from anabranch.dead_letters.grouping import chosen, named
-from anabranch.dead_letters.reader import read_letters
+from anabranch.dead_letters.decisions import (
+    Action,
+    DeadLetterSelection,
+    dead_letter_details,
+    decide,
+    document,
+    grouped_with_redrivable,
+)
+from anabranch.dead_letters.grouping import select, with_ids
+from anabranch.dead_letters.reader import read_dead_letters
 from anabranch.runtime.reading.contexts import SharedContext, diff, load_context
-from anabranch.runtime.reading.views import list_views, load_view, with_heartbeats
+from anabranch.runtime.reading.run_index import ViewIndex
+from anabranch.runtime.reading.views import load_view, with_heartbeats
 from anabranch.sdk.client import Client, Control
 from anabranch.sdk.run_result import RunResult
 
@@ -69,7 +78,16 @@ class Servers:
             await asyncio.sleep(POLL_SECONDS)
 
     async def views(self, limit: int) -> Sequence[RunView]:
-        return await list_views(self._client.store, self._client.names, limit)
+        index = ViewIndex(self._client.store, self._client.names)
+        found: list[RunView] = []
+        cursor: str | None = None
+        while len(found) < limit:
+            page = await index.search(RunFilter(), limit - len(found), cursor)
+            found += page.views
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        return found
 
     async def status(self, run: str) -> RunView:
         client = self._client
@@ -105,15 +123,17 @@ class Servers:
         return answer, healed
 
     async def letter_groups(self, *, run: str | None, signature: str | None, every: bool) -> DeadLetterGroups:
-        found = await chosen(self._client, run=run, signature=signature)
+        found = await select(self._client, run=run, signature=signature)
         shown = [letter for letter in found if every or letter.state == "open"]
-        return DeadLetterGroups(await groups_shown(self._client, shown), len(shown), len(found) - len(shown))
+        return DeadLetterGroups(
+            await grouped_with_redrivable(self._client, shown), len(shown), len(found) - len(shown)
+        )
 
     async def letter(self, letter_id: str) -> Mapping[str, Any]:
-        [letter] = named(await read_letters(self._client.log, self._client.names), [letter_id])
-        return await letter_shown(self._client, letter)
+        [letter] = with_ids(await read_dead_letters(self._client.log, self._client.names), [letter_id])
+        return await dead_letter_details(self._client, letter)
 
-    async def decide(self, action: Action, choice: LetterSelection) -> Mapping[str, Any]:
+    async def decide(self, action: Action, choice: DeadLetterSelection) -> Mapping[str, Any]:
         return document(action, await decide(self._client, action, choice))
 
     def looks(self, limit: int) -> Looks:

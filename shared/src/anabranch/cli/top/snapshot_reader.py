@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from anabranch.cli.render.rates import RateMeter
 from anabranch.cli.top.snapshot import GroupRow, LetterRow, Snapshot, row_of
-from anabranch.dead_letters.grouping import grouped
-from anabranch.dead_letters.reader import read_letters
+from anabranch.dead_letters.grouping import group_by_failure
+from anabranch.dead_letters.reader import read_dead_letters
 from anabranch.runtime.reading.views import list_views
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class SnapshotReader:
         standings = await self._client.log.group_standing(f"{names.prefix}dead-letters", names.dead_letters)
         end = sum(standing.end for standing in standings.values())
         if end != self._letters_end:
-            found = await read_letters(self._client.log, names)
-            kinds = grouped(letter for letter in found if letter.state == "open")
+            found = await read_dead_letters(self._client.log, names)
+            kinds = group_by_failure(letter for letter in found if letter.state == "open")
             self._letters = [LetterRow(kind["signature"], kind["count"], kind["error"]) for kind in kinds]
             self._letters_end = end
         return self._letters

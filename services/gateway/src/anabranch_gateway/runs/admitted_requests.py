@@ -1,14 +1,14 @@
-"""The request of a run as it was admitted, read off the log, with the graph of its tasks. Kept for a while."""
+"""LRU cache of the requests of runs as they were admitted, read from the log, with the graphs of their tasks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from anabranch.core.admissions import parts_of
+from anabranch.core.bounded import BoundedDict
 from anabranch.core.request.graph import Graph, build_graph
 from anabranch.core.request.models import Request, TaskSpec
 from anabranch.core.request.outline import facts_of
@@ -19,17 +19,16 @@ from anabranch.runtime.reading.log_range import records_between
 from anabranch.runtime.reading.run_records import load_run_records
 from anabranch.sdk.client import Client
 from anabranch_gateway.http.problems import Refusal, not_found
+from anabranch_gateway.runs.lookup import ID_IS_TAKEN, FoundRun
 
-if TYPE_CHECKING:
-    from anabranch_gateway.runs.lookup import Found
-
-KEPT = 64
-ADMISSION_LOOKS, POLL_SECONDS = 20, 0.05
-"""A run that was submitted a moment ago is waited for so long: whoever submits it looks at it at once."""
+CACHE_SIZE = 64
+ADMISSION_POLLS, POLL_SECONDS = 20, 0.05
+"""How often and at which interval the stored record of a run is read that was submitted a moment ago: its
+submitter looks at it before the Agency has admitted it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class AdmittedRequest:
     """A run's request with the graph of its tasks, in declared order."""
 
     request: Request
@@ -38,65 +37,63 @@ class Admitted:
 
     @property
     def tasks(self) -> list[tuple[str, TaskSpec]]:
-        """Group and task, in the order of the graph."""
+        """Group name and task, in the order of the graph."""
         return [(group.name, task) for group in self.request.task_groups for task in group.tasks]
 
     def spec(self, group: str, task: str) -> TaskSpec | None:
+        """The task with this name; None if the request has none."""
         return next((spec for name, spec in self.tasks if name == group and spec.name == task), None)
 
 
-class Requests:
-    """The last ones that somebody looked at."""
+class AdmittedRequests:
+    """Reads and caches admitted requests by run id."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._kept: OrderedDict[str, Admitted] = OrderedDict()
+        self._requests: BoundedDict[str, AdmittedRequest] = BoundedDict(CACHE_SIZE)
 
-    async def of(self, found: Found) -> Admitted:
-        """The run's request.
+    async def get(self, found: FoundRun) -> AdmittedRequest:
+        """The request of a run.
 
         Raises:
             Refusal: 404, a request of another project has the id; 409, it is not admitted yet; 410, the log no
                 longer has it.
             ServerUnavailable: the log cannot be read.
         """
-        if found.tombstone is None and (await self._tombstone(found.run_id)).project != found.project:
-            raise not_found(f"no such run: {found.run_id}", "a request of another project has this request id")
-        kept = self._kept.get(found.run_id)
-        if kept is None:
-            kept = _admitted(await self._submission(found))
-            self._kept[found.run_id] = kept
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(found.run_id)
-        return kept
+        # The project is checked before the cache is read: the cached request may be that of another project.
+        if found.record is None and (await self._record(found.run_id)).project != found.project:
+            raise not_found(f"no such run: {found.run_id}", ID_IS_TAKEN)
+        request = self._requests.get(found.run_id)
+        if request is None:
+            request = self._requests[found.run_id] = _admitted(await self._submission(found))
+        return request
 
-    async def document(self, found: Found) -> dict[str, Any]:
-        """The request as users write it, with its ids."""
-        admitted = await self.of(found)
+    async def document(self, found: FoundRun) -> dict[str, Any]:
+        """The request as users write it, with its ids. Raises as `get`."""
+        admitted = await self.get(found)
         ids = {"request_id": found.request_id, "session_id": found.session_id, "project": found.project}
         return {**ids, **admitted.request.to_document()}
 
-    async def _submission(self, found: Found) -> SubmitRun:
-        tombstone = found.tombstone or await self._tombstone(found.run_id)
+    async def _submission(self, found: FoundRun) -> SubmitRun:
+        record = found.record or await self._record(found.run_id)
         log, topic = self._client.log, self._client.names.runs
-        _, offset = parts_of(tombstone.offset)
+        _, offset = parts_of(record.offset)
         partition = await log.partition_for(topic, found.run_id)
         standing = (await log.group_standing(self._client.names.agency_runs, topic))[partition]
         if standing.first <= offset < standing.end:
             async with aclosing(records_between(log, topic, partition, offset, offset + 1)) as records:
-                async for record in records:
-                    if (submitted := _decoded(record.value)) is not None and submitted.run_id == found.run_id:
+                async for each in records:
+                    if (submitted := _decoded(each.value)) is not None and submitted.run_id == found.run_id:
                         return submitted
         raise Refusal(410, "request_gone", f"the request of run {found.run_id} is no longer on the log")
 
-    async def _tombstone(self, run_id: str) -> RunRecord:
-        for _ in range(ADMISSION_LOOKS):
+    async def _record(self, run_id: str) -> RunRecord:
+        for _ in range(ADMISSION_POLLS):
             [record] = await load_run_records(self._client.store, self._client.names, [run_id])
             if record is not None:
                 return record
             await asyncio.sleep(POLL_SECONDS)
-        raise Refusal(409, "not_admitted", f"run {run_id} is not admitted yet: ask again in a moment")
+        raise Refusal(409, "not_admitted", f"run {run_id} is not admitted yet: retry in a moment")
 
 
 def _decoded(value: bytes) -> SubmitRun | None:
@@ -107,7 +104,8 @@ def _decoded(value: bytes) -> SubmitRun | None:
     return message if isinstance(message, SubmitRun) else None
 
 
-def _admitted(submitted: SubmitRun) -> Admitted:
+def _admitted(submitted: SubmitRun) -> AdmittedRequest:
     request = Request.model_validate(submitted.request)
     tasks = [task for group in facts_of(request) for _, task in group.tasks]
-    return Admitted(request, build_graph(tasks, request.context, submitted.session_keys), submitted.session_keys)
+    graph = build_graph(tasks, request.context, submitted.session_keys)
+    return AdmittedRequest(request, graph, submitted.session_keys)

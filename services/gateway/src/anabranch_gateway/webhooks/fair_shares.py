@@ -20,22 +20,22 @@ PROJECT_THREADS, PROJECT_UNPROVEN_THREADS = 32, 24
 """The same for one project."""
 ENDPOINT_THREADS, ENDPOINT_UNPROVEN_THREADS = 4, 1
 """The same for one endpoint."""
-MAX_WAITING = 20_000
+MAX_PENDING = 20_000
 """Pending deliveries of all projects. Beyond this, projects with more than an equal share get no more."""
-MAX_WAITING_OF_PROJECT = 2_000
-MAX_WAITING_OF_ENDPOINT = 500
+MAX_PENDING_OF_PROJECT = 2_000
+MAX_PENDING_OF_ENDPOINT = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Target of deliveries: a URL that a project has subscribed."""
+    """Target of deliveries: a URL that a project has subscribed. Two projects with one URL are two endpoints."""
 
     project: str
     url: str
 
 
-class WaitingShares:
-    """Counts pending deliveries by project and endpoint."""
+class PendingShares:
+    """Counts pending deliveries by project and endpoint, and refuses those beyond a share."""
 
     def __init__(self) -> None:
         self._projects: Counter[str] = Counter()
@@ -43,13 +43,13 @@ class WaitingShares:
 
     def refusal(self, endpoint: Endpoint) -> str | None:
         """Why one more delivery cannot be queued; None if it can."""
-        if self._endpoints[endpoint] >= MAX_WAITING_OF_ENDPOINT:
-            return f"{MAX_WAITING_OF_ENDPOINT:,} deliveries are pending for {endpoint.url}"
+        if self._endpoints[endpoint] >= MAX_PENDING_OF_ENDPOINT:
+            return f"{MAX_PENDING_OF_ENDPOINT:,} deliveries are pending for {endpoint.url}"
         of_project = self._projects[endpoint.project]
-        if of_project >= MAX_WAITING_OF_PROJECT:
-            return f"{MAX_WAITING_OF_PROJECT:,} deliveries of the project {endpoint.project} are pending"
-        if self._projects.total() >= MAX_WAITING and of_project >= MAX_WAITING / len(self._projects):
-            return f"{MAX_WAITING:,} deliveries are pending, {of_project:,} of them of {endpoint.project}"
+        if of_project >= MAX_PENDING_OF_PROJECT:
+            return f"{MAX_PENDING_OF_PROJECT:,} deliveries of the project {endpoint.project} are pending"
+        if self._projects.total() >= MAX_PENDING and of_project >= MAX_PENDING / len(self._projects):
+            return f"{MAX_PENDING:,} deliveries are pending, {of_project:,} of them of {endpoint.project}"
         return None
 
     def add(self, endpoint: Endpoint) -> None:
@@ -66,7 +66,10 @@ class WaitingShares:
 
 
 class ThreadShares:
-    """Assigns threads. `is_proven`: whether the last attempt at an endpoint succeeded."""
+    """Assigns threads to endpoints in turn.
+
+    `is_proven`: returns whether the last attempt at an endpoint succeeded.
+    """
 
     def __init__(self, is_proven: Callable[[Endpoint], bool]) -> None:
         self._is_proven = is_proven
@@ -74,42 +77,47 @@ class ThreadShares:
         """Threads in use: in total (None), by project, by endpoint."""
         self._unproven: Counter[str | Endpoint | None] = Counter()
         self._waiting: OrderedDict[str, OrderedDict[Endpoint, deque[asyncio.Future[bool]]]] = OrderedDict()
+        """Waiting attempts by project and endpoint.
+
+        The order is the round robin: who got a thread goes to the end.
+        """
 
     @asynccontextmanager
     async def thread(self, endpoint: Endpoint) -> AsyncIterator[None]:
         """Hold a thread for one attempt, after waiting for the endpoint's turn."""
-        is_proven = await self._enter(endpoint)
+        is_proven = await self._wait_for_turn(endpoint)
         try:
             yield
         finally:
-            self._leave(endpoint, is_proven)
+            self._release(endpoint, is_proven)
 
-    async def _enter(self, endpoint: Endpoint) -> bool:
+    async def _wait_for_turn(self, endpoint: Endpoint) -> bool:
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(endpoint.project, OrderedDict()).setdefault(endpoint, deque()).append(turn)
-        self._hand_out()
+        self._assign_free()
         try:
             return await turn
         except asyncio.CancelledError:
+            # A thread may have been assigned between the cancellation and this point: it must be released.
             if turn.done() and not turn.cancelled():
-                self._leave(endpoint, turn.result())
+                self._release(endpoint, turn.result())
             else:
-                self._forget(endpoint, turn)
+                self._leave_queue(endpoint, turn)
             raise
 
-    def _leave(self, endpoint: Endpoint, is_proven: bool) -> None:
+    def _release(self, endpoint: Endpoint, is_proven: bool) -> None:
         for key in (None, endpoint.project, endpoint):
             _decrement(self._used, key)
             if not is_proven:
                 _decrement(self._unproven, key)
-        self._hand_out()
+        self._assign_free()
 
-    def _forget(self, endpoint: Endpoint, turn: asyncio.Future[bool]) -> None:
+    def _leave_queue(self, endpoint: Endpoint, turn: asyncio.Future[bool]) -> None:
         waiting = self._waiting[endpoint.project][endpoint]
         waiting.remove(turn)
         self._drop_empty(endpoint)
 
-    def _hand_out(self) -> None:
+    def _assign_free(self) -> None:
         """Assign each free thread to the next endpoint in turn below its limits."""
         while (endpoint := next(self._eligible(), None)) is not None:
             is_proven = self._is_proven(endpoint)
@@ -126,9 +134,9 @@ class ThreadShares:
             return
         for project, endpoints in self._waiting.items():
             if self._used[project] < PROJECT_THREADS:
-                yield from (endpoint for endpoint in endpoints if self._has_room(endpoint))
+                yield from (endpoint for endpoint in endpoints if self._may_get_thread(endpoint))
 
-    def _has_room(self, endpoint: Endpoint) -> bool:
+    def _may_get_thread(self, endpoint: Endpoint) -> bool:
         if self._is_proven(endpoint):
             return self._used[endpoint] < ENDPOINT_THREADS
         return (

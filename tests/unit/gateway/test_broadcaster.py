@@ -8,7 +8,7 @@ from eventmanager_records import WIDE, wide_run
 from anabranch.core.wire.events import decode_batch
 from anabranch.ports import Incoming
 from anabranch_gateway.events import broadcaster
-from anabranch_gateway.events.broadcaster import EventListener, EventRecord, Window
+from anabranch_gateway.events.broadcaster import EventListener, EventRecord, RecordWindow
 from anabranch_gateway.events.cursor import StreamPosition
 from anabranch_gateway.events.run_events import sse
 from anabranch_gateway.runs.member_projection import RunMembers
@@ -24,7 +24,7 @@ def recorded() -> list[EventRecord]:
 
 def test_a_full_window_forgets_the_oldest_and_says_from_where_on_it_knows_all() -> None:
     records = [record(offset, b"x" * 100, key=b"ab"[offset % 2 : offset % 2 + 1]) for offset in range(6)]
-    window = Window(limit=3 * records[0].size)
+    window = RecordWindow(limit=3 * records[0].size)
     window.restart({0: 0, 1: 7})
 
     for each in records:
@@ -73,14 +73,14 @@ def test_a_reader_who_resumes_numbers_events_as_one_who_read_them_all() -> None:
     records, known = recorded(), [StreamPosition()]
     whole = []
     for each in records:
-        told, after = each.events(known[-1])
-        whole.append([(str(place), event) for place, event in told.events])
+        decoded, after = each.events(known[-1])
+        whole.append([(str(event_id), event) for event_id, event in decoded.events])
         known.append(after)
 
     for at in range(len(records)):
         resumed = record(at, wide_run()[at])  # without what was kept for the first reader
-        told, after = resumed.events(known[at])
-        assert [(str(place), event) for place, event in told.events] == whole[at]
+        decoded, after = resumed.events(known[at])
+        assert [(str(event_id), event) for event_id, event in decoded.events] == whole[at]
         assert after == known[at + 1]
     numbers = [event["seq"] for events in whole for _, event in events]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -90,31 +90,31 @@ def test_a_reader_who_resumes_numbers_events_as_one_who_read_them_all() -> None:
 def test_listeners_who_know_the_same_get_the_same_bytes() -> None:
     first = recorded()[0]
 
-    told, _ = first.events(StreamPosition())
+    decoded, _ = first.events(StreamPosition())
     again, _ = first.events(StreamPosition())
 
-    assert sse(again) is sse(told)
-    assert sse(told.after(1)) == []
-    assert b"event: run.accepted" in sse(told)[0]
-    assert sse(told, ["task.*"]) == []
+    assert sse(again) is sse(decoded)
+    assert sse(decoded.after(1)) == []
+    assert b"event: run.accepted" in sse(decoded)[0]
+    assert sse(decoded, ["task.*"]) == []
 
 
-def folded(times: int = 1) -> RunMembers:
-    fold = RunMembers(0)
+def projected(times: int = 1) -> RunMembers:
+    projection = RunMembers(0)
     for value in wide_run():
         for _ in range(times):
-            fold.apply(decode_batch(value))
-    return fold
+            projection.apply(decode_batch(value))
+    return projection
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_members_are_folded_the_same_when_records_come_again(times: int) -> None:
-    fold = folded(times)
-    wide, plain = fold.tasks["g", "wide"], fold.tasks["g", "plain"]
+    projection = projected(times)
+    wide, plain = projection.tasks["g", "wide"], projection.tasks["g", "plain"]
 
-    assert fold.ended
-    assert fold.members == WIDE + 1
-    assert (plain.shown(0), plain.expanded) == ("completed", False)
+    assert projection.ended
+    assert projection.members == WIDE + 1
+    assert (plain.status_of(0), plain.expanded) == ("completed", False)
     assert (wide.count("completed"), wide.count("failed"), wide.count(None)) == (WIDE - 3, 3, WIDE)
     assert wide.page(0, 10, "failed") == [7, WIDE - 2, WIDE - 1]
     assert wide.page(8, 1, "failed") == [WIDE - 2]
@@ -124,7 +124,7 @@ def test_members_are_folded_the_same_when_records_come_again(times: int) -> None
 
 
 def test_cells_have_every_member_once() -> None:
-    size, cells = folded().tasks["g", "wide"].cells(300)
+    size, cells = projected().tasks["g", "wide"].cells(300)
 
     assert (size, len(cells)) == (4, WIDE // 4)
     assert sum(each["done"] for each in cells) == WIDE - 3
@@ -132,12 +132,12 @@ def test_cells_have_every_member_once() -> None:
 
 
 def test_members_that_had_not_ended_are_cancelled_with_their_run() -> None:
-    fold = RunMembers(0)
+    projection = RunMembers(0)
     for value in wide_run()[:3]:
-        fold.apply(decode_batch(value))
-    wide = fold.tasks["g", "wide"]
+        projection.apply(decode_batch(value))
+    wide = projection.tasks["g", "wide"]
     assert wide.count("running") == WIDE
 
-    fold.apply(decode_batch(wide_run()[-1]))
+    projection.apply(decode_batch(wide_run()[-1]))
 
-    assert (wide.count("running"), wide.count("cancelled"), wide.shown(5)) == (0, WIDE, "cancelled")
+    assert (wide.count("running"), wide.count("cancelled"), wide.status_of(5)) == (0, WIDE, "cancelled")

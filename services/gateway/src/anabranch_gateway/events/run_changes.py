@@ -1,18 +1,19 @@
-"""Which runs have changed, for lists that are shown live: told at most twice a second for each run.
+"""Publishes which runs have changed, for live lists of runs: at most two messages a second for each run.
 
-A run's name, project and status are folded from its events; of a run whose beginning this process has not seen
-they are asked of the store once. Each listener keeps one message for a run, the latest.
+The name, project and status of a run are projected from its events. For a run whose first events this process has
+not read, name and project are loaded from its record in the store. A listener queues only the latest message of
+each run.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from anabranch.core.bounded import BoundedDict
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.project import DEFAULT_PROJECT
 from anabranch.core.wire.events import EventBatch, EventEntry
@@ -20,24 +21,25 @@ from anabranch.runtime.reading.run_records import load_run_records
 from anabranch.sdk.client import Client
 from anabranch_gateway.events.broadcaster import EventBroadcaster, EventRecord
 
-TELL_SECONDS = 0.5
-KEPT = 50_000
-"""Runs whose state is remembered, and messages that wait for one listener at most."""
+PUBLISH_SECONDS = 0.5
+CACHE_SIZE = 50_000
+"""Maximum runs whose state is cached, and maximum messages in the queue of one listener."""
 SILENCE_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What a list shows of a run."""
+    """The fields of a run that a list of runs shows."""
 
     run_id: str
     status: str = "accepted"
     project: str = DEFAULT_PROJECT
     name: str | None = None
     is_known: bool = False
-    """Whether project and name are."""
+    """True if project and name are known."""
 
     def after(self, entry: EventEntry) -> RunState:
+        """The state after an event."""
         kind, _, what = entry.type.partition(".")
         if entry.type == "run.accepted":
             project = str(entry.data.get("project") or DEFAULT_PROJECT)
@@ -47,68 +49,71 @@ class RunState:
         return replace(self, status=what)
 
     def to_message(self) -> dict[str, Any]:
+        """The data of a `run.changed` message."""
         return {"run_id": self.run_id, "status": self.status, "project": self.project, "name": self.name}
 
 
 @dataclass(eq=False, slots=True)
 class ChangeListener:
-    """One who listens: the latest message of each run that has changed since the last look."""
+    """Queue of one listener: the latest state of each run that changed since the last `take`."""
 
-    waiting: dict[str, RunState] = field(default_factory=dict)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    pending: BoundedDict[str, RunState] = field(default_factory=lambda: BoundedDict(CACHE_SIZE))
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
 
     async def take(self) -> list[RunState]:
-        """The runs that changed; none after a silence, or at the end."""
-        if not self.waiting and not self.closed:
-            self.news.clear()
+        """The changed runs; empty after `SILENCE_SECONDS` without a change, or when the listener is closed."""
+        if not self.pending and not self.closed:
+            self.changed.clear()
             try:
                 async with asyncio.timeout(SILENCE_SECONDS):
-                    await self.news.wait()
+                    await self.changed.wait()
             except TimeoutError:
                 return []
-        taken = list(self.waiting.values())
-        self.waiting.clear()
+        taken = list(self.pending.values())
+        self.pending.clear()
         return taken
 
 
-class Changes:
-    """See the module."""
+class RunChanges:
+    """Projects the states of runs from their events and publishes the changes to listeners."""
 
-    def __init__(self, live: EventBroadcaster, client: Client) -> None:
-        self._live = live
+    def __init__(self, broadcaster: EventBroadcaster, client: Client) -> None:
+        self._broadcaster = broadcaster
         self._client = client
-        self._states: OrderedDict[str, RunState] = OrderedDict()
         self._changed: set[str] = set()
-        self._watchers: set[ChangeListener] = set()
+        self._states: BoundedDict[str, RunState] = BoundedDict(
+            CACHE_SIZE, evicted=lambda run_id, _: self._changed.discard(run_id)
+        )
+        self._listeners: set[ChangeListener] = set()
 
     async def run(self) -> None:
-        """Fold and tell until cancelled."""
+        """Read events and publish changes until cancelled."""
         while True:
-            with self._live.follow_all() as listener:
+            with self._broadcaster.follow_all() as listener:
                 while not listener.dropped:
                     for record in await listener.take(SILENCE_SECONDS):
                         self._apply(record)
                     if self._changed:
-                        await self._tell()
-                        await asyncio.sleep(TELL_SECONDS)
-            await asyncio.sleep(TELL_SECONDS)
+                        await self._publish()
+                        await asyncio.sleep(PUBLISH_SECONDS)
+            await asyncio.sleep(PUBLISH_SECONDS)
 
     @contextmanager
-    def watch(self) -> Iterator[ChangeListener]:
-        """Somebody who listens from now on."""
-        watcher = ChangeListener()
-        self._watchers.add(watcher)
+    def listen(self) -> Iterator[ChangeListener]:
+        """Listen to changes from now on."""
+        listener = ChangeListener()
+        self._listeners.add(listener)
         try:
-            yield watcher
+            yield listener
         finally:
-            self._watchers.discard(watcher)
+            self._listeners.discard(listener)
 
     def close_listeners(self) -> None:
-        """End every stream: the process stops."""
-        for watcher in self._watchers:
-            watcher.closed = True
-            watcher.news.set()
+        """End all streams, because the process stops."""
+        for listener in self._listeners:
+            listener.closed = True
+            listener.changed.set()
 
     def _apply(self, record: EventRecord) -> None:
         batch: EventBatch | None = record.batch
@@ -118,31 +123,25 @@ class Changes:
         for entry in batch.entries:
             state = state.after(entry)
         self._states[batch.run_id] = state
-        self._states.move_to_end(batch.run_id)
         self._changed.add(batch.run_id)
-        while len(self._states) > KEPT:
-            dropped, _ = self._states.popitem(last=False)
-            self._changed.discard(dropped)
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         changed, self._changed = self._changed, set()
-        if not self._watchers:
+        if not self._listeners:
             return
-        await self._ask([run_id for run_id in changed if not self._states[run_id].is_known])
-        for watcher in self._watchers:
-            watcher.waiting.update({run_id: self._states[run_id] for run_id in changed})
-            watcher.news.set()
-            while len(watcher.waiting) > KEPT:
-                del watcher.waiting[next(iter(watcher.waiting))]
+        await self._load_unknown([run_id for run_id in changed if not self._states[run_id].is_known])
+        for listener in self._listeners:
+            listener.pending.update({run_id: self._states[run_id] for run_id in changed})
+            listener.changed.set()
 
-    async def _ask(self, run_ids: list[str]) -> None:
-        """Project and name of runs that were accepted before this process looked."""
+    async def _load_unknown(self, run_ids: list[str]) -> None:
+        """Load project and name of runs that were accepted before this process read their events."""
         if not run_ids:
             return
         try:
             records = await load_run_records(self._client.store, self._client.names, run_ids)
         except (ServerUnavailable, StoreRefused):
-            # Who does not know whose a run is may not tell of it; it is asked again at its next event.
+            # Callers of one project must not see a run whose project is unknown. The next event tries again.
             records = [None] * len(run_ids)
         for run_id, record in zip(run_ids, records, strict=True):
             if record is not None:

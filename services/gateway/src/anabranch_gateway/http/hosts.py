@@ -15,7 +15,7 @@ from typing import Self
 from anabranch.core.errors import Misconfigured
 
 SETTING = "gateway_allowed_hosts"
-_MOST_PORT = 65_535
+MAX_PORT = 65_535
 _HEADER = re.compile(
     r"(?:\[(?P<ipv6>[0-9a-fA-F:.]{2,45})\]|(?P<name>[\w][\w.-]{0,254}))(?::(?P<port>[0-9]{0,5}))?", re.A
 )
@@ -27,7 +27,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def host_of(header: str) -> str | None:
     """The host of a `Host` header in lower case, without port, brackets and final dot; None if it is malformed."""
     match = _HEADER.fullmatch(header)
-    if match is None or int(match["port"] or 0) > _MOST_PORT:
+    if match is None or int(match["port"] or 0) > MAX_PORT:
         return None
     if match["ipv6"] is not None:
         return match["ipv6"].lower() if isinstance(_address(match["ipv6"]), ipaddress.IPv6Address) else None

@@ -1,4 +1,5 @@
-"""Every subscription, kept on a compacted topic that each gateway follows: the last record of an id counts."""
+"""Registry of all subscriptions, replicated to each gateway by a compacted topic: the last record of an id
+counts."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 
 from anabranch.ports import EventLog, Incoming, Outgoing
 from anabranch.runtime.until_available import until_available
-from anabranch_gateway.webhooks.webhooks import Subscription
+from anabranch_gateway.webhooks.subscription import Subscription
 
 REOPEN_SECONDS = 1.0
 
@@ -16,22 +17,28 @@ _log = logging.getLogger("anabranch.gateway")
 
 
 class SubscriptionRegistry:
-    """See the module. Changes are seen once their record has come back from the log."""
+    """The subscriptions by id. A change takes effect when its record has been read back from the log.
+
+    Args:
+        topic: the compacted topic of subscriptions.
+    """
 
     def __init__(self, log: EventLog, topic: str) -> None:
         self._log = log
         self._topic = topic
         self._all: dict[str, Subscription] = {}
         self._webhooks: dict[str, Subscription] = {}
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._is_read = asyncio.Event()
 
     @property
     def all(self) -> Mapping[str, Subscription]:
+        """All subscriptions by id."""
         return self._all
 
     @property
     def webhooks(self) -> Mapping[str, Subscription]:
+        """The subscriptions of webhooks by id."""
         return self._webhooks
 
     async def run(self) -> None:
@@ -40,26 +47,26 @@ class SubscriptionRegistry:
             await until_available(self._follow, "read the subscriptions", delay=REOPEN_SECONDS)
             await asyncio.sleep(REOPEN_SECONDS)
 
-    async def read(self) -> None:
-        """Wait until all that were there have been read."""
+    async def wait_until_read(self) -> None:
+        """Wait until all subscriptions that existed at the start have been read."""
         await self._is_read.wait()
 
     async def put(self, subscription: Subscription) -> None:
-        """Keep a subscription, and return once this process knows it. Raises ServerUnavailable."""
-        await self._log.publish([Outgoing(self._topic, subscription.id, subscription.stored())])
+        """Store a subscription; returns once this process has read it back. Raises ServerUnavailable."""
+        await self._log.publish([Outgoing(self._topic, subscription.id, subscription.encode())])
         while subscription.id not in self._all:
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     async def delete(self, subscription_id: str) -> None:
-        """Forget one. Raises ServerUnavailable.
+        """Delete a subscription; returns once this process has read that back. Raises ServerUnavailable.
 
-        The value is `null` as JSON: the ports have no tombstones, and a record of four bytes does no harm.
+        The record's value is `null` as JSON: the ports cannot publish tombstones.
         """
         await self._log.publish([Outgoing(self._topic, subscription_id, b"null")])
         while subscription_id in self._all:
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
     async def _follow(self) -> None:
         async with self._log.read(self._topic, None, "earliest") as reader:
@@ -73,7 +80,7 @@ class SubscriptionRegistry:
                         ends.pop(record.partition, None)
                 if not ends:
                     self._is_read.set()
-                self._news.set()
+                self._changed.set()
 
     def _apply(self, record: Incoming) -> None:
         subscription_id = (record.key or b"").decode("utf-8", "replace")
@@ -82,10 +89,10 @@ class SubscriptionRegistry:
         if record.is_null or record.value in (b"", b"null"):
             return
         try:
-            subscription = Subscription.of_stored(record.value)
+            subscription = Subscription.decode(record.value)
         except ValueError as error:
-            place = f"{record.topic}/{record.partition}/{record.offset}"
-            _log.warning("cannot decode the subscription at %s, the gateway skips it: %s", place, error)
+            location = f"{record.topic}/{record.partition}/{record.offset}"
+            _log.warning("the gateway cannot decode the subscription at %s and skips it: %s", location, error)
             return
         self._all[subscription.id] = subscription
         if subscription.kind == "webhook":

@@ -1,0 +1,76 @@
+"""A subscription as data: which events go where. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import orjson
+from pydantic import TypeAdapter
+
+from anabranch.core.wire.events import EventBatch
+
+Kind = Literal["webhook", "channel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which events of a project are sent to which target.
+
+    Attributes:
+        target: a URL for a webhook, the name of a Redis channel for a channel.
+        types: event types, `run.*` for all of a kind; empty for all events.
+        owner: the actor who subscribed.
+        created_at: seconds since the epoch; earlier events are not sent.
+        run_id, session_id: send only events of this run, of runs of this session.
+        secret: signs the deliveries of a webhook.
+    """
+
+    id: str
+    kind: Kind
+    target: str
+    types: tuple[str, ...]
+    project: str
+    owner: str
+    created_at: float
+    run_id: str | None = None
+    session_id: str | None = None
+    secret: str | None = None
+
+    def matches(self, batch: EventBatch, project: str, at: float) -> bool:
+        """True if the webhook may get events of a batch, whose record has the time `at`; types are not checked."""
+        return (
+            self.kind == "webhook"
+            and at >= self.created_at
+            and project == self.project
+            and self.run_id in (None, batch.run_id)
+            and self.session_id in (None, batch.session_id)
+        )
+
+    def encode(self) -> bytes:
+        """The value of the subscription's record on the topic, with the secret, which signing needs."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, value: bytes) -> Self:
+        """Decode a subscription from a record's value. Raises ValueError if the value is not a subscription."""
+        return _STORED.validate_json(value, strict=True)  # type: ignore[return-value]
+
+    def to_document(self, *, with_secret: bool = False) -> dict[str, Any]:
+        """The document that callers see; with the secret only in the response to its creation."""
+        target = {"url": self.target} if self.kind == "webhook" else {"channel": self.target}
+        document = {
+            "id": self.id,
+            "kind": self.kind,
+            **target,
+            "types": list(self.types),
+            "project": self.project,
+            "run_id": self.run_id,
+            "session_id": self.session_id,
+            "owner": self.owner,
+            "created_at": self.created_at,
+        }
+        return document | ({"secret": self.secret} if with_secret and self.secret else {})
+
+
+_STORED = TypeAdapter(Subscription)
