@@ -7,10 +7,12 @@ small or only one chunk will. An offer may be made again at any time; it is the 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
+from anabranch.core.bounded import BoundedDict
 from anabranch.core.expansion.members import expand, sources
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import chunk_name
@@ -22,7 +24,7 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.session.chunks import concurrency_limit
 from anabranch_taskgroup.session.lifecycle import arrays_of, visible_values
-from anabranch_taskgroup.session.state import Group, Run
+from anabranch_taskgroup.session.state import Group, Run, Value
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig
 
@@ -34,18 +36,25 @@ ONE_CHUNK = 200_000
 """Bytes of a document that travels in the only offer of a task."""
 OFFER_BYTES = 500_000
 """Payload of an offer at most; half of what a record may have, where that is less."""
-KEPT = 64
+CACHE_BYTES = 256 * 1024 * 1024
+"""Maximum total weight of the cached documents and of the arrays read from the store for them."""
+ENTRY_BYTES = 256 * 1024
+"""Minimum weight of a cache entry, which limits the cache to 1,024 tasks."""
 CLAIM_MARGIN = 3_600.0
 
 
 @dataclass(slots=True)
 class _Frozen:
-    """What the offers of one task share. `arrays` where members are made from slices."""
+    """What the offers of one task share. `arrays` where members are made from slices.
+
+    `weight` is the memory that a cache entry takes, in bytes: the document, and arrays that the store holds.
+    """
 
     document: bytes
     inline: bool
     key: str
     arrays: dict[str, list[Any]] | None
+    weight: int
 
 
 class Offers:
@@ -58,7 +67,9 @@ class Offers:
         self._rules = rules
         self._store = store
         self._clock = clock
-        self._frozen: OrderedDict[tuple[str, int, str, str], _Frozen] = OrderedDict()
+        self._frozen: BoundedDict[tuple[str, int, str, str], _Frozen] = BoundedDict(
+            CACHE_BYTES, weight=attrgetter("weight")
+        )
         self.offer_bytes = OFFER_BYTES
         """Payload that one offer may have."""
 
@@ -120,13 +131,10 @@ class Offers:
 
     async def _resolved(self, run: Run, task: Task) -> dict[str, Any]:
         found = visible_values(run, task)
-        expansion = task.order.expansion
-        paths = [path for path in sources(expansion).values() if isinstance(path, str)] if expansion else []
-        for key, value in found.items():
-            if value.is_reference and any(path == key or path.startswith(f"{key}.") for path in paths):
-                names, session = self._rules.names, run.session_id
-                data = await values.resolve(self._store, names, value.data, within=session)
-                found[key] = type(value)(data)
+        names, session = self._rules.names, run.session_id
+        for key in _stored_arrays(task, found):
+            data = await values.resolve(self._store, names, found[key].data, within=session)
+            found[key] = Value(data)
         return found
 
     async def _freeze(self, run: Run, task: Task, *, again: bool) -> _Frozen:
@@ -135,16 +143,11 @@ class Offers:
         if frozen is None:
             frozen = await self._build(run, task)
             if task.order.expansion is not None:
-                self._keep(place, frozen)
+                self._frozen[place] = frozen
             again = True
         if again and not frozen.inline:
             await self._store.put([Write(frozen.key, frozen.document, self._ttl(run))])
         return frozen
-
-    def _keep(self, place: tuple[str, int, str, str], frozen: _Frozen) -> None:
-        self._frozen[place] = frozen
-        while len(self._frozen) > KEPT:
-            self._frozen.popitem(last=False)
 
     async def _build(self, run: Run, task: Task) -> _Frozen:
         arrays = await self._arrays(run, task)
@@ -153,7 +156,8 @@ class Offers:
         one_chunk = task.order.expansion is None or task.total == 1
         inline = len(document) <= min(self.offer_bytes, ONE_CHUNK if one_chunk else SMALL)
         key = self._rules.names.task_document(run.session_id, run.run_id, task.group, task.name)
-        return _Frozen(document, inline, key, sliced)
+        weight = max(ENTRY_BYTES, len(document) + _stored_bytes(run, task))
+        return _Frozen(document, inline, key, sliced, weight)
 
     async def _arrays(self, run: Run, task: Task) -> dict[str, list[Any]] | None:
         if task.order.expansion is None:
@@ -181,6 +185,24 @@ class Offers:
             arrays=arrays,
         )
         return dumps(document.model_dump(mode="json", exclude_defaults=True))
+
+
+def _stored_arrays(task: Task, found: Mapping[str, Value]) -> list[str]:
+    """The keys whose values the expansion reads and only the store has: the state holds a reference."""
+    expansion = task.order.expansion
+    paths = [path for path in sources(expansion).values() if isinstance(path, str)] if expansion else []
+    return [
+        key
+        for key, value in found.items()
+        if value.is_reference and any(path == key or path.startswith(f"{key}.") for path in paths)
+    ]
+
+
+def _stored_bytes(run: Run, task: Task) -> int:
+    """Bytes of JSON of the arrays that were read from the store for a task."""
+    found = visible_values(run, task)
+    references: list[Any] = [found[key].data for key in _stored_arrays(task, found)]
+    return sum(int(reference["bytes"]) for reference in references)
 
 
 def _is_sliced(task: Task) -> bool:

@@ -6,13 +6,14 @@ given back for a pause that was only heard of. Who runs what is not its business
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+from anabranch.core.bounded import BoundedDict
 from anabranch.core.names import Names
 from anabranch.ports import Notifier, StateStore
 
-REMEMBERED = 10_000
+MAX_RUNS = 10_000
+"""Maximum paused runs that are remembered; a forgotten one is found by its flag."""
 
 
 class Pauses:
@@ -29,7 +30,7 @@ class Pauses:
         self._notifier = notifier
         self._names = names
         self._on_pause = on_pause
-        self._paused: OrderedDict[str, None] = OrderedDict()
+        self._paused: BoundedDict[str, None] = BoundedDict(MAX_RUNS)
 
     async def start(self) -> None:
         await self._notifier.subscribe(self._names.pause_channel, self._heard)
@@ -51,8 +52,6 @@ class Pauses:
 
     def _note(self, run_id: str) -> None:
         self._paused[run_id] = None
-        while len(self._paused) > REMEMBERED:
-            self._paused.popitem(last=False)
         self._on_pause(run_id)
 
     async def holds(self, run_id: str, session_id: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
 
 from anabranch.core.admissions import admission_of
+from anabranch.core.bounded import BoundedDict
 from anabranch.core.errors import AnabranchError
 from anabranch.core.expansion.members import Member, expand
 from anabranch.core.names import Names
@@ -23,8 +23,8 @@ from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
 from anabranch_taskgroup.worker.template_memory import Weight
 from anabranch_taskgroup.worker.tracing import TaskTrace
 
-KEPT = 256
-"""Documents that a worker keeps."""
+CACHE_SIZE = 256
+"""Maximum documents that a worker caches."""
 
 
 DocumentId = tuple[str, int, str, str]
@@ -141,7 +141,7 @@ class TaskDocuments:
         self._errors = errors
         self._names = names
         self._registry = registry
-        self._kept: OrderedDict[DocumentId, Prepared] = OrderedDict()
+        self._cache: BoundedDict[DocumentId, Prepared] = BoundedDict(CACHE_SIZE)
 
     async def get(self, offer: Offer, inline: bytes) -> Prepared:
         """The prepared task of an offer.
@@ -151,10 +151,9 @@ class TaskDocuments:
             ValueGone: a value that it refers to has expired.
         """
         key = (offer.run_id, admission_of(offer.fence), offer.group, offer.task)
-        kept = self._kept.get(key)
-        if kept is not None:
-            self._kept.move_to_end(key)
-            return kept
+        cached = self._cache.get(key)
+        if cached is not None:
+            return cached
         data = inline or await self._load(offer)
         # pydantic's own parser takes 200 levels, and the document is some levels around a value of so many.
         document = TaskDocument.model_validate(orjson.loads(data))
@@ -163,13 +162,8 @@ class TaskDocuments:
         context = await self._context(document)
         prepared = prepare(document, context, agent, self._trace(document), self._errors(), len(data))
         if offer.expanded:
-            self._keep(key, prepared)
+            self._cache[key] = prepared
         return prepared
-
-    def _keep(self, key: DocumentId, prepared: Prepared) -> None:
-        self._kept[key] = prepared
-        while len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
 
     async def _load(self, offer: Offer) -> bytes:
         if offer.document_key is None:

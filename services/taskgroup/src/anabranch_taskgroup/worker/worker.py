@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
+from anabranch.core.bounded import BoundedDict
 from anabranch.core.error_records import error_record
 from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.names import Names
@@ -45,7 +45,8 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.1
 SIGNS_OF_A_LEASE = 3
 """How often a worker shows within its lease that it lives."""
-REMEMBERED = 10_000
+MAX_DONE = 10_000
+"""Maximum finished deliveries that are remembered, so that a repeated offer of one is dropped."""
 RETRY_SECONDS = 0.2
 
 Offered = tuple[Offer, tuple[bytes, ...]]
@@ -102,7 +103,7 @@ class Worker:
         self._pauses = Pauses(store, notifier, names, self._paused)
         self._running: dict[str, ChunkRun | None] = {}
         self._opening: dict[str, Offer] = {}
-        self._done: OrderedDict[str, None] = OrderedDict()
+        self._done: BoundedDict[str, None] = BoundedDict(MAX_DONE)
         self._outbox = Outbox(eventlog)
         self._told = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -390,8 +391,6 @@ class Worker:
         self._running.pop(key, None)
         self._opening.pop(key, None)
         self._done[key] = None
-        while len(self._done) > REMEMBERED:
-            self._done.popitem(last=False)
         self._freed.set()
 
     def _halted(self, message: bytes | None) -> None:
