@@ -24,6 +24,7 @@ from anabranch import Task
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.adapters.partitioner import murmur2
+from anabranch.core.lanes import DEFAULT_LANE
 from anabranch.core.names import Names, run_id_for, session_key
 from anabranch.core.wire import messages as m
 from anabranch.core.wire.codec import GROUPS, encode
@@ -130,6 +131,7 @@ ARGUMENTS: dict[str, Any] = {
     "partition": 3,
     "generation": 1,
     "policy": "sum",
+    "lane": DEFAULT_LANE,
 }
 
 

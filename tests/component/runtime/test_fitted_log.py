@@ -167,7 +167,7 @@ async def test_a_letter_whose_headers_alone_are_too_large_keeps_its_own() -> Non
     assert "a" not in headers
 
 
-@pytest.mark.parametrize("topic", [NAMES.tasks, NAMES.requests])
+@pytest.mark.parametrize("topic", [NAMES.tasks(), NAMES.requests])
 @AROUND
 async def test_others_are_refused_before_anything_is_appended(topic: str, over: int) -> None:
     log, broker = await fitted_log()

@@ -100,7 +100,7 @@ def test_a_worker_takes_no_more_offers_than_it_has_room_for(anabranch_system: St
 
     service: Any = next(each for each in s.embedded.services if each.name == "taskgroup")
     names = s.embedded.names
-    lag = sum(s.wait(s.embedded.log.group_lag(names.taskgroup_tasks, names.tasks)).values())
+    lag = sum(s.wait(s.embedded.log.group_lag(names.taskgroup_tasks, names.tasks())).values())
     held, queued = service._executor.held, len(service._intake._inbox._queue)
     assert held <= 2 * 16
     assert queued > 0

@@ -35,7 +35,11 @@ def test_the_value_and_the_channel_of_a_result_have_the_session_as_hash_tag() ->
 
 def _private_keys(of: Names) -> dict[str, str]:
     names_of_methods = [name for name, _ in inspect.getmembers(Names, inspect.isfunction)]
-    of_keys = [name for name in names_of_methods if not name.startswith("_") and not name.endswith("_problem")]
+    of_keys = [
+        name
+        for name in names_of_methods
+        if not name.startswith("_") and not name.endswith("_problem") and name != "tasks"
+    ]
     taking_session = [(name, getattr(of, name)) for name in of_keys]
     return {
         name: method(*["sid", "b", "c", "d"][: len(inspect.signature(method).parameters)])

@@ -42,7 +42,7 @@ class SystemStatus:
             ("agency", names.agency_requests, names.requests),
             ("agency", names.agency_runs, names.runs),
             ("taskgroup", names.taskgroup_groups, names.groups),
-            ("taskgroup", names.taskgroup_tasks, names.tasks),
+            ("taskgroup", names.taskgroup_tasks, names.tasks()),
             ("eventmanager", names.eventmanager, names.events),
         )
         standings = [

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
+from anabranch.core.lanes import DEFAULT_LANE, Lane
+
 DEFAULT_PREFIX = "anabranch."
 MAX_LENGTH = 255
 
@@ -150,9 +152,9 @@ class Names:
     def groups(self) -> str:
         return f"{self.prefix}groups"
 
-    @property
-    def tasks(self) -> str:
-        return f"{self.prefix}tasks"
+    def tasks(self, lane: Lane = DEFAULT_LANE) -> str:
+        """The topic of the offers of one lane."""
+        return f"{self.prefix}tasks{lane.suffix}"
 
     @property
     def runs(self) -> str:
@@ -187,7 +189,7 @@ class Names:
             self.requests,
             self.runs,
             self.groups,
-            self.tasks,
+            self.tasks(),
             self.events,
             self.results,
             self.dead_letters,

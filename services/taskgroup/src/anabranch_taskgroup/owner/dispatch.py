@@ -60,8 +60,8 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Learn how many partitions offers are spread over."""
-        self._partitions = await self._log.partition_count(self._names.tasks)
-        self._offers.fit_into(await self._log.record_limit(self._names.tasks))
+        self._partitions = await self._log.partition_count(self._names.tasks())
+        self._offers.fit_into(await self._log.record_limit(self._names.tasks()))
 
     # --- offering ----------------------------------------------------------------------------------
 
@@ -110,10 +110,10 @@ class Dispatcher:
         try:
             await self._log.publish(offers)
         except RecordTooLarge as error:
-            limit = await self._log.record_limit(self._names.tasks)
+            limit = await self._log.record_limit(self._names.tasks())
             self._offers.fit_into(limit)
             reason = f"a record may have {limit:,} bytes from now on: offers are made again ({error})"
-            raise ServerUnavailable("Kafka", self._names.tasks, reason) from error
+            raise ServerUnavailable("Kafka", self._names.tasks(), reason) from error
 
     def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
         """The arrays of an expansion have expired under way: its task fails, the run goes on."""
@@ -133,7 +133,7 @@ class Dispatcher:
         """Round robin by hand: records without a key clump on one partition."""
         offer, segments = offered
         partition = next(self._turns) % self._partitions
-        return Outgoing(self._names.tasks, None, encode(offer, segments), partition=partition)
+        return Outgoing(self._names.tasks(), None, encode(offer, segments), partition=partition)
 
     def look_again(self, state: PartitionState, run_id: str) -> None:
         """Offer again at the next look whatever of a run nobody has claimed."""

@@ -33,7 +33,7 @@ class OfferConsumer:
         self._clock = clock
         self._log = eventlog
         self._names = names
-        self._inbox = Consumer(eventlog, names.taskgroup_tasks, names.tasks, most=QUEUE)
+        self._inbox = Consumer(eventlog, names.taskgroup_tasks, names.tasks(), most=QUEUE)
         self._task: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 

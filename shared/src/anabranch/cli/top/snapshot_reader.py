@@ -83,6 +83,6 @@ def consumers(names: Names) -> list[tuple[str, str]]:
         (names.agency_requests, names.requests),
         (names.agency_runs, names.runs),
         (names.taskgroup_groups, names.groups),
-        (names.taskgroup_tasks, names.tasks),
+        (names.taskgroup_tasks, names.tasks()),
         (names.eventmanager, names.events),
     ]

@@ -233,17 +233,17 @@ class _Examination:
         self, waits: list[Wait], groups: RequiredPartition, session: SessionReplay
     ) -> list[Missing]:
         claims = [wait.claim for wait in waits if wait.claim is not None]
-        evidence = Evidence(groups, self._names.tasks)
+        evidence = Evidence(groups, self._names.tasks())
         standings: Mapping[int, Standing] = {}
         if claims:
-            tasks = self._names.tasks
+            tasks = self._names.tasks()
             standings = await self._log.group_standing(self._names.taskgroup_tasks, tasks, members=True)
             offers = await waiting_offers(self._sources, self._run_id, standings)
             evidence = Evidence(
                 groups, tasks, *await holders_of(self._sources, list(dict.fromkeys(claims))), offers
             )
         found = [self._with_position(_with_reason(wait, evidence), groups, session) for wait in waits]
-        return [*_without_workers(self._names.tasks, standings), *found]
+        return [*_without_workers(self._names.tasks(), standings), *found]
 
     def _with_position(self, missing: Missing, groups: RequiredPartition, session: SessionReplay) -> Missing:
         """The entry with the time and the position of the last record of its task, unless it has its own."""

@@ -159,7 +159,7 @@ async def waiting_offers(
     found: dict[tuple[str, str, int, int], WaitingOffer] = {}
     for partition, standing in standings.items():
         start = max(standing.position, standing.end - TAIL_RECORDS)
-        topic = sources.names.tasks
+        topic = sources.names.tasks()
         async with aclosing(records_between(sources.log, topic, partition, start, standing.end)) as some:
             async for record in some:
                 offer = _offer_of(record, run_id)

@@ -82,7 +82,7 @@ async def check_retention(log: EventLog, settings: Settings) -> None:
             day, or a topic's record limit is too small.
     """
     await _check_record_limits(log, settings)
-    _check_time(settings.names.tasks, await log.topic_settings(settings.names.tasks))
+    _check_time(settings.names.tasks(), await log.topic_settings(settings.names.tasks()))
     for topic in (settings.names.runs, settings.names.groups):
         found = await log.topic_settings(topic)
         _check_time(topic, found)

@@ -219,7 +219,7 @@ def left_over(world: World) -> list[str]:
         (names.agency_requests, names.requests),
         (names.agency_runs, names.runs),
         (names.taskgroup_groups, names.groups),
-        (names.taskgroup_tasks, names.tasks),
+        (names.taskgroup_tasks, names.tasks()),
     ):
         behind = sum(world.broker.lag(group, topic).values())
         if behind:

@@ -46,7 +46,7 @@ def recreate(world: World, strike: Strike) -> None:
     random = world.edges.random
     names = world.settings.names
     every = tuple(names.topics)
-    topics = random.choice(((names.runs,), (names.groups,), (names.runs, names.groups), (names.tasks,), every))
+    topics = random.choice(((names.runs,), (names.groups,), (names.runs, names.groups), (names.tasks(),), every))
     if random.random() < 0.5:
         for process in world.processes:
             process.kill(strike.seconds)
