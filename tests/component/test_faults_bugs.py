@@ -68,7 +68,7 @@ def test_a_submission_that_meets_a_bug_is_refused(
     alive(s)
 
 
-@pytest.mark.parametrize("place", ["chunk_opening.members_of", "runner.member_scope", "worker.pack"])
+@pytest.mark.parametrize("place", ["chunk_opening.members_of", "runner.member_scope", "reporter.pack"])
 def test_a_bug_in_running_a_chunk_fails_its_members_and_leaves_the_worker(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

@@ -82,10 +82,10 @@ async def _kill(service: Any) -> None:
         owned.closing = True
     loops = [service._owner._committer, service._owner._watcher]
     if service.name == "taskgroup":
-        executor = service._executor
-        loops += [service._sweeper, *executor._loops, *executor._chunks]
-        executor.failure = RuntimeError("killed")  # so that stopping it at the test's end says nothing more
-        executor._running.clear()
+        worker = service._worker
+        loops += [service._sweeper, *worker._loops, *worker._chunks]
+        worker.failure = RuntimeError("killed")  # so that stopping it at the test's end says nothing more
+        worker._held._runs.clear()
     for loop in loops:
         loop.cancel()
 

@@ -19,9 +19,9 @@ from source_tree import ROOT
 from anabranch import Task
 from anabranch.runtime.process.loops import is_interrupt
 from anabranch.testing import System
-from anabranch_taskgroup.worker import chunk_opening, runner
-from anabranch_taskgroup.worker.abandoned_attempts import GRACE_SECONDS
-from anabranch_taskgroup.worker.agent_threads import AgentThreads
+from anabranch_taskgroup.worker import chunk_opening, report_buffer
+from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
+from anabranch_taskgroup.worker.executors.in_process import GRACE_SECONDS
 
 Start = Callable[..., System]
 
@@ -91,9 +91,9 @@ def test_what_is_abandoned_is_reported(anabranch_system: Start, caplog: pytest.L
     with released():
         result = s.run(request(task("stuck", "stuck", timeout=5)))
 
-    said = [record.getMessage() for record in caplog.records if record.name.endswith("abandoned_attempts")]
-    assert [text.split(":")[0] for text in said] == [
-        f"abandoned attempt 1 of member stuck of g in run {result.run_id}"
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("worker.runner")]
+    assert [text.split(",")[0] for text in said] == [
+        f"taskgroup worker: abandoned attempt 1 of member stuck of g in run {result.run_id}"
     ]
 
 
@@ -103,7 +103,7 @@ def test_what_is_abandoned_is_reported(anabranch_system: Start, caplog: pytest.L
 def test_what_goes_wrong_outside_an_agent_fails_the_members_that_have_not_ended(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, called = runner.ChunkRun._note_start, []
+    start, called = report_buffer.ReportBuffer.note_start, []
 
     def breaks(self: Any, index: int) -> None:
         if index == 2:
@@ -114,7 +114,7 @@ def test_what_goes_wrong_outside_an_agent_fails_the_members_that_have_not_ended(
         called.append(task.index)
         return task.inputs
 
-    monkeypatch.setattr(runner.ChunkRun, "_note_start", breaks)
+    monkeypatch.setattr(report_buffer.ReportBuffer, "note_start", breaks)
     s = anabranch_system(agents={"notes": notes})
     result = s.run(request(task("out", "notes", "{item}", expansion_config=array([1, 2, 3, 4]))))
 
@@ -313,7 +313,7 @@ def test_an_interrupt_by_a_person_is_told_from_one_that_code_raises() -> None:
 
 
 def test_a_thread_is_used_again_and_a_busy_one_is_not_waited_for() -> None:
-    threads, held = AgentThreads(kept=1), threading.Event()
+    threads, held = AgentThreads(max_idle=1), threading.Event()
     first = threads.submit(threading.get_ident).result(5)
     busy = threads.submit(held.wait)
     names = [threads.submit(lambda: threading.current_thread().daemon).result(5) for _ in range(3)]
@@ -328,7 +328,7 @@ def test_a_thread_is_used_again_and_a_busy_one_is_not_waited_for() -> None:
 
 
 def test_threads_raise_what_is_raised_in_them() -> None:
-    threads = AgentThreads(kept=1)
+    threads = AgentThreads(max_idle=1)
     with pytest.raises(SystemExit):
         threads.submit(sys.exit, 3).result(5)
     threads.shutdown()

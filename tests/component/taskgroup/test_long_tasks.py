@@ -101,14 +101,14 @@ def test_a_worker_takes_no_more_offers_than_it_has_room_for(anabranch_system: St
     service: Any = next(each for each in s.embedded.services if each.name == "taskgroup")
     names = s.embedded.names
     lag = sum(s.wait(s.embedded.log.group_lag(names.taskgroup_tasks, names.tasks())).values())
-    held, queued = service._executor.held, len(service._intake._inbox._queue)
+    held, queued = service._worker.held, service._offer_consumer.queued
     assert held <= 2 * 16
     assert queued > 0
     assert queued <= QUEUE + 4 * 500  # a batch of each of the four partitions may be on its way at the pause
     assert lag > 1_000
     before = queued
     s.advance(120)
-    assert len(service._intake._inbox._queue) <= before
+    assert service._offer_consumer.queued <= before
     assert {each.name for each in s.embedded.services if not each.health().ready} == set()
     run.cancel()
     assert run.result(120).status == "cancelled"

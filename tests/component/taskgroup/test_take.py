@@ -17,7 +17,8 @@ from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
-from anabranch_taskgroup.worker.worker import Offered, Worker
+from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.worker import Worker
 
 calls: list[int | None] = []
 
@@ -44,7 +45,7 @@ def offered(fence: int = 0) -> Offered:
     document = TaskDocument(
         group="g", run_id="r", session_id="s", order=TaskOrder(name="t", agent="counted", result_keys=("out",))
     )
-    return offer, (document.model_dump_json().encode(), b"")
+    return Offered(offer, (document.model_dump_json().encode(), b""))
 
 
 async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
@@ -56,7 +57,7 @@ async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
     registry.add(counted)
     log = MemoryLog(MemoryBroker(), clock)
     await log.create_topics([TopicSpec("p.groups", 1)])
-    executor = Worker(
+    worker = Worker(
         registry,
         log,
         store,
@@ -69,9 +70,9 @@ async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
         lease=6.0,
     )
 
-    await executor.start()
-    await executor.take([offered(), offered(), offered(fence=1)])
-    await eventually(lambda: not executor.held)
+    await worker.start()
+    await worker.accept([offered(), offered(), offered(fence=1)])
+    await eventually(lambda: not worker.held)
 
     assert len(calls) == 2, "one for each fence"
-    await executor.stop()
+    await worker.stop()

@@ -31,11 +31,11 @@ from anabranch_eventmanager.projection.run_views import TRACEBACKS_BYTES, build_
 from anabranch_taskgroup.session.failures import FAILURES_BYTES, first_failures
 from anabranch_taskgroup.session.traceback_limits import KEPT, KEPT_ALIKE, KEPT_BYTES, TracebackBudget
 from anabranch_taskgroup.worker.attempt_errors import (
-    LOGGED_AT_ONCE,
-    LOGGED_EVERY,
-    SENT_ALIKE,
-    SENT_AT_ONCE,
-    SENT_EVERY,
+    LOG_BURST,
+    LOG_SECONDS,
+    TRACEBACK_BURST,
+    TRACEBACK_BURST_OF_LINE,
+    TRACEBACK_SECONDS,
     AttemptErrors,
 )
 from anabranch_taskgroup.worker.reports import PendingReport, pack
@@ -210,26 +210,26 @@ def test_a_worker_sends_few_tracebacks_of_one_line_and_then_one_in_a_while() -> 
     errors = AttemptErrors(str)
     record = raised("no")
 
-    at_once = sum(errors.told(record, 10.0).traceback is not None for _ in range(1_000))
-    later = [errors.told(record, 10.0 + n * SENT_EVERY / 4).traceback is not None for n in range(40)]
+    at_once = sum(errors.failure_of(record, 10.0).traceback is not None for _ in range(1_000))
+    later = [errors.failure_of(record, 10.0 + n * TRACEBACK_SECONDS / 4).traceback is not None for n in range(40)]
 
-    assert at_once == SENT_ALIKE
+    assert at_once == TRACEBACK_BURST_OF_LINE
     assert sum(later) == 9
-    assert errors.told(record, 10.0).message == "no"
+    assert errors.failure_of(record, 10.0).message == "no"
 
 
 def test_a_worker_sends_few_tracebacks_of_many_lines() -> None:
     errors = AttemptErrors(str)
     records = [raised("no", line) for line in range(300)]
 
-    assert sum(errors.told(each, 5.0).traceback is not None for each in records) == SENT_AT_ONCE
+    assert sum(errors.failure_of(each, 5.0).traceback is not None for each in records) == TRACEBACK_BURST
 
 
 def test_the_message_and_traceback_that_a_worker_sends_have_no_secret() -> None:
     settings = Settings.load({"ANABRANCH_REDIS_PASSWORD": SECRET, "ANABRANCH_KAFKA_SASL_PASSWORD": "tops3cret"})
     errors = AttemptErrors(redactor(settings.secrets))
 
-    told = errors.told(raised(f"login with {SECRET} and tops3cret failed"), 0.0)
+    told = errors.failure_of(raised(f"login with {SECRET} and tops3cret failed"), 0.0)
 
     assert told.message == "login with *** and *** failed"
     assert told.traceback is not None
@@ -263,19 +263,19 @@ def test_the_workers_log_has_the_traceback_and_is_not_flooded(caplog: pytest.Log
     record = raised("no")
 
     for index in range(1_000):
-        errors.log(OFFER, index, 2, errors.told(record, 7.0), None, 7.0)
-    errors.log(OFFER, 1_000, 1, errors.told(record, 7.0), 0.5, 7.0 + LOGGED_EVERY)
+        errors.log(OFFER, index, 2, errors.failure_of(record, 7.0), None, 7.0)
+    errors.log(OFFER, 1_000, 1, errors.failure_of(record, 7.0), 0.5, 7.0 + LOG_SECONDS)
 
     lines = [each for each in caplog.records if each.name == "anabranch.attempts"]
     first, last = lines[0], lines[-1]
-    assert len(lines) == LOGGED_AT_ONCE + 1
+    assert len(lines) == LOG_BURST + 1
     assert (first.levelname, last.levelname) == ("WARNING", "INFO")
     assert first.getMessage() == (
         "taskgroup worker: attempt 2 of member g/t[0] of run r failed, it is not tried again: ValueError: no"
     )
     assert 'File "/agents/0.py", line 1' in first.__dict__["error"]
     assert "the next attempt is in 0.5 s" in last.getMessage()
-    assert f"{1_000 - LOGGED_AT_ONCE} failed attempts of this task before it are not logged" in last.getMessage()
+    assert f"{1_000 - LOG_BURST} failed attempts of this task before it are not logged" in last.getMessage()
 
 
 # --- tracebacks in a view -------------------------------------------------------------------------

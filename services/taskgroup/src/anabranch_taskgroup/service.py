@@ -19,11 +19,13 @@ from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.owner.dispatch import SWEEP_SECONDS, Dispatcher
 from anabranch_taskgroup.owner.handler import GroupsHandler
 from anabranch_taskgroup.owner.metrics import show_backlog
+from anabranch_taskgroup.owner.offer_router import OfferRouter
 from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig
+from anabranch_taskgroup.worker.liveness import BEATS_PER_LEASE
 from anabranch_taskgroup.worker.offer_consumer import OfferConsumer
-from anabranch_taskgroup.worker.worker import SIGNS_OF_A_LEASE, Worker
+from anabranch_taskgroup.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class TaskGroupService:
         )
         incarnation = resources.ids.incarnation()
         life = StoreLife(resources.store, resources.clock, partial(_is_up_to_date, resources))
-        self._executor = Worker(
+        self._worker = Worker(
             registry,
             resources.log,
             resources.store,
@@ -58,11 +60,12 @@ class TaskGroupService:
             secrets=settings.secrets,
         )
         self._telemetry = resources.telemetry
-        self._intake = OfferConsumer(self._executor, resources.log, resources.names, resources.clock)
+        self._offer_consumer = OfferConsumer(self._worker, resources.log, resources.names, resources.clock)
         self._clock = LogClock(resources.clock)
         owners = replace(resources, clock=self._clock)
         offers = Offers(rules, resources.store, self._clock, resources.telemetry)
-        self._dispatcher = Dispatcher(owners, offers, self._executor, life, self._clock)
+        router = OfferRouter(resources.log, resources.names)
+        self._dispatcher = Dispatcher(owners, offers, self._worker, router, life, self._clock)
         self._domain = GroupsHandler(owners, rules, offers, self._dispatcher, life)
         self._owner: Owner[PartitionState] = Owner(
             self._domain,
@@ -82,7 +85,7 @@ class TaskGroupService:
                 open_store,
                 resources.clock,
                 ttl=settings.worker_lease,
-                every=settings.worker_lease / SIGNS_OF_A_LEASE,
+                every=settings.worker_lease / BEATS_PER_LEASE,
             )
             if open_store is not None
             else None
@@ -95,12 +98,12 @@ class TaskGroupService:
     async def start(self) -> None:
         """Ready once it may take offers and is a member of the owners' group."""
         await self._dispatcher.start()
-        await self._executor.start()
+        await self._worker.start()
         if self._pulse is not None:
             self._pulse.start(self._pulse_key)
         await self._domain.watcher.start()
         await self._owner.start()
-        await self._intake.start()
+        await self._offer_consumer.start()
         self._sweeper = asyncio.create_task(self._keep_sweeping(), name="sweep chunks")
         self._started = True
 
@@ -112,25 +115,25 @@ class TaskGroupService:
                 self._show()
 
     def _show(self) -> None:
-        self._telemetry.show(SLOTS, {(): self._executor.concurrency})
-        self._telemetry.show(SLOTS_USED, {(): self._executor.used})
-        self._telemetry.show(CHUNKS_HELD, {(): self._executor.held})
+        self._telemetry.show(SLOTS, {(): self._worker.concurrency})
+        self._telemetry.show(SLOTS_USED, {(): self._worker.used})
+        self._telemetry.show(CHUNKS_HELD, {(): self._worker.held})
         show_backlog(self._telemetry, self._owner.states.values())
 
     async def drain(self) -> None:
         """Take no further offers, let what runs end. Sessions stay owned until `stop`."""
         self._draining = True
-        await self._intake.stop()
-        await self._executor.drain()
+        await self._offer_consumer.stop()
+        await self._worker.drain()
 
     async def stop(self) -> None:
         """Hand back what still runs, then give the sessions up in good order."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        await self._intake.stop()
+        await self._offer_consumer.stop()
         if self._pulse is not None:
             await self._pulse.stop()
-        await self._executor.stop()
+        await self._worker.stop()
         await self._owner.stop()
         await self._domain.watcher.stop()
 
@@ -141,19 +144,19 @@ class TaskGroupService:
         unhealthy_reason = (
             f"stopped: {failure!r}"
             if failure is not None
-            else self._owner.unhealthy_reason or self._intake.unhealthy_reason
+            else self._owner.unhealthy_reason or self._offer_consumer.unhealthy_reason
         )
         if unhealthy_reason is not None:
             return Health(live=False, ready=False, detail=unhealthy_reason)
         ready = self._started and not self._draining and self._owner.is_caught_up
         waits = self._owner.waiting_for
-        work = f"{self._executor.held} chunks held, {self._owner.backlog} records behind"
+        work = f"{self._worker.held} chunks held, {self._owner.backlog} records behind"
         if self._clock.finding is not None:
             work += f"; {self._clock.finding}"
         return Health(live=True, ready=ready and waits is None, detail=waits or work)
 
     def _failure(self) -> BaseException | None:
-        parts = (self._owner, self._executor, self._intake, self._domain.watcher)
+        parts = (self._owner, self._worker, self._offer_consumer, self._domain.watcher)
         found = next((part.failure for part in parts if part.failure is not None), None)
         if found is None and self._sweeper is not None and self._sweeper.done() and not self._sweeper.cancelled():
             found = self._sweeper.exception()

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,6 +24,9 @@ from anabranch.sdk.importing import import_module, one_line
 from anabranch.sdk.marks import AgentMark, marks_of, put_mark
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+ExecutorKind = Literal["in-process"]
+"""How workers execute an agent: in their own process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class AgentDeclaration:
     max_concurrency: int | None = None
     place: str = ""
     """Where it is defined, for people: `module.function (file:line)`."""
+    executor: ExecutorKind = "in-process"
 
 
 def agent(

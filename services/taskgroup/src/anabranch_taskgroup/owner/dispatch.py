@@ -1,4 +1,4 @@
-"""Gets chunks to workers: offers them, here or through the log, and looks after those nobody works on."""
+"""Offers chunks to workers, here or through the log, and again where no worker claims or finishes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
 
 from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.names import chunk_name
@@ -17,200 +16,223 @@ from anabranch.ports import Outgoing
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
+from anabranch_taskgroup.owner.offer_router import OfferRouter
 from anabranch_taskgroup.owner.offers import Offers
 from anabranch_taskgroup.session.claim_monitor import ChunkDelivery, ClaimMonitor
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import OfferChunk
-from anabranch_taskgroup.worker.offer_consumer import at_deadline
-from anabranch_taskgroup.worker.worker import Offered, Worker
+from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 INLINE_CHUNKS = 8
-"""An owner keeps first offers for itself while its process holds fewer chunks than this."""
-ROUNDS_HERE = 2
-"""And so many members of it at most, for each slot that is free, that the others are not done long before it."""
-MOMENT_SECONDS = 0.1
-"""A chunk that takes less than this is not counted by its members: its slots are free again soon."""
+"""An owner gives first offers to the worker of its own process while that worker holds fewer chunks than this."""
+LOCAL_ROUNDS = 2
+"""Members for each free slot that stay here in one turn: more of them would outlast the other workers' share."""
+BRIEF_SECONDS = 0.1
+"""A chunk that takes less than this counts as one member: its slots are free again at once."""
 
-Found = tuple[Run, Group, Task, Chunk]
+OpenChunk = tuple[Run, Group, Task, Chunk]
 
 
 class Dispatcher:
-    """Offers chunks for the partitions that this process owns."""
+    """Offers the chunks of the partitions that this process owns.
+
+    Args:
+        worker: the worker of the same process, which gets first offers without a way through the log.
+    """
 
     def __init__(
-        self, resources: Resources, offers: Offers, executor: Worker, life: StoreLife, clock: LogClock
+        self,
+        resources: Resources,
+        offers: Offers,
+        worker: Worker,
+        router: OfferRouter,
+        life: StoreLife,
+        clock: LogClock,
     ) -> None:
         self._log = resources.log
         self._store = resources.store
         self._clock = clock
         self._names = resources.names
         self._offers = offers
-        self._executor = executor
+        self._worker = worker
+        self._router = router
         self._life = life
         self._telemetry = resources.telemetry
         self._lease = resources.settings.worker_lease
-        self._ledger = ClaimMonitor(self._lease)
-        self._turns = count()
-        self._partitions = 1
+        self._monitor = ClaimMonitor(self._lease)
 
     async def start(self) -> None:
-        """Learn how many partitions offers are spread over."""
-        self._partitions = await self._log.partition_count(self._names.tasks())
-        self._offers.fit_into(await self._log.record_limit(self._names.tasks()))
+        """Read the partitions and the record limit of the topics that offers go to."""
+        await self._router.start()
+        self._offers.fit_into(await self._router.record_limit())
 
     # --- offering ----------------------------------------------------------------------------------
 
     async def offer(self, state: PartitionState, effects: Sequence[OfferChunk]) -> None:
-        """Offer chunks as they stand now; one that ended meanwhile is left out.
+        """Offer chunks in their present state; a chunk that has ended is left out.
 
         Raises:
-            ValueGone: an array is missing in a store that changed, where it may be written again: ask again.
-            ServerUnavailable: also where the log allows smaller records than it did: ask again.
+            ValueGone: an array is missing in a store that lost data, and may be written again: retry later.
+            ServerUnavailable: a server is away, or the log allows smaller records than before: retry later.
         """
         local: list[Offered] = []
         remote: list[Outgoing] = []
         made: Counter[tuple[str, str]] = Counter()
-        free = ROUNDS_HERE * self._executor.free
+        capacity = LOCAL_ROUNDS * self._worker.free
         now = self._clock.monotonic()
         for effect in effects:
             found = _chunk_of(state, effect)
             if found is None:
                 continue
             try:
-                offered = await self._offers.make(*found)
+                offered = Offered(*await self._offers.make(*found))
             except ValueGone as gone:
                 if not await self._life.is_restored():
                     raise
                 remote.append(self._cannot_expand(*found, gone))
                 continue
-            is_new = found[3].fence == found[2].first_fence
-            is_first = self._ledger.offered(_place(*found), now) and is_new
-            stays = free > 0 and is_new and self._stays_here(offered[0], found[1], len(local))
+            _, group, task, chunk = found
+            is_new = chunk.fence == task.first_fence
+            is_first = self._monitor.offered(_delivery(*found), now) and is_new
+            stays = capacity > 0 and is_new and self._stays_here(offered.offer, group, len(local))
             made["first" if is_first else "again", "here" if stays else "elsewhere"] += 1
             if stays:
-                local.append((at_deadline(offered[0], self._clock.local(offered[0].deadline)), offered[1]))
-                free -= _slots_for(found[2], found[3])
+                local.append(offered.with_deadline(self._clock.local(offered.offer.deadline)))
+                capacity -= _slots_for(task, chunk)
             else:
-                remote.append(self._on_tasks(offered))
-        # Not to be cut short with the turn: what was claimed has to be started, or nobody would run it.
-        taking = [asyncio.shield(self._executor.take(local))] if local else []
+                remote.append(self._router.record(offered))
+        await self._hand_out(local, remote)
+        for (delivery, place), number in made.items():
+            self._telemetry.count(OFFERS, number, delivery=delivery, place=place)
+
+    async def _hand_out(self, local: Sequence[Offered], remote: Sequence[Outgoing]) -> None:
+        # Shielded: the turn is cancelled where the partition moves, but a chunk that the worker has claimed by
+        # then must be started. Its claim keeps every other worker from running it.
+        accepting = [asyncio.shield(self._worker.accept(local))] if local else []
         if remote:
-            await asyncio.gather(self._publish(remote), *taking)
-        elif taking:
-            await taking[0]
-        for (delivery, place), count_of in made.items():
-            self._telemetry.count(OFFERS, count_of, delivery=delivery, place=place)
+            await asyncio.gather(self._publish(remote), *accepting)
+        elif accepting:
+            await accepting[0]
 
     async def _publish(self, offers: Sequence[Outgoing]) -> None:
         try:
             await self._log.publish(offers)
         except RecordTooLarge as error:
-            limit = await self._log.record_limit(self._names.tasks())
+            limit = await self._router.record_limit()
             self._offers.fit_into(limit)
-            reason = f"a record may have {limit:,} bytes from now on: offers are made again ({error})"
-            raise ServerUnavailable("Kafka", self._names.tasks(), reason) from error
+            reason = f"its record limit is {limit:,} bytes now; offers are made again, in that size ({error})"
+            raise ServerUnavailable("Kafka", offers[0].topic, reason) from error
 
     def _cannot_expand(self, run: Run, group: Group, task: Task, chunk: Chunk, gone: ValueGone) -> Outgoing:
-        """The arrays of an expansion have expired under way: its task fails, the run goes on."""
-        place = {"run_id": run.run_id, "group": group.name, "task": task.name}
-        message = ArrayCounted(**place, error=str(gone), admission=run.admission)
+        """The record that fails a task because the arrays of its expansion have expired; its run continues."""
+        message = ArrayCounted(run_id=run.run_id, group=group.name, task=task.name, error=str(gone))
         return Outgoing(self._names.groups, run.session_id, encode(message))
 
-    def _stays_here(self, offer: Offer, group: Group, waiting: int) -> bool:
-        """A first delivery may run beside its owner, which saves two hops, while few do and it starts at once:
-        what would only wait here is better off elsewhere. Not once a worker has died over the group, for the next
-        one would be its owner."""
-        most = min(INLINE_CHUNKS, self._executor.concurrency)
-        is_first = offer.mode == "fast" and not group.bereaved
-        return is_first and self._executor.held + waiting < most and self._executor.has_room(offer.agent)
+    def _stays_here(self, offer: Offer, group: Group, accepted: int) -> bool:
+        """True if the worker of this process gets an offer: it saves two hops, and its members start at once.
 
-    def _on_tasks(self, offered: Offered) -> Outgoing:
-        """Round robin by hand: records without a key clump on one partition."""
-        offer, segments = offered
-        partition = next(self._turns) % self._partitions
-        return Outgoing(self._names.tasks(), None, encode(offer, segments), partition=partition)
+        False once a worker died over a member of the group: the next one to die would take the owner with it.
+        """
+        max_chunks = min(INLINE_CHUNKS, self._worker.concurrency)
+        is_safe = offer.mode == "fast" and not group.bereaved
+        return is_safe and self._worker.held + accepted < max_chunks and self._worker.can_start(offer.agent)
 
     def look_again(self, state: PartitionState, run_id: str) -> None:
-        """Offer again at the next look whatever of a run nobody has claimed."""
+        """Offer every unclaimed chunk of a run again with the next sweep."""
         self._adopt(found for found in _outstanding(state) if found[0].run_id == run_id)
 
     # --- sweeping ----------------------------------------------------------------------------------
 
     def took_over(self, state: PartitionState) -> None:
-        """Whatever is outstanding in a partition that was taken over is offered at the next sweep."""
+        """Offer every unclaimed chunk of a partition that was taken over with the next sweep."""
         self._adopt(_outstanding(state))
 
-    def _adopt(self, chunks: Iterable[Found]) -> None:
+    def _adopt(self, chunks: Iterable[OpenChunk]) -> None:
         now = self._clock.monotonic()
         for found in chunks:
-            self._ledger.adopt(_place(*found), now)
+            self._monitor.adopt(_delivery(*found), now)
 
     async def sweep(self, states: Sequence[PartitionState]) -> None:
-        """Offer again what nobody claimed; take back what a worker held that is gone."""
-        outstanding = {_place(*found): found for state in states for found in _outstanding(state)}
+        """Offer unclaimed chunks again, and report the chunks of dead workers as lost."""
+        outstanding = {_delivery(*found): found for state in states for found in _outstanding(state)}
         if not outstanding:
             return
         try:
-            await self._look_after(states, list(outstanding))
+            await self._check(states, list(outstanding))
         except (ServerUnavailable, StoreRefused, ValueGone) as error:
-            log.warning("chunks cannot be looked after: %s", error)
-            self._ledger.store_was_away(self._clock.monotonic())
+            log.warning(
+                "taskgroup owner: cannot check %d open chunks for lost workers, retrying in %g s: %s",
+                len(outstanding),
+                SWEEP_SECONDS,
+                error,
+            )
+            self._monitor.store_was_away(self._clock.monotonic())
 
-    async def _look_after(self, states: Sequence[PartitionState], places: Sequence[ChunkDelivery]) -> None:
+    async def _check(self, states: Sequence[PartitionState], deliveries: Sequence[ChunkDelivery]) -> None:
         now = self._clock.monotonic()
-        claims = await self._claims(places)
+        claims = await self._claims(deliveries)
         alive = await self._alive(claims)
-        # Asked last, so that it is the age of the store that answered.
+        # The age is read last, so that it is the age of the store that answered the two reads before. A younger
+        # store may lack liveness keys only because no worker has written to it yet.
         if await self._life.age() < self._lease:
-            self._ledger.store_was_away(now)
-        findings = self._ledger.judge(claims, alive, now)
+            self._monitor.store_was_away(now)
+        findings = self._monitor.judge(claims, alive, now)
         for state in states:
-            mine = [place for place in findings.offer_again if place.run_id in state.runs]
-            await self.offer(state, [OfferChunk(p.run_id, p.group, p.task, p.chunk) for p in mine])
+            unclaimed = [each for each in findings.offer_again if each.run_id in state.runs]
+            await self.offer(state, [OfferChunk(d.run_id, d.group, d.task, d.chunk) for d in unclaimed])
         if findings.lost:
-            await self._log.publish([self._lost(place, worker) for place, worker in findings.lost])
+            await self._log.publish([self._lost(delivery, worker) for delivery, worker in findings.lost])
 
-    async def _claims(self, places: Sequence[ChunkDelivery]) -> dict[ChunkDelivery, str | None]:
-        found = await self._store.get([self._claim_key(place) for place in places])
+    async def _claims(self, deliveries: Sequence[ChunkDelivery]) -> dict[ChunkDelivery, str | None]:
+        found = await self._store.get([self._claim_key(delivery) for delivery in deliveries])
         holders = [value.decode() if value is not None else None for value in found]
-        return dict(zip(places, holders, strict=True))
+        return dict(zip(deliveries, holders, strict=True))
 
-    def _claim_key(self, place: ChunkDelivery) -> str:
-        chunk = chunk_name(place.group, place.task, place.chunk, place.fence)
-        return self._names.claim(place.session_id, place.run_id, chunk)
+    def _claim_key(self, delivery: ChunkDelivery) -> str:
+        chunk = chunk_name(delivery.group, delivery.task, delivery.chunk, delivery.fence)
+        return self._names.claim(delivery.session_id, delivery.run_id, chunk)
 
     async def _alive(self, claims: dict[ChunkDelivery, str | None]) -> dict[str, bool]:
         workers = sorted({holder for holder in claims.values() if holder is not None})
         found = await self._store.get([self._names.worker(worker) for worker in workers])
         return {worker: value is not None for worker, value in zip(workers, found, strict=True)}
 
-    def _lost(self, place: ChunkDelivery, worker: str) -> Outgoing:
-        log.warning("worker %s is gone, its chunk %d of %s is taken back", worker, place.chunk, place.task)
+    def _lost(self, delivery: ChunkDelivery, worker: str) -> Outgoing:
+        log.warning(
+            "taskgroup owner: liveness key of worker %s lapsed; chunk %d of %s/%s in run %s is offered again",
+            worker,
+            delivery.chunk,
+            delivery.group,
+            delivery.task,
+            delivery.run_id,
+        )
         message = ChunkLost(
-            run_id=place.run_id,
-            group=place.group,
-            task=place.task,
-            chunk=place.chunk,
-            fence=place.fence,
+            run_id=delivery.run_id,
+            group=delivery.group,
+            task=delivery.task,
+            chunk=delivery.chunk,
+            fence=delivery.fence,
             worker=worker,
         )
-        return Outgoing(self._names.groups, place.session_id, encode(message))
+        return Outgoing(self._names.groups, delivery.session_id, encode(message))
 
 
 def _slots_for(task: Task, chunk: Chunk) -> int:
-    """Slots that a chunk takes for a while: one for each member, unless it is known to be over in a moment."""
+    """Slots that a chunk takes for a while: one for each member, or one if it is known to be brief."""
     seconds = task.member_seconds
-    if seconds is not None and seconds * len(chunk.pending) < MOMENT_SECONDS:
+    if seconds is not None and seconds * len(chunk.pending) < BRIEF_SECONDS:
         return 1
     return len(chunk.pending)
 
 
-def _outstanding(state: PartitionState) -> Iterator[Found]:
+def _outstanding(state: PartitionState) -> Iterator[OpenChunk]:
+    """The chunks that were offered and have not ended."""
     for run in state.runs.values():
         for group in run.groups.values():
             if group.unfinished:
@@ -219,11 +241,11 @@ def _outstanding(state: PartitionState) -> Iterator[Found]:
                         yield run, group, task, chunk
 
 
-def _place(run: Run, group: Group, task: Task, chunk: Chunk) -> ChunkDelivery:
+def _delivery(run: Run, group: Group, task: Task, chunk: Chunk) -> ChunkDelivery:
     return ChunkDelivery(run.run_id, run.session_id, group.name, task.name, chunk.number, chunk.fence)
 
 
-def _chunk_of(state: PartitionState, effect: OfferChunk) -> Found | None:
+def _chunk_of(state: PartitionState, effect: OfferChunk) -> OpenChunk | None:
     run = state.runs.get(effect.run_id)
     group = run.groups.get(effect.group) if run else None
     task = group.tasks.get(effect.task) if group else None

@@ -1,7 +1,7 @@
-"""What a worker tells of the failed attempts of one task: to the owner of the session, and in its own log.
+"""The failed attempts of one task in one worker: what reports and the worker's log hold of them.
 
-Every failure is told with its type and message. Its traceback goes along at a bounded rate, and a line is logged
-at another: where a million members fail, neither the log of the owner nor that of the worker fills with them.
+Every failure is reported with its type and message. Its traceback is reported at a limited rate, and a line is
+logged at another, so that a million failing members fill neither the owner's log nor the worker's.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from anabranch.core.error_records import ErrorRecord
 from anabranch.core.wire.messages import Offer
 from anabranch.runtime.process.logs import ATTEMPTS_LOGGER
 
-SENT_AT_ONCE: Final = 100
-SENT_ALIKE: Final = 10
-SENT_EVERY: Final = 1.0
-"""Tracebacks of one task that a worker sends: so many at once, so many of them from one line of code, and then one
-in so many seconds from each line and in all."""
-LOGGED_AT_ONCE: Final = 10
-LOGGED_EVERY: Final = 5.0
-"""Failed attempts of one task in the worker's log: so many at once, then one in so many seconds."""
+TRACEBACK_BURST: Final = 100
+"""Tracebacks of one task that are reported without a limit of rate."""
+TRACEBACK_BURST_OF_LINE: Final = 10
+"""The same for the failures that one line of code raises."""
+TRACEBACK_SECONDS: Final = 1.0
+"""After its burst, one traceback in this time: of the task, and of each line."""
+LOG_BURST: Final = 10
+LOG_SECONDS: Final = 5.0
+"""Failed attempts of one task in the worker's log: a burst, then one in this time."""
 MAX_LINES: Final = 100
-"""Lines of code of which one task's failures are told apart; further ones count as one."""
+"""Lines of code that are told apart for one task. All further lines share one limit."""
 
+# Reads the attribute past the error's class: an agent's exception may override it with a property that raises.
 _traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
 
 Line = tuple[CodeType, int] | None
 
 
 class AttemptFailure(NamedTuple):
-    """One failed attempt as messages hold it."""
+    """One failed attempt as messages hold it: without secrets, with a traceback if the rate allowed one."""
 
     type: str
     message: str
@@ -42,8 +44,8 @@ class AttemptFailure(NamedTuple):
 
 
 @dataclass(slots=True)
-class Bucket:
-    """Lets `size` through at once, then one in `seconds`. `now` is monotonic."""
+class TokenBucket:
+    """Admits a burst of `size`, then one in `seconds`. `now` is monotonic."""
 
     size: int
     seconds: float
@@ -53,7 +55,7 @@ class Bucket:
     def __post_init__(self) -> None:
         self.level = self.size
 
-    def has_room(self, now: float) -> bool:
+    def has_token(self, now: float) -> bool:
         if self.level < self.size:
             self.level = min(self.size, self.level + (now - self._filled_at) / self.seconds)
         self._filled_at = now
@@ -64,18 +66,23 @@ class Bucket:
 
 
 class AttemptErrors:
-    """The failed attempts of one task in one worker."""
+    """Limits the tracebacks and log lines of one task in one worker.
+
+    Args:
+        redact: masks secrets in a text.
+        worker: the worker's name, for the log.
+    """
 
     def __init__(self, redact: Callable[[str], str], worker: str = "") -> None:
         self._redact = redact
         self._worker = worker
-        self._sent = Bucket(SENT_AT_ONCE, SENT_EVERY)
-        self._alike: dict[Line, Bucket] = {}
-        self._logged = Bucket(LOGGED_AT_ONCE, LOGGED_EVERY)
-        self._left_out = 0
+        self._tracebacks = TokenBucket(TRACEBACK_BURST, TRACEBACK_SECONDS)
+        self._of_lines: dict[Line, TokenBucket] = {}
+        self._logged = TokenBucket(LOG_BURST, LOG_SECONDS)
+        self._unlogged = 0
 
-    def told(self, record: ErrorRecord, now: float) -> AttemptFailure:
-        """A failed attempt without secrets; with its traceback where the rate allows."""
+    def failure_of(self, record: ErrorRecord, now: float) -> AttemptFailure:
+        """The failed attempt as messages hold it."""
         traceback = record.traceback if self._admits(line_of(record.error), now) else None
         redact = self._redact
         return AttemptFailure(
@@ -83,28 +90,29 @@ class AttemptErrors:
         )
 
     def _admits(self, line: Line, now: float) -> bool:
-        known = self._alike.get(line)
+        known = self._of_lines.get(line)
         if known is None:
-            known = self._alike.setdefault(
-                line if len(self._alike) < MAX_LINES else None, Bucket(SENT_ALIKE, SENT_EVERY)
+            known = self._of_lines.setdefault(
+                line if len(self._of_lines) < MAX_LINES else None,
+                TokenBucket(TRACEBACK_BURST_OF_LINE, TRACEBACK_SECONDS),
             )
-        if not (known.has_room(now) and self._sent.has_room(now)):
+        if not (known.has_token(now) and self._tracebacks.has_token(now)):
             return False
         known.take()
-        self._sent.take()
+        self._tracebacks.take()
         return True
 
     def log(
-        self, offer: Offer, index: int, attempt: int, told: AttemptFailure, delay: float | None, now: float
+        self, offer: Offer, index: int, attempt: int, failure: AttemptFailure, delay: float | None, now: float
     ) -> None:
-        """Write a failed attempt to the worker's log, or count it; `delay` is that of the next attempt."""
-        if not self._logged.has_room(now):
-            self._left_out += 1
+        """Write a failed attempt to the worker's log, or only count it. `delay` is that of the next attempt."""
+        if not self._logged.has_token(now):
+            self._unlogged += 1
             return
         self._logged.take()
         place = f"[{index}]" if offer.expanded else ""
         then = "it is not tried again" if delay is None else f"the next attempt is in {delay:g} s"
-        before = f"; {self._left_out} failed attempts of this task before it are not logged" * bool(self._left_out)
+        before = f"; {self._unlogged} failed attempts of this task before it are not logged" * bool(self._unlogged)
         extra = {"attempt": attempt, "worker": self._worker}
         ATTEMPTS_LOGGER.log(
             logging.WARNING if delay is None else logging.INFO,
@@ -115,16 +123,16 @@ class AttemptErrors:
             place,
             offer.run_id,
             then,
-            told.type,
-            told.message,
+            failure.type,
+            failure.message,
             before,
-            extra=extra if told.traceback is None else extra | {"error": told.traceback.rstrip()},
+            extra=extra if failure.traceback is None else extra | {"error": failure.traceback.rstrip()},
         )
-        self._left_out = 0
+        self._unlogged = 0
 
 
 def line_of(error: BaseException) -> Line:
-    """The line of code that raised an error; None where it was never raised."""
+    """The line of code that raised an error; None if it was never raised."""
     last = _traceback_of(error)
     if last is None:
         return None

@@ -1,40 +1,149 @@
-"""Makes the run of one claimed chunk, whose members wait for room where their templates may become large texts."""
+"""Opens a claimed chunk: loads its task's document and its members' items, and prepares the run of its members."""
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor as Threads
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 
+from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
+from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.sdk.agents import AgentDeclaration
+from anabranch_taskgroup.worker.executors.agent_threads import AgentThreads
+from anabranch_taskgroup.worker.executors.selection import executor_of
+from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
+from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.report_buffer import ReportBuffer
+from anabranch_taskgroup.worker.reporter import Reporter
 from anabranch_taskgroup.worker.runner import ChunkRun
-from anabranch_taskgroup.worker.task_documents import Prepared, members_of, slices_of
+from anabranch_taskgroup.worker.shared_lock import SharedLock
+from anabranch_taskgroup.worker.task_documents import (
+    DocumentMissing,
+    Prepared,
+    TaskDocuments,
+    members_of,
+    slices_of,
+)
 from anabranch_taskgroup.worker.template_memory import TemplateMemory
 
+log = logging.getLogger(__name__)
 
-def opened(
-    offer: Offer,
-    prepared: Prepared,
-    segment: bytes,
-    room: TemplateMemory,
-    clock: Clock,
-    threads: Threads,
-    told: asyncio.Event,
-) -> ChunkRun:
-    """The run of an offer's members.
+RETRY_SECONDS = 0.2
+
+
+class ChunkOpener:
+    """Opens the chunks of one worker.
 
     Args:
-        segment: the slices of arrays that came with the offer, if any.
-        room: what the members of the whole worker share.
+        suspects: keeps suspect members apart: careful ones share it, a member alone has it to itself.
+        report_due: set when a member has something to report.
     """
-    items = slices_of(segment)
-    run = ChunkRun(offer, prepared, members_of(prepared, offer, items), clock, threads, told)
-    size = prepared.weight.of_members(len(segment) or prepared.document_bytes, items or prepared.arrays)
-    if size:
-        run.turn, run.recorded = partial(room.hold, size), _nothing_to_record
-    return run
+
+    def __init__(
+        self,
+        documents: TaskDocuments,
+        reporter: Reporter,
+        life: StoreLife,
+        clock: Clock,
+        *,
+        threads: AgentThreads,
+        slots: WorkerSlots,
+        suspects: SharedLock,
+        memory: TemplateMemory,
+        report_due: asyncio.Event,
+    ) -> None:
+        self._documents = documents
+        self._reporter = reporter
+        self._life = life
+        self._clock = clock
+        self._threads = threads
+        self._slots = slots
+        self._suspects = suspects
+        self._memory = memory
+        self._report_due = report_due
+
+    async def open(self, offered: Offered) -> ChunkRun | None:
+        """Open a claimed chunk, retrying while the store is away; None if it was handed back or failed."""
+        offer = offered.offer
+        if offer.mode == "fast":
+            return await self._open(offered)
+        # Opening may be what kills the worker: a document may take all its memory. So the first member of a
+        # suspect chunk is recorded as started before the chunk is opened, and opening happens under the suspects'
+        # lock.
+        async with self._suspects.shared() if offer.mode == "careful" else nullcontext():
+            first = offer.spans[0][0]
+            await self._reporter.record_start(offer, first)
+            run = await self._open(offered)
+        if run is not None:
+            run.recorded_first = first
+            run.recorded = partial(self._reporter.record, run)
+            if offer.mode == "careful":
+                run.turn = partial(self._careful_turn, run.prepared.agent, offer.run_id)
+        return run
+
+    @asynccontextmanager
+    async def _careful_turn(self, agent: AgentDeclaration, run_id: str) -> AsyncIterator[None]:
+        """A careful member's turn. The lock comes before the slot: a member that waits for the lock must not keep
+        a slot from the members that hold the lock."""
+        async with self._suspects.shared(), self._slots.one(agent, run_id):
+            yield
+
+    async def _open(self, offered: Offered) -> ChunkRun | None:
+        offer = offered.offer
+        document, slices = offered.segments
+        while True:
+            try:
+                prepared = await self._documents.get(offer, document)
+                items = await self._documents.items(offer, slices)
+                return self._run_of(offer, prepared, items)
+            except (ServerUnavailable, StoreRefused) as error:
+                log.warning(
+                    "taskgroup worker: cannot load the document of %s/%s, retrying in %g s: %s",
+                    offer.group,
+                    offer.task,
+                    RETRY_SECONDS,
+                    error,
+                )
+                await asyncio.sleep(RETRY_SECONDS)
+            except DocumentMissing:
+                self._reporter.hand_back(offer, "no_document")
+                return None
+            except ValueGone as error:
+                if await self._is_gone_for_good(error):
+                    self._reporter.fail(offer, error)
+                    return None
+
+    def _run_of(self, offer: Offer, prepared: Prepared, segment: bytes) -> ChunkRun:
+        """The run of an offer's members. `segment` has the slices of arrays that came with the offer, if any."""
+        items = slices_of(segment)
+        members = members_of(prepared, offer, items)
+        executor = executor_of(prepared.agent, self._threads)
+        buffer = ReportBuffer(offer, self._clock, self._report_due)
+        run = ChunkRun(offer, prepared, members, self._clock, executor, buffer)
+        size = prepared.weight.of_members(len(segment) or prepared.document_bytes, items or prepared.arrays)
+        if size:
+            run.turn, run.recorded = partial(self._memory.hold, size), _nothing_to_record
+        return run
+
+    async def _is_gone_for_good(self, error: ValueGone) -> bool:
+        """False, after a pause, where the store is a new one and an owner may still write the value again."""
+        try:
+            if await self._life.is_restored():
+                return True
+        except ServerUnavailable as away:
+            log.warning(
+                "taskgroup worker: cannot tell whether the store is restored, retrying in %g s: %s; %s",
+                RETRY_SECONDS,
+                error,
+                away,
+            )
+        await asyncio.sleep(RETRY_SECONDS)
+        return False
 
 
 async def _nothing_to_record() -> None:
-    """For members that wait for room, and not for the log."""
+    """For members that wait for memory: they take turns like suspects, but need no record of their start."""

@@ -1,6 +1,6 @@
-"""Shares out what may run at once in one worker: whoever has the fewest slots is given the next one.
+"""Shares the slots of one worker fairly: the run that has the fewest slots gets the next one.
 
-In the order of asking, a run of one quick task would wait for all that a wide one brought before it.
+In the order of asking, a run with one quick task would wait for all members that a wide run asked for before it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from anabranch.sdk.agents import AgentDeclaration
 
 
 class FairSemaphore:
-    """So many slots. Invariant: while one is free nobody waits.
+    """A semaphore with `count` slots, which serves the holder with the fewest slots first.
 
-    A holder is whoever shares: the id of a run, of which many members may hold or wait at once.
+    A holder is the id of a run, of which many members may have a slot or wait for one. Invariant: while a slot is
+    free, no member waits.
     """
 
     def __init__(self, count: int) -> None:
@@ -26,29 +27,30 @@ class FairSemaphore:
 
     @property
     def free(self) -> int:
-        """How many nobody holds."""
+        """The number of free slots."""
         return self._free
 
     @asynccontextmanager
     async def one(self, holder: str) -> AsyncIterator[None]:
-        """Hold a slot."""
-        await self._take(holder)
+        """Hold a slot, once there is one."""
+        await self._acquire(holder)
         try:
             yield
         finally:
-            self._give(holder)
+            self._release(holder)
 
     def is_wanted(self, holder: str) -> bool:
-        """Whether `holder` should let another have one of its slots, between two members: who waits has none, or
-        at least two fewer. With one fewer the two would only change places."""
+        """True if `holder` should release a slot between two of its members, because another one waits for it."""
         waiting = self._waiting
         if not waiting or (len(waiting) == 1 and holder in waiting):
             return False
+        # Another one is worth it if it has no slot, or at least two fewer. With one fewer the two would only
+        # change places, and change back with the next member.
         mine = self._taken[holder]
         others = (self._taken.get(other, 0) for other in waiting if other != holder)
         return any(taken == 0 or taken + 1 < mine for taken in others)
 
-    async def _take(self, holder: str) -> None:
+    async def _acquire(self, holder: str) -> None:
         if self._free:
             self._free -= 1
             self._taken[holder] = self._taken.get(holder, 0) + 1
@@ -60,8 +62,8 @@ class FairSemaphore:
         except asyncio.CancelledError:
             if future.cancelled():
                 self._withdraw(holder, future)
-            else:
-                self._give(holder)
+            else:  # it got a slot in the same turn of the loop in which it was cancelled
+                self._release(holder)
             raise
 
     def _withdraw(self, holder: str, future: asyncio.Future[None]) -> None:
@@ -71,16 +73,18 @@ class FairSemaphore:
             if not queue:
                 del self._waiting[holder]
 
-    def _give(self, holder: str) -> None:
+    def _release(self, holder: str) -> None:
         self._taken[holder] -= 1
         if not self._taken[holder]:
             del self._taken[holder]
         while self._waiting:
             following = min(self._waiting, key=lambda each: self._taken.get(each, 0))
+            # `min` returns the first of equals. A holder whose members still wait goes to the end of the dict, so
+            # holders with equally few slots are served in turn.
             queue = self._waiting.pop(following)
             future = queue.popleft()
             if queue:
-                self._waiting[following] = queue  # behind those who have as few
+                self._waiting[following] = queue
             if not future.done():
                 self._taken[following] = self._taken.get(following, 0) + 1
                 future.set_result(None)
@@ -89,7 +93,7 @@ class FairSemaphore:
 
 
 class WorkerSlots:
-    """The slots of one worker, and of each of its agents that has a bound, over all chunks."""
+    """The slots of one worker, and those of each of its agents that has a limit of its own."""
 
     def __init__(self, count: int) -> None:
         self._all = FairSemaphore(count)
@@ -97,24 +101,25 @@ class WorkerSlots:
 
     @property
     def free(self) -> int:
-        """How many of the worker's nobody holds."""
+        """The number of the worker's free slots."""
         return self._all.free
 
     def of(self, agent: AgentDeclaration) -> list[FairSemaphore]:
-        """What bounds the calls of an agent: the agent's own slots first, for few wait there."""
+        """The semaphores that bound the calls of an agent, in the order in which they are acquired."""
         if agent.max_concurrency is None:
             return [self._all]
+        # The agent's own first: a member that waits for it must not keep a slot of the worker from other agents.
         return [self._of_agents.setdefault(agent.name, FairSemaphore(agent.max_concurrency)), self._all]
 
     @asynccontextmanager
     async def one(self, agent: AgentDeclaration, holder: str) -> AsyncIterator[None]:
-        """Hold what one call of an agent needs."""
+        """Hold the slots that one call of an agent needs."""
         async with AsyncExitStack() as stack:
             for slots in self.of(agent):
                 await stack.enter_async_context(slots.one(holder))
             yield
 
 
-def any_wanted(shared: Sequence[FairSemaphore], holder: str) -> bool:
-    """Whether `holder` should let another have what it holds of several: a slot of a worker, and of an agent."""
-    return any(slots.is_wanted(holder) for slots in shared)
+def any_wanted(semaphores: Sequence[FairSemaphore], holder: str) -> bool:
+    """True if `holder` should release the slots that it has of several semaphores, because another needs one."""
+    return any(each.is_wanted(holder) for each in semaphores)

@@ -1,79 +1,131 @@
-"""Takes offers off the `tasks` topic as fast as there is room for them, and no faster.
+"""Reads offers from the topics of a worker's lanes, no faster than the worker has capacity for them.
 
-An offset is committed once the offer was claimed, refused or given back: an offer is not ownership, and how
-long its members run is no matter of the log.
+An offset is committed once the offer was claimed, refused or handed back. An offer is not ownership: its members
+may run for hours after that, and no rebalance of the topic affects them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from anabranch.core.lanes import DEFAULT_LANE, Lane
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import TASKS, Undecodable
-from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock, EventLog, Incoming
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.until_available import until_available
-from anabranch_taskgroup.worker.worker import Offered, Worker
+from anabranch_taskgroup.worker.lane_turns import LaneTurns
+from anabranch_taskgroup.worker.offered import Offered
+from anabranch_taskgroup.worker.worker import Worker
 
 log = logging.getLogger(__name__)
 
 QUEUE = 256
+"""Offers of one lane that are fetched ahead; above it the log is paused."""
 BATCH = 64
+"""Maximum offers that are claimed with one call of the store."""
+
+DEFAULT_LANES: Mapping[Lane, int] = {DEFAULT_LANE: 1}
 
 
 class OfferConsumer:
-    """Reads the workers' topic for one executor."""
+    """Feeds one worker with offers.
 
-    def __init__(self, executor: Worker, eventlog: EventLog, names: Names, clock: Clock) -> None:
-        self._executor = executor
+    Args:
+        lanes: the lanes to read, each with its weight: of two busy lanes with weights 3 and 1 the first gets three
+            of four offers.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        eventlog: EventLog,
+        names: Names,
+        clock: Clock,
+        lanes: Mapping[Lane, int] = DEFAULT_LANES,
+    ) -> None:
+        self._worker = worker
         self._clock = clock
         self._log = eventlog
         self._names = names
-        self._inbox = Consumer(eventlog, names.taskgroup_tasks, names.tasks(), most=QUEUE)
+        self._turns = LaneTurns(lanes)
+        self._consumers = {
+            lane: Consumer(eventlog, names.taskgroup_tasks, names.tasks(lane), most=QUEUE) for lane in lanes
+        }
         self._task: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
 
     @property
     def failure(self) -> BaseException | None:
-        """What made the intake stop, if anything did."""
-        return self._failure or self._inbox.failure
+        """The error that stopped the consumer, if any: liveness fails then."""
+        return self._failure or next((each.failure for each in self._consumers.values() if each.failure), None)
 
     @property
     def unhealthy_reason(self) -> str | None:
-        """Why no offers may come any more; None where they may."""
-        return self._inbox.unhealthy_reason
+        """Why the log may not deliver offers any more; None if it does."""
+        reasons = (each.unhealthy_reason for each in self._consumers.values())
+        return next((reason for reason in reasons if reason is not None), None)
+
+    @property
+    def queued(self) -> int:
+        """Offers that were fetched and wait for capacity."""
+        return sum(each.queued for each in self._consumers.values())
 
     async def start(self) -> None:
-        """Join the workers' group."""
-        await self._inbox.start()
-        self._task = asyncio.create_task(self._take_loop(), name="offers")
+        """Join the workers' consumer group."""
+        for consumer in self._consumers.values():
+            await consumer.start()
+        self._task = asyncio.create_task(self._feed_loop(), name="offers")
         self._task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
-        """Leave the group. Offers that were fetched and not taken go to other workers."""
+        """Leave the group. Queued offers are delivered to other workers."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._inbox.stop()
+        for consumer in self._consumers.values():
+            await consumer.stop()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self._failure = task.exception()
-            log.critical("the intake of offers stopped", exc_info=self._failure)
+            log.critical(
+                "taskgroup worker: reading offers crashed; the process is not live any more",
+                exc_info=self._failure,
+            )
 
-    async def _take_loop(self) -> None:
+    async def _feed_loop(self) -> None:
         while True:
-            await self._executor.wait_for_room()
-            await self._inbox.filled()
-            room = max(1, min(BATCH, self._executor.concurrency - self._executor.held))
-            batch = await self._inbox.take(room)
-            # Not to be cut short: what was claimed has to be started, or nobody would run it.
-            await asyncio.shield(self._executor.take(await self._decoded(batch)))
-            self._inbox.done(batch)
+            await self._worker.wait_for_capacity()
+            await self._wait_for_offers()
+            capacity = max(1, min(BATCH, self._worker.concurrency - self._worker.held))
+            queued = {lane: consumer.queued for lane, consumer in self._consumers.items()}
+            for lane, number in self._turns.share(capacity, queued).items():
+                await self._feed(self._consumers[lane], number)
+
+    async def _feed(self, consumer: Consumer, number: int) -> None:
+        if not consumer.queued:  # its partitions were revoked while another lane was fed
+            return
+        batch = await consumer.take(number)
+        # Shielded: a chunk that was claimed must be started, because its claim keeps every other worker from it.
+        await asyncio.shield(self._worker.accept(await self._decoded(batch)))
+        consumer.done(batch)
+
+    async def _wait_for_offers(self) -> None:
+        """Return once an offer is queued in any lane."""
+        consumers = list(self._consumers.values())
+        if len(consumers) == 1:
+            await consumers[0].filled()
+            return
+        waits = [asyncio.ensure_future(each.filled()) for each in consumers]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _decoded(self, batch: Sequence[Incoming]) -> list[Offered]:
         offers: list[Offered] = []
@@ -84,18 +136,13 @@ class OfferConsumer:
                 await self._dead_letter(record, str(error))
                 continue
             document, slices = (*found.segments, b"", b"")[:2]
-            # How long the run may still take, counted from the offer's record: two machines' clocks may differ.
+            # The deadline is converted to this machine's clock: the time that the run had left when the broker
+            # stamped the record is counted from that stamp, so the clocks of owner and worker need not agree.
             deadline = self._clock.now() + found.message.deadline - record.timestamp
-            offers.append((at_deadline(found.message, deadline), (document, slices)))
+            offers.append(Offered(found.message, (document, slices)).with_deadline(deadline))
         return offers
 
     async def _dead_letter(self, record: Incoming, reason: str) -> None:
-        """Publish an undecodable offer as a dead letter. The owner offers the chunk again, because no worker
-        claims it in time."""
+        """Dead-letter an undecodable offer. The owner offers the chunk again, because no worker claims it."""
         letter = dead_letter(self._names, record, reason)
         await until_available(lambda: self._log.publish([letter]), "dead-letter an undecodable offer")
-
-
-def at_deadline(offer: Offer, deadline: float) -> Offer:
-    """The offer with its run's deadline by the worker's own clock, in seconds since the epoch."""
-    return offer.model_copy(update={"deadline": deadline})

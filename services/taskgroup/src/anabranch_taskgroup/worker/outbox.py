@@ -1,4 +1,4 @@
-"""What a worker has to tell the owners, in order: published in batches, and again until the log has it."""
+"""Ordered outbox of a worker's reports: published in batches, retried until the log acknowledges them."""
 
 from __future__ import annotations
 
@@ -12,54 +12,66 @@ from anabranch.ports import EventLog, Outgoing
 log = logging.getLogger(__name__)
 
 BATCH = 1_000
+"""Maximum records that are published with one call."""
 RETRY_SECONDS = 0.2
 
 
 class Outbox:
-    """Records on their way to the log."""
+    """Records that wait for the log, oldest first.
+
+    The order is a promise: the pages of a large value come before the report that names them, and a report comes
+    before the message that returns its chunk. So one loop publishes, and a batch leaves the queue only once it is
+    acknowledged. A batch that is sent again may be on the log twice; owners drop what they have read before.
+    """
 
     def __init__(self, eventlog: EventLog) -> None:
         self._log = eventlog
         self._waiting: list[Outgoing] = []
-        self._queued = self._published = 0
-        self._outgoing = asyncio.Event()
-        self._sent = asyncio.Event()
+        self._sent = self._published = 0
+        self._work = asyncio.Event()
+        self._acknowledged = asyncio.Event()
         self._stopped = False
 
     def send(self, records: Iterable[Outgoing]) -> None:
-        """Have records published after those that were sent before."""
-        known = len(self._waiting)
+        """Queue records behind those that were sent before."""
+        before = len(self._waiting)
         self._waiting += records
-        self._queued += len(self._waiting) - known
-        self._outgoing.set()
+        self._sent += len(self._waiting) - before
+        self._work.set()
 
     async def published(self) -> None:
-        """Return once all that was sent until now is on the log, or nobody publishes it any more."""
-        mark = self._queued
-        while self._published < mark and not self._stopped:
-            self._sent.clear()
-            self._outgoing.set()
-            await self._sent.wait()
+        """Return once all records that were sent before this call are on the log, or `run` was cancelled."""
+        sent = self._sent
+        while self._published < sent and not self._stopped:
+            self._acknowledged.clear()
+            self._work.set()
+            await self._acknowledged.wait()
 
     async def run(self) -> None:
-        """Publish what has gathered, for ever; what the log does not take yet is sent again."""
+        """Publish for ever. While the log is away, the oldest batch is retried and records gather behind it."""
         try:
             while True:
-                await self._outgoing.wait()
-                self._outgoing.clear()
+                await self._work.wait()
+                self._work.clear()
                 while self._waiting:
                     await self._publish(self._waiting[:BATCH])
         finally:
             self._stopped = True
-            self._sent.set()
+            self._acknowledged.set()
 
     async def _publish(self, batch: list[Outgoing]) -> None:
         try:
             await self._log.publish(batch)
         except ServerUnavailable as error:
-            log.warning("reports wait: %s", error)
+            log.warning(
+                "taskgroup worker: cannot publish %d of %d reports, retrying in %g s: %s",
+                len(batch),
+                len(self._waiting),
+                RETRY_SECONDS,
+                error,
+            )
             await asyncio.sleep(RETRY_SECONDS)
             return
         del self._waiting[: len(batch)]
         self._published += len(batch)
-        self._sent.set()
+        self._acknowledged.set()

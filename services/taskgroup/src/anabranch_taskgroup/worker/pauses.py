@@ -1,7 +1,7 @@
-"""What a worker knows of paused runs: heard on a channel, and the flag in the store is the data.
+"""Which runs are paused: a message on a channel, and a flag in the store that counts.
 
-A message may be lost either way. So the flags of the runs at hand are read now and then, and before a chunk is
-given back for a pause that was only heard of. Who runs what is not its business.
+A message may be lost or late. So the flags of the runs at hand are read with each sign of life, and before a chunk
+is handed back for a pause of which only a message told.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from anabranch.core.names import Names
 from anabranch.ports import Notifier, StateStore
 
 MAX_RUNS = 10_000
-"""Maximum paused runs that are remembered; a forgotten one is found by its flag."""
+"""Maximum paused runs that are remembered; a forgotten one is found again by its flag."""
 
 
 class Pauses:
     """The runs of which this worker starts no members.
 
     Args:
-        on_pause: called with a run id once its members are to stay where they are.
+        on_pause: called with the id of a run when it is paused.
     """
 
     def __init__(
@@ -33,38 +33,41 @@ class Pauses:
         self._paused: BoundedDict[str, None] = BoundedDict(MAX_RUNS)
 
     async def start(self) -> None:
-        await self._notifier.subscribe(self._names.pause_channel, self._heard)
+        await self._notifier.subscribe(self._names.pause_channel, self._received)
 
     async def stop(self) -> None:
-        await self._notifier.unsubscribe(self._names.pause_channel, self._heard)
+        await self._notifier.unsubscribe(self._names.pause_channel, self._received)
 
     def __contains__(self, run_id: str) -> bool:
         return run_id in self._paused
 
-    def _heard(self, message: bytes | None) -> None:
+    def _received(self, message: bytes | None) -> None:
         if message is None:
             return
         sign, run_id = message[:1], message[1:].decode()
         if sign == b"-":
             self._paused.pop(run_id, None)
         elif sign == b"+":
-            self._note(run_id)
+            self._pause(run_id)
 
-    def _note(self, run_id: str) -> None:
+    def _pause(self, run_id: str) -> None:
         self._paused[run_id] = None
         self._on_pause(run_id)
 
-    async def holds(self, run_id: str, session_id: str) -> bool:
-        """Whether a run that is thought to be paused is.
+    async def is_paused(self, run_id: str, session_id: str) -> bool:
+        """Read the flag of a run that a message called paused.
 
         Raises:
             ServerUnavailable: the store does not answer.
         """
-        await self.look({run_id: session_id})
+        await self.poll({run_id: session_id})
         return run_id in self._paused
 
-    async def look(self, sessions: Mapping[str, str]) -> None:
-        """Believe the flags of these runs (run id -> session id).
+    async def poll(self, sessions: Mapping[str, str]) -> None:
+        """Read the flags of runs; they override what messages said.
+
+        Args:
+            sessions: by run id, the id of its session.
 
         Raises:
             ServerUnavailable: the store does not answer.
@@ -76,4 +79,4 @@ class Pauses:
             if flag is None:
                 self._paused.pop(run_id, None)
             elif run_id not in self._paused:
-                self._note(run_id)
+                self._pause(run_id)

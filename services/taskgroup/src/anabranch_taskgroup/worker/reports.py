@@ -1,7 +1,7 @@
-"""Packs what members came to into records that the owner need not decode. Pure.
+"""Packs the outcomes of members into records, which the owner can join without decoding their values. Pure.
 
-A record stays under the log's limit: completed members are split over several reports, and a value too large
-for any record travels before them as pages of its own.
+A record stays below the log's limit: completed members are split over several reports, and a value too large for
+any record is sent before them in pages of its own.
 """
 
 from __future__ import annotations
@@ -31,15 +31,18 @@ from anabranch_taskgroup.session.attempt_order import in_order
 from anabranch_taskgroup.worker.attempt_errors import AttemptFailure
 
 REPORT_BYTES = 700_000
+"""Maximum payload of one report."""
 LARGE_BYTES = 400_000
-"""A value above it travels by itself."""
+"""A value above this size is sent in pages of its own."""
 PAGE_BYTES = 256_000
+"""Size of such a page; a page of whole items ends with the item that exceeds it."""
 RESTART_BYTES = 50
+"""Estimated bytes of a restarted attempt in a report."""
 
 
 @dataclass(slots=True)
 class Completed:
-    """A member's encoded values in the order of the result keys, and the items that each counts for."""
+    """A completed member: its encoded values in the order of the result keys, and the number of items of each."""
 
     index: int
     values: list[bytes]
@@ -49,7 +52,7 @@ class Completed:
 
 @dataclass(slots=True)
 class PendingReport:
-    """What there is to tell of a chunk since the last report."""
+    """What happened to a chunk's members since its last report."""
 
     started: list[int] = field(default_factory=list)
     started_at: float | None = None
@@ -61,7 +64,7 @@ class PendingReport:
     progress: dict[int, tuple[float, str]] = field(default_factory=dict)
     logs: list[MemberLog] = field(default_factory=list)
     packed: list[Spans] = field(default_factory=list)
-    """The completed members that records were made of: `pack` notes them."""
+    """The completed members that are in a record; set by `pack`."""
 
     def __bool__(self) -> bool:
         ended = self.completed or self.failed
@@ -72,22 +75,30 @@ def pack(
     offer: Offer,
     worker: str,
     keys: Sequence[str],
-    tally: PendingReport,
+    pending: PendingReport,
     *,
     last: bool,
     busy: float,
     with_identifiers: bool,
 ) -> Iterator[bytes]:
-    """The record values of a tally, in the order in which they are to be published."""
-    tally.completed.sort(key=attrgetter("index"))
-    batches = _batches(tally)
+    """The values of the records of a report, in the order in which they must be published.
+
+    Args:
+        worker: the incarnation of the worker.
+        keys: the result keys of the task.
+        last: True if the chunk has ended on this worker.
+        busy: seconds that the chunk took, 0 if unknown.
+        with_identifiers: True if the owner needs the identifiers of completed members.
+    """
+    pending.completed.sort(key=attrgetter("index"))
+    batches = _batches(pending)
     for position, batch in enumerate(batches):
         done = batch.completed
         large, pages = _set_aside(offer, keys, done)
         yield from pages
         is_final = position == len(batches) - 1
         completed = spans_of([each.index for each in done])
-        tally.packed.append(completed)
+        pending.packed.append(completed)
         header = MembersReported(
             run_id=offer.run_id,
             group=offer.group,
@@ -95,15 +106,15 @@ def pack(
             chunk=offer.chunk,
             fence=offer.fence,
             worker=worker,
-            started=spans_of(tally.started) if position == 0 else (),
-            started_at=tally.started_at if position == 0 else None,
+            started=spans_of(pending.started) if position == 0 else (),
+            started_at=pending.started_at if position == 0 else None,
             completed=completed,
             items=tuple(sum(each.items[k] for each in done) for k in range(len(keys))) if done else (),
             large=tuple(large),
             failed=tuple(batch.failed),
             retried=tuple(batch.retried),
             restarted=tuple(batch.restarted),
-            progress=tuple((i, *told) for i, told in batch.progress.items()),
+            progress=tuple((i, *shown) for i, shown in batch.progress.items()),
             logs=tuple(batch.logs),
             last=last and is_final,
             busy=busy,
@@ -111,22 +122,25 @@ def pack(
         yield encode(header, _segments(keys, done, with_identifiers))
 
 
-def pack_failed(offer: Offer, worker: str, told: AttemptFailure, indexes: Sequence[int] | None) -> Iterator[bytes]:
-    """The last report of a chunk that cannot run, or not to its end: these members fail; all without `indexes`.
+def pack_failed(
+    offer: Offer, worker: str, failure: AttemptFailure, indexes: Sequence[int] | None
+) -> Iterator[bytes]:
+    """The last report of a chunk that cannot run: the members `indexes` fail, or all of them if it is None.
 
-    One of them has the traceback, for all.
+    Only the first of them has the traceback, which is the same for all.
     """
     if indexes is None:
         indexes = [index for start, stop in offer.spans for index in range(start, stop)]
     failed = [
-        MemberFailed(index=index, error_type=told.type, message=told.message, attempts=0) for index in indexes
+        MemberFailed(index=index, error_type=failure.type, message=failure.message, attempts=0)
+        for index in indexes
     ]
-    failed[:1] = [each.model_copy(update={"traceback": told.traceback}) for each in failed[:1]]
+    failed[:1] = [each.model_copy(update={"traceback": failure.traceback}) for each in failed[:1]]
     return pack(offer, worker, (), PendingReport(failed=failed), last=True, busy=0.0, with_identifiers=False)
 
 
-def place_of(offer: Offer) -> dict[str, Any]:
-    """What a message says of the delivery of a chunk that it is about."""
+def delivery_of(offer: Offer) -> dict[str, Any]:
+    """The fields with which a message names the delivery of a chunk."""
     return {
         "run_id": offer.run_id,
         "group": offer.group,
@@ -146,15 +160,15 @@ def spans_of(indexes: Sequence[int]) -> Spans:
     return tuple(Ranges((index, index + 1) for index in sorted(indexes)))
 
 
-class _Parts:
-    """A tally parted as it grows: each part fits into one record."""
+class _Batches:
+    """A report that is split while it is filled, so that each batch fits into one record."""
 
     def __init__(self) -> None:
         self.all = [PendingReport()]
         self._size = 0
 
-    def with_room(self, length: int) -> PendingReport:
-        """The part that an entry of so many bytes goes into."""
+    def fitting(self, length: int) -> PendingReport:
+        """The batch to which an entry of `length` bytes is to be added."""
         if self._size and self._size + length > REPORT_BYTES:
             self.all.append(PendingReport())
             self._size = 0
@@ -162,40 +176,41 @@ class _Parts:
         return self.all[-1]
 
 
-def _batches(tally: PendingReport) -> list[PendingReport]:
-    """A tally in parts that each fit into one record; at least one. What was logged comes first, for the owner
-    hears nothing more of a chunk whose members have ended; then failed attempts, as they do in time, then members
-    in order."""
+def _batches(pending: PendingReport) -> list[PendingReport]:
+    """A report in batches that each fit into one record; at least one."""
+    # Nearly every report: only completed members, and they fit. It is not copied.
     if (
-        not (tally.failed or tally.retried or tally.restarted or tally.progress or tally.logs)
-        and _bytes_of(tally.completed) <= REPORT_BYTES
+        not (pending.failed or pending.retried or pending.restarted or pending.progress or pending.logs)
+        and _bytes_of(pending.completed) <= REPORT_BYTES
     ):
-        return [tally]
-    parts = _Parts()
-    for line in tally.logs:
-        parts.with_room(_text_bytes(line.message) + len(orjson.dumps(line.fields))).logs.append(line)
-    for change in in_order(tally.retried, tally.restarted):
+        return [pending]
+    # Log lines come first, because the owner drops whatever it reads of a chunk after its last member has ended;
+    # then failed attempts in the order of time, and members in the order of their indexes.
+    batches = _Batches()
+    for line in pending.logs:
+        batches.fitting(_text_bytes(line.message) + len(orjson.dumps(line.fields))).logs.append(line)
+    for change in in_order(pending.retried, pending.restarted):
         if isinstance(change, MemberRetry):
-            parts.with_room(_error_bytes(change)).retried.append(change)
+            batches.fitting(_error_bytes(change)).retried.append(change)
         else:
-            parts.with_room(RESTART_BYTES).restarted.append(change)
-    for done in tally.completed:
+            batches.fitting(RESTART_BYTES).restarted.append(change)
+    for done in pending.completed:
         length = sum(len(value) if len(value) <= LARGE_BYTES else 4 for value in done.values)
-        parts.with_room(length).completed.append(done)
-    for failure in tally.failed:
-        parts.with_room(_error_bytes(failure)).failed.append(failure)
-    for index, (fraction, note) in tally.progress.items():
-        parts.with_room(_text_bytes(note)).progress[index] = (fraction, note)
-    return parts.all
+        batches.fitting(length).completed.append(done)
+    for failure in pending.failed:
+        batches.fitting(_error_bytes(failure)).failed.append(failure)
+    for index, (fraction, note) in pending.progress.items():
+        batches.fitting(_text_bytes(note)).progress[index] = (fraction, note)
+    return batches.all
 
 
 def _bytes_of(completed: Sequence[Completed]) -> int:
-    """At most so many bytes: a value that is set aside counts too."""
+    """Bytes of all values, an upper bound for the record: large values, which are sent apart, count too."""
     return sum(len(value) for done in completed for value in done.values)
 
 
-def _error_bytes(told: MemberFailed | MemberRetry) -> int:
-    return _text_bytes(told.message, told.error_type) + traceback_bytes(told.traceback)
+def _error_bytes(failure: MemberFailed | MemberRetry) -> int:
+    return _text_bytes(failure.message, failure.error_type) + traceback_bytes(failure.traceback)
 
 
 def _text_bytes(*texts: str) -> int:
@@ -214,7 +229,7 @@ def _segments(keys: Sequence[str], batch: Sequence[Completed], with_identifiers:
 def _set_aside(
     offer: Offer, keys: Sequence[str], batch: Sequence[Completed]
 ) -> tuple[list[LargeValue], list[bytes]]:
-    """Replace values too large for a record by null; return what they are and their pages as records."""
+    """Replace values too large for a record by null; returns their descriptions, and their pages as records."""
     large: list[LargeValue] = []
     records: list[bytes] = []
     if _bytes_of(batch) <= LARGE_BYTES:
@@ -245,7 +260,12 @@ def _page(offer: Offer, index: int, key: str, number: int) -> Message:
 
 
 def cut_value(encoded: bytes) -> tuple[list[bytes], tuple[int, ...] | None]:
-    """Pages of a large value, and how many items each has where it is a list that can be cut between items."""
+    """Cut a large value into pages.
+
+    Returns:
+        The pages, and the number of items of each page. None instead of the numbers if the value is no list, or
+        one with an item that is itself too large: its pages are cut anywhere, and only together are JSON.
+    """
     value: Any = orjson.loads(encoded)
     if isinstance(value, list):
         pages = [orjson.dumps(items) for items in _item_pages(value)]
@@ -255,7 +275,7 @@ def cut_value(encoded: bytes) -> tuple[list[bytes], tuple[int, ...] | None]:
 
 
 def _item_pages(value: list[Any]) -> Iterator[list[Any]]:
-    """Items in order, about a page's bytes at a time."""
+    """The items in order, in groups of about `PAGE_BYTES`."""
     page: list[Any] = []
     size = 0
     for item in value:

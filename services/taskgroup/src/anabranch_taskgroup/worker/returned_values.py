@@ -1,4 +1,4 @@
-"""From what an agent returned to the values of its member's result keys. Pure."""
+"""Turns what an agent returned into the values of its member's result keys. Pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from anabranch.sdk.outcome import encode_value, items_of, values_of
 from anabranch_taskgroup.worker.reports import Completed
 
 ARRAY = ord("[")
-"""How the JSON of an array begins."""
+"""The first byte of the JSON of an array."""
 
 
-def judge(order: TaskOrder, index: int, member: Member | None, returned: Any) -> Completed:
-    """What a member gives to the result keys of its task.
+def completed_of(order: TaskOrder, index: int, member: Member | None, returned: Any) -> Completed:
+    """The completed member with its encoded values, one for each result key of its task.
+
+    Args:
+        member: None where the task is not expanded.
 
     Raises:
-        ResultError: a required key is missing, or something has no JSON.
+        ResultError: a required key is missing, or a value has no JSON.
     """
-    if len(order.result_keys) == 1:  # as nearly always, and each call costs every member
+    # Nearly every task has one key. The short way skips two calls, which every member of a fan-out would pay.
+    if len(order.result_keys) == 1:
         found = [returned]
         try:
             encoded = [encode(returned)]
         except NotJson:
-            encoded = [encode_value(returned, order.result_keys[0])]  # raises, with the key
+            encoded = [encode_value(returned, order.result_keys[0])]  # raises ResultError with the key
     else:
         found = values_of(returned, order.result_keys, order.optional_result_keys)
         encoded = list(map(encode_value, found, order.result_keys))

@@ -1,53 +1,47 @@
-"""Runs the members of one chunk: renders, calls the agent, judges what it returns, retries what may be.
+"""Runs the members of one chunk: renders each, has its executor make an attempt, and retries what may be retried.
 
-A few runner coroutines share one iterator and start members in a `CoroutineHost`, so a member that does not wait
-costs no task of its own. Whatever an agent raises is the outcome of its attempt; only the worker cancels a runner.
-Nothing here talks to a server; what there is to tell gathers in a `PendingReport`.
+A few runner coroutines share one iterator of members. They begin members in a `CoroutineHost`, so a member that
+does not wait costs no asyncio task. Whatever an agent raises is the outcome of its attempt; only the worker
+cancels a runner. Nothing here talks to a server: what there is to report gathers in a `ReportBuffer`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
-from anabranch.core.error_records import ErrorRecord, error_record
+from anabranch.core.error_records import error_record
 from anabranch.core.errors import AttemptTimeout, ExpansionError
-from anabranch.core.expansion.members import Member
-from anabranch.core.ranges import Ranges
+from anabranch.core.expansion.members import Member, member_name
 from anabranch.core.retry import delay_after, unit_from
 from anabranch.core.templates import member_scope
-from anabranch.core.wire.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
+from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch.runtime.process.loops import is_interrupt
 from anabranch.sdk.task import Task, TaskScope
-from anabranch.sdk.task_log import Line, LogBook, left_out
-from anabranch_taskgroup.worker.abandoned_attempts import GRACE_SECONDS, abandon, says_what_next
-from anabranch_taskgroup.worker.agent_calls import Call, call_of, within_span
-from anabranch_taskgroup.worker.attempt_errors import AttemptFailure
-from anabranch_taskgroup.worker.coroutine_host import Base, CoroutineHost, Raised
-from anabranch_taskgroup.worker.reports import PendingReport
-from anabranch_taskgroup.worker.returned_values import judge
+from anabranch_taskgroup.worker.executors.coroutine_host import Base, CoroutineHost, Raised
+from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
+from anabranch_taskgroup.worker.report_buffer import ReportBuffer
+from anabranch_taskgroup.worker.returned_values import completed_of
 from anabranch_taskgroup.worker.task_documents import Prepared
-from anabranch_taskgroup.worker.tracing import Outcome, TaskTrace
+from anabranch_taskgroup.worker.tracing import Outcome, TaskTrace, run_within_span
+
+log = logging.getLogger(__name__)
 
 LOCAL_RETRY_SECONDS = 1.0
-"""A retry that waits longer goes back to the owner, so that it holds no slot."""
+"""A retry with a longer delay goes back to the owner, so that it holds no slot."""
 SLICE_SECONDS = 0.001
-"""How long members that never wait may keep the loop, and a runner at least keeps its slot."""
-MESSAGE_CHARACTERS = 2_000
-TALLY_LINES = 2_000
-"""Lines of agents' logs that one report takes along; what is over is counted as left out."""
+"""How long members that never wait may keep the event loop, and how long a runner keeps its slot at least."""
 
 
 class StopFlag:
-    """Says that an attempt is to stop: by itself, or with the whole chunk. Any thread may ask."""
+    """Tells an agent to stop: one attempt, or with `parent` the whole chunk too. Safe to read in any thread."""
 
     __slots__ = ("_own", "_parent")
 
@@ -63,8 +57,8 @@ class StopFlag:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspended:
-    """An attempt whose coroutine waits. `stop` is its own flag where it has a timeout."""
+class WaitingAttempt:
+    """An attempt whose coroutine waits. `stop` is a flag of its own where it has a timeout."""
 
     index: int
     member: Member | None
@@ -74,8 +68,8 @@ class Suspended:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """A further attempt of a member that is due here after `delay` seconds."""
+class LocalRetry:
+    """A further attempt of a member, to be made by this runner after `delay` seconds."""
 
     index: int
     member: Member | None
@@ -85,175 +79,166 @@ class Again:
 
 @dataclass
 class ChunkRun:
-    """One claimed chunk on its way. `tally` is taken and replaced whenever something is reported; `told` is set
-    whenever there is something in it.
+    """One claimed chunk that is open.
 
-    Where the offer says careful or alone, `recorded` returns once all that was told is on the log, and each member
-    waits for it; `recorded_first` is the member whose start was recorded before the chunk was opened. `turn` is
-    what a careful member waits for to run. `is_wanted` says whether another run should have the slot of a runner.
+    Args:
+        recorded: returns once the start of a member is on the log. Members start one by one then, and each waits
+            for it. None for members that start at once.
+        recorded_first: the member whose start was recorded before the chunk was opened.
+        turn: what a member that starts one by one holds while it runs.
+        is_wanted: True if a runner should let another run have its slot.
     """
 
     offer: Offer
     prepared: Prepared
     members: Iterator[tuple[int, Member | None]]
     clock: Clock
-    threads: Executor
-    told: asyncio.Event
-    tally: PendingReport = field(default_factory=PendingReport)
+    executor: MemberExecutor
+    buffer: ReportBuffer
     stop: StopFlag = field(default_factory=StopFlag)
     began: float = 0.0
+    """When its first member started, by the monotonic clock; 0 before."""
     paused: bool = False
-    """No further member is to start: the owner gets the rest back."""
+    """True if no further member may start: the owner gets the others back."""
     all_begun: bool = False
-    """No member is left that has not started."""
+    """True if every member has started."""
     runners: list[asyncio.Task[None]] = field(default_factory=list)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     recorded: Callable[[], Awaitable[None]] | None = None
     recorded_first: int | None = None
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     is_wanted: Callable[[], bool] = lambda: False
-    thread: int = field(default_factory=threading.get_ident)
-    """The loop's."""
-    overfull: dict[int, LogBook] = field(default_factory=dict)
-    """By index: members whose attempt has logged more than is shown."""
-    call: Call = field(init=False)
     base: Base = field(init=False)
-    """What the contexts of members are copies of."""
-    _reported: list[Spans] = field(default_factory=list)
+    """The context that each member gets a copy of."""
     trace: TaskTrace | None = field(init=False)
-    """None where no member has a span."""
-    shared: TaskScope = field(init=False)
-    system: Mapping[str, Any] = field(init=False)
-    """The system's names that all members see."""
+    """None if no member has a span."""
+    scope: TaskScope = field(init=False)
+    """What all its members' tasks share."""
+    system_names: Mapping[str, Any] = field(init=False)
+    """The names that templates of all members see."""
 
     def __post_init__(self) -> None:
         offer = self.offer
         self.trace = self.prepared.trace.members
-        self.call = call_of(self.prepared.agent, self.threads)
-        self.shared = TaskScope(
+        self.scope = TaskScope(
             task_name=offer.task,
             group=offer.group,
             run_id=offer.run_id,
             session_id=offer.session_id,
             tools=self.prepared.order.tools,
             context=self.prepared.context,
-            listener=self,
+            listener=self.buffer,
         )
-        self.system = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
-
-    def take_tally(self) -> PendingReport:
-        tally, self.tally = self.tally, PendingReport()
-        return tally
-
-    def note_told(self, tally: PendingReport) -> None:
-        """The owner will hear of a tally: its members that have ended are not this worker's any more."""
-        self._reported += tally.packed
-        left = [each.index for each in tally.failed] + [e.index for e in tally.retried if e.delay is not None]
-        self._reported += [((index, index + 1),) for index in left]
-
-    @property
-    def untold(self) -> list[int]:
-        """The members whose end was not told yet."""
-        told = Ranges(span for spans in self._reported for span in spans)
-        return [index for span in Ranges(self.offer.spans).difference(told) for index in range(*span)]
+        self.system_names = {"run_id": offer.run_id, "session_id": offer.session_id, "task_name": offer.task}
 
     def halt(self) -> None:
-        """Nobody waits for the chunk any more: no member starts, and those that run are cancelled."""
+        """Start no further member, and cancel those that run: nobody waits for the chunk any more."""
         self.paused = True
         self.stop.set()
         for runner in self.runners:
             runner.cancel()
 
     async def run_members(self) -> None:
-        """Run members until none is left, the run is paused, or another should have the slot. Several of these may
-        share one chunk. Cancelled only by the worker: what an agent cancels is its own task."""
+        """Run members until none is left, the run is paused, or another run should have the slot.
+
+        Several of these share the members of one chunk. Only the worker cancels it: what an agent cancels is the
+        task of its host.
+        """
         self.base = Base()
         if self.recorded is None:
-            await self._members_in_turn()
+            await self._run_at_once()
         else:
-            await self._recorded_members(self.recorded)
+            await self._run_one_by_one(self.recorded)
 
-    async def _members_in_turn(self) -> None:
+    async def _run_at_once(self) -> None:
         host = CoroutineHost(self.loop, self.base)
-        looked = self.clock.monotonic()
+        slice_began = self.clock.monotonic()
         try:
             while not (self.paused or self.all_begun):
                 if host.is_spent:
                     host.release()
                     host = CoroutineHost(self.loop, self.base)
-                met = self._begin(host, self.members, None, looked + SLICE_SECONDS)
-                if met is not None:
-                    await self._go_on(host, met)
-                if self.clock.monotonic() - looked >= SLICE_SECONDS:
+                unfinished = self._begin(host, self.members, None, slice_began + SLICE_SECONDS)
+                if unfinished is not None:
+                    await self._finish(host, unfinished)
+                # Members that never wait would keep the loop until all have run: heartbeats, reports and other
+                # chunks would stop. So each slice of time ends with a turn of the loop.
+                if self.clock.monotonic() - slice_began >= SLICE_SECONDS:
                     if self.is_wanted():
                         return
                     await asyncio.sleep(0)
-                    looked = self.clock.monotonic()
+                    slice_began = self.clock.monotonic()
         finally:
             host.release()
 
     def _begin(
         self, host: CoroutineHost, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
-    ) -> Suspended | Again | None:
-        """Begin members within a host; returns the first that is to be waited for, None where there is none."""
-        driver = self._drive(host, members, attempt, until)
+    ) -> WaitingAttempt | LocalRetry | None:
+        """Begin members within a host. Returns the first that has not ended; None if all have that were begun."""
+        attempts = self._attempts(host, members, attempt, until)
         try:
-            waits_for = host.run(driver.send, None)
+            waits_for = host.run(attempts.send, None)
         except StopIteration as ended:
-            met: Again | None = ended.value
-            return met
-        host.take(driver, waits_for)
-        return Suspended(*host.at)
+            retry: LocalRetry | None = ended.value
+            return retry
+        host.take(attempts, waits_for)
+        return WaitingAttempt(*host.at)
 
-    async def _drive(
+    # The hottest loop of a worker: with agents that do nothing, all its other work is paid once for each
+    # chunk. It runs as the host's task and in the host's context, sent by hand from `_begin`. As long as
+    # agents do not wait, one `send` runs many members. Where one waits, that `send` returns what it waits for,
+    # and the host's task continues this coroutine: from there on it belongs to that member alone (`is_taken`),
+    # puts its outcome into the host and ends, while the runner begins the next members in another host.
+    async def _attempts(
         self, host: CoroutineHost, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
-    ) -> Again | None:
-        """Call the agent for one member after another: the first attempt of each, or the one that is given.
+    ) -> LocalRetry | None:
+        """Make one attempt of each member: its first one on this worker, or the given one.
 
-        It is the hottest loop of a worker, run as the task of the host and in its context. It ends where a member
-        is to be tried again here, where the host is spent, and once the time is over. Where an agent waits, the
-        host takes this coroutine over: it is that member's alone then, and ends with what the agent came to.
+        Returns at `until`, at a member that is to be retried here, and where the host is spent.
         """
-        earlier, call, trace, timeout = self.offer.attempts, self.call, self.trace, self.prepared.timeout
-        began, stop, limit, number = self.clock.monotonic(), self.stop, None, attempt or 1
-        clean, is_cancelling = self.base.context, host.task.cancelling
+        earlier, run, trace, timeout = self.offer.attempts, self.executor.run, self.trace, self.prepared.timeout
+        began, stop, deadline, number = self.clock.monotonic(), self.stop, None, attempt or 1
+        buffer, clean, is_cancelling = self.buffer, self.base.context, host.task.cancelling
         for index, member in members:
             if attempt is None:
                 if self.paused:
                     return None
-                tally = self.tally
-                if tally.started_at is None:
-                    self._note_start(index)
+                pending = buffer.pending
+                if pending.started_at is None:
+                    buffer.note_start(index)
                 else:
-                    tally.started.append(index)
+                    pending.started.append(index)
                 number = earlier.get(index, 0) + 1
             if timeout is not None:
-                stop, limit = StopFlag(self.stop), self.clock.now() + timeout
+                stop, deadline = StopFlag(self.stop), self.clock.now() + timeout
             host.at = (index, member, number, began, stop)
             try:
                 if member is not None and member.error is not None:
                     raise ExpansionError(member.error)
-                task = self._task(index, member, number, stop, limit)
+                task = self._task(index, member, number, stop, deadline)
                 if trace is not None and index % trace.every == 0:
-                    returned = await within_span(trace, index, number, call, task)
+                    returned = await run_within_span(trace, index, number, run, task)
                 else:
-                    returned = await call(task)
+                    returned = await run(task)
                 if host.is_taken:
                     host.outcome = returned, None
                     return None
-                self._returned(index, member, number, began, returned)
+                self._completed(index, member, number, began, returned)
             except BaseException as error:  # noqa: BLE001  # whatever an agent raises is its outcome
                 if host.is_taken:
                     host.outcome = None, error
                     return None
-                again = self._failed_attempt(index, member, number, began, error)
-                if again is not None:
+                retry = self._failed(index, member, number, began, error)
+                if retry is not None:
                     host.is_spent = True
-                    return again
+                    return retry
+            # The end of one member is the beginning of the next: one reading of the clock serves both.
             began = self.clock.monotonic()
+            # The next member may run in the same host only if this one left no trace: no context variable that
+            # differs from those of a fresh copy, and no cancellation of the task that is under way.
             try:
                 is_changed = copy_context() != clean or is_cancelling()
-            except BaseException:  # noqa: BLE001  # values of variables are compared, by an agent's code
+            except BaseException:  # noqa: BLE001  # comparing values of variables runs an agent's code
                 is_changed = True
             if is_changed or host.is_spent or began >= until:
                 host.is_spent = host.is_spent or bool(is_changed)
@@ -262,28 +247,21 @@ class ChunkRun:
             self.all_begun = True
         return None
 
-    async def _recorded_members(self, recorded: Callable[[], Awaitable[None]]) -> None:
+    async def _run_one_by_one(self, recorded: Callable[[], Awaitable[None]]) -> None:
         for index, member in self.members:
             if self.paused:
                 return
             async with self.turn():
                 if index != self.recorded_first:
-                    self._note_start(index)
+                    self.buffer.note_start(index)
                     await recorded()
                 attempt = self.offer.attempts.get(index, 0) + 1
-                await self._go_on(*self._begin_alone(index, member, attempt))
+                await self._finish(*self._begin_alone(index, member, attempt))
         self.all_begun = True
-
-    def _note_start(self, index: int) -> None:
-        tally = self.tally
-        if tally.started_at is None:
-            tally.started_at = self.clock.now()
-            self.told.set()
-        tally.started.append(index)
 
     def _begin_alone(
         self, index: int, member: Member | None, attempt: int
-    ) -> tuple[CoroutineHost, Suspended | Again | None]:
+    ) -> tuple[CoroutineHost, WaitingAttempt | LocalRetry | None]:
         """Begin one attempt in a host of its own."""
         host = CoroutineHost(self.loop, self.base)
         try:
@@ -291,86 +269,32 @@ class ChunkRun:
         finally:
             host.release()
 
-    async def _go_on(self, host: CoroutineHost, met: Suspended | Again | None) -> None:
-        """Wait for what a member waits for, and make its further attempts, until it has ended here."""
-        while met is not None:
-            if isinstance(met, Suspended):
-                met = await self._suspended(host, met)
+    async def _finish(self, host: CoroutineHost, unfinished: WaitingAttempt | LocalRetry | None) -> None:
+        """Wait for an attempt and make the further ones of its member, until the member has ended here."""
+        while unfinished is not None:
+            if isinstance(unfinished, WaitingAttempt):
+                unfinished = await self._wait_for(host, unfinished)
             else:
-                await asyncio.sleep(met.delay)
-                self.tally.restarted.append((met.index, met.attempt, self.clock.now()))
-                self.told.set()
-                host, met = self._begin_alone(met.index, met.member, met.attempt)
+                retry = unfinished
+                await asyncio.sleep(retry.delay)
+                self.buffer.note_restart(retry.index, retry.attempt)
+                host, unfinished = self._begin_alone(retry.index, retry.member, retry.attempt)
 
     # --- one attempt -----------------------------------------------------------------------------
-
-    def _returned(self, index: int, member: Member | None, attempt: int, began: float, returned: Any) -> None:
-        """A member has ended with a value, unless that is none of its task's."""
-        if type(returned) is Raised:
-            raise returned.error
-        if self.overfull:
-            self._tell_left_out(index, attempt)
-        completed = self.tally.completed
-        completed.append(judge(self.prepared.order, index, member, returned))
-        if len(completed) == 1:
-            self.told.set()
-        if self.trace is not None and index % self.trace.every == 0:
-            self.trace.ended(index, attempt, *self._times(began), "completed")
-
-    async def _suspended(self, host: CoroutineHost, met: Suspended) -> Again | None:
-        """Wait for an attempt whose coroutine waits, until it has ended or its time is over."""
-        timeout = self.prepared.timeout
-        left = None if timeout is None else timeout - (self.clock.monotonic() - met.began)
-        try:
-            is_in_time = await host.ended_within(left)
-            error = None if is_in_time or timeout is None else await self._timed_out(host, met, timeout)
-        except asyncio.CancelledError:  # by the worker: an agent has no hold of this task
-            await self._let_end(host, met)
-            raise
-        try:
-            if error is not None:
-                raise error
-            self._returned(met.index, met.member, met.attempt, met.began, host.result())
-        except BaseException as raised:  # noqa: BLE001  # whatever an agent raises is its outcome
-            return self._failed_attempt(met.index, met.member, met.attempt, met.began, raised)
-        return None
-
-    async def _timed_out(self, host: CoroutineHost, met: Suspended, timeout: float) -> BaseException:
-        """End an attempt whose time is over. What its agent returns from there on comes too late; what it raises
-        counts where it says what is to happen next."""
-        met.stop.set()
-        await self._let_end(host, met)
-        error = host.outcome[1] if host.outcome is not None else None
-        if error is not None and says_what_next(error):
-            return error
-        late = AttemptTimeout(timeout)
-        late.__cause__ = error
-        return late
-
-    async def _let_end(self, host: CoroutineHost, met: Suspended) -> None:
-        """Cancel an attempt and wait for its end, but not for ever: an agent may catch every cancellation."""
-        host.task.cancel()
-        if not await host.ended_within(GRACE_SECONDS):
-            abandon(host.task, self.offer, met.index, met.attempt)
-
-    def _times(self, began: float) -> tuple[float, float]:
-        """When an attempt began that has ended now, and now: seconds since the epoch."""
-        now = self.clock.now()
-        return now - max(0.0, self.clock.monotonic() - began), now
 
     def _task(
         self, index: int, member: Member | None, attempt: int, stop: StopFlag, deadline: float | None
     ) -> Task:
-        prepared, last = self.prepared, self.offer.deadline
+        prepared, run_deadline = self.prepared, self.offer.deadline
         if member is None:
             shown: int | None = None
             variables: Mapping[str, Any] = {}
-            scope = member_scope({}, prepared.template_context, {"index": None}, self.system)
+            scope = member_scope({}, prepared.template_context, {"index": None}, self.system_names)
         else:
             shown, variables = index, member.variables
-            scope = member_scope(member.scope, prepared.template_context, {"index": index}, self.system)
+            scope = member_scope(member.scope, prepared.template_context, {"index": index}, self.system_names)
         return Task.of_member(
-            self.shared,
+            self.scope,
             shown,
             attempt,
             prepared.message.render(scope),
@@ -378,110 +302,119 @@ class ChunkRun:
             prepared.inputs.render(scope),
             prepared.has_texts,
             variables,
-            last if deadline is None else min(deadline, last),
+            run_deadline if deadline is None else min(deadline, run_deadline),
             stop,
         )
 
-    async def progress(self, index: int, fraction: float, note: str) -> None:
-        """See `sdk.task.Listener`."""
-        self._note_progress(index, fraction, note)
+    async def _wait_for(self, host: CoroutineHost, attempt: WaitingAttempt) -> LocalRetry | None:
+        """Wait until an attempt has ended or its time is over; returns its retry if that is to be made here."""
+        timeout = self.prepared.timeout
+        left = None if timeout is None else timeout - (self.clock.monotonic() - attempt.began)
+        try:
+            is_in_time = await host.ended_within(left)
+            error = None if is_in_time or timeout is None else await self._time_out(host, attempt, timeout)
+        except asyncio.CancelledError:  # by the worker: an agent cannot reach the runner's task
+            await self._cancel(host, attempt)
+            raise
+        index, member, number, began = attempt.index, attempt.member, attempt.attempt, attempt.began
+        try:
+            if error is not None:
+                raise error
+            self._completed(index, member, number, began, host.result())
+        except BaseException as raised:  # noqa: BLE001  # whatever an agent raises is its outcome
+            return self._failed(index, member, number, began, raised)
+        return None
 
-    def post(self, index: int, fraction: float, note: str) -> None:
-        """From an agent's thread. A loop that is closed has nobody to tell; the agent finds out at its end."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._note_progress, index, fraction, note)
+    async def _time_out(self, host: CoroutineHost, attempt: WaitingAttempt, timeout: float) -> BaseException:
+        """End an attempt whose time is over; returns the error that is its outcome.
 
-    def _note_progress(self, index: int, fraction: float, note: str) -> None:
-        self.tally.progress[index] = (fraction, note[:MESSAGE_CHARACTERS])
-        self.told.set()
+        What its agent returns from then on is dropped. What it raises counts only if it decides the next step.
+        """
+        attempt.stop.set()
+        await self._cancel(host, attempt)
+        error = host.outcome[1] if host.outcome is not None else None
+        if error is not None and _decides_next_step(error):
+            return error
+        late = AttemptTimeout(timeout)
+        late.__cause__ = error
+        return late
 
-    def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
-        """See `sdk.task.Listener`. A loop that is closed has nobody to tell; the worker's log has the line."""
-        if threading.get_ident() == self.thread:
-            self._note_line(index, attempt, line, book)
+    async def _cancel(self, host: CoroutineHost, attempt: WaitingAttempt) -> None:
+        if await self.executor.cancel(host):
             return
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._note_line, index, attempt, line, book)
-
-    def _note_line(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
-        if line is None:
-            self.overfull[index] = book
-        elif len(self.tally.logs) >= TALLY_LINES:
-            book.leave_out()
-            self.overfull[index] = book
-        else:
-            self._add_line(index, attempt, line)
-
-    def _add_line(self, index: int, attempt: int, line: Line) -> None:
-        self.tally.logs.append(
-            MemberLog(
-                index=index,
-                attempt=attempt,
-                at=self.clock.now(),
-                level=line.level,
-                message=line.message,
-                fields=dict(line.fields),
-            )
+        offer = self.offer
+        log.warning(
+            "taskgroup worker: abandoned attempt %d of member %s of %s in run %s, which did not end after it was "
+            "cancelled; it runs on without a slot, and what it returns is dropped. Let asyncio.CancelledError "
+            "through in an `async def`, check task.cancelled in a `def`",
+            attempt.attempt,
+            member_name(offer.task, attempt.index) if offer.expanded else offer.task,
+            offer.group,
+            offer.run_id,
         )
-        self.told.set()
 
-    def _tell_left_out(self, index: int, attempt: int) -> None:
-        book = self.overfull.pop(index, None)
-        if book is not None:
-            self._add_line(index, attempt, left_out(book.left_out))
+    # --- outcomes --------------------------------------------------------------------------------
 
-    # --- failing ---------------------------------------------------------------------------------
+    def _completed(self, index: int, member: Member | None, attempt: int, began: float, returned: Any) -> None:
+        """Add a completed member to the report.
 
-    def _failed_attempt(
+        Raises:
+            BaseException: `returned` stands for an error.
+            ResultError: it cannot be the result of the task.
+        """
+        if type(returned) is Raised:
+            raise returned.error
+        buffer = self.buffer
+        if buffer.overfull:
+            buffer.note_left_out(index, attempt)
+        completed = buffer.pending.completed
+        completed.append(completed_of(self.prepared.order, index, member, returned))
+        if len(completed) == 1:
+            buffer.wake()
+        if self.trace is not None and index % self.trace.every == 0:
+            self.trace.ended(index, attempt, *self._times(began), "completed")
+
+    def _failed(
         self, index: int, member: Member | None, attempt: int, began: float, error: BaseException
-    ) -> Again | None:
-        """Note an attempt that failed; returns the next one if that is to be made here."""
+    ) -> LocalRetry | None:
+        """Add a failed attempt to the report; returns the next attempt if that is to be made here.
+
+        Raises:
+            BaseException: the error, if it interrupts the process.
+        """
         if is_interrupt(error):
             raise error
-        self._tell_left_out(index, attempt)
+        self.buffer.note_left_out(index, attempt)
         offer, record = self.offer, error_record(error)
         delay = delay_after(
             self.prepared.retry if type(error) is not ExpansionError else None,
             attempt,
             record.names,
+            # Random, but a function of the attempt's name: should this worker die, the owner and the next worker
+            # come to the same delay.
             unit_from(f"{offer.run_id}/{offer.group}/{offer.task}/{index}/{attempt}"),
             retry_after=record.retry_after,
         )
-        told = self._told(index, attempt, record, delay)
-        self.told.set()
+        errors, now = self.prepared.errors, self.clock.monotonic()
+        failure = errors.failure_of(record, now)
+        errors.log(offer, index, attempt, failure, delay, now)
         if self.trace is not None:
             outcome: Outcome = "failed" if delay is None else "retried"
-            self.trace.ended(index, attempt, *self._times(began), outcome, told)
+            self.trace.ended(index, attempt, *self._times(began), outcome, failure)
         if delay is None:
-            self._fail(index, attempt, told)
+            self.buffer.note_failure(index, attempt, failure)
             return None
         is_local = delay <= LOCAL_RETRY_SECONDS
-        self.tally.retried.append(
-            MemberRetry(
-                index=index,
-                attempt=attempt,
-                delay=None if is_local else delay,
-                error_type=told.type,
-                message=told.message,
-                traceback=told.traceback,
-            )
-        )
-        return Again(index, member, attempt + 1, delay) if is_local else None
+        self.buffer.note_retry(index, attempt, None if is_local else delay, failure)
+        return LocalRetry(index, member, attempt + 1, delay) if is_local else None
 
-    def _told(self, index: int, attempt: int, record: ErrorRecord, delay: float | None) -> AttemptFailure:
-        """What the owner is told of a failed attempt; the worker's log has it too."""
-        errors, now = self.prepared.errors, self.clock.monotonic()
-        told = errors.told(record, now)
-        errors.log(self.offer, index, attempt, told, delay, now)
-        return told
+    def _times(self, began: float) -> tuple[float, float]:
+        """When an attempt began that ends now, and now, in seconds since the epoch."""
+        now = self.clock.now()
+        return now - max(0.0, self.clock.monotonic() - began), now
 
-    def _fail(self, index: int, attempt: int, told: AttemptFailure) -> None:
-        self.tally.failed.append(
-            MemberFailed(
-                index=index,
-                error_type=told.type,
-                message=told.message,
-                attempts=attempt,
-                traceback=told.traceback,
-            )
-        )
+
+def _decides_next_step(error: BaseException) -> bool:
+    """True for `GiveUp` and `RetryLater`, and for a group of errors with one of them in it."""
+    record = error_record(error)
+    return "GiveUp" in record.names or record.retry_after is not None

@@ -1,4 +1,4 @@
-"""Keeps suspects apart within one worker: several careful members at a time, or a single one that is alone."""
+"""Keeps suspects apart within one worker: several careful members at a time, or a single member alone."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from contextlib import asynccontextmanager
 
 
 class SharedLock:
-    """A lock that many share or one has to itself. First come, first served, so that nobody waits for ever."""
+    """A lock that many callers share or one has to itself, like a lock for readers and a writer.
+
+    It admits callers strictly in the order of their coming. So a caller that wants it alone is not overtaken by
+    ever new ones that share it, and waits only for those that came before it.
+    """
 
     def __init__(self) -> None:
-        self._inside = 0
-        self._alone = False
+        self._holders = 0
+        self._is_exclusive = False
         self._waiting: deque[tuple[bool, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        """Inside with others."""
-        await self._enter(alone=False)
+        """Hold the lock together with others."""
+        await self._enter(exclusive=False)
         try:
             yield
         finally:
@@ -27,15 +31,15 @@ class SharedLock:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Inside with nobody else."""
-        await self._enter(alone=True)
+        """Hold the lock alone."""
+        await self._enter(exclusive=True)
         try:
             yield
         finally:
             self._leave()
 
-    async def _enter(self, *, alone: bool) -> None:
-        entry = (alone, asyncio.get_running_loop().create_future())
+    async def _enter(self, *, exclusive: bool) -> None:
+        entry = (exclusive, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
         self._admit()
         try:
@@ -46,22 +50,24 @@ class SharedLock:
 
     def _withdraw(self, entry: tuple[bool, asyncio.Future[None]]) -> None:
         if entry in self._waiting:
+            # Those behind it may be admitted now: it may have been the one that wanted the lock alone.
             self._waiting.remove(entry)
             self._admit()
         else:
+            # It was admitted in the same turn of the loop in which it was cancelled, and holds the lock.
             self._leave()
 
     def _leave(self) -> None:
-        self._inside -= 1
-        self._alone = False
+        self._holders -= 1
+        self._is_exclusive = False
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self._has_room(self._waiting[0][0]):
-            self._alone, let_in = self._waiting.popleft()
-            self._inside += 1
-            if not let_in.done():
-                let_in.set_result(None)
+        while self._waiting and self._is_free_for(self._waiting[0][0]):
+            self._is_exclusive, admitted = self._waiting.popleft()
+            self._holders += 1
+            if not admitted.done():
+                admitted.set_result(None)
 
-    def _has_room(self, alone: bool) -> bool:
-        return self._inside == 0 if alone else not self._alone
+    def _is_free_for(self, exclusive: bool) -> bool:
+        return self._holders == 0 if exclusive else not self._is_exclusive

@@ -1,4 +1,4 @@
-"""What a worker needs to know of a task, got once for all its chunks: values, templates, policies."""
+"""LRU cache of task documents: what all chunks of a task need, loaded and compiled once."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ from anabranch_taskgroup.worker.tracing import TaskTrace
 CACHE_SIZE = 256
 """Maximum documents that a worker caches."""
 
-
 DocumentId = tuple[str, int, str, str]
 """Run id, admission, group, task."""
 
 
 class DocumentMissing(AnabranchError):
-    """The store does not have the task's document: the owner has to write it again."""
+    """The store does not have the task's document, or the items of an offer. The owner has to write them again."""
 
 
 @dataclass(slots=True)
 class Prepared:
-    """A task that is ready to run members: `context` are the values of its dependencies."""
+    """A task that is ready to run members. `context` has the values of its dependencies, by key."""
 
     order: TaskOrder
     agent: AgentDeclaration
@@ -47,14 +46,14 @@ class Prepared:
     instructions: Template
     inputs: Template
     has_texts: bool
-    """Whether message and instructions are texts, which no agent can change."""
+    """True if message and instructions are texts: members may share them, because no agent can change them."""
     arrays: dict[str, list[Json]] | None
     retry: RetryPolicy | None
     timeout: float | None
     trace: TaskTrace
     errors: AttemptErrors
     weight: Weight
-    """What its templates become."""
+    """The size of its rendered templates."""
     document_bytes: int
 
 
@@ -66,7 +65,7 @@ def prepare(
     errors: AttemptErrors,
     document_bytes: int,
 ) -> Prepared:
-    """What the request says on retry and timeout beats what the agent's declaration says."""
+    """Compile a document. Retry policy and timeout of the request override those of the agent's declaration."""
     order = document.order
     template_context = {**document.template_context, **context}
     message, instructions = compile_template(order.message_template), compile_template(order.shared_instructions)
@@ -97,10 +96,10 @@ def _is_text(template: Json) -> bool:
 def members_of(
     prepared: Prepared, offer: Offer, slices: Mapping[str, list[Json]] | None
 ) -> Iterator[tuple[int, Member | None]]:
-    """(index, member) of an offer in order; no member where the task is not expanded.
+    """The (index, member) pairs of an offer, in order; (0, None) for a task that is not expanded.
 
     Args:
-        slices: for an array expansion, the items of just these members.
+        slices: for an array expansion, the items of only these members.
     """
     expansion = prepared.order.expansion
     if expansion is None:
@@ -123,9 +122,11 @@ def members_of(
 
 
 class TaskDocuments:
-    """Loads documents, resolves the references in them, keeps the latest.
+    """Loads the documents of offered tasks, and resolves the references in them.
 
-    `trace` makes what the members of each are traced by, `errors` what is told of their failed attempts.
+    Args:
+        trace: creates the trace of a task's members.
+        errors: creates the limits of a task's failed attempts.
     """
 
     def __init__(
@@ -147,21 +148,23 @@ class TaskDocuments:
         """The prepared task of an offer.
 
         Raises:
-            DocumentMissing: neither the offer nor the store has it.
-            ValueGone: a value that it refers to has expired.
+            DocumentMissing: neither the offer nor the store has its document.
+            ValueGone: a value that the document refers to has expired.
+            ServerUnavailable: the store does not answer.
         """
         key = (offer.run_id, admission_of(offer.fence), offer.group, offer.task)
         cached = self._cache.get(key)
         if cached is not None:
             return cached
         data = inline or await self._load(offer)
-        # pydantic's own parser takes 200 levels, and the document is some levels around a value of so many.
+        # Not `model_validate_json`: its parser accepts 200 levels. A value may have 200 itself, and the document
+        # adds some around it.
         document = TaskDocument.model_validate(orjson.loads(data))
         agent = self._registry.get(offer.agent)
-        assert agent is not None, "offers of unknown agents are given back before"
+        assert agent is not None, "offers of unknown agents are handed back before"
         context = await self._context(document)
         prepared = prepare(document, context, agent, self._trace(document), self._errors(), len(data))
-        if offer.expanded:
+        if offer.expanded:  # any other task has one chunk, and its document is not needed again
             self._cache[key] = prepared
         return prepared
 
@@ -180,10 +183,11 @@ class TaskDocuments:
         return context
 
     async def items(self, offer: Offer, inline: bytes) -> bytes:
-        """The slices of arrays of an offer, out of the store where they did not travel in it.
+        """The slices of arrays of an offer: those in it, or those that the store has for it.
 
         Raises:
             DocumentMissing: the store does not have them.
+            ServerUnavailable: the store does not answer.
         """
         if offer.items_key is None:
             return inline
@@ -194,7 +198,7 @@ class TaskDocuments:
 
 
 def slices_of(segment: bytes) -> dict[str, list[Json]] | None:
-    """The slices of the arrays that came with an offer, if any did."""
+    """The slices of arrays in a segment of an offer; None if it is empty."""
     if not segment:
         return None
     found: dict[str, list[Json]] = orjson.loads(segment)

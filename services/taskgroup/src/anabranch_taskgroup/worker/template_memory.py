@@ -1,7 +1,7 @@
-"""How much text rendered templates may hold in a worker: few members that repeat large values run at once.
+"""Limits the memory of rendered templates in a worker: few members that repeat large values run at once.
 
-What a member's templates become is bounded before any is rendered, by their placeholders and the sizes of values.
-Nearly every task is far below `LIGHT`, and nothing is counted for its members. Those of a heavier one wait.
+The size of a member's rendered templates is bounded before any is rendered, from the placeholders and the sizes of
+their values. Nearly every task stays far below `LIGHT`, and its members are not counted. Heavier members wait.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Any
 from anabranch.core.templates import MAX_RENDERED, MISSING, Path, Template, as_text, places_of, text_bytes
 
 LIGHT = 4 * 1024 * 1024
-"""Bytes that a member may hold without being counted: 64 of them hold as much as `TOTAL`."""
+"""Bytes that a member may have without being counted: 64 such members have as much as `TOTAL`."""
 TOTAL = 256 * 1024 * 1024
-"""Bytes that all counted members of a worker may hold at once."""
+"""Bytes that all counted members of a worker may have at once."""
 _HEAVIEST = 3 * MAX_RENDERED
-"""A member has a message, instructions and inputs, each of which fails beyond `MOST_RENDERED`."""
+"""A member has a message, instructions and inputs. Rendering one of them beyond `MAX_RENDERED` fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What the templates of one task become, at most.
+    """Upper bound of the rendered templates of one task.
 
     Args:
         known: bytes of text from values that all its members share.
-        open: placeholders that are filled in by each member's own values.
+        open: the number of placeholders for each member's own values.
     """
 
     known: int = 0
@@ -37,23 +37,25 @@ class Weight:
 
     @classmethod
     def of(cls, templates: Iterable[Template], context: Mapping[str, Any]) -> Weight:
-        """The weight of templates, of which `context` has the shared values."""
+        """The weight of templates. `context` has the values that all members share."""
         known, own = 0, 0
         for text, count in Counter(place.text for template in templates for place in places_of(template)).items():
             value = Path(text).find(context)
             if value is MISSING:
                 own += count
-            elif known < _HEAVIEST:  # beyond, it is as heavy as can be, and need not be looked at
+            elif known < _HEAVIEST:  # above it further values change nothing, and are not converted to text
                 known += count * text_bytes(as_text(value))
         return cls(known, own)
 
     def of_members(self, items_bytes: int, items: Mapping[str, list[Any]] | None) -> int:
-        """Bytes that one member holds at most; 0 where that is nothing to be counted.
+        """Maximum bytes of one member; 0 if it need not be counted.
 
         Args:
-            items_bytes: of the text that all items of these members come from.
-            items: those items, which are looked at one by one only where their sum is too much for one.
+            items_bytes: bytes of the JSON that has all items of these members.
+            items: those items. They are read only if the size of all is too much for one member.
         """
+        # A cheap bound first: no item has more text than the JSON of all items, of which `text_bytes` would count
+        # each byte as four at most.
         weight = self.known + 4 * self.open * items_bytes
         if weight > LIGHT and self.open and items is not None:
             weight = self.known + self.open * _largest(items)
@@ -61,12 +63,12 @@ class Weight:
 
 
 def _largest(items: Mapping[str, list[Any]]) -> int:
-    """Bytes of the largest item of each array together, as text."""
+    """The sum over the arrays of the bytes of each one's largest item, as text."""
     return sum(max((text_bytes(as_text(item)) for item in each), default=0) for each in items.values())
 
 
 class TemplateMemory:
-    """Bytes of text that counted members of a worker hold. Who waits is served in the order of coming."""
+    """Semaphore over bytes: what the counted members of a worker may have at once. First come, first served."""
 
     def __init__(self, total: int = TOTAL) -> None:
         self._left = total
@@ -74,15 +76,15 @@ class TemplateMemory:
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
-        """Room for so many bytes, until the end of the block. No more than the total may be asked for."""
-        await self._take(size)
+        """Reserve bytes until the end of the block, once they are free. `size` may not exceed the total."""
+        await self._acquire(size)
         try:
             yield
         finally:
             self._left += size
             self._admit()
 
-    async def _take(self, size: int) -> None:
+    async def _acquire(self, size: int) -> None:
         if not self._waiting and size <= self._left:
             self._left -= size
             return
@@ -93,7 +95,7 @@ class TemplateMemory:
         except asyncio.CancelledError:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            elif turn[1].done() and not turn[1].cancelled():
+            elif turn[1].done() and not turn[1].cancelled():  # it was admitted before it was cancelled
                 self._left += size
             self._admit()
             raise

@@ -1,15 +1,16 @@
-"""How the members of one task are traced in one worker: which have spans, under which context agents are called.
+"""Traces the members of one task in one worker: which get spans, and under which span their agents are called.
 
-A member that is sampled is called within its own span, so that what its agent does is under it. All others are
-called within their task's span as not sampled: what they call knows the trace, and keeps nothing.
+The agent of a sampled member is called within the member's own span, so that spans of what it calls are its
+children. All others are called within their task's span, marked as not sampled: services that they call continue
+the trace and record nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from anabranch.core import telemetry as names
 from anabranch.core.expansion.members import member_name
@@ -17,6 +18,7 @@ from anabranch.core.tracing import FAILURES, Attribute, RunTrace, Span, SpanEven
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Telemetry
 from anabranch.runtime.instrumentation.correlation import within_producers, within_span, working_for
+from anabranch.sdk.task import Task
 from anabranch_taskgroup.worker.attempt_errors import AttemptFailure
 
 Outcome = Literal["completed", "failed", "retried"]
@@ -24,7 +26,12 @@ Outcome = Literal["completed", "failed", "retried"]
 
 @dataclass(slots=True)
 class TaskTrace:
-    """The trace of one task's members in this worker; `every` is 0 where no spans are wanted."""
+    """The trace of one task's members in this worker.
+
+    Args:
+        every: each member whose index is a multiple of it is sampled; 0 if no spans are wanted.
+        failures_left: spans of failed attempts that members which are not sampled may still emit.
+    """
 
     telemetry: Telemetry
     document: TaskDocument
@@ -35,18 +42,18 @@ class TaskTrace:
 
     @classmethod
     def of(cls, telemetry: Telemetry, document: TaskDocument, worker: str) -> TaskTrace:
-        """As the owner of the session said: it has decided whether the run is sampled."""
+        """The trace of a task. The owner of its session has decided whether the run is sampled."""
         trace = trace_of(document.run_id, document.traceparent)
         return cls(telemetry, document, trace, worker, document.trace_every)
 
     @property
     def members(self) -> TaskTrace | None:
-        """Itself where members have spans."""
+        """This trace, or None if no member has a span."""
         return self if self.every else None
 
     @contextmanager
     def around(self) -> Iterator[None]:
-        """Members run within this, and log lines say whose they are."""
+        """The context in which the members run. It also adds the ids of run and task to log lines."""
         document = self.document
         ids = {"run": document.run_id, "group": document.group, "task": document.order.name}
         if self.every or self.trace.parent is not None:
@@ -62,11 +69,11 @@ class TaskTrace:
         return within_span(self.trace.trace_id, self._task_span(), sampled=False)
 
     def picks(self, index: int) -> bool:
-        """Whether a member is sampled."""
+        """True if a member is sampled."""
         return index % self.every == 0
 
     def within(self, index: int, attempt: int) -> AbstractContextManager[None]:
-        """A sampled member's agent is called within this."""
+        """The context in which the agent of a sampled member is called."""
         return within_span(self.trace.trace_id, self._span_id(index, attempt), sampled=True)
 
     def ended(
@@ -78,7 +85,11 @@ class TaskTrace:
         outcome: Outcome,
         error: AttemptFailure | None = None,
     ) -> None:
-        """Tell the span of an attempt: of a sampled member each, of others those that failed, up to so many."""
+        """Emit the span of an attempt that ended: of sampled members always, of others the first that failed.
+
+        Args:
+            began, ended: seconds since the epoch.
+        """
         if not self.picks(index):
             if error is None or not self.failures_left:
                 return
@@ -128,5 +139,13 @@ class TaskTrace:
 
 
 def _exception(error: AttemptFailure, at: float) -> SpanEvent:
-    said = {names.EXCEPTION_TYPE: error.type, names.EXCEPTION_MESSAGE: error.message}
-    return SpanEvent("exception", at, said)
+    attributes: dict[str, Attribute] = {names.EXCEPTION_TYPE: error.type, names.EXCEPTION_MESSAGE: error.message}
+    return SpanEvent("exception", at, attributes)
+
+
+async def run_within_span(
+    trace: TaskTrace, index: int, attempt: int, run: Callable[[Task], Awaitable[Any]], task: Task
+) -> Any:
+    """Make an attempt of a sampled member within its own span."""
+    with trace.within(index, attempt):
+        return await run(task)

@@ -83,6 +83,11 @@ class Consumer:
         """Why nothing may be delivered any more; None where it may."""
         return self._membership.unhealthy_reason() if self._membership is not None else None
 
+    @property
+    def queued(self) -> int:
+        """Records that were delivered and not taken."""
+        return len(self._queue)
+
     async def start(self) -> None:
         """Join the group, and commit what is done from then on."""
         self._membership = await self._log.join(self._group, [self._topic], self)

@@ -1,9 +1,9 @@
-"""Begins agents' coroutines without an asyncio task for each, and gives those that wait a task of their own.
+"""Begins agents' coroutines without an asyncio task for each, and gives a task only to those that wait.
 
-A member that does not wait costs no task: its coroutine is begun by a plain call, within the context and as the
-current task of a `CoroutineHost`. Once a coroutine waits, its host's task continues it and is never used again. So
-an agent that asks for its task (`asyncio.timeout`, `asyncio.TaskGroup`) sees the same one throughout, what it
-cancels is its own, and the runner that waits for it can leave it alone after its time is over.
+A coroutine is begun by a plain call, within the context and as the current task of a `CoroutineHost`. If it ends
+at once it cost no task and no turn of the event loop. If it waits, the host's task continues it, and the host is
+not used again. So an agent that asks for its task (`asyncio.timeout`, `asyncio.TaskGroup`) sees the same one
+throughout, cancels only itself, and can be abandoned by the runner that waits for it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _DECIMAL = "decimal_context"
-"""The name of the context variable in which `decimal` keeps an object that is changed in place."""
+"""The context variable of the `decimal` module. Its value is an object that is changed in place."""
 
 
 class Base:
-    """The context that members start with: each in a copy of its own."""
+    """The context of a runner, of which each host gets a copy."""
 
     __slots__ = ("context", "is_shared")
 
     def __init__(self) -> None:
         self.context = copy_context()
         self.is_shared = any(variable.name == _DECIMAL for variable in self.context)
-        """Whether a copy shares an object with the others, so that a change of it cannot be seen."""
+        """True if copies share an object that agents may change in place, which no comparison would notice."""
 
     def fresh(self) -> Context:
-        """A context for one member."""
+        """A copy for one host, with a decimal context of its own."""
         context = self.context.copy()
         if self.is_shared:
             context.run(_own_decimal_context)
@@ -49,22 +49,22 @@ def _own_decimal_context() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """Stands for an exception that a coroutine cannot raise: `StopIteration` would become another one in it."""
+    """An exception that a coroutine cannot raise: Python turns its `StopIteration` into a `RuntimeError`."""
 
     error: BaseException
 
 
 class CoroutineHost:
-    """A task and a context in which agents are begun, until one of them waits or leaves a trace of itself.
+    """A task and a context in which agents are begun, until one of them waits or changes the context or the task.
 
-    Invariant: the agents that were begun and did not wait have left context and task as they were; the one that
-    waits is the last.
+    Invariant: every agent that was begun here and has ended left context and task as it found them. An agent that
+    waits is the last one of its host.
     """
 
     __slots__ = (
         "_coroutine",
-        "_given",
         "_loop",
+        "_taken",
         "_waits_for",
         "_wake",
         "at",
@@ -78,24 +78,26 @@ class CoroutineHost:
     def __init__(self, loop: asyncio.AbstractEventLoop, base: Base) -> None:
         self._loop = loop
         self.context = base.fresh()
-        self._given: asyncio.Future[None] = loop.create_future()
+        self._taken: asyncio.Future[None] = loop.create_future()
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._waits_for: Any = None
         self._wake: asyncio.Future[None] | None = None
         self.is_spent = base.is_shared
-        """Whether the next agent needs another host: one waits here, or has changed the context or task."""
+        """True if the next agent needs another host: one waits here, or changed the context or the task."""
         self.is_taken = False
-        """Whether it goes on with a coroutine that waits."""
+        """True if the host's task continues a coroutine that waits."""
         self.at: tuple[Any, ...] = ()
-        """What the agent is called for at present: the caller's."""
+        """The attempt that is being made. The host does not read it."""
         self.outcome: tuple[Any, BaseException | None] | None = None
-        """What the agent that waited came to: its coroutine says so with its last step."""
-        # Not by `create_task`: a factory of somebody else's may leave out the context.
+        """Result and error of the agent that waited, set by its coroutine in its last step."""
+        # Without `create_task`, because a task factory that an agent's library has set may ignore the context.
         self.task: asyncio.Task[None] = asyncio.Task(self._drive(), loop=loop, context=self.context)
-        self.task.add_done_callback(self._make_up)
+        self.task.add_done_callback(self._restart)
 
     def run(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Call a function as this host's task and in its context. It must not wait."""
+        """Call a function in this host's context and as its task. The function must not wait."""
+        # The private functions of asyncio that a task calls around each of its steps: for the time of the call the
+        # loop takes the host's task for the current one, although the caller's task is the one that runs.
         loop, caller = self._loop, asyncio.current_task()
         assert caller is not None, "hosts are used by tasks"
         _leave_task(loop, caller)
@@ -107,20 +109,24 @@ class CoroutineHost:
             _enter_task(loop, caller)
 
     def take(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
-        """Go on with a coroutine that was begun within `run` and waits."""
+        """Continue a coroutine that was begun within `run` and waits.
+
+        Args:
+            waits_for: what the coroutine yielded, a future or None.
+        """
         self._coroutine, self._waits_for = coroutine, waits_for
         self.is_spent = self.is_taken = True
-        if not self._given.done():
-            self._given.set_result(None)
+        if not self._taken.done():
+            self._taken.set_result(None)
 
     def release(self) -> None:
-        """Nothing more is begun here. What waits goes on."""
+        """Begin nothing more here, and end the host's task unless it continues a coroutine."""
         self.is_spent = True
         if self._coroutine is None:
-            self._given.cancel()
+            self._taken.cancel()
 
     async def ended_within(self, seconds: float | None) -> bool:
-        """Wait for the coroutine that was taken; False where the time is over first."""
+        """Wait for the outcome of the coroutine that was taken; False if there is none after `seconds`."""
         if self.outcome is not None:
             return True
         self._wake = wake = self._loop.create_future()
@@ -133,7 +139,11 @@ class CoroutineHost:
         return self.outcome is not None
 
     def result(self) -> Any:
-        """What the coroutine returned, or its error raised."""
+        """What the coroutine returned.
+
+        Raises:
+            BaseException: what the coroutine raised.
+        """
         assert self.outcome is not None, "it has ended"
         returned, error = self.outcome
         if error is not None:
@@ -141,10 +151,11 @@ class CoroutineHost:
         return returned
 
     async def _drive(self) -> None:
-        """The host's task. What it goes on with raises nothing: a `SystemExit` would end the loop."""
+        """The host's task. Its coroutine puts errors into `outcome` and raises none: a `SystemExit` that a task
+        raises ends the event loop."""
         cancelled = None
         try:
-            await self._given
+            await self._taken
         except asyncio.CancelledError as error:
             cancelled = error
         if self._coroutine is not None:
@@ -152,13 +163,14 @@ class CoroutineHost:
 
     async def _finish(self, coroutine: Coroutine[Any, Any, Any], cancelled: asyncio.CancelledError | None) -> None:
         try:
-            await _GoneOn(coroutine, self._waits_for, cancelled)
+            await _Continuation(coroutine, self._waits_for, cancelled)
         finally:
             if self._wake is not None:
                 _set(self._wake)
 
-    def _make_up(self, task: asyncio.Task[None]) -> None:
-        """A task that is cancelled before its first step never takes it: another goes on with the coroutine."""
+    def _restart(self, task: asyncio.Task[None]) -> None:
+        """Continue the coroutine in a new task where the first was cancelled before its first step: such a task
+        runs nothing, and the coroutine would never see its cancellation."""
         if self._coroutine is not None and self.outcome is None and task.cancelled():
             rest = self._finish(self._coroutine, asyncio.CancelledError())
             self.task = asyncio.Task(rest, loop=self._loop, context=self.context)
@@ -166,14 +178,16 @@ class CoroutineHost:
 
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
-        with contextlib.suppress(RuntimeError):  # the loop is closed: an abandoned coroutine is collected
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and an abandoned coroutine is collected
             future.set_result(None)
 
 
-class _GoneOn:
-    """Awaits a coroutine that another call has begun, from where it waits.
+class _Continuation:
+    """Awaits a coroutine that was begun elsewhere, from the point where it waits.
 
-    `cancelled` is a cancellation that came before the task got hold of it.
+    Args:
+        waits_for: what the coroutine yielded last.
+        cancelled: a cancellation of the task before this is awaited.
     """
 
     __slots__ = ("_cancelled", "_coroutine", "_waits_for")
@@ -186,6 +200,8 @@ class _GoneOn:
         self._cancelled = cancelled
 
     def __await__(self) -> Generator[Any, Any, Any]:
+        # What `yield from coroutine` does, except that its first step is the yield and not a `send`: the coroutine
+        # has yielded `waits_for` already, to the caller that began it.
         coroutine, waits_for = self._coroutine, self._waits_for
         error: BaseException | None = None
         if self._cancelled is not None and not _is_cancelled_by(waits_for):
@@ -207,10 +223,10 @@ class _GoneOn:
             except GeneratorExit:
                 coroutine.close()
                 raise
-            except BaseException as thrown:  # noqa: BLE001  # it is the coroutine's
+            except BaseException as thrown:  # noqa: BLE001  # thrown into the coroutine with its next step
                 error = thrown
 
 
 def _is_cancelled_by(waits_for: Any) -> bool:
-    """As a task does that is cancelled: it cancels what it waits for, where that can be."""
+    """Cancel what a coroutine waits for, as a task does that is cancelled; False if that is not possible."""
     return waits_for is not None and bool(waits_for.cancel())

@@ -1,7 +1,8 @@
 """The threads in which `def` agents run.
 
-There are as many as are used at once: what may run at once is bounded by slots, and a thread that was abandoned
-because it does not end may not take another's place. They are daemons: none of them keeps a process from ending.
+A thread is started for each call that finds none idle, without a limit: slots bound the calls that run at once,
+and a thread that was abandoned because it does not end must not reduce what the others may use. All are daemons,
+so that none keeps a process from ending; the pool of the standard library joins its threads at exit.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ _Inbox = SimpleQueue[_Work | None]
 
 
 class AgentThreads(Executor):
-    """Starts a thread where none is idle. `kept` are those that stay for the next call."""
+    """Starts a thread where none is idle.
 
-    def __init__(self, kept: int) -> None:
-        self._kept = kept
+    Args:
+        max_idle: threads that stay for further calls; a thread that ends its call beyond them ends.
+    """
+
+    def __init__(self, max_idle: int) -> None:
+        self._max_idle = max_idle
         self._idle: list[_Inbox] = []
         self._lock = threading.Lock()
         self._numbers = count()
@@ -35,7 +40,7 @@ class AgentThreads(Executor):
         """Call a function in a thread at once.
 
         Raises:
-            RuntimeError: the threads were shut down, or the system allows for no further thread.
+            RuntimeError: the threads were shut down, or the system has no further thread.
         """
         future: Future[T] = Future()
         with self._lock:
@@ -50,7 +55,7 @@ class AgentThreads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let idle threads end now and the others after their call. Waits for none of them."""
+        """End idle threads now and the others after their call, without waiting for them."""
         with self._lock:
             self._is_shut_down = True
             idle, self._idle = self._idle, []
@@ -63,12 +68,12 @@ class AgentThreads(Executor):
             future, call = work
             if future.set_running_or_notify_cancel():
                 _settle(future, call)
-            del work, future, call  # an idle thread keeps no value of an agent alive
-            stays = self._is_kept(inbox)
+            del work, future, call  # else an idle thread keeps the agent's last value alive
+            stays = self._stays_idle(inbox)
 
-    def _is_kept(self, inbox: _Inbox) -> bool:
+    def _stays_idle(self, inbox: _Inbox) -> bool:
         with self._lock:
-            stays = not self._is_shut_down and len(self._idle) < self._kept
+            stays = not self._is_shut_down and len(self._idle) < self._max_idle
             if stays:
                 self._idle.append(inbox)
         return stays
@@ -77,7 +82,7 @@ class AgentThreads(Executor):
 def _settle(future: Future[Any], call: Callable[[], Any]) -> None:
     try:
         result = call()
-    except BaseException as error:  # noqa: BLE001  # it is the caller's, who waits for the future
+    except BaseException as error:  # noqa: BLE001  # the caller gets it from the future
         future.set_exception(error)
     else:
         future.set_result(result)

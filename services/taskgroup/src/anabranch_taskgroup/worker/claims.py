@@ -1,0 +1,85 @@
+"""Claims deliveries of chunks in the store: the first worker that claims a delivery runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from anabranch.core.names import Names
+from anabranch.core.wire.messages import Offer
+from anabranch.ports import StateStore
+from anabranch.runtime.process.store_identity import StoreLife
+from anabranch.runtime.until_available import until_available
+from anabranch_taskgroup.session.store_keys import claim_key
+from anabranch_taskgroup.worker.held_chunks import HeldChunks
+from anabranch_taskgroup.worker.offered import Offered
+
+
+class Claims:
+    """The claims of one worker.
+
+    Args:
+        incarnation: the name under which the worker claims. A new life of its process has another one, so that it
+            does not take the claims of the last one for its own.
+        lease: seconds that a store must have existed for its claims to be complete.
+        is_wanted: asked for each offer that is not held; False drops it.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        names: Names,
+        life: StoreLife,
+        held: HeldChunks,
+        is_wanted: Callable[[Offer], bool],
+        *,
+        incarnation: str,
+        lease: float,
+    ) -> None:
+        self._store = store
+        self._names = names
+        self._life = life
+        self._held = held
+        self._is_wanted = is_wanted
+        self._incarnation = incarnation
+        self._lease = lease
+
+    async def claim(self, offers: Sequence[Offered]) -> list[tuple[str, Offered]]:
+        """Claim deliveries with one call of the store, and retry while the store is away.
+
+        Returns:
+            The offers whose claim this worker got, each with its key; the worker must start them.
+        """
+        reserved: dict[str, Offered] = {}
+        for offered in offers:
+            key = claim_key(self._names, offered.offer)
+            # A claim succeeds again for the worker that has it. So an offer and its repetition, which often come
+            # in one batch, would both be granted and run twice: the reservation drops the second.
+            if not self._held.is_known(key) and self._is_wanted(offered.offer):
+                self._held.reserve(key)
+                reserved[key] = offered
+        if not reserved:
+            return []
+        ttl = max(offered.offer.claim_ttl for offered in reserved.values())
+        holders = await until_available(
+            lambda: self._store.claim(list(reserved), self._incarnation, ttl), "claim offers"
+        )
+        granted: list[tuple[str, Offered]] = []
+        for (key, offered), holder in zip(reserved.items(), holders, strict=True):
+            if holder == self._incarnation:
+                self._held.open(key, offered.offer)
+                granted.append((key, offered))
+            else:
+                self._held.release(key)
+        return granted
+
+    async def renew(self) -> None:
+        """Claim the running chunks again where the store is new, before their owners offer them to other workers.
+
+        A store that restarted empty has lost the claims.
+
+        Raises:
+            ServerUnavailable, StoreRefused: the store does not answer.
+        """
+        ttls = {key: run.offer.claim_ttl for key, run in self._held.running}
+        if await self._life.age() < self._lease and ttls:
+            await self._store.claim(list(ttls), self._incarnation, max(ttls.values()))

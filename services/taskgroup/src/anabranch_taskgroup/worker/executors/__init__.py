@@ -1,0 +1,1 @@
+"""Ways to execute the attempts of members: in this process so far."""

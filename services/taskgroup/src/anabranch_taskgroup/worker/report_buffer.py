@@ -1,0 +1,163 @@
+"""Gathers what there is to report of one chunk, until the worker takes it for the next report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TypeVarTuple
+
+from anabranch.core.ranges import Ranges
+from anabranch.core.wire.messages import MemberFailed, MemberLog, MemberRetry, Offer, Spans
+from anabranch.ports import Clock
+from anabranch.sdk.task_log import Line, LogBook, left_out
+from anabranch_taskgroup.worker.attempt_errors import AttemptFailure
+from anabranch_taskgroup.worker.reports import PendingReport
+
+Ts = TypeVarTuple("Ts")
+
+MAX_NOTE_CHARACTERS = 2_000
+MAX_LINES = 2_000
+"""Maximum lines of agents' logs in one report. Further lines are counted as left out."""
+
+
+class ReportBuffer:
+    """The pending report of one chunk. A `Listener` of its members' tasks.
+
+    Created on the event loop. Agents in threads may call `post` and `log`; all else is for the loop only.
+
+    Args:
+        report_due: set when there is something to report.
+    """
+
+    def __init__(self, offer: Offer, clock: Clock, report_due: asyncio.Event) -> None:
+        self.pending = PendingReport()
+        """Replaced by each `take`, so it must not be kept across an `await`."""
+        self._offer = offer
+        self._clock = clock
+        self._report_due = report_due
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self.overfull: dict[int, LogBook] = {}
+        """By index: members whose attempt logged more lines than the run shows."""
+        self._reported: list[Spans] = []
+
+    # --- what was reported -------------------------------------------------------------------------
+
+    def take(self) -> PendingReport:
+        """What there is to report, once."""
+        taken, self.pending = self.pending, PendingReport()
+        return taken
+
+    def note_reported(self, taken: PendingReport) -> None:
+        """Note that the members which ended in a report, or go back to the owner for a retry, are the owner's."""
+        self._reported += taken.packed
+        left = [each.index for each in taken.failed] + [e.index for e in taken.retried if e.delay is not None]
+        self._reported += [((index, index + 1),) for index in left]
+
+    @property
+    def unreported(self) -> list[int]:
+        """The members of the chunk whose end was not reported."""
+        reported = Ranges(span for spans in self._reported for span in spans)
+        return [index for span in Ranges(self._offer.spans).difference(reported) for index in range(*span)]
+
+    # --- attempts ----------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have the worker report soon."""
+        self._report_due.set()
+
+    def note_start(self, index: int) -> None:
+        """A member starts."""
+        pending = self.pending
+        if pending.started_at is None:
+            pending.started_at = self._clock.now()
+            self._report_due.set()
+        pending.started.append(index)
+
+    def note_restart(self, index: int, attempt: int) -> None:
+        """A further attempt of a member starts."""
+        self.pending.restarted.append((index, attempt, self._clock.now()))
+        self._report_due.set()
+
+    def note_retry(self, index: int, attempt: int, delay: float | None, failure: AttemptFailure) -> None:
+        """An attempt failed and another one follows: after `delay` seconds by the owner, or here without it."""
+        self.pending.retried.append(
+            MemberRetry(
+                index=index,
+                attempt=attempt,
+                delay=delay,
+                error_type=failure.type,
+                message=failure.message,
+                traceback=failure.traceback,
+            )
+        )
+        self._report_due.set()
+
+    def note_failure(self, index: int, attempts: int, failure: AttemptFailure) -> None:
+        """A member failed for good."""
+        self.pending.failed.append(
+            MemberFailed(
+                index=index,
+                error_type=failure.type,
+                message=failure.message,
+                attempts=attempts,
+                traceback=failure.traceback,
+            )
+        )
+        self._report_due.set()
+
+    # --- listener of tasks -------------------------------------------------------------------------
+
+    async def progress(self, index: int, fraction: float, note: str) -> None:
+        """See `sdk.task.Listener`."""
+        self._note_progress(index, fraction, note)
+
+    def post(self, index: int, fraction: float, note: str) -> None:
+        """See `sdk.task.Listener`. Called in an agent's thread."""
+        self._call_on_loop(self._note_progress, index, fraction, note)
+
+    def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
+        """See `sdk.task.Listener`. Called in any thread."""
+        if threading.get_ident() == self._thread:
+            self._note_line(index, attempt, line, book)
+        else:
+            self._call_on_loop(self._note_line, index, attempt, line, book)
+
+    def note_left_out(self, index: int, attempt: int) -> None:
+        """Add the line that says how many lines of an attempt were left out, if any were."""
+        book = self.overfull.pop(index, None)
+        if book is not None:
+            self._add_line(index, attempt, left_out(book.left_out))
+
+    def _call_on_loop(self, call: Callable[[*Ts], None], *args: *Ts) -> None:
+        # The loop is closed where the process ends while an abandoned agent still runs: nothing is reported then.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *args)
+
+    def _note_progress(self, index: int, fraction: float, note: str) -> None:
+        self.pending.progress[index] = (fraction, note[:MAX_NOTE_CHARACTERS])
+        self._report_due.set()
+
+    def _note_line(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
+        if line is None:
+            self.overfull[index] = book
+        elif len(self.pending.logs) >= MAX_LINES:
+            book.leave_out()
+            self.overfull[index] = book
+        else:
+            self._add_line(index, attempt, line)
+
+    def _add_line(self, index: int, attempt: int, line: Line) -> None:
+        self.pending.logs.append(
+            MemberLog(
+                index=index,
+                attempt=attempt,
+                at=self._clock.now(),
+                level=line.level,
+                message=line.message,
+                fields=dict(line.fields),
+            )
+        )
+        self._report_due.set()

@@ -1,0 +1,51 @@
+"""Starts the runners of a chunk: coroutines that run its members one after another, each while it holds a slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from anabranch.ports import Clock
+from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots, any_wanted
+from anabranch_taskgroup.worker.runner import ChunkRun
+
+
+class SlotRunners:
+    """Runs the members of chunks within the slots of one worker."""
+
+    def __init__(self, slots: WorkerSlots, clock: Clock, concurrency: int) -> None:
+        self._slots = slots
+        self._clock = clock
+        self._concurrency = concurrency
+
+    async def start(self, run: ChunkRun, is_held: Callable[[], bool]) -> None:
+        """Start as many runners as members may run at once.
+
+        After each one it yields to the loop: where agents never wait, the first runner runs all members in its
+        first step, and no further runner is needed.
+
+        Args:
+            is_held: False once the worker has given the chunk up.
+        """
+        for _ in range(self._runner_count(run)):
+            run.runners.append(asyncio.create_task(self._runner(run)))
+            await asyncio.sleep(0)
+            if run.all_begun or not is_held():
+                return
+
+    def _runner_count(self, run: ChunkRun) -> int:
+        members = sum(stop - start for start, stop in run.offer.spans)
+        limits = (run.offer.concurrency, run.prepared.agent.max_concurrency, self._concurrency, members)
+        return min(limit for limit in limits if limit is not None)
+
+    async def _runner(self, run: ChunkRun) -> None:
+        if run.offer.mode == "careful":  # each member takes its slot by itself, after the suspects' lock
+            await run.run_members()
+            return
+        run.is_wanted = partial(any_wanted, self._slots.of(run.prepared.agent), run.offer.run_id)
+        while not (run.all_begun or run.paused):
+            async with self._slots.one(run.prepared.agent, run.offer.run_id):
+                if not run.began:
+                    run.began = self._clock.monotonic()
+                await run.run_members()
