@@ -61,12 +61,12 @@ class Domain:
     def __init__(self) -> None:
         self.told: list[int] = []
 
-    def rebuilt(self, state: None, open_from: int) -> None:
+    def on_rebuilt(self, state: None, open_from: int) -> None:
         self.told.append(open_from)
 
 
 def owned(committed: Committed | None) -> OwnedPartition[None]:
-    return OwnedPartition.taken_over(
+    return OwnedPartition.claimed_now(
         0,
         None,
         replay_of(committed, "store"),
@@ -86,14 +86,14 @@ def test_a_successor_is_told_once_which_runs_had_ended_although_it_begins_at_a_f
     """The other fragments of a message may never come, and its first one keeps the place to begin from."""
     before, domain = owned(None), Domain()
     [fragment, *_] = fragments_of(encode(ValueFound(run_id="r", key="k", value="x" * 3_000)), 1_200)
-    before.whole([Incoming("t", 0, 7, b"s", fragment, (), 0.0)])
-    before.marks.append(CommitPoint(15, before.fragments.begin(12), 12))
+    before.assembled([Incoming("t", 0, 7, b"s", fragment, (), 0.0)])
+    before.commit_points.append(CommitPoint(15, before.fragments.begin(12), 12))
     before.trailing.mark(15, 0.0)
 
     committed = before.committable(100.0)
     successor = owned(committed)
-    successor.rebuilt(domain)  # type: ignore[arg-type]  # it is told of this only
-    successor.rebuilt(domain)  # type: ignore[arg-type]
+    successor.end_rebuild(domain)  # type: ignore[arg-type]  # it is told of this only
+    successor.end_rebuild(domain)  # type: ignore[arg-type]
 
     assert (replay_of(committed, "store").start, domain.told) == (0, [12])
     again = before.committable(200.0)
@@ -164,5 +164,5 @@ def test_a_new_owner_begins_with_a_rebuild() -> None:
     state = domain.new_state(0, 0)
 
     assert state.is_rebuilding
-    domain.rebuilt(state, 0)
+    domain.on_rebuilt(state, 0)
     assert not state.is_rebuilding

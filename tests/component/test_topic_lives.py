@@ -19,6 +19,10 @@ from anabranch.ports import Beginning, Incoming, Outgoing, TopicSpec
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.owner import Owner
+from anabranch.runtime.process.ids import SystemIds
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.topic_lives import POLL_SECONDS, TopicLives, is_of_another_life
 from anabranch.testing.loop import VirtualClock, VirtualLoop
 
@@ -78,12 +82,12 @@ def test_a_claim_that_was_removed_before_it_was_read_is_found() -> None:
         await lives.assigned(0)
         await log.append(b"claim")
         lives.claimed(0, 0)
-        assert not await lives.are_over([0])
+        assert not await lives.were_recreated([0])
         log.broker.trim(SPEC.name, 0, 1)
         await asyncio.sleep(POLL_SECONDS)
 
-        assert await lives.are_over([0])
-        assert not await lives.are_over([0]), "nothing is known until it is assigned again"
+        assert await lives.were_recreated([0])
+        assert not await lives.were_recreated([0]), "nothing is known until it is assigned again"
 
     in_virtual_time(removed())
 
@@ -99,10 +103,10 @@ def test_retention_is_no_new_life_and_a_removed_claim_that_was_read_is_no_loss()
         for before in (0, 1, 2, 3):
             log.broker.trim(SPEC.name, 0, before)
             await asyncio.sleep(POLL_SECONDS)
-            assert not await lives.are_over([0])
+            assert not await lives.were_recreated([0])
         await log.append(b"z")
         await asyncio.sleep(POLL_SECONDS)
-        assert not await lives.are_over([0])
+        assert not await lives.were_recreated([0])
 
     in_virtual_time(retained())
 
@@ -160,13 +164,13 @@ class Heard:
     def next_due(self, state: int) -> None:
         return None
 
-    def rebuilt(self, state: int, open_from: int) -> None:
+    def on_rebuilt(self, state: int, open_from: int) -> None:
         pass
 
-    async def took_over(self, state: int) -> None:
+    async def on_takeover(self, state: int) -> None:
         pass
 
-    async def gave_up(self, state: int) -> None:
+    async def on_release(self, state: int) -> None:
         pass
 
 
@@ -178,13 +182,18 @@ def test_an_owner_reads_a_new_topic_from_its_beginning_as_one_of_a_later_generat
         domain: Any = Heard()
         owner: Owner[int] = Owner(
             domain,
-            log.client,
-            MemoryStore(server),
-            MemoryNotifier(server),
-            NAMES,
+            Resources(
+                settings=Settings(loss_window=0.5),
+                names=NAMES,
+                log=log.client,
+                store=MemoryStore(server),
+                notifier=MemoryNotifier(server),
+                clock=log.clock,
+                ids=SystemIds(log.clock),
+                supervisor=Supervisor(),
+            ),
             LogClock(log.clock),
             name="o",
-            loss_window=0.5,
         )
         await log.append(*[b"old"] * before)
         await owner.start()

@@ -465,5 +465,5 @@ def replace_owners(s: System) -> None:
     for service in s.embedded.services:
         owner = getattr(service, "_owner", None)
         if owner is not None:
-            s.wait(owner._rejoin())
+            s.wait(owner._membership._rejoin())
     s.advance(2)

@@ -77,10 +77,10 @@ class Installation:
 
 async def _kill(service: Any) -> None:
     """Vanish: nothing is said, committed or handed back; what it shows of itself lapses."""
-    getattr(service._owner._log, "_inner", service._owner._log).crash()
+    service._resources.log._inner.crash()
     for owned in service._owner._owned.values():
         owned.closing = True
-    loops = [service._owner._committer, service._owner._watcher]
+    loops = list(service._owner._loops)
     if service.name == "taskgroup":
         worker = service._worker
         loops += [service._sweeper, *worker._loops, *worker._chunks]

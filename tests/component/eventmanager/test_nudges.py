@@ -135,7 +135,7 @@ def stop_taskgroup(s: System) -> None:
 def lose_the_first(s: System, marked: bytes) -> None:
     """The taskgroup's client of the log drops the first record that holds `marked`, and says that it has it."""
     service: Any = next(service for service in s.embedded.services if service.name == "taskgroup")
-    client = service._owner._log
+    client = service._resources.log
     publish, lost = client.publish, []
 
     async def lossy(records: Sequence[Outgoing]) -> Sequence[int]:

@@ -225,7 +225,7 @@ def test_records_that_the_log_lost_are_found_and_can_be_published_again(anabranc
 def lose_once(s: System, marked: bytes) -> None:
     """Each service's client of the log drops the first record that holds `marked`, and says that it has it."""
     for service in s.embedded.services[:2]:
-        client: Any = service._owner._log  # type: ignore[attr-defined]
+        client: Any = service._resources.log  # type: ignore[attr-defined]
         publish, lost = client.publish, []
 
         async def lossy(

@@ -31,7 +31,7 @@ def health(s: System, name: str) -> Health:
 
 def domain(s: System, name: str) -> Any:
     service: Any = next(service for service in s.embedded.services if service.name == name)
-    return service._owner._domain
+    return service._owner._handler
 
 
 def test_an_owner_whose_turn_never_ends_is_not_live(anabranch_system: Start, monkeypatch: Any) -> None:
@@ -57,7 +57,7 @@ def test_records_that_never_come_are_noticed_by_the_logs_lag(anabranch_system: S
     s = anabranch_system(stall_after=30.0)
     service: Any = next(each for each in s.embedded.services if each.name == "taskgroup")
     monkeypatch.setattr(service._owner, "deliver", lambda *_: None)
-    for membership in service._owner._log._inner._memberships:
+    for membership in service._resources.log._inner._memberships:
         monkeypatch.setattr(membership._listener, "deliver", lambda *_: None)
     s.submit(request(task("t")))
 
@@ -83,7 +83,7 @@ def test_a_lag_counts_until_it_is_made_up_for_however_seldom_the_log_is_asked(ha
         running = asyncio.create_task(watch.run())
         await asyncio.sleep(1.5)
         for offset in range(handled):
-            progress.note(1, offset)
+            progress.advance(1, offset)
         await asyncio.sleep(9)
         running.cancel()
         return log.asked, watch.unhealthy_reason
@@ -148,23 +148,23 @@ def test_busy_workers_and_idle_owners_are_well(anabranch_system: Start) -> None:
 
 def test_time_that_the_whole_process_stood_still_is_not_held_against_it() -> None:
     progress = Progress(deque([1]))
-    progress.look(1.0, unread=False)
+    progress.check(1.0, unread=False)
     for _ in range(10):
-        progress.look(1.0, unread=False)
-    stood = progress.stood
-    progress.note(1, 0)
-    progress.look(1.0, unread=True)
+        progress.check(1.0, unread=False)
+    stood = progress.stalled_for
+    progress.advance(1, 0)
+    progress.check(1.0, unread=True)
 
-    assert (stood, progress.stood, progress.following) == (10.0, 0.0, 1)
+    assert (stood, progress.stalled_for, progress.following) == (10.0, 0.0, 1)
 
 
 def test_a_wait_for_a_server_is_no_standstill() -> None:
     progress = Progress(deque([1]))
     progress.waits[1] = "Redis is away"
     for _ in range(10):
-        progress.look(1.0, unread=True)
+        progress.check(1.0, unread=True)
 
-    assert progress.stood == 0.0
+    assert progress.stalled_for == 0.0
 
 
 async def test_a_busy_loop_is_told_from_outside_of_it() -> None:

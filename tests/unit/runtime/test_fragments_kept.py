@@ -68,7 +68,7 @@ def test_a_message_that_was_cut_again_for_another_limit_is_not_mixed_with_the_fi
 
 
 def owned() -> OwnedPartition[None]:
-    return OwnedPartition.taken_over(
+    return OwnedPartition.claimed_now(
         0,
         None,
         Replay(0, 0, False),
@@ -93,18 +93,18 @@ def test_a_fragment_without_the_others_is_given_up_though_no_other_fragment_come
     partition = owned()
     last = fragments_of(message(1), ROOM)[-1]
 
-    partition.whole([record(last, 7, 100.0)])
+    partition.assembled([record(last, 7, 100.0)])
     assert partition.fragments.begin(9) == 7
 
-    partition.whole([record(b"other", 8, 101.0 + EXPIRY_SECONDS)])
+    partition.assembled([record(b"other", 8, 101.0 + EXPIRY_SECONDS)])
     assert partition.fragments.begin(9) == 9
 
 
 def test_a_message_is_whole_though_the_batch_that_ends_it_also_ends_its_time() -> None:
     partition = owned()
     *first, last = fragments_of(message(1), ROOM)
-    partition.whole([record(each, offset, 0.0) for offset, each in enumerate(first)])
+    partition.assembled([record(each, offset, 0.0) for offset, each in enumerate(first)])
 
     late = [record(last, 7, EXPIRY_SECONDS - 1), record(b"other", 8, EXPIRY_SECONDS + 1)]
 
-    assert partition.whole(late)[0].value == message(1)
+    assert partition.assembled(late)[0].value == message(1)

@@ -37,9 +37,9 @@ async def owner(store: Store, batch: Sequence[Incoming], killers: set[int]) -> t
     await guard.load()
     decided: list[int] = []
     buried: list[int] = []
-    for part in guard.parts(batch):
+    for part in guard.split(batch):
         if guard.is_poison(part[0]):
-            await guard.bury(part[0])
+            await guard.mark_poison(part[0])
             buried += [record.offset for record in part]
             continue
         await guard.enter(part)
@@ -102,7 +102,7 @@ async def test_parts_are_all_records_in_order() -> None:
     guard = PoisonRecordGuard(store, "k")  # type: ignore[arg-type]
     await guard.load()
 
-    parts = [[record.offset for record in part] for part in guard.parts(records(1, 2, 5, 6, 7, 8, 9))]
+    parts = [[record.offset for record in part] for part in guard.split(records(1, 2, 5, 6, 7, 8, 9))]
 
     assert parts == [[1, 2], [5], [6], [7], [8, 9]]
 

@@ -9,7 +9,7 @@ from anabranch.testing.loop import VirtualLoop
 
 
 async def _hold(places: ReplaySemaphore, name: str, began: list[str], until: asyncio.Event) -> None:
-    async with places.one():
+    async with places.slot():
         began.append(name)
         await until.wait()
 
@@ -39,11 +39,11 @@ def test_who_waited_long_goes_on_without_a_place() -> None:
         began: list[str] = []
         first = asyncio.create_task(_hold(places, "first", began, came))
         await asyncio.sleep(0)
-        async with places.one():
+        async with places.slot():
             waited = loop.time()
             came.set()
         await first
-        async with places.one():  # what was never held is not given back
+        async with places.slot():  # what was never held is not given back
             second = asyncio.create_task(_hold(places, "second", began, came))
             await asyncio.sleep(0)
             assert began == ["first"]
@@ -59,5 +59,5 @@ def test_who_waited_long_goes_on_without_a_place() -> None:
 
 async def test_nobody_waits_who_needs_no_place() -> None:
     places = ReplaySemaphore(1)
-    async with places.one(), asyncio.timeout(0), places.one(needed=False):
+    async with places.slot(), asyncio.timeout(0), places.slot(needed=False):
         pass

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from anabranch.core.request.admission import Limits
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.owner import Owner
-from anabranch.runtime.process.health import Health
+from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.topics import RETENTION_SECONDS
 from anabranch_agency.intake.records import RequestContext
@@ -39,16 +39,7 @@ class AgencyService:
         self._handler = RunsHandler(resources, DecisionConfig(resources.names, settings.result_ttl))
         self._clock = LogClock(resources.clock)
         self._owner: Owner[PartitionState] = Owner(
-            self._handler,
-            resources.log,
-            resources.store,
-            resources.notifier,
-            resources.names,
-            self._clock,
-            name=resources.ids.incarnation(),
-            loss_window=settings.loss_window,
-            stall_after=settings.stall_after,
-            telemetry=resources.telemetry,
+            self._handler, resources, self._clock, name=resources.ids.incarnation()
         )
         self._consumer: RequestConsumer | None = None
 
@@ -86,19 +77,14 @@ class AgencyService:
         await self._owner.stop()
 
     def health(self) -> Health:
-        """Not live after a part has stopped or is stuck with work to do; ready while the owner has caught up and
-        the servers are reachable."""
+        """Not live if a task has crashed, or the owner or the reader of requests is stuck. Ready if the owner's
+        partitions are caught up and the servers are available."""
         consumer = self._consumer
-        failure = self._owner.failure or (consumer.failure if consumer is not None else None)
-        if failure is not None:
-            return Health(live=False, ready=False, detail=f"stopped: {failure!r}")
-        unhealthy_reason = self._owner.unhealthy_reason or (
-            consumer.unhealthy_reason if consumer is not None else None
-        )
-        if unhealthy_reason is not None:
-            return Health(live=False, ready=False, detail=unhealthy_reason)
-        waits = self._owner.waiting_for
-        ready = consumer is not None and self._owner.is_caught_up and waits is None
         finding = self._clock.finding
-        detail = waits or f"{self._owner.backlog} records behind" + (f"; {finding}" if finding else "")
-        return Health(live=True, ready=ready, detail=detail)
+        return health_of(
+            failure=self._resources.supervisor.failure or (consumer.failure if consumer is not None else None),
+            stuck=(self._owner.unhealthy_reason, consumer.unhealthy_reason if consumer is not None else None),
+            waiting_for=(self._owner.waiting_for,),
+            is_ready=consumer is not None and self._owner.is_caught_up,
+            detail=f"{self._owner.backlog} records behind" + (f"; {finding}" if finding else ""),
+        )

@@ -156,7 +156,7 @@ class Projector:
         partition = self._partitions.get(record.partition)
         if partition is None:
             return
-        partition.progress.note(1, record.offset)
+        partition.progress.advance(1, record.offset)
         try:
             decoded = decode_record(record.value)
             at = RecordPosition(record.partition, record.offset, record.timestamp)

@@ -12,7 +12,7 @@ from anabranch.ports import Clock, EventLog, Notifier, StateStore, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.loss_detector import LossDetector
 from anabranch.runtime.ownership.watchdog import Watchdog
-from anabranch.runtime.process.health import Health
+from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch_eventmanager.projection.nudges import NUDGE_AFTER
 from anabranch_eventmanager.projector import Projector
@@ -114,14 +114,13 @@ class EventManager:
 
         It is ready while views cannot be written, because events are still read.
         """
-        unhealthy_reason = self._driver.unhealthy_reason() or self._watchdog.unhealthy_reason
-        if unhealthy_reason is not None:
-            return Health(live=False, ready=False, detail=unhealthy_reason)
-        partitions = len(self.projector.partitions())
-        detail = (
-            self._views.unhealthy_reason or f"{self.projector.open_runs()} open runs in {partitions} partitions"
+        work = f"{self.projector.open_runs()} open runs in {len(self.projector.partitions())} partitions"
+        return health_of(
+            failure=self._supervisor.failure,
+            stuck=(self._driver.unhealthy_reason(), self._watchdog.unhealthy_reason),
+            is_ready=self._started,
+            detail=self._views.unhealthy_reason or work,
         )
-        return Health(live=True, ready=self._started, detail=detail)
 
     async def _tick(self) -> None:
         while True:
@@ -137,12 +136,12 @@ class EventManager:
         partitions = self.projector.partitions()
         marked = [number for number in partitions if number in self._marked]
         new = [number for number in partitions if number not in self._marked]
-        lost = [*await self._loss_detector.forgot(marked), *await self._loss_detector.missing(new)]
+        lost = [*await self._loss_detector.sample_lost(marked), *await self._loss_detector.lost_partitions(new)]
         self._marked = set(partitions).difference(lost)
         if lost:
-            await self._loss_detector.begin(lost)
+            await self._loss_detector.begin_restoring(lost)
             self._views.forget()
             self.projector.rewrite_views(lost)
             await self._views.flush()
-            await self._loss_detector.set(lost)
+            await self._loss_detector.mark_restored(lost)
             self._marked.update(lost)

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from anabranch.core.errors import ServerUnavailable
-from anabranch.runtime.process.health import Health
+from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.listening import listen
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.process.topics import ensure_gateway_topics
@@ -116,9 +116,12 @@ class GatewayService:
 
         A gateway that cannot read events is not ready, although it can submit.
         """
-        unhealthy_reason = self._context.broadcaster.unhealthy_reason or self._context.dispatcher.unhealthy_reason
-        up = self._server is not None and self._server.started and not self._draining
-        return Health(live=True, ready=up and unhealthy_reason is None, detail=unhealthy_reason or self.url)
+        return health_of(
+            failure=self._supervisor.failure,
+            waiting_for=(self._context.broadcaster.unhealthy_reason, self._context.dispatcher.unhealthy_reason),
+            is_ready=self._server is not None and self._server.started and not self._draining,
+            detail=self.url,
+        )
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ from anabranch.core.telemetry import CHUNKS_HELD, SLOTS, SLOTS_USED
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.loss_detector import LossDetector
 from anabranch.runtime.ownership.owner import Owner
-from anabranch.runtime.process.health import Health
+from anabranch.runtime.process.health import Health, health_of
 from anabranch.runtime.process.heartbeat import Heartbeat
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
@@ -36,6 +36,7 @@ class TaskGroupService:
     name = "taskgroup"
 
     def __init__(self, resources: Resources, registry: Registry) -> None:
+        self._resources = resources
         settings = resources.settings
         rules = DecisionConfig(
             names=resources.names,
@@ -67,18 +68,7 @@ class TaskGroupService:
         router = OfferRouter(resources.log, resources.names)
         self._dispatcher = Dispatcher(owners, offers, self._worker, router, life, self._clock)
         self._domain = GroupsHandler(owners, rules, offers, self._dispatcher, life)
-        self._owner: Owner[PartitionState] = Owner(
-            self._domain,
-            resources.log,
-            resources.store,
-            resources.notifier,
-            resources.names,
-            self._clock,
-            name=incarnation,
-            loss_window=settings.loss_window,
-            stall_after=settings.stall_after,
-            telemetry=resources.telemetry,
-        )
+        self._owner: Owner[PartitionState] = Owner(self._domain, resources, self._clock, name=incarnation)
         open_store = resources.open_store
         self._pulse = (
             Heartbeat(
@@ -104,7 +94,7 @@ class TaskGroupService:
         await self._domain.watcher.start()
         await self._owner.start()
         await self._offer_consumer.start()
-        self._sweeper = asyncio.create_task(self._keep_sweeping(), name="sweep chunks")
+        self._sweeper = self._resources.supervisor.spawn(self._keep_sweeping(), "sweep chunks")
         self._started = True
 
     async def _keep_sweeping(self) -> None:
@@ -138,33 +128,26 @@ class TaskGroupService:
         await self._domain.watcher.stop()
 
     def health(self) -> Health:
-        """Not live once a part of it has stopped, or stands still with work to do; ready while it takes work and
-        its sessions are caught up. Workers whose slots are all busy are neither: they show that they live."""
-        failure = self._failure()
-        unhealthy_reason = (
-            f"stopped: {failure!r}"
-            if failure is not None
-            else self._owner.unhealthy_reason or self._offer_consumer.unhealthy_reason
-        )
-        if unhealthy_reason is not None:
-            return Health(live=False, ready=False, detail=unhealthy_reason)
-        ready = self._started and not self._draining and self._owner.is_caught_up
-        waits = self._owner.waiting_for
+        """Not live if a task has crashed, or the owner or the consumer of offers is stuck. Ready if it takes work
+        and the owner's partitions are caught up. Busy slots make a worker neither stuck nor unready."""
+        finding = self._clock.finding
         work = f"{self._worker.held} chunks held, {self._owner.backlog} records behind"
-        if self._clock.finding is not None:
-            work += f"; {self._clock.finding}"
-        return Health(live=True, ready=ready and waits is None, detail=waits or work)
+        return health_of(
+            failure=self._failure(),
+            stuck=(self._owner.unhealthy_reason, self._offer_consumer.unhealthy_reason),
+            waiting_for=(self._owner.waiting_for,),
+            is_ready=self._started and not self._draining and self._owner.is_caught_up,
+            detail=work + (f"; {finding}" if finding else ""),
+        )
 
     def _failure(self) -> BaseException | None:
-        parts = (self._owner, self._worker, self._offer_consumer, self._domain.watcher)
+        parts = (self._worker, self._offer_consumer, self._domain.watcher)
         found = next((part.failure for part in parts if part.failure is not None), None)
-        if found is None and self._sweeper is not None and self._sweeper.done() and not self._sweeper.cancelled():
-            found = self._sweeper.exception()
-        return found
+        return self._resources.supervisor.failure or found
 
 
 async def _is_up_to_date(resources: Resources) -> bool:
     """Whether the owner of each partition of sessions has written what belongs in the store."""
     topic = resources.names.groups
     count = await resources.log.partition_count(topic)
-    return not await LossDetector(resources.store, resources.names, topic).missing(range(count))
+    return not await LossDetector(resources.store, resources.names, topic).lost_partitions(range(count))

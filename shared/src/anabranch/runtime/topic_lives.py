@@ -64,7 +64,7 @@ class TopicLives:
         if self._awaited.get(partition, records[-1].offset + 1) <= records[-1].offset:
             del self._awaited[partition]
 
-    async def are_over(self, partitions: Collection[int]) -> bool:
+    async def were_recreated(self, partitions: Collection[int]) -> bool:
         """Whether the topic is another one by now than when these partitions were assigned, or has lost a claim
         that is waited for; then nothing is known until they are assigned again. Asks once in LOOK_SECONDS at most.
 

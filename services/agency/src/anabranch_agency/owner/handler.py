@@ -132,7 +132,7 @@ class RunsHandler:
             rejected.append((record, why))
             return abandon(self._config, state, message, record, why)
 
-    def bury(
+    def dead_letter(
         self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
         """What it asked for is refused."""
@@ -183,7 +183,7 @@ class RunsHandler:
     def is_stored(self, effect: Effect) -> bool:
         return False
 
-    async def before_news(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
+    async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
         await self._bury([each for each in effects if isinstance(each, DeadLetterOriginal) and each.origin])
         for effect in effects:
             if isinstance(effect, Resubmit):
@@ -205,16 +205,16 @@ class RunsHandler:
             ]
         )
 
-    async def with_news(self, state: PartitionState, effects: Sequence[Effect]) -> None:
+    async def start_work(self, state: PartitionState, effects: Sequence[Effect]) -> None:
         """All that a run's owner starts are records."""
 
-    def rebuilt(self, state: PartitionState, open_from: int) -> None:
+    def on_rebuilt(self, state: PartitionState, open_from: int) -> None:
         state.rebuilt(open_from)
 
-    async def took_over(self, state: PartitionState) -> None:
+    async def on_takeover(self, state: PartitionState) -> None:
         """Deadlines are derived from the state by the shell."""
 
-    async def gave_up(self, state: PartitionState) -> None:
+    async def on_release(self, state: PartitionState) -> None:
         """Nothing outside waits for a run's owner."""
 
 

@@ -172,7 +172,7 @@ class GroupsHandler:
             rejected.append((record, why))
             return why
 
-    def bury(
+    def dead_letter(
         self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
         """Its run fails. The record is not decoded: that may be what kills."""
@@ -217,7 +217,7 @@ class GroupsHandler:
     def is_stored(self, effect: Effect) -> bool:
         return isinstance(effect, SpreadKeys | FoldKey)
 
-    async def before_news(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
+    async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
         for effect in effects:
             if isinstance(effect, SpreadKeys):
                 await spread_keys(
@@ -241,7 +241,7 @@ class GroupsHandler:
         for effect in effects:
             await fold_key(effect, epoch, resources.store, resources.notifier, self._names)
 
-    async def with_news(self, state: PartitionState, effects: Sequence[Effect]) -> None:
+    async def start_work(self, state: PartitionState, effects: Sequence[Effect]) -> None:
         expiring = [each for each in effects if isinstance(each, Expire)]
         await asyncio.gather(self._start(state, effects), *(self._expire(each) for each in expiring))
 
@@ -353,10 +353,10 @@ class GroupsHandler:
 
     # --- taking over ---------------------------------------------------------------------------------
 
-    def rebuilt(self, state: PartitionState, open_from: int) -> None:
+    def on_rebuilt(self, state: PartitionState, open_from: int) -> None:
         drop_ended(state, open_from)
 
-    async def took_over(self, state: PartitionState) -> None:
+    async def on_takeover(self, state: PartitionState) -> None:
         """What a new owner has to start: watches, counts, stops. Offers follow at the next sweep."""
         self._dispatcher.took_over(state)
         for run in list(state.runs.values()):
@@ -376,7 +376,7 @@ class GroupsHandler:
                     halt = Halt(run.run_id, run.session_id, "timed_out", group.name, run.admission)
                     await self._halt(halt)
 
-    async def gave_up(self, state: PartitionState) -> None:
+    async def on_release(self, state: PartitionState) -> None:
         await self._takeovers.stop(list(state.runs))
         for run in state.runs.values():
             await self.watcher.unwatch_all((run.run_id, run.session_id, key) for key in run.watched)

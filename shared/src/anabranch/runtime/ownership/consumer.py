@@ -152,7 +152,7 @@ class Consumer:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
-                self._is_over = self._is_over or await self._lives.are_over(self._owned)
+                self._is_over = self._is_over or await self._lives.were_recreated(self._owned)
                 if self._is_over:
                     await self._join_again()
             except AnabranchError as error:

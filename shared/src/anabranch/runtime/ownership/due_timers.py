@@ -7,14 +7,15 @@ partition waits for the earliest; what is due is asked of the state.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 from anabranch.core.errors import AnabranchError
 from anabranch.ports import EventLog, Outgoing
 from anabranch.runtime.ownership.handler import PartitionHandler
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.owned_partition import OwnedPartition
+from anabranch.runtime.process.supervision import SupervisedTasks
 from anabranch.runtime.until_available import until_available
 
 S = TypeVar("S")
@@ -26,23 +27,23 @@ RETRY_SECONDS = 2.0
 
 
 class DueTimers(Generic[S]):
-    """The timers of one owner. `spawn` runs a coroutine whose failure is the owner's."""
+    """The timers of one owner. `tasks` run the appends."""
 
     def __init__(
         self,
-        domain: PartitionHandler[S],
+        handler: PartitionHandler[S],
         eventlog: EventLog,
         clock: LogClock,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        tasks: SupervisedTasks,
     ) -> None:
-        self._domain = domain
+        self._handler = handler
         self._log = eventlog
         self._clock = clock
-        self._spawn = spawn
+        self._tasks = tasks
 
     def arm(self, owned: OwnedPartition[S]) -> None:
         """The state may have changed: wait for what is due next, in place of what was waited for."""
-        due = self._domain.next_due(owned.state) if owned.is_caught_up and not owned.closing else None
+        due = self._handler.next_due(owned.state) if owned.is_caught_up and not owned.closing else None
         if due is None:
             self._disarm(owned)
             return
@@ -67,15 +68,15 @@ class DueTimers(Generic[S]):
         owned.timer_tries = owned.timer_tries + 1 if due == owned.timer_due else 0
         owned.timer_due = due
         if not owned.closing:
-            self._spawn(self._append(owned))
+            self._tasks.spawn(self._append(owned), f"timer of {self._handler.topic}/{owned.number}")
 
     async def _append(self, owned: OwnedPartition[S]) -> None:
         async def append() -> Sequence[Outgoing]:
-            records = [] if owned.closing else self._domain.due_records(owned.state, self._clock.now())
+            records = [] if owned.closing else self._handler.due_records(owned.state, self._clock.now())
             await self._log.publish(records)
             return records
 
-        what = f"append a timer of {self._domain.topic}/{owned.number}"
+        what = f"append a timer of {self._handler.topic}/{owned.number}"
         records = await until_available(append, what, delay=RETRY_SECONDS, retry_on=(AnabranchError,))
         if not records:
             self.arm(owned)

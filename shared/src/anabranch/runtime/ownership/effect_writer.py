@@ -9,36 +9,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from anabranch.core.names import Names
-from anabranch.ports import EventLog, Fence, HistoryEntry, Notifier, Outgoing, StateStore, Write
+from anabranch.ports import Fence, HistoryEntry, Outgoing, Write
 from anabranch.runtime.ownership.effects import AppendHistory, Effect, Notify, PublishAfter, StorePut
 from anabranch.runtime.ownership.replay import by_scope
+from anabranch.runtime.process.resources import Resources
+
+FENCE_SECONDS = 172_800.0
 
 
 class EffectWriter:
     """The effects of one owner.
 
     Args:
-        fence_key: the store's key of the fence of a scope of writes.
-        fence_ttl: seconds that a fence is kept.
+        fence_key: returns the store's key of the fence of a scope of writes.
     """
 
-    def __init__(
-        self,
-        eventlog: EventLog,
-        store: StateStore,
-        notifier: Notifier,
-        names: Names,
-        fence_key: Callable[[str], str],
-        fence_ttl: float,
-    ) -> None:
-        self._log = eventlog
-        self._store = store
-        self._notifier = notifier
+    def __init__(self, resources: Resources, fence_key: Callable[[str], str]) -> None:
+        self._log = resources.log
+        self._store = resources.store
+        self._notifier = resources.notifier
         self._fence_key = fence_key
-        self._fence_ttl = fence_ttl
-        # Requests to a broker wait for one another: first what a run waits for, events last.
-        self._order = {names.results: 1, names.events: 2}
+        # A broker serves the requests of one connection in order: records that a run waits for go first, events
+        # last.
+        self._order = {resources.names.results: 1, resources.names.events: 2}
 
     async def make_durable(self, effects: Sequence[Effect], records: Sequence[Outgoing], epoch: int) -> None:
         """Write to the store, fenced by `epoch`, and publish `records` beside that.
@@ -55,10 +48,10 @@ class EffectWriter:
             await asyncio.gather(*pending)
 
     async def _put(self, scope: str | None, writes: Sequence[Write | HistoryEntry], epoch: int) -> None:
-        fence = None if scope is None else Fence(self._fence_key(scope), epoch, self._fence_ttl)
+        fence = None if scope is None else Fence(self._fence_key(scope), epoch, FENCE_SECONDS)
         await self._store.put(writes, fence)
 
-    async def publish_news(self, effects: Sequence[Effect]) -> None:
+    async def publish(self, effects: Sequence[Effect]) -> None:
         """Publish what others wait for. Raises ServerUnavailable; some of it may be published."""
         news = [effect.outgoing for effect in effects if isinstance(effect, PublishAfter)]
         news.sort(key=lambda outgoing: self._order.get(outgoing.topic, 0))

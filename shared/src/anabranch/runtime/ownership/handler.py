@@ -36,7 +36,7 @@ class PartitionHandler(Protocol[S]):
     def decide(self, state: S, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]) -> list[Effect]:
         """Apply records in order. Undecodable ones are put into `rejected` with the reason."""
 
-    def bury(
+    def dead_letter(
         self, state: S, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
         """What follows where nobody is to decide about a record, as processes died of it: it is put into
@@ -54,24 +54,24 @@ class PartitionHandler(Protocol[S]):
         """The timers that are due, as records for the partition."""
 
     def is_derived(self, effect: Effect) -> bool:
-        """Whether `took_over` derives this effect from the state anyway."""
+        """Whether `on_takeover` derives this effect from the state anyway."""
 
     def is_stored(self, effect: Effect) -> bool:
         """Whether an effect of the service's own writes to the store, which may have forgotten it."""
 
-    async def before_news(self, state: S, effects: Sequence[Effect], fence_epoch: int) -> None:
+    async def make_durable(self, state: S, effects: Sequence[Effect], fence_epoch: int) -> None:
         """Effects of the service's own that outcomes depend on."""
 
-    async def with_news(self, state: S, effects: Sequence[Effect]) -> None:
+    async def start_work(self, state: S, effects: Sequence[Effect]) -> None:
         """Effects of the service's own that start or stop work: once outcomes are durable, beside the news."""
 
-    def rebuilt(self, state: S, open_from: int) -> None:
+    def on_rebuilt(self, state: S, open_from: int) -> None:
         """The state is that of the last commit. Runs that records before offset `open_from` opened had ended by
         then. One of them that is open in the state was opened by a repetition, and is dropped: its first records
         are before those that were read."""
 
-    async def took_over(self, state: S) -> None:
+    async def on_takeover(self, state: S) -> None:
         """The claim was reached: start what the state says should be going on."""
 
-    async def gave_up(self, state: S) -> None:
+    async def on_release(self, state: S) -> None:
         """The partition moved on: stop watching for it."""

@@ -31,33 +31,33 @@ class LossDetector:
         self._topic = topic
         self._renew_at = 0.0
         self._note_at = 0.0
-        self._noted: dict[int, int] = {}
+        self._saved: dict[int, int] = {}
         """By partition, the position that its mark has."""
         self._turns = count()
 
-    async def begin(self, partitions: Sequence[int]) -> None:
+    async def begin_restoring(self, partitions: Sequence[int]) -> None:
         """Note that the store is going to be brought up to date. Raises ServerUnavailable, StoreRefused."""
         await self._put(map(self._first_half, partitions))
 
-    async def set(self, partitions: Sequence[int]) -> None:
+    async def mark_restored(self, partitions: Sequence[int]) -> None:
         """Note that the store is up to date, if it is still the one of `begin`. Raises ServerUnavailable,
         StoreRefused."""
         await self._put(map(self._second_half, partitions))
 
-    async def note_changes(self, begins: Mapping[int, int], now: float) -> None:
+    async def save_changed(self, begins: Mapping[int, int], now: float) -> None:
         """Write the positions that have changed, at most once in NOTE_SECONDS; `now` is monotonic. Raises
         ServerUnavailable, StoreRefused."""
         if now < self._note_at:
             return
         self._note_at = now + NOTE_SECONDS
-        await self.note({number: at for number, at in begins.items() if self._noted.get(number) != at})
-        self._noted = dict(begins)
+        await self._save({number: at for number, at in begins.items() if self._saved.get(number) != at})
+        self._saved = dict(begins)
 
-    def note_again(self, partition: int) -> None:
+    def forget_saved(self, partition: int) -> None:
         """The position of a partition is to be written with the next ones, also if it has not changed."""
-        self._noted.pop(partition, None)
+        self._saved.pop(partition, None)
 
-    async def note(self, begins: Mapping[int, int]) -> None:
+    async def _save(self, begins: Mapping[int, int]) -> None:
         """Write for each partition the log position from which on records may be missing in the store.
         Raises ServerUnavailable, StoreRefused."""
         if begins:
@@ -65,15 +65,15 @@ class LossDetector:
                 [Write(self._second_half(number), b"from:%d" % at, MARK_SECONDS) for number, at in begins.items()]
             )
 
-    async def begin_of(self, partition: int) -> int | None:
+    async def saved_position(self, partition: int) -> int | None:
         """The last written position in the store; None if the store has none. Raises
         ServerUnavailable."""
         [found] = await self._store.get([self._second_half(partition)])
         return int(found[5:]) if found is not None and found.startswith(b"from:") else None
 
-    async def forgot(self, partitions: Sequence[int]) -> list[int]:
-        """As `missing`, for who asks again and again of partitions that had their marks: looks at one of them, at
-        another each time, and at all where that one's is gone, for a store is emptied as a whole."""
+    async def sample_lost(self, partitions: Sequence[int]) -> list[int]:
+        """As `lost_partitions`, for who asks again and again of partitions that had their marks: looks at one of
+        them, at another each time, and at all where that one's is gone, for a store is emptied as a whole."""
         if not partitions:
             return []
         looked_at = partitions[next(self._turns) % len(partitions)]
@@ -81,9 +81,9 @@ class LossDetector:
         if first is not None:
             await self._renew(partitions)
             return []
-        return await self.missing(partitions)
+        return await self.lost_partitions(partitions)
 
-    async def missing(self, partitions: Sequence[int]) -> list[int]:
+    async def lost_partitions(self, partitions: Sequence[int]) -> list[int]:
         """The partitions whose mark is gone. Raises ServerUnavailable."""
         keys = [*map(self._first_half, partitions), *map(self._second_half, partitions)]
         found = await self._store.get(keys)

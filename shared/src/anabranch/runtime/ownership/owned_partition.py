@@ -51,8 +51,7 @@ class OwnedPartition(Generic[S]):
     guard: PoisonRecordGuard
     queue: Backlog = field(default_factory=lambda: Backlog(MAX_QUEUED, NARROW_BYTES))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
-    marks: deque[CommitPoint] = field(default_factory=deque)
+    commit_points: deque[CommitPoint] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     paused: bool = False
@@ -77,7 +76,7 @@ class OwnedPartition(Generic[S]):
     progress: Progress = field(init=False)
 
     @classmethod
-    def taken_over(
+    def claimed_now(
         cls,
         number: int,
         state: S,
@@ -128,9 +127,9 @@ class OwnedPartition(Generic[S]):
         offset = self.trailing.committable(now)
         if offset is None:
             return None
-        while self.marks and self.marks[0].offset <= offset:
-            mark = self.marks.popleft()
-            self.replay_from, self.open_from = mark.replay_from, mark.open_from
+        while self.commit_points and self.commit_points[0].offset <= offset:
+            point = self.commit_points.popleft()
+            self.replay_from, self.open_from = point.replay_from, point.open_from
         replay_from = self.rebuild.note(self.replay_from, now)
         return position(offset, replay_from, self.store, self.generation, self.open_from)
 
@@ -139,7 +138,7 @@ class OwnedPartition(Generic[S]):
         """What its writes to the store are fenced by: it rises also over a log that was created again."""
         return log_position(self.generation, self.epoch)
 
-    def whole(self, records: Sequence[Incoming]) -> Sequence[Incoming]:
+    def assembled(self, records: Sequence[Incoming]) -> Sequence[Incoming]:
         """The records, the last fragment of a message with the whole of it."""
         if any(is_fragment(record.value) for record in records):
             assemble = self.fragments.whole
@@ -148,13 +147,13 @@ class OwnedPartition(Generic[S]):
             self.fragments.expire(records[-1].timestamp)
         return records
 
-    def rebuilt(self, domain: PartitionHandler[S]) -> None:
-        """All records before the commit were read, or there are none."""
+    def end_rebuild(self, handler: PartitionHandler[S]) -> None:
+        """Tell the handler, once, that all records before the commit were read, or that there are none."""
         if not self.is_rebuilt:
             self.is_rebuilt = True
-            domain.rebuilt(self.state, self.open_from)
+            handler.on_rebuilt(self.state, self.open_from)
 
-    def caught_up(self) -> None:
+    def end_replay(self) -> None:
         """What comes from here on is new, and not of every partition at once."""
         self.is_caught_up = True
         self.queue.most_bytes = MAX_BYTES

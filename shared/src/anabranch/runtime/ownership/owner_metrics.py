@@ -9,7 +9,7 @@ from anabranch.ports import Clock, Telemetry
 from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
 
 
-class OwnerMeasures:
+class OwnerMetrics:
     """Tells the telemetry of one owner. `topic` is its topic's name without prefix."""
 
     def __init__(self, telemetry: Telemetry, clock: Clock, topic: str) -> None:
@@ -17,7 +17,7 @@ class OwnerMeasures:
         self._clock = clock
         self._topic = topic
 
-    def told(self, effects: Sequence[Effect], *, is_caught_up: bool) -> None:
+    def record(self, effects: Sequence[Effect], *, is_caught_up: bool) -> None:
         """A turn is told: tell its numbers and spans. What the last owner may have counted is left out."""
         for effect in effects:
             if isinstance(effect, Emit):
@@ -28,11 +28,11 @@ class OwnerMeasures:
                 late = max(0.0, self._clock.now() - effect.since)
                 self._telemetry.observe(effect.metric, late, **dict(effect.labels))
 
-    def claimed(self) -> None:
+    def count_claim(self) -> None:
         """A partition was claimed."""
         self._telemetry.count(CLAIMS, topic=self._topic)
 
-    def show(self, queued: Iterable[int]) -> None:
+    def show_queued(self, queued: Iterable[int]) -> None:
         """How many records wait in each partition that is owned."""
         if self._telemetry.measures:
             waiting = list(queued)

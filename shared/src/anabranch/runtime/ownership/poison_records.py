@@ -46,7 +46,7 @@ class PoisonRecordGuard:
             self._suspects = range(first, last + 1)
             self._deaths = note["deaths"] + 1 if first == last else 0
 
-    def parts(self, records: Sequence[Incoming]) -> Iterator[Sequence[Incoming]]:
+    def split(self, records: Sequence[Incoming]) -> Iterator[Sequence[Incoming]]:
         """Records in order, suspect and buried ones each by itself."""
         begin = 0
         for at, record in enumerate(records):
@@ -80,7 +80,7 @@ class PoisonRecordGuard:
         """Note that it went well."""
         await self._write(None, 0)
 
-    async def bury(self, record: Incoming) -> None:
+    async def mark_poison(self, record: Incoming) -> None:
         """Note that nobody is to decide about a record again."""
         self._buried.add(record.offset)
         await self._write(None, 0)

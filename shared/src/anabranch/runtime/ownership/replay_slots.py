@@ -19,7 +19,7 @@ class ReplaySemaphore:
         self._patience = patience
 
     @asynccontextmanager
-    async def one(self, *, needed: bool = True) -> AsyncIterator[None]:
+    async def slot(self, *, needed: bool = True) -> AsyncIterator[None]:
         """Hold a place, in the order of asking. Where none is needed it does nothing, and does not wait."""
         is_held = needed and await self._taken()
         try:

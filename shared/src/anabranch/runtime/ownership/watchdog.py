@@ -36,7 +36,7 @@ class Progress:
     handled: int = 0
     busy: bool = False
     waits: dict[int, str] = field(default_factory=dict)
-    stood: float = 0.0
+    stalled_for: float = 0.0
     _seen: int = -1
 
     @contextmanager
@@ -48,16 +48,16 @@ class Progress:
         finally:
             self.busy = False
 
-    def note(self, count: int, last: int) -> None:
+    def advance(self, count: int, last: int) -> None:
         """`count` records were handled, up to that at offset `last`."""
         self.handled += count
         self.following = max(self.following, last + 1)
 
-    def look(self, elapsed: float, *, unread: bool) -> None:
+    def check(self, elapsed: float, *, unread: bool) -> None:
         """Time has passed; `unread`: the log holds records that have not come."""
         has_work = self.busy or len(self.queue) > 0 or unread
         stands = has_work and not self.waits and self.handled == self._seen
-        self.stood = self.stood + elapsed if stands else 0.0
+        self.stalled_for = self.stalled_for + elapsed if stands else 0.0
         self._seen = self.handled
 
 
@@ -92,8 +92,8 @@ class Watchdog:
     def unhealthy_reason(self) -> str | None:
         """What stands still; None where nothing does."""
         for number, each in self._progress().items():
-            if each.stood > self._patience:
-                return f"{self._topic}/{number}: records wait and none was decided for {each.stood:.0f} s"
+            if each.stalled_for > self._patience:
+                return f"{self._topic}/{number}: records wait and none was decided for {each.stalled_for:.0f} s"
         return None
 
     @property
@@ -111,7 +111,7 @@ class Watchdog:
             now = self._clock.monotonic()
             elapsed, last = min(now - last, SLOW_LOOKS * POLL_SECONDS), now
             for number, each in self._progress().items():
-                each.look(elapsed, unread=self._ends.get(number, 0) > each.following)
+                each.check(elapsed, unread=self._ends.get(number, 0) > each.following)
 
     async def _ask(self) -> None:
         """Where the partitions end that the group is behind in: what was not handled up to there has to come.

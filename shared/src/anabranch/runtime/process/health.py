@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -40,6 +40,33 @@ class Health:
     live: bool
     ready: bool
     detail: str = ""
+
+
+def health_of(
+    *,
+    failure: BaseException | None = None,
+    stuck: Iterable[str | None] = (),
+    waiting_for: Iterable[str | None] = (),
+    is_ready: bool = True,
+    detail: str = "",
+) -> Health:
+    """Judge the health of a service; the first of these rules that applies decides.
+
+    1. A crashed task (`failure`), or a part that makes no progress although it could (`stuck`): not live.
+    2. A part that waits for a server (`waiting_for`): live and not ready.
+    3. Otherwise live, and ready if `is_ready`.
+
+    Args:
+        stuck, waiting_for: the reason of each part of the service, None for a part that is well.
+        detail: what the service does, if nothing is wrong.
+    """
+    if failure is not None:
+        return Health(live=False, ready=False, detail=f"stopped: {failure!r}")
+    reason = next((each for each in stuck if each is not None), None)
+    if reason is not None:
+        return Health(live=False, ready=False, detail=reason)
+    reason = next((each for each in waiting_for if each is not None), None)
+    return Health(live=True, ready=is_ready and reason is None, detail=reason or detail)
 
 
 class HealthServer:

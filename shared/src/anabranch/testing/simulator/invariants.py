@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXPECTED_ERRORS = ("taking over",)
 """Errors in the log that are part of the game: a partition that cannot be taken over yet is tried again."""
-TOPIC_LOST = ("the topic is another one; joining again", "reading it from its beginning")
+TOPIC_LOST = ("so the topic was deleted and created again", "reading it from its beginning")
 """Logged where topics were created again: at once by an owner that notices, or by the next one."""
 LONGEST_SECONDS = 16 * 86_400.0
 """No key may live longer than a run's timeout, retention and margins."""

@@ -15,7 +15,7 @@ from typing import Any
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.core.offsets import TrailingCommit
 from anabranch.runtime.fitted_log import FittedLog
-from anabranch.runtime.ownership import owner, replay
+from anabranch.runtime.ownership import claims, commits, owner, replay, turns
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency.run import actor as agency_actor
@@ -67,9 +67,9 @@ def _commits_ahead(original: Callable[..., Any]) -> Callable[..., Any]:
     def deliver(self: Any, topic: str, partition: int, records: Any) -> None:
         original(self, topic, partition, records)
         owned = self._owned.get(partition)
-        if owned is not None and self._membership is not None:
+        if owned is not None:
             position = replay.position(records[-1].offset + 1, records[-1].offset + 1, owned.store)
-            task = asyncio.ensure_future(self._membership.commit(topic, partition, position))
+            task = asyncio.ensure_future(self._membership.commit(partition, position))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     return deliver
@@ -77,7 +77,7 @@ def _commits_ahead(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _news_first(original: Callable[..., Any]) -> Callable[..., Any]:
     async def perform(self: Any, owned: Any, effects: Any, *rest: Any) -> None:
-        await self._retry_until_available(owned, lambda: self._writer.publish_news(effects))
+        await self._retry_until_available(owned, lambda: self._writer.publish(effects))
         await original(self, owned, effects, *rest)
 
     return perform
@@ -223,7 +223,7 @@ MUTATIONS = {
         ("old-store",),
         Mutation(
             "a store that is another one does not get again what was committed",
-            owner,
+            claims,
             "replay_of",
             _restores_nothing,
             (),
@@ -233,7 +233,7 @@ MUTATIONS = {
         "positions are committed before anything was done", owner.Owner, "deliver", _commits_ahead, ("kill",)
     ),
     "news-first": Mutation(
-        "results are told before they are in the store", owner.Owner, "_perform", _news_first, ()
+        "results are told before they are in the store", turns.TurnProcessor, "_perform", _news_first, ()
     ),
     "no-fence": Mutation(
         "the store takes writes of an owner that was replaced",
@@ -266,7 +266,7 @@ MUTATIONS = {
         "a request that is known is admitted again", agency_actor, "_known", _always(None), ("repeats",)
     ),
     "no-replay": Mutation(
-        "a new owner does not rebuild what is open", owner, "replay_of", _replays_nothing, ("kill", "expel")
+        "a new owner does not rebuild what is open", claims, "replay_of", _replays_nothing, ("kill", "expel")
     ),
     "no-looking": Mutation(
         "values from outside are found only by their message",
@@ -277,8 +277,8 @@ MUTATIONS = {
     ),
     "no-restoring": Mutation(
         "nobody notices that the store is another one",
-        owner.Owner,
-        "_check_identity",
+        commits.Committer,
+        "_check_store",
         _ignores_identity,
         ("empty-store",),
     ),
@@ -295,7 +295,7 @@ MUTATIONS = {
     ),
     "no-generation": Mutation(
         "a topic that was created again is taken for the one before",
-        owner,
+        claims,
         "generation_of",
         _generation_zero,
         ("recreate",),

@@ -1,0 +1,216 @@
+"""Applies records to owned partitions: decides, performs the effects, notes the position to commit.
+
+A partition is read from its replay position. Its records fall into three parts:
+
+- below the committed offset: they only rebuild the state; their effects were performed. If the store lost data,
+  the effects that write to the store are performed again.
+- from the committed offset to the owner's claim: the last owner may have died before it performed their effects.
+  They are performed again, with the same outcome. Effects that start work (offers, watches) are left out: the
+  handler derives them from the state once the claim is reached.
+- after the claim: everything is performed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Generic, TypeVar
+
+from anabranch.core.errors import AnabranchError, Fenced, ValueGone
+from anabranch.ports import Incoming
+from anabranch.runtime.ownership.claims import PartitionClaims
+from anabranch.runtime.ownership.dead_letter import dead_letter
+from anabranch.runtime.ownership.due_timers import DueTimers
+from anabranch.runtime.ownership.effect_writer import EffectWriter
+from anabranch.runtime.ownership.effects import AppendHistory, Effect, Expire, PublishFirst, StorePut
+from anabranch.runtime.ownership.owned_partition import CommitPoint, OwnedPartition
+from anabranch.runtime.ownership.owner_context import OwnerContext
+from anabranch.runtime.ownership.poison_records import REASON
+from anabranch.runtime.ownership.replay import aged, of_one_time, split_batch
+from anabranch.runtime.ownership.replay_slots import ReplaySemaphore
+from anabranch.runtime.until_available import UNAVAILABLE, until_available
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+BATCH = 500
+REPLAY_BATCH, REPLAYS = 50, 3
+"""Records of a turn, and partitions, that are replayed at once. A replayed partition holds a multiple of its
+records in memory until its effects are performed."""
+RETRY_FIRST, RETRY_MAX = 0.05, 2.0
+
+
+class TurnProcessor(Generic[S]):
+    """Applies the records of one owner's partitions."""
+
+    def __init__(self, context: OwnerContext[S], claims: PartitionClaims[S], timers: DueTimers[S]) -> None:
+        self._context = context
+        self._handler = context.handler
+        self._claims = claims
+        self._timers = timers
+        self._writer = EffectWriter(context.resources, context.handler.fence_key)
+        self._replays = ReplaySemaphore(REPLAYS)
+
+    async def run(self, owned: OwnedPartition[S]) -> None:
+        """Apply the queued records of a partition, batch by batch, until it is closing."""
+        while not owned.closing:
+            if not owned.queue:
+                owned.wake.clear()
+                await owned.wake.wait()
+                continue
+            async with self._replays.slot(needed=not owned.is_caught_up):
+                batch = owned.queue.take(BATCH if owned.is_caught_up else REPLAY_BATCH)
+                self._resume(owned)
+                with owned.progress.working():
+                    await self._turn(owned, batch)
+
+    def _resume(self, owned: OwnedPartition[S]) -> None:
+        if owned.paused and owned.queue.is_short:
+            owned.paused = False
+            self._context.membership.resume(owned.number)
+
+    async def _turn(self, owned: OwnedPartition[S], batch: Sequence[Incoming]) -> None:
+        """Apply a batch, cut at the committed offset and after the claim."""
+        epoch = owned.epoch if not owned.is_caught_up else -1
+        for part in split_batch(owned.assembled(batch), owned.replay.committed, epoch):
+            if part[-1].offset < owned.replay.committed:
+                await self._rebuild(owned, part)
+            else:
+                owned.end_rebuild(self._handler)
+                await self._apply(owned, part)
+            owned.progress.advance(len(part), part[-1].offset)
+            if not owned.is_caught_up and part[-1].offset >= owned.epoch:
+                self._context.clock.observe(part[-1].timestamp, *owned.claimed)  # a part ends with the claim
+                owned.end_replay()
+                await self._retry_until_available(owned, lambda: self._complete_takeover(owned))
+        self._timers.arm(owned)
+
+    async def _complete_takeover(self, owned: OwnedPartition[S]) -> None:
+        if not owned.is_marked:
+            await self._context.marks.mark_restored([owned.number])
+            owned.is_marked = True
+        await self._handler.on_takeover(owned.state)
+
+    async def _rebuild(self, owned: OwnedPartition[S], records: Sequence[Incoming]) -> None:
+        """Rebuild the state. Writes to the store are repeated if the store lost data; nothing is published
+        again."""
+        for part in of_one_time(records) if owned.replay.restores else (records,):
+            effects = await self._decide(owned, part, [])
+            if owned.replay.restores:
+                stored = [each for each in effects if self._is_stored(each)]
+                age = self._context.clock.now() - part[0].timestamp
+                await self._perform(owned, aged(stored, age), ())
+
+    def _is_stored(self, effect: Effect) -> bool:
+        return isinstance(effect, StorePut | AppendHistory | Expire) or self._handler.is_stored(effect)
+
+    async def _apply(self, owned: OwnedPartition[S], records: Sequence[Incoming]) -> None:
+        rejected: list[tuple[Incoming, str]] = []
+        effects = await self._decide(owned, records, rejected)
+        if not owned.is_caught_up:
+            effects = [effect for effect in effects if not self._handler.is_derived(effect)]
+        await self._perform(owned, effects, rejected)
+        owned.position = records[-1].offset + 1
+        self._note_position(owned)
+
+    def _note_position(self, owned: OwnedPartition[S]) -> None:
+        """Note the position, to be committed once it is older than the loss window."""
+        oldest = self._handler.oldest_open(owned.state)
+        open_from = owned.position if oldest is None else min(oldest, owned.position)
+        # The first fragments of a message that is not complete have to be read again, too.
+        point = CommitPoint(owned.position, owned.fragments.begin(open_from), open_from)
+        owned.commit_points.append(point)
+        owned.trailing.mark(owned.position, self._context.clock.monotonic())
+
+    # --- deciding ----------------------------------------------------------------------------------
+
+    async def _decide(
+        self, owned: OwnedPartition[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+    ) -> list[Effect]:
+        recall = partial(self._context.marks.recall, owned.number)
+        await self._retry_until_available(owned, lambda: self._handler.prepare(owned.state, records, recall))
+        if owned.is_caught_up:
+            return self._handler.decide(owned.state, records, rejected)
+        return await self._decide_guarded(owned, records, rejected)
+
+    async def _decide_guarded(
+        self, owned: OwnedPartition[S], records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
+    ) -> list[Effect]:
+        """Decide about records of which one may have crashed the last owner; see `poison_records`."""
+        effects: list[Effect] = []
+        for part in owned.guard.split(records):
+            if owned.guard.is_harmless(part):
+                effects += self._handler.decide(owned.state, part, rejected)
+                continue
+            if owned.guard.is_poison(part[0]):
+                place = f"{part[0].topic}/{owned.number}/{part[0].offset}"
+                log.error("%s is a poison record and becomes a dead letter: %s", place, REASON)
+                await self._retry_until_available(owned, partial(owned.guard.mark_poison, part[0]))
+                effects += self._handler.dead_letter(owned.state, part[0], REASON, rejected)
+                continue
+            await self._retry_until_available(owned, partial(owned.guard.enter, part))
+            effects += self._handler.decide(owned.state, part, rejected)
+            await self._retry_until_available(owned, owned.guard.leave)
+        return effects
+
+    # --- performing --------------------------------------------------------------------------------
+
+    async def _perform(
+        self, owned: OwnedPartition[S], effects: Sequence[Effect], rejected: Sequence[tuple[Incoming, str]]
+    ) -> None:
+        """Perform effects in two stages: nothing is published of an outcome that is not durable yet."""
+        if not effects and not rejected:
+            return
+        names = self._context.resources.names
+        durable = [effect.outgoing for effect in effects if isinstance(effect, PublishFirst)]
+        durable += [dead_letter(names, record, reason) for record, reason in rejected]
+        # The epoch is read at each attempt: a claim that follows a fenced attempt raises it.
+        await self._retry_until_available(
+            owned, lambda: self._writer.make_durable(effects, durable, owned.fence_epoch)
+        )
+        await self._retry_until_available(
+            owned, lambda: self._handler.make_durable(owned.state, effects, owned.fence_epoch)
+        )
+        await asyncio.gather(
+            self._retry_until_available(owned, lambda: self._writer.publish(effects)),
+            self._retry_until_available(owned, lambda: self._handler.start_work(owned.state, effects)),
+        )
+        self._context.metrics.record(effects, is_caught_up=owned.is_caught_up)
+
+    async def _retry_until_available(
+        self, owned: OwnedPartition[S], action: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Retry a step of a turn while a server is unavailable, a value is being restored, or the write is fenced.
+
+        Effects may be repeated but are never left out: an owner that loses the partition meanwhile does not commit
+        their position, and the next owner performs them.
+
+        Raises:
+            CancelledError: the partition is being released and a server is unavailable.
+        """
+        waits, key = owned.progress.waits, object()
+
+        async def attempt() -> None:
+            while True:
+                try:
+                    return await action()
+                except Fenced as error:
+                    await self._claims.claim_again(owned, error)
+
+        def note_wait(error: AnabranchError) -> None:
+            waits[id(key)] = str(error)
+            if owned.closing:
+                raise asyncio.CancelledError from error
+
+        await until_available(
+            attempt,
+            f"apply records of {self._handler.topic}/{owned.number}",
+            delay=RETRY_FIRST,
+            max_delay=RETRY_MAX,
+            retry_on=(*UNAVAILABLE, ValueGone),
+            on_failure=note_wait,
+        )
+        waits.pop(id(key), None)
