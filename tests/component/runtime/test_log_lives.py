@@ -18,6 +18,7 @@ from anabranch.runtime.ownership.due_timers import DueTimers
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.log_generation import generation_of
 from anabranch.runtime.ownership.replay import generation_noted, of_this_log, position
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch.testing.loop import VirtualClock, VirtualLoop
 
 NAMES = Names("t.")
@@ -110,14 +111,10 @@ class Timers:
         self.loop = asyncio.get_running_loop()
         clock = VirtualClock(self.loop)
         self.domain: Any = Timed(clock.now() + due_in)
-        self.tasks: set[asyncio.Task[None]] = set()
-        self._timers = DueTimers(self.domain, self.domain, LogClock(clock), self._spawn)
+        self._timers = DueTimers(self.domain, self.domain, LogClock(clock), Supervisor().tasks())
         self.owned: Any = SimpleNamespace(
             number=0, state=None, timer=None, timer_tries=0, timer_due=None, is_caught_up=True, closing=False
         )
-
-    def _spawn(self, coroutine: Any) -> None:
-        self.tasks.add(asyncio.ensure_future(coroutine))
 
     def turn(self) -> None:
         """A turn was done: what is due next may be another."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,13 @@ import orjson
 
 from anabranch.core.admissions import log_position
 from anabranch.core.wire.codec import RUNS, Undecodable, encode
-from anabranch.core.wire.events import EventBatch, EventEntry, encode_batches
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.core.wire.messages import Message, RunUnknown, TimerDue
 from anabranch.core.wire.run_record import RunRecord
 from anabranch.ports import Incoming, Outgoing
-from anabranch.runtime.instrumentation.correlation import ids_of, working_for
+from anabranch.runtime.instrumentation.correlation import ids_of
 from anabranch.runtime.ownership.dead_letter import dead_letter
+from anabranch.runtime.ownership.deciding import decide_each, event_records
 from anabranch.runtime.ownership.effects import Effect, PublishAfter, PublishFirst
 from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.process.resources import Resources
@@ -95,42 +96,33 @@ class RunsHandler:
     def decide(
         self, state: PartitionState, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
-        effects: list[Effect] = []
         events: dict[str, list[EventOf]] = {}
-        for record in records:
-            try:
-                found = RUNS.decode(record.value)
-            except Undecodable as error:
-                rejected.append((record, str(error)))
-                effects += self._fail_keyed(state, record, f"it cannot be decoded: {error}")
-                continue
-            with working_for(**_ids(state, found.message)):
-                turn = self._decide(state, record, found.message, rejected)
-            effects += turn.effects
-            effects += spans_of(turn, self._telemetry)
+
+        def collect(_: Message, turn: Turn) -> Iterator[Effect]:
+            yield from turn.effects
+            yield from spans_of(turn, self._telemetry)
             if self._telemetry.measures:
-                effects += counts_of(turn)
+                yield from counts_of(turn)
             for event in turn.events:
                 events.setdefault(event.run_id, []).append(event)
-        told = [news for found_events in events.values() for news in self._event_records(found_events)]
-        return [*told, *effects]
 
-    def _decide(
-        self, state: PartitionState, record: Incoming, message: Message, rejected: list[tuple[Incoming, str]]
-    ) -> Turn:
-        try:
-            return decide(self._config, state, message, record.offset, record.timestamp)
-        except Exception as error:
-            # A bug: let through, it would stop each owner of the partition, one after another.
-            log.exception(
-                "deciding about the record at offset %d of %s/%d failed",
-                record.offset,
-                record.topic,
-                record.partition,
-            )
-            why = f"deciding about it failed: {type(error).__name__}: {error}"
-            rejected.append((record, why))
-            return abandon(self._config, state, message, record, why)
+        def refuse(record: Incoming, message: Message | None, why: str) -> Iterable[Effect]:
+            if message is None:
+                return self._fail_keyed(state, record, why)
+            return collect(message, abandon(self._config, state, message, record, why))
+
+        effects = decide_each(
+            RUNS,
+            records,
+            rejected,
+            ids=lambda message: _ids(state, message),
+            decide=lambda record, found: decide(
+                self._config, state, found.message, record.offset, record.timestamp
+            ),
+            collect=collect,
+            refuse=refuse,
+        )
+        return [*(each for found in events.values() for each in self._event_records(found)), *effects]
 
     def dead_letter(
         self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
@@ -149,8 +141,8 @@ class RunsHandler:
         return abandon(self._config, state, RunUnknown(run_id=run_id), record, why).effects
 
     def _event_records(self, events: list[EventOf]) -> Iterator[PublishFirst | PublishAfter]:
-        """Published with the news of the same turn, and last: nobody waits for them. Only that a run is accepted
-        is said before its groups are started, for these tell events too."""
+        """The event records of a run. `run.accepted` is published before the groups are started, because their
+        owners publish events of the run, too."""
         first = events[0]
         opens_run = any(event.entry.type == "run.accepted" for event in events)
         entries: tuple[EventEntry, ...] = tuple(event.entry for event in events)
@@ -161,9 +153,7 @@ class RunsHandler:
             source="runs",
             entries=entries,
         )
-        for value in encode_batches(batch):
-            outgoing = Outgoing(self._names.events, first.run_id, value)
-            yield PublishFirst(outgoing) if opens_run else PublishAfter(outgoing)
+        return event_records(self._names, batch, first=opens_run)
 
     def oldest_open(self, state: PartitionState) -> int | None:
         return state.oldest_open()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import orjson
 
@@ -12,11 +13,12 @@ from anabranch.core.admissions import log_position
 from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.outputs import reference_count
 from anabranch.core.wire.codec import GROUPS, Undecodable, encode
-from anabranch.core.wire.events import EventBatch, EventEntry, encode_batches
+from anabranch.core.wire.events import EventBatch, EventEntry
 from anabranch.core.wire.messages import ArrayCounted, Json, KeyReduced, Message, OpenRun, TimerDue, ValueFound
 from anabranch.core.wire.results import reference_document
 from anabranch.ports import Incoming, Outgoing, Write
-from anabranch.runtime.instrumentation.correlation import ids_of, working_for
+from anabranch.runtime.instrumentation.correlation import ids_of
+from anabranch.runtime.ownership.deciding import decide_each, event_records
 from anabranch.runtime.ownership.effects import Effect, Expire, PublishAfter, PublishFirst
 from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.process.resources import Resources
@@ -117,60 +119,46 @@ class GroupsHandler:
     def decide(
         self, state: PartitionState, records: Sequence[Incoming], rejected: list[tuple[Incoming, str]]
     ) -> list[Effect]:
-        effects: list[Effect] = []
         events: dict[str, tuple[Run, list[EventEntry]]] = {}
         touched: dict[str, Run] = {}
-        for record in records:
-            try:
-                found = GROUPS.decode(record.value)
-            except Undecodable as error:
-                rejected.append((record, str(error)))
-                effects += fail_named(self._rules, state, record, f"it cannot be decoded: {error}")
-                continue
-            delivery = DeliveredMessage(found.message, found.segments, record.offset, record.timestamp)
-            run_before = state.runs.get(getattr(found.message, "run_id", ""))
-            with working_for(**ids_of(found.message, run_before.traceparent if run_before else None)):
-                turn = self._decide(state, record, delivery, rejected)
-            if isinstance(turn, str):
-                effects += give_up(self._rules, state, found.message, record, turn)
-                continue
-            effects += turn.effects
+
+        def collect(message: Message, turn: Turn) -> Iterator[Effect]:
+            yield from turn.effects
             if turn.ended:
-                effects += spans_of(turn, self._telemetry)
+                yield from spans_of(turn, self._telemetry)
             if self._telemetry.measures:
-                effects += counts_of(turn, found.message)
+                yield from counts_of(turn, message)
             for run, entry in turn.events:
                 events.setdefault(run.run_id, (run, []))[1].append(entry)
-            open_run = state.runs.get(getattr(found.message, "run_id", ""))
+            open_run = _run_of(state, message)
             if open_run is not None:
                 touched[open_run.run_id] = open_run
+
+        effects = decide_each(
+            GROUPS,
+            records,
+            rejected,
+            ids=lambda message: _ids(state, message),
+            decide=lambda record, found: decide(
+                self._rules,
+                state,
+                DeliveredMessage(found.message, found.segments, record.offset, record.timestamp),
+            ),
+            collect=collect,
+            refuse=partial(self._refuse, state),
+        )
         for run in touched.values():
             if run.run_id not in events and self._hints.has_changed(state, run):
                 events[run.run_id] = (run, [])
         told = [each for run, entries in events.values() for each in self._event_records(state, run, entries)]
         return [*told, *effects]
 
-    def _decide(
-        self,
-        state: PartitionState,
-        record: Incoming,
-        delivery: DeliveredMessage,
-        rejected: list[tuple[Incoming, str]],
-    ) -> Turn | str:
-        """The turn, or why the record could not be decided about."""
-        try:
-            return decide(self._rules, state, delivery)
-        except Exception as error:
-            # A bug: let through, it would stop each owner of the partition, one after another.
-            log.exception(
-                "deciding about the record at offset %d of %s/%d failed",
-                record.offset,
-                record.topic,
-                record.partition,
-            )
-            why = f"deciding about it failed: {type(error).__name__}: {error}"
-            rejected.append((record, why))
-            return why
+    def _refuse(
+        self, state: PartitionState, record: Incoming, message: Message | None, why: str
+    ) -> Iterable[Effect]:
+        if message is None:
+            return fail_named(self._rules, state, record, why)
+        return give_up(self._rules, state, message, record, why)
 
     def dead_letter(
         self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
@@ -182,8 +170,8 @@ class GroupsHandler:
     def _event_records(
         self, state: PartitionState, run: Run, entries: list[EventEntry]
     ) -> Iterator[PublishFirst | PublishAfter]:
-        """The end of a group is told once its events are durable: the run's end comes after them. Else the
-        events need not be waited for."""
+        """The event records of a run. The events of a group's end are published before the run's owner is told of
+        it, because the event of the run's end follows them on the topic."""
         batch = EventBatch(
             run_id=run.run_id,
             request_id=run.request_id,
@@ -193,9 +181,7 @@ class GroupsHandler:
             quiet=self._hints.now(state, run, entries),
         )
         ends_group = any(entry.type.startswith("group.") and entry.type != "group.started" for entry in entries)
-        for value in encode_batches(batch):
-            outgoing = Outgoing(self._names.events, run.run_id, value)
-            yield PublishFirst(outgoing) if ends_group else PublishAfter(outgoing)
+        return event_records(self._names, batch, first=ends_group)
 
     def oldest_open(self, state: PartitionState) -> int | None:
         return state.oldest_open()
@@ -380,6 +366,15 @@ class GroupsHandler:
         await self._takeovers.stop(list(state.runs))
         for run in state.runs.values():
             await self.watcher.unwatch_all((run.run_id, run.session_id, key) for key in run.watched)
+
+
+def _run_of(state: PartitionState, message: Message) -> Run | None:
+    return state.runs.get(getattr(message, "run_id", ""))
+
+
+def _ids(state: PartitionState, message: Message) -> dict[str, str]:
+    run = _run_of(state, message)
+    return ids_of(message, run.traceparent if run is not None else None)
 
 
 def _opened(record: Incoming) -> str | None:
