@@ -122,7 +122,7 @@ def _closer(board: Dashboard) -> None:
 
 
 def _planned(board: Dashboard) -> None:
-    board.page.get_by_label("Begin with").select_option(label="Fan out and join")
+    board.page.get_by_label("Start with").select_option(label="Fan out and join")
     board.button("Preview the plan").click()
     board.painted_graph()
 

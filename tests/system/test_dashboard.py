@@ -65,14 +65,14 @@ def test_a_fan_out_is_one_tile_that_leads_to_its_members_and_each_to_what_it_did
         board.open(f"/runs/{run}/graph")
         # Two tiles for 241 members
         expect(board.page.get_by_role("application")).to_have_accessible_name(
-            "Graph of 2 tasks and 1 dependency. Arrow keys walk along the dependencies, Enter opens a task, "
+            "Graph of 2 tasks and 1 dependency. Arrow keys move along the dependencies, Enter opens a task, "
             "plus and minus zoom, 0 shows all. The list has the same tasks as a table."
         )
         board.page.mouse.click(*board.point_of(0))
         drawer = board.dialog("Task measure")
         expect(drawer).to_contain_text("240 members")
         expect(drawer).to_contain_text("4 failed")
-        drawer.get_by_role("link", name="Look at the members").click()
+        drawer.get_by_role("link", name="Show the members").click()
 
         # The heat map says all in words too; the filter shows which failed
         expect(board.page.get_by_role("img", name="Heat map of 240 members: 236 done, 4 failed")).to_be_visible()
@@ -108,7 +108,7 @@ def test_results_timeline_events_and_why_tell_of_the_same_run(browser: Browser, 
         board.page.get_by_role("link", name="levels").click()
         expect(board.page.get_by_role("region", name="value of levels")).to_contain_text('"level": 1.013')
         expect(board.page.locator(".split-detail")).to_contain_text("0 to 99 of 130")
-        board.button("After").click()
+        board.button("Next").click()
         expect(board.page.get_by_role("region", name="value of levels")).to_contain_text('"gauge": 129')
 
         board.link("Timeline").click()
@@ -172,9 +172,9 @@ def test_a_request_is_mended_where_its_mistakes_are_shown_planned_and_submitted(
         editor.fill(WRONG)
         editor.press("Control+Enter")
 
-        # Every mistake, with its place; a click selects it in the text
-        mistakes = board.page.get_by_role("alert", name="Mistakes")
-        expect(mistakes).to_contain_text("2 mistakes: nothing would start")
+        # Every error, with its place; a click selects it in the text
+        mistakes = board.page.get_by_role("alert", name="Errors")
+        expect(mistakes).to_contain_text("2 errors: the request would be rejected")
         where = mistakes.get_by_role("button", name="/task_groups/0/tasks/1/agent")
         expect(where).to_contain_text("line 10")
         where.click()
@@ -205,7 +205,7 @@ def test_a_run_is_paused_resumed_and_cancelled_each_after_a_question(
 
         board.button("Cancel").click()
         question = board.dialog("Cancel this run?")
-        question.get_by_role("button", name="Leave it").click()
+        question.get_by_role("button", name="Go back").click()
         expect(board.status("Running")).to_be_visible()
         board.button("Cancel").click()
         question.get_by_role("button", name="Cancel the run").click()
@@ -383,6 +383,6 @@ def test_versions_of_the_context_say_who_wrote_what_and_what_two_differ_in(
         board.open(f"/runs/{run}/context")
         rows = board.page.locator("table.rows tbody tr")
         expect(rows.first).to_contain_text("group / only")
-        expect(rows.last).to_contain_text("given with the request")
+        expect(rows.last).to_contain_text("set by the request")
         board.button("Compare").click()
         expect(board.page.get_by_role("region", name="out", exact=True)).to_contain_text("added out in version 2")

@@ -100,7 +100,7 @@ def _submit(board: Dashboard) -> list[str]:
     editor.press("Control+Enter")
     board.page.locator(".mistakes").wait_for()
     wrong = _grave(board)
-    board.page.get_by_label("Begin with").select_option(label="Fan out and join")
+    board.page.get_by_label("Start with").select_option(label="Fan out and join")
     board.button("Preview the plan").click()
     board.painted_graph()
     return wrong + _grave(board)

@@ -170,7 +170,7 @@ def test_a_view_of_the_log_says_that_older_lines_were_left_out(compute: Compute)
     )
     assert compute("views/run/logs.js", script) == [
         2,
-        "the last 5,000 of 6,000 lines; the 1,000 older ones are left out here: anabranch logs has them",
+        "the last 5,000 of 6,000 lines; 1,000 older ones are omitted: see anabranch logs",
     ]
     assert compute("views/run/logs.js", "m.linesSaid({lines: [1], left: 0})") == "1 line"
 

@@ -19,9 +19,9 @@ export class ApiError extends Error {
 }
 
 const UNREACHABLE = {
-  title: "The gateway does not answer",
+  title: "The gateway does not respond",
   status: 0,
-  detail: "It may be restarting. The dashboard tries again by itself.",
+  detail: "It may be restarting. The dashboard retries automatically.",
 };
 
 /**

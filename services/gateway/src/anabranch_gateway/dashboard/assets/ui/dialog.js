@@ -38,7 +38,7 @@ export function Dialog({ title, onClose, kind = "dialog", children, footer, head
 /** @param {{ question: Question, onAnswer: (yes: boolean) => void }} properties */
 export function Confirmation({ question, onAnswer }) {
   const footer = html`
-    <button type="button" autofocus=${question.dangerous} onClick=${() => onAnswer(false)}>Leave it</button>
+    <button type="button" autofocus=${question.dangerous} onClick=${() => onAnswer(false)}>Go back</button>
     <button type="button" class=${question.dangerous ? "dangerous" : "primary"} autofocus=${!question.dangerous} onClick=${() => onAnswer(true)}>${question.action}</button>`;
   return html`<${Dialog} title=${question.title} onClose=${() => onAnswer(false)} footer=${footer}><p>${question.text}</p><//>`;
 }

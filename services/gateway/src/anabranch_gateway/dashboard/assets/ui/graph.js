@@ -83,13 +83,13 @@ export function Graph({ nodes, edges, heats, framed = true, label, matching = nu
   const onKey = (/** @type {KeyboardEvent} */ event) => {
     if (graph.current?.key(event)) event.preventDefault();
   };
-  const help = `${label}. Arrow keys walk along the dependencies, Enter opens a task, plus and minus zoom, 0 shows all. The list has the same tasks as a table.`;
+  const help = `${label}. Arrow keys move along the dependencies, Enter opens a task, plus and minus zoom, 0 shows all. The list has the same tasks as a table.`;
   return html`<div class="graph">
     <div class="graph-stage" tabindex="0" role="application" aria-label=${help} onKeyDown=${onKey}><canvas ref=${canvas} aria-hidden="true"></canvas></div>
     <div class="graph-controls" role="group" aria-label="Zoom">
       <button type="button" class="icon-button" aria-label="Zoom in" title="Zoom in (+)" onClick=${() => graph.current?.zoom(1.3)}><${Icon} name="plus" /></button>
       <button type="button" class="icon-button" aria-label="Zoom out" title="Zoom out (−)" onClick=${() => graph.current?.zoom(1 / 1.3)}><${Icon} name="minus" /></button>
-      <button type="button" class="icon-button" aria-label="Show all of it" title="Show all of it (0)" onClick=${() => graph.current?.fit()}><${Icon} name="fit" /></button>
+      <button type="button" class="icon-button" aria-label="Show the whole graph" title="Show the whole graph (0)" onClick=${() => graph.current?.fit()}><${Icon} name="fit" /></button>
     </div>
     <p class="unseen" aria-live="polite">${spoken}</p>
   </div>`;

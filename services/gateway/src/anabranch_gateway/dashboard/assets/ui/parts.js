@@ -43,7 +43,7 @@ export function Copy({ text, label }) {
       say(`Copied ${label}`);
       setTimeout(() => setDone(false), 1500);
     } catch {
-      say("The browser lets nothing be copied here: select the text instead", "bad");
+      say("The browser does not allow copying here: select the text instead", "bad");
     }
   };
   return html`<button type="button" class="quiet icon-button small" title=${`Copy ${label}`} aria-label=${`Copy ${label}`} onClick=${copy}>

@@ -5,10 +5,10 @@ import { html } from "../vendor/index.js";
 import { Dialog } from "../ui/dialog.js";
 
 const SHORTCUTS = /** @type {[string, [string, string][]][]} */ ([
-  ["Everywhere", [["g r", "Runs"], ["g s", "Submit"], ["g d", "Dead letters"], ["g y", "System"], ["/", "Search"], ["t", "Dark or light"], ["?", "This list"], ["Esc", "Close what is open"]]],
-  ["Runs", [["j  k", "Next, previous run"], ["Enter", "Open it"]]],
-  ["A run", [["1 … 8", "Its tabs"], ["p", "Pause or resume"], ["c", "Cancel"], ["e", "Retry what failed"]]],
-  ["Graph (with the focus on it)", [["← → ↑ ↓", "Walk along the dependencies"], ["Shift + arrows", "Pan"], ["+  −", "Zoom"], ["0", "See all of it"], ["Enter", "Open the task"]]],
+  ["Everywhere", [["g r", "Runs"], ["g s", "Submit"], ["g d", "Dead letters"], ["g y", "System"], ["/", "Search"], ["t", "Switch between dark and light"], ["?", "Show this list"], ["Esc", "Close the dialog"]]],
+  ["Runs", [["j  k", "Next, previous run"], ["Enter", "Open the run"]]],
+  ["A run", [["1 … 8", "Open a tab"], ["p", "Pause or resume"], ["c", "Cancel"], ["e", "Retry what failed"]]],
+  ["Graph (while focused)", [["← → ↑ ↓", "Move along the dependencies"], ["Shift + arrows", "Pan"], ["+  −", "Zoom"], ["0", "Show the whole graph"], ["Enter", "Open the task"]]],
   ["Submit", [["Ctrl + Enter", "Preview the plan"]]],
 ]);
 

@@ -1,5 +1,5 @@
 // @ts-check
-/** Dead letters, grouped by what went wrong: looked at, redriven, dismissed. */
+/** Dead letters, grouped by failure: show, redrive and dismiss them. */
 
 import { pathOf } from "../lib/api.js";
 import { counted, integer, oneLine } from "../lib/format.js";
@@ -26,8 +26,8 @@ export function Letters({ query }) {
 
   const decide = async (/** @type {"redrive" | "dismiss"} */ action, /** @type {any} */ which, /** @type {number} */ count) => {
     const text = action === "redrive"
-      ? "A refused request is sent again as it came; a held member runs once more in its run, which still waits for it."
-      : "They are noted as dealt with; a held member counts as failed from then on, and its run goes on.";
+      ? "Refused requests are sent again unchanged. Held members run again in their run, which is still open."
+      : "They are marked as dismissed. Held members count as failed, and their run continues.";
     const title = `${action === "redrive" ? "Redrive" : "Dismiss"} ${counted(count, "dead letter")}?`;
     if (!(await app.confirm({ title, text, action: action === "redrive" ? "Redrive" : "Dismiss", dangerous: action === "dismiss" }))) return;
     try {
@@ -44,10 +44,10 @@ export function Letters({ query }) {
 
   return html`<div class="page">
     <div class="page-head"><h1>Dead letters</h1><${Choice} label="State" options=${STATES} value=${query.state ?? ""} onChange=${(/** @type {string} */ state) => set({ state })} /></div>
-    <p class="lead">What could not be handled, as it came, grouped by what went wrong.</p>
+    <p class="lead">Failed members and rejected requests, grouped by error.</p>
     ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
     ${!value && !error && html`<${Loading} rows=${4} />`}
-    ${value && groups.length === 0 && html`<${Empty} title="No dead letters"><p>Refused requests, and members that failed with <code>on_failure: hold</code>, would wait here for a decision.</p><//>`}
+    ${value && groups.length === 0 && html`<${Empty} title="No dead letters"><p>Rejected requests and failed members appear here. Members of tasks with <code>on_failure: hold</code> wait for a redrive or dismissal.</p><//>`}
     ${groups.map((/** @type {any} */ group) => html`<${Group} key=${group.signature} group=${group} state=${query.state === "all" ? "all" : "open"} onShow=${(/** @type {string} */ letter) => set({ letter })} onDecide=${decide} />`)}
     ${query.letter && html`<${Letter} id=${query.letter} onClose=${() => set({ letter: "" })} onDecide=${decide} />`}
   </div>`;
@@ -66,31 +66,31 @@ function Group({ group, state, onShow, onDecide }) {
     <header>
       <div class="grow">
         <h2>${group.agent && html`<code>${group.agent}</code> `}${oneLine(group.error ?? group.code, 160)}</h2>
-        <p class="muted"><strong class="figure">${counted(group.count, "letter")}</strong>${group.held > 0 && html`, <span class="tone-held">${integer(group.held)} held</span>`} · <code>${group.code}</code> · last <${Ago} at=${group.last} />, first <${Ago} at=${group.first} /></p>
+        <p class="muted"><strong class="figure">${counted(group.count, "failure")}</strong>${group.held > 0 && html`, <span class="tone-held">${integer(group.held)} held</span>`} · <code>${group.code}</code> · last <${Ago} at=${group.last} />, first <${Ago} at=${group.first} /></p>
       </div>
       <div class="actions">
         ${group.redrivable > 0 && html`<button type="button" onClick=${() => onDecide("redrive", { signature: group.signature }, group.count)}>Redrive ${group.count === 1 ? "it" : group.redrivable === group.count ? "all" : integer(group.redrivable)}</button>`}
         <button type="button" class="dangerous" onClick=${() => onDecide("dismiss", { signature: group.signature }, group.count)}>Dismiss ${group.count === 1 ? "it" : "all"}</button>
       </div>
     </header>
-    <details onToggle=${(/** @type {any} */ event) => setOpen(event.target.open)}><summary>${group.count === 1 ? "Show it" : `Show the ${counted(group.count, "letter")}`}</summary>${open && html`<${Listed} group=${group} state=${state} onShow=${onShow} />`}</details>
+    <details onToggle=${(/** @type {any} */ event) => setOpen(event.target.open)}><summary>${group.count === 1 ? "Show it" : `Show the ${counted(group.count, "failure")}`}</summary>${open && html`<${Listed} group=${group} state=${state} onShow=${onShow} />`}</details>
     ${group.runs?.length > 0 && html`<p class="muted">In ${group.runs.slice(0, 3).map((/** @type {string} */ run) => html`<a key=${run} href=${format(["runs", run])}>${run.slice(0, 13)}…</a> `)}${group.runs.length > 3 && html`and ${integer(group.runs.length - 3)} more runs`}</p>`}
   </section>`;
 }
 
-/** The letters of a group, the latest first. @param {{ group: any, state: string, onShow: (id: string) => void }} properties */
+/** The dead letters of a group, the latest first. @param {{ group: any, state: string, onShow: (id: string) => void }} properties */
 function Listed({ group, state, onShow }) {
   const { api } = useApp();
   const { value, error, reload } = useLoaded((signal) => api.get("v1/dead-letters", { signature: group.signature, state, limit: LISTED }, signal), [group.signature, group.count, state]);
   if (error) return html`<${Failure} error=${error} onRetry=${reload} />`;
   if (!value) return html`<${Loading} rows=${3} />`;
   return html`<table class="rows cards"><caption class="unseen">Dead letters, the latest first</caption>
-    <thead><tr><th>Letter</th><th>State</th><th class="wide">Of</th><th>Came</th></tr></thead>
+    <thead><tr><th>Id</th><th>State</th><th class="wide">Task</th><th>Received</th></tr></thead>
     <tbody>${value.letters.map((/** @type {any} */ letter) => html`<tr key=${letter.id}>
       <td class="main-cell"><button type="button" class="link" onClick=${() => onShow(letter.id)}><code>${letter.id}</code></button></td>
       <td data-title="State">${letter.state}</td>
       <td class="wide">${letter.member ? memberOf(letter.member) : letter.origin && html`<code>${letter.origin}</code>`}<span class="said muted">${oneLine(letter.error ?? "", 120)}</span></td>
-      <td data-title="Came"><${Ago} at=${letter.time} /></td></tr>`)}</tbody></table>
+      <td data-title="Received"><${Ago} at=${letter.time} /></td></tr>`)}</tbody></table>
     ${value.next_cursor && html`<p class="hint">The latest ${LISTED} of ${integer(group.count)}.</p>`}`;
 }
 
@@ -110,17 +110,17 @@ function Letter({ id, onClose, onDecide }) {
     ${letter && html`
       <${Facts} items=${[
         ["State", letter.state],
-        ["No redrive", letter.state === "open" && letter.redrive_refused],
-        ["Came", html`<${Ago} at=${letter.time} />`],
+        ["Cannot redrive", letter.state === "open" && letter.redrive_refused],
+        ["Received", html`<${Ago} at=${letter.time} />`],
         ["Code", html`<code>${letter.code}</code>`],
         ["Signature", html`<${Id} id=${letter.signature} label="the signature" />`],
-        ["From", letter.origin && html`<code>${typeof letter.origin === "string" ? letter.origin : JSON.stringify(letter.origin)}</code>`],
+        ["Origin", letter.origin && html`<code>${typeof letter.origin === "string" ? letter.origin : JSON.stringify(letter.origin)}</code>`],
         ["Run", letter.run_id && html`<a href=${format(["runs", letter.run_id])}>${letter.run_id}</a>`],
-        ["Size", letter.bytes !== undefined && `${integer(letter.bytes)} bytes${letter.is_cut ? ", cut" : ""}`],
+        ["Size", letter.bytes !== undefined && `${integer(letter.bytes)} bytes${letter.is_cut ? ", truncated" : ""}`],
       ]} />
       <h3>Error</h3><div class="error-box"><pre tabindex="0">${letter.error}</pre></div><${Traceback} text=${letter.member?.traceback} />
       ${letter.member && html`<h3>Member</h3><${Json} value=${{ ...letter.member, traceback: undefined }} label="member" />`}
-      <h3>What came</h3><${Json} value=${parsed(letter.value)} label="the original" />
+      <h3>Original record</h3><${Json} value=${parsed(letter.value)} label="the original record" />
       ${letter.headers?.length > 0 && html`<h3>Headers</h3><${Json} value=${Object.fromEntries(letter.headers)} label="headers" />`}`}
   <//>`;
 }

@@ -76,7 +76,7 @@ export function Run({ id, tab, query }) {
   return html`<div class="page run">
     <${Head} view=${view} nodes=${graph.value?.nodes} actions=${actions} />
     ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
-    <${Tabs} label="Of this run" current=${chosen.id} tabs=${tabs} />
+    <${Tabs} label="Views of this run" current=${chosen.id} tabs=${tabs} />
     <section class=${`tab tab-${chosen.id}`} aria-label=${chosen.label}><${chosen.view} id=${view.run_id} view=${view} graph=${graph} open=${open} query=${query} /></section>
   </div>`;
 }
@@ -102,7 +102,7 @@ function Head({ view, nodes, actions }) {
       ${Object.entries(view.labels ?? {}).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}
       ${view.retry_of && html`<span class="muted">retry of <a href=${format(["runs", view.retry_of])}>${view.retry_of.slice(0, 12)}…</a></span>`}
     </div>
-    ${view.waits_for && html`<p class="waits tone-late" role="status"><${StatusIcon} status="held" size=${14} /> Waits: ${view.waits_for}</p>`}
+    ${view.waits_for && html`<p class="waits tone-late" role="status"><${StatusIcon} status="held" size=${14} /> Waiting: ${view.waits_for}</p>`}
     ${view.failures?.length > 0 && html`<${FirstFailure} view=${view} />`}
   </div>`;
 }
@@ -144,25 +144,25 @@ function useActions(id, view, reload) {
     {
       id: "pause", label: paused ? "Resume" : "Pause", icon: paused ? "play" : "pause", key: "p", shown: mayAct && open,
       run: () => paused
-        ? act("resume", null, "The run goes on")
-        : act("pause", { title: "Pause this run?", text: "No further members start; those that run go on to their end. Resume lets it go on.", action: "Pause" }, "The run pauses"),
+        ? act("resume", null, "The run resumes")
+        : act("pause", { title: "Pause this run?", text: "Running members finish, and no further ones start, until you resume the run.", action: "Pause" }, "The run pauses"),
     },
     {
       id: "cancel", label: "Cancel", icon: "stop", key: "c", shown: mayAct && open, dangerous: true,
-      run: () => act("cancel", { title: "Cancel this run?", text: "Members that run are told to stop, no further ones start. Results that are there stay. This cannot be taken back.", action: "Cancel the run", dangerous: true }, "The run is being cancelled"),
+      run: () => act("cancel", { title: "Cancel this run?", text: "Running members are stopped, and no further ones start. Existing results are kept. This cannot be undone.", action: "Cancel the run", dangerous: true }, "The run is being cancelled"),
     },
     {
       id: "retry", label: "Retry what failed", icon: "retry", key: "e", shown: mayAct && Boolean(view) && !open && view.status !== "completed",
-      run: () => act("retry", { title: "Retry what failed?", text: "Starts a new run that takes over every result of this one and runs the rest again.", action: "Retry" }, "A new run has started"),
+      run: () => act("retry", { title: "Retry what failed?", text: "Starts a new run that imports all results of this one and runs the other tasks again.", action: "Retry" }, "A new run has started"),
     },
   ];
 }
 
 /** @param {{ id: string }} properties */
-const Waiting = ({ id }) => html`<div><p class="trail"><a href="#/runs">Runs</a></p><h1>Just submitted</h1><p class="muted" role="status">Run <code>${id}</code> is accepted; its first news comes in a moment.</p><${Loading} rows=${8} /></div>`;
+const Waiting = ({ id }) => html`<div><p class="trail"><a href="#/runs">Runs</a></p><h1>Just submitted</h1><p class="muted" role="status">Run <code>${id}</code> is accepted. Its first events appear in a moment.</p><${Loading} rows=${8} /></div>`;
 
 /** @param {{ id: string }} properties */
 const Unknown = ({ id }) => html`<p class="trail"><a href="#/runs">Runs</a></p><h1>There is no such run</h1><div class="empty">
-  <p>Nobody knows <code>${id}</code>: it may have expired, or belong to a project that your key does not open.</p>
+  <p>There is no run <code>${id}</code>: it may have expired, or belong to a project that your key has no access to.</p>
   <p><a href="#/runs">All runs</a></p>
 </div>`;

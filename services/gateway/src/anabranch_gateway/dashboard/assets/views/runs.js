@@ -112,7 +112,7 @@ function Row({ run }) {
   return html`<tr onClick=${open} class="clickable">
     <td><${Status} status=${shownStatus(run)} /></td>
     <td class="wide main-cell"><a class="row-link" href=${href}>${run.name || html`<span class="muted">no name</span>`}</a>
-      ${run.waits_for && html`<span class="said tone-late">waits: ${run.waits_for}</span>`}
+      ${run.waits_for && html`<span class="said tone-late">waiting: ${run.waits_for}</span>`}
       ${labels.slice(0, 3).map(([name, text]) => html`<span class="tag" key=${name}>${name}: ${text}</span>`)}</td>
     <td><${Progress} counts=${run.counts ?? {}} open=${isOpen(run.status)} /></td>
     <td data-title="Tasks" class="number figure">${run.counts?.tasks ?? "–"}</td>
@@ -123,7 +123,7 @@ function Row({ run }) {
 }
 
 const NothingFound = () => html`<${Empty} title="No run matches">
-  <p>Search by a part of the name, by how an id begins, by <code>label:name=value</code> or by <code>session:id</code>.</p>
+  <p>Search by a part of the name, the beginning of an id, <code>label:name=value</code> or <code>session:id</code>.</p>
   <p><a href="#/runs">Show all runs</a></p>
 <//>`;
 
@@ -133,6 +133,6 @@ function FirstRun() {
   return html`<${Empty} title="No runs yet">
     <p>Send a request to the gateway; the run appears here as it starts:</p>
     <${Command} text=${`curl -X POST ${url} \\\n  -H 'content-type: application/json' \\\n  -d '${body}'`} />
-    <p>Or <a href="#/submit">write one here</a>, with a preview of its plan, or put a record on the topic of requests.</p>
+    <p>Or <a href="#/submit">write one here</a> with a preview of its plan, or publish a record on the requests topic.</p>
   <//>`;
 }

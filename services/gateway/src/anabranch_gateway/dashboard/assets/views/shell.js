@@ -133,8 +133,8 @@ function skip(event) {
 const STATES = /** @type {Record<string, [string, string]>} */ ({
   connecting: ["Connecting", "Opening the live connection"],
   live: ["Live", "Changes are shown as they happen"],
-  reconnecting: ["Reconnecting", "The live connection was lost; it is tried again, and resumes where it was"],
-  ended: ["Final", "This run has ended: nothing will change"],
+  reconnecting: ["Reconnecting", "The live connection was lost. It is being opened again, and misses no event"],
+  ended: ["Final", "This run has ended and does not change any more"],
   off: ["", ""],
 });
 

@@ -22,11 +22,11 @@ export function SignIn({ parts, refused }) {
     <form class="dialog-body" onSubmit=${submit}>
       <header><h2><${Logo} /> Sign in</h2></header>
       <div class="dialog-content">
-        ${refused && html`<p class="notice tone-bad" role="alert">The gateway did not accept the key. It may be mistyped or withdrawn.</p>`}
+        ${refused && html`<p class="notice tone-bad" role="alert">The gateway did not accept the key. It may be mistyped or revoked.</p>`}
         <label for="key">API key</label>
         <input id="key" type="password" autocomplete="current-password" spellcheck="false" placeholder="anb_…" autofocus value=${key}
           onInput=${(/** @type {any} */ event) => setKey(event.target.value)} />
-        <p class="hint">Kept until this tab is closed, and sent in a header only. An operator makes keys with <code>anabranch keys create</code>.</p>
+        <p class="hint">Kept until this tab is closed, and sent in a header only. An operator creates keys with <code>anabranch keys create</code>.</p>
       </div>
       <footer><button type="submit" class="primary" disabled=${!key.trim()}><${Icon} name="key" />Sign in</button></footer>
     </form>

@@ -67,14 +67,14 @@ export function Submit() {
     <div class="submit-columns">
       <div class="editor-side">
         <div class="toolbar"><label for="request">Request, as YAML or JSON</label><span class="grow"></span>
-          <label class="field">Begin with <select value="" onChange=${(/** @type {any} */ event) => { setText(EXAMPLES[Number(event.target.value)].text); setPlan(null); setRefusal(null); event.target.value = ""; }}><option value="" disabled>an example</option>${EXAMPLES.map((example, nth) => html`<option key=${nth} value=${nth}>${example.name}</option>`)}</select></label></div>
+          <label class="field">Start with <select value="" onChange=${(/** @type {any} */ event) => { setText(EXAMPLES[Number(event.target.value)].text); setPlan(null); setRefusal(null); event.target.value = ""; }}><option value="" disabled>an example</option>${EXAMPLES.map((example, nth) => html`<option key=${nth} value=${nth}>${example.name}</option>`)}</select></label></div>
         <${Editor} text=${text} onText=${setText} area=${editor} errors=${errors} onPlan=${preview} />
       </div>
       <div class="plan-side" aria-live="polite">
         ${refusal && !errors.length && html`<${Failure} error=${refusal} />`}
         ${errors.length > 0 && html`<${Errors} errors=${errors} text=${text} onJump=${jump} />`}
         ${plan?.valid && !refusal && html`<${Plan} plan=${plan} isOld=${planned.current !== text} />`}
-        ${!plan && !refusal && html`<${Empty} title="What will run"><p>Preview the plan to see levels, members and mistakes before anything starts.</p><p><kbd>Ctrl</kbd> + <kbd>Enter</kbd> in the editor does it too.</p><//>`}
+        ${!plan && !refusal && html`<${Empty} title="What will run"><p>Preview the plan to see levels, members and errors before anything starts.</p><p><kbd>Ctrl</kbd> + <kbd>Enter</kbd> in the editor previews it too.</p><//>`}
       </div>
     </div>
   </div>`;
@@ -102,8 +102,8 @@ function Editor({ text, onText, area, errors, onPlan }) {
 
 /** @param {{ errors: any[], text: string, onJump: (pointer: string) => void }} properties */
 function Errors({ errors, text, onJump }) {
-  return html`<section class="mistakes" id="mistakes" aria-label="Mistakes" role="alert">
-    <h2 class="tone-bad"><${StatusIcon} status="failed" /> ${counted(errors.length, "mistake")}: nothing would start</h2>
+  return html`<section class="mistakes" id="mistakes" aria-label="Errors" role="alert">
+    <h2 class="tone-bad"><${StatusIcon} status="failed" /> ${counted(errors.length, "error")}: the request would be rejected</h2>
     <ol>${errors.map((error, nth) => html`<li key=${nth}>
       <button type="button" class="link" onClick=${() => onJump(error.path ?? "")}><code>${error.path || "/"}</code><span class="muted">line ${placeOf(text, error.path ?? "").line}</span></button>
       <p>${error.message} <span class="muted">(${error.code})</span></p>${error.hint && html`<p class="hint">${error.hint}</p>`}</li>`)}</ol>
@@ -121,10 +121,10 @@ function Plan({ plan, isOld }) {
   const task = plan.tasks[chosen];
   return html`<section aria-label="Plan" class=${isOld ? "plan is-old" : "plan"}>
     <h2><${StatusIcon} status="completed" /> ${counted(plan.counts.executions, "execution")} of ${counted(plan.counts.tasks, "task")} in ${counted(plan.levels.length, "level")}</h2>
-    <p class="muted">${counted(plan.counts.task_groups, "group")}, ${bytes(plan.bytes)}${isOld ? " · of the text before the last change" : ""}</p>
+    <p class="muted">${counted(plan.counts.task_groups, "group")}, ${bytes(plan.bytes)}${isOld ? " · the text has changed since" : ""}</p>
     ${plan.warnings.map((/** @type {string} */ warning) => html`<p class="notice tone-stopped">${warning}</p>`)}
     <${Graph} nodes=${nodes} edges=${plan.edges ?? []} selected=${chosen} label=${`Plan of ${counted(nodes.length, "task")}`} onOpen=${setChosen} />
-    <p class="plan-task" aria-live="polite">${task ? html`<strong>${task.name}</strong> runs <code>${task.agent}</code>${task.members === null ? ", members are known when its array exists" : task.members !== 1 && `, ${integer(task.members)} members`}${task.dependencies.length > 0 && html`, needs ${task.dependencies.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}${html`, gives ${task.result_keys.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}` : html`<span class="muted">Choose a task to see what it needs and gives.</span>`}</p>
+    <p class="plan-task" aria-live="polite">${task ? html`<strong>${task.name}</strong> runs <code>${task.agent}</code>${task.members === null ? ", the number of members is known once its array exists" : task.members !== 1 && `, ${integer(task.members)} members`}${task.dependencies.length > 0 && html`, depends on ${task.dependencies.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}${html`, produces ${task.result_keys.map((/** @type {string} */ key) => html`<code key=${key}>${key}</code> `)}`}` : html`<span class="muted">Choose a task to see its dependencies and results.</span>`}</p>
   </section>`;
 }
 

@@ -10,7 +10,7 @@ import { Ago, Choice, Empty, Failure, Loading } from "../../ui/parts.js";
 import { html, useState } from "../../vendor/index.js";
 
 const LISTED = 200;
-const KINDS = /** @type {Record<string, string>} */ ({ context: "given with the request", result: "result", outside: "from outside" });
+const KINDS = /** @type {Record<string, string>} */ ({ context: "set by the request", result: "result", outside: "set from outside" });
 
 /** @param {{ id: string, view: any, open: boolean }} properties */
 export function ContextTab({ id, view, open }) {
@@ -20,7 +20,7 @@ export function ContextTab({ id, view, open }) {
   useEvery(open, 3000, reload);
   if (error && !value) return html`<${Failure} error=${error} onRetry=${reload} />`;
   if (!value) return html`<${Loading} />`;
-  if (!value.versions?.length) return html`<${Empty} title="Nothing was written to the context"><p>A request gives its first values with <code>context</code>; each result is added when its task ends.</p><//>`;
+  if (!value.versions?.length) return html`<${Empty} title="The context is empty"><p>A request sets its first values with <code>context</code>; each result is added when its task ends.</p><//>`;
   return html`<div class="context">
     <div class="toolbar">
       <${Choice} label="Show" value=${shown} onChange=${setShown} options=${[{ value: "versions", label: "Versions", count: value.last }, { value: "state", label: "Keys", count: Object.keys(value.state).length }, { value: "diff", label: "Compare" }]} />
@@ -66,7 +66,7 @@ function Compare({ id, context }) {
   return html`<div>
     <div class="toolbar">${choose("From version", a, setA)}${choose("to", b, setB)}</div>
     ${error && html`<${Failure} error=${error} onRetry=${reload} />`}
-    ${value && differences.length === 0 && html`<${Empty} title="No difference"><p>Both versions hold the same.</p><//>`}
+    ${value && differences.length === 0 && html`<${Empty} title="No difference"><p>Both versions have the same values.</p><//>`}
     ${differences.map((/** @type {any} */ each) => html`<section class="difference" key=${each.key} aria-label=${each.key}>
       <h3><span class=${`change is-${each.change}`}>${each.change}</span> <code>${each.key}</code> <span class="muted">in ${each.versions.length === 1 ? "version" : "versions"} ${each.versions.join(", ")}</span></h3>
       <div class="sides">${each.change !== "added" && html`<${Json} value=${each.before} label=${`before: ${each.key}`} />`}${each.change !== "removed" && html`<${Json} value=${each.after} label=${`after: ${each.key}`} />`}</div>

@@ -75,7 +75,7 @@ export function EventsTab({ id, open }) {
       <label class="check"><input type="checkbox" checked=${following} onChange=${(/** @type {any} */ event) => setFollowing(event.target.checked)} />Follow</label>
       <span class="muted" role="status">${integer(events.length + dropped)} events${dropped > 0 ? `, the last ${integer(MOST)} shown` : ""}</span>
     </div>
-    ${events.length === 0 ? html`<${Empty} title="No events yet"><p>They appear here as they happen.</p><//>` : html`<${Virtual} rows=${events} height=${26} label="Events" follow=${following} row=${(/** @type {any} */ event) => html`<${EventRow} event=${event} />`} />`}
+    ${events.length === 0 ? html`<${Empty} title="No events yet"><p>Events appear here as they happen.</p><//>` : html`<${Virtual} rows=${events} height=${26} label="Events" follow=${following} row=${(/** @type {any} */ event) => html`<${EventRow} event=${event} />`} />`}
   </div>`;
 }
 

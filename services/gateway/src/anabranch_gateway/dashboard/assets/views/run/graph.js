@@ -35,7 +35,7 @@ export function GraphTab({ id, view, graph: { value: graph, error, reload }, ope
 
   if (error && !graph) return html`<${Failure} error=${error} onRetry=${reload} />`;
   if (!graph) return html`<${Loading} rows=${8} />`;
-  if (!nodes.length) return html`<${Empty} title="Nothing planned yet"><p>The tasks appear here when the run is admitted.</p><//>`;
+  if (!nodes.length) return html`<${Empty} title="No tasks yet"><p>The tasks appear here when the run is admitted.</p><//>`;
   const opened = nodes.findIndex((node) => node.id === query.open);
   return html`<div class="graph-tab">
     <div class="toolbar">

@@ -28,7 +28,7 @@ export function withLines(before, more) {
 
 /** @param {{ lines: any[], left: number }} state */
 export const linesSaid = ({ lines, left }) =>
-  left > 0 ? `the last ${integer(lines.length)} of ${integer(lines.length + left)} lines; the ${integer(left)} older ones are left out here: anabranch logs has them` : counted(lines.length, "line");
+  left > 0 ? `the last ${integer(lines.length)} of ${integer(lines.length + left)} lines; ${integer(left)} older ones are omitted: see anabranch logs` : counted(lines.length, "line");
 
 /** @param {{ id: string, view: any, open: boolean }} properties */
 export function LogsTab({ id, view, open }) {
@@ -72,7 +72,7 @@ export function LogsTab({ id, view, open }) {
       <span class="muted" role="status">${state.read ? linesSaid(state) : "Reading"}</span>
     </div>
     ${state.error && html`<${Failure} error=${state.error} onRetry=${more} />`}
-    ${state.read && !state.error && state.lines.length === 0 && html`<${Empty} title="No lines"><p>An agent writes them with <code>task.log.info("read", pages=3)</code>; lines of level INFO and above are shown here.</p><//>`}
+    ${state.read && !state.error && state.lines.length === 0 && html`<${Empty} title="No lines"><p>Agents write them with <code>task.log.info("read", pages=3)</code>; lines of level INFO and above are shown here.</p><//>`}
     ${state.lines.length > 0 && html`<${Virtual} rows=${state.lines} height=${24} label="Log lines" follow=${open} row=${(/** @type {any} */ line) => html`<${LogLine} line=${line} where />`} />`}
   </div>`;
 }

@@ -38,7 +38,7 @@ export function MemberDetails({ id, group, task, index, version }) {
     </li>`)}</ol>`}
     <h3>Logs</h3>
     ${member.logs_left_out > 0 && html`<p class="muted">The last ${integer(member.logs.length)} lines; ${integer(member.logs_left_out)} older lines are omitted.</p>`}
-    ${member.logs?.length > 0 ? html`<${LogLines} lines=${member.logs} />` : html`<p class="muted">No lines. An agent writes them with <code>task.log</code>.</p>`}
+    ${member.logs?.length > 0 ? html`<${LogLines} lines=${member.logs} />` : html`<p class="muted">No lines. Agents write them with <code>task.log</code>.</p>`}
   </div>`;
 }
 

@@ -50,7 +50,7 @@ export function MembersTab({ id, view, open, query }) {
   </div>`;
 }
 
-/** The task that one most likely wants to see: one with failures, else the widest. @param {import("../../lib/run.js").TaskRow[]} rows */
+/** The task to show first: one with failures, else the one with the most members. @param {import("../../lib/run.js").TaskRow[]} rows */
 function mostTelling(rows) {
   return [...rows].sort((a, b) => Number(b.failed > 0) - Number(a.failed > 0) || (b.members ?? 0) - (a.members ?? 0))[0];
 }
@@ -59,7 +59,7 @@ function mostTelling(rows) {
 function Page({ page, from, chosen, onPage, onOpen }) {
   if (!page.members.length) {
     const waiting = chosen.status === "waiting";
-    return html`<${Empty} title=${waiting ? "It waits for what it needs" : "No member like that"}><p>${waiting ? "Members are listed once the task has started; the tab Why says what it waits for." : "Another filter shows more."}</p><//>`;
+    return html`<${Empty} title=${waiting ? "The task has not started" : "No member matches"}><p>${waiting ? "Its members are listed when it starts. The tab Why shows what it is blocked on." : "Choose another filter to see more members."}</p><//>`;
   }
   const last = page.members.at(-1).index ?? 0;
   return html`<div class="table-wrap"><table class="rows cards">
@@ -77,9 +77,9 @@ function Page({ page, from, chosen, onPage, onOpen }) {
     </tr>`)}</tbody>
   </table></div>
   <div class="pager">
-    <button type="button" disabled=${from === 0} onClick=${() => onPage(Math.max(0, from - PAGE))}><${Icon} name="previous" />Before</button>
+    <button type="button" disabled=${from === 0} onClick=${() => onPage(Math.max(0, from - PAGE))}><${Icon} name="previous" />Previous</button>
     <span class="muted">${page.members.length === 1 ? `Member ${page.members[0].index ?? ""}` : `${integer(page.members[0].index)} to ${integer(last)}`} of ${counted(page.total, "member")}</span>
-    <button type="button" disabled=${page.next_from === null || page.next_from === undefined} onClick=${() => onPage(page.next_from)}>After<${Icon} name="next" /></button>
+    <button type="button" disabled=${page.next_from === null || page.next_from === undefined} onClick=${() => onPage(page.next_from)}>Next<${Icon} name="next" /></button>
   </div>`;
 }
 

@@ -27,7 +27,7 @@ export function ResultsTab({ id, view, graph: { value: graph, error, reload }, o
       <ul>${shown.slice(0, LISTED).map(({ key, task, status }) => html`<li key=${key}><a href=${format(["runs", id, "results"], { key })} aria-current=${chosen?.key === key ? "true" : undefined} onClick=${(/** @type {Event} */ event) => (event.preventDefault(), go(format(["runs", id, "results"], { key }), { replace: true }))}><${StatusIcon} status=${status} size=${14} /><span><code>${key}</code><span class="muted">${task}</span></span></a></li>`)}</ul>
       ${shown.length > LISTED && html`<p class="hint">The first ${LISTED} of ${integer(shown.length)}: search for more.</p>`}
     </div>
-    <div class="split-detail">${chosen ? html`<${Value} key=${chosen.key} id=${id} chosen=${chosen} open=${open} />` : html`<${Empty} title=${keys.length ? "Choose a result" : "No results"}><p>${keys.length ? "Its value is shown here, a long list page by page." : "The tasks of this run declare none."}</p><//>`}</div>
+    <div class="split-detail">${chosen ? html`<${Value} key=${chosen.key} id=${id} chosen=${chosen} open=${open} />` : html`<${Empty} title=${keys.length ? "Choose a result" : "No results"}><p>${keys.length ? "Its value is shown here; a long list in pages." : "The tasks of this run have no result keys."}</p><//>`}</div>
   </div>`;
 }
 
@@ -48,14 +48,14 @@ function Value({ id, chosen, open }) {
   return html`<section aria-label=${`Result ${chosen.key}`}>
     <div class="value-head"><h2><code>${chosen.key}</code></h2><${Copy} text=${chosen.key} label="the key" />
       ${value && html`<span class="muted">${bytes(value.bytes)}${value.items ? `, ${counted(value.count, "item")}` : ""}</span>`}</div>
-    ${isOpen && html`<${Empty} title="Shown when the run has ended"><p>Results are published as each task ends: on the topic of results and in Redis.</p><//>`}
+    ${isOpen && html`<${Empty} title="Shown when the run has ended"><p>Until then each result is on the results topic and in Redis as soon as its task ends.</p><//>`}
     ${error && !isOpen && html`<${Failure} error=${error} onRetry=${reload} />`}
     ${!value && isLoading && html`<${Loading} rows=${4} />`}
     ${value && !error && html`<${Json} value=${value.items ?? value.value} label=${`value of ${chosen.key}`} />`}
     ${value?.items && html`<div class="pager">
-      <button type="button" disabled=${from === 0} onClick=${() => setFrom(Math.max(0, from - PAGE))}><${Icon} name="previous" />Before</button>
+      <button type="button" disabled=${from === 0} onClick=${() => setFrom(Math.max(0, from - PAGE))}><${Icon} name="previous" />Previous</button>
       <span class="muted">${integer(value.from)} to ${integer(value.from + value.items.length - 1)} of ${integer(value.count)}</span>
-      <button type="button" disabled=${value.next_from === null} onClick=${() => setFrom(value.next_from)}>After<${Icon} name="next" /></button>
+      <button type="button" disabled=${value.next_from === null} onClick=${() => setFrom(value.next_from)}>Next<${Icon} name="next" /></button>
     </div>`}
   </section>`;
 }

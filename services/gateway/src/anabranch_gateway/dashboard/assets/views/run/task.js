@@ -1,5 +1,5 @@
 // @ts-check
-/** The drawer of a task: what it is, what it needs and gives, and its member or members. */
+/** The drawer of a task: its details, dependencies, results and members. */
 
 import { counted, integer } from "../../lib/format.js";
 import { format } from "../../lib/router.js";
@@ -30,10 +30,10 @@ export function TaskDrawer({ id, node, nodes, edges, nth, onClose, onOpen }) {
       ["Failed", node.failed > 0 && html`<a href=${format(["runs", id, "members"], { task: node.id, status: "failed" })}>${integer(node.failed)} failed</a>`],
       ["Held", node.held > 0 && html`<a href="#/dead-letters">${integer(node.held)} held for a decision</a>`],
     ]} />
-    ${node.expanded && html`<p><${Progress} counts=${node} /></p><p><a class="button" href=${members}>Look at the members</a></p>`}
-    ${node.result_keys?.length > 0 && html`<h3>Gives</h3><ul class="keys">${node.result_keys.map((/** @type {string} */ key) => html`<li><a href=${format(["runs", id, "results"], { key })}><code>${key}</code></a></li>`)}</ul>`}
-    <${Links} title="Needs" places=${needs} nodes=${nodes} onOpen=${onOpen} />
-    <${Links} title="Needed by" places=${neededBy} nodes=${nodes} onOpen=${onOpen} />
+    ${node.expanded && html`<p><${Progress} counts=${node} /></p><p><a class="button" href=${members}>Show the members</a></p>`}
+    ${node.result_keys?.length > 0 && html`<h3>Produces</h3><ul class="keys">${node.result_keys.map((/** @type {string} */ key) => html`<li><a href=${format(["runs", id, "results"], { key })}><code>${key}</code></a></li>`)}</ul>`}
+    <${Links} title="Depends on" places=${needs} nodes=${nodes} onOpen=${onOpen} />
+    <${Links} title="Used by" places=${neededBy} nodes=${nodes} onOpen=${onOpen} />
     ${!node.expanded && node.started_at && html`<${MemberDetails} id=${id} group=${node.group} task=${node.task} index="-" version=${node.status} />`}
   <//>`;
 }

@@ -25,7 +25,7 @@ export function TimelineTab({ id, view, open }) {
   return html`<div class="timeline">
     <div class="timeline-axis" aria-hidden="true"><div></div><div class="timeline-scale">${marks.map((at) => html`<span key=${at} style=${{ left: `${(100 * at) / span}%` }}>${at === 0 ? "0" : duration(at)}</span>`)}</div></div>
     <${Virtual} rows=${rows} height=${ROW} label=${`Timeline of ${counted(rows.length - groups.length, "task")}`} row=${(/** @type {any} */ row) => (row.task === undefined ? html`<${GroupRow} row=${row} />` : html`<${TaskRow} id=${id} row=${row} began=${began} span=${span} marks=${marks} hidden=${hidden} />`)} />
-    <p class="hint">The run began ${absolute(began)}. A fan-out's bar is as long as its slowest member.</p>
+    <p class="hint">The run started ${absolute(began)}. The bar of a fan-out ends with its slowest member.</p>
   </div>`;
 }
 

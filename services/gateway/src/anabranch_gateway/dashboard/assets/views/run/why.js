@@ -1,5 +1,5 @@
 // @ts-check
-/** What an open run waits for, and why. */
+/** Why an open run has not ended: what it is blocked on. */
 
 import { pathOf } from "../../lib/api.js";
 import { integer } from "../../lib/format.js";
@@ -18,7 +18,7 @@ export function WhyTab({ id, view, open }) {
   const heal = async () => {
     try {
       await app.api.post(`v1/runs/${pathOf(id)}/heal`);
-      app.say("The owner of the session looks again at what it waits for");
+      app.say("The owners of the run re-send its pending work");
       await reload();
     } catch (failure) {
       app.say(/** @type {any} */ (failure).message, "bad");
@@ -27,20 +27,20 @@ export function WhyTab({ id, view, open }) {
   if (error && !value) return html`<${Failure} error=${error} onRetry=${reload} />`;
   if (!value) return html`<${Loading} />`;
   const missing = value.missing ?? [];
-  if (!missing.length) return html`<${Empty} title=${open ? "Nothing is missing" : "The run has ended"}><p>${value.reason ?? (open ? "Its last facts are on their way." : "While a run is open, this says what it waits for and why.")}</p><//>`;
+  if (!missing.length) return html`<${Empty} title=${open ? "Nothing is missing" : "The run has ended"}><p>${value.reason ?? (open ? "Its last events are being processed." : "For an open run this tab shows what it is blocked on, and why.")}</p><//>`;
   const operator = app.who.get()?.role !== "viewer" && app.who.get()?.role !== "submitter";
   return html`<div class="why">
-    <div class="toolbar"><p class="grow">What the run waits for, causes first.</p>${open && operator && html`<button type="button" onClick=${heal} title="Tells again what the log lacks; changes nothing where nothing is missing">Heal</button>`}</div>
+    <div class="toolbar"><p class="grow">What the run is blocked on, causes first.</p>${open && operator && html`<button type="button" onClick=${heal} title="Publishes again the records and offers that are missing. Safe to repeat: if nothing is missing, nothing changes.">Re-send pending work</button>`}</div>
     <div class="table-wrap"><table class="rows cards">
-      <caption class="unseen">Missing facts</caption>
-      <thead><tr><th>Of</th><th>Members</th><th class="wide">Missing because</th><th>Since</th><th>Where</th></tr></thead>
+      <caption class="unseen">Blocked on</caption>
+      <thead><tr><th>Task</th><th>Members</th><th class="wide">Reason</th><th>Since</th><th>Log position</th></tr></thead>
       <tbody>${missing.slice(0, MOST).map((/** @type {any} */ each, /** @type {number} */ nth) => html`<tr key=${nth}>
         <td class="main-cell">${each.task ? html`<a href=${format(["runs", id, "graph"], { open: `${each.group}/${each.task}` })}>${each.group} / ${each.task}</a>` : each.group ?? "the run"}</td>
         <td data-title="Members" class="figure">${each.index ?? (each.count > 1 ? html`<span title=${each.indexes}>${integer(each.count)}</span>` : "–")}</td>
         <td class="wide"><strong>${String(each.fact).replaceAll("_", " ")}</strong>${each.key && html` <code>${each.key}</code>`}${each.attempt > 1 && html` attempt ${each.attempt}`}${each.lag && html` behind ${integer(each.lag)}`}
           <span class="said muted">${each.detail ? `${each.detail}. ` : ""}What to do: ${each.remedy}</span></td>
         <td data-title="Since"><${Ago} at=${each.since} />${each.until && html`<span class="said muted">due <${Ago} at=${each.until} /></span>`}</td>
-        <td data-title="Where"><code class="muted">${each.worker ?? [each.topic, each.partition, each.offset].filter((part) => part !== null && part !== undefined).join("/")}</code></td>
+        <td data-title="Log position"><code class="muted">${each.worker ?? [each.topic, each.partition, each.offset].filter((part) => part !== null && part !== undefined).join("/")}</code></td>
       </tr>`)}</tbody>
     </table></div>
     ${missing.length > MOST && html`<p class="hint">and ${integer(missing.length - MOST)} more: <code>anabranch why ${id} --json</code> has all of them.</p>`}
