@@ -15,10 +15,10 @@ DAY = 86_400.0
 
 
 def build(resources: Resources) -> EventManager:
-    """The event manager for a process of its own, on the servers of its resources.
+    """The event manager in a process of its own, on Kafka.
 
     Raises:
-        Misconfigured: Faust cannot do what the Kafka properties ask for.
+        Misconfigured: Faust does not support one of the Kafka properties.
     """
     from anabranch_eventmanager.drivers.faust_driver import FaustDriver  # imports for a second: only where used
 
@@ -52,7 +52,7 @@ def build_embedded(
     stall_after: float = 120.0,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> EventManager:
-    """The event manager as a part of another process; call it on the running loop."""
+    """The event manager inside another process. Call it on the running event loop."""
     return EventManager(
         LogDriver(log, names.eventmanager, names.events),
         log,

@@ -216,9 +216,7 @@ class Projector:
         if key.startswith("run/"):
             if has_ended(document):
                 partition.nudges.remove(document["run_id"])
-            elif (
-                document.get("quiet") and document["submitted_at"] is not None
-            ):  # null if most of its events were missed
+            elif document.get("quiet") and not _has_missed_events(document):
                 partition.nudges.observe_idle(document["run_id"], self._clock.now(), document.get("deadline"))
             else:
                 partition.nudges.observe(document["run_id"], self._clock.now(), document.get("deadline"))
@@ -248,7 +246,7 @@ class Projector:
         """True if a run is nudged although its workers are alive: it is overdue, or most of its events were
         missed."""
         overdue_at = (run.get("deadline") or NEVER) + OVERDUE_SECONDS
-        return overdue_at <= self._clock.now() or run["submitted_at"] is None
+        return overdue_at <= self._clock.now() or _has_missed_events(run)
 
     def _dead_letter(self, record: Incoming, reason: str) -> None:
         _log.warning(
@@ -259,3 +257,8 @@ class Projector:
             reason,
         )
         self._sinks.publish(dead_letter(self._names, record, reason))
+
+
+def _has_missed_events(run: Document) -> bool:
+    """True if the acceptance event of a run was not read, and so probably most of its events were not."""
+    return run["submitted_at"] is None

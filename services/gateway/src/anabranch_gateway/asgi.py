@@ -60,7 +60,7 @@ def create_app(context: GatewayContext, telemetry: Telemetry) -> FastAPI:
         middleware=partial(_add_middleware, context, telemetry, handle, hosts),
         title="Anabranch",
         version=anabranch.__version__,
-        description="Submit requests, follow runs, act on them.",
+        description="Submit requests, follow runs, and control them.",
         docs_url=None,
         redoc_url=None,
     )

@@ -1,6 +1,4 @@
-"""The projection of the event manager: applies a record of the events topic to documents, and returns effects.
-
-Pure.
+"""Applies a record of the events topic to the documents of its run, and returns the effects to execute. Pure.
 
 The documents of a run depend on the log alone: the same records in offset order give the same documents and
 effects, on Faust and in a plain loop. A record that is applied again changes nothing.
@@ -132,8 +130,8 @@ def _numbered(run: Document, batch: EventBatch) -> list[tuple[EventEntry, int]]:
 
 
 def _ends(run: Document, entry: EventEntry) -> bool:
-    kind, _, what = entry.type.partition(".")
-    is_end = kind == "run" and RUN_RANKS.get(what) == _ENDED_RANK
+    kind, _, action = entry.type.partition(".")
+    is_end = kind == "run" and RUN_RANKS.get(action) == _ENDED_RANK
     return is_end and not has_ended(run) and entry.time >= (run["submitted_at"] or 0.0)
 
 

@@ -145,18 +145,18 @@ def apply_entry(draft: Draft, run: Document, entry: EventEntry) -> None:
 
 def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
     run["last_fact_at"] = max(run["last_fact_at"], entry.time)
-    kind, _, what = entry.type.partition(".")
+    kind, _, action = entry.type.partition(".")
     if entry.type == "task.started" and (worker := entry.data.get("worker")):
         known = [each for each in run.get("workers", ()) if each != worker]
         run["workers"] = [*known, worker][-MAX_WORKERS:]
     if kind != "run":
         _raise(run, "running", RUN_RANKS)
         _earliest(run, "started_at", entry.time)
-    elif what == "accepted":
+    elif action == "accepted":
         _accept(draft, run, entry)
-    elif what in ("paused", "resumed"):
-        run["paused"] = what == "paused"
-    elif what in RUN_RANKS and _raise(run, what, RUN_RANKS):
+    elif action in ("paused", "resumed"):
+        run["paused"] = action == "paused"
+    elif action in RUN_RANKS and _raise(run, action, RUN_RANKS):
         run["ended_at"] = entry.time
         if "error_type" in entry.data:  # the run failed, but none of its tasks did
             error = {name: entry.data.get(name) for name in ("error_type", "message")}
@@ -199,39 +199,39 @@ def _apply_to_group(group: Document, entry: EventEntry) -> None:
 
 
 def _apply_to_task(task: Document, entry: EventEntry) -> None:
-    what = entry.type.partition(".")[2]
-    if what == "log":
+    action = entry.type.partition(".")[2]
+    if action == "log":
         return  # a log line does not change the state of the task
-    task["lacks_agent"] = entry.data.get("agent") if what == "waiting" else None
-    if what == "waiting":
+    task["lacks_agent"] = entry.data.get("agent") if action == "waiting" else None
+    if action == "waiting":
         return
     if entry.index is None and entry.spans is None:
-        _note_attempt(task, what, entry)
-    if what == "expanded":
+        _note_attempt(task, action, entry)
+    if action == "expanded":
         task["expanded"], task["members"] = True, entry.data.get("count")
         _start(task, entry)
-    elif what == "progress":
+    elif action == "progress":
         _note_progress(task, entry)
-    elif what == "joined":
+    elif action == "joined":
         _end(task, joined_status(entry.data), entry)
     elif entry.index is not None or entry.spans is not None:
-        _apply_to_members(task, what, entry)
-    elif what in ("started", "retrying"):
+        _apply_to_members(task, action, entry)
+    elif action in ("started", "retrying"):
         _start(task, entry)
         _add_members(task, "started", ((0, 1),))
-        _note_held(task, what, ((0, 1),), entry)
-    elif what == "failed" and entry.data.get("held"):
+        _note_held(task, action, ((0, 1),), entry)
+    elif action == "failed" and entry.data.get("held"):
         _hold_whole(task, entry)
-    elif what in TASK_RANKS:
-        _apply_to_whole(task, what, entry)
+    elif action in TASK_RANKS:
+        _apply_to_whole(task, action, entry)
 
 
-def _note_attempt(task: Document, what: str, entry: EventEntry) -> None:
+def _note_attempt(task: Document, action: str, entry: EventEntry) -> None:
     """Update the latest attempt of an ordinary task."""
-    if what == "started":
+    if action == "started":
         started = {"number": entry.attempt or 1, "started_at": entry.time, "ended_at": None}
         task["attempt"] = started | {"worker": entry.data.get("worker")}
-    elif what in ("retrying", "completed", "failed", "cancelled"):
+    elif action in ("retrying", "completed", "failed", "cancelled"):
         known = task.get("attempt")
         if known is not None and known["ended_at"] is None:
             task["attempt"] = known | {"ended_at": entry.time}
@@ -246,31 +246,31 @@ def _note_progress(task: Document, entry: EventEntry) -> None:
     task["progress"] = dict([*known.items(), (name, progress)][-MAX_PROGRESS:])
 
 
-def _apply_to_members(task: Document, what: str, entry: EventEntry) -> None:
+def _apply_to_members(task: Document, action: str, entry: EventEntry) -> None:
     task["expanded"] = True
     if task["members"] == 1 and not task["started"]:
         task["members"] = None  # its `task.expanded` event has not been read yet
     spans = entry.spans if entry.spans is not None else ((entry.index or 0, (entry.index or 0) + 1),)
     _start(task, entry)
-    if what in ("started", "completed", "failed"):
-        _add_members(task, what, spans)
-    if what == "failed":
+    if action in ("started", "completed", "failed"):
+        _add_members(task, action, spans)
+    if action == "failed":
         _add_failure(task, str(spans[0][0]) if spans else "", entry)
-    _note_held(task, what, spans, entry)
+    _note_held(task, action, spans, entry)
 
 
-def _note_held(task: Document, what: str, spans: Iterable[tuple[int, int]], entry: EventEntry) -> None:
+def _note_held(task: Document, action: str, spans: Iterable[tuple[int, int]], entry: EventEntry) -> None:
     """Update the held members: those that failed and wait for a decision; a redriven one is not failed any more.
 
     Unlike all else this depends on the order of events. It is safe, because they have one source, which orders
     them.
     """
     held, named = Ranges.from_pairs(task.get("held", [])), Ranges(spans)
-    if what == "failed" and entry.data.get("held"):
+    if action == "failed" and entry.data.get("held"):
         held.update(named)
-    elif what in ("failed", "completed"):
+    elif action in ("failed", "completed"):
         held = held.difference(named)
-    elif what == "retrying" and entry.data.get("redriven"):
+    elif action == "retrying" and entry.data.get("redriven"):
         held = held.difference(named)
         task["failed"] = Ranges.from_pairs(task["failed"]).difference(named).pairs()
     task["held"] = held.pairs()
@@ -307,11 +307,11 @@ def _end(task: Document, status: str, entry: EventEntry) -> None:
         task["ended_at"] = entry.time
 
 
-def _add_members(task: Document, what: str, spans: Iterable[tuple[int, int]]) -> None:
-    members = Ranges.from_pairs(task[what])
+def _add_members(task: Document, action: str, spans: Iterable[tuple[int, int]]) -> None:
+    members = Ranges.from_pairs(task[action])
     for start, stop in spans:
         members.add(start, stop)
-    task[what] = members.pairs()
+    task[action] = members.pairs()
 
 
 def _add_failure(task: Document, index: str, entry: EventEntry) -> None:
@@ -336,8 +336,8 @@ def _has_room_for_traceback(task: Document, index: str) -> bool:
 
 
 def _status(entry: EventEntry) -> str:
-    what = entry.type.partition(".")[2]
-    return _STATUS_OF.get(what, what)
+    action = entry.type.partition(".")[2]
+    return _STATUS_OF.get(action, action)
 
 
 def _raise(document: Document, status: str, ranks: Mapping[str, int]) -> bool:

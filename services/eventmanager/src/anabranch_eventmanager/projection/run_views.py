@@ -1,7 +1,6 @@
-"""Builds the view of a run from the documents of its projection; see `anabranch.core.wire.run_view`.
+"""Builds the view of a run from its documents; see `anabranch.core.wire.run_view`. Pure.
 
-Pure. What a run's end says of its parts is derived here: a task that had not ended when its run did is
-shown as cancelled.
+A task or group that had not ended when its run ended is shown as cancelled.
 """
 
 from __future__ import annotations

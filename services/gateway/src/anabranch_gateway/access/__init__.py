@@ -1,1 +1,1 @@
-"""Who may call what: authentication, roles, projects, audit."""
+"""Authentication, roles, projects, and the audit log."""

@@ -1,5 +1,7 @@
-"""The shapes of the API's documents, for its description only: answers are made elsewhere and are not put through
-these. Open where a document may grow: a reader ignores fields that it does not know.
+"""Models of the API's documents, which only describe them for OpenAPI: responses are not validated against them.
+
+The models of responses allow additional fields, which readers have to ignore. The names of the classes are the
+names of the schemas in the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -9,22 +11,22 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Seconds = float
-"""Since the epoch."""
+"""Seconds since the epoch."""
 
 
-class Shape(BaseModel):
+class OpenModel(BaseModel):
     model_config = ConfigDict(extra="allow", populate_by_name=True)
 
 
-class ErrorEntry(Shape):
+class ErrorEntry(OpenModel):
     code: str
     path: str = Field(description="JSON Pointer into the document as it was sent")
     message: str
     hint: str
 
 
-class ProblemDocument(Shape):
-    """RFC 9457; `code` is stable, `errors` has every reason where there are several."""
+class ProblemDocument(OpenModel):
+    """RFC 9457. `code` is stable; `errors` has all errors of an invalid request."""
 
     type: str
     title: str
@@ -35,14 +37,14 @@ class ProblemDocument(Shape):
     errors: list[ErrorEntry] | None = None
 
 
-class Links(Shape):
+class Links(OpenModel):
     self: str
     events: str
     result: str
     graph: str
 
 
-class Accepted(Shape):
+class Accepted(OpenModel):
     run_id: str
     request_id: str
     session_id: str
@@ -52,15 +54,15 @@ class Accepted(Shape):
     links: Links
 
 
-class Executions(Shape):
+class Executions(OpenModel):
     total: int
     completed: int
     failed: int
     skipped: int
 
 
-class Outcome(Shape):
-    """The document of `anabranch run --json`; large values stay references, and `references` names their keys."""
+class Outcome(OpenModel):
+    """The document of `anabranch run --json`. Large values are references; `references` has their keys."""
 
     run_id: str | None
     request_id: str | None
@@ -74,8 +76,8 @@ class Outcome(Shape):
     references: list[str] = Field(description="Result keys whose values /results/KEY returns, page by page")
 
 
-class PlanDocument(Shape):
-    """The document of `anabranch plan --json`, and who waits for whom."""
+class PlanDocument(OpenModel):
+    """The document of `anabranch plan --json`, with the dependencies of the tasks."""
 
     valid: bool
     errors: list[ErrorEntry]
@@ -87,7 +89,7 @@ class PlanDocument(Shape):
     edges: list[tuple[int, int]] = Field(description="[from, to] by index into tasks")
 
 
-class Counts(Shape):
+class Counts(OpenModel):
     groups: int
     tasks: int
     members: int
@@ -97,7 +99,7 @@ class Counts(Shape):
     share: float | None
 
 
-class RunSummary(Shape):
+class RunSummary(OpenModel):
     run_id: str
     request_id: str | None
     session_id: str
@@ -114,7 +116,7 @@ class RunSummary(Shape):
     counts: Counts
 
 
-class ViewDocument(Shape):
+class ViewDocument(OpenModel):
     run_id: str
     request_id: str | None
     session_id: str
@@ -127,15 +129,17 @@ class ViewDocument(Shape):
     waits_for: str | None = Field(description="Missing agent or worker that an open run waits for")
     share: float | None = Field(description="Completed share of the run, from 0 to 1; null if not known")
     failure_count: int
-    alive: list[str] | None = Field(default=None, description="Of an open run: its workers with a fresh heartbeat")
+    alive: list[str] | None = Field(
+        default=None, description="Live workers of an open run: those with a fresh heartbeat"
+    )
 
 
-class RunPage(Shape):
-    runs: list[RunSummary | ViewDocument] = Field(description="With `full`, whole views")
+class RunPage(OpenModel):
+    runs: list[RunSummary | ViewDocument] = Field(description="Whole views with `full`")
     next_cursor: str | None
 
 
-class Node(Shape):
+class Node(OpenModel):
     id: str
     group: str
     task: str
@@ -152,14 +156,14 @@ class Node(Shape):
     result_keys: list[str]
 
 
-class GraphDocument(Shape):
+class GraphDocument(OpenModel):
     run_id: str
     nodes: list[Node]
     edges: list[tuple[int, int]]
     groups: list[dict[str, str]]
 
 
-class MemberError(Shape):
+class MemberError(OpenModel):
     type: str
     message: str
     traceback: str | None = Field(
@@ -167,8 +171,8 @@ class MemberError(Shape):
     )
 
 
-class MemberRow(Shape):
-    index: int | None = Field(description="From 0; null of an ordinary task")
+class MemberRow(OpenModel):
+    index: int | None = Field(description="From 0; null for an ordinary task")
     name: str
     status: str
     attempts: int
@@ -179,20 +183,20 @@ class MemberRow(Shape):
     progress: dict[str, Any] | None
 
 
-class MemberPage(Shape):
+class MemberPage(OpenModel):
     total: int
     members: list[MemberRow]
     next_from: int | None
 
 
-class Attempt(Shape):
+class Attempt(OpenModel):
     attempt: int
     started_at: Seconds | None
     ended_at: Seconds | None
     error: MemberError | None
 
 
-class MemberDocument(Shape):
+class MemberDocument(OpenModel):
     index: int | None
     name: str
     status: str
@@ -201,27 +205,27 @@ class MemberDocument(Shape):
     inputs: Any
     result: dict[str, Any] | None
     result_known: Literal["exact", "position"] | None = Field(
-        description="`position`: the item at the member's place of a merged list"
+        description="Certainty of `result`; `position`: it is the item at the member's position in a merged list"
     )
     attempts_log: list[Attempt]
     logs: list[dict[str, Any]]
     logs_left_out: int = Field(description="Number of older lines that `logs` omits")
 
 
-class Cell(Shape):
+class Cell(OpenModel):
     done: int
     failed: int
     running: int
 
 
-class Heatmap(Shape):
+class Heatmap(OpenModel):
     total: int
     per_cell: int
     cells: list[Cell]
 
 
-class ResultValue(Shape):
-    """Whole, with `value`; or of a long list a page, with `items`."""
+class ResultValue(OpenModel):
+    """The whole value in `value`, or a page of a long list in `items`."""
 
     key: str
     bytes: int
@@ -232,29 +236,29 @@ class ResultValue(Shape):
     next_from: int | None = None
 
 
-class EventDocument(Shape):
+class EventDocument(OpenModel):
     type: str
     time: str
     seq: int
     run_id: str
 
 
-class EventPage(Shape):
+class EventPage(OpenModel):
     events: list[EventDocument]
     next_after: str | None
 
 
-class LogPage(Shape):
+class LogPage(OpenModel):
     logs: list[EventDocument]
     next_after: str | None
 
 
-class Controlled(Shape):
+class Controlled(OpenModel):
     run_id: str
     action: str
 
 
-class ContextDocument(Shape):
+class ContextDocument(OpenModel):
     """The document of `anabranch context --json`."""
 
     session_id: str
@@ -265,7 +269,7 @@ class ContextDocument(Shape):
     state: dict[str, Any]
 
 
-class ContextDifference(Shape):
+class ContextDifference(OpenModel):
     """The document of `anabranch context --diff --json`."""
 
     session_id: str
@@ -274,7 +278,7 @@ class ContextDifference(Shape):
     differences: list[dict[str, Any]]
 
 
-class Why(Shape):
+class Why(OpenModel):
     run_id: str
     request_id: str | None
     session_id: str | None
@@ -282,7 +286,7 @@ class Why(Shape):
     missing: list[dict[str, Any]]
 
 
-class LetterLine(Shape):
+class LetterLine(OpenModel):
     id: str
     state: str
     time: str
@@ -293,21 +297,21 @@ class LetterLine(Shape):
     redrive_refused: str | None = Field(description="Why it cannot be redriven; null if it can")
 
 
-class LetterPage(Shape):
+class LetterPage(OpenModel):
     letters: list[LetterLine]
     next_cursor: str | None
 
 
-class LetterGroups(Shape):
+class LetterGroups(OpenModel):
     groups: list[dict[str, Any]]
     letters: int
 
 
-class DecisionDocument(Shape):
+class DecisionDocument(OpenModel):
     refused: list[dict[str, Any]]
 
 
-class SubscriptionDocument(Shape):
+class SubscriptionDocument(OpenModel):
     id: str
     kind: Literal["webhook", "channel"]
     types: list[str]
@@ -318,16 +322,16 @@ class SubscriptionDocument(Shape):
     created_at: Seconds
 
 
-class SubscriptionList(Shape):
+class SubscriptionList(OpenModel):
     subscriptions: list[SubscriptionDocument]
 
 
-class AuditPage(Shape):
+class AuditPage(OpenModel):
     records: list[dict[str, Any]]
     next_cursor: str | None
 
 
-class SystemDocument(Shape):
+class SystemDocument(OpenModel):
     version: str
     prefix: str
     workers: list[dict[str, Any]]
@@ -335,35 +339,39 @@ class SystemDocument(Shape):
     services: list[dict[str, Any]]
 
 
-class Whoami(Shape):
+class Whoami(OpenModel):
     actor: str
     role: Literal["viewer", "submitter", "operator"]
     projects: list[str] | Literal["*"]
 
 
-# --- bodies ----------------------------------------------------------------------------------------
+# --- request bodies --------------------------------------------------------------------------------
 
 
-class Closed(BaseModel):
+class ClosedModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class RetryBody(Closed):
-    request_id: str | None = Field(default=None, description="Of the new run; the same one twice starts one run")
+class RetryBody(ClosedModel):
+    request_id: str | None = Field(
+        default=None, description="Request id of the new run; if it is sent twice, one run starts"
+    )
 
 
-class LetterChoice(Closed):
-    """One of the three."""
+class LetterChoice(ClosedModel):
+    """Ids, or a signature, a run, or both."""
 
     ids: list[str] | None = None
     signature: str | None = None
     run: str | None = None
 
 
-class SubscriptionBody(Closed):
+class SubscriptionBody(ClosedModel):
     kind: Literal["webhook", "channel"]
-    url: str | None = Field(default=None, description="Of a webhook: where events are sent by POST")
-    channel: str | None = Field(default=None, description="The Redis channel that events are forwarded to")
+    url: str | None = Field(default=None, description="Webhook: the URL to which events are sent by POST")
+    channel: str | None = Field(
+        default=None, description="Channel: the Redis channel to which events are forwarded"
+    )
     types: list[str] | None = Field(
         default=None, description="Event types, `run.*` for all of a kind, which is the default"
     )

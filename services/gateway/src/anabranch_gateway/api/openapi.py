@@ -1,4 +1,4 @@
-"""The API's own description: OpenAPI 3.1 with the shape of every body and answer, examples, and every problem."""
+"""Builds the OpenAPI 3.1 document: models of all bodies and responses, examples, and error responses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ _REF = "#/components/schemas/"
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What one operation takes and gives: the models of its body and answers, and which problems it has."""
+    """One operation.
+
+    Attributes:
+        answers: the model of each response by HTTP status; None for a response without one.
+        body: the model of the request body.
+        problems: HTTP statuses of its error responses, besides those that every operation has.
+        streams: it also answers with Server-Sent Events.
+    """
 
     answers: Mapping[int, type[BaseModel] | None]
     body: type[BaseModel] | None = None
@@ -83,18 +90,18 @@ _OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("/v1/system", "get"): Operation({200: models.SystemDocument}),
 }
 
-_WHY = {
+_PROBLEM_DESCRIPTIONS = {
     400: "The request cannot be read as HTTP: its head, path or host is malformed",
-    401: "No credential, or one that is not valid",
-    403: "The caller's role or projects do not allow it",
-    404: "It is not there, or not for this caller",
+    401: "The credential is missing or not valid",
+    403: "The caller's role or projects do not permit it",
+    404: "It does not exist, or the caller cannot see it",
     408: "The body was not complete in time",
-    409: "It contradicts what is there: the run has ended, or is open; the request id was used before",
-    410: "It was there, and has expired",
-    413: "It is too large",
-    422: "The request is wrong: `errors` has every reason",
-    501: "This gateway was started without it",
-    503: "Kafka or Redis is unavailable, or too many bodies are waiting: try again",
+    409: "Conflict with the current state: the run has ended, or is open; the request id was used before",
+    410: "It has expired",
+    413: "The body or the value is too large",
+    422: "The request is invalid: `errors` has all errors",
+    501: "This gateway was built without it",
+    503: "Kafka or Redis is unavailable, or too many bodies are being parsed: retry later",
 }
 _EVERYWHERE = (400, 401, 403, 422, 503)
 
@@ -114,20 +121,20 @@ _EXAMPLES: Mapping[type[BaseModel], Any] = {
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "An API key `anb_<id>_<secret>`, or an OIDC access token. An open gateway takes none.",
+    "description": "An API key `anb_<id>_<secret>`, or an OIDC access token. An open gateway needs none.",
 }
 _PROBLEM_EXAMPLE = {
     "type": "urn:anabranch:problem:not_found",
     "title": "Not Found",
     "status": 404,
-    "detail": "no such run: order-4711: by run id or by request id; it may have expired",
+    "detail": "no such run: order-4711: give a run id or a request id; the run may have expired",
     "instance": "/v1/runs/order-4711",
     "code": "not_found",
 }
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document. Every route has to be in the table above."""
+    """The OpenAPI document. Every route must be in `_OPERATIONS`."""
     document = get_openapi(
         title=app.title,
         version=app.version,
@@ -147,9 +154,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _components() -> dict[str, Any]:
-    shown = {each.body for each in _OPERATIONS.values()} | {models.ProblemDocument}
-    shown |= {model for each in _OPERATIONS.values() for model in each.answers.values()}
-    wanted = sorted((each for each in shown if each is not None), key=lambda each: each.__name__)
+    used = {each.body for each in _OPERATIONS.values()} | {models.ProblemDocument}
+    used |= {model for each in _OPERATIONS.values() for model in each.answers.values()}
+    wanted = sorted((each for each in used if each is not None), key=lambda each: each.__name__)
     _, found = models_json_schema([(each, "validation") for each in wanted], ref_template=_REF + "{model}")
     defined: dict[str, Any] = found["$defs"]
     return defined
@@ -170,7 +177,7 @@ def _complete(described: dict[str, Any], operation: Operation) -> None:
 
 
 def _answer(status: int, model: type[BaseModel] | None, operation: Operation) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": "What was asked for" if status == 200 else "Taken"}
+    described: dict[str, Any] = {"description": "Success" if status == 200 else "Accepted"}
     content: dict[str, Any] = {}
     if model is not None:
         content[JSON] = {"schema": {"$ref": _REF + model.__name__}}
@@ -188,7 +195,7 @@ def _problem(status: int) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": schema}
     if status == 404:
         content["example"] = _PROBLEM_EXAMPLE
-    described: dict[str, Any] = {"description": _WHY[status], "content": {MEDIA_TYPE: content}}
+    described: dict[str, Any] = {"description": _PROBLEM_DESCRIPTIONS[status], "content": {MEDIA_TYPE: content}}
     if status == 401:
         described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     return described

@@ -124,7 +124,9 @@ async def list_(
     since: Annotated[float | None, Query(description="Submitted at or after; seconds since the epoch")] = None,
     until: Annotated[float | None, Query(description="Submitted before; seconds since the epoch")] = None,
     full: Annotated[bool, Query(description="Return whole views, as `anabranch list --json`")] = False,
-    q: Annotated[str | None, Query(max_length=300, description="A part of the name, or how an id begins")] = None,
+    q: Annotated[
+        str | None, Query(max_length=300, description="A part of the name, or the beginning of an id")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: str | None = None,
 ) -> Response:

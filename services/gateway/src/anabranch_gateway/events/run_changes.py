@@ -40,13 +40,13 @@ class RunState:
 
     def after(self, entry: EventEntry) -> RunState:
         """The state after an event."""
-        kind, _, what = entry.type.partition(".")
+        kind, _, action = entry.type.partition(".")
         if entry.type == "run.accepted":
             project = str(entry.data.get("project") or DEFAULT_PROJECT)
             return replace(self, project=project, name=entry.data.get("name"), is_known=True)
-        if kind != "run" or what in ("paused", "resumed"):
+        if kind != "run" or action in ("paused", "resumed"):
             return replace(self, status="running") if self.status == "accepted" else self
-        return replace(self, status=what)
+        return replace(self, status=action)
 
     def to_message(self) -> dict[str, Any]:
         """The data of a `run.changed` message."""

@@ -23,8 +23,8 @@ from anabranch_gateway.runs.lookup import ID_IS_TAKEN, FoundRun
 
 CACHE_SIZE = 64
 ADMISSION_POLLS, POLL_SECONDS = 20, 0.05
-"""How often and at which interval the stored record of a run is read that was submitted a moment ago: its
-submitter looks at it before the Agency has admitted it."""
+"""Number and interval of reads of the record of a run that is not admitted yet: its submitter may look it up at
+once."""
 
 
 @dataclass(frozen=True, slots=True)

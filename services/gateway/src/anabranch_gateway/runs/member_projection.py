@@ -40,7 +40,7 @@ TaskKey = tuple[str, str]
 class TaskMembers:
     """The members of one task, in parallel arrays that are indexed by member.
 
-    `total` is None until the number of members is known. An object for each member would take 50 times the memory.
+    `total` is None until the number of members is known. An object for each member would take far more memory.
     """
 
     def __init__(self) -> None:
@@ -62,24 +62,24 @@ class TaskMembers:
 
     def apply(self, entry: EventEntry) -> None:
         """Apply one event to the members that it is about."""
-        what = entry.type.partition(".")[2]
-        if what == "waiting":
+        action = entry.type.partition(".")[2]
+        if action == "waiting":
             return  # the task waits for an agent: no member has changed
-        if what == "expanded":
+        if action == "expanded":
             self.expanded = True
             self.total = entry.data.get("count")
             self._grow(self.total or 0)
-        elif what == "joined":
+        elif action == "joined":
             self.final_status = CANCELLED
         elif entry.spans is not None or entry.index is not None:
             self.expanded = True
             for start, stop in _spans(entry):
-                self._change(what, start, stop, entry)
-        elif what in ("skipped", "cancelled") or (what == "failed" and self.expanded):
-            self.final_status = SKIPPED if what == "skipped" else CANCELLED
+                self._change(action, start, stop, entry)
+        elif action in ("skipped", "cancelled") or (action == "failed" and self.expanded):
+            self.final_status = SKIPPED if action == "skipped" else CANCELLED
         else:
             self.total = 1
-            self._change(what, 0, 1, entry)
+            self._change(action, 0, 1, entry)
 
     def status_of(self, index: int) -> MemberStatus:
         """The status of a member."""
@@ -138,24 +138,24 @@ class TaskMembers:
             self.started_at.frombytes(bytes(8 * more))
             self.ended_at.frombytes(bytes(8 * more))
 
-    def _change(self, what: str, start: int, stop: int, entry: EventEntry) -> None:
+    def _change(self, action: str, start: int, stop: int, entry: EventEntry) -> None:
         self._grow(stop)
         stop = min(stop, len(self.status))
         if start >= stop:
             return
-        if what == "started":
+        if action == "started":
             self._start(start, stop, entry)
-        elif what == "completed":
+        elif action == "completed":
             self._end(start, stop, COMPLETED, entry)
-        elif what == "failed":
+        elif action == "failed":
             self._fail(start, stop, entry)
-        elif what == "retrying":
+        elif action == "retrying":
             self._set(start, stop, RETRYING)
             self._set_error(start, stop, entry)
-        elif what == "progress":
+        elif action == "progress":
             self._set_progress(start, entry)
-        elif what in ("skipped", "cancelled"):
-            self._end(start, stop, SKIPPED if what == "skipped" else CANCELLED, entry)
+        elif action in ("skipped", "cancelled"):
+            self._end(start, stop, SKIPPED if action == "skipped" else CANCELLED, entry)
 
     def _set(self, start: int, stop: int, status: int) -> None:
         self.status[start:stop] = bytes((status,)) * (stop - start)

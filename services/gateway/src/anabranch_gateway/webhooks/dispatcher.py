@@ -52,6 +52,7 @@ YIELD_DELIVERIES = 100
 """Deliveries started before yielding to the event loop: a batch of a wide task may have very many."""
 UNAVAILABLE_SECONDS = 1.0
 CACHED_RUNS = 20_000
+"""Maximum runs whose position in their events is cached."""
 MAX_BREAKERS = 20_000
 
 _log = logging.getLogger("anabranch.gateway")
@@ -61,11 +62,11 @@ _log = logging.getLogger("anabranch.gateway")
 class _TrackedRecord:
     """A record whose deliveries have not all ended.
 
-    `pending`: their number, and 1 while they are being started.
+    `pending` is the number of open deliveries, plus 1 while further ones are being started.
     """
 
     record: Incoming
-    """The record without value and headers, which only its offset is needed of."""
+    """The record without value and headers: only its position is needed."""
     pending: int = 1
 
 
