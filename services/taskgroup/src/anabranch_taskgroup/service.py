@@ -1,4 +1,4 @@
-"""The TaskGroup service: owns sessions, offers their members, and works on what any owner offers."""
+"""The TaskGroup service: owns sessions, offers their members, and runs members that any owner offers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class TaskGroupService:
-    """One process of it. `registry` holds the agents that it can run."""
+    """One process of the service. `registry` has the agents that its worker can run."""
 
     name = "taskgroup"
 
@@ -86,7 +86,11 @@ class TaskGroupService:
         self._draining = False
 
     async def start(self) -> None:
-        """Ready once it may take offers and is a member of the owners' group."""
+        """Start the worker, join the owners' consumer group, then read offers.
+
+        Raises:
+            ServerUnavailable: the log or the store does not answer.
+        """
         await self._dispatcher.start()
         await self._worker.start()
         if self._pulse is not None:
@@ -111,13 +115,13 @@ class TaskGroupService:
         show_backlog(self._telemetry, self._owner.states.values())
 
     async def drain(self) -> None:
-        """Take no further offers, let what runs end. Sessions stay owned until `stop`."""
+        """Read no further offers, and return once all held chunks have ended. Sessions stay owned until `stop`."""
         self._draining = True
         await self._offer_consumer.stop()
         await self._worker.drain()
 
     async def stop(self) -> None:
-        """Hand back what still runs, then give the sessions up in good order."""
+        """Hand back the chunks that still run, then release the sessions."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._offer_consumer.stop()
@@ -147,7 +151,7 @@ class TaskGroupService:
 
 
 async def _is_up_to_date(resources: Resources) -> bool:
-    """Whether the owner of each partition of sessions has written what belongs in the store."""
+    """True if every partition of sessions has all its data in the store."""
     topic = resources.names.groups
     count = await resources.log.partition_count(topic)
     return not await LossDetector(resources.store, resources.names, topic).lost_partitions(range(count))

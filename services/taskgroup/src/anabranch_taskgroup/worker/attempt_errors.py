@@ -27,7 +27,7 @@ LOG_BURST: Final = 10
 LOG_SECONDS: Final = 5.0
 """Failed attempts of one task in the worker's log: a burst, then one in this time."""
 MAX_LINES: Final = 100
-"""Lines of code that are told apart for one task. All further lines share one limit."""
+"""Lines of code with a limit of their own, for one task. All further lines share one limit."""
 
 # Reads the attribute past the error's class: an agent's exception may override it with a property that raises.
 _traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__

@@ -68,7 +68,7 @@ class ChunkLifecycle:
             self.fail_rest(key, offer, error)
 
     async def _is_paused(self, offer: Offer) -> bool:
-        """True if no member of an offer may start. A pause that a message told of counts once its flag is read."""
+        """True if no member of an offer may start: a message said that its run is paused, and the flag agrees."""
 
         async def is_paused() -> bool:
             return offer.run_id in self._pauses and await self._pauses.is_paused(offer.run_id, offer.session_id)

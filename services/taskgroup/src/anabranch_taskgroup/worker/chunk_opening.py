@@ -136,7 +136,7 @@ class ChunkOpener:
                 return True
         except ServerUnavailable as away:
             log.warning(
-                "taskgroup worker: cannot tell whether the store is restored, retrying in %g s: %s; %s",
+                "taskgroup worker: cannot check whether the store is restored, retrying in %g s: %s; %s",
                 RETRY_SECONDS,
                 error,
                 away,

@@ -19,8 +19,8 @@ RETRY_SECONDS = 0.2
 class Outbox:
     """Records that wait for the log, oldest first.
 
-    The order is a promise: the pages of a large value come before the report that names them, and a report comes
-    before the message that returns its chunk. So one loop publishes, and a batch leaves the queue only once it is
+    Owners rely on the order: the pages of a large value precede the report that names them, and a report precedes
+    the message that returns its chunk. So one loop publishes, and a batch leaves the queue only once it is
     acknowledged. A batch that is sent again may be on the log twice; owners drop what they have read before.
     """
 

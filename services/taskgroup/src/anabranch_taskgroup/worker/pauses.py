@@ -1,7 +1,7 @@
 """Which runs are paused: a message on a channel, and a flag in the store that counts.
 
-A message may be lost or late. So the flags of the runs at hand are read with each sign of life, and before a chunk
-is handed back for a pause of which only a message told.
+A message may be lost or late. So the flags of the runs that have members here are read with each sign of life, and
+that of a run before one of its chunks is handed back.
 """
 
 from __future__ import annotations

@@ -184,11 +184,11 @@ class ChunkRun:
         host.take(attempts, waits_for)
         return WaitingAttempt(*host.at)
 
-    # The hottest loop of a worker: with agents that do nothing, all its other work is paid once for each
-    # chunk. It runs as the host's task and in the host's context, sent by hand from `_begin`. As long as
-    # agents do not wait, one `send` runs many members. Where one waits, that `send` returns what it waits for,
-    # and the host's task continues this coroutine: from there on it belongs to that member alone (`is_taken`),
-    # puts its outcome into the host and ends, while the runner begins the next members in another host.
+    # The hottest loop of a worker: it runs for each member, nearly all other work is done once for each chunk.
+    # `_begin` sends this coroutine by hand, as the host's task and in the host's context. As long as agents do not
+    # wait, one `send` runs many members. Where one waits, that `send` returns what it waits for, and the host's
+    # task continues this coroutine: from there on it belongs to that member alone (`is_taken`), puts its outcome
+    # into the host and ends, while the runner begins the next members in another host.
     async def _attempts(
         self, host: CoroutineHost, members: Iterable[tuple[int, Member | None]], attempt: int | None, until: float
     ) -> LocalRetry | None:

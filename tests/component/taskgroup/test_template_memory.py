@@ -31,7 +31,9 @@ def weight(template: Any, context: dict[str, Any], *, typed: bool = False) -> We
         ("{{big}}", {"big": "x" * MB}, Weight(0, 0)),
     ],
 )
-def test_templates_weigh_what_their_places_become(template: Any, context: Any, expected: Weight) -> None:
+def test_the_weight_of_templates_is_that_of_their_placeholders_values(
+    template: Any, context: Any, expected: Weight
+) -> None:
     assert weight(template, context) == expected
 
 
@@ -39,7 +41,7 @@ def test_a_value_with_its_type_weighs_nothing() -> None:
     assert weight({"a": "{big}"}, {"big": "x" * MB}, typed=True) == Weight(0, 0)
 
 
-def test_a_value_that_is_named_very_often_is_made_to_text_once() -> None:
+def test_a_value_of_many_placeholders_is_converted_to_text_once() -> None:
     class Counted(dict[str, Any]):
         looks = 0
 
@@ -69,11 +71,11 @@ def test_a_text_is_bounded_in_bytes_of_memory() -> None:
         render("{a}{b}", {"a": "x" * quarter, "b": "\U0001f600"})
 
 
-async def test_who_waits_for_room_is_served_in_turn_and_may_leave() -> None:
-    room, served = TemplateMemory(10), []
+async def test_waiting_members_are_served_in_order_and_may_be_cancelled() -> None:
+    memory, served = TemplateMemory(10), []
 
     async def member(name: str, size: int, until: asyncio.Event) -> None:
-        async with room.hold(size):
+        async with memory.hold(size):
             served.append(name)
             await until.wait()
 
@@ -98,20 +100,20 @@ async def test_who_waits_for_room_is_served_in_turn_and_may_leave() -> None:
     await last
 
 
-async def test_a_turn_that_came_as_its_member_was_cancelled_goes_to_the_next() -> None:
-    room = TemplateMemory(1)
-    first, second = room.hold(1), asyncio.create_task(_held(room))
+async def test_memory_of_a_member_that_is_cancelled_as_it_is_admitted_goes_to_the_next() -> None:
+    memory = TemplateMemory(1)
+    first, second = memory.hold(1), asyncio.create_task(_held(memory))
     async with first:
         await asyncio.sleep(0)
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
 
-    async with asyncio.timeout(5), room.hold(1):
+    async with asyncio.timeout(5), memory.hold(1):
         pass
 
 
-async def _held(room: TemplateMemory) -> None:
-    async with room.hold(1):
+async def _held(memory: TemplateMemory) -> None:
+    async with memory.hold(1):
         pass
 
 

@@ -1,4 +1,4 @@
-"""The gate that keeps suspects apart in a worker: many careful ones, or a single one that is alone."""
+"""The lock that keeps suspects apart in a worker: careful members share it, a member alone has it to itself."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from collections.abc import Awaitable, Callable
 from anabranch_taskgroup.worker.shared_lock import SharedLock
 
 
-class Visitors:
-    """Tasks that enter a gate, note it, and stay until they are let go."""
+class Holders:
+    """Tasks that acquire the lock, and hold it until they are let go. `inside` are those that hold it, in
+    order."""
 
     def __init__(self) -> None:
-        self.gate = SharedLock()
+        self.lock = SharedLock()
         self.inside: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
-        self._may_go: dict[str, asyncio.Event] = {}
+        self._release: dict[str, asyncio.Event] = {}
 
     async def enter(self, name: str) -> None:
-        """`a...` wants to be alone, others do not."""
-        self._may_go[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._visit(name))
+        """`a...` wants the lock alone, others share it."""
+        self._release[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(self._hold(name))
         await settle()
 
-    async def _visit(self, name: str) -> None:
-        async with self.gate.exclusive() if name.startswith("a") else self.gate.shared():
+    async def _hold(self, name: str) -> None:
+        async with self.lock.exclusive() if name.startswith("a") else self.lock.shared():
             self.inside.append(name)
             try:
-                await self._may_go[name].wait()
+                await self._release[name].wait()
             finally:
                 self.inside.remove(name)
 
     async def leave(self, name: str) -> None:
-        self._may_go[name].set()
+        self._release[name].set()
         await settle()
 
     async def cancel(self, name: str) -> None:
@@ -45,15 +46,15 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def played(scenario: Callable[[Visitors], Awaitable[None]]) -> None:
+def played(scenario: Callable[[Holders], Awaitable[None]]) -> None:
     async def play() -> None:
-        await scenario(Visitors())
+        await scenario(Holders())
 
     asyncio.run(play())
 
 
-def test_who_is_alone_waits_for_all_others_and_all_others_wait_for_it() -> None:
-    async def scenario(v: Visitors) -> None:
+def test_an_exclusive_holder_waits_for_all_before_it_and_all_after_wait_for_it() -> None:
+    async def scenario(v: Holders) -> None:
         for name in ("c1", "c2", "a1", "c3", "a2", "c4"):
             await v.enter(name)
         assert v.inside == ["c1", "c2"]
@@ -71,8 +72,8 @@ def test_who_is_alone_waits_for_all_others_and_all_others_wait_for_it() -> None:
     played(scenario)
 
 
-def test_who_gives_up_waiting_keeps_nobody_out() -> None:
-    async def scenario(v: Visitors) -> None:
+def test_a_cancelled_waiter_blocks_no_other() -> None:
+    async def scenario(v: Holders) -> None:
         for name in ("c1", "a1", "c2"):
             await v.enter(name)
         await v.cancel("a1")
@@ -85,11 +86,11 @@ def test_who_gives_up_waiting_keeps_nobody_out() -> None:
     played(scenario)
 
 
-def test_who_is_cancelled_as_it_is_let_in_leaves_again() -> None:
-    async def scenario(v: Visitors) -> None:
+def test_a_task_that_is_cancelled_as_it_is_admitted_releases_the_lock() -> None:
+    async def scenario(v: Holders) -> None:
         await v.enter("a1")
         await v.enter("a2")
-        v._may_go["a1"].set()
+        v._release["a1"].set()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         v.tasks["a2"].cancel()

@@ -1,4 +1,4 @@
-"""Slots are shared out: whoever has the fewest is given the next one, and none is lost."""
+"""The fair semaphore: the holder with the fewest slots gets the next one, and no slot is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anabranch_taskgroup.worker.fair_semaphore import FairSemaphore
 
 
 class Crowd:
-    """Takes and gives slots of `FairSemaphore(count)` by hand. `inside` are the holders of the taken slots."""
+    """Tasks that acquire and release slots. `inside` are the holders of the slots that are taken."""
 
     def __init__(self, count: int) -> None:
         self.slots = FairSemaphore(count)
@@ -52,7 +52,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_whoever_has_the_fewest_is_next_however_long_others_wait() -> None:
+async def test_the_holder_with_the_fewest_slots_is_next_however_long_others_wait() -> None:
     crowd = Crowd(3)
     await crowd.come(*"aaaaaa", "b", "c")
     assert crowd.inside == ["a", "a", "a"]
@@ -65,7 +65,7 @@ async def test_whoever_has_the_fewest_is_next_however_long_others_wait() -> None
     await crowd.close()
 
 
-async def test_those_with_as_many_take_turns() -> None:
+async def test_holders_with_equally_many_slots_take_turns() -> None:
     crowd = Crowd(1)
     await crowd.come(*"aaabbb")
 
@@ -75,11 +75,11 @@ async def test_those_with_as_many_take_turns() -> None:
         turns.append(holder)
         await crowd.leave(holder)
 
-    assert turns == ["a", "a", "b", "a", "b", "b"]  # the first one was there before anybody waited
+    assert turns == ["a", "a", "b", "a", "b", "b"]  # the first slot was taken before any task waited
     assert crowd.inside == []
 
 
-async def test_a_slot_is_wanted_by_who_has_none_or_clearly_fewer() -> None:
+async def test_a_slot_is_wanted_by_a_holder_with_none_or_at_least_two_fewer() -> None:
     crowd = Crowd(4)
     await crowd.come(*"aaaa")
     assert not crowd.slots.is_wanted("a")
@@ -99,7 +99,7 @@ async def test_a_slot_is_wanted_by_who_has_none_or_clearly_fewer() -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-async def test_no_slot_is_lost_or_given_twice_whoever_is_cancelled(seed: int) -> None:
+async def test_no_slot_is_lost_or_given_twice_by_cancellations(seed: int) -> None:
     random = Random(seed)
     count = random.randint(1, 4)
     crowd = Crowd(count)
@@ -111,7 +111,7 @@ async def test_no_slot_is_lost_or_given_twice_whoever_is_cancelled(seed: int) ->
         elif kind < 0.75 and crowd.inside:
             await crowd.leave(random.choice(crowd.inside))
         elif open_tasks := [task for task in crowd.tasks if not task.done()]:
-            # Also one that is being given a slot in this very moment.
+            # Also a task that gets a slot in the same turn of the loop.
             if crowd.inside and random.random() < 0.5:
                 crowd._leave[random.choice(crowd.inside)][-1].set()
                 await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A worker that takes offers runs each delivery of a chunk once, however often it is offered."""
+"""A worker runs each delivery of a chunk once, however often it is offered."""
 
 from __future__ import annotations
 
