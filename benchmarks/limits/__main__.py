@@ -31,10 +31,10 @@ CLIENT_BYTES = 1_040_000
 TESTS = Path(__file__).parents[2] / "tests" / "support"
 HEAD = (
     "limit",
-    "what was sent",
-    "what came of it",
+    "input",
+    "outcome",
     "seconds",
-    "a small run beside it",
+    "a small run at the same time",
     "largest service",
 )
 

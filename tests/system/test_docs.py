@@ -33,7 +33,7 @@ REASONS = {
     "needs Node and kafkajs",
     "measures for minutes",
     "is the project's own make",
-    "changes the shell of who reads this",
+    "changes the reader's shell",
     "Celery's side",
     "Airflow's side",
     "ids of the reader's own",
