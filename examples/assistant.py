@@ -11,7 +11,7 @@ CALLS = {"count": 0}
 
 
 async def answer(messages: list, tools: list) -> dict:
-    """A stub with a model's manners: it is over its limit now and then, asks for a tool, then answers."""
+    """A stub that behaves like a model: it sometimes exceeds its rate limit, asks for a tool, then answers."""
     CALLS["count"] += 1
     if CALLS["count"] % 4 == 0:
         raise RateLimited

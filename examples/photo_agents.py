@@ -1,4 +1,4 @@
-"""Agents of photos.yaml: they take a while, tell how far they are, fail now and then, and say what they do."""
+"""Agents of photos.yaml: they take some seconds, report progress, write log lines, and sometimes fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anabranch import GiveUp, Task, agent
 
 @agent("photos")
 def photos(task: Task) -> list[dict[str, Any]]:
-    """As many photos as `inputs.count` says; one of them is broken."""
+    """Return `inputs.count` photos; one of them is broken."""
     return [{"number": number, "broken": number == 17} for number in range(1, task.inputs["count"] + 1)]
 
 
@@ -32,6 +32,6 @@ async def develop(task: Task) -> dict[str, Any]:
 
 @agent("album")
 def album(task: Task) -> dict[str, int]:
-    """How many photos there are, and how many needed a second attempt."""
+    """Count the photos, and those that needed a second attempt."""
     developed = task.context["developed"]
     return {"photos": len(developed), "second_attempts": sum(each["attempts"] > 1 for each in developed)}

@@ -1,4 +1,4 @@
-"""Agents of words.yaml: split a text, count the words of each part, look at the counts in two ways."""
+"""Agents of words.yaml: split a text, count the words of each part, rank the counts in two ways."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anabranch import GiveUp, Task, agent
 
 @agent("split")
 def split(task: Task) -> list[dict[str, Any]]:
-    """The paragraphs of `inputs.text`, numbered."""
+    """Split `inputs.text` into numbered paragraphs."""
     paragraphs = [part.strip() for part in task.inputs["text"].split("\n\n") if part.strip()]
     if not paragraphs:
         raise GiveUp("the text is empty")
@@ -20,14 +20,14 @@ def split(task: Task) -> list[dict[str, Any]]:
 
 @agent("count", retry={"strategy": "exponential", "delay": "100ms", "max_attempts": 3}, timeout="10s")
 async def count(task: Task) -> dict[str, int]:
-    """How often each word of the message occurs."""
+    """Count how often each word of the message occurs."""
     await task.progress(0.5, "counting")
     return Counter(re.findall(r"[a-z']+", task.message.lower())) if task.message else {}
 
 
 @agent("top")
 def top(task: Task) -> dict[str, Any]:
-    """The most frequent words of at least `inputs.letters` letters, in the given order."""
+    """Return the most frequent words of at least `inputs.letters` letters, in the given order."""
     total: Counter[str] = Counter()
     for counts in task.context["counts"]:
         total.update(counts)
