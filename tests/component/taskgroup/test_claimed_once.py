@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from waiting import eventually
 
 from anabranch.adapters.memory.broker import MemoryBroker
@@ -9,16 +12,21 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
+from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
+from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import Offer, TaskOrder
 from anabranch.core.wire.task_document import TaskDocument
-from anabranch.ports import TopicSpec
+from anabranch.ports import Outgoing, TopicSpec
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
+from anabranch_taskgroup.worker.offer_consumer import OfferConsumer
 from anabranch_taskgroup.worker.offered import Offered
 from anabranch_taskgroup.worker.worker import Worker
+
+NAMES = Names("p.")
 
 calls: list[int | None] = []
 
@@ -48,21 +56,30 @@ def offered(fence: int = 0) -> Offered:
     return Offered(offer, (document.model_dump_json().encode(), b""))
 
 
-async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
-    calls.clear()
+class AwayLog(MemoryLog):
+    """A log that cannot be reached the next `away` times that something is published."""
+
+    away = 0
+
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        if self.away:
+            self.away -= 1
+            raise ServerUnavailable("Kafka", "here", "it is away")
+        return await super().publish(records)
+
+
+def worker(log: MemoryLog) -> Worker:
     clock = SystemClock()
     server = MemoryServer(clock)
     store = MemoryStore(server)
     registry = Registry()
     registry.add(counted)
-    log = MemoryLog(MemoryBroker(), clock)
-    await log.create_topics([TopicSpec("p.groups", 1)])
-    worker = Worker(
+    return Worker(
         registry,
         log,
         store,
         MemoryNotifier(server),
-        Names("p."),
+        NAMES,
         clock,
         StoreLife(store, clock),
         incarnation="w",
@@ -70,9 +87,45 @@ async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
         lease=6.0,
     )
 
-    await worker.start()
-    await worker.accept([offered(), offered(), offered(fence=1)])
-    await eventually(lambda: not worker.held)
+
+async def test_an_offer_that_cannot_be_decoded_while_the_log_is_away_is_buried_and_the_next_ones_are_taken() -> (
+    None
+):
+    calls.clear()
+    log = AwayLog(MemoryBroker(), SystemClock())
+    await log.create_topics([TopicSpec(topic, 1) for topic in (NAMES.groups, NAMES.tasks(), NAMES.dead_letters)])
+    executor = worker(log)
+    intake = OfferConsumer(executor, log, NAMES, SystemClock())
+    await executor.start()
+    await intake.start()
+    good = offered()
+
+    async with log.read(NAMES.dead_letters, start="earliest") as letters:
+        await log.publish(
+            [
+                Outgoing(NAMES.tasks(), "k", b"no offer"),
+                Outgoing(NAMES.tasks(), "k", encode(good.offer, good.segments)),
+            ]
+        )
+        log.away = 3
+        async with asyncio.timeout(20):
+            [letter] = await anext(aiter(letters))
+            await eventually(lambda: calls)
+
+    assert (letter.value, log.away, intake.failure) == (b"no offer", 0, None)
+    await intake.stop()
+    await executor.stop()
+
+
+async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
+    calls.clear()
+    log = MemoryLog(MemoryBroker(), SystemClock())
+    await log.create_topics([TopicSpec(NAMES.groups, 1)])
+    executor = worker(log)
+
+    await executor.start()
+    await executor.accept([offered(), offered(), offered(fence=1)])
+    await eventually(lambda: not executor.held)
 
     assert len(calls) == 2, "one for each fence"
-    await worker.stop()
+    await executor.stop()
