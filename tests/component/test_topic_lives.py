@@ -14,11 +14,14 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.adapters.memory.notifier import MemoryNotifier
 from anabranch.adapters.memory.server import MemoryServer
 from anabranch.adapters.memory.store import MemoryStore
+from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.ports import Beginning, Incoming, Outgoing, TopicSpec
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.ownership.log_clock import LogClock
+from anabranch.runtime.ownership.orphans import Orphans
 from anabranch.runtime.ownership.owner import Owner
+from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.ids import SystemIds
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
@@ -164,6 +167,9 @@ class Heard:
     def next_due(self, state: int) -> None:
         return None
 
+    def orphans(self, state: int) -> list[Outgoing]:
+        return [Outgoing(SPEC.name, "k", b"orphan")]
+
     def on_rebuilt(self, state: int, open_from: int) -> None:
         pass
 
@@ -174,8 +180,42 @@ class Heard:
         pass
 
 
+async def test_runs_are_asked_after_once_and_only_where_their_topic_is_another_one() -> None:
+    broker = MemoryBroker()
+    broker.create(SPEC)
+    log = RefusingLog(broker, SystemClock())
+    orphans = Orphans(log)
+    asked = broker.partition((SPEC.name, 0))
+    orphans.keep(0, 1, [Outgoing(SPEC.name, "k", b"0")])
+    orphans.keep(1, 1, [Outgoing(SPEC.name, "k", b"1")])
+
+    await orphans.ask(0, 1)
+    assert asked.end == 0, "it is the same topic"
+    log.refuses = True
+    with pytest.raises(ServerUnavailable):
+        await orphans.ask(0, 2)
+    log.refuses = False
+    await orphans.ask(0, 2)
+    await orphans.ask(1, 2)
+    assert [record.value for record in asked.read(0, 9)] == [b"1"]
+
+
+class RefusingLog(MemoryLog):
+    refuses = False
+
+    async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        if self.refuses:
+            raise ServerUnavailable("Kafka", "here", "it is away")
+        return await super().publish(records)
+
+
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_an_owner_reads_a_new_topic_from_its_beginning_as_one_of_a_later_generation(before: int) -> None:
+@pytest.mark.parametrize("is_expelled", [False, True])
+def test_an_owner_reads_a_new_topic_from_its_beginning_as_one_of_a_later_generation(
+    before: int, is_expelled: bool
+) -> None:
+    """Also one that loses its partitions before it notices; it asks after what it knew in either case."""
+
     async def again() -> None:
         log = Log()
         server = MemoryServer(log.clock)
@@ -200,10 +240,15 @@ def test_an_owner_reads_a_new_topic_from_its_beginning_as_one_of_a_later_generat
         await eventually(lambda: owner.states and len(domain.heard) == before)
         await asyncio.sleep(POLL_SECONDS)
         log.begin_again()
+        if is_expelled:
+            log.client.expire()
         await log.append(b"0", b"1", b"2")
 
-        await eventually(lambda: len(domain.heard) == before + 3, 2 * POLL_SECONDS + 1)
-        assert domain.heard[before:] == [(1, b"0"), (1, b"1"), (1, b"2")]
+        await eventually(lambda: len(domain.heard) == before + 4, 2 * POLL_SECONDS + 1)
+        heard = [value for _, value in domain.heard[before:]]
+        assert [value for value in heard if value != b"orphan"] == [b"0", b"1", b"2"]
+        assert sorted(heard)[-1] == b"orphan"
+        assert {generation for generation, _ in domain.heard[before:]} == {1}
         await owner.stop()
 
     in_virtual_time(again())

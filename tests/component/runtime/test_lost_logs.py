@@ -37,6 +37,7 @@ from anabranch.runtime.ownership.log_generation import generation_of, rise_above
 from anabranch.runtime.ownership.replay import Replay, position, replay_of
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import System
+from anabranch_agency.owner.handler import RunsHandler
 from anabranch_agency.run import actor as agency
 from anabranch_agency.run.state import PartitionState as Runs
 from anabranch_agency.run.turn import DecisionConfig as AgencyRules
@@ -128,8 +129,27 @@ def runs_owner(*messages: Message, forgets: bool = False) -> tuple[Runs, Callabl
         hear(message)
     if forgets:
         for run_id, run in list(partition.runs.items()):
-            partition.bury(run_id, run.tombstone)
+            partition.close(run_id, run.tombstone)
     return partition, hear
+
+
+@pytest.mark.parametrize("opened_again", [False, True])
+def test_what_asks_after_runs_whose_topic_is_gone_ends_them_unless_the_new_topic_opens_them(
+    opened_again: bool,
+) -> None:
+    partition, _ = runs_owner(submit())
+    resources: Any = SimpleNamespace(log=None, telemetry=None)
+    [orphan] = RunsHandler(resources, AgencyRules(NAMES)).orphans(partition)
+    after = Runs(0, generation=1)
+    if opened_again:
+        agency.decide(AgencyRules(NAMES), after, submit(), 0, 1.0)
+    else:
+        after.remember(RUN, partition.runs[RUN].tombstone)
+
+    turn = agency.decide(AgencyRules(NAMES), after, RUNS.decode(orphan.value).message, 1, 2.0)
+
+    assert (orphan.topic, orphan.key, RUN in after.runs) == (NAMES.runs, RUN, opened_again)
+    assert [event.entry.data["error_type"] for event in turn.events] == ["RunLost"] * (not opened_again)
 
 
 def test_a_run_that_has_ended_is_told_to_have_when_somebody_nudges_it() -> None:

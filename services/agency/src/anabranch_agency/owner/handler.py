@@ -167,6 +167,10 @@ class RunsHandler:
         messages = [TimerDue(run_id=run.run_id, at=now) for run in runs if run.due <= now]
         return [Outgoing(self._names.runs, message.run_id, encode(message)) for message in messages]
 
+    def orphans(self, state: PartitionState) -> Sequence[Outgoing]:
+        """Each run ends as lost."""
+        return [Outgoing(self._names.runs, run_id, encode(RunUnknown(run_id=run_id))) for run_id in state.runs]
+
     def is_derived(self, effect: Effect) -> bool:
         return False
 

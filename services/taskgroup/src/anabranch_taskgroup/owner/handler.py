@@ -14,7 +14,16 @@ from anabranch.core.errors import ExpansionError, ValueGone
 from anabranch.core.outputs import reference_count
 from anabranch.core.wire.codec import GROUPS, Undecodable, encode
 from anabranch.core.wire.events import EventBatch, EventEntry
-from anabranch.core.wire.messages import ArrayCounted, Json, KeyReduced, Message, OpenRun, TimerDue, ValueFound
+from anabranch.core.wire.messages import (
+    ArrayCounted,
+    Json,
+    KeyReduced,
+    Message,
+    Nudge,
+    OpenRun,
+    TimerDue,
+    ValueFound,
+)
 from anabranch.core.wire.results import reference_document
 from anabranch.ports import Incoming, Outgoing, Write
 from anabranch.runtime.instrumentation.correlation import ids_of
@@ -196,6 +205,11 @@ class GroupsHandler:
         return Outgoing(self._names.groups, session_id, encode(message))
 
     # --- effects of its own --------------------------------------------------------------------------
+
+    def orphans(self, state: PartitionState) -> Sequence[Outgoing]:
+        """The owner of each run is told that nothing is known of it here."""
+        runs = state.runs.values()
+        return [self._on_groups(run.session_id, Nudge(run_id=run.run_id, silent_for=0.0)) for run in runs]
 
     def is_derived(self, effect: Effect) -> bool:
         return isinstance(effect, DERIVED)

@@ -22,6 +22,7 @@ from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ClaimPartition
 from anabranch.ports import Committed, Outgoing
 from anabranch.runtime.ownership.log_generation import generation_of, is_of_later_life, rise_above
+from anabranch.runtime.ownership.orphans import Orphans
 from anabranch.runtime.ownership.owned_partition import OwnedPartition
 from anabranch.runtime.ownership.owner_context import OwnerContext
 from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
@@ -53,6 +54,7 @@ class PartitionClaims(Generic[S]):
         self._name = name
         self._generation = 0
         """The latest generation of the log that this process has seen: the store may forget it."""
+        self._orphans = Orphans(self._log)
 
     async def take_over(self, partition: int, committed: Committed | None) -> OwnedPartition[S]:
         """Claim a partition, and choose where its replay starts.
@@ -73,6 +75,7 @@ class PartitionClaims(Generic[S]):
         noted = max(generation_noted(committed), self._generation)
         generation = await generation_of(self._log, self._store, self._names, topic, noted)
         self._generation = max(self._generation, generation)
+        await self._orphans.ask(partition, generation)
         guard = PoisonRecordGuard(self._store, self._names.deciding(topic, partition, generation))
         await guard.load()
         epoch, claimed = await self._claim(partition)
@@ -102,6 +105,10 @@ class PartitionClaims(Generic[S]):
         owned.claimed = claimed
         log.info("claimed %s/%d at epoch %d: %s", topic, partition, epoch, replay)
         return owned
+
+    def gave_up(self, owned: OwnedPartition[S]) -> None:
+        """Remember the open runs of a partition that another owner may get, in case its topic is recreated."""
+        self._orphans.keep(owned.number, owned.generation, self._handler.orphans(owned.state))
 
     async def _claim(self, partition: int) -> tuple[int, tuple[float, float]]:
         """Append a claim. Returns its offset, and when it was published and acknowledged by this machine's

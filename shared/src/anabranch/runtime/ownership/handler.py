@@ -73,5 +73,9 @@ class PartitionHandler(Protocol[S]):
     async def on_takeover(self, state: S) -> None:
         """The claim was reached: start what the state says should be going on."""
 
+    def orphans(self, state: S) -> Sequence[Outgoing]:
+        """Records for the partition that ask after each open run, in case the topic is deleted and created again:
+        the run's own records are gone then. They change nothing for a run that the new topic opens."""
+
     async def on_release(self, state: S) -> None:
         """The partition moved on: stop watching for it."""
