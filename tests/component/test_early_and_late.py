@@ -17,6 +17,7 @@ from anabranch.core.wire.messages import ControlRun, Message, OpenRun, StartGrou
 from anabranch.ports import Incoming
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.effects import PublishAfter, PublishFirst, StorePut
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch_agency.owner.handler import RunsHandler
 from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.owner.handler import GroupsHandler
@@ -44,7 +45,16 @@ class World:
 
     def __init__(self, domain: Callable[[Any], Any]) -> None:
         self.store = Store()
-        self._domain = domain(SimpleNamespace(store=self.store, log=None, notifier=None, telemetry=NO_TELEMETRY))
+        self._domain = domain(
+            SimpleNamespace(
+                store=self.store,
+                log=None,
+                notifier=None,
+                names=NAMES,
+                telemetry=NO_TELEMETRY,
+                supervisor=Supervisor(),
+            )
+        )
         self._offset = 0
         self.new_owner()
 

@@ -120,7 +120,7 @@ def test_an_inbox_reads_a_new_topic_from_its_beginning(before: int) -> None:
 
     async def again() -> None:
         log = Log()
-        inbox = Consumer(log.client, "g", SPEC.name, most=10)
+        inbox = Consumer(log.client, "g", SPEC.name, Supervisor(), max_queued=10)
         await log.append(*[b"old"] * before)
         await inbox.start()
         old = await inbox.take(10)

@@ -83,8 +83,7 @@ async def _kill(service: Any) -> None:
     loops = list(service._owner._loops)
     if service.name == "taskgroup":
         worker = service._worker
-        loops += [service._sweeper, *worker._loops, *worker._chunks]
-        worker.failure = RuntimeError("killed")  # so that stopping it at the test's end says nothing more
+        loops += [service._sweeper, *worker._tasks._tasks]
         worker._held._runs.clear()
     for loop in loops:
         loop.cancel()

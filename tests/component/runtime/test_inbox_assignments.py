@@ -7,6 +7,7 @@ from anabranch.adapters.memory.log import MemoryLog
 from anabranch.ports import Committed, Incoming, TopicSpec
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.supervision import Supervisor
 
 
 def record(offset: int) -> Incoming:
@@ -17,7 +18,7 @@ async def given_inbox() -> tuple[Consumer, MemoryBroker]:
     broker = MemoryBroker()
     log = MemoryLog(broker, SystemClock())
     await log.create_topics([TopicSpec("t", 1)])
-    return Consumer(log, "g", "t", most=10), broker
+    return Consumer(log, "g", "t", Supervisor(), max_queued=10), broker
 
 
 def create_again(broker: MemoryBroker) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from memory_resources import memory_resources
 from waiting import eventually
 
 from anabranch.adapters.memory.broker import MemoryBroker
 from anabranch.adapters.memory.log import MemoryLog
-from anabranch.adapters.memory.notifier import MemoryNotifier
-from anabranch.adapters.memory.server import MemoryServer
-from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.errors import ServerUnavailable
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import encode
@@ -19,6 +17,7 @@ from anabranch.core.wire.messages import Offer, TaskOrder
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Outgoing, TopicSpec
 from anabranch.runtime.process.clock import SystemClock
+from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.task import Task
@@ -68,24 +67,14 @@ class AwayLog(MemoryLog):
         return await super().publish(records)
 
 
-def worker(log: MemoryLog) -> Worker:
-    clock = SystemClock()
-    server = MemoryServer(clock)
-    store = MemoryStore(server)
+def resources_of(log: MemoryLog) -> Resources:
+    return memory_resources(NAMES, SystemClock(), log, concurrency=4)
+
+
+def worker(resources: Resources) -> Worker:
     registry = Registry()
     registry.add(counted)
-    return Worker(
-        registry,
-        log,
-        store,
-        MemoryNotifier(server),
-        NAMES,
-        clock,
-        StoreLife(store, clock),
-        incarnation="w",
-        concurrency=4,
-        lease=6.0,
-    )
+    return Worker(registry, resources, StoreLife(resources.store, resources.clock), incarnation="w")
 
 
 async def test_an_offer_that_cannot_be_decoded_while_the_log_is_away_is_buried_and_the_next_ones_are_taken() -> (
@@ -94,8 +83,9 @@ async def test_an_offer_that_cannot_be_decoded_while_the_log_is_away_is_buried_a
     calls.clear()
     log = AwayLog(MemoryBroker(), SystemClock())
     await log.create_topics([TopicSpec(topic, 1) for topic in (NAMES.groups, NAMES.tasks(), NAMES.dead_letters)])
-    executor = worker(log)
-    intake = OfferConsumer(executor, log, NAMES, SystemClock())
+    resources = resources_of(log)
+    executor = worker(resources)
+    intake = OfferConsumer(executor, resources)
     await executor.start()
     await intake.start()
     good = offered()
@@ -112,7 +102,7 @@ async def test_an_offer_that_cannot_be_decoded_while_the_log_is_away_is_buried_a
             [letter] = await anext(aiter(letters))
             await eventually(lambda: calls)
 
-    assert (letter.value, log.away, intake.failure) == (b"no offer", 0, None)
+    assert (letter.value, log.away, resources.supervisor.failure) == (b"no offer", 0, None)
     await intake.stop()
     await executor.stop()
 
@@ -121,7 +111,7 @@ async def test_an_offer_and_its_repetition_in_one_batch_are_one_chunk() -> None:
     calls.clear()
     log = MemoryLog(MemoryBroker(), SystemClock())
     await log.create_topics([TopicSpec(NAMES.groups, 1)])
-    executor = worker(log)
+    executor = worker(resources_of(log))
 
     await executor.start()
     await executor.accept([offered(), offered(), offered(fence=1)])

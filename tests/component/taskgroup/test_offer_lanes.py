@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
+from memory_resources import memory_resources
 from waiting import eventually
 
-from anabranch.adapters.memory.broker import MemoryBroker
-from anabranch.adapters.memory.log import MemoryLog
-from anabranch.adapters.memory.notifier import MemoryNotifier
-from anabranch.adapters.memory.server import MemoryServer
-from anabranch.adapters.memory.store import MemoryStore
 from anabranch.core.lanes import DEFAULT_LANE, Lane
 from anabranch.core.names import Names
 from anabranch.core.wire.codec import encode
@@ -57,22 +53,11 @@ def offered(task: str) -> Offered:
 async def test_a_worker_runs_the_offers_of_all_its_lanes() -> None:
     ran.clear()
     clock = SystemClock()
-    server = MemoryServer(clock)
-    store = MemoryStore(server)
-    log = MemoryLog(MemoryBroker(), clock)
+    resources = memory_resources(NAMES, clock, concurrency=2)
+    log = resources.log
     await log.create_topics([TopicSpec(topic, 2) for topic in ("p.groups", NAMES.tasks(), NAMES.tasks(GPU))])
-    worker = Worker(
-        Registry().add(noted),
-        log,
-        store,
-        MemoryNotifier(server),
-        NAMES,
-        clock,
-        StoreLife(store, clock),
-        incarnation="w",
-        concurrency=2,
-    )
-    consumer = OfferConsumer(worker, log, NAMES, clock, {DEFAULT_LANE: 1, GPU: 3})
+    worker = Worker(Registry().add(noted), resources, StoreLife(resources.store, clock), incarnation="w")
+    consumer = OfferConsumer(worker, resources, {DEFAULT_LANE: 1, GPU: 3})
     await worker.start()
     await consumer.start()
 
@@ -85,6 +70,6 @@ async def test_a_worker_runs_the_offers_of_all_its_lanes() -> None:
     await eventually(lambda: len(ran) == 8)
     assert sorted(ran) == sorted(f"{kind}-{n}" for kind in ("plain", "gpu") for n in range(4))
     await eventually(lambda: not worker.held)
-    assert consumer.failure is None
+    assert resources.supervisor.failure is None
     await consumer.stop()
     await worker.stop()

@@ -62,7 +62,7 @@ class AgencyService:
         await self._owner.start()
         store, names = self._resources.store, self._resources.names
         sessions = Sessions(store, names, RETENTION_SECONDS)
-        self._consumer = RequestConsumer(context, log, sessions)
+        self._consumer = RequestConsumer(context, self._resources, sessions)
         await self._consumer.start()
 
     async def drain(self) -> None:
@@ -82,7 +82,7 @@ class AgencyService:
         consumer = self._consumer
         finding = self._clock.finding
         return health_of(
-            failure=self._resources.supervisor.failure or (consumer.failure if consumer is not None else None),
+            failure=self._resources.supervisor.failure,
             stuck=(self._owner.unhealthy_reason, consumer.unhealthy_reason if consumer is not None else None),
             waiting_for=(self._owner.waiting_for,),
             is_ready=consumer is not None and self._owner.is_caught_up,

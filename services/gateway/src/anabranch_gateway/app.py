@@ -93,7 +93,13 @@ def _context(
         system_status=SystemStatus(client, settings.prefix, clock),
         subscriptions=subscriptions,
         dispatcher=WebhookDispatcher(
-            client, broadcaster, subscriptions, projects, partial(_post, allow_list), resources.telemetry
+            client,
+            broadcaster,
+            subscriptions,
+            projects,
+            partial(_post, allow_list),
+            resources.supervisor,
+            resources.telemetry,
         ),
         parsing=parsing,
         allow_list=allow_list,

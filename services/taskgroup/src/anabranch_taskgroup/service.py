@@ -46,22 +46,9 @@ class TaskGroupService:
         )
         incarnation = resources.ids.incarnation()
         life = StoreLife(resources.store, resources.clock, partial(_is_up_to_date, resources))
-        self._worker = Worker(
-            registry,
-            resources.log,
-            resources.store,
-            resources.notifier,
-            resources.names,
-            resources.clock,
-            life,
-            incarnation=incarnation,
-            concurrency=settings.concurrency,
-            lease=settings.worker_lease,
-            telemetry=resources.telemetry,
-            secrets=settings.secrets,
-        )
+        self._worker = Worker(registry, resources, life, incarnation=incarnation)
         self._telemetry = resources.telemetry
-        self._offer_consumer = OfferConsumer(self._worker, resources.log, resources.names, resources.clock)
+        self._offer_consumer = OfferConsumer(self._worker, resources)
         self._clock = LogClock(resources.clock)
         owners = replace(resources, clock=self._clock)
         offers = Offers(rules, resources.store, self._clock, resources.telemetry)
@@ -137,17 +124,12 @@ class TaskGroupService:
         finding = self._clock.finding
         work = f"{self._worker.held} chunks held, {self._owner.backlog} records behind"
         return health_of(
-            failure=self._failure(),
+            failure=self._resources.supervisor.failure,
             stuck=(self._owner.unhealthy_reason, self._offer_consumer.unhealthy_reason),
             waiting_for=(self._owner.waiting_for,),
             is_ready=self._started and not self._draining and self._owner.is_caught_up,
             detail=work + (f"; {finding}" if finding else ""),
         )
-
-    def _failure(self) -> BaseException | None:
-        parts = (self._worker, self._offer_consumer, self._domain.watcher)
-        found = next((part.failure for part in parts if part.failure is not None), None)
-        return self._resources.supervisor.failure or found
 
 
 async def _is_up_to_date(resources: Resources) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 from anabranch.core.errors import RecordTooLarge
 from anabranch.core.request.admission import session_candidates
 from anabranch.core.request.envelope import unwrap
-from anabranch.ports import EventLog, Incoming
+from anabranch.ports import Incoming
 from anabranch.runtime.fitted_log import size_of
 from anabranch.runtime.ownership.consumer import Consumer
+from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.until_available import until_available
 from anabranch_agency.intake.control_records import refuse_subscription, subscription_of
 from anabranch_agency.intake.records import Decision, RequestContext, Submit, document_of, is_control, origin_of
@@ -33,19 +34,15 @@ class RequestConsumer:
     processed again, and the owner of its run drops the duplicate.
     """
 
-    def __init__(self, context: RequestContext, eventlog: EventLog, sessions: Sessions) -> None:
+    def __init__(self, context: RequestContext, resources: Resources, sessions: Sessions) -> None:
         self._context = context
-        self._log = eventlog
+        self._log = resources.log
         self._sessions = sessions
         names = context.names
-        self._consumer = Consumer(eventlog, names.agency_requests, names.requests, most=MAX_QUEUED)
-        self._task: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
-
-    @property
-    def failure(self) -> BaseException | None:
-        """The error that stopped the consumer, if any."""
-        return self._failure or self._consumer.failure
+        self._consumer = Consumer(
+            resources.log, names.agency_requests, names.requests, resources.supervisor, max_queued=MAX_QUEUED
+        )
+        self._tasks = resources.supervisor.tasks()
 
     @property
     def unhealthy_reason(self) -> str | None:
@@ -55,20 +52,12 @@ class RequestConsumer:
     async def start(self) -> None:
         """Join the consumer group of requests."""
         await self._consumer.start()
-        self._task = asyncio.create_task(self._loop(), name="requests")
-        self._task.add_done_callback(self._ended)
+        self._tasks.spawn(self._loop(), "requests")
 
     async def stop(self) -> None:
         """Leave the group; records that were read and not processed go to another consumer."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.cancel()
         await self._consumer.stop()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self._failure = task.exception()
-            log.critical("agency: the request consumer stopped, the process ends", exc_info=self._failure)
 
     async def _loop(self) -> None:
         while True:

@@ -26,6 +26,7 @@ from anabranch.core.wire.events import EventBatch, decode_batch
 from anabranch.ports import Incoming, Outgoing, Telemetry
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.consumer import Consumer
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.until_available import until_available
 from anabranch.sdk.client import Client
 from anabranch_gateway.access.project_cache import ProjectCache
@@ -76,6 +77,7 @@ class WebhookDispatcher:
     Args:
         projects: cache of the projects of runs, which decide about subscriptions.
         post: runs in a thread pool of the dispatcher.
+        supervisor: runs the deliveries; a crash of one ends the process.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class WebhookDispatcher:
         subscriptions: SubscriptionRegistry,
         projects: ProjectCache,
         post: Post,
+        supervisor: Supervisor,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._telemetry = telemetry
@@ -101,7 +104,8 @@ class WebhookDispatcher:
         self._trackers: dict[int, OffsetTracker] = {}
         self._records: dict[int, deque[Incoming]] = {}
         self._run_positions: BoundedDict[str, StreamPosition] = BoundedDict(CACHED_RUNS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._supervisor = supervisor
+        self._tasks = supervisor.tasks()
 
     @property
     def unhealthy_reason(self) -> str | None:
@@ -116,7 +120,7 @@ class WebhookDispatcher:
         await self._subscriptions.wait_until_read()
         names = self._client.names
         self._consumer = consumer = Consumer(
-            self._client.log, names.gateway_webhooks, names.events, most=MAX_QUEUED
+            self._client.log, names.gateway_webhooks, names.events, self._supervisor, max_queued=MAX_QUEUED
         )
         await consumer.start()
         try:
@@ -124,9 +128,7 @@ class WebhookDispatcher:
                 for record in await consumer.take(BATCH):
                     await self._handle(record)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._tasks.cancel()
             await consumer.stop()
             self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -171,9 +173,7 @@ class WebhookDispatcher:
     def _start(self, delivery: WebhookDelivery, tracked: _TrackedRecord) -> None:
         tracked.pending += 1
         self._pending.add(delivery.endpoint)
-        task = asyncio.create_task(self._deliver(delivery, tracked), name="webhook delivery")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._deliver(delivery, tracked), "webhook delivery")
 
     async def _subscribers(self, batch: EventBatch, at: float) -> dict[str, Subscription]:
         projects = await until_available(

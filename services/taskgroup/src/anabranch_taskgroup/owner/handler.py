@@ -90,10 +90,8 @@ class GroupsHandler:
         self._life = life
         self._telemetry = resources.telemetry
         self._hints = Hints()
-        self.watcher = KeyWatcher(
-            resources.store, resources.notifier, rules.names, self._values_found, resources.telemetry
-        )
-        self._takeovers = RetryImports(resources.log, resources.store, rules.names, self._values_found)
+        self.watcher = KeyWatcher(resources, self._values_found)
+        self._takeovers = RetryImports(resources, self._values_found)
 
     @property
     def topic(self) -> str:

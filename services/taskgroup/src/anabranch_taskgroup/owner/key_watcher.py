@@ -12,10 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from anabranch.core.names import Names, session_key
+from anabranch.core.names import session_key
 from anabranch.core.telemetry import RECOVERED
-from anabranch.ports import Notifier, StateStore, Telemetry
-from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.reading.public_values import PublicValue, judged
 from anabranch.runtime.until_available import until_available
 
@@ -54,41 +53,27 @@ class _Waiting:
 class KeyWatcher:
     """One for each worker process; runs that wait for the same key share a subscription."""
 
-    def __init__(
-        self,
-        store: StateStore,
-        notifier: Notifier,
-        names: Names,
-        found: Found,
-        telemetry: Telemetry = NO_TELEMETRY,
-    ) -> None:
-        self._store = store
-        self._names = names
-        self._notifier = notifier
+    def __init__(self, resources: Resources, found: Found) -> None:
+        self._store = resources.store
+        self._names = resources.names
+        self._notifier = resources.notifier
+        self._telemetry = resources.telemetry
+        self._tasks = resources.supervisor.tasks()
         self._found = found
-        self._telemetry = telemetry
         self._waiting: dict[Key, _Waiting] = {}
         self._dirty: set[Key] = set()
         self._unasked: set[Key] = set()
         """Of these the ones that are only looked at because it is time to: nobody said that they are there."""
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._interval = FIRST_LOOK
-        self.failure: BaseException | None = None
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._loop(), name="watch keys")
-        self._task.add_done_callback(self._ended)
+        self._tasks.spawn(self._loop(), "watch keys")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        await self._tasks.cancel()
         for session_id, key in list(self._waiting):
             await self._forget((session_id, key))
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self.failure = task.exception()
 
     async def watch(self, run_id: str, session_id: str, key: str) -> None:
         """Subscribe, then read: what is set before and what is published after are both seen."""

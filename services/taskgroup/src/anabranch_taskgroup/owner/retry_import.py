@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import orjson
 
 from anabranch.core.errors import ServerUnavailable, StoreRefused, ValueGone
-from anabranch.core.names import Names
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import (
     LargeValue,
@@ -27,7 +26,8 @@ from anabranch.core.wire.messages import (
     TakenPage,
     TaskOrder,
 )
-from anabranch.ports import EventLog, Outgoing, StateStore
+from anabranch.ports import Outgoing
+from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.reading import values
 from anabranch.runtime.reading.public_values import PublicValue
 from anabranch.runtime.until_available import until_available
@@ -63,17 +63,18 @@ RETRY_FIRST, RETRY_MAX = 0.05, 2.0
 class RetryImports:
     """The takeovers that are under way in one process."""
 
-    def __init__(self, eventlog: EventLog, store: StateStore, names: Names, values_seen: ValuesSeen) -> None:
-        self._log = eventlog
-        self._store = store
-        self._names = names
+    def __init__(self, resources: Resources, values_seen: ValuesSeen) -> None:
+        self._log = resources.log
+        self._store = resources.store
+        self._names = resources.names
+        self._supervisor = resources.supervisor
         self._values_seen = values_seen
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, run: Run) -> None:
         """Take over what the run before left, unless that is under way."""
         if run.taking is not None and run.run_id not in self._tasks:
-            task = asyncio.create_task(self._take(run, run.taking), name=f"take over for {run.run_id}")
+            task = self._supervisor.spawn(self._take(run, run.taking), f"import results for {run.run_id}")
             self._tasks[run.run_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(run.run_id, None))
 

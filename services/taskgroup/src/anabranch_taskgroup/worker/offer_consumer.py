@@ -11,11 +11,11 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from anabranch.core.lanes import DEFAULT_LANE, Lane
-from anabranch.core.names import Names
 from anabranch.core.wire.codec import TASKS, Undecodable
-from anabranch.ports import Clock, EventLog, Incoming
+from anabranch.ports import Incoming
 from anabranch.runtime.ownership.consumer import Consumer
 from anabranch.runtime.ownership.dead_letter import dead_letter
+from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.until_available import until_available
 from anabranch_taskgroup.worker.lane_turns import LaneTurns
 from anabranch_taskgroup.worker.offered import Offered
@@ -42,26 +42,21 @@ class OfferConsumer:
     def __init__(
         self,
         worker: Worker,
-        eventlog: EventLog,
-        names: Names,
-        clock: Clock,
+        resources: Resources,
         lanes: Mapping[Lane, int] = DEFAULT_LANES,
     ) -> None:
         self._worker = worker
-        self._clock = clock
-        self._log = eventlog
-        self._names = names
+        self._clock = resources.clock
+        self._log = resources.log
+        self._names = names = resources.names
+        self._tasks = resources.supervisor.tasks()
         self._turns = LaneTurns(lanes)
         self._consumers = {
-            lane: Consumer(eventlog, names.taskgroup_tasks, names.tasks(lane), most=QUEUE) for lane in lanes
+            lane: Consumer(
+                resources.log, names.taskgroup_tasks, names.tasks(lane), resources.supervisor, max_queued=QUEUE
+            )
+            for lane in lanes
         }
-        self._task: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
-
-    @property
-    def failure(self) -> BaseException | None:
-        """The error that stopped the consumer, if any: liveness fails then."""
-        return self._failure or next((each.failure for each in self._consumers.values() if each.failure), None)
 
     @property
     def unhealthy_reason(self) -> str | None:
@@ -78,24 +73,13 @@ class OfferConsumer:
         """Join the workers' consumer group."""
         for consumer in self._consumers.values():
             await consumer.start()
-        self._task = asyncio.create_task(self._feed_loop(), name="offers")
-        self._task.add_done_callback(self._ended)
+        self._tasks.spawn(self._feed_loop(), "offers")
 
     async def stop(self) -> None:
         """Leave the group. Queued offers are delivered to other workers."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.cancel()
         for consumer in self._consumers.values():
             await consumer.stop()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self._failure = task.exception()
-            log.critical(
-                "taskgroup worker: reading offers crashed; the process is not live any more",
-                exc_info=self._failure,
-            )
 
     async def _feed_loop(self) -> None:
         while True:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
-from anabranch.core.names import Names
 from anabranch.core.redaction import redactor
 from anabranch.core.wire.messages import Offer
-from anabranch.ports import Clock, EventLog, Notifier, StateStore, Telemetry
-from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
+from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry
 from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
@@ -50,37 +47,22 @@ class Worker:
 
     Args:
         incarnation: the worker's name, another one in each life of a process.
-        concurrency: members that run at once in this process.
-        lease: seconds without a sign of life after which owners count the worker as dead.
-        secrets: texts that are masked in the errors of agents.
+        life: tells whether the store has been restored since it was replaced.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        eventlog: EventLog,
-        store: StateStore,
-        notifier: Notifier,
-        names: Names,
-        clock: Clock,
-        life: StoreLife,
-        *,
-        incarnation: str,
-        concurrency: int,
-        lease: float = 6.0,
-        telemetry: Telemetry = NO_TELEMETRY,
-        secrets: Collection[str] = (),
-    ) -> None:
+    def __init__(self, registry: Registry, resources: Resources, life: StoreLife, *, incarnation: str) -> None:
+        names, store, notifier, clock = resources.names, resources.store, resources.notifier, resources.clock
+        concurrency, lease = resources.settings.concurrency, resources.settings.worker_lease
         self._registry = registry
         self._clock = clock
         self.concurrency = concurrency
-        errors_of_task = partial(AttemptErrors, redactor(secrets), incarnation)
-        trace_of_task = partial(TaskTrace.of, telemetry, worker=incarnation)
+        errors_of_task = partial(AttemptErrors, redactor(resources.settings.secrets), incarnation)
+        trace_of_task = partial(TaskTrace.of, resources.telemetry, worker=incarnation)
         self._documents = TaskDocuments(store, names, registry, trace_of_task, errors_of_task)
         self._threads = AgentThreads(max_idle=concurrency)
         self._slots = WorkerSlots(concurrency)
         self._held = HeldChunks()
-        self._outbox = Outbox(eventlog)
+        self._outbox = Outbox(resources.log)
         self._report_due = asyncio.Event()
         self._reporter = Reporter(self._outbox, names, clock, incarnation, errors_of_task())
         self._pauses = Pauses(store, notifier, names, self._paused)
@@ -109,11 +91,8 @@ class Worker:
         )
         runners = SlotRunners(self._slots, clock, concurrency)
         self._lifecycle = ChunkLifecycle(self._held, opener, runners, self._reporter, self._pauses, suspects)
-        self._loops: list[asyncio.Task[None]] = []
-        self._chunks: set[asyncio.Task[None]] = set()
+        self._tasks = resources.supervisor.tasks()
         self._draining = False
-        self.failure: BaseException | None = None
-        """The error that crashed a loop of the worker, if any: liveness fails then."""
 
     # --- life --------------------------------------------------------------------------------------
 
@@ -126,10 +105,9 @@ class Worker:
         await self._liveness.show()
         await self._stops.start()
         await self._pauses.start()
-        for loop in (self._liveness.run(), self._report_loop(), self._outbox.run()):
-            task = asyncio.create_task(loop)
-            task.add_done_callback(self._loop_ended)
-            self._loops.append(task)
+        self._tasks.spawn(self._liveness.run(), "worker liveness")
+        self._tasks.spawn(self._report_loop(), "worker reports")
+        self._tasks.spawn(self._outbox.run(), "worker outbox")
 
     async def drain(self) -> None:
         """Refuse further offers, and return once all held chunks have ended and are reported.
@@ -147,24 +125,10 @@ class Worker:
         await self._outbox.published()
         await self._stops.stop()
         await self._pauses.stop()
-        for task in [*self._loops, *self._chunks]:
-            task.cancel()
-        await asyncio.gather(*self._loops, *self._chunks, return_exceptions=True)
+        await self._tasks.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         # Last, when nothing runs here any more: without the key owners offer the chunks of this worker to others.
         await self._liveness.clear()
-
-    def _loop_ended(self, task: asyncio.Task[None]) -> None:
-        self._note_crash(task, "taskgroup worker: a loop crashed; the process is not live any more")
-
-    def _chunk_ended(self, task: asyncio.Task[None]) -> None:
-        self._chunks.discard(task)
-        self._note_crash(task, "taskgroup worker: running a chunk crashed; the process is not live any more")
-
-    def _note_crash(self, task: asyncio.Task[None], message: str) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self.failure = task.exception()
-            log.critical(message, exc_info=self.failure)
 
     # --- capacity ----------------------------------------------------------------------------------
 
@@ -205,12 +169,7 @@ class Worker:
         A caller must not cancel it: a claimed chunk that is not started runs nowhere.
         """
         for key, offered in await self._claims.claim(offers):
-            self._start_chunk(self._lifecycle.run(key, offered))
-
-    def _start_chunk(self, run: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(run)
-        self._chunks.add(task)
-        task.add_done_callback(self._chunk_ended)
+            self._tasks.spawn(self._lifecycle.run(key, offered), f"chunk {key}")
 
     def _is_wanted(self, offer: Offer) -> bool:
         """True if an offer is to be claimed. One without its agent here is handed back, a late one dropped."""

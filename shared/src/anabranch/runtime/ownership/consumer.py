@@ -16,6 +16,7 @@ from itertools import takewhile
 from anabranch.core.errors import AnabranchError, ServerUnavailable
 from anabranch.ports import Committed, EventLog, Incoming, Membership
 from anabranch.runtime.ownership.bounded_queue import Backlog
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.topic_lives import POLL_SECONDS, TopicLives
 
 log = logging.getLogger(__name__)
@@ -59,14 +60,17 @@ class Consumer:
     """A member of a consumer group on one topic. A `PartitionListener`.
 
     Args:
-        most: records that may wait here; beyond, the log is paused.
+        supervisor: runs the background tasks; a crash of one ends the process.
+        max_queued: number of queued records above which the log is paused.
     """
 
-    def __init__(self, eventlog: EventLog, group: str, topic: str, *, most: int) -> None:
+    def __init__(
+        self, eventlog: EventLog, group: str, topic: str, supervisor: Supervisor, *, max_queued: int
+    ) -> None:
         self._log = eventlog
         self._group = group
         self._topic = topic
-        self._queue = Backlog(most)
+        self._queue = Backlog(max_queued)
         self._news = asyncio.Event()
         self._handled = asyncio.Event()
         self._owned: dict[int, _Assignment] = {}
@@ -74,9 +78,7 @@ class Consumer:
         self._membership: Membership | None = None
         self._lives = TopicLives(eventlog, topic)
         self._is_over = False
-        self._workers: list[asyncio.Task[None]] = []
-        self.failure: BaseException | None = None
-        """What made it stop committing, or looking after its topic, if anything did: liveness fails then."""
+        self._tasks = supervisor.tasks()
 
     @property
     def unhealthy_reason(self) -> str | None:
@@ -92,15 +94,12 @@ class Consumer:
         """Join the group, and commit what is done from then on."""
         self._membership = await self._log.join(self._group, [self._topic], self)
         for name, work in (("commit", self._commit_loop()), ("watch", self._watch_loop())):
-            task = asyncio.create_task(work, name=f"{name} {self._topic}")
-            task.add_done_callback(self._ended)
-            self._workers.append(task)
+            self._tasks.spawn(work, f"{name} {self._topic}")
 
     async def stop(self) -> None:
         """Leave the group; what was delivered and not taken is somebody else's."""
         self._queue.clear()
-        for task in self._workers:
-            task.cancel()
+        await self._tasks.cancel()
         if self._membership is not None:
             membership, self._membership = self._membership, None
             await membership.close()
@@ -164,11 +163,6 @@ class Consumer:
             await self._membership.close()
             self._membership = await self._log.join(self._group, [self._topic], self)
             self._is_over = False
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self.failure = task.exception()
-            log.critical("the task to %s stopped", task.get_name(), exc_info=self.failure)
 
     # --- PartitionListener -------------------------------------------------------------------------
 
