@@ -5,7 +5,7 @@ FROM python:3.12-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY requirements/build.txt requirements/runtime.txt requirements/
-# Two environments: what builds the project stays out of the image.
+# Two environments, so that build tools are not part of the image.
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --requirement requirements/build.txt \
     && python -m venv /opt/anabranch \
@@ -21,7 +21,7 @@ RUN groupadd --system --gid 10001 anabranch \
     && useradd --system --uid 10001 --gid anabranch --home-dir /var/lib/anabranch --create-home anabranch
 COPY --from=build /opt/anabranch /opt/anabranch
 ENV PATH=/opt/anabranch/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# The only folder a service writes to, beside /tmp: the rest of the file system may be read-only.
+# Services write only to this folder and /tmp: the rest of the file system may be read-only.
 WORKDIR /var/lib/anabranch
 USER 10001:10001
 ENTRYPOINT ["anabranch"]

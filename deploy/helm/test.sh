@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint the chart, render it with each file of its ci/ folder, and validate what comes out against the schemas of each
+# Lint the chart, render it with each file of its ci/ folder, and validate the output against the schemas of each
 # Kubernetes version. Usage: HELM=path KUBERNETES_VERSIONS="1.30 1.36" test.sh CHART
 set -euo pipefail
 chart="$1"

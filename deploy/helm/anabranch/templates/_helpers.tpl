@@ -37,7 +37,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 ANABRANCH_KAFKA_{{ . | replace "." "_" | upper }}
 {{- end }}
 
-{{/* A value as text: a large whole number without an exponent, a fraction as it is */}}
+{{/* A value as text: a large integer without an exponent, a fraction unchanged */}}
 {{- define "anabranch.scalar" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ . | int64 }}{{ else }}{{ . }}{{ end }}
 {{- end }}
@@ -50,7 +50,7 @@ ANABRANCH_KAFKA_{{ . | replace "." "_" | upper }}
 {{ printf "%s:%s" $repository $tag }}
 {{- end }}
 
-{{/* Where every container takes its settings from */}}
+{{/* Sources of every container's settings */}}
 {{- define "anabranch.envFrom" -}}
 - configMapRef:
     name: {{ include "anabranch.fullname" . }}
@@ -100,7 +100,7 @@ ANABRANCH_REDIS_URL: {{ .Values.redis.url | quote }}
 {{- end }}
 {{- end }}
 
-{{/* A number that changes with the settings, so that pods start anew when these do */}}
+{{/* A checksum of the settings, so that pods restart when the settings change */}}
 {{- define "anabranch.settingsChecksum" -}}
 {{- printf "%s\n%s" (include "anabranch.configData" .) (include "anabranch.secretData" .) | sha256sum }}
 {{- end }}

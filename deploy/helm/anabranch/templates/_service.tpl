@@ -1,6 +1,6 @@
 {{/*
-One service: its Deployment and, where they are wanted, its disruption budget and autoscaler.
-Takes (dict "root" $ "component" "agency" "args" (list ...)); its values are those of the same name.
+One service: its Deployment and, if enabled, its disruption budget and autoscaler.
+Parameter: (dict "root" $ "component" "agency" "args" (list ...)); its values have the name of the component.
 */}}
 {{- define "anabranch.service" -}}
 {{- $root := .root -}}
@@ -43,7 +43,7 @@ spec:
     spec:
       serviceAccountName: {{ include "anabranch.serviceAccountName" $root }}
       automountServiceAccountToken: false
-      # Variables that Kubernetes makes of Services could be taken for settings.
+      # Variables that Kubernetes derives from Services could be mistaken for settings.
       enableServiceLinks: false
       terminationGracePeriodSeconds: {{ $own.terminationGracePeriodSeconds }}
       {{- with $root.Values.imagePullSecrets }}
