@@ -1,5 +1,4 @@
-"""The docs say what the code does: diagrams, tables and links in them are checked here; `system/test_docs.py` runs
-their code blocks."""
+"""Checks the docs against the code: diagrams, tables and links. `system/test_docs.py` runs their code blocks."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def text_of(path: str) -> str:
 
 
 def first_cells(path: str) -> set[str]:
-    """Every name in backticks in the first cell of any row of any table."""
+    """All names in backticks in the first cells of all table rows."""
     rows = (line for line in text_of(path).splitlines() if line.startswith("|"))
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
 
@@ -72,7 +71,7 @@ def _leads_somewhere(path: Path, link: str) -> bool:
 
 
 def _anchors(path: Path) -> Iterator[str]:
-    """Headings as GitHub turns them into anchors."""
+    """Headings in the form of GitHub's anchors."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             heading = line.lstrip("#").strip().lower()

@@ -1,5 +1,5 @@
-"""The documentation site: its generated pages are those of the code, and it builds without faults and without
-anything from elsewhere."""
+"""The documentation site: generated pages match the code, the site builds without warnings, and it loads nothing
+from other hosts."""
 
 from __future__ import annotations
 

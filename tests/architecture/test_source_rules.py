@@ -1,4 +1,4 @@
-"""Rules of the code that no linter checks: sizes, names, docstrings, and what a public file may not hold."""
+"""Rules of the code that no linter checks: sizes, names, docstrings, and forbidden content of public files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MODULE_LINES = 500
 FUNCTION_LINES = 60
 DRAWERS = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
 
-# Put together here, so that this file does not hold what it looks for.
+# Concatenated, so that this file does not contain the forbidden text itself.
 REGISTRY_HOSTS = [
     ".".join(parts)
     for parts in (

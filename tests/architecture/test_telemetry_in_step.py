@@ -1,4 +1,4 @@
-"""The dashboard, the alert rules and the docs name only metrics and labels that there are, and every metric."""
+"""The dashboard, the alert rules and the docs name only existing metrics and labels, and every metric."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DASHBOARD = OBSERVABILITY / "grafana" / "anabranch.json"
 RULES = OBSERVABILITY / "prometheus" / "rules.yaml"
 
 ADDED = {"job", "instance", "le"}
-"""Labels that Prometheus adds: who was scraped, and the bounds of buckets."""
+"""Labels that Prometheus adds: the scraped process, and the bounds of buckets."""
 
 _NAME = re.compile(r"\b(anabranch_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"[^"]*"')
@@ -28,7 +28,7 @@ _LEGEND = re.compile(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}")
 
 
 def samples() -> Mapping[str, Metric]:
-    """Every name that a scrape gives, and whose it is."""
+    """Every sample name of a scrape, with its metric."""
     found = {}
     for metric in METRICS:
         suffixes = ("_bucket", "_count", "_sum") if metric.kind == "histogram" else ("",)
@@ -58,7 +58,7 @@ def rules() -> list[Any]:
 
 
 def problems(expression: str, shown: str) -> Iterator[str]:
-    """What of an expression, and of the text that shows its labels, is in no registry."""
+    """Names in an expression, and labels in the text that shows it, that the registry lacks."""
     named = _NAME.findall(expression)
     if not named:
         yield f"no metric of ours in {expression}"
@@ -75,7 +75,7 @@ def problems(expression: str, shown: str) -> Iterator[str]:
             yield from () if "deriv(" in expression else (f"{name} is a gauge, and its rate says nothing",)
     grouped = {label.strip() for inner in _BY.findall(expression) for label in inner.split(",")}
     yield from (f"nothing has a label {label}" for label in (grouped | _shown(shown)) - labels)
-    # What a sum does not group by is gone: a legend or a summary cannot show it.
+    # A sum drops labels that it does not group by: a legend or a summary cannot show them.
     if _BY.search(expression) and (lost := _shown(shown) - grouped):
         yield f"{', '.join(sorted(lost))} is shown and not grouped by"
 
@@ -137,7 +137,7 @@ def test_alerts_say_how_bad_and_what_and_what_to_do() -> None:
 
 
 def test_the_tables_of_the_docs_are_the_registrys() -> None:
-    """`python -m contract --tables docs/telemetry.md` writes them anew."""
+    """`python -m contract --tables docs/telemetry.md` writes these tables."""
     text = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
 
     assert text.count("<!-- generated: ") == 3

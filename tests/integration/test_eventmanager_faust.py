@@ -1,4 +1,4 @@
-"""The event manager on Faust and a real Kafka: same views as the plain loop, kept over a change of process."""
+"""The EventManager on Faust and a real Kafka: same views as the plain loop, and they survive a restart."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PARTITIONS = 3
 
 
 class RecordedClock:
-    """Goes as the real one, from shortly after the times in the recording: nothing of it has expired."""
+    """Runs at real speed, from shortly after the times in the recording, so that nothing of it has expired."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -54,7 +54,7 @@ class RecordedClock:
 
 
 class Redis:
-    """What stands for Redis here: the store and channels in memory, shared by all managers of a test."""
+    """Replaces Redis: the store and channels in memory, shared by all managers of a test."""
 
     def __init__(self) -> None:
         self.server = MemoryServer(RecordedClock())
@@ -114,7 +114,7 @@ async def _embedded_views(records: list[tuple[str, bytes]], runs: list[str]) -> 
 
 
 async def _nudged(log: EventLog, names: Names, count: int) -> list[str]:
-    """The runs of the first nudges on the log."""
+    """The run ids of the first nudges on the log."""
     found: list[str] = []
     async with asyncio.timeout(30), log.read(names.groups, start="earliest") as reader:
         async for batch in reader:
@@ -161,7 +161,7 @@ async def test_the_same_records_give_the_same_views_as_in_the_plain_loop(
 async def test_the_same_silent_runs_are_nudged_as_in_the_plain_loop(
     kafka: str, kafka_log: KafkaLog, prefix: str
 ) -> None:
-    """Of three open runs one may be silent by right, and one is of a worker that shows that it lives."""
+    """Of three open runs, one has declared a silence, and one has a worker that is alive."""
     names, redis = Names(prefix), Redis()
     await _create(kafka_log, names)
     silent, quiet = wide_run()[:3], EventBatch(run_id="q", session_id="s", source="groups", entries=(), quiet=True)
@@ -175,11 +175,11 @@ async def test_the_same_silent_runs_are_nudged_as_in_the_plain_loop(
         found = await _nudged(kafka_log, names, 2)
 
     assert found == ["run-1", "run-1"]
-    assert sorted(set(await _embedded_nudges(records, 4))) == ["b", "run-1"]  # nobody shows a sign of life there
+    assert sorted(set(await _embedded_nudges(records, 4))) == ["b", "run-1"]  # no worker is alive there
 
 
 async def test_what_was_known_is_known_to_the_next_process(kafka: str, kafka_log: KafkaLog, prefix: str) -> None:
-    """Stops one manager in the middle of a run; the next one never sees the first half of the records."""
+    """Stops one manager during a run; the next one never reads the first half of the records."""
     names, redis = Names(prefix), Redis()
     await _create(kafka_log, names)
     records = [("run-1", value) for value in wide_run()]
@@ -274,7 +274,7 @@ def test_the_process_is_ready_and_ends_in_seconds_on_a_signal(kafka: str, redis_
 async def test_a_killed_process_is_followed_by_one_that_knows_what_it_knew(
     kafka: str, redis_url: str, prefix: str, kafka_log: KafkaLog
 ) -> None:
-    """SIGKILL in the middle of a run, at an instant that is not chosen."""
+    """SIGKILL during a run, at a random instant."""
     names = Names(prefix)
     await _create(kafka_log, names)
     base = time.time()
@@ -313,7 +313,7 @@ def test_the_process_says_which_server_it_cannot_reach(redis_url: str, prefix: s
 
 
 async def test_a_broker_that_was_away_is_read_on_from(broker_process: ServerHandle, prefix: str) -> None:
-    """Kills the broker in the middle of a run and starts it again after some seconds."""
+    """Kills the broker during a run and starts it again after some seconds."""
     names, redis, records = Names(prefix), Redis(), [("run-1", value) for value in wide_run()]
     log = await KafkaLog.connect(broker_process.address)
     await _create(log, names)

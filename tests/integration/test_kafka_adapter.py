@@ -1,4 +1,4 @@
-"""What only a real Kafka can show: brokers that go away, full buffers, members thrown out, speed."""
+"""Behaviour of a real Kafka only: unavailable brokers, full buffers, removed group members, speed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_tombstone_is_told_from_an_empty_value_and_null_headers_stay(kaf
 async def test_what_is_published_while_the_broker_is_away_arrives_once_and_in_order(
     broker_process: ServerHandle, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The broker is killed between the first and the last publish, and comes back."""
+    """The broker is killed between the first and the last publish, and is started again."""
     log = await KafkaLog.connect(broker_process.address)
     await log.create_topics([TopicSpec("t", 1)])
     listener = Recorder()
@@ -70,7 +70,7 @@ async def test_what_is_published_while_the_broker_is_away_arrives_once_and_in_or
     await asyncio.gather(*pending)
     await eventually(lambda: len({record.offset for record in listener.records}) >= 200, timeout=40)
 
-    # A group that was away for longer than its session delivers again what nobody committed.
+    # A group that was away for longer than its session receives uncommitted records again.
     stored = {record.offset: int(record.value) for record in listener.records}
     assert [stored[offset] for offset in sorted(stored)] == list(range(200))
     await membership.close()
@@ -115,7 +115,7 @@ async def test_a_full_buffer_holds_publishers_back_in_order(kafka: str, prefix: 
 
 
 async def test_a_member_that_polls_too_rarely_loses_its_partitions_and_comes_back(kafka: str, prefix: str) -> None:
-    """The consumer's thread is stopped for longer than max.poll.interval.ms, as a frozen process is."""
+    """The consumer's thread is stopped for longer than max.poll.interval.ms, as in a frozen process."""
     log = await KafkaLog.connect(kafka, properties={"session.timeout.ms": "6000", "max.poll.interval.ms": "6000"})
     topic, thaw = f"{prefix}t", threading.Event()
     await log.create_topics([TopicSpec(topic, 2)])
@@ -129,7 +129,7 @@ async def test_a_member_that_polls_too_rarely_loses_its_partitions_and_comes_bac
     await eventually(lambda: len(other.owned) == 2)
     thaw.set()
 
-    # A partition that the group took before it noticed the silence is revoked, the others are lost.
+    # A partition assigned before the group noticed the silence is revoked, the others are lost.
     await eventually(lambda: frozen.count("lost") + frozen.count("revoked") == 2)
     assert frozen.count("lost") >= 1
     await eventually(lambda: len(frozen.owned) == len(other.owned) == 1)
@@ -140,8 +140,8 @@ async def test_a_member_that_polls_too_rarely_loses_its_partitions_and_comes_bac
 
 
 async def test_a_lone_record_does_not_wait_for_company(kafka: str, prefix: str) -> None:
-    """The median from publish to deliver is about a millisecond on a quiet machine; ten times that, and a
-    timeout has got in the way."""
+    """The median from publish to delivery is about a millisecond on an idle machine; ten times that means that the
+    client waits for a timeout."""
     log = await KafkaLog.connect(kafka)
     topic, arrived = f"{prefix}t", asyncio.Event()
     await log.create_topics([TopicSpec(topic, 1)])

@@ -23,7 +23,7 @@ async def test_many_records_that_fit_one_by_one_are_taken_together(kafka: str, p
 
 
 def _noise(seed: int) -> bytes:
-    """Bytes that no compression makes fewer."""
+    """Bytes that do not compress."""
     import random
 
     return random.Random(seed).randbytes(3_900)

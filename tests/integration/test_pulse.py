@@ -1,4 +1,4 @@
-"""A process shows that it lives while its event loop is blocked, and no longer once that has been too long."""
+"""A process renews its liveness key while its event loop is blocked, but not if that lasts too long."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def _pulse(redis_url: str, key: str, patience: float) -> Heartbeat:
 
 
 async def test_a_blocked_loop_is_seen_to_live(client: Redis, redis_url: str, prefix: str) -> None:
-    """The loop is blocked for three times as long as the key lasts."""
+    """The loop is blocked for three times the key's time to live."""
     pulse = await _pulse(redis_url, f"{prefix}alive", patience=60)
 
     time.sleep(1.2)

@@ -1,4 +1,4 @@
-"""What only a real Redis can show: restarts, refusals, scripts forgotten, connections cut."""
+"""Behaviour of a real Redis only: restarts, refused writes, lost scripts, cut connections."""
 
 from __future__ import annotations
 

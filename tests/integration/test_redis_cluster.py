@@ -1,7 +1,7 @@
-"""One node of a Redis Cluster that has every slot: it runs the scripts of a real run, and each within one slot.
+"""One node of a Redis Cluster that has every slot runs the scripts of a real run, each within one slot.
 
-A node in cluster mode refuses a script or a command whose keys are not all of one slot. What a cluster of several
-nodes would do besides, send a client to another one, is not supported: see docs/scaling.md.
+A node in cluster mode refuses a script or a command whose keys are in several slots. Redirections of a cluster of
+several nodes are not supported: see docs/scaling.md.
 """
 
 from __future__ import annotations

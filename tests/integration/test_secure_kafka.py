@@ -1,4 +1,4 @@
-"""TLS, SASL and ACLs on a broker that asks for them, and what a client hears that is turned away."""
+"""TLS, SASL and ACLs on a broker that requires them, and the errors of refused clients."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def service(secure: SecureKafka) -> dict[str, str]:
 
 
 async def used(where: str, properties: Mapping[str, str], topic: str) -> int:
-    """The offset of a record that was published, on a topic that was created, and read again."""
+    """The offset of a record that was published to a newly created topic and read again."""
     log = await KafkaLog.connect(where, properties=properties, timeout=SECONDS)
     try:
         await log.create_topics([TopicSpec(topic, 1)])
@@ -124,7 +124,7 @@ async def test_a_user_without_rights_hears_which_topic_and_what_to_do(secure: Se
 
 
 class Unassigned:
-    """The listener of a member that is never let in."""
+    """The listener of a group member that is never admitted."""
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
         raise AssertionError(f"{topic} {partition} was assigned to a user without rights")

@@ -1,4 +1,5 @@
-"""TLS and ACL users on a Redis: who gets in, who does not, and what they hear. TLS ends at a proxy of the test."""
+"""TLS and ACL users on a Redis: accepted and refused clients, and their errors. A proxy of the test terminates
+TLS."""
 
 from __future__ import annotations
 
@@ -22,12 +23,12 @@ from anabranch.runtime.process.settings import Settings
 RIGHTS = (
     "~anabranch.* ~session:* &anabranch.* &session:* -@all +@read +@write +@scripting +@connection +@pubsub +info"
 )
-"""As docs/security.md has it."""
+"""The same as in docs/security.md."""
 
 
 @pytest.fixture
 def place(redis_process: ServerHandle) -> str:
-    """host:port of a server with the users `service`, who may do what a service does, and `reader`."""
+    """host:port of a server with the users `service`, with a service's permissions, and `reader`."""
     place = urlsplit(redis_process.address).netloc
     admin = redis.Redis.from_url(redis_process.address)
     rights = RIGHTS.split()

@@ -1,4 +1,4 @@
-"""The servers that the tests stand on: isolated by prefix, and injured only where a test owns them."""
+"""The servers that the tests use: isolated by prefix, and damaged only by tests that own them."""
 
 from __future__ import annotations
 

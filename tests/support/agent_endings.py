@@ -1,6 +1,6 @@
-"""Agents that end in every way there is, each with the words that the documentation has for it.
+"""Agents that end in every possible way, each with its description in the documentation.
 
-`python -m agent_endings` prints the table of the docs, out of a run of each.
+`python -m agent_endings` runs each of them and prints the table of the docs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from anabranch.testing import system
 
 Agent = Callable[[Task], Any]
 RELEASED = threading.Event()
-"""Lets threads end that do not look at `task.cancelled`."""
+"""Lets threads end that do not check `task.cancelled`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """One way to end, as the docs say it. `more` are fields of its task."""
+    """One way to end, in the words of the docs. `more` are additional fields of its task."""
 
     words: str
     agent: Agent
@@ -202,7 +202,7 @@ RETRY = {"strategy": "immediate", "max_attempts": 2}
 
 @contextmanager
 def released() -> Iterator[None]:
-    """Lets the threads of agents end afterwards."""
+    """Releases threads of agents afterwards."""
     RELEASED.clear()
     try:
         yield
@@ -211,7 +211,7 @@ def released() -> Iterator[None]:
 
 
 def row_of(ending: Ending) -> str:
-    """Runs an agent with a policy of two attempts; returns the row of the docs. The system lives after it."""
+    """Runs an agent with a policy of two attempts; returns the row of the docs. The system survives it."""
     with released(), system(agents={"ends": ending.agent}) as s:
         result = s.run(request(task("out", "ends", retry=RETRY, **ending.more)))
         is_later = not ending.more and s.elapsed >= LATER

@@ -20,14 +20,14 @@ ARGUMENTS = [
 
 
 class BrowserMissingError(Exception):
-    """There is no Chromium on this machine."""
+    """Raised if there is no Chromium on this machine."""
 
 
 def chromium_path() -> str:
-    """Where Chromium is: as `ANABRANCH_TEST_CHROMIUM` says, else on the path.
+    """Return the path of Chromium: `ANABRANCH_TEST_CHROMIUM`, else from the search path.
 
     Raises:
-        BrowserMissingError: nowhere.
+        BrowserMissingError: there is none.
     """
     found = os.environ.get("ANABRANCH_TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:

@@ -1,4 +1,4 @@
-"""A mirror of topics whose source and target are one cluster: it appends all records of a partition to it again.
+"""A mirror of topics whose source and target are the same cluster: it appends all records of a partition again.
 
 Keys, values, headers and partitions are those of the originals; offsets and timestamps are new.
 """
@@ -18,11 +18,11 @@ GROUPS = {
     "groups": "taskgroup-groups",
     "tasks": "taskgroup-tasks",
 }
-"""The topics that are mirrored, and the consumer group of each."""
+"""The mirrored topics, and the consumer group of each."""
 
 
 class Mirror:
-    """Appends what an installation's topics have."""
+    """Appends the records of an installation's topics again."""
 
     def __init__(self, cluster: Cluster, topics: Sequence[str] = tuple(GROUPS)) -> None:
         self.cluster = cluster
@@ -40,7 +40,7 @@ class Mirror:
         self._admin = AdminClient({"bootstrap.servers": cluster.brokers})
 
     def append_again(self) -> int:
-        """Append all records once more, in their order; returns how many there were."""
+        """Append all records once more, in order; returns their number."""
         copied = 0
         for topic in self.topics:
             for partition, end in self._ends(topic).items():
@@ -51,7 +51,7 @@ class Mirror:
         return copied
 
     def is_consumed(self) -> bool:
-        """Whether the services have committed all that is on the topics."""
+        """True if the services have committed all records on the topics."""
         return all(self._committed(topic) >= sum(self._ends(topic).values()) for topic in self.topics)
 
     def close(self) -> None:

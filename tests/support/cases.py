@@ -1,7 +1,7 @@
-"""`python -m cases` (with tests on the path): runs each test that docs/failure-model.md names, and counts.
+"""`python -m cases` (with tests/support on the path): runs and counts the tests that docs/failure-model.md names.
 
-Prints a table of how often each was run and passed, to be put into that document; `--json` prints the counts, and
-`--onto FILE` adds them to those of an earlier call. Exit code 1 where any failed.
+Prints a table for that document with the number of runs and passes of each; `--json` prints the counts, and
+`--onto FILE` adds them to those of an earlier call. The exit code is 1 if any test failed.
 
     python -m cases --times 3 --onto counts.json
     make test PYTEST_ARGUMENTS=--junitxml=test.xml; python -m cases --reports test.xml --onto counts.json
@@ -25,17 +25,17 @@ DOCUMENT = ROOT / "docs" / "failure-model.md"
 NAMED = re.compile(r"`(?:tests/)?((?:\w+/)+test_\w+\.py)(?:::(\w+))?`(?: \(chaos\))?")
 
 Counts = dict[str, dict[str, int]]
-"""By test, as the document names it: `runs`, and how many of them `passed`."""
+"""By test, as named in the document: `runs`, and how many of them `passed`."""
 
 
 def named_tests() -> list[str]:
-    """The tests of the document in its order, each once."""
+    """The tests of the document, in order, without repetitions."""
     found = NAMED.findall(DOCUMENT.read_text(encoding="utf-8"))
     return list(dict.fromkeys(f"{path}::{test}" if test else path for path, test in found))
 
 
 def run(tests: Sequence[str]) -> Counts:
-    """Run them once. A test with parameters passes where all of them do."""
+    """Run them once. A test with parameters passes if all of its cases pass."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         files = [f"tests/{each}" for each in tests]
@@ -45,7 +45,7 @@ def run(tests: Sequence[str]) -> Counts:
 
 
 def counted(report: Path, tests: Sequence[str]) -> Counts:
-    """What a JUnit report of any run of pytest tells of them; a test that was not run has no runs."""
+    """Counts from the JUnit report of any pytest run; a test that was not run has no runs."""
     cases = list(ElementTree.parse(report).iter("testcase"))
     return {test: _outcome(test, cases) for test in tests}
 
@@ -63,13 +63,13 @@ def _outcome(test: str, cases: Sequence[ElementTree.Element]) -> dict[str, int]:
 
 
 def added(first: Counts, second: Counts) -> Counts:
-    """The counts of both."""
+    """The sum of both counts."""
     tests = dict.fromkeys((*first, *second))
     return {test: dict(Counter(first.get(test, {})) + Counter(second.get(test, {}))) for test in tests}
 
 
 def table(counts: Counts) -> str:
-    """The counts as the rows of a table."""
+    """The counts as table rows."""
     rows = [f"| `{test}` | {each.get('runs', 0)} | {each.get('passed', 0)} |" for test, each in counts.items()]
     return "\n".join(["| test | runs | passed |", "|---|---|---|", *rows])
 

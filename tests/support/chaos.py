@@ -1,7 +1,7 @@
-"""Faults by seed: what is done to services and servers under load, in an order that a seed chooses.
+"""Faults by seed: faults of services and servers under load, in an order that the seed determines.
 
-`ANABRANCH_CHAOS_SEED` chooses another seed, `ANABRANCH_CHAOS_MIX` other shares: `kill=4,freeze=1,broker=0`.
-A seed gives the same faults in the same order; what they meet depends on the machine.
+`ANABRANCH_CHAOS_SEED` selects another seed, `ANABRANCH_CHAOS_MIX` other shares: `kill=4,freeze=1,broker=0`. The
+same seed gives the same faults in the same order; their effects depend on the machine.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ MIX: Mapping[str, int] = {
     "broker frozen": 1,
     "broker killed": 1,
 }
-"""Shares of the kinds of fault."""
+"""Default shares of the kinds of fault."""
 FROZEN_SECONDS = (10.0, 14.0)
-"""Longer than the session timeout of the consumer groups (8 s), so that the group goes on without it."""
+"""Longer than the session timeout of the consumer groups (8 s), so that the group continues without it."""
 AWAY_SECONDS = (1.0, 6.0)
 WORKER = ("--agents", "system_agents", "--concurrency", "8")
 
 
 def chosen_seed(default: int) -> int:
-    """The seed of the environment, else this one."""
+    """The seed from the environment, else this one."""
     return int(os.environ.get("ANABRANCH_CHAOS_SEED", default))
 
 
 def chosen_mix(default: Mapping[str, int] = MIX) -> dict[str, int]:
-    """The shares of the environment laid over the default ones.
+    """Return the default shares, overridden by those in the environment.
 
     Raises:
-        ValueError: an unknown kind, or no number.
+        ValueError: an unknown kind, or not a number.
     """
     mix = dict(default)
     for entry in filter(None, os.environ.get("ANABRANCH_CHAOS_MIX", "").split(",")):
@@ -56,15 +56,15 @@ def chosen_mix(default: Mapping[str, int] = MIX) -> dict[str, int]:
 
 
 def draw(dice: random.Random, mix: Mapping[str, int]) -> str:
-    """One kind of fault, by its share."""
+    """Choose one kind of fault according to its share."""
     return dice.choices(list(mix), list(mix.values()))[0]
 
 
 @dataclass
 class Injector:
-    """Does faults, and what follows them later; starts anew what ended, as a supervisor of processes would.
+    """Injects faults and their later parts, and restarts ended services, as a process supervisor does.
 
-    Processes in `spared` are frozen and cut off like all others, but live as long as the cluster.
+    Processes in `spared` are frozen and cut off like all others, but are never killed.
     """
 
     cluster: Cluster
@@ -75,7 +75,7 @@ class Injector:
     spared: Sequence[Process] = ()
     done: Counter[str] = field(default_factory=Counter)
     ended: list[str] = field(default_factory=list)
-    """Services that ended without being told to."""
+    """Services that ended without being asked to."""
     _later: list[tuple[Callable[[], bool], Callable[[], object]]] = field(default_factory=list)
     _leaving: set[int] = field(default_factory=set)
     _frozen: set[int] = field(default_factory=set)
@@ -83,7 +83,7 @@ class Injector:
 
     @property
     def is_quiet(self) -> bool:
-        """Nothing is frozen, away or on its way out."""
+        """True if nothing is frozen, unavailable or shutting down."""
         return not self._later
 
     def inject(self, kind: str) -> None:
@@ -102,7 +102,7 @@ class Injector:
         }[kind]()
 
     def step(self) -> None:
-        """Do what is due by now."""
+        """Perform everything that is due by now."""
         due = [each for each in self._later if each[0]()]
         self._later = [each for each in self._later if each not in due]
         for _, action in due:
@@ -113,7 +113,7 @@ class Injector:
                 self._replace(process)
 
     def settle(self, seconds: float) -> None:
-        """Let every fault come to its end."""
+        """Wait until every fault has ended."""
         deadline = time.monotonic() + seconds
         while self._later:
             assert time.monotonic() < deadline, f"faults did not end within {seconds:g} s"
@@ -156,7 +156,7 @@ class Injector:
         victim.resume()
 
     def _roll(self) -> None:
-        """A successor first, then SIGTERM: as a rolling update does."""
+        """Start a successor, then send SIGTERM, as a rolling update does."""
         victim = self._victim(mortal=True)
         if victim is not None:
             self._leaving.add(victim.popen.pid)
@@ -169,7 +169,7 @@ class Injector:
             self._in(self.dice.uniform(*AWAY_SECONDS), self.proxy.go_on)
 
     def _restart(self, server: ServerHandle | None, *, empty: bool = False) -> None:
-        """With what it kept on disk: of Redis the last second may be missing."""
+        """Restart it with the data on its disk: Redis may lack the last second."""
         if server is not None:
             server.kill()
             if empty:

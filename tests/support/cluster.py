@@ -1,4 +1,4 @@
-"""The services as separate processes on real servers, and a user who has nothing but Kafka and Redis clients."""
+"""The services as separate processes on real servers, and a user with only Kafka and Redis clients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ START_SECONDS = 180.0
 
 @dataclass
 class Process:
-    """One service. Everything it prints is in `log`."""
+    """One service process. `log` has its output."""
 
     service: str
     popen: subprocess.Popen[bytes]
@@ -34,7 +34,7 @@ class Process:
         assert self.popen.poll() is None, self.log.read_text()
 
     def kill(self) -> None:
-        """SIGKILL: nothing is flushed, committed or said."""
+        """Send SIGKILL: nothing is flushed, committed or logged."""
         self.popen.kill()
         self.popen.wait()
 
@@ -45,14 +45,14 @@ class Process:
         self.popen.send_signal(signal.SIGCONT)
 
     def terminate(self) -> int:
-        """SIGTERM, then wait; returns the exit code."""
+        """Send SIGTERM, wait, and return the exit code."""
         self.popen.terminate()
         return self.popen.wait(timeout=60)
 
 
 @dataclass
 class Cluster:
-    """Processes of one installation: its own prefix on shared servers."""
+    """Processes of one installation, with a separate prefix on shared servers."""
 
     folder: Path
     brokers: str
@@ -71,12 +71,12 @@ class Cluster:
             "ANABRANCH_BROKERS": self.brokers,
             "ANABRANCH_REDIS_URL": self.redis_url,
             "ANABRANCH_PREFIX": self.prefix,
-            "TMPDIR": str(self.folder),  # what is killed cleans nothing up
+            "TMPDIR": str(self.folder),  # a killed process does not clean up
             **self.environ,
         }
 
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """The command to its end."""
+        """Run the command to its end."""
         return subprocess.run(
             self.command(*arguments),
             env=self.variables,
@@ -104,7 +104,7 @@ class Cluster:
         return process
 
     def start_all(self, workers: int = 2, agents: str = "", concurrency: int = 64) -> None:
-        """Topics, an Agency, TaskGroups and an EventManager; returns when all are ready."""
+        """Start an Agency, TaskGroups and an EventManager on new topics; returns when all are ready."""
         created = self.run("topics", "create")
         assert created.returncode == 0, created.stderr
         options = ("--concurrency", str(concurrency), *(("--agents", agents) if agents else ()))
@@ -114,7 +114,7 @@ class Cluster:
             process.await_ready()
 
     def of(self, service: str) -> list[Process]:
-        """The processes of a service that run."""
+        """The running processes of a service."""
         return [p for p in self.processes if p.service == service and p.popen.poll() is None]
 
     def stop(self) -> None:
@@ -127,7 +127,7 @@ class Cluster:
 
 
 Start = Callable[..., Cluster]
-"""Starts a cluster on given servers: the fixture `start`."""
+"""Type of the fixture `start`: starts a cluster on given servers."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Seen:
 
 
 class User:
-    """Produces requests without a record key and consumes results, with librdkafka and redis-py alone."""
+    """Produces requests without a record key and consumes results, with only librdkafka and redis-py."""
 
     def __init__(self, cluster: Cluster, topics: Iterable[str] = ("results", "events", "dead-letters")) -> None:
         self.cluster = cluster
@@ -169,7 +169,7 @@ class User:
         self.consumer.assign([TopicPartition(p.topic, p.partition, self._end_of(p)) for p in parts])
 
     def _end_of(self, place: TopicPartition) -> int:
-        """The next offset; of a partition that is new, or whose broker was just away, once it has a leader."""
+        """The next offset. Waits for a leader of a new partition, or of one whose broker was just unavailable."""
         found: list[int] = []
 
         def answered() -> bool:
@@ -187,7 +187,7 @@ class User:
         self.redis.close()
 
     def produce(self, document: Any, *, headers: Mapping[str, str] | None = None, key: str | None = None) -> None:
-        """Put a request, as an object or as raw bytes, on the requests topic."""
+        """Produce a request, given as an object or as raw bytes, to the requests topic."""
         value = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.producer.produce(
             self.cluster.prefix + "requests", value, key=key, headers=[(k, v) for k, v in (headers or {}).items()]
@@ -195,7 +195,7 @@ class User:
         assert self.producer.flush(30) == 0
 
     def read(self) -> None:
-        """Take what has come."""
+        """Receive the records that have arrived."""
         for message in self.consumer.consume(500, timeout=0.1):
             assert message.error() is None, message.error()
             headers = dict(message.headers() or [])
@@ -210,7 +210,7 @@ class User:
             )
 
     def await_records(self, wanted: Callable[[Seen], bool], count: int = 1, seconds: float = 60.0) -> list[Seen]:
-        """The records that are wanted, once there are `count`."""
+        """Return the matching records, once there are `count`."""
 
         def enough() -> bool:
             self.read()
@@ -220,23 +220,23 @@ class User:
         return [seen for seen in self.seen if wanted(seen)]
 
     def await_final(self, request_id: str, seconds: float = 60.0) -> Seen:
-        """The final (or rejected) record of a request."""
+        """Return the final (or rejected) record of a request."""
         return self.await_records(lambda s: s.kind in FINAL and s.body["request_id"] == request_id, 1, seconds)[0]
 
     def run(self, document: dict[str, Any], seconds: float = 60.0) -> dict[str, Any]:
-        """Produce a request, return the body of its final record."""
+        """Produce a request and return the body of its final record."""
         request_id = document.setdefault("request_id", str(uuid.uuid4()))
         self.produce(document)
         return self.await_final(request_id, seconds).body
 
     def value(self, session_id: str, key: str) -> Any:
-        """What Redis has under the public name of a result."""
+        """The value in Redis under the public name of a result."""
         found = self.redis.get(f"session:{{{session_id}}}:{key}")
         return None if found is None else json.loads(found)
 
 
 def await_true(condition: Callable[[], bool], seconds: float, explain: Callable[[], str] = str) -> None:
-    """Wait for a condition of other processes; looks every 20 ms."""
+    """Wait for a condition of other processes; checks every 20 ms."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s\n{explain()}"

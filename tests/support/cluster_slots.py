@@ -1,4 +1,4 @@
-"""The slot of a Redis Cluster that a key lives in, as the cluster's specification defines it."""
+"""Computes the slot of a key in a Redis Cluster, according to the cluster's specification."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SLOTS = 16_384
 
 
 def slot_of(key: str) -> int:
-    """CRC16 (XMODEM) of what the first braces enclose; of the whole key where they enclose nothing."""
+    """Return CRC16 (XMODEM) of the text in the first braces, or of the whole key if they are empty or missing."""
     _, brace, rest = key.partition("{")
     tag, closing, _ = rest.partition("}")
     hashed = tag if brace and closing and tag else key

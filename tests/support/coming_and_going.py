@@ -1,4 +1,4 @@
-"""Workers that come and go, and control records for runs at random, all by a seed."""
+"""Workers that start and stop, and control records for random runs, all by a seed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KINDS: Mapping[str, int] = {"pause": 4, "resume": 4, "cancel": 2, "retry": 2}
 """Shares of the kinds of control records."""
 LEAST_WORKERS = 3
 RECENT = 8
-"""So many of the last runs are probably open."""
+"""Number of latest runs of which most are probably open."""
 
 
 @dataclass
 class Workers:
-    """Starts TaskGroups, `total` of them in all, and ends some by SIGTERM or SIGKILL."""
+    """Starts TaskGroups, `total` in all, and ends some by SIGTERM or SIGKILL."""
 
     cluster: Cluster
     dice: random.Random
@@ -51,7 +51,7 @@ class Workers:
             worker.kill()
 
     def ended_by_themselves(self) -> list[str]:
-        """The logs of services that ended without a signal of this object."""
+        """The logs of services that ended without a signal from this object."""
         ended = [each for each in self.cluster.processes if each.popen.poll() is not None]
         return [each.log.read_text()[-2_000:] for each in ended if each not in self.leaving]
 
@@ -60,7 +60,7 @@ class Workers:
 class Controls:
     """Sends requests, and control records for their runs.
 
-    Records about one run have its request id as their key, so they share a partition and keep their order.
+    Records about one run have its request id as key, so they are in one partition, in order.
     """
 
     user: User
@@ -71,7 +71,7 @@ class Controls:
     """Request ids of requests, and of the runs that retries start."""
 
     def ask(self) -> None:
-        """Send one more request: a fan-out, and a second one over its list."""
+        """Send another request: a fan-out, and a second one over its list."""
         first = fan_out(self.members) | {"agent": "traced", "inputs": {"seconds": 0.2, "value": "{n}"}}
         config = {"type": "array", "array_mapping": {"x": "out"}}
         second = echo("{x}", name="again", key="again", dependencies=["out"], expansion_config=config)
@@ -80,7 +80,7 @@ class Controls:
         self._produce(document, document["request_id"])
 
     def control(self) -> None:
-        """Send a control record of some kind for some run, mostly a recent one."""
+        """Send a control record of a random kind for a random run, usually a recent one."""
         about = self.dice.choice(self.ids[-RECENT:] if self.dice.random() < 0.7 else self.ids)
         record = self._record(self.dice.choices(list(KINDS), list(KINDS.values()))[0], about)
         self.sent += 1
@@ -101,10 +101,10 @@ class Controls:
         self.user.producer.produce(topic, json.dumps(document).encode(), key=key)
         self.user.producer.poll(0)
 
-    # --- what came of them -------------------------------------------------------------------------
+    # --- outcomes -----------------------------------------------------------------------------------
 
     def finals(self) -> dict[str, dict[bytes, Seen]]:
-        """By request id the final records, by their `ce_id`."""
+        """The final records by `ce_id`, by request id."""
         self.user.read()
         found: dict[str, dict[bytes, Seen]] = defaultdict(dict)
         for seen in self.user.seen:
@@ -122,7 +122,7 @@ class Controls:
 
 
 def paced(user: User, steps: int, pause: float, do: Callable[[int], None]) -> None:
-    """Take `steps` steps, one each `pause` seconds; the user reads meanwhile."""
+    """Take `steps` steps, one every `pause` seconds, and read results meanwhile."""
     began = time.monotonic()
     for step in range(steps):
         await_true(partial(_reads_until, user, began + step * pause), 60, user.cluster.logs)

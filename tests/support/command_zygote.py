@@ -1,7 +1,7 @@
-"""The command `anabranch` for tests that call it often: each call is a process of its own, forked from one that
-has everything imported, with the caller's folder, environment and standard streams.
+"""The command `anabranch` for tests that call it often. Each call is a process forked from one that has imported
+everything, with the caller's folder, environment and standard streams.
 
-A call costs what the command does, and not the second that Python takes to import it.
+So a call does not take the second that Python needs for the imports.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ sys.exit(int(link.makefile().readline() or 70))
 
 @contextmanager
 def zygote(folder: Path) -> Iterator[Path]:
-    """Gives a program that is the command; it works as long as the context lasts."""
+    """Provide a program that is the command, while the context is open."""
     address = folder / "zygote"
     program = folder / "anabranch"
     program.write_text(_CLIENT.format(python=sys.executable, address=str(address)))
@@ -58,7 +58,7 @@ def zygote(folder: Path) -> Iterator[Path]:
 
 
 def _serve(listening: socket.socket) -> None:
-    """Fork for each call. The parent stays as it was: no loop, no thread, no connection."""
+    """Fork for each call. The parent stays unchanged: no event loop, no thread, no connection."""
     for module in PRELOADED:
         importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -70,7 +70,7 @@ def _serve(listening: socket.socket) -> None:
 
 
 def _call(link: socket.socket) -> None:
-    """One call, in the process forked for it; tells the caller its exit code."""
+    """Run one call in its forked process, and send the exit code to the caller."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, streams, _, _ = socket.recv_fds(link, 4, 3)
     arguments, folder, environ = json.loads(link.makefile("rb").read(int.from_bytes(size, "big")))

@@ -1,7 +1,7 @@
-"""A TCP proxy that cuts connections: at once, or each after a number of bytes that a seed chooses.
+"""A TCP proxy that cuts connections: all at once, or each after a number of bytes that a seed determines.
 
-A cut is a reset in the midst of whatever was being said, in either direction, as a failing network makes it.
-It knows nothing of what goes through it.
+A cut is a reset at any point of the traffic, in either direction, as a failing network causes it. The proxy does
+not interpret the traffic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CuttingProxy:
 
     Args:
         upstream: host and port.
-        seed: of the numbers of bytes.
+        seed: for the numbers of bytes.
     """
 
     def __init__(self, upstream: tuple[str, int], seed: int = 0) -> None:
@@ -33,40 +33,40 @@ class CuttingProxy:
         self._open: set[socket.socket] = set()
         self._budget: tuple[int, int] | None = None
         self.cuts = 0
-        """Connections that were cut."""
+        """Number of cut connections."""
         self._listener = socket.create_server((LOOPBACK, 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut_after(self, least: int, most: int) -> None:
-        """Cut each connection from now on after so many bytes, from `least` to `most`."""
+        """From now on, cut each connection after a random number of bytes from `least` to `most`."""
         with self._lock:
             self._budget = (least, most)
         self.cut()
 
     def go_on(self) -> None:
-        """Cut nothing any more."""
+        """Stop cutting connections."""
         with self._lock:
             self._budget = None
 
     def turn_to(self, upstream: tuple[str, int]) -> None:
-        """Lead all connections from now on to another address, and cut the present ones."""
+        """From now on connect to another address; cuts the present connections."""
         self._upstream = upstream
         self.cut()
 
     def cut(self) -> None:
-        """Cut everything that is connected now."""
+        """Cut all present connections."""
         with self._lock:
             open_now = list(self._open)
         for each in open_now:
             self._drop(each)
 
     def close(self) -> None:
-        """Accept nothing any more and cut everything."""
+        """Accept no connections any more, and cut the present ones."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(
                 socket.SHUT_RDWR
-            )  # `close` alone leaves a waiting `accept` one more connection
+            )  # after `close` alone, a waiting `accept` would still accept one connection
         self._listener.close()
         self.cut()
 
@@ -89,7 +89,7 @@ class CuttingProxy:
                 threading.Thread(target=self._pump, args=(source, target, left), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, left: list[int] | None) -> None:
-        """Hand bytes on; `left` is what both directions of a connection may still say."""
+        """Forward bytes; `left` is the number of bytes that both directions of a connection may still transfer."""
         for data in _received(source):
             allowed = data if left is None else data[: max(left[0], 0)]
             with contextlib.suppress(OSError):

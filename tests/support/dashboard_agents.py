@@ -1,4 +1,4 @@
-"""Agents for tests of the dashboard: one that writes lines and may fail, one that waits for us."""
+"""Agents for tests of the dashboard: one writes log lines and may fail, one waits for a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anabranch import Task, agent
 
 @agent("measure")
 async def measure(task: Task) -> dict[str, object]:
-    """Takes `inputs.seconds`; members of which `inputs.broken` is a divisor fail."""
+    """Takes `inputs.seconds`; every `inputs.broken`-th member fails."""
     number = task.index or 0
     task.log.info("asked the gauge for member %d", number)
     await task.progress(0.5, "waiting for the gauge")
@@ -24,7 +24,7 @@ async def measure(task: Task) -> dict[str, object]:
 
 @agent("gated")
 async def gated(task: Task) -> str:
-    """Ends when the file `inputs.gate` is there."""
+    """Ends when the file `inputs.gate` exists."""
     gate = Path(str(task.inputs["gate"]))
     while not gate.exists():
         await asyncio.sleep(0.02)

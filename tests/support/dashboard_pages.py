@@ -1,4 +1,4 @@
-"""The dashboard as its tests see it: a page that must stay quiet, and what they look for in it."""
+"""Helpers for tests of the dashboard: a page that must not report errors, and elements in it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from playwright.sync_api import Browser, Locator, Page, expect
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
 PATIENCE = 30_000
-"""Milliseconds: for machines that have much else to do."""
+"""Milliseconds; long enough for busy machines."""
 expect.set_options(timeout=PATIENCE)
 
 
 class Dashboard:
-    """One window of it."""
+    """One window of the dashboard."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
         self.url = url
 
     def open(self, place: str) -> None:
-        """Go to a place, as in `/runs`."""
+        """Open a path, such as `/runs`."""
         self.page.goto(f"{self.url}#{place}")
         self.page.locator("main h1").first.wait_for()
 
@@ -37,17 +37,17 @@ class Dashboard:
         return self.page.get_by_role("dialog", name=name)
 
     def status(self, text: str) -> Locator:
-        """The status of the run that is looked at."""
+        """The displayed status of the run."""
         return self.page.locator(".run-facts .status", has_text=text)
 
     def painted_graph(self) -> Locator:
-        """The canvas, once all that is seen of the graph is drawn."""
+        """Return the canvas once the visible part of the graph is drawn."""
         canvas = self.page.locator("canvas[data-painted]")
         canvas.wait_for(state="attached")
         return canvas
 
     def point_of(self, node: int) -> tuple[float, float]:
-        """The middle of a tile, in pixels of the window. Nodes are numbered as the graph has them."""
+        """The centre of a tile, in pixels of the window. Nodes are numbered as in the graph."""
         box = self.painted_graph().bounding_box()
         assert box is not None
         place: dict[str, Any] = self.page.evaluate(
@@ -71,10 +71,11 @@ def dashboard(
     theme: str = "light",
     expected_errors: tuple[int, ...] = (),
 ) -> Iterator[Dashboard]:
-    """A window of its own. Errors in the page, also refusals of the content security policy, fail the test.
+    """Open a separate window. Errors in the page, including violations of its content security policy, fail the
+    test.
 
     Args:
-        expected_errors: statuses of the API that this test provokes; a browser says so on its console.
+        expected_errors: HTTP statuses that this test provokes; a browser reports them on its console.
     """
     width, height = size
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""Makes the pictures of docs/dashboard.md from a running system: `python -m dashboard_screenshots FOLDER`.
+"""Takes the pictures of docs/dashboard.md from a running system: `python -m dashboard_screenshots FOLDER`.
 
-The workflow in them is a real one, an RNA sequencing pipeline as it once ran, with its run times scaled down.
+The workflow in them is real: an RNA sequencing pipeline with recorded run times, scaled down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SMALL_WORKFLOW = "1000genome-chameleon-2ch-100k-001"
 SCALE = 0.03
 WINDOW = (1200, 740)
 MAX_BYTES = 250_000
-"""A picture is to be small enough to be looked at."""
+"""Largest size of a picture in bytes."""
 
 SETTLED = (
     "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 400))))"
@@ -29,7 +29,7 @@ SETTLED = (
 
 
 def gauges(members: int) -> dict[str, Any]:
-    """A fan-out of which a few members fail, and what is made of it."""
+    """A fan-out with a few failing members, and a task that uses its results."""
     measure = {
         "name": "measure",
         "agent": "measure",
@@ -64,14 +64,14 @@ def _echo(name: str, dependencies: list[str], result_keys: list[str]) -> dict[st
 
 
 def held() -> dict[str, Any]:
-    """A run that waits for a decision."""
+    """A run with a held member."""
     fragile = {"name": "calibrate", "agent": "fail", "on_failure": "hold", "result_keys": ["calibration"]}
     after = _echo("forecast", ["calibration"], ["forecast"])
     return {"name": "flood forecast", "task_groups": [{"name": "model", "tasks": [fragile, after]}]}
 
 
 class Pictures:
-    """Takes them, each in a window of its own."""
+    """Takes the pictures, each in a separate window."""
 
     def __init__(self, browser: Browser, system: DevSystem, folder: Path) -> None:
         self._browser = browser
@@ -88,7 +88,7 @@ class Pictures:
         size: tuple[int, int] = WINDOW,
         act: Any = None,
     ) -> None:
-        """Open a place, wait for a sign of it, do what `act` does, and save what is seen."""
+        """Open a path, wait for an element of it, perform `act`, and save the picture."""
         width, height = size
         context = self._browser.new_context(
             viewport={"width": width, "height": height},
@@ -109,7 +109,7 @@ class Pictures:
 
 
 def _half_way(board: Dashboard) -> None:
-    """Wait until the workflow is in the middle of its work."""
+    """Wait until half of the workflow is done."""
     expect(board.page.locator(".run-progress .figure")).to_have_text(re.compile("^[4-7].%"), timeout=60_000)
 
 
@@ -141,7 +141,7 @@ def _opened(board: Dashboard) -> None:
 
 
 def take_all(browser: Browser, system: DevSystem, folder: Path) -> None:
-    """Every picture."""
+    """Take all pictures."""
     pictures = Pictures(browser, system, folder)
     system.submit(
         {"name": "hello", "task_groups": [{"name": "g", "tasks": [_echo("greet", [], ["greeting"])]}]}, wait=30

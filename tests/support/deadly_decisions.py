@@ -1,4 +1,4 @@
-"""Loaded as agents: makes the session's owner die while it decides about a report of the task `bad`."""
+"""A module of agents that kills the session's owner while it decides about a report of the task `bad`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from anabranch_taskgroup.session.turn import DecisionConfig, Turn
 
 @agent("idle")
 async def idle(task: Task) -> None:
-    """A module of agents has one."""
+    """An agent, because a module of agents needs one."""
 
 
 def deadly(rules: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
-    """Decide as usual, except about that."""
+    """Decide as usual, except about that report."""
     message: Any = delivery.message
     if isinstance(message, MembersReported) and message.task == "bad" and message.completed:
         os._exit(137)

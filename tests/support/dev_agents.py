@@ -1,4 +1,4 @@
-"""Agents of `anabranch dev` in tests: they log, fail, wait, and use a client of the system that they run in."""
+"""Agents of `anabranch dev` in tests: they log, fail, wait, and use a client of the system that runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole system with its gateway, as `anabranch dev` runs it, for tests that come by HTTP or with a browser."""
+"""A complete system with its gateway, as `anabranch dev` runs it, for tests over HTTP or with a browser."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class DevSystem:
         self.process = process
 
     def get(self, path: str) -> Any:
-        """The JSON that `path` (without its first slash) answers."""
+        """Return the JSON response of `path` (without its leading slash)."""
         with urllib.request.urlopen(self.url + path, timeout=30) as response:
             return json.load(response)
 
     def post(self, path: str, document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
-        """Post JSON, and get the answer's."""
+        """Post JSON, and return the JSON response."""
         body = json.dumps(document).encode()
         request = urllib.request.Request(
             self.url + path, body, {"content-type": "application/json", **(headers or {})}
@@ -50,7 +50,7 @@ class DevSystem:
 def dev_system(
     agents: str, environ: Mapping[str, str] | None = None, options: Sequence[str] = ("--port", "0")
 ) -> Iterator[DevSystem]:
-    """`anabranch dev` in a process of its own, on a free port, with these agents."""
+    """Run `anabranch dev` as a separate process, on a free port, with these agents."""
     paths = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
     process = subprocess.Popen(
         [sys.executable, "-m", "anabranch", "dev", "--agents", agents, *options],

@@ -1,10 +1,10 @@
-"""The code blocks of the documentation: where they are, and what their info string says.
+"""The code blocks of the documentation: their positions and info strings.
 
     ```sh skip="needs a cluster"      not run, for this reason
     ```python title="my_agents.py"    written to this file first
-    ```text output                    what the blocks before it printed, loosely
+    ```text output                    loosely compared with the output of the blocks before it
 
-Elsewhere the info string is taken for the language and a title; nobody sees the rest.
+Other programs read only the language and the title from the info string.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ATTRIBUTE = re.compile(r'(\w+)(?:="([^"]*)")?')
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block. `line` is where its text begins."""
+    """One fenced block. `line` is the first line of its text."""
 
     path: Path
     line: int
@@ -34,7 +34,7 @@ class Block:
 
     @property
     def skip(self) -> str | None:
-        """Why it is not run."""
+        """The reason for which it is not run."""
         return self.attributes.get("skip")
 
     @property
@@ -52,13 +52,13 @@ def blocks_of(path: Path) -> Iterator[Block]:
 
 
 def without_blocks(page: str) -> str:
-    """A page's text alone."""
+    """The text of a page without its blocks."""
     return _BLOCK.sub("", page)
 
 
 def missing_lines(expected: str, said: str) -> list[str]:
-    """The lines of `expected` that are not in `said`, in this order; `…` stands for anything. What is in front of
-    a line in a tree, and how wide its columns are, does not count."""
+    """The lines of `expected` that are missing in `said`, in this order; `…` matches any text. Tree branches in
+    front of a line and the widths of columns are ignored."""
     lost = []
     place = 0
     lines = [_plain(line) for line in said.splitlines()]

@@ -1,10 +1,10 @@
-"""Runs the code blocks of one page of the documentation, in order, in a folder of their own.
+"""Runs the code blocks of one page of the documentation, in order, in a separate folder.
 
-The pages name the addresses that a reader has (`localhost:9092`); in the blocks they are replaced by those of the
-tests' servers. Python blocks of a page share their names, shell blocks their environment. A service in a shell
-block (`anabranch taskgroup`, `anabranch dev`) is started, waited for, and ended with the page; an Agency and an
-EventManager without options are those that run for all pages. After an `anabranch dev` the commands of the page
-reach that by themselves, as for a reader whose shell names no servers, until the page starts another service.
+Pages use default addresses (`localhost:9092`), which are replaced by those of the tests' servers. Python blocks of
+a page share their names, shell blocks their environment. A service in a shell block (`anabranch taskgroup`,
+`anabranch dev`) is started, awaited, and stopped at the end of the page; an Agency and an EventManager without
+options are those that run for all pages. After `anabranch dev` the commands of the page use that system, as in a
+shell without variables for servers, until the page starts another service.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ SERVERS = frozenset({"ANABRANCH_BROKERS", "ANABRANCH_REDIS_URL"})
 READY = (b" ready", b"is running")
 SHELL_SECONDS = 100
 PARAMETERS = 2
-"""Of a parametrized test in the docs that are tried."""
+"""Number of cases that are run of a parametrized test in the docs."""
 _MEMBERS = "# members: "
 
 
 class Page:
-    """One page while it is run. `replaced` maps what a page says to what is there: addresses. `command` is the
-    program that stands for `anabranch`."""
+    """One page while it is run. `replaced` maps addresses in the page to real ones. `command` is the program that
+    replaces `anabranch`."""
 
     def __init__(
         self, folder: Path, environ: Mapping[str, str], replaced: Mapping[str, str], command: Path
@@ -61,7 +61,7 @@ class Page:
         self._environ["PATH"] = f"{commands}:{self._environ['PATH']}"
 
     def run(self, block: Block) -> None:
-        """Do what the block is for. Raises AssertionError where it does not work."""
+        """Run the block according to its language. Raises AssertionError if it does not work."""
         text = block.text
         for said, there in self._replaced.items():
             text = text.replace(said, there)
@@ -88,7 +88,7 @@ class Page:
     # --- Python -------------------------------------------------------------------------------
 
     def _python(self, block: Block, text: str) -> None:
-        """Run it where it stands: lines of a traceback are those of the page."""
+        """Run it at its position in the page, so that tracebacks have the page's line numbers."""
         self._names["__name__"] = Path(block.title).stem if block.title else "__main__"
         known = set(self._names)
         code = compile("\n" * (block.line - 1) + text, str(block.path), "exec")
@@ -193,7 +193,7 @@ def _call(test: Any) -> None:
 
 
 def _document(block: Block, text: str) -> None:
-    """A request is planned, a control record is read, settings are loaded; other JSON is only parsed."""
+    """Plan a request, parse a control record, load settings; only parse other JSON."""
     if block.language == "json" and "}\n{" in text:
         for line in text.splitlines():
             _document(block, line)

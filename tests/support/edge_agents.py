@@ -1,4 +1,4 @@
-"""Agents of the tests of limits: they return much, or deep values, or wait."""
+"""Agents for tests of limits: they return large or deep values, or wait."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from anabranch import Task, agent
 
 @agent("items")
 def items(task: Task) -> Any:
-    """A list of `inputs.count` texts of `inputs.size` characters; where `inputs.random` is true, no compression
-    makes them much smaller."""
+    """A list of `inputs.count` texts of `inputs.size` characters; with `inputs.random` they do not compress
+    well."""
     count, size = task.inputs["count"], task.inputs["size"]
     dice = Random(size)
     if task.inputs.get("random"):
@@ -23,20 +23,20 @@ def items(task: Task) -> Any:
 
 @agent("length")
 def length(task: Task) -> int:
-    """How long `inputs` is."""
+    """The length of `inputs`."""
     return len(task.inputs)
 
 
 @agent("keys")
 def keys(task: Task) -> dict[str, Any]:
-    """An object with `inputs.count` keys `<prefix>0`, ..., each a text of `inputs.size` characters."""
+    """An object with `inputs.count` keys `<prefix>0`, ..., each with a text of `inputs.size` characters."""
     names = (f"{task.inputs['prefix']}{number}" for number in range(task.inputs["count"]))
     return dict.fromkeys(names, "x" * task.inputs["size"])
 
 
 @agent("nested")
 def nested(task: Task) -> Any:
-    """Arrays in arrays, `inputs` of them."""
+    """Arrays nested `inputs` levels deep."""
     value: Any = []
     for _ in range(task.inputs - 1):
         value = [value]
@@ -45,7 +45,7 @@ def nested(task: Task) -> Any:
 
 @agent("waits")
 async def waits(task: Task) -> Any:
-    """Waits until the file `inputs.until` is there, then returns `inputs.value`."""
+    """Waits until the file `inputs.until` exists, then returns `inputs.value`."""
     while not Path(task.inputs["until"]).exists():
         await asyncio.sleep(0.05)
     return task.inputs["value"]

@@ -15,7 +15,7 @@ WORKER = ("--agents", "edge_agents", "--concurrency", "32")
 
 
 def installation(folder: Path, kafka: str, redis_url: str, **environ: str) -> Cluster:
-    """The topics of an installation of its own; no service yet."""
+    """The topics of a separate installation, without services."""
     prefix = f"e{os.getpid()}x{os.urandom(3).hex()}."
     cluster = Cluster(folder, kafka, redis_url, prefix, ENVIRON | environ)
     created = cluster.run("topics", "create")
@@ -24,7 +24,7 @@ def installation(folder: Path, kafka: str, redis_url: str, **environ: str) -> Cl
 
 
 def start(cluster: Cluster, *services: str) -> list[Process]:
-    """Start services side by side, and wait until all are ready."""
+    """Start services in parallel, and wait until all are ready."""
     started = [cluster.start(each, *(WORKER if each == "taskgroup" else ())) for each in services]
     for process in started:
         process.await_ready()
@@ -38,7 +38,7 @@ def ends_of(user: User, topic: str) -> dict[int, int]:
 
 
 def committed(cluster: Cluster, service: str, topic: str) -> list[TopicPartition]:
-    """What the owners of a topic have committed."""
+    """The committed offsets of a topic's owners."""
     admin = AdminClient({"bootstrap.servers": cluster.brokers})
     group = f"{cluster.prefix}{service}-{topic}"
     asked = ConsumerGroupTopicPartitions(group, [TopicPartition(cluster.prefix + topic, n) for n in range(2)])

@@ -1,4 +1,4 @@
-"""The agents of `agent_endings`, each marked with the number of its ending: for workers, which import modules."""
+"""The agents of `agent_endings`, each named by the number of its ending: for workers, which import modules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _members_of = chunk_opening.members_of
 
 
 def _breaks_for_one(*given: Any) -> Any:
-    """A fault of the worker, for the task of that name."""
+    """Raises an internal error of the worker for the task of that name."""
     if given[1].task == "unopened":
         raise LookupError("a fault of the worker")
     return _members_of(*given)

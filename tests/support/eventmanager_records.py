@@ -1,4 +1,4 @@
-"""A recording of the events topic, as owners write it: two runs, subscriptions, repeats and rubbish."""
+"""A recording of the events topic as owners write it: two runs, subscriptions, duplicates and invalid records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHANNEL = "t.sub:run"
 def batch(
     run_id: str, source: Source, cause: int, *entries: EventEntry, session_id: str = "s-1", request_id: str = ""
 ) -> bytes:
-    """A record value: entries that all have one cause, at second `cause`."""
+    """A record value: entries with the same cause, at second `cause`."""
     caused = tuple(entry.model_copy(update={"cause": cause}) for entry in entries)
     return encode_batch(
         EventBatch(run_id=run_id, request_id=request_id, session_id=session_id, source=source, entries=caused)
@@ -21,7 +21,7 @@ def batch(
 
 
 def entry(kind: str, time: float, group: str | None = None, task: str | None = None, **more: object) -> EventEntry:
-    """An event; what EventEntry has no field for goes into `data`."""
+    """An event; fields that EventEntry lacks go into `data`."""
     fields = {name: more.pop(name) for name in ("index", "spans", "attempt") if name in more}
     return EventEntry.model_validate(
         {"type": kind, "cause": 0, "time": time, "group": group, "task": task, "data": more, **fields}
@@ -39,9 +39,9 @@ def unsubscribe(channel: str, **subject: str) -> bytes:
 
 
 def wide_run(run_id: str = "run-1", request_id: str = "order 1", base: float = 0.0) -> list[bytes]:
-    """A run of a plain task and one of a thousand members, of which three fail; its records in order.
+    """A run of a plain task and a task of a thousand members, of which three fail; its records in order.
 
-    `base` is added to the times, which else are the first seconds of 1970.
+    `base` is added to the times, which otherwise are the first seconds of 1970.
     """
     return [_later(value, base) for value in _wide_run(run_id, request_id)]
 
@@ -85,7 +85,7 @@ def _wide_run(run_id: str, request_id: str) -> list[bytes]:
             entry("task.started", 11, "g", "wide", spans=[[0, WIDE]], attempt=1),
         ),
         middle,
-        middle,  # repeated by a new owner: same cause
+        middle,  # published again by a new owner: same cause
         batch(
             run_id,
             "groups",
@@ -101,7 +101,7 @@ def _wide_run(run_id: str, request_id: str) -> list[bytes]:
 
 
 def cancelled_run(run_id: str = "run-2") -> list[bytes]:
-    """A run that was cancelled while its task ran."""
+    """A run that was cancelled while its task was running."""
     return [
         batch(run_id, "runs", 3, entry("run.accepted", 20), session_id="s-2", request_id="order 2"),
         batch(
@@ -117,7 +117,7 @@ def cancelled_run(run_id: str = "run-2") -> list[bytes]:
 
 
 def recording() -> list[tuple[str, bytes]]:
-    """(key, value) of records in the order to publish them."""
+    """(key, value) of records in the order of publication."""
     first, second = wide_run(), cancelled_run()
     return [
         ("run-1", subscribe(CHANNEL, "run.*", "task.failed", run_id="run-1")),

@@ -1,4 +1,4 @@
-"""API keys of a gateway for tests: of several roles and projects."""
+"""API keys of a gateway for tests, with several roles and projects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def bearer(token: str) -> dict[str, str]:
 
 
 class Keys:
-    """A file of keys: one for each role in the project `shop`, and others of all, of `bank` and of `default`."""
+    """A file of keys: one for each role in the project `shop`, and others for all projects, `bank` and
+    `default`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""A gateway over a whole embedded system, served on a port of its own: for tests that speak HTTP to it."""
+"""A gateway over a complete embedded system, served on a separate port, for tests over HTTP."""
 
 from __future__ import annotations
 
@@ -50,26 +50,26 @@ HELLO: dict[str, Any] = {
 
 
 def one_task(agent: str = "echo", **fields: Any) -> dict[str, Any]:
-    """A request of one task."""
+    """A request with one task."""
     task = {"name": "t", "agent": agent, "result_keys": ["k"], **fields}
     return {"task_groups": [{"name": "g", "tasks": [task]}]}
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The system, its gateway, and a client of that."""
+    """The system, its gateway, and an HTTP client of the gateway."""
 
     system: Embedded
     service: GatewayService
     http: httpx.AsyncClient
 
     async def submit(self, request: dict[str, Any], wait: int | None = 20, **headers: str) -> httpx.Response:
-        """Submit a request, and unless `wait` is None wait for its end."""
+        """Submit a request, and wait for its end unless `wait` is None."""
         prefer = {} if wait is None else {"prefer": f"wait={wait}"}
         return await self.http.post("/v1/runs", json=request, headers={**prefer, **headers})
 
     async def get(self, path: str, **query: Any) -> Any:
-        """The JSON of a GET that has to succeed."""
+        """Return the JSON of a GET that has to succeed."""
         answer = await self.http.get(path, params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -83,8 +83,8 @@ async def gateway(
     telemetry: Telemetry = NO_TELEMETRY,
     agents: Collection[str] | None = None,
 ) -> AsyncIterator[Running]:
-    """A system with a gateway on any free port; `token` is sent with each request of the client. `agents` are the
-    names that the gateway knows, where they are not the registry's."""
+    """A system with a gateway on any free port. The client sends `token` with each request. `agents` are the names
+    that the gateway knows, if they differ from the registry's."""
     settings = settings or Settings()
     agents = (registry or Registry.builtin()).names if agents is None else agents
     async with (
@@ -100,7 +100,7 @@ async def gateway(
 async def serving(
     system: Embedded, settings: Settings, agents: Collection[str], telemetry: Telemetry = NO_TELEMETRY
 ) -> AsyncIterator[GatewayService]:
-    """A gateway over a system, which it leaves running."""
+    """A gateway over a system, which keeps running afterwards."""
     links, supervisor = system.client.links, Supervisor()
     resources = Resources(
         settings,
@@ -123,7 +123,7 @@ async def serving(
 
 
 async def sse(response: httpx.Response) -> AsyncGenerator[tuple[str | None, str, Any], None]:
-    """Id, type and data of each Server-Sent Event of a streamed response."""
+    """Parse id, type and data of each Server-Sent Event of a streamed response."""
     event_id, kind = None, "message"
     async for line in response.aiter_lines():
         name, _, value = line.partition(": ")

@@ -1,4 +1,4 @@
-"""A session's owner with one task, played message by message: who is offered what, and how it ends."""
+"""A session's owner with one task, driven message by message: its offers, and the end of the run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAMES = Names("t.")
 
 
 class Play:
-    """One run of one task `t` in group `g`: of `members` members, or not expanded where that is None."""
+    """One run of one task `t` in group `g`, with `members` members, or without an expansion if that is None."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class Play:
         self.tell(OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9))
         self.tell(StartGroup(run_id="r", group="g", tasks=(task,), timeout=600.0, most_chunks=most_chunks))
 
-    # messages -----------------------------------------------------------------------------------------
+    # --- messages ---------------------------------------------------------------------------------------
 
     def tell(self, message: Message, segments: tuple[bytes, ...] = ()) -> None:
-        """Append a message as it travels, and let the owner decide."""
+        """Append a message in its encoded form, and let the owner decide."""
         decoded = GROUPS.decode(encode(message, segments))
         delivery = DeliveredMessage(decoded.message, decoded.segments, len(self.log), self.at)
         self.log.append(delivery)
@@ -126,7 +126,7 @@ class Play:
         self.at += 600
         self.tell(TimerDue(run_id="r", at=self.at))
 
-    # looking ------------------------------------------------------------------------------------------
+    # --- inspection ---------------------------------------------------------------------------------------
 
     @property
     def task(self) -> Task:
@@ -134,19 +134,19 @@ class Play:
 
     @property
     def chunks(self) -> list[Chunk]:
-        """What is on offer, the oldest chunk first."""
+        """Offered chunks, the oldest first."""
         return list(self.task.chunks.values())
 
     @property
     def shape(self) -> list[tuple[str, list[int]]]:
-        """What is on offer as (mode, members)."""
+        """Offered chunks as (mode, members)."""
         return [(chunk.mode, list(chunk.pending.indexes())) for chunk in self.chunks]
 
     def chunk_of(self, index: int) -> Chunk:
         return next(chunk for chunk in self.chunks if index in chunk.pending)
 
     def complete_all(self) -> None:
-        """Every chunk on offer is run to its end, until nothing is offered."""
+        """Run every offered chunk to its end, until none is offered."""
         while "r" in self.partition.runs and self.chunks:
             chunk = self.chunks[0]
             self.complete(chunk, *chunk.pending.indexes())
@@ -156,7 +156,8 @@ class Play:
 
 
 class Fleet:
-    """Workers that run `at_once` members and die when a killer runs. Suspects are kept apart as workers do it."""
+    """Workers that run `at_once` members and die when a killer runs. Suspects are kept alone, as in real
+    workers."""
 
     def __init__(self, play: Play, killers: set[int], at_once: int = 4, chunks_at_once: int = 3) -> None:
         self.play = play
@@ -167,12 +168,12 @@ class Fleet:
         self.ran: dict[int, int] = {}
 
     def run(self) -> None:
-        """Let workers, one after another, take what is on offer until the run is over."""
+        """Let workers, one after another, take offers until the run has ended."""
         while "r" in self.play.partition.runs and self.play.chunks:
             self._life(self.play.chunks[: self.chunks_at_once])
 
     def _life(self, chunks: list[Chunk]) -> None:
-        """One worker's life: it ends in good order, or takes all that it held along."""
+        """One worker's life: it shuts down in good order, or dies with all that it holds."""
         held = sorted(chunks, key=lambda chunk: chunk.mode == "alone")
         for chunk in held:
             if not self._runs(chunk):
@@ -182,7 +183,7 @@ class Fleet:
                 return
 
     def _runs(self, chunk: Chunk) -> bool:
-        """Run a chunk; False where the worker died in it."""
+        """Run a chunk; returns False if the worker died in it."""
         members = list(chunk.pending.indexes())
         for first in range(0, len(members), self.at_once):
             batch = members[first : first + self.at_once]

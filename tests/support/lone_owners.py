@@ -1,4 +1,4 @@
-"""The owner of a session and the owner of a run, each by itself: what it decides, message by message."""
+"""The owner of a session and the owner of a run, each without the other: their decisions, message by message."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Session:
         return decide_group(GroupRules(NAMES), self.partition, delivery).effects
 
     def opens(self, admission: int | None) -> list[Effect]:
-        """The records by which a run's owner opens the run; None: one of an earlier release."""
+        """The records with which a run's owner opens the run; `admission` None: one of an earlier release."""
         told = {} if admission is None else {"admission": admission}
         opened = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9, **told)
         start = StartGroup(
@@ -83,13 +83,13 @@ class Runner:
         )
 
     def forgets(self) -> None:
-        """All that was known of ended runs, as after a few days."""
+        """Forget all tombstones of ended runs, as after a few days."""
         self.partition.tombstones.clear()
         self.partition.sizes.clear()
 
 
 def told(effects: list[Effect], kind: type[Message]) -> list[Any]:
-    """The messages of a kind among what was told to the other owner."""
+    """The messages of a kind that were published to the other owner."""
     found = [effect.outgoing for effect in effects if isinstance(effect, PublishAfter)]
     codecs = {NAMES.runs: RUNS, NAMES.groups: GROUPS}
     messages = [codecs[each.topic].decode(each.value).message for each in found if each.topic in codecs]

@@ -1,7 +1,7 @@
 """An Agency and any number of TaskGroups, the real services, on one log and one store in memory, in virtual time.
 
-Servers answer at once and computing takes no time: what passes is what agents sleep, and what the services wait
-for by design. So what is measured here is waiting, for a slot, an offer or a report, and how much is sent; never
+Servers respond immediately and computing takes no time; time passes only while agents sleep and while services
+wait by design. So these tests measure waiting (for a slot, an offer or a report) and the number of records, never
 speed.
 """
 
@@ -36,7 +36,7 @@ Agents = dict[str, Callable[..., Any]]
 
 
 class Installation:
-    """See the module; made by `installation`. `store_of` makes the store of each service."""
+    """See the module; created by `installation`. `store_of` creates the store of each service."""
 
     def __init__(self, settings: Settings, make_store: Callable[[MemoryServer], Any]) -> None:
         self.loop = VirtualLoop()
@@ -65,7 +65,7 @@ class Installation:
         )
 
     async def start(self, workers: int, agents: Agents) -> None:
-        """Start everything, and let the groups settle."""
+        """Start all services, and wait until the consumer groups have settled."""
         registry, ports = registry_of(agents), self.resources()
         await ensure_topics(ports.log, self.settings)
         agency = build_agency(self.resources(), registry.names)
@@ -82,21 +82,21 @@ class Installation:
         await self.client.__aexit__(None, None, None)
         await asyncio.gather(*(service.stop() for service in self.services))
 
-    # --- what tests ask ------------------------------------------------------------------------------
+    # --- queries of tests ------------------------------------------------------------------------------
 
     async def run(self, request: dict[str, Any], timeout: float = 10_000.0) -> tuple[RunResult, float]:
-        """Submit a request and wait for its end: the result, and how long it took."""
+        """Submit a request and wait for its end; returns the result and the duration."""
         began = self.loop.time()
         run = await self.client.submit(request)
         result = await run.result(timeout)
         return result, self.loop.time() - began
 
     def records(self, topic: str) -> int:
-        """How many records are on a topic."""
+        """The number of records on a topic."""
         return sum(partition.end for partition in self.broker.partitions(f"{self.settings.prefix}{topic}"))
 
     def open_tasks(self) -> Iterator[Task]:
-        """Every task that some owner of sessions knows of."""
+        """All tasks that owners of sessions know."""
         for service in self.services[1:]:
             for state in service._owner.states.values():  # type: ignore[attr-defined]
                 for run in state.runs.values():
@@ -121,8 +121,8 @@ def installation(
     make_store: Callable[[MemoryServer], Any] = MemoryStore,
     **settings: Any,
 ) -> Iterator[Installation]:
-    """A running installation of so many TaskGroups. `partitions` are those of the topics that owners have; of
-    `tasks` there are two for each worker."""
+    """A running installation with `workers` TaskGroups. `partitions` is the count of the owners' topics; `tasks`
+    has two for each worker."""
     counts = dict.fromkeys(("requests", "runs", "groups", "events", "results"), partitions)
     counts |= {"tasks": 2 * workers, "dead_letters": 1}
     made = Installation(Settings(partitions=counts, **settings), make_store)

@@ -1,4 +1,4 @@
-"""A collector of OTLP over HTTP on a free port: it takes spans and metrics, and keeps them as they were sent."""
+"""A collector of OTLP over HTTP on a free port, which stores spans and metrics as they were sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass
 class Collector:
-    """What came. Spans and metrics are protobuf messages; `resources` are the attributes of who sent them."""
+    """Received data. Spans and metrics are protobuf messages; `resources` are the attributes of their senders."""
 
     url: str = ""
     spans: list[Any] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Collector:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector that listens."""
+    """A running collector."""
     collector = Collector()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ def collecting() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nothing on standard error."""
+            """Print nothing on standard error."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

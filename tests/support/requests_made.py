@@ -1,4 +1,4 @@
-"""Requests that tests make, and how a user reads what came of them."""
+"""Requests for tests, and how a user reads their results."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def fan_out(count: int, **expansion: Any) -> dict[str, Any]:
 
 
 def fan_out_of_sleeps(count: int, seconds: float) -> dict[str, Any]:
-    """Members that sleep and return their index."""
+    """A task whose members sleep and return their index."""
     task = fan_out(count) | {"agent": "sleep", "inputs": {"seconds": seconds, "value": "{n}"}}
     return request(task)
 
 
 def resolved(user: User, final: dict[str, Any], key: str) -> Any:
-    """A result as the command resolves it, if it is a reference."""
+    """A result; resolved as the command does it, if it is a reference."""
     value = final["results"][key]
     if not (isinstance(value, dict) and "$anabranch" in value):
         return value

@@ -1,5 +1,5 @@
-"""An agency that a test plays itself: it reads the requests and answers what the test says, over the memory
-log. For tests of the client, which knows the topics only."""
+"""An Agency played by a test: it reads requests and publishes what the test chooses, over the memory log. For
+tests of the client, which uses only the topics."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ScriptedAgency:
         return Client.over(log, self.store, notifier, self.names, self.clock, SystemIds(self.clock))
 
     async def requests(self) -> list[tuple[str | None, dict[str, Any], dict[str, bytes]]]:
-        """Key, body and headers of every record on the requests topic."""
+        """Key, body and headers of all records on the requests topic."""
         found = []
         for partition in range(3):
             async with self.log.read(self.names.requests, [partition], "earliest") as reader:
@@ -93,13 +93,13 @@ class ScriptedAgency:
         await self.log.publish([record])
 
     async def remember(self, body_hash: str | None, final: dict[str, Any] | None, request_id: str = "r1") -> None:
-        """Store what an agency stores of a run."""
+        """Store the documents that an Agency stores for a run."""
         ids = self._ids(request_id)
         record = RunRecord(body_hash, 0, ids["session_id"], request_id, accepted=ids, accepted_at=0.0, final=final)
         await self.store.put([Write(self.names.tombstone(ids["run_id"]), record.encode(), 60.0)])
 
     async def tell(self, entries: Sequence[Mapping[str, Any]], request_id: str = "r1") -> None:
-        """Publish a batch of events, all of one cause."""
+        """Publish a batch of events with the same cause."""
         self.causes += 1
         run_id = run_id_for(request_id)
         batch = EventBatch(

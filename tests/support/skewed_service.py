@@ -9,7 +9,7 @@ from anabranch.runtime.process import clock
 
 
 def main() -> int:
-    """Turn the clock, then run the command as it is."""
+    """Shift the clock, then run the unchanged command."""
     ahead = float(sys.argv.pop(1))
     clock.SystemClock.now = lambda self: time.time() + ahead  # type: ignore[method-assign]
     from anabranch.cli.main import main as command

@@ -1,4 +1,4 @@
-"""Small requests, as one writes them down: tasks out of keywords, groups out of tasks."""
+"""Short notation for small requests: tasks from keywords, groups from tasks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from anabranch.testing import System
 
 
 def task(name: str, agent: str = "echo", inputs: Any = None, **more: Any) -> dict[str, Any]:
-    """A task whose one result key is its name, unless `result_keys` says otherwise."""
+    """A task whose only result key is its name, unless `result_keys` is given."""
     found = {"name": name, "agent": agent, "result_keys": [name], **more}
     return found if inputs is None else found | {"inputs": inputs}
 
 
 def request(*tasks: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A request of one group."""
+    """A request with one group."""
     return {"task_groups": [{"name": "g", "tasks": list(tasks)}], **more}
 
 
 def array(source: Any, **more: Any) -> dict[str, Any]:
-    """An `expansion_config` over one array, whose loop variable is `item`."""
+    """An `expansion_config` over one array with the loop variable `item`."""
     return {"type": "array", "array_mapping": {"item": source}, **more}
 
 
 def alive(system: System) -> System:
-    """The system, after every service of it said that it lives."""
+    """The system, once every service has renewed its liveness key."""
     dead = {each.name: each.health().detail for each in system.embedded.services if not each.health().live}
     assert dead == {}
     return system

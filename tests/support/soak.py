@@ -1,7 +1,7 @@
-"""`python -m soak` (with tests on the path): requests without end, faults by seed, and what is true of them.
+"""`python -m soak` (with tests/support on the path): continuous requests under faults by seed, and a report.
 
-Runs a Kafka and a Redis of its own and two or three processes of each service; says at the end what was lost,
-joined early or joined twice, and how the services grew. Exit code 1 where any of it is not as it should be.
+Runs its own Kafka and Redis and two or three processes of each service. The report shows lost, early and double
+joins, and the growth of services. The exit code is 1 if any of them is not as required.
 
     python -m soak --minutes 15 --seed 7 --every 20 --json
 """
@@ -31,19 +31,19 @@ from servers.finder import private_kafka, private_redis
 
 TESTS = Path(__file__).parent
 QUIET_SECONDS = 60.0
-"""No fault so long before a measurement of size, and for the first of it: what a fault leaves is freed by then."""
+"""No fault for this long before a size is measured, so that its memory is freed by then."""
 LAST_SECONDS = 300.0
-"""How long the last requests may take once the faults are over."""
+"""Time limit of the last requests after the end of faults."""
 GROWTH = 1.10
-"""What a service may be larger at the end than after a third of the time."""
+"""Allowed growth of a service from a third of the time to the end."""
 GROWTH_SECONDS = 900.0
-"""In a shorter soak sizes are shown and not judged: caches still fill."""
+"""In a shorter soak, sizes are reported but not judged, because caches still fill."""
 REDIS = {"appendonly": "yes", "appendfsync": "everysec"}
 
 
 @dataclass
 class Asked:
-    """A request, and all that was heard of it."""
+    """A request, and all records about it."""
 
     count: int
     at: float
@@ -53,7 +53,7 @@ class Asked:
 
 @dataclass
 class Traffic:
-    """Sends requests at a steady pace and keeps what comes back."""
+    """Sends requests at a steady pace and collects their records."""
 
     user: User
     dice: random.Random
@@ -75,7 +75,7 @@ class Traffic:
         self.user.seen.clear()
 
     def _ask(self, now: float) -> None:
-        """A fan-out, whose list a second one expands: an early join would make the second one short."""
+        """A fan-out whose list a second one expands, so an early join makes the second one too short."""
         count = self.dice.randint(*self.members)
         pad = "x" * (1_500 if self.dice.random() < 0.1 else 10)
         seconds = self.dice.choice([0.0, 0.01, 0.05])
@@ -114,7 +114,7 @@ NOTHING_WRONG: dict[str, list[str]] = {"lost": [], "early": [], "double": [], "n
 
 
 def verdict(asked: Mapping[str, Asked]) -> dict[str, list[str]]:
-    """Request ids by what is wrong with them."""
+    """Request ids by kind of problem."""
     wrong: dict[str, list[str]] = {what: [] for what in NOTHING_WRONG}
     for request_id, each in asked.items():
         if not each.finals:
@@ -132,14 +132,14 @@ def verdict(asked: Mapping[str, Asked]) -> dict[str, list[str]]:
 
 
 def resident(process: Process) -> float:
-    """Resident size of a process in MiB."""
+    """Resident memory of a process in MiB."""
     status = Path(f"/proc/{process.popen.pid}/status").read_text()
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
 @contextmanager
 def installation(folder: Path, seed: int) -> Iterator[Injector]:
-    """Servers and services of their own; the first process of each service is spared the kills."""
+    """Separate servers and services; the first process of each service is never killed."""
     broker = private_kafka(folder / "kafka" / "data")
     redis = private_redis(folder / "redis" / "data", REDIS)
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
@@ -175,10 +175,10 @@ def storm(
     mix: Mapping[str, int],
     marks: Mapping[str, float] | None = None,
 ) -> tuple[Traffic, dict[str, dict[str, float]]]:
-    """Traffic for `seconds` with a fault of the mix about each `every`, until all is answered or LAST_SECONDS.
+    """Requests for `seconds` with a fault about every `every`, until all have ended or LAST_SECONDS have passed.
 
-    `marks` name moments (seconds from the beginning): the sizes of the spared processes are taken then, and no
-    fault is begun shortly before.
+    `marks` name moments (seconds from the start) at which sizes of the spared processes are measured; no fault
+    begins shortly before one.
     """
     user = User(injector.cluster, topics=("results",))
     traffic = Traffic(user, random.Random(injector.dice.random()), pause)
@@ -206,7 +206,7 @@ def storm(
 
 
 def soak(injector: Injector, seconds: float, every: float, pause: float) -> dict[str, Any]:
-    """A storm of everything; the report."""
+    """Run all kinds of faults, and return the report."""
     began = time.monotonic()
     marks = {"third": seconds / 3, "end": seconds}
     traffic, sizes = storm(injector, seconds, every, pause, chosen_mix(), marks)
@@ -214,7 +214,7 @@ def soak(injector: Injector, seconds: float, every: float, pause: float) -> dict
 
 
 def calls_of(cluster: Cluster) -> Counter[str]:
-    """How often each member of each run was called, by the trace that agents leave."""
+    """The number of calls of each member of each run, from the trace that agents write."""
     lines = (cluster.folder / "trace.txt").read_text().splitlines()
     return Counter(line.rpartition(" ")[0] for line in lines)
 

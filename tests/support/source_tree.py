@@ -1,4 +1,4 @@
-"""What the repository tracks, read once for the architecture tests."""
+"""The files that the repository tracks, read once for the architecture tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CODE = ("shared", "services")
 
 @cache
 def tracked_files() -> tuple[Path, ...]:
-    """All files that a commit would hold, new ones included, that exist."""
+    """All existing files that a commit would contain, including new ones."""
     listed = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,

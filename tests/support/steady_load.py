@@ -1,4 +1,4 @@
-"""A number of runs at a steady pace, while a test does something to what they run on."""
+"""A number of runs at a steady pace, while a test injects faults into services or servers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from soak import NOTHING_WRONG, Traffic, calls_of, verdict
 
 
 class Load:
-    """`runs` requests with a fan-out of `members` and a second one over its list; one each `pause` seconds.
+    """`runs` requests with a fan-out of `members` and a second one over its list; one every `pause` seconds.
 
-    Requests are sent, and answers read, only while the load is waited for (`until`, `go_on`, `finish`).
+    Requests are sent and records read only while a test waits for the load (`until`, `go_on`, `finish`).
     """
 
     def __init__(self, cluster: Cluster, seed: int, *, runs: int, members: int, pause: float) -> None:
@@ -24,7 +24,7 @@ class Load:
         self.traffic = Traffic(self.user, random.Random(seed), pause, (members, members))
 
     def until(self, condition: Callable[[], bool], seconds: float = 240.0) -> None:
-        """Go on until a condition holds."""
+        """Continue until a condition holds."""
 
         def holds() -> bool:
             self.traffic.step(ask=len(self.traffic.asked) < self.runs)
@@ -33,23 +33,23 @@ class Load:
         await_true(holds, seconds, self.cluster.logs)
 
     def until_ended(self, runs: int) -> None:
-        """Go on until so many runs have ended."""
+        """Continue until this number of runs have ended."""
         self.until(lambda: len(self.traffic.asked) - self.traffic.open >= runs)
 
     def go_on(self, seconds: float) -> None:
-        """Go on for a time: for as long as a server is away, say."""
+        """Continue for a time, for example while a server is down."""
         end = time.monotonic() + seconds
         self.until(lambda: time.monotonic() >= end, seconds + 60)
 
     @property
     def is_under_way(self) -> bool:
-        """Whether runs are open or yet to be sent."""
+        """True while runs are open or not yet sent."""
         return self.traffic.open > 0 or len(self.traffic.asked) < self.runs
 
     def finish(self) -> None:
-        """Go on until every run has ended; each has to have completed, once, with all of its members."""
+        """Continue until every run has ended; each has to have completed, once, with all of its members."""
         self.until(lambda: not self.is_under_way)
-        self.go_on(2)  # what is told a second time comes soon after
+        self.go_on(2)  # a second publication follows soon after the first
         assert verdict(self.traffic.asked) == NOTHING_WRONG, self.cluster.logs()
         print(f"{len(self.traffic.asked)} runs, {self.calls} calls, {len(self.repeated)} members called again")
 

@@ -1,4 +1,4 @@
-"""An agents' module that makes the owner of sessions stick: as a listener does whose store call never returns."""
+"""A module of agents that blocks the owner of sessions, like a listener whose store call never returns."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _prepare = GroupsHandler.prepare
 
 @agent("unstuck")
 async def unstuck(task: Task) -> None:
-    """A module of agents has one."""
+    """An agent, because a module of agents needs one."""
 
 
 async def _sticky(*given: Any) -> None:
-    """Sticks while the file is there that the environment names."""
+    """Blocks while the file that the environment names exists."""
     while Path(os.environ["ANABRANCH_TEST_STUCK"]).exists():
         await asyncio.sleep(0.1)
     await _prepare(*given)

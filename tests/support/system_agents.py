@@ -1,4 +1,4 @@
-"""Agents of the system tests: they leave a trace of each call in a file, as a user's side effect would."""
+"""Agents of the system tests: they record each call in a file, which stands for a user's side effect."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from anabranch import GiveUp, Task, agent
 
 
 def _note(task: Task, what: str | None = None) -> None:
-    """One short line, appended in one write, so that many processes may share the file."""
+    """One short line, appended in one write, so that several processes can share the file."""
     with Path(os.environ["ANABRANCH_TEST_TRACE"]).open("a") as trace:
         trace.write(f"{task.run_id} {what or task.name} {os.getpid()}\n")
 
 
 @agent("deadly")
 async def deadly(task: Task) -> Any:
-    """Takes its process along where `inputs` is a killer; else returns them."""
+    """Kills its process if `inputs` names a killer; otherwise returns `inputs`."""
     _note(task)
     if task.inputs == "killer":
         os._exit(137)
@@ -37,7 +37,7 @@ async def traced(task: Task) -> Any:
 
 @agent("mended")
 def mended(task: Task) -> Any:
-    """Fails while the file that `inputs.until` names is not there; then returns `inputs.value`."""
+    """Fails until the file that `inputs.until` names exists; then returns `inputs.value`."""
     _note(task)
     if not Path(task.inputs["until"]).exists():
         raise GiveUp(f"{task.inputs['until']} is not there yet")
@@ -46,7 +46,7 @@ def mended(task: Task) -> Any:
 
 @agent("hangs")
 async def hangs(task: Task) -> None:
-    """Waits for its cancellation."""
+    """Waits until it is cancelled."""
     _note(task, "began")
     try:
         await asyncio.sleep(600)
@@ -57,7 +57,7 @@ async def hangs(task: Task) -> None:
 
 @agent("spins")
 def spins(task: Task) -> None:
-    """The same in a thread: it looks whether it is cancelled."""
+    """The same in a thread, which checks `task.cancelled`."""
     _note(task, "began")
     for _ in range(60_000):
         if task.cancelled:

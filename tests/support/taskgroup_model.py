@@ -1,7 +1,7 @@
-"""A log, workers and a store for the session's owner, all in plain Python: what a random run goes through.
+"""A log, workers and a store for the session's owner, in plain Python: the environment of a random run.
 
-Workers answer offers in any order and in pieces, get lost, come back as zombies, hand chunks back; messages are
-repeated. `expected` says naively what must come of it.
+Workers take offers in any order and report in pieces, get lost, return as zombies, and return chunks; messages are
+duplicated. `expected` computes the required outcome in a naive way.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ SESSION = "s"
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """A task, and how its members end: `failing` for good, `flaky` after one retry through the owner."""
+    """A task with its members' outcomes: `failing` fail permanently, `flaky` succeed after one retry by the
+    owner."""
 
     order: TaskOrder
     group: str
@@ -110,7 +111,7 @@ class PlannedRun:
         return [opened, *starts]
 
 
-# --- what must come of it ------------------------------------------------------------------------
+# --- required outcome ----------------------------------------------------------------------------
 
 
 @dataclass
@@ -121,7 +122,7 @@ class Expected:
 
 
 def expected(run: PlannedRun) -> Expected:
-    """Results of each group; tasks come in an order in which producers are before their dependents."""
+    """Results of each group; tasks are in an order in which producers precede their dependents."""
     found = Expected(values=dict(run.external), results={group: {} for group in run.groups})
     for task in run.tasks:
         needs = [need for need in task.order.needs if not need.optional]
@@ -165,12 +166,12 @@ def _end(task: PlannedTask, found: Expected) -> None:
             results.update(derived(done, key))
 
 
-# --- the world around the owner ------------------------------------------------------------------
+# --- environment of the owner --------------------------------------------------------------------
 
 
 @dataclass
 class Worker:
-    """One delivery of a chunk. `left` are its members that it has not reported."""
+    """One delivery of a chunk. `left` are the members that it has not reported yet."""
 
     run: PlannedRun
     offer: OfferChunk
@@ -181,12 +182,12 @@ class Worker:
 
 
 def is_answer(effect: object) -> bool:
-    """Whether an effect answers that a run is not known: each question gets its answer."""
+    """True if an effect answers that a run is unknown: each query gets such an answer."""
     return isinstance(effect, PublishAfter) and b'"type":"fail_run"' in effect.outgoing.value
 
 
 class World:
-    """The owner's state, its log, and everybody around it. `chaos` is how many bad things happen."""
+    """The owner's state, its log, and its environment. `chaos` is the number of faults."""
 
     def __init__(self, runs: Sequence[PlannedRun], random: Random, chaos: int, inline_limit: int) -> None:
         self.rules = DecisionConfig(NAMES, inline_limit=inline_limit)
@@ -209,7 +210,7 @@ class World:
         self.now = 0.0
 
     def feed(self, message: Message, segments: Sequence[bytes] = ()) -> None:
-        """Append a message as it travels, decide, and see that deciding it again changes nothing."""
+        """Append an encoded message, decide, and check that deciding again changes nothing."""
         delivery = self.feed_once(message, segments)
         before = plain(self.partition)
         again = decide(self.rules, self.partition, dataclasses.replace(delivery, offset=delivery.offset + 1))
@@ -218,7 +219,7 @@ class World:
         assert not [effect for effect in acts if not is_answer(effect)]
 
     def feed_once(self, message: Message, segments: Sequence[bytes] = ()) -> DeliveredMessage:
-        """Append a message as it travels, and decide."""
+        """Append an encoded message, and decide."""
         decoded = GROUPS.decode(encode(message, segments))
         delivery = DeliveredMessage(decoded.message, decoded.segments, len(self.log), self.now)
         self.log.append(delivery)
@@ -227,7 +228,7 @@ class World:
         return delivery
 
     def _check_what_is_kept_by_time(self) -> None:
-        """What is found without looking at every run is what looking at every run finds."""
+        """Check that indexes over runs find the same as a scan of all runs."""
         open_runs = self.partition.runs
         known = {run_id: run.timers.due_at(OVERDUE) or 0.0 for run_id, run in open_runs.items()}
         for run_id, run in open_runs.items():
@@ -242,7 +243,7 @@ class World:
             (run.opened_at_offset for run in open_runs.values()), default=None
         )
 
-    # what an owner does ------------------------------------------------------------------------------
+    # what the owner does -----------------------------------------------------------------------------
 
     def _see(self, turn: Turn) -> None:
         for effect in turn.effects:
@@ -301,10 +302,10 @@ class World:
                 ended = len(self.ended.get(place, ()))
                 assert ended == entry.data["count"], f"{place} joined when {ended} members had ended"
 
-    # what the others do --------------------------------------------------------------------------------
+    # what the environment does ---------------------------------------------------------------------------
 
     def step(self) -> bool:
-        """Let one thing happen; False where nobody has anything to do."""
+        """Perform one random step; returns False if no step is left."""
         self.now += 0.01
         if self.chaos > 0 and self.workers and self.random.random() < 0.4:
             self.chaos -= 1
@@ -367,7 +368,7 @@ class World:
         }
 
     def _report(self, worker: Worker) -> None:
-        """Tell of some of a worker's members, in the form and order of a worker's report."""
+        """Report some of a worker's members, in the form and order of a worker's report."""
         if not worker.left:
             return
         task = worker.run.task(worker.offer.group, worker.offer.task)
@@ -413,7 +414,7 @@ class World:
         self.feed(ArrayCounted(run_id=effect.run_id, group=effect.group, task=effect.task, count=count))
 
     def resolved(self, value: Any) -> Any:
-        """A value, or what its reference stands for in the store."""
+        """A value, or the stored value of its reference."""
         if not is_reference(value, SESSION):
             return value
         return asyncio.run(values.resolve(self, NAMES, value, within=SESSION))  # type: ignore[arg-type]
@@ -426,10 +427,10 @@ class World:
 
 
 class Deaf:
-    """A log and a notifier for what is of no interest here."""
+    """A log and a notifier whose records these tests ignore."""
 
     async def publish(self, messages: Any) -> Any:
-        """Take them and forget them."""
+        """Accept and drop them."""
 
 
 def _segments(task: PlannedTask, done: Sequence[int]) -> list[bytes]:
@@ -443,7 +444,7 @@ def _segments(task: PlannedTask, done: Sequence[int]) -> list[bytes]:
 
 
 def timers_of(run: Run) -> list[float]:
-    """When the timers of a run's groups and tasks are due, found by a look at each of them."""
+    """Due times of a run's groups and tasks, found by a scan."""
     found = [
         group.deadline
         for group in run.groups.values()
@@ -458,7 +459,7 @@ def timers_of(run: Run) -> list[float]:
 
 
 def plain(value: Any) -> Any:
-    """State as nested plain data, to be compared; what only counts dropped messages is left out."""
+    """State as nested plain data for comparison, without counters of dropped messages."""
     if isinstance(value, Expanded):
         return value.count
     if isinstance(value, Ranges):
@@ -476,7 +477,7 @@ def plain(value: Any) -> Any:
 
 
 def order(name: str, needs: Sequence[Need], expansion: Expansion | None, **more: Any) -> TaskOrder:
-    """A task's order with one result key, the task's name."""
+    """A task's plan with one result key, the task's name."""
     return TaskOrder(
         name=name,
         agent="a",

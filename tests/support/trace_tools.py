@@ -1,4 +1,4 @@
-"""Spans that a system told, and how they hang together."""
+"""Spans that a system emitted, and checks of their structure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRODUCER_SPAN = 0x00F067AA0BA902B7
 
 
 class Traced:
-    """Telemetry that keeps its spans. `spans` are those told by now, in the order of their start."""
+    """Telemetry that keeps its spans. `spans` are those emitted so far, by their start."""
 
     def __init__(self, sampler: Sampler | None = None, *, measures: bool = False) -> None:
         self._exporter = InMemorySpanExporter()
@@ -57,7 +57,7 @@ def attributes_of(span: ReadableSpan) -> dict[str, Any]:
 
 
 def content_of(span: ReadableSpan) -> Any:
-    """All that a collector gets of it but where it came from, to compare."""
+    """All fields of a span for a collector except its source, for comparison."""
     assert span.context is not None
     return (
         span.name,
@@ -74,7 +74,7 @@ def content_of(span: ReadableSpan) -> Any:
 
 
 def check_tree(spans: Sequence[ReadableSpan], root_parent: int | None) -> None:
-    """One trace; every parent and every link is a span of it; nobody is outside of its parent's time."""
+    """Check that they are one trace: parents and links exist, and no span is outside of its parent's time."""
     by_id = {id_of(span): span for span in spans}
     assert len(by_id) == len(spans), "a span was told twice"
     assert len({span.context.trace_id for span in spans if span.context is not None}) == 1

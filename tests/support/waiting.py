@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline, where nothing announces it."""
+"""Polling for a condition with a deadline, for conditions without a notification."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST_POLL = 0.05
 async def eventually(
     predicate: Callable[[], object], timeout: float = 20.0, because: str = "the condition never held"
 ) -> None:
-    """Return once `predicate()` is true; AssertionError with `because` after `timeout` seconds."""
+    """Return once `predicate()` is true; raises AssertionError with `because` after `timeout` seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     pause = _FIRST_POLL
@@ -26,7 +26,7 @@ async def eventually(
 async def eventually_true(
     ask: Callable[[], Awaitable[object]], timeout: float = 20.0, because: str = "the answer was never the one"
 ) -> None:
-    """The same of a condition that has to be asked for, such as over HTTP."""
+    """The same for a condition that has to be awaited, such as a query over HTTP."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     pause = _FIRST_POLL
@@ -38,6 +38,6 @@ async def eventually_true(
 
 
 async def turns(count: int = 5) -> None:
-    """Let the loop run `count` turns: whatever was scheduled by then has happened."""
+    """Let the event loop run `count` turns, so that everything scheduled by then has happened."""
     for _ in range(count):
         await asyncio.sleep(0)

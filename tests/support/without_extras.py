@@ -1,6 +1,6 @@
-"""`python -m without_extras ARGUMENTS` (with this folder on the path): the command, where no extra is installed.
+"""`python -m without_extras ARGUMENTS` (with this folder on the path): the command without any extra installed.
 
-Importing a module of an extra fails as it does where its package is missing.
+Importing a module of an extra fails as if its package were missing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`python -m work_counts` (with tests on the path): what a request costs in records, bytes, calls and round trips.
+"""`python -m work_counts` (with tests/support on the path): records, bytes, calls and round trips of a request.
 
-The real services run on the simulator's servers, in virtual time and without faults, and each way to a server or
-back takes equally long. So the counts are the same each time on each machine, and the time from the request's
-record to the final one says how many exchanges had to wait for one another.
+The real services run on the simulator's servers, in virtual time and without faults, and each message to or from a
+server takes the same time. So the counts are the same on each machine, and the time from the request's record to
+the final one gives the number of sequential round trips.
 
 Prints the table of docs/benchmarks/README.md; `--budgets` prints the rows of tests/component/test_work_budgets.py.
 """
@@ -43,7 +43,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     "three by three": three_by_three_request(),
     "chain of four": chain_request(4, 10),
 }
-"""What is counted: requests of the bench, whose agent does nothing."""
+"""The measured requests: those of the bench, whose agent does nothing."""
 
 TOPICS = ("runs", "groups", "tasks", "events", "results")
 PATH = "round trips in a row"
@@ -59,22 +59,22 @@ QUANTITIES = (
 )
 
 WAY = 2.0**-16
-"""Seconds to a server, or back. So short that no clock of a service strikes within a run: a wait for one would
-look like thousands of round trips. A power of two, so that ways add up exactly."""
+"""Seconds to a server, or back. It is so short that no periodic work of a service happens during a run: a wait for
+a clock would look like thousands of round trips. A power of two, so that sums are exact."""
 QUIET_FROM, QUIET_UNTIL = 0.3, 0.7
-"""In this part of a second services do nothing of what they do by the clock, work or not."""
+"""In this part of a second services do no periodic work."""
 
 NOT_FINAL = (b"run.accepted", b"result.published")
 
 Counts = Mapping[str, float]
-"""By quantity; what was not seen at all is not in it."""
+"""Count by quantity; quantities that did not occur are missing."""
 
 
 def counts_of(request: Mapping[str, Any] | None) -> Counts:
-    """What a request costs a system that has run another before. None: what the system does unasked meanwhile.
+    """Return the cost of a request for a system that has run another before. None: of an idle system.
 
     Raises:
-        AssertionError: the request did not complete, or a service broke.
+        AssertionError: the request did not complete, or a service failed.
         TimeoutError: it did not end.
     """
     system = _CountedSystem()
@@ -86,7 +86,7 @@ def counts_of(request: Mapping[str, Any] | None) -> Counts:
 
 
 class _CountedSystem:
-    """One process of each service, with the settings that an installation has by default."""
+    """One process of each service, with the default settings."""
 
     def __init__(self) -> None:
         self.loop = SimLoop()  # type: ignore[abstract]  # it has no sockets, signals or child processes
@@ -130,12 +130,12 @@ class _CountedSystem:
         await asyncio.sleep(when - self.loop.time())
 
     async def _ask(self, request: Mapping[str, Any], request_id: str) -> float:
-        """Put a request on the log; returns how many ways it took until its final record was there, too."""
+        """Publish a request; returns the number of one-way transfers until its final record is there."""
         self._ended = self.loop.create_future()
         began = self.loop.time()
         value = orjson.dumps({"request_id": request_id, **request})
         self._broker.append([Outgoing(self._settings.names.requests, None, value)], self._clock.now())
-        async with asyncio.timeout(4):  # of virtual time: a run that hangs would go on for ever
+        async with asyncio.timeout(4):  # virtual seconds: otherwise a run that hangs would continue for ever
             final = await self._ended
         assert dict(final.headers)["ce_type"] == b"run.completed", final.value
         return (self.loop.time() - began) / WAY
@@ -147,7 +147,7 @@ class _CountedSystem:
             self._ended.set_result(record)
 
     def close(self) -> None:
-        """Leave no task behind."""
+        """Stop all tasks of the system."""
         while tasks := [task for task in asyncio.all_tasks(self.loop) if not task.done()]:
             for task in tasks:
                 task.cancel()
@@ -156,7 +156,7 @@ class _CountedSystem:
 
 
 class _Even(Nature):
-    """Each way takes equally long."""
+    """Each transfer takes the same time."""
 
     def latency(self) -> float:
         """See Nature."""
@@ -164,8 +164,8 @@ class _Even(Nature):
 
 
 class _TickingClock(SimClock):
-    """Each look at it takes a nanosecond. Else members that do nothing would take no time at all, could not be
-    measured, and would be cut into other chunks than they are in earnest."""
+    """Each read advances it by a nanosecond. Otherwise members that do nothing would take no time, could not be
+    measured, and would be cut into chunks of other sizes than on a real system."""
 
     looks = 0
 
@@ -176,7 +176,7 @@ class _TickingClock(SimClock):
 
 
 class _CountedProcess(Process):
-    """A process whose service has ports that count."""
+    """A process whose service has counting ports."""
 
     def __init__(self, site: Site, kind: str, work: Counter[str]) -> None:
         super().__init__(site, kind, 0)
@@ -219,7 +219,7 @@ class _CountedLog:
 
 
 class _CountedStore:
-    """See `ports.StateStore`. Which commands a call is, and of how many bytes, the adapter for Redis says."""
+    """See `ports.StateStore`. The Redis adapter determines the commands and bytes of a call."""
 
     def __init__(self, inner: StateStore, work: Counter[str]) -> None:
         self._inner = inner
@@ -235,7 +235,7 @@ class _CountedStore:
 
 
 class _Counted(Exception):
-    """A call has been counted, and goes no further."""
+    """Raised when a call has been counted, so that it is not sent."""
 
 
 class _CountingLink:

@@ -1,7 +1,7 @@
-"""Eight scientific workflows as they really ran, made into requests.
+"""Eight scientific workflows as they were really executed, converted to requests.
 
 From wfcommons/WfInstances, reduced to ids, edges and run times (see ``data/workflows``). Each task becomes a
-``sleep`` that returns its own id, so that a result shows which task made it.
+``sleep`` that returns its own id, so that a result shows its producer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def workflow_tasks(name: str) -> list[dict[str, Any]]:
 
 
 def workflow_request(name: str, grouping: Grouping = "one", scale: float = 0.001) -> dict[str, Any]:
-    """A request of that workflow: all in one group, a group for each task, or one for each program."""
+    """A request for that workflow: all tasks in one group, a group for each task, or one for each program."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for task in workflow_tasks(name):
         groups.setdefault(_group_of(task, grouping), []).append(_task(task, scale))
@@ -42,7 +42,7 @@ def _group_of(task: dict[str, Any], grouping: Grouping) -> str:
 
 
 def program_of(name: str) -> str:
-    """The program that a task ran: its name without number, and once where it is written twice."""
+    """The program of a task: its name without number, and without repetition."""
     program = _NUMBER.sub("", name)
     first, *others = program.split("_")
     return first if others[:1] == [first] else program

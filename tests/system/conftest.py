@@ -1,4 +1,5 @@
-"""A cluster for each module of system tests, and a user of it; a system with its dashboard, and a browser."""
+"""Fixtures of system tests: a cluster for each module with a user of it, a system with its dashboard, a
+browser."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def cluster(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def start(prefix: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts an Agency, workers of 8 and an EventManager on given servers; `more` are their variables."""
+    """Starts an Agency, workers of 8 slots and an EventManager on given servers; `more` are their variables."""
     clusters: list[Cluster] = []
 
     def start_it(brokers: str, redis_url: str, workers: int = 2, **more: str) -> Cluster:
@@ -61,15 +62,15 @@ def user(cluster: Cluster) -> Iterator[User]:
 
 @pytest.fixture(scope="session")
 def dev() -> Iterator[DevSystem]:
-    """`anabranch dev`, with the agents of `dashboard_agents`."""
+    """`anabranch dev` with the agents of `dashboard_agents`."""
     with dev_system("dashboard_agents") as system:
         yield system
 
 
-# Not for the session: while it is open, no asynchronous test can run in this process.
+# Not a session fixture: while it is open, no asynchronous test can run in this process.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A Chromium. Without one a test is skipped, with the reason; where CI=true it fails."""
+    """A Chromium. Without one the test is skipped with the reason, or fails if CI=true."""
     try:
         with chromium() as opened:
             yield opened

@@ -1,4 +1,4 @@
-"""However agents end on workers with real servers: their members end, and the workers live."""
+"""Agents end in every possible way on workers with real servers: their members end, and the workers survive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOCS = SUPPORT.parent / "docs" / "agents.md"
 
 @pytest.fixture
 def cluster(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator[Cluster]:
-    """One worker, whose death would end every run."""
+    """One worker: if it died, every run would stay open."""
     environ = {"PYTHONPATH": os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH"))))}
     cluster = Cluster(tmp_path, kafka, redis_url, prefix, environ)
     try:
@@ -28,14 +28,14 @@ def cluster(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator
 
 
 def task_of(number: int) -> dict[str, Any]:
-    """A task whose agent ends so."""
+    """A task whose agent ends in this way."""
     retry = {"strategy": "immediate", "max_attempts": 2}
     named = {"name": f"t{number}", "agent": f"ends-{number}", "result_keys": [f"t{number}"], "retry": retry}
     return {**named, **ENDINGS[number].more}
 
 
 def types_in_docs() -> dict[str, str]:
-    """The error type of each ending as the docs have it, by its words; empty where it completes."""
+    """The error type of each ending in the docs' table, by its words; empty if it completes."""
     text = DOCS.read_text(encoding="utf-8")
     lines = text[text.index(table([]).split("\n", 1)[0]) :].split("\n\n", 1)[0].splitlines()[2:]
     cells = [line.split("|") for line in lines]

@@ -1,4 +1,4 @@
-"""The bench on running services: what it weighs is there, and it knows whether the workers stamp times."""
+"""`bench` on running services: `--bytes` counts all records, and it detects whether workers have `bench.stamp`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def bench(cluster: Cluster, *arguments: str) -> dict[str, Any]:
 
 
 def test_bytes_on_the_log_and_in_redis_are_those_of_the_chains(cluster: Cluster) -> None:
-    """An idle installation adds nothing to the log, so that twice the chains weigh about twice as much."""
+    """An idle installation adds nothing to the log, so twice as many chains have about twice as many bytes."""
     few, many = (bench(cluster, "chain", "--chains", str(count), "--bytes")["bytes"] for count in (2, 4))
 
     assert (few["members"], many["members"]) == (120, 240)
     assert few["log"] == sum(few["topics"].values())
-    # Each chain has a request, a final record, and for each fan-out an offer and what became of its members.
+    # Each chain has a request, a final record, and for each fan-out an offer and the reports of its members.
     for topic in ("requests", "runs", "groups", "tasks", "events", "results", "eventmanager-facts-changelog"):
         assert few["topics"][topic] > 200, topic
     assert few["topics"]["dead-letters"] == 0

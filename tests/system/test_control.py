@@ -1,4 +1,4 @@
-"""Pause, resume and cancel on separate processes, and owners that are killed while a run is paused."""
+"""Pause, resume and cancel on separate processes, with owners that are killed while a run is paused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from requests_made import request, resolved
 
 SUPPORT = Path(__file__).parents[1] / "support"
 REACH_SECONDS = 2.0
-"""A cancel reaches an agent within a second; the machine of the tests may be busy."""
+"""Seconds until a cancel reaches an agent; more than the promised second, because the machine may be busy."""
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def status(cluster: Cluster, run: str) -> dict[str, Any]:
 
 
 def test_a_pause_outlives_the_agency_and_every_owner(own_cluster: Cluster, user_of_own: User) -> None:
-    """400 members of 200 ms. Paused by the command; then the Agency and both TaskGroups are killed and others
-    started; nothing runs until a control record resumes it."""
+    """400 members of 200 ms. The command pauses the run; then the Agency and both TaskGroups are killed and
+    replaced; nothing runs until a control record resumes it."""
     user, document = user_of_own, traced_fan_out(400, 0.2)
     user.produce(document)
     await_true(lambda: len(calls(own_cluster)) >= 40, 60, own_cluster.logs)
@@ -81,7 +81,7 @@ def test_a_pause_outlives_the_agency_and_every_owner(own_cluster: Cluster, user_
     others += [own_cluster.start("taskgroup", "--agents", "system_agents", "--concurrency", "8") for _ in range(2)]
     for process in others:
         process.await_ready()
-    await_true(lambda: time.monotonic() - asked > 14, 60)  # longer than the group waits for the dead (8 s)
+    await_true(lambda: time.monotonic() - asked > 14, 60)  # longer than the session timeout (8 s)
 
     assert paused.returncode == 0, paused.stderr
     assert 40 <= len(calls(own_cluster)) == started < 400
@@ -98,8 +98,8 @@ def test_a_pause_outlives_the_agency_and_every_owner(own_cluster: Cluster, user_
 def test_a_cancel_reaches_agents_in_every_process_within_a_second(
     cluster: Cluster, user: User, agent: str
 ) -> None:
-    """`async` agents get it as a CancelledError, sync ones as `task.cancelled`. Two
-    workers run 64 members each."""
+    """`async` agents receive CancelledError, `def` agents see `task.cancelled`. Two workers run 64 members
+    each."""
     expansion = {"type": "custom", "transform_rules": {"sequence": {"n": {"start": 0, "end": 1_599}}}}
     document = request({"name": "t", "agent": agent, "expansion_config": expansion, "result_keys": ["out"]})
     user.produce(document)
@@ -121,7 +121,7 @@ def test_a_cancel_reaches_agents_in_every_process_within_a_second(
 
 
 def noted(cluster: Cluster, run_id: str, what: str) -> list[tuple[str, str]]:
-    """(what, process) of the members of a run that noted it."""
-    trace = cluster.folder / "trace.txt"  # made by the first member that begins
+    """The (event, process) pairs that members of a run recorded."""
+    trace = cluster.folder / "trace.txt"  # the first member creates it
     lines = [line.split() for line in trace.read_text().splitlines()] if trace.exists() else []
     return [(line[1], line[2]) for line in lines if line[0] == run_id and line[1] == what]

@@ -1,4 +1,4 @@
-"""Records that come again in bulk, workers that come and go, and many producers of one request id."""
+"""Duplicates of all records, workers that start and stop, and many producers of one request id."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PRODUCERS = 50
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_a_mirror_that_appends_whole_partitions_again(start: Start, kafka: str, redis_url: str) -> None:
-    """24 runs of 120 members; all records of `requests`, `runs`, `groups` and `tasks` are appended again amid
-    them, and once more after their end. No run ends twice, no member is called twice."""
+    """24 runs of 120 members. All records of `requests`, `runs`, `groups` and `tasks` are appended again while
+    they run, and once more after their end. No run ends twice, no member is called twice."""
     cluster = start(kafka, redis_url, ANABRANCH_PARTITIONS="4")
     load = Load(cluster, chosen_seed(24), runs=24, members=120, pause=0.5)
     mirror = Mirror(cluster)
@@ -49,7 +49,7 @@ def test_a_mirror_that_appends_whole_partitions_again(start: Start, kafka: str, 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_sixteen_workers_come_and_go_under_269_control_records(start: Start, kafka: str, redis_url: str) -> None:
-    """A record each 0.3 s pauses, resumes, cancels or retries some run; a worker comes or goes each 3 s."""
+    """Every 0.3 s a record pauses, resumes, cancels or retries a run; every 3 s a worker starts or stops."""
     cluster = start(kafka, redis_url, workers=4)
     user, dice = User(cluster, ("results",)), random.Random(chosen_seed(25))
     workers, controls = Workers(cluster, dice, total=16), Controls(user, dice, members=60)
@@ -78,7 +78,7 @@ def test_sixteen_workers_come_and_go_under_269_control_records(start: Start, kaf
 
 
 def produce_at_once(cluster: Cluster, documents: list[dict[str, Any]]) -> None:
-    """Each document has a producer of its own; all of them send at one moment."""
+    """Each document has its own producer; all of them produce at the same moment."""
     barrier = Barrier(len(documents))
 
     def send(document: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ def produce_at_once(cluster: Cluster, documents: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("bodies", [1, 2])
 def test_fifty_producers_of_one_request_id_start_one_run(cluster: Cluster, user: User, bodies: int) -> None:
-    """Each gets an answer: the acceptance of the one run, or, with another body than that, a refusal."""
+    """Each gets a response: the acceptance of the one run, or a refusal if its body differs."""
     request_id = str(uuid.uuid4())
     task = {"name": "t", "agent": "traced", "result_keys": ["out"]}
     made = [request(task | {"inputs": {"value": body}}, request_id=request_id) for body in range(bodies)]

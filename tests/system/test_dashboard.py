@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, on a whole system with its gateway."""
+"""The dashboard in a real browser, on a complete system with its gateway."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def fan_out(name: str, members: int, **inputs: Any) -> dict[str, Any]:
 
 def test_a_run_is_shown_live_to_its_end(browser: Browser, dev: DevSystem, tmp_path: Path) -> None:
     with dashboard(browser, dev.url) as board:
-        # Given the list of runs, and then a run that waits for us
+        # Given the list of runs, and then a run that waits for this test
         board.open("/runs")
         run = dev.submit(one_task("live one", "gated", inputs={"gate": str(tmp_path / "gate")}))
 
-        # Then it appears by itself, and leads to its graph, where it runs
+        # Then it appears by itself, and leads to its graph, where it is running
         board.link("live one").click()
         expect(board.status("Running")).to_be_visible()
         assert run in board.page.url
         board.painted_graph()
         expect(board.page.locator(".connection")).to_have_text("Live")
 
-        # When it may end, then the page says so without being asked
+        # When it may end, then the page shows the end without a reload
         (tmp_path / "gate").touch()
         expect(board.status("Completed")).to_be_visible()
         expect(board.page.locator(".connection")).to_have_text("Final")
@@ -74,7 +74,7 @@ def test_a_fan_out_is_one_tile_that_leads_to_its_members_and_each_to_what_it_did
         expect(drawer).to_contain_text("4 failed")
         drawer.get_by_role("link", name="Show the members").click()
 
-        # The heat map says all in words too; the filter shows which failed
+        # The heat map also has a text; the filter shows which members failed
         expect(board.page.get_by_role("img", name="Heat map of 240 members: 236 done, 4 failed")).to_be_visible()
         board.button("Failed").click()
         rows = board.page.locator("table.rows tbody tr")
@@ -88,14 +88,14 @@ def test_a_fan_out_is_one_tile_that_leads_to_its_members_and_each_to_what_it_did
         expect(member.get_by_role("region", name="inputs")).to_contain_text('"gauge": 59')
         expect(member).to_contain_text("Attempt 1")
 
-        # Its traceback is folded below the line that raised it
+        # Its traceback is folded below the line with the error
         traceback = member.get_by_role("region", name="Traceback")
         expect(traceback).to_be_hidden()
         member.get_by_text("dashboard_agents.py:").click()
         expect(traceback).to_contain_text("in measure")
         expect(traceback).to_contain_text("ValueError: gauge 59 gave no reading")
 
-        # Closed, the focus is where it was
+        # After closing, the focus returns to its previous place
         board.page.keyboard.press("Escape")
         expect(member).to_have_count(0)
         expect(board.button("measure_60")).to_be_focused()
@@ -124,7 +124,7 @@ def test_results_timeline_events_and_why_tell_of_the_same_run(browser: Browser, 
 
 
 def test_a_held_member_is_redriven_from_the_dead_letters(browser: Browser, dev: DevSystem) -> None:
-    # Given a member that failed for good, held for a decision: a redrive begins with attempt 1 again
+    # Given a member that failed permanently and is held: after a redrive, attempts begin at 1 again
     run = dev.submit(one_task("held one", "fail", on_failure="hold", inputs={"times": 1}))
     with dashboard(browser, dev.url) as board:
         board.open(f"/runs/{run}/why")
@@ -134,12 +134,12 @@ def test_a_held_member_is_redriven_from_the_dead_letters(browser: Browser, dev: 
         group.get_by_text("Show it").click()
         expect(group).to_contain_text("group / only")
 
-        # When it is redriven, after a question
+        # When it is redriven, after a confirmation
         group.get_by_role("button", name="Redrive it").click()
         board.dialog("Redrive 1 dead letter?").get_by_role("button", name="Redrive").click()
         expect(board.page.locator(".toast")).to_have_text("Redriven: 1")
 
-        # Then it ran once more, failed once more, and is held again; dismissed, it lets its run end
+        # Then it ran again, failed again, and is held again; after a dismissal its run ends
         group.get_by_role("button", name="Dismiss it").wait_for()
         expect(group).to_contain_text("1 held")
         group.get_by_role("button", name="Dismiss it").click()
@@ -172,7 +172,7 @@ def test_a_request_is_mended_where_its_mistakes_are_shown_planned_and_submitted(
         editor.fill(WRONG)
         editor.press("Control+Enter")
 
-        # Every error, with its place; a click selects it in the text
+        # Every error, with its position; a click selects it in the text
         mistakes = board.page.get_by_role("alert", name="Errors")
         expect(mistakes).to_contain_text("2 errors: the request would be rejected")
         where = mistakes.get_by_role("button", name="/task_groups/0/tasks/1/agent")
@@ -181,7 +181,7 @@ def test_a_request_is_mended_where_its_mistakes_are_shown_planned_and_submitted(
         assert board.page.evaluate("getSelection().toString()") == "agent: nobody"
         expect(editor).to_be_focused()
 
-        # Mended, the plan is shown before anything runs
+        # After the correction, the plan is shown before anything runs
         editor.fill(WRONG.replace("[nowhere]", "[y]").replace("nobody", "echo").replace("wrong", "mended"))
         board.button("Preview the plan").click()
         expect(board.page.get_by_role("heading", name="2 executions of 2 tasks in 2 levels")).to_be_visible()
@@ -217,7 +217,7 @@ def test_all_of_it_is_reached_with_the_keyboard(browser: Browser, dev: DevSystem
     with dashboard(browser, dev.url) as board:
         board.open("/system")
         keys = board.page.keyboard
-        # By keys to the runs, to one of them, into its graph, along its edge and into its task
+        # With keys to the runs, to one of them, into its graph, along its edge and into its task
         keys.press("g")
         keys.press("r")
         expect(board.page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
@@ -241,7 +241,7 @@ def test_all_of_it_is_reached_with_the_keyboard(browser: Browser, dev: DevSystem
         keys.press("Escape")
         expect(board.page.get_by_role("application")).to_be_focused()
 
-        # A key for each tab; the list of all of them
+        # A key for each tab; `?` lists all of them
         keys.press("2")
         expect(board.page.locator(".tabs [aria-current]")).to_have_text("Timeline")
         keys.press("?")
@@ -266,7 +266,7 @@ def test_the_theme_is_the_systems_until_one_is_chosen_and_then_stays(browser: Br
 
 def test_a_lost_connection_is_shown_and_taken_up_again(browser: Browser, dev: DevSystem) -> None:
     with dashboard(browser, dev.url) as board:
-        # Given a gateway whose stream breaks each time, until it does not
+        # Given a gateway whose stream breaks each time, until the test repairs it
         refused: list[Route] = []
 
         def breaks(route: Route) -> None:
@@ -376,7 +376,7 @@ def test_versions_of_the_context_say_who_wrote_what_and_what_two_differ_in(
     }
     difference = {"key": "out", "change": "added", "before": None, "after": "x", "versions": [2]}
     with dashboard(browser, dev.url) as board:
-        # Given what the engine says of two versions
+        # Given the server's differences between two versions
         board.page.route("**/context", lambda route: route.fulfill(json=context))
         board.page.route("**/context/diff?*", lambda route: route.fulfill(json={"differences": [difference]}))
 

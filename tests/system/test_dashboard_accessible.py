@@ -1,4 +1,4 @@
-"""axe on every view of the dashboard, in both themes: nothing serious, nothing critical."""
+"""axe on every view of the dashboard, in both themes: no serious and no critical finding."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def run(dev: DevSystem) -> Iterator[str]:
-    """A run that is open, with something of everything in it."""
+    """An open run with every kind of content."""
     started = dev.submit(REQUEST)
     yield started
     dev.post(f"v1/runs/{started}/cancel", {})
@@ -123,7 +123,7 @@ def _shortcuts(board: Dashboard) -> list[str]:
 
 
 def _grave(board: Dashboard) -> list[str]:
-    """What axe holds to be serious or critical, with where it is. A theme changes colours, and nothing else."""
+    """Serious and critical findings of axe, with their elements. A theme changes only colours."""
     return [*_violations(board, "light"), *_violations(board, "dark", ["color-contrast"])]
 
 

@@ -1,4 +1,4 @@
-"""The parts of the dashboard that only compute, each for itself, in the browser that runs them."""
+"""The modules of the dashboard that only compute, each tested separately in a browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Compute = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def compute(browser: Browser) -> Iterator[Compute]:
-    """Calls `compute(module, expression, argument)`: in it `m` is the module and `x` the argument."""
+    """Calls `compute(module, expression, argument)`; in the expression `m` is the module and `x` the argument."""
     page = browser.new_page()
     page.route(f"{ORIGIN}**", _serve)
     page.goto(ORIGIN)
@@ -155,7 +155,7 @@ def test_a_cell_of_a_heat_map_is_filled_by_share(compute: Compute) -> None:
 
 
 def test_a_bar_takes_the_known_share_of_the_whole(compute: Compute) -> None:
-    """300 of 400 known members ended in a run that is half done: more members will come to be known."""
+    """300 of 400 known members ended in a run that is half done: further members will become known."""
     counts = {"members": 400, "completed": 200, "failed": 100, "running": 50, "share": 0.45}
     parts = compute("lib/run.js", "m.sharesOf(x)", counts)
     assert parts == pytest.approx({"completed": 0.3, "failed": 0.15, "running": 0.275})
@@ -246,7 +246,7 @@ def _holds(box: dict[str, float], tile: dict[str, float]) -> bool:
 
 
 def test_a_large_graph_is_laid_out_quickly(compute: Compute) -> None:
-    # 2,122 tasks and 6,366 edges: a layout that compares every pair would take minutes
+    # 2,122 tasks and 6,366 edges: a layout that compares all pairs would take minutes
     script = """(() => {
       const nodes = Array.from({length: 2122}, (_, nth) => ({group: `g${nth % 12}`, wide: false}));
       const edges = [];

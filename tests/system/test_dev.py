@@ -1,4 +1,4 @@
-"""`anabranch dev` as a user has it: every command reaches it by itself, and it says what goes on."""
+"""`anabranch dev` as a user sees it: every command finds it by itself, and its console shows what happens."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def one_task(request_id: str, agent: str, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Laptop:
-    """A running `dev`, and the command beside it: no servers, no variable that names one."""
+    """A running `dev`, and commands on the same machine: no servers, and no variables that name any."""
 
     dev: DevSystem
     program: Path
@@ -75,7 +75,7 @@ class Laptop:
         return str(path)
 
     def says(self, *lines: str) -> None:
-        """Wait until `dev` has said lines with these texts."""
+        """Wait until `dev` has printed lines with these texts."""
         await_true(lambda: all(any(line in said for said in self.dev.said) for line in lines), 20)
 
 
@@ -210,5 +210,5 @@ def test_the_address_goes_with_dev_however_it_ends(how: signal.Signals, laptop: 
         dev.process.wait(30)
     assert file.exists() == (how is signal.SIGKILL)
     with socket.socket() as default:
-        if default.connect_ex(("127.0.0.1", 9092)):  # no Kafka of this machine's own at the default address
+        if default.connect_ex(("127.0.0.1", 9092)):  # no Kafka at the default address
             assert laptop("list", **own).returncode == 4

@@ -1,6 +1,6 @@
-"""Every code block of the documentation is run, page by page: what a reader types works as it is written.
+"""Runs every code block of the documentation, page by page, so that examples work as written.
 
-Blocks that cannot be run here say why in their info string; the list of reasons is closed, and printed.
+Blocks that cannot be run here give a reason in their info string; the list of reasons is closed, and printed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RUN = [
 
 @pytest.fixture(scope="module")
 def installation(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The services under the names that the pages use."""
+    """The services under the default names, which the pages use."""
     cluster = Cluster(tmp_path_factory.mktemp("docs"), kafka, redis_url, DEFAULT_PREFIX)
     try:
         cluster.start_all(workers=1)

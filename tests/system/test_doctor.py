@@ -1,4 +1,4 @@
-"""What says why a run does not end, with processes dead; and an owner that is stuck and says so."""
+"""`anabranch why` with dead processes; and a stuck owner, which reports that it is not live."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Start = Callable[..., Cluster]
 
 @pytest.fixture
 def make(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iterator[Start]:
-    """Makes a cluster with its topics, and starts no service."""
+    """Creates a cluster with its topics, without services."""
     clusters: list[Cluster] = []
 
     def make_it(**environ: str) -> Cluster:
@@ -49,7 +49,8 @@ def facts(document: dict[str, Any]) -> set[tuple[str | None, str]]:
 
 
 def test_why_works_with_every_service_killed_and_the_run_ends_once_they_are_back(make: Start) -> None:
-    """A fan-out runs, a task waits for a key, one for the fan-out; SIGKILL to all; then new processes, the key."""
+    """A fan-out runs, one task waits for a key, one for the fan-out; SIGKILL to all; then new processes and the
+    key."""
     cluster = make()
     document = request(
         {
@@ -119,7 +120,8 @@ def probe(port: int, path: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_stuck_owner_says_so_and_ends_and_its_successor_goes_on(make: Start, tmp_path: Path) -> None:
-    """The taskgroup's listener never returns. Its probe fails with the reason, the process ends with 1."""
+    """The listener of the TaskGroup never returns. Its probe fails with the reason, and the process ends with
+    1."""
     stuck = tmp_path / "stuck"
     stuck.touch()
     cluster = make(ANABRANCH_TEST_STUCK=str(stuck), ANABRANCH_STALL_AFTER="4s", ANABRANCH_HEALTH_PORT="0")

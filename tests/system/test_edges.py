@@ -1,4 +1,4 @@
-"""The limits of records, values, logs, clocks and settings, on real servers: what meets one ends, and alone."""
+"""Limits of records, values, logs, clocks and settings on real servers: a run that exceeds one ends, alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AHEAD = 600
 
 @pytest.fixture(scope="module")
 def edges(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """An Agency and two TaskGroups, which no test here may end, nor what a test sends them."""
+    """An Agency and two TaskGroups. No test here, and no request of a test, may stop them."""
     cluster = installation(tmp_path_factory.mktemp("edges"), kafka, redis_url)
     try:
         start(cluster, "agency", "taskgroup", "taskgroup")
@@ -32,7 +32,7 @@ def edges(kafka: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def user(edges: Cluster) -> Iterator[User]:
-    """A user of the shared installation. After each test all its services still have to run."""
+    """A user of the shared installation. After each test all its services have to be running."""
     user = User(edges)
     yield user
     user.close()
@@ -42,7 +42,7 @@ def user(edges: Cluster) -> Iterator[User]:
 
 @pytest.fixture
 def broken(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Cluster]:
-    """An installation of the test's own, without services: it may break what it likes."""
+    """An installation for one test, without services, which the test may break."""
     cluster = installation(tmp_path, kafka, redis_url)
     try:
         yield cluster
@@ -51,7 +51,7 @@ def broken(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Cluster]:
 
 
 def over(key: str, *, agent: str = "length", out: str = "lengths") -> dict[str, Any]:
-    """A task that has a member for each item of a key."""
+    """A task with one member for each item of a key."""
     expansion = {"type": "array", "array_mapping": {"item": key}}
     return {
         "name": "each",
@@ -64,7 +64,7 @@ def over(key: str, *, agent: str = "length", out: str = "lengths") -> dict[str, 
 
 
 def compact(document: dict[str, Any]) -> bytes:
-    """A request in as few bytes as there can be: close under its limit."""
+    """The shortest JSON of a request, to be just below its limit."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -78,7 +78,7 @@ def many_items(count: int, size: int, *, random: bool = False) -> dict[str, Any]
 
 @pytest.mark.parametrize(("count", "size"), [(1_000, 70_000), (20_000, 2_300)])
 def test_a_fan_out_over_more_than_records_hold_is_joined(user: User, count: int, size: int) -> None:
-    """Chunks are cut by bytes, and items that no offer holds travel through the store."""
+    """Chunks are cut by bytes, and items that are too large for an offer are stored in Redis."""
     document = many_items(count, size)
     bystander = request(echo("aside"))
     user.produce(document)
@@ -91,7 +91,7 @@ def test_a_fan_out_over_more_than_records_hold_is_joined(user: User, count: int,
 
 
 def test_a_request_whose_opening_takes_megabytes_is_run(user: User) -> None:
-    """100 tasks with long names write 100 shared keys: the record that opens the run names 10,000 producers."""
+    """100 tasks with long names write 100 shared keys: the record that opens the run lists 10,000 producers."""
     names = [f"{number:03d}" + "n" * 197 for number in range(100)]
     shared = {f"k{number}": "count" for number in range(100)}
     tasks = [
@@ -165,11 +165,11 @@ def test_a_deep_value_from_outside_fails_the_task_that_waits_for_it(user: User) 
     assert "200 levels" in final["failures"][0]["message"]
 
 
-# --- costs that block others ---------------------------------------------------------------------------
+# --- work that delays other runs -----------------------------------------------------------------------
 
 
 def test_a_thousand_conflicts_of_one_request_id_delay_nobody(user: User) -> None:
-    """Each refusal puts the original on the dead letters, read again from the topic; neighbours in one go."""
+    """Each refusal copies the original, read again from the topic, to the dead letters; neighbours in one read."""
     first = request(echo(0))
     assert user.run(dict(first))["status"] == "completed"
     for number in range(1_000):
@@ -208,11 +208,11 @@ def test_an_offer_that_nobody_can_read_is_a_dead_letter(user: User) -> None:
     assert user.run(request(fan_out(200)))["status"] == "completed"
 
 
-# --- request ids that come again -------------------------------------------------------------------------
+# --- request ids that are used again ---------------------------------------------------------------------
 
 
 def test_a_request_id_that_was_forgotten_is_run_again(broken: Cluster) -> None:
-    """The Agency has lost what it knew of the run, the TaskGroup remembers that it has ended."""
+    """The Agency has lost the run's tombstone, but the TaskGroup remembers that the run has ended."""
     [agency, _] = start(broken, "agency", "taskgroup")
     user = User(broken)
     document = request(fan_out(40))
@@ -233,7 +233,7 @@ def test_a_request_id_that_was_forgotten_is_run_again(broken: Cluster) -> None:
 
 
 def let_it_be_forgotten(cluster: Cluster, user: User) -> None:
-    """Runs come and go until a new owner of `runs` would begin after all that there is now."""
+    """Submit runs until a new owner of `runs` would begin after all present records."""
     ends = ends_of(user, "runs")
 
     def is_over() -> bool:
@@ -245,11 +245,11 @@ def let_it_be_forgotten(cluster: Cluster, user: User) -> None:
     await_true(is_over, 60, cluster.logs)
 
 
-# --- settings that change -------------------------------------------------------------------------------------
+# --- changed settings -----------------------------------------------------------------------------------------
 
 
 def test_a_lower_inline_limit_after_a_restart_changes_no_open_run(broken: Cluster, tmp_path: Path) -> None:
-    """The limit that holds for a run is on the log with it: pages that were not written are not referred to."""
+    """The limit that applies to a run is on the log with it: a value without pages gets no reference."""
     [agency, worker] = start(broken, "agency", "taskgroup")
     user = User(broken)
     gate = tmp_path / "gate"
@@ -276,7 +276,7 @@ def test_a_lower_inline_limit_after_a_restart_changes_no_open_run(broken: Cluste
 
 
 def await_members(user: User, count: int) -> None:
-    """Wait until so many members have ended, by the events that tell of them."""
+    """Wait until the events report this number of ended members."""
 
     def ended() -> bool:
         user.read()
@@ -288,7 +288,7 @@ def await_members(user: User, count: int) -> None:
 
 
 def await_committed(cluster: Cluster, user: User) -> None:
-    """Wait until the session's owner has committed all that there is: its effects are not done again."""
+    """Wait until the session's owner has committed everything, so that no effect is repeated."""
     ends = ends_of(user, "groups")
 
     def is_over() -> bool:
@@ -298,7 +298,7 @@ def await_committed(cluster: Cluster, user: User) -> None:
 
 
 def spanned(entry: dict[str, Any]) -> int:
-    """Members that an event is about."""
+    """Number of members of an event entry."""
     return sum(stop - start for start, stop in entry["spans"]) if entry.get("spans") else 1
 
 
@@ -307,7 +307,7 @@ def spanned(entry: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("skewed", ["agency", "taskgroup"])
 def test_a_clock_ten_minutes_ahead_times_nothing_out(broken: Cluster, skewed: str) -> None:
-    """Deadlines are points in the broker's time, and a worker counts from the offer's record."""
+    """Deadlines are in the broker's time, and a worker computes them from the offer's record."""
     for service in ("agency", "taskgroup"):
         if service == skewed:
             ahead(broken, service)
@@ -329,7 +329,7 @@ def test_a_clock_ten_minutes_ahead_times_nothing_out(broken: Cluster, skewed: st
 
 
 def ahead(cluster: Cluster, service: str) -> None:
-    """Start a service with a clock that is ahead, and wait until it is ready."""
+    """Start a service whose clock is ahead, and wait until it is ready."""
     plain = cluster.command
 
     def skewed(*arguments: str) -> list[str]:
@@ -342,12 +342,13 @@ def ahead(cluster: Cluster, service: str) -> None:
         cluster.command = plain  # type: ignore[method-assign]
 
 
-# --- a limit that is lowered (last: it is the shared installation's) -------------------------------------------
+# --- a lowered limit (last, because it changes the shared installation) ------------------------------------------
 
 
 @pytest.mark.parametrize("limit", [100_000])
 def test_topics_whose_limit_was_lowered_while_services_run(user: User, limit: int) -> None:
-    """A record is refused once, then it is known that it has to be cut: a batch of several counts as one."""
+    """One record is refused; then the service knows the limit and cuts records. A batch of several counts as
+    one."""
     names = ("runs", "groups", "tasks", "events", "results", "dead-letters")
     for name in names:
         kafka_admin.alter(user.cluster.brokers, user.cluster.prefix + name, limit)

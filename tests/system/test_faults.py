@@ -1,4 +1,4 @@
-"""Faults of whole processes and servers under open runs: nothing is lost, and nothing is told twice."""
+"""Faults of whole processes and servers during open runs: nothing is lost, and nothing is published twice."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ WORKER = ("--agents", "system_agents", "--concurrency", "8")
 
 
 def traced(count: int, seconds: float) -> dict[str, Any]:
-    """A fan-out whose members leave a trace of each call, wait, and return their index."""
+    """A fan-out whose members record each call in a file, wait, and return their index."""
     return request(fan_out(count) | {"agent": "traced", "inputs": {"seconds": seconds, "value": "{n}"}})
 
 
 def calls(cluster: Cluster) -> Counter[str]:
-    """How often each member of each run was called."""
+    """The number of calls of each member of each run."""
     lines = (cluster.folder / "trace.txt").read_text().splitlines()
     return Counter(line.rpartition(" ")[0] for line in lines)
 
 
 def begin(user: User, document: dict[str, Any]) -> None:
-    """Produce a request and wait for the first member that ends."""
+    """Produce a request and wait until its first member has ended."""
     user.produce(document)
     user.await_records(lambda seen: seen.topic == "events" and b"task.completed" in seen.value)
 
@@ -50,7 +50,7 @@ def final_ids(user: User, document: dict[str, Any]) -> set[bytes]:
 
 
 def test_every_service_is_killed_and_an_open_run_goes_on(start: Start, kafka: str, redis_url: str) -> None:
-    """A run waits for a key from outside and a fan-out is under way; SIGKILL to all; new ones; the key."""
+    """A run waits for an external key while a fan-out runs; SIGKILL to all; new processes; then the key."""
     cluster = start(kafka, redis_url)
     user = User(cluster)
     session = f"s-{uuid.uuid4()}"
@@ -93,7 +93,7 @@ def test_a_rolling_restart_calls_no_member_twice(start: Start, kafka: str, redis
 
 
 def test_a_subscription_forwards_events_until_it_ends(start: Start, kafka: str, redis_url: str) -> None:
-    """By control records: one for a run that is yet to come, one for a session that has had one."""
+    """By control records: one for a run before it exists, one for a session that has had a run."""
     cluster = start(kafka, redis_url)
     user = User(cluster)
     session, document = f"s-{uuid.uuid4()}", request(echo(1))
@@ -134,7 +134,7 @@ def test_a_subscription_forwards_events_until_it_ends(start: Start, kafka: str, 
 
 
 def large_then_waits(session: str) -> dict[str, Any]:
-    """Makes a large array, then waits for a key from outside, then expands over the array."""
+    """Creates a large array, waits for an external key, and then expands over the array."""
     made = fan_out(4_000) | {"name": "make", "inputs": {"n": "{n}", "pad": "x" * 60}, "result_keys": ["made"]}
     config = {"type": "array", "array_mapping": {"x": "made"}}
     later = echo("{x.n}", dependencies=["made"], external_dependencies=["go"], expansion_config=config)
@@ -146,14 +146,14 @@ def large_then_waits(session: str) -> dict[str, Any]:
 def test_a_redis_that_begins_again_empty_gets_what_open_runs_need(
     start: Start, kafka: str, redis_process: ServerHandle, everything: bool
 ) -> None:
-    """A run has a large value in pages and waits; Redis restarts empty; then what the run waits for comes."""
+    """A run with a large value in pages waits; Redis restarts empty; then the external key is set."""
     cluster = start(kafka, redis_process.address)
     user = User(cluster)
     session = f"s-{uuid.uuid4()}"
     document = large_then_waits(session)
     user.produce(document)
     user.await_records(lambda seen: seen.kind == "result.published" and seen.body["result_key"] == "made")
-    committed = time.monotonic() + 8  # by then no owner would read the value's records again for itself
+    committed = time.monotonic() + 8  # by then no owner would read the value's records again by itself
     await_true(lambda: time.monotonic() > committed, 20)
 
     for process in cluster.processes if everything else ():
@@ -176,7 +176,7 @@ def test_a_redis_that_begins_again_empty_gets_what_open_runs_need(
 def test_a_redis_that_is_away_for_twenty_seconds_costs_time_alone(
     start: Start, kafka: str, redis_process: ServerHandle, fault: str
 ) -> None:
-    """100 members of 2 s, for three rounds of which Redis is away, silent, or refuses every write."""
+    """100 members of 2 s. In three rounds Redis is unavailable, frozen, or refuses every write."""
     cluster = start(kafka, redis_process.address)
     user = User(cluster)
     document = traced(100, 2.0)
@@ -204,7 +204,7 @@ def test_a_redis_that_is_away_for_twenty_seconds_costs_time_alone(
 def test_a_broker_that_is_away_costs_time_alone(
     start: Start, broker_process: ServerHandle, redis_url: str, fault: str
 ) -> None:
-    """2,000 members of 20 ms; the only broker is killed and started again, or says nothing for 15 s."""
+    """2,000 members of 20 ms; the only broker is killed and started again, or frozen for 15 s."""
     cluster = start(broker_process.address, redis_url)
     user = User(cluster)
     document = traced(2_000, 0.02)

@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, on a real Kafka and Redis: it waits, is killed, and guards projects."""
+"""The gateway as a separate process on a real Kafka and Redis: long waits, SIGKILL, isolation of projects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def one_task(**fields: Any) -> dict[str, Any]:
 
 
 def serving(cluster: Cluster, *options: str) -> tuple[Process, str]:
-    """A gateway on any free port, and its address."""
+    """A gateway on any free port, with its address."""
     process = cluster.start("gateway", "--port", "0", *options)
     process.await_ready()
     await_true(lambda: _URL.search(process.log.read_bytes()) is not None, 30)
@@ -32,7 +32,7 @@ def serving(cluster: Cluster, *options: str) -> tuple[Process, str]:
 
 @contextmanager
 def events(url: str, run: str, last: str | None = None) -> Iterator[Iterator[tuple[str, str]]]:
-    """Id and type of each event of a run, after the last one that the caller has."""
+    """Id and type of each event of a run after the given id."""
     headers = {"accept": "text/event-stream", **({"last-event-id": last} if last else {})}
     with httpx.stream("GET", f"{url}/v1/runs/{run}/events", headers=headers, timeout=30) as response:
         assert response.status_code == 200
@@ -50,7 +50,7 @@ def _read(response: httpx.Response) -> Iterator[tuple[str, str]]:
 
 
 def test_a_stream_goes_on_at_another_gateway_after_the_first_was_killed(cluster: Cluster) -> None:
-    """SIGKILL while a listener reads: the next gateway sends what it lacks, and nothing twice."""
+    """SIGKILL while a client reads events: the next gateway sends the missing events, and none twice."""
     first, url = serving(cluster)
     waited = httpx.post(f"{url}/v1/runs", json=one_task(), headers={"prefer": "wait=30"}, timeout=40)
     accepted = httpx.post(f"{url}/v1/runs", json=one_task(external_dependencies=["never"]))

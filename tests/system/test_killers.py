@@ -1,4 +1,4 @@
-"""A member that takes its process along each time: it is found, and fails alone. Processes are started again."""
+"""A member that always kills its process: it is identified, and fails alone. Processes are started again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KILLER = 321
 
 
 class Supervisor:
-    """Starts a TaskGroup again whenever one has ended, as a service manager does."""
+    """Restarts a TaskGroup whenever it has ended, as a service manager does."""
 
     def __init__(self, cluster: Cluster, workers: int, agents: str) -> None:
         self.deaths = 0
@@ -46,7 +46,7 @@ class Supervisor:
 def supervised(
     kafka: str, redis_url: str, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Cluster, Supervisor]]:
-    """Two workers with the test's agents. Their leases are short: who is dead is known to be after about 2 s."""
+    """Two workers with the test's agents and short leases: a death is detected after about 2 s."""
     environ = {
         "PYTHONPATH": str(SUPPORT),
         "ANABRANCH_TEST_TRACE": str(tmp_path / "trace.txt"),
@@ -83,10 +83,10 @@ def with_a_killer(tolerated: int, max_deliveries: int) -> dict[str, Any]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("supervised", ["system_agents"], indirect=True)
 def test_one_killer_among_500_members_fails_alone(supervised: tuple[Cluster, Supervisor], tmp_path: Path) -> None:
-    """Two runs, one after the other: the first tolerates a failure, the second does not.
+    """Two runs in sequence: the first tolerates a failure, the second does not.
 
-    The killer calls `os._exit`, so nothing is flushed, committed or said. It costs one delivery as usual, one with
-    care, and `max_deliveries` alone.
+    The killer calls `os._exit`, so nothing is flushed, committed or logged. It costs one fast delivery, one
+    careful delivery, and `max_deliveries` deliveries alone.
     """
     cluster, supervisor = supervised
     user = User(cluster)
@@ -117,7 +117,7 @@ def _killer_has_a_letter(user: User, run_id: str, deliveries: int) -> None:
 
 
 def _nobody_ran_in_vain(folder: Path, run_id: str, max_deliveries: int) -> None:
-    """Members beside the killer ran once, once more after the first death, and once alone at most."""
+    """Other members of its chunk ran once, again after the first death, and at most once alone."""
     lines = (folder / "trace.txt").read_text().splitlines()
     calls = Counter(name for run, name, _ in map(str.split, lines) if run == run_id)
     assert calls.pop(f"out_{KILLER + 1}") == 2 + max_deliveries
@@ -129,7 +129,7 @@ def _nobody_ran_in_vain(folder: Path, run_id: str, max_deliveries: int) -> None:
 def test_a_record_that_kills_whoever_decides_about_it_costs_its_run_alone(
     supervised: tuple[Cluster, Supervisor],
 ) -> None:
-    """The owner calls `os._exit` within `decide`. Four or five owners die, the next one buries the record."""
+    """The owner calls `os._exit` in `decide`. Four or five owners die, then the record is dead-lettered."""
     cluster, supervisor = supervised
     user = User(cluster)
     bad = {"name": "bad", "agent": "echo", "inputs": 1, "result_keys": ["bad"]}

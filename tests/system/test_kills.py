@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of a fan-out: the run completes, and each index is once in its result."""
+"""SIGKILL during a fan-out: the run completes, and each index is exactly once in its result."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def own_cluster(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iter
 def test_a_kill_in_mid_fan_out_costs_no_member_and_repeats_none_in_the_result(
     own_cluster: Cluster, service: str, which: int
 ) -> None:
-    """2,000 members of 20 ms on two workers of 8; SIGKILL once the first have ended; at most 30 s more.
+    """2,000 members of 20 ms on two workers of 8; SIGKILL after the first ones ended; at most 30 s more.
 
-    One of the workers owns the session, the other only works: each is killed in a test of its own.
+    One of the workers owns the session, the other only works: each is killed in a separate test.
     """
     user = User(own_cluster)
     document = fan_out_of_sleeps(2_000, 0.02)

@@ -1,4 +1,4 @@
-"""A Redis that forgets under load: everything at once, or the last seconds with a failover to its replica."""
+"""A Redis that loses data under load: all of it, or the last seconds in a failover to its replica."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from steady_load import Load
 
 pytestmark = pytest.mark.timeout(600)
 BEHIND_SECONDS = 3.0
-"""Within the default loss window of 5 s."""
+"""Seconds; below the default loss window of 5 s."""
 
 
 @pytest.mark.chaos
 def test_a_redis_that_is_flushed_twice_under_load(start: Start, kafka: str, redis_process: ServerHandle) -> None:
-    """30 runs of 120 members, one each 0.7 s; FLUSHALL twice amid them. Values of ended runs come back."""
+    """30 runs of 120 members, one every 0.7 s, with two FLUSHALL. Values of ended runs are restored."""
     cluster = start(kafka, redis_process.address)
     load = Load(cluster, chosen_seed(22), runs=30, members=120, pause=0.7)
     for ended in (5, 15):
@@ -40,7 +40,7 @@ def address(server: ServerHandle) -> tuple[str, int]:
 
 
 def follow(replica: Redis, primary: CuttingProxy) -> None:
-    """Make a server the replica of what is behind a proxy, and wait until it has all."""
+    """Make a server the replica of the one behind a proxy, and wait until it has all data."""
     replica.replicaof("127.0.0.1", str(primary.port))
     await_true(lambda: replica.info("replication")["master_link_status"] == "up", 60)
 
@@ -49,8 +49,8 @@ def follow(replica: Redis, primary: CuttingProxy) -> None:
 def test_a_failover_to_a_replica_that_is_three_seconds_behind(
     start: Start, kafka: str, redis_pair: tuple[ServerHandle, ServerHandle]
 ) -> None:
-    """The replica loses its link under load; 3 s later the primary is killed, and the replica is promoted behind
-    the same address."""
+    """The replica loses its link under load; 3 s later the primary is killed, and the replica is promoted at the
+    same address."""
     primary, replica = redis_pair
     if not isinstance(replica, ServerProcess):
         pytest.skip("a container does not reach a proxy on loopback")

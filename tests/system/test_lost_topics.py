@@ -19,7 +19,7 @@ from conformance import kafka_admin
 
 @pytest.fixture
 def broken(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Cluster]:
-    """An installation of the test's own, without services: it may break what it likes."""
+    """An installation for one test, without services, which the test may break."""
     cluster = installation(tmp_path, kafka, redis_url)
     try:
         yield cluster
@@ -46,14 +46,14 @@ def done(futures: Mapping[Any, Future[Any]]) -> None:
 
 @pytest.mark.parametrize("stopped", [True, False], ids=["services stopped", "services running"])
 def test_services_go_on_after_the_topics_began_again(broken: Cluster, stopped: bool) -> None:
-    """Fences and marks in Redis are of the topics before; their epochs are higher than any of the new ones."""
+    """Fences and marks in Redis are of the old topics; their epochs are higher than any of the new ones."""
     services = start(broken, "agency", "taskgroup")
     user = User(broken)
     assert user.run(request(fan_out(10_000), session_id="kept"))["status"] == "completed"
     assert services.pop().terminate() == 0
-    services += start(broken, "taskgroup")  # its claim is after all that
+    services += start(broken, "taskgroup")  # its claim follows all of these records
     assert user.run(request(fan_out(40), session_id="kept"))["status"] == "completed"
-    for _ in range(12):  # positions in all partitions of `runs` are beyond what the new topics will hold
+    for _ in range(12):  # positions in all partitions of `runs` are beyond the end of the new topics
         assert user.run(request(echo("before"), session_id="kept"))["status"] == "completed"
     user.close()
     if stopped:
@@ -74,8 +74,8 @@ def test_services_go_on_after_the_topics_began_again(broken: Cluster, stopped: b
 def test_topics_with_few_records_that_begin_again_under_running_services_are_read_from_their_beginning(
     broken: Cluster,
 ) -> None:
-    """The positions of readers are within the new topics, so nothing is out of range, and what stands before them
-    would be skipped. The services stand still meanwhile, so that they find records there when they look."""
+    """The positions of readers exist in the new topics, so nothing is out of range, and earlier records would be
+    skipped. Meanwhile the services are frozen, so that the new topics have records when they check."""
     services = start(broken, "agency", "taskgroup")
     user = User(broken)
     for _ in range(4):
@@ -120,7 +120,8 @@ def test_a_run_that_is_open_while_a_topic_begins_again_ends_as_lost(
 
 @pytest.mark.parametrize("ends_by", ["cancel", "timeout"])
 def test_a_run_whose_records_are_gone_ends_as_lost(broken: Cluster, ends_by: str, tmp_path: Path) -> None:
-    """Retention took the records of an open run, then its session's owner died: the next one does not know it."""
+    """Retention removed the records of an open run, then its session's owner died: the next one does not know
+    it."""
     [_, worker] = start(broken, "agency", "taskgroup")
     user = User(broken)
     waits = {"name": "t", "agent": "waits", "inputs": {"until": str(tmp_path / "never"), "value": 1}}

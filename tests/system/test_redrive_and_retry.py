@@ -1,4 +1,4 @@
-"""Dead letters and retries as people use them: the command, on separate processes and real servers."""
+"""Dead letters and retries with the command, on separate processes and real servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from requests_made import request
 
 
 def mended(cluster: Cluster, count: int, *, broken: int, **more: Any) -> tuple[dict[str, Any], Path]:
-    """A fan-out of which one member fails until a file is there."""
+    """A fan-out of which one member fails until a file exists."""
     until = cluster.folder / f"until-{uuid.uuid4()}"
     always = cluster.folder / "system_agents.py"
     always.touch()
@@ -29,7 +29,7 @@ def mended(cluster: Cluster, count: int, *, broken: int, **more: Any) -> tuple[d
 
 
 def calls(cluster: Cluster, run_id: str) -> Counter[str]:
-    """How often each member of a run was called."""
+    """The number of calls of each member of a run."""
     lines = [line.split() for line in (cluster.folder / "trace.txt").read_text().splitlines()]
     return Counter(member for called, member, _ in lines if called == run_id)
 
@@ -41,7 +41,7 @@ def command(cluster: Cluster, *arguments: str, code: int = 0) -> Any:
 
 
 def letters(cluster: Cluster, run: str, *options: str) -> list[dict[str, Any]]:
-    """The groups of letters of a run."""
+    """The groups of dead letters of a run."""
     groups: list[dict[str, Any]] = command(cluster, "dlq", "list", "--run", run, *options)["groups"]
     return groups
 
@@ -130,7 +130,8 @@ def test_a_detached_retry_with_a_request_id_is_one_run(cluster: Cluster, user: U
 
 
 def test_a_refused_request_is_sent_once_more_as_it_came(cluster: Cluster, user: User) -> None:
-    """Refused for a request id that was taken; nothing has changed, so it is refused again, byte for byte."""
+    """A request refused for its used id is refused again after a redrive, byte for byte, as nothing has
+    changed."""
     document, _ = mended(cluster, 1, broken=0)
     user.run(document)
     wrong = json.dumps(document | {"name": "another"}, indent=1).encode()

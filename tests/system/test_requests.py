@@ -1,4 +1,4 @@
-"""What a user of Kafka sees of requests, good and bad: separate processes, real servers, plain clients."""
+"""Requests, valid and invalid, as a user of Kafka sees them: separate processes, real servers, plain clients."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_a_recorded_workflow_runs_each_task_once_and_none_before_its_parents(
 
 
 def events_of(user: User, run_id: str) -> list[dict[str, Any]]:
-    """The entries of a run's events in the order of its partition, once its end is among them. Who took a
-    partition over tells some of them again, with the same cause: these count once, as for every reader."""
+    """The entries of a run's events in the order of its partition, once its end is among them. A new owner may
+    publish some of them again, with the same cause; these count once, as for every reader."""
     user.await_records(lambda s: s.topic == "events" and s.key == run_id and b'"run.completed' in s.value)
     batches = [s.body for s in user.seen if s.topic == "events" and s.key == run_id]
     entries = {
@@ -264,7 +264,7 @@ def test_a_cancelled_run_stops_its_agents_and_says_so(user: User) -> None:
 
 
 def test_what_several_tasks_and_runs_write_to_one_key_and_who_wrote_it(user: User, cluster: Cluster) -> None:
-    """Under policies, on real servers; then the versions, as the command shows them."""
+    """Keys with policies on real servers; then their versions, as the command shows them."""
     session = f"s-{uuid.uuid4()}"
 
     def document(number: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""All three services on a Kafka with TLS, SASL and ACLs and a Redis with TLS and an ACL user, at debug level.
+"""All services on a Kafka with TLS, SASL and ACLs and a Redis with TLS and an ACL user, at debug level.
 
-One request end to end; then every secret is looked for in all that was printed, recorded and stored.
+One request from end to end; then every secret is searched for in all output, records and keys.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
 
 @dataclass
 class Secured:
-    """The installation, and the way past its locks for whoever looks into it."""
+    """The installation, with clients that bypass its access control for inspection."""
 
     cluster: Cluster
     open: Cluster
@@ -56,7 +56,7 @@ def variables(secure: SecureKafka) -> dict[str, str]:
 
 
 def admit(secure: SecureKafka, redis_url: str) -> None:
-    """The user `service`, on both servers, with the rights that the docs name."""
+    """The user `service` on both servers, with the permissions in the docs."""
     secure.add_user("service", SECRETS["ANABRANCH_KAFKA_SASL_PASSWORD"])
     secure.allow("service", PREFIX)
     admin = redis.Redis.from_url(redis_url)

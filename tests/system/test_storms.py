@@ -1,7 +1,7 @@
 """Faults by seed under load: separate processes, real servers, and no request lost, joined early or joined twice.
 
-Requests come at a steady pace; each is a fan-out whose list a second one expands. `ANABRANCH_CHAOS_SEED` and
-`ANABRANCH_CHAOS_MIX` choose other storms. The long ones and those that injure servers are `chaos`.
+Requests arrive at a steady rate; each is a fan-out whose list a second one expands. `ANABRANCH_CHAOS_SEED` and
+`ANABRANCH_CHAOS_MIX` select other faults. The long tests, and those that damage servers, are marked `chaos`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DURABLE = {"appendonly": "yes", "appendfsync": "everysec"}
 
 
 def weather(injector: Injector, seconds: float, every: float, mix: Mapping[str, int]) -> None:
-    """A storm, and that nothing came of it."""
+    """Run a storm and check that it did no harm."""
     traffic, _ = storm(injector, seconds, every, 1.0, mix)
     print(f"{len(traffic.asked)} requests; {dict(injector.done)}")
     assert sum(injector.done.values()) >= 2
@@ -41,7 +41,7 @@ def weather(injector: Injector, seconds: float, every: float, mix: Mapping[str, 
 
 
 def test_services_killed_in_a_random_order(start: Start, kafka: str, redis_url: str) -> None:
-    """SIGKILL to one of the four processes about every 2.5 s, for 8 s; each gets a successor at once."""
+    """SIGKILL to one of the four processes about every 2.5 s, for 8 s; each gets a successor immediately."""
     injector = Injector(start(kafka, redis_url), random.Random(chosen_seed(5)))
     weather(injector, 8, 2.5, {"kill": 1})
 
@@ -55,14 +55,14 @@ def test_services_killed_in_a_random_order_for_a_minute(start: Start, kafka: str
 
 @pytest.mark.chaos
 def test_zombies_that_wake_up_after_others_took_over(start: Start, kafka: str, redis_url: str) -> None:
-    """SIGSTOP for 10 to 14 s, longer than the consumer groups wait (8 s), then SIGCONT; one about every 8 s."""
+    """SIGSTOP for 10 to 14 s, longer than the session timeout (8 s), then SIGCONT; one about every 8 s."""
     injector = Injector(start(kafka, redis_url), random.Random(chosen_seed(7)))
     weather(injector, 60, 8, {"freeze": 1})
 
 
 @pytest.mark.chaos
 def test_rolling_restarts_under_load_repeat_no_member(start: Start, kafka: str, redis_url: str) -> None:
-    """A successor, then SIGTERM, about every 5 s; agents take less than the time to drain. Their calls are counted
+    """A successor, then SIGTERM, about every 5 s; agents take less than `drain_seconds`. Their calls are counted
     in a file."""
     cluster = start(kafka, redis_url)
     injector = Injector(cluster, random.Random(chosen_seed(8)))
@@ -74,7 +74,7 @@ def test_rolling_restarts_under_load_repeat_no_member(start: Start, kafka: str, 
 def test_a_task_that_takes_longer_than_any_timeout_of_kafka_runs_once(
     start: Start, kafka: str, redis_url: str
 ) -> None:
-    """30 members of 25 s on 16 slots, where a consumer that does not poll for 9 s is thrown out of its group."""
+    """30 members of 25 s on 16 slots, while a consumer that does not poll for 9 s is removed from its group."""
     cluster = start(kafka, redis_url, ANABRANCH_KAFKA_MAX_POLL_INTERVAL_MS="9000")
     user = User(cluster)
     task = fan_out(30) | {"agent": "traced", "inputs": {"seconds": 25.0, "value": "{n}"}}
@@ -106,8 +106,8 @@ def test_connections_to_redis_are_cut_in_mid_command(start: Start, kafka: str, r
 
 
 def flooded(user: User, channel: str) -> bool:
-    """Say 2 MB on a channel; whether nobody listens to it any more. Small messages: large ones are not copied, and
-    not counted, for each subscriber."""
+    """Publish 2 MB on a channel, and return whether it has no subscriber any more. Messages are small, because
+    large ones are neither copied nor counted for each subscriber."""
     pipeline = user.redis.pipeline(transaction=False)
     for _ in range(500):
         pipeline.publish(channel, b"x" * 4_096)
@@ -118,8 +118,8 @@ def flooded(user: User, channel: str) -> bool:
 def test_a_subscriber_that_redis_drops_for_being_slow_reads_again(
     start: Start, kafka: str, redis_process: ServerHandle
 ) -> None:
-    """Both owners stand still for 4 s while their channel is flooded over `client-output-buffer-limit`; the value
-    that a run waits for is set meanwhile, and its announcement is lost with the connection."""
+    """Both owners are frozen for 4 s while their channel exceeds `client-output-buffer-limit`. The value that a
+    run waits for is set meanwhile, and its message is lost with the connection."""
     cluster = start(kafka, redis_process.address)
     user = User(cluster)
     user.redis.config_set("client-output-buffer-limit", "pubsub 1mb 512kb 1")
@@ -149,7 +149,7 @@ def test_a_subscriber_that_redis_drops_for_being_slow_reads_again(
 
 
 def two_rounds(count: int) -> dict[str, Any]:
-    """A traced fan-out of 20 ms each, and a second one over its list."""
+    """A traced fan-out with members of 20 ms each, and a second one over its list."""
     first = fan_out(count) | {"agent": "traced", "inputs": {"seconds": 0.02, "value": "{n}"}}
     config = {"type": "array", "array_mapping": {"x": "out"}}
     second = echo("{x}", name="again", key="again", dependencies=["out"], expansion_config=config)
@@ -157,7 +157,7 @@ def two_rounds(count: int) -> dict[str, Any]:
 
 
 def roll_back(server: ServerProcess, seconds: float) -> None:
-    """Kill a server and have it begin again with what it had on disk `seconds` before."""
+    """Kill a server and restart it with the data that it had on disk `seconds` before."""
     kept = server.directory.with_name("kept")
     server.pause()
     shutil.copytree(server.directory, kept)
@@ -176,8 +176,8 @@ def roll_back(server: ServerProcess, seconds: float) -> None:
 def test_a_redis_that_restarts_with_its_data_or_without_the_last_of_it(
     start: Start, kafka: str, redis_process: ServerHandle, missing: float
 ) -> None:
-    """2,000 members of 20 ms; SIGKILL to Redis in the midst; it begins again with its append-only file, or with a
-    copy of that from some seconds before, within the loss window of 5 s."""
+    """2,000 members of 20 ms; SIGKILL to Redis meanwhile; it restarts with its append-only file, or with a copy of
+    it from some seconds before, within the loss window of 5 s."""
     if not isinstance(redis_process, ServerProcess):
         pytest.skip("the files of a container are not at hand")
     cluster = start(kafka, redis_process.address)
@@ -199,8 +199,8 @@ def test_a_redis_that_restarts_with_its_data_or_without_the_last_of_it(
 def test_a_redis_without_its_replicas_refuses_writes_and_costs_time_alone(
     start: Start, kafka: str, redis_process: ServerHandle
 ) -> None:
-    """`min-replicas-to-write 1` with no replica for 10 s in the midst of 100 members of 1 s: reads are answered,
-    writes are not."""
+    """`min-replicas-to-write 1` without a replica for 10 s, during 100 members of 1 s: reads succeed, writes
+    fail."""
     cluster = start(kafka, redis_process.address)
     user = User(cluster)
     task = fan_out(100) | {"agent": "traced", "inputs": {"seconds": 1.0, "value": "{n}"}}
@@ -224,8 +224,8 @@ def test_a_redis_without_its_replicas_refuses_writes_and_costs_time_alone(
 def test_a_redis_that_forgot_is_written_again_by_the_services_and_a_request_is_not_run_twice(
     start: Start, kafka: str, redis_process: ServerHandle
 ) -> None:
-    """A run ends; every service is stopped; Redis begins again empty; services again; the request once more. Then
-    FLUSHALL under running services, and `anabranch rebuild --all` finds nothing left to do."""
+    """A run ends; every service is stopped; Redis restarts empty; the services start; the request is sent again.
+    Then FLUSHALL while services run, and `anabranch rebuild --all` finds nothing to restore."""
     cluster = start(kafka, redis_process.address)
     user = User(cluster)
     document = two_rounds(3_000)
@@ -256,11 +256,11 @@ def test_a_redis_that_forgot_is_written_again_by_the_services_and_a_request_is_n
     user.close()
 
 
-# --- everything ----------------------------------------------------------------------------------
+# --- all faults ----------------------------------------------------------------------------------
 
 
 @pytest.mark.chaos
 def test_a_storm_of_everything(tmp_path: Path) -> None:
-    """Two minutes of every fault there is, on servers of its own; `make soak` is the same for longer."""
+    """Two minutes of all kinds of faults on separate servers; `make soak` is the same for longer."""
     with installation(tmp_path, chosen_seed(10)) as injector:
         weather(injector, 120, 8, chosen_mix())

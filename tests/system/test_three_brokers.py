@@ -1,5 +1,5 @@
-"""A Kafka cluster of three brokers: two are killed at once, then each is restarted in turn, and all of it costs
-time alone."""
+"""A Kafka cluster of three brokers: two are killed at once, then each is restarted in turn; the only effect is a
+delay."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ RUNS, MEMBERS = 51, 120
 def test_three_brokers_two_of_them_killed_and_all_restarted(
     start: Start, three_brokers: KafkaTrio, redis_url: str
 ) -> None:
-    """51 runs with 6,120 members that leave a trace, one run each 2 s. SIGKILL to two brokers at once, which are
-    away for 5 s; later SIGTERM to each, and a start, once all replicas are in sync."""
+    """51 runs with 6,120 members that record their calls, one run every 2 s. SIGKILL to two brokers at once, which
+    are down for 5 s; later SIGTERM to each, and a start, once all replicas are in sync."""
     cluster = start(three_brokers.address, redis_url, ANABRANCH_PARTITIONS="4")
     load = Load(cluster, chosen_seed(21), runs=RUNS, members=MEMBERS, pause=2.0)
     load.until_ended(5)

@@ -1,6 +1,6 @@
-"""`python -m servers` (with tests on the path): a Kafka and a Redis in the foreground, for local work.
+"""`python -m servers` (with tests/support on the path): a Kafka and a Redis in the foreground, for local work.
 
-Prints the two variables that the commands and the tests read; ends both servers on Ctrl-C or SIGTERM.
+Prints the two variables that the commands and the tests read; stops both servers on Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A certificate authority of the test's own, and certificates it signs, made by the `openssl` command.
+"""A certificate authority for tests, and certificates signed by it, created by the `openssl` command.
 
-Everything is for 127.0.0.1, lives a day and is thrown away. Knows no server.
+All certificates are for 127.0.0.1 and valid for a day. Does not depend on any server.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Certificate:
 
 
 class Authority:
-    """Signs certificates; `file` is its own, which clients trust."""
+    """Signs certificates; `file` is its own certificate, which clients trust."""
 
     def __init__(self, folder: Path, name: str = "test-ca") -> None:
-        """Raises ServerUnavailableError where there is no openssl."""
+        """Raises ServerUnavailableError if openssl is missing."""
         if shutil.which("openssl") is None:
             raise ServerUnavailableError("no openssl to make certificates with: install it")
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The two servers as containers, where an engine answers; on fixed host ports, so that a restart keeps them.
+"""The two servers as containers, if an engine responds; on fixed host ports, so that they survive a restart.
 
 Must not choose between kinds of server (finder does).
 """
@@ -22,8 +22,8 @@ REDIS_IMAGE = "valkey/valkey:9-alpine"
 
 
 def engine_answers() -> bool:
-    """Whether something listens where the Docker client would look for a container engine."""
-    # By hand, since the client library leaks its socket when nothing answers.
+    """True if something listens where the Docker client looks for a container engine."""
+    # Not by the client library, which leaks its socket when nothing responds.
     engine = urlsplit(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
     by_path = engine.scheme == "unix"
     place = engine.path if by_path else (engine.hostname, engine.port or 2375)
@@ -76,7 +76,7 @@ class ContainerServer:
         self._container.get_wrapped_container().unpause()
 
     def wipe(self) -> None:
-        """Remove the container with all it kept; the next start creates another."""
+        """Remove the container with all its data; the next start creates another."""
         if self._container is not None:
             self._container.stop()
             self._container = None

@@ -1,6 +1,6 @@
-"""Which Kafka and Redis the tests use: those named in the environment, else containers, else processes.
+"""Chooses the Kafka and Redis of the tests: those named in the environment, else containers, else processes.
 
-Only chooses; how each kind is run is its own module's business.
+Only chooses; the modules of each kind run it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ PATIENT = {"broker.session.timeout.ms": "60000"}
 
 
 class NamedServer:
-    """A server somebody else runs: usable, never to be stopped by a test."""
+    """A server run by someone else: usable, but never stopped by a test."""
 
     def __init__(self, address: str) -> None:
         self.address = address
 
     def start(self) -> None:
-        """It runs already."""
+        """It is already running."""
 
     def stop(self) -> None:
-        """It is not ours to stop."""
+        """It must not be stopped."""
 
     def _refuse(self) -> None:
         raise ServerUnavailableError(f"{self.address} was named in the environment: no test may injure it")
@@ -47,9 +47,9 @@ class NamedServer:
 
 
 def find_kafka(directory: Path) -> ServerHandle:
-    """The broker for the whole run, not started yet.
+    """The broker for the whole test run, not started yet.
 
-    Raises ServerUnavailableError with the reason and the fix where there is none.
+    Raises ServerUnavailableError with the reason and the remedy if there is none.
     """
     named = os.environ.get(BROKERS_VARIABLE)
     if named is None:
@@ -60,9 +60,9 @@ def find_kafka(directory: Path) -> ServerHandle:
 
 
 def find_redis(directory: Path) -> ServerHandle:
-    """The Redis for the whole run, not started yet.
+    """The Redis for the whole test run, not started yet.
 
-    Raises ServerUnavailableError with the reason and the fix where there is none.
+    Raises ServerUnavailableError with the reason and the remedy if there is none.
     """
     named = os.environ.get(REDIS_VARIABLE)
     if named is None:
@@ -73,7 +73,7 @@ def find_redis(directory: Path) -> ServerHandle:
 
 
 def private_kafka(directory: Path, settings: Mapping[str, str] | None = None) -> ServerHandle:
-    """A broker of the caller's own, not started yet; raises ServerUnavailableError where none can be run."""
+    """A broker for one test, not started yet; raises ServerUnavailableError if none can be run."""
     if _engine_answers():
         return containers.kafka_container(settings)
     try:
@@ -85,7 +85,7 @@ def private_kafka(directory: Path, settings: Mapping[str, str] | None = None) ->
 
 
 def private_redis(directory: Path, settings: Mapping[str, str] | None = None) -> ServerHandle:
-    """A Redis of the caller's own, not started yet; raises ServerUnavailableError where none can be run."""
+    """A Redis for one test, not started yet; raises ServerUnavailableError if none can be run."""
     if _engine_answers():
         return containers.redis_container(settings)
     try:

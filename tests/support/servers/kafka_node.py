@@ -1,6 +1,6 @@
-"""One Apache Kafka broker in KRaft mode out of Maven's jars: a process on loopback, no container.
+"""One Apache Kafka broker in KRaft mode from Maven's jars: a process on loopback, no container.
 
-Java 17 and Maven are all it takes. Must not choose between kinds of server (finder does).
+It needs only Java 17 and Maven. Must not choose between kinds of server (finder does).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from servers.process import LOOPBACK, ServerProcess, ServerUnavailableError, fre
 HERE = Path(__file__).resolve().parent
 VERSION = "4.3.0"
 CLUSTER_ID = "YW5hYnJhbmNoLXRlc3RzIQ"
-"""Any 16 bytes in base64: the tests' cluster has no need of a random name."""
+"""Any 16 bytes in base64: the tests' cluster needs no random name."""
 
 SETTINGS: Mapping[str, str] = {
     "process.roles": "broker,controller",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-    # A missing topic has to show: production brokers seldom create one for a typo either.
+    # Off, as in most production clusters: a missing topic has to be noticed.
     "auto.create.topics.enable": "false",
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "4",
@@ -38,7 +38,7 @@ SETTINGS: Mapping[str, str] = {
     "share.coordinator.state.topic.num.partitions": "4",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
-    # A broker that was killed is let in again only after its old session has ended.
+    # A killed broker is admitted again only after its old session has expired.
     "broker.heartbeat.interval.ms": "300",
     "broker.session.timeout.ms": "2000",
     "log.cleaner.dedupe.buffer.size": "16777216",
@@ -48,15 +48,15 @@ SETTINGS: Mapping[str, str] = {
 
 
 def cache_directory() -> Path:
-    """Where jars are kept between runs: `.servers` beside the code, or $ANABRANCH_TEST_CACHE."""
+    """The folder of jars, kept between test runs: `.servers` beside the code, or $ANABRANCH_TEST_CACHE."""
     named = os.environ.get("ANABRANCH_TEST_CACHE")
     return Path(named) if named else HERE.parents[1] / ".servers"
 
 
 def broker_jars() -> Path:
-    """The folder of the broker's jars, fetched by Maven the first time.
+    """Return the folder of the broker's jars, which Maven downloads at the first call.
 
-    Raises ServerUnavailableError where Java or Maven is missing or the jars cannot be fetched.
+    Raises ServerUnavailableError if Java or Maven is missing or the download fails.
     """
     if shutil.which("java") is None:
         raise ServerUnavailableError("no java: install Java 17 or newer (Debian: openjdk-17-jre-headless)")
@@ -105,9 +105,9 @@ def kafka_node(
     number: int = 1,
     controllers: Mapping[int, str] | None = None,
 ) -> ServerProcess:
-    """A broker that keeps its log under `directory`; not started yet. `settings` override SETTINGS.
+    """A broker that keeps its log in `directory`; not started yet. `settings` override SETTINGS.
 
-    `listeners` (name -> host:port) are beside PLAINTEXT; `listener.security.protocol.map` has to have them.
+    `listeners` (name -> host:port) are added to PLAINTEXT; `listener.security.protocol.map` has to include them.
     `controllers` (node id -> host:port) are all nodes of the cluster, of which this one is `number`.
     """
     jars = broker_jars()
@@ -148,7 +148,7 @@ def _java(jars: Path) -> list[str]:
 
 
 def _format(jars: Path, directory: Path, properties: Path) -> None:
-    """Lay out the log folder before the first start; a formatted one is left as it is."""
+    """Format the log folder before the first start; an already formatted one is kept."""
     if (directory / "meta.properties").exists():
         return
     command = [*_java(jars), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
@@ -158,8 +158,8 @@ def _format(jars: Path, directory: Path, properties: Path) -> None:
 
 
 def broker_answers(address: str) -> bool:
-    """Whether a Kafka broker at `address` answers a metadata request within a second."""
-    # librdkafka prints each refused connection to standard error unless it is told otherwise.
+    """True if a Kafka broker at `address` responds to a metadata request within a second."""
+    # By default librdkafka prints each refused connection to standard error.
     client = AdminClient({"bootstrap.servers": address, "log_level": 0, "error_cb": lambda _: None})
     try:
         return len(client.list_topics(timeout=1.0).brokers) > 0

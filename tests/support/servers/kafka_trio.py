@@ -23,7 +23,7 @@ SETTINGS: Mapping[str, str] = {
     "transaction.state.log.min.isr": "2",
     "share.coordinator.state.topic.replication.factor": "3",
     "share.coordinator.state.topic.min.isr": "2",
-    # The three share a busy machine with all services: a broker that is slow is not to be fenced.
+    # The three share a busy machine with all services: a slow broker must not be fenced.
     "broker.session.timeout.ms": "6000",
     "controller.quorum.election.timeout.ms": "2000",
     "controller.quorum.fetch.timeout.ms": "5000",
@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class KafkaTrio:
-    """The brokers; `address` names all of them."""
+    """The brokers; `address` lists all of them."""
 
     brokers: Sequence[ServerProcess]
 
@@ -41,7 +41,7 @@ class KafkaTrio:
         return ",".join(broker.address for broker in self.brokers)
 
     def start(self) -> None:
-        """Start all, or those that do not run, at once."""
+        """Start all brokers, or those that are not running, in parallel."""
         begun = [broker for broker in self.brokers if broker.pid is None]
         for broker in begun:
             broker.begin()
@@ -53,7 +53,7 @@ class KafkaTrio:
             broker.kill()
 
     def is_in_sync(self) -> bool:
-        """Whether every partition has all three replicas in sync."""
+        """True if every partition has all three replicas in sync."""
         client = AdminClient({"bootstrap.servers": self.address, "log_level": 0, "error_cb": lambda _: None})
         try:
             found = client.list_topics(timeout=2.0)
@@ -64,7 +64,7 @@ class KafkaTrio:
 
 
 def kafka_trio(directory: Path) -> KafkaTrio:
-    """A cluster of the caller's own, not started yet. Raises ServerUnavailableError without Java."""
+    """A cluster for one test, not started yet. Raises ServerUnavailableError without Java."""
     controllers = {number: f"{LOOPBACK}:{free_port()}" for number in (1, 2, 3)}
     nodes = [
         kafka_node(directory / f"node{number}", settings=SETTINGS, number=number, controllers=controllers)

@@ -1,6 +1,6 @@
-"""A server run as a child process: started, awaited, killed, frozen and started again on the same address.
+"""A server run as a child process: started, awaited, killed, frozen and restarted at the same address.
 
-Knows processes and deadlines; must not know what Kafka or Redis is (kafka_node and redis_node do).
+Handles processes and deadlines; must not depend on Kafka or Redis (kafka_node and redis_node do).
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ LOOPBACK = "127.0.0.1"
 
 
 class ServerUnavailableError(Exception):
-    """No server of the kind can be had here; the message says what was tried and what would help."""
+    """Raised if no server of the kind is available; the message has the attempts and the remedy."""
 
 
 class ServerHandle(Protocol):
-    """What a test holds: the address, and the faults it may inject into the server behind it."""
+    """A test's handle of a server: its address, and the faults that the test may inject."""
 
     address: str
 
     def start(self) -> None:
-        """Start it (again) on the same address with what it kept on disk, and wait until it answers."""
+        """Start it (again) at the same address with the data on its disk, and wait until it responds."""
 
     def stop(self) -> None:
-        """End it in an orderly way; harmless when it is not running."""
+        """Stop it in good order; does nothing if it is not running."""
 
     def kill(self) -> None:
-        """End it at once, as a power cut would."""
+        """Kill it, as a power cut would."""
 
     def pause(self) -> None:
-        """Freeze it: connections stay open, nothing answers."""
+        """Freeze it: connections stay open, but nothing responds."""
 
     def resume(self) -> None:
-        """Let a frozen server go on."""
+        """Let a frozen server continue."""
 
     def wipe(self) -> None:
-        """Forget all it kept on disk; only while it is not running."""
+        """Delete all data on its disk; only while it is not running."""
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listened on a moment ago."""
+    """A free TCP port on loopback (which another process might take before it is used)."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -74,13 +74,13 @@ def await_until(
 
 
 def _die_with_parent() -> list[str]:
-    """A command prefix that ends the server even when the test runner itself is killed with SIGKILL."""
+    """A command prefix that stops the server even if the test runner itself is killed with SIGKILL."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
 class ServerProcess:
-    """A server as a child of this process, ended at its exit at the latest."""
+    """A server as a child of this process, stopped at the latest when the process exits."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class ServerProcess:
         prepare: Callable[[], None] = lambda: None,
         deadline_seconds: float = 60.0,
     ) -> None:
-        """`prepare` runs before each start and has to be idempotent; `directory` is all it keeps."""
+        """`prepare` runs before each start and has to be idempotent; `directory` has all its data."""
         self.name = name
         self.address = address
         self.directory = directory
@@ -116,7 +116,7 @@ class ServerProcess:
             self.await_answer()
 
     def begin(self) -> None:
-        """Start it without waiting: servers of one cluster answer only together."""
+        """Start it without waiting: servers of one cluster respond only together."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._prepare()
         with self.log_path.open("ab") as log:
@@ -126,7 +126,7 @@ class ServerProcess:
         atexit.register(self.kill)
 
     def await_answer(self) -> None:
-        """Wait until it answers; ends it and raises ServerUnavailableError if it does not."""
+        """Wait until it responds; otherwise stops it and raises ServerUnavailableError."""
         try:
             await_until(self._is_ready, self._deadline_seconds, self._why_it_ended)
         except BaseException:
@@ -140,7 +140,7 @@ class ServerProcess:
         return f"{self.name} ended with code {code} at its start; its log: {self.log_tail()}"
 
     def log_tail(self, characters: int = 2000) -> str:
-        """The end of what the server printed, for a message."""
+        """The last output of the server, for an error message."""
         return self.log_path.read_text(errors="replace")[-characters:]
 
     def stop(self) -> None:
@@ -150,7 +150,7 @@ class ServerProcess:
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Stop in an orderly way and start again on the same address."""
+        """Stop it in good order and start it again at the same address."""
         self.stop()
         self.start()
 

