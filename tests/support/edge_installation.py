@@ -1,4 +1,4 @@
-"""An installation for tests of limits and losses: its topics, its services, and how far their owners are."""
+"""An installation for tests of limits and data loss: its topics, its services, and the positions of its owners."""
 
 from __future__ import annotations
 

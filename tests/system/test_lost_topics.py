@@ -1,4 +1,4 @@
-"""Topics that are deleted and created again, and records that retention took, on real servers."""
+"""Deleted and re-created topics, and records removed by retention, on real servers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def broken(kafka: str, redis_url: str, tmp_path: Path) -> Iterator[Cluster]:
 
 
 def delete_and_create_topics(cluster: Cluster, *names: str) -> None:
-    """The topics of an installation begin again, or those named; Redis stays."""
+    """Delete and create all topics of an installation, or the named ones; Redis keeps its data."""
     admin = AdminClient({"bootstrap.servers": cluster.brokers})
     topics = [name for name in admin.list_topics(timeout=30).topics if name.startswith(cluster.prefix)]
     kafka_admin.delete(admin, [cluster.prefix + name for name in names] or topics)
@@ -101,7 +101,7 @@ def test_topics_with_few_records_that_begin_again_under_running_services_are_rea
 def test_a_run_that_is_open_while_a_topic_begins_again_ends_as_lost(
     broken: Cluster, lost: str, tmp_path: Path
 ) -> None:
-    """The owner that knew the run asks after it in the new topic."""
+    """The owner that knew the run queries it in the new topic."""
     start(broken, "agency", "taskgroup")
     user = User(broken)
     assert user.run(request(echo("before")))["status"] == "completed"
