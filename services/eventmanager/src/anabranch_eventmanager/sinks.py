@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from anabranch.core.errors import ServerUnavailable, StoreRefused
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.ports import Clock, EventLog, Notifier, Outgoing, StateStore, Write
+from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch_eventmanager.projection.decisions import has_ended
 from anabranch_eventmanager.projection.documents import Document, Documents, run_key
 from anabranch_eventmanager.projection.nudges import MAX_WAIT
@@ -38,58 +37,8 @@ LISTED_RUNS = 10_000
 _log = logging.getLogger("anabranch.eventmanager")
 
 
-class OutputQueue:
-    """Bounded queue of one output. If it is full the oldest message is dropped, and counted in `dropped`.
-
-    Args:
-        what: names the messages in log lines.
-        send: sends a batch.
-    """
-
-    def __init__(self, what: str, send: Callable[[list[Any]], Awaitable[Any]]) -> None:
-        self._what = what
-        self._send = send
-        self._queued: deque[Any] = deque()
-        self._has_messages = asyncio.Event()
-        self.dropped = 0
-
-    def put(self, message: Any) -> None:
-        """Queue one message."""
-        if len(self._queued) >= QUEUE_LIMIT:
-            self._queued.popleft()
-            self.dropped += 1
-        self._queued.append(message)
-        self._has_messages.set()
-
-    async def run(self) -> None:
-        """Send queued messages until cancelled; while a server is unavailable they stay queued."""
-        while True:
-            await self._has_messages.wait()
-            try:
-                await self.flush()
-            except (ServerUnavailable, StoreRefused) as error:
-                _log.warning(
-                    "the event manager cannot send %d %s, retrying in %g s: %s",
-                    len(self._queued),
-                    self._what,
-                    RETRY_SECONDS,
-                    error,
-                )
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def flush(self) -> None:
-        """Send all queued messages. Raises what `send` raises; unsent messages then stay queued."""
-        self._has_messages.clear()
-        while self._queued:
-            batch = list(islice(self._queued, BATCH))
-            for _ in batch:
-                self._queued.popleft()
-            try:
-                await self._send(batch)
-            except BaseException:
-                self._queued.extendleft(reversed(batch))
-                self._has_messages.set()
-                raise
+def _output(what: str, send: Callable[[Sequence[Any]], Awaitable[Any]]) -> OutboundQueue[Any]:
+    return OutboundQueue(what, send, limit=QUEUE_LIMIT, batch=BATCH, delay=RETRY_SECONDS, overflow="drop oldest")
 
 
 class ViewWriter:
@@ -222,9 +171,9 @@ class ServerSinks:
         self._store = store
         self._names = names
         self.views = views
-        self.nudges = OutputQueue("nudges", self._send_nudges)
-        self.messages = OutputQueue("events to forward", notifier.publish)
-        self.records = OutputQueue("dead letters", log.publish)
+        self.nudges = _output("nudges", self._send_nudges)
+        self.messages = _output("events to forward", notifier.publish)
+        self.records = _output("dead letters", log.publish)
 
     def forward(self, message: Forward) -> None:
         """See `projector.Sinks`."""
@@ -246,7 +195,7 @@ class ServerSinks:
         """See `projector.Sinks`."""
         self.nudges.put((record, tuple(workers), silent_for))
 
-    async def _send_nudges(self, batch: list[tuple[Outgoing, tuple[str, ...], float]]) -> None:
+    async def _send_nudges(self, batch: Sequence[tuple[Outgoing, tuple[str, ...], float]]) -> None:
         workers = sorted({worker for _, each, _ in batch for worker in each})
         heartbeats = await self._store.get([self._names.worker(worker) for worker in workers]) if workers else []
         alive = {worker for worker, heartbeat in zip(workers, heartbeats, strict=True) if heartbeat is not None}

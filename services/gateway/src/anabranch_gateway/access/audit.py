@@ -12,7 +12,6 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections import deque
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
@@ -20,9 +19,9 @@ from typing import Any
 import orjson
 from fastapi import Request
 
-from anabranch.core.errors import ServerUnavailable
 from anabranch.core.wire.cloudevents import rfc3339
 from anabranch.ports import Clock, EventLog, Incoming, Outgoing
+from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch.runtime.reading.log_range import records_between
 from anabranch_gateway.access.callers import Caller
 from anabranch_gateway.access.refusal_limits import RefusalLimits
@@ -52,9 +51,14 @@ class AuditLog:
         self._log = log
         self._topic = topic
         self._clock = clock
-        self._queue: deque[Outgoing] = deque()
-        self._has_records = asyncio.Event()
-        self._dropped = 0
+        self._queue: OutboundQueue[Outgoing] = OutboundQueue(
+            "audit records",
+            log.publish,
+            limit=MAX_QUEUED,
+            batch=BATCH,
+            delay=RETRY_SECONDS,
+            overflow="drop newest",
+        )
         self._limits = RefusalLimits(clock.monotonic())
         self._summary_due: asyncio.TimerHandle | None = None
 
@@ -97,11 +101,7 @@ class AuditLog:
         )
 
     def _enqueue(self, document: dict[str, Any]) -> None:
-        if len(self._queue) >= MAX_QUEUED:
-            self._dropped += 1
-            return
-        self._queue.append(Outgoing(self._topic, document["project"] or "", orjson.dumps(document)))
-        self._has_records.set()
+        self._queue.put(Outgoing(self._topic, document["project"] or "", orjson.dumps(document)))
 
     def _schedule_summary(self) -> None:
         if self._summary_due is None:
@@ -128,38 +128,12 @@ class AuditLog:
 
     async def run(self) -> None:
         """Publish queued records until cancelled."""
-        while True:
-            await self._has_records.wait()
-            try:
-                await self.flush()
-            except ServerUnavailable as error:
-                _log.warning(
-                    "the audit log cannot publish %d records, retrying in %g s: %s",
-                    len(self._queue),
-                    RETRY_SECONDS,
-                    error,
-                )
-                await asyncio.sleep(RETRY_SECONDS)
+        await self._queue.run()
 
     async def close(self) -> None:
         """Publish queued records and the summary of omitted calls. Raises ServerUnavailable."""
         self._write_summary()
-        await self.flush()
-
-    async def flush(self) -> None:
-        """Publish all queued records. Raises ServerUnavailable; the unpublished records then stay queued."""
-        self._has_records.clear()
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-            try:
-                await self._log.publish(batch)
-            except BaseException:
-                self._queue.extendleft(reversed(batch))
-                self._has_records.set()
-                raise
-        if self._dropped:
-            _log.error("the audit log dropped %d records: Kafka was unavailable for too long", self._dropped)
-            self._dropped = 0
+        await self._queue.flush()
 
     async def page(
         self, caller: Caller, limit: int, before: Mapping[int, int]

@@ -10,8 +10,8 @@ from anabranch.core.names import Names
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ChunkReturned, Offer
 from anabranch.ports import Clock, Outgoing
+from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch_taskgroup.worker.attempt_errors import AttemptErrors
-from anabranch_taskgroup.worker.outbox import Outbox
 from anabranch_taskgroup.worker.reports import PendingReport, delivery_of, pack, pack_failed
 from anabranch_taskgroup.worker.runner import ChunkRun
 
@@ -27,7 +27,7 @@ class Reporter:
     """
 
     def __init__(
-        self, outbox: Outbox, names: Names, clock: Clock, incarnation: str, errors: AttemptErrors
+        self, outbox: OutboundQueue[Outgoing], names: Names, clock: Clock, incarnation: str, errors: AttemptErrors
     ) -> None:
         self._outbox = outbox
         self._names = names
@@ -57,7 +57,7 @@ class Reporter:
     async def record(self, run: ChunkRun) -> None:
         """Send what there is to report of a chunk, and return once it is on the log."""
         self.report(run, last=False)
-        await self._outbox.published()
+        await self._outbox.wait_sent()
 
     async def record_start(self, offer: Offer, index: int) -> None:
         """Report that a member starts, before its chunk is opened; return once that is on the log."""
@@ -65,7 +65,7 @@ class Reporter:
         self._send(
             offer, pack(offer, self._incarnation, (), pending, last=False, busy=0.0, with_identifiers=False)
         )
-        await self._outbox.published()
+        await self._outbox.wait_sent()
 
     def fail(self, offer: Offer, error: BaseException, indexes: Sequence[int] | None = None) -> None:
         """End a chunk that cannot run: these members fail, or all members without `indexes`."""
@@ -78,4 +78,4 @@ class Reporter:
         self._send(offer, [encode(message)])
 
     def _send(self, offer: Offer, records: Iterable[bytes]) -> None:
-        self._outbox.send(Outgoing(self._names.groups, offer.session_id, value) for value in records)
+        self._outbox.put_all(Outgoing(self._names.groups, offer.session_id, value) for value in records)

@@ -14,6 +14,8 @@ from functools import partial
 
 from anabranch.core.redaction import redactor
 from anabranch.core.wire.messages import Offer
+from anabranch.ports import Outgoing
+from anabranch.runtime.outbound_queue import OutboundQueue
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch.sdk.agents import Registry
@@ -26,7 +28,6 @@ from anabranch_taskgroup.worker.fair_semaphore import WorkerSlots
 from anabranch_taskgroup.worker.held_chunks import HeldChunks
 from anabranch_taskgroup.worker.liveness import Liveness
 from anabranch_taskgroup.worker.offered import Offered
-from anabranch_taskgroup.worker.outbox import Outbox
 from anabranch_taskgroup.worker.pauses import Pauses
 from anabranch_taskgroup.worker.reporter import Reporter
 from anabranch_taskgroup.worker.shared_lock import SharedLock
@@ -40,6 +41,12 @@ log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.1
 """How long the end of a member may wait for those of others, to be reported with them."""
+
+MAX_OUTBOX_BYTES = 64_000_000
+"""Unpublished reports above which the worker claims no further chunks."""
+REPORT_BATCH = 1_000
+"""Maximum reports that are published with one call."""
+RETRY_SECONDS = 0.2
 
 
 class Worker:
@@ -62,7 +69,18 @@ class Worker:
         self._threads = AgentThreads(max_idle=concurrency)
         self._slots = WorkerSlots(concurrency)
         self._held = HeldChunks()
-        self._outbox = Outbox(resources.log)
+        # One loop publishes all reports in order: owners get the pages of a large value before the report that
+        # names
+        # them, and a report before the message that hands its chunk back. They drop what they get twice.
+        self._outbox: OutboundQueue[Outgoing] = OutboundQueue(
+            "worker reports",
+            resources.log.publish,
+            limit=MAX_OUTBOX_BYTES,
+            batch=REPORT_BATCH,
+            delay=RETRY_SECONDS,
+            overflow="keep",
+            weigh=lambda record: len(record.value),
+        )
         self._report_due = asyncio.Event()
         self._reporter = Reporter(self._outbox, names, clock, incarnation, errors_of_task())
         self._pauses = Pauses(store, notifier, names, self._paused)
@@ -116,13 +134,13 @@ class Worker:
         """
         self._draining = True
         await self._held.wait_below(1)
-        await self._outbox.published()
+        await self._outbox.wait_sent()
 
     async def stop(self) -> None:
         """Hand back the chunks that are held, publish all reports, and show that the worker is gone."""
         self._draining = True
         self._lifecycle.hand_back_all()
-        await self._outbox.published()
+        await self._outbox.wait_sent()
         await self._stops.stop()
         await self._pauses.stop()
         await self._tasks.cancel()
@@ -154,10 +172,12 @@ class Worker:
 
     def can_start(self, agent: str) -> bool:
         """True if a further chunk of an agent would start here at once."""
-        return not self._draining and self.held < self.concurrency and agent in self._registry
+        has_capacity = self.held < self.concurrency and not self._outbox.is_full
+        return not self._draining and has_capacity and agent in self._registry
 
     async def wait_for_capacity(self) -> None:
-        """Return once fewer chunks are held than members may run."""
+        """Return once fewer chunks are held than members may run, and the log has taken most of the reports."""
+        await self._outbox.wait_for_room()
         await self._held.wait_below(self.concurrency)
 
     # --- offers ------------------------------------------------------------------------------------
