@@ -21,7 +21,8 @@ from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.messages import MemberFailed, MemberRetry, MembersReported, Offer, ValuePage
 from anabranch.runtime.ownership.effects import StorePut
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
-from anabranch_taskgroup.session.chunks import by_attempt, chunk_size
+from anabranch_taskgroup.session.attempt_order import by_attempt
+from anabranch_taskgroup.session.chunks import chunk_size
 from anabranch_taskgroup.session.claim_monitor import (
     FIRST_WAIT,
     MAX_WAIT,
@@ -29,7 +30,7 @@ from anabranch_taskgroup.session.claim_monitor import (
     ChunkDelivery,
     ClaimMonitor,
 )
-from anabranch_taskgroup.session.lifecycle import split_results, tolerated
+from anabranch_taskgroup.session.groups import split_results
 from anabranch_taskgroup.session.states import (
     ENDINGS,
     TRANSITIONS,
@@ -38,6 +39,7 @@ from anabranch_taskgroup.session.states import (
     TaskState,
     next_state,
 )
+from anabranch_taskgroup.session.steps.joins import tolerated
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import DecisionConfig
 from anabranch_taskgroup.worker import reports

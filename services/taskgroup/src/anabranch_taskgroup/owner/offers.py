@@ -23,8 +23,8 @@ from anabranch.ports import Clock, StateStore, Telemetry, Write
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.reading import values
 from anabranch_taskgroup.session.chunks import concurrency_limit
-from anabranch_taskgroup.session.lifecycle import arrays_of, visible_values
 from anabranch_taskgroup.session.state import Group, Run, Value
+from anabranch_taskgroup.session.steps.expansion import arrays_of, visible_values
 from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.turn import DecisionConfig
 

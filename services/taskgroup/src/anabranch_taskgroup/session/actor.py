@@ -1,7 +1,8 @@
-"""The session's owner: state and message to new state and effects. Pure, and a fold over the log.
+"""The actor of a session: takes a state and a message, and returns the new state and the effects. Pure.
 
-It may be given any message twice and any prefix of its messages again; what it knows already changes
-nothing. Time is the record's timestamp. `decide` is the whole interface.
+The state is a fold over the log: a message that is delivered again, or a log that is read again from an earlier
+offset, changes nothing that is known. Time is the timestamp of the record. `decide` is the whole interface; each
+message type has a handler in `_HANDLERS`, and those that are addressed to one step go to the kind of the step.
 """
 
 from __future__ import annotations
@@ -12,15 +13,10 @@ from typing import Any
 
 from anabranch.core.admissions import first_fence
 from anabranch.core.wire.messages import (
-    ArrayCounted,
     CheckRun,
-    ChunkLost,
-    ChunkReturned,
     ClaimPartition,
     Fragment,
     KeyReduced,
-    MembersReported,
-    MembersTaken,
     Message,
     Nudge,
     OpenRun,
@@ -30,24 +26,13 @@ from anabranch.core.wire.messages import (
     RunUnknown,
     StartGroup,
     StopRun,
-    TakenPage,
     TimerDue,
     ValueFound,
-    ValuePage,
 )
 from anabranch.core.wire.results import is_reference
-from anabranch_taskgroup.session.chunks import (
-    apply_report,
-    give_back,
-    is_contested,
-    is_news,
-    page_prefix,
-    park,
-    release_due,
-    schedule,
-    schedule_group,
-)
-from anabranch_taskgroup.session.context_merge import pending_reductions, take_reduced
+from anabranch_taskgroup.session.context_merge import take_reduced
+from anabranch_taskgroup.session.derive import derive
+from anabranch_taskgroup.session.groups import close_group, report_group
 from anabranch_taskgroup.session.held import release
 from anabranch_taskgroup.session.keys import is_from_outside, set_key
 from anabranch_taskgroup.session.known_runs import (
@@ -60,30 +45,19 @@ from anabranch_taskgroup.session.known_runs import (
     opened_before,
     stop_unopened,
 )
-from anabranch_taskgroup.session.lifecycle import (
-    admit,
-    close_group,
-    count_members,
-    go_on,
-    refuse_expansion,
-    refuse_value,
-    settle,
-    stop_tasks,
-    tell_end,
-)
-from anabranch_taskgroup.session.merge import keep_inline_or_spill
-from anabranch_taskgroup.session.missing_agents import note_lack, report_lack
+from anabranch_taskgroup.session.lifecycle import admit, refuse_value, settle, stop_steps
 from anabranch_taskgroup.session.overdue import ask_about_overdue, first_question
 from anabranch_taskgroup.session.partition import PartitionState
-from anabranch_taskgroup.session.retry_import import all_taken, take_members, take_page, take_when_known
+from anabranch_taskgroup.session.retry_import import all_taken, take_when_known
 from anabranch_taskgroup.session.retry_import import is_known as is_whole
+from anabranch_taskgroup.session.signals import SIGNALS, deliver
 from anabranch_taskgroup.session.state import Group, MergedKey, Run, Value
-from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen
-from anabranch_taskgroup.session.store_keys import stored_key
-from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
-from anabranch_taskgroup.session.task_state import Chunk, Task
-from anabranch_taskgroup.session.timers import OVERDUE, Timer, TimerKind, in_request_order
-from anabranch_taskgroup.session.turn import CountArrays, DecisionConfig, Halt, LookAgain, Pause, Turn, Watch
+from anabranch_taskgroup.session.states import TaskEvent
+from anabranch_taskgroup.session.steps.kind import Step
+from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
+from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.timers import OVERDUE, STEP_TIMERS, Timer, TimerKind, in_request_order
+from anabranch_taskgroup.session.turn import DecisionConfig, Halt, Pause, Turn
 from anabranch_taskgroup.session.value_references import ANY_SIZE, tell
 
 
@@ -108,12 +82,8 @@ def decide(rules: DecisionConfig, partition: PartitionState, delivery: Delivered
     return turn
 
 
-def _claimed(turn: Turn, message: ClaimPartition, segments: tuple[bytes, ...]) -> None:
-    """Claims are the shell's business: the state of runs does not depend on who owns them."""
-
-
-def _fragment(turn: Turn, message: Fragment, segments: tuple[bytes, ...]) -> None:
-    """The shell puts messages together; what is not whole yet changes nothing."""
+def _ignore(turn: Turn, message: ClaimPartition | Fragment, segments: tuple[bytes, ...]) -> None:
+    """The shell handles claims and joins fragments: the state of runs depends on neither."""
 
 
 # --- opening and stopping ------------------------------------------------------------------------
@@ -205,7 +175,7 @@ def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None
     turn.effects.append(Halt(run.run_id, run.session_id, message.reason, admission=run.admission))
     event = TaskEvent.TIME_OUT if message.reason == "timed_out" else TaskEvent.CANCEL
     for group in list(run.groups.values()):
-        stop_tasks(turn, run, group.tasks.values(), event)
+        stop_steps(turn, run, group, event)
 
 
 def _check_run(turn: Turn, message: CheckRun, segments: tuple[bytes, ...]) -> None:
@@ -224,8 +194,12 @@ def _pause_run(turn: Turn, message: PauseRun, segments: tuple[bytes, ...]) -> No
     run.paused, run.pause_cause = message.paused, message.cause
     turn.effects.append(Pause(run.run_id, run.session_id, run.paused, run.deadline))
     if not run.paused:
-        for group in run.groups.values():
-            schedule_group(turn, run, group)
+        _resume(turn, run)
+
+
+def _resume(turn: Turn, run: Run) -> None:
+    for step in open_steps(run):
+        kind_of(step.task).resume(turn, step)
 
 
 def _release_held(turn: Turn, message: ReleaseHeld, segments: tuple[bytes, ...]) -> None:
@@ -236,19 +210,7 @@ def _release_held(turn: Turn, message: ReleaseHeld, segments: tuple[bytes, ...])
     release(turn, run, message)
 
 
-# --- what a retry takes over ---------------------------------------------------------------------
-
-
-def _members_taken(turn: Turn, message: MembersTaken, segments: tuple[bytes, ...]) -> None:
-    found = _find(turn, message)
-    if found is not None and found[0].taking is not None:
-        take_members(turn, found[0], found[2], message, segments)
-
-
-def _page_taken(turn: Turn, message: TakenPage, segments: tuple[bytes, ...]) -> None:
-    found = _find(turn, message)
-    if found is not None:
-        take_page(turn, found[0], found[2], message, segments[0])
+# --- values from elsewhere -----------------------------------------------------------------------
 
 
 def _run_taken(turn: Turn, message: RunTaken, segments: tuple[bytes, ...]) -> None:
@@ -258,9 +220,6 @@ def _run_taken(turn: Turn, message: RunTaken, segments: tuple[bytes, ...]) -> No
         return
     for task in all_taken(run, message):
         admit(turn, run, task)
-
-
-# --- values from elsewhere -----------------------------------------------------------------------
 
 
 def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -> None:
@@ -287,98 +246,6 @@ def _key_reduced(turn: Turn, message: KeyReduced, segments: tuple[bytes, ...]) -
     close_group(turn, run, home)
 
 
-def _array_counted(turn: Turn, message: ArrayCounted, segments: tuple[bytes, ...]) -> None:
-    found = _find(turn, message)
-    if found is None or open_run(turn, message) is None:
-        return
-    run, _, task = found
-    if message.error is not None and may_happen(task.state, TaskEvent.EXPANSION_REFUSED):
-        refuse_expansion(turn, run, task, message.error)
-    elif message.error is None and task.state is TaskState.READY:
-        count_members(turn, run, task, message.count)
-    else:
-        turn.partition.drop("array counted before")
-
-
-# --- members -------------------------------------------------------------------------------------
-
-
-def _find(turn: Turn, message: Any) -> tuple[Run, Group, Task] | None:
-    run = turn.partition.runs.get(message.run_id)
-    group = run.groups.get(message.group) if run else None
-    task = group.tasks.get(message.task) if group else None
-    if run is None or group is None or task is None:
-        turn.partition.drop("message for a run that is not open")
-        return None
-    return run, group, task
-
-
-def _find_chunk(turn: Turn, message: Any) -> tuple[Run, Group, Task, Chunk] | None:
-    """The chunk of a message, if that is of its present delivery: anything older is a zombie's."""
-    found = _find(turn, message)
-    chunk = found[2].chunks.get(message.chunk) if found else None
-    if found is None or chunk is None or chunk.fence != message.fence:
-        turn.partition.drop("message of an earlier delivery")
-        return None
-    return (*found, chunk)
-
-
-def _value_page(turn: Turn, message: ValuePage, segments: tuple[bytes, ...]) -> None:
-    found = _find_chunk(turn, message)
-    if found is not None:
-        run, _, task, _ = found
-        number = f"{page_prefix(message.chunk, message.fence, message.index)}.{message.page}"
-        key = stored_key(task.order, message.key)
-        name = turn.rules.names.value_page(run.session_id, run.run_id, key, number)
-        turn.put(run, name, segments[0])
-
-
-def _members_reported(turn: Turn, message: MembersReported, segments: tuple[bytes, ...]) -> None:
-    found = _find(turn, message)
-    if found is None:
-        return
-    run, group, task = found
-    if is_contested(task, message):
-        turn.partition.drop("report of a chunk with two workers")
-        give_back(task, task.chunks[message.chunk])
-        go_on(turn, run, group, task)
-        return
-    if not is_news(task, message):
-        turn.partition.drop("report of an earlier delivery")
-        return
-    apply_report(turn, run, task, message, segments)
-    keep_inline_or_spill(turn, run, task)
-    go_on(turn, run, group, task)
-
-
-def _chunk_returned(turn: Turn, message: ChunkReturned, segments: tuple[bytes, ...]) -> None:
-    found = _find_chunk(turn, message)
-    if found is not None:
-        run, group, task, chunk = found
-        if message.reason == "no_agent":
-            park(turn, run, task, chunk)
-            note_lack(turn, run, task)
-        elif message.reason == "paused" and not run.paused:
-            # The worker saw a flag that should be gone: without this the chunk would come back for ever.
-            turn.effects.append(Pause(run.run_id, run.session_id, False, run.deadline))
-            park(turn, run, task, chunk)
-        else:
-            give_back(task, chunk)
-        go_on(turn, run, group, task)
-
-
-def _chunk_lost(turn: Turn, message: ChunkLost, segments: tuple[bytes, ...]) -> None:
-    found = _find_chunk(turn, message)
-    if found is None:
-        return
-    run, group, task, chunk = found
-    if message.cause == "gone":
-        worker_gone(turn, run, group, task, chunk, message.worker)
-    else:
-        chunk_broken(turn, run, task, chunk, message.worker)
-    go_on(turn, run, group, task)
-
-
 # --- time ----------------------------------------------------------------------------------------
 
 
@@ -393,31 +260,30 @@ def _timer_due(turn: Turn, message: TimerDue, segments: tuple[bytes, ...]) -> No
         _FIRE[timer.kind](turn, run, timer, now)
 
 
+def _ask_about_overdue(turn: Turn, run: Run, timer: Timer, now: float) -> None:
+    ask_about_overdue(turn, run, now)
+
+
 def _time_out_group(turn: Turn, run: Run, timer: Timer, now: float) -> None:
     group = run.groups[timer.group]
     if group.announced:  # by the timeout of another group, in this turn
         return
     group.timed_out = True
     turn.effects.append(Halt(run.run_id, run.session_id, "timed_out", group.name, run.admission))
-    stop_tasks(turn, run, group.tasks.values(), TaskEvent.TIME_OUT)
+    stop_steps(turn, run, group, TaskEvent.TIME_OUT)
 
 
-def _report_lack(turn: Turn, run: Run, timer: Timer, now: float) -> None:
-    report_lack(turn, run, run.groups[timer.group].tasks[timer.task])
-
-
-def _reoffer(turn: Turn, run: Run, timer: Timer, now: float) -> None:
+def _step_due(turn: Turn, run: Run, timer: Timer, now: float) -> None:
     group = run.groups[timer.group]
     task = group.tasks[timer.task]
-    if not task.is_over and release_due(run, task, now):
-        schedule(turn, run, group, task)
+    if not task.is_over:
+        kind_of(task).due(turn, Step(run, group, task), timer.kind, now)
 
 
 _FIRE: dict[TimerKind, Callable[[Turn, Run, Timer, float], None]] = {
-    TimerKind.OVERDUE: lambda turn, run, timer, now: ask_about_overdue(turn, run, now),
+    TimerKind.OVERDUE: _ask_about_overdue,
     TimerKind.GROUP_TIMEOUT: _time_out_group,
-    TimerKind.AGENT_MISSING: _report_lack,
-    TimerKind.REOFFER: _reoffer,
+    **dict.fromkeys(STEP_TIMERS, _step_due),
 }
 
 
@@ -429,41 +295,26 @@ def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
         turn.partition.drop("nudge of a run that is not open")
         turn.news(turn.rules.names.runs, message.run_id, RunUnknown(run_id=message.run_id))
         return
-    turn.effects.append(LookAgain(run.run_id))
-    if run.taking is not None:
-        take_when_known(turn, run)
+    turn.effects += derive(run)
     for group in run.groups.values():
         if group.announced:
-            tell_end(turn, run, group)
-        for task in group.tasks.values():
-            if task.state is TaskState.READY:
-                turn.effects.append(CountArrays(run.run_id, group.name, task.name))
-    for key in run.watched:
-        turn.effects.append(Watch(run.run_id, run.session_id, key))
-    turn.effects += pending_reductions(run)
-    for group in run.groups.values():
-        schedule_group(turn, run, group)
+            report_group(turn, run, group)
+    _resume(turn, run)
 
 
 _HANDLERS: dict[type[Message], Callable[[Turn, Any, tuple[bytes, ...]], None]] = {
-    ClaimPartition: _claimed,
+    ClaimPartition: _ignore,
+    Fragment: _ignore,
     OpenRun: _open_run,
     StartGroup: _start_group,
     StopRun: _stop_run,
     CheckRun: _check_run,
-    Fragment: _fragment,
     PauseRun: _pause_run,
     ReleaseHeld: _release_held,
-    ValueFound: _value_found,
-    ArrayCounted: _array_counted,
-    KeyReduced: _key_reduced,
-    ValuePage: _value_page,
-    TakenPage: _page_taken,
-    MembersTaken: _members_taken,
     RunTaken: _run_taken,
-    MembersReported: _members_reported,
-    ChunkReturned: _chunk_returned,
-    ChunkLost: _chunk_lost,
+    ValueFound: _value_found,
+    KeyReduced: _key_reduced,
     TimerDue: _timer_due,
     Nudge: _nudged,
+    **dict.fromkeys(SIGNALS, deliver),
 }

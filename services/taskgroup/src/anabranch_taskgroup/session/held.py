@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from anabranch.core.wire.messages import ReleaseHeld
 from anabranch_taskgroup.session.chunks import single
 from anabranch_taskgroup.session.dead_letters import count_failed, forget_traceback, tell_failure
-from anabranch_taskgroup.session.lifecycle import go_on
 from anabranch_taskgroup.session.state import Group, Run
+from anabranch_taskgroup.session.steps.joins import advance
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
 
@@ -28,7 +28,7 @@ def release(turn: Turn, run: Run, message: ReleaseHeld) -> None:
                 _redrive(turn, run, task, index)
             else:
                 _dismiss(turn, run, task, index)
-        go_on(turn, run, group, task)
+        advance(turn, run, group, task)
 
 
 def _named(run: Run, message: ReleaseHeld) -> Iterator[tuple[Group, Task]]:

@@ -6,13 +6,13 @@ held members, or for a retry that is not due. Silence of any other open run is w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from anabranch.core.wire.events import EventEntry
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.states import TaskState
-from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.steps.kind import Activity
+from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
 
 
 def is_quiet(run: Run) -> bool:
@@ -21,18 +21,10 @@ def is_quiet(run: Run) -> bool:
         name in run.groups and run.groups[name].is_known for name in run.expected
     ):
         return False
-    explained = run.paused or bool(run.watched)
-    for task in _open_tasks(run):
-        if task.chunks or task.parked or task.state is TaskState.READY:
-            return False
-        explained = explained or bool(task.held) or bool(task.retries)
-    return explained
-
-
-def _open_tasks(run: Run) -> Iterator[Task]:
-    for group in run.groups.values():
-        if group.unfinished:
-            yield from (task for task in group.tasks.values() if not task.is_over)
+    activities = {kind_of(step.task).activity(step.task) for step in open_steps(run)}
+    if Activity.WORKING in activities:
+        return False
+    return run.paused or bool(run.watched) or Activity.RESTING in activities
 
 
 class Hints:

@@ -60,8 +60,13 @@ def early_stop(partition: PartitionState, opening: OpenRun) -> StopReason | None
 def open_run(turn: Turn, message: _OfRun) -> Run | None:
     """The open run that a message is about; None where that is not open, or another admission of it is."""
     run = turn.partition.runs.get(message.run_id)
-    is_meant = run is not None and (run.admission == UNTOLD or message.admission in (None, run.admission))
-    return run if is_meant else None
+    return run if run is not None and is_meant(run, message.admission) else None
+
+
+def is_meant(run: Run, admission: int | None) -> bool:
+    """True if a message which names this admission is about the open run. One that names another was written in an
+    earlier life of the log."""
+    return run.admission == UNTOLD or admission in (None, run.admission)
 
 
 def stop_unopened(turn: Turn, message: StopRun) -> None:

@@ -17,10 +17,10 @@ from anabranch.core.expansion.members import Expanded
 from anabranch.core.json_documents import dumps
 from anabranch.core.outputs import check_derived, derived, empty_value, identifier_of, join
 from anabranch.core.ranges import Ranges
-from anabranch.core.wire.messages import Json
+from anabranch.core.wire.messages import Json, MembersReported, MembersTaken
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.store_keys import stored_key
-from anabranch_taskgroup.session.task_state import Page, Part, Task
+from anabranch_taskgroup.session.task_state import Large, Page, Part, Task
 from anabranch_taskgroup.session.turn import Turn
 from anabranch_taskgroup.session.value_references import reference_to
 
@@ -33,6 +33,26 @@ class Joined:
     value: Json
     is_reference: bool = False
     derived: tuple[tuple[str, Json], ...] = ()
+
+
+def keep_results(
+    task: Task, told: MembersReported | MembersTaken, segments: tuple[bytes, ...], chunk: int, fence: int
+) -> None:
+    """Members completed: note which, and their results, whose pages are named by the chunk and its fence."""
+    for start, stop in told.completed:
+        task.completed.add(start, stop)
+    keys = len(task.order.result_keys)
+    identifiers = segments[keys] if len(segments) > keys else b""
+    task.parts.append(Part(told.completed, segments[:keys], told.items, identifiers))
+    task.parts_bytes += sum(map(len, segments[:keys]))
+    for large in told.large:
+        prefix = page_prefix(chunk, fence, large.index)
+        task.large.append(Large(large.index, large.key, prefix, large.pages, large.items))
+
+
+def page_prefix(chunk: int, fence: int, index: int) -> str:
+    """What the pages of one large value of one delivery of a member are named by."""
+    return f"{chunk}.{fence}.{index}"
 
 
 def keep_inline_or_spill(turn: Turn, run: Run, task: Task) -> None:

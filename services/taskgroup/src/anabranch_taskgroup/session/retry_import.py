@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import MembersTaken, RunTaken, TakenPage
-from anabranch_taskgroup.session.chunks import FIRST_LIMIT, keep_results, numbered, page_prefix
+from anabranch_taskgroup.session.chunks import FIRST_LIMIT, numbered
 from anabranch_taskgroup.session.dead_letters import failure_of, kept_traceback, tell_failure
-from anabranch_taskgroup.session.merge import keep_inline_or_spill
+from anabranch_taskgroup.session.merge import keep_inline_or_spill, keep_results, page_prefix
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.store_keys import stored_key
@@ -75,7 +75,7 @@ def all_taken(run: Run, message: RunTaken) -> list[Task]:
     return waiting
 
 
-def go_on_from_taken(turn: Turn, run: Run, task: Task) -> None:
+def schedule_gaps(turn: Turn, run: Run, task: Task) -> None:
     """The members of the task are known: say which are there, and put the gaps between them into the queue."""
     if task.taken_total is None:
         return

@@ -19,7 +19,7 @@ from anabranch.core.tracing import (
     run_span,
     task_span,
 )
-from anabranch_taskgroup.session.lifecycle import group_status
+from anabranch_taskgroup.session.groups import group_status
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.suspects import ERROR_TYPE as LOST

@@ -11,6 +11,9 @@ from anabranch.core.wire.messages import Failure, Mode, Spans, TaskOrder
 from anabranch_taskgroup.session.states import ENDINGS, TaskState
 from anabranch_taskgroup.session.traceback_limits import TracebackBudget, room_for_retries
 
+TASK = "task"
+"""Name of the kind of step that runs an agent."""
+
 
 @dataclass(slots=True)
 class Chunk:
@@ -154,6 +157,11 @@ class Task:
         return self.order.name
 
     @property
+    def kind(self) -> str:
+        """The name of its kind of step, see `steps.registry`. Every order is of a task so far."""
+        return TASK
+
+    @property
     def is_over(self) -> bool:
         return self.state in ENDINGS
 
@@ -173,6 +181,17 @@ class Task:
 
     def schedule_retry(self, due: float, index: int, attempts: int) -> None:
         heappush(self.retries, (due, index, attempts))
+
+    def free(self) -> None:
+        """Free what only a running task needs: it has ended."""
+        self.chunks.clear()
+        self.waiting.clear()
+        self.requeued.clear()
+        self.retries.clear()
+        self.parked.clear()
+        self.careful = Ranges()
+        self.deaths.clear()
+        self.expanded = None
 
     def mode_of(self, index: int) -> Mode:
         """How a member is to run the next time."""

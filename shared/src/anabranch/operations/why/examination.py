@@ -38,7 +38,7 @@ from anabranch.runtime.reading.run_records import load_run_records
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
-    from anabranch_taskgroup.session.pending import Wait
+    from anabranch_taskgroup.session.steps.kind import Wait
 
 REJECTED = "rejected"
 

@@ -20,7 +20,10 @@ from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.testing.simulator.faults import FAULTS
 from anabranch_agency.run import actor as agency_actor
 from anabranch_taskgroup.owner import dispatch, key_watcher
-from anabranch_taskgroup.session import actor, claim_monitor, known_runs, lifecycle, value_references
+from anabranch_taskgroup.session import actor, claim_monitor, known_runs, value_references
+from anabranch_taskgroup.session.reports import ClassifiedReport, ReportStatus
+from anabranch_taskgroup.session.steps import joins
+from anabranch_taskgroup.session.steps import task as steps_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,18 @@ def _joins_early(original: Callable[..., Any]) -> Callable[..., Any]:
         original(turn, run, task)
 
     return close
+
+
+def _is_new(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A report that is not contested counts, whatever is known of its members."""
+
+    def classify(task: Any, report: Any) -> Any:
+        found = original(task, report)
+        if found.status is ReportStatus.CONTESTED:
+            return found
+        return ClassifiedReport(ReportStatus.NEW, task.chunks.get(report.chunk))
+
+    return classify
 
 
 def _always(answer: Any) -> Callable[..., Any]:
@@ -242,11 +257,9 @@ MUTATIONS = {
         _no_fence,
         ("expel", "freeze"),
     ),
-    "early-join": Mutation(
-        "a join does not wait for its last member", lifecycle, "close_if_ended", _joins_early, ()
-    ),
+    "early-join": Mutation("a join does not wait for its last member", joins, "close_if_ended", _joins_early, ()),
     "no-dedupe": Mutation(
-        "a report that is known counts again", actor, "is_news", _always(True), ("repeats", "kill", "empty-store")
+        "a report that is known counts again", steps_task, "classify", _is_new, ("repeats", "kill", "empty-store")
     ),
     "no-offers-again": Mutation(
         "what nobody claimed is not offered again",

@@ -1,0 +1,193 @@
+"""Performs the effects that start or stop work: a registry of performers by the type of effect.
+
+A turn's effects, those that `derive` yields at a takeover, and those of a nudge all go through `perform`. Each
+performer takes a partition's state and all effects of its types, and may be called again with the same ones: it
+looks at the state and leaves out what has ended meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from anabranch.core.errors import ExpansionError, ValueGone
+from anabranch.core.wire.codec import encode
+from anabranch.core.wire.messages import ArrayCounted, KeyReduced, Message
+from anabranch.ports import Outgoing, Write
+from anabranch.runtime.ownership.effects import Effect, Expire
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.store_identity import StoreLife
+from anabranch_taskgroup.owner.context_store import reduced
+from anabranch_taskgroup.owner.dispatch import Dispatcher
+from anabranch_taskgroup.owner.key_watcher import KeyWatcher
+from anabranch_taskgroup.owner.offers import Offers
+from anabranch_taskgroup.owner.retry_import import RetryImports
+from anabranch_taskgroup.session.context_merge import pending_reductions
+from anabranch_taskgroup.session.partition import PartitionState
+from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.store_keys import halt_subject
+from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.turn import (
+    CountArrays,
+    DecisionConfig,
+    Halt,
+    LookAgain,
+    OfferChunk,
+    Pause,
+    ReduceKey,
+    TakeOver,
+    Unwatch,
+    Watch,
+)
+
+STOP_FLAG_SECONDS = 3_600.0
+"""How long the flag of a stop is in the store; that of a pause, after the run's deadline."""
+
+Performer = Callable[[PartitionState, Sequence[Any]], Awaitable[None]]
+
+
+class Performers:
+    """The performers of one process. `watcher` and `imports` are those whose effects they perform."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        rules: DecisionConfig,
+        offers: Offers,
+        dispatcher: Dispatcher,
+        life: StoreLife,
+        watcher: KeyWatcher,
+        imports: RetryImports,
+    ) -> None:
+        self._resources = resources
+        self._rules = rules
+        self._names = rules.names
+        self._offers = offers
+        self._dispatcher = dispatcher
+        self._life = life
+        self._watcher = watcher
+        self._imports = imports
+        self._performers: dict[tuple[type[Effect], ...], Performer] = {
+            (OfferChunk,): dispatcher.offer,
+            (LookAgain,): self._look_again,
+            (Watch, Unwatch): self._watch,
+            (CountArrays,): self._count_arrays,
+            (ReduceKey,): self._reduce_keys,
+            (TakeOver,): self._import_outcomes,
+            (Halt,): self._halt,
+            (Pause,): self._pause,
+        }
+
+    async def perform(self, state: PartitionState, effects: Sequence[Effect]) -> None:
+        """Perform the effects, those of one performer together and in their order.
+
+        Raises:
+            ServerUnavailable: the log or the store is not available: perform the effects again.
+            ValueGone: a value is missing in a store that may restore it: perform the effects again.
+        """
+        expiring = [each for each in effects if isinstance(each, Expire)]
+        await asyncio.gather(self._start(state, effects), *(self._expire(each) for each in expiring))
+
+    async def _start(self, state: PartitionState, effects: Sequence[Effect]) -> None:
+        for types, performer in self._performers.items():
+            found = [each for each in effects if isinstance(each, types)]
+            if found:
+                await performer(state, found)
+
+    async def _expire(self, effect: Expire) -> None:
+        await self._resources.store.expire(effect.keys, effect.ttl)
+
+    # --- offers, watches, imports --------------------------------------------------------------------
+
+    async def _look_again(self, state: PartitionState, effects: Sequence[LookAgain]) -> None:
+        if len(effects) == len(state.runs) > 1:  # a takeover: one pass over the partition, not one for each run
+            self._dispatcher.took_over(state)
+            return
+        for effect in effects:
+            self._dispatcher.look_again(state, effect.run_id)
+
+    async def _watch(self, state: PartitionState, effects: Sequence[Watch | Unwatch]) -> None:
+        """Watch or unwatch keys. The last effect on a key counts."""
+        wanted = {(each.run_id, each.session_id, each.key): isinstance(each, Watch) for each in effects}
+        await self._watcher.watch_all(key for key, is_wanted in wanted.items() if is_wanted)
+        await self._watcher.unwatch_all(key for key, is_wanted in wanted.items() if not is_wanted)
+
+    async def _import_outcomes(self, state: PartitionState, effects: Sequence[TakeOver]) -> None:
+        for effect in effects:
+            if (run := state.runs.get(effect.run_id)) is not None:
+                self._imports.start(run)
+
+    # --- reads of the store whose results become records ---------------------------------------------
+
+    async def _count_arrays(self, state: PartitionState, effects: Sequence[CountArrays]) -> None:
+        for effect in effects:
+            run = state.runs.get(effect.run_id)
+            task = run.task(effect.group, effect.task) if run else None
+            if run is not None and task is not None and task.state is TaskState.READY:
+                count, error = await self._counted(run, task)
+                message = ArrayCounted(
+                    run_id=run.run_id,
+                    group=effect.group,
+                    task=effect.task,
+                    count=count,
+                    error=error,
+                    admission=run.admission,
+                )
+                await self._publish(run, message)
+
+    async def _counted(self, run: Run, task: Task) -> tuple[int, str | None]:
+        """The number of members, or the error that makes the arrays no expansion. Raises ValueGone while the store
+        may restore them."""
+        try:
+            return await self._offers.count(run, task), None
+        except ExpansionError as error:
+            return 0, str(error)
+        except ValueGone as gone:
+            if not await self._life.is_restored():
+                raise
+            return 0, str(gone)
+
+    async def _reduce_keys(self, state: PartitionState, effects: Sequence[ReduceKey]) -> None:
+        for effect in effects:
+            run = state.runs.get(effect.run_id)
+            if run is not None and effect in pending_reductions(run):
+                message = await self._reduced(run, effect.key)
+                await self._publish(run, message.model_copy(update={"admission": run.admission}))
+
+    async def _reduced(self, run: Run, key: str) -> KeyReduced:
+        """Raises ValueGone while the store may restore a contribution that is missing."""
+        try:
+            return await reduced(run, key, self._resources.store, self._rules)
+        except ValueGone as gone:
+            if not await self._life.is_restored():
+                raise
+            return KeyReduced(run_id=run.run_id, key=key, error=str(gone), writers=run.shared[key].writers)
+
+    async def _publish(self, run: Run, message: Message) -> None:
+        await self._resources.log.publish([Outgoing(self._names.groups, run.session_id, encode(message))])
+
+    # --- flags for the workers -----------------------------------------------------------------------
+
+    async def _halt(self, state: PartitionState, effects: Sequence[Halt]) -> None:
+        """Set the flag of each stop, then notify the workers. The flag is the data, the message only makes it
+        quick: a worker that misses it reads the flag with the chunk's claim."""
+        for effect in effects:
+            subject = halt_subject(effect.run_id, effect.admission, effect.group)
+            flag = self._names.stop_flag(effect.session_id, subject)
+            await self._resources.store.put([Write(flag, effect.reason.encode(), STOP_FLAG_SECONDS)])
+            await self._resources.notifier.publish([(self._names.halt_channel, subject.encode())])
+
+    async def _pause(self, state: PartitionState, effects: Sequence[Pause]) -> None:
+        """Set or delete the flag of each pause, then notify the workers. The flag lasts as long as there may be
+        offers of the run."""
+        for effect in effects:
+            flag = self._names.pause_flag(effect.session_id, effect.run_id)
+            if effect.paused:
+                ttl = max(0.0, effect.deadline - self._resources.clock.now()) + STOP_FLAG_SECONDS
+                await self._resources.store.put([Write(flag, b"1", ttl)])
+            else:
+                await self._resources.store.delete([flag])
+            message = (b"+" if effect.paused else b"-") + effect.run_id.encode()
+            await self._resources.notifier.publish([(self._names.pause_channel, message)])

@@ -1,0 +1,134 @@
+"""Ends a step, once: publishes its values or their absence, frees its state, and closes its group. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anabranch.core.outputs import derived_key
+from anabranch_taskgroup.session.chunks import schedule_group
+from anabranch_taskgroup.session.context_merge import contribute, producer_ended
+from anabranch_taskgroup.session.dead_letters import count_held, write_last_letter
+from anabranch_taskgroup.session.failures import task_failure
+from anabranch_taskgroup.session.groups import close_group
+from anabranch_taskgroup.session.keys import set_key
+from anabranch_taskgroup.session.merge import Joined, is_separate
+from anabranch_taskgroup.session.state import Absent, Group, Run, Value
+from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
+from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.turn import SpreadKeys, Turn
+from anabranch_taskgroup.session.value_references import reference_to, tell
+
+
+def complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Joined]) -> None:
+    """Complete a step with the value of each of its result keys."""
+    group = run.groups[task.group]
+    if task.spilled and is_separate(task):
+        _spread(turn, run, group, task)
+    for each in joined:
+        _publish(turn, run, group, task, each)
+    if task.order.expansion is not None:
+        turn.event(run, "task.joined", task=task, count=task.total, failed=len(task.failed), status="completed")
+    for each in joined:
+        if each.key not in task.order.shares:
+            set_key(turn, run, each.key, Value(each.value, each.is_reference))
+    _finish(turn, run, task, event)
+
+
+def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
+    """The derived keys of a wide `separate` join: the shell writes them from the pages."""
+    for key in task.order.result_keys:
+        for identifier in task.identifiers.values():
+            name = derived_key(identifier, key)
+            run.derived[name] = f"{task.group}/{task.name}"
+            group.results[name] = reference_to(run, name, 1, 0)
+    turn.effects.append(
+        SpreadKeys(
+            run_id=run.run_id,
+            request_id=run.request_id,
+            session_id=run.session_id,
+            group=group.name,
+            task=task.name,
+            keys=task.order.result_keys,
+            ttl=turn.ttl(run),
+            at=turn.at,
+            version=turn.offset,
+            sources=tuple(stored_key(task.order, key) for key in task.order.result_keys),
+            inline_limit=run.inline_limit,
+        )
+    )
+
+
+def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> None:
+    """Publish a value. The plain key comes after its derived keys: it is the commit point of the join."""
+    told = tell(turn, run, stored_key(task.order, joined.key), Value(joined.value, joined.is_reference))
+    for key, derived_value in joined.derived:
+        told_derived = tell(turn, run, key, Value(derived_value))
+        turn.publish_derived(run, group, task, key, told_derived)
+        run.derived[key] = f"{task.group}/{task.name}"
+        group.results[key] = told_derived.shown
+    if joined.key in task.order.shares:
+        contribute(run, task, joined, told.value)
+        return
+    turn.publish_result(run, group, task, joined.key, told)
+    group.results[joined.key] = told.shown
+
+
+def fail(turn: Turn, run: Run, task: Task, event: TaskEvent, error_type: str, message: str) -> None:
+    """Fail a step as a whole. Its failure has the index -1, since it belongs to no member."""
+    task.failed[-1] = task_failure(task, error_type, message)
+    end(turn, run, task, event, error_type=error_type, message=message)
+
+
+def end(
+    turn: Turn,
+    run: Run,
+    task: Task,
+    event: TaskEvent,
+    *,
+    silent: bool = False,
+    lacking: str | None = None,
+    **data: Any,
+) -> None:
+    """End a step without values: its keys stay absent in this run.
+
+    Args:
+        silent: emit no lifecycle event.
+        lacking: the required key whose absence is the reason.
+        data: what the lifecycle event says besides.
+    """
+    after = next_state(task.state, event)
+    if not silent:
+        if lacking:
+            data["reason"] = f"{lacking!r} is absent"
+        turn.event(run, f"task.{_EVENT_OF[after]}", group=task.group, task=task, **data)
+    for key in task.order.result_keys:
+        if key not in task.order.shares:
+            set_key(turn, run, key, Absent(f"{task.group}/{task.name} {after.lower()}"))
+    _finish(turn, run, task, event)
+
+
+_EVENT_OF = {
+    TaskState.FAILED: "failed",
+    TaskState.SKIPPED: "skipped",
+    TaskState.CANCELLED: "cancelled",
+    TaskState.TIMED_OUT: "cancelled",
+}
+
+
+def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
+    task.state = next_state(task.state, event)
+    count_held(task)
+    write_last_letter(turn, run, task)
+    task.free()
+    run.timers.cancel_step(task.group, task.name)
+    group = run.groups[task.group]
+    turn.ended.append((run, group, task))
+    group.unfinished -= 1
+    if group.max_concurrency is not None:
+        schedule_group(turn, run, group)
+    # A key with a policy is published by the group of its last declared producer, which may wait for this step.
+    for home in producer_ended(turn, run, task) if task.order.shares else ():
+        if home is not group:
+            close_group(turn, run, home)
+    close_group(turn, run, group)

@@ -1,0 +1,113 @@
+"""Closes a group once each of its steps has ended, reports it to the run's owner, and then the run itself.
+Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from anabranch.core.wire.messages import Counts, GroupFinished, GroupResults, Status
+from anabranch_taskgroup.session.expiry import retire
+from anabranch_taskgroup.session.failures import all_failures, first_failures, write_pages
+from anabranch_taskgroup.session.retry_import import taken_over
+from anabranch_taskgroup.session.retry_snapshot import keep_outcomes
+from anabranch_taskgroup.session.state import Group, Run
+from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.timers import Timer, TimerKind
+from anabranch_taskgroup.session.turn import Turn, Unwatch
+
+RESULTS_BYTES = 500_000
+"""Bytes of results in one record."""
+
+
+def close_group(turn: Turn, run: Run, group: Group) -> None:
+    """Close a group and report it if all of its steps have ended; the last group closes the run."""
+    if group.announced or not group.is_known or group.unfinished or group.unsettled:
+        return
+    group.announced = True
+    run.timers.cancel(Timer(TimerKind.GROUP_TIMEOUT, group.name))
+    turn.event(run, f"group.{group_status(group)}", group=group.name)
+    turn.ended.append((run, group, None))
+    report_group(turn, run, group)
+    run.finished_groups += 1
+    if run.finished_groups == len(run.expected):
+        _close_run(turn, run)
+
+
+def group_status(group: Group) -> Status:
+    """How a group ended: the gravest of its steps' endings."""
+    states = {task.state for task in group.tasks.values()}
+    if TaskState.CANCELLED in states:
+        return "cancelled"
+    if TaskState.TIMED_OUT in states:
+        return "timed_out"
+    return "failed" if TaskState.FAILED in states or group.conflicts else "completed"
+
+
+def report_group(turn: Turn, run: Run, group: Group) -> None:
+    """Publish how a group ended to the run's owner, which drops a report that it has had before."""
+    runs = turn.rules.names.runs
+    *earlier, last = split_results(group.results)
+    for part, results in enumerate(earlier):
+        message = GroupResults(
+            run_id=run.run_id, group=group.name, part=part, results=results, admission=run.admission
+        )
+        turn.news(runs, run.run_id, message)
+    failures = all_failures(group)
+    first = first_failures(failures)
+    finished = GroupFinished(
+        run_id=run.run_id,
+        group=group.name,
+        status=group_status(group),
+        results=last,
+        parts=len(earlier),
+        failures=first,
+        failure_count=len(failures),
+        failure_pages=write_pages(turn, run, group, failures) if len(first) < len(failures) else (),
+        counts=_counts(group),
+        taken_over=taken_over(group),
+        warnings=run.warnings,
+        admission=run.admission,
+    )
+    turn.news(runs, run.run_id, finished)
+
+
+def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Splits results so that each part fits into a record; at least one part, and the last may be empty."""
+    parts: list[dict[str, Any]] = [{}]
+    size = 0
+    for key, value in results.items():
+        length = len(orjson.dumps(value)) + len(orjson.dumps(key)) + 2
+        if size + length > RESULTS_BYTES and parts[-1]:
+            parts.append({})
+            size = 0
+        parts[-1][key] = value
+        size += length
+    return parts
+
+
+def _counts(group: Group) -> Counts:
+    counts = Counts()
+    for task in group.tasks.values():
+        # A step that ended before its members were counted is one of its kind: skipped, or failed as a whole.
+        total = max(task.total, 1) if task.state is not TaskState.COMPLETED else task.total
+        failed = sum(index >= 0 or not task.total for index in task.failed)
+        completed = len(task.completed)
+        counts += Counts(
+            total=total, completed=completed, failed=failed, skipped=max(0, total - completed - failed)
+        )
+    return counts
+
+
+def _close_run(turn: Turn, run: Run) -> None:
+    """All groups have ended: leave what a retry can take over, let the run's keys expire, and forget it."""
+    if any(group_status(group) != "completed" for group in run.groups.values()):
+        keep_outcomes(turn, run)
+    retire(turn, run)
+    for key in run.watched:
+        turn.effects.append(Unwatch(run.run_id, run.session_id, key))
+    turn.partition.forget(run.run_id)
+    turn.partition.add_tombstone(run.run_id, "ended", run.admission)
+    turn.keep_in_session(run.run_id, "ended", run.opened_at_offset, run.admission)

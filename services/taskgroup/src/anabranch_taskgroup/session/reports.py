@@ -1,0 +1,189 @@
+"""What a worker's report changes: members start, log, retry, complete or fail. Pure.
+
+A report counts if it is of the present delivery of its chunk and names no member that has ended. So a repetition,
+or a report of a worker that was given up for dead, changes nothing.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, NamedTuple
+
+from anabranch.core.ranges import Ranges
+from anabranch.core.tracing import every
+from anabranch.core.wire.messages import MemberRetry, MembersReported
+from anabranch_taskgroup.session.attempt_order import by_attempt, in_order
+from anabranch_taskgroup.session.chunks import reoffer_at
+from anabranch_taskgroup.session.dead_letters import fail_member
+from anabranch_taskgroup.session.merge import keep_results
+from anabranch_taskgroup.session.missing_agents import note_found
+from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.task_state import Chunk, Task
+from anabranch_taskgroup.session.turn import Turn
+
+
+class ReportStatus(Enum):
+    """How a report relates to what is known of its chunk."""
+
+    NEW = "new"
+    """Of the present delivery, and each member that it ends had not ended."""
+    CONTESTED = "contested"
+    """Two workers run the chunk, which happens when the store lost the claim. The report ends some members for the
+    first time and others again, or it is a worker's last although the other worker has reported all of its
+    members: later reports of the two may overlap, or leave members out."""
+    STALE = "stale"
+    """A repetition, or of an earlier delivery."""
+
+
+class ClassifiedReport(NamedTuple):
+    """A report's status, and its chunk; None where the report is stale."""
+
+    status: ReportStatus
+    chunk: Chunk | None = None
+
+
+def classify(task: Task, report: MembersReported) -> ClassifiedReport:
+    """Classify a report by the state of its chunk."""
+    chunk = task.chunks.get(report.chunk)
+    if chunk is None or chunk.fence != report.fence or task.state is not TaskState.RUNNING:
+        return ClassifiedReport(ReportStatus.STALE)
+    ended = _ended(report)
+    known = len(ended.difference(chunk.pending))
+    if not known:
+        return ClassifiedReport(ReportStatus.NEW, chunk)
+    if report.last or known < len(ended):
+        return ClassifiedReport(ReportStatus.CONTESTED, chunk)
+    return ClassifiedReport(ReportStatus.STALE)
+
+
+def _ended(report: MembersReported) -> Ranges:
+    """The members that a report takes out of the chunk: completed, failed, or to be retried by the owner later."""
+    ended = Ranges(report.completed)
+    for failure in report.failed:
+        ended.add(failure.index)
+    for retry in report.retried:
+        if retry.delay is not None:
+            ended.add(retry.index)
+    return ended
+
+
+def apply_report(
+    turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, segments: tuple[bytes, ...]
+) -> None:
+    """Tick off the members that a new report names, and keep their results."""
+    _note_started(turn, run, task, chunk, report)
+    _note_logs(turn, run, task, report)
+    _note_progress(turn, run, task, report)
+    _note_retries(turn, run, task, chunk, report)
+    if report.completed:
+        _note_completed(turn, run, task, chunk, report, segments)
+    for failure in report.failed:
+        fail_member(turn, run, task, chunk, failure)
+    if report.last or not chunk.pending:
+        _close_chunk(task, chunk, report)
+
+
+def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
+    if report.started:
+        note_found(run, task)
+    for start, stop in report.started:
+        task.started.add(start, stop)
+        chunk.begun.add(start, stop)
+    if chunk.begun:
+        task.waiting.discard(chunk.number)
+    for attempt, spans in by_attempt(report.started, chunk.attempts):
+        turn.event(
+            run,
+            "task.started",
+            task=task,
+            spans=spans,
+            attempt=attempt,
+            time=turn.at if report.started_at is None else min(report.started_at, turn.at),
+            worker=report.worker,
+        )
+
+
+def _note_logs(turn: Turn, run: Run, task: Task, report: MembersReported) -> None:
+    for line in report.logs:
+        turn.event(
+            run,
+            "task.log",
+            task=task,
+            spans=((line.index, line.index + 1),),
+            attempt=line.attempt,
+            time=line.at,
+            level=line.level,
+            message=line.message,
+            fields=line.fields,
+        )
+
+
+def _note_progress(turn: Turn, run: Run, task: Task, report: MembersReported) -> None:
+    for index, fraction, note in report.progress:
+        turn.event(run, "task.progress", task=task, spans=((index, index + 1),), fraction=fraction, note=note)
+
+
+def _note_retries(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
+    for change in in_order(report.retried, report.restarted):
+        if isinstance(change, MemberRetry):
+            _note_retry(turn, run, task, chunk, change)
+        else:
+            index, attempt, at = change
+            turn.event(
+                run,
+                "task.started",
+                task=task,
+                spans=((index, index + 1),),
+                attempt=attempt,
+                time=at,
+                worker=report.worker,
+            )
+
+
+def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRetry) -> None:
+    chunk.attempts[retry.index] = retry.attempt
+    has_room = task.retry_tracebacks.admit(retry.traceback)
+    shown: dict[str, Any] = {"traceback": retry.traceback} if has_room else {}
+    turn.event(
+        run,
+        "task.retrying",
+        task=task,
+        spans=((retry.index, retry.index + 1),),
+        attempt=retry.attempt,
+        error_type=retry.error_type,
+        message=retry.message,
+        delay=retry.delay or 0.0,
+        **shown,
+    )
+    if retry.delay is not None:
+        chunk.take(retry.index)
+        due = turn.at + retry.delay
+        task.schedule_retry(due, retry.index, retry.attempt)
+        reoffer_at(run, task, due)
+
+
+def _note_completed(
+    turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported, segments: tuple[bytes, ...]
+) -> None:
+    count = sum(stop - start for start, stop in report.completed)
+    completed = Ranges(report.completed)
+    chunk.pending = chunk.pending.difference(completed)
+    task.clear_of_suspicion(completed)
+    task.ended += count
+    keep_results(task, report, segments, report.chunk, report.fence)
+    for attempt, spans in by_attempt(report.completed, chunk.attempts):
+        turn.event(run, "task.completed", task=task, spans=spans, attempt=attempt)
+        if attempt > 1 and spans[0][0] % every(task.total) == 0:
+            task.later_attempts[spans[0][0]] = attempt
+
+
+def _close_chunk(task: Task, chunk: Chunk, report: MembersReported) -> None:
+    task.take_in(chunk)
+    if chunk.pending:
+        chunk.renew()
+        task.requeued.append(chunk)
+    if chunk.size and report.busy > 0 and chunk.mode == "fast":
+        measured = report.busy / chunk.size
+        known = task.member_seconds
+        task.member_seconds = measured if known is None else (known + measured) / 2

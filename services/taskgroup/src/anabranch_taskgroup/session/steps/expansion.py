@@ -1,0 +1,112 @@
+"""Expands a task into members: the arrays come from the values of its dependencies. Pure.
+
+Arrays in the owner's state are expanded at once. Arrays in the store are counted by the shell (`CountArrays`), and
+the count comes back as a message, so it is part of the fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from anabranch.core.errors import ExpansionError
+from anabranch.core.expansion.members import as_list, expand, lookup_path, sources
+from anabranch_taskgroup.session.endings import complete, end, fail
+from anabranch_taskgroup.session.merge import empty_join, foreseen_problem
+from anabranch_taskgroup.session.state import Run, Value
+from anabranch_taskgroup.session.states import TaskEvent
+from anabranch_taskgroup.session.steps.joins import run_members
+from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.turn import Turn
+
+
+def visible_values(run: Run, task: Task) -> dict[str, Value]:
+    """The values of a task's dependencies, by key; absent ones are left out."""
+    found = ((need.key, run.values.get(need.key)) for need in task.order.needs)
+    return {key: value for key, value in found if isinstance(value, Value)}
+
+
+def has_large_array(run: Run, task: Task) -> bool:
+    """True if an array of the expansion is in the store."""
+    return any(value.is_reference for value in _array_values(run, task))
+
+
+def _array_values(run: Run, task: Task) -> list[Value]:
+    """The values that hold the arrays of an expansion."""
+    expansion = task.order.expansion
+    assert expansion is not None
+    paths = [source for source in sources(expansion).values() if isinstance(source, str)]
+    return [value for key, value in visible_values(run, task).items() if _is_under(key, paths)]
+
+
+def _is_under(key: str, paths: Iterable[str]) -> bool:
+    return any(path == key or path.startswith(f"{key}.") for path in paths)
+
+
+def expand_here(turn: Turn, run: Run, task: Task) -> None:
+    """Expand a task whose arrays are in the owner's state."""
+    expansion = task.order.expansion
+    assert expansion is not None
+    data = {key: value.data for key, value in visible_values(run, task).items()}
+    try:
+        task.expanded = expand(expansion, arrays_of(task, data), limit=run.member_limit)
+    except ExpansionError as error:
+        refuse_expansion(turn, run, task, str(error))
+        return
+    if (problem := foreseen_problem(run, task, task.expanded)) is not None:
+        refuse_expansion(turn, run, task, problem)
+        return
+    count_members(turn, run, task, task.expanded.count)
+
+
+def arrays_of(task: Task, data: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The arrays of an expansion, by name, out of the values of the task's dependencies.
+
+    Raises:
+        ExpansionError: a path leads nowhere, or to something other than a list.
+    """
+    expansion = task.order.expansion
+    assert expansion is not None
+    return {name: as_list(_source(data, name, source), name) for name, source in sources(expansion).items()}
+
+
+def _source(data: Mapping[str, Any], name: str, source: Any) -> Any:
+    if not isinstance(source, str):
+        return source
+    try:
+        return lookup_path(data, source)
+    except KeyError:
+        raise ExpansionError(f"the array for {name!r} is missing: there is no value at {source!r}") from None
+
+
+def count_members(turn: Turn, run: Run, task: Task, count: int) -> None:
+    """The number of members is known: run them, or end the task as its `on_empty` says."""
+    expansion = task.order.expansion
+    assert expansion is not None
+    task.total = count
+    task.member_bytes = _member_bytes(run, task)
+    turn.event(run, "task.expanded", group=task.group, task=task, count=count)
+    if count:
+        run_members(turn, run, task)
+    elif expansion.on_empty == "complete":
+        complete(turn, run, task, TaskEvent.EMPTY_COMPLETE, empty_join(task))
+    elif expansion.on_empty == "skip":
+        end(turn, run, task, TaskEvent.EMPTY_SKIP)
+    else:
+        message = "the expansion has no members, and on_empty says fail"
+        fail(turn, run, task, TaskEvent.EMPTY_FAIL, "ExpansionError", message)
+
+
+def _member_bytes(run: Run, task: Task) -> float:
+    """Bytes of array items in the offer of one member, on average. Only arrays in the store count: those in the
+    owner's state are below the inline limit."""
+    expansion = task.order.expansion
+    if expansion is None or expansion.type != "array" or not task.total:
+        return 0.0
+    large = [value for value in _array_values(run, task) if value.is_reference]
+    return sum(int(value.data["bytes"]) for value in large) / task.total
+
+
+def refuse_expansion(turn: Turn, run: Run, task: Task, message: str) -> None:
+    """The arrays make no valid expansion: the task fails, and the run continues."""
+    fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", message)

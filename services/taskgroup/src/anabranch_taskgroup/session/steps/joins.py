@@ -1,0 +1,74 @@
+"""Joins a task once each of its members has ended, in the turn in which the last one ended, and once. Pure."""
+
+from __future__ import annotations
+
+from anabranch_taskgroup.session.chunks import schedule, schedule_group
+from anabranch_taskgroup.session.endings import complete, end, fail
+from anabranch_taskgroup.session.merge import join_problem, join_task
+from anabranch_taskgroup.session.retry_import import schedule_gaps
+from anabranch_taskgroup.session.state import Group, Run, Value
+from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
+from anabranch_taskgroup.session.task_state import Task
+from anabranch_taskgroup.session.turn import Turn
+from anabranch_taskgroup.session.value_references import tell
+
+
+def run_members(turn: Turn, run: Run, task: Task) -> None:
+    """The number of members is known: offer those that a retry has not taken over."""
+    task.state = next_state(task.state, TaskEvent.EXPANDED)
+    schedule_gaps(turn, run, task)
+    schedule(turn, run, run.groups[task.group], task)
+    close_if_ended(turn, run, task)
+
+
+def advance(turn: Turn, run: Run, group: Group, task: Task) -> None:
+    """Members ended, or their chunk came back: join the task, or offer as many chunks as the limits allow."""
+    close_if_ended(turn, run, task)
+    if group.max_concurrency is not None:
+        schedule_group(turn, run, group)
+    else:
+        schedule(turn, run, group, task)
+
+
+def close_if_ended(turn: Turn, run: Run, task: Task) -> None:
+    """Join a task if each of its members has ended."""
+    if task.state is not TaskState.RUNNING or task.ended < task.total:
+        return
+    if len(task.failed) > tolerated(task):
+        _fail_join(turn, run, task)
+    elif (problem := join_problem(run, task)) is not None:
+        fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", problem)
+    else:
+        complete(turn, run, task, TaskEvent.JOINED, join_task(turn, run, task))
+
+
+def tolerated(task: Task) -> int:
+    """How many members may fail without failing the task; a percentage is of all members, rounded down.
+
+    Zero for an ordinary task: without its only member it has no value."""
+    if task.order.expansion is None:
+        return 0
+    allowed = task.order.tolerated_failures
+    if isinstance(allowed, int):
+        return allowed
+    # The addend makes up for the float division: 29% of 100 must be 29, and not 28.999...
+    return int(float(str(allowed).rstrip("%")) * task.total / 100 + 1e-9)
+
+
+def _fail_join(turn: Turn, run: Run, task: Task) -> None:
+    """Too many members failed. The values of the others are in the run's report, and satisfy no dependency."""
+    keep_partial(turn, run, task)
+    count = len(task.failed)
+    if task.order.expansion is not None:
+        message = f"{count} of {task.total} members failed, {tolerated(task)} are tolerated"
+        turn.event(run, "task.joined", task=task, count=task.total, failed=count, status="failed", message=message)
+    end(turn, run, task, TaskEvent.BROKEN, silent=True)
+
+
+def keep_partial(turn: Turn, run: Run, task: Task) -> None:
+    """Add the values of an expansion's completed members to the run's report."""
+    if task.order.expansion is not None and len(task.completed):
+        for each in join_task(turn, run, task):
+            if each.key not in task.order.shares:
+                told = tell(turn, run, each.key, Value(each.value, each.is_reference))
+                run.groups[task.group].results[each.key] = told.shown

@@ -1,0 +1,87 @@
+"""What the members of a task wait for: a worker, the agent, a retry, a decision on a held member, or room.
+Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from anabranch.core.names import Names, chunk_name
+from anabranch.core.ranges import Ranges
+from anabranch.core.reasons import Fact, Missing
+from anabranch.core.waiting import lacks_agent
+from anabranch.core.wire.messages import Spans
+from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.states import TaskState
+from anabranch_taskgroup.session.steps.kind import Wait
+from anabranch_taskgroup.session.task_state import Chunk, Task
+
+
+def member_waits(run: Run, task: Task, names: Names) -> Iterator[Wait]:
+    """What a task waits for that has begun and has not ended: its array's count, workers, times, decisions."""
+    if task.state is TaskState.READY:
+        yield Wait(Missing(Fact.NEVER_PRODUCED, task.group, task.name, detail="its array has not been counted"))
+        return
+    base = Missing(Fact.OFFERED, task.group, task.name)
+    if task.held:
+        yield Wait(replace(base, fact=Fact.HELD, members=_members(task, Ranges((i, i + 1) for i in task.held))))
+    for chunk in task.chunks.values():
+        yield from _in_flight(run, task, chunk, names)
+    for due, chunk in task.parked:
+        parked = replace(base, fact=Fact.NO_AGENT, until=due, detail=lacks_agent(task.order.agent))
+        yield Wait(replace(parked, members=_members(task, chunk.pending)))
+    for attempts, (due, members) in _retries(task).items():
+        retry = replace(base, fact=Fact.WAITS_FOR_RETRY, until=due, attempt=attempts + 1)
+        yield Wait(replace(retry, members=_members(task, members)))
+    later = replace(base, fact=Fact.PAUSED if run.paused else Fact.WAITS_FOR_ROOM)
+    for members in _not_offered(task):
+        yield Wait(replace(later, members=_members(task, members)))
+
+
+def _retries(task: Task) -> dict[int, tuple[float, Ranges]]:
+    """The members that wait for a retry, by the attempts that were made, and when the first of them is due."""
+    found: dict[int, tuple[float, Ranges]] = {}
+    for due, index, attempts in task.retries:
+        earliest, members = found.get(attempts, (due, Ranges()))
+        members.add(index)
+        found[attempts] = min(earliest, due), members
+    return found
+
+
+def _not_offered(task: Task) -> Iterator[Ranges]:
+    yield from (chunk.pending for chunk in task.requeued)
+    if task.cursor < task.total:
+        yield Ranges([(task.cursor, task.total)])
+
+
+def _in_flight(run: Run, task: Task, chunk: Chunk, names: Names) -> Iterator[Wait]:
+    claim = names.claim(run.session_id, run.run_id, chunk_name(task.group, task.name, chunk.number, chunk.fence))
+    for attempt, members in _by_attempt(chunk):
+        missing = Missing(Fact.OFFERED, task.group, task.name, attempt=attempt, since=chunk.offered_at)
+        if chunk.bounces:
+            missing = replace(missing, detail=lacks_agent(task.order.agent))
+        yield Wait(
+            replace(missing, members=_members(task, members)),
+            claim=claim,
+            chunk=(chunk.number, chunk.fence),
+            bounced=chunk.bounces > 0,
+        )
+
+
+def _by_attempt(chunk: Chunk) -> Iterator[tuple[int, Ranges]]:
+    """The members that have not ended, by the number of the attempt that is under way."""
+    retried: dict[int, Ranges] = {}
+    for index, attempts in chunk.attempts.items():
+        if attempts and index in chunk.pending:
+            retried.setdefault(attempts + 1, Ranges()).add(index)
+    first = chunk.pending
+    for members in retried.values():
+        first = first.difference(members)
+    if first:
+        yield 1, first
+    yield from retried.items()
+
+
+def _members(task: Task, members: Ranges) -> Spans | None:
+    """An ordinary task has one member, and no index."""
+    return tuple(members) if task.order.expansion is not None else None

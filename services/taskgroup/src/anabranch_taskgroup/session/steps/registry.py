@@ -1,0 +1,25 @@
+"""The kinds of steps, by name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from anabranch_taskgroup.session.state import Run
+from anabranch_taskgroup.session.steps.kind import Step, StepKind
+from anabranch_taskgroup.session.steps.task import TaskKind
+from anabranch_taskgroup.session.task_state import Task
+
+STEP_KINDS: Mapping[str, StepKind] = {kind.name: kind for kind in (TaskKind(),)}
+
+
+def kind_of(task: Task) -> StepKind:
+    """The kind of a step."""
+    return STEP_KINDS[task.kind]
+
+
+def open_steps(run: Run) -> Iterator[Step]:
+    """The steps of a run that have not ended, in the order of the request; a copy, so that steps may end
+    meanwhile."""
+    for group in list(run.groups.values()):
+        if group.unfinished:
+            yield from [Step(run, group, task) for task in group.tasks.values() if not task.is_over]

@@ -1,0 +1,182 @@
+"""The kind of step that runs an agent for each member: offers chunks, ticks off reports, joins. Pure.
+
+Workers and the shell answer by signals. One that names a chunk counts only under the fence of the chunk's present
+delivery: an older one is from a worker that was given up for dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+from anabranch.core.names import Names
+from anabranch.core.wire.messages import (
+    ArrayCounted,
+    ChunkLost,
+    ChunkReturned,
+    MembersReported,
+    MembersTaken,
+    Message,
+    TakenPage,
+    ValuePage,
+)
+from anabranch.runtime.ownership.effects import Effect
+from anabranch_taskgroup.session.chunks import give_back, park, release_due, schedule
+from anabranch_taskgroup.session.endings import fail
+from anabranch_taskgroup.session.merge import keep_inline_or_spill, page_prefix
+from anabranch_taskgroup.session.missing_agents import note_lack, report_lack
+from anabranch_taskgroup.session.reports import ReportStatus, apply_report, classify
+from anabranch_taskgroup.session.retry_import import take_members, take_page
+from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen, next_state
+from anabranch_taskgroup.session.steps.expansion import count_members, expand_here, has_large_array
+from anabranch_taskgroup.session.steps.joins import advance, keep_partial, run_members
+from anabranch_taskgroup.session.steps.kind import Activity, Signal, Step, StepKind, Wait
+from anabranch_taskgroup.session.steps.member_waits import member_waits
+from anabranch_taskgroup.session.store_keys import stored_key
+from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
+from anabranch_taskgroup.session.task_state import TASK, Chunk, Task
+from anabranch_taskgroup.session.timers import TimerKind
+from anabranch_taskgroup.session.turn import CountArrays, Pause, Turn
+
+
+class TaskKind(StepKind):
+    """Runs an agent, once or for each member of an expansion."""
+
+    name: ClassVar[str] = TASK
+
+    def begin(self, turn: Turn, step: Step) -> None:
+        run, _, task = step
+        task.state, task.began_at = next_state(task.state, TaskEvent.DEPENDENCIES_MET), turn.at
+        if task.order.expansion is None:
+            task.total = 1
+            run_members(turn, run, task)
+        elif has_large_array(run, task):
+            turn.effects.append(CountArrays(run.run_id, task.group, task.name))
+        else:
+            expand_here(turn, run, task)
+
+    def on_signal(self, turn: Turn, step: Step, signal: Signal, segments: tuple[bytes, ...]) -> None:
+        _ON_SIGNAL[type(signal)](turn, step, signal, segments)
+
+    def due(self, turn: Turn, step: Step, timer: TimerKind, now: float) -> None:
+        run, group, task = step
+        if timer is TimerKind.AGENT_MISSING:
+            report_lack(turn, run, task)
+        elif release_due(run, task, now):
+            schedule(turn, run, group, task)
+
+    def resume(self, turn: Turn, step: Step) -> None:
+        schedule(turn, *step)
+
+    def cancel(self, turn: Turn, step: Step) -> None:
+        if step.task.state is TaskState.RUNNING:
+            keep_partial(turn, step.run, step.task)
+
+    def pending(self, step: Step, names: Names) -> Iterator[Wait]:
+        return member_waits(step.run, step.task, names)
+
+    def derive(self, step: Step) -> Iterator[Effect]:
+        if step.task.state is TaskState.READY:
+            yield CountArrays(step.run.run_id, step.group.name, step.task.name)
+
+    def activity(self, task: Task) -> Activity:
+        if task.chunks or task.parked or task.state is TaskState.READY:
+            return Activity.WORKING
+        return Activity.RESTING if task.held or task.retries else Activity.WAITING
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+
+def _array_counted(turn: Turn, step: Step, message: ArrayCounted, segments: tuple[bytes, ...]) -> None:
+    run, _, task = step
+    if message.error is not None and may_happen(task.state, TaskEvent.EXPANSION_REFUSED):
+        fail(turn, run, task, TaskEvent.EXPANSION_REFUSED, "ExpansionError", message.error)
+    elif message.error is None and task.state is TaskState.READY:
+        count_members(turn, run, task, message.count)
+    else:
+        turn.partition.drop("array counted before")
+
+
+def _value_page(turn: Turn, step: Step, message: ValuePage, segments: tuple[bytes, ...]) -> None:
+    if _present_chunk(turn, step, message) is None:
+        return
+    run, _, task = step
+    number = f"{page_prefix(message.chunk, message.fence, message.index)}.{message.page}"
+    key = stored_key(task.order, message.key)
+    turn.put(run, turn.rules.names.value_page(run.session_id, run.run_id, key, number), segments[0])
+
+
+def _members_reported(turn: Turn, step: Step, message: MembersReported, segments: tuple[bytes, ...]) -> None:
+    run, group, task = step
+    status, chunk = classify(task, message)
+    if chunk is None or status is ReportStatus.STALE:
+        turn.partition.drop("report of an earlier delivery")
+        return
+    if status is ReportStatus.CONTESTED:
+        turn.partition.drop("report of a chunk with two workers")
+        give_back(task, chunk)
+    else:
+        apply_report(turn, run, task, chunk, message, segments)
+        keep_inline_or_spill(turn, run, task)
+    advance(turn, run, group, task)
+
+
+def _chunk_returned(turn: Turn, step: Step, message: ChunkReturned, segments: tuple[bytes, ...]) -> None:
+    chunk = _present_chunk(turn, step, message)
+    if chunk is None:
+        return
+    run, group, task = step
+    if message.reason == "no_agent":
+        park(turn, run, task, chunk)
+        note_lack(turn, run, task)
+    elif message.reason == "paused" and not run.paused:
+        # The worker saw a flag that should be gone: without this the chunk would be returned without end.
+        turn.effects.append(Pause(run.run_id, run.session_id, False, run.deadline))
+        park(turn, run, task, chunk)
+    else:
+        give_back(task, chunk)
+    advance(turn, run, group, task)
+
+
+def _chunk_lost(turn: Turn, step: Step, message: ChunkLost, segments: tuple[bytes, ...]) -> None:
+    chunk = _present_chunk(turn, step, message)
+    if chunk is None:
+        return
+    run, group, task = step
+    if message.cause == "gone":
+        worker_gone(turn, run, group, task, chunk, message.worker)
+    else:
+        chunk_broken(turn, run, task, chunk, message.worker)
+    advance(turn, run, group, task)
+
+
+def _members_taken(turn: Turn, step: Step, message: MembersTaken, segments: tuple[bytes, ...]) -> None:
+    if step.run.taking is not None:
+        take_members(turn, step.run, step.task, message, segments)
+
+
+def _page_taken(turn: Turn, step: Step, message: TakenPage, segments: tuple[bytes, ...]) -> None:
+    take_page(turn, step.run, step.task, message, segments[0])
+
+
+def _present_chunk(turn: Turn, step: Step, message: ValuePage | ChunkReturned | ChunkLost) -> Chunk | None:
+    """The chunk of a message, if the message is of its present delivery."""
+    chunk = step.task.chunks.get(message.chunk)
+    if chunk is None or chunk.fence != message.fence:
+        turn.partition.drop("message of an earlier delivery")
+        return None
+    return chunk
+
+
+_ON_SIGNAL: dict[type[Any], Callable[[Turn, Step, Any, tuple[bytes, ...]], None]] = {
+    ArrayCounted: _array_counted,
+    ValuePage: _value_page,
+    TakenPage: _page_taken,
+    MembersTaken: _members_taken,
+    MembersReported: _members_reported,
+    ChunkReturned: _chunk_returned,
+    ChunkLost: _chunk_lost,
+}
+SIGNALS: tuple[type[Message], ...] = tuple(_ON_SIGNAL)
+"""The messages that are addressed to one step."""
