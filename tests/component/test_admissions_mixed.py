@@ -32,7 +32,7 @@ from anabranch.ports import Incoming
 from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch_agency.run.state import STOP_SECONDS
 from anabranch_taskgroup.session.faults import fail_named
-from anabranch_taskgroup.session.faults import give_up as give_up_group
+from anabranch_taskgroup.session.faults import fail_run as give_up_group
 from anabranch_taskgroup.session.partition import PartitionState as Groups
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task

@@ -49,7 +49,7 @@ from anabranch_agency.run.turn import DecisionConfig as RunRules
 from anabranch_taskgroup.session.actor import DeliveredMessage
 from anabranch_taskgroup.session.actor import decide as decide_group
 from anabranch_taskgroup.session.chunks import chunk_size
-from anabranch_taskgroup.session.faults import give_up as give_up_group
+from anabranch_taskgroup.session.faults import fail_run as give_up_group
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.turn import DecisionConfig, Halt, Watch
 

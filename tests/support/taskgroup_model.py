@@ -44,7 +44,7 @@ from anabranch.core.wire.results import is_reference
 from anabranch.ports import Fence, Write
 from anabranch.runtime.ownership.effects import PublishAfter, StorePut
 from anabranch.runtime.reading import values
-from anabranch_taskgroup.owner.derived_keys import spread_keys
+from anabranch_taskgroup.owner.derived_keys import write_derived_keys
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run, Value
@@ -53,10 +53,10 @@ from anabranch_taskgroup.session.turn import (
     CountArrays,
     DecisionConfig,
     OfferChunk,
-    SpreadKeys,
     Turn,
     Unwatch,
     Watch,
+    WriteDerivedKeys,
 )
 from anabranch_taskgroup.worker.reports import spans_of
 
@@ -259,12 +259,12 @@ class World:
                 self.watched.discard((effect.run_id, effect.key))
             elif isinstance(effect, CountArrays):
                 self.counting.append(effect)
-            elif isinstance(effect, SpreadKeys):
+            elif isinstance(effect, WriteDerivedKeys):
                 asyncio.run(self._spread(effect))
         self._joined(turn)
 
-    async def _spread(self, effect: SpreadKeys) -> None:
-        await spread_keys(effect, 1, eventlog=Deaf(), store=self, notifier=Deaf(), names=NAMES)
+    async def _spread(self, effect: WriteDerivedKeys) -> None:
+        await write_derived_keys(effect, 1, eventlog=Deaf(), store=self, notifier=Deaf(), names=NAMES)
 
     def _told(self, news: PublishAfter) -> None:
         if news.outgoing.topic == NAMES.results:

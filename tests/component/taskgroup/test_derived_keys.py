@@ -21,7 +21,7 @@ from anabranch.testing import System
 from anabranch_agency.run.planning import reserved_keys
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.partition import PartitionState
-from anabranch_taskgroup.session.turn import DecisionConfig, SpreadKeys, Turn
+from anabranch_taskgroup.session.turn import DecisionConfig, Turn, WriteDerivedKeys
 
 # --- the rule ------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ def told(turn: Turn) -> list[str]:
     """The keys of the store and the topics of records that a turn writes, and the spreading of derived keys."""
     puts = [effect.key for effect in turn.effects if isinstance(effect, StorePut)]
     results = [each.outgoing.topic for each in turn.effects if isinstance(each, PublishAfter)]
-    spread = ["spread" for effect in turn.effects if isinstance(effect, SpreadKeys)]
+    spread = ["spread" for effect in turn.effects if isinstance(effect, WriteDerivedKeys)]
     return [name for name in puts + results + spread if ":page:" not in name and name != "t.runs"]
 
 

@@ -17,7 +17,7 @@ from anabranch.runtime.ownership.effects import PublishAfter
 from anabranch.testing import SystemRun, system
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.partition import PartitionState
-from anabranch_taskgroup.session.turn import DecisionConfig, TakeOver
+from anabranch_taskgroup.session.turn import DecisionConfig, ImportOutcomes
 
 SLOW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 FORMATS = ("merge", "index", "separate", "single")
@@ -121,7 +121,7 @@ def ends_of(records: list[Incoming], rules: DecisionConfig, repeats: int) -> lis
             turn = decide(
                 rules, partition, DeliveredMessage(found.message, found.segments, record.offset, record.timestamp)
             )
-            asked += sum(isinstance(effect, TakeOver) for effect in turn.effects)
+            asked += sum(isinstance(effect, ImportOutcomes) for effect in turn.effects)
             for effect in turn.effects:
                 if isinstance(effect, PublishAfter) and b"group_finished" in effect.outgoing.value:
                     ends.append(orjson.loads(effect.outgoing.value))

@@ -28,8 +28,8 @@ from anabranch_eventmanager.projection.documents import (
     run_key,
 )
 from anabranch_eventmanager.projection.run_views import TRACEBACKS_BYTES, build_view
-from anabranch_taskgroup.session.failures import FAILURES_BYTES, first_failures
-from anabranch_taskgroup.session.traceback_limits import KEPT, KEPT_ALIKE, KEPT_BYTES, TracebackBudget
+from anabranch_taskgroup.session.failures import MAX_FAILURE_BYTES, first_failures
+from anabranch_taskgroup.session.traceback_limits import MAX_ALIKE, MAX_BYTES, MAX_TRACEBACKS, TracebackBudget
 from anabranch_taskgroup.worker.attempt_errors import (
     LOG_BURST,
     LOG_SECONDS,
@@ -77,7 +77,7 @@ def test_tracebacks_leave_most_of_the_room_to_failures() -> None:
 
     found = first_failures(failures)
 
-    assert size_of(found) <= FAILURES_BYTES
+    assert size_of(found) <= MAX_FAILURE_BYTES
     assert [each.index for each in found if each.traceback] == [0, 1]
     assert len(first_failures(bare)) * 7 / 8 - 1 <= len(found) < 900
 
@@ -141,15 +141,15 @@ def test_tracebacks_of_the_same_frames_leave_room_for_others() -> None:
     alike = [room.admit(text_at(1, f"no {n}")) for n in range(1_000)]
     other = room.admit(text_at(2))
 
-    assert alike == [True] * KEPT_ALIKE + [False] * (1_000 - KEPT_ALIKE)
+    assert alike == [True] * MAX_ALIKE + [False] * (1_000 - MAX_ALIKE)
     assert other
 
 
 def test_a_task_keeps_so_many_tracebacks_and_so_many_bytes() -> None:
     few, large = TracebackBudget(), TracebackBudget()
 
-    assert sum(few.admit(text_at(n)) for n in range(10_000)) == KEPT
-    assert sum(large.admit(text_at(n, "x" * 15_000)) for n in range(10_000)) == KEPT_BYTES // 15_100
+    assert sum(few.admit(text_at(n)) for n in range(10_000)) == MAX_TRACEBACKS
+    assert sum(large.admit(text_at(n, "x" * 15_000)) for n in range(10_000)) == MAX_BYTES // 15_100
     assert not TracebackBudget().admit(text_at(1), most_bytes=10)
 
 
@@ -168,7 +168,7 @@ def test_the_owner_hands_on_the_tracebacks_that_it_keeps() -> None:
     assert finished is not None
     letters = [letter for letter in play.letters if "traceback" in letter]
     failed = [event for event in play.events if event.type == "task.failed" and event.spans]
-    expected = 3 * KEPT_ALIKE
+    expected = 3 * MAX_ALIKE
     assert len([each for each in finished.failures if each.traceback]) == expected
     assert [letter["index"] for letter in letters] == list(range(expected))
     assert [each.data.get("traceback") for each in failed[:2]] == [text_at(0, "no 0"), text_at(1, "no 1")]
@@ -179,7 +179,7 @@ def test_the_owner_hands_on_the_tracebacks_that_it_keeps() -> None:
 def test_a_redriven_member_gives_the_room_of_its_traceback_back() -> None:
     play = Play(1, on_failure="hold")
 
-    for round_ in range(3 * KEPT_ALIKE):
+    for round_ in range(3 * MAX_ALIKE):
         play.fail(play.chunks[-1], 0, traceback=text_at(1))
         assert play.letters[-1]["traceback"] == text_at(1)
         play.release("redrive", command_id=f"c{round_}")

@@ -6,7 +6,7 @@ import pytest
 from held_and_lost import Play
 
 from anabranch.core.wire.dead_letters import MemberLetter, normalised, signature
-from anabranch_taskgroup.session.dead_letters import LETTERS
+from anabranch_taskgroup.session.dead_letters import MAX_DEAD_LETTERS
 
 
 def test_a_failed_member_gets_a_letter() -> None:
@@ -41,17 +41,17 @@ def test_a_failed_member_gets_a_letter() -> None:
 
 
 def test_letters_of_one_task_have_a_limit_and_the_last_one_says_how_many_have_none() -> None:
-    members = LETTERS + 7
+    members = MAX_DEAD_LETTERS + 7
     play = Play(members, rules={"chunk_limit": members})
     while "r" in play.partition.runs:
         chunk = play.chunks[0]
         play.fail(chunk, *chunk.pending.indexes())
 
     codes = [headers["anabranch_code"] for headers in play.letter_headers]
-    assert codes == ["member_failed"] * LETTERS + ["members_omitted"]
+    assert codes == ["member_failed"] * MAX_DEAD_LETTERS + ["members_omitted"]
     assert play.letters[-1]["omitted"] == 7
     assert "7 further members" in play.letters[-1]["message"]
-    assert len({headers["anabranch_id"] for headers in play.letter_headers}) == LETTERS + 1
+    assert len({headers["anabranch_id"] for headers in play.letter_headers}) == MAX_DEAD_LETTERS + 1
 
 
 def test_who_completes_is_stopped_or_skipped_gets_none() -> None:

@@ -1,5 +1,6 @@
-"""Reads and writes of keys with a policy that are too much for a decision: contributions that are in the store,
-and what the runs of a session made together. Decides nothing but what `core.policies` says.
+"""Reduces stored contributions to a key with a policy, and folds a run's value into the session's value.
+
+These are the parts that read the store, which a decision cannot. The rules of each policy are in `core.policies`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, channel_me
 from anabranch_taskgroup.session.value_references import is_stored, whole
 
 KEPT_AS_REFERENCE = ("last_write", "first_write", "error")
-"""Under these policies a session has the value of one run, wherever that is stored."""
+"""Policies under which the session's value is the value of one run: a reference to it is kept as a reference."""
 
 
 async def reduced(run: Run, key: str, store: StateStore, rules: DecisionConfig) -> KeyReduced:
-    """What the contributions of a run to a key make, some of which are stored elsewhere.
+    """Reduce the contributions of a run to a key, some of which are stored.
 
     Raises:
         ValueGone: one of them is no longer in the store.
@@ -56,10 +57,10 @@ async def _resolved(store: StateStore, names: Names, value: Value, session_id: s
 
 
 async def fold_key(effect: FoldKey, epoch: int, store: StateStore, notifier: Notifier, names: Names) -> None:
-    """Fold a run's value into the session's, SET and PUBLISH that. May be repeated.
+    """Fold a run's value into the session's value, then SET and PUBLISH the result. Safe to repeat.
 
     Raises:
-        Fenced: the session has another owner by now.
+        Fenced: the session has a new owner.
         ValueGone: the run's value is no longer in the store.
     """
     [stored] = await store.get([names.fold(effect.session_id, effect.key, effect.policy)])
@@ -73,7 +74,7 @@ async def fold_key(effect: FoldKey, epoch: int, store: StateStore, notifier: Not
 
 
 async def add_to(fold: Fold, effect: FoldKey, store: StateStore, names: Names) -> None:
-    """Take the value of a run into a fold. Raises ValueGone."""
+    """Add the value of a run to a fold. Raises ValueGone."""
     value = effect.value
     if effect.policy not in KEPT_AS_REFERENCE:
         value = await _resolved(store, names, Value(value, effect.is_reference), effect.session_id)
@@ -81,18 +82,18 @@ async def add_to(fold: Fold, effect: FoldKey, store: StateStore, names: Names) -
 
 
 def writes_of(fold: Fold, effect: FoldKey, ttl: float, names: Names) -> list[Write]:
-    """The fold itself, the public value, and where that is stored elsewhere what it refers to.
+    """The writes of a fold: the fold itself, the public value, and the manifest of the value where that is a
+    reference.
 
-    What a run told stays in the fold as it was told, where it is kept as it is; what several made together is a
-    list or a number.
+    Under policies that keep one run's value, a reference that the run published stays as it is.
     """
     session, key = effect.session_id, effect.key
     kept = Write(names.fold(session, key, effect.policy), dumps(fold.to_document()), ttl)
     value = fold.value()
     data = dumps(value)
     name = session_key(session, key)
-    is_told = effect.policy in KEPT_AS_REFERENCE and is_reference(value, session)
-    if is_told or not is_stored(value, data, effect.inline_limit):
+    is_published = effect.policy in KEPT_AS_REFERENCE and is_reference(value, session)
+    if is_published or not is_stored(value, data, effect.inline_limit):
         return [kept, Write(name, data, ttl)]
     run_id = f"fold.{effect.policy}"
     reference = reference_document(session, key, run_id, reference_count(value), len(data))

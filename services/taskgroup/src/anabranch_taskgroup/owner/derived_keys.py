@@ -1,7 +1,7 @@
-"""Writes the derived keys of a wide `separate` join out of its pages, a batch at a time.
+"""Writes the derived keys of a wide `separate` join out of its pages, in batches.
 
-Each value also stands under the run's own name, so that the run's references to it mean this run's value
-whatever a later run of the session publishes. A large one is published as such a reference.
+Each value is stored under the public name of its key and under a name of the run. So the run's references keep
+their value when a later run of the session publishes the same key. A large value is public as such a reference.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from anabranch.core.wire.messages import Json
 from anabranch.core.wire.results import reference_document, result_event_id
 from anabranch.ports import EventLog, Fence, Notifier, Outgoing, StateStore, Write
 from anabranch.runtime.reading import values
-from anabranch_taskgroup.session.turn import SpreadKeys, result_body
+from anabranch_taskgroup.session.turn import WriteDerivedKeys, result_body
 from anabranch_taskgroup.session.value_references import is_stored, whole
 
 BATCH = 500
 BATCH_BYTES = 8_000_000
 
 
-async def spread_keys(
-    effect: SpreadKeys,
+async def write_derived_keys(
+    effect: WriteDerivedKeys,
     epoch: int,
     *,
     eventlog: EventLog,
@@ -33,10 +33,10 @@ async def spread_keys(
     notifier: Notifier,
     names: Names,
 ) -> None:
-    """SET and PUBLISH each derived key, and put it on the results topic. May be repeated.
+    """SET and PUBLISH each derived key, and publish it on the results topic. Safe to repeat.
 
     Raises:
-        Fenced: the session has another owner by now.
+        Fenced: the session has a new owner.
     """
     for key, source in _keys(effect):
         items = await _items(effect, key, source, store, names)
@@ -46,9 +46,9 @@ async def spread_keys(
 
 
 async def derived_writes(
-    effect: SpreadKeys, ttl: float, store: StateStore, names: Names
+    effect: WriteDerivedKeys, ttl: float, store: StateStore, names: Names
 ) -> AsyncGenerator[tuple[Write, Write], None]:
-    """For each derived key its writes under the run's own name and under the public one, for `ttl` seconds.
+    """Yield for each derived key its writes under the run's name and under the public name, for `ttl` seconds.
 
     Raises:
         ValueGone: the pages are not in the store.
@@ -61,27 +61,29 @@ async def derived_writes(
 
 @dataclass(frozen=True, slots=True)
 class _Derived:
-    """A derived key: its value as it is published, and under `own`, the run's own name, its manifest."""
+    """A derived key: its published form, and its manifest under `own`, the name of the run."""
 
     key: str
-    shown: Json
+    document: Json
     data: bytes
     own: str
     manifest: bytes
 
 
-def _keys(effect: SpreadKeys) -> Iterator[tuple[str, str]]:
-    """The task's result keys, and under which keys their pages are."""
+def _keys(effect: WriteDerivedKeys) -> Iterator[tuple[str, str]]:
+    """(result key, key of its pages) of the task."""
     return zip(effect.keys, effect.sources or effect.keys, strict=True)
 
 
-async def _items(effect: SpreadKeys, key: str, source: str, store: StateStore, names: Names) -> list[_Derived]:
+async def _items(
+    effect: WriteDerivedKeys, key: str, source: str, store: StateStore, names: Names
+) -> list[_Derived]:
     reference = reference_document(effect.session_id, source, effect.run_id, 1, 0)
     joined: dict[str, Json] = await values.resolve(store, names, reference, within=effect.session_id)
     return [_derived(effect, derived_key(name, key), value, names) for name, value in joined.items()]
 
 
-def _derived(effect: SpreadKeys, key: str, value: Json, names: Names) -> _Derived:
+def _derived(effect: WriteDerivedKeys, key: str, value: Json, names: Names) -> _Derived:
     data = dumps(value)
     session_id, run_id = effect.session_id, effect.run_id
     own, manifest = whole(names, session_id, run_id, key, value, data)
@@ -92,7 +94,7 @@ def _derived(effect: SpreadKeys, key: str, value: Json, names: Names) -> _Derive
 
 
 def _batches(items: Sequence[_Derived]) -> Iterator[list[_Derived]]:
-    """Items in order, so many at a time as make one call of the store."""
+    """Split items into batches of one call of the store each."""
     batch: list[_Derived] = []
     size = 0
     for item in items:
@@ -106,7 +108,7 @@ def _batches(items: Sequence[_Derived]) -> Iterator[list[_Derived]]:
 
 
 async def _write(
-    effect: SpreadKeys,
+    effect: WriteDerivedKeys,
     items: Sequence[_Derived],
     fence: Fence,
     eventlog: EventLog,
@@ -119,15 +121,15 @@ async def _write(
     public = [Write(session_key(session_id, item.key), item.data, effect.ttl) for item in items]
     await store.put(own + public, fence)
     await notifier.publish([(session_key(session_id, item.key), _note(effect, item.key)) for item in items])
-    await eventlog.publish([_record(effect, names, item.key, item.shown) for item in items])
+    await eventlog.publish([_record(effect, names, item.key, item.document) for item in items])
 
 
-def _note(effect: SpreadKeys, key: str) -> bytes:
+def _note(effect: WriteDerivedKeys, key: str) -> bytes:
     note = {"type": "result.published", "task_name": effect.task, "result_key": key, "version": effect.version}
     return dumps({**note, "run_id": effect.run_id})
 
 
-def _record(effect: SpreadKeys, names: Names, key: str, value: Json) -> Outgoing:
+def _record(effect: WriteDerivedKeys, names: Names, key: str, value: Json) -> Outgoing:
     body = result_body(effect, effect.group, effect.task, key, value, effect.version)
     headers = cloud_event_headers(
         "result.published", result_event_id(effect.run_id, key), effect.at, subject=effect.run_id

@@ -1,4 +1,4 @@
-"""What the session's owner adds to the shell: decisions on the `groups` topic, and effects of its own."""
+"""The session owner's part of the shell: decisions about records of the topic `groups`, and effects of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from anabranch.runtime.ownership.handler import Recall
 from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.store_identity import StoreLife
 from anabranch_taskgroup.owner.context_store import fold_key
-from anabranch_taskgroup.owner.derived_keys import spread_keys
+from anabranch_taskgroup.owner.derived_keys import write_derived_keys
 from anabranch_taskgroup.owner.dispatch import Dispatcher
 from anabranch_taskgroup.owner.key_watcher import KeyWatcher, OutsideKey
 from anabranch_taskgroup.owner.metrics import counts_of, spans_of
@@ -31,12 +31,12 @@ from anabranch_taskgroup.owner.performers import Performers
 from anabranch_taskgroup.owner.retry_import import RetryImports
 from anabranch_taskgroup.session.actor import DeliveredMessage, decide
 from anabranch_taskgroup.session.derive import DERIVED, derive
-from anabranch_taskgroup.session.faults import OPENS, fail_named, give_up
-from anabranch_taskgroup.session.idle import Hints
+from anabranch_taskgroup.session.faults import OPENS, fail_named, fail_run
+from anabranch_taskgroup.session.idle import IdleHints
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.rebuilding import drop_ended
 from anabranch_taskgroup.session.state import Run
-from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, SpreadKeys, Turn
+from anabranch_taskgroup.session.turn import DecisionConfig, FoldKey, Turn, WriteDerivedKeys
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class GroupsHandler:
         self._rules = rules
         self._names = rules.names
         self._telemetry = resources.telemetry
-        self._hints = Hints()
+        self._hints = IdleHints()
         self.watcher = KeyWatcher(resources, self._append_values)
         self._outside = OutsideValues(resources.log, resources.store, rules)
         self._imports = RetryImports(resources, self._append_values)
@@ -74,8 +74,9 @@ class GroupsHandler:
     # --- deciding ----------------------------------------------------------------------------------
 
     async def prepare(self, state: PartitionState, records: Sequence[Incoming], recall: Recall) -> None:
-        """Ask the store for runs that are to be opened and are not in memory: they may have ended, or be stopped,
-        longer ago than the log is replayed. What is known there counts for later records only."""
+        """Read the tombstones of runs that the records open and that are not in memory: they may have ended, or
+        been stopped, before the first record of the replay. A tombstone counts for records that follow its own
+        only."""
         asked = {run_id for record in records if (run_id := _opened(record)) is not None}
         unknown = [run_id for run_id in asked if run_id not in state.runs and run_id not in state.tombstones]
         if not unknown:
@@ -121,20 +122,22 @@ class GroupsHandler:
         for run in touched.values():
             if run.run_id not in events and self._hints.has_changed(state, run):
                 events[run.run_id] = (run, [])
-        told = [each for run, entries in events.values() for each in self._event_records(state, run, entries)]
-        return [*told, *effects]
+        records_of_events = [
+            each for run, entries in events.values() for each in self._event_records(state, run, entries)
+        ]
+        return [*records_of_events, *effects]
 
     def _refuse(
         self, state: PartitionState, record: Incoming, message: Message | None, why: str
     ) -> Iterable[Effect]:
         if message is None:
             return fail_named(self._rules, state, record, why)
-        return give_up(self._rules, state, message, record, why)
+        return fail_run(self._rules, state, message, record, why)
 
     def dead_letter(
         self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
-        """Its run fails. The record is not decoded: that may be what kills."""
+        """Fail the run of a poison record. The record is not decoded, since that may be what kills the process."""
         rejected.append((record, reason))
         return list(fail_named(self._rules, state, record, reason))
 
@@ -161,28 +164,28 @@ class GroupsHandler:
         return state.next_due()
 
     def due_records(self, state: PartitionState, now: float) -> Sequence[Outgoing]:
-        return [
-            Outgoing(self._names.groups, run.session_id, encode(TimerDue(run_id=run.run_id, at=now)))
-            for run in state.due(now)
-        ]
+        return [self._on_groups(run, TimerDue(run_id=run.run_id, at=now)) for run in state.due(now)]
+
+    def _on_groups(self, run: Run, message: Message) -> Outgoing:
+        return Outgoing(self._names.groups, run.session_id, encode(message))
 
     # --- effects of its own --------------------------------------------------------------------------
 
     def orphans(self, state: PartitionState) -> Sequence[Outgoing]:
         """The owner of each run is told that nothing is known of it here."""
         runs = state.runs.values()
-        return [self._on_groups(run.session_id, Nudge(run_id=run.run_id, silent_for=0.0)) for run in runs]
+        return [self._on_groups(run, Nudge(run_id=run.run_id, silent_for=0.0)) for run in runs]
 
     def is_derived(self, effect: Effect) -> bool:
         return isinstance(effect, DERIVED)
 
     def is_stored(self, effect: Effect) -> bool:
-        return isinstance(effect, SpreadKeys | FoldKey)
+        return isinstance(effect, WriteDerivedKeys | FoldKey)
 
     async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
         for effect in effects:
-            if isinstance(effect, SpreadKeys):
-                await spread_keys(
+            if isinstance(effect, WriteDerivedKeys):
+                await write_derived_keys(
                     effect,
                     epoch,
                     eventlog=self._resources.log,
@@ -198,7 +201,7 @@ class GroupsHandler:
         await asyncio.gather(*(self._fold(found, epoch) for found in folds.values()))
 
     async def _fold(self, effects: Sequence[FoldKey], epoch: int) -> None:
-        """Of one key, one after the other: each reads what the one before wrote."""
+        """Fold values of one key, one after the other: each fold reads what the one before it wrote."""
         resources = self._resources
         for effect in effects:
             await fold_key(effect, epoch, resources.store, resources.notifier, self._names)
@@ -237,7 +240,8 @@ def _ids(state: PartitionState, message: Message) -> dict[str, str]:
 
 
 def _opened(record: Incoming) -> str | None:
-    """The run that a record opens; told from the header's bytes, since nearly every record is of another type."""
+    """The id of the run that a record opens. Searches the header's bytes first: nearly every record is of another
+    type, and decoding it twice would cost more than the search."""
     end = record.value.find(b"\n")
     if record.value.find(OPENS, 0, end if end >= 0 else len(record.value)) < 0:
         return None

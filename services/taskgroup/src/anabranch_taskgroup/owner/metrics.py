@@ -1,6 +1,6 @@
-"""What a turn of the session's owner has to tell of itself in numbers and spans. Pure.
+"""Metrics and trace spans of a turn of the session's owner. Pure.
 
-Counted for each turn out of its events, never member by member.
+Members are counted by the spans of the turn's events, never one by one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Counted = Counter[tuple[Metric, tuple[tuple[str, str], ...]]]
 
 
 def spans_of(turn: Turn, telemetry: Telemetry) -> Iterator[Effect]:
-    """The spans of what ended in a turn, of runs whose spans are wanted."""
+    """The trace spans of groups and tasks that ended in a turn, for runs that are traced."""
     for run, group, task in turn.ended:
         trace = trace_of(run.run_id, run.traceparent)
         if telemetry.wants(trace):
@@ -47,7 +47,7 @@ def spans_of(turn: Turn, telemetry: Telemetry) -> Iterator[Effect]:
 
 
 def counts_of(turn: Turn, message: Message) -> Iterator[Effect]:
-    """What a turn counts."""
+    """The metrics of a turn."""
     counted: _Counted = Counter()
     for run, entry in turn.events:
         _count_members(counted, run, entry)
@@ -71,7 +71,8 @@ def _chunk_outcome(message: Message) -> str | None:
 
 
 def _count_members(counted: _Counted, run: Run, entry: EventEntry) -> None:
-    """An entry of members: a whole task has no attempt, and members taken over were counted in their own run."""
+    """Count the members of an event. One without an attempt is of a whole task; imported members were counted in
+    the run in which they ran."""
     outcome = _OUTCOMES.get(entry.type)
     if outcome is None or entry.attempt is None or entry.data.get("taken_over"):
         return
@@ -91,7 +92,7 @@ _OUTCOMES = {"task.completed": "completed", "task.failed": "failed", "task.retry
 
 
 def show_backlog(telemetry: Telemetry, states: Iterable[PartitionState]) -> None:
-    """Show how much work is ahead of the sessions that are owned here."""
+    """Set the gauges of the remaining work of the sessions that this process owns."""
     seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
     members: Counter[tuple[str, ...]] = Counter()
     runs = 0

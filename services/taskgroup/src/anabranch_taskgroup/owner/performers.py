@@ -33,11 +33,11 @@ from anabranch_taskgroup.session.turn import (
     CountArrays,
     DecisionConfig,
     Halt,
-    LookAgain,
+    ImportOutcomes,
     OfferChunk,
     Pause,
     ReduceKey,
-    TakeOver,
+    ReofferUnclaimed,
     Unwatch,
     Watch,
 )
@@ -71,11 +71,11 @@ class Performers:
         self._imports = imports
         self._performers: dict[tuple[type[Effect], ...], Performer] = {
             (OfferChunk,): dispatcher.offer,
-            (LookAgain,): self._look_again,
+            (ReofferUnclaimed,): self._look_again,
             (Watch, Unwatch): self._watch,
             (CountArrays,): self._count_arrays,
             (ReduceKey,): self._reduce_keys,
-            (TakeOver,): self._import_outcomes,
+            (ImportOutcomes,): self._import_outcomes,
             (Halt,): self._halt,
             (Pause,): self._pause,
         }
@@ -101,7 +101,7 @@ class Performers:
 
     # --- offers, watches, imports --------------------------------------------------------------------
 
-    async def _look_again(self, state: PartitionState, effects: Sequence[LookAgain]) -> None:
+    async def _look_again(self, state: PartitionState, effects: Sequence[ReofferUnclaimed]) -> None:
         if len(effects) == len(state.runs) > 1:  # a takeover: one pass over the partition, not one for each run
             self._dispatcher.took_over(state)
             return
@@ -114,7 +114,7 @@ class Performers:
         await self._watcher.watch_all(key for key, is_wanted in wanted.items() if is_wanted)
         await self._watcher.unwatch_all(key for key, is_wanted in wanted.items() if not is_wanted)
 
-    async def _import_outcomes(self, state: PartitionState, effects: Sequence[TakeOver]) -> None:
+    async def _import_outcomes(self, state: PartitionState, effects: Sequence[ImportOutcomes]) -> None:
         for effect in effects:
             if (run := state.runs.get(effect.run_id)) is not None:
                 self._imports.start(run)

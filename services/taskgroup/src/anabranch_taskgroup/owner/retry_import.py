@@ -73,8 +73,8 @@ class RetryImports:
 
     def start(self, run: Run) -> None:
         """Take over what the run before left, unless that is under way."""
-        if run.taking is not None and run.run_id not in self._tasks:
-            task = self._supervisor.spawn(self._take(run, run.taking), f"import results for {run.run_id}")
+        if run.importing_from is not None and run.run_id not in self._tasks:
+            task = self._supervisor.spawn(self._take(run, run.importing_from), f"import results for {run.run_id}")
             self._tasks[run.run_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(run.run_id, None))
 

@@ -37,19 +37,19 @@ from anabranch_taskgroup.session.held import release
 from anabranch_taskgroup.session.keys import is_from_outside, set_key
 from anabranch_taskgroup.session.known_runs import (
     abandon,
+    abandon_incomplete,
     answer_lost,
+    drop_reopening,
     early_stop,
-    give_up_incomplete,
     is_known,
+    keep_early_stop,
     open_run,
-    opened_before,
-    stop_unopened,
 )
 from anabranch_taskgroup.session.lifecycle import admit, refuse_value, settle, stop_steps
 from anabranch_taskgroup.session.overdue import ask_about_overdue, first_question
 from anabranch_taskgroup.session.partition import PartitionState
-from anabranch_taskgroup.session.retry_import import all_taken, take_when_known
-from anabranch_taskgroup.session.retry_import import is_known as is_whole
+from anabranch_taskgroup.session.retry_import import finish_import, request_import
+from anabranch_taskgroup.session.retry_import import has_all_groups as is_whole
 from anabranch_taskgroup.session.signals import SIGNALS, deliver
 from anabranch_taskgroup.session.state import Group, MergedKey, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent
@@ -58,12 +58,12 @@ from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import OVERDUE, STEP_TIMERS, Timer, TimerKind, in_request_order
 from anabranch_taskgroup.session.turn import DecisionConfig, Halt, Pause, Turn
-from anabranch_taskgroup.session.value_references import ANY_SIZE, tell
+from anabranch_taskgroup.session.value_references import ANY_SIZE, as_published
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveredMessage:
-    """A message as it stands on the log: payload, offset, and the record's timestamp (seconds)."""
+    """A message with its payload, its offset, and the timestamp of its record in seconds since the epoch."""
 
     message: Message
     segments: tuple[bytes, ...]
@@ -72,7 +72,7 @@ class DeliveredMessage:
 
 
 def decide(rules: DecisionConfig, partition: PartitionState, delivery: DeliveredMessage) -> Turn:
-    """Apply one message to the partition's state; the turn holds the effects and events."""
+    """Apply one message to the partition's state; returns the turn, which has the effects and events."""
     turn = Turn(rules, partition, delivery.offset, delivery.at)
     _HANDLERS[type(delivery.message)](turn, delivery.message, delivery.segments)
     settle(turn)
@@ -92,7 +92,7 @@ def _ignore(turn: Turn, message: ClaimPartition | Fragment, segments: tuple[byte
 def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None:
     partition = turn.partition
     if is_known(partition, message):
-        opened_before(turn, message)
+        drop_reopening(turn, message)
         return
     stop = early_stop(partition, message)
     if message.run_id in partition.runs:
@@ -109,7 +109,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
         expected=message.groups,
         context=dict(message.context),
         traceparent=message.traceparent,
-        taking=message.retry_of,
+        importing_from=message.retry_of,
         retry_of=message.retry_of,
         reserved_keys=frozenset(message.reserved_keys),
         shared={key: MergedKey(each.policy, each.producers) for key, each in message.shared.items()},
@@ -119,7 +119,7 @@ def _open_run(turn: Turn, message: OpenRun, segments: tuple[bytes, ...]) -> None
     partition.runs[run.run_id] = run
     for key, value in run.context.items():
         run.values[key] = given = Value(value)
-        turn.set_context(run, key, tell(turn, run, key, given, ANY_SIZE))
+        turn.set_context(run, key, as_published(turn, run, key, given, ANY_SIZE))
     run.stopped = stop
 
 
@@ -139,13 +139,13 @@ def _start_group(turn: Turn, message: StartGroup, segments: tuple[bytes, ...]) -
     group.tasks.update((task.name, task) for task in tasks)
     run.producers.update((key, task) for task in tasks for key in task.order.result_keys)
     group.unfinished += len(tasks)
-    if run.taking is not None and not run.stopped:
-        take_when_known(turn, run)
+    if run.importing_from is not None and not run.stopped:
+        request_import(turn, run)
     else:
         for task in tasks:
             admit(turn, run, task)
     close_group(turn, run, group)
-    # A further part of a group whose timeout is over brings tasks that have to be stopped as well.
+    # A part that is read after the group's timeout has tasks that have to be stopped as well.
     if group.deadline is not None and not group.announced and not group.is_stopped:
         run.timers.schedule(Timer(TimerKind.GROUP_TIMEOUT, group.name), group.deadline)
 
@@ -164,11 +164,11 @@ def _new_group(turn: Turn, run: Run, message: StartGroup) -> Group:
 def _stop_run(turn: Turn, message: StopRun, segments: tuple[bytes, ...]) -> None:
     run = open_run(turn, message)
     if run is None:
-        stop_unopened(turn, message)
+        keep_early_stop(turn, message)
         return
     if run.stopped:
         if not is_whole(run):
-            give_up_incomplete(turn, run)
+            abandon_incomplete(turn, run)
         return
     run.stopped = message.reason
     run.timers.bring_forward(OVERDUE, first_question(turn.at))
@@ -210,15 +210,15 @@ def _release_held(turn: Turn, message: ReleaseHeld, segments: tuple[bytes, ...])
     release(turn, run, message)
 
 
-# --- values from elsewhere -----------------------------------------------------------------------
+# --- what the shell read -------------------------------------------------------------------------
 
 
 def _run_taken(turn: Turn, message: RunTaken, segments: tuple[bytes, ...]) -> None:
     run = turn.partition.runs.get(message.run_id)
-    if run is None or run.taking is None:
-        turn.partition.drop("taken over before")
+    if run is None or run.importing_from is None:
+        turn.partition.drop("outcomes imported before")
         return
-    for task in all_taken(run, message):
+    for task in finish_import(run, message):
         admit(turn, run, task)
 
 
@@ -230,10 +230,11 @@ def _value_found(turn: Turn, message: ValueFound, segments: tuple[bytes, ...]) -
     if message.error is not None:
         refuse_value(turn, run, message.key, message.error)
         return
-    told_so = message.is_reference
-    value = Value(message.value, is_reference(message.value, run.session_id) if told_so is None else told_so)
+    is_named = message.is_reference
+    # Records of earlier releases do not say whether the value is a reference: its shape decides.
+    value = Value(message.value, is_reference(message.value, run.session_id) if is_named is None else is_named)
     if run.retry_of is None and is_from_outside(run, message.key):
-        turn.note_change(run, message.key, "outside", tell(turn, run, message.key, value, ANY_SIZE))
+        turn.record_change(run, message.key, "outside", as_published(turn, run, message.key, value, ANY_SIZE))
     set_key(turn, run, message.key, value)
 
 
@@ -288,12 +289,12 @@ _FIRE: dict[TimerKind, Callable[[Turn, Run, Timer, float], None]] = {
 
 
 def _nudged(turn: Turn, message: Nudge, segments: tuple[bytes, ...]) -> None:
-    """Look again at everything that the run waits for, and tell again what its owner may have missed: whoever gets
-    it twice drops it."""
+    """Perform again what should be under way, and publish again what the run's owner may have missed: it drops a
+    report that it has had before."""
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         turn.partition.drop("nudge of a run that is not open")
-        turn.news(turn.rules.names.runs, message.run_id, RunUnknown(run_id=message.run_id))
+        turn.publish(turn.rules.names.runs, message.run_id, RunUnknown(run_id=message.run_id))
         return
     turn.effects += derive(run)
     for group in run.groups.values():

@@ -1,4 +1,4 @@
-"""The order in which attempts of members failed and started again. Pure."""
+"""Attempts of members: the order in which they failed and started again, and their numbers. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from anabranch.core.wire.messages import MemberRetry, Spans
 def in_order(
     retried: Iterable[MemberRetry], restarted: Iterable[tuple[int, int, float]]
 ) -> list[MemberRetry | tuple[int, int, float]]:
-    """Failed attempts and starts of the next ones, so that each member's come as they happened."""
+    """Order failed attempts and starts of further ones by member, and those of one member by time."""
     changes: list[MemberRetry | tuple[int, int, float]] = [*retried, *restarted]
-    return sorted(changes, key=_place_in_time)
+    return sorted(changes, key=_time_of)
 
 
-def _place_in_time(change: MemberRetry | tuple[int, int, float]) -> tuple[int, int, bool]:
+def _time_of(change: MemberRetry | tuple[int, int, float]) -> tuple[int, int, bool]:
     if isinstance(change, MemberRetry):
         return change.index, change.attempt, True
     return change[0], change[1], False
 
 
 def by_attempt(spans: Spans, attempts: Mapping[int, int]) -> list[tuple[int, Spans]]:
-    """Spans parted by the number of the attempt (from 1), for the few members that had more than one."""
+    """Split spans of members by their attempt, which counts from 1. `attempts` has the members with earlier
+    ones."""
     if not spans:
         return []
     odd = [index for index in attempts if any(start <= index < stop for start, stop in spans)]

@@ -1,8 +1,7 @@
-"""Which members to offer next, and what a worker's report of them changes. Pure.
+"""Decides which members to offer next, and cuts them into chunks. Pure.
 
-A task's members are offered as chunks of about a second of work. Few chunks wait for a worker, and not many more
-are with workers, so memory stays bounded and a cancel bites at once; `max_concurrency` of task and group bounds
-the members that run.
+A chunk is about a second of work. Only few chunks wait for a worker and not many more are with workers, so memory
+is bounded and a cancel takes effect at once. `max_concurrency` of task and group bounds the members that run.
 """
 
 from __future__ import annotations
@@ -20,9 +19,12 @@ from anabranch_taskgroup.session.turn import DecisionConfig, OfferChunk, Turn
 
 FIRST_CHUNKS = 64
 FIRST_LIMIT = 100
-PARK_FIRST, PARK_MOST = 0.2, 10.0
+"""Before the first measurement a chunk has a 64th of the members, and 100 at most."""
+PARK_FIRST_SECONDS, PARK_MAX_SECONDS = 0.2, 10.0
 TAIL_SHARE = 16
-"""A chunk is at most this share of what is left, so that the last chunks end together."""
+"""A chunk has at most this fraction of the remaining members, so that the last chunks end together."""
+MAX_FREE = 1_000_000
+"""Members that may start where no limit is set: the largest expansion."""
 
 
 # --- offering ------------------------------------------------------------------------------------
@@ -31,13 +33,13 @@ TAIL_SHARE = 16
 def schedule(turn: Turn, run: Run, group: Group, task: Task) -> None:
     """Offer as many chunks of a task as its window and the limits allow."""
     while (chunk := _next_chunk(turn, run, group, task)) is not None:
-        task.put_out(chunk)
+        task.add_offered(chunk)
         chunk.offered_at = turn.at
         turn.effects.append(OfferChunk(run.run_id, group.name, task.name, chunk.number))
 
 
 def schedule_group(turn: Turn, run: Run, group: Group) -> None:
-    """After a limit of the group gave room: any of its tasks may go on."""
+    """Offer chunks of each running task of a group, after a limit of the group has room for more members."""
     for task in group.tasks.values():
         if task.state is TaskState.RUNNING:
             schedule(turn, run, group, task)
@@ -46,8 +48,8 @@ def schedule_group(turn: Turn, run: Run, group: Group) -> None:
 def chunk_size(
     rules: DecisionConfig, total: int, left: int, member_seconds: float | None, member_bytes: float = 0.0
 ) -> int:
-    """Members of the next chunk: few while nothing was measured, then about `chunk_seconds` of work; and no more
-    than have `chunk_bytes` of items."""
+    """The number of members in the next chunk: few before the first measurement, then about `chunk_seconds` of
+    work, and at most `chunk_bytes` of items."""
     if member_seconds is None:
         wanted = min(FIRST_LIMIT, total // FIRST_CHUNKS)
     else:
@@ -62,61 +64,65 @@ def _next_chunk(turn: Turn, run: Run, group: Group, task: Task) -> Chunk | None:
         return None
     if not _has_window(turn.rules, group, task):
         return None
-    room = _room(group, task)
-    if room <= 0:
+    free = _free_members(group, task)
+    if free <= 0:
         return None
     if task.requeued:
         chunk = task.requeued.pop(0)
-        chunk.charge = min(len(chunk.pending), room)
+        chunk.charge = min(len(chunk.pending), free)
         return chunk
-    return _new_chunk(turn.rules, group, task, room)
+    return _unoffered_chunk(turn.rules, group, task, free)
 
 
 def _has_window(rules: DecisionConfig, group: Group, task: Task) -> bool:
-    """Few chunks wait for a worker, so that a fan-out keeps nobody else's offers from being read. More may be out
-    where workers have begun them: members that take long are a chunk each, and run wherever there is room.
+    """True if one more chunk may be offered.
+
+    Few chunks wait for a worker, so that one fan-out does not delay the offers of others. More may be offered once
+    workers have begun them: members that take long are a chunk each, and use every free slot.
     """
     if group.most_chunks is None:
         return len(task.chunks) < rules.window
     return len(task.waiting) < rules.window and len(task.chunks) < group.most_chunks
 
 
-def _room(group: Group, task: Task) -> int:
-    """Members that may still start under the limits of task and group."""
-    room = 1_000_000
+def _free_members(group: Group, task: Task) -> int:
+    """How many members may still start under the limits of task and group."""
+    free = MAX_FREE
     if task.order.max_concurrency is not None:
-        room = task.order.max_concurrency - task.in_flight
+        free = task.order.max_concurrency - task.in_flight
     if group.max_concurrency is not None:
-        room = min(room, group.max_concurrency - group.in_flight)
-    return room
+        free = min(free, group.max_concurrency - group.in_flight)
+    return free
 
 
-def _new_chunk(rules: DecisionConfig, group: Group, task: Task, room: int) -> Chunk | None:
+def _unoffered_chunk(rules: DecisionConfig, group: Group, task: Task, free: int) -> Chunk | None:
+    """A chunk of members that were never offered; None where each was."""
     left = task.total - task.cursor
     if left <= 0:
         return None
     size = chunk_size(rules, task.total, left, task.member_seconds, task.member_bytes)
     start, task.cursor = task.cursor, task.cursor + size
     limit = concurrency_limit(group, task)
-    charge = size if limit is None else min(size, room, -(-limit // 8))
-    return numbered(task, Ranges([(start, start + size)]), charge)
+    # A worker runs at most an eighth of the limit beside each other, so that several workers share the task.
+    charge = size if limit is None else min(size, free, -(-limit // 8))
+    return new_chunk(task, Ranges([(start, start + size)]), charge)
 
 
 def concurrency_limit(group: Group, task: Task) -> int | None:
-    """The tighter limit of task and group on members that run at once; None without one."""
+    """The lower of the limits of task and group on members that run at once; None where neither has one."""
     limits = [limit for limit in (task.order.max_concurrency, group.max_concurrency) if limit is not None]
     return min(limits, default=None)
 
 
-def numbered(task: Task, pending: Ranges, charge: int) -> Chunk:
-    """A new chunk of a task."""
+def new_chunk(task: Task, pending: Ranges, charge: int) -> Chunk:
+    """A new chunk of a task, with its next number."""
     number = task.chunk_count
     task.chunk_count += 1
     return Chunk(number=number, pending=pending, charge=charge, fence=task.first_fence, size=len(pending))
 
 
 def release_due(run: Run, task: Task, until: float) -> bool:
-    """Put retries and parked chunks that are due by `until` back into the queue; True where there were any."""
+    """Queue retries and parked chunks that are due by `until` for an offer. Returns True if there were any."""
     found = [chunk for due, chunk in task.parked if due <= until]
     task.parked = [(due, chunk) for due, chunk in task.parked if due > until]
     task.requeued += found
@@ -136,7 +142,7 @@ def _release_retries(task: Task, until: float) -> bool:
     found = False
     while task.retries and task.retries[0][0] <= until:
         _, index, attempts = heappop(task.retries)
-        chunk = numbered(task, Ranges([(index, index + 1)]), 1)
+        chunk = new_chunk(task, Ranges([(index, index + 1)]), 1)
         chunk.attempts[index] = attempts
         chunk.mode = task.mode_of(index)
         task.requeued.append(chunk)
@@ -144,16 +150,16 @@ def _release_retries(task: Task, until: float) -> bool:
     return found
 
 
-def give_back(task: Task, chunk: Chunk) -> None:
-    """Take a chunk from its worker: what has not ended is offered again under the next fence."""
-    task.take_in(chunk)
+def requeue(task: Task, chunk: Chunk) -> None:
+    """Take a chunk from its worker: members that have not ended are offered again under the next fencing token."""
+    task.remove_offered(chunk)
     chunk.renew()
     task.requeued.append(chunk)
 
 
-def single(task: Task, index: int, mode: Mode, attempts: Mapping[int, int]) -> Chunk:
-    """A new chunk of one member that was in another one before."""
-    chunk = numbered(task, Ranges([(index, index + 1)]), 1)
+def single_member_chunk(task: Task, index: int, mode: Mode, attempts: Mapping[int, int]) -> Chunk:
+    """A new chunk of one member that was in another chunk before."""
+    chunk = new_chunk(task, Ranges([(index, index + 1)]), 1)
     chunk.mode = mode
     if index in attempts:
         chunk.attempts[index] = attempts[index]
@@ -161,10 +167,10 @@ def single(task: Task, index: int, mode: Mode, attempts: Mapping[int, int]) -> C
 
 
 def park(turn: Turn, run: Run, task: Task, chunk: Chunk) -> None:
-    """A worker without the agent gave the chunk back: offer it to another after a while, longer each time."""
-    task.take_in(chunk)
+    """A worker without the agent returned the chunk: offer it again after a delay, which doubles each time."""
+    task.remove_offered(chunk)
     chunk.renew()
-    due = turn.at + min(PARK_MOST, PARK_FIRST * 2**chunk.bounces)
+    due = turn.at + min(PARK_MAX_SECONDS, PARK_FIRST_SECONDS * 2**chunk.bounces)
     task.parked.append((due, chunk))
     reoffer_at(run, task, due)
     chunk.bounces += 1

@@ -1,7 +1,8 @@
-"""Which offered chunks need something done: never claimed, or claimed by a worker that is gone. Pure.
+"""Finds offered chunks that no worker has claimed, or that a dead worker has claimed. Pure.
 
-The shell reads claims and liveness keys, this says what follows. The clock stops while the store is away: a
-worker is only judged by a store that has been there for longer than a liveness key lasts.
+The shell reads the claims and the liveness keys of workers; this decides what follows. A worker counts as dead
+only if the store has been available for longer than a liveness key lasts: a store that is back after an outage
+lacks the keys of workers that are alive.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ class ChunkDelivery(NamedTuple):
 FIRST_WAIT = 2.0
 MAX_WAIT = 60.0
 EARLY_OFFERS = 3
-"""So many offers wait for a claim no longer than the first: what went to a busy worker soon goes to another."""
+"""The first offers of a chunk wait equally long for a claim, so that a chunk in a busy worker's queue soon goes to
+another worker; each later offer waits twice as long."""
 SETTLE_SECONDS = 6.0
-"""After the store was away workers show again that they live, and claim again what they hold, within this time:
-how long a sign of life lasts."""
+"""Seconds after an outage of the store within which workers renew their liveness keys and their claims."""
 
 
 @dataclass(slots=True)
@@ -40,14 +41,14 @@ class _Offered:
 
 @dataclass(slots=True)
 class Findings:
-    """What one look found: chunks to offer again, and (chunk, worker) of those whose worker is gone."""
+    """The result of one check: chunks to offer again, and (chunk, worker) of those whose worker is dead."""
 
     offer_again: list[ChunkDelivery] = field(default_factory=list)
     lost: list[tuple[ChunkDelivery, str]] = field(default_factory=list)
 
 
 class ClaimMonitor:
-    """Remembers when chunks were offered, and which workers were missing at the last look."""
+    """Remembers when chunks were offered, and which workers had no liveness key at the last check."""
 
     def __init__(self, settle: float = SETTLE_SECONDS) -> None:
         self._settle = settle
@@ -55,12 +56,11 @@ class ClaimMonitor:
         self._missing: set[str] = set()
         self._settled_at = 0.0
 
-    def offered(self, place: ChunkDelivery, now: float) -> bool:
-        """A chunk was offered; after the first few each offer waits twice as long for a claim. False where it was
-        offered before."""
-        known = self._offered.get(place)
+    def offered(self, delivery: ChunkDelivery, now: float) -> bool:
+        """Note that a chunk was offered. Returns False if it was offered before."""
+        known = self._offered.get(delivery)
         if known is None:
-            self._offered[place] = _Offered(now)
+            self._offered[delivery] = _Offered(now)
         else:
             known.at, known.times = now, known.times + 1
             known.wait = max(known.wait, FIRST_WAIT)
@@ -68,38 +68,38 @@ class ClaimMonitor:
                 known.wait = min(known.wait * 2, MAX_WAIT)
         return known is None
 
-    def adopt(self, place: ChunkDelivery, now: float) -> None:
-        """A chunk that was offered before, maybe by a former owner: it is offered at the next look that begins,
-        unless somebody has it. A look that is under way does not know it, and leaves it alone."""
-        self._offered[place] = _Offered(now, wait=0.0, times=0)
+    def adopt(self, delivery: ChunkDelivery, now: float) -> None:
+        """Take on a chunk that a former owner may have offered: the next check that begins offers it, unless it is
+        claimed. A check that is under way has not read its claim, and leaves it out."""
+        self._offered[delivery] = _Offered(now, wait=0.0, times=0)
 
     def judge(self, claims: Mapping[ChunkDelivery, str | None], alive: Mapping[str, bool], now: float) -> Findings:
-        """What to do about the outstanding chunks.
+        """Decide what follows for the outstanding chunks.
 
         Args:
-            claims: the holder of each outstanding chunk, None where nobody claimed it.
-            alive: whether each holder shows that it lives.
-            now: seconds of a monotonic clock when the look began; what was offered since is left alone.
+            claims: the worker that claimed each outstanding chunk; None where there is no claim.
+            alive: whether the liveness key of each of those workers exists.
+            now: seconds of a monotonic clock when the check began; chunks that were offered since are left out.
         """
         findings = Findings()
         if now < self._settled_at:
             return findings
         missing = {worker for worker, is_alive in alive.items() if not is_alive}
-        for place, holder in claims.items():
+        for delivery, holder in claims.items():
             if holder is None:
-                offered = self._offered.get(place)
-                # One that was not offered belongs to a turn whose outcomes are not durable yet.
+                offered = self._offered.get(delivery)
+                # A chunk that was not offered belongs to a turn whose outcomes are not durable yet.
                 if offered is not None and now - offered.at >= offered.wait:
-                    findings.offer_again.append(place)
+                    findings.offer_again.append(delivery)
             elif holder in missing and holder in self._missing:
-                findings.lost.append((place, holder))
+                findings.lost.append((delivery, holder))
         self._missing = missing
         self._offered = {
-            place: known for place, known in self._offered.items() if place in claims or known.at >= now
+            delivery: known for delivery, known in self._offered.items() if delivery in claims or known.at >= now
         }
         return findings
 
     def store_was_away(self, now: float) -> None:
-        """Nothing is judged until workers had time to show what they are and hold."""
+        """Suspend the decisions until workers have had the time to renew their liveness keys and claims."""
         self._missing = set()
         self._settled_at = now + self._settle

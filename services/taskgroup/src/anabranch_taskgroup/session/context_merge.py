@@ -1,8 +1,8 @@
-"""Keys with a policy: what their producers give, and the one value that it makes once all have ended. Pure.
+"""Merges the contributions to a key with a policy into one value, once all of its producers have ended. Pure.
 
-A contribution is kept under a key of its own (`stored_key`) where it is large, and no word of it goes out. When
-the last producer has ended, however, the contributions are reduced in declared order. The group of the last
-declared producer stays open until then and tells the value. So nothing of it depends on who ended first.
+A large contribution is stored under a key of its own (`stored_key`), and none is published. When the last producer
+has ended, in whatever way, the contributions are reduced in declared order. The group of the last declared
+producer stays open until then and reports the value. So the value does not depend on which producer ended first.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from anabranch_taskgroup.session.merge import Joined
 from anabranch_taskgroup.session.state import Absent, Group, MergedKey, ProducerValue, Run, Value
 from anabranch_taskgroup.session.store_keys import part_key
 from anabranch_taskgroup.session.task_state import Task
-from anabranch_taskgroup.session.turn import ReduceKey, Turn, result_body, shared_change
-from anabranch_taskgroup.session.value_references import reference_to, tell
+from anabranch_taskgroup.session.turn import ReduceKey, Turn, merge_details, result_body
+from anabranch_taskgroup.session.value_references import as_published, reference_to
 
 
 def contribute(run: Run, task: Task, joined: Joined, value: Value) -> None:
-    """A task completed, and gives this to a key with a policy."""
+    """Keep the contribution of a completed task to a key with a policy."""
     whole = joined.value
     if joined.is_reference:
         items = 1 if _is_object(task) else int(whole["count"])
@@ -38,7 +38,8 @@ def _is_object(task: Task) -> bool:
 
 
 def producer_ended(turn: Turn, run: Run, task: Task) -> list[Group]:
-    """A task has ended, however; returns the groups that told a value, or its absence, for it was the last."""
+    """Note that a task has ended, in whatever way. Returns the groups of the keys that have a value now, or none,
+    since the task was their last producer."""
     homes: list[Group] = []
     for key, number in task.order.shares.items():
         shared = run.shared[key]
@@ -66,25 +67,27 @@ def _settle(turn: Turn, run: Run, key: str, shared: MergedKey) -> list[Group]:
 
 
 def in_order(shared: MergedKey) -> list[ProducerValue]:
-    """What was given, in declared order."""
+    """The contributions with their sizes, in declared order."""
     return [shared.given[number] for number in sorted(shared.given)]
 
 
 def contributions(shared: MergedKey) -> list[Contribution]:
-    """What was given, in declared order; values that are stored elsewhere as their references."""
+    """The contributions in declared order; one that is stored is given by its reference."""
     numbers = sorted(shared.given)
     return [Contribution(shared.writer(number), shared.given[number].value.data) for number in numbers]
 
 
 def pending_reductions(run: Run) -> Iterator[ReduceKey]:
-    """The keys of a run that somebody has to reduce, for parts of them are in the store."""
+    """The keys of a run whose contributions the shell has to read and reduce, since some of them are in the
+    store."""
     for key, shared in run.shared.items():
         if shared.is_reducing and not shared.is_settled:
             yield ReduceKey(run.run_id, key)
 
 
 def take_reduced(turn: Turn, run: Run, message: KeyReduced) -> Group | None:
-    """What was read makes this; None where that is known. Returns the group that tells it."""
+    """Set a key to the value that the shell has reduced. Returns the group that reports it; None where it was
+    known."""
     key, shared = message.key, run.shared.get(message.key)
     if shared is None or not shared.is_reducing or shared.is_settled:
         return None
@@ -102,7 +105,7 @@ def take_reduced(turn: Turn, run: Run, message: KeyReduced) -> Group | None:
 
 
 def _refer(turn: Turn, run: Run, key: str, shared: MergedKey) -> Value:
-    """One of the contributions, or all as one list, without a copy of any."""
+    """The value of a key as a reference to one contribution, or to a list of all of them, without a copy."""
     if shared.policy == "append":
         count = sum(each.items for each in shared.given.values())
         size = sum(_size(each.value) for each in shared.given.values())
@@ -134,25 +137,25 @@ def _write(turn: Turn, run: Run, key: str, manifest: dict[str, Any], count: int,
     return Value(reference_to(run, key, count, size), is_reference=True)
 
 
-# --- what comes of it --------------------------------------------------------------------------------
+# --- the outcome -------------------------------------------------------------------------------------
 
 
 def _with_value(turn: Turn, run: Run, key: str, shared: MergedKey, value: Value) -> Group:
     group_name, task = shared.producers[max(shared.given)]
-    told = tell(turn, run, key, value)
-    about = shared_change(run, shared.policy) | {"writers": shared.writers}
-    turn.note_change(run, key, "result", told, group=group_name, task=task, **about)
-    turn.fold_value(run, key, shared.policy, told, task)
-    body = result_body(run, group_name, task, key, told.shown, turn.offset)
-    turn.tell_result(run, key, {**body, "policy": shared.policy, "writers": list(shared.writers)})
+    published = as_published(turn, run, key, value)
+    about = merge_details(run, shared.policy) | {"writers": shared.writers}
+    turn.record_change(run, key, "result", published, group=group_name, task=task, **about)
+    turn.fold_value(run, key, shared.policy, published, task)
+    body = result_body(run, group_name, task, key, published.document, turn.offset)
+    turn.publish_record(run, key, {**body, "policy": shared.policy, "writers": list(shared.writers)})
     home = _settled(run, key, shared)
-    home.results[key] = told.shown
+    home.results[key] = published.document
     set_key(turn, run, key, value)
     return home
 
 
 def _conflict(turn: Turn, run: Run, key: str, shared: MergedKey, message: str, writers: Sequence[str]) -> Group:
-    """The later writer is told to have failed; the task's other results stand."""
+    """Report the later of two conflicting writers as failed; its other results stay published."""
     group_name, _, task_name = writers[-1].partition("/")
     failure = Failure(group=group_name, task=task_name, error_type="ContextConflict", message=message)
     task = run.task(group_name, task_name)

@@ -1,6 +1,6 @@
-"""A member that will not be tried again: it counts as failed, or is held; and its dead letter. Pure.
+"""Fails or holds a member that is not retried any more, and writes its dead letter. Pure.
 
-When that is so is decided elsewhere: by a worker's report, or by `suspects`.
+A worker's report or `suspects` decides that there is no further attempt.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ from anabranch_taskgroup.session.task_state import Chunk, Held, Task
 from anabranch_taskgroup.session.traceback_limits import traceback_size
 from anabranch_taskgroup.session.turn import Turn
 
-LETTERS = 1_000
-"""Dead letters of one task; of further members one letter in the end says how many they were."""
+MAX_DEAD_LETTERS = 1_000
+"""Dead letters of one task at most. One more, written when the task ends, has the number of further members."""
 
 
 def fail_member(turn: Turn, run: Run, task: Task, chunk: Chunk, failed: MemberFailed) -> None:
-    """A member has failed for good: it counts as ended, unless its task holds it."""
+    """A member has failed for good: count it as ended, or hold it if its task has `on_failure: hold`."""
     index = failed.index
-    chunk.take(index)
-    held = Held(failure_of(task, failed, kept_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
-    task.clear_of_suspicion(Ranges([(index, index + 1)]))
+    chunk.remove_member(index)
+    held = Held(failure_of(task, failed, admit_traceback(run, task, failed.traceback)), task.deaths.get(index, 0))
+    task.clear_suspects(Ranges([(index, index + 1)]))
     if task.order.on_failure == "hold":
         task.held[index] = held
-        tell_failure(turn, run, task, index, held.failure, held=True)
+        emit_failure(turn, run, task, index, held.failure, held=True)
     else:
         count_failed(task, index, held.failure)
-        tell_failure(turn, run, task, index, held.failure)
+        emit_failure(turn, run, task, index, held.failure)
     _write_letter(turn, run, task, index, held)
 
 
 def count_failed(task: Task, index: int, failure: Failure) -> None:
-    """From here on the join does without the member."""
+    """Count a member as failed and ended: the join does not wait for it any more."""
     task.failed[index] = failure
     task.ended += 1
 
 
 def count_held(task: Task) -> None:
-    """The task ends while members are held: nobody will decide on them any more."""
+    """Count held members as failed: their task ends, so no command can release them any more."""
     for index, held in task.held.items():
         count_failed(task, index, held.failure)
     task.held.clear()
 
 
-def tell_failure(turn: Turn, run: Run, task: Task, index: int, failure: Failure, **data: Any) -> None:
+def emit_failure(turn: Turn, run: Run, task: Task, index: int, failure: Failure, **data: Any) -> None:
+    """Emit the event of a failed member; `data` are further fields of it."""
     if failure.traceback is not None:
         data["traceback"] = failure.traceback
     turn.event(
@@ -67,23 +68,23 @@ def tell_failure(turn: Turn, run: Run, task: Task, index: int, failure: Failure,
     )
 
 
-def kept_traceback(run: Run, task: Task, traceback: str | None) -> str | None:
-    """The traceback, where there is room for it in the task and the run."""
+def admit_traceback(run: Run, task: Task, traceback: str | None) -> str | None:
+    """The traceback if the budgets of task and run allow it, which it uses up; else None."""
     if traceback is None or not task.tracebacks.admit(traceback, run.traceback_bytes_left):
         return None
     run.traceback_bytes_left -= traceback_size(traceback)
     return traceback
 
 
-def forget_traceback(run: Run, task: Task, traceback: str | None) -> None:
-    """A held member runs again: the traceback of its failure makes room for others."""
+def release_traceback(run: Run, task: Task, traceback: str | None) -> None:
+    """Return the traceback of a held member that runs again to the budgets."""
     if traceback is not None:
-        task.tracebacks.give_back(traceback)
+        task.tracebacks.release(traceback)
         run.traceback_bytes_left += traceback_size(traceback)
 
 
 def failure_of(task: Task, failed: MemberFailed, traceback: str | None) -> Failure:
-    """The failure as the run's owner and its users get it."""
+    """The failure in the form that the run's report has."""
     expanded = task.order.expansion is not None
     return Failure(
         group=task.group,
@@ -101,7 +102,7 @@ def failure_of(task: Task, failed: MemberFailed, traceback: str | None) -> Failu
 
 
 def _write_letter(turn: Turn, run: Run, task: Task, index: int, held: Held) -> None:
-    if task.letters >= LETTERS:
+    if task.letters >= MAX_DEAD_LETTERS:
         task.omitted += 1
         return
     task.letters += 1
@@ -121,12 +122,12 @@ def _write_letter(turn: Turn, run: Run, task: Task, index: int, held: Held) -> N
     _post(turn, letter, dead_letters.MEMBER_FAILED, f"{failure.error_type}: {failure.message}", letter_id)
 
 
-def write_last_letter(turn: Turn, run: Run, task: Task) -> None:
-    """The task is over: say of how many failed members there is no letter."""
+def write_omitted_letter(turn: Turn, run: Run, task: Task) -> None:
+    """Write one dead letter with the number of failed members that have none, when the task ends."""
     if not task.omitted:
         return
     message = (
-        f"{task.omitted} further members of {task.group}/{task.name} failed, and have no letters of their own"
+        f"{task.omitted} further members of {task.group}/{task.name} failed, and have no dead letters of their own"
     )
     letter = dead_letters.MemberLetter(
         run_id=run.run_id,

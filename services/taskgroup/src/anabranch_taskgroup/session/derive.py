@@ -9,35 +9,35 @@ from collections.abc import Iterator
 
 from anabranch.runtime.ownership.effects import Effect
 from anabranch_taskgroup.session.context_merge import pending_reductions
-from anabranch_taskgroup.session.retry_import import is_known
+from anabranch_taskgroup.session.retry_import import has_all_groups
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
 from anabranch_taskgroup.session.turn import (
     CountArrays,
     Halt,
-    LookAgain,
+    ImportOutcomes,
     OfferChunk,
     Pause,
     ReduceKey,
-    TakeOver,
+    ReofferUnclaimed,
     Unwatch,
     Watch,
 )
 
-DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, ReduceKey, TakeOver, LookAgain)
+DERIVED = (OfferChunk, Watch, Unwatch, CountArrays, ReduceKey, ImportOutcomes, ReofferUnclaimed)
 """Effects that an owner leaves out before it has read its own claim: `derive` yields those that still count, with
-`LookAgain` for the offers. `Halt` and `Pause` are not among them: `derive` cannot yield those of a run that has
-ended, and workers may still run its members."""
+`ReofferUnclaimed` for the offers. `Halt` and `Pause` are not among them: `derive` cannot yield those of a run that
+has ended, and workers may still run its members."""
 
 
 def derive(run: Run) -> Iterator[Effect]:
     """Yield the effects that should be under way: offers, watches, counts, reductions, imports, pauses and
     stops."""
-    yield LookAgain(run.run_id)
+    yield ReofferUnclaimed(run.run_id)
     for key in run.watched:
         yield Watch(run.run_id, run.session_id, key)
-    if run.taking is not None and is_known(run):
-        yield TakeOver(run.run_id)
+    if run.importing_from is not None and has_all_groups(run):
+        yield ImportOutcomes(run.run_id)
     for step in open_steps(run):
         yield from kind_of(step.task).derive(step)
     yield from pending_reductions(run)

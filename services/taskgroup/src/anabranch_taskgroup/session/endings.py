@@ -7,7 +7,7 @@ from typing import Any
 from anabranch.core.outputs import derived_key
 from anabranch_taskgroup.session.chunks import schedule_group
 from anabranch_taskgroup.session.context_merge import contribute, producer_ended
-from anabranch_taskgroup.session.dead_letters import count_held, write_last_letter
+from anabranch_taskgroup.session.dead_letters import count_held, write_omitted_letter
 from anabranch_taskgroup.session.failures import task_failure
 from anabranch_taskgroup.session.groups import close_group
 from anabranch_taskgroup.session.keys import set_key
@@ -16,8 +16,8 @@ from anabranch_taskgroup.session.state import Absent, Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.store_keys import stored_key
 from anabranch_taskgroup.session.task_state import Task
-from anabranch_taskgroup.session.turn import SpreadKeys, Turn
-from anabranch_taskgroup.session.value_references import reference_to, tell
+from anabranch_taskgroup.session.turn import Turn, WriteDerivedKeys
+from anabranch_taskgroup.session.value_references import as_published, reference_to
 
 
 def complete(turn: Turn, run: Run, task: Task, event: TaskEvent, joined: list[Joined]) -> None:
@@ -43,7 +43,7 @@ def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
             run.derived[name] = f"{task.group}/{task.name}"
             group.results[name] = reference_to(run, name, 1, 0)
     turn.effects.append(
-        SpreadKeys(
+        WriteDerivedKeys(
             run_id=run.run_id,
             request_id=run.request_id,
             session_id=run.session_id,
@@ -61,17 +61,19 @@ def _spread(turn: Turn, run: Run, group: Group, task: Task) -> None:
 
 def _publish(turn: Turn, run: Run, group: Group, task: Task, joined: Joined) -> None:
     """Publish a value. The plain key comes after its derived keys: it is the commit point of the join."""
-    told = tell(turn, run, stored_key(task.order, joined.key), Value(joined.value, joined.is_reference))
+    published = as_published(
+        turn, run, stored_key(task.order, joined.key), Value(joined.value, joined.is_reference)
+    )
     for key, derived_value in joined.derived:
-        told_derived = tell(turn, run, key, Value(derived_value))
-        turn.publish_derived(run, group, task, key, told_derived)
+        published_derived = as_published(turn, run, key, Value(derived_value))
+        turn.publish_derived(run, group, task, key, published_derived)
         run.derived[key] = f"{task.group}/{task.name}"
-        group.results[key] = told_derived.shown
+        group.results[key] = published_derived.document
     if joined.key in task.order.shares:
-        contribute(run, task, joined, told.value)
+        contribute(run, task, joined, published.value)
         return
-    turn.publish_result(run, group, task, joined.key, told)
-    group.results[joined.key] = told.shown
+    turn.publish_result(run, group, task, joined.key, published)
+    group.results[joined.key] = published.document
 
 
 def fail(turn: Turn, run: Run, task: Task, event: TaskEvent, error_type: str, message: str) -> None:
@@ -119,7 +121,7 @@ _EVENT_OF = {
 def _finish(turn: Turn, run: Run, task: Task, event: TaskEvent) -> None:
     task.state = next_state(task.state, event)
     count_held(task)
-    write_last_letter(turn, run, task)
+    write_omitted_letter(turn, run, task)
     task.free()
     run.timers.cancel_step(task.group, task.name)
     group = run.groups[task.group]

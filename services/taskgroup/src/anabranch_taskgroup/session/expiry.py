@@ -1,7 +1,7 @@
-"""Which keys of a run are in the store, and how long they stay once it is over. Pure.
+"""Sets the time to live of a run's keys in the store when the run ends. Pure.
 
-While a run is open its keys outlive its deadline. At its end the results are kept for their retention from
-then on, and what only served the work goes after an hour, in which late messages may still ask for it.
+While a run is open, its keys outlive its deadline. From its end on, results are kept for their retention, and keys
+that only served the work for an hour, in which late messages may still need them.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from anabranch_taskgroup.session.turn import Turn
 WORK_SECONDS = 3_600.0
 
 
-def retire(turn: Turn, run: Run) -> None:
-    """Shorten the life of a run's keys."""
+def expire_keys(turn: Turn, run: Run) -> None:
+    """Let the keys of a run that has ended expire."""
     names = turn.rules.names
     turn.effects.append(Expire(tuple(_result_keys(names, run)), turn.rules.result_ttl))
     turn.effects.append(Expire(tuple(_work_keys(names, run)), WORK_SECONDS))
 
 
 def _result_keys(names: Names, run: Run) -> Iterator[str]:
-    if run.session_id == run.run_id:  # else the history is also that of other runs, which may be open for longer
+    if run.session_id == run.run_id:  # a shared session's history has changes of other runs, which may be open
         yield names.context(run.session_id)
     for key in run.context:
         yield session_key(run.session_id, key)
     for group in run.groups.values():
         for key in group.results:
             yield session_key(run.session_id, key)
-    yield from run.stored  # public names first: a reference there is one only while its manifest is there
+    yield from run.stored  # after the public names: their references must not outlive the manifests
     for key in run.shared:
         yield names.value_manifest(run.session_id, run.run_id, key)
     for group in run.groups.values():
@@ -42,7 +42,7 @@ def _result_keys(names: Names, run: Run) -> Iterator[str]:
 
 
 def _page_keys(names: Names, run: Run, task: Task) -> Iterator[str]:
-    """The manifest and the pages of a task's large values."""
+    """The manifests and the pages of a task's large values."""
     numbers: list[str] = [str(page.number) for page in task.pages]
     for key in [stored_key(task.order, key) for key in task.order.result_keys]:
         yield names.value_manifest(run.session_id, run.run_id, key)
@@ -56,12 +56,12 @@ def _page_keys(names: Names, run: Run, task: Task) -> Iterator[str]:
 
 
 def _work_keys(names: Names, run: Run) -> Iterator[str]:
-    """First claims and items of chunks, and the document of each task."""
+    """The document of each task, and the first claims and the items of its chunks."""
     for group in run.groups.values():
         for task in group.tasks.values():
             yield names.task_document(run.session_id, run.run_id, group.name, task.name)
             for number in range(task.chunk_count):
                 chunk = chunk_name(group.name, task.name, number, task.first_fence)
                 yield names.claim(run.session_id, run.run_id, chunk)
-                if task.member_bytes:  # others have items so small that they travel in the offers
+                if task.member_bytes:  # smaller items are part of the offers
                     yield names.chunk_items(run.session_id, run.run_id, chunk)

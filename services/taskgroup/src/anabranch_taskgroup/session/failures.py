@@ -1,4 +1,4 @@
-"""What a group tells of its failures: the first of them in its report, all of them as pages where those are more.
+"""The failures of a group: the first of them for its report, and all of them as pages where they do not fit.
 Pure."""
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
 
-FAILURES = 1_000
-FAILURES_BYTES = 250_000
-"""Failures that a group reports one by one, at most so many and of so many bytes."""
+MAX_FAILURES = 1_000
+MAX_FAILURE_BYTES = 250_000
+"""Largest number and size of the failures in a group's report."""
 PAGE_FAILURES = 500
 
 
 def all_failures(group: Group) -> list[Failure]:
-    """Every failure of a group: of its keys, then task by task, in the order of members."""
+    """Every failure of a group: those of its keys, then those of each task in the order of members."""
     return [*group.conflicts, *(failure for task in group.tasks.values() for failure in _of_task(task, group))]
 
 
@@ -39,14 +39,14 @@ def task_failure(task: Task, error_type: str, message: str) -> Failure:
 
 
 def first_failures(failures: Sequence[Failure]) -> tuple[Failure, ...]:
-    """As many as fit into a report."""
-    return fit_failures(failures, FAILURES_BYTES, FAILURES)
+    """The first failures, as many as fit into a report."""
+    return fit_failures(failures, MAX_FAILURE_BYTES, MAX_FAILURES)
 
 
 def write_pages(
     turn: Turn, run: Run, group: Group, failures: Sequence[Failure]
 ) -> tuple[tuple[str, int, int], ...]:
-    """Store all failures of a group; returns (page, how many, bytes) of each page."""
+    """Store all failures of a group; returns (page, number of failures, bytes) of each page."""
     pages: list[tuple[str, int, int]] = []
     for first in range(0, len(failures), PAGE_FAILURES):
         part: list[Any] = [each.to_document() for each in failures[first : first + PAGE_FAILURES]]

@@ -1,7 +1,7 @@
-"""What follows where a record of a run cannot be decided about: the run fails, with that as the reason. Pure.
+"""Fails the run of a record that cannot be decided about. Pure.
 
-A record that is dropped would leave its run waiting for ever. So the run's owner is told, and stops the run. Where
-even that stop fails here, the state of the run is given up: nothing more is expected of it.
+If the record were only dropped, its run might wait for ever. So the run's owner gets a `FailRun`, and stops the
+run. If deciding about that stop fails as well, the run is abandoned here, and its owner expects nothing more.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from anabranch_taskgroup.session.turn import DecisionConfig, Turn
 
 FAULT = "InternalError"
 HEADER_START, HEADER_END = 4_096, 40
-"""Of a header, which has the run's id among its first fields and the type of the message last."""
+"""Bytes of a record's header that are searched: the run's id is among its first fields, the type is the last
+one."""
 OPENS = b'"type":"open_run"'
-"""Stands in the header of a record that opens a run."""
+"""Part of the header of a record that opens a run."""
 _RUN_ID = re.compile(rb'"run_id":"([0-9A-Za-z._~-]+)"')
 
 
-def give_up(
+def fail_run(
     rules: DecisionConfig, state: PartitionState, message: Message, record: Incoming, why: str
 ) -> Iterator[Effect]:
-    """The run of a message that could not be decided about fails; of a stop, at once."""
+    """Fail the run of a message that could not be decided about; abandon it where the message is a stop."""
     run = state.runs.get(getattr(message, "run_id", ""))
     if run is None:
         if isinstance(message, OpenRun):
@@ -44,7 +45,7 @@ def give_up(
 
 
 def fail_named(rules: DecisionConfig, state: PartitionState, record: Incoming, why: str) -> Iterator[Effect]:
-    """The run fails that a record names which nobody decodes, if it is open here or the record would open it."""
+    """Fail the run that an undecodable record names, if the run is open here or the record would open it."""
     named = _RUN_ID.search(record.value[:HEADER_START])
     run = state.runs.get(named[1].decode()) if named else None
     if run is not None:
@@ -62,7 +63,8 @@ def _failed(
 def _unopened(
     rules: DecisionConfig, state: PartitionState, run_id: str, admission: int | None, record: Incoming, why: str
 ) -> PublishAfter:
-    """A run was not opened: nothing will come of it from here. One that has ended keeps its end."""
+    """Answer that a run was not opened, so no group of it will be reported. The answer is dropped if the run has
+    ended."""
     return _fault(rules, state, run_id, admission, record, why, abandoned=True)
 
 
@@ -81,7 +83,7 @@ def _fault(
     message = FailRun(
         run_id=run_id,
         error_type=FAULT,
-        message=f"a record of the run was given up ({place}): {why}"[:2_000],
+        message=f"a record of the run could not be processed ({place}): {why}"[:2_000],
         abandoned=abandoned,
         admission=admission,
     )

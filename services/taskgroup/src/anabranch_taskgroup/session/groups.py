@@ -9,16 +9,16 @@ from typing import Any
 import orjson
 
 from anabranch.core.wire.messages import Counts, GroupFinished, GroupResults, Status
-from anabranch_taskgroup.session.expiry import retire
+from anabranch_taskgroup.session.expiry import expire_keys
 from anabranch_taskgroup.session.failures import all_failures, first_failures, write_pages
-from anabranch_taskgroup.session.retry_import import taken_over
-from anabranch_taskgroup.session.retry_snapshot import keep_outcomes
+from anabranch_taskgroup.session.retry_import import imported_members
+from anabranch_taskgroup.session.retry_snapshot import store_outcomes
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.timers import Timer, TimerKind
 from anabranch_taskgroup.session.turn import Turn, Unwatch
 
-RESULTS_BYTES = 500_000
+MAX_RESULT_BYTES = 500_000
 """Bytes of results in one record."""
 
 
@@ -54,7 +54,7 @@ def report_group(turn: Turn, run: Run, group: Group) -> None:
         message = GroupResults(
             run_id=run.run_id, group=group.name, part=part, results=results, admission=run.admission
         )
-        turn.news(runs, run.run_id, message)
+        turn.publish(runs, run.run_id, message)
     failures = all_failures(group)
     first = first_failures(failures)
     finished = GroupFinished(
@@ -67,11 +67,11 @@ def report_group(turn: Turn, run: Run, group: Group) -> None:
         failure_count=len(failures),
         failure_pages=write_pages(turn, run, group, failures) if len(first) < len(failures) else (),
         counts=_counts(group),
-        taken_over=taken_over(group),
+        taken_over=imported_members(group),
         warnings=run.warnings,
         admission=run.admission,
     )
-    turn.news(runs, run.run_id, finished)
+    turn.publish(runs, run.run_id, finished)
 
 
 def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ def split_results(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     size = 0
     for key, value in results.items():
         length = len(orjson.dumps(value)) + len(orjson.dumps(key)) + 2
-        if size + length > RESULTS_BYTES and parts[-1]:
+        if size + length > MAX_RESULT_BYTES and parts[-1]:
             parts.append({})
             size = 0
         parts[-1][key] = value
@@ -104,10 +104,10 @@ def _counts(group: Group) -> Counts:
 def _close_run(turn: Turn, run: Run) -> None:
     """All groups have ended: leave what a retry can take over, let the run's keys expire, and forget it."""
     if any(group_status(group) != "completed" for group in run.groups.values()):
-        keep_outcomes(turn, run)
-    retire(turn, run)
+        store_outcomes(turn, run)
+    expire_keys(turn, run)
     for key in run.watched:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))
     turn.partition.forget(run.run_id)
     turn.partition.add_tombstone(run.run_id, "ended", run.admission)
-    turn.keep_in_session(run.run_id, "ended", run.opened_at_offset, run.admission)
+    turn.store_tombstone(run.run_id, "ended", run.opened_at_offset, run.admission)

@@ -1,7 +1,8 @@
-"""Whether an open run may be silent for long by right, which the event manager is told: a hint, never a decision.
+"""Tells the event manager whether an open run is idle: a hint, on which no decision depends.
 
-A run is quiet while nothing of it is under way: it is paused, or waits for keys from outside, for a decision on
-held members, or for a retry that is not due. Silence of any other open run is worth a nudge.
+A run is idle while nothing of it is under way and the reason is known: it is paused, or waits for keys from
+outside, for a decision on held members, or for a retry that is not due. The event manager nudges the owner of any
+other open run that is silent.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from anabranch_taskgroup.session.steps.kind import Activity
 from anabranch_taskgroup.session.steps.registry import kind_of, open_steps
 
 
-def is_quiet(run: Run) -> bool:
-    """Whether nothing is under way, and that is explained."""
-    if run.taking is not None or not all(
+def is_idle(run: Run) -> bool:
+    """True if nothing of the run is under way, for a known reason."""
+    if run.importing_from is not None or not all(
         name in run.groups and run.groups[name].is_known for name in run.expected
     ):
         return False
@@ -27,21 +28,23 @@ def is_quiet(run: Run) -> bool:
     return run.paused or bool(run.watched) or Activity.RESTING in activities
 
 
-class Hints:
-    """What was told of each open run. Lost with the process: the next batch of events says it again."""
+class IdleHints:
+    """The last hint about each open run. It is lost with the process, and repeated with the next batch of
+    events."""
 
     def __init__(self) -> None:
-        self._quiet: set[str] = set()
+        self._idle: set[str] = set()
 
     def now(self, state: PartitionState, run: Run, entries: Iterable[EventEntry] = ()) -> bool:
-        """Whether the run is quiet; remembered as told. Looks at its tasks only where it may be."""
-        may_be = run.paused or run.watched or run.timers.has_work or run.run_id in self._quiet
+        """Return the hint for a batch of events, and remember it. Looks at the run's tasks only if it may be
+        idle."""
+        may_be = run.paused or run.watched or run.timers.has_work or run.run_id in self._idle
         may_be = may_be or any(entry.type == "task.failed" for entry in entries)
-        quiet = bool(may_be) and run.run_id in state.runs and is_quiet(run)
-        (self._quiet.add if quiet else self._quiet.discard)(run.run_id)
-        return quiet
+        idle = bool(may_be) and run.run_id in state.runs and is_idle(run)
+        (self._idle.add if idle else self._idle.discard)(run.run_id)
+        return idle
 
     def has_changed(self, state: PartitionState, run: Run) -> bool:
-        """Whether something else is to be told than was."""
-        before = run.run_id in self._quiet
+        """True if the hint differs from the last one. Remembers the new one."""
+        before = run.run_id in self._idle
         return self.now(state, run) != before

@@ -1,4 +1,4 @@
-"""What a run knows of its keys: each one's first word stands, and wakes whoever waited for it. Pure."""
+"""Sets a key's value for a run: the first write wins and releases the steps that depend on the key. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from anabranch_taskgroup.session.turn import Turn, Unwatch
 
 
 def set_key(turn: Turn, run: Run, key: str, value: Value | Absent) -> None:
-    """A key is known from now on; the first word stands. Its waiters are looked at by `lifecycle.settle`."""
+    """Set a key to a value or to absence, unless it is set. `lifecycle.settle` then checks the steps that wait for
+    it."""
     if key in run.values:
         return
     run.values[key] = value
@@ -18,5 +19,6 @@ def set_key(turn: Turn, run: Run, key: str, value: Value | Absent) -> None:
 
 
 def is_from_outside(run: Run, key: str) -> bool:
-    """Whether a task waits for a key as somebody else's, and not as what an earlier run of the session left."""
+    """True if a task declares the key as an external dependency; False if only an earlier run of the session sets
+    it."""
     return key in run.from_outside

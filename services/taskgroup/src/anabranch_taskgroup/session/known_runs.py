@@ -1,7 +1,7 @@
-"""Which runs a session's owner knows, and what it answers about one that it does not. Pure.
+"""Which runs the session's owner knows, and what it answers about a run that it does not know. Pure.
 
-A run that its owner does not know never ends by itself: its records are lost, or were removed by the retention of
-the topic. Whoever asks after it is told so, and ends it as failed.
+A run that the owner does not know never ends by itself: its records are lost, or were removed by the retention of
+the topic. The answer to a question about it is `FailRun`, by which the run's owner ends it as failed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ class _OfRun(Protocol):
 
 
 def is_known(partition: PartitionState, opening: OpenRun) -> bool:
-    """Whether this admission of a run, or a later one, is open or has ended; or one that told no admission,
-    which is this one, opened once more by a run's owner that was upgraded meanwhile."""
+    """True if this admission of a run, or a later one, is open or has ended.
+
+    Also true if the known one has no admission: it is this one, and a run's owner that was upgraded meanwhile has
+    opened it again."""
     run = partition.runs.get(opening.run_id)
     known = run.admission if run is not None else _ended_admission(partition, opening.run_id)
     return known is not None and (known == UNTOLD or known >= opening.admission)
@@ -39,9 +41,9 @@ def _ended_admission(partition: PartitionState, run_id: str) -> int | None:
     return tombstone.admission if tombstone is not None and tombstone.reason == ENDED else None
 
 
-def opened_before(turn: Turn, opening: OpenRun) -> None:
-    """A run is opened that is known. Where one ended that told no admission, it need not be this one: the run's
-    owner is told that nothing will come, which it drops if it knows how the run ended."""
+def drop_reopening(turn: Turn, opening: OpenRun) -> None:
+    """Drop the opening of a known run. If the known one has ended without an admission, it may be another run of
+    the same id: the answer is that this one is lost, which the run's owner drops if it knows how the run ended."""
     turn.partition.drop("run opened before")
     is_open = opening.run_id in turn.partition.runs
     may_be_another = opening.admission != UNTOLD == _ended_admission(turn.partition, opening.run_id)
@@ -50,7 +52,8 @@ def opened_before(turn: Turn, opening: OpenRun) -> None:
 
 
 def early_stop(partition: PartitionState, opening: OpenRun) -> StopReason | None:
-    """The reason of a stop that came before the run was opened, if it is of this admission."""
+    """The reason of a stop that was read before the run was opened; None where there is none for this
+    admission."""
     stop = partition.tombstones.pop(opening.run_id, None)
     if stop is None or stop.reason == ENDED or (stop.admission != UNTOLD and stop.admission < opening.admission):
         return None
@@ -58,7 +61,7 @@ def early_stop(partition: PartitionState, opening: OpenRun) -> StopReason | None
 
 
 def open_run(turn: Turn, message: _OfRun) -> Run | None:
-    """The open run that a message is about; None where that is not open, or another admission of it is."""
+    """The open run that a message is about; None if it is not open, or open in another admission."""
     run = turn.partition.runs.get(message.run_id)
     return run if run is not None and is_meant(run, message.admission) else None
 
@@ -69,38 +72,41 @@ def is_meant(run: Run, admission: int | None) -> bool:
     return run.admission == UNTOLD or admission in (None, run.admission)
 
 
-def stop_unopened(turn: Turn, message: StopRun) -> None:
-    """A stop of a run that is not open: it holds for the run if that is opened later. Its owner asked for the stop
-    after it had opened the run, so the run's records are lost, unless it has ended; it is told in either case."""
+def keep_early_stop(turn: Turn, message: StopRun) -> None:
+    """Keep a stop of a run that is not open, for the case that the run is opened later.
+
+    The run's owner publishes a stop after the opening, so the run's records are lost or the run has ended: the
+    answer says that it is lost, and is dropped if it has ended."""
     partition = turn.partition
     admission = message.admission or 0
     if message.run_id not in partition.runs and message.run_id not in partition.tombstones:
         partition.add_tombstone(message.run_id, message.reason, admission)
-        turn.keep_in_session(message.run_id, message.reason, turn.offset, admission)
+        turn.store_tombstone(message.run_id, message.reason, turn.offset, admission)
     partition.drop("stop of a run that is not open")
     answer_lost(turn, message.run_id, message.admission)
 
 
-def give_up_incomplete(turn: Turn, run: Run) -> None:
-    """A run is stopped once more and still lacks groups: their records stood before the stops, and are lost."""
+def abandon_incomplete(turn: Turn, run: Run) -> None:
+    """Abandon a run that is stopped a second time and still lacks groups: their records preceded both stops on the
+    log, so they are lost."""
     abandon(turn, run)
     turn.partition.add_tombstone(run.run_id, ENDED, run.admission)
-    turn.keep_in_session(run.run_id, ENDED, run.opened_at_offset, run.admission)
+    turn.store_tombstone(run.run_id, ENDED, run.opened_at_offset, run.admission)
     answer_lost(turn, run.run_id, run.admission)
 
 
 def answer_lost(turn: Turn, run_id: str, admission: int | None) -> None:
-    """Tell the run's owner that nothing will come from here."""
+    """Answer to the run's owner that the session's owner has no records of the run."""
     reason = (
         f"the owner of the session has no records of run {run_id}: they were removed from topic "
         f"{turn.rules.names.groups}, by its retention or with it, before the run had ended"
     )
     message = FailRun(run_id=run_id, error_type=LOST, message=reason, abandoned=True, admission=admission)
-    turn.news(turn.rules.names.runs, run_id, message)
+    turn.publish(turn.rules.names.runs, run_id, message)
 
 
 def abandon(turn: Turn, run: Run) -> None:
-    """Give an open run up: workers stop its members, and what is still told of it is late."""
+    """Forget an open run: workers stop its members, and later messages about it are dropped."""
     turn.effects.append(Halt(run.run_id, run.session_id, "cancelled", admission=run.admission))
     for key in run.watched:
         turn.effects.append(Unwatch(run.run_id, run.session_id, key))

@@ -33,7 +33,7 @@ def _await(turn: Turn, run: Run, task: Task, need: Need) -> None:
     if need.key in run.values:
         return
     if need.kind == "absent":
-        run.values[need.key] = Absent("nobody produces it")
+        run.values[need.key] = Absent("no task produces it")
         return
     task.missing.add(need.key)
     run.waiters.setdefault(need.key, []).append(task)

@@ -1,7 +1,7 @@
-"""From the reports of a task's members to the value of each of its result keys. Pure.
+"""Joins the results of a task's members into the value of each of its result keys. Pure.
 
-Small results stay in the owner's state and are joined as values. Over the inline limit they go to the store
-as pages, as the workers packed them, and the join is a manifest: the pages in member order, not a copy.
+Small results stay in the owner's state, and the join is a value. Over the inline limit they are stored as pages,
+as the workers packed them, and the join is a manifest of the pages in member order, not a copy.
 """
 
 from __future__ import annotations
@@ -36,27 +36,28 @@ class Joined:
 
 
 def keep_results(
-    task: Task, told: MembersReported | MembersTaken, segments: tuple[bytes, ...], chunk: int, fence: int
+    task: Task, message: MembersReported | MembersTaken, segments: tuple[bytes, ...], chunk: int, fence: int
 ) -> None:
-    """Members completed: note which, and their results, whose pages are named by the chunk and its fence."""
-    for start, stop in told.completed:
+    """Keep the results of completed members. Pages of large values are named by the chunk and its fencing token,
+    so that a page of an earlier delivery never replaces one that counts."""
+    for start, stop in message.completed:
         task.completed.add(start, stop)
     keys = len(task.order.result_keys)
     identifiers = segments[keys] if len(segments) > keys else b""
-    task.parts.append(Part(told.completed, segments[:keys], told.items, identifiers))
+    task.parts.append(Part(message.completed, segments[:keys], message.items, identifiers))
     task.parts_bytes += sum(map(len, segments[:keys]))
-    for large in told.large:
+    for large in message.large:
         prefix = page_prefix(chunk, fence, large.index)
         task.large.append(Large(large.index, large.key, prefix, large.pages, large.items))
 
 
 def page_prefix(chunk: int, fence: int, index: int) -> str:
-    """What the pages of one large value of one delivery of a member are named by."""
+    """The prefix of the names of a large value's pages: one for each delivery of its member."""
     return f"{chunk}.{fence}.{index}"
 
 
-def keep_inline_or_spill(turn: Turn, run: Run, task: Task) -> None:
-    """After a report: move the parts to the store once they are more than the owner should hold."""
+def spill_if_large(turn: Turn, run: Run, task: Task) -> None:
+    """Move the results to the store once they exceed the run's inline limit; all later ones follow."""
     if task.spilled or task.parts_bytes > run.inline_limit or task.large:
         task.spilled = True
         for part in task.parts:
@@ -76,26 +77,28 @@ def _write_page(turn: Turn, run: Run, task: Task, part: Part) -> None:
 
 
 def join_task(turn: Turn, run: Run, task: Task) -> list[Joined]:
-    """The values of a task's result keys over the members that completed."""
+    """The value of each result key of a task, from the members that completed."""
     if task.spilled:
         return [_manifest(turn, run, task, position) for position in range(len(task.order.result_keys))]
     return [_inline(task, position) for position in range(len(task.order.result_keys))]
 
 
-FORESEEN_MEMBERS = 10_000
-"""Up to so many members, the derived keys are looked at before any member runs; beyond, only at the join."""
+MAX_PREDICTED_MEMBERS = 10_000
+"""With more members than this, derived keys are checked at the join only, and not before any member runs."""
 
 
-def foreseen_problem(run: Run, task: Task, expanded: Expanded) -> str | None:
-    """Why a join of these members would be refused: said now, nothing runs in vain."""
-    if not is_separate(task) or expanded.count > FORESEEN_MEMBERS:
+def predicted_problem(run: Run, task: Task, expanded: Expanded) -> str | None:
+    """The error that a join of these members would have, found before any of them runs; None where there is
+    none."""
+    if not is_separate(task) or expanded.count > MAX_PREDICTED_MEMBERS:
         return None
     members = ((each.index, each.identifier) for each in expanded.members() if each.identifier is not None)
     return _derived_problem(run, task, members)
 
 
 def join_problem(run: Run, task: Task) -> str | None:
-    """Why the derived keys of the members that completed cannot be published; None where they can."""
+    """The error that keeps the derived keys of the completed members from being published; None where there is
+    none."""
     return _derived_problem(run, task, _identified(task)) if is_separate(task) else None
 
 
@@ -108,7 +111,7 @@ def _derived_problem(run: Run, task: Task, members: Iterable[tuple[int, str]]) -
 
 
 def _identified(task: Task) -> Iterator[tuple[int, str]]:
-    """(index, identifier) of the members whose results the join has."""
+    """(index, identifier) of the members whose results are part of the join."""
     if task.spilled:
         yield from task.identifiers.items()
     for part in task.parts:
@@ -118,11 +121,12 @@ def _identified(task: Task) -> Iterator[tuple[int, str]]:
 
 
 def is_separate(task: Task) -> bool:
+    """True if the task publishes a derived key for each member."""
     return task.order.expansion is not None and task.order.expansion.output_format == "separate"
 
 
 def empty_join(task: Task) -> list[Joined]:
-    """What an expansion without members completes with."""
+    """The values of an expansion without members."""
     expansion = task.order.expansion
     assert expansion is not None
     return [Joined(key, empty_value(expansion.output_format)) for key in task.order.result_keys]
@@ -140,7 +144,7 @@ def _inline(task: Task, position: int) -> Joined:
 
 
 def _results(task: Task, position: int) -> Iterator[tuple[int, str | None, Any]]:
-    """(index, identifier, value) of the members in the parts, in any order."""
+    """(index, identifier, value) of the members whose results are in the owner's state, in no particular order."""
     for part in task.parts:
         indexes = [index for start, stop in part.spans for index in range(start, stop)]
         values = orjson.loads(part.segments[position])
@@ -158,10 +162,10 @@ def _manifest(turn: Turn, run: Run, task: Task, position: int) -> Joined:
 
 
 def manifest_of(task: Task, position: int) -> dict[str, Any]:
-    """The manifest of a result key whose pages are in the store; `runtime.values` reads it.
+    """The manifest of a result key whose pages are in the store; `runtime.reading.values` reads it.
 
-    `pages` are [number, spans, bytes] in member order; pages of one chunk may overlap, so a reader orders the
-    members of neighbours by index. `large` are [index, page prefix, bytes of each page, whether list].
+    `pages` are [number, spans, bytes] in member order. The spans of two pages may overlap, so a reader orders the
+    members of neighbouring pages by index. `large` are [index, page prefix, bytes of each page, whether a list].
     """
     key = task.order.result_keys[position]
     expansion = task.order.expansion

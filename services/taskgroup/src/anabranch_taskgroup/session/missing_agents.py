@@ -1,7 +1,8 @@
-"""Tells that a task waits for an agent that no worker has. Pure.
+"""Emits an event while a task waits for an agent that no worker has. Pure.
 
-A worker without the agent gives a chunk back, and it is parked before another worker is asked. An offer that is
-out may lie before a worker that has the agent and is busy, so the event is told only while all chunks are parked.
+A worker without the agent returns a chunk, which is parked before it is offered to another one. A chunk that is
+offered may be in the queue of a busy worker that has the agent, so the event is emitted only while all chunks are
+parked.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from anabranch_taskgroup.session.timers import Timer, TimerKind
 from anabranch_taskgroup.session.turn import Turn
 
 
-def note_lack(turn: Turn, run: Run, task: Task) -> None:
-    """A chunk came back for lack of the agent."""
+def note_missing_agent(turn: Turn, run: Run, task: Task) -> None:
+    """A worker returned a chunk because it lacks the agent."""
     timer = _timer(task)
     if task.lacking_since is None:
         task.lacking_since = turn.at
         run.timers.schedule(timer, turn.at + NOTICE_SECONDS)
     elif timer not in run.timers:
-        report_lack(turn, run, task)
+        report_missing_agent(turn, run, task)
 
 
-def note_found(run: Run, task: Task) -> None:
+def note_agent_found(run: Run, task: Task) -> None:
     """A member has started: there is a worker with the agent."""
     task.lacking_since, task.lack_reported = None, False
     run.timers.cancel(_timer(task))
@@ -33,7 +34,7 @@ def _timer(task: Task) -> Timer:
     return Timer(TimerKind.AGENT_MISSING, task.group, task.name)
 
 
-def report_lack(turn: Turn, run: Run, task: Task) -> None:
+def report_missing_agent(turn: Turn, run: Run, task: Task) -> None:
     """Emit the event, once until a member starts. Does nothing while an offer is out: the next chunk that is
     returned calls this again."""
     if task.lack_reported or run.paused or task.is_over or task.chunks or not task.parked:

@@ -1,7 +1,8 @@
-"""What a session's owner does about a run that is still open after its deadline. Pure.
+"""Asks the run's owner about a run that is still open after its deadline. Pure.
 
-A run's owner stops the run at its deadline. Where its records are lost, or where it ended the run for that reason
-without a word to this side, nobody would: members would go on, and what waits for a key would wait for ever.
+The run's owner stops a run at its deadline. If it lost the run's records, or ended the run without a stop that
+reached the session, no stop ever comes: without the question members would run on, and waiting steps would never
+end.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from anabranch_taskgroup.session.timers import OVERDUE
 from anabranch_taskgroup.session.turn import Turn
 
 ASK_SECONDS = 30.0
-"""After the deadline, or after a stop that did not end the run. Each further question waits twice as long."""
+"""Seconds from the deadline, or from a stop that did not end the run, to the first question. The interval
+doubles."""
 
 
 def first_question(since: float) -> float:
-    """When the run's owner is asked for the first time, in seconds since the epoch."""
+    """When the run's owner is first asked, in seconds since the epoch."""
     return since + ASK_SECONDS
 
 
@@ -25,4 +27,4 @@ def ask_about_overdue(turn: Turn, run: Run, now: float) -> None:
     run.asked += 1
     run.timers.schedule(OVERDUE, now + ASK_SECONDS * 2**run.asked)
     question = RunOverdue(run_id=run.run_id, session_id=run.session_id, admission=run.admission)
-    turn.news(turn.rules.names.runs, run.run_id, question)
+    turn.publish(turn.rules.names.runs, run.run_id, question)

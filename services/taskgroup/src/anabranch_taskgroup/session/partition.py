@@ -32,8 +32,8 @@ class PartitionState:
     runs: dict[str, Run] = field(default_factory=dict)
     """By run id, in the order in which they were opened."""
     tombstones: BoundedDict[str, EndedRun] = field(default_factory=partial(BoundedDict, MAX_TOMBSTONES))
-    """By run id: runs that ended, and runs that are to stop and have not been opened yet. Read by
-    `tombstone` only: a read by `get` would change the order of eviction, which is part of the fold."""
+    """By run id: runs that ended, and runs that are to stop and have not been opened yet. Read by `tombstone`
+    only: a read by `get` would change the order of eviction, which is part of the fold."""
     dues: DueQueue[str] = field(default_factory=DueQueue)
     """Open runs by the time at which their earliest timer is due."""
     dropped: dict[str, int] = field(default_factory=dict)

@@ -18,23 +18,27 @@ from anabranch_taskgroup.session.task_state import Task
 
 
 def producers_of(run: Run) -> dict[str, tuple[str, str]]:
-    """(group, task) that produces each key of the run; of several, one that has not ended."""
+    """By key of the run: (group, task) of its producer; of several producers, one that has not ended."""
     tasks = [task for group in run.groups.values() for task in group.tasks.values()]
     tasks.sort(key=lambda task: not task.is_over)
     return {key: (task.group, task.name) for task in tasks for key in task.order.result_keys}
 
 
 def waits_of(run: Run, names: Names) -> Iterator[Wait]:
-    """What the run's tasks wait for, groups of which not every part came, and results that a retry takes over."""
-    if run.taking is not None:
-        yield Wait(Missing(Fact.NEVER_PRODUCED, detail=f"what run {run.taking} left has not been taken over yet"))
+    """Yield the missing facts of a run: of its steps, of groups that lack parts, and of an import of outcomes."""
+    if run.importing_from is not None:
+        yield Wait(
+            Missing(
+                Fact.NEVER_PRODUCED, detail=f"the outcomes of run {run.importing_from} have not been imported yet"
+            )
+        )
     for group in run.groups.values():
         if not group.is_known:
-            parts = f"{len(group.seen)} of {group.parts} parts of the group came"
+            parts = f"{len(group.seen)} of {group.parts} parts of the group were read"
             yield Wait(Missing(Fact.NEVER_PRODUCED, group.name, detail=parts))
         for key in sorted(group.unsettled):
             if run.shared[key].is_reducing:
-                detail = f"what was given to {key!r} is being read"
+                detail = f"the contributions to {key!r} are being read"
                 yield Wait(Missing(Fact.NEVER_PRODUCED, group.name, key=key, detail=detail))
         for task in group.tasks.values():
             if not task.is_over:

@@ -1,7 +1,7 @@
 """What a worker's report changes: members start, log, retry, complete or fail. Pure.
 
 A report counts if it is of the present delivery of its chunk and names no member that has ended. So a repetition,
-or a report of a worker that was given up for dead, changes nothing.
+or a report of a worker that was declared dead, changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from anabranch_taskgroup.session.attempt_order import by_attempt, in_order
 from anabranch_taskgroup.session.chunks import reoffer_at
 from anabranch_taskgroup.session.dead_letters import fail_member
 from anabranch_taskgroup.session.merge import keep_results
-from anabranch_taskgroup.session.missing_agents import note_found
+from anabranch_taskgroup.session.missing_agents import note_agent_found
 from anabranch_taskgroup.session.state import Run
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Chunk, Task
@@ -86,7 +86,7 @@ def apply_report(
 
 def _note_started(turn: Turn, run: Run, task: Task, chunk: Chunk, report: MembersReported) -> None:
     if report.started:
-        note_found(run, task)
+        note_agent_found(run, task)
     for start, stop in report.started:
         task.started.add(start, stop)
         chunk.begun.add(start, stop)
@@ -157,7 +157,7 @@ def _note_retry(turn: Turn, run: Run, task: Task, chunk: Chunk, retry: MemberRet
         **shown,
     )
     if retry.delay is not None:
-        chunk.take(retry.index)
+        chunk.remove_member(retry.index)
         due = turn.at + retry.delay
         task.schedule_retry(due, retry.index, retry.attempt)
         reoffer_at(run, task, due)
@@ -169,7 +169,7 @@ def _note_completed(
     count = sum(stop - start for start, stop in report.completed)
     completed = Ranges(report.completed)
     chunk.pending = chunk.pending.difference(completed)
-    task.clear_of_suspicion(completed)
+    task.clear_suspects(completed)
     task.ended += count
     keep_results(task, report, segments, report.chunk, report.fence)
     for attempt, spans in by_attempt(report.completed, chunk.attempts):
@@ -179,10 +179,12 @@ def _note_completed(
 
 
 def _close_chunk(task: Task, chunk: Chunk, report: MembersReported) -> None:
-    task.take_in(chunk)
+    task.remove_offered(chunk)
     if chunk.pending:
         chunk.renew()
         task.requeued.append(chunk)
+    # Careful and lone members wait for acknowledgements of their starts: their time measures the log, not the
+    # agent.
     if chunk.size and report.busy > 0 and chunk.mode == "fast":
         measured = report.busy / chunk.size
         known = task.member_seconds

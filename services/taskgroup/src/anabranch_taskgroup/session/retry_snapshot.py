@@ -1,8 +1,8 @@
-"""What a run that did not complete leaves for its retry: of each task, which members ended how and where their
-results are. Pure; `takeover` applies it to the retry, `taking` carries it there.
+"""Stores the outcomes of a run that did not complete, for its retry: how each member ended, and its results. Pure.
 
-An outcome is one document for each task. Results that were small stand in it as the workers packed them, larger
-ones are the pages that the run has in the store anyway. It goes a minute before they do.
+`owner.retry_import` appends them to the log of the retry, and `retry_import` applies them there. There is one
+document for each task. It contains small results as the workers packed them, and names the pages of larger ones,
+which are in the store anyway. It expires a minute before they do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
 
 AHEAD_SECONDS = 60.0
-"""So much earlier than the pages an outcome goes: who finds one has the time to read them."""
+"""An outcome expires so much earlier than the pages it names: they are still there while it is read."""
 
 Place = tuple[str, str]
 """Group and task."""
@@ -36,7 +36,7 @@ class TaskOutcome:
 
     `parts` are [spans, items, values of each result key, identifiers or null], `pages` are [number, spans, bytes,
     items], `large` are [index, key, prefix, bytes of each page, items or null], `identifiers` those of the pages.
-    `failed` are there only where the task completed all the same; of another they run again.
+    `failed` has the failed members of a task that completed; those of any other task run again.
     """
 
     completed: bool
@@ -49,8 +49,8 @@ class TaskOutcome:
     failed: Sequence[Mapping[str, Any]]
 
 
-def keep_outcomes(turn: Turn, run: Run) -> None:
-    """At the end of a run: leave what a retry can take over."""
+def store_outcomes(turn: Turn, run: Run) -> None:
+    """Store the outcomes that a retry can import, at the end of a run."""
     names = turn.rules.names
     ttl = max(1.0, turn.rules.result_ttl - AHEAD_SECONDS)
     for group in run.groups.values():
@@ -63,7 +63,7 @@ def keep_outcomes(turn: Turn, run: Run) -> None:
 
 
 def outcome_of(run: Run, task: Task) -> dict[str, Any]:
-    """The document of a task; `read_outcome` reads it."""
+    """The document of a task's outcome; `read_outcome` reads it."""
     completed = task.state is TaskState.COMPLETED
     return {
         "completed": completed,
@@ -104,8 +104,8 @@ def _failed(index: int, failure: Failure) -> dict[str, Any]:
 
 
 def outside_values(run: Run) -> dict[str, Any]:
-    """What the run saw of values that nobody in it made: the retry sees the same. `references` are the keys of
-    those that are stored elsewhere. `read_outside` reads it."""
+    """The document of the values from outside the run that its tasks saw, so that the retry sees the same ones.
+    `references` are the keys of those that are stored. `read_outside` reads it."""
     found: dict[str, Value] = {}
     for group in run.groups.values():
         for task in group.tasks.values():
@@ -120,8 +120,8 @@ def outside_values(run: Run) -> dict[str, Any]:
 
 
 def read_outside(data: bytes, session_id: str) -> dict[str, Value]:
-    """Reads the document that `outside_values` made. In one of a release that did not name the references, a
-    reference to a value of the session is one."""
+    """Reads the document that `outside_values` made. One of an earlier release does not name the references:
+    there, a value is one if it refers to a value of the session."""
     document = orjson.loads(data)
     named = document.get("references")
     return {
@@ -133,9 +133,9 @@ def read_outside(data: bytes, session_id: str) -> dict[str, Value]:
 def usable(
     orders: Mapping[Place, TaskOrder], outcomes: Mapping[Place, TaskOutcome], outside: Mapping[str, Json]
 ) -> set[Place]:
-    """The tasks whose outcomes may be taken over: all that their members saw will be there again.
+    """The tasks whose outcomes may be imported: all values that their members saw are the same in the retry.
 
-    Of a task with a dependency that is made anew nothing is taken, for it would mix results of two inputs.
+    A task with a dependency that is produced again is left out: it would mix results of two inputs.
     """
     makers: dict[str, list[Place]] = {}
     for place, order in orders.items():
@@ -161,7 +161,7 @@ def usable(
 
 
 def pages_of(outcome: TaskOutcome, order: TaskOrder) -> Iterator[tuple[str, str]]:
-    """(key, page) of everything that the outcome has in the store."""
+    """(key, page) of each page that the outcome names in the store."""
     for number, *_ in outcome.pages:
         for key in order.result_keys:
             yield stored_key(order, key), str(number)

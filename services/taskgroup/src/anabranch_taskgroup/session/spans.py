@@ -1,6 +1,7 @@
-"""The spans of groups and tasks that ended, out of the owner's state. Pure.
+"""Trace spans of groups and tasks that ended, made from the owner's state. Pure.
 
-Times are those of the records that began and ended them, so that whoever reads the log again makes the same spans.
+Times are those of the records that began and ended them, so an owner that reads the log again makes the same
+spans.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def span_of_group(run: Run, group: Group, trace: RunTrace, at: float) -> Span:
 
 
 def span_of_task(run: Run, task: Task, trace: RunTrace, at: float) -> Span:
-    """The span of a task that ended at `at`. A task that never began has no length."""
+    """The span of a task that ended at `at`. The span of a task that never began has no duration."""
     is_expanded = task.order.expansion is not None
     sampled = every(task.total)
     attributes: dict[str, Attribute] = {
@@ -97,19 +98,19 @@ def _error_of(task: Task) -> str | None:
 
 
 def _producers(run: Run, task: Task) -> list[int]:
-    """The spans of the tasks of this run whose results the task used, each once."""
+    """The spans of the tasks of this run whose results the task used, each of them once."""
     found = (run.producers.get(need.key) for need in task.order.needs if need.kind == "produced")
     used = {task_span(run.run_id, each.group, each.name): None for each in found if each is not None}
     return list(used)
 
 
 def _members(run: Run, task: Task, sampled: int) -> Iterator[int]:
-    """The spans in which the sampled members ended here, those that another run gave left out."""
+    """The spans in which sampled members ended in this run; imported members are left out."""
     for index in range(0, task.total, sampled):
         failure = task.failed.get(index)
         if index not in task.started or (failure is None and index not in task.completed):
             continue
         attempt = task.later_attempts.get(index, 1) if failure is None else failure.attempts
-        # Nobody could tell the span of an attempt that its worker did not survive.
+        # A worker that died with its member has not exported the span of the attempt.
         if attempt and (failure is None or failure.error_type != LOST):
             yield member_span(run.run_id, task.group, task.name, index, attempt)

@@ -1,7 +1,7 @@
-"""What a session's owner remembers of its open runs. Data with invariants, no decisions.
+"""The state of an open run and its groups. Data with invariants, no decisions.
 
-All of it is a fold over one partition of the `groups` topic: replaying the partition from the first record
-of the oldest open run gives it again, which is how a new owner gets it.
+It is a fold over one partition of the topic `groups`: a new owner rebuilds it by reading the partition from the
+first record of its oldest open run.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from anabranch.core.wire.messages import Failure, Json, StopReason
 from anabranch_taskgroup.session.states import TaskState
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.timers import Timers
-from anabranch_taskgroup.session.traceback_limits import RUN_BYTES
+from anabranch_taskgroup.session.traceback_limits import MAX_RUN_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a key holds within a run: `data` is JSON, or a reference where `is_reference`."""
+    """The value of a key within a run: `data` is JSON, or a reference where `is_reference`."""
 
     data: Json
     is_reference: bool = False
@@ -26,32 +26,33 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class PublishedValue:
-    """A value as others are told it. Made by `telling.tell`.
+    """A value as it is published outside the run. Made by `value_references.as_published`.
 
-    `shown` is what stands in its place: a reference where `is_reference`, else a value without the mark of one.
-    `data` is its JSON, `size` the bytes of the value itself.
+    `document` is what is published: a reference where `is_reference`, else a value that cannot be taken for one.
+    `data` is the JSON of `document`, `size` the bytes of the value itself.
     """
 
-    shown: Json
+    document: Json
     data: bytes
     size: int
     is_reference: bool = False
 
     @property
     def value(self) -> Value:
-        return Value(self.shown, self.is_reference)
+        return Value(self.document, self.is_reference)
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A key that will have no value in this run, and why."""
+    """A key that has no value in this run, with the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerValue:
-    """What a task gave to a key with a policy; `items` is how many a list has, 1 of anything else."""
+    """The contribution of a task to a key with a policy; `items` is the length of a list, 1 for any other
+    value."""
 
     value: Value
     items: int
@@ -59,7 +60,7 @@ class ProducerValue:
 
 @dataclass(slots=True)
 class MergedKey:
-    """A key with a policy: its producers in declared order, who of them has ended, and what they gave."""
+    """A key with a policy: its producers in declared order, which of them have ended, and their contributions."""
 
     policy: Policy
     producers: tuple[tuple[str, str], ...]
@@ -67,11 +68,11 @@ class MergedKey:
     given: dict[int, ProducerValue] = field(default_factory=dict)
     is_settled: bool = False
     is_reducing: bool = False
-    """All have ended, and what they gave is being read."""
+    """All producers have ended, and the shell reads contributions that are in the store."""
 
     @property
     def home(self) -> str:
-        """The group that tells the value, whoever ends last."""
+        """The group that reports the value, whichever producer ends last."""
         return self.producers[-1][0]
 
     def writer(self, number: int) -> str:
@@ -79,13 +80,13 @@ class MergedKey:
 
     @property
     def writers(self) -> tuple[str, ...]:
-        """Those that gave something."""
+        """The producers that contributed a value, as group/task."""
         return tuple(self.writer(number) for number in sorted(self.given))
 
 
 @dataclass(slots=True)
 class Group:
-    """A group of a run: complete once `parts` StartGroup records came."""
+    """A group of a run. It is known completely once `parts` StartGroup records were read."""
 
     name: str
     parts: int
@@ -98,15 +99,15 @@ class Group:
     timed_out: bool = False
     announced: bool = False
     opened_at: float = 0.0
-    """When its first record came, in seconds since the epoch."""
+    """Time of its first record, in seconds since the epoch."""
     bereaved: bool = False
-    """A worker died over members of it: none of them runs beside the owner any more."""
+    """A worker died while it ran members of the group: none of them runs in the owner's process any more."""
     results: dict[str, Json] = field(default_factory=dict)
-    """What the group hands to the run: its values, and of broken tasks what there is."""
+    """The results that the group reports: values of completed tasks, and partial values of failed ones."""
     unsettled: set[str] = field(default_factory=set)
-    """Keys with a policy whose values it is to tell, and which are not known yet."""
+    """Keys with a policy that the group reports and that have no value yet."""
     conflicts: list[Failure] = field(default_factory=list)
-    """Of such keys, why they have no value."""
+    """Failures of keys with a policy whose contributions conflict."""
 
     @property
     def is_known(self) -> bool:
@@ -118,7 +119,8 @@ class Group:
 
     @property
     def is_stopped(self) -> bool:
-        """Its timeout has stopped it, and it waits for what others give to its keys."""
+        """Its timeout has ended its tasks; it stays open for further parts, or for other groups' contributions to
+        its keys."""
         return self.timed_out and not self.unfinished
 
     @property
@@ -136,7 +138,8 @@ class Group:
 
 @dataclass(slots=True)
 class Run:
-    """One run in its session. `values` is the run's own view: only its outcomes satisfy its dependencies."""
+    """One open run. `values` is the run's own view of the session: only its own outcomes satisfy its
+    dependencies."""
 
     run_id: str
     request_id: str
@@ -145,7 +148,7 @@ class Run:
     deadline: float
     expected: tuple[str, ...]
     admission: int = 0
-    """Tells it from an earlier run of the same id; see `core.admissions`."""
+    """Distinguishes the run from an earlier one of the same id; see `core.admissions`."""
     inline_limit: int = 65_536
     member_limit: int = 1_000_000
     groups: dict[str, Group] = field(default_factory=dict)
@@ -153,30 +156,31 @@ class Run:
     values: dict[str, Value | Absent] = field(default_factory=dict)
     waiters: dict[str, list[Task]] = field(default_factory=dict)
     producers: dict[str, Task] = field(default_factory=dict)
-    """The task that produces a key of the run."""
+    """By key: the task that produces it."""
     watched: set[str] = field(default_factory=set)
     from_outside: set[str] = field(default_factory=set)
-    """Keys that tasks wait for as somebody else's, and not as what an earlier run of the session left."""
+    """Keys that tasks declare as external dependencies, in contrast to keys that an earlier run of the session
+    set."""
     stopped: StopReason | None = None
     paused: bool = False
     pause_cause: int = -1
     traceparent: str | None = None
     reserved_keys: frozenset[str] = frozenset()
     shared: dict[str, MergedKey] = field(default_factory=dict)
-    """The keys that have a policy."""
+    """By key: those that have a policy."""
     submitted_at: float = 0.0
     derived: dict[str, str] = field(default_factory=dict)
-    """The keys that `separate` joins of this run derived -> whose they are, as group/task."""
+    """By derived key of a `separate` join: its task, as group/task."""
     stored: list[str] = field(default_factory=list)
-    """Names of the manifests of values that were stored to be told."""
+    """Names of the manifests of values that are published as references."""
     finished_groups: int = 0
-    taking: str | None = None
-    """The run that is retried, until all that it left has been taken over."""
+    importing_from: str | None = None
+    """The run that this one retries, until its outcomes have been imported."""
     retry_of: str | None = None
-    traceback_bytes_left: int = RUN_BYTES
+    traceback_bytes_left: int = MAX_RUN_BYTES
     warnings: tuple[str, ...] = ()
     commands: set[str] = field(default_factory=set)
-    """Ids of the commands on held members that were obeyed."""
+    """Ids of the commands on held members that were carried out."""
     timers: Timers = field(default_factory=Timers)
     asked: int = 0
     """How many times the run's owner was asked about the run; see `overdue`."""

@@ -1,8 +1,8 @@
-"""The life of a task, as one table.
+"""The state machine of a task, as one table.
 
-A task waits for its dependencies, is ready once they are there (its expansion is being counted), runs from
-the first offer of its members on, and ends exactly once. Every ending is final: no event leads out of it.
-The diagram in the docs is made from this table.
+A task waits for its dependencies, is ready once they are there (its expansion is being counted), runs from the
+first offer of its members on, and ends exactly once. Every ending is final: no event leads out of it. The diagram
+in the docs is generated from it.
 """
 
 from __future__ import annotations
@@ -70,25 +70,25 @@ TRANSITIONS: dict[TaskState, dict[TaskEvent, TaskState]] = {
 
 
 class IllegalTransition(AnabranchError):
-    """A bug: a decision tried to take a task where the table does not lead."""
+    """A bug: a decision tried a transition that the table does not have."""
 
 
 def may_happen(state: TaskState, event: TaskEvent) -> bool:
-    """Whether the table has a step on an event. A record of an earlier life of the log may be about a state that
-    the task has not reached yet."""
+    """True if the table has a transition from the state on the event. A record from an earlier life of the log may
+    be about a state that the task has not reached yet."""
     return event in TRANSITIONS[state]
 
 
 def next_state(state: TaskState, event: TaskEvent) -> TaskState:
-    """Where an event takes a task.
+    """The state after an event.
 
     Raises:
-        IllegalTransition: the table has no such step.
+        IllegalTransition: the table has no such transition.
     """
     try:
         return TRANSITIONS[state][event]
     except KeyError:
-        raise IllegalTransition(f"no step from {state} on {event!r}") from None
+        raise IllegalTransition(f"no transition from {state} on {event!r}") from None
 
 
 def mermaid() -> str:

@@ -1,4 +1,4 @@
-"""What an offer is called in the store and on channels. Pure."""
+"""Names of results, stops and claims in the store and on channels. Pure."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from anabranch.core.wire.messages import Offer, TaskOrder
 
 
 def stored_key(order: TaskOrder, key: str) -> str:
-    """Under which key the pages of a task's result are: several tasks may produce one that has a policy."""
+    """The key under which the pages of a task's result are stored. Several tasks may produce a key with a policy,
+    so each of them stores under a key of its own."""
     return part_key(key, order.shares[key]) if key in order.shares else key
 
 
 def part_key(key: str, number: int) -> str:
-    """Under which key a producer's part of `key` is; no user's key has braces."""
+    """The key of one producer's contribution to `key`. It cannot clash with a user's key, which has no braces."""
     return f"{key}{{{number}}}"
 
 
 def halt_subject(run_id: str, admission: int, group: str | None = None) -> str:
-    """What a stop is about: one admission of a run, or one group of it."""
+    """The subject of a stop: one admission of a run, or one group of it."""
     run = f"{run_id}@{admission}" if admission else run_id
     return run if group is None else f"{run}/{group}"
 
 
 def subjects(offer: Offer) -> tuple[str, str]:
-    """The stops that an offer's members obey."""
+    """The subjects of the stops that an offer's members obey."""
     admission = admission_of(offer.fence)
     return halt_subject(offer.run_id, admission), halt_subject(offer.run_id, admission, offer.group)
 
 
 def claim_key(names: Names, offer: Offer) -> str:
-    """The store's key of an offer's claim."""
+    """The key of an offer's claim in the store."""
     return names.claim(
         offer.session_id, offer.run_id, chunk_name(offer.group, offer.task, offer.chunk, offer.fence)
     )

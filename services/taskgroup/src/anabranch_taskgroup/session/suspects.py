@@ -1,19 +1,21 @@
-"""Which member killed its worker: careful after one death, alone after two, charged for a death alone. Pure.
+"""Finds the member that killed its worker: careful after one death, alone after two, charged for a death alone.
+Pure.
 
-A death is no proof: a worker holds hundreds of members, and machines go away by themselves. So the first
-delivery of a chunk is optimistic. After a death its open members run *carefully*: each start is on the log
-before the member runs. A second death then yields its suspects, those that had started and not ended. They run
-*alone*: one to a chunk, each start recorded, and no other suspect beside it in the worker. Only a death alone is
-charged to a member, and `max_deliveries` of them make it a failed one.
+One death is no proof: a worker holds hundreds of members, and machines fail for other reasons. So the first
+delivery of a chunk is optimistic. After a death its open members run *carefully*: each start is on the log before
+the member runs. A second death then yields the suspects, those that had started and not ended. They run *alone*:
+one in a chunk, each start on the log, and no other suspect in the same worker. Only a death while it runs alone is
+charged to a member, and it fails after `max_deliveries` of them.
 
-So one killer costs `2 + max_deliveries` workers, seven by default, and nobody else's result.
+So a member that kills its worker costs `2 + max_deliveries` workers, seven by default, and no other member's
+result.
 """
 
 from __future__ import annotations
 
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import MemberFailed
-from anabranch_taskgroup.session.chunks import give_back, single
+from anabranch_taskgroup.session.chunks import requeue, single_member_chunk
 from anabranch_taskgroup.session.dead_letters import fail_member
 from anabranch_taskgroup.session.state import Group, Run
 from anabranch_taskgroup.session.task_state import Chunk, Task
@@ -23,40 +25,41 @@ ERROR_TYPE = "WorkerLost"
 
 
 def worker_gone(turn: Turn, run: Run, group: Group, task: Task, chunk: Chunk, worker: str) -> None:
-    """The worker that held a chunk died: what of it had not ended is suspect, or more so."""
+    """The worker that held a chunk died: raise the suspicion of its members that had not ended."""
     group.bereaved = True
     if chunk.mode == "fast":
         chunk.mode = "careful"
         task.careful.update(chunk.pending)
-        give_back(task, chunk)
+        requeue(task, chunk)
     elif chunk.mode == "careful":
-        _part_suspects(task, chunk)
+        _isolate_suspects(task, chunk)
     else:
         _charge(turn, run, task, chunk, worker)
 
 
-def _part_suspects(task: Task, chunk: Chunk) -> None:
-    """Whoever had started runs alone from now on; the others stay together. Nobody may have started: then the
-    worker died for another reason."""
+def _isolate_suspects(task: Task, chunk: Chunk) -> None:
+    """Members that had started run alone from now on, the others stay together. If none had started, the worker
+    died for another reason."""
     suspects = [index for index in chunk.pending.indexes() if index in chunk.begun]
     for index in suspects:
         task.deaths[index] = 0
-        task.requeued.append(single(task, index, "alone", chunk.attempts))
+        task.requeued.append(single_member_chunk(task, index, "alone", chunk.attempts))
     chunk.pending = chunk.pending.difference(Ranges((index, index + 1) for index in suspects))
     if chunk.pending:
-        give_back(task, chunk)
+        requeue(task, chunk)
     else:
-        task.take_in(chunk)
+        task.remove_offered(chunk)
 
 
 def _charge(turn: Turn, run: Run, task: Task, chunk: Chunk, worker: str) -> None:
+    """Charge the death of a worker to the member that ran alone in it, if the member had started."""
     [index] = chunk.pending.indexes()
     if index not in chunk.begun:
-        give_back(task, chunk)
+        requeue(task, chunk)
         return
     task.deaths[index] += 1
     if task.deaths[index] < task.order.max_deliveries:
-        give_back(task, chunk)
+        requeue(task, chunk)
         return
     times = _times(task.deaths[index])
     text = (
@@ -66,16 +69,16 @@ def _charge(turn: Turn, run: Run, task: Task, chunk: Chunk, worker: str) -> None
 
 
 def chunk_broken(turn: Turn, run: Run, task: Task, chunk: Chunk, worker: str) -> None:
-    """A worker lives and could not run a chunk: an error of its own, which may be that of one member. So each
-    is tried by itself, and only then charged."""
+    """A worker lives and could not run a chunk, which may be the fault of one member: offer each member by itself,
+    and fail a member after `max_deliveries` of such errors."""
     indexes = list(chunk.pending.indexes())
     if len(indexes) > 1:
-        task.requeued += [single(task, index, chunk.mode, chunk.attempts) for index in indexes]
-        task.take_in(chunk)
+        task.requeued += [single_member_chunk(task, index, chunk.mode, chunk.attempts) for index in indexes]
+        task.remove_offered(chunk)
         return
     if chunk.deliveries < task.order.max_deliveries:
         chunk.deliveries += 1
-        give_back(task, chunk)
+        requeue(task, chunk)
         return
     text = f"no worker could run it, {_times(chunk.deliveries)}; see the log of worker {worker}"
     _fail_lost(turn, run, task, chunk, indexes[0], text)
@@ -89,4 +92,4 @@ def _fail_lost(turn: Turn, run: Run, task: Task, chunk: Chunk, index: int, text:
     attempts = chunk.attempts.get(index, 0)
     failed = MemberFailed(index=index, error_type=ERROR_TYPE, message=text, attempts=attempts)
     fail_member(turn, run, task, chunk, failed)
-    task.take_in(chunk)
+    task.remove_offered(chunk)

@@ -9,7 +9,7 @@ from anabranch.core.expansion.members import Expanded
 from anabranch.core.ranges import Ranges
 from anabranch.core.wire.messages import Failure, Mode, Spans, TaskOrder
 from anabranch_taskgroup.session.states import ENDINGS, TaskState
-from anabranch_taskgroup.session.traceback_limits import TracebackBudget, room_for_retries
+from anabranch_taskgroup.session.traceback_limits import TracebackBudget, retry_budget
 
 TASK = "task"
 """Name of the kind of step that runs an agent."""
@@ -19,8 +19,9 @@ TASK = "task"
 class Chunk:
     """Members that were offered together.
 
-    `fence` rises with each offer that may run them again; a report under an older one is refused.
-    `pending` are the members that have not ended. `charge` is what it takes of the concurrency limits.
+    `fence` is the fencing token of the present delivery: it rises with each offer that may run the members again,
+    and a report under a lower one is dropped. `pending` are the members that have not ended. `charge` is the
+    chunk's share of the concurrency limits.
     """
 
     number: int
@@ -32,24 +33,25 @@ class Chunk:
     offered_at: float = 0.0
     size: int = 0
     bounces: int = 0
-    """How often a worker gave it back because it lacks the agent."""
+    """How many times a worker returned the chunk because it lacks the agent."""
     mode: Mode = "fast"
     begun: Ranges = field(default_factory=Ranges)
-    """Members that this delivery has recorded as started; complete unless `mode` is fast."""
+    """Members that this delivery has reported as started; complete unless `mode` is fast."""
 
     def renew(self) -> None:
-        """The next delivery begins: what the last one's worker still tells is refused."""
+        """Begin the next delivery: reports of the last one are dropped from now on."""
         self.fence += 1
         self.begun = Ranges()
 
-    def take(self, index: int) -> None:
-        """A member is no longer this chunk's: it ended, or waits for its next attempt."""
+    def remove_member(self, index: int) -> None:
+        """Remove a member that has ended, or waits for its next attempt outside the chunk."""
         self.pending = self.pending.difference(Ranges([(index, index + 1)]))
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A member that failed for good, and the workers that died while it ran alone."""
+    """A member that failed for good and awaits a decision; `deliveries` counts workers that died while it ran
+    alone."""
 
     failure: Failure
     deliveries: int
@@ -57,7 +59,8 @@ class Held:
 
 @dataclass(slots=True)
 class Part:
-    """The packed results of one report: for each result key the JSON array of the values of `spans`."""
+    """The packed results of one report: for each result key, a JSON array of the values of the members in
+    `spans`."""
 
     spans: Spans
     segments: tuple[bytes, ...]
@@ -67,7 +70,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part that went to the store, page `number` of each result key."""
+    """A part that was moved to the store, as page `number` of each result key."""
 
     number: int
     spans: Spans
@@ -77,7 +80,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Large:
-    """A member's value that stands in pages of its own."""
+    """A value of one member that is stored in pages of its own."""
 
     index: int
     key: str
@@ -88,69 +91,69 @@ class Large:
 
 @dataclass(slots=True)
 class Task:
-    """One task of a group and the join of its members."""
+    """One step of a group, and the join of its members."""
 
     order: TaskOrder
     group: str
     first_fence: int = 0
-    """The fence of each chunk's first delivery."""
+    """The fencing token of each chunk's first delivery."""
     state: TaskState = TaskState.WAITING
     missing: set[str] = field(default_factory=set)
     total: int = 0
     expanded: Expanded | None = None
     cursor: int = 0
-    """Members below it were offered at least once."""
+    """Index of the first member that was never offered."""
     chunks: dict[int, Chunk] = field(default_factory=dict)
-    """By number, those that are offered and have not ended."""
+    """By number: the chunks that are offered and have not ended."""
     waiting: set[int] = field(default_factory=set)
-    """Of these the ones of which no member is known to have started: they may wait for a worker."""
+    """Numbers of offered chunks without a started member: they may still wait for a worker."""
     chunk_count: int = 0
     requeued: list[Chunk] = field(default_factory=list)
-    """Chunks given back, and retries that are due, to be offered before new members."""
+    """Returned chunks and due retries, which are offered before new members."""
     retries: list[tuple[float, int, int]] = field(default_factory=list)
-    """Heap of (due, index, attempts made)."""
+    """Heap of (due, member, attempts made)."""
     parked: list[tuple[float, Chunk]] = field(default_factory=list)
-    """(due, chunk) of chunks that no worker asked so far can run."""
+    """(due, chunk) of chunks that wait because every worker that read them lacks the agent."""
     ended: int = 0
     started: Ranges = field(default_factory=Ranges)
     completed: Ranges = field(default_factory=Ranges)
     failed: dict[int, Failure] = field(default_factory=dict)
     held: dict[int, Held] = field(default_factory=dict)
-    """Failed members that the join waits for, until they are redriven or dismissed."""
+    """Failed members that the join waits for until a command redrives or dismisses them."""
     redrives: dict[int, int] = field(default_factory=dict)
     tracebacks: TracebackBudget = field(default_factory=TracebackBudget)
-    retry_tracebacks: TracebackBudget = field(default_factory=room_for_retries)
+    retry_tracebacks: TracebackBudget = field(default_factory=retry_budget)
     letters: int = 0
     omitted: int = 0
-    """Failed members beyond those that got a dead letter."""
+    """Failed members without a dead letter, beyond `MAX_DEAD_LETTERS`."""
     parts: list[Part] = field(default_factory=list)
     parts_bytes: int = 0
     pages: list[Page] = field(default_factory=list)
     large: list[Large] = field(default_factory=list)
     identifiers: dict[int, str] = field(default_factory=dict)
     spilled: bool = False
-    taken_total: int | None = None
-    """Members of the task in the run that is retried, where results of some were taken over."""
+    imported_total: int | None = None
+    """Number of members in the run that is retried; None if no results were imported from it."""
     taken_over: int = 0
-    """Members that completed there and did not run here."""
+    """Members that completed in the run that is retried, and are not run again."""
     unseen: set[str] = field(default_factory=set)
-    """Dependencies that had no value there."""
+    """Dependencies that had no value in the run that is retried."""
     careful: Ranges = field(default_factory=Ranges)
-    """Open members that were held by a worker when it died: each of their starts is recorded before it."""
+    """Open members that a worker held when it died: their starts are recorded on the log before they run."""
     deaths: dict[int, int] = field(default_factory=dict)
-    """Open members that are to run alone, and how many workers died while they did."""
+    """By open member that runs alone: how many workers died while it did."""
     member_bytes: float = 0.0
-    """Bytes of array items that the offer of one member takes along, on average; 0 where they are small."""
+    """Average bytes of array items in the offer of one member; 0 where they are small."""
     member_seconds: float | None = None
-    """Seconds that a worker takes for one member, smoothed."""
+    """Smoothed seconds of a worker for one member; None before the first measurement."""
     began_at: float | None = None
-    """When its dependencies were there, in seconds since the epoch."""
+    """When the last dependency was there, in seconds since the epoch."""
     lacking_since: float | None = None
-    """When a worker without the agent first gave a chunk back, while no member has started since."""
+    """When a worker first returned a chunk because it lacks the agent; None once a member has started."""
     lack_reported: bool = False
-    """The event that says so was emitted, and no member has started since."""
+    """The event about the missing agent was emitted, and no member has started since."""
     later_attempts: dict[int, int] = field(default_factory=dict)
-    """Of sampled members that completed in a later attempt than the first, its number."""
+    """By sampled member that completed in a later attempt than the first: the attempt."""
 
     @property
     def name(self) -> str:
@@ -169,13 +172,13 @@ class Task:
     def in_flight(self) -> int:
         return sum(chunk.charge for chunk in self.chunks.values())
 
-    def put_out(self, chunk: Chunk) -> None:
-        """A chunk is about to be offered."""
+    def add_offered(self, chunk: Chunk) -> None:
+        """Add a chunk that is about to be offered."""
         self.chunks[chunk.number] = chunk
         self.waiting.add(chunk.number)
 
-    def take_in(self, chunk: Chunk) -> None:
-        """A chunk has ended, or is to be offered anew."""
+    def remove_offered(self, chunk: Chunk) -> None:
+        """Remove a chunk that has ended, or is to be offered again."""
         del self.chunks[chunk.number]
         self.waiting.discard(chunk.number)
 
@@ -194,13 +197,13 @@ class Task:
         self.expanded = None
 
     def mode_of(self, index: int) -> Mode:
-        """How a member is to run the next time."""
+        """The mode in which a member runs next."""
         if index in self.deaths:
             return "alone"
         return "careful" if index in self.careful else "fast"
 
-    def clear_of_suspicion(self, ended: Ranges) -> None:
-        """Members that have ended kill nobody any more."""
+    def clear_suspects(self, ended: Ranges) -> None:
+        """Members that have ended are no longer suspects."""
         if self.careful:
             self.careful = self.careful.difference(ended)
         for index in [index for index in self.deaths if index in ended]:

@@ -65,7 +65,7 @@ class Timers(DueQueue[Timer]):
 def in_request_order(run: Run, timers: Sequence[Timer]) -> list[Timer]:
     """Timers that are due together, in the order in which the request declares their groups and tasks. Each owner
     fires them in the same order whenever it scheduled them: under a limit on members of the group, the first task
-    takes what room there is."""
+    takes the free slots."""
     if len(timers) < 2:
         return list(timers)
     groups = {name: number for number, name in enumerate(run.groups, 1)}

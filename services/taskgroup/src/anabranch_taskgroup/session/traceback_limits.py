@@ -1,7 +1,7 @@
-"""How many tracebacks the owner of a session keeps: a million failed members bring no million tracebacks. Pure.
+"""Limits the tracebacks that the owner of a session keeps, so that a million failed members fit into memory. Pure.
 
-A failure beyond the bound has all but its traceback. Tracebacks with the same frames count as alike, so that the
-first kind of failure of a task leaves room for the second.
+A failure beyond the limit is kept without its traceback. Tracebacks with the same frames have a limit of their
+own, so that the first kind of failure of a task does not use up the budget of the second.
 """
 
 from __future__ import annotations
@@ -9,58 +9,58 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-KEPT = 100
-KEPT_ALIKE = 10
-KEPT_BYTES = 250_000
-"""Tracebacks of the failed members of one task: at most so many, so many alike, and so many bytes."""
-RETRIES_KEPT = 20
-RETRIES_BYTES = 50_000
-"""The same of attempts that are followed by another; events have these, and nothing else does."""
-RUN_BYTES = 4_000_000
-"""Bytes of the tracebacks of all failed members of one run."""
+MAX_TRACEBACKS = 100
+MAX_ALIKE = 10
+MAX_BYTES = 250_000
+"""Tracebacks of the failed members of one task: their number, the number with the same frames, and their bytes."""
+MAX_RETRY_TRACEBACKS = 20
+MAX_RETRY_BYTES = 50_000
+"""The same for attempts that are retried, whose tracebacks only events have."""
+MAX_RUN_BYTES = 4_000_000
+"""Bytes of the tracebacks of all failed members of one run, at most."""
 
 _FRAME = 'File "'
 
 
 @dataclass(slots=True)
 class TracebackBudget:
-    """Room for the tracebacks of one task."""
+    """The budget for the tracebacks of one task."""
 
-    left: int = KEPT
-    bytes_left: int = KEPT_BYTES
+    left: int = MAX_TRACEBACKS
+    bytes_left: int = MAX_BYTES
     alike: dict[bytes, int] = field(default_factory=dict)
 
-    def admit(self, traceback: str | None, most_bytes: int = RUN_BYTES) -> bool:
-        """Whether there is a traceback and room for it, which it takes then; `most_bytes` are left to its run."""
+    def admit(self, traceback: str | None, max_bytes: int = MAX_RUN_BYTES) -> bool:
+        """Return True if the budget allows the traceback, and use it up. `max_bytes` are what the run has left."""
         if traceback is None or self.left <= 0:
             return False
         size, frames = traceback_size(traceback), frames_digest(traceback)
         known = self.alike.get(frames, 0)
-        if size > min(self.bytes_left, most_bytes) or known >= KEPT_ALIKE:
+        if size > min(self.bytes_left, max_bytes) or known >= MAX_ALIKE:
             return False
         self.left -= 1
         self.bytes_left -= size
         self.alike[frames] = known + 1
         return True
 
-    def give_back(self, traceback: str) -> None:
-        """The member whose traceback was admitted runs again: what it failed with counts no longer."""
+    def release(self, traceback: str) -> None:
+        """Return an admitted traceback to the budget: its member runs again."""
         self.left += 1
         self.bytes_left += traceback_size(traceback)
         self.alike[frames_digest(traceback)] -= 1
 
 
-def room_for_retries() -> TracebackBudget:
-    """Room for the tracebacks of a task's attempts that are followed by another."""
-    return TracebackBudget(RETRIES_KEPT, RETRIES_BYTES)
+def retry_budget() -> TracebackBudget:
+    """The budget for the tracebacks of a task's attempts that are retried."""
+    return TracebackBudget(MAX_RETRY_TRACEBACKS, MAX_RETRY_BYTES)
 
 
 def traceback_size(traceback: str) -> int:
-    """Bytes of a traceback."""
+    """Bytes of a traceback in UTF-8."""
     return len(traceback.encode())
 
 
 def frames_digest(traceback: str) -> bytes:
-    """What the tracebacks of failures from the same lines of code share, whatever their messages say."""
+    """A digest that tracebacks through the same lines of code have in common, whatever their messages are."""
     frames = "\n".join(line for line in traceback.splitlines() if line.lstrip(" |").startswith(_FRAME))
     return hashlib.blake2b(frames.encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""One message being decided: where it came from, the settings, and the effects gathered on the way."""
+"""The decision about one message: its origin, the settings, and the effects and events gathered on the way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anabranch.core.wire.events import EventEntry, cause_of
 from anabranch.core.wire.messages import Json, Message, Spans
 from anabranch.core.wire.results import result_event_id
 from anabranch.ports import Outgoing
-from anabranch.runtime.ownership.effects import AppendHistory, Effect, Notify, PublishAfter, PublishFirst, StorePut
+from anabranch.runtime.ownership.effects import AppendHistory, Effect, Notify, PublishAfter, StorePut
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Group, PublishedValue, Run
 from anabranch_taskgroup.session.task_state import Task
@@ -26,23 +26,23 @@ from anabranch_taskgroup.session.task_state import Task
 
 @dataclass(frozen=True, slots=True)
 class DecisionConfig:
-    """Settings that decisions depend on. Bytes and seconds."""
+    """Settings that decisions depend on, in bytes and seconds."""
 
     names: Names
     inline_limit: int = 65_536
     result_ttl: float = 86_400.0
     member_limit: int = 1_000_000
     window: int = 64
-    """Chunks of a task that may wait for a worker: offered, and no member is known to have started."""
+    """Offered chunks of a task without a started member, at most: they may wait for a worker."""
     chunk_limit: int = 500
     chunk_bytes: int = 400_000
-    """Items of an array that one offer takes along."""
+    """Bytes of array items in one offer."""
     chunk_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class OfferChunk:
-    """Offer a chunk to the workers, as the state has it when the offer is made."""
+    """Offer a chunk to the workers, in its state at the time of the offer."""
 
     run_id: str
     group: str
@@ -52,7 +52,7 @@ class OfferChunk:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Wait for a key of the session that somebody outside the run provides."""
+    """Watch a key of the session that is set outside the run."""
 
     run_id: str
     session_id: str
@@ -60,14 +60,16 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class LookAgain:
-    """Offer again at the next look whatever of a run nobody has claimed, without the wait between two offers."""
+class ReofferUnclaimed:
+    """Offer each unclaimed chunk of a run again at the next sweep, without the wait between two offers."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unwatch:
+    """Stop watching a key for a run."""
+
     run_id: str
     session_id: str
     key: str
@@ -75,7 +77,7 @@ class Unwatch:
 
 @dataclass(frozen=True, slots=True)
 class CountArrays:
-    """Read the large arrays of a task's expansion and append how many members they make."""
+    """Read the large arrays of a task's expansion, and append their number of members to the log."""
 
     run_id: str
     group: str
@@ -84,7 +86,7 @@ class CountArrays:
 
 @dataclass(frozen=True, slots=True)
 class ReduceKey:
-    """Read what was given to a key with a policy and append what it makes."""
+    """Read the contributions to a key with a policy, and append the reduced value to the log."""
 
     run_id: str
     key: str
@@ -92,11 +94,11 @@ class ReduceKey:
 
 @dataclass(frozen=True, slots=True)
 class FoldKey:
-    """Fold a run's value of a key with a policy into what its session has.
+    """Fold a run's value of a key with a policy into the session's value.
 
-    `task` is its last writer, `position` that of the change in the session, `submitted` is in seconds since the
-    epoch, `ttl` in seconds, `replaces` the run of which this one is a retry. `value` is as it was told: a
-    reference where `is_reference`.
+    `task` is the last writer, `position` orders the change within the session, `submitted` is in seconds since the
+    epoch, `ttl` in seconds, `replaces` the run that this one retries. `value` is as it was published: a reference
+    where `is_reference`.
     """
 
     run_id: str
@@ -116,15 +118,15 @@ class FoldKey:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeOver:
-    """Carry what the run before left onto the log, then start the tasks of its retry."""
+class ImportOutcomes:
+    """Append the outcomes of the run that is retried to the log, then start the tasks of the retry."""
 
     run_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class SpreadKeys:
-    """Write the derived keys of a `separate` join whose pages are in the store, before its plain key.
+class WriteDerivedKeys:
+    """Write the derived keys of a `separate` join out of its pages in the store, before its plain key.
 
     `keys` are the task's result keys, `ttl` is in seconds, `at` is the time of the join.
     """
@@ -139,14 +141,14 @@ class SpreadKeys:
     at: float
     version: int
     sources: tuple[str, ...] = ()
-    """Under which keys their pages are, where not under their own."""
+    """The keys under which the pages are stored, where not under `keys`."""
     inline_limit: int = 65_536
     """Of the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Tell the workers to stop the members of a run, or of one group of it."""
+    """Have the workers stop the members of a run, or of one group of it."""
 
     run_id: str
     session_id: str
@@ -157,7 +159,7 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Tell the workers to start no further members of a run until its deadline, or (not `paused`) to go on."""
+    """Have the workers start no further members of a run until its deadline, or (not `paused`) resume it."""
 
     run_id: str
     session_id: str
@@ -178,9 +180,9 @@ class Turn:
     ended: list[tuple[Run, Group, Task | None]] = field(default_factory=list)
     """The tasks that ended in this turn, and (without a task) the groups."""
     known: list[tuple[Run, str]] = field(default_factory=list)
-    """Keys that became known in this turn and whose waiters have not been looked at."""
+    """Keys that became known in this turn and whose waiting steps `lifecycle.settle` has not yet checked."""
     changes: int = 0
-    """Changes of the shared context so far."""
+    """Changes of the session's context in this turn so far."""
 
     def event(
         self,
@@ -194,7 +196,8 @@ class Turn:
         time: float | None = None,
         **data: Any,
     ) -> None:
-        """Note a lifecycle event; of an ordinary task `spans` stands for its one member, index null."""
+        """Add a lifecycle event. An ordinary task has one member, whose index is null: its `spans` are left
+        out."""
         if task is not None and task.order.expansion is None:
             spans = None
         entry = EventEntry(
@@ -210,85 +213,96 @@ class Turn:
         self.events.append((run, entry))
 
     def ttl(self, run: Run) -> float:
-        """Seconds that a value of the run is kept: to its deadline and the retention of results after it."""
+        """Time to live of the run's values in seconds: until its deadline, and the retention of results after
+        it."""
         return seconds_kept(run.deadline, self.at, self.rules.result_ttl)
 
     def put(self, run: Run, key: str, value: bytes) -> None:
+        """Write a value of the run to the store."""
         self.effects.append(StorePut(run.session_id, key, value, self.ttl(run)))
 
-    def keep_in_session(self, run_id: str, reason: str, since: int, admission: int) -> None:
-        """Remember for later owners of the session that a run ended or is to stop; `since` is the offset of the
-        record that opened it, or asked for the stop."""
+    def store_tombstone(self, run_id: str, reason: str, since: int, admission: int) -> None:
+        """Write a run's tombstone to the store, for later owners of the session: it ended, or is to stop. `since`
+        is the offset of the record that opened the run, or that stopped it."""
         key = self.rules.names.in_session(run_id)
         position = log_position(self.partition.generation, since)
         value = dumps({"reason": reason, "offset": position, "admission": admission})
         self.effects.append(StorePut(run_id, key, value, self.rules.result_ttl, fenced=False))
 
-    def record(self, topic: str, key: str | None, message: Message) -> None:
-        self.effects.append(PublishFirst(Outgoing(topic, key, encode(message))))
-
-    def news(self, topic: str, key: str | None, message: Message, segments: Sequence[bytes] = ()) -> None:
+    def publish(self, topic: str, key: str | None, message: Message, segments: Sequence[bytes] = ()) -> None:
+        """Publish a message once the outcomes of the turn are durable."""
         self.effects.append(PublishAfter(Outgoing(topic, key, encode(message, segments))))
 
-    def note_change(self, run: Run, key: str, kind: Kind, told: PublishedValue, **more: Any) -> None:
-        """Add a change of the session's context to its history."""
-        change = Change.of_value(key, kind, run.run_id, self.at, told.shown, told.data, told.size, **more)
+    def record_change(self, run: Run, key: str, kind: Kind, published: PublishedValue, **more: Any) -> None:
+        """Append a change of the session's context to its history."""
+        change = Change.of_value(
+            key, kind, run.run_id, self.at, published.document, published.data, published.size, **more
+        )
         name = self.rules.names.context(run.session_id)
         position = position_of(self.offset, self.changes)
         self.changes += 1
-        entry = change.to_entry(told.data)
+        entry = change.to_entry(published.data)
         self.effects.append(AppendHistory(run.session_id, name, position, entry, self.ttl(run), KEPT_VERSIONS))
 
     def fold_value(
-        self, run: Run, key: str, policy: Policy, told: PublishedValue, task: str | None = None
+        self, run: Run, key: str, policy: Policy, published: PublishedValue, task: str | None = None
     ) -> None:
-        """Fold a value that was noted just now as a change into what the session has."""
+        """Fold a value into the session's value. Its change was recorded just before, and has the position of the
+        fold."""
         self.effects.append(
             FoldKey(
                 run_id=run.run_id,
                 session_id=run.session_id,
                 key=key,
                 policy=policy,
-                value=told.shown,
+                value=published.document,
                 task=task,
                 position=position_of(self.offset, self.changes - 1),
                 version=self.offset,
                 submitted=run.submitted_at,
                 ttl=self.ttl(run),
                 replaces=run.retry_of,
-                is_reference=told.is_reference,
+                is_reference=published.is_reference,
                 inline_limit=run.inline_limit,
             )
         )
 
-    def set_context(self, run: Run, key: str, told: PublishedValue) -> None:
-        """A first value of the run's context."""
+    def set_context(self, run: Run, key: str, published: PublishedValue) -> None:
+        """Publish a value of the context that the run was submitted with."""
         shared = run.shared.get(key)
         if shared is None:
-            self.note_change(run, key, "context", told)
-            self.show_value(run, key, told, kind="context.set")
+            self.record_change(run, key, "context", published)
+            self.publish_value(run, key, published, kind="context.set")
         else:
-            self.note_change(run, key, "context", told, **shared_change(run, shared.policy))
-            self.fold_value(run, key, shared.policy, told)
+            self.record_change(run, key, "context", published, **merge_details(run, shared.policy))
+            self.fold_value(run, key, shared.policy, published)
 
-    def show_value(self, run: Run, key: str, told: PublishedValue, *, kind: str, task: str | None = None) -> None:
-        """SET a value of the session under its public name, then PUBLISH that it is there."""
+    def publish_value(
+        self, run: Run, key: str, published: PublishedValue, *, kind: str, task: str | None = None
+    ) -> None:
+        """SET a value of the session under its public name, then PUBLISH a notification of it."""
         name = session_key(run.session_id, key)
-        self.put(run, name, told.data)
-        self.effects.append(Notify(name, channel_message(kind, task, key, self.offset, run.run_id, told.data)))
+        self.put(run, name, published.data)
+        self.effects.append(
+            Notify(name, channel_message(kind, task, key, self.offset, run.run_id, published.data))
+        )
 
-    def publish_result(self, run: Run, group: Group, task: Task, key: str, told: PublishedValue) -> None:
-        """A result: its value in the session, and a record on the results topic."""
-        self.note_change(run, key, "result", told, group=group.name, task=task.name)
-        self.publish_derived(run, group, task, key, told)
+    def publish_result(self, run: Run, group: Group, task: Task, key: str, published: PublishedValue) -> None:
+        """Publish a result: a change of the context, the value in the session, and a record on the results
+        topic."""
+        self.record_change(run, key, "result", published, group=group.name, task=task.name)
+        self.publish_derived(run, group, task, key, published)
 
-    def publish_derived(self, run: Run, group: Group, task: Task, key: str, told: PublishedValue) -> None:
-        """A key that is no change of its own: the plain key of the join, which is one, holds its value."""
-        self.show_value(run, key, told, kind="result.published", task=task.name)
-        self.tell_result(run, key, result_body(run, group.name, task.name, key, told.shown, self.offset))
+    def publish_derived(self, run: Run, group: Group, task: Task, key: str, published: PublishedValue) -> None:
+        """Publish a derived key. It is no change of the context: the plain key of the join, which is one, has its
+        value."""
+        self.publish_value(run, key, published, kind="result.published", task=task.name)
+        self.publish_record(
+            run, key, result_body(run, group.name, task.name, key, published.document, self.offset)
+        )
 
-    def tell_result(self, run: Run, key: str, body: Mapping[str, Json]) -> None:
-        """Put a result on the results topic."""
+    def publish_record(self, run: Run, key: str, body: Mapping[str, Json]) -> None:
+        """Publish a record on the results topic."""
         headers = cloud_event_headers(
             "result.published",
             result_event_id(run.run_id, key),
@@ -301,26 +315,26 @@ class Turn:
         )
 
 
-def shared_change(run: Run, policy: Policy) -> dict[str, Any]:
-    """What a change of a key with a policy says beside the others."""
+def merge_details(run: Run, policy: Policy) -> dict[str, Any]:
+    """The fields of a change that only keys with a policy have."""
     return {"policy": policy, "submitted": run.submitted_at, "replaces": run.retry_of}
 
 
-SHOWN_BYTES = 4_096
-"""A value up to it goes along with the message that it is there."""
+MAX_NOTIFIED_BYTES = 4_096
+"""A notification contains the value up to this size."""
 
 
 def channel_message(kind: str, task: str | None, key: str, version: int, run_id: str, data: bytes) -> bytes:
-    """What is said on the channel of a key whose value, as JSON, is `data`."""
+    """The notification on the channel of a key whose value, as JSON, is `data`."""
     note = {"type": kind, "task_name": task, "result_key": key, "version": version, "run_id": run_id}
     body = dumps(note)
-    return body[:-1] + b',"value":' + data + b"}" if len(data) <= SHOWN_BYTES else body
+    return body[:-1] + b',"value":' + data + b"}" if len(data) <= MAX_NOTIFIED_BYTES else body
 
 
 def result_body(
-    run: Run | SpreadKeys, group: str, task: str, key: str, value: Json, version: int
+    run: Run | WriteDerivedKeys, group: str, task: str, key: str, value: Json, version: int
 ) -> dict[str, Json]:
-    """The body of a `result.published` record; a dict and not a model, as there may be a great many."""
+    """The body of a `result.published` record; a dict and not a model, since a join may publish thousands."""
     return {
         "request_id": run.request_id,
         "run_id": run.run_id,

@@ -1,8 +1,8 @@
-"""How a value of a run is told to others: itself, or where it is stored and referred to, its reference. Pure.
+"""Makes the published form of a run's value: the value itself, or a reference to it in the store. Pure.
 
-What is told stands beside references: in result keys of records, under public names, in the history. So a value
-that is too large goes to the store, and so does one of any size that could be taken for a reference, whoever made
-it: an agent, the request, or somebody outside. What is told is made here and nowhere else.
+Published values are mixed with references: in the results of records, under public names, in the history. So a
+value over the inline limit is stored and referred to, and so is a value of any size that a reader could take for a
+reference, be it from an agent, the request, or outside the run. No other module makes published values.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from anabranch_taskgroup.session.turn import Turn
 ANY_SIZE = sys.maxsize
 
 
-def tell(turn: Turn, run: Run, key: str, value: Value, limit: int | None = None) -> PublishedValue:
-    """A value of the run as it is told, stored under `key` where it has to be.
+def as_published(turn: Turn, run: Run, key: str, value: Value, limit: int | None = None) -> PublishedValue:
+    """Return the published form of a value of the run, and store the value under `key` where it is a reference.
 
     Args:
-        limit: bytes that are told as they are; None: the inline limit.
+        limit: bytes of the largest value that is published as it is; None: the inline limit of the run.
     """
     data = dumps(value.data)
     if value.is_reference:
@@ -40,17 +40,17 @@ def tell(turn: Turn, run: Run, key: str, value: Value, limit: int | None = None)
 
 
 def is_stored(value: Json, data: bytes, limit: int) -> bool:
-    """Whether a value, as JSON `data`, is told by a reference."""
+    """True if a value, as JSON `data`, is stored and published as a reference."""
     return len(data) > limit or has_mark(value)
 
 
 def whole(names: Names, session_id: str, run_id: str, key: str, value: Json, data: bytes) -> tuple[str, bytes]:
-    """Name and content of the manifest of a value, as JSON `data`, that is one page of its own."""
+    """Name and content of the manifest of a value, as JSON `data`, that is stored in one piece."""
     count = reference_count(value)
     manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
     return names.value_manifest(session_id, run_id, key), manifest
 
 
 def reference_to(run: Run, key: str, count: int, size: int) -> dict[str, Any]:
-    """A reference to a value of this run: what is handed on in the value's place."""
+    """A reference to a value of this run, which is published in its place."""
     return reference_document(run.session_id, key, run.run_id, count, size)

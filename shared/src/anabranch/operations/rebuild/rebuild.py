@@ -40,7 +40,7 @@ from anabranch_eventmanager.sinks import ViewWriter
 from anabranch_taskgroup.owner.context_store import add_to, writes_of
 from anabranch_taskgroup.owner.derived_keys import derived_writes
 from anabranch_taskgroup.session.turn import DecisionConfig as SessionConfig
-from anabranch_taskgroup.session.turn import FoldKey, SpreadKeys
+from anabranch_taskgroup.session.turn import FoldKey, WriteDerivedKeys
 
 if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
@@ -216,7 +216,7 @@ class Rebuild:
         async for expected in replay_groups(
             self._log, config, number, generation, selection, self.report.incomplete
         ):
-            if isinstance(expected, SpreadKeys):
+            if isinstance(expected, WriteDerivedKeys):
                 await self._derive_keys(expected)
             elif isinstance(expected, FoldKey):
                 await self._merge_key(expected)
@@ -276,7 +276,7 @@ class Rebuild:
         else:
             await self._enqueue(Write(put.key, put.value, left))
 
-    async def _derive_keys(self, effect: SpreadKeys) -> None:
+    async def _derive_keys(self, effect: WriteDerivedKeys) -> None:
         """Write derived keys. Their values are read from pages, so these are written first."""
         await self._flush()
         left = self._ttl_left(effect.run_id, effect.at + effect.ttl)

@@ -27,7 +27,7 @@ from anabranch_eventmanager.projection.records import decode_record
 from anabranch_taskgroup.session import actor as taskgroup
 from anabranch_taskgroup.session.partition import PartitionState as Groups
 from anabranch_taskgroup.session.turn import DecisionConfig as SessionConfig
-from anabranch_taskgroup.session.turn import FoldKey, SpreadKeys
+from anabranch_taskgroup.session.turn import FoldKey, WriteDerivedKeys
 
 IDLE_SECONDS = 10.0
 """Seconds without a record before the known end of a partition, after which the rest is reported as incomplete."""
@@ -188,8 +188,8 @@ async def replay_groups(
     generation: int,
     selection: RunSelection,
     incomplete: list[str],
-) -> AsyncGenerator[ExpectedWrite | SpreadKeys | FoldKey, None]:
-    """Yield the writes of the session's owner: pages, manifests, values and history. `SpreadKeys` and `FoldKey`
+) -> AsyncGenerator[ExpectedWrite | WriteDerivedKeys | FoldKey, None]:
+    """Yield the writes of the session's owner: pages, manifests, values and history. `WriteDerivedKeys` and `FoldKey`
     are effects whose writes depend on pages, so the caller computes them after the pages are written."""
     state = Groups(partition, generation)
     chosen: set[str] = set()
@@ -208,7 +208,7 @@ async def replay_groups(
         for effect in taskgroup.decide(config, state, delivery).effects:
             if isinstance(effect, StorePut | AppendHistory):
                 yield ExpectedWrite(run_id, effect, record.timestamp, record.offset)
-            elif isinstance(effect, SpreadKeys | FoldKey):
+            elif isinstance(effect, WriteDerivedKeys | FoldKey):
                 yield effect
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from anabranch.core.errors import ExpansionError
 from anabranch.core.expansion.members import as_list, expand, lookup_path, sources
 from anabranch_taskgroup.session.endings import complete, end, fail
-from anabranch_taskgroup.session.merge import empty_join, foreseen_problem
+from anabranch_taskgroup.session.merge import empty_join, predicted_problem
 from anabranch_taskgroup.session.state import Run, Value
 from anabranch_taskgroup.session.states import TaskEvent
 from anabranch_taskgroup.session.steps.joins import run_members
@@ -53,7 +53,7 @@ def expand_here(turn: Turn, run: Run, task: Task) -> None:
     except ExpansionError as error:
         refuse_expansion(turn, run, task, str(error))
         return
-    if (problem := foreseen_problem(run, task, task.expanded)) is not None:
+    if (problem := predicted_problem(run, task, task.expanded)) is not None:
         refuse_expansion(turn, run, task, problem)
         return
     count_members(turn, run, task, task.expanded.count)

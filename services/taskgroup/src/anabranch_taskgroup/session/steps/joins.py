@@ -10,7 +10,7 @@ from anabranch_taskgroup.session.state import Group, Run, Value
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, next_state
 from anabranch_taskgroup.session.task_state import Task
 from anabranch_taskgroup.session.turn import Turn
-from anabranch_taskgroup.session.value_references import tell
+from anabranch_taskgroup.session.value_references import as_published
 
 
 def run_members(turn: Turn, run: Run, task: Task) -> None:
@@ -70,5 +70,5 @@ def keep_partial(turn: Turn, run: Run, task: Task) -> None:
     if task.order.expansion is not None and len(task.completed):
         for each in join_task(turn, run, task):
             if each.key not in task.order.shares:
-                told = tell(turn, run, each.key, Value(each.value, each.is_reference))
-                run.groups[task.group].results[each.key] = told.shown
+                published = as_published(turn, run, each.key, Value(each.value, each.is_reference))
+                run.groups[task.group].results[each.key] = published.document

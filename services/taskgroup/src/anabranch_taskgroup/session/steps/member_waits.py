@@ -1,4 +1,4 @@
-"""What the members of a task wait for: a worker, the agent, a retry, a decision on a held member, or room.
+"""What the members of a task wait for: a worker, the agent, a retry, a decision on a held member, or a free slot.
 Pure."""
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def member_waits(run: Run, task: Task, names: Names) -> Iterator[Wait]:
 
 
 def _retries(task: Task) -> dict[int, tuple[float, Ranges]]:
-    """The members that wait for a retry, by the attempts that were made, and when the first of them is due."""
+    """By attempts made: when the first retry is due, and the members that wait for one."""
     found: dict[int, tuple[float, Ranges]] = {}
     for due, index, attempts in task.retries:
         earliest, members = found.get(attempts, (due, Ranges()))
@@ -69,7 +69,7 @@ def _in_flight(run: Run, task: Task, chunk: Chunk, names: Names) -> Iterator[Wai
 
 
 def _by_attempt(chunk: Chunk) -> Iterator[tuple[int, Ranges]]:
-    """The members that have not ended, by the number of the attempt that is under way."""
+    """(attempt, members) of the members that have not ended."""
     retried: dict[int, Ranges] = {}
     for index, attempts in chunk.attempts.items():
         if attempts and index in chunk.pending:
@@ -83,5 +83,5 @@ def _by_attempt(chunk: Chunk) -> Iterator[tuple[int, Ranges]]:
 
 
 def _members(task: Task, members: Ranges) -> Spans | None:
-    """An ordinary task has one member, and no index."""
+    """The spans of members; None for an ordinary task, whose one member has no index."""
     return tuple(members) if task.order.expansion is not None else None

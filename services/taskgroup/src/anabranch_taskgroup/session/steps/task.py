@@ -1,7 +1,7 @@
 """The kind of step that runs an agent for each member: offers chunks, ticks off reports, joins. Pure.
 
 Workers and the shell answer by signals. One that names a chunk counts only under the fence of the chunk's present
-delivery: an older one is from a worker that was given up for dead.
+delivery: an older one is from a worker that was declared dead.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from anabranch.core.wire.messages import (
     ValuePage,
 )
 from anabranch.runtime.ownership.effects import Effect
-from anabranch_taskgroup.session.chunks import give_back, park, release_due, schedule
+from anabranch_taskgroup.session.chunks import park, release_due, requeue, schedule
 from anabranch_taskgroup.session.endings import fail
-from anabranch_taskgroup.session.merge import keep_inline_or_spill, page_prefix
-from anabranch_taskgroup.session.missing_agents import note_lack, report_lack
+from anabranch_taskgroup.session.merge import page_prefix, spill_if_large
+from anabranch_taskgroup.session.missing_agents import note_missing_agent, report_missing_agent
 from anabranch_taskgroup.session.reports import ReportStatus, apply_report, classify
-from anabranch_taskgroup.session.retry_import import take_members, take_page
+from anabranch_taskgroup.session.retry_import import import_members, import_page
 from anabranch_taskgroup.session.states import TaskEvent, TaskState, may_happen, next_state
 from anabranch_taskgroup.session.steps.expansion import count_members, expand_here, has_large_array
 from anabranch_taskgroup.session.steps.joins import advance, keep_partial, run_members
@@ -61,7 +61,7 @@ class TaskKind(StepKind):
     def due(self, turn: Turn, step: Step, timer: TimerKind, now: float) -> None:
         run, group, task = step
         if timer is TimerKind.AGENT_MISSING:
-            report_lack(turn, run, task)
+            report_missing_agent(turn, run, task)
         elif release_due(run, task, now):
             schedule(turn, run, group, task)
 
@@ -115,10 +115,10 @@ def _members_reported(turn: Turn, step: Step, message: MembersReported, segments
         return
     if status is ReportStatus.CONTESTED:
         turn.partition.drop("report of a chunk with two workers")
-        give_back(task, chunk)
+        requeue(task, chunk)
     else:
         apply_report(turn, run, task, chunk, message, segments)
-        keep_inline_or_spill(turn, run, task)
+        spill_if_large(turn, run, task)
     advance(turn, run, group, task)
 
 
@@ -129,13 +129,13 @@ def _chunk_returned(turn: Turn, step: Step, message: ChunkReturned, segments: tu
     run, group, task = step
     if message.reason == "no_agent":
         park(turn, run, task, chunk)
-        note_lack(turn, run, task)
+        note_missing_agent(turn, run, task)
     elif message.reason == "paused" and not run.paused:
         # The worker saw a flag that should be gone: without this the chunk would be returned without end.
         turn.effects.append(Pause(run.run_id, run.session_id, False, run.deadline))
         park(turn, run, task, chunk)
     else:
-        give_back(task, chunk)
+        requeue(task, chunk)
     advance(turn, run, group, task)
 
 
@@ -152,12 +152,12 @@ def _chunk_lost(turn: Turn, step: Step, message: ChunkLost, segments: tuple[byte
 
 
 def _members_taken(turn: Turn, step: Step, message: MembersTaken, segments: tuple[bytes, ...]) -> None:
-    if step.run.taking is not None:
-        take_members(turn, step.run, step.task, message, segments)
+    if step.run.importing_from is not None:
+        import_members(turn, step.run, step.task, message, segments)
 
 
 def _page_taken(turn: Turn, step: Step, message: TakenPage, segments: tuple[bytes, ...]) -> None:
-    take_page(turn, step.run, step.task, message, segments[0])
+    import_page(turn, step.run, step.task, message, segments[0])
 
 
 def _present_chunk(turn: Turn, step: Step, message: ValuePage | ChunkReturned | ChunkLost) -> Chunk | None:
