@@ -209,7 +209,7 @@ def test_what_is_no_longer_kept_runs_again_and_the_result_says_so(calls: Calls) 
     assert calls.made() == {"t_1": 1, "t_2": 1, "t_3": 1}
     assert result.results["out"] == [0, 1, 2]
     assert result.taken_over == 0
-    assert "no longer kept" in result.warnings[0]
+    assert "have expired" in result.warnings[0]
 
 
 def test_the_same_new_request_id_twice_is_one_run(calls: Calls) -> None:

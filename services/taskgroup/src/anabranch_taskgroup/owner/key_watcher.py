@@ -1,7 +1,7 @@
-"""Waits for keys of a session that somebody outside the run provides, and reads them when they are there.
+"""Watches keys of sessions that are set outside their runs, and reads them once they are set.
 
-A message on the key's channel is a wake-up, never the data. Where none comes the key is read again, every 5 s
-at first and every minute in the end, all keys in one round trip.
+A notification on the key's channel is only a wake-up: the data is read from the store. If no notification arrives,
+the keys are polled in one round trip, after 5 s at first and at intervals that double up to a minute.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 
-FIRST_LOOK = 5.0
-LAST_LOOK = 60.0
+FIRST_POLL_SECONDS = 5.0
+MAX_POLL_SECONDS = 60.0
 
 Key = tuple[str, str]
 """Session id and key."""
@@ -31,7 +31,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class OutsideKey:
-    """A key that a run waits for, and the value that it has now."""
+    """A key that a run waits for, with its present value."""
 
     run_id: str
     session_id: str
@@ -40,8 +40,8 @@ class OutsideKey:
 
 
 Found = Callable[[Sequence[OutsideKey]], Awaitable[None]]
-BLOCK = 1_000
-"""Subscriptions that are asked for at once."""
+BLOCK_SIZE = 1_000
+"""Subscriptions in one round trip."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class _Waiting:
 
 
 class KeyWatcher:
-    """One for each worker process; runs that wait for the same key share a subscription."""
+    """The watcher of one process. Runs that wait for the same key share a subscription."""
 
     def __init__(self, resources: Resources, found: Found) -> None:
         self._store = resources.store
@@ -62,10 +62,10 @@ class KeyWatcher:
         self._found = found
         self._waiting: dict[Key, _Waiting] = {}
         self._dirty: set[Key] = set()
-        self._unasked: set[Key] = set()
-        """Of these the ones that are only looked at because it is time to: nobody said that they are there."""
+        self._polled: set[Key] = set()
+        """Keys of `_dirty` that are polled without a notification. A value found under one counts as recovered."""
         self._wake = asyncio.Event()
-        self._interval = FIRST_LOOK
+        self._interval = FIRST_POLL_SECONDS
 
     async def start(self) -> None:
         self._tasks.spawn(self._loop(), "watch keys")
@@ -73,30 +73,34 @@ class KeyWatcher:
     async def stop(self) -> None:
         await self._tasks.cancel()
         for session_id, key in list(self._waiting):
-            await self._forget((session_id, key))
+            await self._unsubscribe((session_id, key))
 
     async def watch(self, run_id: str, session_id: str, key: str) -> None:
-        """Subscribe, then read: what is set before and what is published after are both seen."""
+        """Watch a key for a run.
+
+        It is subscribed to first and read afterwards, so that no value is missed: one that is set before the
+        subscription is read, one that is set later is notified.
+        """
         place = (session_id, key)
         waiting = self._waiting.get(place)
         if waiting is None:
             waiting = self._waiting[place] = _Waiting()
-            waiting.callback = partial(self._told, place)
+            waiting.callback = partial(self._notified, place)
             try:
                 await self._notifier.subscribe(session_key(session_id, key), waiting.callback)
             except BaseException:
-                if not waiting.runs:  # else it would be taken for subscribed, and stay after its run
-                    await self._forget(place)
+                if not waiting.runs:  # a later watch would take the key for subscribed
+                    await self._unsubscribe(place)
                 raise
         waiting.runs.add(run_id)
-        self._interval = FIRST_LOOK
-        self._told(place, None)
+        self._interval = FIRST_POLL_SECONDS
+        self._notified(place, None)
 
     async def watch_all(self, keys: Iterable[tuple[str, str, str]]) -> None:
-        """Watch each (run id, session id, key): one round trip for a block of them, and not for each."""
+        """Watch each (run id, session id, key), with one round trip for a block of them."""
         left = list(keys)
-        for start in range(0, len(left), BLOCK):
-            await asyncio.gather(*(self.watch(*each) for each in left[start : start + BLOCK]))
+        for start in range(0, len(left), BLOCK_SIZE):
+            await asyncio.gather(*(self.watch(*each) for each in left[start : start + BLOCK_SIZE]))
 
     async def unwatch_all(self, keys: Iterable[tuple[str, str, str]]) -> None:
         """Stop watching each (run id, session id, key)."""
@@ -108,31 +112,33 @@ class KeyWatcher:
             return
         waiting.runs.discard(run_id)
         if not waiting.runs:
-            await self._forget((session_id, key))
+            await self._unsubscribe((session_id, key))
 
-    async def _forget(self, place: Key) -> None:
+    async def _unsubscribe(self, place: Key) -> None:
         waiting = self._waiting.pop(place, None)
         self._dirty.discard(place)
-        self._unasked.discard(place)
+        self._polled.discard(place)
         if waiting is not None and waiting.callback is not None:
             await self._notifier.unsubscribe(session_key(*place), waiting.callback)
 
-    def _told(self, place: Key, message: bytes | None) -> None:
+    def _notified(self, place: Key, message: bytes | None) -> None:
         self._dirty.add(place)
-        self._unasked.discard(place)
+        self._polled.discard(place)
         self._wake.set()
 
     async def _loop(self) -> None:
         while True:
             await self._wait()
-            places = [place for place in self._dirty if place in self._waiting]
+            keys = [place for place in self._dirty if place in self._waiting]
             self._dirty.clear()
-            if not places:
+            if not keys:
                 continue
-            await until_available(partial(self._look, places), "read the keys of sessions", delay=RETRY_SECONDS)
+            await until_available(
+                partial(self._read, keys), "read the watched keys of sessions", delay=RETRY_SECONDS
+            )
 
     async def _wait(self) -> None:
-        """Until a message comes, or it is time to look at everything again."""
+        """Wait for a notification, or until all keys are due to be polled."""
         self._wake.clear()
         if self._dirty:
             return
@@ -140,23 +146,23 @@ class KeyWatcher:
             async with asyncio.timeout(self._interval if self._waiting else None):
                 await self._wake.wait()
         except TimeoutError:
-            self._interval = min(self._interval * 2, LAST_LOOK)
-            self._unasked.update(self._waiting.keys() - self._dirty)
+            self._interval = min(self._interval * 2, MAX_POLL_SECONDS)
+            self._polled.update(self._waiting.keys() - self._dirty)
             self._dirty.update(self._waiting)
 
-    async def _look(self, places: list[Key]) -> None:
-        found = await self._store.get([session_key(*place) for place in places])
+    async def _read(self, keys: list[Key]) -> None:
+        found = await self._store.get([session_key(*place) for place in keys])
         known: list[OutsideKey] = []
-        for place, value in zip(places, found, strict=True):
+        for place, value in zip(keys, found, strict=True):
             waiting = self._waiting.get(place)
-            is_unasked = place in self._unasked
-            self._unasked.discard(place)
+            is_polled = place in self._polled
+            self._polled.discard(place)
             if value is None or waiting is None:
                 continue
-            if is_unasked:
+            if is_polled:
                 self._telemetry.count(RECOVERED)
             public = await judged(self._store, self._names, *place, value)
-            if public is None:  # it expired meanwhile: the next look is for what comes then
+            if public is None:  # it has expired since it was read: the key stays watched
                 continue
             known += (OutsideKey(run_id, *place, public) for run_id in waiting.runs)
         if known:

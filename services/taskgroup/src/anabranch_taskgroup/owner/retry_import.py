@@ -1,7 +1,7 @@
-"""Carries what a run left in the store onto the log, for its retry: pages as they are, a record at a time.
+"""Appends the outcomes of a run, which are in the store, to the log of its retry: one record for each page.
 
-Beside the owner's turns, for it may be much. It decides nothing but what `outcomes.usable` says. Whatever goes
-wrong, the retry starts: what could not be taken over runs again.
+It runs beside the owner's turns, since there may be gigabytes. `retry_snapshot.usable` decides which outcomes are
+imported. The retry starts whatever happens: members whose outcomes cannot be imported run again.
 """
 
 from __future__ import annotations
@@ -46,70 +46,78 @@ from anabranch_taskgroup.session.store_keys import stored_key
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Carried = tuple[Message, Sequence[bytes]]
-ValuesSeen = Callable[[Sequence[OutsideKey]], Awaitable[None]]
-"""Makes values from outside records of the session."""
+ImportRecord = tuple[Message, Sequence[bytes]]
+AppendValues = Callable[[Sequence[OutsideKey]], Awaitable[None]]
+"""Appends values from outside the run to its log."""
 
-READ = 200
-"""Keys that are read at once."""
+READ_BATCH = 200
+"""Keys in one read of the store."""
 BATCH_BYTES = 4_000_000
-"""Payload that is published at once."""
-FAILURES = 100
-"""Failures that one record takes along."""
-WARNINGS = 10
-RETRY_FIRST, RETRY_MAX = 0.05, 2.0
+"""Payload in one call of publish."""
+MAX_FAILURES = 100
+"""Failures in one record."""
+MAX_WARNINGS = 10
+RETRY_SECONDS, MAX_RETRY_SECONDS = 0.05, 2.0
 
 
 class RetryImports:
-    """The takeovers that are under way in one process."""
+    """The imports that are under way in one process."""
 
-    def __init__(self, resources: Resources, values_seen: ValuesSeen) -> None:
+    def __init__(self, resources: Resources, append_values: AppendValues) -> None:
         self._log = resources.log
         self._store = resources.store
         self._names = resources.names
         self._supervisor = resources.supervisor
-        self._values_seen = values_seen
+        self._append_values = append_values
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, run: Run) -> None:
-        """Take over what the run before left, unless that is under way."""
+        """Start the import of a run, unless it is under way or complete."""
         if run.importing_from is not None and run.run_id not in self._tasks:
-            task = self._supervisor.spawn(self._take(run, run.importing_from), f"import results for {run.run_id}")
+            task = self._supervisor.spawn(
+                self._import(run, run.importing_from), f"import outcomes for {run.run_id}"
+            )
             self._tasks[run.run_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(run.run_id, None))
 
     async def stop(self, run_ids: Sequence[str]) -> None:
-        """Leave it to whoever owns the session next."""
+        """Stop the imports of runs whose session has a new owner, which starts them again."""
         tasks = [task for run_id in run_ids if (task := self._tasks.get(run_id)) is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take(self, run: Run, before: str) -> None:
-        """Until the servers let it happen: what was carried twice is dropped by who reads it."""
+    async def _import(self, run: Run, before: str) -> None:
+        """Import all outcomes, and repeat that until the servers are available. Decisions drop what they read
+        twice."""
 
-        async def take() -> None:
-            warnings = await self._carry_or_warn(run, before)
+        async def import_all() -> None:
+            warnings = await self._append_or_warn(run, before)
             await self._publish(run.session_id, [(RunTaken(run_id=run.run_id, warnings=warnings), ())])
 
         what = f"import results of run {before} into run {run.run_id}"
-        await until_available(take, what, delay=RETRY_FIRST, max_delay=RETRY_MAX)
+        await until_available(import_all, what, delay=RETRY_SECONDS, max_delay=MAX_RETRY_SECONDS)
 
-    async def _carry_or_warn(self, run: Run, before: str) -> tuple[str, ...]:
+    async def _append_or_warn(self, run: Run, before: str) -> tuple[str, ...]:
         try:
-            return await self._carry(run, before)
+            return await self._append_outcomes(run, before)
         except (ServerUnavailable, StoreRefused):
             raise
         except Exception as error:
-            # A bug, or a document of another version: the run must not wait for ever.
-            log.exception("run %s cannot take over from %s", run.run_id, before)
-            return (f"taking over from run {before} failed ({type(error).__name__}): what is missing ran again",)
+            # A bug, or a document of another release. If it were raised, the retry would never start.
+            log.exception(
+                "retry import: cannot import outcomes of run %s into run %s, its members run again",
+                before,
+                run.run_id,
+            )
+            kind = type(error).__name__
+            return (f"the import from run {before} failed ({kind}): members without an outcome ran again",)
 
-    async def _carry(self, run: Run, before: str) -> tuple[str, ...]:
+    async def _append_outcomes(self, run: Run, before: str) -> tuple[str, ...]:
         session = run.session_id
         [stored] = await self._store.get([self._names.outcome(session, before)])
         if stored is None:
-            return (f"what run {before} left is no longer kept: every task ran again",)
+            return (f"the outcomes of run {before} have expired: every task ran again",)
         orders = {(g.name, task.name): task.order for g in run.groups.values() for task in g.tasks.values()}
         found = await self._outcomes(session, before, list(orders))
         whole = {
@@ -119,19 +127,19 @@ class RetryImports:
         }
         outside = await self._resolved(session, read_outside(stored, session))
         seen = [OutsideKey(run.run_id, session, key, PublicValue(value)) for key, value in outside.items()]
-        await self._values_seen(seen)
+        await self._append_values(seen)
         taken = usable(orders, whole, outside)
         for place in [place for place in orders if place in taken]:
-            await self._carry_task(run, before, place, orders[place], whole[place])
+            await self._append_task(run, before, place, orders[place], whole[place])
         left = [f"{group}/{task}" for group, task in found if (group, task) not in taken]
         return tuple(
-            f"results of {name} in run {before} are no longer kept: all of it ran again"
-            for name in left[:WARNINGS]
+            f"results of {name} in run {before} have expired: all of its members ran again"
+            for name in left[:MAX_WARNINGS]
         )
 
     async def _outcomes(self, session: str, before: str, places: Sequence[Place]) -> dict[Place, TaskOutcome]:
         found: dict[Place, TaskOutcome] = {}
-        for some in _cut(places, READ):
+        for some in _batches(places, READ_BATCH):
             keys = [self._names.outcome(session, before, group, task) for group, task in some]
             for place, data in zip(some, await self._store.get(keys), strict=True):
                 if data is not None:
@@ -139,8 +147,9 @@ class RetryImports:
         return found
 
     async def _is_whole(self, session: str, before: str, outcome: TaskOutcome, order: TaskOrder) -> bool:
-        """Looked at before the first page is carried: a task is taken over from as it was, or not at all."""
-        for some in _cut(list(pages_of(outcome, order)), READ // 10):
+        """True if each page of an outcome is in the store. Checked before the first one is appended: a task is
+        imported as a whole, or not at all."""
+        for some in _batches(list(pages_of(outcome, order)), READ_BATCH // 10):
             keys = [self._names.value_page(session, before, key, page) for key, page in some]
             if None in await self._store.get(keys):
                 return False
@@ -155,19 +164,21 @@ class RetryImports:
                     resolved[key] = await values.resolve(self._store, self._names, value.data, within=session)
             except ValueGone as gone:
                 del resolved[key]
-                log.warning("a value from outside cannot be taken over: %s", gone)
+                log.warning(
+                    "retry import: value from outside the run has expired, its tasks wait for a new one: %s", gone
+                )
         return resolved
 
     # --- one task ------------------------------------------------------------------------------------
 
-    async def _carry_task(
+    async def _append_task(
         self, run: Run, before: str, place: Place, order: TaskOrder, outcome: TaskOutcome
     ) -> None:
-        batch: list[Carried] = []
+        batch: list[ImportRecord] = []
         size = 0
-        async for carried in self._records(run, before, place, order, outcome):
-            batch.append(carried)
-            size += sum(map(len, carried[1]))
+        async for record in self._records(run, before, place, order, outcome):
+            batch.append(record)
+            size += sum(map(len, record[1]))
             if size > BATCH_BYTES:
                 await self._publish(run.session_id, batch)
                 batch, size = [], 0
@@ -175,7 +186,7 @@ class RetryImports:
 
     async def _records(
         self, run: Run, before: str, place: Place, order: TaskOrder, outcome: TaskOutcome
-    ) -> AsyncIterator[Carried]:
+    ) -> AsyncIterator[ImportRecord]:
         about = {"run_id": run.run_id, "group": place[0], "task": place[1]}
         task = {**about, "total": outcome.total, "unseen": tuple(outcome.unseen)}
         for index, key, prefix, sizes, _ in outcome.large:
@@ -190,7 +201,7 @@ class RetryImports:
             named = [(stored_key(order, key), str(number)) for key in order.result_keys]
             pages = await self._pages(run.session_id, before, named)
             yield _members(task, outcome, spans, items, pages, _identifiers(outcome, spans))
-        for failed in _cut(outcome.failed, FAILURES):
+        for failed in _batches(outcome.failed, MAX_FAILURES):
             yield MembersTaken(**task, completed=(), failed=tuple(MemberFailed(**each) for each in failed)), ()
 
     async def _pages(self, session: str, before: str, pages: Sequence[tuple[str, str]]) -> list[bytes]:
@@ -198,7 +209,7 @@ class RetryImports:
         found = await self._store.get(keys)
         return [page for page in found if page is not None]
 
-    async def _publish(self, session_id: str, batch: Sequence[Carried]) -> None:
+    async def _publish(self, session_id: str, batch: Sequence[ImportRecord]) -> None:
         groups = self._names.groups
         await self._log.publish([Outgoing(groups, session_id, encode(each, payload)) for each, payload in batch])
 
@@ -210,7 +221,7 @@ def _members(
     items: Sequence[int],
     segments: list[bytes],
     identifiers: bytes | None,
-) -> Carried:
+) -> ImportRecord:
     completed: Spans = tuple((start, stop) for start, stop in spans)
     large = tuple(
         LargeValue(index=index, key=key, pages=tuple(sizes), items=None if counts is None else tuple(counts))
@@ -227,7 +238,7 @@ def _identifiers(outcome: TaskOutcome, spans: Sequence[Sequence[int]]) -> bytes 
     return orjson.dumps([outcome.identifiers[str(index)] for start, stop in spans for index in range(start, stop)])
 
 
-def _cut(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

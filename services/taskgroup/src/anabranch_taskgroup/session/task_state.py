@@ -11,9 +11,6 @@ from anabranch.core.wire.messages import Failure, Mode, Spans, TaskOrder
 from anabranch_taskgroup.session.states import ENDINGS, TaskState
 from anabranch_taskgroup.session.traceback_limits import TracebackBudget, retry_budget
 
-TASK = "task"
-"""Name of the kind of step that runs an agent."""
-
 
 @dataclass(slots=True)
 class Chunk:
@@ -158,11 +155,6 @@ class Task:
     @property
     def name(self) -> str:
         return self.order.name
-
-    @property
-    def kind(self) -> str:
-        """The name of its kind of step, see `steps.registry`. Every order is of a task so far."""
-        return TASK
 
     @property
     def is_over(self) -> bool:

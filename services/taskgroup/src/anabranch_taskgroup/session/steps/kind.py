@@ -83,12 +83,15 @@ class StepKind(Protocol):
 
     def due(self, turn: Turn, step: Step, timer: TimerKind, now: float) -> None:
         """A timer of the step, which has not ended, is due at `now`."""
+        return
 
     def resume(self, turn: Turn, step: Step) -> None:
         """Start what may start now: the run is no longer paused, or its owner was nudged."""
+        return
 
     def cancel(self, turn: Turn, step: Step) -> None:
         """Keep what there is for the report; the caller ends the step."""
+        return
 
     def pending(self, step: Step, names: Names) -> Iterator[Wait]:
         """The facts that a step which has begun, and has not ended, waits for."""

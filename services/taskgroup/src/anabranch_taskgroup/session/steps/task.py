@@ -34,7 +34,7 @@ from anabranch_taskgroup.session.steps.kind import Activity, Signal, Step, StepK
 from anabranch_taskgroup.session.steps.member_waits import member_waits
 from anabranch_taskgroup.session.store_keys import stored_key
 from anabranch_taskgroup.session.suspects import chunk_broken, worker_gone
-from anabranch_taskgroup.session.task_state import TASK, Chunk, Task
+from anabranch_taskgroup.session.task_state import Chunk, Task
 from anabranch_taskgroup.session.timers import TimerKind
 from anabranch_taskgroup.session.turn import CountArrays, Pause, Turn
 
@@ -42,7 +42,7 @@ from anabranch_taskgroup.session.turn import CountArrays, Pause, Turn
 class TaskKind(StepKind):
     """Runs an agent, once or for each member of an expansion."""
 
-    name: ClassVar[str] = TASK
+    name: ClassVar[str] = "task"
 
     def begin(self, turn: Turn, step: Step) -> None:
         run, _, task = step
