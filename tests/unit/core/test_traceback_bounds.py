@@ -150,7 +150,7 @@ def test_a_task_keeps_so_many_tracebacks_and_so_many_bytes() -> None:
 
     assert sum(few.admit(text_at(n)) for n in range(10_000)) == MAX_TRACEBACKS
     assert sum(large.admit(text_at(n, "x" * 15_000)) for n in range(10_000)) == MAX_BYTES // 15_100
-    assert not TracebackBudget().admit(text_at(1), most_bytes=10)
+    assert not TracebackBudget().admit(text_at(1), max_bytes=10)
 
 
 def fail_all(play: Play, text: Callable[[int], str]) -> None:

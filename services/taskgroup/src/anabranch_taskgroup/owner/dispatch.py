@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 from anabranch.core.errors import RecordTooLarge, ServerUnavailable, StoreRefused, ValueGone
 from anabranch.core.names import chunk_name
@@ -143,20 +143,15 @@ class Dispatcher:
         is_safe = offer.mode == "fast" and not group.bereaved
         return is_safe and self._worker.held + accepted < max_chunks and self._worker.can_start(offer.agent)
 
-    def look_again(self, state: PartitionState, run_id: str) -> None:
-        """Offer every unclaimed chunk of a run again with the next sweep."""
-        self._adopt(found for found in _outstanding(state) if found[0].run_id == run_id)
+    def reoffer_unclaimed(self, state: PartitionState, run_ids: Container[str]) -> None:
+        """Offer each unclaimed chunk of these runs again with the next sweep. One pass over the partition, however
+        many runs: a takeover names all of them."""
+        now = self._clock.monotonic()
+        for found in _outstanding(state):
+            if found[0].run_id in run_ids:
+                self._monitor.adopt(_delivery(*found), now)
 
     # --- sweeping ----------------------------------------------------------------------------------
-
-    def took_over(self, state: PartitionState) -> None:
-        """Offer every unclaimed chunk of a partition that was taken over with the next sweep."""
-        self._adopt(_outstanding(state))
-
-    def _adopt(self, chunks: Iterable[OpenChunk]) -> None:
-        now = self._clock.monotonic()
-        for found in chunks:
-            self._monitor.adopt(_delivery(*found), now)
 
     async def sweep(self, states: Sequence[PartitionState]) -> None:
         """Offer unclaimed chunks again, and report the chunks of dead workers as lost."""

@@ -71,7 +71,7 @@ class Performers:
         self._imports = imports
         self._performers: dict[tuple[type[Effect], ...], Performer] = {
             (OfferChunk,): dispatcher.offer,
-            (ReofferUnclaimed,): self._look_again,
+            (ReofferUnclaimed,): self._reoffer_unclaimed,
             (Watch, Unwatch): self._watch,
             (CountArrays,): self._count_arrays,
             (ReduceKey,): self._reduce_keys,
@@ -101,12 +101,8 @@ class Performers:
 
     # --- offers, watches, imports --------------------------------------------------------------------
 
-    async def _look_again(self, state: PartitionState, effects: Sequence[ReofferUnclaimed]) -> None:
-        if len(effects) == len(state.runs) > 1:  # a takeover: one pass over the partition, not one for each run
-            self._dispatcher.took_over(state)
-            return
-        for effect in effects:
-            self._dispatcher.look_again(state, effect.run_id)
+    async def _reoffer_unclaimed(self, state: PartitionState, effects: Sequence[ReofferUnclaimed]) -> None:
+        self._dispatcher.reoffer_unclaimed(state, {effect.run_id for effect in effects})
 
     async def _watch(self, state: PartitionState, effects: Sequence[Watch | Unwatch]) -> None:
         """Watch or unwatch keys. The last effect on a key counts."""

@@ -189,8 +189,8 @@ async def replay_groups(
     selection: RunSelection,
     incomplete: list[str],
 ) -> AsyncGenerator[ExpectedWrite | WriteDerivedKeys | FoldKey, None]:
-    """Yield the writes of the session's owner: pages, manifests, values and history. `WriteDerivedKeys` and `FoldKey`
-    are effects whose writes depend on pages, so the caller computes them after the pages are written."""
+    """Yield the writes of the session's owner: pages, manifests, values and history. `WriteDerivedKeys` and
+    `FoldKey` are effects whose writes depend on pages, so the caller computes them after the pages are written."""
     state = Groups(partition, generation)
     chosen: set[str] = set()
     async for record in read_all(log, config.names.groups, partition, incomplete):
