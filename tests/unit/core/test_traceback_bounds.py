@@ -20,9 +20,11 @@ from anabranch.core.wire.dead_letters import MemberLetter
 from anabranch.core.wire.messages import Failure, MemberFailed, MemberRetry, MembersReported, Offer
 from anabranch.runtime.process.settings import Settings
 from anabranch_eventmanager.projection.documents import (
-    TRACEBACKS_OF_A_TASK,
+    MAX_TRACEBACKS as MAX_TRACEBACKS_IN_A_VIEW,
+)
+from anabranch_eventmanager.projection.documents import (
+    Documents,
     Draft,
-    Facts,
     apply_entry,
     new_run,
     run_key,
@@ -283,7 +285,7 @@ def test_the_workers_log_has_the_traceback_and_is_not_flooded(caplog: pytest.Log
 
 def test_a_view_has_one_traceback_of_a_task_and_few_bytes_of_all() -> None:
     long = "x" * 16_000
-    facts: Facts = {}
+    facts: Documents = {}
     for task in range(20):
         failed = [
             entry("task.failed", 5, "g", f"t{task}", index=n, error_type="E", message="m", traceback=long)
@@ -294,13 +296,13 @@ def test_a_view_has_one_traceback_of_a_task_and_few_bytes_of_all() -> None:
     failures = build_view(facts, "r").failures
 
     kept = [each for each in failures if "traceback" in each]
-    assert TRACEBACKS_OF_A_TASK == 1
+    assert MAX_TRACEBACKS_IN_A_VIEW == 1
     assert {each["index"] for each in kept} == {0}
     assert len(kept) == TRACEBACKS_BYTES // len(long)
     assert len(failures) == 50
 
 
-def applied(facts: Facts, entries: list[object]) -> Facts:
+def applied(facts: Documents, entries: list[object]) -> Documents:
     from anabranch.core.wire.events import EventEntry, decode_batch
 
     told = [each for each in entries if isinstance(each, EventEntry)]

@@ -70,7 +70,7 @@ class Performers:
         self._watcher = watcher
         self._imports = imports
         self._performers: dict[tuple[type[Effect], ...], Performer] = {
-            (OfferChunk,): dispatcher.offer,
+            (OfferChunk,): self._offer,
             (ReofferUnclaimed,): self._reoffer_unclaimed,
             (Watch, Unwatch): self._watch,
             (CountArrays,): self._count_arrays,
@@ -100,6 +100,9 @@ class Performers:
         await self._resources.store.expire(effect.keys, effect.ttl)
 
     # --- offers, watches, imports --------------------------------------------------------------------
+
+    async def _offer(self, state: PartitionState, effects: Sequence[OfferChunk]) -> None:
+        await self._dispatcher.offer(state, effects)
 
     async def _reoffer_unclaimed(self, state: PartitionState, effects: Sequence[ReofferUnclaimed]) -> None:
         self._dispatcher.reoffer_unclaimed(state, {effect.run_id for effect in effects})
