@@ -172,7 +172,8 @@ class GroupsHandler:
     # --- effects of its own --------------------------------------------------------------------------
 
     def orphans(self, state: PartitionState) -> Sequence[Outgoing]:
-        """The owner of each run is told that nothing is known of it here."""
+        """A nudge for each open run. In a topic that was created again, the session's owner answers it with
+        `RunUnknown`, and the run's owner ends the run."""
         runs = state.runs.values()
         return [self._on_groups(run, Nudge(run_id=run.run_id, silent_for=0.0)) for run in runs]
 
