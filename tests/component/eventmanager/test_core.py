@@ -1,4 +1,4 @@
-"""The event manager's decisions: facts from records, repeats without effect, views, forwarding."""
+"""The event projection: documents from records, repetitions without effect, views, forwarding."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_tasks_of_an_accepted_run_are_shown_waiting() -> None:
     }
 
 
-def test_what_a_cancelled_run_had_not_ended_is_shown_cancelled() -> None:
+def test_open_tasks_of_a_cancelled_run_are_shown_as_cancelled() -> None:
     facts, _ = _fold(cancelled_run())
 
     view = build_view(facts, "run-2").to_document()
@@ -235,7 +235,7 @@ def test_a_run_can_be_subscribed_by_its_request_id() -> None:
         (b'{"type": "events", "run_id": "r"}', "session_id"),
     ],
 )
-def test_what_is_no_record_is_refused_with_the_reason(value: bytes, said: str) -> None:
+def test_an_invalid_record_is_refused_with_the_reason(value: bytes, said: str) -> None:
     with pytest.raises(Undecodable, match=said):
         decode_record(value)
 
@@ -267,8 +267,8 @@ def test_a_view_can_be_built_without_facts_that_were_lost(kind: str) -> None:
     assert list(document_keys(left, "run-1"))[-1] == "run/run-1"
 
 
-async def test_what_a_runs_facts_refer_to_is_on_the_changelog_before_them() -> None:
-    """Two batches of a run are gathered: the later one's facts of a task go out before the run's."""
+async def test_the_documents_that_a_run_refers_to_are_on_the_changelog_before_it() -> None:
+    """Two batches of a run are collected: the document of the later one's task is sent before the run's."""
     driver = FaustDriver(MemoryLog(MemoryBroker(), SystemClock()), Names("t."), "broker:1", {})
     for key in ("run/r", "task/r/g/t", "group/r/g", "run/r", "run/other"):
         driver._persist(0, key, {})

@@ -1,4 +1,4 @@
-"""Silent runs: who is nudged and who is not, that nudges end, and what a nudged owner does."""
+"""Silent runs: which are nudged, when nudges end, and what a nudged owner does."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_run_whose_owner_is_away_is_nudged_less_and_less_and_then_no_more(anab
 
 
 def test_a_nudged_owner_tells_again_offers_again_and_reads_again(anabranch_system: Start) -> None:
-    """The end of one group is lost on its way, and a key from outside is set without a word."""
+    """The end of one group is lost, and a key from outside is set without a notification."""
     s = anabranch_system(nudge_after=20.0)
     lose_the_first(s, b'"group_finished"')
     other = {"name": "h", "tasks": [task("later", external_dependencies=["news"])]}
@@ -133,7 +133,7 @@ def stop_taskgroup(s: System) -> None:
 
 
 def lose_the_first(s: System, marked: bytes) -> None:
-    """The taskgroup's client of the log drops the first record that holds `marked`, and says that it has it."""
+    """The taskgroup's log client drops the first record that contains `marked`, and acknowledges it."""
     service: Any = next(service for service in s.embedded.services if service.name == "taskgroup")
     client = service._resources.log
     publish, lost = client.publish, []
@@ -147,7 +147,7 @@ def lose_the_first(s: System, marked: bytes) -> None:
     client.publish = lossy
 
 
-def test_a_run_at_rest_is_not_due_before_something_else_is_heard() -> None:
+def test_an_idle_run_is_not_due_before_its_next_event() -> None:
     schedule = NudgeSchedule(30)
     schedule.observe("r", 0)
     schedule.observe_idle("r", 10)

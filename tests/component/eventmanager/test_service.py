@@ -150,7 +150,7 @@ async def test_after_a_restart_views_are_rebuilt_and_nothing_is_forwarded_twice(
     await second.stop()
 
 
-async def test_a_record_that_is_none_is_dead_lettered_and_the_others_go_on(world: World) -> None:
+async def test_an_invalid_record_is_dead_lettered_and_the_others_are_handled(world: World) -> None:
     manager = await world.manager()
 
     await world.publish(("run-2", b"rubbish"), *(("run-2", value) for value in cancelled_run()))

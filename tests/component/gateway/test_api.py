@@ -1,4 +1,4 @@
-"""The API as it describes itself: complete, and kept to by a running gateway whatever it is sent."""
+"""The OpenAPI description: it is complete, and a running gateway keeps to it for any input."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from schemathesis.checks import (
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = 6
 FEW = 2
-"""For bodies that are requests: it takes seconds to make one up that is wrong in a new way."""
+"""Examples for bodies of run requests, which take seconds to generate."""
 STREAMS = ("/v1/events", "/v1/runs/{run}/events")
 
 
@@ -96,7 +96,7 @@ def test_no_body_is_without_an_example(description: Any) -> None:
 
 @pytest.mark.parametrize("run", ["known", None])
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_the_gateway_keeps_to_its_description_whatever_it_is_sent(
+def test_the_gateway_keeps_to_its_description_for_any_input(
     served: Served, mode: GenerationMode, run: str | None
 ) -> None:
     """Schemathesis makes requests out of the description, right ones and wrong ones, the same each time: for every
@@ -115,7 +115,7 @@ def test_the_gateway_keeps_to_its_description_whatever_it_is_sent(
 
 
 def _ask(operation: Any, mode: GenerationMode, path_parameters: Any) -> None:
-    """Send what Hypothesis makes up for one operation, and check each answer."""
+    """Send generated requests of one operation, and check each response."""
 
     @given(case=operation.as_strategy(mode, path_parameters=path_parameters))
     @settings(

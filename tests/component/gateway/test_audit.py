@@ -37,7 +37,7 @@ def keys(tmp_path: Path) -> Keys:
 # --- floods ----------------------------------------------------------------------------------------
 
 
-def test_one_source_does_not_use_up_what_others_may() -> None:
+def test_one_source_does_not_exhaust_the_limit_of_others() -> None:
     limits = RefusalLimits(0.0)
 
     flood = [limits.admit("1.1.1.1", 0.0) for _ in range(10_000)]
@@ -51,7 +51,7 @@ def test_one_source_does_not_use_up_what_others_may() -> None:
     assert not limits.has_omitted
 
 
-def test_many_sources_together_are_limited_too_and_so_is_what_is_remembered_of_them(
+def test_all_sources_together_are_limited_and_so_is_the_memory_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(refusal_limits, "MAX_SOURCES", 100)
@@ -87,7 +87,7 @@ async def test_a_flood_of_refused_calls_is_few_records_and_a_summary(
 
 
 def _count(record: dict[str, Any]) -> int:
-    """How many refused calls a record speaks of."""
+    """The number of refused calls that a record stands for."""
     if record["action"] == audit.SUMMARY_ACTION:
         return int(record["detail"].split()[0].replace(",", ""))
     return int(record["outcome"] == "refused")
@@ -96,7 +96,7 @@ def _count(record: dict[str, Any]) -> int:
 # --- records that cannot be decoded ---------------------------------------------------------------
 
 
-async def test_a_record_that_is_none_does_not_break_the_audit_log(keys: Keys) -> None:
+async def test_an_invalid_record_does_not_break_the_audit_log(keys: Keys) -> None:
     async with gateway(Settings(gateway_keys=str(keys.path))) as running:
         log, topic = running.system.client.log, running.system.client.names.audit
         await log.publish([Outgoing(topic, None, each) for each in RUBBISH])
@@ -111,8 +111,8 @@ async def test_a_record_that_is_none_does_not_break_the_audit_log(keys: Keys) ->
     assert [each["action"] for each in of_shop] == ["submit"]
 
 
-async def test_a_record_that_is_none_does_not_break_the_dead_letters(keys: Keys) -> None:
-    """Nor does one of a year that no calendar has, or one whose headers say that it is something."""
+async def test_an_invalid_record_does_not_break_the_dead_letters(keys: Keys) -> None:
+    """Neither does a record with an impossible date, or with headers of a valid one."""
     headers = ({}, {"anabranch_code": b"member_failed"}, {"anabranch_code": b"\xff", "anabranch_reason": b"[1]"})
     async with gateway(Settings(gateway_keys=str(keys.path))) as running:
         log, names = running.system.client.log, running.system.client.names
@@ -134,7 +134,7 @@ async def test_a_record_that_is_none_does_not_break_the_dead_letters(keys: Keys)
     assert len(every.json()["letters"]) == len(RUBBISH) * len(headers) + 1
 
 
-async def test_a_record_that_is_none_does_not_end_the_subscriptions(keys: Keys) -> None:
+async def test_an_invalid_record_does_not_end_the_subscriptions(keys: Keys) -> None:
     good = Subscription("s1", "webhook", "https://example.com", ("run.*",), "shop", "o", 1.0)
     wrong = [good.encode().replace(b"1.0", b'"x"'), good.encode().replace(b'["run.*"]', b'"run.*"'), *RUBBISH]
     async with gateway(Settings(gateway_keys=str(keys.path))) as running:
@@ -150,7 +150,7 @@ async def test_a_record_that_is_none_does_not_end_the_subscriptions(keys: Keys) 
     assert ended.status_code == 200
 
 
-def test_a_record_that_is_none_does_not_end_the_clients_reader(anabranch_system: Callable[..., System]) -> None:
+def test_an_invalid_record_does_not_end_the_clients_reader(anabranch_system: Callable[..., System]) -> None:
     s = anabranch_system()
     names, request_id = s.embedded.names, "watched"
     run = s.wait(

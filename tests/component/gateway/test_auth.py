@@ -1,4 +1,4 @@
-"""Who may do what at the gateway: keys, tokens of an issuer, roles, projects, the audit log, pages of others."""
+"""Authentication at the gateway: keys, OIDC tokens, roles, projects, the audit log, foreign web pages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def guarded(keys: Keys) -> Settings:
     return Settings(gateway_keys=str(keys.path))
 
 
-async def test_without_a_key_or_with_a_wrong_one_nothing_is_told(guarded: Settings) -> None:
+async def test_a_missing_or_wrong_key_is_refused_on_every_route(guarded: Settings) -> None:
     async with gateway(guarded) as running:
         none = await running.http.get("/v1/runs")
         wrong = await running.http.get("/v1/runs", headers=bearer("anb_010101010101_AAAA"))
@@ -54,7 +54,7 @@ async def test_without_a_key_or_with_a_wrong_one_nothing_is_told(guarded: Settin
     assert public == [200, 200, 200, 200]
 
 
-async def test_each_role_may_what_it_may_and_no_more(guarded: Settings, keys: Keys) -> None:
+async def test_each_role_has_exactly_its_permissions(guarded: Settings, keys: Keys) -> None:
     async with gateway(guarded) as running:
         await running.submit({**HELLO, "request_id": "r1"}, **keys.of("submitter"))
         asked = {
@@ -114,7 +114,7 @@ async def test_a_session_belongs_to_the_project_that_named_it_first(guarded: Set
     assert (of_run.status_code, of_run.json()["code"]) == (409, "session_of_another_project")
 
 
-async def test_the_agency_refuses_the_session_of_another_project_whoever_sends_it() -> None:
+async def test_the_agency_refuses_the_session_of_another_project_from_any_client() -> None:
     """On Kafka there is no gateway in between."""
     async with gateway() as running:
         first = await running.system.client.submit({**one_task(), "session_id": "s1", "project": "shop"})
@@ -126,7 +126,7 @@ async def test_the_agency_refuses_the_session_of_another_project_whoever_sends_i
     assert [error["code"] for error in refused.errors] == ["session_of_another_project"]
 
 
-async def test_what_callers_did_is_in_the_audit_log(guarded: Settings, keys: Keys) -> None:
+async def test_the_audit_log_has_the_actions_of_callers(guarded: Settings, keys: Keys) -> None:
     async with gateway(guarded) as running:
         await running.submit({**one_task(), "request_id": "r1"}, **keys.of("submitter"))
         await running.http.post("/v1/runs/r1/cancel", headers=keys.of("viewer"))
@@ -182,7 +182,7 @@ def test_a_key_is_made_once_and_only_its_hash_is_kept(capsys: pytest.CaptureFixt
     assert document["key"].split("_", 2)[2] not in json.dumps(document["entry"])
 
 
-def test_a_role_or_project_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_role_or_project_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "create", "--role", "king"]) == 2
     assert main(["keys", "create", "--project", "a b"]) == 2
     assert "a b" in capsys.readouterr().err
@@ -216,7 +216,7 @@ def test_a_key_that_leaves_the_file_is_out_without_a_restart(keys: Keys) -> None
         "keys: {",
     ],
 )
-def test_a_file_of_keys_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_key_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text(text)
 
@@ -281,7 +281,7 @@ def provider() -> Iterator[IdentityProvider]:
     provider.stop()
 
 
-async def test_a_token_of_the_issuer_says_who_calls(provider: IdentityProvider) -> None:
+async def test_a_token_of_the_issuer_identifies_the_caller(provider: IdentityProvider) -> None:
     settings = Settings(gateway_oidc_issuer=provider.url, gateway_oidc_audience=AUDIENCE)
 
     async with gateway(settings, token=provider.token()) as running:
@@ -326,7 +326,7 @@ async def test_a_token_that_is_not_valid_is_refused(provider: IdentityProvider) 
 # --- open gateways ----------------------------------------------------------------------------------
 
 
-def test_an_open_gateway_stays_on_this_machine_unless_it_is_told_otherwise(keys: Keys) -> None:
+def test_a_gateway_without_credentials_binds_to_loopback_only_unless_configured(keys: Keys) -> None:
     clock = SystemClock()
 
     with pytest.raises(Misconfigured, match="open beyond this machine"):

@@ -68,7 +68,7 @@ def held(lane: ParsingLane, count: int) -> Iterator[list[asyncio.Task[Any]]]:
         let_go.set()
 
 
-async def test_who_waits_too_long_or_in_too_long_a_line_is_told_to_come_again() -> None:
+async def test_a_body_is_refused_as_busy_if_the_queue_is_full_or_the_wait_too_long() -> None:
     lane = ParsingLane("test", 1, max_waiting=2, wait_seconds=0.05)
 
     with held(lane, 3) as bodies:
@@ -95,7 +95,7 @@ async def test_a_caller_that_leaves_does_not_give_away_the_thread_that_it_had() 
     assert await lane.run(int) == 0
 
 
-async def test_all_bodies_together_have_so_much_room() -> None:
+async def test_all_bodies_share_one_memory_budget() -> None:
     budget = BodyBudget(10_000)
     first, second = BodyReservation(budget), BodyReservation(budget)
 
@@ -113,7 +113,7 @@ async def running() -> Any:
         yield started
 
 
-async def test_a_large_body_is_refused_while_there_is_no_room_and_a_small_one_is_served(running: Running) -> None:
+async def test_an_exhausted_budget_refuses_large_bodies_and_serves_small_ones(running: Running) -> None:
     budget = parsing_of(running).budget
     budget.reserve(budget.total)
     large = one_task(inputs="x" * 50_000)
@@ -127,7 +127,7 @@ async def test_a_large_body_is_refused_while_there_is_no_room_and_a_small_one_is
     assert (small.status_code, taken.status_code) == (202, 202)
 
 
-async def test_a_body_gives_its_room_back_however_it_ends(running: Running) -> None:
+async def test_a_body_releases_its_memory_however_its_request_ends(running: Running) -> None:
     long, parsing = "x" * 100_000, parsing_of(running)
     statuses = [
         (await running.http.post(path, content=content, headers={"content-type": kind})).status_code
@@ -170,7 +170,7 @@ async def test_a_command_with_a_body_that_is_no_json_is_refused(running: Running
         assert answer.json()["code"] in ("not_json", "too_deep")
 
 
-async def test_a_plan_lists_the_members_that_there_is_room_for(running: Running) -> None:
+async def test_a_plan_lists_the_members_that_fit(running: Running) -> None:
     config = {"type": "array", "array_mapping": {"n": list(range(1_000))}}
     for fields in ({"inputs": ["{big}"]}, {"message_template": "{big}{big}"}, {"inputs": {"a": "{big}"}}):
         request = one_task(expansion_config=config, **fields) | {"context": {"big": ["x" * 400_000]}}

@@ -31,11 +31,11 @@ from anabranch_gateway.webhooks.fair_shares import (
 from anabranch_gateway.webhooks.subscription import Subscription
 
 SOON = 5.0
-"""Far below the ten seconds that an attempt waits for an answer."""
+"""Far below the ten seconds that an attempt waits for a response."""
 
 
 class Silent:
-    """An endpoint that takes connections and never answers. Ended, it resets them."""
+    """An endpoint that accepts connections and never responds; `stop` resets them."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -104,10 +104,10 @@ async def test_many_endpoints_of_one_project_do_not_delay_another_project(
         silent.stop()
 
 
-async def test_a_delivery_that_meets_a_fault_of_ours_is_a_dead_letter_and_the_next_one_goes_out(
+async def test_a_delivery_that_hits_a_bug_becomes_a_dead_letter_and_the_next_one_is_sent(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its position is committed too: else it would come again with each start."""
+    """Its offset is committed too: otherwise it would be delivered again after each start."""
     monkeypatch.setattr(dispatcher, "RETRY_SECONDS", ())
     spoilt = Subscription("s1", "webhook", receiver.url, ("run.completed",), "default", "o", 1.0, secret="whsec_x")
     async with gateway() as running:
@@ -135,7 +135,7 @@ def _ended(receiver: Receiver) -> set[str]:
 # --- waiting -----------------------------------------------------------------------------------------
 
 
-def test_what_waits_for_one_endpoint_is_bounded_and_others_may_wait_all_the_same() -> None:
+def test_pending_deliveries_of_one_endpoint_are_bounded_without_limiting_others() -> None:
     shares = PendingShares()
     one, other = Endpoint("shop", "http://one"), Endpoint("shop", "http://two")
     for _ in range(MAX_PENDING_OF_ENDPOINT):
@@ -160,7 +160,7 @@ def test_when_all_is_full_the_project_with_more_than_its_share_is_refused(monkey
     assert shares.refusal(Endpoint("new", "http://x")) is None
 
 
-def test_what_has_ended_is_forgotten() -> None:
+def test_ended_deliveries_are_no_longer_counted() -> None:
     shares = PendingShares()
     endpoint = Endpoint("shop", "http://x")
     shares.add(endpoint)
@@ -231,7 +231,7 @@ async def test_a_project_with_many_silent_endpoints_leaves_threads_for_others() 
     await attempts.stop()
 
 
-async def test_a_thread_that_is_free_goes_to_the_projects_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_free_threads_are_assigned_to_projects_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fair_shares, "THREADS", 1)
     first = Endpoint("bank", "http://0")
     attempts = Attempts()
@@ -248,7 +248,7 @@ async def test_a_thread_that_is_free_goes_to_the_projects_in_turn(monkeypatch: p
     await attempts.stop()
 
 
-async def test_who_gives_up_waiting_leaves_nothing_behind() -> None:
+async def test_a_cancelled_attempt_leaves_the_queue() -> None:
     attempts = Attempts()
     await attempts.start(Endpoint("shop", "http://x"), 3)
 

@@ -1,4 +1,4 @@
-"""Events over HTTP: pages, Server-Sent Events that resume, WebSockets, live changes; and members made of them."""
+"""Events over HTTP: pages, resumed Server-Sent Events, WebSockets, live changes, and member projections."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def running() -> AsyncIterator[Running]:
 
 
 async def streamed(running: Running, path: str, **headers: str) -> list[tuple[str | None, str, Any]]:
-    """All events of a stream that ends by itself."""
+    """All events of a stream that ends on its own."""
     async with running.http.stream("GET", path, headers={**SSE, **headers}) as response:
         assert response.status_code == 200
         async with aclosing(sse(response)) as events:
@@ -70,7 +70,7 @@ async def test_a_stream_ends_with_the_run_and_resumes_after_any_event(running: R
     assert whole[-1][1] == "run.completed"
 
 
-async def test_a_listener_hears_what_comes_while_the_run_goes_on(running: Running) -> None:
+async def test_a_listener_receives_new_events_while_the_run_continues(running: Running) -> None:
     request = one_task(external_dependencies=["go"], inputs="{go}")
     await running.submit({**request, "request_id": "r1", "session_id": "s"}, wait=None)
     listening = asyncio.create_task(streamed(running, "/v1/runs/r1/events"))
@@ -99,7 +99,7 @@ async def test_a_websocket_of_a_run_that_nobody_knows_is_refused(running: Runnin
         await connect(f"{running.service.url.replace('http', 'ws')}v1/runs/nobody/events/ws").__aenter__()
 
 
-async def test_changes_of_all_runs_are_told_live(running: Running) -> None:
+async def test_changes_of_all_runs_are_streamed_live(running: Running) -> None:
     url = running.service.url.replace("http", "ws")
     async with (
         connect(f"{url}v1/events/ws") as socket,
@@ -114,7 +114,7 @@ async def test_changes_of_all_runs_are_told_live(running: Running) -> None:
     assert (over_socket["type"], over_socket["run_id"]) == ("run.changed", run_id_for("r1"))
 
 
-async def test_members_are_told_one_by_one_and_as_a_map(running: Running) -> None:
+async def test_members_are_returned_in_pages_and_as_a_heat_map(running: Running) -> None:
     request = one_task(inputs={"n": "{n}"}, expansion_config=FAN_OUT | {"output_format": "index"})
     await running.submit({**request, "request_id": "r1"})
     where = {"group": "g", "task": "t"}
@@ -132,7 +132,7 @@ async def test_members_are_told_one_by_one_and_as_a_map(running: Running) -> Non
     assert [each["attempt"] for each in member["attempts_log"]] == [1]
 
 
-async def test_a_failed_member_says_what_each_attempt_came_to() -> None:
+async def test_a_failed_member_shows_the_outcome_of_each_attempt() -> None:
     registry = Registry.builtin()
 
     @agent("flaky")
@@ -159,7 +159,7 @@ async def test_a_failed_member_says_what_each_attempt_came_to() -> None:
     assert (member["status"], member["result"]) == ("completed", {"k": "well"})
 
 
-async def test_a_failed_member_and_its_letter_have_the_traceback_and_lists_have_none() -> None:
+async def test_a_failed_member_and_its_dead_letter_have_the_traceback_and_lists_omit_it() -> None:
     registry = Registry.builtin()
 
     @agent("broken")

@@ -25,7 +25,7 @@ UPGRADE = (
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits of time that a test can wait for."""
+    """Shorten the timeouts to what a test can wait for."""
     for name in ("head_seconds", "body_seconds", "stall_seconds"):
         monkeypatch.setattr(BoundedHttp, name, 0.3)
     monkeypatch.setattr(BoundedWebSocket, "stall_seconds", 0.3)
@@ -96,7 +96,7 @@ async def test_a_body_that_does_not_end_is_answered_with_408(running: Running) -
     assert running.service.app.state.context.parsing.budget.reserved == 0
 
 
-async def test_a_body_that_goes_on_after_its_refusal_closes_the_connection(running: Running) -> None:
+async def test_a_body_that_continues_after_its_refusal_closes_the_connection(running: Running) -> None:
     async with connected(running) as (reader, writer):
         writer.write(b"POST /v1/runs HTTP/1.1\r\n" + HOST + b"content-length: 9000000\r\n\r\n{")
 
@@ -125,7 +125,7 @@ async def test_a_head_over_its_limits_is_refused(running: Running, head: bytes) 
         assert orjson.loads(body)["code"] == "bad_request"
 
 
-async def test_what_is_no_http_is_refused_with_a_problem(running: Running) -> None:
+async def test_malformed_http_is_refused_with_a_problem(running: Running) -> None:
     for sent in (
         b"\x16\x03\x01\x02\x00\x01",
         b"GET / HTTP/9.9\r\n\r\n",

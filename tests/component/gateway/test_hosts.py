@@ -18,7 +18,7 @@ OPEN = replace(Settings(), gateway_host="0.0.0.0", gateway_auth="none")
 
 
 async def raw(running: Running, head: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of the answer to a request that is written as it is."""
+    """Status, headers and body of the response to a raw request."""
     port = int(running.service.url.rstrip("/").rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     end = "\r\n" if "connection: " in head else "connection: close\r\n\r\n"
@@ -70,7 +70,7 @@ def test_hosts_are_allowed_as_they_are_listed(listed: list[str], allowed: str, r
 
 
 @pytest.mark.parametrize("entry", ["http://a.example", "a.example:80", "a*.example", "*.", "a b"])
-async def test_a_list_of_what_is_no_host_ends_the_start(entry: str) -> None:
+async def test_an_invalid_list_of_hosts_ends_the_start(entry: str) -> None:
     with pytest.raises(Misconfigured, match="gateway_allowed_hosts"):
         async with gateway(replace(Settings(), gateway_allowed_hosts=(entry,))):
             raise AssertionError("it started")
@@ -178,7 +178,7 @@ async def test_a_probe_without_a_host_is_answered(running: Running) -> None:
     assert (status, told["x-content-type-options"]) == (200, "nosniff")
 
 
-async def test_every_answer_says_once_that_its_type_is_what_it_is(running: Running) -> None:
+async def test_every_response_has_nosniff_once(running: Running) -> None:
     paths = (
         "/",
         "/assets/main.js",

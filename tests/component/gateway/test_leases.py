@@ -43,8 +43,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_files, "POLL_SECONDS", 0.0)
 
 
-def test_a_revoked_key_ends_what_lasts_within_30_seconds() -> None:
-    """The file of keys is looked at once in so many seconds, the caller too, and then the last words are sent."""
+def test_a_revoked_key_ends_long_responses_within_30_seconds() -> None:
+    """The sum of the intervals: reload of the key file, check of the caller, end of the stream."""
     assert sum(PATIENCE) < 30
 
 
@@ -66,7 +66,7 @@ def revoke(keys: Keys) -> None:
 
 
 def move_to_bank(keys: Keys) -> None:
-    """The keys are still good, and none of them sees the project any more."""
+    """The keys stay valid, but none of them has access to the project any more."""
     document = yaml.safe_load(keys.path.read_text())
     for entry in document["keys"]:
         entry["projects"] = ["bank"]
@@ -117,7 +117,7 @@ async def test_a_websocket_is_closed_with_the_status(keys: Keys, path: str) -> N
 
 
 @pytest.mark.parametrize("what", ["submit", "result"])
-async def test_what_waits_for_the_end_of_a_run_is_refused(keys: Keys, what: str) -> None:
+async def test_a_call_that_waits_for_the_end_of_a_run_is_refused(keys: Keys, what: str) -> None:
     async with running_long(keys) as running:
 
         def ask() -> Awaitable[httpx.Response]:
@@ -134,7 +134,7 @@ async def test_what_waits_for_the_end_of_a_run_is_refused(keys: Keys, what: str)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
 
 
-async def test_what_is_still_allowed_goes_on_to_its_end(keys: Keys) -> None:
+async def test_a_call_that_is_still_allowed_continues_to_its_end(keys: Keys) -> None:
     headers = {**keys.of("viewer"), "accept": "text/event-stream"}
     async with gateway(Settings(gateway_keys=str(keys.path))) as running:
         short = one_task("sleep", inputs={"seconds": 0.5, "value": 1})
@@ -157,7 +157,7 @@ async def _shop_wins(running: Running) -> PendingRun:
     return taken
 
 
-async def test_who_lost_a_request_id_gets_no_events_of_the_winner(keys: Keys) -> None:
+async def test_the_loser_of_a_request_id_gets_no_events_of_the_winner(keys: Keys) -> None:
     async with gateway(Settings(gateway_keys=str(keys.path))) as running:
         await _shop_wins(running)
         headers = {**keys.of("bank"), "accept": "text/event-stream"}
@@ -171,7 +171,7 @@ async def test_who_lost_a_request_id_gets_no_events_of_the_winner(keys: Keys) ->
     assert not any(line.startswith("data:") for line in told)
 
 
-async def test_who_lost_a_request_id_reads_nothing_of_the_winner(keys: Keys) -> None:
+async def test_the_loser_of_a_request_id_reads_no_data_of_the_winner(keys: Keys) -> None:
     async with gateway(Settings(gateway_keys=str(keys.path))) as running:
         taken = await _shop_wins(running)
         run = await running.system.client.submit({**one_task(), "request_id": "r1", "project": "shop"})
@@ -200,8 +200,8 @@ async def test_who_lost_a_request_id_reads_nothing_of_the_winner(keys: Keys) -> 
     assert refused == [404] * 3
 
 
-async def test_a_refusal_of_another_projects_request_is_not_told_to_who_waits_for_the_run(keys: Keys) -> None:
-    """Both have one request id: the waiting client got the rejection of the other request, with its errors."""
+async def test_the_refusal_of_another_projects_request_is_not_shown_to_a_waiting_caller(keys: Keys) -> None:
+    """Two requests have one request id: the waiting client got the rejection of the other one, with its errors."""
     async with running_long(keys) as running:
         asking = asyncio.ensure_future(running.http.get("/v1/runs/r1/result?wait=3s", headers=keys.of("viewer")))
         waiting = asyncio.ensure_future(

@@ -1,4 +1,4 @@
-"""What a gateway counts of itself, as Prometheus reads it on the gateway's own port."""
+"""Metrics of a gateway, scraped on its own port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def scraped(running: Running) -> str:
 
 
 async def test_answers_are_counted_by_the_template_of_their_route() -> None:
-    """Paths that callers make up, and ids, are no labels."""
+    """Unknown paths and ids must not become label values."""
     async with gateway(telemetry=OpenTelemetry("gateway", "0", measures=True)) as running:
         await running.submit({**one_task(), "request_id": "r1"})
         await running.submit({"task_groups": 7}, wait=None)

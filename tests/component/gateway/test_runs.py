@@ -1,4 +1,4 @@
-"""Runs over HTTP, on an embedded system: submitting, looking, acting. Real requests to a server on loopback."""
+"""Runs over HTTP on an embedded system: submit, inspect and control. Real requests to a server on loopback."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_submit_is_answered_before_the_run_has_ended_and_leads_to_it(run
     assert (await running.get(document["links"]["self"]))["request_id"] == "r1"
 
 
-async def test_who_prefers_to_wait_gets_the_outcome(running: Running) -> None:
+async def test_prefer_wait_returns_the_outcome(running: Running) -> None:
     answer = await running.submit(HELLO)
 
     assert answer.status_code == 200
@@ -42,7 +42,7 @@ async def test_who_prefers_to_wait_gets_the_outcome(running: Running) -> None:
     assert answer.headers["preference-applied"] == "wait=20"
 
 
-async def test_who_waits_too_short_gets_what_who_does_not_wait_gets(running: Running) -> None:
+async def test_a_wait_that_is_too_short_returns_202_as_without_a_wait(running: Running) -> None:
     answer = await running.submit(one_task("sleep", inputs={"seconds": 60}), wait=0)
 
     assert answer.status_code == 202
@@ -80,7 +80,7 @@ async def test_a_wrong_request_is_refused_with_every_error(running: Running) -> 
     assert answer.json()["errors"][0]["path"].startswith("/task_groups/0/tasks/0")
 
 
-async def test_what_is_no_request_is_refused(running: Running) -> None:
+async def test_a_body_that_is_not_a_request_is_refused(running: Running) -> None:
     for body, code in ((b"{", "not_json"), (b"[]", "not_a_request"), (b"", "not_json")):
         answer = await running.http.post("/v1/runs", content=body)
 
@@ -93,7 +93,7 @@ async def test_a_body_over_the_limit_is_refused_without_being_read(running: Runn
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
-async def test_a_plan_says_what_would_run_and_who_waits_for_whom(running: Running) -> None:
+async def test_a_plan_has_the_tasks_and_their_dependencies(running: Running) -> None:
     good = await running.http.post("/v1/plan", params={"expand": "true"}, json=HELLO)
     bad = await running.http.post("/v1/plan", json=one_task("nobody"))
     unreadable = await running.http.post("/v1/plan", content=b"{")
@@ -145,8 +145,8 @@ async def test_a_long_list_comes_in_pages(running: Running) -> None:
     assert "$anabranch" in result["results"]["k"]
 
 
-async def test_what_looks_like_a_reference_to_another_session_is_not_followed(running: Running) -> None:
-    """An agent may return anything, also what names the values of somebody else."""
+async def test_a_value_that_looks_like_a_reference_to_another_session_is_not_resolved(running: Running) -> None:
+    """An agent may return anything, including references to values of another session."""
     await running.submit({**one_task(inputs={"pin": 1234}), "session_id": "victim"})
     forged = {"$anabranch": "victim/k", "count": 1, "bytes": 10}
     await running.submit({**one_task(inputs=forged), "request_id": "thief", "session_id": "thief"})
@@ -159,7 +159,7 @@ async def test_what_looks_like_a_reference_to_another_session_is_not_followed(ru
 
 
 @pytest.mark.parametrize("session", ["victim", "thief"])
-async def test_what_looks_like_a_reference_is_shown_as_it_is(running: Running, session: str) -> None:
+async def test_a_value_that_looks_like_a_reference_is_shown_unchanged(running: Running, session: str) -> None:
     """As a result, in the response to a waiting submit, as a member's part of a join, and as a member's input."""
     pin = "1234" * 20_000
     await running.submit({**one_task(inputs={"pin": pin}), "request_id": "v", "session_id": "victim"})
@@ -193,7 +193,7 @@ async def test_what_looks_like_a_reference_is_shown_as_it_is(running: Running, s
 
 
 async def test_a_large_object_is_no_list(running: Running) -> None:
-    """Its count is that of its fields."""
+    """The count of an object is the number of its fields."""
     wide = {f"k{n}": "x" * 1_000 for n in range(100)}
     await running.submit({**one_task(inputs=wide), "request_id": "r1"})
 
@@ -257,7 +257,7 @@ async def test_runs_are_listed_the_latest_first_with_filters_and_a_cursor(runnin
     assert "groups" not in first["runs"][0]
 
 
-async def test_what_is_no_cursor_is_refused(running: Running) -> None:
+async def test_an_invalid_cursor_is_refused(running: Running) -> None:
     for cursor in ("x", "W10", "bnVsbA", "WzEsIm5vIiwieCJd", "é"):
         answer = await running.http.get("/v1/runs", params={"cursor": cursor})
 
@@ -288,7 +288,7 @@ async def test_the_dashboard_and_its_files_are_served_and_nothing_beside_them(ru
     assert stolen.status_code == 404
 
 
-async def test_why_says_what_an_open_run_waits_for(running: Running) -> None:
+async def test_why_shows_what_an_open_run_waits_for(running: Running) -> None:
     waiting = one_task(external_dependencies=["outside"])
     await running.submit({**waiting, "request_id": "r1", "session_id": "s"}, wait=None)
     await _until(running, "r1", lambda view: view["groups"])
@@ -300,7 +300,7 @@ async def test_why_says_what_an_open_run_waits_for(running: Running) -> None:
     assert healed.json()["healed"]
 
 
-async def test_the_shared_context_is_told_by_versions(running: Running) -> None:
+async def test_the_shared_context_is_returned_by_versions(running: Running) -> None:
     await running.submit({**HELLO, "request_id": "r1"})
 
     whole = await running.get("/v1/runs/r1/context")
@@ -333,7 +333,7 @@ async def _ended(running: Running, run: str) -> None:
 
 
 async def _until(running: Running, run: str, holds: Any) -> None:
-    """Wait until a run's view says so: it trails the run a little."""
+    """Wait until the view of a run meets the condition: it trails the run a little."""
 
     async def look() -> bool:
         return bool(holds(await running.get(f"/v1/runs/{run}")))
@@ -341,7 +341,7 @@ async def _until(running: Running, run: str, holds: Any) -> None:
     await eventually_true(look)
 
 
-def test_the_share_of_a_run_counts_tasks_that_nobody_has_told_of_yet() -> None:
+def test_the_share_of_a_run_counts_tasks_without_events() -> None:
     """Of four tasks one is done and one is half done; the members of the others are not known."""
     task = {"started": 10, "completed": 0, "failed": 0, "members": 10}
     known = {

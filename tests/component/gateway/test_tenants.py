@@ -29,7 +29,7 @@ def guarded(keys: Keys) -> Settings:
 
 
 async def on_kafka(running: Running, document: dict[str, Any]) -> None:
-    """Put a record on the requests topic, past the gateway."""
+    """Publish a record on the requests topic, bypassing the gateway."""
     log, names = running.system.client.log, running.system.client.names
     await log.publish([Outgoing(names.requests, None, orjson.dumps(document))])
 
@@ -71,7 +71,9 @@ async def test_a_refused_body_is_shown_to_its_own_project_only(guarded: Settings
     assert decided.status_code == 404
 
 
-async def test_a_decision_by_signature_touches_the_callers_letters_only(guarded: Settings, keys: Keys) -> None:
+async def test_a_decision_by_signature_affects_only_the_callers_dead_letters(
+    guarded: Settings, keys: Keys
+) -> None:
     async with gateway(guarded) as running:
         for project in ("shop", "bank"):
             await on_kafka(running, {"task_groups": 7, "project": project})

@@ -32,12 +32,12 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(autouse=True)
 def _allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deliveries to this machine are allowed, and are tried again without a wait."""
+    """Allow deliveries to this machine, and retry them without a wait."""
     monkeypatch.setenv("ANABRANCH_HTTP_ALLOW", "127.0.0.0/8")
     monkeypatch.setattr(dispatcher, "RETRY_SECONDS", (0.01, 0.01))
 
 
-async def test_a_webhook_gets_what_it_asked_for_signed(receiver: Receiver) -> None:
+async def test_a_webhook_gets_its_events_signed(receiver: Receiver) -> None:
     async with gateway() as running:
         wanted = {"kind": "webhook", "url": receiver.url, "types": ["run.*", "task.joined"]}
         made = await running.http.post("/v1/subscriptions", json=wanted)
@@ -82,7 +82,7 @@ async def test_a_delivery_that_is_not_taken_is_tried_again_and_then_a_dead_lette
         assert f'anabranch_gateway_deliveries_total{{outcome="{outcome}"}} {count}.0' in metrics
 
 
-async def test_what_was_unsubscribed_gets_nothing_more(receiver: Receiver) -> None:
+async def test_an_unsubscribed_webhook_gets_no_more_events(receiver: Receiver) -> None:
     async with gateway() as running:
         made = await running.http.post("/v1/subscriptions", json={"kind": "webhook", "url": receiver.url})
         path = f"/v1/subscriptions/{made.json()['id']}"
@@ -127,7 +127,7 @@ async def test_a_channel_gets_the_events_of_a_session() -> None:
     assert json.loads(heard[0] or b"")["type"] == "run.completed"
 
 
-async def test_a_subscription_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invalid_subscription_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANABRANCH_HTTP_ALLOW", "")
     wrong: list[dict[str, Any]] = [
         {},
@@ -190,7 +190,7 @@ def test_a_secret_is_32_bytes() -> None:
     assert base64.b64decode(new_secret(lambda count: b"x" * count).removeprefix("whsec_")) == b"x" * 32
 
 
-def test_what_is_known_after_a_batch_is_what_its_reader_knows() -> None:
+def test_the_position_after_a_batch_is_that_of_its_reader() -> None:
     entries = (
         EventEntry(type="task.started", cause=5, time=1, spans=((0, 3), (7, 9))),
         EventEntry(type="task.joined", cause=6, time=1),

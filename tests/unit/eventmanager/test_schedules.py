@@ -1,4 +1,4 @@
-"""When silent runs are nudged and when facts are dropped."""
+"""When silent runs are nudged, and when documents are dropped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_silent_run_is_due_with_a_doubling_wait() -> None:
     assert _due(schedule, 29, 30, 31, 89, 90, 209, 210, 211) == [30, 90, 210]
 
 
-def test_a_fact_begins_the_silence_anew() -> None:
+def test_an_event_restarts_the_silence() -> None:
     schedule = NudgeSchedule(30)
     schedule.observe("r", 0)
     schedule.observe("r", 20)
@@ -27,7 +27,7 @@ def test_a_fact_begins_the_silence_anew() -> None:
     assert _due(schedule, 30, 49, 50) == [50]
 
 
-def test_after_a_fact_the_next_nudge_does_not_wait_as_long_as_the_last() -> None:
+def test_after_an_event_the_wait_starts_short_again() -> None:
     schedule = NudgeSchedule(30)
     schedule.observe("r", 0)
     _due(schedule, 30, 90)  # next would be at 210
@@ -54,7 +54,7 @@ def test_an_ended_run_is_never_due() -> None:
     assert len(schedule) == 0
 
 
-def test_a_silence_says_how_long_it_is() -> None:
+def test_a_silence_has_its_length() -> None:
     schedule = NudgeSchedule(30)
     schedule.observe("r", 5)
 
@@ -63,7 +63,7 @@ def test_a_silence_says_how_long_it_is() -> None:
     assert (silence.run_id, silence.silent_for) == ("r", 35)
 
 
-def test_a_document_goes_when_its_time_has_come() -> None:
+def test_a_document_is_dropped_when_its_retention_ends() -> None:
     schedule = RetentionSchedule()
     schedule.keep("a", 10)
     schedule.keep("b", 20)

@@ -73,7 +73,7 @@ def test_milliseconds_become_seconds() -> None:
         ({"session.timeout.ms": "soon"}, "not a number"),
     ],
 )
-def test_what_cannot_be_carried_out_is_refused(properties: dict[str, str], said: str) -> None:
+def test_unsupported_properties_are_refused(properties: dict[str, str], said: str) -> None:
     with pytest.raises(Misconfigured, match=said):
         faust_options(properties)
 
@@ -94,7 +94,7 @@ class Watch:
     monotonic = now
 
 
-def test_an_unsecured_token_says_who_it_is_for_and_until_when() -> None:
+def test_an_unsecured_token_has_principal_and_expiry() -> None:
     token, seconds = unsecured("principal=me scope=a", 1_000.0)
 
     head, claims, signature = (
@@ -116,7 +116,7 @@ async def test_a_token_is_kept_until_it_is_about_to_expire() -> None:
 
 @pytest.fixture
 def provider() -> Iterator[tuple[str, list[str]]]:
-    """An identity provider that knows one client, and what it was asked."""
+    """An identity provider with one client, which records its requests."""
     asked: list[str] = []
 
     class Answers(BaseHTTPRequestHandler):

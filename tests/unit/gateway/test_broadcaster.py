@@ -1,4 +1,4 @@
-"""What the gateway keeps of the events topic, who gets it, and what is folded from it. Without a server."""
+"""The window of recent events, the queues of listeners, and member projections, without a server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def recorded() -> list[EventRecord]:
     return [record(offset, value) for offset, value in enumerate(wide_run())]
 
 
-def test_a_full_window_forgets_the_oldest_and_says_from_where_on_it_knows_all() -> None:
+def test_a_full_window_evicts_the_oldest_record_and_raises_its_floor() -> None:
     records = [record(offset, b"x" * 100, key=b"ab"[offset % 2 : offset % 2 + 1]) for offset in range(6)]
     window = RecordWindow(limit=3 * records[0].size)
     window.restart({0: 0, 1: 7})
@@ -36,7 +36,7 @@ def test_a_full_window_forgets_the_oldest_and_says_from_where_on_it_knows_all() 
     assert window.of_run(b"b", 4, 5) == []
 
 
-async def test_a_listener_gets_what_came_at_once_and_nothing_after_a_silence() -> None:
+async def test_a_listener_gets_queued_records_at_once_and_none_after_a_silence() -> None:
     listener = EventListener(0)
     records = recorded()
     for each in records[:3]:
@@ -47,7 +47,7 @@ async def test_a_listener_gets_what_came_at_once_and_nothing_after_a_silence() -
     assert not listener.dropped
 
 
-async def test_a_slow_listener_is_dropped_told_and_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_listener_is_dropped_and_its_queue_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcaster, "QUEUE_RECORDS", 3)
     listener = EventListener(0)
     for each in recorded()[:4]:
@@ -68,7 +68,7 @@ async def test_a_listener_with_large_records_is_dropped_by_their_bytes(monkeypat
     assert listener.dropped
 
 
-def test_a_reader_who_resumes_numbers_events_as_one_who_read_them_all() -> None:
+def test_a_resumed_reader_numbers_events_as_one_that_read_them_all() -> None:
     """An id has what is known before its record: what was repeated is left out, and no number comes twice."""
     records, known = recorded(), [StreamPosition()]
     whole = []
@@ -87,7 +87,7 @@ def test_a_reader_who_resumes_numbers_events_as_one_who_read_them_all() -> None:
     assert whole[4] == []  # a new owner's repeat
 
 
-def test_listeners_who_know_the_same_get_the_same_bytes() -> None:
+def test_listeners_at_the_same_position_get_the_same_bytes() -> None:
     first = recorded()[0]
 
     decoded, _ = first.events(StreamPosition())
@@ -108,7 +108,7 @@ def projected(times: int = 1) -> RunMembers:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_members_are_folded_the_same_when_records_come_again(times: int) -> None:
+def test_records_that_are_applied_again_do_not_change_members(times: int) -> None:
     projection = projected(times)
     wide, plain = projection.tasks["g", "wide"], projection.tasks["g", "plain"]
 
@@ -131,7 +131,7 @@ def test_cells_have_every_member_once() -> None:
     assert [place for place, each in enumerate(cells) if each["failed"]] == [1, len(cells) - 1]
 
 
-def test_members_that_had_not_ended_are_cancelled_with_their_run() -> None:
+def test_open_members_are_cancelled_with_their_run() -> None:
     projection = RunMembers(0)
     for value in wide_run()[:3]:
         projection.apply(decode_batch(value))
