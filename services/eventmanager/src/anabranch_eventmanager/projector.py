@@ -173,6 +173,7 @@ class Projector:
             )
             self._dead_letter(record, f"{type(error).__name__}: {error}")
             return
+        # In this order: the document of the run is the last, see `run_key`.
         for key, document in applied.writes.items():
             self._store(partition, record.partition, key, document)
         for effect in applied.effects:

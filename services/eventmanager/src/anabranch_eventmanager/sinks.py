@@ -118,6 +118,7 @@ class ViewWriter:
 
     async def _write(self, batch: list[tuple[str, int]]) -> None:
         for run_id, _ in batch:
+            # Before the write: a change during the write marks the run again.
             self._changed.pop(run_id, None)
         try:
             runs = [
@@ -147,6 +148,7 @@ class ViewWriter:
 
     async def _list(self, run: Document) -> None:
         run_id = run["run_id"]
+        # Once for each run, because its score never changes and each addition costs a round trip.
         if run_id not in self._listed:
             score = run["submitted_at"] or run["last_fact_at"]
             await self._store.index_add(

@@ -116,6 +116,7 @@ def _add_middleware(
             expose_headers=["location", "preference-applied", "retry-after"],
         )
     app = RequestMetrics(app, telemetry, context.client.links.clock) if telemetry.measures else app
+    # The outermost one, so that refusals of the other middleware have the header too.
     return Nosniff(app)
 
 

@@ -71,6 +71,7 @@ class GatewayService:
             (self._context.dispatcher.run(), "webhooks"),
         ):
             self._background.append(self._supervisor.spawn(work, name))
+        # Before the port is open: the first stream of a client must not miss events.
         await self._context.broadcaster.wait_until_open()
         await self._context.subscriptions.wait_until_read()
         listening = listen(self._context.settings.gateway_host, self._context.settings.gateway_port, BACKLOG)

@@ -81,6 +81,7 @@ class DeadLetter:
         headers = list(
             self.record.headers
         )  # the added ones are at the end, and the original may have the same names
+        # From the end, because the original record may have headers with the same names.
         while headers and headers[-1][0] in ADDED:
             headers.pop()
         return tuple(headers)
@@ -206,6 +207,7 @@ def _superseded(found: list[DeadLetter]) -> Iterator[DeadLetter]:
     newest: dict[object, DeadLetter] = {}
     for letter in found:
         if letter.member is not None:
+            # Offsets are comparable: all dead letters of a member are in one partition.
             newest[_subject(letter.member)] = max(
                 letter, newest.get(_subject(letter.member), letter), key=lambda each: each.record.offset
             )

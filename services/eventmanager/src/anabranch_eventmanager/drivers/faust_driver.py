@@ -151,6 +151,7 @@ class FaustDriver:
 
     async def _follow(self, stream: Any) -> None:
         """The Faust agent: one task for all partitions, because the projector handles a record in microseconds."""
+        # Not acknowledged by Faust: `_write` does that after the changelog has the writes of the record.
         async for event in stream.noack().events():
             self._unacknowledged.append(event)
             self._handle(event.message)

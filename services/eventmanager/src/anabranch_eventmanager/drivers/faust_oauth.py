@@ -48,6 +48,7 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
         async with self._lock:
             if self._now() >= self._until:
                 self._token, seconds = await asyncio.to_thread(self._fetch)
+                # Renewed a minute before it expires, or halfway if it lives for less than two minutes.
                 self._until = self._now() + max(seconds - EARLY_SECONDS, seconds / 2)
             return self._token
 

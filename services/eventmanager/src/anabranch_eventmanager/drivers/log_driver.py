@@ -58,6 +58,7 @@ class _Listener:
         again."""
         self._forwarded[partition] = committed.offset if committed else 0
         self._next.pop(partition, None)
+        # Nothing is stored, so the documents are built again from the first record.
         self._projector.open(partition, {}, _do_not_persist)
         return 0
 

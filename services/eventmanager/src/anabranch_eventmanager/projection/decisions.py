@@ -98,6 +98,7 @@ def _apply_batch(
     run["offset"] = at.offset
     if batch.source == "groups":
         run["quiet"] = batch.quiet
+    # Its view has to be written again; `view_written` settles an ended run.
     run["settled"] = False
     run["request_id"] = run["request_id"] or batch.request_id
     urgent = key not in documents or has_ended(run) != ended_before

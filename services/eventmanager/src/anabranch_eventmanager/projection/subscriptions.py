@@ -109,6 +109,7 @@ def _channels(
         for channel, types in _channels_of(documents.get(key, _NONE), project).items():
             if channel.startswith(prefix):
                 known = merged.get(channel, types)
+                # An empty filter matches all types, and so does its union with any other.
                 merged[channel] = [*known, *types] if known and types else ()
     return list(merged.items())
 

@@ -58,6 +58,8 @@ class Lease:
         """
         if isinstance(self._authenticator, OpenAuthenticator):
             return await work
+        # The check runs beside the work and not between its steps: a stream may be blocked by a client that does
+        # not read.
         working, checking = asyncio.create_task(work), asyncio.create_task(self._check_repeatedly())
         try:
             await asyncio.wait({working, checking}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,6 +103,8 @@ class LeasedStream(StreamingResponse):
             await self._lease.during(super().__call__(scope, receive, note_and_send))
         except Refusal:
             if has_started:
+                # Ends the chunked response properly: for the client the stream then ends, instead of breaking
+                # off.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(CLOSE_SECONDS):
                         await send({"type": "http.response.body", "body": b"", "more_body": False})

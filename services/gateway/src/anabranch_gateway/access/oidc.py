@@ -81,6 +81,7 @@ class TokenVerifier:
             return verified[1]
         claims = await self._claims(token)
         caller = caller_of(claims, self._issuer)
+        # Never longer than the token is valid.
         until = min(float(claims["exp"]), self._clock.now() + CACHE_SECONDS)
         self._verified[digest] = (until, caller)
         return caller

@@ -128,6 +128,8 @@ async def _decide(request: Request, context: GatewayContext, caller: Caller, act
     missing = [each for each in selection.ids if each not in visible]
     if missing:
         raise not_found(f"no such dead letter: {missing[0]}", "ids are partition:offset")
+    # `decide` reads the topic again: the filter limits a selection by signature or run to what the caller may
+    # see.
     decisions = await decide(context.client, action, selection, lambda letter: letter.id in visible)
     ids = " ".join(each.id for each in decisions.done)
     context.audit.record(request, caller, f"dead_letters.{action}", run_id=selection.run, detail=ids[:2_000])

@@ -143,6 +143,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
     )
     schemas_by_name = document.setdefault("components", {}).setdefault("schemas", {})
+    # FastAPI describes the parameters only: bodies and responses are read and written without its models.
     schemas_by_name.clear()
     schemas_by_name.update(_components())
     document["components"]["securitySchemes"] = {"bearer": _BEARER}

@@ -300,6 +300,8 @@ async def _waited(context: GatewayContext, lease: Lease, run: Run, wait: float) 
         status = await lease.during(run.ended(wait))
     except TimeoutError:
         return None
+    # The Agency may refuse what this gateway accepted, such as a request id that was admitted elsewhere
+    # meanwhile.
     if status == "rejected":
         outcome = await run.result()
         try:

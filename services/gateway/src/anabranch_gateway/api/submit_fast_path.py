@@ -33,6 +33,7 @@ class SubmitFastPath:
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        # Metrics and audit log read the route, which the router would have set.
         scope["route"] = self._route
         request = Request(scope, receive)
         try:

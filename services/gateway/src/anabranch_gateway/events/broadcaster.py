@@ -69,6 +69,7 @@ class EventRecord:
         self.key = record.key or b""
         self.value = record.value
         self.size = len(record.value) + 200
+        # False if it is not a batch of events, None until it is decoded.
         self._batch: EventBatch | Literal[False] | None = None
         self._events: tuple[StreamPosition, DecodedEvents, StreamPosition] | None = None
 
@@ -95,6 +96,7 @@ class EventRecord:
         sequence = before.sequence()
         numbered = ((EventId(self.offset, before, int(event["seq"])), event) for event in sequence.read(batch))
         found, after = DecodedEvents(list(numbered)), StreamPosition.of(sequence)
+        # Only one position is cached: nearly all listeners of a run are at the same one.
         if len(found.events) <= MAX_CACHED_EVENTS:
             self._events = (before, found, after)
         return found, after
@@ -180,6 +182,7 @@ class RecordWindow:
             self._evict()
 
     def _evict(self) -> None:
+        # The oldest record of the topic is also the oldest one of its run.
         oldest = self._order.popleft()
         self._bytes -= oldest.size
         self.floor[oldest.partition] = oldest.offset + 1

@@ -94,6 +94,7 @@ class RunChanges:
                 while not listener.dropped:
                     for record in await listener.take(SILENCE_SECONDS):
                         self._apply(record)
+                    # All changes of half a second are published together, however many events cause them.
                     if self._changed:
                         await self._publish()
                         await asyncio.sleep(PUBLISH_SECONDS)

@@ -85,6 +85,8 @@ async def follow(
         while True:
             taken = await listener.take(HEARTBEAT_SECONDS)
             for record in taken:
+                # A client that resumes may come from a gateway that has read further than this one: the records
+                # before its position arrive here later, and are skipped.
                 if record.offset >= start.offset and (found := reader.read(record)).events:
                     yield found
             if reader.ended:

@@ -95,6 +95,7 @@ class BoundedHttp(HttpToolsProtocol):
             raise ValueError("too many headers")
 
     def on_headers_complete(self) -> None:
+        # A complete head may have arrived in one chunk, which `data_received` does not limit.
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > MAX_HEAD:
             raise ValueError("the head is too long")
@@ -150,6 +151,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        # uvicorn has written the response, but the client may still have to read it.
         if self.transport.get_write_buffer_size():
             self._read_watch.watch()
 

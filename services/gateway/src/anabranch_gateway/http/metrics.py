@@ -34,6 +34,7 @@ class RequestMetrics:
         async def count_and_send(message: Message) -> None:
             nonlocal stream
             if message["type"] == "http.response.start":
+                # Counted when the response starts, because a stream may last for hours.
                 self._count_response(scope, int(message["status"]), self._clock.monotonic() - began)
             if not stream and (stream := _stream_of(message)):
                 self._streams(stream, 1)

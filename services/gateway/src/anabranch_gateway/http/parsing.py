@@ -50,8 +50,8 @@ class ParsingLane:
     ) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._free = asyncio.Semaphore(threads)
-        self._most_waiting = max_waiting
-        self._patience = wait_seconds
+        self._max_waiting = max_waiting
+        self._wait_seconds = wait_seconds
         self.waiting = 0
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -68,17 +68,18 @@ class ParsingLane:
         return await asyncio.wrap_future(future)
 
     async def _enter(self) -> None:
+        # A free slot is taken at once: `locked` and `acquire` run without a switch to another task.
         if not self._free.locked():
             await self._free.acquire()
             return
-        if self.waiting >= self._most_waiting:
+        if self.waiting >= self._max_waiting:
             raise busy("too many bodies are waiting to be parsed")
         self.waiting += 1
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
         except TimeoutError:
-            raise busy(f"the body was not parsed within {self._patience:g} s") from None
+            raise busy(f"the body was not parsed within {self._wait_seconds:g} s") from None
         finally:
             self.waiting -= 1
 

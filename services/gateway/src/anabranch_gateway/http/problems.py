@@ -110,6 +110,7 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
         await send(start)
         await send({"type": "websocket.http.response.body", "body": bytes(sent.body)})
     else:
+        # Servers without that extension can only close the connection, which the client sees as status 403.
         await send({"type": "websocket.close", "code": 4_000 + refusal.status, "reason": refusal.detail[:120]})
 
 

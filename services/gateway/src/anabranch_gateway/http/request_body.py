@@ -23,6 +23,7 @@ async def read_body(request: Request, limit: int, reservation: BodyReservation) 
         Refusal: 413, it is longer than `limit`; 503, no memory is free for it; 408, the caller disconnected before
             its end. The rest of the body is not read.
     """
+    # Refused before it is read, if the client announces the size. The loop below counts what it really sends.
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)

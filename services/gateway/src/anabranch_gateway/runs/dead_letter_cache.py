@@ -71,6 +71,7 @@ class DeadLetterCache:
 
     def _trim(self) -> None:
         while self._bytes > MAX_BYTES:
+            # Each partition is in order, so the oldest record is the first one of some partition.
             oldest = min((each for each in self._records.values() if each), key=lambda each: each[0].timestamp)
             self._bytes -= len(oldest.popleft().value)
 

@@ -100,11 +100,14 @@ class RunLookup:
 
     async def _find(self, run: str) -> FoundRun | None:
         client = self._client
+        # The text may be a run id or a request id: both are read in one round trip.
         ids = (run, run_id_for(run))
         records = await load_run_records(client.store, client.names, ids)
         for run_id, record in zip(ids, records, strict=True):
             if record is not None:
                 return FoundRun(run_id, record.request_id, record.session_id, record.project, record=record)
+            # Only without a record: the record of an admitted run may belong to another project than the pending
+            # request.
             if (pending := self._pending.get(run_id)) is not None:
                 return FoundRun(run_id, pending.request_id, pending.session_id, pending.project, pending=pending)
         view = await load_view(client.store, client.names, run)

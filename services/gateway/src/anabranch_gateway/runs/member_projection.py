@@ -65,6 +65,8 @@ class TaskMembers:
         action = entry.type.partition(".")[2]
         if action == "waiting":
             return  # the task waits for an agent: no member has changed
+        # The events of a task have three forms: about its expansion, about spans of members, about the whole
+        # task.
         if action == "expanded":
             self.expanded = True
             self.total = entry.data.get("count")
@@ -83,11 +85,13 @@ class TaskMembers:
 
     def status_of(self, index: int) -> MemberStatus:
         """The status of a member."""
+        # The end of a task closes its open members without an event for each of them.
         status = self.status[index]
         return STATUSES[self.final_status if self.final_status is not None and status <= RETRYING else status]
 
     def is_completed(self, index: int) -> bool:
         """True if a member exists and has completed."""
+        # A slice, because an index beyond the members must not raise.
         return self.status[index : index + 1] == bytes((COMPLETED,))
 
     def page(self, start: int, limit: int, wanted: str | None) -> list[int]:
@@ -203,6 +207,7 @@ class TaskMembers:
             del self.progress[next(iter(self.progress))]
 
     def _worker(self, name: str) -> int:
+        # Members refer to workers by number, because a name for each member would take most of the memory.
         if name in self.workers:
             return self.workers.index(name)
         if len(self.workers) > MAX_ATTEMPTS:

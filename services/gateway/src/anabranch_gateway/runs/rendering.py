@@ -106,6 +106,7 @@ def _has_all_values(task: AdmittedTask, values: Mapping[str, Any]) -> bool:
         for text in placeholders(template)
     }
     missing = {need.key for need in task.needs if need.key not in values and not need.optional}
+    # A placeholder `key.field` needs the value of `key`.
     return not any(text == key or text.startswith(f"{key}.") for text in mentioned for key in missing)
 
 

@@ -119,6 +119,7 @@ class Submitter:
             message = f"the request has {len(data):,} bytes, over the limit of {limit:,}"
             raise RequestRefused([Problem(Code.TOO_LARGE, "", message, "split the request")])
         options = _Options(len(data) if form == "json" else None, strict)
+        # The lane depends on the expected work, not on the bytes alone.
         lane = self._parsing.lane(len(data) if form == "json" else len(data) * YAML_WEIGHT)
         document, keys, found = await lane.run(self._parse, data, form, options)
         if found is None:
@@ -187,6 +188,7 @@ class Submitter:
         if project != DEFAULT_PROJECT:
             document["project"] = project
         run_id = run_id_for(request_id)
+        # The hash of a large document takes too long for the event loop.
         is_large = parsed.validation.bytes > SMALL_BODY_BYTES
         digest = await self._parsing.large.run(body_hash, document) if is_large else body_hash(document)
         record = await self._admission(run_id, document, project, digest)

@@ -136,6 +136,7 @@ class WebhookDispatcher:
         tracker = self._trackers.setdefault(record.partition, OffsetTracker())
         if not tracker.started(record.offset):
             return  # redelivered after a rebalance: this process has it in work, or has finished it
+        # Thousands of records may be pending: they must not keep their values in memory.
         tracked = _TrackedRecord(replace(record, value=b"", headers=()))
         self._records.setdefault(record.partition, deque()).append(tracked.record)
         try:
@@ -167,6 +168,7 @@ class WebhookDispatcher:
                 refused.append(self._dead_letter_record(delivery, reason, tracked.record))
             if count % YIELD_DELIVERIES == 0:
                 await asyncio.sleep(0)
+        # Computed from the batch, because `deliveries` advances a sequence of its own.
         self._run_positions[batch.run_id] = position_after(batch, before)
         await self._dead_letter(refused)
 
@@ -239,6 +241,7 @@ class WebhookDispatcher:
         reason = await breaker.admission()
         if reason is not None:
             return f"not attempted, because the probe of the endpoint failed: {reason}"
+        # After the admission, so that attempts that wait for a probe do not hold a thread.
         async with self._threads.thread(delivery.endpoint):
             reason = await self._send(delivery)
             if reason is None:
@@ -297,6 +300,7 @@ class WebhookDispatcher:
         before = tracker.committable()
         tracker.finished(record.offset)
         following = tracker.committable()
+        # Deliveries end out of order. Only the unbroken sequence of finished records may be committed.
         if following is None or following == before:
             return
         records = self._records[record.partition]

@@ -48,6 +48,7 @@ class PendingShares:
         of_project = self._projects[endpoint.project]
         if of_project >= MAX_PENDING_OF_PROJECT:
             return f"{MAX_PENDING_OF_PROJECT:,} deliveries of the project {endpoint.project} are pending"
+        # An equal share counts only when all places are used: until then a single project may use them.
         if self._projects.total() >= MAX_PENDING and of_project >= MAX_PENDING / len(self._projects):
             return f"{MAX_PENDING:,} deliveries are pending, {of_project:,} of them of {endpoint.project}"
         return None

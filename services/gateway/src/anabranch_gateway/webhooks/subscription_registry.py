@@ -76,6 +76,7 @@ class SubscriptionRegistry:
             async for records in reader:
                 for record in records:
                     self._apply(record)
+                    # `ends` has the partitions that are not read up to their end as of the start.
                     if record.offset + 1 >= ends.get(record.partition, 0):
                         ends.pop(record.partition, None)
                 if not ends:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 
 import orjson
@@ -41,17 +40,20 @@ class _Cursor:
             return cls()
         try:
             offset, at, run_id = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        except (TypeError, binascii.Error) as error:
-            raise ValueError(text) from error
-        if not isinstance(offset, int) or not isinstance(at, float | int) or not isinstance(run_id, str):
-            raise ValueError(text)
-        if isinstance(offset, bool) or not 0 <= offset <= 1_000_000_000:
-            raise ValueError(text)
+        except (ValueError, TypeError) as error:  # both base64 and JSON report invalid text as ValueError
+            raise _invalid(text) from error
+        is_valid = isinstance(offset, int) and isinstance(at, float | int) and isinstance(run_id, str)
+        if not is_valid or isinstance(offset, bool) or not 0 <= offset <= 1_000_000_000:
+            raise _invalid(text)
         return cls(offset, float(at), run_id)
 
     def is_before(self, view: RunView) -> bool:
         """True if a run comes after the last scanned run in the order of the list."""
         return self.at is None or list_order(view) < (self.at, self.run_id)
+
+
+def _invalid(text: str) -> ValueError:
+    return ValueError(f"{text[:80]!r} is not a cursor of this index")
 
 
 class ViewIndex:
