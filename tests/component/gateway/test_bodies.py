@@ -84,7 +84,7 @@ async def test_a_body_is_refused_as_busy_if_the_queue_is_full_or_the_wait_too_lo
 
 
 async def test_a_caller_that_leaves_does_not_give_away_the_thread_that_it_had() -> None:
-    lane = ParsingLane("test", 1, wait_seconds=0.05)
+    lane = ParsingLane("test", 1, wait_seconds=0.5)
 
     with held(lane, 1) as [body]:
         await asyncio.sleep(0)
