@@ -193,7 +193,7 @@ ENDINGS: Sequence[Ending] = (
     Ending("is over its timeout and lets `CancelledError` through", waits_for_ever, LATE),
     Ending("is over its timeout and returns a value then", returns_after_its_timeout, LATE),
     Ending("is over its timeout and catches every `CancelledError`", catches_cancellations, LATE),
-    Ending("is a `def` over its timeout that looks at `task.cancelled`", waits_for_the_flag, LATE),
+    Ending("is a `def` over its timeout that checks `task.cancelled`", waits_for_the_flag, LATE),
     Ending("is a `def` over its timeout that does not end", never_looks, LATE),
 )
 
