@@ -35,7 +35,7 @@ from anabranch_taskgroup.session.turn import DecisionConfig, Turn, WriteDerivedK
         ("a}b", "its key 'a}b_out' contains '}'"),
         ("a\nb", r"contains '\\n', which is not printable"),
         ("a\x00", r"contains '\\x00', which is not printable"),
-        ("a" * 252, "has 256 characters: 255 at most"),
+        ("a" * 252, "has 256 characters, the maximum is 255"),
         ("mine", "member 1 has the identifier 'mine': its key 'mine_out' is a result key that a task of this run"),
         ("told", "its key 'told_out' is published by g/other already"),
         ("good", "members 0 and 1 would publish 'good_out'"),

@@ -143,10 +143,9 @@ def test_descriptions_come_from_the_docstrings() -> None:
     final = schema_named("run-final")
     retry = schema_named("request")["$defs"]["RetryPolicy"]
 
-    assert (
-        final["properties"]["all_failures"]["description"] == "Where the others are, if not all are in `failures`."
-    )
-    assert "With the first." in retry["properties"]["max_attempts"]["description"]
+    described = final["properties"]["all_failures"]["description"]
+    assert described == "Reference to the list of all failures, if `failures` is incomplete."
+    assert "including the first" in retry["properties"]["max_attempts"]["description"]
 
 
 def test_a_field_that_is_always_sent_is_required_of_it() -> None:
@@ -245,7 +244,7 @@ def test_the_headers_of_a_result_are_as_published() -> None:
 def test_the_headers_of_a_dead_letter_are_as_published() -> None:
     record = Incoming("anabranch.groups", 3, 1204, b"s", b"{", (("mine", b"1"),), 1_896_058_800.0)
 
-    letter = dead_letter(Names(), record, "the header is no JSON")
+    letter = dead_letter(Names(), record, "the header is not JSON")
 
     headers = {name: (value or b"").decode() for name, value in dict(letter.headers).items()}
     validate(headers, schema_named("dead-letter-headers"))

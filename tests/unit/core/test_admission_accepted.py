@@ -54,7 +54,7 @@ def test_a_key_that_the_request_produces_is_nobody_elses() -> None:
     )
 
     assert needs(reading)["b.out"].kind == "produced"
-    assert reading.warnings == ("g/a declares 'b.out' external, but g/b produces it: that one is waited for",)
+    assert reading.warnings == ("g/a declares 'b.out' external, but g/b produces it: the result of g/b is used",)
 
 
 def test_the_requests_context_comes_before_the_sessions() -> None:
@@ -189,7 +189,7 @@ def test_yaml_is_read_as_json_would_be() -> None:
         ({"expansion_config": {"type": "array", "array_mapping": {"i": "n.rows"}}}, "the context has no 'n.rows'"),
         (
             {"expansion_config": {"type": "array", "array_mapping": {"i": [1]}, "exclude": [{"i": 1}]}},
-            "the expansion is no matrix",
+            "the expansion is not a matrix",
         ),
         ({"message_template": "see {b.out}"}, 'add "b.out" to the dependencies'),
     ],
@@ -227,7 +227,7 @@ def test_what_to_ask_the_session_for() -> None:
 
 
 def test_several_tasks_may_produce_a_key_with_a_policy() -> None:
-    """Who depends on it comes after all of them. The context's value counts for nothing, and a warning says so."""
+    """Who depends on it comes after all of them. The context's value is ignored, with a warning."""
     tasks = [{"name": name, "agent": "echo", "result_keys": ["k"]} for name in "abc"]
     tasks[2]["dependencies"] = ["other"]
     tasks += [
@@ -247,5 +247,5 @@ def test_several_tasks_may_produce_a_key_with_a_policy() -> None:
     assert reading.plan.levels == (("g/a", "g/b", "g/d"), ("g/c",), ("g/e",))
     assert (reading.plan.edges, reading.plan.visible_context()) == (4, {"c": 2})
     assert reading.warnings == (
-        "the context's value of 'k' counts for nothing, for tasks of the request produce that key",
+        "the context's value of 'k' is ignored, because tasks of the request produce that key",
     )

@@ -92,7 +92,7 @@ def test_an_item_without_the_field_fails_alone() -> None:
 def test_separate_refuses_a_repeated_identifier() -> None:
     mapping = config(array_mapping={"doc": "docs"}, identifiers={"id": "id"}, output_format="separate")
     arrays = {"doc": [*DOCS, {"id": "a"}]}
-    with pytest.raises(ExpansionError, match="members 0 and 2 have one identifier, 'a'"):
+    with pytest.raises(ExpansionError, match="members 0 and 2 have the same identifier, 'a'"):
         expand(mapping, arrays)
     assert expand(mapping, arrays, check_identifiers=False).count == 3
     assert expand(mapping.model_copy(update={"output_format": "merge"}), arrays).count == 3

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from wire_samples import SAMPLES
 
 from anabranch.core.wire.codec import encode
-from anabranch.core.wire.fragments import EXPIRY_SECONDS, HEADER_ROOM, Assembler, fragments_of, is_fragment
+from anabranch.core.wire.fragments import EXPIRY_SECONDS, HEADER_BYTES, Assembler, fragments_of, is_fragment
 from anabranch.core.wire.messages import Fragment
 
 ROOM = 1_000
-PIECE = ROOM - HEADER_ROOM
+PIECE = ROOM - HEADER_BYTES
 
 
 def fragment(message_id: str, number: int, count: int, piece: bytes = b"x") -> bytes:
@@ -38,7 +38,7 @@ def test_a_value_is_cut_into_as_few_records_as_hold_it(size: int, count: int) ->
 
 def test_a_record_without_room_for_a_fragment_is_refused() -> None:
     with pytest.raises(ValueError, match="200 bytes"):
-        fragments_of(b"x" * 500, HEADER_ROOM)
+        fragments_of(b"x" * 500, HEADER_BYTES)
 
 
 def test_no_other_message_looks_like_a_fragment() -> None:

@@ -144,7 +144,7 @@ def test_keys_match_without_case_where_the_exact_one_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"exclude": [{"c": 1}]}, "exclude key 'c' is no axis of the matrix; the axes are: a, b"),
+        ({"exclude": [{"c": 1}]}, "exclude key 'c' is not an axis of the matrix; the axes are: a, b"),
         ({"exclude": [{}]}, "exclude entry of the matrix is empty"),
         ({"include": [{}]}, "include entry of the matrix is empty"),
     ],

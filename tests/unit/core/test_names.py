@@ -102,5 +102,5 @@ def test_session_ids(session_id: str, is_good: bool) -> None:
 
 def test_a_reference_is_split_at_its_first_slash() -> None:
     assert names.split_reference(names.reference_address("s", "a/b")) == ("s", "a/b")
-    with pytest.raises(ValueError, match="no reference"):
+    with pytest.raises(ValueError, match="not a reference"):
         names.split_reference("nothing")

@@ -10,7 +10,14 @@ from workflows import WORKFLOWS, workflow_request
 
 from anabranch.core.request.admission import read_request
 from anabranch.core.request.models import Request
-from anabranch.core.request.outline import Declared, GroupFacts, RequestedKey, TaskFacts, facts_of, read_facts
+from anabranch.core.request.outline import (
+    Declared,
+    GroupOutline,
+    RequestedKey,
+    TaskOutline,
+    outline_of,
+    read_outline,
+)
 
 
 def request(*tasks: dict[str, Any], **group: Any) -> dict[str, Any]:
@@ -51,9 +58,9 @@ DOCUMENTS = [
 ]
 
 
-def without_places(groups: list[GroupFacts]) -> list[GroupFacts]:
+def without_places(groups: list[GroupOutline]) -> list[GroupOutline]:
     return [
-        GroupFacts(declared(group.name), tuple((declared(name), bare(task)) for name, task in group.tasks))
+        GroupOutline(declared(group.name), tuple((declared(name), bare(task)) for name, task in group.tasks))
         for group in groups
     ]
 
@@ -62,7 +69,7 @@ def declared(item: Declared | None) -> Declared | None:
     return item and Declared(item.text, ())
 
 
-def bare(task: TaskFacts) -> TaskFacts:
+def bare(task: TaskOutline) -> TaskOutline:
     lists = ("produces", "optional_results", "optional_wants", "array_paths")
     placeless = {name: tuple(declared(item) for item in getattr(task, name)) for name in lists}
     wants = tuple(RequestedKey(want.key, want.optional, ()) for want in task.wants)
@@ -73,7 +80,7 @@ def bare(task: TaskFacts) -> TaskFacts:
 def test_a_request_has_the_facts_of_its_document(document: dict[str, Any]) -> None:
     read = Request.model_validate(document)
 
-    assert facts_of(read) == without_places(read_facts(read.to_document()))
+    assert outline_of(read) == without_places(read_outline(read.to_document()))
 
 
 def test_the_paths_of_a_valid_models_problems_point_into_the_document_as_sent() -> None:

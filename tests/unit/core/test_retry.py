@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from anabranch.core.error_records import error_names
 from anabranch.core.errors import GiveUp, ResultError
 from anabranch.core.request.models import RetryPolicy
-from anabranch.core.retry import LONGEST_DELAY, delay_after, delay_before, most_attempts, unit_from
+from anabranch.core.retry import LONGEST_DELAY, delay_after, delay_before, max_attempts_of, unit_from
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,11 @@ def test_a_strategy_has_three_attempts_where_none_are_given() -> None:
     policy = RetryPolicy(strategy="fixed", delay=1)
 
     assert [delay_before(policy, attempt, 0.0) for attempt in (2, 3, 4)] == [1, 1, None]
-    assert [most_attempts(RetryPolicy(strategy="fixed")), most_attempts(RetryPolicy()), most_attempts(None)] == [
+    assert [
+        max_attempts_of(RetryPolicy(strategy="fixed")),
+        max_attempts_of(RetryPolicy()),
+        max_attempts_of(None),
+    ] == [
         3,
         None,
         None,
@@ -48,7 +52,7 @@ def test_a_strategy_has_three_attempts_where_none_are_given() -> None:
 def test_the_bound_survives_the_way_through_a_record(strategy: str, attempts: int | None) -> None:
     policy = RetryPolicy(strategy=strategy, max_attempts=attempts)
 
-    assert most_attempts(RetryPolicy.model_validate(policy.to_document())) == most_attempts(policy)
+    assert max_attempts_of(RetryPolicy.model_validate(policy.to_document())) == max_attempts_of(policy)
 
 
 def test_max_delay_caps_and_jitter_shortens() -> None:

@@ -239,7 +239,7 @@ def test_fields_of_a_later_version_are_ignored_inside_a_message_too() -> None:
 def test_a_message_is_refused_on_a_topic_where_it_does_not_belong(cls: type[m.Message]) -> None:
     for codec in (RUNS, GROUPS, TASKS):
         if codec not in codecs_of(cls):
-            with pytest.raises(Undecodable, match="no message of this topic"):
+            with pytest.raises(Undecodable, match="not a message of this topic"):
                 codec.decode(golden_message(cls))
 
 

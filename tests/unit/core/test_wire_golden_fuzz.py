@@ -149,5 +149,5 @@ def test_what_is_no_json_object_in_utf8_is_undecodable(record: bytes) -> None:
 
 
 def test_segments_announced_without_a_payload_are_undecodable() -> None:
-    with pytest.raises(Undecodable, match="3 bytes are announced, 0 bytes came"):
+    with pytest.raises(Undecodable, match="announces segments of 3 bytes, but the payload has 0 bytes"):
         split(b'{"v":1,"segments":[3]}')

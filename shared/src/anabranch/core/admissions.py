@@ -1,42 +1,45 @@
-"""Numbers that tell one admission of a request id, and one life of a log, from another. Pure.
+"""Log positions, admission numbers and fences: numbers that grow even if a topic or the store starts over. Pure.
 
-An offset alone is not enough: a topic that was deleted and created again counts from 0, and what the store kept
-from before would look newer than all that is new. So positions carry the log's generation in their upper bits.
+An offset alone is not enough. A topic that was deleted and created again counts from 0, so a value that the store
+kept from the old topic would look newer than every new record. A position therefore has the generation of the log
+in its upper bits.
 
-A request id may be admitted again once everything about it was forgotten. Its run id is the same, so the fence of
-each chunk begins at a number of its admission: what workers of an earlier admission still hold, claim or report
-is older, and is refused as that of any earlier delivery.
+A request id can be admitted again after the store has forgotten its run. The run id is the same, so the fences of
+the run's chunks start at a number derived from the admission. A claim or report by a worker of the earlier
+admission then has a lower fence, and is refused like that of any earlier delivery.
 """
 
 from __future__ import annotations
 
 OFFSET_BITS = 40
-"""Offsets below 2**40; generations below 2**7 keep a fence within the 63 bits of a JSON integer."""
+"""Bits of an offset in a position. With generations below 2**7, a fence (40 + 7 + 16 bits) fits into the 63 bits
+of a signed JSON integer."""
 FENCES = 2**16
-"""Deliveries of one chunk that its fence counts before it reaches the numbers of the admission after it: more
-than a week of them, where no worker has the agent and the chunk comes back every ten seconds."""
-UNTOLD = 0
-"""The admission of a run that was opened by an earlier release, which told none. Whatever is told of it counts."""
+"""Fences of one admission: deliveries of a chunk before its fence reaches those of the next admission. Enough for
+a week in which no worker has the agent and the chunk is returned every ten seconds."""
+UNKNOWN_ADMISSION = 0
+"""The admission number of a run that was opened by an earlier release, whose records have no such number. Every
+report about such a run is accepted."""
 
 
 def log_position(generation: int, offset: int) -> int:
-    """A position that rises over all lives of a partition. Generation 0 leaves the offset as it is."""
+    """The position of an offset, which grows over all generations of a log. In generation 0 it is the offset."""
     return (generation << OFFSET_BITS) + offset
 
 
 def parts_of(position: int) -> tuple[int, int]:
-    """The generation of a position, and the offset in it."""
+    """Split a position into its generation and offset."""
     return divmod(position, 1 << OFFSET_BITS)
 
 
 def offset_of(position: int, generation: int) -> int | None:
-    """The offset of a position in the log's life `generation`; None where it is of another one."""
+    """The offset of a position; None if the position is of another generation of the log."""
     found, offset = parts_of(position)
     return offset if found == generation else None
 
 
 def admission_at(position: int) -> int:
-    """The number of the admission by the record at a position. It is never `UNTOLD`, also at the first offset."""
+    """The number of the admission by the record at a position; never `UNKNOWN_ADMISSION`, even at offset 0."""
     return position + 1
 
 
@@ -46,5 +49,5 @@ def first_fence(admission: int) -> int:
 
 
 def admission_of(fence: int) -> int:
-    """Which admission a fence is of."""
+    """The admission to which a fence belongs."""
     return fence // FENCES

@@ -1,4 +1,4 @@
-"""A mapping that holds at most so many entries: the least recently used one makes room for a new one. Pure."""
+"""A mapping with a maximum size that evicts the least recently used entry. Pure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class BoundedDict(MutableMapping[K, V]):
 
     Args:
         max_size: the largest total weight of the entries, their number unless `weight` is given. At least 1.
-        weight: the weight of a value, at least 0. A single value above `max_size` is kept alone, so that what was
-            written last can be read.
-        evicted: called with each entry that makes room for another one, after it was removed.
+        weight: the weight of a value, at least 0. A single value above `max_size` is kept alone, so that the
+            latest written value can always be read.
+        evicted: called with each entry that is evicted, after it was removed.
 
     Raises:
         ValueError: `max_size` is below 1.
@@ -83,7 +83,7 @@ class BoundedDict(MutableMapping[K, V]):
         return self._entries.values()
 
     def peek(self, key: K) -> V | None:
-        """The value without making it the most recently used one; None where there is none."""
+        """The value, or None, without making it the most recently used one."""
         return self._entries.get(key)
 
     def _add(self, key: K, value: V) -> None:

@@ -1,7 +1,7 @@
-"""One change of a session's shared context as it is kept in the store: who wrote what, and when. Pure.
+"""One change of a session's shared context, as the store keeps it: who wrote which value, and when. Pure.
 
-A version's number is its rank among the changes of its session, and is not in it: they stand in the order of the
-session's log, so that whoever writes a change again, writes it at its place.
+The number of a version is the rank of its change in its session, and is not stored. Changes are ordered by their
+position on the session's log, so a change that is written again replaces itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from anabranch.core.json_documents import dumps
 
 KEPT_VERSIONS = 1_000
-"""Changes of one session that are kept; older ones are only counted."""
+"""Maximum number of changes that are kept of one session; older ones are only counted."""
 _NTH_BITS = 18
 
 Kind = Literal["context", "result", "outside"]
@@ -23,20 +23,20 @@ Kind = Literal["context", "result", "outside"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A value that a key got.
+    """A value that was written to a key.
 
     Args:
-        kind: a first value of a request's context, a result, or a value from outside when a run first used it.
-        group, task: who produced it, null unless it is a result; of several writers the last in declared order.
+        kind: a value of a request's context, a result, or a value from outside when a run first used it.
+        group, task: the task that produced it, null unless it is a result; of several tasks the last in declared
+            order.
         time: seconds since the epoch.
         size: bytes of the value as JSON.
-        hash: the first 128 bits of the SHA-256 of the value's JSON, in hexadecimal digits. Where the value is
-            stored elsewhere: of its reference.
+        hash: the first 128 bits of the SHA-256 of the JSON of `value`, in hexadecimal digits.
         value: the value, or a reference to it.
-        policy: of the key in the run's request, null for the default.
-        writers: with a policy, all that contributed, as `group/task`.
-        submitted: with a policy, when the run was, in seconds since the epoch.
-        replaces: with a policy, the run of which this one is a retry.
+        policy: the policy of the key in the run's request, null for the default.
+        writers: with a policy, all tasks that contributed, as `group/task`.
+        submitted: with a policy, the time at which the run was submitted, in seconds since the epoch.
+        replaces: with a policy, the run that this run retries.
     """
 
     key: str
@@ -62,7 +62,7 @@ class Change:
         return cls(key, kind, run_id, time, size, digest, value, **more)
 
     def to_entry(self, data: bytes) -> bytes:
-        """As it is stored; `data` is the value's JSON."""
+        """The bytes to store; `data` is the JSON of the value."""
         told = ((name, getattr(self, name)) for name in _FIELDS if name != "value")
         document = {name: value for name, value in told if value not in (None, ())}
         document["value"] = orjson.Fragment(data)
@@ -70,7 +70,7 @@ class Change:
 
     @classmethod
     def of_entry(cls, entry: bytes) -> Change:
-        """Reads what `to_entry` made; fields of a later release are left out."""
+        """The change in these bytes, made by `to_entry`; fields of a later release are ignored."""
         document = orjson.loads(entry)
         known = {name: document[name] for name in _FIELDS if name in document}
         return cls(**known | {"writers": tuple(known.get("writers", ()))})
@@ -80,5 +80,5 @@ _FIELDS = tuple(each.name for each in fields(Change))
 
 
 def position_of(offset: int, nth: int) -> int:
-    """The place of the `nth` change (from 0) that the record at `offset` of the session's partition made."""
+    """The position of the `nth` change (from 0) that the record at `offset` of the session's partition made."""
     return (offset << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)

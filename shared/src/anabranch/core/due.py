@@ -1,4 +1,4 @@
-"""A queue of keys with a due time each, which may change. Pure: time is passed in."""
+"""A priority queue of keys by due time, in which due times can change. Pure: time is passed in."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 
 SLACK = 64
-"""So many stale entries the heap may hold beyond twice the number of keys before it is built again."""
+"""Stale entries that the heap may hold, beyond one for each key, before it is rebuilt."""
 
 
 class DueQueue(Generic[K]):
-    """Keys by the time at which they are due; keys that are due at the same time come in the order of scheduling.
+    """Keys ordered by due time; keys with the same due time are ordered by when they were scheduled.
 
-    Changing or cancelling a due time leaves a stale entry in the heap, which is skipped when it comes up. Each
-    operation is O(log n) amortized; memory is at most three entries for each key, and `SLACK`.
-
-    The idea of lazy deletion is that of the priority queue in the documentation of Python's `heapq`.
+    Uses lazy deletion, as the priority queue in the documentation of Python's `heapq`: a changed or cancelled due
+    time leaves a stale entry in the heap, which is skipped when it reaches the top. Each operation is O(log n)
+    amortized; memory is at most three entries for each key, plus `SLACK`.
     """
 
     def __init__(self) -> None:
@@ -36,12 +35,12 @@ class DueQueue(Generic[K]):
         return iter(self._entries)
 
     def due_at(self, key: K) -> float | None:
-        """When the key is due; None where it is not scheduled."""
+        """The due time of the key; None if it is not scheduled."""
         entry = self._entries.get(key)
         return None if entry is None else entry[0]
 
     def schedule(self, key: K, at: float) -> None:
-        """Make the key due at `at`, in place of an earlier schedule."""
+        """Set the due time of the key, replacing an earlier one."""
         entry = self._entries.get(key)
         if entry is not None and entry[0] == at:
             return
@@ -52,11 +51,11 @@ class DueQueue(Generic[K]):
             self._rebuild()
 
     def cancel(self, key: K) -> None:
-        """Forget the key; an unknown one is ignored."""
+        """Remove the key; an unknown key is ignored."""
         self._entries.pop(key, None)
 
     def next_due(self) -> float | None:
-        """The earliest due time; None where nothing is scheduled."""
+        """The earliest due time; None if the queue is empty."""
         self._skip_stale()
         return self._heap[0][0] if self._heap else None
 
@@ -75,7 +74,8 @@ class DueQueue(Generic[K]):
         while positions:
             position = positions.pop()
             if position < len(self._heap) and self._heap[position][0] <= now:
-                # Whatever is below an entry of the heap is due no earlier than the entry.
+                # Children of an entry in a heap are due no earlier than the entry: a subtree whose root is not due
+                # is skipped as a whole.
                 positions += (2 * position + 1, 2 * position + 2)
                 at, sequence, key = self._heap[position]
                 if self._entries.get(key) == (at, sequence):

@@ -1,6 +1,6 @@
 """Durations: numbers of seconds, or strings such as ``"250ms"``, ``"30s"``, ``"1h30m"``.
 
-Turns what users write into seconds and back. It knows no clock and no field names.
+Converts what users write into seconds.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ EXAMPLES = 'a number of seconds or a string such as "250ms", "30s", "5m", "2h"'
 
 
 def parse_duration(value: object) -> float:
-    """Seconds, as a float of 0 to ``MAX_SECONDS``.
+    """The duration in seconds, from 0 to ``MAX_SECONDS``.
 
-    Takes int, float, timedelta, ``"250ms"``, ``"30s"``, ``"5m"``, ``"2h"``, ``"1d"``, parts joined
-    (``"1h30m"``) and a bare number as text (``"30"``: what an environment variable holds).
+    Accepts int, float, timedelta, ``"250ms"``, ``"30s"``, ``"5m"``, ``"2h"``, ``"1d"``, combinations
+    (``"1h30m"``) and a number as text (``"30"``, as in an environment variable).
 
     Raises:
-        ValueError: for anything else, negative, not finite or too long; the message says which.
+        ValueError: it is anything else, negative, not finite or too long; the message says which.
     """
     seconds = _seconds(value)
     if seconds is None:
@@ -40,7 +40,7 @@ def parse_duration(value: object) -> float:
 
 
 def _shown(value: object) -> str:
-    """The value for a message: what is long or no text or number is not written out."""
+    """The value for a message; long values, and values that are neither text nor a number, are only described."""
     if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
         return "a number of hundreds of digits"
     text = repr(value[:_SHOWN_CHARACTERS] if isinstance(value, (str, bytes)) else value)

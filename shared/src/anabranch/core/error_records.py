@@ -136,8 +136,8 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _retry_after(error: BaseException) -> float | None:
@@ -199,20 +199,20 @@ def traceback_text(error: BaseException) -> str | None:
 
 def _blocks(error: BaseException) -> list[str]:
     """The error and its causes, outermost cause first, as Python prints them."""
-    room, blocks = TRACEBACK_FRAMES, []
+    budget, blocks = TRACEBACK_FRAMES, []
     chain = [(each, led_to, _frames_of(each)) for each, led_to in _chain(error)]
     with_frames = sum(bool(frames) for _, _, frames in chain)
     for each, led_to, frames in chain:
-        if each is not error and not (frames and room):
+        if each is not error and not (frames and budget):
             break
         with_frames -= bool(frames)
-        shown, lines = _lines(frames, room - min(CAUSE_FRAMES * with_frames, room // 2))
-        room -= shown
+        shown, lines = _lines(frames, budget - min(CAUSE_FRAMES * with_frames, budget // 2))
+        budget -= shown
         blocks.append(led_to)
         blocks.append(f"{type_name(each)}: {text_of(each)}\n")
         if frames:
             blocks.append("Traceback (most recent call last):\n" + "".join(lines))
-    return blocks[::-1] if room < TRACEBACK_FRAMES else []
+    return blocks[::-1] if budget < TRACEBACK_FRAMES else []
 
 
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
@@ -251,9 +251,9 @@ def _frames_of(error: BaseException) -> list[Frame]:
     return [frame for frame in found if not _is_own(frame[0])]
 
 
-def _lines(frames: Sequence[Frame], room: int) -> tuple[int, list[str]]:
+def _lines(frames: Sequence[Frame], budget: int) -> tuple[int, list[str]]:
     """The number of frames shown, and their formatted lines."""
-    kept = sorted(_kept(frames, room))
+    kept = sorted(_kept(frames, budget))
     lines: list[str] = []
     before = -1
     for position in kept:
@@ -264,15 +264,15 @@ def _lines(frames: Sequence[Frame], room: int) -> tuple[int, list[str]]:
     return len(kept), lines
 
 
-def _kept(frames: Sequence[Frame], room: int) -> set[int]:
+def _kept(frames: Sequence[Frame], budget: int) -> set[int]:
     """Positions of the frames to show: the innermost few, then those of the agent's code, then the others."""
     positions = range(len(frames) - 1, -1, -1)
-    if len(frames) <= room:
+    if len(frames) <= budget:
         return set(positions)
     code = _module(frames[0][0]).partition(".")[0]
     is_agents = {place for place in positions if _is_agents(frames[place][0], code)}
     wanted = [*positions[:INNERMOST_FRAMES], *sorted(is_agents, reverse=True), *positions]
-    return set(list(dict.fromkeys(wanted))[:room])
+    return set(list(dict.fromkeys(wanted))[:budget])
 
 
 def _frame_lines(frame: Frame) -> list[str]:
@@ -301,9 +301,9 @@ def _module(frame: FrameType) -> str:
     return name if type(name) is str else ""
 
 
-def _last_bytes(text: str, most: int) -> str:
+def _last_bytes(text: str, limit: int) -> str:
     encoded = storable(text).encode()
-    if len(encoded) <= most:
+    if len(encoded) <= limit:
         return encoded.decode()
     start = "…\n"
-    return start + encoded[len(start.encode()) - most :].decode("utf-8", "ignore")
+    return start + encoded[len(start.encode()) - limit :].decode("utf-8", "ignore")

@@ -9,24 +9,24 @@
     |
     |   the task or its attempt fails
     +-- ExpansionError         the array of an expansion is missing, not a list, or does not fit: not retried
-    +-- ContextConflict        values written to one key of the context do not go together: not retried
+    +-- ContextConflict        values written to one key of the context contradict each other: not retried
     +-- ResultError            what the agent returned lacks a key or is not JSON: a failed attempt
     +-- AttemptTimeout         the attempt took longer than its timeout: a failed attempt
     +-- TaskCancelled          the run was cancelled or timed out: nothing to do, stop
     |
-    |   raised by an agent to say what is to happen
+    |   raised by an agent to control the next attempt
     +-- GiveUp                 this will never work: not retried
     +-- RetryLater             try again after a time that the agent knows
     |
-    |   the surroundings
+    |   the environment: servers, settings, other owners
     +-- ServerUnavailable      a server cannot be reached: wait, or correct its address
-    +-- StoreRefused           the store answered no (memory, access, version): correct the server
+    +-- StoreRefused           the store refused (memory, access, version): correct the server
     +-- Misconfigured          a setting is wrong or two contradict: correct it and start again
     +-- MainTaskCancelled      an agent cancelled the task of the whole process: correct the agent
     +-- RecordTooLarge         a record is over the log's limit: store the value and send a reference
     +-- NoSuchVersion          the context has no such version, or not any more: ask for another
     +-- ValueGone              a stored value has expired: run it again, or keep results longer
-    +-- Fenced                 another owner has taken over: drop what is in memory, write nothing
+    +-- Fenced                 another owner has taken over: discard the state, write nothing
     |
     |   how a run ended, raised to callers that wait for its result
     +-- RunNotCompleted        status, run_id, failures and the partial results
@@ -53,11 +53,11 @@ class Code(StrEnum):
     """The stable codes of a ``Problem``. Public: users' code branches on them."""
 
     NOT_JSON = "not_json"
-    """The bytes are no JSON in UTF-8, or an object has one key twice."""
+    """The bytes are not JSON in UTF-8, or an object has one key twice."""
     NOT_YAML = "not_yaml"
-    """The file is no YAML, or has one key twice in a mapping."""
+    """The file is not YAML, or has one key twice in a mapping."""
     NOT_A_REQUEST = "not_a_request"
-    """The document is JSON but no object."""
+    """The document is JSON but not an object."""
     TOO_DEEP = "too_deep"
     """The document is nested over 200 levels deep."""
     SCHEMA = "schema"
@@ -127,7 +127,7 @@ class Problem:
 
 
 class AnabranchError(Exception):
-    """The root of the tree; catch it to catch whatever Anabranch raises on purpose."""
+    """The base class: every error that Anabranch raises deliberately is one of it."""
 
 
 class RequestRefused(AnabranchError):
@@ -144,11 +144,11 @@ class RequestRefused(AnabranchError):
 
 
 class ExpansionError(AnabranchError):
-    """An expansion cannot be made from what its arrays hold. Fails the task; trying again changes nothing."""
+    """The arrays of an expansion do not fit. Fails the task, without a retry."""
 
 
 class ContextConflict(AnabranchError):
-    """What ``writers`` (``group/task`` each) wrote to ``key`` does not go together under the key's policy."""
+    """The values that ``writers`` (``group/task``) wrote to ``key`` contradict each other under its policy."""
 
     def __init__(self, key: str, writers: Sequence[str], reason: str) -> None:
         self.key = key
@@ -161,9 +161,9 @@ class ContextConflict(AnabranchError):
 
 
 class ResultError(AnabranchError):
-    """What an agent returned does not have what its task declares.
+    """The value that an agent returned does not have the results that its task declares.
 
-    ``missing`` are the required result keys that are not there; empty if the value is wrong otherwise.
+    ``missing`` are the required result keys that it lacks; empty if the value is wrong in another way.
     """
 
     def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
@@ -186,20 +186,20 @@ class AttemptTimeout(AnabranchError):
 
 
 class TaskCancelled(AnabranchError):
-    """The run was cancelled or timed out while the agent was at work. For agents that run in a thread."""
+    """The run was cancelled or timed out while the agent was running. Raised in agents that run in a thread."""
 
 
 class GiveUp(AnabranchError):
-    """Raise it in an agent when another attempt cannot help: the member fails at once."""
+    """Raised by an agent if another attempt cannot help: the member fails at once."""
 
 
 class RetryLater(AnabranchError):
-    """Raise it in an agent to have the next attempt after ``after``: seconds, or text such as ``"30s"``.
+    """Raised by an agent to request the next attempt after ``after``: seconds, or text such as ``"30s"``.
 
     The policy's ``max_attempts`` still holds.
 
     Raises:
-        ValueError: ``after`` is no duration.
+        ValueError: ``after`` is not a duration.
     """
 
     def __init__(self, after: float | str, reason: str = "") -> None:
@@ -208,11 +208,11 @@ class RetryLater(AnabranchError):
         super().__init__(self.after, reason)
 
     def __str__(self) -> str:
-        return self.reason or f"asked to be tried again after {self.after:g} s"
+        return self.reason or f"the agent asked for another attempt after {self.after:g} s"
 
 
 class ServerUnavailable(AnabranchError):
-    """``server`` (``"Kafka"``, ``"Redis"``) cannot be reached at ``address``; ``reason`` is what was seen."""
+    """``server`` (``"Kafka"``, ``"Redis"``) cannot be reached at ``address``, for this ``reason``."""
 
     def __init__(self, server: str, address: str, reason: str, fix: str = "") -> None:
         self.server = server
@@ -227,7 +227,7 @@ class ServerUnavailable(AnabranchError):
 
 
 class StoreRefused(AnabranchError):
-    """The store is there and will not do ``operation``: out of memory, no permission, a replica, too old."""
+    """The store responds but refuses ``operation``: out of memory, no permission, a replica, or too old."""
 
     def __init__(self, operation: str, reason: str, fix: str = "") -> None:
         self.operation = operation
@@ -241,7 +241,7 @@ class StoreRefused(AnabranchError):
 
 
 class Misconfigured(AnabranchError):
-    """``setting`` is wrong: ``reason`` says how, ``fix`` what to set instead."""
+    """``setting`` is wrong for this ``reason``; ``fix`` says what to set instead."""
 
     def __init__(self, setting: str, reason: str, fix: str = "") -> None:
         self.setting = setting
@@ -265,7 +265,7 @@ class MainTaskCancelled(AnabranchError):
 
 
 class RecordTooLarge(AnabranchError):
-    """A record for ``topic`` has ``size`` bytes where ``limit`` are allowed; nothing was appended."""
+    """A record for ``topic`` has ``size`` bytes, over the ``limit``; nothing was appended."""
 
     def __init__(self, topic: str, size: int, limit: int) -> None:
         self.topic = topic
@@ -281,7 +281,7 @@ class RecordTooLarge(AnabranchError):
 
 
 class NoSuchVersion(AnabranchError):
-    """The context of ``session_id`` is not known as of ``version``: ``first`` to ``last`` are."""
+    """``version`` of the context of ``session_id`` is not kept; versions ``first`` to ``last`` are."""
 
     def __init__(self, session_id: str, version: int, first: int, last: int) -> None:
         self.session_id = session_id
@@ -292,13 +292,13 @@ class NoSuchVersion(AnabranchError):
 
     def __str__(self) -> str:
         return (
-            f"the context of session {self.session_id} is not known as of version {self.version}: "
-            f"{self.first} to {self.last} are kept"
+            f"version {self.version} of the context of session {self.session_id} is not available: "
+            f"versions {self.first} to {self.last} are kept"
         )
 
 
 class ValueGone(AnabranchError):
-    """What a reference to ``key`` of ``session_id`` stands for is no longer in the store."""
+    """The value that a reference to ``key`` of ``session_id`` names is no longer in the store."""
 
     def __init__(self, session_id: str, key: str, reason: str) -> None:
         self.session_id = session_id
@@ -311,7 +311,7 @@ class ValueGone(AnabranchError):
 
 
 class Fenced(AnabranchError):
-    """A write under ``epoch`` was refused: ``current`` is the epoch of the owner of ``key`` by now."""
+    """A write with ``epoch`` was refused, because the owner of ``key`` has the higher epoch ``current``."""
 
     def __init__(self, key: str, epoch: int, current: int) -> None:
         self.key = key
@@ -320,11 +320,11 @@ class Fenced(AnabranchError):
         super().__init__(key, epoch, current)
 
     def __str__(self) -> str:
-        return f"{self.key} has another owner: this one is of epoch {self.epoch}, the current one {self.current}"
+        return f"{self.key} has another owner: this owner has epoch {self.epoch}, the current one {self.current}"
 
 
 class RunNotCompleted(AnabranchError):
-    """A run ended otherwise than completed. ``results`` has what there is, ``failures`` what went wrong."""
+    """A run ended and is not completed. ``results`` are the partial results, ``failures`` the reasons."""
 
     status = "not completed"
 
@@ -350,18 +350,18 @@ class RunNotCompleted(AnabranchError):
 
 
 class RunFailed(RunNotCompleted):
-    """A task failed with more members than it tolerates; the other branches went on to their end."""
+    """A task had more failed members than it tolerates; the other branches ran to their end."""
 
     status = "failed"
 
 
 class RunCancelled(RunNotCompleted):
-    """Somebody cancelled the run."""
+    """The run was cancelled."""
 
     status = "cancelled"
 
 
 class RunTimedOut(RunNotCompleted):
-    """The run was not done within its timeout."""
+    """The run did not end within its timeout."""
 
     status = "timed out"

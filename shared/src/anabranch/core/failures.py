@@ -15,20 +15,20 @@ TRACEBACKS_SHARE = 8
 TRACEBACK_FIELD_BYTES = len(b',"traceback":')
 
 
-def fit_failures(failures: Sequence[Failure], limit: int, most: int | None = None) -> tuple[Failure, ...]:
-    """The first failures, at most `most`, whose JSON takes no more than `limit` bytes in all."""
-    looked_at = failures[:most]
-    reserved = _within(limit // TRACEBACKS_SHARE, looked_at)
+def fit_failures(failures: Sequence[Failure], max_bytes: int, max_count: int | None = None) -> tuple[Failure, ...]:
+    """The first failures, at most `max_count`, whose JSON takes at most `max_bytes` in total."""
+    candidates = failures[:max_count]
+    reserved = _within(max_bytes // TRACEBACKS_SHARE, candidates)
     bare: list[Failure] = []
-    room = limit - reserved
-    for failure in looked_at:
+    left = max_bytes - reserved
+    for failure in candidates:
         short = failure.model_copy(update={"traceback": None}) if failure.traceback is not None else failure
         length = len(orjson.dumps(short.to_document())) + 1
-        if length > room:
+        if length > left:
             break
-        room -= length
+        left -= length
         bare.append(short)
-    return tuple(_with_tracebacks(failures, bare, room + reserved))
+    return tuple(_with_tracebacks(failures, bare, left + reserved))
 
 
 def _within(limit: int, failures: Sequence[Failure]) -> int:
@@ -41,12 +41,12 @@ def _within(limit: int, failures: Sequence[Failure]) -> int:
     return taken
 
 
-def _with_tracebacks(failures: Sequence[Failure], bare: Sequence[Failure], room: int) -> list[Failure]:
+def _with_tracebacks(failures: Sequence[Failure], bare: Sequence[Failure], left: int) -> list[Failure]:
     found = []
     for failure, short in zip(failures, bare, strict=False):
         length = traceback_bytes(failure.traceback)
-        if 0 < length <= room:
-            room -= length
+        if 0 < length <= left:
+            left -= length
             found.append(failure)
         else:
             found.append(short)

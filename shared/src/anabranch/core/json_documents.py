@@ -89,7 +89,7 @@ def _repeated_key(data: bytes) -> str | None:
 
 
 def _nothing(_: str) -> None:
-    """Numbers are not looked at; Python would refuse some for their length."""
+    """Skip a number: Python refuses to parse some for their length, and keys are all that counts here."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
@@ -142,20 +142,21 @@ def _refused(code: Code, message: str, hint: str) -> RequestRefused:
 
 
 _WRITABLE_DEPTH = 254
-"""What orjson writes at most: the rest is room for the messages that a request travels in."""
+"""Nesting levels that orjson can write; those above `MAX_DEPTH` are for the messages that hold a request."""
 _WRAPPING = _WRITABLE_DEPTH - MAX_DEPTH
 
 
 def fitted(data: bytes) -> bytes:
-    """The same bytes in no more memory than they take, for whoever keeps them.
+    """Copy the bytes into memory of exactly their size, for values that are kept for a while.
 
-    orjson leaves what it wrote in the buffer that it wrote into: 8 kB for the shortest text (3.13.0, measured).
+    orjson returns its output in the buffer that it wrote into, which has 8 kB even for two bytes (3.13.0,
+    measured).
     """
     return bytes(memoryview(data))
 
 
 def dumps(value: Any) -> bytes:
-    """Compact JSON that is kept for a while: a thousand effects of one turn are as large as they look."""
+    """Compact JSON in memory of exactly its size, for values that are kept for a while; see `fitted`."""
     return fitted(orjson.dumps(value))
 
 
@@ -185,7 +186,7 @@ def is_deep_json(encoded: bytes) -> bool:
 
 
 def is_deep(document: object) -> bool:
-    """Whether objects and lists are nested over ``MAX_DEPTH`` levels deep, each node looked at once a level."""
+    """True if objects and lists are nested over ``MAX_DEPTH`` levels deep; iterative, one pass for each level."""
     level = [document]
     for _ in range(MAX_DEPTH):
         level = list({id(inner): inner for node in level for inner in _inside(node)}.values())

@@ -1,8 +1,7 @@
 """Every name on the servers: topics, consumer groups, Redis keys, channels and derived ids.
 
-Names are built here and nowhere else, so that two installations with different prefixes can share servers
-and one session always lives in one Redis Cluster slot. It also says which names, keys and ids users may
-choose. No I/O, no state.
+Names are built only here, so that two installations with different prefixes can share servers, and all keys of a
+session are in one Redis Cluster slot. Also defines which names, keys and ids users may choose. No I/O, no state.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ DEFAULT_PREFIX = "anabranch."
 MAX_LENGTH = 255
 
 _RUNS = UUID("6f2d1f6c-4a53-5c0e-9a39-6f5f0d9a7f11")
-"""The fixed namespace of run ids. Never change it: a request id would stand for another run."""
+"""The fixed namespace of run ids. If it changed, a repeated request id would start another run."""
 
 _SESSION = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PLAIN_NAME = re.compile(r"[!-.0-~][ -.0-~]{0,254}").fullmatch
 _PLAIN_KEY = re.compile(r"[!-z|~][ -z|~]{0,254}").fullmatch
-"""Nearly all that is ever sent: ASCII, and allowed at first sight."""
+"""Fast path for nearly every name: ASCII that is allowed as a whole."""
 _JOINERS = "\u200c\u200d"
 """Zero-width (non-)joiners: format characters by category, but part of printed words and emoji."""
 
@@ -44,7 +43,7 @@ def session_id_problem(value: str) -> str | None:
     """Why ``value`` cannot be a session id; None if it can."""
     if _SESSION.fullmatch(value):
         return None
-    return f"{_shown(value)} is no session id: 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -"
+    return f"{_shown(value)} is not a session id: use 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -"
 
 
 def _text_problem(value: str, forbidden: str) -> str | None:
@@ -54,7 +53,7 @@ def _text_problem(value: str, forbidden: str) -> str | None:
     if not value.strip():
         return "is empty"
     if len(value) > MAX_LENGTH:
-        return f"{_shown(value)} has {len(value)} characters: {MAX_LENGTH} at most"
+        return f"{_shown(value)} has {len(value)} characters, the maximum is {MAX_LENGTH}"
     for char in value:
         if char in forbidden:
             return f"{_shown(value)} contains {char!r}, which is not allowed here"
@@ -72,11 +71,12 @@ def _shown(value: str) -> str:
 
 
 MAX_SEGMENTS = 32
-"""Of a dotted path, beginnings of so many segments are looked up: a path of a million dots has to end soon."""
+"""Maximum segments of a dotted path that are looked up, so that a path of a million dots is not quadratic."""
 
 
 def leading_keys(path: str) -> Iterator[str]:
-    """What a dotted path could name: the whole of it, then what ends before a dot, the longest first."""
+    """The keys that a dotted path may name: the whole path, then each part that ends before a dot, longest
+    first."""
     yield path
     leading = path.split(".", MAX_SEGMENTS)[:-1]
     for taken in range(len(leading), 0, -1):
@@ -84,44 +84,45 @@ def leading_keys(path: str) -> Iterator[str]:
 
 
 def run_id_for(request_id: str) -> str:
-    """The run id of a request id: always the same, so two readers of one request cannot make two runs."""
+    """The run id of a request id: a hash, so two readers of one request cannot start two runs."""
     return str(uuid5(_RUNS, request_id))
 
 
 def request_id_for(topic: str, partition: int, offset: int) -> str:
-    """The request id of a record that names none: its place in the log, the same at each redelivery."""
+    """The request id of a record without one: its position on the log, the same at each redelivery."""
     return f"{topic}:{partition}:{offset}"
 
 
 def failures_key(run_id: str) -> str:
-    """The key of a run's list of all failures, where its final record cannot hold them."""
+    """The key of a run's list of all failures, used if its final record cannot hold them."""
     return f"{run_id}.failures"
 
 
 def session_key(session_id: str, key: str) -> str:
-    """Redis key and channel of a result, public: ``session:{<session id>}:<key>``, the braces literal."""
+    """Public Redis key and channel of a result: ``session:{<session id>}:<key>``. The literal braces are the hash
+    tag of Redis Cluster, which puts all keys of a session into one slot."""
     return f"session:{{{session_id}}}:{key}"
 
 
 def chunk_name(group: str, task: str, chunk: int, fence: int) -> str:
-    """What one delivery of a chunk is called within its run: each delivery is claimed by itself."""
+    """The name of one delivery of a chunk within its run; each delivery is claimed separately."""
     return f"{group}/{task}/{chunk}.{fence}"
 
 
 def reference_address(session_id: str, key: str) -> str:
-    """What stands behind ``$anabranch`` in a reference: ``<session id>/<key>``."""
+    """The address in a reference's field ``$anabranch``: ``<session id>/<key>``."""
     return f"{session_id}/{key}"
 
 
 def split_reference(address: str) -> tuple[str, str]:
-    """Session id and key of a reference's address. A session id has no ``/``, so the first one parts them.
+    """Session id and key of a reference's address, split at the first ``/``: a session id has none.
 
     Raises:
-        ValueError: there is no ``/`` in it.
+        ValueError: the address has no ``/``.
     """
     session_id, slash, key = address.partition("/")
     if not slash:
-        raise ValueError(f"{address!r} is no reference: <session id>/<key> is expected")
+        raise ValueError(f"{address!r} is not a reference: <session id>/<key> is expected")
     return session_id, key
 
 
@@ -174,17 +175,17 @@ class Names:
 
     @property
     def audit(self) -> str:
-        """What callers of the gateway did; key: project. Not one of the topics that runs travel through."""
+        """Audit log of the gateway's callers; key: project. Runs do not use it."""
         return f"{self.prefix}audit"
 
     @property
     def webhooks(self) -> str:
-        """Subscriptions made at the gateway; compacted, key: their id."""
+        """Webhook subscriptions of the gateway; compacted, key: subscription id."""
         return f"{self.prefix}webhooks"
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """All seven, in the order of a run's way through them."""
+        """The seven topics of runs, in the order in which a run uses them."""
         return (
             self.requests,
             self.runs,
@@ -237,11 +238,11 @@ class Names:
         return self._private(session_id, "context")
 
     def fold(self, session_id: str, key: str, policy: str) -> str:
-        """String: what the runs of a session gave to a key under a policy."""
+        """String: the contributions of a session's runs to a key with a policy."""
         return self._private(session_id, "fold", policy, key)
 
     def task_document(self, session_id: str, run_id: str, group: str, task: str) -> str:
-        """String: the task as it was frozen when it became ready, read by the workers of its chunks."""
+        """String: the task document, fixed when the task became ready, for the workers of its chunks."""
         return self._private(session_id, "task", run_id, f"{group}/{task}")
 
     def chunk_items(self, session_id: str, run_id: str, chunk: str) -> str:
@@ -249,8 +250,8 @@ class Names:
         return self._private(session_id, "items", run_id, chunk)
 
     def outcome(self, session_id: str, run_id: str, group: str = "", task: str = "") -> str:
-        """String: which members of a task ended how in a run that did not complete, for its retry; without
-        group and task, what the run saw of values from outside."""
+        """String: the outcomes of a task's members in a run that did not complete, for a retry; without group and
+        task, the values from outside that the run used."""
         return self._private(session_id, "outcome", run_id, f"{group}/{task}")
 
     def claim(self, session_id: str, run_id: str, chunk: str) -> str:
@@ -258,11 +259,11 @@ class Names:
         return self._private(session_id, "claim", run_id, chunk)
 
     def stop_flag(self, session_id: str, run_id: str) -> str:
-        """String: why the members of this run are to stop; read by workers between members."""
+        """String: the reason to stop the members of this run; workers read it between members."""
         return self._private(session_id, "stop", run_id)
 
     def pause_flag(self, session_id: str, run_id: str) -> str:
-        """String: no further members of this run are to start."""
+        """String: set while the run is paused; workers then start no further members of it."""
         return self._private(session_id, "pause", run_id)
 
     def fence(self, session_id: str) -> str:
@@ -270,62 +271,65 @@ class Names:
         return self._private(session_id, "fence")
 
     def run_fence(self, run_id: str) -> str:
-        """String: the epoch of the run's owner, apart from that of its session's."""
+        """String: the epoch of the run's owner, which need not be the owner of its session."""
         return f"{self.prefix}{{{run_id}}}:run-fence"
 
     def session_project(self, session_id: str) -> str:
-        """String: the project that a session belongs to; who first names the session says so."""
+        """String: the project that owns a session, set by the first request that names the session."""
         return self._private(session_id, "project")
 
     def view(self, session_id: str, run_id: str) -> str:
-        """Hash: what ``status`` and ``list`` show of a run."""
+        """String: the view of a run for ``status`` and ``list``; see `wire.run_view`."""
         return self._private(session_id, "view", run_id)
 
     def worker(self, incarnation: str) -> str:
-        """String with a short time to live: this worker is alive. Its own id is its hash tag."""
+        """String with a short time to live, present while the worker lives. The worker's id is the hash tag."""
         return f"{self.prefix}{{{incarnation}}}:worker"
 
     def run_lookup(self, run_id: str) -> str:
-        """String: session id of a run. Keyed by run id only: a request id may equal another run's id."""
+        """String: the session id of a run. Not keyed by request id, because one may equal another run's id."""
         return f"{self.prefix}{{{run_id}}}:lookup"
 
     def tombstone(self, run_id: str) -> str:
-        """String: what is known of an admitted run for good: its body's hash, its session, its final record."""
+        """String: the record of an admitted run; see `wire.run_record`."""
         return f"{self.prefix}{{{run_id}}}:run"
 
     def early(self, run_id: str, kind: str) -> str:
-        """String: a control record (`stop` or `pause`) that came before its run, and its offset."""
+        """String: a control record (`stop` or `pause`) that arrived before its run, and its position."""
         return f"{self.prefix}{{{run_id}}}:early-{kind}"
 
     def in_session(self, run_id: str) -> str:
-        """String: what the session's owner knows of a run that is not open there: that it ended, or is to stop."""
+        """String: the session owner's record of a run that is not open there: it ended, or has to stop."""
         return f"{self.prefix}{{{run_id}}}:session-run"
 
     def deciding(self, topic: str, partition: int, generation: int) -> str:
-        """String: what a new owner of a partition is deciding about, and the records that nobody decides about."""
+        """String: the record that a new owner of a partition is deciding about, to detect poison records, and
+        those that were detected."""
         life = f":{generation}" if generation else ""
         return f"{self.prefix}{{{topic}}}:deciding:{partition}{life}"
 
     def log_life(self, topic: str, generation: int) -> str:
-        """String: the id that a topic had when it was created for the n-th time."""
+        """String: the id of a topic in this generation of its log."""
         return f"{self.prefix}{{{topic}}}:life:{generation}"
 
     def kept_since(self, topic: str, partition: int) -> str:
-        """String: set before somebody puts there all that a partition's records did; `kept` is set after it."""
+        """String: set before an owner writes everything that a partition's records have in the store; `kept`
+        follows."""
         return f"{self.prefix}{{{topic}}}:kept-since:{partition}"
 
     def kept(self, topic: str, partition: int) -> str:
-        """String: the store has all that the records of a partition put there; where it is missing, it forgot."""
+        """String: set when the store has everything that a partition's records put there; missing after a data
+        loss."""
         return f"{self.prefix}{{{topic}}}:kept:{partition}"
 
     @property
     def halt_channel(self) -> str:
-        """Channel on which workers hear that a run is to stop; the stop flag is the data."""
+        """Channel that wakes workers when a run has to stop; the stop flag has the reason."""
         return f"{self.prefix}halt"
 
     @property
     def pause_channel(self) -> str:
-        """Channel on which workers hear that a run is paused (`+<run id>`) or goes on (`-<run id>`)."""
+        """Channel that wakes workers when a run is paused (`+<run id>`) or resumed (`-<run id>`)."""
         return f"{self.prefix}pause"
 
     @property

@@ -1,9 +1,8 @@
-"""From work that completes out of order to an offset that may be committed.
+"""Computes the offset that may be committed while records complete out of order.
 
-`OffsetTracker` says up to where everything is done; `TrailingCommit` holds that back until the store can no
-longer forget what the records did. Neither reads a clock nor talks to Kafka: offsets and times are passed in,
-one instance serves one partition. Must not assume that offsets follow each other: compaction and transaction
-markers leave gaps.
+`OffsetTracker` finds the offset before which every record is done; `TrailingCommit` delays it until the store can
+no longer lose the effects of those records. Pure: offsets and times are passed in, and one instance serves one
+partition. Offsets need not be consecutive: compaction and transaction markers leave gaps.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections import deque
 
 
 class OffsetTracker:
-    """Which offsets of one partition are under way, and what follows the last one before which all are done.
+    """Tracks the offsets of one partition that are in progress, and the first one that is not done.
 
     Invariants: `_started` holds, in rising order, every offset not yet passed; `_finished` is a subset of the
     members of `_started`; the head of `_started` is never finished (it is passed at once); `_next` is one
@@ -29,10 +28,10 @@ class OffsetTracker:
         self._next: int | None = None
 
     def started(self, offset: int) -> bool:
-        """Note that the record at `offset` was taken; return False for one at or below an earlier one.
+        """Mark the record at `offset` as in progress; return False for one at or below an earlier one.
 
-        The log gives offsets in rising order, so such a record is a repeat (after a seek or a reset): what is
-        known of it stands.
+        The log returns offsets in rising order, so such a record is a repetition after a seek or a reset, and its
+        state is kept.
         """
         if offset <= self._last:
             return False
@@ -42,7 +41,7 @@ class OffsetTracker:
         return True
 
     def finished(self, offset: int) -> bool:
-        """Note that nothing of `offset` is left to do; return False for an offset that is not under way."""
+        """Mark `offset` as done; return False for an offset that is not in progress."""
         if offset not in self._open:
             return False
         self._open.remove(offset)
@@ -57,29 +56,30 @@ class OffsetTracker:
             self._next = offset + 1
 
     def committable(self) -> int | None:
-        """Return the offset to read next, as Kafka commits it: all before it is done. None: nothing yet."""
+        """The offset to commit, in Kafka's sense: the next one to read, with all before it done. None: nothing
+        yet."""
         return self._next
 
     @property
     def oldest_open(self) -> int | None:
-        """The lowest offset under way: what holds the commit back."""
+        """The lowest offset in progress, which holds the commit back."""
         return self._started[0] if self._started else None
 
     @property
     def in_flight(self) -> int:
-        """How many offsets were started and are not finished."""
+        """The number of offsets that are started and not finished."""
         return len(self._open)
 
 
 class TrailingCommit:
     """Passes a committable offset on only once it is older than the store's loss window.
 
-    A store that syncs every second can come back a second older, with the effect of a record gone whose
-    offset was committed: nobody would read it again. So an offset marked at `now` may be committed from
-    ``now + window`` on, and not at all if the store changed its identity in between.
+    A store that syncs to disk every second can lose the last second at a crash. If the offset of a record was
+    committed whose effects are lost, no owner would read that record again. An offset marked at `now` may
+    therefore be committed from ``now + window`` on, and not at all if the store changes its identity in between.
 
-    Marks less than a sixteenth of the window apart become one, so that what is kept is bounded whatever the
-    rate; an offset may pass later by that much, never earlier.
+    Marks less than a sixteenth of the window apart are merged, which bounds their number at any rate of records;
+    it can delay an offset by that time, but never makes it early.
 
     Invariants: `_marks` rises strictly in offset and never falls in time, and holds at most about 17 entries
     a window; `_safe` is below the offsets in `_marks`; `_safe` never falls.
@@ -97,7 +97,7 @@ class TrailingCommit:
         self._safe: int | None = None
 
     def mark(self, offset: int, now: float) -> None:
-        """Note that the store had acknowledged everything before `offset` at `now` (seconds)."""
+        """Note that the store has acknowledged everything before `offset` at `now` (seconds)."""
         newest_offset, newest_at = self._marks[-1] if self._marks else (self._safe, now)
         if newest_offset is not None and offset <= newest_offset:
             return
@@ -116,19 +116,19 @@ class TrailingCommit:
         return self._safe
 
     def confirm(self, offset: int) -> None:
-        """Note that the store has confirmed on disk all that was done before `offset`: no need to wait."""
+        """Note that the store has everything before `offset` on disk, so the offset need not wait."""
         while self._marks and self._marks[0][0] <= offset:
             self._safe = self._marks.popleft()[0]
 
     def reset(self) -> int | None:
-        """Forget the marks that the window still holds: the store is another one, and may have lost them.
+        """Drop the marks within the window: the store has changed its identity, and may have lost their effects.
 
-        Returns the offset that is safe all the same: read on from there (None: from the committed offset).
+        Returns the offset to read again from, which is safe in any case; None: the committed offset.
         """
         self._marks.clear()
         return self._safe
 
     @property
     def waiting(self) -> int:
-        """How many marks the window still holds back."""
+        """The number of marks within the window."""
         return len(self._marks)

@@ -1,7 +1,6 @@
-"""From the results of members to the value of their task: the four output formats.
+"""Joins the results of members to the value of their task, in one of four output formats. Pure.
 
-Results come as (index, identifier, value) of the members that succeeded, in any order; a failed member has
-none. Must not store or publish anything.
+Results are (index, identifier, value) of the members that succeeded, in any order; a failed member has none.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from anabranch.core.request.fields import OutputFormat
 
 Result: TypeAlias = tuple[int, str | None, Any]
-"""Index, identifier (None: the index) and value of one member."""
+"""Index, identifier (None: the index is the identifier) and value of one member."""
 
 _INDEX: itemgetter[Any] = itemgetter(0)
 
@@ -76,12 +75,12 @@ def check_derived(
     declared: Container[str],
     published: Mapping[str, str],
 ) -> None:
-    """See that the keys which `separate` makes of members and result keys are keys, and nobody else's.
+    """Check that the keys which `separate` derives from members and result keys are valid and unique.
 
     Args:
         members: (index, identifier) of each.
-        declared: the result keys that tasks of the run declare; those that no derived key can be may be missing.
-        published: derived keys that the run has already -> the task that they are of.
+        declared: result keys that tasks of the run declare; those that cannot equal a derived key may be missing.
+        published: derived keys that the run has already -> the task that published them.
 
     Raises:
         ExpansionError: a derived key breaks the rules of keys, or one value would overwrite another.
@@ -123,7 +122,7 @@ def _shown(text: str) -> str:
 
 
 def empty_value(output_format: OutputFormat) -> Any:
-    """Return what an expansion without members completes with: ``[]``, ``{}`` or null."""
+    """Return the value of an expansion without members: ``[]``, ``{}`` or null."""
     return join(output_format, (), 0)
 
 

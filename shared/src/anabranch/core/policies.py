@@ -1,8 +1,8 @@
-"""What becomes of several values written to one key of the context: the policies of `context_policies`. Pure.
+"""Merges several values written to one key of the context, by the policies of `context_policies`. Pure.
 
-`reduce` is of one run: its contributions come in the order of declaration (groups, then tasks), whenever they
-were made. `Fold` is of the runs of one session: their reduced values in any order of arrival, each by its stamp,
-the time of submission and then the run id. Neither knows where values are stored.
+`reduce` merges the contributions of one run, in the order in which groups and tasks are declared, whatever the
+order in which they were written. `Fold` merges the reduced values of a session's runs, which may arrive in any
+order: each has a stamp, the time of submission and then the run id.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ Policy = Literal["last_write", "first_write", "append", "set_union", "sum", "max
 DEFAULT: Policy = "last_write"
 
 SINGLY = 1_000
-"""So many runs of a session are told apart in a fold; older ones are one value."""
+"""Runs of a session whose contributions a fold keeps separately; those of older runs are merged into one value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """A value and who wrote it, as people would say it: `group/task`, or `run <id>`."""
+    """A value and its writer, for messages: `group/task`, or `run <id>`."""
 
     writer: str
     value: Any
 
 
 def reduce(policy: Policy, key: str, contributions: Sequence[Contribution]) -> Any:
-    """The one value of `key` that contributions (at least one, in declared order) make.
+    """Merge the contributions (at least one, in declared order) to the value of `key`.
 
-    last_write, first_write: that of the last, or first, of them. append: one list, lists concatenated and anything
-    else appended. set_union: the same without repetitions. sum and max: of numbers. error: what all agree on.
+    last_write, first_write: the last or first value. append: one list; lists are concatenated, other values
+        appended.
+    set_union: the same without repetitions. sum, max: of numbers. error: the value, which all must agree on.
 
     Raises:
-        ContextConflict: a number is none, or under `error` two differ.
+        ContextConflict: a value is not a number, or under `error` two values differ.
     """
     values = [each.value for each in contributions]
     match policy:
@@ -61,7 +62,7 @@ def reduce(policy: Policy, key: str, contributions: Sequence[Contribution]) -> A
 
 
 def number_problem(policy: str, value: Any) -> str | None:
-    """Why a value cannot be written under a policy; None where it can."""
+    """Why a value cannot be written under a policy; None if it can."""
     if policy not in ("sum", "max") or (isinstance(value, int | float) and not isinstance(value, bool)):
         return None
     kinds = {type(None): "null", bool: "true or false", str: "text", list: "a list", dict: "an object"}
@@ -84,12 +85,12 @@ def _check_equal(key: str, contributions: Sequence[Contribution]) -> None:
 
 
 def canonical(value: Any) -> bytes:
-    """The same bytes for the same JSON, whatever the order of names in objects. 1 and 1.0 are two."""
+    """Canonical JSON: the same bytes for equal values, with the fields of objects in order. 1 and 1.0 differ."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def distinct(items: Iterable[Any]) -> Iterator[Any]:
-    """The first of equal items each."""
+    """The items without repetitions: of equal items the first."""
     seen: set[bytes] = set()
     for item in items:
         text = canonical(item)
@@ -99,11 +100,11 @@ def distinct(items: Iterable[Any]) -> Iterator[Any]:
 
 
 _LARGEST = 2**63
-"""Whole numbers from here on are floats, as JSON's readers have it."""
+"""Larger integers become floats, because many JSON readers cannot represent them exactly."""
 
 
 def total(numbers: Iterable[int | float]) -> int | float:
-    """The exact sum, rounded once: the same in any order. Whole where every number is."""
+    """The exact sum, rounded once, so that it does not depend on the order. An integer if every number is one."""
     found = list(numbers)
     return _rounded(sum(map(Fraction, found)), is_whole=not any(isinstance(each, float) for each in found))
 
@@ -118,7 +119,7 @@ def _rounded(exact: Fraction | int, *, is_whole: bool) -> int | float:
 
 
 def _highest(numbers: Iterable[int | float]) -> int | float:
-    """The highest number; of 1 and 1.0 the whole one, whichever comes first."""
+    """The highest number; of 1 and 1.0 the integer, so that the result does not depend on the order."""
     return max(numbers, key=lambda number: (number, isinstance(number, int)))
 
 
@@ -127,8 +128,8 @@ def _highest(numbers: Iterable[int | float]) -> int | float:
 
 @dataclass(frozen=True, slots=True)
 class RunsValue:
-    """What one run contributes. `position` rises with each contribution in the session; `submitted` is in seconds
-    since the epoch; `replaces` is the run of which this one is a retry."""
+    """The contribution of one run. `position` rises with each contribution in the session; `submitted` is in
+    seconds since the epoch; `replaces` is the run that this run retries."""
 
     position: int
     submitted: float
@@ -145,7 +146,7 @@ class RunsValue:
 class Fold:
     """The contributions of a session's runs to one key under one policy.
 
-    `base` is what the oldest of them made together (none: an empty list), up to and with position `through`.
+    `base` is the merged value of the oldest runs (none: an empty list), up to and including position `through`.
     """
 
     policy: Policy
@@ -154,8 +155,8 @@ class Fold:
     through: int = -1
 
     def add(self, new: RunsValue) -> None:
-        """Take a contribution in. However often that of a run comes, it counts once, and not at all beside the one
-        that replaces it."""
+        """Add a contribution. Idempotent: a repetition changes nothing, and a contribution that was replaced by a
+        retry of its run is dropped."""
         if new.position <= self.through or any(run.replaces == new.run_id for run in self.runs):
             return
         self.runs = [run for run in self.runs if run.run_id not in (new.run_id, new.replaces)]
@@ -168,12 +169,12 @@ class Fold:
             self.through = oldest.position
 
     def value(self) -> Any:
-        """What the session has."""
+        """The merged value of all runs."""
         [found] = self._together([*self.base, *self.runs])
         return _rounded(Fraction(found.value[0]), is_whole=found.value[1]) if self.policy == "sum" else found.value
 
     def _together(self, runs: Sequence[RunsValue]) -> list[RunsValue]:
-        """Contributions as one, with the stamp of the one that counts."""
+        """Merge contributions into one, with the stamp that decides about its order."""
         if self.policy == "sum":
             return [_summed(runs)]
         if self.policy in ("first_write", "error"):
@@ -185,7 +186,7 @@ class Fold:
         return [RunsValue(first.position, first.submitted, first.run_id, value)]
 
     def to_document(self) -> dict[str, Any]:
-        """As it is stored; `of_document` reads it."""
+        """The document to store; the reverse of `of_document`."""
         return {
             "policy": self.policy,
             "through": self.through,
@@ -208,7 +209,7 @@ def _row(run: RunsValue) -> list[Any]:
 
 
 def _summed(runs: Sequence[RunsValue]) -> RunsValue:
-    """An exact sum, as ["numerator/denominator", whether whole]: rounded only where somebody looks at it."""
+    """An exact sum, as ["numerator/denominator", is an integer]; rounded only when it is read."""
     exact, is_whole = Fraction(0), True
     for run in runs:
         value, whole = run.value if isinstance(run.value, list) else (run.value, isinstance(run.value, int))

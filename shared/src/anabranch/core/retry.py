@@ -1,7 +1,7 @@
-"""When a failed attempt is followed by another, and how long that one waits.
+"""Decides whether a failed attempt is retried, and after which delay. Pure.
 
-Must not read a clock or a random source: the random part of a delay comes in, as a hash of the attempt's id,
-so that an owner and its successor come to the same time.
+The random part of a delay is passed in: it is a hash of the attempt's id, so that an owner and its successor
+compute the same time.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from anabranch.core.request.models import RetryPolicy
 
 USUAL_ATTEMPTS: Final = 3
-"""Of a policy that names a strategy and no `max_attempts`."""
+"""The `max_attempts` of a policy that names a strategy only."""
 LONGEST_DELAY: Final = 365 * 86_400.0
-"""No delay is longer than this, whatever a policy's numbers grow to; the run's timeout ends it long before."""
+"""Maximum delay, to which exponential growth is clamped; the run's timeout ends the wait long before."""
 
 
 def delay_before(policy: RetryPolicy, attempt: int, unit_random: float) -> float | None:
     """Return the seconds to wait before `attempt` (2 is the first retry), or None if there is to be none.
 
     Before attempt k+1: immediate 0; fixed d; exponential d·2^(k-1); fibonacci d·fib(k), so d, d, 2d, 3d. Then
-    `max_delay` caps it, and `jitter` j shortens it by the fraction ``j * unit_random``, `unit_random` in
-    [0, 1): with jitter 1 the delay is anything from nothing up to all of it.
+    `max_delay` clamps the delay, and `jitter` j shortens it by the fraction ``j * unit_random``, with
+    `unit_random` in [0, 1): with jitter 1 it is anything from 0 up to the whole delay.
     """
-    bound = most_attempts(policy)
+    bound = max_attempts_of(policy)
     if policy.strategy == "none" or (bound is not None and attempt > bound):
         return None
     delay = min(policy.delay * _factor(policy.strategy, attempt - 1), LONGEST_DELAY)
@@ -36,11 +36,11 @@ def delay_before(policy: RetryPolicy, attempt: int, unit_random: float) -> float
 
 
 def _factor(strategy: str, failed: int) -> float:
-    """Return how many times its `delay` a strategy waits after `failed` attempts (1 or more)."""
+    """Return the multiple of its `delay` that a strategy waits after `failed` attempts (1 or more)."""
     if strategy == "immediate":
         return 0.0
     if strategy == "exponential":
-        # Beyond any delay that matters, and within what a float can hold.
+        # Clamped: 2.0 ** 1024 would overflow, and every delay this large is cut to the maximum anyway.
         return 2.0 ** min(failed - 1, 512)
     return _fibonacci(min(failed, 512)) if strategy == "fibonacci" else 1.0
 
@@ -63,24 +63,24 @@ def delay_after(
     """Return the seconds from the failure of `attempt` to the next one, or None: the member has failed.
 
     `error_types` are the names of the error's class and its bases (`error_records.error_names`). ``GiveUp``
-    is never retried. `retry_after` is what a ``RetryLater`` asked for: it takes the place of the policy's
-    delay, needs no strategy, and counts as an attempt, so `most_attempts` bounds it. Any other error follows
-    the policy, but for the types of `non_retryable`.
+    is never retried. `retry_after` is the delay that a ``RetryLater`` asked for: it replaces the delay of the
+    policy, needs no strategy, and counts as an attempt, so `max_attempts_of` limits it. Any other error is retried
+    by the policy, except the types of `non_retryable`.
     """
     if "GiveUp" in error_types:
         return None
     if retry_after is not None:
-        bound = most_attempts(policy)
+        bound = max_attempts_of(policy)
         return max(retry_after, 0.0) if bound is None or attempt < bound else None
     if policy is None or not set(policy.non_retryable).isdisjoint(error_types):
         return None
     return delay_before(policy, attempt + 1, unit_random)
 
 
-def most_attempts(policy: RetryPolicy | None) -> int | None:
-    """Return the bound on all attempts, retries on request included; None: only the timeouts bound them.
+def max_attempts_of(policy: RetryPolicy | None) -> int | None:
+    """Return the maximum number of attempts, including retries by `RetryLater`; None: only timeouts limit them.
 
-    That is `max_attempts`; where the policy leaves it open, 3 under a strategy, and no bound under ``none``.
+    This is `max_attempts`; without it 3 if the policy names a strategy, and no limit under ``none``.
     """
     if policy is None:
         return None
@@ -90,7 +90,7 @@ def most_attempts(policy: RetryPolicy | None) -> int | None:
 
 
 def unit_from(text: str) -> float:
-    """Return a number in [0, 1) that is always the same for `text` and spread evenly over texts."""
+    """Hash a text to a number in [0, 1), evenly distributed."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    # The upper 53 bits: what a float holds exactly, so never rounded up to 1.
+    # A float holds 53 bits exactly; with more bits, the largest hashes would be rounded up to 1.
     return (int.from_bytes(digest, "big") >> 11) / (1 << 53)

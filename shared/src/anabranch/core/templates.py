@@ -1,7 +1,7 @@
-"""Placeholders: which a template has, and what it says once they are filled in.
+"""Parses and renders templates: text, or JSON with text in it, with placeholders. Pure.
 
-A template is a string, or JSON with strings in it. ``{name}`` and dotted ``{item.field.sub}`` are replaced
-one by one; whatever does not resolve stays exactly as it was written, and so do literal braces and JSON.
+``{name}`` and dotted ``{item.field.sub}`` are replaced one by one; a placeholder without a value stays exactly as
+it was written, and so do literal braces and JSON.
 
 The rules, in the order in which they are applied at each ``{``:
 
@@ -13,8 +13,8 @@ The rules, in the order in which they are applied at each ``{``:
    number, through lists.
 3. A string is inserted as it is, anything else as compact JSON. Inserted text is never scanned again.
 
-The keys of objects in a template are left alone. Must not: read an attribute, call or format anything; do
-I/O; raise because of what a template or a value says, but for a text that grows beyond all measure.
+The keys of objects in a template stay as they are. A value is data: rendering reads no attribute, calls no method,
+and raises only if the rendered text exceeds its byte budget.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ import orjson
 from anabranch.core.errors import GiveUp
 
 Json: TypeAlias = Any
-"""What JSON can say: None, bool, int, float, str, list and dict with string keys."""
+"""A JSON value: None, bool, int, float, str, list or dict with string keys."""
 
 SYSTEM_NAMES: Final = frozenset({"run_id", "session_id", "task_name", "index"})
 MISSING: Final = object()
-"""The answer of `Path.find` and `walk` where there is none; ``None`` is a value."""
+"""Returned by `Path.find` and `walk` if there is no value; ``None`` is a value."""
 
-# What is longer is text: a name has at most 255 characters, and paths are short.
+# Longer text in braces is not a name: a name has at most 255 characters, and paths are short.
 _ESCAPED_OR_NAMED = re.compile(r"\{\{(?P<escaped>[^{}]{1,2000})\}\}|\{(?P<named>[^{}]{1,2000})\}")
 _LONGEST_INDEX = 9
 MAX_RENDERED: Final = 64 * 1024 * 1024
@@ -45,7 +45,7 @@ _MOST_DOTS = 32
 
 
 class Scope(Mapping[str, Any]):
-    """Several mappings read as one: the first that has a name decides. Cheaper to make than a merged dict."""
+    """Several mappings read as one: the first that has a name wins. Cheaper to build than a merged dict."""
 
     __slots__ = ("_layers",)
 
@@ -75,18 +75,19 @@ class Scope(Mapping[str, Any]):
 
 
 def member_scope(member: Mapping[str, Any], context: Mapping[str, Any], *system: Mapping[str, Any]) -> Scope:
-    """Return the names one member sees: its own, then the system's, then the shared context.
+    """Return the names that one member's templates may use: its own, then the system's, then the shared context.
 
-    `member` is `Member.scope`: loop variables, identifiers and item fields. A loop variable or an identifier
-    that was named like a system name was named so on purpose and wins; item fields called ``index``,
-    ``run_id``, ``session_id`` or ``task_name`` are not in `Member.scope`, so that ``{index}`` always counts
-    from 0 (``{item.index}`` reaches the field).
+    `member` is `Member.scope`: loop variables, identifiers and item fields. A loop variable or identifier with the
+    name of a system name was named so deliberately and wins. Item fields named ``index``, ``run_id``,
+    ``session_id`` or ``task_name`` are not in `Member.scope`, so that ``{index}`` always counts from 0
+    (``{item.index}`` is the field).
     """
     return Scope(member, *system, context)
 
 
 class Path:
-    """A text that names a value in a scope: exactly, or as a dotted path. Split once, looked up often."""
+    """A text that names a value in a scope, exactly or as a dotted path. Split once and looked up for each
+    member."""
 
     __slots__ = ("_leads", "text")
 
@@ -99,7 +100,7 @@ class Path:
         ]
 
     def find(self, scope: Mapping[str, Any]) -> Any:
-        """Return what the text names in `scope`, or `MISSING`."""
+        """Return the value that the text names in `scope`, or `MISSING`."""
         value = scope.get(self.text, MISSING)
         if value is not MISSING:
             return value
@@ -111,7 +112,7 @@ class Path:
 
 
 def walk(value: Any, segments: Sequence[str]) -> Any:
-    """Return what the dotted path `segments` leads to from `value`, or `MISSING`."""
+    """Return the value at the dotted path `segments` within `value`, or `MISSING`."""
     at = 0
     while at < len(segments):
         taken, value = _step(value, segments, at)
@@ -122,7 +123,7 @@ def walk(value: Any, segments: Sequence[str]) -> Any:
 
 
 def _step(value: Any, segments: Sequence[str], at: int) -> tuple[int, Any]:
-    """Go one level down; return how many segments that took (0: there is no way) and where it led."""
+    """Go one level down; return the number of segments used (0: there is no such value) and the value."""
     if isinstance(value, dict):
         for taken in range(min(len(segments) - at, _MOST_DOTS), 0, -1):
             key = segments[at] if taken == 1 else ".".join(segments[at : at + taken])
@@ -133,7 +134,7 @@ def _step(value: Any, segments: Sequence[str], at: int) -> tuple[int, Any]:
 
 
 def _list_item(items: list[Any], segment: str) -> tuple[int, Any]:
-    # The length bound keeps int() away from texts of thousands of digits, which it refuses.
+    # int() refuses texts of thousands of digits, so long segments are rejected first.
     if not (segment.isascii() and segment.isdigit() and len(segment) <= _LONGEST_INDEX):
         return 0, None
     index = int(segment)
@@ -141,7 +142,7 @@ def _list_item(items: list[Any], segment: str) -> tuple[int, Any]:
 
 
 def as_text(value: Any) -> str:
-    """Return `value` as a template shows it: a string as it is, anything else as compact JSON."""
+    """Return the text that a template inserts: a string unchanged, any other value as compact JSON."""
     if isinstance(value, str):
         return value
     return str(value) if type(value) is int else compact_json(value)
@@ -152,12 +153,12 @@ def compact_json(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
     except TypeError:
-        # Whole numbers over 64 bits and unpaired surrogates are JSON, but orjson does not write them.
+        # Integers over 64 bits and unpaired surrogates are valid JSON, but orjson refuses to write them.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def canonical_json(value: Any) -> str:
-    """Return compact JSON with the keys of objects in order: equal values have equal texts."""
+    """Return compact JSON with sorted keys, so that equal values have equal texts."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     except TypeError:
@@ -165,7 +166,7 @@ def canonical_json(value: Any) -> str:
 
 
 class RenderedTooLarge(GiveUp):
-    """A template repeats so large values so often that its text would not fit into memory."""
+    """The rendered text is over its byte budget: a template repeats large values too often."""
 
 
 def text_bytes(text: str) -> int:
@@ -177,10 +178,10 @@ def text_bytes(text: str) -> int:
 class RenderBudget:
     """Remaining byte budget of a rendering."""
 
-    __slots__ = ("_characters", "_most", "_width")
+    __slots__ = ("_characters", "_limit", "_width")
 
-    def __init__(self, most: int = MAX_RENDERED) -> None:
-        self._most = most
+    def __init__(self, limit: int = MAX_RENDERED) -> None:
+        self._limit = limit
         self._characters = 0
         self._width = 1
 
@@ -191,25 +192,26 @@ class RenderBudget:
         self.take_bytes(len(text))
 
     def take_bytes(self, count: int) -> None:
-        """Raises RenderedTooLarge where there is no room left for so many."""
+        """Take a number of bytes from the budget. Raises RenderedTooLarge if the budget is spent."""
         self._characters += count
-        if self._characters * self._width > self._most:
-            raise RenderedTooLarge(f"the text with its placeholders filled in is over {self._most:,} bytes")
+        if self._characters * self._width > self._limit:
+            raise RenderedTooLarge(f"the text with its placeholders filled in is over {self._limit:,} bytes")
 
 
 class Template(Protocol):
-    """A template that was read once and can be rendered many times."""
+    """A compiled template: parsed once, rendered for each member."""
 
-    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> Any:
-        """Return the template with its placeholders filled in from `scope`; shares what has none.
+    def render(self, scope: Mapping[str, Any], budget: RenderBudget | None = None) -> Any:
+        """Return the template with its placeholders replaced from `scope`. Parts without placeholders are shared
+        with the template.
 
-        Raises RenderedTooLarge for more than `MOST_RENDERED` bytes of text; values that are inserted with
-        their type count nothing, for they are shared.
+        Raises RenderedTooLarge for more than `MAX_RENDERED` bytes of text. A value that is inserted with its type
+        does not count, because it is not copied.
         """
 
 
 def compile_template(template: Json, *, typed: bool = False) -> Template:
-    """Read `template` once. With `typed`, a string that is exactly one placeholder takes the value itself."""
+    """Parse `template`. With `typed`, a string that is exactly one placeholder becomes the value itself."""
     if isinstance(template, str):
         return _compile_text(template, typed)
     if isinstance(template, dict):
@@ -220,10 +222,10 @@ def compile_template(template: Json, *, typed: bool = False) -> Template:
 
 
 def render(
-    template: Json, scope: Mapping[str, Any], *, typed: bool = False, room: RenderBudget | None = None
+    template: Json, scope: Mapping[str, Any], *, typed: bool = False, budget: RenderBudget | None = None
 ) -> Any:
-    """Return `template` with its placeholders filled in. For many scopes, `compile_template` once."""
-    return compile_template(template, typed=typed).render(scope, room)
+    """Return `template` with its placeholders replaced. For many scopes, call `compile_template` once."""
+    return compile_template(template, typed=typed).render(scope, budget)
 
 
 def places_of(template: Template) -> Iterator[Path]:
@@ -238,7 +240,7 @@ def places_of(template: Template) -> Iterator[Path]:
 
 
 def placeholders(template: Json) -> frozenset[str]:
-    """Return the text of everything at any depth that could be a placeholder, JSON-like braces too."""
+    """Return the text of each possible placeholder at any depth, including braces of JSON."""
     return frozenset([name for text in _strings(template) if "{" in text for name in _names(text)])
 
 
@@ -269,7 +271,7 @@ def _is_name(text: str) -> bool:
 
 
 def _parse(text: str) -> list[str | Path]:
-    """Split `text` into literal parts and placeholders; neighbouring literals are joined."""
+    """Split `text` into literals and placeholders; adjacent literals are joined."""
     parts: list[str | Path] = []
     literal, end = "", 0
     for match in _ESCAPED_OR_NAMED.finditer(text):
@@ -289,7 +291,7 @@ class _Constant:
     def __init__(self, value: Any) -> None:
         self._value = value
 
-    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> Any:
+    def render(self, scope: Mapping[str, Any], budget: RenderBudget | None = None) -> Any:
         return self._value
 
 
@@ -301,7 +303,7 @@ class _Typed:
     def __init__(self, placeholder: Path) -> None:
         self._placeholder = placeholder
 
-    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> Any:
+    def render(self, scope: Mapping[str, Any], budget: RenderBudget | None = None) -> Any:
         value = self._placeholder.find(scope)
         return "{" + self._placeholder.text + "}" if value is MISSING else value
 
@@ -312,21 +314,21 @@ class _Text:
     def __init__(self, parts: Sequence[str | Path]) -> None:
         self.parts = parts
 
-    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> str:
-        room = room or RenderBudget()
+    def render(self, scope: Mapping[str, Any], budget: RenderBudget | None = None) -> str:
+        budget = budget or RenderBudget()
         shown = []
         for part in self.parts:
             if isinstance(part, str):
                 shown.append(part)
                 continue
             text = _shown(part, scope)
-            room.take(text)
+            budget.take(text)
             shown.append(text)
         return "".join(shown)
 
 
 class _OnePlace:
-    """A text with one placeholder, as most are: there is nothing that it could repeat."""
+    """Fast path: a text with one placeholder, which cannot repeat a value and so needs no budget of its own."""
 
     __slots__ = ("_after", "_before", "place")
 
@@ -335,10 +337,10 @@ class _OnePlace:
         self.place = place
         self._after = after
 
-    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> str:
+    def render(self, scope: Mapping[str, Any], budget: RenderBudget | None = None) -> str:
         text = _shown(self.place, scope)
-        if room is not None:
-            room.take(text)
+        if budget is not None:
+            budget.take(text)
         return f"{self._before}{text}{self._after}"
 
 
@@ -357,9 +359,9 @@ class _Object:
     def inner(self) -> Iterable[Template]:
         return (part for _, part in self._fields)
 
-    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> dict[str, Any]:
-        room = room or RenderBudget()
-        return {key: part.render(scope, room) for key, part in self._fields}
+    def render(self, scope: Mapping[str, Any], budget: RenderBudget | None = None) -> dict[str, Any]:
+        budget = budget or RenderBudget()
+        return {key: part.render(scope, budget) for key, part in self._fields}
 
 
 class _List:
@@ -372,9 +374,9 @@ class _List:
     def inner(self) -> Iterable[Template]:
         return self._items
 
-    def render(self, scope: Mapping[str, Any], room: RenderBudget | None = None) -> list[Any]:
-        room = room or RenderBudget()
-        return [part.render(scope, room) for part in self._items]
+    def render(self, scope: Mapping[str, Any], budget: RenderBudget | None = None) -> list[Any]:
+        budget = budget or RenderBudget()
+        return [part.render(scope, budget) for part in self._items]
 
 
 def _compile_text(text: str, typed: bool) -> Template:
@@ -406,7 +408,8 @@ def _compile_list(template: list[Any], typed: bool) -> Template:
 
 
 def _settled(compiled: _Object | _List, parts: Any, template: Json) -> Template:
-    """Return a constant where nothing in it can change: the very template if it has not even an escape."""
+    """Return a constant if the template has no placeholder: the template object itself if it has no escape
+    either."""
     if not all(isinstance(part, _Constant) for part in parts):
         return compiled
     rendered = compiled.render({})

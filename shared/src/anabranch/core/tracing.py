@@ -1,8 +1,8 @@
-"""The trace of a run: ids that every process works out alike, sampled members, and spans as values. Pure.
+"""The trace of a run: deterministic ids, sampled members, and spans as values. Pure.
 
-A span's id is a hash of what it stands for, so a span that is told once more after a crash is the same span, and
-whoever links to it need not be told its id. The trace is the producer's, where its record had a `traceparent`
-(W3C Trace Context); else it follows from the run's id.
+A span's id is a hash of the names of its run, group, task and member. A span that is exported again after a crash
+is therefore the same span, and any process can link to it without communication. The trace is the producer's if
+its record had a `traceparent` (W3C Trace Context); otherwise its id is a hash of the run id.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 MEMBERS = 100
-"""Members of one task that are sampled, about."""
+"""Approximate number of members of one task that are sampled."""
 FAILURES = 100
-"""Failed attempts of members beyond them that one worker tells of for one task."""
+"""Failed attempts of other members that one worker exports for one task."""
 LINKS = 128
-"""Of one span: what collectors take by default."""
+"""Maximum links of one span: the default limit of collectors."""
 
 Attribute = str | bool | int | float
 Kind = Literal["internal", "consumer"]
@@ -28,8 +28,8 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f
 
 @dataclass(frozen=True, slots=True)
 class RunTrace:
-    """The trace that a run belongs to. `parent` is the producer's span, None where the run begins the trace;
-    `sampled` is what its producer decided, None where it said nothing."""
+    """The trace that a run belongs to. `parent` is the producer's span, None if the run starts the trace;
+    `sampled` is the producer's decision, None if it made none."""
 
     trace_id: int
     parent: int | None = None
@@ -38,7 +38,7 @@ class RunTrace:
 
 @dataclass(frozen=True, slots=True)
 class SpanEvent:
-    """Something that happened at `at` (seconds since the epoch) within a span."""
+    """An event within a span, at `at` (seconds since the epoch)."""
 
     name: str
     at: float
@@ -59,17 +59,17 @@ class Span:
     kind: Kind = "internal"
     links: tuple[int, ...] = ()
     error: str | None = None
-    """Why it failed; None where it did not."""
+    """Error message of a failed span; else None."""
     events: tuple[SpanEvent, ...] = field(default=())
 
 
 def trace_of(run_id: str, traceparent: str | None) -> RunTrace:
-    """The trace of a run; a `traceparent` that is none by the standard counts as not sent."""
+    """The trace of a run; an invalid `traceparent` is ignored."""
     return parse_traceparent(traceparent) or RunTrace(_digest(f"trace/{run_id}", 16))
 
 
 def parse_traceparent(text: str | None) -> RunTrace | None:
-    """What a `traceparent` header says, None where it is not valid; a later version as far as it is known."""
+    """Parse a `traceparent` header; None if it is invalid. Of a later version the known fields are read."""
     found = _TRACEPARENT.fullmatch(text or "")
     if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):
         return None
@@ -100,10 +100,11 @@ def member_span(run_id: str, group: str, task: str, index: int, attempt: int) ->
 
 
 def every(total: int) -> int:
-    """The members of a task whose index this divides are sampled: all of few, an even share of many."""
+    """The sampling interval of a task's members: those whose index it divides are sampled."""
     return max(1, -(-total // MEMBERS))
 
 
 def _digest(text: str, size: int) -> int:
-    """Never 0, which stands for no id. Names have no `/`, so two places never have one text."""
+    """Hash a text to an id. Never 0, which means "no id" in W3C Trace Context. Names have no `/`, so texts are
+    unique."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:size]) or 1

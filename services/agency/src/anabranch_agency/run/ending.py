@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Protocol
 
-from anabranch.core.admissions import UNTOLD, admission_at
+from anabranch.core.admissions import UNKNOWN_ADMISSION, admission_at
 from anabranch.core.retention import seconds_kept
 from anabranch.core.wire.messages import FailRun, Failure, StopRun
 from anabranch.core.wire.results import final_event_id
@@ -28,7 +28,7 @@ class _OfRun(Protocol):
 def is_of(run: Run, message: _OfRun) -> bool:
     """Whether a message belongs to this run and not to an earlier run with the same id. Messages about runs that
     an earlier release opened have no admission."""
-    return message.admission in (None, UNTOLD, run.admission)
+    return message.admission in (None, UNKNOWN_ADMISSION, run.admission)
 
 
 def fail(turn: Turn, run: Run, message: FailRun) -> None:

@@ -121,7 +121,7 @@ def plan_body(validation: ValidationResult, *, expand: bool) -> bytes:
     fit."""
     edges = [] if validation.plan is None else list(edges_of(validation.plan))
     budget = RenderBudget(MAX_PLANNED)
-    return encode(validation.to_document(expand=expand, most=MAX_SHOWN, room=budget) | {"edges": edges})
+    return encode(validation.to_document(expand=expand, limit=MAX_SHOWN, budget=budget) | {"edges": edges})
 
 
 def unparsable_plan(refusal: RequestRefused, size: int) -> Document:

@@ -11,7 +11,7 @@ from anabranch.core.admissions import parts_of
 from anabranch.core.bounded import BoundedDict
 from anabranch.core.request.graph import Graph, build_graph
 from anabranch.core.request.models import Request, TaskSpec
-from anabranch.core.request.outline import facts_of
+from anabranch.core.request.outline import outline_of
 from anabranch.core.wire.codec import RUNS, Undecodable
 from anabranch.core.wire.messages import SubmitRun
 from anabranch.core.wire.run_record import RunRecord
@@ -106,6 +106,6 @@ def _decoded(value: bytes) -> SubmitRun | None:
 
 def _admitted(submitted: SubmitRun) -> AdmittedRequest:
     request = Request.model_validate(submitted.request)
-    tasks = [task for group in facts_of(request) for _, task in group.tasks]
+    tasks = [task for group in outline_of(request) for _, task in group.tasks]
     graph = build_graph(tasks, request.context, submitted.session_keys)
     return AdmittedRequest(request, graph, submitted.session_keys)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from anabranch.core.errors import AnabranchError
 from anabranch.core.expansion.members import Member, member_name
 from anabranch.core.request.graph import Dependency
-from anabranch.core.request.member_counts import foresee
+from anabranch.core.request.member_counts import forecast_members
 from anabranch.core.request.models import TaskSpec
 from anabranch.core.templates import RenderBudget, RenderedTooLarge, member_scope, placeholders, render
 from anabranch_gateway.runs.admitted_requests import AdmittedRequest
@@ -73,8 +73,8 @@ def rendered_inputs(
 def _member(task: AdmittedTask, index: int, values: Mapping[str, Any]) -> Member | None:
     assert task.spec.expansion_config is not None
     try:
-        foreseen = foresee(task.spec.expansion_config, task.array_keys, values)
-        return next(iter(foreseen.expanded.members(index, index + 1)), None) if foreseen.expanded else None
+        forecast = forecast_members(task.spec.expansion_config, task.array_keys, values)
+        return next(iter(forecast.expanded.members(index, index + 1)), None) if forecast.expanded else None
     except AnabranchError:  # the expansion is invalid: the task has failed, and its events have the reason
         return None
 
@@ -116,7 +116,7 @@ MAX_SHOWN = 8_000_000
 
 def _template(template: Any, scope: Any, *, typed: bool) -> Any:
     try:
-        return None if template is None else render(template, scope, typed=typed, room=RenderBudget(MAX_SHOWN))
+        return None if template is None else render(template, scope, typed=typed, budget=RenderBudget(MAX_SHOWN))
     except RenderedTooLarge:
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from anabranch.core.admissions import UNTOLD
+from anabranch.core.admissions import UNKNOWN_ADMISSION
 from anabranch.core.wire.messages import FailRun, OpenRun, StopReason, StopRun
 from anabranch_taskgroup.session.partition import PartitionState
 from anabranch_taskgroup.session.state import Run
@@ -33,7 +33,7 @@ def is_known(partition: PartitionState, opening: OpenRun) -> bool:
     opened it again."""
     run = partition.runs.get(opening.run_id)
     known = run.admission if run is not None else _ended_admission(partition, opening.run_id)
-    return known is not None and (known == UNTOLD or known >= opening.admission)
+    return known is not None and (known == UNKNOWN_ADMISSION or known >= opening.admission)
 
 
 def _ended_admission(partition: PartitionState, run_id: str) -> int | None:
@@ -46,7 +46,7 @@ def drop_reopening(turn: Turn, opening: OpenRun) -> None:
     the same id: the answer is that this one is lost, which the run's owner drops if it knows how the run ended."""
     turn.partition.drop("run opened before")
     is_open = opening.run_id in turn.partition.runs
-    may_be_another = opening.admission != UNTOLD == _ended_admission(turn.partition, opening.run_id)
+    may_be_another = opening.admission != UNKNOWN_ADMISSION == _ended_admission(turn.partition, opening.run_id)
     if may_be_another and not is_open:
         answer_lost(turn, opening.run_id, opening.admission)
 
@@ -55,7 +55,11 @@ def early_stop(partition: PartitionState, opening: OpenRun) -> StopReason | None
     """The reason of a stop that was read before the run was opened; None where there is none for this
     admission."""
     stop = partition.tombstones.pop(opening.run_id, None)
-    if stop is None or stop.reason == ENDED or (stop.admission != UNTOLD and stop.admission < opening.admission):
+    if (
+        stop is None
+        or stop.reason == ENDED
+        or (stop.admission != UNKNOWN_ADMISSION and stop.admission < opening.admission)
+    ):
         return None
     return "timed_out" if stop.reason == "timed_out" else "cancelled"
 
@@ -69,7 +73,7 @@ def open_run(turn: Turn, message: _OfRun) -> Run | None:
 def is_meant(run: Run, admission: int | None) -> bool:
     """True if a message which names this admission is about the open run. One that names another was written in an
     earlier life of the log."""
-    return run.admission == UNTOLD or admission in (None, run.admission)
+    return run.admission == UNKNOWN_ADMISSION or admission in (None, run.admission)
 
 
 def keep_early_stop(turn: Turn, message: StopRun) -> None:

@@ -1,1 +1,1 @@
-"""From one task to its members: arrays, matrices and transform rules, computed lazily. Pure."""
+"""Expands a task to its members: arrays, matrices and transform rules, computed lazily. Pure."""

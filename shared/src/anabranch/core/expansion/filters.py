@@ -1,4 +1,4 @@
-"""The conditions of a ``filter`` rule: one operator and one literal, read as data and never run as code.
+"""The conditions of a ``filter`` rule: an operator and a literal. Data that is parsed, never code that runs. Pure.
 
 ========  ==================================================================================================
 ``=``     equal (``==`` is read too); ``!=`` is its opposite, so also true of an item without the field
@@ -9,7 +9,7 @@
 
 A literal that is a number compares as a number, with numbers and with text that is one; any other literal
 compares as text, with everything but a string in its compact JSON form (``=true``, ``=null``). A literal in
-JSON quotes is always text. Dates as ``2024-05-01`` compare rightly as text. Must not know of expansions.
+JSON quotes is always text. Dates such as ``2024-05-01`` compare correctly as text.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """What a condition compares with: `number` where it is one, `text` always."""
+    """The right-hand side of a condition. `number` is None if the text is not a number."""
 
     text: str
     number: float | None = None
 
     def equals(self, value: Any) -> bool:
-        """Compare as number or as text, as the literal is."""
+        """Compare as a number if the literal is one, else as text."""
         if self.number is not None:
             return as_number(value) == self.number
         return as_text(value) == self.text
 
     def is_in(self, value: Any) -> bool:
-        """Tell whether `value` is a list with an equal element, or has this text in it."""
+        """True if `value` is a list with an equal element, or its text contains the literal."""
         if isinstance(value, list):
             return any(self.equals(item) for item in value)
         return not isinstance(value, Mapping) and self.text in as_text(value)
@@ -63,7 +63,7 @@ class Condition:
     literals: tuple[Literal, ...]
 
     def holds(self, value: Any) -> bool:
-        """Tell whether `value` (`MISSING` where an item has no such field) meets the condition."""
+        """True if `value` meets the condition; `MISSING` stands for a field that an item lacks."""
         if self.operator == "!=":
             return value is MISSING or not self.literals[0].equals(value)
         if value is MISSING:
@@ -83,7 +83,7 @@ def _ordered(symbol: str, value: Any, literal: Literal) -> bool:
 
 
 def as_number(value: Any) -> float | None:
-    """Return the number that `value` is, or that its text says; None for anything else, booleans too."""
+    """The number that `value` is, or that its text represents; None for anything else, including booleans."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -94,22 +94,22 @@ def as_number(value: Any) -> float | None:
 def _read_number(text: str) -> float | None:
     if not _NUMBER.fullmatch(text):
         return None
-    # Whole numbers stay whole: ids over 2**53 must not become equal.
+    # Integers stay integers: as floats, different ids over 2**53 could become equal.
     whole = text.lstrip("+-").isdigit() and len(text) <= _LONGEST_WHOLE
     return int(text) if whole else float(text)
 
 
 def parse_condition(written: Any) -> Condition:
-    """Read a condition; one that is no string is an equality. ValueError says what is wrong with it."""
+    """Parse a condition; a value that is not a string means equality. Raises ValueError with the reason."""
     if not isinstance(written, str):
         return Condition("=", (_literal(as_text(written)),))
     found = _CONDITION.fullmatch(written)
     if found is None:
-        raise ValueError(f"{written!r} has no operator: begin with one of = != > >= < <= in ~")
+        raise ValueError(f"{written!r} has no operator: start it with one of = != > >= < <= in ~")
     symbol, rest = found.groups()
     literals = _listed(rest) if symbol == "in" else (_literal(rest),)
     if not literals or (not rest and symbol not in ("=", "==", "!=")):
-        raise ValueError(f"{written!r} compares with nothing: put a value behind {symbol!r}")
+        raise ValueError(f"{written!r} has no value to compare with: write one after {symbol!r}")
     return Condition("=" if symbol == "==" else symbol, literals)
 
 
@@ -140,7 +140,7 @@ def _json_list(text: str) -> list[Any]:
     try:
         items = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"{text!r} is no JSON list: {error}") from error
+        raise ValueError(f"{text!r} is not a JSON list: {error}") from error
     if not isinstance(items, list):
-        raise ValueError(f"{text!r} is no JSON list")
+        raise ValueError(f"{text!r} is not a JSON list")
     return items

@@ -1,6 +1,6 @@
-"""Sequences and products of sequences that are never written out: item i is computed when it is asked for.
+"""Lazy sequences and products of sequences: item i is computed from i when it is read. Pure.
 
-A range of a million-member expansion costs what the range costs. Must not know of requests or members.
+Nothing is materialised, so reading a range of a million-member expansion costs only as much as the range.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ _LARGEST: Final = 1 << 62
 
 
 class Combinations(Protocol):
-    """Numbered assignments of a value to each of some names."""
+    """Numbered combinations, each of which assigns a value to every name."""
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of combinations."""
 
     def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        """Yield those from `start` up to `stop` (0 <= start, stop <= count); each is a new dict."""
+        """Yield combinations `start` to `stop`, exclusive (0 <= start, stop <= count); each is a new dict."""
 
 
 def count_between(start: float, end: float, step: float) -> int:
-    """How many numbers lie from `start` up to and with `end`, by `step`, which is not 0; exact for any floats."""
+    """The number of numbers from `start` to `end` inclusive, by `step`, which is not 0. Exact for any floats: they
+    are converted to fractions, because a float division can be off by one."""
     first, last, stride = Fraction(str(start)), Fraction(str(end)), Fraction(str(step))
     return max(0, math.floor((last - first) / stride) + 1)
 
 
 class Arithmetic(Sequence[int | float]):
-    """The numbers from `start` up to and with `end`, by `step`; empty where `step` leads away from `end`.
+    """The numbers from `start` to `end` inclusive, by `step`; empty if `step` leads away from `end`.
 
-    Decimal fractions are counted as they are written: 0 to 0.3 by 0.1 is 0, 0.1, 0.2, 0.3.
-    Raises ExpansionError for a step of 0 and for more numbers than can be counted.
+    Decimal fractions are exact: 0 to 0.3 by 0.1 is 0, 0.1, 0.2, 0.3, where adding floats would give
+    0.30000000000000004. Raises ExpansionError for a step of 0 and for more numbers than can be counted.
     """
 
     def __init__(self, start: float, end: float, step: float = 1) -> None:
@@ -69,7 +70,7 @@ class Arithmetic(Sequence[int | float]):
 
 
 class Chunks(Sequence[list[Any]]):
-    """Lists of `size` neighbouring items each; the last may be shorter."""
+    """Consecutive lists of `size` items each; the last may be shorter."""
 
     def __init__(self, items: Sequence[Any], size: int) -> None:
         self._items = items
@@ -93,7 +94,7 @@ class Chunks(Sequence[list[Any]]):
 
 
 class Zipped:
-    """Arrays side by side: combination i has item i of each. Raises ExpansionError for unequal lengths."""
+    """Zipped arrays: combination i has item i of each. Raises ExpansionError for unequal lengths."""
 
     def __init__(self, arrays: Mapping[str, Sequence[Any]]) -> None:
         lengths = {name: len(array) for name, array in arrays.items()}
@@ -118,7 +119,7 @@ class Zipped:
 
 
 class Product:
-    """Every combination of one from each axis, the first axis slowest; `constants` are in all of them."""
+    """The Cartesian product of axes, the first axis slowest; `constants` are in every combination."""
 
     def __init__(self, axes: Sequence[Zipped], constants: Mapping[str, Any]) -> None:
         self._axes = axes
@@ -126,7 +127,8 @@ class Product:
         self.count = math.prod(axis.count for axis in axes)
 
     def at(self, index: int) -> dict[str, Any]:
-        """Return combination `index`: its digits in the mixed radix of the axes' lengths."""
+        """Return combination `index`. Its positions on the axes are the digits of `index` in the mixed radix of
+        the axes' lengths, so the product is never walked."""
         digits = []
         for axis in reversed(self._axes):
             index, digit = divmod(index, axis.count)

@@ -14,8 +14,9 @@ do (those it leaves out may be anything), lists by position, a missing leaf is n
 case, and values of different types as numbers (null, false and "" are 0, true is 1, "3.10" is 3.1, text is
 no number and equals none). Keys compare without case too, where the exact one is not there.
 
-Nothing here walks the product. Each axis value is compared once with each entry; which combinations are left
-is counted backwards over the axes, and the i-th one is found by index arithmetic. Must not know of members.
+The product is never walked. Each axis value is compared once with each entry; the combinations that are kept are
+counted backwards over the axes (dynamic programming over sets of exclude entries), and the i-th one is found by
+index arithmetic. Pure.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ Entry: TypeAlias = Mapping[str, Any]
 """One object of ``include`` or ``exclude``."""
 
 Fault: TypeAlias = tuple[tuple[str | int, ...], str]
-"""A path within the matrix, and what is wrong there."""
+"""A path within the matrix, and the error there."""
 
 _Leaf: TypeAlias = tuple[tuple[str | int, ...], Any]
 
 STEPS: Final = 5_000_000
-"""How many steps counting the combinations may take; only entangled excludes over many axes need more."""
+"""Maximum steps of counting the combinations; only exclude entries that overlap over many axes need more."""
 _EMPTY_INCLUDE: Final = "an include entry of the matrix is empty: give it at least one key"
 _LARGEST: Final = 1 << 62
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -78,7 +79,7 @@ class Matrix:
         self.count = kept.count + len(self._appended)
 
     def at(self, index: int) -> dict[str, Any]:
-        """Return combination `index`, counted from 0; IndexError where there is none."""
+        """Return combination `index`, from 0. Raises IndexError if there is none."""
         if not 0 <= index < self.count:
             raise IndexError(f"combination {index} of {self.count}")
         if index >= self._kept.count:
@@ -98,14 +99,14 @@ class Matrix:
             matching ^= lowest
 
     def between(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        """Yield the combinations `start` to `stop`; the cost is that of the range."""
+        """Yield combinations `start` to `stop`, exclusive; the cost is that of the range."""
         return (self.at(index) for index in range(start, min(stop, self.count)))
 
 
 def check_entries(
     axes: Collection[str], *, include: Sequence[Entry] = (), exclude: Sequence[Entry] = ()
 ) -> list[Fault]:
-    """Return what is wrong with the entries whatever the axes hold."""
+    """Return the errors of the entries that do not depend on the values of the axes."""
     spelling = _spelling(axes)
     faults: list[Fault] = [(("include", at), _EMPTY_INCLUDE) for at, entry in enumerate(include) if not entry]
     for at, entry in enumerate(exclude):
@@ -114,7 +115,7 @@ def check_entries(
 
 
 def _spelling(axes: Collection[str]) -> dict[str, str]:
-    """Return the axes by their names without case; of two that differ in case only, the first."""
+    """Map the case-folded name of each axis to the axis; of two that differ only in case, to the first."""
     return {_fold(name): name for name in reversed(list(axes))}
 
 
@@ -122,15 +123,15 @@ def _exclude_faults(
     entry: Entry, axes: Collection[str], spelling: Mapping[str, str]
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     if not entry:
-        yield (), "an exclude entry of the matrix is empty, so would drop everything: name an axis"
+        yield (), "an exclude entry of the matrix is empty, so it would drop every combination: name an axis"
     for key in entry:
         if key not in axes and _fold(key) not in spelling:
             known = ", ".join(axes) or "none"
-            yield (key,), f"exclude key {key!r} is no axis of the matrix; the axes are: {known}"
+            yield (key,), f"exclude key {key!r} is not an axis of the matrix; the axes are: {known}"
 
 
 def _split(entry: Entry, axes: Mapping[str, Any], spelling: Mapping[str, str]) -> tuple[Entry, Entry]:
-    """Split an include entry into what must match and what is added."""
+    """Split an include entry into the keys that must match and those that are added."""
     if not entry:
         raise ExpansionError(_EMPTY_INCLUDE)
     match, extra = {}, {}
@@ -150,16 +151,16 @@ def _excluding(entry: Entry, axes: Mapping[str, Any], spelling: Mapping[str, str
 
 
 def _spelled_alike(extras: Sequence[Entry]) -> list[Entry]:
-    """Give keys that differ only in case the spelling of the first, so that a later one overwrites it."""
+    """Use the first spelling for keys that differ only in case, so that a later one overwrites an earlier one."""
     first: dict[str, str] = {}
     return [{first.setdefault(_fold(key), key): value for key, value in extra.items()} for extra in extras]
 
 
 class _Filters:
-    """Which entries each value of each axis satisfies, as bits: bit f is entry f.
+    """Bit masks of the entries that each value of each axis satisfies: bit f is entry f.
 
-    `masks` has one list for each axis, one number for each of its values; None for an axis that no entry
-    names. `every` has all bits set. A combination matches the entries whose bits are in all its masks.
+    `masks` has a list for each axis with a mask for each value; None for an axis that no entry names. `every` has
+    all bits set. A combination matches the entries whose bits are set in the masks of all its values.
     """
 
     __slots__ = ("every", "masks")
@@ -169,7 +170,7 @@ class _Filters:
         self.masks = [_masks(name, values, entries, self.every) for name, values in axes.items()]
 
     def matching(self, choice: Sequence[int]) -> int:
-        """Return the entries that the combination of these value indexes matches."""
+        """Return the bits of the entries that match the combination of these value indexes."""
         found = self.every
         for masks, at in zip(self.masks, choice, strict=True):
             if masks is not None:
@@ -198,7 +199,7 @@ def _bits_matching(value: Any, entries: Sequence[tuple[int, Sequence[_Leaf]]]) -
 
 
 class _Literals:
-    """`loosely_equal` with many literals at once: one look-up for a value, however many there are."""
+    """`loosely_equal` with many literals by one lookup, so that n values and m literals cost n + m, not n * m."""
 
     __slots__ = ("_numbers", "_other_numbers", "_texts")
 
@@ -214,7 +215,7 @@ class _Literals:
                 _add_bit(self._other_numbers, _number(literal), bit)
 
     def equal_to(self, value: Any) -> int:
-        """Return the bits of the literals that equal `value`. NaN is found nowhere, as it equals nothing."""
+        """Return the bits of the literals that equal `value`; none for NaN, which equals nothing."""
         number = _number(value)
         if isinstance(value, str):
             return self._texts.get(_fold(value), 0) | self._other_numbers.get(number, 0)
@@ -227,16 +228,17 @@ def _add_bit(bits: dict[Any, int], key: Any, bit: int) -> None:
 
 
 def _in_order_of(entry: Entry, combination: dict[str, Any]) -> dict[str, Any]:
-    """A combination that an entry made, its keys as the entry has them where they are spelled alike."""
+    """A combination of its own made by an entry, with its keys in the order of the entry."""
     first = {key: combination[key] for key in entry if key in combination}
     return {**first, **combination}
 
 
 class _Kept:
-    """The combinations of the product that no exclude entry matches: how many, and which is the i-th.
+    """Counts the combinations that no exclude entry matches, and finds the i-th one.
 
-    A state is the set of exclude entries (bits) that the values chosen so far still satisfy; with none left
-    (0) the rest of the axes is free. `_tables[axis][state]` are the running counts over the axis' values.
+    A state is the set of exclude entries (bits) that all values chosen so far satisfy. In state 0 no entry can
+    match any more, so the remaining axes are a plain product. `_tables[axis][state]` are the running counts of
+    kept combinations over the values of the axis; a binary search in them finds the value of the i-th combination.
     """
 
     __slots__ = ("_excludes", "_free", "_sizes", "_tables", "count")
@@ -251,7 +253,7 @@ class _Kept:
         self.count = 0 if not self._sizes else self._left(0, excludes.every)
 
     def _reachable(self) -> list[set[int]]:
-        """Return for each axis the states in which it can be reached, without the free one."""
+        """Return the reachable states of each axis, without state 0."""
         levels = [{self._excludes.every} - {0}]
         steps = 0
         for masks, size in zip(self._excludes.masks, self._sizes, strict=True):
@@ -273,7 +275,7 @@ class _Kept:
         return self._tables
 
     def _left(self, axis: int, state: int) -> int:
-        """Return how many combinations of the axes from `axis` on are kept in `state`."""
+        """Return the number of kept combinations of the axes from `axis` on in `state`."""
         if not state:
             return self._free[axis]
         if axis == len(self._sizes):
@@ -308,7 +310,7 @@ class _Kept:
         return sum(bit for bit in bits if self._any_matches(bit, pairs))
 
     def _any_matches(self, entry: int, pairs: Sequence[set[tuple[int, int]]]) -> bool:
-        """Follow the exclude states through the values that `entry` allows, each kind of value once."""
+        """Search for a kept combination through the states that the values allowed by `entry` lead to."""
         states = {self._excludes.every}
         for axis in pairs:
             masks = {excluded for excluded, allowed in axis if allowed & entry}
@@ -317,7 +319,7 @@ class _Kept:
 
 
 def _suffix_products(sizes: Sequence[int]) -> list[int]:
-    """Return the product of all sizes, of all but the first, and so on down to 1."""
+    """Return the products of the sizes from each position on, ending with 1."""
     return list(accumulate(reversed(sizes), int.__mul__, initial=1))[::-1]
 
 
@@ -355,14 +357,14 @@ def _field(value: Mapping[str, Any], key: str) -> Any:
 
 
 def loosely_equal(left: Any, right: Any) -> bool:
-    """Compare as ``==`` of GitHub's expressions does: text without case, mixed types as numbers."""
+    """Compare as ``==`` in GitHub's expressions: text without case, mixed types as numbers."""
     if isinstance(left, str) and isinstance(right, str):
         return left == right or _fold(left) == _fold(right)
     return _number(left) == _number(right)
 
 
 def _fold(text: str) -> str:
-    """Return `text` in capitals, character by character: ß, whose capital is two letters, stays."""
+    """Return `text` in upper case, character by character; ß stays, because its upper case has two letters."""
     capitals = text.upper()
     if len(capitals) == len(text):
         return capitals
@@ -370,7 +372,7 @@ def _fold(text: str) -> str:
 
 
 def _number(value: Any) -> float:
-    """Return the number that `value` counts as beside another type; NaN, which equals nothing, if none."""
+    """Return the number for comparing `value` with another type; NaN, which equals nothing, if there is none."""
     if value is None:
         return 0.0
     if isinstance(value, str):

@@ -1,8 +1,7 @@
-"""From one task to its members: where the arrays come from, how many members there are, what each one sees.
+"""Expands one task to its members: the sources of its arrays, the number of members, the names of each. Pure.
 
-`sources` says what to fetch, `expand` checks what was fetched and counts, `Expanded.members` makes any range
-of members at the cost of that range. Must not fetch anything, render a template, or know of chunks and
-workers.
+`sources` names the arrays to fetch, `expand` checks the fetched arrays and counts members, and `Expanded.members`
+computes any range of members at the cost of that range.
 """
 
 from __future__ import annotations
@@ -33,9 +32,10 @@ class Member:
 
     `variables` are exactly the loop variables (of a matrix, the combination). `scope` has all the names a
     template may use for it: the variables, the identifiers, and the fields of those items that are objects.
-    `identifier` is the text of the first of `identifiers`, without any the index. `error` says why the member
-    fails before it runs: its item has not the field that an identifier names; `identifier` is then None.
-    To be read only; not frozen, because a worker makes a hundred thousand of them a second.
+    `identifier` is the text of the first of `identifiers`, or the index if there are none. `error` is the reason
+    if the member fails before it runs, because its item lacks the field of an identifier; `identifier` is then
+    None. Immutable by convention; not frozen, because creating frozen instances is slow and a worker creates a
+    hundred thousand a second.
     """
 
     index: int
@@ -51,9 +51,9 @@ def member_name(task: str, index: int) -> str:
 
 
 def sources(config: Expansion) -> dict[str, str | list[Any]]:
-    """Return where each array comes from: loop variable -> context path, or the literal list.
+    """Return the source of each array: loop variable -> context path, or the literal list.
 
-    An array that only a rule names is a loop variable of its own path.
+    An array that only a rule names has its path as loop variable.
     """
     found: dict[str, str | list[Any]] = dict(config.array_mapping)
     rules = config.transform_rules
@@ -70,7 +70,7 @@ def sources(config: Expansion) -> dict[str, str | list[Any]]:
 
 
 def check_config(config: Expansion) -> list[Fault]:
-    """Return what is wrong with `config` whatever its arrays hold, each as (path within it, message)."""
+    """Return the errors of `config` that do not depend on its arrays, each as (path within it, message)."""
     found: list[Fault] = []
     if config.type == "matrix":
         found = check_entries(config.array_mapping, include=config.include, exclude=config.exclude)
@@ -86,9 +86,10 @@ def _paths(config: Expansion) -> dict[str, str]:
 
 
 def lookup_path(context: Mapping[str, Any], path: str) -> Any:
-    """Return what `path` leads to in `context`: the longest leading part that is a key, then walked down.
+    """Return the value at `path` in `context`: of the longest prefix that is a key, then along the rest of the
+    path.
 
-    Raises KeyError where it leads nowhere.
+    Raises KeyError if there is no such value.
     """
     value = Path(path).find(context)
     if value is MISSING:
@@ -97,7 +98,7 @@ def lookup_path(context: Mapping[str, Any], path: str) -> Any:
 
 
 def as_list(value: Any, variable: str) -> list[Any]:
-    """Return `value` if it is a list, or the list that its JSON text says; else raise ExpansionError."""
+    """Return `value` if it is a list, or the list in its JSON text. Raises ExpansionError for anything else."""
     found = _parsed(value) if isinstance(value, str) else value
     if isinstance(found, list):
         return found
@@ -127,7 +128,7 @@ def _shortened(value: Any) -> str:
 
 
 class Expanded:
-    """The members of one expansion, by index. Holds the arrays; makes members only when asked for them."""
+    """The members of one expansion by index, computed from the arrays when they are read."""
 
     __slots__ = ("_combinations", "_identifiers", "count")
 
@@ -137,7 +138,7 @@ class Expanded:
         self.count = combinations.count
 
     def members(self, start: int = 0, stop: int | None = None) -> Iterator[Member]:
-        """Yield the members from `start` up to `stop`, or to the last; the cost is that of the range."""
+        """Yield the members from `start` to `stop`, exclusive, or to the last. The cost is that of the range."""
         start = max(start, 0)
         stop = self.count if stop is None else min(stop, self.count)
         combinations = self._combinations.between(start, max(start, stop))
@@ -162,7 +163,7 @@ class Expanded:
 
 
 def _names(variables: dict[str, Any]) -> dict[str, Any]:
-    """Return the loop variables and, behind them, the fields of their items; earlier variables go first."""
+    """Return the loop variables and, with lower precedence, the fields of their items; earlier variables win."""
     if dict not in map(type, variables.values()):
         return variables
     items = [value for value in variables.values() if type(value) is dict]
@@ -180,7 +181,7 @@ def _fields(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _within(variables: Mapping[str, Any], path: str) -> Any:
-    """Return what `path` names in the first item that has it: identifiers may be relative to the item."""
+    """Return the value at `path` in the first item that has it; an identifier may be relative to the item."""
     segments = path.split(".")
     found = (walk(item, segments) for item in variables.values())
     return next((value for value in found if value is not MISSING), MISSING)
@@ -195,12 +196,12 @@ def expand(
 ) -> Expanded:
     """Return the members that `config` makes of `arrays` (loop variable -> items, as `sources` names them).
 
-    Any sequence will do as an array, one that fetches its pages too: it is asked for its length, for items and
-    for slices, and of an array or matrix expansion only for those of the members that are made.
+    An array may be any sequence, even one that fetches its pages: only its length, items and slices are read, and
+    of an array or matrix expansion only those of the members that are computed.
 
-    An expansion without members is no error here: `on_empty` says what it means. With `output_format`
-    separate every identifier is read once to find a repeated one; who expands again what was checked before
-    may leave that out with `check_identifiers`.
+    An expansion without members is not an error here; see `on_empty`. With `output_format` separate every
+    identifier is read once to find repeated ones; `check_identifiers=False` skips this for arrays that were
+    checked before.
 
     Raises ExpansionError for arrays of unequal length, for more members than `limit`, for a repeated
     identifier, and for rules or matrix entries that do not fit the arrays.
@@ -230,6 +231,6 @@ def _refuse_repeated(expanded: Expanded) -> None:
             continue
         if (earlier := first.setdefault(member.identifier, member.index)) != member.index:
             raise ExpansionError(
-                f"members {earlier} and {member.index} have one identifier, {member.identifier!r}: "
+                f"members {earlier} and {member.index} have the same identifier, {member.identifier!r}: "
                 "with output_format separate each needs its own"
             )

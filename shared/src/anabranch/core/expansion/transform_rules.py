@@ -1,9 +1,9 @@
-"""The transform rules of a ``custom`` expansion: from arrays to combinations.
+"""The transform rules of a ``custom`` expansion, which combine arrays. Pure.
 
-Whatever order they are written in, the rules apply in this one:
+The rules always apply in this order, whatever order they are written in:
 
-1. **sequence** makes arrays of numbers, from ``start`` up to *and with* ``end``; down, where the step is below
-   0, or where there is none and the end is below the start.
+1. **sequence** makes arrays of numbers, from ``start`` to ``end`` *inclusive*; it counts down if the step is
+   negative, or if there is no step and the end is below the start.
 2. **filter** keeps the items that meet every condition on their array, or on a field of its items.
 3. **distinct** keeps the first of equal items (of one array, of an array by a field, or with ``true`` of
    every array).
@@ -14,13 +14,12 @@ Whatever order they are written in, the rules apply in this one:
    is named, else behind it. A sequence, and an array with a chunk size of its own, that neither of them names
    is a further axis.
 
-Without `combine` and `zip` the mapped arrays are zipped, as in an ``array`` expansion; those with a filter
-stand back if there is anything else to make members of. Every array that makes no members is handed to each
-member whole, as a list, under its name. Arrays of one length that are zipped are filtered row by row, so
-that what belongs together stays together.
+Without `combine` and `zip` the mapped arrays are zipped, as in an ``array`` expansion, except arrays with a filter
+if other arrays make members. Every array that makes no members is passed whole to each member, as a list under its
+name. Zipped arrays of equal length are filtered row by row, so that the items of a row stay together.
 
-A rule names an array by its loop variable, by its context path, or, where it is not mapped, by the path
-alone. Rules are data: nothing here evaluates code.
+A rule names an array by its loop variable or by its context path; an array that is not mapped has only the path.
+Rules are data: nothing here evaluates code.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, Sequence[Any]]
 Fault: TypeAlias = tuple[tuple[str | int, ...], str]
-"""A path within the rules, and what is wrong there."""
+"""A path within the rules, and the error there."""
 
 
 def check_rules(
     rules: TransformRules, arrays: Iterable[str] = (), *, paths: Mapping[str, str] | None = None
 ) -> list[Fault]:
-    """Return what is wrong with `rules` beyond their schema, whatever the arrays hold.
+    """Return the errors of `rules` beyond their schema that do not depend on the arrays.
 
     `arrays` are the names of the arrays, `paths` their context paths.
     """
@@ -85,7 +84,7 @@ def _wrong_names(rules: TransformRules, arrays: Iterable[str], paths: Mapping[st
 
 
 def _whole_arrays(rules: TransformRules) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Yield each place where a rule takes a whole array, with the name that is written there."""
+    """Yield each path at which a rule names a whole array, with that name."""
     for rule, names in (("combine", rules.combine), ("zip", rules.zip)):
         yield from (((rule, at), name) for at, name in enumerate(names or ()))
     if isinstance(rules.chunk, Mapping):
@@ -93,7 +92,7 @@ def _whole_arrays(rules: TransformRules) -> Iterator[tuple[tuple[str | int, ...]
 
 
 def _all_names(arrays: Iterable[str], paths: Mapping[str, str]) -> dict[str, str]:
-    """Return every name that a rule may use for an array -> the array."""
+    """Map every name that a rule may use to its array."""
     return {**{path: array for array, path in paths.items()}, **{name: name for name in arrays}}
 
 
@@ -106,7 +105,7 @@ def _not_whole(rule: str, name: str, array: str) -> str:
 
 
 def named_arrays(rules: TransformRules) -> list[str]:
-    """Return what the rules use as names of arrays, in order; of a field (``array.field``) the whole path."""
+    """Return the names of arrays in the rules, in order; for a field (``array.field``) the whole path."""
     distinct = [rules.distinct] if isinstance(rules.distinct, str) else rules.distinct or ()
     names = [*(rules.combine or ()), *(rules.zip or ()), *(rules.filter or ())]
     names += rules.chunk if isinstance(rules.chunk, Mapping) else ()
@@ -125,7 +124,7 @@ def match_name(path: str, names: Mapping[str, str]) -> tuple[str, tuple[str, ...
 def apply_rules(
     rules: TransformRules, arrays: Arrays, *, paths: Mapping[str, str] | None = None, limit: int = 1_000_000
 ) -> Product:
-    """Return the combinations that `rules` make of `arrays` (by loop variable).
+    """Return the combinations that `rules` make from `arrays` (by loop variable).
 
     `paths` are the context paths of the arrays, as further names for them. Raises ExpansionError for an
     unknown array, for unequal lengths in a zip, and where there is nothing to make members of.
@@ -176,7 +175,7 @@ def _field(rule: str, path: str, names: Mapping[str, str]) -> tuple[str, tuple[s
     found = match_name(path, names)
     if found is None:
         known = ", ".join(sorted(set(names.values()))) or "none"
-        raise ExpansionError(f"{rule} names {path!r}, which is no array of the expansion; it has: {known}")
+        raise ExpansionError(f"{rule} names {path!r}, which is not an array of the expansion; it has: {known}")
     return found
 
 
@@ -216,7 +215,7 @@ def _chunk_sizes(rules: TransformRules, names: Mapping[str, str], arrays: Arrays
 
 
 class _Applied:
-    """One application of resolved rules: which arrays make members, and which are handed on whole."""
+    """One application of resolved rules: the arrays that make members, and those that are passed on whole."""
 
     def __init__(self, rules: _Resolved, limit: int) -> None:
         self._rules = rules
@@ -257,7 +256,9 @@ class _Applied:
         kept = self._kept(group)
         chunk = self._rules.chunk
         if len({chunk.get(name) for name in group}) == 1:
-            # Of one chunk size: lengths that differ would hide in a shorter last chunk.
+            # Arrays of one chunk size are zipped before chunking: afterwards, unequal lengths could look equal,
+            # because the
+            # last chunk may be shorter.
             Zipped(kept)
         return Zipped({name: Chunks(kept[name], chunk[name]) if name in chunk else kept[name] for name in group})
 
@@ -282,7 +283,8 @@ class _Applied:
                 yield partial(_meets, array, field, condition)
 
     def _distinct_tests(self, arrays: Arrays) -> Iterator[Callable[[int], bool]]:
-        """Yield tests that a row passes once; they come last, so that they see only rows that are kept."""
+        """Yield tests that are true for the first of equal rows. They run last, so that a row that a filter drops
+        does not hide an equal row."""
         distinct = self._rules.distinct
         if isinstance(distinct, bool):
             if distinct and not arrays.keys() <= set(self._rules.sequences):

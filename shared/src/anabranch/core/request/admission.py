@@ -1,7 +1,7 @@
-"""Reading a request: everything that is wrong with it, together, before anything starts.
+"""Validates a request and reports every error at once, before anything starts.
 
 ``read_request`` takes a document, ``parse_request`` bytes. A schema error does not stop the later checks:
-what is readable is checked. Pure: what it must know of the world (agents, keys of the session, limits) is
+what is readable is checked. Pure: what it must know of the environment (agents, keys of the session, limits) is
 passed in, and it starts nothing.
 """
 
@@ -23,8 +23,8 @@ from anabranch.core.request.envelope import Sent, unwrap
 from anabranch.core.request.graph import Graph, SessionKeys, build_graph
 from anabranch.core.request.member_counts import MemberForecast
 from anabranch.core.request.models import Request
-from anabranch.core.request.outline import GroupFacts, count_dependencies, facts_of, read_facts
-from anabranch.core.request.planning import Plan, assemble, foresee_all, refused_document
+from anabranch.core.request.outline import GroupOutline, count_dependencies, outline_of, read_outline
+from anabranch.core.request.planning import Plan, assemble, forecast_all, refused_document
 from anabranch.core.request.schema_errors import schema_problems
 from anabranch.core.request.unprovided import unprovided, words
 from anabranch.core.templates import RenderBudget
@@ -32,7 +32,7 @@ from anabranch.core.templates import RenderBudget
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may be at most. A larger single value is no error: it is stored by reference."""
+    """Limits of a request. A large single value is not an error: it is stored and referenced."""
 
     request_bytes: int = 1_000_000
     members: int = 1_000_000
@@ -40,24 +40,25 @@ class Limits:
 
     @property
     def parsed_bytes(self) -> int:
-        """Beyond this, bytes are refused without being read: there is no use in the other errors."""
+        """Maximum bytes that are parsed; a larger document is refused without its other errors."""
         return 2 * self.request_bytes
 
 
 DEFAULT_LIMITS = Limits()
 MAX_ERRORS = 1_000
-"""So many errors are told of one request: nobody reads more, and a record has to hold them."""
+"""Maximum number of errors reported for one request, because a record has to hold them."""
 MAX_DEPENDENCIES = 1_000_000
-"""Of all tasks: a group's count for each of its tasks, so that a small request can have very many."""
+"""Maximum dependencies of all tasks. A group's dependencies count for each of its tasks, so even a small request
+can have very many."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """What became of a document.
+    """The result of validating a document.
 
     Without ``errors`` there are ``request`` and ``plan``; with them neither. ``request_id`` and ``session_id``
-    are there where the document names valid ones, also in a refused request. ``bytes`` is the size that was
-    held against the limit.
+    are set if the document names valid ones, even in a refused request. ``bytes`` is the size that was compared
+    with the limit.
     """
 
     request: Request | None = None
@@ -74,19 +75,19 @@ class ValidationResult:
         """The request.
 
         Raises:
-            RequestRefused: there are errors.
+            RequestRefused: the request has errors.
         """
         if self.request is None:
             raise RequestRefused(self.errors, self.warnings)
         return self.request
 
     def to_document(
-        self, *, expand: bool = False, most: int | None = None, room: RenderBudget | None = None
+        self, *, expand: bool = False, limit: int | None = None, budget: RenderBudget | None = None
     ) -> dict[str, Any]:
-        """What ``plan --json`` prints, for a valid request and for a refused one; see ``Plan.to_document``."""
+        """The document of ``plan --json``, for a valid or a refused request; see ``Plan.to_document``."""
         if self.plan is not None:
             plan = replace(self.plan, warnings=self.warnings)
-            return plan.to_document(document_bytes=self.bytes, expand=expand, most=most, room=room)
+            return plan.to_document(document_bytes=self.bytes, expand=expand, limit=limit, budget=budget)
         return refused_document(
             self.errors,
             self.warnings,
@@ -97,8 +98,8 @@ class ValidationResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _World:
-    """What the checks must know beyond the document."""
+class _Environment:
+    """Inputs of the checks beside the document."""
 
     limits: Limits
     agents: Collection[str] | None
@@ -114,7 +115,7 @@ def parse_request(
     agents: Collection[str] | None = None,
     session_keys: SessionKeys = (),
 ) -> ValidationResult:
-    """Read a request from bytes: JSON, or YAML. Like ``read_request``, and never raises for what is in them.
+    """Validate a request from bytes of JSON or YAML. Like ``read_request``; never raises for their content.
 
     The size held against the limit is that of the bytes; of YAML, that of the same document as compact JSON,
     for that is what is sent.
@@ -141,11 +142,11 @@ def read_request(
     document_bytes: int | None = None,
     strict: bool = False,
 ) -> ValidationResult:
-    """Read a request, or an envelope around one, and judge it.
+    """Validate a request, or an envelope around one.
 
     Args:
-        document: what JSON or YAML gave; a ``Request`` is read by its ``to_document()``.
-        agents: the names in the registry; None to accept any agent, where the registry is not known.
+        document: the parsed JSON or YAML; a ``Request`` is validated by its ``to_document()``.
+        agents: the names in the registry; None accepts any agent, if the registry is not known.
         session_keys: the keys that the session has from earlier runs, or a function that looks keys up.
         document_bytes: its size as it was sent; None: its size as compact JSON.
         strict: refuse placeholders without a value; otherwise they are warnings.
@@ -158,7 +159,7 @@ def read_request(
         )
     compact = compact_size(document)
     size = compact if document_bytes is None else document_bytes
-    reading = _judge(unwrap(document), _World(limits, agents, session_keys, strict))
+    reading = _validate(unwrap(document), _Environment(limits, agents, session_keys, strict))
     sized = replace(reading, bytes=size or 0)
     if compact is None:
         sized = _refuse(sized, too_deep() if is_deep(document) else _not_json(document))
@@ -166,9 +167,9 @@ def read_request(
 
 
 def session_candidates(document: object) -> frozenset[str]:
-    """The keys that only the session's earlier context could provide: what to ask it for before reading.
+    """The keys that only the session's earlier context could provide; the caller looks them up before validation.
 
-    Empty for what is no request. A mapped array's dotted path gives each of its beginnings.
+    Empty for a document that is not a request. The dotted path of a mapped array yields each of its prefixes.
     """
     if not isinstance(document, Mapping):
         return frozenset()
@@ -181,7 +182,7 @@ def session_candidates(document: object) -> frozenset[str]:
     request = unwrap(document).request
     if count_dependencies(request) > MAX_DEPENDENCIES:
         return frozenset()
-    tasks = [task for group in read_facts(request) for _, task in group.tasks]
+    tasks = [task for group in read_outline(request) for _, task in group.tasks]
     build_graph(tasks, _object(request, "context"), ask)
     return frozenset(asked)
 
@@ -190,32 +191,36 @@ def _refuse(reading: ValidationResult, problem: Problem) -> ValidationResult:
     return replace(reading, request=None, plan=None, errors=(problem, *reading.errors))
 
 
-def _judge(sent: Sent, world: _World) -> ValidationResult:
+def _validate(sent: Sent, environment: _Environment) -> ValidationResult:
     if (count := count_dependencies(sent.request)) > MAX_DEPENDENCIES:
         return ValidationResult(errors=(_too_many_dependencies(count, sent.pointer(("task_groups",))),))
     request, schema = _validated(sent)
     if request is not None:
-        reading = _examined(request, facts_of(request), (), sent, world)
+        reading = _examined(request, outline_of(request), (), sent, environment)
         if not reading.errors:
             return reading
-    # A model has lost where things were written: what is wrong is found again, in the document as sent.
-    return _examined(request, read_facts(sent.request), schema, sent, world)
+    # A model does not know the positions of its fields, so errors are searched again in the document as sent.
+    return _examined(request, read_outline(sent.request), schema, sent, environment)
 
 
 def _examined(
-    request: Request | None, groups: Sequence[GroupFacts], schema: Sequence[Problem], sent: Sent, world: _World
+    request: Request | None,
+    groups: Sequence[GroupOutline],
+    schema: Sequence[Problem],
+    sent: Sent,
+    environment: _Environment,
 ) -> ValidationResult:
     tasks = [task for group in groups for _, task in group.tasks]
     context = _object(sent.request, "context")
-    graph = build_graph(tasks, context, world.session_keys, _object(sent.request, "context_policies"))
-    members = foresee_all(graph, context)
-    errors = _first(chain(sent.errors, schema, _meaning(groups, graph, members, sent, world)))
+    graph = build_graph(tasks, context, environment.session_keys, _object(sent.request, "context_policies"))
+    members = forecast_all(graph, context)
+    errors = _first(chain(sent.errors, schema, _semantic_problems(groups, graph, members, sent, environment)))
     warnings = [*sent.warnings, *(() if errors else validation.warnings_of(graph, members, context))]
     plan = assemble(request, graph, members) if request and not errors else None
     bare = unprovided(plan, graph, sent.pointer) if plan else []
-    if plan and world.strict:
+    if plan and environment.strict:
         bare += [Problem(Code.UNKNOWN_PLACEHOLDER, "", warning, "") for warning in plan.warnings]
-    if bare and world.strict:
+    if bare and environment.strict:
         plan, errors = None, _first(bare)
     elif bare:
         warnings += words(bare)
@@ -239,25 +244,29 @@ def _validated(sent: Sent) -> tuple[Request | None, list[Problem]]:
         return None, list(islice(found, MAX_ERRORS + 1))
 
 
-def _meaning(
-    groups: Sequence[GroupFacts], graph: Graph, members: Sequence[MemberForecast], sent: Sent, world: _World
+def _semantic_problems(
+    groups: Sequence[GroupOutline],
+    graph: Graph,
+    members: Sequence[MemberForecast],
+    sent: Sent,
+    environment: _Environment,
 ) -> Iterator[Problem]:
     pointer = sent.pointer
     yield from validation.duplicate_names(groups, pointer)
     yield from validation.duplicate_result_keys(graph, pointer)
     policies, context = _object(sent.request, "context_policies"), _object(sent.request, "context")
     yield from validation.context_policies(graph, policies, context, pointer)
-    yield from validation.unknown_agents(graph.tasks, world.agents, pointer)
+    yield from validation.unknown_agents(graph.tasks, environment.agents, pointer)
     yield from validation.expansions(graph.tasks, pointer)
     yield from validation.tolerances(graph.tasks, pointer)
     yield from validation.subsets(graph, pointer)
     yield from validation.unknown_keys(graph, pointer)
     yield from validation.cycles(graph, pointer)
-    yield from validation.too_many_members(graph.tasks, members, world.limits.members, pointer)
+    yield from validation.too_many_members(graph.tasks, members, environment.limits.members, pointer)
 
 
 def _first(problems: Iterable[Problem]) -> list[Problem]:
-    """Each problem once, and no more than can be read."""
+    """Each problem once, at most `MAX_ERRORS`."""
     found: dict[Problem, None] = {}
     for problem in problems:
         if len(found) == MAX_ERRORS and problem not in found:
@@ -274,7 +283,7 @@ def _too_many_dependencies(count: int, path: str) -> Problem:
 
 
 def _object(request: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A field of a request that should be an object; empty where it is none, which the schema check tells."""
+    """A field of a request that should be an object; empty if it is not, which the schema check reports."""
     found = request.get(name)
     return found if isinstance(found, Mapping) else {}
 
@@ -302,7 +311,7 @@ def _not_json(document: Mapping[Any, Any]) -> Problem:
         as_json(document)
     except NotJson as refused:
         return Problem(Code.SCHEMA, refused.path, f"{message}: {refused.reason}", refused.fix or hint)
-    return Problem(Code.SCHEMA, "", message, hint)  # as keys of a subclass of text
+    return Problem(Code.SCHEMA, "", message, hint)  # such as keys of a subclass of str
 
 
 def _too_large(size: int, limits: Limits) -> Problem:

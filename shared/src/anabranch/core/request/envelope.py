@@ -1,7 +1,7 @@
 """The compatibility envelope: ``{"key", "action", "object", "context"}`` around a request.
 
-Takes the request out, drops what the request does not have, and remembers where each part came from, so that
-a problem's path points into the document as it was sent. It judges nothing but the envelope itself.
+Unwraps the request, drops unknown fields, and records the original place of each part, so that the path of a
+problem points into the document as it was sent. Validates only the envelope.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _TASK_FIELDS = frozenset(TaskSpec.model_fields) | RESERVED_IN_TASK | {"agent_cla
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request's document as it is to be read, and the way back to the document as it was sent.
+    """The unwrapped document of a request, and the mapping of its paths to the document as it was sent.
 
-    ``moved`` has, for the first fields of the request that lay elsewhere, the path at which they were.
+    ``moved`` maps fields of the request that were elsewhere in the document to their original paths.
     """
 
     request: Mapping[str, Any]
@@ -65,12 +65,12 @@ def is_envelope(document: Mapping[str, Any]) -> bool:
 
 
 def unwrap(document: Mapping[str, Any]) -> Sent:
-    """What ``document`` asks for: itself where it is no envelope, else the request inside."""
+    """The request in an envelope; the document itself if it is not an envelope."""
     if not is_envelope(document):
         return Sent(document)
     inner = document["object"]
     if not isinstance(inner, Mapping):
-        problem = Problem(Code.SCHEMA, "/object", "`object` is no object", "it holds the request")
+        problem = Problem(Code.SCHEMA, "/object", "`object` is not an object", "it holds the request")
         return Sent({}, ("object",), errors=(problem, *_envelope_problems(document)))
     ignored = dict.fromkeys(_ignored_in_envelope(document))
     request = _known_fields(inner, ignored)
@@ -92,10 +92,10 @@ def _envelope_problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             'only "initialize" is; to act on a run, send a control record such as {"type": "cancel"}',
         )
     if not isinstance(document.get("key"), str | None):
-        yield Problem(Code.SCHEMA, "/key", "`key` is no string", 'it has the form "task_group:<id>"')
+        yield Problem(Code.SCHEMA, "/key", "`key` is not a string", 'it has the form "task_group:<id>"')
     context = document.get("context")
     if not isinstance(context, Mapping | None):
-        yield Problem(Code.SCHEMA, "/context", "`context` is no object", 'the values are in "context.context"')
+        yield Problem(Code.SCHEMA, "/context", "`context` is not an object", 'the values are in "context.context"')
 
 
 def _ignored_in_envelope(document: Mapping[str, Any]) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _ignored_in_envelope(document: Mapping[str, Any]) -> Iterator[str]:
 def _take_context(
     document: Mapping[str, Any], inner: Mapping[str, Any], request: dict[str, Any], moved: dict[Path, Path]
 ) -> None:
-    """``context.context`` is the context; values of an ``object.context`` stay where it has no such key."""
+    """Merge ``context.context`` over ``object.context``."""
     outer = document.get("context")
     values = outer.get("context") if isinstance(outer, Mapping) else None
     if values is None:

@@ -1,6 +1,6 @@
 """Field types of the request's models: names, keys, durations, tolerances, each with its JSON Schema.
 
-Only the reading of single values. Errors carry a code where the schema's own would say too little.
+Validates single values. An error has a code of its own if the code `schema` would be too general.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _check_timeout(value: object) -> float:
 
 
 def _plain_number(value: float) -> int | float:
-    """30.0 as 30: one spelling for one value, as people write it."""
+    """Write 30.0 as 30: one canonical spelling of each value."""
     return int(value) if value.is_integer() else value
 
 
@@ -97,7 +97,7 @@ def _check_tolerance(value: object) -> int | str:
 
 
 def tolerated(tolerance: int | str, members: int) -> int:
-    """How many of ``members`` may fail: a percentage is rounded down, so 5% of 10 is none."""
+    """The number of ``members`` that may fail; a percentage is rounded down, so 5% of 10 is 0."""
     if isinstance(tolerance, int):
         return tolerance
     return math.floor(members * float(tolerance.removesuffix("%")) / 100 + 1e-9)
@@ -112,7 +112,7 @@ def _check_jitter(value: object) -> float:
 
 
 def array_source(value: object) -> object:
-    """A mapped array as it is meant: a context path, or the list of a JSON text of a list."""
+    """Parse a mapped array: a JSON text of a list becomes the list, any other text is a context path."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
@@ -136,7 +136,7 @@ def _check_source(value: object) -> object:
 def _check_scalar(value: object) -> object:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    raise _schema_error("is no string, number, true, false or null")
+    raise _schema_error("is not a string, number, true, false or null")
 
 
 _DURATION_SCHEMA: dict[str, Any] = {

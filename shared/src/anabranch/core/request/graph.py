@@ -1,7 +1,7 @@
-"""The graph of a request's tasks: who produces what a task waits for, cycles, levels.
+"""The dependency graph of a request's tasks: producers of keys, cycles, levels. Pure.
 
-Pure and iterative: thousands of tasks and a chain of any length need neither recursion nor more than one
-pass over the edges. Knows no schema and no limits; works on what ``facts`` could read.
+Iterative, with one pass over the edges, so that thousands of tasks and long chains need no recursion. Works on
+outlines of tasks, which may be incomplete; see ``outline``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from anabranch.core.names import leading_keys
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.fields import DependencyKind
-from anabranch.core.request.outline import RequestedKey, TaskFacts
+from anabranch.core.request.outline import RequestedKey, TaskOutline
 
 SessionKeys = Callable[[str], bool] | Collection[str]
 
@@ -36,13 +36,13 @@ class Dependency(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Tasks in declared order with their needs; ``edges[i]`` are the indexes of the tasks that i waits for.
+    """Tasks in declared order with their dependencies; ``edges[i]`` are the indexes of the tasks that i waits for.
 
-    ``producers`` has the index of each key's first declarer. ``unknown`` are the required keys, by task, that
-    nobody provides.
+    ``producers`` has the index of the first task that declares each key. ``unknown`` are the required keys, with
+    the index of their task, that nothing provides.
     """
 
-    tasks: tuple[TaskFacts, ...]
+    tasks: tuple[TaskOutline, ...]
     producers: dict[str, int]
     needs: tuple[tuple[Dependency, ...], ...]
     edges: tuple[tuple[int, ...], ...]
@@ -50,30 +50,30 @@ class Graph:
     shared: Mapping[str, tuple[int, ...]]
     """Keys with a policy -> the indexes of all tasks that produce it."""
     array_keys: tuple[Mapping[str, str], ...]
-    """For each task, the key under which each context path of its expansion is found."""
+    """For each task: context path of its expansion -> the key that holds the array."""
     levels: Sequence[int] | None
-    """The level of each task, None where there is a cycle."""
+    """The level of each task; None if there is a cycle."""
 
     def origin(self, index: int, target: int) -> Path:
-        """Where task ``index`` says that it waits for task ``target``."""
+        """The path in the request at which task ``index`` names a dependency on task ``target``."""
         wants = wants_of(self.tasks[index], self.array_keys[index])
         return next(want.path for want in wants if target in self.producers_of(want.key))
 
     def producers_of(self, key: str) -> tuple[int, ...]:
-        """The indexes of the tasks that whoever waits for a key waits for."""
+        """The indexes of the tasks that produce a key; several if the key has a policy."""
         if key in self.shared:
             return self.shared[key]
         return (self.producers[key],) if key in self.producers else ()
 
 
 def build_graph(
-    tasks: Sequence[TaskFacts],
+    tasks: Sequence[TaskOutline],
     context: Collection[str],
     session_keys: SessionKeys = (),
     policies: Collection[str] = (),
 ) -> Graph:
     """Resolve every key that a task waits for. ``context`` are the keys of the request's own context, ``policies``
-    those that have a policy, so that several tasks may produce them."""
+    the keys with a policy, which several tasks may produce."""
     producers: dict[str, int] = {}
     shared: dict[str, list[int]] = {}
     for index, task in enumerate(tasks):
@@ -93,7 +93,7 @@ _NO_KEYS: Mapping[str, str] = MappingProxyType({})
 class _Resolver:
     def __init__(
         self,
-        tasks: Sequence[TaskFacts],
+        tasks: Sequence[TaskOutline],
         producers: dict[str, int],
         shared: Mapping[str, tuple[int, ...]],
         context: frozenset[str],
@@ -129,18 +129,18 @@ class _Resolver:
             levels_of(edges),
         )
 
-    def _array_keys(self, task: TaskFacts) -> dict[str, str]:
+    def _array_keys(self, task: TaskOutline) -> dict[str, str]:
         named = {want.key for want in task.wants}
         return {array.text: self._first_key(array.text, named) for array in task.array_paths}
 
     def _first_key(self, path: str, named: set[str]) -> str:
-        """The longest beginning of a dotted path that is a known key: keys may have dots themselves."""
+        """The longest prefix of a dotted path that is a known key; keys may contain dots themselves."""
         keys = list(leading_keys(path))
         in_request = (key for key in keys if key in named or key in self._producers or key in self._context)
         in_session = (key for key in keys if self._in_session(key))
         return next(in_request, None) or next(in_session, keys[-1])
 
-    def _needs(self, index: int, task: TaskFacts, wants: Iterable[RequestedKey]) -> Iterator[Dependency]:
+    def _needs(self, index: int, task: TaskOutline, wants: Iterable[RequestedKey]) -> Iterator[Dependency]:
         for want in wants:
             producer = self._producers.get(want.key)
             if producer is not None:
@@ -150,7 +150,7 @@ class _Resolver:
             else:
                 self._unknown.append((index, want))
 
-    def _elsewhere(self, task: TaskFacts, want: RequestedKey) -> Dependency | None:
+    def _elsewhere(self, task: TaskOutline, want: RequestedKey) -> Dependency | None:
         if want.key in self._context:
             return Dependency(want.key, "context", want.optional)
         if want.key in task.external:
@@ -160,13 +160,13 @@ class _Resolver:
         return Dependency(want.key, "absent", True) if want.optional else None
 
 
-def wants_of(task: TaskFacts, array_keys: Mapping[str, str]) -> Sequence[RequestedKey]:
-    """All that a task waits for: what it names, and what its arrays are found under."""
+def wants_of(task: TaskOutline, array_keys: Mapping[str, str]) -> Sequence[RequestedKey]:
+    """All keys that a task waits for: those that it names, and those that hold its arrays."""
     return (*task.wants, *_implied(task, array_keys)) if array_keys else task.wants
 
 
-def _implied(task: TaskFacts, array_keys: Mapping[str, str]) -> Iterator[RequestedKey]:
-    """The keys that mapped arrays are found under, where the task does not name them itself."""
+def _implied(task: TaskOutline, array_keys: Mapping[str, str]) -> Iterator[RequestedKey]:
+    """The keys that hold mapped arrays, without those that the task names itself."""
     named = {want.key for want in task.wants}
     for array in task.array_paths:
         key = array_keys[array.text]
@@ -176,7 +176,10 @@ def _implied(task: TaskFacts, array_keys: Mapping[str, str]) -> Iterator[Request
 
 
 def levels_of(edges: Sequence[Sequence[int]]) -> list[int] | None:
-    """The level of each task: 0 without edges, else one above the highest it waits for. None: a cycle."""
+    """The level of each task: 0 without edges, else one above its highest dependency; None if there is a cycle.
+
+    Kahn's algorithm: a task is done once all its dependencies are; tasks in a cycle never are.
+    """
     waiting = [len(targets) for targets in edges]
     dependents: list[list[int]] = [[] for _ in edges]
     for index, targets in enumerate(edges):
@@ -197,9 +200,9 @@ def levels_of(edges: Sequence[Sequence[int]]) -> list[int] | None:
 
 
 def find_cycles(edges: Sequence[Sequence[int]]) -> list[list[int]]:
-    """A shortest cycle for each knot of tasks that wait for each other, from its first declared task.
+    """A shortest cycle for each strongly connected component, from its first declared task.
 
-    ``[a, b, a]``: a waits for b, b waits for a. Empty where there is none.
+    ``[a, b, a]``: a waits for b, b waits for a. Empty if there is no cycle.
     """
     knots = [sorted(knot) for knot in _components(edges) if len(knot) > 1 or knot[0] in edges[knot[0]]]
     return [_shortest_cycle(edges, knot) for knot in sorted(knots)]
@@ -230,7 +233,8 @@ def _components(edges: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 class _Tarjan:
-    """Tarjan's algorithm with a stack of its own: a chain of ten thousand tasks is no recursion."""
+    """Tarjan's algorithm with an explicit stack, because a chain of ten thousand tasks would exceed Python's
+    recursion limit."""
 
     def __init__(self, edges: Sequence[Sequence[int]]) -> None:
         self.found: list[list[int]] = []
@@ -241,7 +245,7 @@ class _Tarjan:
         self._is_open: set[int] = set()
 
     def visit(self, root: int) -> None:
-        """Find the components that can be reached from ``root`` and were not found before."""
+        """Find the components that are reachable from ``root`` and not found yet."""
         trail = [] if root in self._order else [self._enter(root)]
         while trail:
             index, targets = trail[-1]

@@ -1,7 +1,7 @@
-"""How many members a task will have, as far as that is known before the run.
+"""Forecasts the number of members of each task before the run. Pure.
 
-Arrays that are literal, or stand in the request's own context, can be counted and shown in advance; all
-others exist only at run time. Must not render anything.
+Arrays that are literal or part of the request's own context can be counted in advance; all others exist only at
+run time.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from anabranch.core.request.models import Expansion
 
 UNLIMITED = 1 << 62
 CHECKED_IDENTIFIERS = 10_000
-"""Up to so many members, repeated identifiers are looked for in advance; beyond, at run time only."""
+"""Maximum number of members among which repeated identifiers are searched in advance; otherwise at run time."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberForecast:
-    """``count`` is None where only the run will tell; ``error`` says why the expansion is certain to fail."""
+    """``count`` is None if it is not known before the run; ``error`` is the reason if the expansion will fail."""
 
     count: int | None
     expanded: Expanded | None = None
@@ -30,15 +30,17 @@ class MemberForecast:
 
 
 ORDINARY = MemberForecast(1)
-"""A task without expansion."""
+"""The forecast for a task without expansion."""
 AT_RUN_TIME = MemberForecast(None)
 
 
-def foresee(expansion: Expansion, array_keys: Mapping[str, str], context: Mapping[str, Any]) -> MemberForecast:
+def forecast_members(
+    expansion: Expansion, array_keys: Mapping[str, str], context: Mapping[str, Any]
+) -> MemberForecast:
     """Count the members of ``expansion``.
 
     Args:
-        array_keys: context path -> the key under which it is found.
+        array_keys: context path -> the key that holds the array.
         context: the request's context without the keys that the request produces itself.
     """
     found = sources(expansion)
@@ -64,7 +66,8 @@ def _longest_sequence(expansion: Expansion) -> int:
 
 
 def _walks_all(expansion: Expansion) -> bool:
-    """Filtering looks at every item: a sequence that is too long for it is not even counted."""
+    """True if counting needs every item, as with a filter; sequences that are too long for that are not
+    counted."""
     rules = expansion.transform_rules
     return rules is not None and bool(rules.filter or rules.distinct)
 

@@ -1,8 +1,8 @@
 """The request as users write it: the models that the schema, the API and the services share.
 
-Structure only: which fields there are, their types, and one canonical spelling of each value. What a request
-means as a whole (dependencies, cycles, agents, limits) is judged in ``admission``. Null stands for absent in
-every optional field, as Kafka producers in other languages and empty YAML values write it.
+Structure only: fields, their types, and one canonical spelling of each value. The request as a whole
+(dependencies, cycles, agents, limits) is validated in ``admission``. Null means absent in every optional field,
+because Kafka producers in other languages and empty YAML values write null.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ DAY = 86_400.0
 
 
 class Document(BaseModel):
-    """Base of everything in a request: frozen, closed, null is absent, one canonical JSON form."""
+    """Base of the request's models: frozen, no unknown fields, null means absent, one canonical JSON form."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def to_document(self) -> dict[str, Any]:
-        """The canonical JSON-able form: one spelling of each value, fields at their default left out."""
+        """The canonical JSON document: one spelling of each value, without fields that have their default."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @model_validator(mode="before")
@@ -88,24 +88,24 @@ def _nullable(field: dict[str, Any]) -> dict[str, Any]:
 
 
 class RetryPolicy(Document):
-    """When a failed attempt is followed by another. What is set here beats the agent's own declaration."""
+    """When a failed attempt is retried. Fields that are set here override those of the agent's declaration."""
 
     strategy: Strategy = "none"
     max_attempts: Count | None = None
-    """With the first. Unset it is 3; under the strategy ``none``, where only an agent that asks for it with
-    ``RetryLater`` is called again, there is then no bound but the timeouts."""
+    """Maximum number of attempts, including the first. Default: 3; under the strategy ``none``, where only a
+    ``RetryLater`` of the agent leads to another attempt, no limit but the timeouts."""
     delay: Duration = 1.0
     max_delay: Timeout | None = None
     jitter: Jitter = 0.0
-    """By which fraction a delay may be shortened, at random: 0 never, 1 down to nothing."""
+    """Maximum fraction by which a delay is shortened at random: 0 never, 1 down to no delay."""
     non_retryable: tuple[str, ...] = ()
-    """Names of exception types after which no attempt follows."""
+    """Names of exception types that are not retried."""
 
 
 class Sequence(Document):
-    """Numbers from ``start`` up to and with ``end``, by ``step``; a step below 0 counts down.
+    """Numbers from ``start`` to ``end`` inclusive, by ``step``; a negative step counts down.
 
-    Without a step it is 1 towards the end: 1, or -1 where ``end`` is below ``start``.
+    The default step is 1, or -1 if ``end`` is below ``start``.
     """
 
     start: int | float = 0
@@ -114,7 +114,7 @@ class Sequence(Document):
 
     @property
     def stride(self) -> int | float:
-        """The step that is taken."""
+        """The step, with its default."""
         if self.step is None:
             return -1 if self.end < self.start else 1
         return self.step
@@ -122,12 +122,12 @@ class Sequence(Document):
     @model_validator(mode="after")
     def _moves(self) -> Self:
         if self.step == 0:
-            raise PydanticCustomError(Code.SCHEMA.value, "step is 0: the sequence would never end")
+            raise PydanticCustomError(Code.SCHEMA.value, "step is 0, so the sequence would never end")
         return self
 
 
 class TransformRules(Document):
-    """What a ``custom`` expansion does with its arrays. Data only: no rule evaluates code."""
+    """The rules by which a ``custom`` expansion combines its arrays. Data only: no rule evaluates code."""
 
     combine: tuple[str, ...] | None = None
     zip: tuple[str, ...] | None = None
@@ -151,22 +151,22 @@ class Expansion(Document):
 
 
 class TaskSpec(Document):
-    """One task: an agent, what it gets, what it waits for and what it produces."""
+    """One task: its agent, inputs, dependencies and results."""
 
     name: Name
     agent: Name
     """Also accepted: ``agent_class``."""
     result_keys: tuple[ResultKey, ...] = Field(min_length=1)
     message_template: Json = None
-    """Text or nested JSON. Its placeholders are inserted as text at any depth, also where a string is nothing
-    but one."""
+    """Text or nested JSON. Placeholders are replaced by text at any depth, even if a string is exactly one
+    placeholder."""
     shared_instructions: Json = None
     """As ``message_template``."""
     inputs: Json = None
-    """Any JSON. A string that is exactly one placeholder takes the value with its type."""
+    """Any JSON. A string that is exactly one placeholder becomes the value with its type."""
     tools: tuple[str, ...] = ()
     dependencies: tuple[Key, ...] = ()
-    """Result keys. ``"key?"`` is read as ``"key"``, and named in ``optional_dependencies`` too."""
+    """Result keys. ``"key?"`` stands for ``"key"`` that is also listed in ``optional_dependencies``."""
     optional_dependencies: tuple[Key, ...] = ()
     external_dependencies: tuple[ResultKey, ...] = ()
     optional_result_keys: tuple[ResultKey, ...] = ()
@@ -206,7 +206,7 @@ class TaskGroup(Document):
     name: Name
     tasks: tuple[TaskSpec, ...] = Field(min_length=1)
     dependencies: tuple[Key, ...] = ()
-    """Result keys, ``"key?"`` an optional one; kept as written, for there is no second list here."""
+    """Result keys; ``"key?"`` is an optional one, and stays as written."""
     timeout: Timeout | None = None
     max_concurrency: Count | None = None
 
@@ -217,12 +217,12 @@ class Request(Document):
     request_id: Key | None = None
     session_id: SessionId | None = None
     project: Project = DEFAULT_PROJECT
-    """Whose the run is: the gateway shows each project its own runs. A session belongs to one project."""
+    """Project that owns the run: the gateway shows each project its own runs. A session belongs to one project."""
     name: Name | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     context: dict[Key, Json] = Field(default_factory=dict)
     context_policies: dict[Key, Policy] = Field(default_factory=dict)
-    """What becomes of several values written to one key. A key that is named here may have several producers."""
+    """How several values written to one key are merged. A key with a policy may have several producers."""
     timeout: Timeout = DAY
     task_groups: tuple[TaskGroup, ...] = Field(min_length=1)
 
@@ -244,16 +244,16 @@ class ControlRecord(Document):
     project: Project | None = None
     """Of ``subscribe`` and ``unsubscribe``: the subscribing project. The run or session has to belong to it."""
     group: Name | None = None
-    """Of ``redrive`` and ``dismiss``: which held members are meant. What is left out means all of them."""
+    """Of ``redrive`` and ``dismiss``: the group of the held members; without it all groups."""
     task: Name | None = None
     indexes: tuple[Index, ...] | None = Field(default=None, min_length=1)
     """Members of ``task``, counted from 0."""
     command_id: Key | None = None
-    """Of ``redrive`` and ``dismiss``: the same one twice acts once. By default the record's place on the log."""
+    """Of ``redrive`` and ``dismiss``: a repeated id acts once. Default: the record's position on the log."""
     failed: bool = False
-    """Of ``retry``, which needs it: run again what has no result, and take over all the rest."""
+    """Required by ``retry``: run tasks without a result again, and take over all other results."""
     new_request_id: Key | None = None
-    """Of ``retry``: the new run's request id. By default it is made from the record's place on the log."""
+    """Of ``retry``: the new run's request id. Default: derived from the record's position on the log."""
 
     @model_validator(mode="after")
     def _has_subject(self) -> Self:
@@ -262,16 +262,18 @@ class ControlRecord(Document):
             wanted = "session_id, run_id or request_id" if subscribes else "run_id or request_id"
             raise PydanticCustomError(Code.SCHEMA.value, "{reason}", {"reason": f"{wanted} is missing"})
         if self.type == "subscribe" and not self.channel:
-            raise PydanticCustomError(Code.SCHEMA.value, "channel is missing: where to forward to")
+            raise PydanticCustomError(
+                Code.SCHEMA.value, "channel is missing: name the Redis channel to forward events to"
+            )
         if self.indexes is not None and self.task is None:
-            raise PydanticCustomError(Code.SCHEMA.value, "indexes without task: whose members are meant?")
+            raise PydanticCustomError(Code.SCHEMA.value, "indexes needs task: name the task of these members")
         if self.type == "retry" and not self.failed:
-            raise PydanticCustomError(Code.SCHEMA.value, "retry needs failed: true, the only way there is")
+            raise PydanticCustomError(Code.SCHEMA.value, "retry needs failed: true, the only supported mode")
         return self
 
 
 def split_optional(dependency: str) -> tuple[str, bool]:
-    """A dependency as written, as its key and whether it is optional: ``"a?"`` -> ``("a", True)``."""
+    """Split a dependency as written into its key and whether it is optional: ``"a?"`` -> ``("a", True)``."""
     if len(dependency) > 1 and dependency.endswith("?"):
         return dependency[:-1], True
     return dependency, False
@@ -286,7 +288,7 @@ def _rename_agent_class(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mark_optional(data: dict[str, Any]) -> dict[str, Any]:
-    """Move the ``?`` of dependencies into ``optional_dependencies``; what is no list of strings stays."""
+    """Move the ``?`` of dependencies into ``optional_dependencies``; anything but a list of strings stays."""
     optional = data.get("optional_dependencies") or ()
     if not _are_strings(optional):
         return data

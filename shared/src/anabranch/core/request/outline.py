@@ -1,11 +1,11 @@
-"""What a request's document says of its tasks, as far as it can be read.
+"""Outlines of a request's tasks: the names, keys and flags that the graph and the checks need. Pure.
 
-Tolerant on purpose: a task with a schema error still produces and waits for what is readable of it, so that
-one refusal can name every error. Where something is unreadable it is left out, never guessed; the schema
-check reports it. Judges nothing.
+Tolerant: a task with a schema error still has the keys that are readable, so that one refusal can name every
+error. Unreadable parts are left out, and the schema check reports them.
 
-There are two readers: ``read_facts`` takes any document, ``facts_of`` a request that is valid by the schema,
-which is a fifth of the work. They give the same facts of the same document; only the first has the places.
+There are two readers: ``read_outline`` takes any document; ``outline_of`` takes a request that is valid by the
+schema, and needs a fifth of the time. Both return the same outlines of the same document, but only the first one
+has the paths of the fields.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from anabranch.core.request.models import Expansion, Request, TaskGroup, TaskSpe
 
 
 class Declared(NamedTuple):
-    """A name or key and where it is written."""
+    """A name or key, with its path in the request."""
 
     text: str
     path: Path
 
 
 class RequestedKey(NamedTuple):
-    """A key that a task waits for; required unless every place that names it says otherwise."""
+    """A key that a task waits for; required unless every mention of it is optional."""
 
     key: str
     optional: bool
@@ -38,12 +38,12 @@ class RequestedKey(NamedTuple):
 
 
 @dataclass(slots=True)
-class TaskFacts:
+class TaskOutline:
     """One task of the document. ``wants`` has its own dependencies, then external ones, then its group's.
 
-    ``array_paths`` are the context paths its expansion maps: their first segments are dependencies as well.
-    ``expansion`` is None where there is none (then it is not ``expanded``), and where it cannot be read.
-    To be read only; not frozen, because requests have thousands of them.
+    ``array_paths`` are the context paths that its expansion maps; their first segments are dependencies too.
+    ``expansion`` is None if there is none (then the task is not ``expanded``), or if it is unreadable.
+    Immutable by convention; not frozen, because creating frozen instances is slow and requests have thousands.
     """
 
     group: str
@@ -59,9 +59,9 @@ class TaskFacts:
     expansion: Expansion | None
     expanded: bool
     names_array: bool
-    """Its expansion has something to expand over."""
+    """The expansion names an array."""
     retries_never: bool
-    """It sets ``max_attempts`` without a strategy: no failure is retried."""
+    """The task sets ``max_attempts`` without a strategy, so no failure is retried."""
     tolerates_itself: bool
     """The task has `tolerated_failures` but no expansion, so no members that could fail."""
 
@@ -71,15 +71,15 @@ class TaskFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupFacts:
-    """A group's name, if readable, and its place."""
+class GroupOutline:
+    """The name of a group, if readable, and its tasks."""
 
     name: Declared | None
-    tasks: tuple[tuple[Declared | None, TaskFacts], ...]
+    tasks: tuple[tuple[Declared | None, TaskOutline], ...]
 
 
 def count_dependencies(document: Mapping[str, Any]) -> int:
-    """How many dependencies the tasks have together; a group's count for each of its tasks."""
+    """The number of dependencies of all tasks; a group's dependencies count for each of its tasks."""
     count = 0
     for group in _list(document.get("task_groups")):
         if isinstance(group, Mapping):
@@ -89,43 +89,43 @@ def count_dependencies(document: Mapping[str, Any]) -> int:
     return count
 
 
-def read_facts(document: Mapping[str, Any]) -> list[GroupFacts]:
+def read_outline(document: Mapping[str, Any]) -> list[GroupOutline]:
     """The groups and tasks of a request's document (not an envelope), in declared order."""
     return [
-        _group_facts(group, ("task_groups", index))
+        _group_outline(group, ("task_groups", index))
         for index, group in enumerate(_list(document.get("task_groups")))
         if isinstance(group, Mapping)
     ]
 
 
-def _group_facts(group: Mapping[str, Any], path: Path) -> GroupFacts:
+def _group_outline(group: Mapping[str, Any], path: Path) -> GroupOutline:
     name = _declared(group, "name", path)
     shown = name.text if name else f"#{int(path[-1]) + 1}"
     inherited = list(_wanted(group, "dependencies", path))
     tasks = [
-        (_declared(task, "name", where), _task_facts(task, where, shown, inherited))
+        (_declared(task, "name", where), _task_outline(task, where, shown, inherited))
         for index, task in enumerate(_list(group.get("tasks")))
         if isinstance(task, Mapping) and (where := (*path, "tasks", index))
     ]
-    return GroupFacts(name, tuple(tasks))
+    return GroupOutline(name, tuple(tasks))
 
 
-def facts_of(request: Request) -> list[GroupFacts]:
-    """What ``read_facts`` gives for ``request.to_document()``, but for the places: all paths are empty."""
-    return [_facts_of_group(group) for group in request.task_groups]
+def outline_of(request: Request) -> list[GroupOutline]:
+    """The outlines of a valid request, as ``read_outline(request.to_document())`` but with empty paths."""
+    return [_group_outline_of(group) for group in request.task_groups]
 
 
-def _facts_of_group(group: TaskGroup) -> GroupFacts:
+def _group_outline_of(group: TaskGroup) -> GroupOutline:
     inherited = [RequestedKey(*split_optional(key), ()) for key in group.dependencies]
-    tasks = [(Declared(task.name, ()), _facts_of_task(task, group.name, inherited)) for task in group.tasks]
-    return GroupFacts(Declared(group.name, ()), tuple(tasks))
+    tasks = [(Declared(task.name, ()), _task_outline_of(task, group.name, inherited)) for task in group.tasks]
+    return GroupOutline(Declared(group.name, ()), tuple(tasks))
 
 
-def _facts_of_task(task: TaskSpec, group: str, inherited: list[RequestedKey]) -> TaskFacts:
+def _task_outline_of(task: TaskSpec, group: str, inherited: list[RequestedKey]) -> TaskOutline:
     config, retry = task.expansion_config, task.retry
     found = sources(config).values() if config is not None else ()
     arrays = tuple([Declared(source, ()) for source in found if isinstance(source, str)])
-    return TaskFacts(
+    return TaskOutline(
         group=group,
         name=task.name,
         path=(),
@@ -156,13 +156,13 @@ def _placeless(keys: Sequence[str]) -> tuple[Declared, ...]:
 
 
 def _expands_alone(config: Expansion) -> bool:
-    """Whether it has members without an array of the context: literal lists, includes, sequences."""
+    """True if the expansion has members without an array of the context: literal lists, includes, sequences."""
     rules = config.transform_rules
     sequences = rules.sequence if rules is not None and config.type == "custom" else None
     return bool(config.array_mapping or (config.type == "matrix" and config.include) or sequences)
 
 
-def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list[RequestedKey]) -> TaskFacts:
+def _task_outline(task: Mapping[str, Any], path: Path, group: str, inherited: list[RequestedKey]) -> TaskOutline:
     name = _declared(task, "name", path)
     external = list(_wanted(task, "external_dependencies", path))
     marked = tuple(_bare(item) for item in _strings(task, "optional_dependencies", path))
@@ -171,7 +171,7 @@ def _task_facts(task: Mapping[str, Any], path: Path, group: str, inherited: list
     raw = config if isinstance(config, Mapping) else None
     expansion = _expansion(raw) if raw is not None else None
     arrays = tuple(_array_paths(raw, expansion, (*path, "expansion_config"))) if raw else ()
-    return TaskFacts(
+    return TaskOutline(
         group=group,
         name=name.text if name else f"#{int(path[-1]) + 1}",
         path=path,
@@ -227,7 +227,7 @@ def _expansion(config: Mapping[str, Any]) -> Expansion | None:
 
 
 def _may_expand_alone(config: Mapping[str, Any]) -> bool:
-    """``_expands_alone``, of what may not be readable."""
+    """``_expands_alone`` for a document that may be unreadable."""
     rules = config.get("transform_rules")
     sequences = rules.get("sequence") if isinstance(rules, Mapping) else None
     return bool(

@@ -1,7 +1,7 @@
-"""The plan of a valid request: who waits for whom, in which level, with how many members.
+"""The plan of a valid request: dependencies of each task, its level, its number of members. Pure.
 
-Pure: the same request and the same earlier context give the same plan, on every machine. ``Plan.to_document``
-is what ``plan --json`` prints. Must not judge a request: that is ``admission``, which builds the plan.
+Deterministic: the same request and the same earlier context give the same plan on every machine. ``admission``
+validates the request and builds the plan.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from anabranch.core.json_documents import compact_size
 from anabranch.core.names import leading_keys
 from anabranch.core.request.envelope import json_pointer
 from anabranch.core.request.graph import Dependency, Graph, SessionKeys, build_graph
-from anabranch.core.request.member_counts import AT_RUN_TIME, ORDINARY, MemberForecast, foresee
+from anabranch.core.request.member_counts import AT_RUN_TIME, ORDINARY, MemberForecast, forecast_members
 from anabranch.core.request.models import Request, TaskSpec
-from anabranch.core.request.outline import GroupFacts, TaskFacts, facts_of, read_facts
+from anabranch.core.request.outline import GroupOutline, TaskOutline, outline_of, read_outline
 from anabranch.core.request.validation import cycles, unknown_keys
 from anabranch.core.templates import RenderBudget, RenderedTooLarge, Scope, member_scope, placeholders, render
 
@@ -27,9 +27,9 @@ from anabranch.core.templates import RenderBudget, RenderedTooLarge, Scope, memb
 class PlannedTask:
     """One task of the plan.
 
-    ``level`` counts from 0. ``members`` is 1 for an ordinary task and None where only the run will tell.
+    ``level`` counts from 0. ``members`` is 1 for an ordinary task and None if not known before the run.
     ``context_keys`` are the keys of the request's context that the templates mention without declaring them:
-    they are replaced too.
+    they are replaced as well.
     """
 
     group: str
@@ -60,15 +60,15 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would run. ``tasks`` is in declared order, ``levels`` has their labels by level."""
+    """The tasks that would run, in declared order; ``levels`` has their labels by level."""
 
     request: Request
     tasks: tuple[PlannedTask, ...]
     levels: tuple[tuple[str, ...], ...]
     executions: int
-    """Members of all tasks; a task whose number is not known yet counts as 1."""
+    """Members of all tasks; a task with an unknown number counts as 1."""
     edges: int
-    """Dependencies of one task on another."""
+    """Number of dependencies of one task on another."""
     warnings: tuple[str, ...] = ()
 
     def to_document(
@@ -76,11 +76,11 @@ class Plan:
         *,
         document_bytes: int,
         expand: bool = False,
-        most: int | None = None,
-        room: RenderBudget | None = None,
+        limit: int | None = None,
+        budget: RenderBudget | None = None,
     ) -> dict[str, Any]:
-        """What ``plan --json`` prints; with ``expand`` each task lists its members, rendered, the first ``most``
-        of them, and no more than ``room`` has characters for."""
+        """The document of ``plan --json``. With ``expand`` each task lists its first ``limit`` members, rendered
+        within ``budget``."""
         context = self.visible_context() if expand else {}
         return {
             "valid": True,
@@ -95,48 +95,48 @@ class Plan:
             "levels": [list(level) for level in self.levels],
             "tasks": [
                 task.to_document()
-                | ({"expanded": list(self._members(task, context, most, room))} if expand else {})
+                | ({"expanded": list(self._members(task, context, limit, budget))} if expand else {})
                 for task in self.tasks
             ],
         }
 
     def visible_context(self) -> dict[str, Any]:
-        """The request's context without the keys that this request produces itself."""
+        """The request's context without the keys that tasks of the request produce."""
         produced = {key for task in self.tasks for key in task.spec.result_keys}
         return {key: value for key, value in self.request.context.items() if key not in produced}
 
     def _members(
-        self, task: PlannedTask, context: Mapping[str, Any], most: int | None, room: RenderBudget | None
+        self, task: PlannedTask, context: Mapping[str, Any], limit: int | None, budget: RenderBudget | None
     ) -> Iterator[dict[str, Any]]:
         try:
-            for member in self._all_members(task, context, most, room):
-                if room is not None:
-                    room.take_bytes(compact_size(member) or 0)
+            for member in self._all_members(task, context, limit, budget):
+                if budget is not None:
+                    budget.take_bytes(compact_size(member) or 0)
                 yield member
         except RenderedTooLarge:
-            if room is None:
+            if budget is None:
                 raise
 
     def _all_members(
-        self, task: PlannedTask, context: Mapping[str, Any], most: int | None, room: RenderBudget | None
+        self, task: PlannedTask, context: Mapping[str, Any], limit: int | None, budget: RenderBudget | None
     ) -> Iterator[dict[str, Any]]:
         if task.spec.expansion_config is None:
             system = self._system_names(task.name, None)
-            yield _shown(task.spec, task.name, None, {}, member_scope({}, context, system), room)
+            yield _shown(task.spec, task.name, None, {}, member_scope({}, context, system), budget)
             return
-        for member in task.expanded.members(0, most) if task.expanded else ():
-            yield self._member(task, member, context, room)
+        for member in task.expanded.members(0, limit) if task.expanded else ():
+            yield self._member(task, member, context, budget)
 
     def _member(
-        self, task: PlannedTask, member: Member, context: Mapping[str, Any], room: RenderBudget | None
+        self, task: PlannedTask, member: Member, context: Mapping[str, Any], budget: RenderBudget | None
     ) -> dict[str, Any]:
         name = member_name(task.name, member.index)
         scope = member_scope(member.scope, context, self._system_names(task.name, member.index))
-        shown = _shown(task.spec, name, member.index, member.variables, scope, room)
+        shown = _shown(task.spec, name, member.index, member.variables, scope, budget)
         return shown if member.error is None else shown | {"error": member.error}
 
     def _system_names(self, task_name: str, index: int | None) -> dict[str, Any]:
-        """The system names that are known before the run: ``{run_id}`` stays as written."""
+        """The system names that are known before the run; ``{run_id}`` is not, and stays as written."""
         names: dict[str, Any] = {"task_name": task_name, "index": index}
         if self.request.session_id is not None:
             names["session_id"] = self.request.session_id
@@ -149,21 +149,21 @@ def _shown(
     index: int | None,
     variables: Mapping[str, Any],
     scope: Scope,
-    room: RenderBudget | None,
+    budget: RenderBudget | None,
 ) -> dict[str, Any]:
     return {
         "name": name,
         "index": index,
         "variables": dict(variables),
-        "message": None if spec.message_template is None else render(spec.message_template, scope, room=room),
-        "inputs": None if spec.inputs is None else render(spec.inputs, scope, typed=True, room=room),
+        "message": None if spec.message_template is None else render(spec.message_template, scope, budget=budget),
+        "inputs": None if spec.inputs is None else render(spec.inputs, scope, typed=True, budget=budget),
     }
 
 
 def refused_document(
     errors: Sequence[Problem], warnings: Sequence[str], *, task_groups: int, tasks: int, document_bytes: int
 ) -> dict[str, Any]:
-    """What ``plan --json`` prints for a request that would be refused."""
+    """The document of ``plan --json`` for a request that would be refused."""
     return {
         "valid": False,
         "errors": [error.to_document() for error in errors],
@@ -176,40 +176,40 @@ def refused_document(
 
 
 def plan(request: Request, session_keys: SessionKeys = ()) -> Plan:
-    """The plan of ``request``, where ``session_keys`` tells which keys the session has from earlier runs.
+    """The plan of ``request``; ``session_keys`` are the keys that the session has from earlier runs.
 
     Raises:
-        RequestRefused: it has a cycle or a dependency that nobody provides. The paths point into
+        RequestRefused: it has a cycle or a dependency that nothing provides. The paths point into
             ``request.to_document()``. Everything else that refuses a request is found by ``read_request``.
     """
-    graph = _graph(facts_of(request), request, session_keys)
+    graph = _graph(outline_of(request), request, session_keys)
     if graph.levels is None or graph.unknown:
-        graph = _graph(read_facts(request.to_document()), request, session_keys)
+        graph = _graph(read_outline(request.to_document()), request, session_keys)
         raise RequestRefused([*unknown_keys(graph, json_pointer), *cycles(graph, json_pointer)])
-    return assemble(request, graph, foresee_all(graph, request.context))
+    return assemble(request, graph, forecast_all(graph, request.context))
 
 
-def _graph(groups: Sequence[GroupFacts], request: Request, session_keys: SessionKeys) -> Graph:
+def _graph(groups: Sequence[GroupOutline], request: Request, session_keys: SessionKeys) -> Graph:
     tasks = [task for group in groups for _, task in group.tasks]
     return build_graph(tasks, request.context, session_keys, request.context_policies)
 
 
-def foresee_all(graph: Graph, context: Mapping[str, Any]) -> list[MemberForecast]:
-    """How many members each task of the graph will have."""
+def forecast_all(graph: Graph, context: Mapping[str, Any]) -> list[MemberForecast]:
+    """Forecast the members of each task of the graph."""
     visible = {key: value for key, value in context.items() if key not in graph.producers}
-    return [_foresee(task, keys, visible) for task, keys in zip(graph.tasks, graph.array_keys, strict=True)]
+    return [_forecast(task, keys, visible) for task, keys in zip(graph.tasks, graph.array_keys, strict=True)]
 
 
-def _foresee(task: TaskFacts, array_keys: Mapping[str, str], visible: Mapping[str, Any]) -> MemberForecast:
+def _forecast(task: TaskOutline, array_keys: Mapping[str, str], visible: Mapping[str, Any]) -> MemberForecast:
     if not task.expanded:
         return ORDINARY
     if task.expansion is None:
         return AT_RUN_TIME
-    return foresee(task.expansion, array_keys, visible)
+    return forecast_members(task.expansion, array_keys, visible)
 
 
 def assemble(request: Request, graph: Graph, members: Sequence[MemberForecast]) -> Plan:
-    """The plan of a request whose graph, without cycles and unknown keys, and members are known already."""
+    """The plan of a request from its graph, which has no cycles or unknown keys, and its forecasts."""
     levels = graph.levels
     assert levels is not None
     specs = [(group.name, task) for group in request.task_groups for task in group.tasks]
@@ -240,7 +240,8 @@ def _by_level(tasks: Sequence[PlannedTask]) -> tuple[tuple[str, ...], ...]:
 
 
 class _Mentions:
-    """The keys that templates mention without declaring them: of the context, or wrongly of another task."""
+    """Finds keys that templates mention without declaring them: keys of the context, or by mistake of another
+    task."""
 
     def __init__(self, graph: Graph, context: Mapping[str, Any]) -> None:
         self.warnings: list[str] = []
@@ -259,7 +260,7 @@ class _Mentions:
         return frozenset(key for key in found if key is not None and key not in self._graph.producers)
 
     def _key(self, text: str, declared: set[str]) -> str | None:
-        """The key that a placeholder means, the longest first; None where it is declared or nobody's."""
+        """The longest key that a placeholder may name; None if it is declared, or not a key."""
         for key in leading_keys(text):
             if key in declared:
                 return None
@@ -273,7 +274,7 @@ class _Mentions:
         if producer is not task:
             self.warnings.append(
                 f"{task.label} mentions {{{key}}}, which {producer.label} produces, but does not depend on it: "
-                f'it will not be replaced; add "{key}" to the dependencies'
+                f'the placeholder will not be replaced; add "{key}" to the dependencies'
             )
 
 
@@ -286,7 +287,8 @@ def _mentioned(spec: TaskSpec) -> frozenset[str]:
 
 
 def own_names(spec: TaskSpec) -> set[str]:
-    """What the task's own expansion names: loop variables and identifiers win over the context."""
+    """The names that the task's expansion defines: loop variables and identifiers, which hide keys of the
+    context."""
     config = spec.expansion_config
     if config is None:
         return set()

@@ -1,7 +1,4 @@
-"""From pydantic's validation errors to problems: code, pointer into the document as sent, message, hint.
-
-Translation only; which values are valid is said by the models.
-"""
+"""Translates pydantic's validation errors to problems: code, pointer into the document as sent, message, hint."""
 
 from __future__ import annotations
 
@@ -27,17 +24,17 @@ from anabranch.core.request.models import Sequence as SequenceRule
 from anabranch.core.request.validation import Pointer, suggestion
 
 DEEP_PATH = 7
-"""So much of the path of what is nested too deeply is shown: enough to find the field."""
+"""Segments of the path that are shown for a value that is nested too deeply."""
 
 _OWN_CODES = {Code.BAD_NAME, Code.SCHEMA, Code.TOO_DEEP}
 
 
 def schema_problems(error: ValidationError, document: Mapping[str, Any], pointer: Pointer) -> Iterator[Problem]:
-    """Each problem once for each place, in the order of the document's fields."""
+    """One problem for each place, in the order of the document's fields."""
     seen: set[tuple[str, str]] = set()
     for details in error.errors(include_url=False, include_context=True):
         if details["type"] == "too_short" and details["input"]:
-            continue  # the list is short of valid items only, and each of those is reported itself
+            continue  # too short only without the invalid items, each of which has a problem of its own
         problem = _problem(details, document, pointer)
         if (problem.code, problem.path) not in seen or details["type"] == "missing":
             seen.add((problem.code, problem.path))
@@ -61,8 +58,8 @@ def _problem(details: ErrorDetails, document: Mapping[str, Any], pointer: Pointe
 def _locate(loc: Sequence[str | int], document: Any) -> tuple[Path, tuple[str | int, ...]]:
     """The part of ``loc`` that leads through the document, and what is left.
 
-    Pydantic adds the names of union members and validators to a location: what is not in the document is
-    passed over, unless nothing after it is either.
+    Pydantic adds the names of union members and validators to a location. A segment that the document does not
+    have is skipped, unless no later segment is in the document either.
     """
     path: list[str | int] = []
     left: list[str | int] = []
@@ -102,7 +99,7 @@ _PLAIN = {
     "bool_type": "must be true or false",
     "too_short": "is empty",
     "recursion_depth_exceeded": "is nested too deeply",
-    "invalid-json-value": "is no JSON value",
+    "invalid-json-value": "is not a JSON value",
 }
 
 

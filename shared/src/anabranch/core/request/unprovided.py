@@ -77,7 +77,8 @@ class _Names:
             return True
         keys = set(leading_keys(name))
         if keys & self._needs or any(key in self._graph.producers for key in keys):
-            return True  # a dependency's value is not known; a produced key without one has its own warning
+            # The value is not known before the run. An undeclared key of another task has a warning of its own.
+            return True
         if self._scopes is None:
             return True
         if not self._scopes:

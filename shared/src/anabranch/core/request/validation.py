@@ -1,8 +1,8 @@
-"""What is wrong with a request as a whole: names, keys, dependencies, cycles, agents, expansions.
+"""Checks of a request as a whole: names, keys, dependencies, cycles, agents, expansions. Pure.
 
-Each check takes what could be read and yields every problem it finds; none stops another. ``pointer`` turns a
-path in the request into a JSON Pointer into the document as it was sent. Types and ranges of single fields
-are the schema's business, in ``request``.
+Each check yields every problem that it finds in the readable part of the request. ``pointer`` converts a path in
+the request to a JSON Pointer into the document as it was sent. Types and ranges of single fields are checked by
+``models``.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from anabranch.core.policies import number_problem
 from anabranch.core.request.envelope import Path
 from anabranch.core.request.graph import Graph, find_cycles
 from anabranch.core.request.member_counts import MemberForecast
-from anabranch.core.request.outline import Declared, GroupFacts, TaskFacts
+from anabranch.core.request.outline import Declared, GroupOutline, TaskOutline
 
 Pointer = Callable[[Path], str]
 
 SHOWN_IN_CYCLE = 50
-"""A longer cycle is shown with its middle left out."""
+"""Maximum tasks of a cycle that are shown; the middle of a longer one is left out."""
 LONGEST_SHOWN = 300
 LONGEST_SUGGESTED = 64
 MAX_COMPARED = 500
-"""Looking for a likely name takes time by the square of its length, and a request may ask for it often."""
+"""Maximum length of a name for which a similar one is suggested: the search is quadratic in its length."""
 MAX_SUGGESTED = 50
-"""Only for so many errors of a kind is a likely name looked for."""
+"""Maximum number of errors of a kind that have a suggestion."""
 
 
-def duplicate_names(groups: Sequence[GroupFacts], pointer: Pointer) -> Iterator[Problem]:
+def duplicate_names(groups: Sequence[GroupOutline], pointer: Pointer) -> Iterator[Problem]:
     """Groups of the request, and tasks of one group, that share a name."""
     named = [group.name for group in groups if group.name]
     yield from _repeated(named, "task group", "the request", pointer)
@@ -53,7 +53,7 @@ def _repeated(names: Iterable[Declared], kind: str, where: str, pointer: Pointer
 
 def duplicate_result_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
     """Result keys that are declared more than once, by one task or by two."""
-    seen: dict[str, tuple[TaskFacts, Declared]] = {}
+    seen: dict[str, tuple[TaskOutline, Declared]] = {}
     for task in graph.tasks:
         for key in task.produces:
             other, first = seen.setdefault(key.text, (task, key))
@@ -67,7 +67,7 @@ def duplicate_result_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
 def context_policies(
     graph: Graph, policies: Mapping[str, Any], context: Mapping[str, Any], pointer: Pointer
 ) -> Iterator[Problem]:
-    """Policies of keys that nobody writes, and values of the context that do not suit theirs."""
+    """Policies of keys that nothing writes, and values of the context that contradict their policy."""
     for count, (key, policy) in enumerate(policies.items()):
         if key not in graph.producers and key not in context:
             message = f"no task produces {_brief(key)!r}, and the context does not have it"
@@ -79,9 +79,9 @@ def context_policies(
 
 
 def unknown_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
-    """Required keys that nobody provides, once for each place that names one."""
+    """Required keys that nothing provides, once for each place that names one."""
     seen: set[tuple[str, Path]] = set()
-    named: dict[str, TaskFacts] = {}
+    named: dict[str, TaskOutline] = {}
     for producing in graph.tasks:
         if producing.produces:
             named.setdefault(producing.name, producing)
@@ -95,7 +95,7 @@ def unknown_keys(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
         yield Problem(Code.UNKNOWN_DEPENDENCY, pointer(wanted.path), message, hint)
 
 
-def _hint_for_key(graph: Graph, key: str, named: TaskFacts | None, suggest: bool) -> str:
+def _hint_for_key(graph: Graph, key: str, named: TaskOutline | None, suggest: bool) -> str:
     if named is not None:
         return f"{key!r} is a task's name; depend on its result key {named.produces[0].text!r} instead"
     otherwise = (
@@ -105,12 +105,12 @@ def _hint_for_key(graph: Graph, key: str, named: TaskFacts | None, suggest: bool
 
 
 def _brief(text: str) -> str:
-    """A path of an array may be as long as the request, and is not written out in an error then."""
+    """Shorten a text for a message: the path of an array may be as long as the request."""
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?``, or nothing where nothing known comes close."""
+    """``did you mean 'x'?``, or an empty text if no known name is similar."""
     if len(name) > LONGEST_SUGGESTED:
         return ""
     short = (each for each in known if len(each) <= LONGEST_SUGGESTED)
@@ -119,7 +119,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def cycles(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
-    """One problem for each knot of tasks that wait for each other, with a shortest cycle through it."""
+    """One problem for each set of tasks that wait for each other, with a shortest cycle in it."""
     if graph.levels is not None:
         return
     ambiguous = {name for name, count in Counter(task.name for task in graph.tasks).items() if count > 1}
@@ -127,11 +127,11 @@ def cycles(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
         labels = [_label(graph.tasks[index], ambiguous) for index in cycle]
         path = graph.origin(cycle[0], cycle[1])
         message = f"these tasks wait for each other: {' -> '.join(_shortened(labels))}"
-        hint = "each arrow is a dependency; take one of them out"
+        hint = "each arrow is a dependency; remove one of them"
         yield Problem(Code.CYCLE, pointer(path), message, hint)
 
 
-def _label(task: TaskFacts, ambiguous: Collection[str]) -> str:
+def _label(task: TaskOutline, ambiguous: Collection[str]) -> str:
     return task.label if task.name in ambiguous else task.name
 
 
@@ -143,7 +143,7 @@ def _shortened(labels: list[str]) -> list[str]:
 
 
 def subsets(graph: Graph, pointer: Pointer) -> Iterator[Problem]:
-    """Optional keys that the list they are to be a part of does not have."""
+    """Optional keys that are missing from the full list of keys."""
     for index, task in enumerate(graph.tasks):
         if task.optional_wants:
             wanted = {want.key for want in task.wants} | set(graph.array_keys[index].values())
@@ -162,9 +162,9 @@ def _outside(keys: Iterable[Declared], allowed: Collection[str], name: str, poin
 
 
 def unknown_agents(
-    tasks: Iterable[TaskFacts], agents: Collection[str] | None, pointer: Pointer
+    tasks: Iterable[TaskOutline], agents: Collection[str] | None, pointer: Pointer
 ) -> Iterator[Problem]:
-    """Agents that the registry lacks; nothing where the registry is not known (None)."""
+    """Agents that the registry lacks; none if the registry is not known (None)."""
     if agents is None:
         return
     known = ", ".join(sorted(agents)[:20]) or "none"
@@ -175,8 +175,8 @@ def unknown_agents(
         yield Problem(Code.UNKNOWN_AGENT, pointer(agent.path), message, likely or f"the agents are: {known}")
 
 
-def expansions(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem]:
-    """Expansions that name no array, and those that are wrong whatever their arrays hold."""
+def expansions(tasks: Iterable[TaskOutline], pointer: Pointer) -> Iterator[Problem]:
+    """Expansions without an array, and those that are invalid for any content of their arrays."""
     for task in tasks:
         path = (*task.path, "expansion_config")
         if task.expanded and not task.names_array:
@@ -187,7 +187,7 @@ def expansions(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem
             yield Problem(Code.SCHEMA, pointer((*path, *place)), message)
 
 
-def tolerances(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem]:
+def tolerances(tasks: Iterable[TaskOutline], pointer: Pointer) -> Iterator[Problem]:
     """Refuses `tolerated_failures` of tasks without an expansion: such a task has no other members' results."""
     for task in tasks:
         if task.tolerates_itself:
@@ -200,13 +200,13 @@ def tolerances(tasks: Iterable[TaskFacts], pointer: Pointer) -> Iterator[Problem
 
 
 def too_many_members(
-    tasks: Sequence[TaskFacts], members: Sequence[MemberForecast], limit: int, pointer: Pointer
+    tasks: Sequence[TaskOutline], members: Sequence[MemberForecast], limit: int, pointer: Pointer
 ) -> Iterator[Problem]:
-    """Expansions over the limit, one by one and together, as far as they can be counted now."""
+    """Expansions over the limit, single and in total, as far as they can be counted before the run."""
     hint = f"the limit is {limit:,} members of one request; split it"
     total = 0
-    for task, foreseen in zip(tasks, members, strict=True):
-        count = foreseen.count or 0
+    for task, forecast in zip(tasks, members, strict=True):
+        count = forecast.count or 0
         if task.expanded and count > limit:
             message = f"{task.label} has {count:,} members"
             yield Problem(Code.TOO_MANY_MEMBERS, pointer((*task.path, "expansion_config")), message, hint)
@@ -217,21 +217,21 @@ def too_many_members(
 
 
 def warnings_of(graph: Graph, members: Sequence[MemberForecast], context: Collection[str]) -> Iterator[str]:
-    """What is allowed and hardly meant."""
+    """Warnings: valid parts of a request that are probably mistakes."""
     for key in graph.shared:
         if key in context:
-            yield f"the context's value of {key!r} counts for nothing, for tasks of the request produce that key"
-    for task, foreseen in zip(graph.tasks, members, strict=True):
-        if foreseen.error:
-            yield f"the expansion of {task.label} will fail: {foreseen.error}"
+            yield f"the context's value of {key!r} is ignored, because tasks of the request produce that key"
+    for task, forecast in zip(graph.tasks, members, strict=True):
+        if forecast.error:
+            yield f"the expansion of {task.label} will fail: {forecast.error}"
         for key in sorted(task.external):
             if (producer := graph.producers.get(key)) is not None:
                 by = graph.tasks[producer].label
-                yield f"{task.label} declares {key!r} external, but {by} produces it: that one is waited for"
+                yield f"{task.label} declares {key!r} external, but {by} produces it: the result of {by} is used"
         yield from _without_effect(task)
 
 
-def _without_effect(task: TaskFacts) -> Iterator[str]:
+def _without_effect(task: TaskOutline) -> Iterator[str]:
     if task.retries_never:
         yield (
             f"{task.label}: the retry strategy is none, so max_attempts only bounds the retries that the agent "
@@ -241,6 +241,6 @@ def _without_effect(task: TaskFacts) -> Iterator[str]:
     if config is None:
         return
     if config.type != "matrix" and (config.include or config.exclude):
-        yield f"{task.label}: include and exclude are without effect, the expansion is no matrix"
+        yield f"{task.label}: include and exclude have no effect, because the expansion is not a matrix"
     if config.type != "custom" and config.transform_rules is not None:
-        yield f"{task.label}: transform_rules are without effect, the expansion is not custom"
+        yield f"{task.label}: transform_rules have no effect, because the expansion is not custom"

@@ -1,1 +1,2 @@
-"""What is written to topics and to the store: messages, events, results, and their encoding. Pure."""
+"""Records on topics and in the store: messages, events, results, run records and views, and their encoding.
+Pure."""

@@ -1,5 +1,5 @@
-"""Messages by which services answer for runs that they cannot go on with, and fragments of messages. Import them
-from `messages`."""
+"""Messages about runs that a service cannot continue or does not know, and fragments of messages. Import them from
+`messages`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ class Fragment(Message):
 
 
 class FailRun(Message):
-    """A service cannot go on with a run: it ends as failed, with this as the reason.
+    """A service cannot continue a run: the run ends as failed, with this reason.
 
-    `abandoned` says that the sender knows nothing of the run's groups, or no longer does: nothing that it has not
-    told will come from it.
+    `abandoned`: the sender has no state of the run's groups, or has dropped it, and sends no further outcomes.
     """
 
     type: Literal["fail_run"] = "fail_run"
@@ -35,19 +34,20 @@ class FailRun(Message):
     task: str | None = None
     abandoned: bool = False
     admission: int | None = None
-    """Which admission of the run this is about (see OpenRun); None: the one that is open."""
+    """The admission of the run (see OpenRun); None: the one that is open."""
 
 
 class RunUnknown(Message):
-    """The session's owner was asked to look after a run that it does not know. It may not have reached it yet."""
+    """The session's owner was asked about a run that it does not have. It may not have read the run's first record
+    yet."""
 
     type: Literal["run_unknown"] = "run_unknown"
     run_id: str
 
 
 class RunOverdue(Message):
-    """The session's owner still has a run whose deadline is over. A run's owner that has no open run of this
-    admission answers with a stop; any other stops its run at the deadline by itself."""
+    """The session's owner still has a run whose deadline is over. The run's owner answers with a stop if it has no
+    open run of this admission; otherwise it stops the run at the deadline itself."""
 
     type: Literal["run_overdue"] = "run_overdue"
     run_id: str
@@ -56,7 +56,7 @@ class RunOverdue(Message):
 
 
 class CheckRun(Message):
-    """The run's owner asks whether the session's owner has a run that it opened. Only "no" is answered."""
+    """The run's owner asks whether the session's owner has a run that it opened. Only the absence is answered."""
 
     type: Literal["check_run"] = "check_run"
     run_id: str

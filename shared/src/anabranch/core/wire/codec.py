@@ -1,9 +1,10 @@
-"""Messages to bytes and back: a line of JSON, then the payload's segments, which nobody on the way decodes.
+"""Encodes messages: a header line of JSON, then the segments of the payload, which intermediaries do not decode.
 
     {"type":"members",...,"segments":[812,40]}\\n<812 bytes><40 bytes>
 
-orjson writes no newline inside a document, so the first one ends the header. The wire format is pinned by
-golden files; a change that an older reader cannot take needs a new `v`.
+The lengths of the segments are part of the header, so a reader cuts the payload without parsing it, and an owner
+can pass values on as bytes. orjson writes no newline inside a document, so the first newline ends the header.
+Golden files pin the wire format; a change that an older reader cannot read needs a new `v`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ M = TypeVar("M", bound=Message)
 
 
 class Undecodable(AnabranchError):
-    """A record that is no message of this protocol. It is dead-lettered, never skipped in silence."""
+    """A record that is not a message of this protocol. It becomes a dead letter and is never skipped silently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,9 @@ def split(value: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
     try:
         header = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise Undecodable(f"the header is no JSON: {error}") from error
+        raise Undecodable(f"the header is not JSON: {error}") from error
     if not isinstance(header, dict):
-        raise Undecodable(f"the header is no JSON object but a {type(header).__name__}")
+        raise Undecodable(f"the header is not a JSON object but a {type(header).__name__}")
     version = header.get("v")
     if type(version) is not int or version != WIRE_VERSION:
         raise Undecodable(f"wire version {WIRE_VERSION} is expected, found {version!r}: upgrade the readers first")
@@ -66,17 +67,19 @@ def split(value: bytes) -> tuple[dict[str, Any], tuple[bytes, ...]]:
 
 
 def _lengths(header: dict[str, Any]) -> list[int]:
-    """What the header says of its segments; bool is no number here."""
+    """The lengths of the segments in the header. bool is an int in Python, but not a length."""
     lengths = header.get("segments", [])
     if isinstance(lengths, list) and all(type(length) is int and length >= 0 for length in lengths):
         return lengths
-    raise Undecodable("`segments` is no list of lengths in bytes")
+    raise Undecodable("`segments` is not a list of lengths in bytes")
 
 
 def _cut(payload: bytes, lengths: Sequence[int]) -> tuple[bytes, ...]:
-    """The payload's segments. A line's end without a payload is one without segments."""
+    """Cut the payload into segments. A header that ends with a newline and has no payload has no segments."""
     if sum(lengths) != len(payload):
-        raise Undecodable(f"segments of {sum(lengths)} bytes are announced, {len(payload)} bytes came")
+        raise Undecodable(
+            f"the header announces segments of {sum(lengths)} bytes, but the payload has {len(payload)} bytes"
+        )
     start, segments = 0, []
     for length in lengths:
         segments.append(payload[start : start + length])
@@ -88,21 +91,21 @@ class Codec(Generic[M]):
     """Decodes the messages of one topic.
 
     Args:
-        union: the discriminated union of what may stand on the topic.
+        union: the discriminated union of the messages of the topic.
     """
 
     def __init__(self, union: Any) -> None:
         self._adapter: TypeAdapter[M] = TypeAdapter(union)
 
     def decode(self, value: bytes) -> Decoded[M]:
-        """Raises Undecodable where the value is no message of this topic."""
+        """Decode a record value. Raises Undecodable if it is not a message of this topic."""
         header, segments = split(value)
         try:
             return Decoded(self._adapter.validate_python(header), segments)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = "/".join(str(part) for part in first["loc"])
-            raise Undecodable(f"no message of this topic: {where}: {first['msg']}") from error
+            raise Undecodable(f"not a message of this topic: {where}: {first['msg']}") from error
 
 
 RUNS: Codec[Any] = Codec(OnRuns)

@@ -1,8 +1,8 @@
-"""What a dead letter says: the model of a failed member's letter, the header names, and the signature by which
-like failures are grouped. Pure; who writes letters and who reads them is not its business.
+"""Dead letters: the model of a failed member's letter, the header names, and the signature that groups similar
+failures. Pure.
 
-A letter of a *record* (a refused request, bytes that nobody can decode) holds the original's bytes; a letter of
-a *member* holds a `MemberLetter` as JSON. Both have the same headers.
+The letter of a *record* (a refused request, undecodable bytes) has the bytes of the original; the letter of a
+*member* has a `MemberLetter` as JSON. Both have the same headers.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from pydantic import BaseModel, ConfigDict
 from anabranch.core.expansion.members import member_name
 
 CODE = "anabranch_code"
-"""Why the letter was written: an error code, `undecodable`, or `member_failed`."""
+"""Header: an error code, `undecodable`, or `member_failed`."""
 REASON = "anabranch_reason"
-"""The reason as text."""
+"""Header: the reason as text."""
 ORIGIN = "anabranch_origin"
-"""`topic/partition/offset` of the record that led to the letter."""
+"""Header: `topic/partition/offset` of the record that caused the letter."""
 SIGNATURE = "anabranch_signature"
-"""See `signature`."""
+"""Header; see `signature`."""
 PROJECT = "anabranch_project"
-"""Project that owns the letter; only set for refused requests and undelivered webhook events."""
+"""Header: project that owns the letter; only set for refused requests and undelivered webhook events."""
 LETTER_ID = "anabranch_id"
-"""The same in each repetition of a letter, so that a reader can drop it."""
+"""Header: id of the letter, the same in each repetition, so that readers can drop duplicates."""
 
 MEMBER_FAILED = "member_failed"
 MEMBERS_OMITTED = "members_omitted"
-"""The last letter of a task of which more members failed than get letters of their own: see `omitted`."""
+"""Code of the last letter of a task with more failed members than letters; see `omitted`."""
 WEBHOOK_FAILED = "webhook_failed"
-"""An event that a subscriber did not take, in any attempt."""
+"""Code of an event that a subscriber accepted in no attempt."""
 DISMISSED, REDRIVEN = "dismissed", "redriven"
-"""Codes of notes on letters: what somebody decided. The origin of a note is the place of its letter."""
+"""Codes of decisions on letters. The origin of such a record is the position of its letter."""
 MESSAGE_CHARACTERS = 400
-"""So much of a message, after the changing parts were taken out, counts for its signature."""
+"""Maximum characters of a normalised message that count for its signature."""
 
 _CHANGING = (
     (re.compile(r"\bworker \S+"), "worker <id>"),
@@ -52,8 +52,8 @@ _CHANGING = (
 class MemberLetter(BaseModel):
     """A member that failed for good. `index` is null where the task is not expanded.
 
-    `attempts` are the calls that ended in an error, `deliveries` the workers that died while they ran this member
-    and no other suspect. A letter that is `held` speaks of a member whose task waits for a redrive or a dismissal.
+    `attempts` counts the calls that ended in an error, `deliveries` the workers that died while they ran this
+    member and no other suspect. `held`: the task waits for a redrive or a dismissal of the member.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -75,7 +75,7 @@ class MemberLetter(BaseModel):
     """Traceback of the last attempt's exception; null if it has none, or if enough failures of the task have
     one."""
     omitted: int = 0
-    """Only of a `members_omitted` letter: so many members of the task failed without a letter of their own."""
+    """Only of a `members_omitted` letter: the number of failed members of the task without their own letter."""
 
     def to_document(self) -> dict[str, Any]:
         """The letter as JSON-able values, without `traceback` if it has none."""
@@ -83,25 +83,25 @@ class MemberLetter(BaseModel):
 
     @property
     def signature(self) -> str:
-        """The signature of the failure that the letter speaks of."""
+        """The signature of the failure."""
         return signature(MEMBER_FAILED, self.message, subject=self.agent, error_type=self.error_type)
 
 
 def signature(code: str, message: str, *, subject: str = "", error_type: str = "") -> str:
-    """16 hexadecimal digits that failures of one kind share.
+    """A hash, in 16 hexadecimal digits, that failures of one kind have in common.
 
     Args:
         code: of the letter.
-        message: its numbers, ids and white space do not count, and only its beginning does.
-        subject: what failed: the agent of a member, else nothing.
-        error_type: of the exception, where there was one.
+        message: only its beginning counts, without numbers, ids and white space.
+        subject: the agent of a member; empty for other letters.
+        error_type: of the exception; empty if there was none.
     """
     parts = (code, subject, error_type, normalised(message))
     return hashlib.sha256("\x00".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def normalised(message: str) -> str:
-    """A message without what differs from one failure to the next of its kind: `<n>` for a number, `<id>` for a
+    """A message without the parts that differ between failures of one kind: `<n>` replaces a number, `<id>` a
     UUID, a hash or another long id."""
     text = message[: 10 * MESSAGE_CHARACTERS]
     for pattern, replacement in _CHANGING:
@@ -110,6 +110,6 @@ def normalised(message: str) -> str:
 
 
 def member_letter_id(run_id: str, group: str, task: str, index: int | None, redrives: int) -> str:
-    """The id of a member's letter: one for each time that it failed for good, first or after a redrive."""
+    """The id of a member's letter: one for each final failure, the first or after a redrive."""
     member = task if index is None else member_name(task, index)
     return f"{run_id}/{group}/{member}/{redrives}"

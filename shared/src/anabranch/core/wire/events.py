@@ -1,9 +1,9 @@
-"""Lifecycle events: one record on the log for each turn of an owner and run, shown to people one by one.
+"""Lifecycle events: one record for each turn of an owner and run, which readers expand into single events. Pure.
 
-An entry that speaks of many members carries their spans; `explode` gives the single events in order. Each
-entry names its cause: the record that the owner was applying, and which of its events this is. A reader drops
-an entry whose cause is not after the last one of that source, so the announcements that a crash repeated are
-seen once, also where they were cut into records at other places.
+An entry about many members has their spans; `explode` returns the single events in order. Each entry has a cause:
+the record that the owner applied, and the number of the event within that turn. A reader drops an entry whose
+cause is not after the last one of its source. Repetitions after a crash are therefore dropped, even if the
+repeated events were divided into records at other places.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ EVENT_TYPES = (
     "task.log",
     "task.joined",
 )
-"""Every lifecycle event. Of an expanded task, started, completed, failed and retrying come for each member;
-expanded and joined frame them."""
+"""Every lifecycle event. An expanded task has started, completed, failed and retrying for each member, between one
+expanded and one joined."""
 
 BATCH_BYTES = 700_000
-"""Entries that one record takes along."""
+"""Maximum entries of one record."""
 _NTH_BITS = 20
 _MOST_GENERATIONS = 7
 
@@ -61,7 +61,7 @@ class EventEntry(BaseModel):
 
     type: str
     cause: int
-    """Rises from entry to entry of one source, and is the same when an entry is repeated; see `cause_of`."""
+    """Rises with each entry of one source; a repeated entry has the same cause. See `cause_of`."""
     time: float
     """Seconds since the epoch."""
     group: str | None = None
@@ -85,25 +85,26 @@ class EventBatch(BaseModel):
     session_id: str
     source: Source
     entries: tuple[EventEntry, ...]
-    """May be empty: a batch then only says whether the run is quiet."""
+    """May be empty, if only `quiet` changes."""
     quiet: bool = False
-    """Of source `groups`: the run may be silent from here on, for it is paused or waits for what others do."""
+    """Only of source `groups`: True if no events are expected, because the run is paused or waits for something
+    outside."""
 
 
 @dataclass(slots=True)
 class EventSequence:
-    """Reads the batches of one run in log order and gives its events, each once, with `seq` from 1."""
+    """Converts the batches of one run, in log order, to its events: each once, with `seq` from 1."""
 
     seq: int = 0
     _last_cause: dict[Source, int] = field(default_factory=dict)
 
     @classmethod
     def resumed(cls, seq: int, causes: Mapping[Source, int]) -> Self:
-        """A reader that goes on where another was: after `seq` events, and the last cause of each source."""
+        """A sequence that continues another one, after `seq` events and with the last cause of each source."""
         return cls(seq, dict(causes))
 
     def last_cause(self, source: Source) -> int:
-        """The cause of the last event of a source that was read; -1 before the first."""
+        """The cause of the last event that was read from a source; -1 before the first."""
         return self._last_cause.get(source, -1)
 
     def read(self, batch: EventBatch) -> Iterator[dict[str, Any]]:
@@ -147,7 +148,8 @@ def explode(batch: EventBatch, entry: EventEntry) -> Iterator[dict[str, Any]]:
 
 
 def is_wanted(event_type: str, types: Sequence[str]) -> bool:
-    """Whether a filter lets an event through: no types let all through, `task.*` all that begin `task.`."""
+    """True if an event matches a filter; without types every event does, and `task.*` matches every `task.`
+    event."""
     return not types or any(_matches(event_type, each) for each in types)
 
 
@@ -156,18 +158,18 @@ def _matches(event_type: str, pattern: str) -> bool:
 
 
 def cause_of(offset: int, nth: int, generation: int = 0) -> int:
-    """The cause of the `nth` event (from 0) that the record at `offset` of the owner's partition made.
+    """The cause of the `nth` event (from 0) of the turn of the record at `offset` of the owner's partition.
 
     Readers drop an event whose cause is not above the last one they know. A topic that was deleted and created
-    again counts offsets from 0, so its `generation` is the high part of the cause and the offset the low part; the
-    last one that fits is kept.
+    again counts offsets from 0, so the `generation` of the log is the high part of the cause and the offset the
+    low part. Numbers beyond the bits of a part are clamped.
     """
     position = log_position(min(generation, _MOST_GENERATIONS), offset)
     return (position << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)
 
 
 def encode_batches(batch: EventBatch) -> Iterator[bytes]:
-    """The record values of a batch: one, or several where one record could not hold its entries."""
+    """The record values of a batch: several if one record cannot hold its entries."""
     value = encode_batch(batch)
     if len(value) <= BATCH_BYTES or len(batch.entries) == 1:
         yield value
@@ -183,5 +185,5 @@ def encode_batch(batch: EventBatch) -> bytes:
 
 
 def decode_batch(value: bytes) -> EventBatch:
-    """Raises pydantic's ValidationError where the value is no batch."""
+    """Decode a record value. Raises pydantic's ValidationError if it is not a batch."""
     return EventBatch.model_validate_json(value)

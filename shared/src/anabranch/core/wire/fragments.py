@@ -1,12 +1,12 @@
-"""Cuts a message that is too large for one record into fragments, and puts fragments together again. Pure.
+"""Splits a message that is too large for one record into fragments, and reassembles them. Pure.
 
-A fragment is a message of the inner protocol by itself, so whoever only reads a topic may pass it by:
+A fragment is a message of the internal protocol itself, so a reader that does not reassemble can skip it:
 
     {"type":"fragment","v":1,"message_id":"9f2c…","number":0,"count":3,"segments":[900000]}\\n<900000 bytes>
 
-The id is a hash of the whole value and of the size of a piece: a message that is published again after a failure
-has the same fragments, and an `Assembler` takes each of them once, in any order. One that is cut into pieces of
-another size is another message.
+The message id is a hash of the whole value and of the fragment size. A message that is published again after a
+failure therefore has the same fragments, and an `Assembler` accepts each of them once, in any order. The same
+message cut at another size has another id, so that fragments of different sizes are never combined.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from anabranch.core.wire.codec import Codec, Undecodable, encode
 from anabranch.core.wire.messages import Fragment
 
 PREFIX = b'{"message_id":'
-"""How the value of a fragment begins, and that of no other message: told without decoding it."""
-HEADER_ROOM = 200
-"""Bytes that the header of a fragment takes at most."""
+"""Prefix of every fragment and of no other message, so that a fragment is recognised without decoding it."""
+HEADER_BYTES = 200
+"""Maximum bytes of a fragment's header."""
 MAX_MESSAGE_BYTES = 256 * 2**20
-"""A larger message is not cut: its reader would have to hold it in memory."""
+"""Maximum bytes of a message that is split, because its reader has to hold it in memory."""
 EXPIRY_SECONDS = 600.0
-"""A message whose fragments did not all come within this time is given up: its publisher sends it again."""
+"""Time after which an incomplete message is dropped; its publisher sends it again."""
 
 _CODEC: Codec[Fragment] = Codec(Fragment)
 
 
 def is_fragment(value: bytes) -> bool:
-    """Whether the value of a record is a fragment of a message."""
+    """True if the value of a record is a fragment of a message."""
     return value.startswith(PREFIX)
 
 
-def fragments_of(value: bytes, room: int) -> list[bytes]:
-    """The values of the records that carry a message's value, each of at most `room` bytes.
+def fragments_of(value: bytes, limit: int) -> list[bytes]:
+    """The values of the records that carry a message's value, each of at most `limit` bytes.
 
     Raises:
-        ValueError: `room` is less than a fragment needs.
+        ValueError: `limit` is too small for a fragment.
     """
-    size = room - HEADER_ROOM
+    size = limit - HEADER_BYTES
     if size <= 0:
-        raise ValueError(f"{room} bytes for a record are too few for a fragment of a message")
+        raise ValueError(f"a limit of {limit} bytes for a record is too small for a fragment of a message")
     message_id = hashlib.sha256(b"%d:" % size + value).hexdigest()[:32]
     starts = range(0, len(value), size)
     return [
@@ -56,7 +56,8 @@ def fragments_of(value: bytes, room: int) -> list[bytes]:
 
 @dataclass(slots=True)
 class _Incomplete:
-    """What came of a message so far. `first` is the offset of its first fragment, `at` that record's time."""
+    """The fragments of a message so far. `first` is the offset of its first fragment, `at` the time of that
+    record."""
 
     first: int
     at: float
@@ -65,32 +66,33 @@ class _Incomplete:
 
 
 class Assembler:
-    """Puts the fragments of one partition together. Its state is a fold over the partition's records."""
+    """Reassembles the messages of one partition. Its state depends only on the partition's records."""
 
     def __init__(self) -> None:
         self._incomplete: dict[str, _Incomplete] = {}
         self._whole: deque[tuple[int, int]] = deque()
-        """(last, first): offsets of the fragments of messages that are whole. Both rise: an entry goes once a
-        later one began no later, for whoever needs the first message needs the second too."""
+        """(last, first) offsets of complete messages, both rising. An entry is dropped if a later message began no
+        later: a replay from there covers both."""
 
     def __bool__(self) -> bool:
         return bool(self._incomplete or self._whole)
 
     def begin(self, oldest: int) -> int:
-        """Where to read the partition again if the message at offset `oldest` and all after it are needed: the
-        first fragment of those, and of messages that are not whole, may be before it. `oldest` never falls."""
+        """The offset from which a replay has every message from offset `oldest` on. Fragments of those messages,
+        and of incomplete ones, may be before `oldest`, which never falls."""
         while self._whole and self._whole[0][0] < oldest:
             self._whole.popleft()
         held = [each.first for each in self._incomplete.values()]
         return min([oldest, *held, *(first for _, first in islice(self._whole, 1))])
 
     def whole(self, value: bytes, offset: int, at: float) -> bytes:
-        """The value of a record, or where that is the last missing fragment of a message, the message's value.
+        """The value of a record; of the last missing fragment, the value of the message; of any other fragment
+        None.
 
         Args:
             at: the record's timestamp, in seconds since the epoch.
 
-        A value that begins as a fragment does and is none is returned as it is: decoding it fails then.
+        An invalid fragment is returned unchanged, so that decoding fails and reports it.
         """
         fragment = _decoded(value) if is_fragment(value) else None
         if fragment is None:
@@ -112,8 +114,8 @@ class Assembler:
         self._whole.append((last, first))
 
     def expire(self, now: float) -> None:
-        """Give up messages of which a fragment is missing for too long. Told `now` by any record: it is done by
-        each fragment too, so the result does not depend on when it is called."""
+        """Drop messages that are incomplete for too long. Each fragment does this as well, so the state does not
+        depend on when it is called."""
         for message_id in list(self._expired(now)):
             del self._incomplete[message_id]
 

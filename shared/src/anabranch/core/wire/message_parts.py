@@ -1,5 +1,4 @@
-"""What messages between the services are made of: types, and parts that stand in several of them. Import them from
-`messages`."""
+"""Types and parts that several messages between the services share. Import them from `messages`."""
 
 from __future__ import annotations
 
@@ -17,7 +16,8 @@ Spans = tuple[tuple[int, int], ...]
 Status = Literal["completed", "failed", "cancelled", "timed_out"]
 StopReason = Literal["cancelled", "timed_out"]
 Mode = Literal["fast", "careful", "alone"]
-"""How members run: as they come; each start recorded before it; or so, and beside no other suspect."""
+"""How members run. `fast`: starts are reported in batches; `careful`: each start is recorded before the call;
+`alone`: as `careful`, and beside no other suspect (a member whose chunk a worker died with)."""
 
 
 class Message(BaseModel):
@@ -25,7 +25,7 @@ class Message(BaseModel):
 
 
 class Counts(Message):
-    """Executions, member by member."""
+    """Numbers of members by outcome."""
 
     total: int = 0
     completed: int = 0
@@ -61,7 +61,7 @@ class Failure(Message):
 
 
 class Need(Message):
-    """A key that a task waits for, as a record holds it; see `request.graph.Dependency`."""
+    """A key that a task waits for, and where its value comes from."""
 
     key: str
     kind: DependencyKind
@@ -76,7 +76,7 @@ class SharedKey(Message):
 
 
 class MemberFailed(Message):
-    """A member that will not be tried again."""
+    """A member that failed for good."""
 
     index: int
     error_type: str
@@ -87,7 +87,7 @@ class MemberFailed(Message):
 
 
 class MemberRetry(Message):
-    """A member whose next attempt is due after `delay` seconds, or was already made by the worker (null)."""
+    """A failed attempt. The next one is due after `delay` seconds; null: the worker has made it already."""
 
     index: int
     attempt: int
@@ -96,15 +96,15 @@ class MemberRetry(Message):
     error_type: str
     message: str
     traceback: str | None = None
-    """As of MemberFailed."""
+    """See MemberFailed."""
 
 
 class LargeValue(Message):
-    """A member's value that travelled before, as `pages` pages of its own."""
+    """A large value of a member, which was sent before in pages of its own."""
 
     index: int
     key: str
     pages: tuple[int, ...]
     """Bytes of each page."""
     items: tuple[int, ...] | None = None
-    """Items of each page where the value is a list cut between items; null where it is text cut anywhere."""
+    """Items of each page if the value is a list cut between items; null if it is JSON text cut anywhere."""

@@ -1,9 +1,8 @@
-"""The messages between the services: commands are imperative, facts are in the past tense, all are frozen.
+"""The messages between the services: commands are imperative, facts in the past tense, all are frozen. Pure.
 
-Each travels as one record: a line of JSON (the header) and, after a newline, the opaque payload, if any
-(see `codec`). What users see on the results and events topics is in `results` and `events`; this is the
-inner protocol on `runs`, `groups` and `tasks`. A reader ignores fields that it does not know, so that a
-rolling upgrade may add some.
+A message is one record: a header line of JSON and, after a newline, an opaque payload (see `codec`). This is the
+internal protocol on `runs`, `groups` and `tasks`; the public records are in `results` and `events`. Readers ignore
+unknown fields, so that a rolling upgrade can add fields.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from anabranch.core.wire.message_parts import StopReason as StopReason
 
 
 class ClaimPartition(Message):
-    """Somebody owns the partition from here on. Its offset is the owner's epoch."""
+    """A new owner has taken over the partition. The offset of this record is its epoch."""
 
     type: Literal["claim"] = "claim"
     owner: str
 
 
 class TimerDue(Message):
-    """Time has reached `at` (seconds since the epoch) for a run: what was due by then happens now."""
+    """A timer of a run is due: everything that is due at `at` (seconds since the epoch) happens now."""
 
     type: Literal["timer"] = "timer"
     run_id: str
@@ -54,7 +53,7 @@ class TimerDue(Message):
 
 
 class SubmitRun(Message):
-    """A valid request, re-keyed. `session_keys` were found in the session's earlier context."""
+    """A valid request, keyed by run id. `session_keys` are the keys it uses from the session's earlier context."""
 
     type: Literal["submit"] = "submit"
     run_id: str
@@ -68,11 +67,11 @@ class SubmitRun(Message):
     """`topic/partition/offset` of the record on the requests topic."""
     traceparent: str | None = None
     retry_of: str | None = None
-    """The run whose results this one takes over."""
+    """Run id of the run that this one retries, and whose results it takes over."""
 
 
 class ControlRun(Message):
-    """Somebody acts on a run from outside; which fields are set depends on the action."""
+    """A control record of a user for a run. The action decides which fields are set."""
 
     type: Literal["control"] = "control"
     run_id: str
@@ -90,7 +89,7 @@ class ControlRun(Message):
 
 
 class GroupResults(Message):
-    """A part of a group's results that did not fit into its GroupFinished, sent before it."""
+    """Results of a group that did not fit into its GroupFinished, sent before it."""
 
     type: Literal["group_results"] = "group_results"
     run_id: str
@@ -101,7 +100,7 @@ class GroupResults(Message):
 
 
 class GroupFinished(Message):
-    """A group has ended: each of its tasks completed, failed, was skipped or was stopped."""
+    """A group has ended: each of its tasks is completed, failed, skipped or stopped."""
 
     type: Literal["group_finished"] = "group_finished"
     run_id: str
@@ -109,33 +108,33 @@ class GroupFinished(Message):
     status: Status
     results: dict[str, Json]
     parts: int = 0
-    """How many GroupResults came before."""
+    """Number of GroupResults before this record."""
     failures: tuple[Failure, ...] = ()
     failure_count: int = 0
     failure_pages: tuple[tuple[str, int, int], ...] = ()
-    """Where `failures` are not all: the pages that hold all of them, each (page, how many, bytes)."""
+    """If `failures` is incomplete: the pages that have all of them, each (page, number of failures, bytes)."""
     counts: Counts = Counts()
     taken_over: int = 0
-    """Members of `counts` whose results came from the run that is retried."""
+    """Members in `counts` whose results were taken over from the run that is retried."""
     warnings: tuple[str, ...] = ()
     admission: int | None = None
-    """Which admission of the run this is about (see OpenRun); None: the sender is of an earlier release."""
+    """The admission of the run (see OpenRun); None if the sender is of an earlier release."""
 
 
 # --- groups: keyed by session id -----------------------------------------------------------------
 
 
 class TaskOrder(Message):
-    """One task as its owner gets it: what to wait for, what to run, what to make of the outcomes."""
+    """A task for the session's owner: its dependencies, its agent and members, and how to join the outcomes."""
 
     name: str
     agent: str
     needs: tuple[Need, ...] = ()
     context_keys: tuple[str, ...] = ()
-    """Keys of the request's context that only its templates mention."""
+    """Keys of the request's context that templates mention and the task does not declare."""
     result_keys: tuple[str, ...]
     shares: dict[str, int] = {}
-    """Of the result keys that have a policy: the task's number among those that produce it."""
+    """For each result key with a policy: the task's number among the tasks that produce it."""
     optional_result_keys: tuple[str, ...] = ()
     message_template: Json = None
     shared_instructions: Json = None
@@ -151,7 +150,7 @@ class TaskOrder(Message):
 
 
 class OpenRun(Message):
-    """First record of a run for its session's owner: the context's first values, and what will follow."""
+    """First record of a run for its session's owner: values of the context, and the groups that will follow."""
 
     type: Literal["open_run"] = "open_run"
     run_id: str
@@ -163,23 +162,24 @@ class OpenRun(Message):
     """Seconds since the epoch."""
     traceparent: str | None = None
     retry_of: str | None = None
-    """The run of this session whose results are taken over before any task starts."""
+    """Run id of a run of this session whose results are taken over before any task starts."""
     reserved_keys: tuple[str, ...] = ()
-    """The declared result keys that a derived key of `separate` could be, and must not."""
+    """Declared result keys that a derived key of `separate` could collide with."""
     shared: dict[str, SharedKey] = {}
-    """The keys that have a policy."""
+    """Keys with a policy, and their producers."""
     submitted_at: float | None = None
-    """When the run was admitted, in seconds since the epoch; only where keys have a policy."""
+    """Time of admission in seconds since the epoch; only set if keys have a policy."""
     admission: int = 0
-    """Tells this run from an earlier one of the same id, of which nothing is known any more: the position of the
-    record that admitted it (see `names.log_position`). It rises with each admission; 0 in an earlier release."""
+    """Distinguishes this run from an earlier, forgotten one with the same id: a number that rises with each
+    admission (see `core.admissions`). 0 from an earlier release."""
     inline_limit: int | None = None
-    """Settings on which decisions about the run depend: they hold for all of it, whatever is configured later."""
+    """Settings that decisions about the run depend on. They are fixed for the run, so that a later change of the
+    configuration does not change decisions at a replay."""
     member_limit: int | None = None
 
 
 class StartGroup(Message):
-    """A group, or part of one: `parts` records in all."""
+    """A group to start, or a part of it: the group has `parts` such records."""
 
     type: Literal["start_group"] = "start_group"
     run_id: str
@@ -191,11 +191,12 @@ class StartGroup(Message):
     max_concurrency: int | None = None
     admission: int | None = None
     most_chunks: int | None = None
-    """Chunks of a task that may be out at once where workers have begun them; None: as many as may wait."""
+    """Maximum chunks of a task that are offered or running at once, if workers have started them; None: the limit
+    of waiting chunks."""
 
 
 class StopRun(Message):
-    """Stop all that still runs of a run; what has ended stays."""
+    """Stop a run: tasks and members that have not ended are stopped."""
 
     type: Literal["stop_run"] = "stop_run"
     run_id: str
@@ -204,20 +205,20 @@ class StopRun(Message):
 
 
 class PauseRun(Message):
-    """Start no further members (`paused`), or go on."""
+    """Pause a run, so that no further members start, or resume it."""
 
     type: Literal["pause_run"] = "pause_run"
     run_id: str
     paused: bool
     admission: int | None = None
     cause: int = -1
-    """Offset of the command on the run's partition: one that comes after a later one changes nothing."""
+    """Offset of the command on the run's partition; a command older than the last applied one is ignored."""
 
 
 class ReleaseHeld(Message):
-    """Somebody decides on held members: they run again (`redrive`), or count as failed (`dismiss`).
+    """Release held members: they run again (`redrive`), or count as failed (`dismiss`).
 
-    Null stands for all: of the run, of the group, of the task. The same command id changes nothing twice.
+    A null field selects all: of the run, the group, or the task. A repeated command id is ignored.
     """
 
     type: Literal["release_held"] = "release_held"
@@ -230,22 +231,22 @@ class ReleaseHeld(Message):
 
 
 class ValueFound(Message):
-    """A value of the session that came from outside the run, as it was when first used."""
+    """A value from outside the run, as it was when the run first used it."""
 
     type: Literal["value_found"] = "value_found"
     run_id: str
     key: str
     value: Json = None
     is_reference: bool | None = None
-    """Whether the value is stored elsewhere, and this is its reference. Null in records of releases that did not
-    say it: there a reference to a value of the run's session is one."""
+    """True if `value` is a reference to the stored value. Null in records of earlier releases, in which every
+    value that looks like a reference into the run's session is one."""
     error: str | None = None
-    """Why what was found there cannot be a value: the tasks that wait for it fail."""
+    """The reason if the stored value is invalid: tasks that wait for it fail."""
 
 
 class KeyReduced(Message):
-    """The contributions to a key with a policy, some of them too large for the owner's state, were read: the value
-    that they make, or where that is as large its `count` and `bytes`; or why they make none."""
+    """Contributions to a key with a policy, too large for the owner's state, were read and merged: `value`, or
+    `count` and `bytes` of a large value, or the error."""
 
     type: Literal["key_reduced"] = "key_reduced"
     run_id: str
@@ -255,12 +256,13 @@ class KeyReduced(Message):
     bytes: int = 0
     error: str | None = None
     writers: tuple[str, ...] = ()
-    """With an error: who wrote what does not go together."""
+    """With an error: the writers of contradicting values."""
     admission: int | None = None
 
 
 class ArrayCounted(Message):
-    """The arrays of an expansion that are too large for the owner's state were read: n members, or why not."""
+    """The arrays of an expansion, too large for the owner's state, were read: the number of members, or the
+    error."""
 
     type: Literal["array_counted"] = "array_counted"
     run_id: str
@@ -297,7 +299,7 @@ class ValuePage(Message):
 
 
 class MembersReported(Message):
-    """What a worker has to tell of a chunk: who started, who ended and how. The last one says so.
+    """A worker's report about a chunk: members that started, and those that ended and how. The last one is marked.
 
     Payload: one segment for each result key, a JSON array of the values of the `completed` members in
     ascending order of index (null for a LargeValue); then, for `separate`, their identifiers likewise.
@@ -314,23 +316,24 @@ class MembersReported(Message):
     started_at: float | None = None
     completed: Spans = ()
     items: tuple[int, ...] = ()
-    """For each result key: the length of the list after concatenation (a value that is no list counts 1)."""
+    """For each result key: the number of items after concatenation (a value that is not a list counts 1)."""
     large: tuple[LargeValue, ...] = ()
     failed: tuple[MemberFailed, ...] = ()
     retried: tuple[MemberRetry, ...] = ()
     restarted: tuple[tuple[int, int, float], ...] = ()
     """(index, attempt, seconds since the epoch): attempts after the first that began at this worker."""
     progress: tuple[tuple[int, float, str], ...] = ()
-    """(index, fraction, note), the last of each member."""
+    """(index, fraction, note): the latest progress of each member."""
     logs: tuple[MemberLog, ...] = ()
-    """In the order in which they were logged."""
+    """Lines in the order in which they were logged."""
     last: bool = False
     busy: float = 0.0
     """Seconds from the chunk's first start to this report."""
 
 
 class ChunkReturned(Message):
-    """A worker gives the rest of a chunk back uncharged: it drains, lacks the agent, or was told to stop."""
+    """A worker returns the rest of a chunk, which costs no delivery: it drains, lacks the agent, or the run is
+    paused or stopped."""
 
     type: Literal["returned"] = "returned"
     run_id: str
@@ -343,7 +346,7 @@ class ChunkReturned(Message):
 
 
 class ChunkLost(Message):
-    """The worker that held a chunk is gone, or met an error of its own in running it."""
+    """The worker that claimed a chunk is dead, or failed with an error of its own while running it."""
 
     type: Literal["lost"] = "lost"
     run_id: str
@@ -356,7 +359,7 @@ class ChunkLost(Message):
 
 
 class Nudge(Message):
-    """The event manager saw no fact of a run for a while: its owner looks again at what it waits for."""
+    """The EventManager has seen no event of a run for a while: the owner checks again what the run waits for."""
 
     type: Literal["nudge"] = "nudge"
     run_id: str
@@ -364,7 +367,7 @@ class Nudge(Message):
 
 
 class TakenPage(Message):
-    """One page of a large value that is taken over, before its MembersTaken. Payload: the page."""
+    """A page of a large value that is taken over, sent before its MembersTaken. Payload: the page."""
 
     type: Literal["taken_page"] = "taken_page"
     run_id: str
@@ -376,25 +379,25 @@ class TakenPage(Message):
 
 
 class MembersTaken(Message):
-    """Members that completed in the run that is retried. Payload and `items` as in MembersReported."""
+    """Members that completed in the run that is retried. Payload and `items`: see MembersReported."""
 
     type: Literal["members_taken"] = "members_taken"
     run_id: str
     group: str
     task: str
     total: int
-    """Members of the task there."""
+    """Number of members of the task in that run."""
     completed: Spans
     items: tuple[int, ...] = ()
     large: tuple[LargeValue, ...] = ()
     failed: tuple[MemberFailed, ...] = ()
-    """Of a task that completed: members that failed, and were tolerated."""
+    """Of a completed task: members that failed and were tolerated."""
     unseen: tuple[str, ...] = ()
-    """Dependencies without a value there: the members that are left shall not see one either."""
+    """Dependencies without a value in that run, which the remaining members do not get either."""
 
 
 class RunTaken(Message):
-    """All that could be taken over has been: the tasks of the run start."""
+    """Every result that could be taken over has been: the tasks of the run start."""
 
     type: Literal["run_taken"] = "run_taken"
     run_id: str
@@ -405,10 +408,10 @@ class RunTaken(Message):
 
 
 class Offer(Message):
-    """Members that any worker may claim. Not ownership: the claim in the store is.
+    """Members that any worker may claim. The offer is not ownership; the claim in the store is.
 
-    Payload: the task's document (empty where it stands under `document_key`), then the slices of the
-    arrays for these members (empty where the document holds them).
+    Payload: the task document (empty if it is stored under `document_key`), then the slices of the arrays for
+    these members (empty if the document has the arrays).
     """
 
     type: Literal["offer"] = "offer"
@@ -421,13 +424,13 @@ class Offer(Message):
     fence: int
     spans: Spans
     attempts: dict[int, int] = {}
-    """Attempts already made, by index, where there were any."""
+    """Number of previous attempts by index; members without one are left out."""
     expanded: bool = False
     concurrency: int | None = None
-    """Members that may run at once, where the task bounds it."""
+    """Maximum members of the task that run at once, if it has a limit."""
     document_key: str | None = None
     items_key: str | None = None
-    """Where the slices of the arrays are in the store, if they are too large to travel in the offer."""
+    """Key of the slices of the arrays in the store, if they are too large for the offer."""
     deadline: float
     claim_ttl: float
     mode: Mode = "fast"

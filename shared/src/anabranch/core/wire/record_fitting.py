@@ -1,8 +1,7 @@
-"""What a record over its topic's limit becomes where it cannot be sent in fragments: users read the topic. Pure.
+"""Shortens records of public topics that are over the topic's limit; fragments would not be readable there. Pure.
 
-Decisions keep the records of results and events small. These are the last resort for what they did not foresee,
-such as a topic whose limit was lowered: something is left out and said to be, so that no run waits for a record
-that the log refuses again and again.
+Decisions keep the records of results and events small. This is the last resort, for example after the limit of a
+topic was lowered: parts are left out and marked, so that no run waits for a record that the log refuses forever.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import orjson
 from anabranch.core.wire.events import EventBatch, EventEntry, decode_batch, encode_batch
 
 SHOWN_CHARACTERS = 200
-"""So much is left of a text that has to be cut."""
+"""Characters that are left of a text that has to be cut."""
 SHOWN_ITEMS = 5
 LEFT_OUT = "left out: the record would be larger than its topic allows"
 
@@ -24,18 +23,18 @@ _DETAILS = ("labels", "warnings", "errors", "failures", "name")
 _VALUES = ("results", "value")
 
 
-def fit_events(value: bytes, room: int) -> Iterator[bytes]:
-    """The values of the records that carry a batch of events, each of at most `room` bytes.
+def fit_events(value: bytes, limit: int) -> Iterator[bytes]:
+    """The values of the records that carry a batch of events, each of at most `limit` bytes.
 
-    Entries go to several records; the data of an entry that is too large by itself is cut.
+    The entries are divided over several records; the data of an entry that is too large alone is shortened.
     """
     batch = decode_batch(value)
-    if len(value) <= room:
+    if len(value) <= limit:
         yield value
     elif len(batch.entries) > 1:
         half = len(batch.entries) // 2
         for entries in (batch.entries[:half], batch.entries[half:]):
-            yield from fit_events(encode_batch(batch.model_copy(update={"entries": entries})), room)
+            yield from fit_events(encode_batch(batch.model_copy(update={"entries": entries})), limit)
     else:
         yield encode_batch(_with_short_data(batch))
 
@@ -49,17 +48,17 @@ def _with_short_data(batch: EventBatch) -> EventBatch:
     return batch.model_copy(update={"entries": short})
 
 
-def fit_result(value: bytes, room: int) -> bytes:
-    """The body of a record on the results topic with at most `room` bytes: details are cut first, and values last:
-    they are in the store under the names of their keys. What is too large even so is left out as a whole."""
+def fit_result(value: bytes, limit: int) -> bytes:
+    """The body of a record on the results topic with at most `limit` bytes: details are cut first, and values
+    last: they are in the store under the names of their keys. What is too large even so is left out as a whole."""
     body: dict[str, Any] = orjson.loads(value)
     names = [name for name in (*_DETAILS, *_VALUES) if name in body]
     for cut, name in product((_short, _empty), names):
-        if len(value) <= room:
+        if len(value) <= limit:
             break
         cut_value = cut(body[name])
         if cut_value == body[name]:
-            continue  # nothing was left out
+            continue  # nothing had to be left out
         body[name] = cut_value
         told = f"{name} {LEFT_OUT}"
         body["warnings"] = [*(each for each in body.get("warnings", ()) if each != told), told]
@@ -68,7 +67,7 @@ def fit_result(value: bytes, room: int) -> bytes:
 
 
 def _short(value: Any) -> Any:
-    """A value of the same kind that takes little room."""
+    """A value of the same kind that takes few bytes."""
     if isinstance(value, str):
         return value[:SHOWN_CHARACTERS]
     if isinstance(value, list):
@@ -77,12 +76,12 @@ def _short(value: Any) -> Any:
 
 
 def _empty(value: Any) -> Any:
-    """Nothing, of the same kind."""
+    """The empty value of the same kind."""
     return type(value)() if isinstance(value, (str, list, dict)) else value
 
 
 def _cut(value: Any) -> Any:
-    """An item of a list, its texts cut."""
+    """An item of a list, with its texts shortened."""
     if isinstance(value, dict):
         return {name: each[:SHOWN_CHARACTERS] if isinstance(each, str) else each for name, each in value.items()}
     return value[:SHOWN_CHARACTERS] if isinstance(value, str) else value

@@ -1,8 +1,8 @@
 """The records on the results topic, and the other documents that users receive.
 
-Public: people's consumers read these bodies. Each record's ``ce_type`` is its class's ``kind``; its key and
-``ce_subject`` are the run id, its ``ce_id`` is stable when it is repeated. Field names are never changed or
-removed; a reader ignores those that it does not know. Only shapes are here, no decisions.
+Public: users' consumers read these bodies. The ``ce_type`` of a record is the ``kind`` of its class; its key and
+``ce_subject`` are the run id, and a repeated record has the same ``ce_id``. Field names are never changed or
+removed; readers ignore unknown fields.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RunStatus = Literal["running", "completed", "failed", "cancelled", "timed_out", 
 
 
 class ResultBody(BaseModel):
-    """What every body has. ``session_id`` and ``run_id`` are null only where a rejected request has none."""
+    """Fields of every body. ``session_id`` and ``run_id`` are null only if a rejected request has none."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -39,7 +39,7 @@ class ResultBody(BaseModel):
 
 
 class RunAccepted(ResultBody):
-    """The request is valid and its run has begun."""
+    """The request is valid and its run has started."""
 
     kind: ClassVar[str] = "run.accepted"
 
@@ -50,7 +50,7 @@ class RunAccepted(ResultBody):
     accepted_at: str
     """RFC 3339, UTC."""
     deadline: str
-    """RFC 3339, UTC: when the run times out."""
+    """RFC 3339, UTC: the time at which the run times out."""
     task_groups: int
     tasks: int
     warnings: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class RunAccepted(ResultBody):
 
 
 class RunRejected(ResultBody):
-    """The request was refused; nothing was started. The record's key is the request id, or there is none."""
+    """The request was refused; nothing was started. The record's key is the request id, or null."""
 
     kind: ClassVar[str] = "run.rejected"
 
@@ -89,12 +89,13 @@ class ResultPublished(ResultBody):
     version: int = 1
     value: Any
     policy: Policy | None = None
-    """Of a key that has one in ``context_policies``; then ``group`` and ``task_name`` are of its last writer."""
+    """The policy of the key in ``context_policies``; then ``group`` and ``task_name`` are those of its last
+    writer."""
     writers: tuple[str, ...] | None = None
-    """Of such a key: the tasks that contributed, as ``group/task``, in declared order."""
+    """Of a key with a policy: the tasks that contributed, as ``group/task``, in declared order."""
 
     def to_document(self) -> dict[str, Any]:
-        """The body as JSON-able values; what only a key with a policy has is left out of others."""
+        """The body as JSON-able values, without the fields of policies if the key has none."""
         document = super().to_document()
         return {name: value for name, value in document.items() if value is not None or name not in _OF_POLICIES}
 
@@ -103,20 +104,20 @@ _OF_POLICIES = ("policy", "writers")
 
 
 class RunFinal(ResultBody):
-    """How a run ended, with every result there is. One for each run, however often it is delivered."""
+    """The outcome of a run, with its results. One for each run, possibly delivered several times."""
 
     status: FinalStatus
     name: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     results: dict[str, Any]
-    """Result key -> value or reference; after a failure, cancellation or timeout those that there are."""
+    """Result key -> value or reference; after a failure, cancellation or timeout the results so far."""
     failures: tuple[Failure, ...] = ()
-    """The first of them; ``failure_count`` is how many there were."""
+    """The first failures; ``failure_count`` is the number of all."""
     failure_count: int = 0
     all_failures: Reference | None = None
-    """Where the others are, if not all are in ``failures``."""
+    """Reference to the list of all failures, if ``failures`` is incomplete."""
     executions: Counts = Counts()
-    """Members one by one; an ordinary task is one."""
+    """Numbers of members by outcome; an ordinary task counts as one."""
     accepted_at: str
     ended_at: str
     """RFC 3339, UTC."""
@@ -125,7 +126,7 @@ class RunFinal(ResultBody):
     retry_of: str | None = None
     """Run id of the run whose results this one took over."""
     taken_over: int = 0
-    """How many of ``executions.completed`` it took over from that run, instead of running them."""
+    """Number of ``executions.completed`` that were taken over from that run."""
 
     def to_document(self) -> dict[str, Any]:
         """The body as JSON-able values; failures without a traceback have no `traceback` field."""
@@ -140,8 +141,8 @@ class RunFinal(ResultBody):
 class Reference(BaseModel):
     """Stands for a value over the inline limit: ``{"$anabranch": "<session>/<key>", "count", "bytes"}``.
 
-    ``count`` is the number of items where the value is a list, else 1; ``bytes`` its size as JSON. ``run_id``
-    says which run's value is meant, for a later run of the session may write the same key again.
+    ``count`` is the number of items if the value is a list, else 1; ``bytes`` its size as JSON. ``run_id`` is the
+    run that wrote the value, because a later run of the session may write the same key again.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -166,7 +167,7 @@ class Reference(BaseModel):
         return split_reference(self.address)[1]
 
     def to_document(self) -> dict[str, Any]:
-        """The reference as it stands in place of the value."""
+        """The document that replaces the value."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -222,12 +223,12 @@ class Event(BaseModel):
 
 
 class ChannelMessage(BaseModel):
-    """What is published on a result's Redis channel: a wake-up. Large values are left out."""
+    """The message on a result's Redis channel, which wakes subscribers. Large values are left out."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     type: Literal["result.published", "context.set"] = "result.published"
-    """`context.set`: a first value of the request's context, which no task made."""
+    """`context.set`: a value of the request's context, which no task produced."""
     task_name: str | None
     result_key: str
     version: int
@@ -258,7 +259,7 @@ def final_kind(status: FinalStatus) -> str:
 
 
 def final_event_id(run_id: str) -> str:
-    """The ``ce_id`` of a run's final record: one for each run, whoever writes it and however often."""
+    """The ``ce_id`` of a run's final record, the same for every repetition and writer."""
     return f"{run_id}/final"
 
 

@@ -1,4 +1,4 @@
-"""A task as its workers get it. It travels inside offers, or stands in the store: no message of a topic. Pure."""
+"""The task document for workers. It is part of an offer or stored, and not a message of a topic. Pure."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from anabranch.core.wire.messages import Json, Message, TaskOrder
 
 
 class TaskDocument(Message):
-    """A task as its workers get it, once for all chunks: the order and the values that it may use."""
+    """The task for its workers, common to all chunks: the order and the values that it uses."""
 
     order: TaskOrder
     group: str
     run_id: str
     session_id: str
     context: dict[str, Json] = Field(default_factory=dict)
-    """Values of the dependencies; a reference for a large one."""
+    """Values of the dependencies; a large one as a reference."""
     references: tuple[str, ...] = ()
-    """Which of them are references."""
+    """Keys of the values that are references."""
     template_context: dict[str, Json] = Field(default_factory=dict)
     traceparent: str | None = None
-    """As it came with the request."""
+    """The request's `traceparent`."""
     trace_every: int = 0
-    """Members whose index it divides have spans; 0 where the run has none."""
+    """Sampling interval: members whose index it divides have spans; 0 if the run has no spans."""
     arrays: dict[str, list[Json]] | None = None
-    """The expansion's arrays, where members are not made from slices."""
+    """The arrays of the expansion, if members are not made from slices in the offers."""
