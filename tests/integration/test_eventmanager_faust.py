@@ -77,6 +77,10 @@ async def _ended(redis: Redis, names: Names, run: str) -> RunView:
         return view
 
 
+def _resources(settings: Settings, names: Names, log: EventLog, redis: Redis, clock: RecordedClock) -> Resources:
+    return Resources(settings, names, log, redis.store, redis.notifier, clock, SystemIds(clock), Supervisor())
+
+
 @asynccontextmanager
 async def _on_faust(
     kafka: str, names: Names, redis: Redis, nudge_after: float = 30.0
@@ -84,17 +88,15 @@ async def _on_faust(
     clock = RecordedClock()
     settings = Settings(brokers=kafka, prefix=names.prefix, nudge_after=nudge_after)
     log = await KafkaLog.connect(kafka)
-    supervisor = Supervisor()
-    manager = build(
-        Resources(settings, names, log, redis.store, redis.notifier, clock, SystemIds(clock), supervisor)
-    )
+    resources = _resources(settings, names, log, redis, clock)
+    manager = build(resources)
     try:
         await manager.start()
         yield manager
         await manager.drain()
     finally:
         await manager.stop()
-        await supervisor.close()
+        await resources.supervisor.close()
         await log.close()
 
 
@@ -104,7 +106,7 @@ async def _embedded_views(records: list[tuple[str, bytes]], runs: list[str]) -> 
     log = MemoryLog(MemoryBroker(), clock)
     names = Names("m.")
     await _create(log, names)
-    manager = build_embedded(log, redis.store, redis.notifier, names, clock)
+    manager = build_embedded(_resources(Settings(), names, log, redis, clock))
     await manager.start()
     await _publish(log, names, records)
     views = [await _ended(redis, names, run) for run in runs]
@@ -128,7 +130,7 @@ async def _embedded_nudges(records: list[tuple[str, bytes]], count: int) -> list
     clock, redis, names = RecordedClock(), Redis(), Names("m.")
     log = MemoryLog(MemoryBroker(), clock)
     await _create(log, names)
-    manager = build_embedded(log, redis.store, redis.notifier, names, clock, nudge_after=0.5)
+    manager = build_embedded(_resources(Settings(nudge_after=0.5), names, log, redis, clock))
     await manager.start()
     await _publish(log, names, records)
     found = await _nudged(log, names, count)

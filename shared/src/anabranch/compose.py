@@ -87,18 +87,7 @@ def embedded_eventmanager(resources: Resources) -> EventManager:
     """The event manager on any log: a plain loop reads the events. Call it on the running event loop."""
     from anabranch_eventmanager.app import build_embedded
 
-    return build_embedded(
-        resources.log,
-        resources.store,
-        resources.notifier,
-        resources.names,
-        resources.clock,
-        resources.supervisor,
-        result_ttl=resources.settings.result_ttl,
-        nudge_after=resources.settings.nudge_after,
-        stall_after=resources.settings.stall_after,
-        telemetry=resources.telemetry,
-    )
+    return build_embedded(resources)
 
 
 def gateway(

@@ -19,6 +19,10 @@ from anabranch.core.names import Names
 from anabranch.core.wire.codec import GROUPS
 from anabranch.core.wire.run_view import RunView
 from anabranch.ports import Incoming, Outgoing, TopicSpec
+from anabranch.runtime.process.ids import SystemIds
+from anabranch.runtime.process.resources import Resources
+from anabranch.runtime.process.settings import Settings
+from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.reading.views import list_views, load_view
 from anabranch_eventmanager.app import build_embedded
 from anabranch_eventmanager.service import EventManager
@@ -49,7 +53,16 @@ class World:
 
     async def manager(self) -> EventManager:
         manager = build_embedded(
-            self.log, self.store, self.notifier, NAMES, self.clock, result_ttl=3600, nudge_after=30
+            Resources(
+                Settings(result_ttl=3600, nudge_after=30),
+                NAMES,
+                self.log,
+                self.store,
+                self.notifier,
+                self.clock,
+                SystemIds(self.clock),
+                Supervisor(),
+            )
         )
         await manager.start()
         return manager

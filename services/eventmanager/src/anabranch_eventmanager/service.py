@@ -7,14 +7,10 @@ import logging
 from typing import Protocol
 
 from anabranch.core.errors import ServerUnavailable, StoreRefused
-from anabranch.core.names import Names
-from anabranch.ports import Clock, EventLog, Notifier, StateStore, Telemetry
-from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.ownership.loss_detector import LossDetector
 from anabranch.runtime.ownership.watchdog import Watchdog
 from anabranch.runtime.process.health import Health, health_of
-from anabranch.runtime.process.supervision import Supervisor
-from anabranch_eventmanager.projection.nudges import NUDGE_AFTER
+from anabranch.runtime.process.resources import Resources
 from anabranch_eventmanager.projector import Projector
 from anabranch_eventmanager.sinks import ServerSinks, ViewWriter
 
@@ -40,43 +36,33 @@ class EventManager:
     """Life cycle and health of the event manager.
 
     Args:
-        supervisor: runs the background tasks; a crash of one ends the process.
-        nudge_after: seconds of silence before a run's owner is nudged.
-        stall_after: seconds without a record handled, while the log holds some, that count as stuck.
+        driver: brings the records of the events topic.
     """
 
     name = "eventmanager"
 
-    def __init__(
-        self,
-        driver: Driver,
-        log: EventLog,
-        store: StateStore,
-        notifier: Notifier,
-        names: Names,
-        clock: Clock,
-        supervisor: Supervisor,
-        *,
-        result_ttl: float,
-        nudge_after: float = NUDGE_AFTER,
-        stall_after: float = 120.0,
-        telemetry: Telemetry = NO_TELEMETRY,
-    ) -> None:
+    def __init__(self, driver: Driver, resources: Resources) -> None:
+        log, names, clock, settings = resources.log, resources.names, resources.clock, resources.settings
         self._driver = driver
-        self._supervisor = supervisor
-        self._views = ViewWriter(store, names, clock, result_ttl)
-        self._sinks = ServerSinks(log, store, notifier, names, self._views)
+        self._supervisor = resources.supervisor
+        self._tasks = resources.supervisor.tasks()
+        self._views = ViewWriter(resources.store, names, clock, settings.result_ttl)
+        self._sinks = ServerSinks(log, resources.store, resources.notifier, names, self._views)
         self.projector = Projector(
-            names, clock, self._sinks, result_ttl=result_ttl, nudge_after=nudge_after, telemetry=telemetry
+            names,
+            clock,
+            self._sinks,
+            result_ttl=settings.result_ttl,
+            nudge_after=settings.nudge_after,
+            telemetry=resources.telemetry,
         )
         self._views.documents_of = self.projector.documents_of
         self._views.written = self.projector.view_written
-        self._loss_detector = LossDetector(store, names, names.events)
+        self._loss_detector = LossDetector(resources.store, names, names.events)
         self._marked: set[int] = set()
         self._watchdog = Watchdog(
-            log, names.eventmanager, names.events, clock, self.projector.progress, patience=stall_after
+            log, names.eventmanager, names.events, clock, self.projector.progress, patience=settings.stall_after
         )
-        self._tasks: list[asyncio.Task[None]] = []
         self._started = False
 
     async def start(self) -> None:
@@ -89,7 +75,7 @@ class EventManager:
             (self._tick(), "ticker"),
             (self._watchdog.run(), "watchdog"),
         ):
-            self._tasks.append(self._supervisor.spawn(work, name))
+            self._tasks.spawn(work, name)
         await self._driver.start(self.projector)
         self._started = True
 
@@ -104,10 +90,7 @@ class EventManager:
         """See `runtime.process.Service`."""
         self._started = False
         await self._driver.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await self._tasks.cancel()
 
     def health(self) -> Health:
         """See `runtime.process.Service`.
