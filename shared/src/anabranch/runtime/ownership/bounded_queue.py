@@ -1,6 +1,7 @@
-"""Records that wait to be handled, bounded by number and by bytes: a few large ones are as many as thousands.
+"""Queue of delivered records, bounded by their number and by their bytes in memory.
 
-It keeps order and counts; whoever fills it stops while it is long.
+The queue drops nothing. Its owner pauses the log while the queue is long (backpressure), and resumes it once the
+queue is short; the two thresholds differ, so that the log is not paused and resumed for each record.
 """
 
 from __future__ import annotations
@@ -11,33 +12,37 @@ from collections.abc import Callable, Iterable
 from anabranch.ports import Incoming
 
 MAX_BYTES = 500_000
-"""Beyond so many bytes a backlog is long, however few records these are."""
+"""Bytes above which a backlog is long, regardless of the number of records."""
 NARROW_BYTES = 125_000
-"""The same where there are many backlogs, and all of them are full."""
+"""The same for one of many backlogs that fill at once, as in a replay."""
 RECORD_BYTES = 400
-"""What a record takes in memory beside its value."""
+"""Memory that a record takes in addition to its value."""
 TURN_BYTES = 250_000
-"""No more are taken together once they have so many bytes."""
+"""Bytes after which `take` returns a smaller batch."""
 
 
 class Backlog:
-    """A queue of records. It is long above `most` records, or `most_bytes` in memory, and short again below a
-    quarter of either."""
+    """First-in, first-out queue of records.
 
-    def __init__(self, most: int, most_bytes: int = MAX_BYTES) -> None:
-        self._most = most
-        self.most_bytes = most_bytes
+    Args:
+        max_records, max_bytes: it is long above one of these limits, and short at a quarter of both.
+    """
+
+    def __init__(self, max_records: int, max_bytes: int = MAX_BYTES) -> None:
+        self._max_records = max_records
+        self.max_bytes = max_bytes
         self._records: deque[Incoming] = deque()
         self._bytes = 0
 
     def extend(self, records: Iterable[Incoming]) -> None:
-        """Put records behind those that wait."""
+        """Append records."""
         for record in records:
             self._records.append(record)
             self._bytes += len(record.value) + RECORD_BYTES
 
     def take(self, count: int) -> list[Incoming]:
-        """The next records, at most so many, and not many where they are large; none where none wait."""
+        """Remove and return the next records, at most `count`; fewer if they are large, none if the queue is
+        empty."""
         taken: list[Incoming] = []
         size = 0
         while self._records and len(taken) < count and size < TURN_BYTES:
@@ -48,25 +53,25 @@ class Backlog:
         return taken
 
     def keep(self, is_wanted: Callable[[Incoming], bool]) -> None:
-        """Drop all others."""
+        """Drop the records for which `is_wanted` is false."""
         kept = [record for record in self._records if is_wanted(record)]
         self.clear()
         self.extend(kept)
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all records."""
         self._records.clear()
         self._bytes = 0
 
     @property
     def is_long(self) -> bool:
-        """Whether no more should come for now."""
-        return len(self._records) > self._most or self._bytes > self.most_bytes
+        """True if the log should be paused."""
+        return len(self._records) > self._max_records or self._bytes > self.max_bytes
 
     @property
     def is_short(self) -> bool:
-        """Whether more may come again."""
-        return len(self._records) * 4 <= self._most and self._bytes * 4 <= self.most_bytes
+        """True if the log may be resumed."""
+        return len(self._records) * 4 <= self._max_records and self._bytes * 4 <= self.max_bytes
 
     def __len__(self) -> int:
         return len(self._records)

@@ -106,7 +106,7 @@ class PartitionClaims(Generic[S]):
         log.info("claimed %s/%d at epoch %d: %s", topic, partition, epoch, replay)
         return owned
 
-    def gave_up(self, owned: OwnedPartition[S]) -> None:
+    def release(self, owned: OwnedPartition[S]) -> None:
         """Remember the open runs of a partition that another owner may get, in case its topic is recreated."""
         self._orphans.keep(owned.number, owned.generation, self._handler.orphans(owned.state))
 

@@ -1,7 +1,7 @@
-"""The reading side of a consumer group whose records are handled one after the other and kept nowhere.
+"""Member of a consumer group that reads one topic, without state: for requests, offers and webhooks.
 
-It queues what is delivered, pauses the log while the queue is long, and knows up to where each partition is
-done with. What a record means is the business of whoever takes it.
+It queues delivered records, pauses the log while the queue is long, and commits up to the last record that its
+user reported as done.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ COMMIT_SECONDS = 0.5
 
 @dataclass(slots=True, eq=False)
 class _Assignment:
-    """A partition from its assignment to its loss.
+    """One assignment of a partition, until it is revoked or lost.
 
-    `life` is the id that the topic had when the partition was assigned: what is committed is of that one. Empty
-    where it is another one since; `expected` is the least offset that the next record may have. `open` are the
-    records that came and are not done: what was taken before the assignment is none of them.
+    Attributes:
+        life: the topic's id at the assignment, written into commits. Empty after the topic was created again.
+        expected: the lowest offset that the next record may have.
+        open: delivered records that are not done. Records of an earlier assignment are not among them.
     """
 
     life: str
@@ -41,11 +42,11 @@ class _Assignment:
 
     @property
     def position(self) -> Committed | None:
-        """What may be committed; None while nothing is done."""
+        """The position to commit; None if no record is done."""
         return Committed(self.done, self.life) if self.done is not None else None
 
     def finish(self, record: Incoming) -> bool:
-        """Note that a record is done, and all before it; False if it is not of this assignment."""
+        """Mark a record and all before it as done; False if it is of an earlier assignment."""
         before = takewhile(lambda each: each.offset <= record.offset, self.open)
         at = next((at for at, each in enumerate(before) if each == record), None)
         if at is None:
@@ -82,7 +83,7 @@ class Consumer:
 
     @property
     def unhealthy_reason(self) -> str | None:
-        """Why nothing may be delivered any more; None where it may."""
+        """Why the group delivers nothing any more; None if it does."""
         return self._membership.unhealthy_reason() if self._membership is not None else None
 
     @property
@@ -91,13 +92,13 @@ class Consumer:
         return len(self._queue)
 
     async def start(self) -> None:
-        """Join the group, and commit what is done from then on."""
+        """Join the group, and commit done records in the background."""
         self._membership = await self._log.join(self._group, [self._topic], self)
         for name, work in (("commit", self._commit_loop()), ("watch", self._watch_loop())):
             self._tasks.spawn(work, f"{name} {self._topic}")
 
     async def stop(self) -> None:
-        """Leave the group; what was delivered and not taken is somebody else's."""
+        """Leave the group. Records that were not taken are delivered to another member."""
         self._queue.clear()
         await self._tasks.cancel()
         if self._membership is not None:
@@ -105,7 +106,7 @@ class Consumer:
             await membership.close()
 
     async def filled(self) -> None:
-        """Return once there is a record to take."""
+        """Return once a record is queued."""
         while not self._queue:
             self._news.clear()
             await self._news.wait()
@@ -119,7 +120,7 @@ class Consumer:
         return taken
 
     def done(self, records: Sequence[Incoming]) -> None:
-        """These were handled; so were all before them in their partitions."""
+        """Mark records, and all before them in their partitions, as done."""
         for record in records:
             assignment = self._owned.get(record.partition)
             if assignment is not None and assignment.finish(record):
@@ -133,19 +134,26 @@ class Consumer:
             await self._commit()
 
     async def _commit(self) -> None:
-        """Commit what is done; where the log is away, it is tried again with the next commit."""
+        """Commit done records. While the log is unavailable, the next commit tries again."""
         for partition, assignment in list(self._owned.items()):
             done, position = assignment.done, assignment.position
             if position is None or done == assignment.committed or self._owned.get(partition) is not assignment:
-                continue  # where it was lost during the commit before, it is another member's, who may be further
+                continue  # revoked during the commit before: the next member may have committed more
             if self._membership is None:
                 return
             try:
                 await self._membership.commit(self._topic, partition, position)
-                assignment.committed = done  # of this one: where it was lost meanwhile, nothing was committed
+                assignment.committed = (
+                    done  # of this assignment only: if it was lost meanwhile, nothing was committed
+                )
             except ServerUnavailable as error:
                 self._handled.set()
-                log.warning("%s/%d may be read again, it was not committed: %s", self._topic, partition, error)
+                log.warning(
+                    "cannot commit the position of %s/%d, retrying with the next commit: %s",
+                    self._topic,
+                    partition,
+                    error,
+                )
 
     async def _watch_loop(self) -> None:
         while True:
@@ -155,10 +163,12 @@ class Consumer:
                 if self._is_over:
                     await self._join_again()
             except AnabranchError as error:
-                log.warning("whether %s is another topic by now is not known: %s", self._topic, error)
+                log.warning(
+                    "cannot check whether topic %s was created again, checking again later: %s", self._topic, error
+                )
 
     async def _join_again(self) -> None:
-        """Read the new topic from its beginning: what was committed is of the one before."""
+        """Read the new topic from its beginning: the commit is of the deleted one."""
         if self._membership is not None:
             await self._membership.close()
             self._membership = await self._log.join(self._group, [self._topic], self)
@@ -187,7 +197,11 @@ class Consumer:
         if assignment is None:
             return
         if records[0].offset < assignment.expected:
-            log.warning("%s/%d begins again: the topic was deleted and created again", topic, partition)
+            log.warning(
+                "%s/%d starts again at a lower offset: its topic was created again, reading the new one",
+                topic,
+                partition,
+            )
             assignment.life, assignment.done = "", None
             assignment.open.clear()
         assignment.expected = records[-1].offset + 1

@@ -1,7 +1,7 @@
 """Appends the timers of a partition to its log when they are due.
 
-A due timer is a record like any other, so a fact that is on the log before it wins. One timer of the loop for each
-partition waits for the earliest; what is due is asked of the state.
+A due timer is a record like any other, so a record that is on the log before it wins. One timer of the event loop
+for each partition waits for the earliest due time; the handler then derives from the state what is due.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from anabranch.runtime.until_available import until_available
 S = TypeVar("S")
 
 LEAST_DELAY, MAX_DELAY = 0.02, 1.0
-"""Before a timer is appended that is due. Where the broker's clock is behind this machine's it takes no effect and
-comes again, after twice the time."""
+"""Seconds before a due timer is appended. If the broker's clock is behind this machine's, the record's timestamp
+is too early and the timer has no effect: it is appended again after twice the delay."""
 RETRY_SECONDS = 2.0
 
 
@@ -42,14 +42,14 @@ class DueTimers(Generic[S]):
         self._tasks = tasks
 
     def arm(self, owned: OwnedPartition[S]) -> None:
-        """The state may have changed: wait for what is due next, in place of what was waited for."""
+        """Wait for the earliest due time of the state, in place of the one before."""
         due = self._handler.next_due(owned.state) if owned.is_caught_up and not owned.closing else None
         if due is None:
             self._disarm(owned)
             return
         loop = asyncio.get_running_loop()
         at = loop.time() + max(self._least(owned, due), due - self._clock.now())
-        # Were it put off by each turn, it would not fire as long as there is one every few moments.
+        # A timer is only moved forward: if each turn postponed it, it would never fire in a busy partition.
         if owned.timer is None or owned.timer.when() > at:
             self._disarm(owned)
             owned.timer = loop.call_at(at, self._fired, owned, due)

@@ -1,7 +1,7 @@
 """Performs the effects of one turn on the log, the store and the channels, in their two stages.
 
-First everything that makes outcomes durable; then, once that is acknowledged, the news of it. Whatever fails is
-raised: the owner repeats a stage until the servers let it happen.
+The first stage makes outcomes durable, the second publishes them once the first is acknowledged. Errors are
+raised: the owner retries a stage until it succeeds.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class EffectWriter:
         await self._store.put(writes, fence)
 
     async def publish(self, effects: Sequence[Effect]) -> None:
-        """Publish what others wait for. Raises ServerUnavailable; some of it may be published."""
+        """Publish the messages of the second stage. Raises ServerUnavailable; some may be published then."""
         news = [effect.outgoing for effect in effects if isinstance(effect, PublishAfter)]
         news.sort(key=lambda outgoing: self._order.get(outgoing.topic, 0))
         announcements = [(effect.channel, effect.message) for effect in effects if isinstance(effect, Notify)]

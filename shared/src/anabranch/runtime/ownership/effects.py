@@ -1,8 +1,8 @@
-"""What a decision asks the shell to do. Values only: performing them is the business of `runtime.owner`.
+"""Effects: what a decision asks the shell to do. Values only; `effect_writer` and the handlers perform them.
 
-Effects of one turn are done in two stages. First everything that makes outcomes durable: values in the
-store, pages, events. Then, once that is acknowledged, the news of them: announcements, offers, facts for
-other owners. So a crash at any instant repeats news and never changes it.
+Effects of one turn are performed in two stages. The first makes outcomes durable: values and pages in the store,
+events on the log. The second, once the first is acknowledged, publishes them: notifications, offers, messages to
+other owners. So a crash at any instant repeats messages, and never contradicts one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from anabranch.ports import HistoryEntry, Outgoing
 class StorePut:
     """Store a value, fenced by the owner's epoch within `scope`, the hash tag of `key`. `ttl` in seconds.
 
-    What is the same whoever writes it, and whenever, needs no fence.
+    A write with the same value at any time and by any owner needs no fence (`fenced` False).
     """
 
     scope: str
@@ -30,7 +30,8 @@ class StorePut:
 
 @dataclass(frozen=True, slots=True)
 class AppendHistory:
-    """Add an entry to a history of the store, fenced as a Put is. `ttl` in seconds; see `ports.Entry`."""
+    """Add an entry to a history of the store, fenced as a StorePut is. `ttl` in seconds; see
+    `ports.HistoryEntry`."""
 
     scope: str
     key: str
@@ -45,7 +46,7 @@ class AppendHistory:
 
 @dataclass(frozen=True, slots=True)
 class PublishFirst:
-    """Publish a record that must be durable before the news of this turn goes out."""
+    """Publish a record in the first stage: before any record of the second."""
 
     outgoing: Outgoing
 
@@ -67,7 +68,7 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """Let keys of the store live for `ttl` seconds from now. What is not there needs nothing."""
+    """Set the time to live of keys in the store to `ttl` seconds from now. Missing keys are ignored."""
 
     keys: tuple[str, ...]
     ttl: float
@@ -75,7 +76,7 @@ class Expire:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Add to a counter, once the turn is told. What an owner before may have counted is not counted again."""
+    """Add to a counter after the turn. A replay does not count again what the last owner may have counted."""
 
     metric: Metric
     amount: float = 1
@@ -84,7 +85,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Note in a histogram how long ago `since` (seconds since the epoch) is, once the turn is told."""
+    """Record in a histogram how long ago `since` (seconds since the epoch) is, after the turn."""
 
     metric: Metric
     since: float
@@ -93,10 +94,10 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Tell a span, once the turn is told; again after a crash, and then it is the same span."""
+    """Export a span after the turn. After a crash it is exported again, with the same ids."""
 
     span: Span
 
 
 Effect = object
-"""Put, Note, Record, News, Announce, Expire, Count, Lag, Emit, or one of a service's own that its shell knows."""
+"""One of the effects above, or one that only a service's own handler knows."""

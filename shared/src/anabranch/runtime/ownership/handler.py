@@ -1,6 +1,6 @@
-"""What a service adds to the shell around its actor: decisions, and the effects that are its own.
+"""Protocol of what a service adds to the shell around its actor: decisions, and effects of its own.
 
-A protocol only; `runtime.owner` is the shell, and each service's `domain` module fills this in.
+`ownership.owner` is the shell; the `owner.handler` of each service implements the protocol.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from anabranch.runtime.ownership.effects import Effect
 S = TypeVar("S")
 
 Recall = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
-"""The values of keys in the store; None means that it never had the key, or not for long enough: a store that has
-forgotten is no answer, and raises ServerUnavailable."""
+"""Reads values of keys in the store. None means that the store never had the key, or that it expired; a store that
+lost its data raises ServerUnavailable instead."""
 
 
 class PartitionHandler(Protocol[S]):
-    """What a service adds to the shell."""
+    """A service's decisions about the records of one topic, and its own effects."""
 
     @property
     def topic(self) -> str: ...
@@ -39,8 +39,8 @@ class PartitionHandler(Protocol[S]):
     def dead_letter(
         self, state: S, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
-        """What follows where nobody is to decide about a record, as processes died of it: it is put into
-        `rejected`. Called again with the same record whenever the partition is read again."""
+        """What follows from a poison record, which is put into `rejected`: nothing may wait for it. Called again
+        with the same record whenever the partition is read again."""
 
     async def prepare(self, state: S, records: Sequence[Incoming], recall: Recall) -> None:
         """Load what `decide` needs to know of the past (tombstones); called before it with the same records."""
@@ -54,16 +54,16 @@ class PartitionHandler(Protocol[S]):
         """The timers that are due, as records for the partition."""
 
     def is_derived(self, effect: Effect) -> bool:
-        """Whether `on_takeover` derives this effect from the state anyway."""
+        """True if `on_takeover` derives this effect from the state: a replay leaves it out."""
 
     def is_stored(self, effect: Effect) -> bool:
-        """Whether an effect of the service's own writes to the store, which may have forgotten it."""
+        """True if an effect of the service's own writes to the store: it is repeated after the store lost data."""
 
     async def make_durable(self, state: S, effects: Sequence[Effect], fence_epoch: int) -> None:
-        """Effects of the service's own that outcomes depend on."""
+        """Perform the service's own effects of the first stage."""
 
     async def start_work(self, state: S, effects: Sequence[Effect]) -> None:
-        """Effects of the service's own that start or stop work: once outcomes are durable, beside the news."""
+        """Perform the service's own effects of the second stage: those that start or stop work."""
 
     def on_rebuilt(self, state: S, open_from: int) -> None:
         """The state is that of the last commit. Runs that records before offset `open_from` opened had ended by
@@ -71,11 +71,11 @@ class PartitionHandler(Protocol[S]):
         are before those that were read."""
 
     async def on_takeover(self, state: S) -> None:
-        """The claim was reached: start what the state says should be going on."""
+        """The owner's claim was reached: start the work that the state says is under way."""
 
     def orphans(self, state: S) -> Sequence[Outgoing]:
         """Records for the partition that ask after each open run, in case the topic is deleted and created again:
         the run's own records are gone then. They change nothing for a run that the new topic opens."""
 
     async def on_release(self, state: S) -> None:
-        """The partition moved on: stop watching for it."""
+        """The partition was lost or revoked: stop all work for it."""

@@ -32,16 +32,17 @@ class LossDetector:
         self._renew_at = 0.0
         self._note_at = 0.0
         self._saved: dict[int, int] = {}
-        """By partition, the position that its mark has."""
+        """The replay position in the mark of each partition, as last written."""
         self._turns = count()
 
     async def begin_restoring(self, partitions: Sequence[int]) -> None:
-        """Note that the store is going to be brought up to date. Raises ServerUnavailable, StoreRefused."""
+        """Write the first half of the marks, before the store is brought up to date. Raises ServerUnavailable,
+        StoreRefused."""
         await self._put(map(self._first_half, partitions))
 
     async def mark_restored(self, partitions: Sequence[int]) -> None:
-        """Note that the store is up to date, if it is still the one of `begin`. Raises ServerUnavailable,
-        StoreRefused."""
+        """Write the second half of the marks: the store is up to date. If it was emptied since `begin_restoring`,
+        the first half is missing, and the partitions count as lost. Raises ServerUnavailable, StoreRefused."""
         await self._put(map(self._second_half, partitions))
 
     async def save_changed(self, begins: Mapping[int, int], now: float) -> None:
@@ -54,7 +55,7 @@ class LossDetector:
         self._saved = dict(begins)
 
     def forget_saved(self, partition: int) -> None:
-        """The position of a partition is to be written with the next ones, also if it has not changed."""
+        """Write the position of a partition with the next `save_changed`, even if it has not changed."""
         self._saved.pop(partition, None)
 
     async def _save(self, begins: Mapping[int, int]) -> None:
@@ -72,8 +73,11 @@ class LossDetector:
         return int(found[5:]) if found is not None and found.startswith(b"from:") else None
 
     async def sample_lost(self, partitions: Sequence[int]) -> list[int]:
-        """As `lost_partitions`, for who asks again and again of partitions that had their marks: looks at one of
-        them, at another each time, and at all where that one's is gone, for a store is emptied as a whole."""
+        """A cheap `lost_partitions` for repeated checks. Raises ServerUnavailable.
+
+        It reads the mark of one partition, another one at each call, and all marks only if that one is missing,
+        because a store is emptied as a whole.
+        """
         if not partitions:
             return []
         looked_at = partitions[next(self._turns) % len(partitions)]
@@ -84,7 +88,7 @@ class LossDetector:
         return await self.lost_partitions(partitions)
 
     async def lost_partitions(self, partitions: Sequence[int]) -> list[int]:
-        """The partitions whose mark is gone. Raises ServerUnavailable."""
+        """The partitions that lack a half of their mark. Raises ServerUnavailable."""
         keys = [*map(self._first_half, partitions), *map(self._second_half, partitions)]
         found = await self._store.get(keys)
         return [
@@ -96,13 +100,17 @@ class LossDetector:
         ]
 
     async def recall(self, partition: int, keys: Sequence[str]) -> Sequence[bytes | None]:
-        """Values out of a store that was not emptied since: only of such a one None means that nothing was there.
+        """Read values of keys; None means that the store never had the key, or that it expired.
 
         Raises:
-            ServerUnavailable: also where the store was emptied, until that is noticed and mended.
+            ServerUnavailable: also while the store has lost its data and the owner has not written it again: a
+            missing
+                key means nothing then.
         """
         mark = self._first_half(partition)
-        *found, is_kept = await self._store.get([*keys, mark])  # the mark last: it vouches for what came before it
+        *found, is_kept = await self._store.get(
+            [*keys, mark]
+        )  # last: a store that still has the mark had the keys, too
         if is_kept is None:
             raise ServerUnavailable("Redis", mark, "it has forgotten what it was given, and gets it again")
         return found

@@ -1,4 +1,4 @@
-"""One partition that is owned: its state, what is queued for it, and how far it is. Data, no decisions."""
+"""One owned partition: its state, its queue and its position. Data, no decisions."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MAX_QUEUED = 4_000
 
 @dataclass(slots=True)
 class CommitPoint:
-    """What may be committed once `offset` is old enough."""
+    """A commit that is made once `offset` is older than the loss window."""
 
     offset: int
     replay_from: int
     open_from: int
-    """Of the oldest run that is open there: the record that opened it. The offset itself where none is."""
+    """Offset of the record that opened the oldest open run; `offset` if no run is open."""
 
 
 @dataclass
@@ -61,9 +61,9 @@ class OwnedPartition(Generic[S]):
     claimed: tuple[float, float] = (0.0, 0.0)
     """When the claim was published and when that was acknowledged, by this machine's clock."""
     timer_tries: int = 0
-    """How often the timer that is due was appended and took no effect."""
+    """How often the due timer was appended without effect."""
     timer_due: float | None = None
-    """What the timer was for that was appended last."""
+    """The due time of the timer that was appended last."""
     expected: int = 0
     """The least offset that the next record may have."""
     position: int = -1
@@ -92,7 +92,7 @@ class OwnedPartition(Generic[S]):
         rebuild_window: float,
         now: float,
     ) -> OwnedPartition[S]:
-        """A partition as it is when it was claimed. Windows are in seconds; `now` is monotonic."""
+        """A partition right after its claim. Windows are in seconds; `now` is monotonic."""
         rebuild = ReplayFrom(rebuild_window)
         rebuild.note(replay.start or 0, now)
         return cls(
@@ -115,15 +115,17 @@ class OwnedPartition(Generic[S]):
 
     @property
     def confirmed(self) -> Committed:
-        """A position that is committed already, or may be."""
+        """A position that is committed, or safe to commit: it commits nothing that may be lost."""
         if self.last_commit is not None:
             return self.last_commit
         return position(self.replay.committed, self.replay.start or 0, self.store, self.generation)
 
     def committable(self, now: float) -> Committed | None:
-        """What is to be committed, None for nothing; `now` is monotonic. Also where no records come, the place to
-        rebuild from moves on: a later owner could no longer learn that runs before it have ended, and would open
-        them again."""
+        """The position to commit; None if there is none. `now` is monotonic.
+
+        The replay position advances even without new records. If it stayed, a later owner would read the opening
+        of runs whose tombstones have expired meanwhile, and would open them again.
+        """
         offset = self.trailing.committable(now)
         if offset is None:
             return None
@@ -135,11 +137,12 @@ class OwnedPartition(Generic[S]):
 
     @property
     def fence_epoch(self) -> int:
-        """What its writes to the store are fenced by: it rises also over a log that was created again."""
+        """The fencing token of its writes to the store. It rises even when the topic is created again, because the
+        generation is above the offset."""
         return log_position(self.generation, self.epoch)
 
     def assembled(self, records: Sequence[Incoming]) -> Sequence[Incoming]:
-        """The records, the last fragment of a message with the whole of it."""
+        """The records; the last fragment of a message has the assembled message as its value."""
         if any(is_fragment(record.value) for record in records):
             assemble = self.fragments.whole
             records = [replace(each, value=assemble(each.value, each.offset, each.timestamp)) for each in records]
@@ -154,6 +157,7 @@ class OwnedPartition(Generic[S]):
             handler.on_rebuilt(self.state, self.open_from)
 
     def end_replay(self) -> None:
-        """What comes from here on is new, and not of every partition at once."""
+        """The claim was reached: later records are new. The queue gets its full size, because partitions no longer
+        fill all at once."""
         self.is_caught_up = True
-        self.queue.most_bytes = MAX_BYTES
+        self.queue.max_bytes = MAX_BYTES

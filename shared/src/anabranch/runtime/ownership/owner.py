@@ -160,7 +160,7 @@ class Owner(Generic[S]):
     async def _release(self, owned: OwnedPartition[S]) -> None:
         if owned.timer is not None:
             owned.timer.cancel()
-        self._claims.gave_up(owned)
+        self._claims.release(owned)
         await self._handler.on_release(owned.state)
 
     def deliver(self, topic: str, partition: int, records: Sequence[Incoming]) -> None:

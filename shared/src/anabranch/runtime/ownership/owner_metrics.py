@@ -1,4 +1,4 @@
-"""What an owner measures: the effects of its turns that are numbers and spans, and how much it has at hand."""
+"""Metrics and spans of an owner."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anabranch.runtime.ownership.effects import Count, Effect, Emit, Lag
 
 
 class OwnerMetrics:
-    """Tells the telemetry of one owner. `topic` is its topic's name without prefix."""
+    """Records the metrics of one owner. `topic` is its topic's name without prefix."""
 
     def __init__(self, telemetry: Telemetry, clock: Clock, topic: str) -> None:
         self._telemetry = telemetry
@@ -18,7 +18,8 @@ class OwnerMetrics:
         self._topic = topic
 
     def record(self, effects: Sequence[Effect], *, is_caught_up: bool) -> None:
-        """A turn is told: tell its numbers and spans. What the last owner may have counted is left out."""
+        """Record the metrics and spans of a turn's effects. A replay records no metrics: the last owner may
+        have."""
         for effect in effects:
             if isinstance(effect, Emit):
                 self._telemetry.emit(effect.span)
@@ -29,11 +30,11 @@ class OwnerMetrics:
                 self._telemetry.observe(effect.metric, late, **dict(effect.labels))
 
     def count_claim(self) -> None:
-        """A partition was claimed."""
+        """Count a claim."""
         self._telemetry.count(CLAIMS, topic=self._topic)
 
     def show_queued(self, queued: Iterable[int]) -> None:
-        """How many records wait in each partition that is owned."""
+        """Show the number of queued records, given for each owned partition."""
         if self._telemetry.measures:
             waiting = list(queued)
             self._telemetry.show(PARTITIONS, {(self._topic,): len(waiting)}, part=self._topic)

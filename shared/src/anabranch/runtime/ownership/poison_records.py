@@ -1,13 +1,13 @@
-"""Finds the record that kills whoever decides about it, over the deaths of its owners.
+"""Detects poison records: a record whose processing crashed several owners in a row.
 
-An error of `decide` is caught; a crash of the process is not. A partition's next owner would meet the same record,
-and the one after it. So an owner that catches up notes in the store what it is deciding about, outside of the
-processes that die: a batch at first, single records where the last one died in a batch. A record that DEATHS
-owners died of by itself is buried: nobody decides about it again.
+An exception out of `decide` is caught; a crash of the process is not, and the partition's next owner reads the
+same record. So an owner that replays a partition notes in the store which records it decides about: a batch at
+first, and single records after an owner died in a batch. A record that DEATHS owners died of, each time alone, is
+poison: it becomes a dead letter, and no owner decides about it again.
 
-An innocent record would be buried where so many owners in a row died by chance between the two writes of the
-note, which frame the decision alone. Most likely that is the first record that an owner meets, a claim: about
-claims, which have no key, nothing is decided and nothing noted.
+The note is written before the decision and cleared after it, so a false positive needs DEATHS owners in a row that
+die for another reason between these two writes. That is most likely at the first record that an owner meets, its
+claim. Claims have no key, and there is nothing to decide about them, so they are not noted.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import orjson
 from anabranch.ports import Incoming, StateStore, Write
 
 DEATHS = 3
-"""Deaths over a record by itself; before them may come the first one, which left no note, and one in a batch."""
+"""Deaths over a single record. Up to two more come before them: one that left no note, one in a batch."""
 NOTE_SECONDS = 7 * 86_400.0
 REASON = f"its owner died while it decided about it, {DEATHS} times or more"
 
 
 class PoisonRecordGuard:
-    """The note of one partition, under `key` in the store."""
+    """The note of one partition, stored under `key`."""
 
     def __init__(self, store: StateStore, key: str) -> None:
         self._store = store
@@ -35,7 +35,7 @@ class PoisonRecordGuard:
         self._buried: set[int] = set()
 
     async def load(self) -> None:
-        """Read what the last owner noted. Raises ServerUnavailable."""
+        """Read the last owner's note. Raises ServerUnavailable."""
         [found] = await self._store.get([self._key])
         if found is None:
             return
@@ -47,7 +47,7 @@ class PoisonRecordGuard:
             self._deaths = note["deaths"] + 1 if first == last else 0
 
     def split(self, records: Sequence[Incoming]) -> Iterator[Sequence[Incoming]]:
-        """Records in order, suspect and buried ones each by itself."""
+        """Split records, in order: suspect and poison records are parts of their own."""
         begin = 0
         for at, record in enumerate(records):
             if record.offset in self._suspects or record.offset in self._buried:
@@ -59,29 +59,29 @@ class PoisonRecordGuard:
             yield records[begin:]
 
     def is_poison(self, record: Incoming) -> bool:
-        """Whether nobody is to decide about a record."""
+        """True if a record is poison."""
         return record.offset in self._buried or (self._is_suspect(record) and self._deaths >= DEATHS)
 
     def _is_suspect(self, record: Incoming) -> bool:
-        """Whether it was by itself that the last owner decided about it, and died."""
+        """True if the last owner died while it decided about this record alone."""
         return len(self._suspects) == 1 and record.offset in self._suspects
 
     @staticmethod
     def is_harmless(part: Sequence[Incoming]) -> bool:
-        """Whether these are claims alone."""
+        """True if all records are claims."""
         return all(record.key is None for record in part)
 
     async def enter(self, part: Sequence[Incoming]) -> None:
-        """Note that these are being decided about. Raises ServerUnavailable, StoreRefused."""
+        """Note that the decision about these records begins. Raises ServerUnavailable, StoreRefused."""
         deaths = self._deaths if self._is_suspect(part[0]) else 0
         await self._write([part[0].offset, part[-1].offset], deaths)
 
     async def leave(self) -> None:
-        """Note that it went well."""
+        """Note that the decision has ended. Raises ServerUnavailable, StoreRefused."""
         await self._write(None, 0)
 
     async def mark_poison(self, record: Incoming) -> None:
-        """Note that nobody is to decide about a record again."""
+        """Note that a record is poison. Raises ServerUnavailable, StoreRefused."""
         self._buried.add(record.offset)
         await self._write(None, 0)
 

@@ -1,7 +1,4 @@
-"""Lets few work at once where each holds much meanwhile, and never lets one wait for ever.
-
-It knows nothing of what is done.
-"""
+"""Semaphore for memory-heavy replays, without deadlock."""
 
 from __future__ import annotations
 
@@ -11,8 +8,11 @@ from contextlib import asynccontextmanager
 
 
 class ReplaySemaphore:
-    """So many places. Who waits for one longer than `patience` seconds goes on without: whoever has a place may be
-    waiting for what that one is to do."""
+    """Limits concurrent replays to `count`.
+
+    A caller that has waited for `patience` seconds continues without a slot. Otherwise two replays could deadlock:
+    the holder of a slot may wait for a value that only the waiting partition's owner writes again.
+    """
 
     def __init__(self, count: int, patience: float = 2.0) -> None:
         self._free = asyncio.Semaphore(count)
@@ -20,7 +20,7 @@ class ReplaySemaphore:
 
     @asynccontextmanager
     async def slot(self, *, needed: bool = True) -> AsyncIterator[None]:
-        """Hold a place, in the order of asking. Where none is needed it does nothing, and does not wait."""
+        """Hold a slot, first come, first served. Callers with `needed` False never wait."""
         is_held = needed and await self._taken()
         try:
             yield

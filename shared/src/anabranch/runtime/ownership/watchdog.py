@@ -1,7 +1,7 @@
-"""Notices that records wait and nothing is decided although the servers are there: an owner alive and stuck.
+"""Watchdog: detects an owner that is alive and stuck, with records to process and all servers available.
 
-Time counts only while this process runs: what an agent that blocks the loop, or a stopped process, costs is no
-fault of the owner. It judges; what to do about it is the business of whoever reads `trouble`.
+Only time in which this process runs is counted: a blocked event loop or a stopped process is not the owner's
+fault. The watchdog only judges; health reports `unhealthy_reason`, and the process then ends.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from anabranch.ports import Clock, EventLog
 
 POLL_SECONDS = 1.0
 LAG_SECONDS = 15.0
-"""The log is asked so often whether it holds records that never came here."""
-SLOW_LOOKS = 3.0
-"""Between two looks at most so many times LOOK_SECONDS are counted."""
+"""Seconds between two questions to the log whether it holds records that were not delivered."""
+MAX_POLLS = 3.0
+"""At most this many times POLL_SECONDS are counted between two polls: more means that the process stood still."""
 
 _log = logging.getLogger("anabranch.process")
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far one partition is. `handled` counts its records, `following` is the offset after the last of them.
+    """Progress of one partition.
 
-    `waits` are the reasons for which its owner waits by itself: a server is away, a value is being restored.
+    Attributes:
+        handled: number of processed records; `following` is the offset after the last of them.
+        waits: reasons for which the owner waits by design: a server is unavailable, a value is being restored. The
+            partition does not count as stalled meanwhile.
+        stalled_for: seconds without progress although there is work.
     """
 
     queue: Sized
@@ -41,7 +45,7 @@ class Progress:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Records are being handled."""
+        """Marks the time in which records are being processed."""
         self.busy = True
         try:
             yield
@@ -49,12 +53,12 @@ class Progress:
             self.busy = False
 
     def advance(self, count: int, last: int) -> None:
-        """`count` records were handled, up to that at offset `last`."""
+        """Count `count` processed records, the last of them at offset `last`."""
         self.handled += count
         self.following = max(self.following, last + 1)
 
     def check(self, elapsed: float, *, unread: bool) -> None:
-        """Time has passed; `unread`: the log holds records that have not come."""
+        """Account for `elapsed` seconds. `unread`: the log holds records that were not delivered."""
         has_work = self.busy or len(self.queue) > 0 or unread
         stands = has_work and not self.waits and self.handled == self._seen
         self.stalled_for = self.stalled_for + elapsed if stands else 0.0
@@ -62,11 +66,11 @@ class Progress:
 
 
 class Watchdog:
-    """Watches the partitions of one owner.
+    """Polls the partitions of one owner.
 
     Args:
-        progress: the partitions that are owned now.
-        patience: seconds without a decision, while there is work, that count as trouble.
+        progress: returns the progress of each owned partition.
+        patience: seconds without progress, although there is work, after which the owner is stuck.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class Watchdog:
 
     @property
     def unhealthy_reason(self) -> str | None:
-        """What stands still; None where nothing does."""
+        """The partition that makes no progress; None if all do."""
         for number, each in self._progress().items():
             if each.stalled_for > self._patience:
                 return f"{self._topic}/{number}: records wait and none was decided for {each.stalled_for:.0f} s"
@@ -98,25 +102,26 @@ class Watchdog:
 
     @property
     def waiting_for(self) -> str | None:
-        """What an owner waits for by itself: a server that is away; None where none waits."""
+        """What the owner waits for by design, such as an unavailable server; None if it waits for nothing."""
         found = (reason for each in self._progress().values() for reason in each.waits.values())
         return next(found, None)
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Poll until cancelled."""
         last = self._clock.monotonic()
         while True:
             await asyncio.sleep(POLL_SECONDS)
             await self._ask()
             now = self._clock.monotonic()
-            elapsed, last = min(now - last, SLOW_LOOKS * POLL_SECONDS), now
+            elapsed, last = min(now - last, MAX_POLLS * POLL_SECONDS), now
             for number, each in self._progress().items():
                 each.check(elapsed, unread=self._ends.get(number, 0) > each.following)
 
     async def _ask(self) -> None:
-        """Where the partitions end that the group is behind in: what was not handled up to there has to come.
+        """Read the end offsets of partitions in which the group lags: records up to there have to be delivered.
 
-        The answer is compared at every look, since it grows old: a record that came a moment later is no lag.
+        The answer is old by the time it is used, so each poll compares it with the progress made since: a record
+        that was delivered a moment later is no lag.
         """
         now = self._clock.monotonic()
         if now - self._asked_at < LAG_SECONDS or not self._progress():
