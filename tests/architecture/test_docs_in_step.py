@@ -50,7 +50,7 @@ def test_the_tests_that_the_failure_model_names_exist_and_those_called_chaos_are
         found = re.search(rf"((?:^@pytest.*\n)*)^(?:async )?def {test}\(", source, re.MULTILINE) if test else True
         assert found, f"{path} has no {test}"
         if test and isinstance(found, re.Match):
-            assert ("chaos" in found[1]) is bool(chaos), f"{test}: it is, or is not, marked as chaos"
+            assert ("chaos" in found[1]) is bool(chaos), f"{test}: the document and the test differ about (chaos)"
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=shown(path)) for path in DOCS])

@@ -24,7 +24,7 @@ _CANONICAL = re.compile(r"<link[^>]*rel=[\"']?(?:canonical|next|prev)[^>]*>")
 
 
 def test_the_generated_pages_are_what_the_code_says() -> None:
-    assert list(drift(reference_pages())) == [], "write them anew: make reference"
+    assert list(drift(reference_pages())) == [], "update them: make reference"
 
 
 def test_every_setting_says_what_it_is() -> None:

@@ -133,7 +133,7 @@ async def test_a_member_that_polls_too_rarely_loses_its_partitions_and_comes_bac
     await eventually(lambda: frozen.count("lost") + frozen.count("revoked") == 2)
     assert frozen.count("lost") >= 1
     await eventually(lambda: len(frozen.owned) == len(other.owned) == 1)
-    assert other.committed == {0: None, 1: None}, "what the frozen member wanted to commit was refused"
+    assert other.committed == {0: None, 1: None}, "the commit of the frozen member was refused"
     await others.close()
     await membership.close()
     await log.close()

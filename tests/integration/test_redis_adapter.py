@@ -54,7 +54,7 @@ async def test_after_a_restart_the_identity_is_another_and_calls_work_again(
 
     assert await store.get(["k"]) == [None]
     await store.put([Write("{s}k", b"2", 60)], Fence("{s}f", 1, 60))
-    assert await store.identity() != before, "what is remembered for a second is of one connection"
+    assert await store.identity() != before, "the cached answer belongs to one connection"
     await store.close()
 
 

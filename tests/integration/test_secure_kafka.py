@@ -127,13 +127,13 @@ class Unassigned:
     """The listener of a group member that is never admitted."""
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
-        raise AssertionError(f"{topic} {partition} was assigned to a user without rights")
+        raise AssertionError(f"{topic} {partition} was assigned to a user without permissions")
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
-        raise AssertionError(f"{topic} {partition} was never had")
+        raise AssertionError(f"{topic} {partition} was never assigned")
 
     async def lost(self, topic: str, partition: int) -> None:
-        raise AssertionError(f"{topic} {partition} was never had")
+        raise AssertionError(f"{topic} {partition} was never assigned")
 
     def deliver(self, topic: str, partition: int, records: Sequence[Incoming]) -> None:
         raise AssertionError(f"{len(records)} records of {topic} {partition}")

@@ -74,5 +74,5 @@ def test_shared_redis_keeps_prefixes_apart(redis_url: str, prefix: str) -> None:
 def test_a_server_named_in_the_environment_is_never_injured() -> None:
     named = NamedServer(f"127.0.0.1:{free_port()}")
 
-    with pytest.raises(ServerUnavailableError, match="no test may injure it"):
+    with pytest.raises(ServerUnavailableError, match="tests may not stop or damage it"):
         named.kill()

@@ -31,7 +31,9 @@ def chromium_path() -> str:
     """
     found = os.environ.get("ANABRANCH_TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        raise BrowserMissingError("no Chromium on the path: install it, or name it in ANABRANCH_TEST_CHROMIUM")
+        raise BrowserMissingError(
+            "there is no Chromium on the search path: install it, or set ANABRANCH_TEST_CHROMIUM"
+        )
     return found
 
 

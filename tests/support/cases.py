@@ -77,9 +77,11 @@ def table(counts: Counts) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cases", description=__doc__)
     parser.add_argument("--times", type=int, default=1, help="runs of each test")
-    parser.add_argument("--only", default="", help="only tests whose names hold this")
-    parser.add_argument("--reports", type=Path, nargs="+", help="run nothing: count in these reports of pytest")
-    parser.add_argument("--onto", type=Path, help="a file of counts to add to, and to write")
+    parser.add_argument("--only", default="", help="only tests whose names contain this")
+    parser.add_argument(
+        "--reports", type=Path, nargs="+", help="run nothing, and count the tests in these JUnit reports"
+    )
+    parser.add_argument("--onto", type=Path, help="file of counts, to which the new ones are added")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
     arguments = parser.parse_args()
     tests = [each for each in named_tests() if arguments.only in each]

@@ -50,7 +50,7 @@ def chosen_mix(default: Mapping[str, int] = MIX) -> dict[str, int]:
     for entry in filter(None, os.environ.get("ANABRANCH_CHAOS_MIX", "").split(",")):
         kind, _, share = entry.partition("=")
         if kind not in MIX:
-            raise ValueError(f"ANABRANCH_CHAOS_MIX: no fault {kind!r}; there are {', '.join(MIX)}")
+            raise ValueError(f"ANABRANCH_CHAOS_MIX: unknown fault {kind!r}; use one of {', '.join(MIX)}")
         mix[kind] = int(share)
     return mix
 

@@ -251,9 +251,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=chosen_seed(1))
-    parser.add_argument("--every", type=float, default=20.0, help="seconds between faults, about")
+    parser.add_argument("--every", type=float, default=20.0, help="mean seconds between faults")
     parser.add_argument("--pause", type=float, default=2.0, help="seconds between requests")
-    parser.add_argument("--keep", action="store_true", help="keep the logs also where all is well")
+    parser.add_argument("--keep", action="store_true", help="keep the logs even if nothing failed")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="anabranch-soak-"))
     with installation(folder, arguments.seed) as injector:

@@ -272,7 +272,7 @@ class World:
             assert body["result_key"] not in self.published[body["run_id"]], "published twice"
             self.published[body["run_id"]][body["result_key"]] = body["value"]
         elif news.outgoing.topic == NAMES.dead_letters:
-            assert news.outgoing.headers[LETTER_ID] not in self.letters, "two letters of one failure"
+            assert news.outgoing.headers[LETTER_ID] not in self.letters, "two dead letters of one failure"
             self.letters[news.outgoing.headers[LETTER_ID]] = orjson.loads(news.outgoing.value)
         else:
             finished = RUNS.decode(news.outgoing.value).message

@@ -76,7 +76,7 @@ def content_of(span: ReadableSpan) -> Any:
 def check_tree(spans: Sequence[ReadableSpan], root_parent: int | None) -> None:
     """Check that they are one trace: parents and links exist, and no span is outside of its parent's time."""
     by_id = {id_of(span): span for span in spans}
-    assert len(by_id) == len(spans), "a span was told twice"
+    assert len(by_id) == len(spans), "a span was emitted twice"
     assert len({span.context.trace_id for span in spans if span.context is not None}) == 1
     for span in spans:
         assert links_of(span) <= by_id.keys(), span.name

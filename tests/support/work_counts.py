@@ -126,7 +126,7 @@ class _CountedSystem:
         return {**self._work, **path}
 
     async def _until(self, when: float) -> None:
-        assert self.loop.time() < when, "the run waited for a clock, so what services do by theirs is counted too"
+        assert self.loop.time() < when, "the run waited for a timer, so periodic work of services is counted too"
         await asyncio.sleep(when - self.loop.time())
 
     async def _ask(self, request: Mapping[str, Any], request_id: str) -> float:

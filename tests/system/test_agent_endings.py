@@ -57,4 +57,4 @@ def test_no_ending_of_an_agent_ends_its_worker(cluster: Cluster) -> None:
     expected = {f"t{number}": types_in_docs()[ENDINGS[number].words] for number in numbers}
     assert found == {name: kind for name, kind in expected.items() if kind}
     assert after["status"] == "completed"
-    assert cluster.of("taskgroup") == [worker], "the worker that began is the one that ended them"
+    assert cluster.of("taskgroup") == [worker], "the same worker started and ended them"

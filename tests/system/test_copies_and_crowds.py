@@ -32,14 +32,14 @@ def test_a_mirror_that_appends_whole_partitions_again(start: Start, kafka: str, 
     mirror = Mirror(cluster)
     load.until_ended(8)
     copied = mirror.append_again()
-    assert load.is_under_way, "the copies came too late to mean anything"
+    assert load.is_under_way, "too late: the runs had ended"
     load.finish()
 
     copied += mirror.append_again()
     load.until(mirror.is_consumed)
     load.finish()
 
-    print(f"{copied} records came again")
+    print(f"{copied} records were appended again")
     assert load.calls == 24 * 120
     assert load.repeated == {}
     mirror.close()

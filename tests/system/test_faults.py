@@ -126,7 +126,7 @@ def test_a_subscription_forwards_events_until_it_ends(start: Start, kafka: str, 
     user.await_records(lambda seen: seen.topic == "events" and b'"run.completed"]' in seen.value)
     user.run(request(echo(2), session_id=session))
     await_true(lambda: hear()[-1] == ("run", "run.completed"), 20, cluster.logs)
-    assert len(heard) == 4, "the subscription that ended is not served any more"
+    assert len(heard) == 4, "an ended subscription receives nothing"
     user.close()
 
 

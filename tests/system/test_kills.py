@@ -36,7 +36,7 @@ def test_a_kill_in_mid_fan_out_costs_no_member_and_repeats_none_in_the_result(
 
     own_cluster.of(service)[which].kill()
     killed = time.monotonic()
-    assert not any(seen.kind in FINAL for seen in user.seen), "the kill came too late to mean anything"
+    assert not any(seen.kind in FINAL for seen in user.seen), "too late: the run had ended"
     if service == "agency":
         own_cluster.start("agency")
     final = user.await_final(document["request_id"], 30).body

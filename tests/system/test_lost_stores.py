@@ -26,7 +26,7 @@ def test_a_redis_that_is_flushed_twice_under_load(start: Start, kafka: str, redi
         load.until_ended(ended)
         load.user.redis.flushall()
 
-    assert load.is_under_way, "the last FLUSHALL came too late to mean anything"
+    assert load.is_under_way, "too late: the runs had ended"
     load.finish()
 
     sessions = [asked.finals[0][1].body["session_id"] for asked in load.traffic.asked.values()]
@@ -53,7 +53,7 @@ def test_a_failover_to_a_replica_that_is_three_seconds_behind(
     same address."""
     primary, replica = redis_pair
     if not isinstance(replica, ServerProcess):
-        pytest.skip("a container does not reach a proxy on loopback")
+        pytest.skip("a container cannot reach a proxy on loopback")
     link, front = CuttingProxy(address(primary)), CuttingProxy(address(primary))
     following = Redis.from_url(replica.address)
     follow(following, link)

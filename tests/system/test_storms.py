@@ -141,7 +141,9 @@ def test_a_subscriber_that_redis_drops_for_being_slow_reads_again(
 
     final = user.await_final(document["request_id"], 240).body
     assert final["results"]["out"] == "came"
-    assert listening - {each["id"] for each in user.redis.client_list(_type="pubsub")}, "nobody was dropped"
+    assert listening - {each["id"] for each in user.redis.client_list(_type="pubsub")}, (
+        "no subscriber was disconnected"
+    )
     user.close()
 
 
@@ -179,7 +181,7 @@ def test_a_redis_that_restarts_with_its_data_or_without_the_last_of_it(
     """2,000 members of 20 ms; SIGKILL to Redis meanwhile; it restarts with its append-only file, or with a copy of
     it from some seconds before, within the loss window of 5 s."""
     if not isinstance(redis_process, ServerProcess):
-        pytest.skip("the files of a container are not at hand")
+        pytest.skip("the test cannot copy files of a container")
     cluster = start(kafka, redis_process.address)
     user = User(cluster)
     document = two_rounds(2_000)

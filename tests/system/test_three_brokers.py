@@ -34,7 +34,7 @@ def test_three_brokers_two_of_them_killed_and_all_restarted(
         load.go_on(1)
         three_brokers.start()
 
-    assert load.is_under_way, "the restarts came too late to mean anything"
+    assert load.is_under_way, "too late: the runs had ended"
     load.finish()
     assert load.calls == RUNS * MEMBERS
     assert load.repeated == {}

@@ -30,7 +30,7 @@ class Authority:
     def __init__(self, folder: Path, name: str = "test-ca") -> None:
         """Raises ServerUnavailableError if openssl is missing."""
         if shutil.which("openssl") is None:
-            raise ServerUnavailableError("no openssl to make certificates with: install it")
+            raise ServerUnavailableError("openssl is missing, which creates certificates: install it")
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.file = folder / f"{name}.pem"

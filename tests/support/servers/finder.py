@@ -41,7 +41,9 @@ class NamedServer:
         """It must not be stopped."""
 
     def _refuse(self) -> None:
-        raise ServerUnavailableError(f"{self.address} was named in the environment: no test may injure it")
+        raise ServerUnavailableError(
+            f"{self.address} was named in the environment: tests may not stop or damage it"
+        )
 
     kill = pause = resume = wipe = _refuse
 
@@ -55,7 +57,7 @@ def find_kafka(directory: Path) -> ServerHandle:
     if named is None:
         return private_kafka(directory, PATIENT)
     if not broker_answers(named):
-        raise ServerUnavailableError(f"no Kafka answers at {BROKERS_VARIABLE}={named}")
+        raise ServerUnavailableError(f"no Kafka responds at {BROKERS_VARIABLE}={named}")
     return NamedServer(named)
 
 
@@ -68,7 +70,7 @@ def find_redis(directory: Path) -> ServerHandle:
     if named is None:
         return private_redis(directory)
     if not redis_answers(named):
-        raise ServerUnavailableError(f"no Redis answers at {REDIS_VARIABLE}={named}")
+        raise ServerUnavailableError(f"no Redis responds at {REDIS_VARIABLE}={named}")
     return NamedServer(named)
 
 

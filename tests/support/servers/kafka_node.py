@@ -59,7 +59,7 @@ def broker_jars() -> Path:
     Raises ServerUnavailableError if Java or Maven is missing or the download fails.
     """
     if shutil.which("java") is None:
-        raise ServerUnavailableError("no java: install Java 17 or newer (Debian: openjdk-17-jre-headless)")
+        raise ServerUnavailableError("java is missing: install Java 17 or newer (Debian: openjdk-17-jre-headless)")
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     jars = cache / f"kafka-{VERSION}"
@@ -73,7 +73,9 @@ def broker_jars() -> Path:
 def _fetch_jars(jars: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
-        raise ServerUnavailableError("no mvn to fetch the broker's jars: install Maven (Debian: maven)")
+        raise ServerUnavailableError(
+            "mvn is missing, which downloads the broker's jars: install Maven (Debian: maven)"
+        )
     partial = jars.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     fetched = subprocess.run(
@@ -92,7 +94,7 @@ def _fetch_jars(jars: Path) -> None:
         check=False,
     )
     if fetched.returncode != 0:
-        raise ServerUnavailableError(f"mvn could not fetch the broker's jars: {fetched.stdout[-2000:]}")
+        raise ServerUnavailableError(f"mvn could not download the broker's jars: {fetched.stdout[-2000:]}")
     partial.rename(jars)
 
 

