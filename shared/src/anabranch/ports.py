@@ -1,7 +1,7 @@
-"""What the system needs of the outside world, as Protocols whose docstrings are the specification.
+"""The ports of the system, as Protocols whose docstrings are the specification.
 
-Adapters implement these and do not repeat them; one conformance suite runs over every adapter. This
-module holds no behaviour and imports no library that does I/O.
+Adapters implement them and do not repeat the docstrings; one conformance suite runs over every adapter. This
+module has no behaviour and imports no library that does I/O.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from anabranch.core.wire.run_view import RunView
 
 
 Headers = tuple[tuple[str, bytes | None], ...]
-"""A record's headers in their order. A name may be there twice, and a value may be null."""
+"""The headers of a record in order. A name may occur twice, and a value may be null."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One record to publish.
 
-    `key` is text, or bytes where a record is handed on whose key may be no UTF-8. `headers` is a mapping, or
-    pairs where a name may be there twice.
+    `key` is text, or bytes for a record that is forwarded and whose key may not be UTF-8. `headers` is a mapping,
+    or pairs if a name occurs twice.
 
     `partition` overrides the partitioner.
     """
@@ -42,9 +42,9 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One record as read. `timestamp` is the record's own, in seconds since the epoch.
+    """One record that was read. `timestamp` is the record's timestamp, in seconds since the epoch.
 
-    A value that is null, as of a tombstone, is empty here, and `is_null` tells it from an empty one.
+    A null value, as of a Kafka tombstone, is empty here, and `is_null` distinguishes it from an empty one.
     """
 
     topic: str
@@ -61,7 +61,7 @@ class Incoming:
 class Committed:
     """A consumer group's committed position in one partition.
 
-    `offset` is the next record to handle; `metadata` is the owner's own text of at most 4,000 characters.
+    `offset` is the next record to handle; `metadata` is text of the owner, at most 4,000 characters.
     """
 
     offset: int
@@ -70,10 +70,10 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a consumer group stands in one partition: what it committed, what the log holds, and who reads.
+    """State of a consumer group in one partition: committed position, range of kept records, and member.
 
-    `first` and `end` are the offsets of the first record that is kept and of the next one to come. `member` is
-    the group's own name of the member that the partition is assigned to, None where there is none.
+    `first` and `end` are the offsets of the first kept record and of the next record. `member` is the group's name
+    of the member that the partition is assigned to; None if there is none.
     """
 
     committed: Committed | None
@@ -83,19 +83,19 @@ class Standing:
 
     @property
     def position(self) -> int:
-        """The first offset that is not committed; the log may have forgotten what was committed."""
+        """The first offset that is not committed, at least `first`: retention may have removed earlier records."""
         return max(self.committed.offset, self.first) if self.committed else self.first
 
     @property
     def lag(self) -> int:
-        """Records behind the committed offset."""
+        """Number of records after the committed offset."""
         return max(self.end - self.position, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """The offset and the timestamp of the first record that a partition keeps. Where it keeps none, the offset of
-    the next one to come, and None."""
+    """The offset and timestamp of the first record that a partition keeps; of an empty partition the offset of the
+    next record, and None."""
 
     offset: int
     timestamp: float | None
@@ -103,7 +103,7 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic to create: `config` holds the broker's names (`retention.ms`, `max.message.bytes`)."""
+    """A topic to create. `config` has settings by the broker's names (`retention.ms`, `max.message.bytes`)."""
 
     name: str
     partitions: int
@@ -111,80 +111,81 @@ class TopicSpec:
 
 
 class PartitionListener(Protocol):
-    """The consumer side's code, called on the event loop, never concurrently for one partition.
+    """Callbacks of a group member. Called on the event loop, never concurrently for one partition.
 
-    Order for one partition: `assigned`, then `deliver` any number of times, then `revoked` or `lost`;
-    after these two nothing more is delivered until it is assigned again.
+    Order for one partition: `assigned`, then `deliver` any number of times, then `revoked` or `lost`. After these
+    two nothing is delivered until the partition is assigned again.
     """
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
-        """Take over a partition. Returns the offset to start at; None starts at the committed offset,
-        or at the earliest record where nothing was committed. Nothing is delivered until it returns."""
+        """Take over a partition. Returns the offset to start at; None means the committed offset, or the earliest
+        record if nothing was committed. Nothing is delivered until it returns."""
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
-        """Give a partition up in good order within five seconds. What it returns is committed before the
-        partition moves on; None commits nothing. Effects started before must have ended on return."""
+        """Release a partition within five seconds. The returned position is committed before the partition moves
+        to another member; None commits nothing. Effects that were started must have ended on return."""
 
     async def lost(self, topic: str, partition: int) -> None:
-        """Somebody else already owns the partition: drop its state, write nothing."""
+        """Another member owns the partition already: drop its state and write nothing."""
 
     def deliver(self, topic: str, partition: int, records: Sequence[Incoming]) -> None:
-        """Records in offset order, without gaps other than the log's own. Must not block: it queues.
-        Where the queue is full enough, pause the partition."""
+        """Take records in offset order, without gaps other than those of the log. Must not block: queue the
+        records, and pause the partition if the queue is full."""
 
 
 class Membership(Protocol):
     """A live member of a consumer group.
 
-    The client polls in a thread of its own, so a slow listener never costs the membership. Polling
-    never waits for work: back-pressure is `pause`, which keeps the assignment.
+    The client polls in its own thread, so a slow listener does not lose the membership. Polling never waits for
+    work: backpressure is `pause`, which keeps the assignment.
     """
 
     async def commit(self, topic: str, partition: int, position: Committed) -> None:
-        """Commit a position of a partition that is assigned; one that is no longer assigned is ignored.
-        Returns when the group coordinator has it, raises ServerUnavailable when it cannot be had."""
+        """Commit a position of an assigned partition; for any other partition nothing happens. Returns when the
+        group coordinator has it; raises ServerUnavailable if the coordinator cannot be reached."""
 
     async def confirm(self, topic: str, partition: int, position: Committed) -> bool:
         """Commit a position to check that this member still owns the partition: False if another member owns it,
         or if the coordinator cannot be reached."""
 
     def pause(self, topic: str, partition: int) -> None:
-        """Stop fetching from a partition; records already fetched may still be delivered. A partition that
-        is assigned anew is not paused."""
+        """Stop fetching from a partition; records already fetched may still be delivered. A new assignment of the
+        partition is not paused."""
 
     def resume(self, topic: str, partition: int) -> None:
-        """Fetch again after `pause`; without one nothing happens."""
+        """Resume fetching after `pause`; ignored if the partition is not paused."""
 
     def unhealthy_reason(self) -> str | None:
-        """Why nothing may be delivered any more although the log is there; None while the client polls."""
+        """Why no records are delivered although the log is reachable; None while the client polls."""
 
     async def close(self) -> None:
-        """Leave the group: every partition is revoked in good order first."""
+        """Leave the group, after revoking every partition."""
 
 
 class Reader(Protocol):
     """Reads partitions without a consumer group: for clients and tools that follow a topic."""
 
     def __aiter__(self) -> AsyncIterator[Sequence[Incoming]]:
-        """Batches of at least one record, in offset order within a partition; waits at the end of the log."""
+        """Yield batches of at least one record, in offset order within a partition; waits at the end of the
+        log."""
 
     async def end_offsets(self) -> Mapping[int, int]:
-        """For each partition read the offset that the next record will get."""
+        """The offset of the next record, for each partition that is read."""
 
 
 class EventLog(Protocol):
     """A partitioned, durable, ordered log with consumer groups.
 
-    Keys are UTF-8 and placed by murmur2 as the Java client does, in every adapter. Delivery is at least
-    once: after a crash or a rebalance records from the committed offset on are delivered again.
+    Keys are UTF-8, and every adapter places them by murmur2 as the Java client does. Delivery is at least once:
+    after a crash or a rebalance, records from the committed offset on are delivered again.
     """
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
-        """Append records; returns their offsets once all are durable (acks=all, idempotent). The order of
-        records of one partition is the order of `publish` calls and within one the order of the sequence.
+        """Append records; returns their offsets once all are durable (acks=all, idempotent). Records of one
+        partition are in the order of the `publish` calls, and within a call in the order of the sequence.
 
-        Raises RecordTooLarge for a record over the limit (nothing of the call is appended, unless the limit was
-        lowered since it was asked for), ServerUnavailable when the log has not taken them in time (some may be
+        Raises RecordTooLarge for a record over the limit (no record of the call is appended, unless the limit was
+        lowered since it was read), and ServerUnavailable if the log has not acknowledged them in time (some may be
         appended)."""
 
     async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> Membership:
@@ -196,48 +197,48 @@ class EventLog(Protocol):
         partitions: Sequence[int] | None = None,
         start: int | Literal["earliest", "latest"] = "latest",
     ) -> AbstractAsyncContextManager[Reader]:
-        """Follow partitions (None: all). The start positions are fixed when the context is entered, so what is
-        published after entering is seen."""
+        """Read partitions (None: all) as records arrive. The start positions are fixed when the context is
+        entered, so records published after that are read."""
 
     async def create_topics(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
-        """Create what is missing and return the names created. Idempotent. Raises Misconfigured where a topic
-        exists with another number of partitions."""
+        """Create missing topics and return their names. Idempotent. Raises Misconfigured if a topic exists with
+        another number of partitions."""
 
     async def partition_count(self, topic: str) -> int:
-        """Number of partitions; raises Misconfigured where the topic does not exist."""
+        """Number of partitions. Raises Misconfigured if the topic does not exist."""
 
     async def record_limit(self, topic: str) -> int:
-        """Bytes that one record of a topic may have, value, key and headers together: the smallest of what the
-        client, the topic and the broker allow. Remembered; asked again after a record was refused for its size.
-        Raises ServerUnavailable if the log cannot be reached."""
+        """Maximum bytes of a record of the topic, for value, key and headers together: the smallest limit of
+        client, topic and broker. Cached, and read again after a record was refused for its size. Raises
+        ServerUnavailable if the log cannot be reached."""
 
     async def incarnation(self, topic: str) -> str:
         """Id of a topic's incarnation, which changes when the topic is deleted and created again; "" if the log
         has no such ids. Raises Misconfigured if the topic does not exist."""
 
     async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
-        """The first record of each of these partitions. Cheap enough to be asked every few seconds. Raises
+        """The first record of each of these partitions. Cheap enough to be read every few seconds. Raises
         ServerUnavailable if the log cannot be reached, Misconfigured if the topic does not exist."""
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
-        """What the broker has set for a topic, by its own names (`retention.ms`, `cleanup.policy`), among it
-        what the topic was created with; empty where it does not let itself be asked."""
+        """Settings of a topic by the broker's names (`retention.ms`, `cleanup.policy`), including those given at
+        its creation; empty if reading them is not permitted."""
 
     async def partition_for(self, topic: str, key: str) -> int:
-        """The partition that a key lives in."""
+        """The partition of a key."""
 
     async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
-        """Records behind the committed offset, for each partition."""
+        """Number of records after the committed offset, for each partition."""
 
     async def group_standing(self, group: str, topic: str, *, members: bool = False) -> Mapping[int, Standing]:
-        """Where a group stands in each partition, also one that nobody has joined (yet). Reads only.
+        """State of a group in each partition, even if no member has joined. Read-only.
 
-        With `members`, which is for tools, also who reads; while the group rebalances a partition may be shown
-        without a member.
+        `members`, which is meant for tools, adds the member of each partition; during a rebalance a partition may
+        have none.
         """
 
     async def close(self) -> None:
-        """Flush what was published, then release every connection and thread."""
+        """Flush published records, then release every connection and thread."""
 
 
 # --- the store -----------------------------------------------------------------------------------
@@ -254,10 +255,10 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One entry of a history: a list under `key`, ordered by `position` (an integer from 0, below 2**53), of which
-    the last `keep` stay. What stands at a position is replaced, and what was dropped does not come back.
+    """One entry of a history: a list under `key`, ordered by `position` (an integer from 0, below 2**53), which
+    keeps the last `keep` entries. An entry at the same position is replaced, and a dropped one is not added again.
 
-    A history lives for `ttl` seconds, and no shorter than it was to live before.
+    A history lives for `ttl` seconds; its time to live is never shortened.
     """
 
     key: str
@@ -269,7 +270,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is left of a history: values in order, and how many were dropped before them."""
+    """The kept values of a history in order, and the number of values dropped before them."""
 
     dropped: int
     values: Sequence[bytes]
@@ -277,7 +278,8 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Who writes: `key` names the fence (it shares the hash tag of the writes), `epoch` is the owner's."""
+    """Fencing token of a write: `key` names the fence (in the hash tag of the writes), `epoch` is the owner's
+    epoch."""
 
     key: str
     epoch: int
@@ -285,39 +287,39 @@ class Fence:
 
 
 class StateStore(Protocol):
-    """Keys and values with a time to live. It is the fast view; the log is the truth.
+    """Keys and values with a time to live: a fast view of the state, whose source of truth is the log.
 
-    Calls made in one turn of the loop may share a round trip. Every method raises ServerUnavailable where
-    the store cannot be reached and StoreRefused where it refuses writes (out of memory, read only).
+    Calls made in one iteration of the event loop may share a round trip. Every method raises ServerUnavailable if
+    the store cannot be reached, and StoreRefused if it refuses writes (out of memory, read only).
     """
 
     async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
         """Values in the order of the keys, None for each that is absent. Keys may have different hash tags."""
 
     async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
-        """Store values, and add entries to histories. With a fence all writes and the fence happen in one atomic
-        step, and raise Fenced, writing nothing, where the fence already carries a higher epoch; all keys then
-        share one hash tag."""
+        """Store values, and add entries to histories. With a fence, the fence and all writes are one atomic step,
+        which raises Fenced and writes nothing if the fence has a higher epoch; all keys then share one hash
+        tag."""
 
     async def put_new(self, write: Write) -> bytes | None:
-        """Store a value unless the key exists: the first write wins. Returns None where it was stored, else
-        the value that is there."""
+        """Store a value unless the key exists: the first write wins. Returns None if it was stored, else the
+        existing value."""
 
     async def history(self, key: str, last: int | None = None) -> History:
-        """The last entries of a history, None: all; empty where there is none. `dropped` counts all others."""
+        """The last entries of a history (None: all); empty if there is none. `dropped` counts all others."""
 
     async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
-        """For each key its holder: `owner` where it was free or already held by `owner`, else the other's
-        name. A claim lapses after `ttl` seconds."""
+        """Claim keys and return the holder of each: `owner` if the key was free or held by `owner` already, else
+        the other holder. A claim expires after `ttl` seconds."""
 
     async def release(self, keys: Sequence[str], owner: str) -> None:
         """Delete each key that `owner` holds; others stay."""
 
     async def expire(self, keys: Sequence[str], ttl: float) -> None:
-        """Give each key that exists `ttl` seconds from now; absent ones are ignored. Hash tags may differ."""
+        """Set the time to live of each existing key; absent keys are ignored. Hash tags may differ."""
 
     async def delete(self, keys: Sequence[str]) -> int:
-        """Delete keys of any hash tag; returns how many existed."""
+        """Delete keys of any hash tag; returns the number of those that existed."""
 
     async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
         """Add to (or move in) an ordered index and drop all but the `keep` highest scores."""
@@ -329,25 +331,25 @@ class StateStore(Protocol):
         """Remove members; absent ones are ignored."""
 
     async def identity(self) -> str:
-        """Changes when the store may have forgotten writes: a restart or a failover to another server."""
+        """Identity of the server; changes when it may have lost writes, at a restart or a failover."""
 
     async def check(self) -> None:
-        """Raises Misconfigured where the server would lose data by its settings (an eviction policy other
-        than noeviction)."""
+        """Raises Misconfigured if the server's settings would lose data (an eviction policy other than
+        noeviction)."""
 
     async def close(self) -> None: ...
 
 
 class Notifier(Protocol):
-    """Publish and subscribe on named channels. A message is a wake-up, never the data: it may be lost,
-    and after a reconnect, or an overflow, each callback is called with None, which means "read again"."""
+    """Publish and subscribe on named channels. A message only wakes subscribers, because it may be lost: after a
+    reconnect or an overflow each callback is called with None, which means "read the data again"."""
 
     async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Publish (channel, message) pairs in order."""
 
     async def subscribe(self, channel: str, callback: Callable[[bytes | None], None]) -> None:
-        """Call `callback` on the loop with each message of a channel. Returns when the subscription is active:
-        what is published later is seen. The same channel may have many callbacks; they share one subscription."""
+        """Call `callback` on the loop with each message of a channel. Returns when the subscription is active, so
+        that later messages are received. Several callbacks of a channel share one subscription."""
 
     async def unsubscribe(self, channel: str, callback: Callable[[bytes | None], None]) -> None:
         """Remove one callback; an unknown one is ignored."""
@@ -425,62 +427,62 @@ class HistoryStore(Protocol):
 
 
 class Clock(Protocol):
-    """Time as a port, so that tests run hours in milliseconds. Waiting is the loop's own (`asyncio.sleep`)."""
+    """Time as a port, so that tests run hours in milliseconds. Waiting uses the event loop (`asyncio.sleep`)."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back, for durations."""
+        """Monotonic seconds, for durations."""
 
 
 class Ids(Protocol):
-    """Fresh identifiers as a port."""
+    """New identifiers as a port."""
 
     def run_scoped(self) -> str:
-        """A UUIDv7: ordered by time of making."""
+        """A UUIDv7, ordered by time of creation."""
 
     def incarnation(self) -> str:
-        """A short random name for one life of one process."""
+        """A short random name for one incarnation of a process."""
 
 
 # --- telemetry -----------------------------------------------------------------------------------
 
 
 class Telemetry(Protocol):
-    """Metrics and spans of one process. Every call returns at once and raises nothing, and any thread may make it:
-    what cannot be told to a collector is left out, for nobody's work waits for it."""
+    """Metrics and spans of one process. Every call is thread-safe, returns at once and never raises: data that
+    cannot be exported is dropped, so that telemetry never delays work."""
 
     @property
     def measures(self) -> bool:
-        """Whether metrics are kept. Where they are not, who would have to work for a number does not."""
+        """True if metrics are kept; callers then compute numbers that need work."""
 
     def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
-        """Add to a counter; `labels` are all that the metric has."""
+        """Add to a counter; `labels` has a value for every label of the metric."""
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
-        """Note one value of a histogram."""
+        """Record one value of a histogram."""
 
     def show(self, metric: Metric, values: Mapping[tuple[str, ...], float], *, part: str = "") -> None:
-        """Set a gauge, by the values of its labels in their order. What is not named is shown no more of this part
-        of the process."""
+        """Set a gauge by the values of its labels, in order. Other values of this part of the process are
+        removed."""
 
     def wants(self, trace: RunTrace) -> bool:
-        """Whether the spans of a run are to be told. The same for a run in each process that is set up alike."""
+        """True if the spans of a run are exported. Processes with equal settings agree about a run."""
 
     def emit(self, span: Span) -> None:
-        """Tell a span that has ended. Told again it is the same span, by its id."""
+        """Export a span that has ended. Idempotent, because a repeated span has the same id."""
 
     def exposition(self) -> bytes:
-        """All metrics as Prometheus reads them, empty where none are kept. Must not be called on the loop's thread
-        where that matters: it takes milliseconds."""
+        """All metrics in Prometheus' text format, empty if none are kept. Takes milliseconds, so call it outside
+        the event loop's thread."""
 
     def adopt(self) -> None:
-        """Let tracers that this process's agents get from OpenTelemetry tell their spans here, unless somebody has
-        set up another place for them."""
+        """Export the spans of this process's agents here too, unless the process has set up another OpenTelemetry
+        provider."""
 
     def close(self) -> None:
-        """Tell what is left, for some seconds at most. Blocks."""
+        """Export pending data, for a few seconds at most. Blocks."""
 
 
 Async = Callable[[], Awaitable[None]]

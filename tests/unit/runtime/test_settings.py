@@ -98,7 +98,7 @@ def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(tmp_path: Path)
         ("ANABRANCH_HEALTH_PORT", "70000", "0 to 65535"),
         ("ANABRANCH_RESULT_TTL", "a day", "not a duration"),
         ("ANABRANCH_PREFIX", "a b", "cannot start a topic"),
-        ("ANABRANCH_REDIS_URL", "localhost:6379", "no Redis URL"),
+        ("ANABRANCH_REDIS_URL", "localhost:6379", "not a Redis URL"),
         ("ANABRANCH_REDIS_CA_FILE", "/nowhere/ca.pem", "no file"),
         ("ANABRANCH_LOG_LEVEL", "loud", "LOUD"),
         ("ANABRANCH_CREATE_TOPICS", "perhaps", "neither true nor false"),

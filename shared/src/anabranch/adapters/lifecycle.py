@@ -1,7 +1,7 @@
-"""The life of a member's partitions on the event loop: which listener callback runs when.
+"""Life cycle of a member's partitions on the event loop: runs the listener's callbacks in the right order.
 
-Shared by every log adapter, so that the order `assigned`, `deliver`..., `revoked` or `lost` is kept in one
-place. It never talks to a log: an adapter begins and ends partitions, and is told where to start reading.
+Shared by every log adapter, so that the order `assigned`, `deliver`..., `revoked` or `lost` is kept in one place.
+It makes no calls to a log: an adapter begins and ends partitions, and gets the offset to start at.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _log = logging.getLogger("anabranch.log")
 class PartitionLifecycle:
     """Runs one listener's callbacks for the partitions of one member.
 
-    `look_up` finds what the group committed; `opened(partition, start, committed)` is called when `assigned`
-    has returned: from then on the adapter may deliver. A slow `assigned` delays its own partition only; one
-    that raises is tried again each second, because a partition without a reader would stall its keys.
+    `look_up` returns the committed position; `opened(partition, start, committed)` is called when `assigned` has
+    returned, after which the adapter may deliver. A slow `assigned` delays only its own partition; one that raises
+    is retried each second, because a partition without a reader would stall its keys.
     """
 
     def __init__(self, listener: PartitionListener, look_up: LookUp, opened: Opened) -> None:
@@ -38,33 +38,33 @@ class PartitionLifecycle:
         self._open: set[TopicPartition] = set()
 
     def is_open(self, partition: TopicPartition) -> bool:
-        """Whether `assigned` has returned and neither `revoked` nor `lost` was called since."""
+        """True if `assigned` has returned, and neither `revoked` nor `lost` was called since."""
         return partition in self._open
 
     def partitions(self) -> list[TopicPartition]:
-        """Every partition begun and not yet ended."""
+        """Partitions that have begun and not ended."""
         return [*self._opening, *self._open]
 
     def abandon(self) -> None:
-        """Stop at once and call nothing more, as a process that died does."""
+        """Stop at once without any callback, as a process that dies."""
         for task in self._opening.values():
             task.cancel()
         self._opening.clear()
         self._open.clear()
 
     def begin(self, partition: TopicPartition) -> None:
-        """Start taking a partition over."""
+        """Start the takeover of a partition."""
         self._opening[partition] = asyncio.ensure_future(self._assign(partition))
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
-        """Give partitions up; returns the positions to commit. Takes at most REVOKE_SECONDS, all together."""
+        """Revoke partitions; returns the positions to commit. Takes at most REVOKE_SECONDS in total."""
         ready, unready = await self._stop(partitions)
         await self._lose(unready)
         positions = await asyncio.gather(*(self._revoke(partition) for partition in ready))
         return {partition: position for partition, position in zip(ready, positions, strict=True) if position}
 
     async def lose(self, partitions: Iterable[TopicPartition]) -> None:
-        """Drop partitions that somebody else owns already."""
+        """Drop partitions that another member owns already."""
         ready, unready = await self._stop(partitions)
         await self._lose(ready + unready)
 
@@ -74,7 +74,7 @@ class PartitionLifecycle:
                 committed = await self._look_up(partition)
                 start = await self._listener.assigned(*partition, committed)
             except Exception:  # noqa: BLE001 - the listener is foreign code; the partition must still be read
-                _log.exception("taking over %s[%d] failed; trying again", *partition)
+                _log.exception("taking over %s[%d] failed; retrying in a second", *partition)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 break
@@ -85,7 +85,7 @@ class PartitionLifecycle:
     async def _stop(
         self, partitions: Iterable[TopicPartition]
     ) -> tuple[list[TopicPartition], list[TopicPartition]]:
-        """Close partitions for delivery; returns those that were open and those that were being opened."""
+        """End delivery of partitions; returns those that were open and those that were being opened."""
         wanted = list(partitions)
         ready = [partition for partition in wanted if partition in self._open]
         unready = [partition for partition in wanted if partition in self._opening]
@@ -101,13 +101,13 @@ class PartitionLifecycle:
         try:
             async with asyncio.timeout(REVOKE_SECONDS):
                 return await self._listener.revoked(*partition)
-        except Exception:  # noqa: BLE001 - the partition moves on whatever the listener does
-            _log.exception("giving up %s[%d] failed; nothing is committed for it", *partition)
+        except Exception:  # noqa: BLE001 - the partition moves to another member in any case
+            _log.exception("revoking %s[%d] failed; nothing is committed for it", *partition)
             return None
 
     async def _lose(self, partitions: Iterable[TopicPartition]) -> None:
         for partition in partitions:
             try:
                 await self._listener.lost(*partition)
-            except Exception:  # noqa: BLE001 - as above: it is already somebody else's
-                _log.exception("dropping %s[%d] failed", *partition)
+            except Exception:  # noqa: BLE001 - as above: another member has it already
+                _log.exception("dropping %s[%d], which another member owns, failed", *partition)

@@ -1,7 +1,4 @@
-"""The limits on records and positions, the same in every log adapter, so that what fits one fits all.
-
-Only arithmetic and refusals: nothing here sends or stores.
-"""
+"""Limits of records and positions, equal in every log adapter, so that a record that fits one fits all. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +9,17 @@ from anabranch.core.errors import RecordTooLarge
 from anabranch.ports import Committed, Outgoing
 
 MAX_RECORD_BYTES = 1_040_000
-"""Largest record as `record_bytes` counts it; below the 1,048,588 bytes a broker takes by default."""
+"""Default limit of a record, by `record_bytes`; below the 1,048,588 bytes that a broker accepts by default."""
 
 MAX_METADATA_CHARACTERS = 4_000
-"""Longest text beside a committed offset; a broker takes 4,096 bytes by default."""
+"""Maximum length of the metadata of a committed offset; a broker accepts 4,096 bytes by default."""
 
 _FRAME = 96
 _HEADER_FRAME = 8
 
 
 def record_bytes(record: Outgoing) -> int:
-    """What a record needs on the wire, uncompressed, with a little to spare for its framing."""
+    """Bytes of a record on the wire, uncompressed, including a generous estimate of its framing."""
     headers = header_pairs(record)
     framed = headers_size(headers) + len(headers) * _HEADER_FRAME
     return len(record.value) + len(key_bytes(record) or b"") + framed + _FRAME
@@ -52,7 +49,7 @@ def check_sizes(records: Sequence[Outgoing], limit_of: Callable[[str], int]) -> 
 
 
 def check_position(position: Committed) -> None:
-    """Raises ValueError where the metadata would not fit beside the offset."""
+    """Raises ValueError if the metadata of a position is too long."""
     if len(position.metadata) > MAX_METADATA_CHARACTERS:
         raise ValueError(
             f"metadata of {len(position.metadata)} characters beside offset {position.offset}: "

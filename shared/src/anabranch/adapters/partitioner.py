@@ -1,7 +1,7 @@
-"""Where a key lives: murmur2 as the Java client computes it, for every adapter.
+"""The partition of a key: murmur2 as in the Java client, for every adapter. Pure.
 
-librdkafka, Java, aiokafka and Faust agree on this placement; CRC32, librdkafka's own default, would put a
-key elsewhere. This module only computes; it knows neither topics nor clients.
+Java, aiokafka, Faust and librdkafka with `partitioner=murmur2_random` agree on this placement; CRC32, librdkafka's
+default, would choose other partitions, and one key could be in two of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _POSITIVE = 0x7FFFFFFF
 
 
 def murmur2(data: bytes) -> int:
-    """The 32-bit unsigned hash that `org.apache.kafka.common.utils.Utils.murmur2` gives (there signed)."""
+    """The 32-bit hash of `org.apache.kafka.common.utils.Utils.murmur2`, as an unsigned number."""
     whole = len(data) & ~3
     state = _SEED ^ len(data)
     for start in range(0, whole, 4):
@@ -30,5 +30,5 @@ def murmur2(data: bytes) -> int:
 
 @lru_cache(maxsize=16_384)
 def partition_of(key: str | bytes, partitions: int) -> int:
-    """The partition of a key, its bytes (of text: in UTF-8) hashed, among `partitions`."""
+    """The partition of a key (UTF-8 bytes) of `partitions`."""
     return (murmur2(key.encode() if isinstance(key, str) else key) & _POSITIVE) % partitions

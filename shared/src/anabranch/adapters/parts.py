@@ -1,4 +1,4 @@
-"""A record's key and headers in one form, whichever the caller gave: the same for every log adapter."""
+"""Converts the key and headers of a record to bytes and pairs, for every log adapter."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from anabranch.ports import Headers, Outgoing
 
 
 def key_bytes(record: Outgoing) -> bytes | None:
-    """The key as it stands on the log."""
+    """The key as bytes."""
     return record.key.encode() if isinstance(record.key, str) else record.key
 
 
 def header_pairs(record: Outgoing) -> Headers:
-    """The headers in their order."""
+    """The headers as pairs, in order."""
     return tuple(record.headers.items()) if isinstance(record.headers, Mapping) else tuple(record.headers)
 
 
 def headers_size(headers: Headers) -> int:
-    """Bytes of all names and values."""
+    """Total bytes of the names and values."""
     return sum(len(name.encode()) + len(value or b"") for name, value in headers)

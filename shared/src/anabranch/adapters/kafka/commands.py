@@ -1,7 +1,7 @@
-"""What the loop wants done in the thread that owns a Kafka consumer.
+"""Commands from the event loop for the thread that owns a Kafka consumer.
 
-A consumer locks itself while it polls, so that every other thread would wait for the end of the poll, or
-for ever: the lock is not fair. So one thread does everything, and others queue commands for it.
+A consumer holds a lock while it polls. Another thread would wait for the end of the poll, or forever, because the
+lock is not fair. So one thread makes every call, and other threads queue commands for it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Commands(Generic[T]):
         self._closed = False
 
     def tell(self, action: Callable[..., Any], *args: Any) -> None:
-        """Have `action(target, *args)` called; a failure is logged."""
+        """Queue `action(target, *args)` without waiting for it; a failure is logged."""
         self._queue.put(lambda: self._logged(action, args))
 
     async def ask(self, action: Callable[..., R], *args: Any) -> R:
-        """Have `action(target, *args)` called and return what it returns or raises."""
+        """Queue `action(target, *args)` and return its result or raise its error."""
         if self._closed:
             raise RuntimeError("the consumer is closed")
         answer: asyncio.Future[R] = self._loop.create_future()
@@ -41,7 +41,7 @@ class Commands(Generic[T]):
         return await answer
 
     def run_pending(self) -> bool:
-        """Run what is queued; returns whether there was anything."""
+        """Run the queued commands; returns False if there were none."""
         ran = False
         while not self._queue.empty():
             self._queue.get_nowait()()
@@ -49,7 +49,7 @@ class Commands(Generic[T]):
         return ran
 
     def run_until(self, done: Future[Any], timeout: float) -> bool:
-        """Run commands as they come until `done`; False where it was not done within `timeout` of quiet."""
+        """Run commands until `done`; returns False if no command arrived for `timeout` seconds before that."""
         done.add_done_callback(lambda _: self._queue.put(_nothing))
         while not done.done():
             try:
@@ -59,19 +59,19 @@ class Commands(Generic[T]):
         return True
 
     def close(self) -> None:
-        """Refuse further questions."""
+        """Refuse further commands."""
         self._closed = True
 
     def _logged(self, action: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
             action(self._target, *args)
-        except Exception:  # noqa: BLE001 - nobody waits for it; the thread must go on
-            _log.exception("a command to a Kafka consumer failed")
+        except Exception:  # noqa: BLE001 - no caller waits for it; the thread must continue
+            _log.exception("a command to a Kafka consumer failed; the consumer continues")
 
     def _answered(self, answer: asyncio.Future[Any], action: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
             result = action(self._target, *args)
-        except Exception as error:  # noqa: BLE001 - raised where it was asked for
+        except Exception as error:  # noqa: BLE001 - raised in the caller of `ask`
             self._post(_fail, answer, error)
         else:
             self._post(_succeed, answer, result)
@@ -80,7 +80,7 @@ class Commands(Generic[T]):
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
-            _log.debug("the loop closed before an answer came")
+            _log.debug("the event loop closed before the command ran")
 
 
 def _nothing() -> None:

@@ -1,7 +1,7 @@
-"""The properties of every Kafka client: what the system relies on, then what the installation sets.
+"""The properties of every Kafka client: defaults, properties of the installation, and fixed properties. Pure.
 
-Builds dictionaries and connects nothing. Properties given by the installation win, except those on which
-correctness rests (placement of keys, durability, who commits).
+Properties of the installation override the defaults, except those that correctness depends on: placement of keys,
+durability, and explicit commits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SESSION = {"session.timeout.ms": 8_000, "heartbeat.interval.ms": 2_000}
 
 @dataclass(frozen=True)
 class KafkaSettings:
-    """Where the brokers are and what every client is given. `properties` are librdkafka's own names."""
+    """Addresses of the brokers and properties of every client. `properties` have librdkafka's names."""
 
     brokers: str
     properties: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -28,7 +28,7 @@ class KafkaSettings:
 
     @property
     def max_record_bytes(self) -> int:
-        """The limit of one record: `message.max.bytes` less the framing of its batch."""
+        """The limit of one record: `message.max.bytes` without the framing of its batch."""
         return int(self.properties.get("message.max.bytes", _MESSAGE_MAX_BYTES)) - _FRAMING
 
     def record_limit(self, topic_bytes: str | None) -> int:
@@ -38,14 +38,16 @@ class KafkaSettings:
         return own if topic_bytes is None else min(own, int(topic_bytes) - _FRAMING)
 
     def admin(self) -> dict[str, Any]:
-        """For the client that creates topics and asks for offsets."""
+        """Properties of the client that creates topics and reads offsets."""
         return self._common({})
 
     def producer(self, batch_bytes: int | None = None) -> dict[str, Any]:
-        """For a producer; the Java client's placement is what other languages expect.
+        """Properties of a producer. Keys are placed as the Java client does, which clients in other languages
+        expect.
 
         Args:
-            batch_bytes: the smallest limit of a topic: a broker refuses a larger batch, even of small records
+            batch_bytes: the smallest limit of a topic, because a broker refuses a larger batch, even of small
+                records.
         """
         batches = {} if batch_bytes is None else {"batch.size": max(batch_bytes, 1)}
         defaults = {
@@ -68,7 +70,7 @@ class KafkaSettings:
         return self._common(defaults | batches) | fixed
 
     def member(self, group: str) -> dict[str, Any]:
-        """For a member of a consumer group. The short session is for a quick takeover."""
+        """Properties of a member of a consumer group. A short session timeout makes a takeover quick."""
         defaults = self._fetching() | _SESSION
         fixed = {
             "group.id": group,
@@ -80,13 +82,15 @@ class KafkaSettings:
         return self._common(defaults) | fixed
 
     def asker(self, group: str) -> dict[str, Any]:
-        """For a consumer that asks for a group's positions, and neither joins it nor reads."""
+        """Properties of a consumer that reads the positions of a group without joining it."""
         fixed = {"group.id": group, "enable.auto.commit": False, "enable.auto.offset.store": False}
         defaults = {"socket.timeout.ms": 10_000, "allow.auto.create.topics": False}
-        return self._common(defaults | _SESSION) | fixed  # a poll interval under its session's length is refused
+        return (
+            self._common(defaults | _SESSION) | fixed
+        )  # librdkafka refuses a poll interval below the session timeout
 
     def reader(self) -> dict[str, Any]:
-        """For a consumer without a group: the library wants a group id, nothing ever joins under it."""
+        """Properties of a consumer without a group. librdkafka requires a group id, which no member ever joins."""
         fixed = {
             "group.id": f"{self.client_id}.reader",
             "enable.auto.commit": False,
@@ -96,11 +100,10 @@ class KafkaSettings:
         return self._common(self._fetching() | _SESSION) | fixed
 
     def _fetching(self) -> dict[str, Any]:
-        """Bounds on what is fetched ahead; a full queue is looked at again soon, not after a second.
+        """Limits of prefetching, and a short backoff of a full queue instead of librdkafka's second.
 
-        One answer of a broker is at most two megabytes: who replays a dozen partitions would get one of each
-        partition's megabyte otherwise, and its decompressed records, in one piece. A record larger than the bound
-        comes all the same.
+        A response is at most two megabytes. Otherwise a replay of a dozen partitions would get a megabyte of each,
+        and its decompressed records, in one response. A larger record is still fetched: the limit is soft.
         """
         return {
             "queued.max.messages.kbytes": 4_096,

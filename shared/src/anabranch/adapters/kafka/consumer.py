@@ -1,8 +1,8 @@
 """A member of a Kafka consumer group.
 
-One thread owns the consumer: it polls, hands batches to the loop, runs commands, and in a rebalance waits
-for the listener on the loop. A partition is fetched from only once its listener has taken it over: until
-then the group counts it as assigned, librdkafka does not, and nobody waits.
+One thread owns the consumer: it polls, passes batches to the event loop, runs commands, and waits for the listener
+during a rebalance. A partition is fetched only after its listener has taken it over. Until then the group counts
+it as assigned and librdkafka does not, so that the takeover blocks neither polling nor other partitions.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class KafkaMembership:
         self._thread = PollingThread(f"anabranch-consumer-{group}", self._poll, self._leave)
         self._slots = threading.Semaphore(BATCHES_AHEAD)
         self._pace = Pace()
-        # Changed in the thread only. A value is the token of one assignment.
+        # Changed in the thread only. The value is a token of the assignment: commands of an earlier one are
+        # ignored.
         self._assigned: dict[TopicPartition, object] = {}
         self._fetching: set[TopicPartition] = set()
 
@@ -101,7 +102,7 @@ class KafkaMembership:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it has left, or is about to."""
+        """True once the member has left, or is leaving."""
         return self._thread.stopping
 
     async def close(self) -> None:
@@ -144,7 +145,7 @@ class KafkaMembership:
         self._thread.post(self._deliver, batches)
 
     def _stand_denied(self, error: KafkaError) -> None:
-        """librdkafka tries again by itself; whoever looks after this member is told that it is of no use."""
+        """librdkafka retries by itself; the reason is kept for health checks, because a retry cannot succeed."""
         if self._denied is None:
             self._denied = str(translate(error, self._brokers, f"reading {self._what}"))
             _log.error("%s", self._denied)
@@ -173,7 +174,7 @@ class KafkaMembership:
             if positions:
                 commit_now(consumer, positions)
         except KafkaException:
-            _log.exception("committing while giving up partitions failed; their records come again")
+            _log.exception("committing revoked partitions failed; their records will be delivered again")
         finally:
             self._drop(consumer, partitions)
 
@@ -193,7 +194,8 @@ class KafkaMembership:
         consumer.incremental_unassign([Place(*partition) for partition in fetched])
 
     def _wait_for(self, callbacks: Coroutine[Any, Any, Any]) -> Any:
-        """Run the listener's part on the loop, bounded: the group waits meanwhile. Commands go on."""
+        """Run the listener's callbacks on the loop, within a time limit, because the group waits. Commands still
+        run."""
         try:
             future = asyncio.run_coroutine_threadsafe(callbacks, self._loop)
         except RuntimeError:
@@ -201,7 +203,7 @@ class KafkaMembership:
             return None
         if not self._commands.run_until(future, REVOKE_SECONDS + _GRACE_SECONDS):
             future.cancel()
-            _log.error("the loop did not give partitions up in time; nothing is committed for them")
+            _log.error("the listener did not release its partitions in time; nothing is committed for them")
             return None
         return future.result()
 

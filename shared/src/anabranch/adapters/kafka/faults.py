@@ -1,4 +1,4 @@
-"""What librdkafka's errors mean here: the translation into the system's own error tree, in one place."""
+"""Translates librdkafka's errors to the errors of `core.errors`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DENIED: Mapping[int, str] = {
         "Give this user Write on the topics that begin with the prefix, before Kafka 2.8 also IdempotentWrite"
     ),
 }
-"""What Kafka, or TLS, denies, and what to do about it."""
+"""Errors that mean a denial by Kafka or TLS, and the fix for each."""
 _AUTHENTICATION = {KafkaError.SASL_AUTHENTICATION_FAILED: KafkaError._AUTHENTICATION}
 _CHECK_ADDRESS = "Check that the broker runs and that ANABRANCH_BROKERS names it"
 
@@ -38,7 +38,7 @@ def error_of(exception: KafkaException) -> KafkaError:
 
 
 def is_denied(error: KafkaError) -> bool:
-    """Whether trying again cannot help: credentials, certificates or rights are wrong."""
+    """True if a retry cannot help, because credentials, certificates or permissions are wrong."""
     return _kind(error) in _DENIED
 
 
@@ -47,7 +47,7 @@ def _kind(error: KafkaError) -> int:
 
 
 def translate(error: KafkaError, brokers: str, what: str) -> AnabranchError:
-    """The error to raise for `what`, which librdkafka gave up with `error`."""
+    """The error to raise for the operation `what`, which failed in librdkafka with `error`."""
     if error.code() in _NO_TOPIC:
         return Misconfigured(what, f"the topic or partition does not exist: {error.str()}", "create it first")
     if is_denied(error):
@@ -56,7 +56,7 @@ def translate(error: KafkaError, brokers: str, what: str) -> AnabranchError:
 
 
 def unreachable(brokers: str, seconds: float, detail: str, seen: KafkaError | None = None) -> AnabranchError:
-    """For a first connection that nobody answered; `seen` is what the client last said of its own accord."""
+    """The error of a first connection without a response; `seen` is the last error event of the client."""
     if seen is not None and is_denied(seen):
         return translate(seen, brokers, f"connecting to Kafka at {brokers}")
     if seen is not None:

@@ -1,4 +1,4 @@
-"""From librdkafka's messages to batches of the system's own records. Runs in a consumer's thread."""
+"""Fetches librdkafka's messages as batches of records. Runs in a consumer's thread."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ _log = logging.getLogger("anabranch.kafka")
 
 
 class Pace:
-    """How long one poll may last. Records end a poll at once, but commands wait for its end: so polls are
-    short for about two seconds after anything happened, and longer, to spend nothing, when all is quiet."""
+    """Timeout of the next poll. A record ends a poll at once, but a command waits for its end. Polls are therefore
+    short for about two seconds after any activity, and longer when idle, to save CPU time."""
 
     def __init__(self) -> None:
         self._lively = _LIVELY_TURNS
 
     def quicken(self) -> None:
-        """Something happened."""
+        """Note activity."""
         self._lively = _LIVELY_TURNS
 
     def seconds(self) -> float:
-        """The next poll's limit."""
+        """The timeout of the next poll in seconds."""
         self._lively -= 1
         return LIVELY_SECONDS if self._lively > 0 else QUIET_SECONDS
 
 
 def fetch(consumer: Consumer, timeout: float, denied: Callable[[KafkaError], None]) -> Batches:
-    """What has arrived, in offset order for each partition; empty where nothing came in time.
+    """Records that have arrived, in offset order for each partition; empty if none arrived in time.
 
-    `denied` is told where the brokers will not have this client read.
+    `denied` is called if the brokers do not permit this client to read.
 
-    `consume(n, timeout)` would hold a lone record back until the timeout: so one by `poll`, then the rest
-    of what is there.
+    `consume(n, timeout)` would hold a single record back until the timeout, so the first record is read by `poll`,
+    and those that are already there by `consume` without a timeout.
     """
     first = consumer.poll(timeout)
     if first is None:
@@ -64,7 +64,7 @@ def fetch(consumer: Consumer, timeout: float, denied: Callable[[KafkaError], Non
 
 
 def incoming(message: Any) -> Incoming:
-    """One record as the ports have it, from a message without an error."""
+    """Convert a message without an error to a record."""
     headers, value = message.headers(), message.value()
     return Incoming(
         message.topic(),

@@ -1,4 +1,4 @@
-"""The log on Kafka: `ports.EventLog` put together from its parts. It holds no logic of its own."""
+"""The log on Kafka: implements `ports.EventLog` by delegation to the modules of this package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 10.0
 
 
 class KafkaLog:
-    """A client of a Kafka cluster, bound to the event loop it was connected on."""
+    """A client of a Kafka cluster, bound to the event loop on which it was connected."""
 
     def __init__(self, settings: KafkaSettings, timeout: float) -> None:
         self._settings = settings
@@ -43,10 +43,10 @@ class KafkaLog:
         client_id: str = "anabranch",
         timeout: float = CONNECT_SECONDS,
     ) -> KafkaLog:
-        """Reach `brokers` ("host:port,..."). `properties` are librdkafka's names and go to every client.
+        """Connect to `brokers` ("host:port,..."). `properties` have librdkafka's names and apply to every client.
 
-        Raises ServerUnavailable where no broker answers within `timeout` seconds, Misconfigured where a
-        property is not one of the library's."""
+        Raises ServerUnavailable if no broker responds within `timeout` seconds, Misconfigured if librdkafka has no
+        such property."""
         try:
             log = cls(KafkaSettings(brokers, dict(properties or {}), client_id), timeout)
         except KafkaException as wrong:
@@ -58,11 +58,11 @@ class KafkaLog:
         return log
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
-        """See `ports.EventLog`. Partitions are sent to in the order in which the records name them first."""
+        """See `ports.EventLog`. Partitions are sent to in the order of their first records."""
         return await self._publisher.publish(records)
 
     async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> KafkaMembership:
-        """See `ports.EventLog`. Raises Misconfigured where a topic does not exist."""
+        """See `ports.EventLog`. Raises Misconfigured if a topic does not exist."""
         for topic in topics:
             await self._topics.count(topic)
         membership = KafkaMembership(self._settings, group, topics, listener)
@@ -130,7 +130,7 @@ class KafkaLog:
         return await self._topics.standing(group, topic, members=members)
 
     async def close(self) -> None:
-        """See `ports.EventLog`. Memberships still open leave in good order."""
+        """See `ports.EventLog`. Open memberships leave the group first."""
         await asyncio.gather(*(membership.close() for membership in self._memberships))
         await asyncio.gather(*(reader.close() for reader in self._readers))
         await self._publisher.close()

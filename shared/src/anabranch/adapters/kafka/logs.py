@@ -1,6 +1,5 @@
-"""The logger that librdkafka writes to, calmed: while a broker is away it repeats itself several times a second.
-
-Only filters; who sees the log is the application's business.
+"""The logger of librdkafka, rate-limited: while a broker is away, librdkafka repeats a line several times a
+second.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ LOGGER = logging.getLogger("anabranch.kafka.client")
 
 _LOUD = {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._FATAL, KafkaError._SSL}
 
-# An installation's properties go to every client, so that each sees some that concern only others.
+# Properties of an installation go to every client, so each gets some that only concern other kinds of clients.
 _FOREIGN_PROPERTY = "CONFWARN"
 
 
 class Calm(logging.Filter):
-    """Lets one line of a kind through in REPEAT_SECONDS, by the records' own times. The kind is the level
-    and the first word, which is librdkafka's name of the event (FAIL, REQTMOUT, ...)."""
+    """Passes one line of a kind in REPEAT_SECONDS, by the times of the log records. The kind is the level and the
+    first word, which is librdkafka's name of the event (FAIL, REQTMOUT, ...)."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[tuple[int, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is to be seen."""
+        """True if the line is logged."""
         kind = (record.levelno, record.getMessage().split(maxsplit=1)[0])
         if kind[1] == _FOREIGN_PROPERTY:
             return False
@@ -39,7 +38,7 @@ class Calm(logging.Filter):
 
 
 def on_error(error: KafkaError) -> None:
-    """What librdkafka cannot tie to one call. It goes on by itself, so it is news, not a failure."""
+    """Log an error that belongs to no single call. librdkafka recovers by itself, so it is no failure."""
     level = logging.WARNING if error.code() in _LOUD else logging.DEBUG
     LOGGER.log(level, "%s %s", error.name(), error.str())
 

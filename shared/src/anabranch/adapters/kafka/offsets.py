@@ -1,7 +1,7 @@
-"""A group's committed positions: looking them up, and committing them with their metadata.
+"""Reads and commits the positions of a group, with their metadata.
 
-One commit is under way at a time; what is asked for meanwhile travels together in the next one. Everything
-here runs on the loop; what touches the consumer is handed to its thread.
+One commit is in flight at a time; positions that arrive meanwhile are combined into the next one. Everything runs
+on the event loop, except calls of the consumer, which run in its thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Positions = Mapping[TopicPartition, Committed]
 
 
 class OffsetKeeper:
-    """Positions of one member. `assigned` says whether a partition is still the member's."""
+    """Positions of one member. `assigned` returns True for a partition that the member has."""
 
     def __init__(
         self, commands: Commands[Consumer], brokers: str, assigned: Callable[[TopicPartition], bool]
@@ -42,7 +42,7 @@ class OffsetKeeper:
         self._look: asyncio.Task[Mapping[TopicPartition, Committed | None]] | None = None
 
     async def look_up(self, partition: TopicPartition) -> Committed | None:
-        """The committed position, None where there is none. Those of one turn share a request.
+        """The committed position, None if there is none. Calls in one iteration of the event loop share a request.
 
         Raises KafkaException."""
         self._wanted.append(partition)
@@ -51,14 +51,14 @@ class OffsetKeeper:
         return (await asyncio.shield(self._look))[partition]
 
     async def commit(self, partition: TopicPartition, position: Committed) -> None:
-        """Commit with the next request; returns when the coordinator has it. Raises ServerUnavailable."""
+        """Commit with the next request. Returns when the coordinator has it; raises ServerUnavailable."""
         self._waiting[partition] = position
         if self._next is None:
             self._next = asyncio.ensure_future(self._commit_waiting())
         await asyncio.shield(self._next)
 
     def acknowledge(self, error: KafkaError | None) -> None:
-        """The coordinator's answer to the commit under way."""
+        """Take the coordinator's response to the commit in flight."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(error)
 
@@ -76,11 +76,11 @@ class OffsetKeeper:
                     await self._until_committed(positions)
             except TimeoutError:
                 raise ServerUnavailable(
-                    "Kafka", self._brokers, f"the group coordinator took no commit for {COMMIT_SECONDS:g} s"
+                    "Kafka", self._brokers, f"the group coordinator accepted no commit for {COMMIT_SECONDS:g} s"
                 ) from None
 
     async def _until_committed(self, positions: Positions) -> None:
-        """Try again while the group rebalances; a partition that moved away is somebody else's to commit."""
+        """Retry while the group rebalances; positions of partitions that moved to another member are dropped."""
         while mine := {partition: at for partition, at in positions.items() if self._assigned(partition)}:
             error = await self._commit_once(mine)
             if error is None or error.code() == KafkaError._NO_OFFSET:
@@ -101,7 +101,7 @@ class OffsetKeeper:
 
 
 def commit_now(consumer: Consumer, positions: Positions) -> None:
-    """Commit and wait, in the consumer's thread. Raises KafkaException."""
+    """Commit synchronously, in the consumer's thread. Raises KafkaException."""
     for place in consumer.commit(offsets=_places(positions), asynchronous=False) or ():
         if place.error is not None:
             raise KafkaException(place.error)

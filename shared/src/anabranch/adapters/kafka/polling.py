@@ -1,7 +1,7 @@
-"""A thread that polls a Kafka client until it is told to stop, and says so on the loop.
+"""A thread that polls a Kafka client until it is stopped.
 
-librdkafka hands over what it has in `poll`; a thread of its own keeps that out of the event loop, and keeps
-the loop's slowness out of the client.
+librdkafka delivers records and reports in `poll`. A separate thread keeps these calls out of the event loop, and a
+slow event loop does not delay the client's polls, on which its group membership depends.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ class PollingThread:
 
     @property
     def stopping(self) -> bool:
-        """Whether `stop` was called."""
+        """True after `stop`."""
         return self._stopping.is_set()
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start polling."""
         self._thread.start()
         self._started = True
 
     def unhealthy_reason(self) -> str | None:
-        """That the thread has ended although nobody asked it to; None otherwise."""
+        """The reason if the thread has ended without `stop`; else None."""
         if self._started and not self._stopping.is_set() and not self._thread.is_alive():
-            return f"the thread {self._thread.name} that polls Kafka has ended"
+            return f"the thread {self._thread.name}, which polls Kafka, has ended unexpectedly"
         return None
 
     async def stop(self) -> None:
@@ -52,11 +52,11 @@ class PollingThread:
         await self._ended.wait()
 
     def rest(self) -> None:
-        """Wait in the thread, for a client that no longer does, and not beyond `stop`."""
+        """Sleep in the thread until `stop`, in place of the polls of a client that has failed."""
         self._stopping.wait(POLL_SECONDS)
 
     def post(self, callback: Callable[..., Any], *args: Any) -> bool:
-        """Call something on the loop, from the thread; False where the loop is closed, which ends the thread."""
+        """Call a function on the loop, from the thread; False if the loop is closed, which ends the thread."""
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
@@ -68,11 +68,11 @@ class PollingThread:
         while not self._stopping.is_set():
             try:
                 self._turn()
-            except Exception:  # noqa: BLE001 - a thread that dies in silence would stall its partitions
-                _log.exception("polling Kafka failed; going on")
+            except Exception:  # noqa: BLE001 - a thread that died silently would stall its partitions
+                _log.exception("polling Kafka failed; the thread continues to poll")
                 self._stopping.wait(_PAUSE_AFTER_ERROR)
         try:
             self._finish()
-        except Exception:  # noqa: BLE001 - as above: whoever waits for the end must be told
+        except Exception:  # noqa: BLE001 - `stop` waits for the end of the thread
             _log.exception("closing a Kafka client failed")
         self.post(self._ended.set)

@@ -1,7 +1,7 @@
-"""What consumer groups have committed, asked by consumers that never join them.
+"""Reads the committed positions of consumer groups, by consumers that never join them.
 
-Not by the admin client: librdkafka ends the process where a broker goes away while its admin client asks the
-coordinator of a group (https://github.com/confluentinc/librdkafka/issues/4605).
+The admin client is not used, because librdkafka aborts the process if a broker goes away while the admin client
+has a request at the coordinator of a group (https://github.com/confluentinc/librdkafka/issues/4605).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from anabranch.ports import Committed
 
 
 class GroupPositions:
-    """Asks for the positions of groups; keeps a client for each group. `timeout` bounds each answer in seconds."""
+    """Reads the positions of groups, with one client for each group. `timeout`: seconds for each response."""
 
     def __init__(self, settings: KafkaSettings, timeout: float) -> None:
         self._settings = settings
@@ -26,7 +26,7 @@ class GroupPositions:
         self._clients: dict[str, Consumer] = {}
 
     async def committed(self, group: str, places: Sequence[TopicPartition]) -> dict[int, Committed | None]:
-        """By partition, None where nothing is committed. Raises ServerUnavailable or Misconfigured."""
+        """Positions by partition, None if nothing is committed. Raises ServerUnavailable or Misconfigured."""
         if not places:
             return {}
         client = self._clients.get(group)
@@ -45,6 +45,6 @@ class GroupPositions:
         }
 
     async def close(self) -> None:
-        """Let go of every client."""
+        """Close every client."""
         clients, self._clients = list(self._clients.values()), {}
         await asyncio.gather(*(asyncio.to_thread(client.close) for client in clients))

@@ -1,8 +1,8 @@
-"""Publishing to Kafka: durable, in order, and cheap for each record.
+"""Publishes to Kafka: durable, ordered, with little overhead for each record.
 
-Reports of delivery are gathered in the producer's own thread and handed to the loop in one call for each
-poll. One producer for all topics: with one for each, requests did not wait for one another, but on two cores their
-threads cost more than that (a request of one task took as long, a thousand runs a third longer).
+Delivery reports are collected in the producer's thread and passed to the event loop in one call for each poll. All
+topics share one producer: with a producer for each topic, requests did not wait for each other, but on two cores
+the threads cost more than that saved (a request of one task took as long, a thousand runs a third longer).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger("anabranch.kafka")
 
 
 class PublishCall:
-    """One `publish` on its way: offsets by position, and the first error."""
+    """One `publish` call in flight: offsets by position, and the first error."""
 
     def __init__(self, records: Sequence[Outgoing]) -> None:
         self.records = records
@@ -46,7 +46,7 @@ class PublishCall:
         self.failed: Outgoing | None = None
 
     def settle(self, index: int, error: KafkaError | None, offset: int) -> None:
-        """Note one record's fate; the last one ends the call."""
+        """Take the delivery report of one record; the last one completes the call."""
         self.offsets[index] = offset
         if error is not None and self.error is None:
             self.error, self.failed = error, self.records[index]
@@ -56,10 +56,10 @@ class PublishCall:
 
 
 def fate(error: KafkaError | None, offset: int | None) -> tuple[KafkaError | None, int]:
-    """What a delivery report says of its record: an error, or the offset where it is.
+    """The result of a delivery report: an error, or the offset of the record.
 
-    Where librdkafka took a later batch's success for this one's it reports no offset: then nobody knows
-    whether the record is in the log, and the caller must send it again.
+    If librdkafka mistook the success of a later batch for that of this one, it reports no offset. The record may
+    or may not be in the log then, and the caller has to send it again.
     """
     if error is None and offset is None:
         return KafkaError(KafkaError._STATE, "acknowledged without an offset"), -1
@@ -67,13 +67,13 @@ def fate(error: KafkaError | None, offset: int | None) -> tuple[KafkaError | Non
 
 
 _ENDED_WITH_IT = frozenset({KafkaError._FATAL, KafkaError._PURGE_QUEUE})
-"""What records are reported with that a producer still held when it ended: not why it did."""
+"""Errors of records that a producer still held when it ended; they do not have the reason of its end."""
 
 _Report = tuple[PublishCall, int, "KafkaError | None", int]
 
 
 class ProducerLane:
-    """One producer with its thread. Calls append one after the other, also while they wait for room."""
+    """One producer with its thread. Calls append one after the other, even while the buffer is full."""
 
     def __init__(self, settings: KafkaSettings, batch_bytes: int) -> None:
         self.batch_bytes = batch_bytes
@@ -87,7 +87,7 @@ class ProducerLane:
         self._thread.start()
 
     async def append(self, call: PublishCall) -> None:
-        """Hand records over to librdkafka; waits while its buffer is full."""
+        """Pass records to librdkafka; waits while its buffer is full."""
         count = len(call.records)
         async with self._turn:
             position = 0
@@ -106,7 +106,7 @@ class ProducerLane:
         await self._thread.stop()
 
     def _produce(self, call: PublishCall, indexes: Iterable[int]) -> int:
-        """Append until the buffer is full; returns how many were taken."""
+        """Append until the buffer is full; returns the number of appended records."""
         produce, report = self._producer.produce, self._report
         for taken, index in enumerate(indexes):
             record = call.records[index]
@@ -137,11 +137,11 @@ class ProducerLane:
         self._hand_over()
 
     def _end(self, fatal: KafkaError) -> None:
-        """Note that this producer is of no more use, and why: what fails by it says only that it is."""
+        """Mark this producer as unusable, with the reason: the errors of its records do not have it."""
         if self._fatal is None:
             self._fatal, self.broken = fatal, True
-            _log.warning("a Kafka producer has ended, the next record needs a new one: %s", fatal.str())
-        self._thread.rest()  # it no longer waits by itself
+            _log.warning("a Kafka producer has failed; the next record creates a new one: %s", fatal.str())
+        self._thread.rest()  # a failed producer no longer blocks in poll
 
     def _flush(self) -> None:
         left = self._producer.flush(FLUSH_SECONDS)
@@ -160,13 +160,14 @@ class ProducerLane:
         self._room.set()
 
     def _noted(self, error: KafkaError) -> KafkaError:
-        """A fatal error ends an idempotent producer for good: the next call needs a new one."""
+        """Check a report for a fatal error, after which an idempotent producer is unusable and has to be
+        replaced."""
         self.broken = self.broken or error.fatal()
         return self._fatal or error if error.code() in _ENDED_WITH_IT else error
 
 
 class KafkaPublisher:
-    """Sends records, through a new producer where one has ended."""
+    """Sends records; replaces a producer that has failed."""
 
     def __init__(self, settings: KafkaSettings, limits: RecordLimits) -> None:
         self._settings = settings
@@ -175,7 +176,7 @@ class KafkaPublisher:
         self._retired: list[ProducerLane] = []
 
     def warm(self) -> None:
-        """Make the producer now: it gets its id, which can take half a second, meanwhile."""
+        """Create the producer in advance: getting its id from the broker can take half a second."""
         self._working_lane()
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
@@ -191,7 +192,7 @@ class KafkaPublisher:
         return call.offsets
 
     async def close(self) -> None:
-        """Flush everything, then end the threads."""
+        """Flush every record, then end the threads."""
         lanes = [*self._retired, *([self._lane] if self._lane is not None else [])]
         await asyncio.gather(*(lane.close() for lane in lanes))
         self._lane = None

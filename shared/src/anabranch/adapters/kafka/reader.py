@@ -1,4 +1,4 @@
-"""Follows partitions of a Kafka topic without a consumer group: nothing is joined, nothing committed."""
+"""Reads partitions of a Kafka topic without a consumer group: joins and commits nothing."""
 
 from __future__ import annotations
 
@@ -76,6 +76,7 @@ class KafkaReader:
 
 
 def _denied(error: KafkaError) -> None:
-    """A reader has the name of a group, because the library wants one, and needs no right to it."""
+    """Log a denial. Denials of the group are ignored: librdkafka requires a group id, which a reader never
+    uses."""
     if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-        _log.error("reading was denied: %s", error.str())
+        _log.error("Kafka denied reading; librdkafka retries: %s", error.str())

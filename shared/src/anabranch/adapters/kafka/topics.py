@@ -1,6 +1,6 @@
-"""Topics and offsets as the brokers know them: creating, counting, measuring lag.
+"""Administration of topics: creates them, reads partition counts, settings, offsets and lag.
 
-Every call is bounded in time. It neither reads nor writes records.
+Every call has a time limit. No records are read or written.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _NO_LEADER_YET = {
 FIRST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 NEXT: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 ANY_TIME: OffsetSpec = OffsetSpec.for_timestamp(0)
-"""The first record whose time is not before 1970: unlike with FIRST, its time is told too."""
+"""Offset spec: the first record since 1970. Unlike FIRST, its response has the time of the record too."""
 
 
 class KafkaTopics:
-    """The administrative side of one log; `timeout` bounds each answer in seconds."""
+    """The administrative client of one log. `timeout`: seconds for each response."""
 
     def __init__(self, settings: KafkaSettings, timeout: float) -> None:
         self._brokers = settings.brokers
@@ -53,15 +53,16 @@ class KafkaTopics:
         self._counts: dict[str, int] = {}
 
     async def close(self) -> None:
-        """Let go of the clients that ask about groups."""
+        """Close the clients that read positions of groups."""
         await self._groups.close()
 
     async def reach(self) -> None:
-        """Raises ServerUnavailable where no broker answers in time, Misconfigured where one turns us away."""
+        """Check the connection. Raises ServerUnavailable if no broker responds in time, Misconfigured if one
+        denies access."""
         await self._all_counts()
 
     def _note(self, error: KafkaError) -> None:
-        """Remember why there is no connection: the call that waits for one only says that there is none."""
+        """Keep the reason of a failed connection, which the call that waits for the connection does not report."""
         if error.code() != KafkaError._ALL_BROKERS_DOWN and (self._seen is None or is_denied(error)):
             self._seen = error
         on_error(error)
@@ -72,19 +73,19 @@ class KafkaTopics:
         missing = [spec for spec in topics if spec.name not in existing]
         created = await self._create(missing) if missing else []
         counts = await self._settled(topics) if missing else existing
-        # Metadata of other brokers may lack the new topics for a while, so the created counts are used.
+        # The metadata of other brokers may lack new topics for a while, so the counts of the creation are used.
         self._counts.update(counts)
         for spec in topics:
             if counts[spec.name] != spec.partitions:
                 raise Misconfigured(
                     f"topic {spec.name}",
                     f"it has {counts[spec.name]} partitions and {spec.partitions} are configured",
-                    f"configure {counts[spec.name]}, or delete the topic: the count fixes where keys live",
+                    f"configure {counts[spec.name]}, or delete the topic: the count decides where keys are stored",
                 )
         return created
 
     async def count(self, topic: str) -> int:
-        """See `ports.EventLog.partition_count`; remembered, since counts are fixed."""
+        """See `ports.EventLog.partition_count`; cached, because counts are fixed."""
         if topic not in self._counts:
             self._counts.update(await self._all_counts())
         if topic not in self._counts:
@@ -93,7 +94,7 @@ class KafkaTopics:
         return self._counts[topic]
 
     async def settings_of(self, topic: str) -> Mapping[str, str]:
-        """See `ports.EventLog.topic_settings`. An installation may forbid the question."""
+        """See `ports.EventLog.topic_settings`. An installation may forbid reading them."""
         asked = [ConfigResource(ConfigResource.Type.TOPIC, topic)]
 
         def ask() -> Future[Any]:
@@ -133,7 +134,7 @@ class KafkaTopics:
         raise last
 
     async def _refuse_denied(self, topic: str) -> None:
-        """Raises Misconfigured for a topic that this user may not see: the list of all leaves it out."""
+        """Raises Misconfigured for a topic that this user may not see, which the list of all topics leaves out."""
         futures = self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._timeout)
         try:
             await asyncio.wrap_future(futures[topic])
@@ -142,12 +143,12 @@ class KafkaTopics:
                 raise translate(error_of(refused), self._brokers, f"topic {topic}") from refused
 
     async def offsets(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
-        """The first or next offset of partitions."""
+        """The first or the next offset of partitions."""
         found = await self._offset_infos(topic, partitions, spec)
         return {number: info.offset for number, info in found.items()}
 
     async def _offset_infos(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, Any]:
-        """What brokers answer for partitions. A new topic's leaders may need a moment: tried again."""
+        """Offsets of partitions from the brokers. Retried, because the leaders of a new topic need a moment."""
         wanted = {TopicPartition(topic, partition): spec for partition in partitions}
         if not wanted:
             return {}
@@ -162,11 +163,13 @@ class KafkaTopics:
         raise translate(error, self._brokers, f"asking for offsets of {topic}")
 
     async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
-        """See `ports.EventLog.beginnings`. Ids of topics would tell more, but librdkafka may end the process if a
-        broker goes away while its admin client asks for them: sooner or later, if it asks every few seconds."""
+        """See `ports.EventLog.beginnings`. Topic ids would be more exact, but librdkafka may abort the process if
+        a broker goes away during such a request, which is certain in the long run with one every few seconds."""
         found = await self._offset_infos(topic, partitions, ANY_TIME)
         empty = [number for number, info in found.items() if info.offset < 0]
-        first = await self.offsets(topic, empty, FIRST)  # after that: a record that comes meanwhile is not passed
+        first = await self.offsets(
+            topic, empty, FIRST
+        )  # read last, so that a record appended meanwhile is not skipped
         return {
             number: Beginning(first[number], None)
             if number in first
@@ -198,8 +201,8 @@ class KafkaTopics:
         )
 
     async def _members(self, group: str, topic: str) -> dict[int, str]:
-        """Which member each partition is assigned to; a group that nobody has joined has none. For short-lived
-        tools: see `positions` for what may become of a process that asks this while a broker goes away."""
+        """The member of each partition; empty for a group without members. For short-lived tools only: librdkafka
+        may abort the process if a broker goes away meanwhile, see `positions`."""
         futures = self._admin.describe_consumer_groups([group], request_timeout=self._timeout)
         described = await self._answer(futures[group], f"members of group {group}")
         return {
@@ -233,7 +236,7 @@ class KafkaTopics:
         return created
 
     async def _settled(self, topics: Sequence[TopicSpec]) -> Mapping[str, int]:
-        """Wait until the brokers' metadata shows every topic, with a leader for each partition."""
+        """Wait until the brokers' metadata has every topic, with a leader for each partition."""
         counts: Mapping[str, int] = {}
         for _ in range(int(self._timeout / _SETTLE_PAUSE)):
             counts = await self._all_counts()
@@ -241,11 +244,11 @@ class KafkaTopics:
                 return counts
             await asyncio.sleep(_SETTLE_PAUSE)
         waiting = ", ".join(spec.name for spec in topics if spec.name not in counts)
-        raise ServerUnavailable("Kafka", self._brokers, f"new topics got no leader in time: {waiting}")
+        raise ServerUnavailable("Kafka", self._brokers, f"new topics have no leader yet: {waiting}")
 
     async def _all_counts(self) -> dict[str, int]:
-        """Partition counts of all usable topics. Asking for one by name might create it on the broker."""
-        self._admin.poll(0)  # takes up its log lines
+        """Partition counts of all usable topics. Requesting one by name could create it on the broker."""
+        self._admin.poll(0)  # serves the client's log lines
         try:
             metadata = await asyncio.to_thread(self._admin.list_topics, timeout=self._timeout)
         except KafkaException as refused:

@@ -1,7 +1,7 @@
-"""How many bytes a stretch of a topic has on the wire: it is fetched once more and counted by the client library.
+"""Measures the bytes of a range of a topic on the wire, by fetching it and reading the client's statistics.
 
-A tool for measuring; no service uses it. Brokers keep batches as they send them, so this is what one replica
-has on disk, but for a few bytes of framing for each answer.
+A benchmark tool; no service uses it. Brokers store batches as they send them, so the result is the size on the
+disk of one replica, except a few bytes of framing for each response.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.1
 
 _OF_MEASURING = {
     "statistics.interval.ms": STATISTICS_MS,
-    "fetch.wait.max.ms": 5_000,  # at the end: no empty answers while the last statistics come
+    "fetch.wait.max.ms": 5_000,  # no empty responses at the end, while the last statistics arrive
     "fetch.message.max.bytes": FETCH_BYTES,
     "fetch.max.bytes": FETCH_BYTES,
     "receive.message.max.bytes": FETCH_BYTES + 10_000_000,
@@ -37,10 +37,10 @@ _OF_MEASURING = {
 
 
 def fetched_bytes(settings: KafkaSettings, topic: str, spans: Mapping[int, tuple[int, int]]) -> int:
-    """Bytes of the records from the first offset up to, without, the second, for each partition. Blocks.
+    """Bytes of the records from the first offset to the second, exclusive, for each partition. Blocks.
 
     Raises:
-        ServerUnavailable: the records did not come.
+        ServerUnavailable: the records did not arrive.
     """
     if not spans:
         return 0
@@ -55,10 +55,10 @@ def fetched_bytes(settings: KafkaSettings, topic: str, spans: Mapping[int, tuple
 
 
 def ends_under(settings: KafkaSettings, prefix: str) -> dict[str, dict[int, int]]:
-    """The offset that the next record will get, of each partition of all topics whose names begin so. Blocks.
+    """The end offset of each partition of all topics with this name prefix. Blocks.
 
     Raises:
-        ServerUnavailable: no broker answers.
+        ServerUnavailable: no broker responds.
     """
     admin = AdminClient(settings.admin(), logger=LOGGER)
     latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -80,7 +80,7 @@ def ends_under(settings: KafkaSettings, prefix: str) -> dict[str, dict[int, int]
 
 
 class _Received:
-    """The bytes that brokers have sent so far, as the library's statistics say."""
+    """The bytes that brokers have sent so far, from the library's statistics."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -104,7 +104,7 @@ def _counted(consumer: Consumer, received: _Received, topic: str, spans: Mapping
         silent = 0.0 if messages else silent + POLL_SECONDS
         _tick_off(waiting, messages)
     if waiting:
-        raise ServerUnavailable("Kafka", topic, f"no record came for {SILENCE_SECONDS:g} s", "try again")
+        raise ServerUnavailable("Kafka", topic, f"no record arrived for {SILENCE_SECONDS:g} s", "try again")
     _await_report(consumer, received)
     return received.bytes - before
 
@@ -118,7 +118,7 @@ def _tick_off(waiting: dict[int, int], messages: Sequence[Message]) -> None:
 
 
 def _await_report(consumer: Consumer, received: _Received) -> None:
-    """Poll until two more reports have come: the first may have been made before now."""
+    """Poll until two more reports have arrived: the first one may have been created before this call."""
     wanted = received.reports + 2
     while received.reports < wanted:
         consumer.poll(STATISTICS_MS / 1_000)

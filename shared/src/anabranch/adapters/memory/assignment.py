@@ -1,7 +1,4 @@
-"""Who gets which partition: a pure, sticky and balanced decision.
-
-It only decides; handing partitions over is the members' business.
-"""
+"""Assigns partitions to members: sticky and balanced. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ def balance(
 ) -> dict[TopicPartition, str]:
     """Give each partition to a member whose topics include it.
 
-    `members` maps a member's name to its topics, in order of joining. A member keeps what it has in
-    `current` unless it has at least two partitions more than another that could take one. Partitions that
-    no member wants are left out.
+    `members` maps a member's name to its topics, in order of joining. A member keeps its partitions in `current`
+    unless it has at least two more than another member that could take one. Partitions of topics without a member
+    are left out.
     """
     held: dict[str, list[TopicPartition]] = {member: [] for member in members}
     homeless = []

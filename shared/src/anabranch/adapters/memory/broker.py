@@ -1,8 +1,7 @@
-"""The broker in memory: topics, their partitions, and the consumer groups. Many clients share one.
+"""The broker in memory: topics, partitions and consumer groups, shared by its clients.
 
-It is the embedded mode's log, not a stand-in for tests: it keeps records until they are trimmed or leave
-the retention, remembers positions, and hands partitions over one owner at a time. It is bound to one event
-loop and not safe to share between threads.
+This is the log of the embedded mode, not a mock: it keeps records until they are trimmed or retention removes
+them, stores positions, and gives each partition to one owner at a time. Bound to one event loop; not thread-safe.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from anabranch.ports import Beginning, Outgoing, Standing, TopicSpec
 class MemoryBroker:
     """Topics and groups of one process.
 
-    `retention_bytes` bounds the payload of each partition (None: no bound; the topic's own
-    `retention.bytes` goes first), the oldest records leave. `session_timeout` is after how many seconds the
-    partitions of a member that vanished move on. `max_record_bytes` is the limit of one record.
+    `retention_bytes` limits the payload of each partition by removing the oldest records (None: no limit; the
+    topic's `retention.bytes` takes precedence). `session_timeout`: seconds after which the partitions of a member
+    that vanished move to others. `max_record_bytes`: limit of one record.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class MemoryBroker:
         self._names = itertools.count(1)
 
     def create(self, spec: TopicSpec) -> bool:
-        """Create a topic; returns whether it was missing. Raises Misconfigured on another partition count."""
+        """Create a topic; returns False if it exists. Raises Misconfigured if it has another partition count."""
         existing = self._topics.get(spec.name)
         if existing is None:
             retention = int(spec.config.get("retention.bytes", -1))
@@ -59,12 +58,12 @@ class MemoryBroker:
             raise Misconfigured(
                 f"topic {spec.name}",
                 f"it has {len(existing)} partitions and {spec.partitions} are configured",
-                f"configure {len(existing)}, or delete the topic: the partition count fixes where keys live",
+                f"configure {len(existing)}, or delete the topic: the count determines the partition of each key",
             )
         return False
 
     def settings_of(self, topic: str) -> Mapping[str, str]:
-        """What a topic was created with; raises Misconfigured where it does not exist."""
+        """The settings of a topic. Raises Misconfigured if it does not exist."""
         self.partitions(topic)
         return self._settings[topic]
 
@@ -73,7 +72,7 @@ class MemoryBroker:
         self._settings[topic] = {**self.settings_of(topic), **config}
 
     def incarnation(self, topic: str) -> str:
-        """Creation number of a topic: a topic deleted and created again has another one."""
+        """Creation number of a topic; a topic that was deleted and created again has another one."""
         self.partitions(topic)
         return str(self._incarnations[topic])
 
@@ -93,14 +92,14 @@ class MemoryBroker:
         return self.max_record_bytes if own is None else min(self.max_record_bytes, int(own))
 
     def partitions(self, topic: str) -> list[LogPartition]:
-        """The partitions of a topic; raises Misconfigured where it does not exist."""
+        """The partitions of a topic. Raises Misconfigured if it does not exist."""
         try:
             return self._topics[topic]
         except KeyError:
             raise Misconfigured(f"topic {topic}", "it does not exist", "create it before it is used") from None
 
     def partition(self, where: TopicPartition) -> LogPartition:
-        """One partition; raises Misconfigured where the topic or the number does not exist."""
+        """One partition. Raises Misconfigured if the topic or the partition does not exist."""
         partitions = self.partitions(where[0])
         if not 0 <= where[1] < len(partitions):
             raise Misconfigured(
@@ -117,23 +116,23 @@ class MemoryBroker:
         return [place.append(record, timestamp) for place, record in zip(places, records, strict=True)]
 
     def trim(self, topic: str, partition: int, before_offset: int) -> None:
-        """Forget the records of a partition below an offset; readers there go on at the oldest kept."""
+        """Remove the records of a partition below an offset; readers there continue at the oldest kept record."""
         self.partition((topic, partition)).trim(before_offset)
 
     def group(self, name: str) -> ConsumerGroup:
-        """The group of a name, made when first asked for."""
+        """The group of this name, created at the first call."""
         if name not in self._groups:
             self._groups[name] = ConsumerGroup(name, self._places_of)
         return self._groups[name]
 
     def new_member(self, group: str, topics: Sequence[str], poke: Callable[[], None]) -> GroupMember:
-        """A member with a name of its own, not yet joined."""
+        """Create a member with a unique name, which has not joined yet."""
         for topic in topics:
             self.partitions(topic)
         return GroupMember(f"{group}-{next(self._names)}", tuple(topics), poke)
 
     def lag(self, group: str, topic: str) -> dict[int, int]:
-        """Records behind the committed offset, or all kept where nothing was committed."""
+        """Number of records after the committed offset, or of all kept records if nothing was committed."""
         committed = self.group(group).committed
         behind = {}
         for partition in self.partitions(topic):
@@ -143,7 +142,7 @@ class MemoryBroker:
         return behind
 
     def standing(self, group: str, topic: str, *, members: bool) -> dict[int, Standing]:
-        """Where a group stands in each partition of a topic."""
+        """State of a group in each partition of a topic."""
         known = self.group(group)
         found = {}
         for partition in self.partitions(topic):

@@ -1,7 +1,7 @@
 """A member of a consumer group of the log in memory.
 
-Reads partitions and hands batches to the listener, one batch a partition and turn of the loop. It decides
-nothing about who owns what: that is the group's.
+Reads partitions and passes batches to the listener, one batch of each partition in an iteration of the event loop.
+The group decides about ownership.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class MemoryMembership:
         self._wake()
 
     def unhealthy_reason(self) -> str | None:
-        """See `ports.Membership`: there is no client that could stop."""
+        """See `ports.Membership`. Always None: there is no client that could stop."""
         return None
 
     async def close(self) -> None:
@@ -83,12 +83,13 @@ class MemoryMembership:
             await asyncio.shield(self._task)
 
     def expire(self) -> None:
-        """Have the group expel this member as one that was silent too long; it finds out by itself."""
+        """Let the group expel this member, as if it had been silent too long; the member notices later."""
         self._group.remove(self._member)
         self._changed.set()
 
     def crash(self) -> None:
-        """Vanish without a word: nothing more is delivered, the group finds out after the session timeout."""
+        """Stop without leaving, as a killed process: nothing is delivered, and the group expels the member after
+        the session timeout."""
         self._crashed = True
         if self._task is not None:
             self._task.cancel()
@@ -106,7 +107,9 @@ class MemoryMembership:
             if not self._closing:
                 self._take()
         await self._give_up(self._group.owned_by(self._member))
-        await self._lose(self._lifecycle.partitions())  # of a member that was expelled and did not know it yet
+        await self._lose(
+            self._lifecycle.partitions()
+        )  # ownership of a member that was expelled and has not noticed it yet
         self._group.remove(self._member)
 
     async def _join_again(self) -> None:
@@ -140,7 +143,7 @@ class MemoryMembership:
         if start is None:
             start = committed.offset if committed else log.first
         if not log.first <= start <= log.end:
-            start = log.first  # as `auto.offset.reset=earliest` does with an offset out of range
+            start = log.first  # as `auto.offset.reset=earliest` for an offset out of range
         self._positions[partition] = start
         self._paused.discard(partition)
         log.watch(self._wake)
@@ -156,7 +159,7 @@ class MemoryMembership:
             self._pump = asyncio.get_running_loop().call_soon(self._deliver)
 
     def _deliver(self) -> None:
-        """One batch for each partition that has one, then yield to the loop."""
+        """Deliver one batch of each partition that has records, then yield to the loop."""
         self._pump = None
         more = False
         for partition, position in list(self._positions.items()):

@@ -1,7 +1,7 @@
 """A consumer group of the log in memory: members, owners, and committed positions.
 
-A partition has one owner at a time: it is handed to its next owner only once the present one has given it
-up or was expelled. The group calls no listener; it pokes members, which do their part themselves.
+A partition has one owner at a time: its next owner gets it only after the present one has released it or was
+expelled. The group calls no listener; it wakes members, which read their assignment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from anabranch.ports import Committed
 
 @dataclass(eq=False)
 class GroupMember:
-    """One membership as the group sees it. `poke` tells it to look at its assignment again."""
+    """A membership in the group. `poke` wakes the member to read its assignment again."""
 
     name: str
     topics: Sequence[str]
@@ -25,9 +25,9 @@ class GroupMember:
 
 @dataclass
 class ConsumerGroup:
-    """The coordinator's side of one group.
+    """The coordinator of one group.
 
-    `owners` is who reads a partition now, `targets` who shall. `generation` counts rebalances.
+    `owners` has the current owner of each partition, `targets` the assigned one. `generation` counts rebalances.
     """
 
     name: str
@@ -44,27 +44,27 @@ class ConsumerGroup:
         self._rebalance()
 
     def remove(self, member: GroupMember) -> None:
-        """Take a member out, with all it owns, and rebalance; an unknown one is ignored."""
+        """Remove a member and its ownership, and rebalance; an unknown member is ignored."""
         if self.members.pop(member.name, None) is None:
             return
         self.owners = {partition: owner for partition, owner in self.owners.items() if owner is not member}
         self._rebalance()
 
     def is_member(self, member: GroupMember) -> bool:
-        """Whether the group still counts on this member."""
+        """True if the member is in the group."""
         return self.members.get(member.name) is member
 
     def to_give_up(self, member: GroupMember) -> list[TopicPartition]:
-        """What a member owns and shall no longer own."""
+        """Partitions that a member owns and has to release."""
         owned = (partition for partition, owner in self.owners.items() if owner is member)
         return [partition for partition in owned if self.targets.get(partition) is not member]
 
     def owned_by(self, member: GroupMember) -> list[TopicPartition]:
-        """What a member owns."""
+        """Partitions that a member owns."""
         return [partition for partition, owner in self.owners.items() if owner is member]
 
     def take(self, member: GroupMember) -> list[TopicPartition]:
-        """Make a member the owner of what it shall own and nobody owns; returns these."""
+        """Make a member the owner of the free partitions that are assigned to it; returns them."""
         free = [
             partition
             for partition, target in self.targets.items()
@@ -74,14 +74,14 @@ class ConsumerGroup:
         return free
 
     def give_up(self, member: GroupMember, partitions: Iterable[TopicPartition]) -> None:
-        """End a member's ownership, and tell those that wait for it."""
+        """Release partitions of a member, and wake the members that they are assigned to."""
         for partition in partitions:
             if self.owners.get(partition) is member:
                 del self.owners[partition]
         self._poke_all()
 
     def commit(self, member: GroupMember, partition: TopicPartition, position: Committed) -> None:
-        """Keep a position; ignored where the member does not own the partition."""
+        """Store a position; ignored if the member does not own the partition."""
         if self.owners.get(partition) is member:
             self.committed[partition] = position
 

@@ -1,6 +1,6 @@
-"""The log in memory as one client sees it: `ports.EventLog` over a shared MemoryBroker.
+"""A client of the log in memory: `ports.EventLog` over a shared MemoryBroker.
 
-Each simulated process has a client of its own, so that one can crash while the others go on.
+Each simulated process has its own client, so that one can crash while the others continue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from anabranch.ports import Beginning, Clock, Outgoing, PartitionListener, Stand
 
 
 class MemoryLog:
-    """A client of `broker`; records carry `clock`'s time. After `close` or `crash` it refuses everything."""
+    """A client of `broker`; records have the time of `clock`. After `close` or `crash` every call raises."""
 
     def __init__(self, broker: MemoryBroker, clock: Clock) -> None:
         self._broker = broker
@@ -36,7 +36,7 @@ class MemoryLog:
         return offsets
 
     async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> MemoryMembership:
-        """See `ports.EventLog`. Raises Misconfigured where a topic does not exist."""
+        """See `ports.EventLog`. Raises Misconfigured if a topic does not exist."""
         self._check_alive()
         membership = MemoryMembership(self._broker, group, tuple(topics), listener)
         self._memberships.append(membership)
@@ -107,7 +107,7 @@ class MemoryLog:
         return self._broker.standing(group, topic, members=members)
 
     async def close(self) -> None:
-        """See `ports.EventLog`. Memberships still open leave in good order."""
+        """See `ports.EventLog`. Open memberships leave the group first."""
         if self._ended:
             return
         for membership in self._memberships:
@@ -115,15 +115,15 @@ class MemoryLog:
         self._end("it was closed")
 
     def crash(self) -> None:
-        """Vanish as a killed process does: no partition is revoked, members expire after the broker's
-        session timeout, and every later call raises ServerUnavailable."""
+        """Stop as a killed process: no partition is revoked, members expire after the broker's session timeout,
+        and every later call raises ServerUnavailable."""
         for membership in self._memberships:
             membership.crash()
         self._end("it has crashed")
 
     def expire(self) -> None:
-        """Be silent for longer than the session timeout and then wake up: the partitions belong to others at
-        once, the listeners get `lost`, and the memberships join again."""
+        """Act as a process that was suspended for longer than the session timeout: the partitions belong to
+        others, the listeners get `lost`, and the memberships join again."""
         for membership in self._memberships:
             membership.expire()
 
@@ -134,4 +134,4 @@ class MemoryLog:
 
     def _check_alive(self) -> None:
         if self._ended:
-            raise ServerUnavailable("the log in memory", "this process", f"this client is gone: {self._ended}")
+            raise ServerUnavailable("the log in memory", "this process", f"this client has ended: {self._ended}")

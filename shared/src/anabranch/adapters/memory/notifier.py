@@ -1,4 +1,4 @@
-"""Channels in memory as one client sees them: `ports.Notifier` over a shared MemoryServer."""
+"""A client of the channels in memory: `ports.Notifier` over a shared MemoryServer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Callback = Callable[[bytes | None], None]
 
 
 class MemoryNotifier:
-    """A client of `server`. Messages arrive in a later turn of the loop, never inside `publish`."""
+    """A client of `server`. Messages arrive in a later iteration of the event loop, never inside `publish`."""
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server

@@ -1,6 +1,6 @@
-"""One partition of the log in memory: records in order, from a first offset that retention moves up.
+"""One partition of the log in memory: ordered records, whose first offset rises with retention.
 
-It keeps records and wakes who watches. It knows no groups and no clients, and copies no payload.
+Stores records and wakes watchers. Payloads are not copied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SMALLEST_DROP = 64
 
 
 class LogPartition:
-    """Records with consecutive offsets. `retention_bytes` bounds the payload kept; None keeps everything."""
+    """Records with consecutive offsets. `retention_bytes` limits the kept payload; None keeps everything."""
 
     def __init__(self, topic: str, number: int, retention_bytes: int | None = None) -> None:
         self.topic = topic
@@ -28,26 +28,26 @@ class LogPartition:
 
     @property
     def first(self) -> int:
-        """Offset of the oldest record kept; equal to `end` where there is none."""
+        """Offset of the oldest kept record; equal to `end` if the partition is empty."""
         return self._first
 
     @property
     def beginning(self) -> Beginning:
-        """The oldest record kept."""
+        """The oldest kept record."""
         return Beginning(self._first, self._records[0].timestamp if self._records else None)
 
     @property
     def end(self) -> int:
-        """Offset that the next record will get."""
+        """Offset of the next record."""
         return self._first + len(self._records)
 
     @property
     def bytes_kept(self) -> int:
-        """Payload and header bytes of the records kept."""
+        """Payload and header bytes of the kept records."""
         return self._bytes
 
     def append(self, record: Outgoing, timestamp: float) -> int:
-        """Append a record and return its offset. Watchers are woken, nothing is delivered here."""
+        """Append a record, wake the watchers, and return its offset."""
         offset = self.end
         headers = header_pairs(record)
         value = fitted(record.value)
@@ -61,33 +61,33 @@ class LogPartition:
         return offset
 
     def read(self, offset: int, count: int) -> list[Incoming]:
-        """At most `count` records from `offset` on, or from the oldest kept where `offset` is gone."""
+        """At most `count` records from `offset` on, or from the oldest kept record if that is later."""
         start = max(offset - self._first, 0)
         return self._records[start : start + count]
 
     def trim(self, before: int) -> None:
-        """Forget the records below an offset."""
+        """Remove the records below an offset."""
         count = min(max(before - self._first, 0), len(self._records))
         self._bytes -= sum(stored_bytes(record) for record in self._records[:count])
         del self._records[:count]
         self._first += count
 
     def begin_at(self, offset: int) -> None:
-        """Count from an offset. Raises ValueError where there are records already."""
+        """Start an empty partition at an offset. Raises ValueError if it has records."""
         if self._records:
             raise ValueError(f"{self.topic}/{self.number} has records up to offset {self.end}")
         self._first = offset
 
     def watch(self, wake: Callable[[], None]) -> None:
-        """Call `wake` after each append, until `unwatch`. It must only schedule."""
+        """Call `wake` after each append, until `unwatch`. `wake` must return at once."""
         self._watchers[wake] = None
 
     def unwatch(self, wake: Callable[[], None]) -> None:
-        """Stop calling `wake`; an unknown one is ignored."""
+        """Stop calling `wake`; an unknown callback is ignored."""
         self._watchers.pop(wake, None)
 
     def _shrink(self, limit: int) -> None:
-        """Drop the oldest records in blocks: one by one, each append would move the whole list."""
+        """Drop the oldest records in blocks, because removing the first item of a list moves all others."""
         excess = self._bytes - limit
         count = 0
         while excess > 0 and count < len(self._records) - 1:
@@ -97,5 +97,5 @@ class LogPartition:
 
 
 def stored_bytes(record: Incoming) -> int:
-    """Bytes of a record's key, value and headers: what retention counts."""
+    """Bytes of a record's key, value and headers, which count for retention."""
     return len(record.value) + len(record.key or b"") + headers_size(record.headers)

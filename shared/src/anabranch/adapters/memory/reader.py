@@ -1,4 +1,4 @@
-"""Follows partitions of the log in memory without a consumer group."""
+"""Reads partitions of the log in memory without a consumer group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BATCH_RECORDS = 500
 
 
 class MemoryReader:
-    """See `ports.Reader`. Its positions are fixed when it is made; `close` ends the iteration."""
+    """See `ports.Reader`. The positions are fixed at construction; `close` ends the iteration."""
 
     def __init__(self, partitions: Sequence[LogPartition], start: int | Literal["earliest", "latest"]) -> None:
         self._positions = {partition: _start_of(partition, start) for partition in partitions}

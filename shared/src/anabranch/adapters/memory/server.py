@@ -1,7 +1,7 @@
-"""The server behind the store and the notifier in memory: keys with a time to live, indexes, channels.
+"""The server of the store and the notifier in memory: keys with a time to live, indexes, channels.
 
-Many clients share one server, as they would share Redis. It is bound to one event loop; its methods are
-synchronous and atomic by that. It applies what clients ask and decides nothing.
+Clients share one server, as they would share Redis. It is bound to one event loop; its methods are synchronous and
+therefore atomic.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _Index = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class _Entries:
-    """A history: values by position, how many were dropped, and up to which position. Never changed in place, for
-    the store of a simulation keeps what it was."""
+    """A history: values by position, the number of dropped values, and the highest dropped position. Immutable,
+    because the store of a simulation keeps earlier versions."""
 
     dropped: int
     through: int
@@ -39,8 +39,8 @@ class _Entries:
 class MemoryServer:
     """Keys, indexes and channels of one process; expiry follows `clock`.
 
-    `down` makes every call raise ServerUnavailable, `refusing` each write StoreRefused: to see how a system
-    behaves without its store.
+    `down` makes every call raise ServerUnavailable, `refusing` makes each write raise StoreRefused, for tests of a
+    system without its store.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -54,11 +54,11 @@ class MemoryServer:
 
     @property
     def identity(self) -> str:
-        """Names this life of the server."""
+        """See `ports.StateStore.identity`."""
         return f"memory-{self._life}"
 
     def restart(self, *, keep: bool = False) -> None:
-        """Begin a new life, empty unless `keep`; subscribers get None as after a reconnect."""
+        """Restart with a new identity, empty unless `keep`; subscribers get None as after a reconnect."""
         self._life += 1
         if not keep:
             self._values.clear()
@@ -68,7 +68,7 @@ class MemoryServer:
                 callback(None)
 
     def get(self, key: str) -> bytes | None:
-        """The value of a key, None where it is absent or expired. Raises TypeError for an index."""
+        """The value of a key, None if it is absent or expired. Raises TypeError for an index or a history."""
         value = self._live(key)
         if not isinstance(value, bytes | None):
             raise TypeError(f"{key} is an index or a history, not a value")
@@ -80,12 +80,12 @@ class MemoryServer:
         self._keep_for(key, ttl)
 
     def expire(self, key: str, ttl: float) -> None:
-        """Give a key, if it is there, another time to live."""
+        """Set the time to live of a key, if it exists."""
         if self._live(key) is not None:
             self._keep_for(key, ttl)
 
     def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None) -> None:
-        """Store values and entries, under a fence all or none. Raises Fenced."""
+        """Store values and entries; with a fence all or none. Raises Fenced."""
         if fence is not None:
             current = int(self.get(fence.key) or fence.epoch)
             if current > fence.epoch:
@@ -101,7 +101,7 @@ class MemoryServer:
             self.add_entries(key, entries)
 
     def history(self, key: str, last: int | None = None) -> History:
-        """The last entries of a history, None: all."""
+        """The last entries of a history (None: all)."""
         value = self._live(key)
         if not isinstance(value, _Entries):
             return History(0, [])
@@ -110,7 +110,7 @@ class MemoryServer:
         return History(value.dropped + len(values) - len(shown), shown)
 
     def add_entries(self, key: str, entries: Sequence[HistoryEntry]) -> None:
-        """Add to a history."""
+        """Add entries to a history."""
         before = self._live(key)
         known = before if isinstance(before, _Entries) else _Entries(0, -1, {})
         self._values[key] = known.with_entries(entries)
@@ -125,14 +125,14 @@ class MemoryServer:
         return existed
 
     def index(self, key: str) -> _Index:
-        """The index of a name, empty where it is absent. Raises TypeError for a value."""
+        """The index under a key, empty if it is absent. Raises TypeError for a value or a history."""
         value = self._live(key)
         if not isinstance(value, dict | None):
             raise TypeError(f"{key} is a value or a history, not an index")
         return {} if value is None else value
 
     def set_index(self, key: str, members: _Index, ttl: float | None = None) -> None:
-        """Store an index; an empty one is a deleted one. Without `ttl` its expiry stays."""
+        """Store an index; an empty one is deleted. Without `ttl` its expiry is not changed."""
         if not members:
             self.delete(key)
             return
@@ -146,7 +146,7 @@ class MemoryServer:
             raise ServerUnavailable("the store in memory", "this process", "it is switched off")
 
     def check_writable(self, operation: str) -> None:
-        """Raises ServerUnavailable or StoreRefused while the server takes no writes."""
+        """Raises ServerUnavailable or StoreRefused while the server accepts no writes."""
         self.check_reachable()
         if self.refusing:
             raise StoreRefused(operation, "it is switched to refuse writes")

@@ -1,4 +1,4 @@
-"""The store in memory as one client sees it: `ports.StateStore` over a shared MemoryServer."""
+"""A client of the store in memory: `ports.StateStore` over a shared MemoryServer."""
 
 from __future__ import annotations
 
@@ -88,11 +88,11 @@ class MemoryStore:
         return self._server.identity
 
     async def check(self) -> None:
-        """See `ports.StateStore`: nothing is ever evicted here."""
+        """See `ports.StateStore`. Never raises: nothing is evicted."""
         self._server.check_reachable()
 
     async def close(self) -> None:
-        """See `ports.StateStore`: the server outlives its clients."""
+        """See `ports.StateStore`. The server outlives its clients."""
 
     def _claim(self, key: str, owner: str, ttl: float) -> str:
         holder = self._server.get(key)
@@ -103,5 +103,5 @@ class MemoryStore:
 
 
 def _highest_first(members: dict[str, float]) -> list[str]:
-    """Ties by name, the last first: the order in which Redis reads a sorted set backwards."""
+    """Members by descending score and, for equal scores, descending name: the order of Redis' ZREVRANGE."""
     return sorted(members, key=lambda name: (members[name], name.encode()), reverse=True)

@@ -1,4 +1,4 @@
-"""The registry's metrics as OpenTelemetry's instruments, and as Prometheus reads them."""
+"""The metrics of `core.telemetry` as OpenTelemetry instruments, and in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ SCOPE = "anabranch"
 SHUTDOWN_MS = 3_000
 
 Labels = tuple[str, ...]
-"""Values of a metric's labels, in their order."""
+"""Values of a metric's labels, in order."""
 
 
 class Instruments:
     """An instrument for each metric of the registry.
 
-    Counters are kept here and read when somebody asks: the SDK's own take ten microseconds for each addition.
+    Counters are kept here and read at each export: those of the SDK take ten microseconds for each addition.
 
     Args:
-        pushed: readers that push elsewhere, beside the text that Prometheus gets.
+        pushed: further readers, which push to a collector.
     """
 
     def __init__(self, resource: Resource, pushed: Sequence[MetricReader] = ()) -> None:
-        # A registry of its own, not the process's: several services may live in one process.
+        # A separate registry, not the global one, because several services may share one process.
         self._registry = CollectorRegistry()
         text = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=self._registry)
         self._provider = MeterProvider([text, *pushed], resource, shutdown_on_exit=False)

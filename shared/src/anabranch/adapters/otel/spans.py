@@ -1,4 +1,4 @@
-"""From a span as a value to OpenTelemetry's own, under the ids that it brings along. Pure."""
+"""Converts spans to OpenTelemetry's spans, with their deterministic ids. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NANOSECONDS = 1_000_000_000
 
 
 def readable(span: Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
-    """The span as exporters take it. It is sampled: whoever made it has asked before."""
+    """The span for exporters. It is marked as sampled, because callers only create sampled spans."""
     return ReadableSpan(
         name=span.name,
         context=_context(span.trace_id, span.span_id),
@@ -27,14 +27,14 @@ def readable(span: Span, resource: Resource, scope: InstrumentationScope) -> Rea
         kind=_KINDS[span.kind],
         status=Status(StatusCode.UNSET) if span.error is None else Status(StatusCode.ERROR, span.error),
         start_time=_nanoseconds(span.start),
-        # Times of two machines may be a little apart, and a span that ends before it began is refused.
+        # The clocks of two machines differ a little, and a span that ends before its start is refused.
         end_time=_nanoseconds(max(span.start, span.end)),
         instrumentation_scope=scope,
     )
 
 
 def parent_context(trace: RunTrace) -> SpanContext | None:
-    """What the producer's `traceparent` says; None where there was none."""
+    """The context of the producer's `traceparent`; None if there was none."""
     if trace.parent is None:
         return None
     flags = TraceFlags(TraceFlags.SAMPLED if trace.sampled else TraceFlags.DEFAULT)
@@ -50,5 +50,5 @@ def _event(event: SpanEvent) -> Event:
 
 
 def _nanoseconds(seconds: float) -> int:
-    """To the microsecond, which is what a float of such a size tells apart."""
+    """Nanoseconds, rounded to microseconds: the precision of a float of this size."""
     return round(seconds * 1_000_000) * (_NANOSECONDS // 1_000_000)

@@ -1,4 +1,4 @@
-"""The Telemetry port on OpenTelemetry's SDK. What is exported, and where to, is said by the standard variables."""
+"""The Telemetry port on OpenTelemetry's SDK. The standard OTEL_ variables configure exporters and endpoints."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class OpenTelemetry:
     """See `ports.Telemetry`.
 
     Args:
-        spans: gets each span that is told, and those of agents; None where no spans are wanted.
-        sampler: instead of what OTEL_TRACES_SAMPLER says.
+        spans: processor of every exported span, including those of agents; None exports no spans.
+        sampler: overrides OTEL_TRACES_SAMPLER.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class OpenTelemetry:
         named = {SERVICE_NAME: service, SERVICE_VERSION: version}
         if instance is not None:
             named[SERVICE_INSTANCE_ID] = instance
-        # What the environment says (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) goes before what is said here.
+        # The environment (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) overrides these attributes.
         self._resource = Resource.create({**named, **OTELResourceDetector().detect().attributes})
         self._scope = InstrumentationScope("anabranch", version)
         self._instruments = Instruments(self._resource, readers) if measures else None
@@ -100,7 +100,7 @@ class OpenTelemetry:
         if isinstance(api.get_tracer_provider(), api.ProxyTracerProvider):
             api.set_tracer_provider(self.provider)
         else:
-            _log.info("spans of agents go where this process has set up: their parents may be elsewhere")
+            _log.info("this process has set up its own OpenTelemetry provider: spans of agents are exported there")
 
     def close(self) -> None:
         self.provider.shutdown()
@@ -109,14 +109,15 @@ class OpenTelemetry:
 
 
 def otlp_spans() -> SpanProcessor:
-    """Spans by OTLP over HTTP, in batches and from a thread of its own, to where the standard variables say."""
+    """Exports spans by OTLP over HTTP, in batches from a separate thread, to the endpoint of the OTEL_
+    variables."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return BatchSpanProcessor(OTLPSpanExporter())
 
 
 def otlp_metrics() -> MetricReader:
-    """Metrics by OTLP over HTTP, every OTEL_METRIC_EXPORT_INTERVAL."""
+    """Exports metrics by OTLP over HTTP, every OTEL_METRIC_EXPORT_INTERVAL."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
     return PeriodicExportingMetricReader(OTLPMetricExporter())

@@ -1,4 +1,4 @@
-"""Where a Redis server is and how a connection to it is made. Nothing is sent here but the greeting."""
+"""Address of a Redis server, and opening connections to it. Only the handshake is sent here."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class RedisAddress:
         """The address without its secrets."""
         parts = urlsplit(self.url)
         if "@" in parts.path + parts.query + parts.fragment:
-            return f"{parts.scheme}://***"  # a / or # of the password was not percent-encoded
+            return f"{parts.scheme}://***"  # a / or # in the password was not percent-encoded
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     async def connect(self) -> AbstractConnection:
-        """A connection that is open and greeted. Raises ServerUnavailable or Misconfigured."""
+        """Open a connection and authenticate. Raises ServerUnavailable or Misconfigured."""
         connection = self._make()
         try:
             async with asyncio.timeout(self.timeout):
@@ -69,13 +69,14 @@ class RedisAddress:
             pool = ConnectionPool.from_url(self.url, **options)
             return pool.connection_class(**pool.connection_kwargs)
         except (ValueError, TypeError) as wrong:
-            # What the library says may quote what it took for the port: a part of a password.
-            reason = f"{self} is no Redis URL ({type(wrong).__name__})"
+            # The library's message may quote a part of the password that it parsed as the port.
+            reason = f"{self} is not a Redis URL ({type(wrong).__name__})"
             raise Misconfigured("ANABRANCH_REDIS_URL", reason, _FORM) from None
 
 
 async def hang_up(connection: AbstractConnection) -> None:
-    """Close a connection. Over TLS the socket stays open until the server says goodbye too: a moment is waited."""
+    """Close a connection. Over TLS, wait a moment for the server's closing alert, without which the socket stays
+    open."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GOODBYE_SECONDS):
             await connection.disconnect()

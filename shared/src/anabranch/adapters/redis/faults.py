@@ -1,4 +1,4 @@
-"""What Redis' errors mean here: the translation into the system's own error tree, in one place."""
+"""Translates Redis' errors to the errors of `core.errors`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHECK_ADDRESS = "Check that the server runs and that ANABRANCH_REDIS_URL names 
 
 _TRUST = "Name the file of the authority that signed the certificate, and the host as the certificate does"
 
-# The first word of a reply, and what to do about it.
+# First word of an error reply -> the fix.
 _REFUSALS = {
     "OOM": "Raise maxmemory, or delete data: nothing is evicted, because a lost key is a lost result",
     "READONLY": "This is a replica: name the primary in ANABRANCH_REDIS_URL",
@@ -25,12 +25,12 @@ _PASSING = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")
 _LOST_WORDS = {
     exceptions.ReadOnlyError: "READONLY",
     exceptions.OutOfMemoryError: "OOM",
-    exceptions.AskError: "MOVED",  # of which MovedError is one
+    exceptions.AskError: "MOVED",  # a base class of MovedError
 }
 
 
 def unreachable(address: str, reason: str) -> ServerUnavailable:
-    """For a server that does not answer."""
+    """The error of a server that does not respond."""
     return ServerUnavailable("Redis", address, reason, _CHECK_ADDRESS)
 
 
@@ -51,14 +51,14 @@ def translate(error: Exception, operation: str, address: str) -> AnabranchError:
 
 
 def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
-    """The refusal of the server's certificate that led to `error`; the library wraps it."""
+    """The certificate error that caused `error`, which the library wraps; None if there is none."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def _first_word(error: Exception) -> str:
-    """The reply's code; the library takes some off and says them by the class instead."""
+    """The code of an error reply. The library removes some codes and uses a class for them instead."""
     if isinstance(error, exceptions.NoPermissionError):
         return "NOPERM"
     for known, word in _LOST_WORDS.items():

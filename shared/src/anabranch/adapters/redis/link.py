@@ -1,7 +1,7 @@
-"""One connection that carries every command of a client: those of one turn of the loop in one write.
+"""One pipelined connection for every command of a client; commands of one loop iteration share a write.
 
-Requests are written without waiting for the answers to earlier ones, and answered in order. A connection
-that breaks fails what was on it, since nobody can know what was done; the next call makes a new one.
+Requests are written without waiting for earlier replies, which arrive in order. When a connection breaks, all its
+pending calls fail, because it is unknown which ones were executed; the next call opens a new connection.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _log = logging.getLogger("anabranch.redis")
 
 
 class _Call:
-    """Commands of one caller, and their replies so far."""
+    """The commands of one call, and their replies so far."""
 
     __slots__ = ("awaited", "done", "packed", "replies")
 
     def __init__(self, commands: Sequence[Command]) -> None:
-        # Packed at once, so that what cannot be sent fails its caller and nobody else.
+        # Encoded here, so that a command that cannot be encoded fails only its own caller.
         self.packed = [cast(Any, pack_command)(command) for command in commands]
         self.awaited = len(commands)
         self.replies: list[Any] = []
         self.done: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
     def take(self, reply: Any) -> bool:
-        """Take one reply; True after the last."""
+        """Take one reply; returns True after the last one."""
         self.replies.append(reply)
         if len(self.replies) < self.awaited:
             return False
@@ -51,7 +51,8 @@ class _Call:
 
 
 class RedisLink:
-    """Sends commands to one server. `address.timeout` bounds how long it may be silent over a request."""
+    """Sends commands to one server. `address.timeout`: seconds without a reply after which the connection is
+    closed."""
 
     def __init__(self, address: RedisAddress) -> None:
         self.address = address
@@ -65,12 +66,13 @@ class RedisLink:
         self._heard = False
         self._closed = False
         self.connections = 0
-        """How many there have been: what was learnt on an earlier one may not be true of the next."""
+        """Number of connections so far. Facts learnt on one connection may be wrong on the next, after a
+        failover."""
 
     async def ask(self, operation: str, commands: Sequence[Command]) -> list[Any]:
         """Send commands and return their replies in order.
 
-        Raises ServerUnavailable, or for the first reply that is an error what it means for `operation`."""
+        Raises ServerUnavailable, or the translation of the first error reply, for `operation`."""
         replies = await self.ask_each(commands)
         for reply in replies:
             if isinstance(reply, Exception):
@@ -78,7 +80,7 @@ class RedisLink:
         return replies
 
     async def ask_each(self, commands: Sequence[Command]) -> list[Any]:
-        """As `ask`, with each error reply in its place. Raises ServerUnavailable."""
+        """As `ask`, but error replies are returned in place. Raises ServerUnavailable."""
         if not commands:
             return []
         if self._closed:
@@ -89,7 +91,8 @@ class RedisLink:
         return await call.done
 
     async def run(self, operation: str, script: Script, calls: Sequence[Command]) -> list[Any]:
-        """Calls of one script, made by its `by_digest`; those that the server does not know go as text."""
+        """Run calls of one script, made by `by_digest`; calls that the server rejects as unknown are sent as
+        text."""
         replies = await self.ask_each(calls)
         unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         again = await self.ask_each([script.by_text(calls[index]) for index in unknown])
@@ -101,7 +104,7 @@ class RedisLink:
         return replies
 
     async def close(self) -> None:
-        """Wait for what is under way, then let go of the connection."""
+        """Wait for pending calls, then close the connection."""
         self._closed = True
         waiting = [call.done for call in (*self._outbox, *self._sent)]
         if waiting:
@@ -121,7 +124,7 @@ class RedisLink:
                 self._expect_answers()
                 packed = [part for call in calls for part in call.packed]
                 await connection.send_packed_command(packed, check_health=False)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the callers wait for an answer
+            except Exception as error:  # noqa: BLE001 - the callers wait for a reply in any case
                 failure = translate(error, "sending", str(self.address))
                 for call in calls:
                     call.fail(failure)
@@ -135,7 +138,7 @@ class RedisLink:
         return self._connection
 
     async def _read(self, connection: AbstractConnection) -> None:
-        """Always reading, also when nothing is awaited: a server that hangs up is noticed at once."""
+        """Read replies. Also reads when no reply is pending, so that a closed connection is noticed at once."""
         while True:
             try:
                 reply = await connection.read_response(disable_decoding=True)
@@ -147,14 +150,16 @@ class RedisLink:
                 return
             self._heard = True
             if not self._sent:
-                # What a server says unasked is a farewell, such as that it has too many clients.
-                await self._break(unreachable(str(self.address), f"it said {reply!r} and hung up"))
+                # An unrequested reply precedes a disconnect, such as "too many clients".
+                await self._break(
+                    unreachable(str(self.address), f"the server sent {reply!r} and closed the connection")
+                )
                 return
             if self._sent[0].take(reply):
                 self._sent.popleft()
 
     async def _break(self, failure: AnabranchError) -> None:
-        """Give the connection up; what was sent fails, what was not goes on a new one."""
+        """Drop the connection: calls that were sent fail, and the others use a new connection."""
         connection, self._connection = self._connection, None
         reader, self._reader = self._reader, None
         while self._sent:
@@ -170,13 +175,15 @@ class RedisLink:
             self._watch = asyncio.get_running_loop().call_later(self.address.timeout, self._check_heard)
 
     def _check_heard(self) -> None:
-        """A server that takes requests and says nothing for the whole timeout is gone."""
+        """Drop the connection if the server sent nothing for the whole timeout while requests were pending."""
         self._watch = None
         if not self._sent:
             return
         if self._heard:
             self._expect_answers()
         elif self._connection is not None:
-            _log.warning("Redis at %s is silent; giving the connection up", self.address)
+            _log.warning(
+                "Redis at %s does not respond; closing the connection, the next call opens a new one", self.address
+            )
             failure = unreachable(str(self.address), f"no answer within {self.address.timeout:g} s")
             self._breaking = asyncio.ensure_future(self._break(failure))

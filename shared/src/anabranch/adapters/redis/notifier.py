@@ -1,4 +1,4 @@
-"""Channels on Redis: `ports.Notifier` over a connection for commands and one for subscriptions."""
+"""`ports.Notifier` on Redis, over a connection for commands and one for subscriptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Callback = Callable[[bytes | None], None]
 
 
 class RedisNotifier:
-    """A client of one server. The second connection is made with the first subscription."""
+    """A client of one server. The first subscription opens the second connection."""
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link
@@ -34,7 +34,7 @@ class RedisNotifier:
         await self._link.ask("publish", [("PUBLISH", channel, message) for channel, message in messages])
 
     async def subscribe(self, channel: str, callback: Callback) -> None:
-        """See `ports.Notifier`. Raises ServerUnavailable where it is not active in time."""
+        """See `ports.Notifier`. Raises ServerUnavailable if it is not active in time."""
         await self._subscriptions.add(channel, callback)
 
     async def unsubscribe(self, channel: str, callback: Callback) -> None:

@@ -1,7 +1,7 @@
-"""The Lua scripts, each an atomic operation of its own, and how to call one.
+"""The Lua scripts, each of which is one atomic operation, and how to call them.
 
-A script is called by its digest; a server that does not know it is given the text. The scripts' own headers
-say their keys, arguments and return values.
+A script is called by its digest (EVALSHA), which saves sending its text with each call; only a server that does
+not know the digest gets the text. The header of each script documents its keys, arguments and return values.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ Argument = str | bytes | int
 
 @dataclass(frozen=True)
 class Script:
-    """One script's text."""
+    """The text of a script."""
 
     text: str
 
     @cached_property
     def digest(self) -> str:
-        """The name by which a server knows it."""
+        """The SHA-1 digest by which a server identifies the script."""
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def by_digest(self, keys: list[str], *args: Argument) -> Command:
-        """The call that is short, and fails with NOSCRIPT where the server has not seen the script."""
+        """The short call by digest, which fails with NOSCRIPT if the server does not know the script."""
         return ("EVALSHA", self.digest, len(keys), *keys, *args)
 
     def by_text(self, call: Command) -> Command:
-        """The same call as `by_digest` made, with the text."""
+        """The call made by `by_digest`, with the text of the script instead."""
         return ("EVAL", self.text, *call[2:])
 
 
 def _load(*names: str) -> Script:
-    """The script of these files, one after the other."""
+    """Load a script from files, concatenated in order."""
     folder = resources.files("anabranch.adapters.redis") / "lua"
     return Script("".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names))
 

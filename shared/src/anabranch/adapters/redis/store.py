@@ -1,4 +1,4 @@
-"""The state store on Redis: which commands each method of `ports.StateStore` is. No state of its own."""
+"""`ports.StateStore` on Redis: translates each method to Redis commands and scripts."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class RedisStore:
             await self._link.ask("index_remove", [("ZREM", index, *members)])
 
     async def identity(self) -> str:
-        """See `ports.StateStore`. Remembered for a second of one connection."""
+        """See `ports.StateStore`. Cached for a second, for one connection."""
         now = asyncio.get_running_loop().time()
         if now >= self._identity_until or self._identity_of != self._link.connections:
             server, replication = await self._link.ask("identity", [("INFO", "server"), ("INFO", "replication")])
@@ -130,7 +130,7 @@ class RedisStore:
             raise Misconfigured(
                 f"maxmemory-policy of Redis at {self._link.address}",
                 f"it is {policy}, which deletes keys that runs still need",
-                "set it to noeviction, and maxmemory so that it suffices",
+                "set it to noeviction, with a sufficient maxmemory",
             )
 
     async def close(self) -> None:
@@ -142,7 +142,7 @@ class RedisStore:
             [setting] = await self._link.ask("check", [("CONFIG", "GET", "maxmemory-policy")])
             return str(setting[1].decode())
         except (StoreRefused, IndexError):
-            # Managed servers forbid CONFIG, and say it in INFO.
+            # Managed servers forbid CONFIG, but INFO has the policy too.
             [memory] = await self._link.ask("check", [("INFO", "memory")])
             return _field(memory, "maxmemory_policy")
 
@@ -160,7 +160,7 @@ def _by_history(writes: Sequence[Write | HistoryEntry]) -> dict[str, list[Histor
 
 
 def _entry_arguments(entries: Sequence[HistoryEntry]) -> Iterator[Argument]:
-    """What the scripts want to know of the entries of one history."""
+    """The arguments of the scripts for the entries of one history."""
     yield _milliseconds(max(entry.ttl for entry in entries))
     yield entries[-1].keep
     yield len(entries)
@@ -174,7 +174,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _field(info: bytes, name: str) -> str:
-    """A field of an INFO reply, empty where it is missing."""
+    """A field of an INFO reply, empty if it is missing."""
     for line in info.decode().splitlines():
         key, _, value = line.partition(":")
         if key == name:

@@ -1,7 +1,7 @@
-"""The subscribing connection: channels shared by their callbacks, kept alive, made again when it is lost.
+"""The connection for subscriptions: channels with several callbacks, keep-alive, and reconnection.
 
-redis-py's own asyncio PubSub does not subscribe again after a lost connection; this does, in blocks, and
-tells each callback with None that messages may have been missed.
+redis-py's asyncio PubSub does not restore subscriptions after a lost connection. This class does, in blocks, and
+calls each callback with None, because messages may have been missed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _log = logging.getLogger("anabranch.redis")
 
 
 class _Channel:
-    """One channel. `missed` is set once a connection was lost while the subscription was active."""
+    """One channel. `missed` is set if the connection was lost while the subscription was active."""
 
     def __init__(self) -> None:
         self.callbacks: list[Callback] = []
@@ -48,7 +48,8 @@ class ChannelSubscriptions:
         self._address = address
         self._channels: dict[str, _Channel] = {}
         self._changes: list[tuple[str, str]] = []
-        # SUBSCRIBEs without an answer: a channel left and entered again is active only after the last.
+        # Number of unconfirmed SUBSCRIBEs: a channel that was left and entered again is active only after the last
+        # one.
         self._asked: Counter[str] = Counter()
         self._news = asyncio.Event()
         self._heard = False
@@ -69,13 +70,15 @@ class ChannelSubscriptions:
                 await entry.active.wait()
         except TimeoutError:
             self.remove(channel, callback)
-            raise unreachable(str(self._address), f"no subscription within {self._address.timeout:g} s") from None
+            raise unreachable(
+                str(self._address), f"the subscription was not confirmed within {self._address.timeout:g} s"
+            ) from None
         except asyncio.CancelledError:
             self.remove(channel, callback)
             raise
 
     def remove(self, channel: str, callback: Callback) -> None:
-        """Remove a callback; the last one ends the subscription. An unknown one is ignored."""
+        """Remove a callback; removing the last one ends the subscription. An unknown callback is ignored."""
         entry = self._channels.get(channel)
         if entry is None or callback not in entry.callbacks:
             return
@@ -85,7 +88,7 @@ class ChannelSubscriptions:
             self._change(_UNSUBSCRIBE, channel)
 
     async def close(self) -> None:
-        """Let go of the connection; nothing more is called."""
+        """Close the connection; no callback is called afterwards."""
         self._channels.clear()
         if self._task is not None:
             self._task.cancel()
@@ -105,9 +108,11 @@ class ChannelSubscriptions:
                 pause = FIRST_PAUSE
                 await self._serve(connection)
             except (AnabranchError, RedisError, OSError) as lost:
-                _log.warning("subscriptions at %s are interrupted: %s", self._address, lost)
-            except Exception:  # noqa: BLE001 - a task that died here would be alive and hear nothing
-                _log.exception("subscriptions at %s failed; connecting again", self._address)
+                _log.warning(
+                    "the connection for subscriptions at %s is lost; reconnecting: %s", self._address, lost
+                )
+            except Exception:  # noqa: BLE001 - if this task died, the process would receive no messages
+                _log.exception("the connection for subscriptions at %s failed; reconnecting", self._address)
             self._forget_connection()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -118,7 +123,7 @@ class ChannelSubscriptions:
             entry.active.clear()
 
     async def _serve(self, connection: AbstractConnection) -> None:
-        """Until the connection is lost."""
+        """Run one connection until it is lost."""
         self._begin_anew()
         helpers = [
             asyncio.ensure_future(self._write(connection)),
@@ -134,13 +139,13 @@ class ChannelSubscriptions:
             await hang_up(connection)
 
     def _begin_anew(self) -> None:
-        """A new connection knows nothing: whatever was to be changed, subscribe to what there is now."""
+        """Prepare a new connection: discard queued changes and subscribe to every present channel."""
         self._changes = [(_SUBSCRIBE, channel) for channel in self._channels]
         self._asked = Counter(iter(self._channels))
         self._news.set()
 
     async def _write(self, connection: AbstractConnection) -> None:
-        """Send changes in order, neighbours of one kind together."""
+        """Send changes in order, combining consecutive changes of one kind."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -149,7 +154,7 @@ class ChannelSubscriptions:
                 await _send(connection, verb, *channels)
 
     async def _keep_alive(self, connection: AbstractConnection) -> None:
-        """A peer that vanished without a word is noticed by its silence."""
+        """Send pings, and drop a connection whose peer does not reply: a peer that vanished closes no socket."""
         self._heard = True
         while self._heard:
             self._heard = False
@@ -183,8 +188,8 @@ class ChannelSubscriptions:
         for callback in list(entry.callbacks):
             try:
                 callback(message)
-            except Exception:  # noqa: BLE001 - one callback's bug must not end the others' subscriptions
-                _log.exception("a callback of a channel failed")
+            except Exception:  # noqa: BLE001 - a bug in one callback must not end the other subscriptions
+                _log.exception("a callback of a channel failed; its subscription continues")
 
 
 def _blocks(changes: Iterable[tuple[str, str]]) -> Iterable[tuple[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""How much memory the keys of some hash tags take. A tool for measuring: it walks over all keys of the server."""
+"""Measures the memory of keys by hash tag. A benchmark tool, which scans all keys of the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SCANNED_AT_ONCE = 5_000
 
 
 async def memory_of(address: RedisAddress, tags: Collection[str]) -> int:
-    """Bytes that the server says the keys with one of these hash tags take, their overhead included.
+    """Bytes of the keys with one of these hash tags, by the server's account, including overhead.
 
     Raises:
         ServerUnavailable: the server cannot be reached.
@@ -31,7 +31,8 @@ async def memory_of(address: RedisAddress, tags: Collection[str]) -> int:
 
 
 def tag_of(key: bytes) -> str | None:
-    """What decides the slot of a key in a cluster: between the first `{` and the next `}`, where there is any."""
+    """The hash tag of a key, which determines its slot in a cluster: the text between the first `{` and the next
+    `}`, if there are both."""
     _, brace, rest = key.partition(b"{")
     tag, end, _ = rest.partition(b"}")
     return tag.decode("utf-8", "replace") if brace and end and tag else None
