@@ -13,7 +13,7 @@ from anabranch.ports import StateStore, Write
 log = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 3
-"""How often a worker renews its liveness key within a lease: two of three writes may fail."""
+"""How often a worker renews its liveness key within a lease. One failed write does not make the key lapse."""
 
 
 class Liveness:

@@ -25,7 +25,7 @@ from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch.runtime.process.loops import is_interrupt
 from anabranch.sdk.task import Task, TaskScope
-from anabranch_taskgroup.worker.executors.coroutine_host import Base, CoroutineHost, Raised
+from anabranch_taskgroup.worker.executors.coroutine_host import BaseContext, CoroutineHost, Raised
 from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
 from anabranch_taskgroup.worker.report_buffer import ReportBuffer
 from anabranch_taskgroup.worker.returned_values import completed_of
@@ -108,7 +108,7 @@ class ChunkRun:
     recorded_first: int | None = None
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     is_wanted: Callable[[], bool] = lambda: False
-    base: Base = field(init=False)
+    base: BaseContext = field(init=False)
     """The context that each member gets a copy of."""
     trace: TaskTrace | None = field(init=False)
     """None if no member has a span."""
@@ -144,7 +144,7 @@ class ChunkRun:
         Several of these share the members of one chunk. Only the worker cancels it: what an agent cancels is the
         task of its host.
         """
-        self.base = Base()
+        self.base = BaseContext()
         if self.recorded is None:
             await self._run_at_once()
         else:

@@ -66,7 +66,7 @@ class SharedLock:
         while self._waiting and self._is_free_for(self._waiting[0][0]):
             self._is_exclusive, admitted = self._waiting.popleft()
             self._holders += 1
-            if not admitted.done():
+            if not admitted.done():  # a cancelled one holds the lock until `_withdraw` releases it
                 admitted.set_result(None)
 
     def _is_free_for(self, exclusive: bool) -> bool:

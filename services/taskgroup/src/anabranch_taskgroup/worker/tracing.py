@@ -66,6 +66,8 @@ class TaskTrace:
     def _context(self) -> AbstractContextManager[None]:
         if not self.every:
             return within_producers(self.trace)
+        # Not sampled: services that agents call continue the trace without recording anything. A sampled member
+        # overrides this with `within`.
         return within_span(self.trace.trace_id, self._task_span(), sampled=False)
 
     def picks(self, index: int) -> bool:

@@ -70,8 +70,7 @@ class Worker:
         self._slots = WorkerSlots(concurrency)
         self._held = HeldChunks()
         # One loop publishes all reports in order: owners get the pages of a large value before the report that
-        # names
-        # them, and a report before the message that hands its chunk back. They drop what they get twice.
+        # names them, and a report before the message that hands its chunk back. They drop what they get twice.
         self._outbox: OutboundQueue[Outgoing] = OutboundQueue(
             "worker reports",
             resources.log.publish,

@@ -23,7 +23,7 @@ _DECIMAL = "decimal_context"
 """The context variable of the `decimal` module. Its value is an object that is changed in place."""
 
 
-class Base:
+class BaseContext:
     """The context of a runner, of which each host gets a copy."""
 
     __slots__ = ("context", "is_shared")
@@ -31,7 +31,7 @@ class Base:
     def __init__(self) -> None:
         self.context = copy_context()
         self.is_shared = any(variable.name == _DECIMAL for variable in self.context)
-        """True if copies share an object that agents may change in place, which no comparison would notice."""
+        """True if a copy would share an object that agents change in place, which no comparison can notice."""
 
     def fresh(self) -> Context:
         """A copy for one host, with a decimal context of its own."""
@@ -49,7 +49,7 @@ def _own_decimal_context() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An exception that a coroutine cannot raise: Python turns its `StopIteration` into a `RuntimeError`."""
+    """An exception as a value. A coroutine cannot raise `StopIteration`: Python turns it into a `RuntimeError`."""
 
     error: BaseException
 
@@ -75,13 +75,14 @@ class CoroutineHost:
         "task",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, base: Base) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, base: BaseContext) -> None:
         self._loop = loop
         self.context = base.fresh()
         self._taken: asyncio.Future[None] = loop.create_future()
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._waits_for: Any = None
         self._wake: asyncio.Future[None] | None = None
+        # With a decimal context each agent needs a host of its own: its changes of that object cannot be noticed.
         self.is_spent = base.is_shared
         """True if the next agent needs another host: one waits here, or changed the context or the task."""
         self.is_taken = False
