@@ -1,8 +1,8 @@
-"""Notices, under a running reader, that its topic was deleted and created again.
+"""Detects, for a running reader, that its topic was deleted and created again.
 
-A client that reads on by offsets does not see it: where the new topic is longer than its position, it skips what
-stands before. What the log cannot take back is the first record of a partition, until retention removes it: a
-topic in which another one stands there, or one before it, is another topic.
+A client that reads by offsets does not notice: if the new topic is longer than its position, it skips the records
+below. The first record of a partition identifies the topic, because only retention removes it: a topic whose first
+record is another one at the same offset, or has a lower offset, is another topic.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ POLL_SECONDS = 3.0
 
 
 def is_of_another_life(known: Beginning, found: Beginning, end: int) -> bool:
-    """Whether a partition that began with `known`, and had records up to before offset `end`, is another one now
-    that it begins with `found`. Retention removes first records, and puts none in their place."""
+    """True if a partition that began with `known`, and had records below offset `end`, belongs to another topic
+    now that it begins with `found`. Retention only moves the beginning to later records."""
     if found.timestamp is None:
         return found.offset < max(end, known.offset + (known.timestamp is not None))
     if found.offset == known.offset:
@@ -29,19 +29,19 @@ def is_of_another_life(known: Beginning, found: Beginning, end: int) -> bool:
 
 
 class TopicLives:
-    """The beginnings of the partitions that one reader of a topic has."""
+    """Remembers how the partitions of one reader begin."""
 
     def __init__(self, eventlog: EventLog, topic: str) -> None:
         self._log = eventlog
         self._topic = topic
         self._known: dict[int, Beginning] = {}
         self._ends: dict[int, int] = {}
-        """By partition, the offset after a record that it has had."""
+        """By partition, the offset after the last record that was seen."""
         self._awaited: dict[int, int] = {}
         self._look_at = 0.0
 
     async def assigned(self, partition: int) -> None:
-        """Note how a partition begins, before anything else is asked about its topic or read from it.
+        """Note how a partition begins. Call it before the topic is asked or read in any other way.
 
         Raises:
             ServerUnavailable: the log cannot be asked.
@@ -51,12 +51,12 @@ class TopicLives:
         self._awaited.pop(partition, None)
 
     def claimed(self, partition: int, epoch: int) -> None:
-        """The reader's own record has offset `epoch`, and is waited for."""
+        """Note that the reader appended its claim at offset `epoch` and waits to read it."""
         self._awaited[partition] = epoch
         self._ends[partition] = max(self._ends.get(partition, 0), epoch + 1)
 
     def delivered(self, partition: int, records: Sequence[Incoming]) -> None:
-        """Records of a partition came; the first one of a partition that was empty is what it begins with."""
+        """Note delivered records. The first record of an empty partition becomes its beginning."""
         known, first = self._known.get(partition), records[0]
         if known is not None and known.timestamp is None and first.offset >= known.offset:
             self._known[partition] = Beginning(first.offset, first.timestamp)

@@ -1,4 +1,4 @@
-"""Numbers the lives of a topic, so that what the store kept from an earlier one is known to be older.
+"""Numbers the lives of a topic: positions in the store from an earlier life then compare as older.
 
 A topic that was deleted and created again counts its offsets from 0. The store keeps a list of the lives of each
 topic; the place in that list is the generation. A store that was emptied has also forgotten the fences and marks
@@ -16,7 +16,7 @@ from anabranch.ports import EventLog, StateStore, Write
 
 GENERATION_SECONDS = 400 * 86_400.0
 _LOST = b"lost"
-"""Stands for a life of which nothing is known but that it was."""
+"""Entry for a life whose topic id is unknown."""
 
 
 async def generation_of(log: EventLog, store: StateStore, names: Names, topic: str, at_least: int = 0) -> int:
@@ -41,8 +41,8 @@ async def generation_of(log: EventLog, store: StateStore, names: Names, topic: s
 
 
 async def _last_known(store: StateStore, names: Names, topic: str, at_least: int) -> int:
-    """Brokers that do not tell ids, or not all of which do while they are upgraded: nothing says that the topic is
-    another one than it was."""
+    """The latest known generation: brokers without topic ids, or with some such brokers during an upgrade, cannot
+    show that the topic was created again."""
     for generation in count(at_least + 1):
         [known] = await store.get([names.log_life(topic, generation)])
         if known is None:
@@ -51,14 +51,14 @@ async def _last_known(store: StateStore, names: Names, topic: str, at_least: int
 
 
 def is_of_later_life(position: int, generation: int, end: int) -> bool:
-    """Whether a position out of the store is of another life of a partition, which this owner does not know: of a
-    later generation, or beyond the `end` of the partition in the generation that the owner has."""
+    """True if a position in the store is of a life of the partition that this owner does not know: of a later
+    generation, or beyond the `end` of the partition in the owner's generation."""
     of, offset = parts_of(position)
     return of > generation or (of == generation and offset >= end)
 
 
 async def rise_above(position: int, end: int, log: EventLog, store: StateStore, names: Names, topic: str) -> None:
-    """See that the topic's present life is numbered above that of a position out of the store.
+    """Number the topic's present life above the life of a position in the store.
 
     A store that lost the list of lives and kept a fence would refuse every owner for ever.
 

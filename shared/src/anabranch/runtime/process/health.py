@@ -35,7 +35,7 @@ _log = logging.getLogger("anabranch.health")
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a service says of itself. `detail` is for people: what it does, or why it is not ready."""
+    """Health of a service. `detail` is for people: what it does, or why it is not live or not ready."""
 
     live: bool
     ready: bool
@@ -152,7 +152,7 @@ class HealthServer:
                 writer.write(await self._respond(line))
                 await writer.drain()
         except (OSError, TimeoutError, ValueError) as error:  # ValueError: a line over the limit
-            _log.debug("a probe went away: %r", error)
+            _log.debug("a probe closed its connection early: %r", error)
         finally:
             writer.close()
 

@@ -1,4 +1,4 @@
-"""Shows that a process lives while its event loop is busy: from a thread, over a connection of its own.
+"""Heartbeat from a thread with its own connection, so that a process counts as alive while its loop is busy.
 
 An agent may block the loop for longer than a liveness key lasts. Its worker is not gone, and what it runs should
 not be run by others; a loop that has been silent for too long counts as gone all the same.
@@ -25,7 +25,7 @@ _log = logging.getLogger("anabranch.process")
 
 
 class Heartbeat:
-    """Keeps one key in the store for as long as the loop that started it answers.
+    """Renews one key in the store while the event loop that started it responds.
 
     Args:
         ttl: seconds that the key lasts; `every`: seconds between two writes of it.
@@ -46,13 +46,13 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def start(self, key: str) -> None:
-        """Begin, on the loop that is to be watched."""
+        """Start the thread. Call it on the event loop that is to be watched."""
         self._tick()
         self._thread = threading.Thread(target=self._work, args=(key,), name="pulse", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """End; the key is left to whoever deletes it, or to its time to live."""
+        """Stop the thread. The key stays until it is deleted or expires."""
         if self._ticker is not None:
             self._ticker.cancel()
         self._stopping.set()
@@ -77,7 +77,7 @@ class Heartbeat:
                 store = store or await self._open_store()
                 await store.put([Write(key, b"1", self._ttl)])
             except AnabranchError as error:
-                _log.warning("the process cannot show that it lives: %s", error)
+                _log.warning("cannot write the heartbeat, retrying in %g s: %s", self._every, error)
         if store is not None:
             with contextlib.suppress(AnabranchError):
                 await store.close()
