@@ -119,8 +119,8 @@ def markdown(outcome: Outcome, chart: str) -> str:
         "# Fan out and join: measured",
         "",
         f"No-op tasks, fanned out and joined, every result stored: seconds, and tasks a second. The median of "
-        f"{outcome.repetitions}; {outcome.limit:g} s at most. Made by the command below; how it measures is in "
-        "[README.md](README.md).",
+        f"{outcome.repetitions}; {outcome.limit:g} s at most. Created by the command below; [README.md](README.md) "
+        "describes the method.",
         "",
         f"![Seconds of each system, on a logarithmic scale; the table below has the same figures]({chart})",
         "",
@@ -128,13 +128,13 @@ def markdown(outcome: Outcome, chart: str) -> str:
         "|" + "---|" * len(header),
         *(_markdown_row(row) for row in rows),
         "",
-        "The fastest and the slowest of the repetitions:",
+        "The fastest and the slowest repetition:",
         "",
         _markdown_row(header),
         "|" + "---|" * len(header),
         *(_markdown_row([system, *_spreads(outcome, system)]) for system in outcome.systems),
         "",
-        "| system | how it ran |",
+        "| system | versions and command |",
         "|---|---|",
         *(_markdown_row([system, how]) for system, how in outcome.settings.items()),
         "",
