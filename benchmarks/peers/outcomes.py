@@ -119,8 +119,8 @@ def markdown(outcome: Outcome, chart: str) -> str:
         "# Fan out and join: measured",
         "",
         f"No-op tasks, fanned out and joined, every result stored: seconds, and tasks a second. The median of "
-        f"{outcome.repetitions}; {outcome.limit:g} s at most. Created by the command below; [README.md](README.md) "
-        "describes the method.",
+        f"{outcome.repetitions}; {outcome.limit:g} s at most. Created by the command below; "
+        "[README.md](README.md) describes the method.",
         "",
         f"![Seconds of each system, on a logarithmic scale; the table below has the same figures]({chart})",
         "",
