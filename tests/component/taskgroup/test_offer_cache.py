@@ -36,7 +36,7 @@ class CountingStore(MemoryStore):
 
 
 def expanded_task(name: str, instructions: str = "x" * 3_000) -> Task:
-    """A task of 100 members with a document above `SMALL`, so that the store holds it."""
+    """A task of 100 members with a document above `MAX_INLINE_BYTES`, so that the store holds it."""
     expansion = Expansion(type="array", array_mapping={"item": "items"})
     made = TaskOrder(
         name=name,

@@ -1,7 +1,8 @@
-"""Makes offers out of the owner's state: the task's document, and the slices of arrays for a chunk's members.
+"""Makes the offer of a chunk from the owner's state: the task's document, and the array items of the chunk's
+members.
 
-A document is written to the store once where many chunks need it, and travels inside the offer where it is
-small or only one chunk will. An offer may be made again at any time; it is the same.
+A document is part of the offer if it is small or the task has one chunk; else it is written to the store once, for
+all chunks. An offer that is made again for the same delivery is the same.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ from anabranch_taskgroup.session.turn import DecisionConfig
 
 log = logging.getLogger(__name__)
 
-SMALL = 2_048
-"""Bytes of a document that travels in each of a task's offers."""
-ONE_CHUNK = 200_000
-"""Bytes of a document that travels in the only offer of a task."""
-OFFER_BYTES = 500_000
-"""Payload of an offer at most; half of what a record may have, where that is less."""
+MAX_INLINE_BYTES = 2_048
+"""Bytes of the largest document that is part of each of a task's offers."""
+MAX_SINGLE_BYTES = 200_000
+"""Bytes of the largest document that is part of the only offer of a task."""
+MAX_OFFER_BYTES = 500_000
+"""Bytes of an offer's payload at most, or half of the record limit of its topic if that is lower."""
 CACHE_BYTES = 256 * 1024 * 1024
 """Maximum total weight of the cached documents and of the arrays read from the store for them."""
 ENTRY_BYTES = 256 * 1024
 """Minimum weight of a cache entry, which limits the cache to 1,024 tasks."""
-CLAIM_MARGIN = 3_600.0
+CLAIM_MARGIN_SECONDS = 3_600.0
 
 
 @dataclass(slots=True)
-class _Frozen:
-    """What the offers of one task share. `arrays` where members are made from slices.
+class _SharedParts:
+    """The parts that all offers of one task share. `arrays` are those whose items are split among the chunks.
 
     `weight` is the memory that a cache entry takes, in bytes: the document, and arrays that the store holds.
     """
@@ -67,17 +68,17 @@ class Offers:
         self._rules = rules
         self._store = store
         self._clock = clock
-        self._frozen: BoundedDict[tuple[str, int, str, str], _Frozen] = BoundedDict(
+        self._cache: BoundedDict[tuple[str, int, str, str], _SharedParts] = BoundedDict(
             CACHE_BYTES, weight=attrgetter("weight")
         )
-        self.offer_bytes = OFFER_BYTES
-        """Payload that one offer may have."""
+        self.offer_bytes = MAX_OFFER_BYTES
+        """Bytes of the largest payload of an offer."""
 
     async def make(self, run: Run, group: Group, task: Task, chunk: Chunk) -> tuple[Offer, tuple[bytes, bytes]]:
-        """The offer of a chunk as it stands, its document durable before it is returned."""
-        frozen = await self._freeze(run, task, again=chunk.fence > task.first_fence)
-        inline = frozen.document if frozen.inline else b""
-        items = _slices(frozen, chunk)
+        """The offer of a chunk in its present state. Its document is in the store before this returns."""
+        shared = await self._shared_parts(run, task, again=chunk.fence > task.first_fence)
+        inline = shared.document if shared.inline else b""
+        items = _slices(shared, chunk)
         items_key = await self._set_aside(run, task, chunk, items, len(inline))
         offer = Offer(
             run_id=run.run_id,
@@ -91,7 +92,7 @@ class Offers:
             attempts=dict(chunk.attempts),
             expanded=task.order.expansion is not None,
             concurrency=None if concurrency_limit(group, task) is None else chunk.charge,
-            document_key=None if frozen.inline else frozen.key,
+            document_key=None if shared.inline else shared.key,
             items_key=items_key,
             deadline=run.deadline,
             mode=chunk.mode,
@@ -100,7 +101,7 @@ class Offers:
         return offer, (inline, items if items_key is None else b"")
 
     async def _set_aside(self, run: Run, task: Task, chunk: Chunk, items: bytes, beside: int) -> str | None:
-        """Put a chunk's items into the store where no record can hold them, and return their key."""
+        """Store a chunk's items if they do not fit into the offer. Returns their key, or None."""
         if len(items) + beside <= self.offer_bytes:
             return None
         name = chunk_name(task.group, task.name, chunk.number, chunk.fence)
@@ -109,15 +110,15 @@ class Offers:
         return key
 
     def _ttl(self, run: Run) -> float:
-        return max(0.0, run.deadline - self._clock.now()) + CLAIM_MARGIN
+        return max(0.0, run.deadline - self._clock.now()) + CLAIM_MARGIN_SECONDS
 
     def fit_into(self, record_bytes: int) -> None:
-        """Note how large a record of the topic `tasks` may be."""
-        self.offer_bytes = min(OFFER_BYTES, record_bytes // 2)
-        self._frozen.clear()  # what travels in offers depends on it
+        """Set the payload limit from the record limit of the topic of offers."""
+        self.offer_bytes = min(MAX_OFFER_BYTES, record_bytes // 2)
+        self._cache.clear()  # which documents are part of offers depends on the limit
 
     async def count(self, run: Run, task: Task) -> int:
-        """Members of an expansion whose arrays are too large for the owner's state.
+        """The number of members of an expansion whose arrays are in the store.
 
         Raises:
             ExpansionError: the arrays do not make an expansion.
@@ -137,27 +138,27 @@ class Offers:
             found[key] = Value(data)
         return found
 
-    async def _freeze(self, run: Run, task: Task, *, again: bool) -> _Frozen:
+    async def _shared_parts(self, run: Run, task: Task, *, again: bool) -> _SharedParts:
         place = (run.run_id, run.admission, task.group, task.name)
-        frozen = self._frozen.get(place)
-        if frozen is None:
-            frozen = await self._build(run, task)
+        shared = self._cache.get(place)
+        if shared is None:
+            shared = await self._build(run, task)
             if task.order.expansion is not None:
-                self._frozen[place] = frozen
+                self._cache[place] = shared
             again = True
-        if again and not frozen.inline:
-            await self._store.put([Write(frozen.key, frozen.document, self._ttl(run))])
-        return frozen
+        if again and not shared.inline:
+            await self._store.put([Write(shared.key, shared.document, self._ttl(run))])
+        return shared
 
-    async def _build(self, run: Run, task: Task) -> _Frozen:
+    async def _build(self, run: Run, task: Task) -> _SharedParts:
         arrays = await self._arrays(run, task)
         sliced = arrays if _is_sliced(task) else None
         document = self._document(run, task, None if sliced is not None else arrays)
         one_chunk = task.order.expansion is None or task.total == 1
-        inline = len(document) <= min(self.offer_bytes, ONE_CHUNK if one_chunk else SMALL)
+        inline = len(document) <= min(self.offer_bytes, MAX_SINGLE_BYTES if one_chunk else MAX_INLINE_BYTES)
         key = self._rules.names.task_document(run.session_id, run.run_id, task.group, task.name)
         weight = max(ENTRY_BYTES, len(document) + _stored_bytes(run, task))
-        return _Frozen(document, inline, key, sliced, weight)
+        return _SharedParts(document, inline, key, sliced, weight)
 
     async def _arrays(self, run: Run, task: Task) -> dict[str, list[Any]] | None:
         if task.order.expansion is None:
@@ -206,17 +207,17 @@ def _stored_bytes(run: Run, task: Task) -> int:
 
 
 def _is_sliced(task: Task) -> bool:
-    """Array members are made from the items of just these members; others need the whole arrays."""
+    """True if each member of an expansion needs only its own items; otherwise each needs the whole arrays."""
     expansion = task.order.expansion
     return expansion is not None and expansion.type == "array"
 
 
-def _slices(frozen: _Frozen, chunk: Chunk) -> bytes:
-    if frozen.arrays is None:
+def _slices(shared: _SharedParts, chunk: Chunk) -> bytes:
+    if shared.arrays is None:
         return b""
     spans = list(chunk.pending)
     slices = {
         name: [item for start, stop in spans for item in array[start:stop]]
-        for name, array in frozen.arrays.items()
+        for name, array in shared.arrays.items()
     }
     return dumps(slices)
