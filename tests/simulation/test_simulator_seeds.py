@@ -103,7 +103,7 @@ def _adds_twice(fold: Fold, new: RunsValue) -> None:
     ("seed", "place", "broken"),
     [
         (SHARED_FROM + 22, "anabranch_taskgroup.session.context_merge.contributions", _in_order_of_arrival),
-        (SHARED_FROM + 15, "anabranch.core.policies.Fold.add", _adds_twice),
+        (SHARED_FROM + 50, "anabranch.core.policies.Fold.add", _adds_twice),
     ],
 )
 def test_what_several_write_to_one_key_is_looked_at(
