@@ -15,7 +15,7 @@ BEGIN = {
     "no-generation": EDGES_FROM,
     "refuses-large": EDGES_FROM,
     "deaf-owner": EDGES_FROM + 150,
-    "local-clock": EDGES_FROM,
+    "local-clock": EDGES_FROM + 1_300,
     "late-inline": EDGES_FROM + 150,
 }
 """Where the seeds begin that find it: those of the edges, and few of the others find `cut-short`."""

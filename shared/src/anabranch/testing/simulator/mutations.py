@@ -204,7 +204,7 @@ def _says_nothing(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _keeps_local_time(original: Callable[..., Any]) -> Callable[..., Any]:
-    def observe(self: Any, timestamp: float, published_at: float) -> None:
+    def observe(self: Any, timestamp: float, published_at: float, acknowledged_at: float) -> None:
         return None
 
     return observe
