@@ -90,7 +90,7 @@ def test_workers_without_the_agent_leave_the_events(
 
     said = capsys.readouterr()
     assert (code, json.loads(said.out)["clock"]) == (0, "events")
-    assert "by the times of the events" in said.err
+    assert "times from events" in said.err
 
 
 def test_a_workflow_of_a_file_is_measured_with_the_agents_that_it_needs(

@@ -122,7 +122,7 @@ def test_plan_lists_every_error_and_exits_with_2(command: Command) -> None:
     assert {error["path"] for error in done.document["errors"]} == {"/steps", "/request_id"}
     people = command("plan", "wrong.json")
     assert people.code == 2
-    assert "would be refused" in people.err
+    assert "The request is invalid" in people.err
 
 
 def test_plan_knows_the_agents_that_are_named(command: Command) -> None:
@@ -179,7 +179,7 @@ def test_a_refused_request_is_a_rejected_run(command: Command) -> None:
         "warnings": [],
         "duration_seconds": 0.0,
     }
-    assert "was refused, 1 error" in done.err
+    assert "was rejected, 1 error" in done.err
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_variable_that_is_misspelt_is_warned_about(command: Command, monkeypat
     done = command("plan", "request.json", "--json")
 
     assert (done.code, done.document["valid"]) == (0, True)
-    assert "ANABRANCH_BROKRES is no setting" in done.err
+    assert "ANABRANCH_BROKRES is not a setting" in done.err
     assert "ANABRANCH_BROKERS?" in done.err
 
 

@@ -99,7 +99,7 @@ def test_large_results_are_resolved(capsys: pytest.CaptureFixture[str], tmp_path
 def test_the_demo_ends_by_itself_and_says_what_to_try_next(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anabranch.cli.demo_job.FILES_AT_MOST", 60)
+    monkeypatch.setattr("anabranch.cli.demo_job.MAX_FILES", 60)
 
     code = main(["demo"])
 

@@ -118,7 +118,7 @@ async def test_a_run_that_nobody_answers_is_given_up_after_its_timeout(
         result = await follow(run, Following(PlainView(SystemClock()), timeout=0.01))
 
     assert (result.status, result.run_id) == ("timed_out", run.run_id)
-    assert any("is an agency running" in warning for warning in result.warnings)
+    assert any("check that `anabranch agency` runs" in warning for warning in result.warnings)
 
 
 async def test_an_interrupt_cancels_the_run_and_waits_for_its_end(

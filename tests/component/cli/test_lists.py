@@ -173,7 +173,7 @@ async def test_logs_are_filtered_by_level_and_member_and_unknown_runs_are_said(
     assert (line["level"], line["index"], line["message"]) == ("warning", 1, "odd")
 
     assert await show_logs(Settings(), "talk-1", LogFilter(index=7), follow=False, form=Form.TABLE) == 0
-    assert "No such lines" in capsys.readouterr().err
+    assert "No log line matches" in capsys.readouterr().err
     assert await show_logs(Settings(), "nobody", LogFilter(), follow=False, form=Form.TABLE) == 2
 
 

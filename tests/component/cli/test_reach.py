@@ -90,8 +90,8 @@ def test_where_nothing_is_there_one_line_says_so(
     [line] = said.err.splitlines()
     assert line == (
         f"anabranch: Kafka cannot be reached at 127.0.0.1:{nothing}: connection refused, and no `anabranch dev` "
-        "of this user is running. Name servers with --brokers, or a gateway with --url; `anabranch dev` keeps a "
-        "system running here, and `anabranch run FILE --embedded` needs none"
+        "of this user is running. Pass addresses of servers with --brokers, or of a gateway with --url; "
+        "`anabranch dev` starts a local system, and `anabranch run FILE --embedded` needs no server"
     )
 
 
@@ -105,7 +105,7 @@ def test_a_command_that_needs_servers_does_not_deny_a_running_dev(
     assert code == 4
     assert capsys.readouterr().err.splitlines() == [
         f"anabranch: Kafka cannot be reached at 127.0.0.1:{nothing}: connection refused. This command needs Kafka "
-        "and Redis: it does not work through `anabranch dev` (http://127.0.0.1:1/). Name servers with --brokers"
+        "and Redis, not `anabranch dev` (http://127.0.0.1:1/). Pass their addresses with --brokers"
     ]
 
 

@@ -236,7 +236,7 @@ async def test_a_letter_is_shown_and_dismissed(both: Both) -> None:
     _, _, err = await both.through(
         lambda s: list_letters(s, run="fails-1", signature=None, every=False, form=Form.TABLE)
     )
-    assert "1 dead letter already redriven or dismissed: --all shows them." in err
+    assert "1 dead letter already redriven or dismissed: show them with --all." in err
 
 
 async def test_a_run_is_submitted_followed_and_paused_and_cancelled(both: Both, tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ async def test_a_request_that_the_system_refuses_has_its_reasons_and_code_2(both
     told = json.loads(out)
     assert (code, told["status"]) == (2, "rejected")
     assert [error["code"] for error in told["errors"]] == ["unknown_agent"]
-    assert re.search(r"The request was refused, 1 error:\n  /task_groups/0/tasks/0/agent: ", err)
+    assert re.search(r"The request was rejected, 1 error:\n  /task_groups/0/tasks/0/agent: ", err)
 
 
 async def test_a_detached_run_goes_on(both: Both, tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.cli.bench import shapes
-from anabranch.cli.bench.bytes_used import Weights, grown
+from anabranch.cli.bench.bytes_used import ByteUsage, new_records
 from anabranch.cli.bench.chain import chain_report
+from anabranch.cli.bench.client import MeasuredRun, NotMeasured
 from anabranch.cli.bench.distribution import (
     BLOCKS,
     PLAIN,
@@ -26,8 +27,7 @@ from anabranch.cli.bench.join_lag import lag_of_events, lag_of_stamps
 from anabranch.cli.bench.layered import edge_count, layered
 from anabranch.cli.bench.report import Measurement, plain_lines
 from anabranch.cli.bench.runs import runs_report
-from anabranch.cli.bench.submitting import Ended, NotMeasured
-from anabranch.cli.bench.workflows import Workflow, from_document, made, workflow_report
+from anabranch.cli.bench.workflows import Workflow, from_document, generated, workflow_report
 from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.request.admission import Limits, read_request
 
@@ -46,7 +46,7 @@ def test_percentiles_by_nearest_rank(fraction: float, expected: float) -> None:
 def test_a_distribution_of_one_value_is_that_value() -> None:
     one = Distribution.of([0.25])
 
-    assert (one.least, one.median, one.at(0.99), one.most) == (0.25, 0.25, 0.25, 0.25)
+    assert (one.minimum, one.median, one.at(0.99), one.maximum) == (0.25, 0.25, 0.25, 0.25)
     assert one.milliseconds() == {"p50_ms": 250.0, "p99_ms": 250.0, "min_ms": 250.0, "max_ms": 250.0}
 
 
@@ -120,20 +120,20 @@ def test_the_five_public_figures_of_a_fanout() -> None:
 
 
 def test_bytes_are_told_for_each_member_and_topic() -> None:
-    weights = Weights(10, {"groups": 900, "tasks": 100, "runs": 0}, 55)
+    usage = ByteUsage(10, {"groups": 900, "tasks": 100, "runs": 0}, 55)
 
-    document = chain_report(HUNDRED, weights).document["bytes"]
-    rows = {name: (figure, remark) for name, figure, remark in weights.rows()}
+    document = chain_report(HUNDRED, usage).document["bytes"]
+    rows = {name: (figure, remark) for name, figure, remark in usage.rows()}
 
     assert (document["log_per_member"], document["redis_per_member"]) == (100.0, 5.5)
-    assert rows["bytes a member on the log"] == ("100.0", "compressed, one replica: groups 90.0, tasks 10.0")
+    assert rows["bytes per member, log"] == ("100.0", "compressed, one replica: groups 90.0, tasks 10.0")
 
 
 def test_only_what_grew_is_weighed() -> None:
     before = {"a": {0: 5, 1: 7}, "b": {0: 3}}
     after = {"a": {0: 9, 1: 7}, "b": {0: 3}}
 
-    assert grown(before, after) == {"a": {0: (5, 9)}, "b": {}}
+    assert new_records(before, after) == {"a": {0: (5, 9)}, "b": {}}
 
 
 def test_runs_a_second_count_the_whole_time() -> None:
@@ -144,12 +144,12 @@ def test_runs_a_second_count_the_whole_time() -> None:
 
 @pytest.mark.parametrize(("times", "median"), [([3.0, 1.0, 2.0], 2.0), ([4.0, 1.0], 1.0), ([5.0], 5.0)])
 def test_the_median_workflow_is_one_that_was_run(times: list[float], median: float) -> None:
-    ended = [Ended("r", "q", each, {"executions": {"completed": 4}}, (0.1, each)) for each in times]
+    ended = [MeasuredRun("r", "q", each, {"executions": {"completed": 4}}, (0.1, each)) for each in times]
 
     report = workflow_report(Workflow({}, 4, 3, "a file"), ended)
 
     assert (report.document["seconds"], report.document["repeats"]) == (median, times)
-    assert report.spreads[0][1].most == median
+    assert report.spreads[0][1].maximum == median
 
 
 def test_the_lag_of_a_join_is_counted_from_the_last_member() -> None:
@@ -214,13 +214,13 @@ def test_a_layered_graph_is_even() -> None:
 @pytest.mark.parametrize(
     ("tasks", "edges", "layers", "said"),
     [
-        (10, 4, 2, "have 5 to 25 edges, not 4"),
-        (10, 26, 2, "have 5 to 25 edges, not 26"),
-        (3, 0, 4, "3 tasks make 1 to 3 layers"),
-        (3, 1, 1, "0 to 0 edges"),
+        (10, 4, 2, "cannot have 4 edges. use 5 to 25"),
+        (10, 26, 2, "cannot have 26 edges. use 5 to 25"),
+        (3, 0, 4, "3 tasks cannot form 4 layers"),
+        (3, 1, 1, "use 0 to 0"),
     ],
 )
-def test_a_graph_that_cannot_be_is_refused_with_what_can(tasks: int, edges: int, layers: int, said: str) -> None:
+def test_an_impossible_graph_names_the_possible_range(tasks: int, edges: int, layers: int, said: str) -> None:
     with pytest.raises(Misconfigured, match=said):
         layered(tasks, edges, layers)
 
@@ -233,7 +233,7 @@ def test_a_graph_that_cannot_be_is_refused_with_what_can(tasks: int, edges: int,
         pytest.param(shapes.stamp_request(5.0), 1, id="stamp"),
         pytest.param(shapes.two_stage_request(20, shapes.STAMP), 21, id="two stages"),
         pytest.param(shapes.three_by_three_request(), 9, id="three by three"),
-        pytest.param(made(2_000, 6_000, 20).document, 2_000, id="workflow"),
+        pytest.param(generated(2_000, 6_000, 20).document, 2_000, id="workflow"),
     ],
 )
 def test_what_the_bench_asks_for_is_valid(request_: dict[str, Any], members: int) -> None:

@@ -76,18 +76,18 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
     rate = Rate()
     assert rate.per_second is None
     for second in range(11):
-        rate.look(second, 100 * second if second <= 5 else 500 + 10 * (second - 5))
+        rate.add_sample(second, 100 * second if second <= 5 else 500 + 10 * (second - 5))
 
     assert rate.per_second == pytest.approx(50 / WINDOW_SECONDS)
     assert rate.remaining(100) == pytest.approx(10.0)
 
 
-def test_looks_close_together_do_not_grow() -> None:
+def test_close_samples_replace_each_other() -> None:
     rate = Rate()
     for number in range(10_000):
-        rate.look(number / 1_000, number)
+        rate.add_sample(number / 1_000, number)
 
-    assert len(rate._looks) < 50
+    assert len(rate._samples) < 50
     assert rate.per_second == pytest.approx(1_000, rel=0.01)
 
 

@@ -1,2 +1,4 @@
-"""The command line: thin commands over the client, the plan and the services. Importing it loads no library
-beyond the parser of arguments; each command imports what it needs when it runs."""
+"""The command line: parses arguments, calls the client or a service, prints the answer.
+
+Importing it loads no library but the argument parser. Each command imports the rest when it runs.
+"""

@@ -1,7 +1,6 @@
-"""What a shell offers when a command's argument is completed: ids of recent runs, and request files.
+"""Shell completion of arguments: ids of recent runs, and request files.
 
-A completion is asked for at each press of a key: it is quick, it says nothing where no server answers, and it
-never changes anything.
+The shell calls it at each press of Tab, so it is quick, prints no errors, and changes nothing.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ if TYPE_CHECKING:
     from anabranch.core.wire.run_view import RunView
     from anabranch.runtime.process.settings import Settings
 
-SECONDS = 0.7
-"""How long a server has to answer."""
-RUNS = 30
+TIMEOUT_SECONDS = 0.7
+"""Maximum time to wait for a server."""
+MAX_RUNS = 30
 SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 
 
 def runs(incomplete: str) -> list[tuple[str, str]]:
-    """Ids of recent runs that begin so, the latest first, each with its name and status."""
+    """Ids of recent runs that begin with `incomplete`, the latest first, each with its name and status."""
     import asyncio
 
     from anabranch.runtime.process.settings import Settings
 
-    logging.disable()  # a library's warning in the middle of a line that is being typed helps nobody
+    logging.disable()  # a warning of a library would appear in the middle of the line that the user types
     try:
-        return asyncio.run(asyncio.wait_for(_recent(Settings.load(), incomplete), SECONDS))
-    except (AnabranchError, TimeoutError, OSError):  # there is nowhere to say it: the user is typing
+        return asyncio.run(asyncio.wait_for(_recent(Settings.load(), incomplete), TIMEOUT_SECONDS))
+    except (AnabranchError, TimeoutError, OSError):  # an error message would appear there, too
         return []
     finally:
         logging.disable(logging.NOTSET)
@@ -47,16 +46,16 @@ async def _recent(settings: Settings, incomplete: str) -> list[tuple[str, str]]:
 
     if (address := await gateway_of(settings)) is not None:
         async with through(address) as gateway:
-            return offered(await gateway.views(RUNS), incomplete)
+            return offered(await gateway.views(MAX_RUNS), incomplete)
     store = await redis_store(settings)
     try:
-        return offered(await list_views(store, settings.names, RUNS), incomplete)
+        return offered(await list_views(store, settings.names, MAX_RUNS), incomplete)
     finally:
         await store.close()
 
 
 def offered(views: Iterable[RunView], incomplete: str) -> list[tuple[str, str]]:
-    """The ids of these runs that begin so: a run's own, and that of its request."""
+    """The run ids and request ids of these runs that begin with `incomplete`."""
     found = []
     for view in views:
         words = visible(f"{view.name or 'run'}, {view.status}")
@@ -66,7 +65,7 @@ def offered(views: Iterable[RunView], incomplete: str) -> list[tuple[str, str]]:
 
 
 def request_files(incomplete: str) -> Sequence[str]:
-    """Folders and request files that begin so."""
+    """Folders and request files whose path begins with `incomplete`."""
     folder, start = os.path.split(incomplete)
     try:
         entries = sorted(Path(folder or ".").iterdir())

@@ -1,8 +1,6 @@
-"""The demo's job: read the Python files of the standard library and of what is installed, and tell what is in
-them.
+"""The job of `anabranch demo`: agents and request that analyse the Python files of this installation.
 
-Agents and request only; how it is run and shown is `demo`'s. Text is looked at by pattern, not parsed: the
-figures are good for a ranking, not for an audit.
+The agents count regular expression matches and do not parse the code, so the figures are approximate.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from anabranch.core.errors import GiveUp
 from anabranch.sdk.agents import agent
 from anabranch.sdk.task import Task
 
-FILES_AT_MOST = 2_500
+MAX_FILES = 2_500
 TOP = 8
 METRICS = ("lines", "functions", "branches", "todos")
 KINDS = ("library", "tests")
@@ -35,15 +33,15 @@ _IMPORT = re.compile(rb"^[ \t]*(?:from[ \t]+(\w+)[\w.]*[ \t]+import\b|import[ \t
 
 
 def source_folders() -> list[Path]:
-    """Where this Python's own sources are, and those of the packages that are installed."""
+    """Folders of the standard library and of the installed packages."""
     return [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
 
 
 @agent("demo.find")
 def find(task: Task) -> dict[str, Any]:
-    """The files below `inputs.folders`, at most FILES_AT_MOST, and how many bytes they have."""
+    """List the files below `inputs.folders`, at most MAX_FILES, and their total size in bytes."""
     folders = task.inputs["folders"]
-    found = [each for folder in folders for each in _files(Path(folder))][:FILES_AT_MOST]
+    found = [each for folder in folders for each in _files(Path(folder))][:MAX_FILES]
     if not found:
         raise GiveUp(f"no Python sources below {' or '.join(folders)}")
     return {"files": found, "total_bytes": sum(each["bytes"] for each in found)}
@@ -58,7 +56,7 @@ def _files(folder: Path) -> Iterator[dict[str, Any]]:
 
 @agent("demo.analyse")
 def analyse(task: Task) -> dict[str, Any]:
-    """What is in the one file `inputs.path` of `inputs.folder`."""
+    """Count lines, functions, classes, branches and TODO comments of the file `inputs.path` in `inputs.folder`."""
     began = time.thread_time()
     path = task.inputs["path"]
     text = (Path(task.inputs["folder"]) / path).read_bytes()
@@ -76,7 +74,7 @@ def analyse(task: Task) -> dict[str, Any]:
 
 @agent("demo.rank")
 def rank(task: Task) -> dict[str, Any]:
-    """The files of one kind with the most of one metric: a cell of the matrix."""
+    """Rank the files of one kind by one metric: one member of the matrix."""
     metric, kind = task.inputs["metric"], task.inputs["kind"]
     files = [each for each in task.context["analysed"] if each["kind"] == kind]
     files.sort(key=lambda each: (-each[metric], each["path"]))
@@ -86,21 +84,21 @@ def rank(task: Task) -> dict[str, Any]:
 
 @agent("demo.imports")
 def imports(task: Task) -> list[dict[str, Any]]:
-    """The modules that most files import."""
+    """List the modules that the most files import."""
     counted = Counter(name for each in task.context["analysed"] for name in each["imports"])
     return [{"module": name, "imported_by": number} for name, number in counted.most_common(TOP)]
 
 
 @agent("demo.slowest")
 def slowest(task: Task) -> list[dict[str, Any]]:
-    """The files that took most processor time to analyse."""
+    """List the files that took the most processor time to analyse."""
     longest = sorted(task.context["analysed"], key=lambda each: -each["ms"])[:TOP]
     return [{"path": each["path"], "ms": each["ms"]} for each in longest]
 
 
 @agent("demo.report")
 def report(task: Task) -> dict[str, Any]:
-    """Everything on one page."""
+    """Combine all results into one report."""
     context = task.context
     analysed = context["analysed"]
     return {
@@ -115,7 +113,7 @@ def report(task: Task) -> dict[str, Any]:
 
 
 def request(folders: Sequence[Path]) -> dict[str, Any]:
-    """The request: find, fan out over the files, rank in a matrix, join in a report."""
+    """The request: list the files, analyse them in a fan-out, rank them in a matrix, join all in a report."""
     return {
         "name": "demo",
         "context": {

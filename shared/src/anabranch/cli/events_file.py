@@ -18,7 +18,7 @@ class Lines(Protocol):
 
 
 class EventsFile:
-    """An open events file. The first failed write prints one warning; the run goes on."""
+    """An open events file. The first failed write prints a warning and closes the file; the run continues."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path = path
@@ -33,7 +33,7 @@ class EventsFile:
             raise Misconfigured("--events-file", f"cannot write {path}: {error.strerror}") from error
 
     def write(self, data: bytes) -> int:
-        """Append lines, or as many of them as the disk has room for."""
+        """Append lines. Returns the length of `data` even if the disk is full."""
         rest = memoryview(data)
         try:
             while rest and self._file is not None:

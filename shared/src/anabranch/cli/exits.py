@@ -1,4 +1,4 @@
-"""Exit codes, and how an error becomes one: said once for people, or as one JSON document."""
+"""Exit codes of the command, and the translation of errors into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -33,13 +33,16 @@ _BY_STATUS = {
 
 
 def code_for(status: str) -> int:
-    """The exit code of a run that ended so."""
+    """The exit code for a run's final status."""
     return _BY_STATUS[status]
 
 
 @contextmanager
 def errors_as_exit(json: bool) -> Iterator[None]:
-    """Turn errors that are the user's or a server's to mend into a message and an exit code."""
+    """Turn errors of the user, the configuration and servers into a message and an exit code.
+
+    With `json`, the error is also printed as a JSON document. Other exceptions are bugs and pass with a traceback.
+    """
     try:
         yield
     except RequestRefused as error:
@@ -53,7 +56,7 @@ def errors_as_exit(json: bool) -> Iterator[None]:
 
 
 def errors_document(error: RequestRefused) -> dict[str, Any]:
-    """`{"errors": [...], "warnings": [...]}` of a refusal."""
+    """`{"errors": [...], "warnings": [...]}` for a rejected request."""
     return {
         "errors": [problem.to_document() for problem in error.errors],
         "warnings": list(error.warnings),

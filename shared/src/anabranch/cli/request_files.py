@@ -1,4 +1,4 @@
-"""A request's file as a command gets it: by path, or `-` for standard input."""
+"""Reads the request file of a command: a path, or `-` for standard input."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from anabranch.sdk.request_file import parse_document, read_bounded, read_docume
 
 
 def load(file: str) -> Any:
-    """The document.
+    """Read and parse the file; returns its document.
 
     Raises:
-        RequestRefused: it cannot be read, or is neither JSON nor YAML.
+        RequestRefused: the file cannot be read, or is neither JSON nor YAML.
     """
     if file != "-":
         path = Path(file)
@@ -28,7 +28,7 @@ def load(file: str) -> Any:
 
 
 def _near(path: Path) -> str | None:
-    """A file in the same folder whose name is nearly this one."""
+    """A file in the same folder with a similar name."""
     if not path.parent.is_dir():
         return None
     names = (each.name for each in path.parent.iterdir() if each.is_file())

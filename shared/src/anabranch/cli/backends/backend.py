@@ -76,7 +76,7 @@ class DeadLetterGroups:
     decided: int
 
 
-class Looks(Protocol):
+class SnapshotSource(Protocol):
     """Source of snapshots for `top`; caches what makes the next snapshot cheaper."""
 
     async def snapshot(self) -> Snapshot:
@@ -135,5 +135,5 @@ class Installation(Protocol):
         """Redrive or dismiss dead letters; returns the document of `dlq redrive --json`. Raises Misconfigured if
         an id does not exist."""
 
-    def looks(self, limit: int) -> Looks:
+    def snapshots(self, limit: int) -> SnapshotSource:
         """Source of snapshots for `top`: the latest runs and the state of the services."""

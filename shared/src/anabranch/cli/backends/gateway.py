@@ -8,7 +8,14 @@ from contextlib import aclosing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from anabranch.cli.backends.backend import ControlOutcome, DeadLetterGroups, Differences, Event, FollowedRun, Looks
+from anabranch.cli.backends.backend import (
+    ControlOutcome,
+    DeadLetterGroups,
+    Differences,
+    Event,
+    FollowedRun,
+    SnapshotSource,
+)
 from anabranch.cli.backends.http_api import Api, Refused
 from anabranch.cli.backends.http_run import PAGE, HttpRun, outcome, result_of, stream_events
 from anabranch.cli.backends.servers import no_such_run
@@ -165,10 +172,10 @@ class Gateway:
             return {past_tense(action): [], "refused": []}
         return found
 
-    def looks(self, limit: int) -> Looks:
-        from anabranch.cli.backends.top_snapshots import GatewayLooks
+    def snapshots(self, limit: int) -> SnapshotSource:
+        from anabranch.cli.backends.top_snapshots import GatewaySnapshots
 
-        return GatewayLooks(self, limit)
+        return GatewaySnapshots(self, limit)
 
     async def system(self) -> Mapping[str, Any]:
         """Services of the system and their consumer lags."""
@@ -226,5 +233,5 @@ def _difference_of(document: Mapping[str, Any]) -> Difference:
 
 
 def _change_of(version: Mapping[str, Any]) -> Change:
-    told = {"size": version["bytes"], **version, "writers": tuple(version["writers"])}
-    return Change(**{each.name: told[each.name] for each in fields(Change)})
+    named = {"size": version["bytes"], **version, "writers": tuple(version["writers"])}
+    return Change(**{each.name: named[each.name] for each in fields(Change)})

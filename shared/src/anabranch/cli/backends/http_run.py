@@ -153,15 +153,15 @@ async def stream_events(api: Api, run: str) -> AsyncGenerator[Document, None]:
     while True:
         try:
             async with aclosing(api.stream("v1", "runs", run, "events", after=after)) as stream:
-                async for told in stream:
+                async for event in stream:
                     failed_at = None
-                    if told.is_comment:
+                    if event.is_comment:
                         if await _has_ended(api, run):
                             return
                         continue
-                    after = told.id or after
-                    yield told.data
-                    if told.data["type"] in LAST_TYPES:
+                    after = event.id or after
+                    yield event.data
+                    if event.data["type"] in LAST_TYPES:
                         return
         except ServerUnavailable:
             now = asyncio.get_running_loop().time()

@@ -7,7 +7,14 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from anabranch.cli.backends.backend import ControlOutcome, DeadLetterGroups, Differences, Event, FollowedRun, Looks
+from anabranch.cli.backends.backend import (
+    ControlOutcome,
+    DeadLetterGroups,
+    Differences,
+    Event,
+    FollowedRun,
+    SnapshotSource,
+)
 from anabranch.core.errors import Misconfigured
 from anabranch.core.run_filter import RunFilter
 from anabranch.core.wire.run_record import RunRecord
@@ -136,7 +143,7 @@ class Servers:
     async def decide(self, action: Action, choice: DeadLetterSelection) -> Mapping[str, Any]:
         return document(action, await decide(self._client, action, choice))
 
-    def looks(self, limit: int) -> Looks:
+    def snapshots(self, limit: int) -> SnapshotSource:
         from anabranch.cli.top.snapshot_reader import SnapshotReader
 
         return SnapshotReader(self._client, limit)

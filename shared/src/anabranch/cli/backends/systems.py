@@ -1,4 +1,4 @@
-"""Where a command works: on the configured servers, or on a whole system in this process."""
+"""Opens the client of a command: on the configured servers, or on an embedded system in this process."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from anabranch.sdk.agents import Registry
 
 CONNECT_SECONDS = 12.0
-"""A little more than each adapter waits by itself, for they say better what is wrong."""
+"""Slightly more than the adapters' own timeouts, because their errors are more specific."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSystem:
-    """An open client, and what it works on in words."""
+    """An open client, and a description of its system for people."""
 
     client: Client
     description: str
 
 
 def load_registry(modules: Sequence[str]) -> Registry:
-    """The built-in agents and those of these modules.
+    """Load the built-in agents and those of the modules.
 
     Raises:
-        Misconfigured: a module cannot be imported, or an agent's name is taken.
+        Misconfigured: a module cannot be imported, or two agents have the same name.
     """
     from anabranch.sdk.agents import Registry
 
@@ -47,7 +47,7 @@ def load_registry(modules: Sequence[str]) -> Registry:
 
 @asynccontextmanager
 async def open_place(settings: Settings, registry: Registry | None) -> AsyncGenerator[OpenSystem, None]:
-    """A client on the servers, or embedded where a registry is given.
+    """Open a client on the servers, or on an embedded system if a registry is given.
 
     Raises:
         ServerUnavailable: a server did not answer within CONNECT_SECONDS.
@@ -87,7 +87,7 @@ async def connected(settings: Settings) -> AsyncGenerator[Client, None]:
             "Kafka or Redis",
             f"{settings.brokers} and {settings.shown()['redis_url']}",
             f"no answer within {CONNECT_SECONDS:g} s",
-            "start them, or name them with --brokers and --redis-url; --embedded needs none",
+            "start them, or pass their addresses with --brokers and --redis-url; --embedded needs no server",
         ) from error
     try:
         yield client
@@ -103,19 +103,22 @@ async def refuse_if_away(settings: Settings) -> None:
     if reason is None:
         return
     if is_named:
-        fix = "Start it, or name another with --brokers; "
+        fix = "Start it, or pass its address with --brokers; "
     elif dev is not None:
-        fix = f"This command needs Kafka and Redis: it does not work through `anabranch dev` ({dev.url}). "
-        raise ServerUnavailable("Kafka", settings.brokers, reason, fix + "Name servers with --brokers")
+        fix = (
+            f"This command needs Kafka and Redis, not `anabranch dev` ({dev.url}). "
+            "Pass their addresses with --brokers"
+        )
+        raise ServerUnavailable("Kafka", settings.brokers, reason, fix)
     else:
         reason += ", and no `anabranch dev` of this user is running"
-        fix = "Name servers with --brokers, or a gateway with --url; "
-    fix += "`anabranch dev` keeps a system running here, and `anabranch run FILE --embedded` needs none"
+        fix = "Pass addresses of servers with --brokers, or of a gateway with --url; "
+    fix += "`anabranch dev` starts a local system, and `anabranch run FILE --embedded` needs no server"
     raise ServerUnavailable("Kafka", settings.brokers, reason, fix)
 
 
 def mute_kafka_client() -> None:
-    """Keep the library's own lines out of a command's words; what is wrong is raised, and said once."""
+    """Silence the log of the Kafka client. Its problems are raised as errors, which the command prints once."""
     from anabranch.runtime.process.logs import KAFKA_LOGGER
 
     KAFKA_LOGGER.addHandler(logging.NullHandler())

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from anabranch.core.wire.run_view import RunView
 
 
-class GatewayLooks:
-    """See `port.Looks`."""
+class GatewaySnapshots:
+    """See `port.SnapshotSource`."""
 
     def __init__(self, gateway: Gateway, limit: int) -> None:
         self._gateway = gateway

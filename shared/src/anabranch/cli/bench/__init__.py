@@ -1,6 +1,6 @@
-"""`anabranch bench`: how fast this installation is, by what a user can observe.
+"""`anabranch bench`: measures the speed of an installation as a user observes it.
 
-Every measurement goes in by the requests topic and comes out by the results topic; nothing looks into a service.
-`shapes` and `layered` say what is asked for, `asking` asks and takes the time, `distribution` and `report` make
-figures and words of it; one module for each command has the rest.
+Every measurement publishes to `requests` and reads `results`; none looks into a service. `shapes` and `layered`
+build the requests, `client` runs them and measures durations, `distribution` and `report` compute and print the
+figures. Each command has a module of its own.
 """

@@ -1,4 +1,4 @@
-"""The agent that says when it ran, by its worker's clock. Loaded by `--agents anabranch.cli.bench.agents`."""
+"""An agent that returns when it ran, by its worker's clock. Loaded by `--agents anabranch.cli.bench.agents`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ _CLOCK = SystemClock()
 
 @agent(STAMP)
 async def stamp(task: Task) -> dict[str, float]:
-    """Returns `{"started", "ended"}`, in seconds since the epoch."""
+    """Return `{"started", "ended"}`, in seconds since the epoch."""
     started = _CLOCK.now()
     return {"started": started, "ended": _CLOCK.now()}

@@ -1,10 +1,12 @@
-"""What runs leave behind in bytes: on the log, as its brokers keep and send it, and in Redis under their keys.
+"""Measures the bytes that runs occupy on the log and in Redis.
 
-On the log: everything between the ends of all topics of the prefix before and after, also of those that services
-keep for themselves, fetched again and counted as it came over the wire, that is compressed and with the brokers'
-framing, one replica. Whatever else happened on these topics meanwhile is in it, so nothing else should.
+On the log: all records that were added to any topic with the prefix, fetched again and counted as they come over
+    the
+wire: compressed, with the brokers' framing, one replica. Records of other runs are counted too, so nothing else
+should use the system meanwhile.
 
-In Redis: the keys that carry the runs' ids, as MEMORY USAGE says once the runs have ended and the log is quiet.
+In Redis: the keys that contain the runs' ids, as reported by MEMORY USAGE once the runs have ended and no topic
+grows.
 """
 
 from __future__ import annotations
@@ -14,24 +16,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from anabranch.cli.bench.client import BenchClient, MeasuredRun
 from anabranch.cli.bench.shapes import Document
-from anabranch.cli.bench.submitting import Asker, Ended
 from anabranch.runtime.process.settings import Settings
 
 if TYPE_CHECKING:
     from anabranch.adapters.kafka.config import KafkaSettings
 
 QUIET_SECONDS = 1.0
-LOOKS = 15
+"""Seconds without a new record after which the log counts as idle."""
+MAX_POLLS = 15
+"""Maximum number of waits for an idle log; the measurement continues afterwards in any case."""
 
 Ends = Mapping[str, Mapping[int, int]]
 Spans = Mapping[int, tuple[int, int]]
-"""Of each partition the first offset, and the one after the last."""
+"""First offset and the offset after the last, by partition."""
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Bytes of `members` members: by topic (without prefix) on the log, and in Redis at the end."""
+class ByteUsage:
+    """Bytes of `members` members: on the log by topic (without prefix), and in Redis after the runs' end."""
 
     members: int
     topics: Mapping[str, int]
@@ -42,7 +46,7 @@ class Weights:
         return sum(self.topics.values())
 
     def to_document(self) -> dict[str, Any]:
-        """The shape of `bytes` in `--json`."""
+        """The field `bytes` of `--json`."""
         return {
             "members": self.members,
             "log": self.log,
@@ -53,50 +57,52 @@ class Weights:
         }
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """For the table."""
+        """Rows of the table: name, figure, remark."""
         parts = ", ".join(f"{name} {count / self.members:,.1f}" for name, count in self.topics.items() if count)
         return [
-            ("bytes a member on the log", f"{self.log / self.members:,.1f}", f"compressed, one replica: {parts}"),
-            ("bytes a member in Redis", f"{self.redis / self.members:,.1f}", "keys of the runs, after their end"),
+            ("bytes per member, log", f"{self.log / self.members:,.1f}", f"compressed, one replica: {parts}"),
+            ("bytes per member, Redis", f"{self.redis / self.members:,.1f}", "keys of the runs, after their end"),
         ]
 
 
-async def weighed(
-    asking: Asker, documents: Sequence[Document], scales: Settings | None
-) -> tuple[list[Ended], Weights | None]:
-    """Ask for runs one after another; with `scales`, the settings of the servers, weigh what they leave."""
-    if scales is None:
-        return [await asking.ask(document) for document in documents], None
-    before = await _quiet_ends(asking, scales)
-    ended = [await asking.ask(document) for document in documents]
-    after = await _quiet_ends(asking, scales)
-    return ended, await _weigh(asking, ended, grown(before, after), scales)
+async def run_weighed(
+    client: BenchClient, documents: Sequence[Document], servers: Settings | None
+) -> tuple[list[MeasuredRun], ByteUsage | None]:
+    """Run requests one after another; with `servers`, the settings of the servers, also measure their bytes."""
+    if servers is None:
+        return [await client.run(document) for document in documents], None
+    before = await _quiet_ends(client, servers)
+    ended = [await client.run(document) for document in documents]
+    after = await _quiet_ends(client, servers)
+    return ended, await _weigh(client, ended, new_records(before, after), servers)
 
 
-async def _weigh(asking: Asker, ended: Sequence[Ended], spans: Mapping[str, Spans], scales: Settings) -> Weights:
+async def _weigh(
+    client: BenchClient, ended: Sequence[MeasuredRun], spans: Mapping[str, Spans], servers: Settings
+) -> ByteUsage:
     from anabranch.adapters.kafka.weighing import fetched_bytes
     from anabranch.adapters.redis.connection import RedisAddress
     from anabranch.adapters.redis.weighing import memory_of
     from anabranch.runtime.process.connections import redis_url
 
-    kafka, prefix = _kafka(scales), asking.links.names.prefix
+    kafka, prefix = _kafka(servers), client.links.names.prefix
     topics = {
         topic.removeprefix(prefix): await asyncio.to_thread(fetched_bytes, kafka, topic, parts)
         for topic, parts in spans.items()
     }
-    address = RedisAddress(redis_url(scales), scales.redis_ca_file)
+    address = RedisAddress(redis_url(servers), servers.redis_ca_file)
     tags = [tag for each in ended for tag in (each.run_id, each.request_id)]
-    return Weights(sum(each.members for each in ended), topics, await memory_of(address, tags))
+    return ByteUsage(sum(each.members for each in ended), topics, await memory_of(address, tags))
 
 
-def _kafka(scales: Settings) -> KafkaSettings:
+def _kafka(servers: Settings) -> KafkaSettings:
     from anabranch.adapters.kafka.config import KafkaSettings
 
-    return KafkaSettings(scales.brokers, scales.kafka_properties)
+    return KafkaSettings(servers.brokers, servers.kafka_properties)
 
 
-def grown(before: Ends, after: Ends) -> dict[str, Spans]:
-    """For each topic the partitions that have new records: the first one's offset and the next one's."""
+def new_records(before: Ends, after: Ends) -> dict[str, Spans]:
+    """For each topic, the partitions with new records and the range of their offsets."""
     return {
         topic: {part: (first, end) for part, end in ends.items() if end > (first := _first(before, topic, part))}
         for topic, ends in after.items()
@@ -107,21 +113,21 @@ def _first(before: Ends, topic: str, partition: int) -> int:
     return before.get(topic, {}).get(partition, 0)
 
 
-async def _quiet_ends(asking: Asker, scales: Settings) -> Ends:
-    """The ends of all topics once nothing has been added for QUIET_SECONDS, or after so many looks."""
-    ends = await _ends(asking, scales)
-    for _ in range(LOOKS):
+async def _quiet_ends(client: BenchClient, servers: Settings) -> Ends:
+    """End offsets of all topics once the log is idle, or after MAX_POLLS waits."""
+    ends = await _ends(client, servers)
+    for _ in range(MAX_POLLS):
         await asyncio.sleep(QUIET_SECONDS)
-        last, ends = ends, await _ends(asking, scales)
+        last, ends = ends, await _ends(client, servers)
         if ends == last:
             break
     return ends
 
 
-async def _ends(asking: Asker, scales: Settings) -> Ends:
-    """Of the topics that are known, in the order of a run's way, then of those that services keep."""
+async def _ends(client: BenchClient, servers: Settings) -> Ends:
+    """End offsets: first of the public topics, in the order in which a run uses them, then of internal topics."""
     from anabranch.adapters.kafka.weighing import ends_under
 
-    names = asking.links.names
-    found = await asyncio.to_thread(ends_under, _kafka(scales), names.prefix)
+    names = client.links.names
+    found = await asyncio.to_thread(ends_under, _kafka(servers), names.prefix)
     return {topic: found[topic] for topic in dict.fromkeys((*names.topics, *found))}

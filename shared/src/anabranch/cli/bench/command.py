@@ -1,4 +1,4 @@
-"""What every command of the bench shares: its options, opening the place, telling an end without figures."""
+"""Shared by all bench commands: options, opening the system, and the exit if a run could not be measured."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from anabranch.cli.backends.systems import load_registry, open_place
+from anabranch.cli.bench.client import BenchClient, NotMeasured, open_bench_client
 from anabranch.cli.bench.report import Measurement, show
-from anabranch.cli.bench.submitting import Asker, NotMeasured, asker
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.render.output import print_json, say
 from anabranch.core.errors import Misconfigured
@@ -16,14 +16,15 @@ from anabranch.runtime.process.settings import Settings
 
 STAMPING = "anabranch.cli.bench.agents"
 STAMPERS: tuple[str, ...] = (STAMPING,)
-"""Modules of agents that an embedded system gets beside those of the settings."""
+"""Modules of agents that an embedded system loads in addition to those of the settings."""
 
-Measure = Callable[[Asker], Awaitable[Measurement]]
+Measure = Callable[[BenchClient], Awaitable[Measurement]]
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """Of every command. `timeout` is of one run, in seconds; `weigh`: report bytes too."""
+    """Options of every command. `timeout` is the maximum duration of one run in seconds; `weigh`: measure
+    bytes."""
 
     embedded: bool = False
     timeout: float = 600.0
@@ -32,18 +33,21 @@ class BenchOptions:
 
 
 async def run_bench(settings: Settings, options: BenchOptions, what: str, measure: Measure) -> int:
-    """Open the place, measure, print; returns the exit code.
+    """Open a system, measure, print; returns the exit code.
 
     Raises:
-        ServerUnavailable, Misconfigured: the place cannot be opened, or bytes were asked for where there are none.
+        ServerUnavailable, Misconfigured: the system cannot be opened, or `weigh` is given with `embedded`.
     """
     if options.weigh and options.embedded:
-        raise Misconfigured("--bytes", "a log in memory has no bytes on disk", "leave out --embedded")
+        raise Misconfigured("--bytes", "an embedded system has no log on disk to measure", "omit --embedded")
     registry = load_registry((*settings.agents, *STAMPERS)) if options.embedded else None
     try:
-        async with open_place(settings, registry) as place, asker(place, SystemClock(), options.timeout) as asking:
+        async with (
+            open_place(settings, registry) as place,
+            open_bench_client(place, SystemClock(), options.timeout) as client,
+        ):
             say(f"Measuring on {place.description}: {what}")
-            report = await measure(asking)
+            report = await measure(client)
     except NotMeasured as failed:
         return _not_measured(failed, options.json)
     show(report, json=options.json)

@@ -1,6 +1,6 @@
-"""A directed acyclic graph of a given size, in layers: the workflow that is measured where no file names one.
+"""Generates a layered directed acyclic graph of a given size: the workflow that is measured if no file is given.
 
-The same size always gives the same graph. Pure.
+Deterministic and pure: the same size always gives the same graph.
 """
 
 from __future__ import annotations
@@ -13,29 +13,33 @@ Layer = list[tuple[int, ...]]
 
 
 def layered(tasks: int, edges: int, layers: int) -> list[Layer]:
-    """`tasks` nodes in `layers` layers of even width; each node after the first layer depends on nodes of the
-    layer before, on one at least, and all nodes have nearly the same number of dependencies and of dependents.
+    """Generate `tasks` nodes in `layers` layers of even width.
+
+    Each node after the first layer depends on at least one node of the previous layer. Dependencies and dependents
+    are spread evenly over the nodes.
 
     Raises:
-        Misconfigured: no such graph exists; the message says what is possible.
+        Misconfigured: no such graph exists; the message has the possible range.
     """
     if not 1 <= layers <= tasks:
-        raise Misconfigured("--layers", f"{tasks} tasks make 1 to {tasks} layers", f"{layers} is none of these")
+        reason = f"{tasks:,} tasks cannot form {layers:,} layers"
+        raise Misconfigured("--layers", reason, f"use 1 to {tasks:,} layers, or more --tasks")
     widths = [tasks // layers + (depth < tasks % layers) for depth in range(layers)]
     fewest, most = tasks - widths[0], sum(before * width for before, width in pairwise(widths))
     if not fewest <= edges <= most:
-        reason = f"{tasks} tasks in {layers} layers have {fewest:,} to {most:,} edges, not {edges:,}"
-        raise Misconfigured("--edges", reason, "ask for a number between, or for other --tasks or --layers")
+        reason = f"{tasks:,} tasks in {layers:,} layers cannot have {edges:,} edges"
+        raise Misconfigured("--edges", reason, f"use {fewest:,} to {most:,}, or change --tasks or --layers")
     return _filled(widths, edges)
 
 
 def edge_count(layers: list[Layer]) -> int:
-    """How many dependencies there are."""
+    """Number of dependencies in the graph."""
     return sum(len(needs) for layer in layers for needs in layer)
 
 
 def _filled(widths: list[int], edges: int) -> list[Layer]:
-    """Spread the edges: as many for each node as it can have, the earlier layers first where it is not even."""
+    """Distribute the edges. Each node takes an even share of those that are left, limited by the width of the
+    previous layer, but never fewer than the later nodes would have no room for."""
     graph: list[Layer] = [[()] * widths[0]]
     first, left, nodes = 0, edges, sum(widths[1:])
     for depth, (before, width) in enumerate(pairwise(widths), 1):
@@ -52,5 +56,8 @@ def _filled(widths: list[int], edges: int) -> list[Layer]:
 
 
 def _needs(first: int, before: int, place: int, count: int) -> tuple[int, ...]:
-    """`count` neighbours in the layer before, which begins at node `first`; the next node's follow on them."""
+    """`count` adjacent nodes of the previous layer, which begins at node `first`. The ranges of successive nodes
+    are adjacent too, and wrap around, so that each node of the previous layer gets nearly the same number of
+    dependents.
+    """
     return tuple(first + (place * count + nth) % before for nth in range(count))

@@ -1,5 +1,7 @@
-"""What a command of the bench says: a table with a drawing of each distribution for people, one document for
-programs. Where it is printed to is no terminal, the same table is plain ASCII text."""
+"""Prints a measurement: a table with a sparkline of each distribution, or one JSON document.
+
+If standard output is not a terminal, the table is plain ASCII text.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,9 @@ class Measurement:
     """Figures of one measurement.
 
     Attributes:
-        document: what `--json` prints.
-        rows: what was measured, the figure, and a remark that may be empty.
-        spreads: named distributions that are drawn below, each with its percentiles.
+        document: the document of `--json`.
+        rows: rows of the table: name, figure, and a remark, which may be empty.
+        spreads: named distributions; the table shows the percentiles and a sparkline of each.
     """
 
     title: str
@@ -32,7 +34,7 @@ class Measurement:
 
 
 def show(report: Measurement, *, json: bool) -> None:
-    """One JSON document on standard output, or the table there."""
+    """Print one JSON document or the table on standard output."""
     if json:
         print_json(report.document)
         return
@@ -46,7 +48,7 @@ def show(report: Measurement, *, json: bool) -> None:
 
 
 def plain_lines(report: Measurement) -> list[str]:
-    """The table as text that any pipe, log or ticket takes: ASCII, unless a remark has other characters."""
+    """The table as plain text: ASCII, unless a remark has other characters."""
     cells = [*report.rows, *_spread_rows(report, PLAIN)]
     widths = [max((len(row[column]) for row in cells), default=0) for column in range(2)]
     lines = [f"{what:<{widths[0]}}  {figure:>{widths[1]}}  {remark}".rstrip() for what, figure, remark in cells]
@@ -58,7 +60,7 @@ def _spread_rows(report: Measurement, marks: str) -> list[tuple[str, str, str]]:
     for name, spread in report.spreads:
         rows.append((f"{name}, median", milliseconds(spread.median), drawn(spread, marks)))
         rows.append((f"{name}, p99", milliseconds(spread.at(0.99)), f"of {len(spread.values):,}"))
-        rows.append((f"{name}, longest", milliseconds(spread.most), ""))
+        rows.append((f"{name}, longest", milliseconds(spread.maximum), ""))
     return rows
 
 

@@ -1,20 +1,20 @@
-"""`bench runs`: runs of three groups of three tasks, many at once."""
+"""`bench runs`: many concurrent runs, each with three groups of three tasks."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
 
+from anabranch.cli.bench.client import BenchClient, MeasuredRun
 from anabranch.cli.bench.command import BenchOptions, run_bench
 from anabranch.cli.bench.distribution import Distribution, milliseconds
 from anabranch.cli.bench.report import Measurement
 from anabranch.cli.bench.shapes import Document, three_by_three_request
-from anabranch.cli.bench.submitting import Asker, Ended
 from anabranch.runtime.process.settings import Settings
 
 TASKS = 9
 FIRST_RUNS = 5
-"""Not counted: they open connections and load code."""
+"""Warm-up runs, which open connections and load code; not counted."""
 
 
 async def runs(settings: Settings, options: BenchOptions, count: int, at_once: int) -> int:
@@ -23,13 +23,13 @@ async def runs(settings: Settings, options: BenchOptions, count: int, at_once: i
     return await run_bench(settings, options, words, partial(_measure, count=count, at_once=at_once))
 
 
-async def ask_at_once(asking: Asker, document: Document, count: int, at_once: int) -> list[Ended]:
-    """Run a request `count` times, at most `at_once` at a time. Raises NotMeasured at the first that fails."""
+async def run_concurrently(client: BenchClient, document: Document, count: int, at_once: int) -> list[MeasuredRun]:
+    """Run a request `count` times, at most `at_once` concurrently. Raises NotMeasured at the first failure."""
     places = asyncio.Semaphore(at_once)
 
-    async def one() -> Ended:
+    async def one() -> MeasuredRun:
         async with places:
-            return await asking.ask(document)
+            return await client.run(document)
 
     asked = [asyncio.ensure_future(one()) for _ in range(count)]
     try:
@@ -39,18 +39,18 @@ async def ask_at_once(asking: Asker, document: Document, count: int, at_once: in
             each.cancel()
 
 
-async def _measure(asking: Asker, count: int, at_once: int) -> Measurement:
+async def _measure(client: BenchClient, count: int, at_once: int) -> Measurement:
     request = three_by_three_request()
     for _ in range(FIRST_RUNS):
-        await asking.ask(request)
-    began = asking.clock.monotonic()
-    ended = await ask_at_once(asking, request, count, at_once)
-    seconds = asking.clock.monotonic() - began
+        await client.run(request)
+    began = client.clock.monotonic()
+    ended = await run_concurrently(client, request, count, at_once)
+    seconds = client.clock.monotonic() - began
     return runs_report(at_once, seconds, Distribution.of([each.seconds for each in ended]))
 
 
 def runs_report(at_once: int, seconds: float, spread: Distribution) -> Measurement:
-    """The figures and the table; `spread` has the seconds of each run."""
+    """The figures and the table; `spread` has the duration of each run in seconds."""
     count = len(spread.values)
     document = {
         "runs": count,
@@ -61,8 +61,8 @@ def runs_report(at_once: int, seconds: float, spread: Distribution) -> Measureme
         **spread.milliseconds(),
     }
     rows = [
-        ("all runs", milliseconds(seconds), f"{count:,} of them, {at_once:,} at once"),
-        ("runs a second", f"{count / seconds:,.1f}", "three groups of three tasks each"),
-        ("tasks a second", f"{count * TASKS / seconds:,.0f}", ""),
+        ("all runs", milliseconds(seconds), f"{count:,} runs, {at_once:,} at a time"),
+        ("runs per second", f"{count / seconds:,.1f}", "three groups of three tasks each"),
+        ("tasks per second", f"{count * TASKS / seconds:,.0f}", ""),
     ]
-    return Measurement("Many runs at once", document, rows, [("one run", spread)])
+    return Measurement("Many concurrent runs", document, rows, [("one run", spread)])

@@ -1,4 +1,4 @@
-"""The requests that the bench asks for, as documents. Pure: no id, no time."""
+"""Builds the bench's requests as documents. Pure: without ids and times."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ Document = dict[str, Any]
 
 ECHO = "echo"
 STAMP = "bench.stamp"
-"""Says when it began and when it was done; see `agents`."""
+"""Agent that returns when it began and ended; see `agents`."""
 
 
 def fanout_request(tasks: int, wait: float = 0.0) -> Document:
-    """One task of `tasks` members, each with one placeholder; each waits so many seconds."""
+    """One task of `tasks` members, each with one placeholder; each member waits for `wait` seconds."""
     expansion = _sequence("n", tasks)
     if wait:
         inputs = {"seconds": wait, "value": "member {n}"}
@@ -28,25 +28,25 @@ def single_request() -> Document:
 
 
 def three_tasks_request() -> Document:
-    """Three tasks that wait for nothing."""
+    """Three independent tasks."""
     tasks = [_task(f"echo-{number}", f"echoed-{number}", message_template="hello") for number in range(3)]
     return _request("bench three", three=tasks)
 
 
 def stamp_request(timeout: float) -> Document:
-    """One task that only a worker with the bench's own agent can run."""
+    """One task that only workers with the bench's own agent can run."""
     return {**_request("bench probe", probe=[_task("stamp", "stamp", agent=STAMP)]), "timeout": timeout}
 
 
 def two_stage_request(members: int, agent: str) -> Document:
-    """A fan-out, and one task that depends on its join."""
+    """A fan-out and a task that depends on its join."""
     first = _task("first", "ends", agent=agent, message_template="{n}", expansion_config=_sequence("n", members))
     second = _task("second", "start", agent=agent, dependencies=["ends"], message_template="joined")
     return _request("bench join lag", first=[first], second=[second])
 
 
 def three_by_three_request() -> Document:
-    """Three groups of three tasks; each task of a later group depends on all three of the group before."""
+    """Three groups of three tasks; each task depends on all three tasks of the previous group."""
     groups = {
         f"group-{number}": [
             _task(f"task-{number}-{nth}", f"key-{number}-{nth}", dependencies=_keys_before(number))
@@ -58,7 +58,7 @@ def three_by_three_request() -> Document:
 
 
 def chain_request(stages: int, width: int) -> Document:
-    """`stages` fan-outs of `width` members, each over the list that the one before has joined."""
+    """`stages` fan-outs of `width` members, each over the joined list of the previous one."""
     groups = {"stage-0": [_stage(0, "{n}", _sequence("n", width))]}
     for number in range(1, stages):
         mapping = {"type": "array", "array_mapping": {"item": f"list-{number - 1}"}, "output_format": "merge"}
@@ -68,8 +68,11 @@ def chain_request(stages: int, width: int) -> Document:
 
 
 def workflow_request(layers: list[list[tuple[int, ...]]]) -> Document:
-    """A group for each layer, a task for each node; a node is named by its number from 0 on, and is the tuple
-    of the nodes that it depends on."""
+    """One group per layer, one task per node.
+
+    Args:
+        layers: each node is the tuple of the nodes that it depends on; nodes are numbered from 0 over all layers.
+    """
     number = 0
     groups: dict[str, list[Document]] = {}
     for depth, layer in enumerate(layers):

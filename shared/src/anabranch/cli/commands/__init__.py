@@ -1,1 +1,1 @@
-"""The commands: each parses nothing itself, calls the system, and renders the answer."""
+"""The commands: each calls a system through `cli.backends` and prints the answer. `cli.arguments` parses."""

@@ -1,4 +1,4 @@
-"""`context RUN`: the versions of the context of a run's session, and what two of them differ in. Reads only."""
+"""`context RUN`: prints the versions of a session's context, or the differences between two. Read-only."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ SHOWN_CHARACTERS = 60
 async def show_context(
     settings: Settings, run: str, *, at: int | None, between: tuple[int, int] | None, form: Form
 ) -> int:
-    """`context RUN`, as of version `at`, or with `between` the difference of two versions."""
+    """Print the context as of version `at` (None: the latest), or the differences `between` two versions.
+
+    Raises:
+        Misconfigured: both are given, or a version is not stored.
+    """
     if at is not None and between is not None:
-        raise Misconfigured("context", "--at and --diff exclude each other", "give one of them")
+        raise Misconfigured("context", "--at and --diff cannot be combined", "omit one of them")
     async with reached(settings) as system:
         try:
             if between is not None:
@@ -35,19 +39,19 @@ async def show_context(
                 _show(await system.context(run, at), form)
         except NoSuchVersion as error:
             shown = f"--at {error.version}" if at is not None else "context"
-            raise Misconfigured(shown, str(error), "see the versions with: anabranch context RUN") from error
+            raise Misconfigured(shown, str(error), "list the versions with: anabranch context RUN") from error
     return COMPLETED
 
 
 def _show(context: SharedContext, form: Form) -> None:
     if context.dropped:
-        say(f"The first {context.dropped:,} versions of session {context.session_id} are no longer kept")
-    nothing = f"Nothing was written to the context of session {context.session_id}, or it has expired"
+        say(f"The first {context.dropped:,} versions of session {context.session_id} are no longer stored")
+    nothing = f"The context of session {context.session_id} is empty, or it has expired"
     show(Listing(VERSION_COLUMNS, context.versions, context.to_document(), nothing), form)
 
 
 def writer_of(change: Change) -> str:
-    """Who wrote a value, in words: the task, or several under a policy, and the run."""
+    """The writer of a value, for people: the task (several under a policy) and the run."""
     if change.kind != "result":
         return f"{change.kind}, run {change.run_id}"
     by = ", ".join(change.writers) or f"{change.group}/{change.task}"
@@ -58,7 +62,7 @@ def writer_of(change: Change) -> str:
 def _show_differences(differ: Differences, form: Form) -> None:
     document: dict[str, Any] = {"session_id": differ.session_id, "a": differ.a, "b": differ.b}
     document["differences"] = [each.to_document() for each in differ.found]
-    nothing = f"Versions {differ.a} and {differ.b} of session {differ.session_id} do not differ"
+    nothing = f"Versions {differ.a} and {differ.b} of session {differ.session_id} are equal"
     show(Listing(DIFFERENCE_COLUMNS, differ.found, document, nothing), form)
 
 
@@ -67,7 +71,7 @@ def _value(value: Any) -> str:
 
 
 def _cell(text: str | None) -> str:
-    """A value that is JSON already, cut for people."""
+    """A value in JSON, shortened for people."""
     return "" if text is None else short_line(text, SHOWN_CHARACTERS)
 
 

@@ -1,5 +1,4 @@
-"""`cancel`, `pause`, `resume`, `topics create`: what acts on runs and servers from outside. Thin: a record or a
-call each."""
+"""`cancel`, `pause` and `resume` publish a control record; `topics create` creates topics."""
 
 from __future__ import annotations
 
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
     from anabranch.sdk.client import Control
 
-_DONE = {"cancel": "Asked to cancel", "pause": "Asked to pause", "resume": "Asked to go on with"}
+_REQUESTED = {"cancel": "Cancellation", "pause": "Pause", "resume": "Resumption"}
 
 
 async def control(settings: Settings, action: Control, run: str, *, json: bool) -> int:
-    """Cancel, pause or resume a run. For a run that has ended, print its status and send nothing.
+    """Cancel, pause or resume a run. If the run has ended, print its status and publish nothing.
 
     Raises:
         Misconfigured: there is no such run.
@@ -36,16 +35,16 @@ async def control(settings: Settings, action: Control, run: str, *, json: bool) 
     if done.ended is not None:
         say(f"Run {done.run_id} had already ended: {done.ended}. There is nothing to {action}.")
     else:
-        say(f"{_DONE[action]} run {done.run_id}. See: anabranch status {done.run_id}")
+        say(f"{_REQUESTED[action]} of run {done.run_id} requested. See: anabranch status {done.run_id}")
     return COMPLETED
 
 
 async def create_topics(settings: Settings, *, form: Form) -> int:
-    """Create the topics that are missing.
+    """Create missing topics.
 
     Raises:
         ServerUnavailable: Kafka does not answer.
-        Misconfigured: a topic is there with another number of partitions.
+        Misconfigured: an existing topic has a different number of partitions.
     """
     from anabranch.runtime.process.connections import kafka_log
     from anabranch.runtime.process.topics import gateway_topic_specs, topic_specs

@@ -1,4 +1,4 @@
-"""`anabranch demo`: runs `demo_job` on a system in this process, shows it, and says what to try next."""
+"""`anabranch demo`: runs `demo_job` on an embedded system, prints its report, and suggests what to try next."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from anabranch.sdk.run_result import RunResult
 
 NEXT = """What to try next
-  anabranch plan FILE           what a request would run, before it runs
-  anabranch run FILE --embedded run a request of your own, without servers; the folder examples/ of the
+  anabranch plan FILE           show what a request would run
+  anabranch run FILE --embedded run your own request without servers; the folder examples/ of the
                                 sources has some
-  anabranch dev                 keep such a system running
+  anabranch dev                 keep a system running in this process
   anabranch bench fanout --embedded --tasks 20000
                                 measure this machine"""
 
 
 async def show(settings: Settings) -> int:
-    """Do it; returns the exit code."""
+    """Run the demo; returns the exit code."""
     registry = load_registry([demo_job.__name__])
     document = demo_job.request(demo_job.source_folders())
     plan = read(document, settings, registry).plan
     async with open_place(settings, registry) as place:
         say(f"Anabranch: {place.description}.")
-        say("Each Python file of this installation is read by a task of its own; then the results are joined.\n")
+        say("One member analyses each Python file of this installation; then the results are joined.\n")
         run = await place.client.submit(document, agents=registry.names)
         result = await follow(run, Following(view_for(SystemClock()), plan))
     if result.status == "completed":
@@ -53,7 +53,7 @@ def _show_report(result: RunResult) -> None:
     console.print(
         f"\nPython {report['python']}: [bold]{report['files']:,} files[/], {report['bytes'] / 1e6:.1f} MB, "
         f"{totals['lines']:,} lines, {totals['classes']:,} classes, {totals['functions']:,} functions, "
-        f"{totals['todos']:,} notes to do.\n",
+        f"{totals['todos']:,} TODO comments.\n",
         markup=True,
     )
     for ranking in report["rankings"]:
@@ -65,8 +65,8 @@ def _show_report(result: RunResult) -> None:
     done = result.executions["completed"]
     rate = done / max(result.duration_seconds, 0.001)
     console.print(
-        f"[bold]{done:,} tasks in {seconds(result.duration_seconds)}[/], {rate:,.0f} a second, the reading of "
-        f"the files included.\n\n{NEXT}",
+        f"[bold]{done:,} tasks in {seconds(result.duration_seconds)}[/], {rate:,.0f} per second, including "
+        f"reading the files.\n\n{NEXT}",
         markup=True,
     )
 

@@ -1,4 +1,4 @@
-"""`dlq list`, `dlq show`: dead letters, grouped by what went wrong, and one of them whole. They change nothing."""
+"""`dlq list` prints dead letters grouped by kind of failure; `dlq show` prints one. Read-only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SHOWN = 100
 async def list_letters(
     settings: Settings, *, run: str | None, signature: str | None, every: bool, form: Form
 ) -> int:
-    """`dlq list`: a line for each kind of failure, the one with the latest letter first."""
+    """Print one line per kind of failure, the one with the latest dead letter first."""
     async with reached(settings) as system:
         found = await system.letter_groups(run=run, signature=signature, every=every)
     groups = found.groups
     more = (
-        f" {count(found.decided, 'dead letter')} already redriven or dismissed: --all shows them."
+        f" {count(found.decided, 'dead letter')} already redriven or dismissed: show them with --all."
         if found.decided
         else ""
     )
@@ -38,10 +38,10 @@ async def list_letters(
 
 
 async def show_letter(settings: Settings, letter_id: str, *, json: bool) -> int:
-    """`dlq show ID`: everything there is of one letter.
+    """Print all details of a dead letter.
 
     Raises:
-        Misconfigured: there is no such letter.
+        Misconfigured: there is no such dead letter.
     """
     async with reached(settings) as system:
         document = await system.letter(letter_id)

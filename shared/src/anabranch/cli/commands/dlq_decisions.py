@@ -1,4 +1,4 @@
-"""`dlq redrive`, `dlq dismiss`: what is to become of dead letters, and what the command says of it."""
+"""`dlq redrive` processes dead letters again; `dlq dismiss` accepts them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 async def decide_on(settings: Settings, action: Action, choice: DeadLetterSelection, *, json: bool) -> int:
-    """Redrive or dismiss letters; returns the exit code, which is 2 where one of them could not be."""
+    """Redrive or dismiss dead letters; returns the exit code: 2 if none was, or if one was refused."""
     if not choice.ids and choice.signature is None and choice.run is None:
-        raise Misconfigured(f"dlq {action}", "no letter is named", "give ids, --signature or --run")
+        raise Misconfigured(f"dlq {action}", "no dead letter is selected", "pass ids, --signature or --run")
     async with reached(settings) as system:
         decisions = await system.decide(action, choice)
     _report(action, decisions, json)
@@ -31,6 +31,6 @@ def _report(action: Action, decisions: Mapping[str, Any], json: bool) -> None:
     for letter in decisions["refused"]:
         say(f"{letter['id']}: not {past_tense(action)}: {letter['reason']}")
     if done := decisions[past_tense(action)]:
-        say(f"{count(len(done), 'letter')} {past_tense(action)}.")
+        say(f"{count(len(done), 'dead letter')} {past_tense(action)}.")
     elif not decisions["refused"]:
-        say("No such dead letters. See: anabranch dlq list")
+        say("No dead letter matches. See: anabranch dlq list")

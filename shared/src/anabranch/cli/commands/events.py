@@ -1,5 +1,4 @@
-"""`events RUN` and `logs RUN`: what a run tells as it goes, for programs or as lines for people. They change
-nothing."""
+"""`events RUN` and `logs RUN`: print a run's lifecycle events or its agents' log lines. Read-only."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 Event = Mapping[str, Any]
 
 COMMON = ("type", "time", "seq", "run_id", "group", "task", "index", "attempt")
-"""The fields that every event has; what else it says is `data` in a table and in CSV."""
+"""Fields of every event. A table and CSV have the other fields in one column, `data`."""
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _LEVEL_STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
@@ -29,7 +28,7 @@ _LEVEL_STYLES = {"warning": "yellow", "error": "red", "critical": "bold red"}
 
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which lines of a run's agents are wanted; None for any."""
+    """Selects log lines of a run's agents. None: any."""
 
     group: str | None = None
     task: str | None = None
@@ -44,21 +43,21 @@ class LogFilter:
 
 
 def _rank(level: Any) -> int:
-    """How grave a level is; one that is not known counts as grave, so that nothing is hidden by mistake."""
+    """Rank of a level. An unknown level ranks highest, so that no filter hides it."""
     return LEVELS.index(level) if level in LEVELS else len(LEVELS)
 
 
 async def show_events(settings: Settings, run: str, *, follow: bool, form: Form | None) -> int:
-    """Print the events of a run in order, each as it comes; without a form one JSON a line. The one document of
-    Form.JSON is printed when all are there."""
+    """Print the events of a run in order, each as it arrives. Without a form, print one JSON document per line;
+    with Form.JSON, print one array at the end."""
     printer = _Printer(form, EVENT_COLUMNS, event_line)
     return await _print(settings, run, printer, follow=follow, wants=lambda _: True, nothing="")
 
 
 async def show_logs(settings: Settings, run: str, wanted: LogFilter, *, follow: bool, form: Form) -> int:
-    """Print what the agents of a run logged, each line as it comes."""
+    """Print the log lines of a run's agents, each as it arrives."""
     printer = _Printer(form, LOG_COLUMNS, log_line)
-    nothing = "No such lines. Agents log with task.log; INFO and above can be seen here."
+    nothing = "No log line matches. Agents log with task.log; only INFO and higher levels are recorded."
     return await _print(settings, run, printer, follow=follow, wants=wanted.wants, nothing=nothing)
 
 
@@ -81,7 +80,7 @@ async def _print(
                     return COMPLETED
     printer.close()
     if not known:
-        say(f"No events of {run}: it is not known here, or they are older than the topic's retention")
+        say(f"There are no events of {run}: there is no such run, or its events are past the topic's retention")
         return WRONG
     if not printer.seen and nothing:
         say(nothing)
@@ -89,7 +88,7 @@ async def _print(
 
 
 class _Printer:
-    """Prints each event in one form, and the one document of `--json` at the end."""
+    """Prints each event in one form; with Form.JSON, collects them and prints one array at the end."""
 
     def __init__(self, form: Form | None, columns: Sequence[Column[Event]], line: Callable[[Event], Text]) -> None:
         self.seen = 0
@@ -118,7 +117,7 @@ class _Printer:
 
 
 def event_line(event: Event) -> Text:
-    """An event on one line."""
+    """Format an event as one line."""
     kind = str(event["type"])
     line = _moment(event).append(f"{kind:16}", style=status_style(kind.partition(".")[2]))
     rest = data_of(event)
@@ -128,7 +127,7 @@ def event_line(event: Event) -> Text:
 
 
 def log_line(event: Event) -> Text:
-    """What an agent logged on one line: when, how grave, where, what, and its fields as `name=value`."""
+    """Format a log line of an agent: time, level, member, message, and its fields as `name=value`."""
     level = str(event.get("level") or "info")
     line = _moment(event).append(f"{level.upper():8}", style=_LEVEL_STYLES.get(level, "green"))
     line.append(f"  {place_of(event)}  ", style="cyan").append(continued(str(event.get("message") or "")))
@@ -144,7 +143,7 @@ def _moment(event: Event) -> Text:
 
 
 def place_of(event: Event) -> str:
-    """`group/task[index] attempt 2`, as far as the event names them."""
+    """The place of an event as `group/task[index] attempt 2`, without the parts that the event does not have."""
     place = "/".join(str(event[part]) for part in ("group", "task") if event.get(part) is not None)
     index = "" if event.get("index") is None else f"[{event['index']}]"
     attempt = event.get("attempt") or 1
@@ -152,7 +151,7 @@ def place_of(event: Event) -> str:
 
 
 def data_of(event: Event) -> dict[str, Any]:
-    """What an event says beyond the common fields."""
+    """The fields of an event without the common ones."""
     return {name: value for name, value in event.items() if name not in COMMON}
 
 

@@ -1,4 +1,4 @@
-"""Follows a run to its end: shows it, writes its events, and turns interrupts into a clean cancellation."""
+"""Follows a run until it ends: shows its progress, writes its events, and cancels it on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ if TYPE_CHECKING:
     from anabranch.core.request.planning import Plan
 
 QUIET_SECONDS = NOTICE_SECONDS
-"""After which it is said that nobody has answered."""
+"""Seconds without a response from the system, after which a note is printed."""
 POLL_SECONDS = 0.5
-"""Seconds between two checks whether the run lacks an agent or a worker."""
+"""Interval of the check for missing agents and workers, in seconds."""
 LAG_SECONDS = 0.5
-"""How long the view waits for the last events once the run has ended."""
+"""Seconds that the view waits for the last events after the run has ended."""
 LATE_SECONDS = 10.0
-"""How long the final record may come after the run's own timeout before nobody is expected to write one."""
+"""Seconds after the run's own timeout within which the final record is expected. Then the command stops
+waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """How a run is followed. `timeout` is the run's own, in seconds, where the command set one."""
+    """How to follow a run. `timeout` is the run's own timeout in seconds, if the command set one."""
 
     view: View
     plan: Plan | None = None
@@ -47,7 +48,7 @@ class Following:
 
 
 async def follow(run: FollowedRun, following: Following) -> RunResult:
-    """Wait for the end of a run. The first interrupt cancels it and waits on; a second one leaves at once.
+    """Wait for the end of a run. The first interrupt cancels the run; a second one ends the process at once.
 
     Raises:
         ServerUnavailable: a value of the result cannot be read.
@@ -55,18 +56,18 @@ async def follow(run: FollowedRun, following: Following) -> RunResult:
     with following.view as view, on_interrupt(_cancel(run, view), _leave):
         progress = RunProgress.of_plan(run.run_id, following.plan)
         watching = asyncio.create_task(watch(run, following, progress))
-        nagging = asyncio.create_task(_say_when_nobody_answers(run, view))
-        looking = asyncio.create_task(_say_what_it_waits_for(progress, view))
+        silence = asyncio.create_task(_note_silence(run, view))
+        waits = asyncio.create_task(_show_waits(progress, view))
         try:
             ended = await _until_ended(run, following.timeout)
-            await asyncio.wait({watching}, timeout=None if _all_events(following, ended) else LAG_SECONDS)
+            await asyncio.wait({watching}, timeout=None if _needs_all_events(following, ended) else LAG_SECONDS)
         finally:
-            await _stopped(watching, nagging, looking)
-    return await run.result() if ended else _given_up(run)
+            await _stopped(watching, silence, waits)
+    return await run.result() if ended else _without_final_record(run)
 
 
-def _all_events(following: Following, ended: str | None) -> bool:
-    """Whether every event is wanted and there will be a last one."""
+def _needs_all_events(following: Following, ended: str | None) -> bool:
+    """True if every event has to be written and a last event is certain to arrive."""
     return following.events_file is not None and ended not in (None, "rejected")
 
 
@@ -77,20 +78,20 @@ async def _until_ended(run: FollowedRun, timeout: float | None) -> str | None:
         return None
 
 
-def _given_up(run: FollowedRun) -> RunResult:
-    """No final record came: the services are away. The run may still end later."""
+def _without_final_record(run: FollowedRun) -> RunResult:
+    """Result of a run without a final record in time, probably because no service runs. The run may end later."""
     return RunResult(
         run_id=run.run_id,
         request_id=run.request_id or "",
         session_id=run.session_id or "",
         status="timed_out",
         executions=no_executions(),
-        warnings=(*run.warnings, "no final record came: is an agency running?"),
+        warnings=(*run.warnings, "no final record arrived in time: check that `anabranch agency` runs"),
     )
 
 
 async def watch(run: FollowedRun, following: Following, progress: RunProgress | None = None) -> None:
-    """Show a run and write its events until it has ended; `progress` counts them."""
+    """Show a run's progress and write its events until its last event. `progress` counts the events."""
     progress = progress or RunProgress.of_plan(run.run_id, following.plan)
     sequence = EventSequence()
     following.view.update(progress)
@@ -104,7 +105,7 @@ async def watch(run: FollowedRun, following: Following, progress: RunProgress | 
             following.view.update(progress)
 
 
-async def _say_what_it_waits_for(progress: RunProgress, view: View) -> None:
+async def _show_waits(progress: RunProgress, view: View) -> None:
     loop = asyncio.get_running_loop()
     unbegun: float | None = None
     while True:
@@ -116,12 +117,12 @@ async def _say_what_it_waits_for(progress: RunProgress, view: View) -> None:
         view.waits(progress.waits_for(None if unbegun is None else loop.time() - unbegun))
 
 
-async def _say_when_nobody_answers(run: FollowedRun, view: View) -> None:
+async def _note_silence(run: FollowedRun, view: View) -> None:
     await asyncio.sleep(QUIET_SECONDS)
     if not run.heard:
         view.note(
-            "No answer yet: the request is on the topic and starts as soon as an agency reads it. "
-            "Is `anabranch agency` running with this prefix?"
+            "No answer yet: the request is on the requests topic and starts when an Agency reads it. "
+            "Check that `anabranch agency` runs with this prefix."
         )
 
 
@@ -129,18 +130,18 @@ def _cancel(run: FollowedRun, view: View) -> Callable[[], None]:
     background: set[asyncio.Task[None]] = set()
 
     def cancel() -> None:
-        view.note("Cancelling the run; interrupt again to leave at once.")
+        view.note("Cancelling the run; press Ctrl-C again to quit at once.")
         background.add(asyncio.ensure_future(run.cancel()))
 
     return cancel
 
 
 def _leave() -> None:
-    os._exit(STOPPED)  # an agent's thread that does not end must not hold the process
+    os._exit(STOPPED)  # sys.exit would wait for threads of agents that are still running
 
 
 async def _stopped(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel what still runs; an error of the view is raised, for it is a bug and no state of the run."""
+    """Cancel the tasks. Raise an error of one of them, such as of the view: it is a bug, not an outcome."""
     for task in tasks:
         task.cancel()
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):
@@ -150,10 +151,10 @@ async def _stopped(*tasks: asyncio.Task[Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def opened(path: Path | None) -> AsyncIterator[EventsFile | None]:
-    """The events file, made anew; None for none.
+    """Create the events file, overwriting an existing one. Yields None without a path.
 
     Raises:
-        Misconfigured: it cannot be written.
+        Misconfigured: the file cannot be written.
     """
     if path is None:
         yield None

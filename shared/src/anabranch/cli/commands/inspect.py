@@ -1,4 +1,4 @@
-"""`list`, `status`, `result`: looking at runs that were submitted before. They change nothing."""
+"""`list`, `status` and `result`: print runs that were submitted before. Read-only."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 async def list_runs(settings: Settings, *, limit: int, status: str | None, form: Form) -> int:
-    """`list`: recent runs, the latest first."""
+    """Print recent runs, the latest first."""
     async with reached(settings) as system:
         views = await system.views(limit)
     now = SystemClock().now()
     shown = [ListedRun(view, waits_for(view, now)) for view in views if status in (None, view.status)]
     nothing = "No runs. Submit one with: anabranch run FILE"
     if views and not shown:
-        nothing = f"None of the latest {count(len(views), 'run')} is {status}; --limit looks at more."
+        nothing = f"None of the latest {count(len(views), 'run')} is {status}; search more runs with --limit."
     columns = RUN_COLUMNS if form is not Form.TABLE or any(row.waits for row in shown) else RUN_COLUMNS[:-1]
     document = {"runs": [row.to_document() for row in shown]} if form is Form.JSON else {}
     show(Listing(columns, shown, document, nothing), form)
@@ -48,7 +48,7 @@ async def list_runs(settings: Settings, *, limit: int, status: str | None, form:
 
 
 async def show_status(settings: Settings, run: str, *, form: Form) -> int:
-    """`status RUN`: its view; right after its submission, or when that has expired, what else is known."""
+    """Print the view of a run. Without a view (just submitted, or expired), print what its run record has."""
     async with reached(settings) as system:
         view = await system.status(run)
     waits = waits_for(view, SystemClock().now())
@@ -62,15 +62,19 @@ async def show_status(settings: Settings, run: str, *, form: Form) -> int:
 
 
 async def show_result(settings: Settings, run: str, key: str | None, *, timeout: float | None, json: bool) -> int:
-    """`result RUN [KEY]`: how it ended, or the value of one key, which is printed as JSON in any case."""
+    """Print the outcome of a run, or the value of one key as JSON.
+
+    Raises:
+        Misconfigured: the run has not ended, does not exist, or has no such key.
+    """
     async with reached(settings) as system:
         result = await system.result(run, timeout)
     if result is None:
-        wait = "wait for it with: anabranch result --wait 10m"
-        raise Misconfigured(run, "this run has not ended, or is not known here", wait)
+        wait = "wait for its end with: anabranch result RUN --wait 10m"
+        raise Misconfigured(run, "the run has not ended, or there is no such run", wait)
     if key is not None and key not in result.results:
-        has = ", ".join(result.results) or "none"
-        raise Misconfigured(key, f"run {result.run_id} ({result.status}) has no such result; it has: {has}")
+        keys = ", ".join(result.results) or "none"
+        raise Misconfigured(key, f"run {result.run_id} ({result.status}) has no such result; its keys: {keys}")
     if key is not None:
         print_json(result.results[key])
     elif json:
@@ -111,7 +115,7 @@ def _show_view(view: RunView, waits: str | None) -> None:
             for progress in task.progress:
                 say(f"      {_progress(progress)}")
     if view.alive:
-        say(f"  workers with a fresh heartbeat: {', '.join(view.alive)}")
+        say(f"  live workers: {', '.join(view.alive)}")
     tracebacks = Tracebacks()
     for failure in view.failures:
         say(f"  {failed_place(failure)}: {failure['error_type']}: {continued(failure['message'])}")

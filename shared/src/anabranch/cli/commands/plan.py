@@ -1,4 +1,4 @@
-"""`anabranch plan FILE`: what would run, before it runs. Needs no server."""
+"""`anabranch plan FILE`: validates a request and prints what it would run. Needs no server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anabranch.cli.exits import COMPLETED, WRONG
 from anabranch.cli.render.output import (
     continued,
     count,
-    foreign_output_aside,
+    foreign_output_to_stderr,
     print_json,
     say,
     short,
@@ -28,12 +28,12 @@ SHOWN_MEMBERS = 20
 
 
 def plan(file: str, settings: Settings, *, form: Form, expand: bool, strict: bool = False) -> int:
-    """Do it; returns the exit code.
+    """Print the plan; returns the exit code: 2 if the request is invalid.
 
     Raises:
-        Misconfigured: an agents' module cannot be loaded.
+        Misconfigured: a module with agents cannot be loaded.
     """
-    with foreign_output_aside(form is not Form.TABLE):
+    with foreign_output_to_stderr(form is not Form.TABLE):
         document = planned(file, settings, expand=expand, strict=strict)
     if form is Form.JSON:
         print_json(document)
@@ -45,7 +45,7 @@ def plan(file: str, settings: Settings, *, form: Form, expand: bool, strict: boo
 
 
 def planned(file: str, settings: Settings, *, expand: bool, strict: bool = False) -> dict[str, Any]:
-    """The document that `--json` prints; `strict` refuses placeholders without a value."""
+    """The document of `--json`. With `strict`, placeholders without a value are errors."""
     try:
         document = request_files.load(file)
     except RequestRefused as refused:
@@ -76,7 +76,7 @@ def _show(document: dict[str, Any]) -> None:
         f"{count(counts['executions'], 'execution')}, {count(document['bytes'], 'byte')}"
     )
     if not document["valid"]:
-        say(f"This request would be refused ({head}), {count(len(document['errors']), 'error')}:")
+        say(f"The request is invalid ({head}), {count(len(document['errors']), 'error')}:")
         for error in document["errors"]:
             hint = f" ({error['hint']})" if error["hint"] else ""
             say(f"  {error['path'] or '(the request)'}: {continued(error['message'])}{hint}")
@@ -85,7 +85,7 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _print_rows(document: dict[str, Any], *, expand: bool) -> None:
-    """A row for each task, or with `expand` for each member."""
+    """Print one CSV row per task, or with `expand` per member."""
     if not expand:
         print_csv(TASK_COLUMNS, document["tasks"])
         return
@@ -115,7 +115,7 @@ def _tree(document: dict[str, Any], head: str) -> None:
 
 def _line(label: str, task: dict[str, Any]) -> str:
     if task["members"] is None:
-        members = " × as many as its array will have"
+        members = " × length of its array, not known yet"
     else:
         members = "" if task["members"] == 1 else f" × {task['members']:,}"
     needs = f"  after {', '.join(task['dependencies'])}" if task["dependencies"] else ""

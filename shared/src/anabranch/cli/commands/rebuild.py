@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 async def rebuild_command(
     settings: Settings, *, session: str | None, run: str | None, everything: bool, json: bool
 ) -> int:
-    """Rebuild the store. Returns 1 if data that should be there is gone from the log, else 0.
+    """Rebuild the store. Returns 1 if retention removed data from the log that should be in the store, else 0.
 
     Raises:
         Misconfigured: none or several of `session`, `run` and `everything` are given, or there is no such run.

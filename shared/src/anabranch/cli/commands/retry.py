@@ -1,4 +1,4 @@
-"""`retry RUN --failed`: start a run that takes over what one has that did not complete, and show it."""
+"""`retry RUN --failed`: starts a run that imports the results of an earlier run, and shows its progress."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 async def retry(
     settings: Settings, run: str, *, failed: bool, request_id: str | None, detach: bool, json: bool
 ) -> int:
-    """Start it, and unless `detach` wait for its end; returns the exit code.
+    """Start the new run and, unless `detach`, wait for its end; returns the exit code.
 
     Raises:
-        Misconfigured: `--failed` is left out.
+        Misconfigured: `--failed` is missing.
         RequestRefused: the run cannot be retried.
     """
     if not failed:
-        hint = "add --failed; to run everything again, submit the request under a new id"
-        raise Misconfigured("retry", "say what is to run again", hint)
+        hint = "add --failed; to run all tasks again, submit the request with a new request id"
+        raise Misconfigured("retry", "--failed is required", hint)
     async with reached(settings) as system:
         handle = await system.retry(run, request_id)
         if detach:
@@ -41,5 +41,5 @@ async def retry(
     for warning in result.warnings:
         say(f"Warning: {warning}")
     if result.retry_of is not None:
-        say(f"{count(result.taken_over, 'execution')} taken over from run {result.retry_of}.")
+        say(f"{count(result.taken_over, 'execution')} imported from run {result.retry_of}.")
     return code_for(result.status)

@@ -1,4 +1,4 @@
-"""`anabranch run FILE`: submit a request, show it, and say how it ended."""
+"""`anabranch run FILE`: submits a request, shows the progress of the run, and prints its outcome."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from anabranch.cli.backends.backend import FollowedRun
 from anabranch.cli.backends.selection import reached
 from anabranch.cli.backends.systems import load_registry
 from anabranch.cli.commands.follow import Following, follow, opened
+from anabranch.cli.durations import seconds_of
 from anabranch.cli.exits import COMPLETED, code_for
 from anabranch.cli.render.live_view import view_for
 from anabranch.cli.render.output import (
     continued,
     count,
     failed_place,
-    foreign_output_aside,
+    foreign_output_to_stderr,
     print_json,
     say,
     seconds,
     short,
 )
 from anabranch.cli.render.tracebacks import Tracebacks
-from anabranch.core.durations import parse_duration
 from anabranch.core.errors import Misconfigured, RequestRefused
 from anabranch.core.names import run_id_for
 from anabranch.core.request.admission import Limits, ValidationResult, read_request
@@ -43,7 +43,7 @@ SHOWN_RESULTS = 20
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the command line said."""
+    """Arguments of `run`."""
 
     file: str
     embedded: bool = False
@@ -55,24 +55,26 @@ class RunOptions:
 
 
 def run(options: RunOptions, settings: Settings) -> int:
-    """Do it; returns the exit code.
+    """Submit the request; returns the exit code.
 
     Raises:
-        Misconfigured, ServerUnavailable: before or while it runs.
+        Misconfigured, ServerUnavailable: before or during the run.
     """
-    with foreign_output_aside(options.json):
+    with foreign_output_to_stderr(options.json):
         result = run_async(_ended(options, settings))
     return _printed(result, options)
 
 
 async def submitted(options: RunOptions, settings: Settings) -> int:
-    """The same on a running event loop, for a command that alone prints. Raises as `run`."""
+    """As `run`, on a running event loop. Does not redirect the output of agents."""
     return _printed(await _ended(options, settings), options)
 
 
 async def _ended(options: RunOptions, settings: Settings) -> RunResult | FollowedRun:
     if options.embedded and options.detach:
-        raise Misconfigured("--detach", "an embedded run ends with this process", "leave out one of the two")
+        raise Misconfigured(
+            "--detach", "cannot be combined with --embedded, which ends with this process", "omit one"
+        )
     try:
         document = request_files.load(options.file)
         return await _run(document, options, settings)
@@ -117,7 +119,7 @@ async def _run(document: Any, options: RunOptions, settings: Settings) -> RunRes
 def read(
     document: Any, settings: Settings, registry: Registry | None, *, strict: bool = False
 ) -> ValidationResult:
-    """The request, judged as the server would: agents only where a registry is known."""
+    """Validate a request as the Agency does. Names of agents are checked only with a registry."""
     return read_request(
         document,
         limits=Limits(settings.request_limit, settings.members_limit, settings.inline_limit),
@@ -128,7 +130,7 @@ def read(
 
 
 def rejected(refused: RequestRefused, request_id: str | None = None, session_id: str | None = None) -> RunResult:
-    """The result of a request that was refused before it was sent."""
+    """The result of a request that was rejected before it was published."""
     run_id = run_id_for(request_id) if request_id else ""
     return RunResult(
         run_id=run_id,
@@ -142,9 +144,9 @@ def rejected(refused: RequestRefused, request_id: str | None = None, session_id:
 
 
 def summarise(result: RunResult) -> None:
-    """The end of a run, for people."""
+    """Print the outcome of a run for people."""
     if result.status == "rejected":
-        say(f"The request was refused, {count(len(result.errors), 'error')}:")
+        say(f"The request was rejected, {count(len(result.errors), 'error')}:")
         for error in result.errors:
             hint = f" ({error['hint']})" if error.get("hint") else ""
             say(f"  {error['path'] or '(the request)'}: {continued(error['message'])}{hint}")
@@ -154,7 +156,7 @@ def summarise(result: RunResult) -> None:
         say(f"  {failed_place(failure)}: {failure.get('error_type')}: {continued(str(failure.get('message')))}")
         tracebacks.say(failure.get("traceback"))
     if len(result.failures) > SHOWN_FAILURES:
-        say(f"  and {count(len(result.failures) - SHOWN_FAILURES, 'more failure')}")
+        say(f"  and {count(len(result.failures) - SHOWN_FAILURES, 'more failure')}; --json has all of them")
     for key, value in list(result.results.items())[:SHOWN_RESULTS]:
         say(f"  {key} = {short(value)}")
     done = result.executions
@@ -166,7 +168,7 @@ def summarise(result: RunResult) -> None:
 
 
 def detached(run: FollowedRun, json: bool) -> None:
-    """Say that a run was asked for, and nobody waits for it here."""
+    """Print the ids of a submitted run that the command does not wait for."""
     if json:
         ids = {"run_id": run.run_id, "request_id": run.request_id or "", "session_id": run.session_id or ""}
         print_json({**ids, "status": "submitted", "warnings": list(run.warnings)})
@@ -176,10 +178,7 @@ def detached(run: FollowedRun, json: bool) -> None:
 def _timeout(text: str | None) -> float | None:
     if text is None:
         return None
-    try:
-        timeout = parse_duration(text)
-    except ValueError as error:
-        raise Misconfigured("--timeout", str(error)) from error
+    timeout = seconds_of("--timeout", text)
     if timeout == 0:
-        raise Misconfigured("--timeout", "0 leaves the run no time", "leave it out for the request's own timeout")
+        raise Misconfigured("--timeout", "must be more than 0", "omit it to use the timeout of the request")
     return timeout

@@ -42,7 +42,7 @@ async def why(settings: Settings, run: str, *, heal: bool, form: Form) -> int:
         for line in healed:
             say(f"Done: {line}.")
         if heal and not answer.is_open:
-            say("There is nothing to heal.")
+            say("Nothing to heal: the run has ended.")
     return COMPLETED
 
 

@@ -1,1 +1,1 @@
-"""How commands show things: tables, live trees, progress, console output."""
+"""Output of commands: tables, live trees, progress, console lines."""

@@ -1,6 +1,6 @@
-"""Where in a fan-out members run, ended and failed: counts for each of a few cells of the index.
+"""Heat strip of a fan-out: counts of started, completed and failed members for each of CELLS ranges of the index.
 
-Pure. A million members cost CELLS counters, and a span of members touches only its own cells.
+Pure. Memory is constant for any number of members, and a span of members touches only its own cells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Counted = Literal["started", "completed", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class HeatCell:
-    """Some neighbouring members: how many there are, and how many of them did what. `size` may be 0."""
+    """Counts of a range of adjacent members. `size` is their number, which may be 0."""
 
     size: int
     started: int
@@ -44,7 +44,7 @@ class Heat:
         self._counts = {kind: [0] * size for kind in ("started", "completed", "failed")}
 
     def add(self, kind: Counted, start: int, stop: int) -> None:
-        """Count the members from `start` up to, not including, `stop`. Those outside the fan-out are left out."""
+        """Count the members from `start` up to, not including, `stop`. Indexes outside the fan-out are ignored."""
         counts = self._counts[kind]
         start, stop = max(0, start), min(stop, self.total)
         while start < stop:
@@ -54,7 +54,7 @@ class Heat:
             start = end
 
     def cells(self, width: int) -> Iterator[HeatCell]:
-        """The fan-out in at most `width` cells, from the first member to the last."""
+        """Yield the fan-out as at most `width` cells, from the first member to the last."""
         known = min(CELLS, self.total)
         width = max(1, min(width, known))
         for number in range(width):

@@ -1,5 +1,4 @@
-"""How a run is shown while it goes on: a live tree on a terminal, else a few plain lines; always on standard
-error. Shows what `progress` has counted and decides nothing."""
+"""Shows the progress of a run on standard error: a live tree on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -19,13 +18,13 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
 LINE_SECONDS = 2.0
-"""Between two lines on the members of a task."""
+"""Seconds between two plain lines about the members of a task."""
 FRAMES = 8
-"""Drawings a second."""
+"""Frames per second of the live tree."""
 
 
 class View(Protocol):
-    """Is told of each change."""
+    """Shows a run. A context manager, open while the run is followed."""
 
     def __enter__(self) -> Self: ...
 
@@ -33,27 +32,29 @@ class View(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def update(self, progress: RunProgress) -> None: ...
+    def update(self, progress: RunProgress) -> None:
+        """Show the state after an event."""
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        """Print a line for people."""
 
     def waits(self, reason: str | None) -> None:
-        """Show the missing worker or agent that the run waits for; None once the run goes on."""
+        """Show the missing worker or agent that the run waits for; None once the run continues."""
 
 
 def view_for(clock: Clock) -> View:
-    """The view that fits standard error."""
-    draws = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-    return LiveView(clock) if draws else PlainView(clock)
+    """A live tree if standard error is a terminal that can move the cursor, else plain lines."""
+    is_live = sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return LiveView(clock) if is_live else PlainView(clock)
 
 
 class PlainView:
-    """A line for each group and task that ends, and one now and then for the members of a task."""
+    """Prints a line for each task that ends, and every LINE_SECONDS one for each running fan-out."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._said_at = clock.monotonic()
-        self._told: set[tuple[str, str]] = set()
+        self._printed_at = clock.monotonic()
+        self._printed: set[tuple[str, str]] = set()
         self._waits: str | None = None
 
     def __enter__(self) -> Self:
@@ -74,21 +75,21 @@ class PlainView:
         for group in progress.groups.values():
             for task in group.tasks.values():
                 self._task(group, task)
-        if self._clock.monotonic() - self._said_at >= LINE_SECONDS:
-            self._said_at = self._clock.monotonic()
+        if self._clock.monotonic() - self._printed_at >= LINE_SECONDS:
+            self._printed_at = self._clock.monotonic()
             for line in running_lines(progress):
                 say(line)
 
     def _task(self, group: GroupProgress, task: TaskProgress) -> None:
-        if task.ended is None or (group.name, task.name) in self._told:
+        if task.ended is None or (group.name, task.name) in self._printed:
             return
-        self._told.add((group.name, task.name))
+        self._printed.add((group.name, task.name))
         figures = f" {fraction(task)}" if task.expanded else took(task)
         say(f"  {group.name}/{task.name}: {task.status}{figures}")
 
 
 def running_lines(progress: RunProgress) -> list[str]:
-    """A line for each expanded task that is at work."""
+    """One line for each running expanded task."""
     return [
         f"  {group.name}/{task.name}: {fraction(task)}"
         for group in progress.groups.values()
@@ -98,9 +99,9 @@ def running_lines(progress: RunProgress) -> list[str]:
 
 
 class LiveView:
-    """A tree of groups and tasks that is drawn anew a few times a second.
+    """Draws a tree of groups and tasks, FRAMES times per second.
 
-    While the run goes on it is no higher than the terminal; the last drawing stays, and may be.
+    During the run, the tree is no higher than the terminal. The last drawing remains, in full height.
     """
 
     def __init__(self, clock: Clock, console: Console | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The two ways out: data on standard output, words for people on standard error."""
+"""Output streams: data goes to standard output, messages for people to standard error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 160
-"""Columns at least: a narrow terminal wraps a long line, which is better than cutting it."""
+"""Minimum width of tables in columns. A narrow terminal wraps long lines, so that no value is cut."""
 
 
 def print_json(document: Any, *, indent: bool = True) -> None:
@@ -37,7 +37,7 @@ def print_text(text: str) -> None:
 
 
 def say(text: str = "") -> None:
-    """A line for people, on standard error."""
+    """Print a line for people on standard error."""
     stream = standard_error()
     stream.write(visible(text) + "\n")
     stream.flush()
@@ -56,27 +56,29 @@ def _is_utf8(encoding: str | None) -> bool:
 
 
 @contextmanager
-def foreign_output_aside(json: bool) -> Iterator[None]:
-    """With `--json`: what modules and agents print meanwhile goes to standard error, for standard output is the
-    document's alone. The descriptor is turned too, for the programs that agents start."""
+def foreign_output_to_stderr(json: bool) -> Iterator[None]:
+    """With `json`, redirect everything that modules and agents print to standard error, so that standard output
+    has the JSON document only."""
     if not json:
         yield
         return
     standard = standard_output()
     standard.flush()
-    kept = os.dup(1)
+    # sys.stdout covers print() in this process; file descriptor 1 covers C libraries and programs that agents
+    # start.
+    original = os.dup(1)
     os.dup2(2, 1)
     try:
         with redirect_stdout(standard_error()):
             yield
     finally:
-        standard.flush()  # what was written through a reference to it, before the descriptor is turned back
-        os.dup2(kept, 1)
-        os.close(kept)
+        standard.flush()  # text written through a saved reference to sys.stdout still belongs to standard error
+        os.dup2(original, 1)
+        os.close(original)
 
 
 def wide_console() -> Console:
-    """Standard output for tables and trees, which are never cut to fit."""
+    """A console on standard output for tables and trees: at least WIDTH columns, lines are wrapped and not cut."""
     console = terminal(soft_wrap=True)
     console.width = max(console.width, WIDTH)
     return console
@@ -91,19 +93,19 @@ def terminal(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
 
 
 def short(value: Any, limit: int = 160) -> str:
-    """A value as compact JSON, cut to `limit` characters."""
+    """A value as compact JSON, truncated to `limit` characters."""
     text = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def short_line(text: str, limit: int = 160) -> str:
-    """The text on one line, cut to `limit` characters."""
+    """The text on one line, truncated to `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def failed_place(failure: Mapping[str, Any]) -> str:
-    """What a failure of a run is of: a member, a task, or the run as a whole."""
+    """The place of a failure: `group/member`, `group/task[index]`, or the run."""
     if not failure.get("group"):
         return "the run"
     index = "" if failure.get("index") is None else f"[{failure['index']}]"
@@ -121,7 +123,7 @@ def count(number: int, noun: str) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration for people."""
+    """Format a duration: `12 ms`, `3.4 s`, `2.5 min`."""
     if value < 1:
         return f"{value * 1000:.0f} ms"
     return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min"

@@ -1,6 +1,6 @@
-"""What a run has done so far, counted from its events: the state behind the live tree and the plain lines.
+"""Progress of a run, counted from its events: the state behind the live tree and the plain lines.
 
-Pure. Counts of members come with their spans, so a hundred thousand members cost a few entries.
+Pure. One event covers many members as spans, so counting a hundred thousand members takes few entries.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _ENDS = {
 
 
 MAX_FAILURES = 3
-"""Of one task that are kept with their messages; all are counted."""
+"""Maximum number of failures per task whose messages are kept; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownFailure:
-    """A failure as its event told it. `index` is None for an ordinary task."""
+    """A failure, from its event. `index` is None for a task without an expansion."""
 
     index: int | None
     error_type: str
@@ -40,8 +40,14 @@ class ShownFailure:
 
 @dataclass(slots=True)
 class TaskProgress:
-    """One task: `total` is None where the number of members is not known yet, and `heat` where it is not
-    expanded. `needs` are the result keys that it waits for, `level` how deep it is in the plan, from 0."""
+    """One task.
+
+    Attributes:
+        total: number of members; None until it is known.
+        heat: heat strip of an expanded task, else None.
+        needs: result keys that the task depends on.
+        level: depth of the task in the plan, from 0.
+    """
 
     name: str
     total: int | None = 1
@@ -96,7 +102,7 @@ class TaskProgress:
     def _start(self, entry: EventEntry, members: int) -> None:
         if (entry.attempt or 1) == 1:
             self.started += members
-            self._warm("started", entry)
+            self._add_heat("started", entry)
         self.status = "running"
         self.began = self.began or entry.time
 
@@ -110,7 +116,7 @@ class TaskProgress:
     def _count_end(self, entry: EventEntry, members: int, of_member: bool) -> None:
         self.completed += members if entry.type == "task.completed" else 0
         if entry.type == "task.completed":
-            self._warm("completed", entry)
+            self._add_heat("completed", entry)
         elif entry.type == "task.failed":
             self._fail(entry, members)
         if not of_member and not entry.data.get("held"):
@@ -123,10 +129,10 @@ class TaskProgress:
             return
         self.failed += members
         self.held += members if entry.data.get("held") else 0
-        self._warm("failed", entry)
-        self._tell(entry)
+        self._add_heat("failed", entry)
+        self._add_failures(entry)
 
-    def _warm(self, kind: Counted, entry: EventEntry) -> None:
+    def _add_heat(self, kind: Counted, entry: EventEntry) -> None:
         if self.heat is None:
             return
         spans = (
@@ -135,15 +141,16 @@ class TaskProgress:
         for start, stop in spans or ():
             self.heat.add(kind, start, stop)
 
-    def _tell(self, entry: EventEntry) -> None:
-        """Keep the first failures. Members that failed alike come as spans: the first of each span is told."""
+    def _add_failures(self, entry: EventEntry) -> None:
+        """Keep the failures of an event. Members with the same failure are spans: the first of each span is
+        kept."""
         indices = [entry.index] if entry.spans is None else [start for start, _ in entry.spans]
-        said = [str(entry.data.get(name) or "") for name in ("error_type", "message")]
+        error = [str(entry.data.get(name) or "") for name in ("error_type", "message")]
         for index in indices[:MAX_FAILURES]:
-            self.tell(ShownFailure(index, *said))
+            self.add_failure(ShownFailure(index, *error))
 
-    def tell(self, failure: ShownFailure) -> None:
-        """Keep a failure with its message, if it is one of the first."""
+    def add_failure(self, failure: ShownFailure) -> None:
+        """Keep a failure with its message, up to MAX_FAILURES."""
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(failure)
 
@@ -154,7 +161,7 @@ class TaskProgress:
 
 @dataclass(slots=True)
 class GroupProgress:
-    """One group and its tasks, in declared order where the plan is known."""
+    """One group and its tasks, in declared order if the plan is known."""
 
     name: str
     status: str = "waiting"
@@ -163,7 +170,7 @@ class GroupProgress:
 
 @dataclass(slots=True)
 class RunProgress:
-    """A run: its groups, and when it was last heard of."""
+    """A run and its groups. `latest` is the time of the last event, in seconds since the epoch."""
 
     run_id: str = ""
     name: str = ""
@@ -176,7 +183,7 @@ class RunProgress:
 
     @classmethod
     def of_plan(cls, run_id: str, plan: Plan | None) -> RunProgress:
-        """With every task of the plan waiting."""
+        """The initial state: every task of the plan is waiting. Without a plan, events add the tasks."""
         progress = cls(run_id, plan.request.name or "" if plan else "")
         for task in plan.tasks if plan else ():
             progress.group(task.group).tasks[task.name] = TaskProgress(
@@ -189,11 +196,12 @@ class RunProgress:
         return progress
 
     def group(self, name: str) -> GroupProgress:
-        """The group of that name, made where it is new."""
+        """The group with this name, created if it is new."""
         return self.groups.setdefault(name, GroupProgress(name))
 
     def apply(self, batch: EventBatch) -> list[EventEntry]:
-        """Count a batch, what it repeats left out; returns the new entries."""
+        """Count a batch and return its new entries. Entries repeated after a crash are recognized by their
+        cause."""
         last = self._causes.get(batch.source, -1)
         new = [entry for entry in batch.entries if entry.cause > last]
         for entry in new:
@@ -244,12 +252,12 @@ class RunProgress:
 
     @property
     def failed(self) -> int:
-        """Members and tasks that failed."""
+        """Number of failed members and tasks."""
         return sum(task.failed for task in self.tasks)
 
     @property
     def levels(self) -> tuple[int, int] | None:
-        """At which level the run is, from 1, and how many there are; None where the plan is not known."""
+        """Current level of the run, from 1, and number of levels; None if the plan is not known."""
         known = [(task.level, task.ended) for task in self.tasks if task.level is not None]
         if not known:
             return None
@@ -259,5 +267,5 @@ class RunProgress:
 
     @property
     def members_total(self) -> int:
-        """Executions that are known by now: one for a task whose number of members is not."""
+        """Number of executions known so far; a task whose number of members is not known counts as one."""
         return sum(1 if task.total is None else task.total for task in self.tasks)

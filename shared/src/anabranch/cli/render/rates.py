@@ -1,5 +1,4 @@
-"""How many members end in a second, over the last few seconds: what a live view shows, and an estimate of the
-rest. Pure: the time of each look is given."""
+"""Rate of a counter over a sliding window, and an estimate of the remaining time. Pure: callers pass the time."""
 
 from __future__ import annotations
 
@@ -7,47 +6,47 @@ from collections import deque
 from collections.abc import Hashable
 
 WINDOW_SECONDS = 5.0
-POLL_SECONDS = 0.25
-"""Looks that are closer together replace each other, so a rate keeps a few dozen of them."""
+SAMPLE_SECONDS = 0.25
+"""Minimum distance of two samples. A closer one replaces the previous, so that a window holds about 20 samples."""
 
 
 class Rate:
     """The rate of one counter."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[float, int]] = deque()
+        self._samples: deque[tuple[float, int]] = deque()
 
-    def look(self, now: float, done: int) -> None:
-        """Tell how far the counter is, in seconds of any clock that only rises."""
-        looks = self._looks
-        if len(looks) > 1 and now - looks[-2][0] < POLL_SECONDS:
-            looks.pop()
-        looks.append((now, done))
-        while len(looks) > 2 and looks[1][0] <= now - WINDOW_SECONDS:
-            looks.popleft()
+    def add_sample(self, now: float, done: int) -> None:
+        """Add the counter's value at a time, in seconds of any monotonic clock."""
+        samples = self._samples
+        if len(samples) > 1 and now - samples[-2][0] < SAMPLE_SECONDS:
+            samples.pop()
+        samples.append((now, done))
+        while len(samples) > 2 and samples[1][0] <= now - WINDOW_SECONDS:
+            samples.popleft()
 
     @property
     def per_second(self) -> float | None:
-        """None where it is not known yet."""
-        if len(self._looks) < 2:
+        """Increase per second over the window; None with fewer than two samples."""
+        if len(self._samples) < 2:
             return None
-        (since, before), (now, done) = self._looks[0], self._looks[-1]
+        (since, before), (now, done) = self._samples[0], self._samples[-1]
         return (done - before) / (now - since) if now > since else None
 
     def remaining(self, left: int) -> float | None:
-        """Seconds that `left` more would take; None where nobody can say."""
+        """Estimated seconds for `left` more; None if the rate is not known or zero."""
         rate = self.per_second
         return left / rate if rate else None
 
 
 class RateMeter:
-    """A rate for each of some counters."""
+    """Rates of several counters, by key."""
 
     def __init__(self) -> None:
         self._rates: dict[Hashable, Rate] = {}
 
-    def look(self, of: Hashable, now: float, done: int) -> Rate:
-        """Tell how far one counter is; returns its rate."""
-        rate = self._rates.setdefault(of, Rate())
-        rate.look(now, done)
+    def add_sample(self, key: Hashable, now: float, done: int) -> Rate:
+        """Add a counter's value at a time; returns its rate."""
+        rate = self._rates.setdefault(key, Rate())
+        rate.add_sample(now, done)
         return rate

@@ -1,7 +1,7 @@
-"""Lists in three forms: a table for people, one JSON document, or CSV for spreadsheets and `cut`.
+"""Prints lists in three forms: a table for people, one JSON document, or CSV.
 
-A list says its columns once. The table takes a column's words, CSV its plain value; the JSON document is the
-command's own, for it may hold more than the table.
+A list declares its columns once. The table shows a column's formatted value, CSV its plain value. The JSON
+document is separate, because it may have more than the table.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Row = TypeVar("Row")
 
 
 class Form(StrEnum):
-    """How a list is printed."""
+    """Output form of a list, as `--output` takes it."""
 
     TABLE = "table"
     JSON = "json"
@@ -38,9 +38,12 @@ class Form(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[Row]):
-    """One column: its name, its plain value, and how a table words that where not as it is.
+    """One column of a list.
 
-    The words are text, never markup. `style` gives the style of a value, such as a status's colour.
+    Attributes:
+        value: returns the plain value of a row, for CSV.
+        words: formats the value for the table, as text without markup; None: as in CSV.
+        style: returns the style of a value in the table, such as the colour of a status.
     """
 
     name: str
@@ -51,13 +54,13 @@ class Column(Generic[Row]):
 
 
 def fields(*names: str) -> tuple[Column[Mapping[str, Any]], ...]:
-    """Columns that are the fields of these names; what a row lacks is null."""
+    """Columns with the fields of these names; a missing field is null."""
     return tuple(Column(name, operator.methodcaller("get", name)) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[Row]):
-    """A list that can be printed in every form. `nothing` is said to people where there are no rows."""
+    """A list that can be printed in every form. `nothing` is the message for people if there are no rows."""
 
     columns: Sequence[Column[Row]]
     rows: Sequence[Row]
@@ -66,18 +69,18 @@ class Listing(Generic[Row]):
 
 
 def form_of(output: Form | None, json: bool, default: Form = Form.TABLE) -> Form:
-    """The form that `--output` and `--json` ask for.
+    """The form that `--output` and `--json` select.
 
     Raises:
-        Misconfigured: they contradict each other.
+        Misconfigured: the two options contradict each other.
     """
     if json and output not in (None, Form.JSON):
-        raise Misconfigured("--output", f"{output} and --json contradict each other", "leave out one of the two")
+        raise Misconfigured("--output", f"{output} contradicts --json", "omit one of the two")
     return Form.JSON if json else output or default
 
 
 def show(listing: Listing[Row], form: Form) -> None:
-    """Print a list on standard output; that there is nothing in it goes to standard error."""
+    """Print a list on standard output. For an empty list, print its message `nothing` on standard error."""
     if form is Form.JSON:
         print_json(listing.document)
     elif form is Form.CSV:
@@ -89,7 +92,7 @@ def show(listing: Listing[Row], form: Form) -> None:
 
 
 def print_csv(columns: Sequence[Column[Row]], rows: Iterable[Row], *, head: bool = True) -> None:
-    """CSV as in RFC 4180, but with plain line feeds; `head` first names the columns."""
+    """Print CSV as in RFC 4180, but with plain line feeds. With `head`, the first row has the column names."""
     writer = csv.writer(standard_output(), lineterminator="\n")
     if head:
         writer.writerow([column.name.replace(" ", "_") for column in columns])
@@ -104,7 +107,7 @@ def _cell(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as one cell: nothing for null, compact JSON for what is nested."""
+    """A value as one cell: empty for null, compact JSON for booleans, objects and lists."""
     if value is None:
         return ""
     if isinstance(value, bool | dict | list | tuple):
@@ -113,7 +116,7 @@ def plain(value: Any) -> Any:
 
 
 def table_of(columns: Sequence[Column[Row]], rows: Iterable[Row], *, no_wrap: bool = False) -> Table:
-    """The table for people, without a frame. With `no_wrap` each row is one line, cut where it has to be."""
+    """The table for people, without a frame. With `no_wrap` each row is one line, truncated to the width."""
     from rich.table import Table
     from rich.text import Text
 
@@ -124,7 +127,8 @@ def table_of(columns: Sequence[Column[Row]], rows: Iterable[Row], *, no_wrap: bo
         cells = []
         for column in columns:
             value = column.value(row)
-            words = visible(column.words(value) if column.words else str(plain(value)))  # measured as it is shown
+            # Escaped here and not only on output, because rich measures the text to lay out the columns.
+            words = visible(column.words(value) if column.words else str(plain(value)))
             cells.append(Text(words, style=column.style(value) if column.style else ""))
         table.add_row(*cells)
     return table
@@ -134,17 +138,17 @@ def table_of(columns: Sequence[Column[Row]], rows: Iterable[Row], *, no_wrap: bo
 
 
 def timestamp(at: float | None) -> str | None:
-    """Seconds since the epoch as RFC 3339, for CSV."""
+    """Format seconds since the epoch as RFC 3339, for CSV."""
     return None if at is None else rfc3339(at)
 
 
 def moment(time: str | None) -> str:
-    """An RFC 3339 time as people read it, in UTC."""
+    """Format an RFC 3339 time for people, in UTC."""
     return "" if time is None else datetime.fromisoformat(time).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def number(value: float | None) -> str:
-    """A count with separators; nothing for null."""
+    """Format a number with thousands separators; empty for null."""
     return "" if value is None else f"{value:,}"
 
 
@@ -163,5 +167,5 @@ STYLES = {
 
 
 def status_style(status: Any) -> str:
-    """The colour of a status; what is not known has none."""
+    """The colour of a status; empty for an unknown status."""
     return STYLES.get(str(status), "")

@@ -18,8 +18,8 @@ class Terminal(Console):
     too."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of the output with escapes. Control segments, which move the cursor, are rich's own and
-        stay."""
+        """The segments of the output with escapes. Control segments, which move the cursor, are made by rich and
+        are not changed."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             shown = text if control else visible(text)

@@ -1,7 +1,7 @@
-"""The live tree of a run as text with styles: groups, tasks with bars and rates, failures where they happened.
+"""Draws the tree of a run as styled text: groups, tasks with bars and rates, failures below their task.
 
-Pure: a drawing is made of what `progress` has counted, the time, and how wide and high it may be. Colours say
-nothing that the signs do not say too, for NO_COLOR takes them away.
+Pure: a drawing depends on the progress, the time and the size of the canvas. Colours repeat what the signs say,
+because NO_COLOR removes them.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
 MAX_TASKS = 12
-"""Of a group that are shown live; the rest is summed up."""
+"""Maximum number of tasks of a group that are drawn; the others are only counted."""
 NAME_COLUMNS = (8, 32)
 BAR_COLUMNS = (8, 32)
 NARROW = 60
-"""Columns below which there are no bars."""
+"""Width in columns below which no bars are drawn."""
 FIGURES = 54
-"""Columns that the figures behind a bar need."""
+"""Columns reserved for the figures after a bar."""
 INDENT = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """The characters of a drawing."""
+    """Characters of a drawing."""
 
     marks: dict[str, str]
     waiting: str
     full: str
     rest: str
     levels: str
-    """A cell of a heat strip by how much of it is done, from nothing to all."""
+    """Signs of a heat cell by its share of ended members, from none to all."""
     cell_running: str
     cell_failing: str
-    """Some members of the cell failed, but less than half."""
+    """Sign of a cell in which fewer than half of the members failed."""
     cell_failed: str
 
 
@@ -79,9 +79,11 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """Where a tree is drawn: its size in characters, the seconds since it began, and the characters it has.
+    """Size and characters of a drawing.
 
-    `height` is None where it may be as high as it likes.
+    Attributes:
+        width, height: in characters; `height` is None for no limit.
+        elapsed: seconds since the run began; None if not known.
     """
 
     width: int = 100
@@ -93,7 +95,7 @@ class Canvas:
 
 
 def draw(progress: RunProgress, canvas: Canvas | None = None, rates: RateMeter | None = None) -> Tree:
-    """The tree of a run; `rates` is told how far each fan-out is."""
+    """Draw the tree of a run. `rates` gets a sample of each fan-out, and keeps them between drawings."""
     from rich.tree import Tree
 
     drawing = _Drawing(progress, canvas or Canvas(), rates or RateMeter())
@@ -127,7 +129,7 @@ class _Drawing:
         if (levels := progress.levels) is not None and progress.status in ("submitted", "running", "paused"):
             line.append(f"  level {levels[0]} of {levels[1]}", style="dim")
         total, done = progress.members_total, progress.members_done
-        rate = self._rates.look("run", canvas.elapsed or 0.0, done)
+        rate = self._rates.add_sample("run", canvas.elapsed or 0.0, done)
         if total > 1 and canvas.width >= NARROW:
             line.append("\n")
             line.append_text(
@@ -150,7 +152,7 @@ class _Drawing:
         return line
 
     def tasks(self, group: GroupProgress) -> Iterator[Text]:
-        """A line, or several, for each task that is shown; what has not ended first gets a place."""
+        """The drawn tasks of a group, one or several lines each. Tasks that are not completed have priority."""
         if self._folded(group):
             return
         urgent = sorted(group.tasks.values(), key=lambda task: task.status == "completed")[:MAX_TASKS]
@@ -178,7 +180,7 @@ class _Drawing:
         return line
 
     def _fan_out(self, line: Text, group: GroupProgress, task: TaskProgress) -> None:
-        rate = self._rates.look((group.name, task.name), self._canvas.elapsed or 0.0, task.done)
+        rate = self._rates.add_sample((group.name, task.name), self._canvas.elapsed or 0.0, task.done)
         if self._bar >= BAR_COLUMNS[0]:
             line.append_text(self._bar_of(task.share, bool(task.failed), self._bar))
             line.append(" ")
@@ -186,7 +188,7 @@ class _Drawing:
         line.append(self._pace(rate, (task.total or 0) - task.done, task.ended is None), style="cyan")
 
     def _strip(self, task: TaskProgress) -> Iterator[Text]:
-        """Where in the fan-out members run, ended and failed; only while that says more than the bar."""
+        """The heat strip, while the task runs or if members failed; otherwise the bar has the same information."""
         width = self._canvas.width - INDENT - 4
         if task.heat is None or width < BAR_COLUMNS[0] or (task.ended is not None and not task.failed):
             return
@@ -207,9 +209,9 @@ class _Drawing:
 
     def _failures(self, task: TaskProgress) -> Iterator[Text]:
         width = max(20, self._canvas.width - INDENT - 4)
-        for told in task.failures:
-            where = "" if told.index is None else f"[{told.index}] "
-            yield _text(f"  {short_line(f'{where}{told.error_type}: {told.message}', width)}", "red")
+        for failure in task.failures:
+            where = "" if failure.index is None else f"[{failure.index}] "
+            yield _text(f"  {short_line(f'{where}{failure.error_type}: {failure.message}', width)}", "red")
         if task.failed > len(task.failures):
             yield _text(f"  and {count(task.failed - len(task.failures), 'more failure')}", "red")
 
@@ -224,16 +226,16 @@ class _Drawing:
         bar = _text(self._canvas.signs.full * filled, "red" if failed else "green")
         return bar.append(self._canvas.signs.rest * (width - filled), style="dim")
 
-    def _pace(self, rate: Rate, left: int, goes_on: bool) -> str:
+    def _pace(self, rate: Rate, left: int, is_open: bool) -> str:
         per_second = rate.per_second
-        if not goes_on or not per_second or per_second < 0.05:
+        if not is_open or not per_second or per_second < 0.05:
             return ""
         remaining = rate.remaining(left) or 0.0
         pace = f"  {per_second:,.0f}/s" if per_second >= 10 else f"  {per_second:.1f}/s"
         return pace + (f", {seconds(remaining)} left" if remaining >= 1 else "")
 
     def _folded(self, group: GroupProgress) -> bool:
-        """Whether a group shows no tasks, for the terminal is too low."""
+        """True if a group is drawn without its tasks, to fit the height of the terminal."""
         return self._folds and group.status in ("completed", "waiting", "skipped")
 
     def _lines(self) -> int:
@@ -248,11 +250,11 @@ class _Drawing:
         return max(NAME_COLUMNS[0], min(longest, NAME_COLUMNS[1], self._canvas.width // 3))
 
 
-# --- words that the plain view has too ----------------------------------------------------------------
+# --- texts that the plain view prints, too ------------------------------------------------------------
 
 
 def fraction(task: TaskProgress) -> str:
-    """How many members of an expanded task have ended, and how."""
+    """Counts of an expanded task: `5 of 10 members, 1 failed, 2 retried in 3.2 s`."""
     total = "?" if task.total is None else f"{task.total:,}"
     failed = f", {task.failed:,} failed" if task.failed else ""
     retried = f", {task.retried:,} retried" if task.retried else ""
@@ -260,7 +262,7 @@ def fraction(task: TaskProgress) -> str:
 
 
 def took(task: TaskProgress) -> str:
-    """` in 3.2 s` of a task that has ended."""
+    """Duration of an ended task as ` in 3.2 s`; empty for an open one."""
     if task.began is None or task.ended is None:
         return ""
     return f" in {seconds(max(0.0, task.ended - task.began))}"
@@ -273,11 +275,11 @@ def _retries(task: TaskProgress) -> str:
 def _text(words: str, style: str = "") -> Text:
     from rich.text import Text
 
-    return Text().append(words, style=style)  # a style of the whole text would colour what is appended too
+    return Text().append(words, style=style)  # Text(words, style) would also style text that is appended later
 
 
 def _fitted(name: str, columns: int) -> str:
-    """A name that takes exactly so many columns of a terminal."""
+    """The name padded or truncated to exactly `columns` columns of a terminal."""
     from rich.cells import cell_len, set_cell_size
 
     return set_cell_size(name, columns) if cell_len(name) <= columns else set_cell_size(name, columns - 1) + "…"

@@ -1,4 +1,5 @@
-"""A run's view as the progress that the tree draws: for runs that are looked at and not followed. Pure."""
+"""Converts a run's view to progress, so that `top` can draw the tree of a run without following its events.
+Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ def progress_of_view(view: RunView) -> RunProgress:
     for failure in view.failures:
         task = progress.group(failure["group"]).tasks.get(failure["task"])
         if task is not None:
-            told = ShownFailure(
+            shown = ShownFailure(
                 failure.get("index"), failure.get("error_type") or "", failure.get("message") or ""
             )
-            task.tell(told)
+            task.add_failure(shown)
     return progress
 
 

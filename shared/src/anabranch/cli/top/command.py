@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from anabranch.cli.backends.backend import Looks
+from anabranch.cli.backends.backend import SnapshotSource
 from anabranch.cli.backends.selection import reached
 from anabranch.cli.exits import COMPLETED
 from anabranch.cli.interrupts import on_interrupt
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from anabranch.runtime.process.settings import Settings
 
 RATE_SECONDS = 1.0
-"""Between the two looks that one frame takes to know a rate."""
+"""Seconds between the two snapshots from which a single frame computes rates."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopOptions:
-    """What the command line said. `interval` is seconds between two looks."""
+    """Arguments of `top`. `interval` is the refresh interval in seconds."""
 
     form: Form = Form.TABLE
     once: bool = False
@@ -44,21 +44,21 @@ class TopOptions:
 
 
 async def top(settings: Settings, options: TopOptions) -> int:
-    """Do it; returns the exit code.
+    """Watch until `q`, or print one frame; returns the exit code.
 
     Raises:
-        ServerUnavailable: Kafka or Redis does not answer at first.
+        ServerUnavailable: the first snapshot cannot be read. (Later failures are shown on the screen.)
     """
     live = not options.once and options.form is Form.TABLE and _on_terminal()
     async with reached(settings) as system:
-        reading, place = system.looks(options.limit), system.place
-        snapshot = await reading.snapshot()
+        source, place = system.snapshots(options.limit), system.place
+        snapshot = await source.snapshot()
         if live:
-            await _Live(reading, snapshot, options, place).run()
+            await _Live(source, snapshot, options, place).run()
             return COMPLETED
         if any(run.is_open for run in snapshot.runs):
             await asyncio.sleep(RATE_SECONDS)
-            snapshot = await reading.snapshot()
+            snapshot = await source.snapshot()
     _print(snapshot, options, place)
     return COMPLETED
 
@@ -84,15 +84,15 @@ def _frame(console: Console, height: int | None, place: str) -> Frame:
 
 
 class _Live:
-    """The screen while it is looked at: a snapshot that is read again and again, and the keys."""
+    """The live screen: refreshes the snapshot, and handles keys."""
 
-    def __init__(self, reading: Looks, snapshot: Snapshot, options: TopOptions, place: str) -> None:
-        self._reading = reading
+    def __init__(self, source: SnapshotSource, snapshot: Snapshot, options: TopOptions, place: str) -> None:
+        self._source = source
         self._snapshot = snapshot
         self._interval = options.interval
         self._screen = options.screen
         self._place = place
-        self._trouble = ""
+        self._problem = ""
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -100,24 +100,24 @@ class _Live:
 
         with Live(console=terminal(), screen=True, auto_refresh=False) as live:
             self._draw(live)
-            looking = asyncio.create_task(self._look(live))
+            refreshing = asyncio.create_task(self._refresh(live))
             with keys(lambda key: self._pressed(key, live)), on_interrupt(self._ended.set, self._ended.set):
                 ended = asyncio.create_task(self._ended.wait())
-                await asyncio.wait({ended, looking}, return_when=asyncio.FIRST_COMPLETED)
-            looking.cancel()
+                await asyncio.wait({ended, refreshing}, return_when=asyncio.FIRST_COMPLETED)
+            refreshing.cancel()
             ended.cancel()
-            for outcome in await asyncio.gather(looking, ended, return_exceptions=True):
+            for outcome in await asyncio.gather(refreshing, ended, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     raise outcome
 
-    async def _look(self, live: Live) -> None:
+    async def _refresh(self, live: Live) -> None:
         while True:
             await asyncio.sleep(self._interval)
             try:
-                self._snapshot = await self._reading.snapshot()
-                self._trouble = ""
+                self._snapshot = await self._source.snapshot()
+                self._problem = ""
             except ServerUnavailable as error:
-                self._trouble = str(error)
+                self._problem = str(error)
             self._draw(live)
 
     def _pressed(self, key: str, live: Live) -> None:
@@ -128,4 +128,4 @@ class _Live:
 
     def _draw(self, live: Live) -> None:
         frame = _frame(live.console, live.console.height, self._place)
-        live.update(drawn(self._snapshot, self._screen, frame, self._trouble), refresh=True)
+        live.update(drawn(self._snapshot, self._screen, frame, self._problem), refresh=True)

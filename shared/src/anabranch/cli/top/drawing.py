@@ -1,4 +1,4 @@
-"""Draws a snapshot as the screen says: as one frame that fits a terminal, or as plain text of any length. Pure."""
+"""Draws a snapshot: as one frame that fits a terminal, or as plain text of any length. Pure."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDE = 100
-"""Columns from which workers and failures stand beside the consumer groups."""
+"""Minimum width to place workers and failures beside the consumer groups instead of below them."""
 BAR = 20
 LINES_AROUND = 15
-"""Of a frame that are not runs: the head, the groups, the heads of tables, trouble, keys, and what is between."""
+"""Lines of a frame that are not runs: header, consumer groups, table headers, error, key help, and blank lines."""
 FAILURES = 2
 WORKERS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Where it is drawn; `height` is None for plain text, which may be as long as it likes."""
+    """Size and characters of a frame. `height` is None for plain text, which has no maximum length."""
 
     width: int
     height: int | None
     signs: Signs
     place: str
-    """The servers, in words."""
+    """Description of the servers."""
 
 
-def drawn(snapshot: Snapshot, screen: Screen, frame: Frame, unhealthy_reason: str = "") -> Group:
-    """The whole frame; `trouble` says why it is not fresh."""
+def drawn(snapshot: Snapshot, screen: Screen, frame: Frame, problem: str = "") -> Group:
+    """Draw the whole frame. `problem` is why the snapshot could not be refreshed; empty if it is current."""
     from rich.console import Group
 
     rows = screen.rows(snapshot)
     parts: list[RenderableType] = [_head(snapshot, frame)]
-    if unhealthy_reason:
-        parts.append(_text(short_line(f"! {unhealthy_reason}", frame.width), "bold red"))
+    if problem:
+        parts.append(_text(short_line(f"! {problem}", frame.width), "bold red"))
     chosen = next((row for row in rows if row.run_id == screen.chosen_id), None) if screen.inside else None
     if chosen is not None:
-        parts += [_text(""), *_inside(chosen, frame)]
+        parts += [_text(""), *_run(chosen, frame)]
     else:
         parts += [_text(""), _surroundings(snapshot, frame), _text(""), _runs(snapshot, rows, screen, frame)]
     if frame.height is not None:
@@ -75,7 +75,7 @@ def _head(snapshot: Snapshot, frame: Frame) -> Text:
 
 
 def _surroundings(snapshot: Snapshot, frame: Frame) -> RenderableType:
-    """The consumer groups, and beside or below them workers, dead letters and failures."""
+    """Consumer groups, and beside or below them workers, dead letters and failures."""
     from rich.console import Group
     from rich.table import Table
 
@@ -95,8 +95,8 @@ def _beside(snapshot: Snapshot, width: int) -> Text:
     if failures := snapshot.failures:
         lines.append(_text("latest failures", "bold"))
     for failure in failures[:FAILURES]:
-        said = f"{failed_place(failure)}: {failure['error_type']}: {failure['message']}"
-        lines.append(_text(short_line(said, width), "red"))
+        line = f"{failed_place(failure)}: {failure['error_type']}: {failure['message']}"
+        lines.append(_text(short_line(line, width), "red"))
     return _text("\n").join(lines)
 
 
@@ -104,10 +104,10 @@ def _workers(snapshot: Snapshot) -> Text:
     line = _text("workers", "bold")
     known = snapshot.workers or {}
     for worker, alive in list(known.items())[:WORKERS]:
-        line.append(f"  {worker}" if alive else f"  {worker} shows no life", style="green" if alive else "red")
+        line.append(f"  {worker}" if alive else f"  {worker} not alive", style="green" if alive else "red")
     if len(known) > WORKERS:
         line.append(f"  and {len(known) - WORKERS} more", style="dim")
-    return line if known else line.append("  none has started anything lately", style="dim")
+    return line if known else line.append("  no worker has started a member recently", style="dim")
 
 
 GROUP_COLUMNS: tuple[Column[GroupRow], ...] = (
@@ -123,16 +123,16 @@ GROUP_COLUMNS: tuple[Column[GroupRow], ...] = (
 def _runs(snapshot: Snapshot, rows: Sequence[RunRow], screen: Screen, frame: Frame) -> RenderableType:
     from rich.console import Group
 
-    said = _text("runs", "bold")
+    title = _text("runs", "bold")
     if screen.sort is not Sort.NEWEST:
-        said.append(f"  by {screen.sort}", style="dim")
+        title.append(f"  by {screen.sort}", style="dim")
     if screen.open_only:
-        said.append("  open only", style="dim")
+        title.append("  open only", style="dim")
     if screen.text or screen.typing:
-        said.append(f"  filter: {screen.text}{'_' if screen.typing else ''}", style="yellow")
+        title.append(f"  filter: {screen.text}{'_' if screen.typing else ''}", style="yellow")
     if not rows:
-        nothing = "no run is like that" if snapshot.runs else "no runs yet: anabranch run FILE"
-        return Group(said, _text(nothing, "dim"))
+        nothing = "no run matches the filter" if snapshot.runs else "no runs yet: anabranch run FILE"
+        return Group(title, _text(nothing, "dim"))
     place = screen.place(rows)
     shown = rows if frame.height is None else _window(rows, place, max(3, frame.height - LINES_AROUND))
     columns = _columns(frame)
@@ -141,11 +141,11 @@ def _runs(snapshot: Snapshot, rows: Sequence[RunRow], screen: Screen, frame: Fra
     if frame.height is not None:
         mark = ">" if frame.signs is ASCII else "›"
         columns = (Column("", lambda row: mark if row is rows[place] else " "), *columns)
-    return Group(said, table_of(columns, shown, no_wrap=frame.height is not None))
+    return Group(title, table_of(columns, shown, no_wrap=frame.height is not None))
 
 
 def _window(rows: Sequence[RunRow], place: int, size: int) -> Sequence[RunRow]:
-    """At most `size` rows with the one at `place` among them."""
+    """At most `size` rows that include the one at `place`."""
     first = max(0, min(place - size // 2, len(rows) - size))
     return rows[first : first + size]
 
@@ -216,7 +216,7 @@ def _short_id(run_id: str) -> str:
 # --- one run --------------------------------------------------------------------------------------
 
 
-def _inside(row: RunRow, frame: Frame) -> list[RenderableType]:
+def _run(row: RunRow, frame: Frame) -> list[RenderableType]:
     height = None if frame.height is None else frame.height - 5
     canvas = Canvas(frame.width, height, row.seconds, row.waits, frame.signs)
     request = _text(f"request {row.request_id}  session {row.session_id}", "dim")

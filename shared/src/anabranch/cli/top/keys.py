@@ -1,4 +1,4 @@
-"""The keys of a terminal, one by one and not shown. The terminal is given back as it was."""
+"""Reads single keys from a terminal without echo, and restores the terminal's mode afterwards."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Z])|.", re.DOTALL)
 
 
 def decoded(data: bytes) -> list[str]:
-    """The keys in what a terminal sent at once: named ones by name, others as their character. Sequences that
-    mean nothing here are left out."""
+    """The keys in bytes from a terminal: special keys by name, others as their character. Unknown escape sequences
+    are dropped."""
     found = [_SEQUENCES.get(each, each) for each in _KEY.findall(data.decode(errors="ignore"))]
     return [key for key in found if not key.startswith("\x1b")]
 
 
 @contextmanager
 def keys(pressed: Callable[[str], None]) -> Iterator[None]:
-    """Call `pressed` on the running loop for each key, while the context lasts. Signals still work."""
+    """Call `pressed` on the running loop for each key while the context is open. Ctrl-C still sends a signal."""
     import termios
     import tty
 
@@ -46,7 +46,7 @@ def keys(pressed: Callable[[str], None]) -> Iterator[None]:
 
     def readable() -> None:
         data = os.read(terminal, 1024)
-        if not data:  # the terminal is gone
+        if not data:  # the terminal was closed
             loop.remove_reader(terminal)
             data = b"q"
         for key in decoded(data):

@@ -1,4 +1,4 @@
-"""What is chosen on the screen of `top`, and how a key changes it. Pure."""
+"""State of the screen of `top` (order, filter, selected run), and how a key changes it. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 
 from anabranch.cli.top.snapshot import RunRow, Snapshot, Sort, chosen
 
-KEYS = "q quit  ↑↓ choose  Enter look into  s sort  o open only  / filter"
+KEYS = "q quit  ↑↓ select  Enter details  s sort  o open only  / filter"
 KEYS_INSIDE = "q quit  Esc back"
-KEYS_TYPING = "Enter keep the filter  Esc drop it"
+KEYS_TYPING = "Enter apply filter  Esc clear filter"
 
 Key = Literal["up", "down", "home", "end", "page-up", "page-down", "enter", "escape", "backspace"] | str
 """A named key, or the character that was typed."""
@@ -19,8 +19,13 @@ PAGE = 10
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What is shown: the order, the filter, the chosen run (by id, so that it stays chosen when rows move), and
-    whether that run is looked into."""
+    """State of the screen.
+
+    Attributes:
+        text: filter on names, ids, statuses and labels. `typing`: the user is editing it.
+        chosen_id: run id of the selected run; an id and no index, so that the selection stays when rows move.
+        inside: the details of the selected run are shown.
+    """
 
     sort: Sort = Sort.NEWEST
     text: str = ""
@@ -34,12 +39,12 @@ class Screen:
         return chosen(snapshot.runs, self.sort, self.text, self.open_only)
 
     def place(self, rows: Sequence[RunRow]) -> int:
-        """Where the chosen run stands among the rows; 0 where it is not there."""
+        """Index of the selected run in the rows; 0 if it is not among them."""
         return next((number for number, row in enumerate(rows) if row.run_id == self.chosen_id), 0)
 
 
 def pressed(screen: Screen, key: Key, rows: Sequence[RunRow]) -> Screen:
-    """The screen after a key. What a key does not mean here changes nothing."""
+    """The screen after a key. Keys without a meaning change nothing."""
     if screen.typing:
         return _typed(screen, key)
     if key in ("q", "\x03", "\x04"):

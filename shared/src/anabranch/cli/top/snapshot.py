@@ -1,4 +1,4 @@
-"""What `top` knows at one moment, as it was read. Pure: rows of runs out of their views, and the order of rows."""
+"""A snapshot of runs, consumer groups, workers and dead letters for `top`, and the order of its rows. Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunRow:
         return not self.view.has_ended
 
     def matches(self, text: str) -> bool:
-        """Whether any of its names, its status or a label has this text."""
+        """True if a name, an id, the status, the project or a label contains the text, in any case."""
         labels = (f"{key}={value}" for key, value in self.labels.items())
         words = (self.name, self.run_id, self.request_id, self.session_id, self.status, self.project, *labels)
         return text.lower() in "\n".join(words).lower()
@@ -72,7 +72,8 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """One consumer group on its topic: records behind, and how many processes read it (None: not known)."""
+    """One consumer group on its topic. `lag` is its number of unread records, `members` its number of processes
+    (None: not known)."""
 
     group: str
     topic: str
@@ -82,7 +83,7 @@ class GroupRow:
 
 @dataclass(frozen=True, slots=True)
 class LetterRow:
-    """Dead letters of one kind that nobody has dealt with."""
+    """Open dead letters of one kind of failure."""
 
     signature: str
     count: int
@@ -91,7 +92,7 @@ class LetterRow:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All of it at one moment. `workers` says for each worker that lately started something whether it lives."""
+    """State of a system at one time. `workers`: whether each worker that recently started a member is alive."""
 
     at: float
     runs: Sequence[RunRow] = ()
@@ -101,12 +102,12 @@ class Snapshot:
 
     @property
     def failures(self) -> list[dict[str, Any]]:
-        """The latest failures of these runs, the last one first."""
-        told = [{"run_id": run.run_id, **failure} for run in self.runs for failure in run.view.failures]
-        return sorted(told, key=lambda failure: failure.get("time") or 0.0, reverse=True)
+        """The failures in the views of these runs, the latest first."""
+        failures = [{"run_id": run.run_id, **failure} for run in self.runs for failure in run.view.failures]
+        return sorted(failures, key=lambda failure: failure.get("time") or 0.0, reverse=True)
 
     def to_document(self, runs: Sequence[RunRow]) -> dict[str, Any]:
-        """The document of `top --json`, with these of its runs."""
+        """The document of `top --json` with the given runs."""
         return {
             "time": timestamp(self.at),
             "runs": [run.to_document() for run in runs],
@@ -126,11 +127,11 @@ class Snapshot:
 
 
 def row_of(view: RunView, now: float, rates: RateMeter) -> RunRow:
-    """A run's row. `now` is in seconds since the epoch; `rates` remembers the looks before."""
+    """The row of a run. `now` is in seconds since the epoch; `rates` keeps samples of earlier snapshots."""
     tasks = [task for _, _, task in view.tasks()]
     done = sum(task.ended for task in tasks)
     submitted, ended = view.submitted_at, view.ended_at
-    rate = rates.look(view.run_id, now, done).per_second if ended is None else None
+    rate = rates.add_sample(view.run_id, now, done).per_second if ended is None else None
     return RunRow(
         run_id=view.run_id,
         request_id=view.request_id or "",
@@ -156,7 +157,7 @@ def row_of(view: RunView, now: float, rates: RateMeter) -> RunRow:
 
 
 class Sort(StrEnum):
-    """By what runs are ordered."""
+    """Order of the runs, as `--sort` takes it."""
 
     NEWEST = "newest"
     NAME = "name"
@@ -167,7 +168,7 @@ class Sort(StrEnum):
     TIME = "time"
 
     def next(self) -> Sort:
-        """The one after this, round and round."""
+        """The next order; the first one after the last."""
         every = list(Sort)
         return every[(every.index(self) + 1) % len(every)]
 
@@ -184,6 +185,6 @@ _KEYS: Mapping[Sort, Callable[[RunRow], Any]] = {
 
 
 def chosen(rows: Sequence[RunRow], sort: Sort, text: str = "", open_only: bool = False) -> list[RunRow]:
-    """The rows that are wanted, in order; open runs first where nothing else was asked for."""
+    """Filter and sort rows. Sort.NEWEST puts open runs first."""
     kept = [row for row in rows if row.matches(text) and (row.is_open or not open_only)]
     return sorted(kept, key=_KEYS[sort])

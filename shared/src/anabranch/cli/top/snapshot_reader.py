@@ -1,4 +1,4 @@
-"""Reads what `top` shows: views and heartbeats from Redis, lags and dead letters from Kafka. Changes nothing."""
+"""Reads snapshots for `top`: views and heartbeats from Redis, lags and dead letters from Kafka. Read-only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SnapshotReader:
-    """Reads snapshots, and remembers what makes the next one cheaper: rates, and letters that did not change."""
+    """Reads snapshots. Keeps samples of rates, and reads dead letters again only if the topic has grown."""
 
     def __init__(self, client: Client, limit: int) -> None:
         self._client = client
@@ -29,7 +29,7 @@ class SnapshotReader:
         self._letters_end = -1
 
     async def snapshot(self) -> Snapshot:
-        """All of it now.
+        """Read a snapshot.
 
         Raises:
             ServerUnavailable: a server cannot be reached.
@@ -57,7 +57,7 @@ class SnapshotReader:
         )
 
     async def _workers(self, views: Sequence[RunView]) -> Mapping[str, bool]:
-        """The workers of open runs, and those of others that still live."""
+        """Workers of open runs, and live workers of ended runs."""
         lately = {worker: not view.has_ended for view in reversed(views) for worker in view.workers}
         names = sorted(lately)
         signs = await self._client.store.get([self._client.names.worker(each) for each in names]) if names else []
@@ -65,7 +65,7 @@ class SnapshotReader:
         return {worker: lives for worker, lives in alive.items() if lives or lately[worker]}
 
     async def _open_letters(self) -> Sequence[LetterRow]:
-        """The open dead letters by kind; the topic is read again only where something came."""
+        """Open dead letters by kind of failure. The topic is read again only if its end offset has changed."""
         names = self._client.names
         standings = await self._client.log.group_standing(f"{names.prefix}dead-letters", names.dead_letters)
         end = sum(standing.end for standing in standings.values())
@@ -78,7 +78,7 @@ class SnapshotReader:
 
 
 def consumers(names: Names) -> list[tuple[str, str]]:
-    """The consumer groups of the services, each with its topic."""
+    """Consumer groups of the services, each with its topic."""
     return [
         (names.agency_requests, names.requests),
         (names.agency_runs, names.runs),

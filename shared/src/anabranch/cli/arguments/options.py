@@ -1,6 +1,6 @@
-"""Options that many commands share, and the settings that they make.
+"""Options that several commands share, and the settings that result from them.
 
-`with_settings` adds the options of the configuration to a command, so that each is written down once.
+`with_settings` and `with_system` add the options of the configuration to a command, so that each is declared once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 Output = Annotated[
-    Form | None, typer.Option("--output", "-o", help="How to print it: for people, as --json, or as CSV.")
+    Form | None, typer.Option("--output", "-o", help="Format: a table for people, JSON (as --json), or CSV.")
 ]
 RunId = Annotated[
     str, typer.Argument(metavar="RUN", help="A run id or a request id.", autocompletion=completion.runs)
@@ -36,17 +36,21 @@ RequestFile = Annotated[
         autocompletion=completion.request_files,
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse placeholders that have no value.")]
-Embedded = Annotated[bool, typer.Option("--embedded", help="Run everything in this process; needs no server.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Reject placeholders that have no value.")]
+Embedded = Annotated[bool, typer.Option("--embedded", help="Run all services in this process; needs no server.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Print new ones too, until the run has ended.")]
 
 _SETTINGS: Mapping[str, Any] = {
-    "brokers": Annotated[str | None, typer.Option(help="Kafka: host:port, several with commas.")],
-    "redis_url": Annotated[str | None, typer.Option(help="Redis: redis://host:6379/0, or rediss://.")],
-    "prefix": Annotated[str | None, typer.Option(help="Of all names on the servers.")],
-    "agents": Annotated[
-        list[str] | None, typer.Option(help="Modules with agents, pkg.module; repeatable, or with commas.")
+    "brokers": Annotated[str | None, typer.Option(help="Kafka brokers: host:port, separated by commas.")],
+    "redis_url": Annotated[
+        str | None, typer.Option(help="URL of Redis: redis://host:6379/0, or rediss:// for TLS.")
     ],
-    "config": Annotated[Path | None, typer.Option(help="The file with settings (YAML or TOML).")],
+    "prefix": Annotated[str | None, typer.Option(help="Prefix of all topics, consumer groups and internal keys.")],
+    "agents": Annotated[
+        list[str] | None,
+        typer.Option(help="Modules that define agents, such as pkg.module; repeatable, or separated by commas."),
+    ],
+    "config": Annotated[Path | None, typer.Option(help="File with settings (YAML or TOML).")],
     "set_": Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeatable.")
     ],
@@ -55,24 +59,26 @@ _SETTINGS: Mapping[str, Any] = {
 _GATEWAY: Mapping[str, Any] = {
     "url": Annotated[
         str | None,
-        typer.Option(help="Send the command to this gateway, http://host:port/, not to Kafka and Redis."),
+        typer.Option(help="Gateway to use instead of Kafka and Redis: http://host:port/."),
     ],
     "api_key": Annotated[
         str | None,
-        typer.Option(help="API key of the gateway; ANABRANCH_API_KEY keeps it out of the process list."),
+        typer.Option(help="API key of the gateway. ANABRANCH_API_KEY keeps it out of the process list."),
     ],
 }
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of the configuration. Its parameter `settings` gets them as a function that
-    loads the settings, with overrides of the command's own as keyword arguments."""
+    """Add the options of the configuration to a command.
+
+    The command's parameter `settings` receives a function that loads the settings; its keyword arguments are the
+    command's own overrides.
+    """
     return _with(_SETTINGS, command)
 
 
 def with_system(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for a command on a running system, which it reaches through a gateway or through Kafka and
-    Redis."""
+    """As `with_settings`, for a command that uses a running system: adds the options of the gateway, too."""
     return _with({**_GATEWAY, **_SETTINGS}, command)
 
 
@@ -94,21 +100,23 @@ def _with(shared: Mapping[str, Any], command: Callable[..., None]) -> Callable[.
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in shared.items()
     ]
+    # Typer reads a command's options from its signature and annotations, so the wrapper gets those of both.
     vars(wrapper)["__signature__"] = inspect.Signature([*kept, *added])
     wrapper.__annotations__ = {each.name: each.annotation for each in (*kept, *added)}
-    del vars(wrapper)["__wrapped__"]  # else its annotations would be read
+    del vars(wrapper)["__wrapped__"]  # typer would read the annotations of the wrapped function
     return wrapper
 
 
 Load = Callable[..., Any]
-"""Gives the Settings; named so loosely because annotations of commands are read when they are made."""
+"""Returns the Settings. Typed as Any because Typer evaluates the annotations of commands at import, and importing
+`Settings` there would slow down `--help`."""
 
 
 def load_settings(options: Mapping[str, Any], /, **overrides: Any) -> Settings:
-    """Settings from options, environment and file.
+    """Load the settings from options, environment and file.
 
     Raises:
-        Misconfigured: one of them is wrong.
+        Misconfigured: a setting is invalid or unknown.
     """
     from anabranch.core.errors import Misconfigured
     from anabranch.runtime.process.settings import Settings
@@ -117,8 +125,8 @@ def load_settings(options: Mapping[str, Any], /, **overrides: Any) -> Settings:
     for entry in options["set_"] or ():
         name, equals, value = entry.partition("=")
         if not equals:
-            raise Misconfigured("--set", f"{entry!r} has no value", "write --set name=value")
+            raise Misconfigured("--set", f"{entry!r} has no value", "write --set NAME=VALUE")
         given[name.replace("-", "_")] = value
     for variable, meant in Settings.misspelt(os.environ).items():
-        say(f"anabranch: warning: {variable} is no setting and has no effect: did you mean {meant}?")
+        say(f"anabranch: warning: {variable} is not a setting and has no effect: did you mean {meant}?")
     return Settings.load(file=options["config"], overrides={**given, **overrides})

@@ -1,7 +1,7 @@
-"""Asks for runs and takes the time, through the topics alone: a record on `requests`, the final one on `results`.
+"""Runs requests and measures their durations through the topics: publishes to `requests`, reads `results`.
 
-One reader over the results topic serves all runs that are waited for. Nothing here validates a request or asks
-the store, so what is measured is the system and not the client.
+One reader of the results topic serves all runs. The client neither validates requests nor reads the store, so that
+the figures are those of the system and not of the client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from anabranch.cli.backends.systems import OpenSystem
 from anabranch.cli.bench.shapes import Document
 from anabranch.core.names import run_id_for
 from anabranch.ports import Clock, Incoming, Outgoing, Reader
-from anabranch.sdk.client import ClientPorts
+from anabranch.sdk.client_ports import ClientPorts
 
 ENDINGS = frozenset({"run.completed", "run.failed", "run.cancelled", "run.timed_out", "run.rejected"})
 PUBLISHED = "result.published"
@@ -26,7 +26,7 @@ CONTENT = {"content-type": b"application/json"}
 
 
 class NotMeasured(Exception):
-    """A run that was to be measured ended otherwise; `status` is how (`timed_out` where it was not waited for)."""
+    """A run did not complete. `status` is its final status, or `timed_out` if it did not end in time."""
 
     def __init__(self, status: str, message: str) -> None:
         self.status = status
@@ -34,13 +34,13 @@ class NotMeasured(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A run that completed.
+class MeasuredRun:
+    """A completed run.
 
     Attributes:
-        seconds: from just before its request was published to the arrival of its final record.
+        seconds: duration from just before the request is published to the arrival of the final record.
         body: the final record.
-        published: for each result key the seconds from the same beginning to its `result.published`.
+        published: for each result key, seconds from the same start to its `result.published`.
     """
 
     run_id: str
@@ -51,7 +51,7 @@ class Ended:
 
     @property
     def members(self) -> int:
-        """How many members completed."""
+        """Number of completed members."""
         return int(self.body["executions"]["completed"])
 
 
@@ -61,10 +61,11 @@ class _Waiting:
     published: list[float] = field(default_factory=list)
 
 
-class Asker:
-    """Publishes requests and waits for their final records; made by `asker`.
+class BenchClient:
+    """Publishes requests and waits for their final records. Opened by `open_bench_client`.
 
-    `timeout` is of one run, in seconds.
+    Args:
+        timeout: maximum duration of one run, in seconds.
     """
 
     def __init__(self, place: OpenSystem, clock: Clock, timeout: float) -> None:
@@ -77,11 +78,11 @@ class Asker:
     def links(self) -> ClientPorts:
         return self.place.client.links
 
-    async def ask(self, document: Document) -> Ended:
-        """Run a request under a fresh id, whatever id it has.
+    async def run(self, document: Document) -> MeasuredRun:
+        """Run a request under a new request id, which replaces the request's own.
 
         Raises:
-            NotMeasured: it did not complete, or not within `timeout` seconds.
+            NotMeasured: the run did not complete, or not within `timeout` seconds.
             ServerUnavailable: the request could not be published.
         """
         request_id = self.links.ids.run_scoped()
@@ -96,21 +97,21 @@ class Asker:
             async with asyncio.timeout(self.timeout):
                 arrived, final = await waiting.ended
         except TimeoutError:
-            raise NotMeasured("timed_out", f"no end after {self.timeout:g} s: {RUNNING}") from None
+            raise NotMeasured("timed_out", f"the run has not ended after {self.timeout:g} s: {RUNNING}") from None
         finally:
             for key in keys:
                 del self._waiting[key]
         published = tuple(at - began for at in waiting.published)
-        return _completed(Ended(run_id, request_id, arrived - began, orjson.loads(final), published))
+        return _completed(MeasuredRun(run_id, request_id, arrived - began, orjson.loads(final), published))
 
     async def read(self, reader: Reader) -> None:
-        """Hand the results topic's records to whoever waits for them, for ever."""
+        """Dispatch the records of the results topic to the runs that wait for them. Does not return."""
         async for batch in reader:
             now = self.clock.monotonic()
             for record in batch:
-                self._take(record, now)
+                self._dispatch(record, now)
 
-    def _take(self, record: Incoming, now: float) -> None:
+    def _dispatch(self, record: Incoming, now: float) -> None:
         waiting = self._waiting.get(record.key or b"")
         if waiting is None:
             return
@@ -121,34 +122,34 @@ class Asker:
             waiting.ended.set_result((now, record.value))
 
 
-RUNNING = "are agency and taskgroup running, with this prefix?"
+RUNNING = "check that `anabranch agency` and `anabranch taskgroup` run with this prefix"
 
 
 @asynccontextmanager
-async def asker(place: OpenSystem, clock: Clock, timeout: float) -> AsyncGenerator[Asker, None]:
-    """An asker whose reader is open, for as long as the context lasts.
+async def open_bench_client(place: OpenSystem, clock: Clock, timeout: float) -> AsyncGenerator[BenchClient, None]:
+    """Open a client; its reader of the results topic is open while the context lasts.
 
     Raises:
         ServerUnavailable: the log cannot be reached.
     """
-    asking = Asker(place, clock, timeout)
+    client = BenchClient(place, clock, timeout)
     async with place.client.log.read(place.client.names.results) as reader:
-        reading = asyncio.create_task(asking.read(reader), name="bench-results")
+        reading = asyncio.create_task(client.read(reader), name="bench-results")
         try:
-            yield asking
+            yield client
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
 
-def _completed(ended: Ended) -> Ended:
+def _completed(ended: MeasuredRun) -> MeasuredRun:
     status = str(ended.body.get("status"))
     if status != "completed":
-        raise NotMeasured(status, f"a run ended {status.replace('_', ' ')}{_why(ended.body)}")
+        raise NotMeasured(status, f"a run ended {status.replace('_', ' ')}{_first_message(ended.body)}")
     return ended
 
 
-def _why(body: Document) -> str:
-    """What the final record says about it first."""
-    told: list[Any] = [*(body.get("errors") or ()), *(body.get("failures") or ())]
-    return f": {told[0].get('message')}" if told else ""
+def _first_message(body: Document) -> str:
+    """Message of the first error or failure in the final record."""
+    problems: list[Any] = [*(body.get("errors") or ()), *(body.get("failures") or ())]
+    return f": {problems[0].get('message')}" if problems else ""

@@ -1,0 +1,85 @@
+"""Arguments of `dlq`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from anabranch.cli.arguments.options import Json, Load, Output, with_system
+from anabranch.cli.arguments.running import run_and_exit
+from anabranch.cli.exits import errors_as_exit
+from anabranch.cli.render.tables import form_of
+
+app = typer.Typer(help="Dead letters: failed members and rejected requests.", no_args_is_help=True)
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Dead letters, as partition:offset.")]
+Signature = Annotated[
+    str | None, typer.Option(help="All open dead letters with this signature, the kind of failure.")
+]
+OfRun = Annotated[str | None, typer.Option("--run", metavar="RUN", help="All open dead letters of this run.")]
+
+
+@app.command("list")
+@with_system
+def list_(
+    settings: Load,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="Only dead letters of this run.")] = None,
+    signature: Annotated[
+        str | None, typer.Option(help="Only dead letters with this signature, the kind of failure.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Include dead letters already redriven or dismissed.")
+    ] = False,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """List dead letters, grouped by kind of failure."""
+    with errors_as_exit(json or output == "json"):
+        from anabranch.cli.commands.dlq import list_letters
+
+        form = form_of(output, json)
+        run_and_exit(list_letters(settings(), run=run, signature=signature, every=every, form=form))
+
+
+@app.command()
+@with_system
+def show(
+    settings: Load,
+    letter: Annotated[str, typer.Argument(metavar="ID", help="Dead letter, as partition:offset.")],
+    json: Json = False,
+) -> None:
+    """Show all details of a dead letter."""
+    with errors_as_exit(json):
+        from anabranch.cli.commands.dlq import show_letter
+
+        run_and_exit(show_letter(settings(), letter, json=json))
+
+
+@app.command()
+@with_system
+def redrive(
+    settings: Load, ids: Ids = None, signature: Signature = None, run: OfRun = None, json: Json = False
+) -> None:
+    """Process dead letters again: held members get a new attempt, rejected requests are published again."""
+    _decide("redrive", settings, ids, signature, run, json)
+
+
+@app.command()
+@with_system
+def dismiss(
+    settings: Load, ids: Ids = None, signature: Signature = None, run: OfRun = None, json: Json = False
+) -> None:
+    """Accept dead letters: held members count as failed, and the list no longer shows the dead letters."""
+    _decide("dismiss", settings, ids, signature, run, json)
+
+
+def _decide(
+    action: Any, settings: Load, ids: list[str] | None, signature: str | None, run: str | None, json: bool
+) -> None:
+    with errors_as_exit(json):
+        from anabranch.cli.commands.dlq_decisions import decide_on
+        from anabranch.dead_letters.decisions import DeadLetterSelection
+
+        selection = DeadLetterSelection(tuple(ids or ()), signature, run)
+        run_and_exit(decide_on(settings(), action, selection, json=json))

@@ -1,0 +1,63 @@
+"""Arguments of `run` and `plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anabranch.cli.arguments.options import (
+    Embedded,
+    Json,
+    Load,
+    Output,
+    RequestFile,
+    Strict,
+    with_settings,
+    with_system,
+)
+from anabranch.cli.exits import errors_as_exit
+from anabranch.cli.render.tables import form_of
+
+app = typer.Typer()
+
+
+@app.command()
+@with_system
+def run(
+    settings: Load,
+    file: RequestFile,
+    embedded: Embedded = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit the request and do not wait.")] = False,
+    timeout: Annotated[str | None, typer.Option(help="Timeout of the run, such as 90s or 5m.")] = None,
+    events_file: Annotated[
+        Path | None, typer.Option(help="Write lifecycle events to this file, one JSON document per line.")
+    ] = None,
+    strict: Strict = False,
+    json: Json = False,
+) -> None:
+    """Submit a request and wait until the run ends."""
+    with errors_as_exit(json):
+        from anabranch.cli.commands.run import RunOptions
+        from anabranch.cli.commands.run import run as run_request
+
+        options = RunOptions(file, embedded, detach, timeout, json, events_file, strict)
+        raise typer.Exit(run_request(options, settings()))
+
+
+@app.command()
+@with_settings
+def plan(
+    settings: Load,
+    file: RequestFile,
+    expand: Annotated[bool, typer.Option("--expand", help="List every member with its rendered inputs.")] = False,
+    strict: Strict = False,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Validate a request and show what it would run; needs no server."""
+    with errors_as_exit(json or output == "json"):
+        from anabranch.cli.commands.plan import plan as show_plan
+
+        raise typer.Exit(show_plan(file, settings(), form=form_of(output, json), expand=expand, strict=strict))

@@ -1,0 +1,171 @@
+"""Arguments of the commands about one run, and of `list`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from anabranch.cli.arguments.options import Follow, Json, Load, Output, RunId, with_system
+from anabranch.cli.arguments.running import run_and_exit
+from anabranch.cli.durations import seconds_of
+from anabranch.cli.exits import errors_as_exit
+from anabranch.cli.render.tables import Form, form_of
+
+app = typer.Typer()
+
+
+class RunStatus(StrEnum):
+    """Statuses of runs, as `--status` takes them."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
+# --- queries --------------------------------------------------------------------------------------
+
+
+@app.command("list")
+@with_system
+def list_(
+    settings: Load,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of the latest runs to search.")] = 50,
+    status: Annotated[RunStatus | None, typer.Option(help="Only runs with this status.")] = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """List recent runs."""
+    with errors_as_exit(json or output == "json"):
+        from anabranch.cli.commands.inspect import list_runs
+
+        run_and_exit(list_runs(settings(), limit=limit, status=status, form=form_of(output, json)))
+
+
+@app.command()
+@with_system
+def status(settings: Load, run: RunId, output: Output = None, json: Json = False) -> None:
+    """Show the progress of a run."""
+    with errors_as_exit(json or output == "json"):
+        from anabranch.cli.commands.inspect import show_status
+
+        run_and_exit(show_status(settings(), run, form=form_of(output, json)))
+
+
+@app.command()
+@with_system
+def result(
+    settings: Load,
+    run: RunId,
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Print only this result.")] = None,
+    wait: Annotated[
+        str | None, typer.Option(help="Maximum time to wait for the end of the run, such as 5m.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the outcome of a run, or print the value of one result key."""
+    with errors_as_exit(json):
+        from anabranch.cli.commands.inspect import show_result
+
+        timeout = None if wait is None else seconds_of("--wait", wait)
+        run_and_exit(show_result(settings(), run, key, timeout=timeout, json=json))
+
+
+@app.command()
+@with_system
+def events(settings: Load, run: RunId, follow: Follow = False, output: Output = None, json: Json = False) -> None:
+    """Print the lifecycle events of a run, by default one JSON document per line."""
+    with errors_as_exit(json or output == "json"):
+        from anabranch.cli.commands.events import show_events
+
+        form = Form.JSON if json else output
+        run_and_exit(show_events(settings(), run, follow=follow, form=form))
+
+
+@app.command()
+@with_system
+def context(
+    settings: Load,
+    run: RunId,
+    at: Annotated[int | None, typer.Option(help="Show the context as of this version.")] = None,
+    diff: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="A B", help="Show the differences between versions A and B.")
+    ] = None,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Show the versions of the context that a run's session shares: who wrote what, and when."""
+    with errors_as_exit(json or output == "json"):
+        from anabranch.cli.commands.context import show_context
+
+        run_and_exit(show_context(settings(), run, at=at, between=diff, form=form_of(output, json)))
+
+
+@app.command()
+@with_system
+def why(
+    settings: Load,
+    run: RunId,
+    heal: Annotated[bool, typer.Option("--heal", help="Re-send pending work; safe to repeat.")] = False,
+    output: Output = None,
+    json: Json = False,
+) -> None:
+    """Explain what a run is blocked on, and what to do. Needs Kafka and Redis, but no running service."""
+    with errors_as_exit(json or output == "json"):
+        from anabranch.cli.commands.why import why as explain
+
+        run_and_exit(explain(settings(), run, heal=heal, form=form_of(output, json)))
+
+
+# --- control --------------------------------------------------------------------------------------
+
+
+@app.command()
+@with_system
+def cancel(settings: Load, run: RunId, json: Json = False) -> None:
+    """Cancel a run."""
+    _control("cancel", settings, run, json)
+
+
+@app.command()
+@with_system
+def pause(settings: Load, run: RunId, json: Json = False) -> None:
+    """Pause a run: running members end, no further ones start."""
+    _control("pause", settings, run, json)
+
+
+@app.command()
+@with_system
+def resume(settings: Load, run: RunId, json: Json = False) -> None:
+    """Resume a paused run."""
+    _control("resume", settings, run, json)
+
+
+@app.command()
+@with_system
+def retry(
+    settings: Load,
+    run: RunId,
+    failed: Annotated[bool, typer.Option("--failed", help="Run again the tasks that have no result.")] = False,
+    request_id: Annotated[
+        str | None, typer.Option(help="Request id of the new run. A repeated id does not start a second run.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start the run and do not wait.")] = False,
+    json: Json = False,
+) -> None:
+    """Start a new run that imports the results of a run that did not complete."""
+    with errors_as_exit(json):
+        from anabranch.cli.commands.retry import retry as start_retry
+
+        run_and_exit(start_retry(settings(), run, failed=failed, request_id=request_id, detach=detach, json=json))
+
+
+def _control(action: Any, settings: Load, run: str, json: bool) -> None:
+    with errors_as_exit(json):
+        from anabranch.cli.commands.control import control
+
+        run_and_exit(control(settings(), action, run, json=json))
