@@ -130,7 +130,7 @@ def test_a_held_member_is_redriven_from_the_dead_letters(browser: Browser, dev: 
         board.open(f"/runs/{run}/why")
         expect(board.page.locator("table.rows")).to_contain_text("held")
         board.link("1 held for a decision").click()
-        group = board.page.locator(".letter-group", has_text="RuntimeError: told to fail")
+        group = board.page.locator(".letter-group", has_text="RuntimeError: requested failure")
         group.get_by_text("Show it").click()
         expect(group).to_contain_text("group / only")
 

@@ -36,7 +36,8 @@ from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.runtime.process.topics import ensure_topics
 from anabranch.sdk.agents import Registry
-from anabranch.sdk.client import Client, ClientPorts
+from anabranch.sdk.client import Client
+from anabranch.sdk.client_ports import ClientPorts
 from anabranch.sdk.local_system import LocalSystem, running_here, starting
 
 PARTITIONS = {

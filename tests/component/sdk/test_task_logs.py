@@ -14,7 +14,7 @@ from small_requests import array, request, task
 
 from anabranch import Task
 from anabranch.runtime.reading.views import load_view
-from anabranch.sdk.task_log import CHARACTERS, LINES, Line, LogBook, TaskLog
+from anabranch.sdk.task_log import MAX_CHARACTERS, MAX_LINES, Line, LogBook, TaskLog
 from anabranch.testing import System, SystemRun
 
 Start = Callable[..., System]
@@ -90,7 +90,7 @@ def test_lines_of_a_thread_come_before_its_members_end_and_of_an_ordinary_task_h
 @pytest.mark.parametrize("is_async", [True, False])
 def test_a_flood_of_lines_is_cut_for_each_attempt_and_counted(anabranch_system: Start, is_async: bool) -> None:
     def flood(task: Task) -> None:
-        for number in range(LINES + 50):
+        for number in range(MAX_LINES + 50):
             task.log.info("line %d", number)
         if task.attempt == 1:
             raise ValueError("once more")
@@ -104,7 +104,7 @@ def test_a_flood_of_lines_is_cut_for_each_attempt_and_counted(anabranch_system: 
     assert run.result(60).status == "completed"
     for attempt in (1, 2):
         mine = [each for each in logs(run) if each["attempt"] == attempt]
-        assert [each["message"] for each in mine[:-1]] == [f"line {number}" for number in range(LINES)]
+        assert [each["message"] for each in mine[:-1]] == [f"line {number}" for number in range(MAX_LINES)]
         assert (mine[-1]["level"], mine[-1]["fields"]) == ("warning", {"left_out": 50})
 
 
@@ -112,7 +112,7 @@ def test_lines_of_many_members_at_once_are_bounded_together(anabranch_system: St
     """A chunk of 500 members that each log 100 lines: what one report takes along is told, the rest is counted."""
 
     async def noisy(task: Task) -> None:
-        for _ in range(LINES):
+        for _ in range(MAX_LINES):
             task.log.info("x")
 
     s = anabranch_system(agents={"noisy": noisy})
@@ -122,7 +122,7 @@ def test_lines_of_many_members_at_once_are_bounded_together(anabranch_system: St
     shown = logs(run)
     counted = sum(each["fields"].get("left_out", 0) for each in shown)
     lines = sum(1 for each in shown if each["message"] == "x")
-    assert lines + counted == 500 * LINES
+    assert lines + counted == 500 * MAX_LINES
     assert {each["index"] for each in shown} == set(range(500))
 
 
@@ -157,14 +157,14 @@ def test_no_line_harms_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(log: TaskLog) -> None:
         log.info("%d of %d", 1)
         log.info(Unprintable())
-        log.info("\ud800" + "x" * 3 * CHARACTERS)
+        log.info("\ud800" + "x" * 3 * MAX_CHARACTERS)
         log.info("fields", extra={"o": Unprintable(), "big": 2**70, "deep": deep, "s": {1, 2}, "n": 1})
-        log.info("wide", extra={"first": 1, "wide": "w" * CHARACTERS, "last": 2})
+        log.info("wide", extra={"first": 1, "wide": "w" * MAX_CHARACTERS, "last": 2})
 
     odd, unprintable, long, fields, wide = (line for line in told(write) if line is not None)
     assert odd.message == "a line that cannot be formatted (TypeError): %d of %d"
     assert unprintable.message.startswith("a line that cannot be formatted (RuntimeError): <Unprintable")
-    assert (long.message[:2], len(long.message)) == ("?x", CHARACTERS)
+    assert (long.message[:2], len(long.message)) == ("?x", MAX_CHARACTERS)
     assert fields.fields["o"] == "<Unprintable that cannot be shown: RuntimeError>"
     assert (fields.fields["big"], fields.fields["s"], fields.fields["n"]) == (str(2**70), "{1, 2}", 1)
     assert wide.fields == {"first": 1, "last": 2, "fields_left_out": 1}
@@ -193,6 +193,6 @@ def test_what_is_left_out_is_said_once_and_counted_by_any_thread() -> None:
     for each in threads:
         each.join()
 
-    lines = told(lambda log: [log.info("x") for _ in range(LINES + 20)] and None)
-    assert (book.told, book.left_out) == (LINES, 4_000 - LINES)
-    assert lines[LINES:] == [None]
+    lines = told(lambda log: [log.info("x") for _ in range(MAX_LINES + 20)] and None)
+    assert (book.published, book.left_out) == (MAX_LINES, 4_000 - MAX_LINES)
+    assert lines[MAX_LINES:] == [None]

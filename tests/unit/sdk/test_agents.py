@@ -99,7 +99,7 @@ def test_a_function_that_takes_no_task_is_refused() -> None:
     @agent("none")
     def none() -> None: ...
 
-    with pytest.raises(TypeError, match="has to take one argument"):
+    with pytest.raises(TypeError, match="must take one argument"):
         Registry().add(none)
 
 

@@ -117,7 +117,7 @@ def test_a_decorator_that_hides_the_mark_is_not_left_out_in_silence(load: Load) 
 
 
 def test_a_method_without_an_instance_is_refused_with_the_fix(load: Load) -> None:
-    with pytest.raises(Misconfigured, match=r"'a' at .* is a method, and found_agents holds no instance of A"):
+    with pytest.raises(Misconfigured, match=r"'a' at .* is a method, and found_agents has no instance of A"):
         load("class A:\n    @agent('a')\n    def a(self, task): ...\n")
 
 

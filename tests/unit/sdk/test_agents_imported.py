@@ -71,19 +71,19 @@ def refused(folder: Path, text: str) -> str:
         (
             "from anabranch import agent\n@agent('g')\nclass A:\n  def __init__(self): raise OSError('no model')\n"
             "  def __call__(self, task): return 1\n",
-            "the agent 'g' cannot be made: odd_module.A() raised OSError: no model (",
+            "the agent 'g' cannot be created: odd_module.A() raised OSError: no model (",
         ),
         (
             "from anabranch import agent\n@agent('g')\nclass A:\n  def __init__(self): exit(3)\n"
             "  def __call__(self, task): return 1\n",
-            "'g' cannot be made: odd_module.A() raised SystemExit: 3",
+            "'g' cannot be created: odd_module.A() raised SystemExit: 3",
         ),
         (
             "from anabranch import agent\n@agent('g')\nclass A:\n  def __init__(self, model): ...\n"
             "  def __call__(self, task): return 1\n",
-            "'g' cannot be made: odd_module.A() raised TypeError: A.__init__() missing 1 required",
+            "'g' cannot be created: odd_module.A() raised TypeError: A.__init__() missing 1 required",
         ),
-        ("from anabranch import agent\n@agent('a')\ndef a(): return 1\n", "has to take one argument"),
+        ("from anabranch import agent\n@agent('a')\ndef a(): return 1\n", "must take one argument"),
         ("from anabranch import agent\n@agent('a', retry={'x': 1})\ndef a(task): ...\n", "retry of the agent 'a'"),
         ("x = 1\n", "module odd_module has no agent"),
     ],

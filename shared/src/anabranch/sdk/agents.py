@@ -31,9 +31,12 @@ ExecutorKind = Literal["in-process"]
 
 @dataclass(frozen=True, slots=True)
 class AgentDeclaration:
-    """A registered agent. `timeout` is of one attempt, in seconds; `max_concurrency` bounds one worker.
+    """A registered agent.
 
-    `handler` takes a `Task`; where `is_async` it returns an awaitable of the result, else the result.
+    Attributes:
+        handler: takes a `Task`; returns the result, or if `is_async` an awaitable of it.
+        timeout: of one attempt, in seconds.
+        max_concurrency: maximum number of concurrent calls in one worker.
     """
 
     name: str
@@ -43,7 +46,7 @@ class AgentDeclaration:
     timeout: float | None = None
     max_concurrency: int | None = None
     place: str = ""
-    """Where it is defined, for people: `module.function (file:line)`."""
+    """Location of the definition for error messages: `module.function (file:line)`."""
     executor: ExecutorKind = "in-process"
 
 
@@ -54,22 +57,24 @@ def agent(
     timeout: float | str | None = None,
     max_concurrency: int | None = None,
 ) -> Callable[[F], F]:
-    """Mark a function as the agent `name`, and return it as it is.
+    """Mark a function as the agent `name`, and return it unchanged.
 
-    An `async def` runs on the worker's loop, a `def` in its bounded pool of threads. A class with a
-    `__call__` may be marked too: each registry makes one instance of it, without arguments.
+    An `async def` runs on the worker's event loop, a `def` in its bounded thread pool. A class with a `__call__`
+    can
+    be marked, too: each registry creates one instance of it, without arguments.
 
     Args:
-        retry: policy for failed attempts, in the spelling of a request; a request's own policy beats it.
-        timeout: of one attempt, seconds or text such as `"2m"`; a request's own timeout beats it.
-        max_concurrency: calls that may run at once in one worker.
+        retry: default policy for failed attempts, as in a request; the policy of a request takes precedence.
+        timeout: default timeout of one attempt, in seconds or as text such as `"2m"`; the timeout of a request
+            takes precedence.
+        max_concurrency: maximum number of concurrent calls in one worker.
 
     Raises:
-        TypeError: no name was given, or what is marked is a generator.
-        ValueError: the name, the policy, the timeout or the bound cannot be used; the message says which.
+        TypeError: no name is given, or the function is a generator.
+        ValueError: the name, the policy, the timeout or the maximum is invalid; the message says which.
     """
     if not isinstance(name, str):
-        raise TypeError('an agent has a name: write @agent("name"), not @agent')
+        raise TypeError('an agent needs a name: write @agent("name"), not @agent')
     mark = AgentMark(name, _policy(name, retry), _timeout(name, timeout), _bound(name, max_concurrency))
     if problem := name_problem(name):
         raise ValueError(f"agent name: {problem}")
@@ -83,7 +88,7 @@ def agent(
 
 
 class Registry:
-    """The agents that one worker, plan or embedded system knows, by name."""
+    """The agents of a worker, a plan or an embedded system, by name."""
 
     def __init__(self) -> None:
         self._agents: dict[str, AgentDeclaration] = {}
@@ -94,7 +99,7 @@ class Registry:
         """A registry with the built-in agents `echo`, `sleep`, `http` and `fail`.
 
         Args:
-            environ: where `ANABRANCH_HTTP_ALLOW` is looked up.
+            environ: environment with `ANABRANCH_HTTP_ALLOW`.
         """
         from anabranch.sdk.builtin import builtin_agents
 
@@ -107,8 +112,8 @@ class Registry:
         """Add a marked function, class or instance, or all of these in a module.
 
         Raises:
-            TypeError: nothing in it is marked, or it cannot be called with one task.
-            Misconfigured: the name is taken by another one; both places are named.
+            TypeError: nothing is marked, or an agent cannot be called with one task.
+            Misconfigured: another agent has the same name; the message has the locations of both.
         """
         found = marked_in(source) if isinstance(source, ModuleType) else [source]
         if not any(marks_of(each) for each in found):
@@ -122,7 +127,7 @@ class Registry:
         """Import a module by its dotted name, also from the current directory, and add its agents.
 
         Raises:
-            Misconfigured: it cannot be imported, has no agent, or one whose name is taken.
+            Misconfigured: the module cannot be imported, has no agent, or has an agent whose name is already used.
         """
         try:
             return self.add(import_module(module))
@@ -130,14 +135,14 @@ class Registry:
             raise Misconfigured("agents", str(error)) from error
 
     def wrapped(self, wrap: Callable[[AgentDeclaration], AgentDeclaration]) -> Self:
-        """A registry of the same agents, each wrapped by `wrap` under the same name."""
-        made = type(self)()
-        made._agents = {name: wrap(each) for name, each in self._agents.items()}
-        made._sources = dict(self._sources)
-        return made
+        """A new registry with the same agents, each wrapped by `wrap`."""
+        registry = type(self)()
+        registry._agents = {name: wrap(each) for name, each in self._agents.items()}
+        registry._sources = dict(self._sources)
+        return registry
 
     def get(self, name: str) -> AgentDeclaration | None:
-        """The agent of that name, or None."""
+        """The agent with this name, or None."""
         return self._agents.get(name)
 
     @property
@@ -168,10 +173,10 @@ class Registry:
 
 
 def declare(mark: AgentMark, source: object) -> AgentDeclaration:
-    """The declaration of a marked function, class (of which an instance is made) or instance.
+    """The declaration of a marked function or instance, or of a new instance of a marked class.
 
     Raises:
-        TypeError: it cannot be called with one task.
+        TypeError: the agent cannot be called with one task.
         Misconfigured: the instance cannot be created, or the marked object cannot be inspected.
     """
     try:
@@ -191,8 +196,8 @@ def _instance(mark: AgentMark, source: Callable[[], Any]) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        reason = f"the agent {mark.name!r} cannot be made: {place_of(source)}() raised {one_line(error)}"
-        fix = "a class that is marked is made without arguments, once in each process"
+        reason = f"the agent {mark.name!r} cannot be created: {place_of(source)}() raised {one_line(error)}"
+        fix = "a marked class is instantiated without arguments, once in each process"
         raise Misconfigured("agents", reason, fix) from error
 
 
@@ -215,8 +220,8 @@ def _declared(mark: AgentMark, handler: Any, source: object) -> AgentDeclaration
 def _refuse_generators(name: str, function: Callable[..., Any]) -> None:
     if is_generator(function):
         raise TypeError(
-            f"the agent {name!r} at {place_of(function)} is a generator; a task has one result: "
-            "collect what it yields in a list and return that"
+            f"the agent {name!r} at {place_of(function)} is a generator, but a task has one result: "
+            "return a list of the items"
         )
 
 
@@ -225,9 +230,9 @@ def _check_takes_a_task(name: str, handler: Callable[..., Any], source: object) 
         _called(handler).bind(None)
     except TypeError as error:
         raise TypeError(
-            f"the agent {name!r} at {place_of(source)} has to take one argument, the task: {error}"
+            f"the agent {name!r} at {place_of(source)} must take one argument, the task: {error}"
         ) from error
-    except ValueError:  # a callable of C code without a signature: it is found out at its first call
+    except ValueError:  # a callable in C without a signature: a wrong one fails at its first call
         return
 
 
@@ -269,11 +274,11 @@ def _timeout(name: str, timeout: float | str | None) -> float | None:
     except ValueError as error:
         raise ValueError(f"timeout of the agent {name!r}: {error}") from error
     if seconds == 0:
-        raise ValueError(f"timeout of the agent {name!r}: 0 leaves it no time; leave it out for none")
+        raise ValueError(f"timeout of the agent {name!r}: must be more than 0; omit it for no timeout")
     return seconds
 
 
 def _bound(name: str, max_concurrency: int | None) -> int | None:
     if max_concurrency is not None and max_concurrency < 1:
-        raise ValueError(f"max_concurrency of the agent {name!r} is {max_concurrency}: 1 at least")
+        raise ValueError(f"max_concurrency of the agent {name!r} is {max_concurrency}: must be at least 1")
     return max_concurrency

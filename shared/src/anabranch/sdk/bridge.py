@@ -8,21 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from anabranch.core.errors import ServerUnavailable
 from anabranch.ports import EventLog, Incoming, Notifier, Reader, StateStore
-
-if TYPE_CHECKING:
-    from anabranch.sdk.client import ClientPorts
+from anabranch.sdk.client_ports import ClientPorts
 
 T = TypeVar("T")
 
 
 def bridged(links: ClientPorts, loop: asyncio.AbstractEventLoop) -> ClientPorts:
     """Wrap the ports of `loop` for code on another loop. Raises ServerUnavailable if `loop` has ended."""
-    from anabranch.sdk.client import ClientPorts
-
     return ClientPorts(
         cast("EventLog", BridgedLog(links.log, loop)),
         cast("StateStore", Bridged(links.store, loop)),
@@ -50,7 +46,7 @@ class Bridged:
 
 
 class BridgedLog(Bridged):
-    """The same for a log, whose readers also stay on its loop."""
+    """Proxy of a log. Its readers run on the log's loop, too."""
 
     @asynccontextmanager
     async def read(self, *args: Any, **kwargs: Any) -> AsyncIterator[Reader]:

@@ -1,7 +1,6 @@
-"""The built-in agents: `echo`, `sleep`, `http` and `fail`.
+"""The built-in agents `echo`, `sleep`, `http` and `fail`, for trials, tests and benchmarks.
 
-Small enough to try a request with, and to build drills and benchmarks on. The rules of `http` are in
-`http_agent`.
+`http_agent` has the rules of `http`.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from anabranch.sdk.task import Task
 
 
 def builtin_agents(environ: Mapping[str, str]) -> list[Callable[..., Any]]:
-    """The four agents; `environ` is asked for `ANABRANCH_HTTP_ALLOW`."""
+    """The four agents. `environ` may have `ANABRANCH_HTTP_ALLOW`."""
     return [echo, sleep, fail, HttpAgent(AllowList.parse(environ.get("ANABRANCH_HTTP_ALLOW", "")))]
 
 
 @agent("echo")
 async def echo(task: Task) -> Any:
-    """Returns its rendered `inputs`, or the message where there are none."""
+    """Returns the rendered `inputs`, or the message of a task without `inputs`."""
     return task.message if task.inputs is None else task.inputs
 
 
@@ -43,7 +42,7 @@ async def sleep(task: Task) -> Any:
 
 @agent("fail")
 async def fail(task: Task) -> Any:
-    """Fails the first `inputs.times` attempts, or always where that is absent; then returns `inputs.value`.
+    """Fails the first `inputs.times` attempts (by default all), then returns `inputs.value`.
 
     `inputs.message` is the error's text.
     """
@@ -51,7 +50,7 @@ async def fail(task: Task) -> Any:
     times = _times(inputs.get("times"))
     if times is None or task.attempt <= times:
         of = "always" if times is None else f"the first {times} attempts"
-        raise RuntimeError(str(inputs.get("message") or f"told to fail {of}, this is attempt {task.attempt}"))
+        raise RuntimeError(str(inputs.get("message") or f"requested failure ({of}), attempt {task.attempt}"))
     return inputs.get("value")
 
 
@@ -61,12 +60,12 @@ def _times(given: Any) -> int | None:
     try:
         return int(given)
     except (TypeError, ValueError) as error:
-        raise GiveUp(f"fail: inputs.times is {given!r}, a whole number is expected") from error
+        raise GiveUp(f"fail: inputs.times is {given!r}, must be an integer") from error
 
 
 def _object(task: Task, name: str) -> Mapping[str, Any]:
     if task.inputs is None:
         return {}
     if not isinstance(task.inputs, Mapping):
-        raise GiveUp(f"{name}: inputs is {task.inputs!r}, an object is expected")
+        raise GiveUp(f"{name}: inputs is {task.inputs!r}, must be an object")
     return task.inputs

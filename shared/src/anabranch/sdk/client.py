@@ -1,15 +1,14 @@
-"""The client: submits requests over Kafka and hands back runs to wait for.
+"""The client: submits requests over Kafka and returns runs to wait for.
 
-Entering its context connects to the configured servers, or uses the given ports. Inside an agent of an embedded
-system, if no servers are configured, it uses that system. It validates before it sends, so an invalid request
-raises here with every error; the Agency then accepts or rejects the request.
+Opening it connects to the configured servers, or uses the given ports. Inside an agent of an embedded system, if
+no servers are configured, it uses that system. It validates a request before publishing it, so an invalid request
+raises an error with every problem; the Agency then accepts or rejects the request.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import UUID
@@ -28,6 +27,7 @@ from anabranch.runtime.instrumentation.correlation import trace_headers
 from anabranch.runtime.process.resources import Resources, connect
 from anabranch.runtime.process.settings import Settings, servers_named
 from anabranch.runtime.process.topics import ensure_topics
+from anabranch.sdk.client_ports import ClientPorts
 from anabranch.sdk.control import retry, send_control
 from anabranch.sdk.local_system import LocalSystem, local_system
 from anabranch.sdk.request_file import read_document
@@ -37,19 +37,8 @@ from anabranch.sdk.watch import ResultsWatcher
 Control = Literal["cancel", "pause", "resume", "redrive", "dismiss"]
 
 FRESH_SECONDS = 30.0
-"""How old the known end of the events topic may be when a run is submitted."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClientPorts:
-    """The ports that a client works over."""
-
-    log: EventLog
-    store: StateStore
-    notifier: Notifier
-    names: Names
-    clock: Clock
-    ids: Ids
+"""Maximum age of the cached end offsets of the events topic. Older offsets are correct too, but make a run's
+events start further back."""
 
 
 class Client:
@@ -81,7 +70,7 @@ class Client:
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
-        """A client on the servers that the settings name."""
+        """A client on the servers of the settings."""
         client = cls()
         client._settings = settings
         return client
@@ -97,18 +86,18 @@ class Client:
         ids: Ids,
         limits: Limits | None = None,
     ) -> Self:
-        """A client over ports that somebody else owns and closes: embedded, and in tests."""
+        """A client over ports that the caller owns and closes: for embedded systems and tests."""
         client = cls()
         client._links = ClientPorts(log, store, notifier, names, clock, ids)
         client._limits = limits or Limits()
         return client
 
     async def __aenter__(self) -> Self:
-        """Connect where there are no ports yet.
+        """Connect, unless ports were given.
 
         Raises:
             ServerUnavailable: a server does not answer.
-            Misconfigured: a setting is wrong.
+            Misconfigured: a setting is invalid.
         """
         if self._links is None and (local := self.local()) is not None:
             self._limits, self._links, self._is_local = local.limits, local.links_here(), True
@@ -138,13 +127,13 @@ class Client:
             return None
         return local_system()
 
-    # the ports, for what works on behalf of the client --------------------------------------------------
+    # ports, for code that works on behalf of the client -------------------------------------------------
 
     @property
     def links(self) -> ClientPorts:
-        """Raises Misconfigured where the client is not open."""
+        """The ports of the open client. Raises Misconfigured if the client is not open."""
         if self._links is None or self._watcher is None:
-            raise Misconfigured("client", "it is not open", "use it inside `async with Client(...) as client`")
+            raise Misconfigured("client", "the client is not open", "use `async with Client(...) as client`")
         return self._links
 
     @property
@@ -168,18 +157,19 @@ class Client:
         agents: Collection[str] | None = None,
         traceparent: str | None = None,
     ) -> Run:
-        """Validate a request, publish it and return its run. The same request id twice gives the same run.
+        """Validate a request, publish it and return its run. A repeated request id returns the same run.
 
         Args:
             request: a `Request`, a document (also in the compatibility envelope), or the path of a JSON or
                 YAML file.
-            agents: names that are known to exist; others are refused. Without it no agent is unknown here.
-            traceparent: W3C trace context, carried through to all records of the run; by default that of the
-                OpenTelemetry span which this code runs within, if any.
+            agents: names of the existing agents; a request with other names is refused. None: names of agents are
+                not checked here.
+            traceparent: W3C trace context for all records of the run; by default that of the current OpenTelemetry
+                span, if any.
 
         Raises:
-            RequestRefused: with every error; nothing was sent.
-            ServerUnavailable: the request could not be published, or the store not be asked.
+            RequestRefused: the request is invalid, with every error; nothing was published.
+            ServerUnavailable: the request could not be published, or the store could not be read.
         """
         document = read_document(Path(request)) if isinstance(request, (str, Path)) else request
         reading = read_request(
@@ -199,8 +189,7 @@ class Client:
         return run
 
     async def run(self, run_or_request_id: str) -> Run:
-        """A run that was submitted before, by its run id or its request id. Its events are read from the
-        beginning of the topic.
+        """An earlier run, by its run id or its request id. Its events are read from the beginning of the topic.
 
         Raises:
             ServerUnavailable: a server does not answer.
@@ -215,7 +204,7 @@ class Client:
         return Run(self, watch, session_id, "earliest")
 
     async def run_id_of(self, run_or_request_id: str) -> str:
-        """The run id of what may be a run id or a request id: what is known as a run is one.
+        """The run id for a run id or a request id. An id that the store knows as a run id is a run id.
 
         Raises:
             ServerUnavailable: the store does not answer.
@@ -228,13 +217,13 @@ class Client:
         return run_or_request_id
 
     async def retry(self, run_or_request_id: str, *, request_id: str | None = None) -> Run:
-        """Start a run that takes over every result of one that did not complete, and runs the rest again.
+        """Start a run that imports the results of a run that did not complete, and runs the rest again.
 
         Args:
-            request_id: of the new run; the same one twice starts one run. Without it, a fresh one.
+            request_id: request id of the new run. A repeated id does not start a second run. None: a new id.
 
         Raises:
-            RequestRefused: the run is not known, is still open or completed, or the request id is taken.
+            RequestRefused: there is no such run, it is still open or completed, or the request id was used before.
             ServerUnavailable: a server does not answer.
         """
         return await retry(self, run_or_request_id, request_id or self.links.ids.run_scoped())
@@ -242,11 +231,11 @@ class Client:
     async def control(
         self, action: Control, *, run_id: str | None = None, request_id: str | None = None, **more: Any
     ) -> None:
-        """Publish a control record for a run; `more` are further fields of it.
+        """Publish a control record for a run. `more`: further fields of the record.
 
         Raises:
-            RequestRefused: that is no control record.
-            ServerUnavailable: it could not be published.
+            RequestRefused: the fields are not a valid control record.
+            ServerUnavailable: the record could not be published.
         """
         await send_control(self.links, {"type": action, "run_id": run_id, "request_id": request_id, **more})
 
@@ -259,11 +248,11 @@ class Client:
         warnings: tuple[str, ...] = (),
         project: str | None = None,
     ) -> Run:
-        """A run that is about to be asked for, so that nothing of it is missed; see `RunWatch` for the hash."""
+        """Watch a run before its request is published, so that no event is missed. See `RunWatch` for the hash."""
         await self._started()
         watch = await self._open_watcher().watch(run_id, request_id, request_hash, project)
         start: int | Literal["earliest"] = "earliest"
-        if not watch.final.done():  # else its events lie behind, maybe far
+        if not watch.final.done():  # a run that has ended may have its events anywhere in the topic
             partition = await self.log.partition_for(self.names.events, run_id)
             start = (await self._event_ends()).get(partition, 0)
         else:
@@ -279,7 +268,7 @@ class Client:
         return self._watcher
 
     async def _event_ends(self) -> Mapping[int, int]:
-        """Where the events topic ended a moment ago: no event of a run submitted now lies before it."""
+        """Recent end offsets of the events topic. No event of a run that is submitted now has a lower offset."""
         now = self.links.clock.monotonic()
         if now - self._ends_at > FRESH_SECONDS:
             async with self.log.read(self.names.events) as reader:
@@ -307,7 +296,7 @@ def had_ended(request_id: str, final: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _looks_like_run_id(text: str) -> bool:
-    """Run ids are UUIDs made from a name; request ids that nobody chose are of another version."""
+    """True for a UUID of version 5, as run ids are. Generated request ids have another version."""
     try:
         return UUID(text).version == 5
     except ValueError:
@@ -315,7 +304,8 @@ def _looks_like_run_id(text: str) -> bool:
 
 
 def session_keys_of(document: Any) -> SessionKeys:
-    """Which keys the session has from earlier runs is not known here: where one is named, any might be."""
+    """Keys that the session has from earlier runs. The client does not know them: with a session id, assume
+    any."""
     session_id = document.session_id if isinstance(document, Request) else _named_session(document)
     return (lambda _key: True) if session_id else ()
 

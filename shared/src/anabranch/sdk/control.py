@@ -1,5 +1,7 @@
-"""Control records out of the client: what they say is checked before they are sent, and whether a run can be
-retried is looked up, so that who asks hears at once. The owner of the run decides all the same.
+"""Publishes control records for the client.
+
+The client validates a record, and checks whether a run can be retried, to report errors at once. The owner of the
+run decides in any case.
 """
 
 from __future__ import annotations
@@ -20,16 +22,17 @@ from anabranch.ports import Outgoing
 from anabranch.runtime.reading.run_records import load_run_records
 
 if TYPE_CHECKING:
-    from anabranch.sdk.client import Client, ClientPorts
+    from anabranch.sdk.client import Client
+    from anabranch.sdk.client_ports import ClientPorts
     from anabranch.sdk.run import Run
 
 
 async def send_control(links: ClientPorts, fields: Mapping[str, Any]) -> None:
-    """Publish a control record of these fields; those that are None are left out.
+    """Publish a control record with these fields; fields that are None are omitted.
 
     Raises:
-        RequestRefused: they make no control record.
-        ServerUnavailable: it could not be published.
+        RequestRefused: the fields are not a valid control record.
+        ServerUnavailable: the record could not be published.
     """
     document = {name: value for name, value in fields.items() if value is not None}
     try:
@@ -44,8 +47,8 @@ async def retry(client: Client, run_or_request_id: str, request_id: str) -> Run:
     """See `Client.retry`."""
     before = await client.run_id_of(run_or_request_id)
     run_id = run_id_for(request_id)
-    known, taken = await load_run_records(client.store, client.names, (before, run_id))
-    problem = why_not_retried(run_or_request_id, known) or _conflict(before, taken)
+    known, existing = await load_run_records(client.store, client.names, (before, run_id))
+    problem = why_not_retried(run_or_request_id, known) or _conflict(before, existing)
     if problem is not None:
         raise RequestRefused([problem])
     assert known is not None
@@ -57,20 +60,20 @@ async def retry(client: Client, run_or_request_id: str, request_id: str) -> Run:
 
 
 def why_not_retried(run: str, known: RunRecord | None) -> Problem | None:
-    """Why a run cannot be retried, by its tombstone; None where it can."""
+    """The reason why a run cannot be retried, from its tombstone; None if it can."""
     if known is None:
-        hint = "see: anabranch list; one that ended too long ago has to be submitted anew"
-        return Problem(Code.NOT_RETRYABLE, "/run_id", f"no such run: {run}", hint)
+        hint = "see: anabranch list; a run whose record has expired has to be submitted again"
+        return Problem(Code.NOT_RETRYABLE, "/run_id", f"there is no run {run}", hint)
     if known.final is None:
         return Problem(Code.NOT_RETRYABLE, "/run_id", f"run {run} is still open", "wait for its end, or cancel it")
     if known.final_status == "completed":
-        hint = "submit it anew to run it again"
+        hint = "submit it with a new request id to run it again"
         return Problem(Code.NOT_RETRYABLE, "/run_id", f"run {run} completed: nothing failed", hint)
     return None
 
 
-def _conflict(before: str, taken: RunRecord | None) -> Problem | None:
-    if taken is None or taken.retry_of == before:
+def _conflict(before: str, existing: RunRecord | None) -> Problem | None:
+    if existing is None or existing.retry_of == before:
         return None
     message = "this request id was used before, for something else"
-    return Problem(Code.REQUEST_ID_CONFLICT, "/new_request_id", message, "take a new one")
+    return Problem(Code.REQUEST_ID_CONFLICT, "/new_request_id", message, "use a new one")

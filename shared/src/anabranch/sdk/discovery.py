@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from anabranch.sdk.marks import made_in, marks_of
 
-DEEPEST: Final = 5
+MAX_DEPTH: Final = 5
 """Maximum nesting of lists and dicts that are searched."""
-MAX_LOOKED_AT: Final = 100_000
+MAX_VALUES: Final = 100_000
 """Maximum number of values that are searched."""
-_MOST_WRAPPED: Final = 50
+_MAX_WRAPPERS: Final = 50
+"""Maximum number of nested partials and methods that are followed; bounds a cycle of `__call__`."""
 
 
 def marked_in(module: ModuleType) -> list[Any]:
@@ -45,7 +46,7 @@ def function_of(handler: object) -> object:
 
     Functions wrapped by a decorator are not followed: the decorator's own function determines how it is called.
     """
-    for _ in range(_MOST_WRAPPED):
+    for _ in range(_MAX_WRAPPERS):
         kind = type(handler)
         if issubclass(kind, functools.partial):
             handler = functools.partial.func.__get__(handler)
@@ -92,19 +93,19 @@ def _function_in(source: object) -> FunctionType | None:
     return source if type(source) is FunctionType else None
 
 
-# --- what a module holds --------------------------------------------------------------------------
+# --- values of a module ---------------------------------------------------------------------------
 
 
 def _held(module: ModuleType) -> Iterator[Any]:
     """The values of a module's variables, and of the lists and dicts among them, each once."""
     seen: set[int] = set()
     level: list[Any] = [value for name, value in vars(module).items() if not name.startswith("__")]
-    for _ in range(DEEPEST + 1):
+    for _ in range(MAX_DEPTH + 1):
         inner: list[Any] = []
         for value in level:
             if id(value) in seen:
                 continue
-            if len(seen) >= MAX_LOOKED_AT:
+            if len(seen) >= MAX_VALUES:
                 return
             seen.add(id(value))
             yield value
@@ -113,7 +114,8 @@ def _held(module: ModuleType) -> Iterator[Any]:
 
 
 def _items(value: object) -> Iterable[Any]:
-    """The items of a list or its like, the values of a dict; methods that a subclass overrides are not called."""
+    """Items of a list, tuple or set, values of a dict. Uses the methods of the base class, so that no overriding
+    method of the module's code is called."""
     for kind, iterate in _CONTAINERS:
         if issubclass(type(value), kind):
             return iterate(value)
@@ -129,7 +131,7 @@ _CONTAINERS: Final[tuple[tuple[type, Callable[[Any], Iterable[Any]]], ...]] = (
 )
 
 
-# --- what was made while it was imported ----------------------------------------------------------
+# --- objects marked during the import -------------------------------------------------------------
 
 
 def _usable(module: ModuleType, target: Any, held: Iterable[Any]) -> list[Any]:
@@ -156,7 +158,7 @@ def _methods(module: ModuleType, owner: type, target: FunctionType, held: Iterab
     if not bound:
         raise TypeError(
             f"the agent {marks_of(target)[0].name!r} at {place_of(target)} is a method, and {module.__name__} "
-            f"holds no instance of {owner.__name__}: make one there, or mark a function"
+            f"has no instance of {owner.__name__}: create one there, or mark a function"
         )
     return bound
 

@@ -1,7 +1,9 @@
-"""The `http` agent: one request, with limits on size, time and redirects, to addresses that were checked.
+"""The `http` agent: one HTTP request with limits on size, time and redirects, to checked addresses only.
 
-Every hop resolves its host, has every address judged by the allow-list, and connects to the judged address,
-never to the name again. Proxy settings of the environment are not used: a proxy would connect unchecked.
+Each hop resolves its host once, checks every address against the allow-list, and connects to the checked address,
+not
+to the name: a second resolution could return another address (DNS rebinding). Proxy settings of the environment
+    are ignored, because a proxy would connect to unchecked addresses.
 """
 
 from __future__ import annotations
@@ -36,12 +38,12 @@ _OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connec
 _OPEN_HEADERS = frozenset(
     {"accept", "accept-charset", "accept-encoding", "accept-language", "content-type", "user-agent"}
 )
-"""Only these follow a redirect to another origin: any other may be a credential, such as `X-Api-Key`."""
-_PIECE = 65_536
+"""Headers that are kept in a redirect to another origin. Any other may be a credential, such as `X-Api-Key`."""
+_CHUNK = 65_536
 
 
 class HttpError(AnabranchError):
-    """The request could not be made, or its answer is an error. Follows the task's retry policy."""
+    """The request failed, or its response is an error. The task's retry policy applies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class HttpCall:
 
     @property
     def shown(self) -> str:
-        """The URL for a message: without the query, where keys are often written."""
+        """The URL for messages: without the query, which often has a key."""
         return self.url.partition("#")[0].partition("?")[0]
 
 
@@ -65,8 +67,8 @@ class HttpCall:
 class HttpAgent:
     """`inputs`: `url`; optional `method`, `headers`, `body` (text) or `json`, `timeout`, `max_bytes`.
 
-    Returns `{"status", "url", "headers", "body"}`, the body as JSON where it says it is, else as text.
-    A status of 400 and above is a failed attempt: not retried for 4xx other than 408, 425 and 429.
+    Returns `{"status", "url", "headers", "body"}`, with the body as JSON if its content type is JSON, else as
+    text. A status of 400 and above is a failed attempt; 4xx other than 408, 425 and 429 are not retried.
     """
 
     def __init__(self, allow: AllowList) -> None:
@@ -85,7 +87,7 @@ class HttpAgent:
         raise GiveUp(f"http: more than {MAX_REDIRECTS} redirects")
 
     def hop(self, call: HttpCall, deadline: _Deadline) -> tuple[dict[str, Any], str | None]:
-        """One request: the result, or where a redirect leads."""
+        """Send one request; returns its result, and the target if the response is a redirect."""
         url = _split(call.url)
         host = url.hostname or ""
         address = self._checked_address(host, url.port or _PORTS[url.scheme])
@@ -110,19 +112,22 @@ class HttpAgent:
 
 
 def send(call: HttpCall, allow: AllowList) -> None:
-    """Make one request to an address that was judged, and return where the answer says that it went well.
+    """Send one request to a checked address; returns if the response is a success.
 
     Raises:
-        HttpError, GiveUp, RetryLater: it did not, or was refused; a redirect is not followed.
+        HttpError, GiveUp, RetryLater: the request failed or was refused, or the response is a redirect.
     """
     with _Deadline(call.timeout) as deadline:
         answer, target = HttpAgent(allow).hop(call, deadline)
     if target is not None:
-        raise HttpError(f"http: {call.shown} answered {answer['status']}, a redirect: give the final address")
+        raise HttpError(f"http: {call.shown} answered {answer['status']}, a redirect: use the final address")
 
 
 class _Deadline:
-    """Cuts the connection when the time for the whole call is over, however slowly an answer drips in."""
+    """Closes the connection when the time for the whole call is over.
+
+    A socket timeout is not enough: it starts again with each received byte.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._timer = threading.Timer(seconds, self._cut)
@@ -150,7 +155,7 @@ class _Deadline:
             if self._socket is not None:
                 try:
                     self._socket.shutdown(socket.SHUT_RDWR)
-                except OSError:  # it is closed already: nothing is left to cut
+                except OSError:  # already closed
                     return
 
 
@@ -162,16 +167,16 @@ def _errors(call: HttpCall, deadline: _Deadline) -> Iterator[None]:
         if deadline.passed or isinstance(error, TimeoutError):
             raise HttpError(f"http: {call.shown} took longer than {call.timeout:g} s") from error
         raise HttpError(f"http: {call.shown}: {type(error).__name__}: {error}") from error
-    except ValueError:  # it quotes what it refuses, which may be a credential
+    except ValueError:  # dropped from the message and the cause: it quotes the header, which may be a credential
         raise GiveUp("http: the method or a header has characters that HTTP does not allow") from None
 
 
 def _connect(url: SplitResult, address: tuple[str, int], timeout: float) -> http.client.HTTPConnection:
-    """A connection to a checked address; the name is only used for TLS and the Host header."""
+    """Connect to a checked address. The host name is only used for TLS and the Host header."""
     raw = socket.create_connection(address, timeout)
     host = url.hostname or ""
     connection = http.client.HTTPConnection(host, url.port or _PORTS[url.scheme], timeout=timeout)
-    connection.auto_open = 0  # never connects by itself, by name
+    connection.auto_open = 0  # http.client would otherwise reconnect to the name, which is not checked
     try:
         secure = url.scheme == "https"
         connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=host) if secure else raw
@@ -194,7 +199,7 @@ def _exchange(
 
 
 def _answer(response: http.client.HTTPResponse, call: HttpCall) -> tuple[dict[str, Any], str | None]:
-    """The agent's result, or where a redirect leads."""
+    """The agent's result, and the target if the response is a redirect."""
     answer: dict[str, Any] = {"status": response.status, "url": call.url}
     target = response.getheader("location") if response.status in _REDIRECTS else None
     if target is not None:
@@ -207,15 +212,15 @@ def _answer(response: http.client.HTTPResponse, call: HttpCall) -> tuple[dict[st
 
 
 def _read(response: http.client.HTTPResponse, call: HttpCall) -> bytes:
-    pieces, size = [], 0
-    while piece := response.read1(_PIECE):
-        size += len(piece)
+    chunks, size = [], 0
+    while chunk := response.read1(_CHUNK):
+        size += len(chunk)
         if size > call.max_bytes:
-            raise GiveUp(f"http: the answer of {call.shown} has more than max_bytes = {call.max_bytes} bytes")
-        pieces.append(piece)
-    if response.length:
+            raise GiveUp(f"http: the response of {call.shown} is larger than max_bytes = {call.max_bytes} bytes")
+        chunks.append(chunk)
+    if response.length:  # read1 returns an empty chunk for a connection that was closed too early
         raise http.client.IncompleteRead(b"", response.length)
-    return b"".join(pieces)
+    return b"".join(chunks)
 
 
 def _check_status(response: http.client.HTTPResponse, call: HttpCall, body: bytes) -> None:
@@ -238,11 +243,12 @@ def _decoded(response: http.client.HTTPResponse, body: bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise HttpError(f"http: the answer says {kind} and is none: {error}") from error
+        raise HttpError(f"http: the response is labelled {kind}, but is not JSON: {error}") from error
 
 
 def _redirected(call: HttpCall, status: int, target: str) -> HttpCall:
-    """The next hop as browsers do it: 303, and 301 or 302 of a POST, go on with GET; secrets stay at home."""
+    """The next hop, as browsers do it: 303, and 301 or 302 of a POST, become a GET. Headers that may be
+    credentials are dropped for another origin."""
     before, after = _split(call.url), _split(target)
     if (before.scheme, before.netloc) != (after.scheme, after.netloc):
         kept = {name: value for name, value in call.headers.items() if name.lower() in _OPEN_HEADERS}
@@ -256,11 +262,11 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise GiveUp(f"http: this is not a URL: {error}") from error
+        raise GiveUp(f"http: the url is invalid: {error}") from error
     if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
-        raise GiveUp("http: an http or https URL with a host, without user and password, is expected")
+        raise GiveUp("http: the url must be an http or https URL with a host and without user and password")
     if not url.isascii() or any(char <= " " or char == "\x7f" for char in url):
-        raise GiveUp("http: percent-encode what is no printable ASCII in the URL")
+        raise GiveUp("http: the url must be printable ASCII: percent-encode other characters")
     return parts
 
 
@@ -272,7 +278,7 @@ def _host_header(url: SplitResult) -> str:
 
 def _call(inputs: Any) -> HttpCall:
     if not isinstance(inputs, Mapping) or not isinstance(inputs.get("url"), str):
-        raise GiveUp("http: inputs has to be an object with a url")
+        raise GiveUp("http: inputs must be an object with a url")
     try:
         body, headers = _body(inputs)
         return HttpCall(

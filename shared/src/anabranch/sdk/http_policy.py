@@ -1,7 +1,7 @@
-"""Where the `http` agent may connect to: pure decisions over host names and addresses.
+"""Decides whether the `http` agent may connect to an address. Pure: resolves no names, opens no connections.
 
-Addresses that are not public (loopback, private, link-local, reserved, multicast) are refused unless the
-allow-list names them, or names the host exactly. Nothing here resolves a name or opens a connection.
+Addresses that are not public (loopback, private, link-local, reserved, multicast) are refused, unless the
+allow-list has them, or has the host by its exact name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class AllowList:
-    """`ANABRANCH_HTTP_ALLOW`: hosts, `*.domain` patterns, addresses and networks, comma-separated.
+    """`ANABRANCH_HTTP_ALLOW`: hosts, `*.domain` patterns, addresses and networks, separated by commas.
 
-    Empty: every public host. Else only what is listed; `*` adds every public host. An exact host, an address or
-    a network in the list may be one that is not public; what only a pattern matches may not.
+    An empty list allows every public host. Otherwise only listed hosts are allowed; `*` adds every public host.
+    Exact hosts, addresses and networks in the list need not be public; hosts that match only a pattern must be.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -31,7 +31,8 @@ class AllowList:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises Misconfigured for an entry with a scheme, a path or a wildcard other than a leading `*.`."""
+        """Parse the list. Raises Misconfigured for an entry with a scheme, a path or a wildcard other than a
+        leading `*.`."""
         entries = [entry.strip().lower().rstrip(".") for entry in text.split(",") if entry.strip()]
         hosts, suffixes, networks = set(), [], []
         for entry in entries:
@@ -44,7 +45,7 @@ class AllowList:
         return cls(frozenset(hosts), tuple(suffixes), tuple(networks), not entries or "*" in entries)
 
     def refusal(self, host: str, address: str) -> str | None:
-        """Why a connection to `address`, which `host` resolved to, is refused; None where it is allowed."""
+        """Why a connection to `address`, to which `host` was resolved, is refused; None if it is allowed."""
         name = host.lower().rstrip(".")
         given = ipaddress.ip_address(address.partition("%")[0])
         ip = embedded(given)
@@ -68,7 +69,7 @@ def _checked_host(entry: str) -> str:
     if any(char in entry for char in "/*:@ "):
         raise Misconfigured(
             "ANABRANCH_HTTP_ALLOW",
-            f"{entry!r} is no host",
+            f"{entry!r} is not a host",
             "use names, *.domain, addresses or networks, without scheme, port or path",
         )
     return entry

@@ -21,10 +21,11 @@ from anabranch.sdk.shadowing import refuse_shadows
 
 
 def import_module(name: str) -> ModuleType:
-    """The module of that dotted name.
+    """Import a module by its dotted name.
 
     Raises:
-        Misconfigured: it cannot be imported, or files beside it shadow modules that Python or Anabranch needs.
+        Misconfigured: the module cannot be imported, or files beside it shadow modules that Python or Anabranch
+            needs.
     """
     here = _current_directory()
     if here is not None:
@@ -42,10 +43,10 @@ def import_module(name: str) -> ModuleType:
 
 def one_line(error: BaseException) -> str:
     """The type, the message and the file and line of an error, on one line."""
-    text = " ".join(text_of(error).split())
-    said = f"{type_name(error)}: {text}" if text else type_name(error)
+    message = " ".join(text_of(error).split())
+    line = f"{type_name(error)}: {message}" if message else type_name(error)
     place = _place(error)
-    return f"{said} ({place})" if place else said
+    return f"{line} ({place})" if place else line
 
 
 def _why_not(name: str, error: BaseException) -> str:
@@ -54,8 +55,8 @@ def _why_not(name: str, error: BaseException) -> str:
 
 def _fix(name: str) -> str:
     if name.endswith(".py") or "/" in name:
-        return "name the module as in an import: pkg.module, not a path"
-    return "the current directory and the installed packages are searched"
+        return "write the module as in an import: pkg.module, not a path"
+    return "check that it is in the current directory or an installed package"
 
 
 def _place(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from anabranch.core.request.admission import Limits
 
 if TYPE_CHECKING:
-    from anabranch.sdk.client import ClientPorts
+    from anabranch.sdk.client_ports import ClientPorts
 
 
 @dataclass(frozen=True, eq=False, slots=True)

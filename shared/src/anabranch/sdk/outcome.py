@@ -1,7 +1,4 @@
-"""Judges what an agent returned: are all result keys there, and is it JSON?
-
-Pure. Publishes nothing and knows no retry policy: a `ResultError` is the worker's to handle.
-"""
+"""Validates the return value of an agent: it has all result keys, and is JSON. Pure."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ _SHOWN_KEYS = 20
 
 
 def values_of(returned: Any, result_keys: Sequence[str], optional_result_keys: Sequence[str] = ()) -> list[Any]:
-    """The value of each result key, in their order.
+    """The value of each result key, in the order of the keys.
 
-    With one key it is what was returned, as it is. With several, what was returned is an object (a mapping, a
-    dataclass or a pydantic model) that has each required key; a missing optional one gives None.
+    With one key, the value is the whole return value. With several, the return value must be an object (a mapping,
+    a dataclass or a pydantic model) with every required key; a missing optional key has the value None.
 
     Raises:
-        ResultError: it is no object, or required keys are missing; `missing` names them.
+        ResultError: the return value is not an object, or lacks required keys; `missing` has their names.
     """
     if len(result_keys) == 1:
         return [returned]
@@ -53,8 +50,8 @@ def encode_value(value: Any, result_key: str | None = None) -> bytes:
     and numpy arrays have a JSON form too.
 
     Raises:
-        ResultError: a part of it has no JSON form; the message has the part, its result key and its path. NaN,
-            infinities and keys that are not text are refused: a replacement would silently change the value.
+        ResultError: a part of the value has no JSON form; the message has the part, its result key and its path.
+            NaN, infinities and keys that are not text are refused: a replacement would silently change the value.
     """
     try:
         return encode(value)

@@ -1,5 +1,5 @@
-"""Reads a request's file: JSON or YAML, by its name's ending, else by what is in it. Judges nothing more than
-that it can be read; what is in it is for `core.admission`."""
+"""Reads a request file: JSON or YAML, by its suffix, else by its content. `core.request.admission` validates
+it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from anabranch.core.errors import Problem, RequestRefused
 from anabranch.core.json_documents import MAX_BYTES, Format, load_document
 
 UNREADABLE = "unreadable"
-"""The code of the one problem of a file that cannot be read."""
+"""Code of the problem for a file that cannot be read."""
 
 _FORMATS: dict[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
 
 def read_document(path: Path) -> Any:
-    """The document in a file.
+    """Read and parse a file; returns its document.
 
     Raises:
         RequestRefused: the file cannot be read, or is neither JSON nor YAML.
@@ -30,10 +30,10 @@ def read_document(path: Path) -> Any:
 
 
 def parse_document(data: bytes, format: Format | None = None) -> Any:
-    """The document in these bytes; without a format JSON is tried first, then YAML.
+    """Parse a document. Without a format, try JSON first, then YAML.
 
     Raises:
-        RequestRefused: it is neither; the error is that of the format it looks like.
+        RequestRefused: the data is neither. Data that begins with `{` or `[` gets the error of the JSON parser.
     """
     if format is not None:
         return load_document(data, format)
@@ -46,11 +46,11 @@ def parse_document(data: bytes, format: Format | None = None) -> Any:
 
 
 def read_bounded(file: BinaryIO) -> bytes:
-    """Read a file or pipe, but only slightly beyond the size limit, so that a larger one is refused without being
-    read whole."""
+    """Read a file or pipe up to one byte beyond the size limit, so that an endless one is refused without reading
+    all of it."""
     return file.read(MAX_BYTES + 1)
 
 
 def unreadable(what: str, reason: str, hint: str = "check the path") -> RequestRefused:
-    """The refusal of a file that cannot be read."""
+    """The error for a file that cannot be read."""
     return RequestRefused([Problem(UNREADABLE, "", f"{what} cannot be read: {reason}", hint)])

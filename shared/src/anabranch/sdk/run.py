@@ -1,6 +1,6 @@
-"""One run as its submitter holds it: wait for its end, follow it, stop it.
+"""A run in a client: wait for its end, follow its events, control it.
 
-A `Run` is made by a `Client` and lives as long as that is open. It polls nothing itself.
+A `Client` creates a `Run`, which can be used while the client is open.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One result of a run, as it was published; `value` is resolved."""
+    """One published result of a run; `value` is resolved."""
 
     key: str
     value: Any
@@ -35,8 +35,8 @@ class Run:
 
     Attributes:
         run_id: the run's id; always the same for one request id.
-        request_id: the request's id; None where the run was found by its run id.
-        session_id: the run's session; None where the run was found by its id and has not ended.
+        request_id: the request's id; None if the run was looked up by its run id.
+        session_id: the run's session; None if the run was looked up and the store does not know its session.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class Run:
         self._start = start
 
     async def result(self, timeout: float | None = None, *, check: bool = False) -> RunResult:
-        """Wait for the end of the run, whatever it is, and return it with all references resolved.
+        """Wait for the end of the run and return its outcome with all references resolved.
 
         Args:
-            timeout: seconds to wait; the run itself goes on after it.
-            check: raise unless the run completed.
+            timeout: maximum seconds to wait. The run itself continues after the timeout.
+            check: raise an error unless the run completed.
 
         Raises:
             TimeoutError: the run has not ended within `timeout`.
-            RunFailed, RunCancelled, RunTimedOut, RequestRefused: with `check`, how it ended.
-            ServerUnavailable: a value that has to be read from the store cannot be.
+            RunFailed, RunCancelled, RunTimedOut, RequestRefused: with `check`, the run did not complete.
+            ServerUnavailable: a value cannot be read from the store.
         """
         async with asyncio.timeout(timeout):
             body = await asyncio.shield(self._watch.final)
@@ -81,12 +81,12 @@ class Run:
 
     @property
     def heard(self) -> bool:
-        """Whether the system has answered: the run was accepted, or there is more."""
+        """True once a record of the run has arrived: it was accepted or rejected."""
         return self._watch.heard
 
     async def events(self, *, until_now: bool = False) -> AsyncGenerator[dict[str, Any], None]:
-        """The run's lifecycle events one by one, in order: `{type, time, seq, run_id, group, task, index,
-        attempt, ...}`. Ends with the run, or with `until_now` at what there is by now.
+        """Yield the run's lifecycle events in order: `{type, time, seq, run_id, group, task, index, attempt,
+        ...}`. Ends with the run, or with `until_now` after the events that are on the log now.
 
         Raises:
             ServerUnavailable: the log cannot be reached.
@@ -99,7 +99,8 @@ class Run:
                 yield event
 
     async def event_batches(self) -> AsyncGenerator[EventBatch, None]:
-        """The same as they travel, a chunk of members at once: for views that only count. May repeat."""
+        """Yield the run's events in batches, each entry with many members: for views that count. Batches may be
+        repeated."""
         links = self._client
         async with contextlib.aclosing(
             follow_batches(links.log, links.names, self.run_id, self._start, self._watch.final)
@@ -108,47 +109,47 @@ class Run:
                 yield batch
 
     async def results(self) -> AsyncGenerator[Published, None]:
-        """Each result as it is published, once; those published before this run was watched come at its end.
-        Raises ServerUnavailable where a value cannot be read."""
-        told: set[str] = set()
+        """Yield each result once, as it is published. Results that were published before this run was watched
+        follow at its end. Raises ServerUnavailable if a value cannot be read."""
+        seen: set[str] = set()
         async with contextlib.aclosing(self._watch.published()) as published:
             async for body in published:
                 key = str(body.get("result_key"))
-                told.add(key)
+                seen.add(key)
                 yield Published(key, await self._resolved(body, body.get("value")), body.get("task_name"))
         final = await asyncio.shield(self._watch.final)
         results = await self._resolved(final, final.get("results") or {})
         for key, value in results.items():
-            if key not in told:
+            if key not in seen:
                 yield Published(key, await self._resolved(final, value))
 
     async def cancel(self) -> None:
-        """Ask for the run to be cancelled; `result` tells when it is. Raises ServerUnavailable."""
+        """Request cancellation of the run; `result` returns once it has ended. Raises ServerUnavailable."""
         await self._client.control("cancel", run_id=self.run_id)
 
     async def pause(self) -> None:
-        """Ask that no further members start. Raises ServerUnavailable."""
+        """Request a pause: no further members start. Raises ServerUnavailable."""
         await self._client.control("pause", run_id=self.run_id)
 
     async def resume(self) -> None:
-        """Go on after `pause`. Raises ServerUnavailable."""
+        """Resume a paused run. Raises ServerUnavailable."""
         await self._client.control("resume", run_id=self.run_id)
 
     async def redrive(
         self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None
     ) -> None:
-        """Let failed members that are held (`on_failure: hold`) run again. What is left out means all of them.
+        """Run held members (`on_failure: hold`) again. An omitted argument means all of them.
 
         Raises:
-            RequestRefused: `indexes` without `task`.
-            ServerUnavailable: it could not be asked for.
+            RequestRefused: `indexes` is given without `task`.
+            ServerUnavailable: the request could not be published.
         """
         await self._client.control("redrive", run_id=self.run_id, group=group, task=task, indexes=indexes)
 
     async def dismiss(
         self, group: str | None = None, task: str | None = None, indexes: Sequence[int] | None = None
     ) -> None:
-        """Let failed members that are held count as failed, so that their join goes on. See `redrive`."""
+        """Count held members as failed, so that their join continues. Arguments and errors as for `redrive`."""
         await self._client.control("dismiss", run_id=self.run_id, group=group, task=task, indexes=indexes)
 
     async def _resolved(self, body: Body, value: Any) -> Any:
@@ -161,7 +162,7 @@ class Run:
 
 
 def result_of(body: Body, results: Mapping[str, Any], run: Run) -> RunResult:
-    """The result out of a final record, or of a rejection, whose results have been resolved."""
+    """The result of a run from its final record or rejection, with resolved results."""
     counts = body.get("executions") or no_executions()
     return RunResult(
         run_id=run.run_id,

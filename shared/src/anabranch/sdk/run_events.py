@@ -1,8 +1,8 @@
-"""Follows the lifecycle events of one run on the events topic, up to its end.
+"""Follows the lifecycle events of one run on the events topic up to its last event.
 
-Reading starts where the caller says: at the end of the topic as it was before the run was submitted, or at its
-beginning for a run that is older. Where the last event is missing (it went with the retention, or its owner
-died between the final record and the event), the final record ends the iteration after a moment of silence.
+The caller chooses where to start: at the end of the topic before the run was submitted, or at its beginning for an
+older run. The last event may be missing (retention removed it, or its owner died before publishing it). Then the
+final record ends the iteration after GRACE_SECONDS without an event.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ LAST_TYPES = frozenset({"run.completed", "run.failed", "run.cancelled", "run.tim
 async def follow_batches(
     log: EventLog, names: Names, run_id: str, start: Start, final: asyncio.Future[Any], until_now: bool = False
 ) -> AsyncGenerator[EventBatch, None]:
-    """The batches of a run in the order of the log.
+    """Yield the event batches of a run in the order of the log.
 
     Args:
         start: offset in the run's partition.
-        final: done when the run is known to have ended, which bounds the wait for its last event.
-        until_now: end where the log ended when reading began, instead of waiting for the run's end.
+        final: done once the run has ended, which limits the wait for its last event.
+        until_now: stop at the current end of the log instead of waiting for the run's end.
 
     Raises:
         ServerUnavailable: the log cannot be reached.
@@ -57,7 +57,7 @@ async def follow_batches(
 async def follow_events(
     log: EventLog, names: Names, run_id: str, start: Start, final: asyncio.Future[Any], until_now: bool = False
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The events of a run one by one, each once, with `seq` from 1. Raises as `follow_batches`."""
+    """Yield each event of a run once, with `seq` from 1. Raises as `follow_batches`."""
     sequence = EventSequence()
     async with contextlib.aclosing(follow_batches(log, names, run_id, start, final, until_now)) as batches:
         async for batch in batches:
@@ -66,24 +66,24 @@ async def follow_events(
 
 
 def shown(event: dict[str, Any]) -> dict[str, Any]:
-    """An event as people get it: its time as RFC 3339 in UTC."""
+    """An event for users: its time as RFC 3339 in UTC."""
     return {**event, "time": rfc3339(event["time"])}
 
 
 def _batch_of(record: Incoming, run_id: str) -> EventBatch | None:
-    """The record's batch where it is one of this run."""
+    """The batch in a record; None if the record is not an event batch of this run."""
     if record.key != run_id.encode():
         return None
     try:
         return decode_batch(record.value)
-    except ValidationError:  # somebody else's record under this key: it is no event of the run
+    except ValidationError:  # a foreign record with this key
         return None
 
 
 async def _until_silent(
     source: AsyncIterator[Sequence[Incoming]], final: asyncio.Future[Any]
 ) -> AsyncGenerator[Sequence[Incoming], None]:
-    """What the source gives; ends when `final` is done and nothing has come for GRACE_SECONDS."""
+    """Yield from the source; stop once `final` is done and nothing has arrived for GRACE_SECONDS."""
     while True:
         following = asyncio.ensure_future(anext(source))
         try:

@@ -1,4 +1,4 @@
-"""How a run ended, for whoever waited: one value with its results resolved. Pure data and its JSON form."""
+"""The outcome of a run with resolved results, and its JSON form. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _ENDED_BADLY = {"failed": RunFailed, "cancelled": RunCancelled, "timed_out": Run
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The end of a run.
+    """The outcome of a run.
 
     Attributes:
         status: completed, failed, cancelled, timed_out or rejected.
-        results: all result keys, resolved; partial unless the run completed.
-        failures: `{group, task, index, member, error_type, message, attempts}`, capped by the server; the first
-            failures of a task also have a `traceback`.
-        executions: members by outcome: `{total, completed, failed, skipped}`.
-        errors: why the request was rejected, `{code, path, message, hint}`; else empty.
-        duration_seconds: from acceptance to the end.
+        results: values by result key, resolved; partial unless the run completed.
+        failures: `{group, task, index, member, error_type, message, attempts}`; the system limits their number.
+            The first failures of a task also have a `traceback`.
+        executions: number of members by outcome: `{total, completed, failed, skipped}`.
+        errors: reasons of a rejection, `{code, path, message, hint}`; else empty.
+        duration_seconds: from acceptance to the end of the run.
         retry_of: run id of the run whose results this run imported; None if it is not a retry.
         taken_over: members among `executions` that completed in that run, and did not run again.
     """
@@ -46,11 +46,11 @@ class RunResult:
         return self.status == "completed"
 
     def check(self) -> RunResult:
-        """Itself where the run completed.
+        """Return this result if the run completed, else raise an error.
 
         Raises:
-            RunFailed, RunCancelled, RunTimedOut: it ended so; with failures and the partial results.
-            RequestRefused: it was rejected; with every error.
+            RunFailed, RunCancelled, RunTimedOut: the run ended with this status; has failures and partial results.
+            RequestRefused: the request was rejected; has every error.
         """
         if self.status == "rejected":
             raise RequestRefused([_problem(error) for error in self.errors], self.warnings)
@@ -59,8 +59,8 @@ class RunResult:
         return self
 
     def to_document(self) -> dict[str, Any]:
-        """The shape of `anabranch run --json`; `errors` only where the request was rejected, and there an id
-        that it does not name is null; `retry_of` and `taken_over` only of a retry."""
+        """The document of `anabranch run --json`. A rejected request has `errors`, and null for ids that it lacks;
+        a retry has `retry_of` and `taken_over`."""
         document = {
             "run_id": self.run_id or None,
             "request_id": self.request_id or None,
@@ -78,7 +78,7 @@ class RunResult:
 
 
 def no_executions() -> dict[str, int]:
-    """The counts of a run that never started."""
+    """Counts of a run that never started."""
     return {"total": 0, "completed": 0, "failed": 0, "skipped": 0}
 
 

@@ -1,6 +1,6 @@
-"""The client for code without an event loop: the same calls, each waiting for its answer.
+"""The client for code without an event loop: the calls of `Client`, each of which blocks until it is done.
 
-A private thread runs a loop on which an ordinary `Client` works. It adds no behaviour of its own.
+An ordinary `Client` works on the event loop of a private thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LoopThread:
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return what it returns; an interrupt of the caller cancels it."""
+        """Run a coroutine and return its result. An interrupt of the caller cancels the coroutine."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -38,7 +38,7 @@ class LoopThread:
             raise
 
     def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
-        """The items of an async iterator, each fetched when it is asked for."""
+        """Yield the items of an async iterator, each fetched on demand."""
         try:
             while True:
                 try:
@@ -74,10 +74,10 @@ class SyncClient:
 
     @classmethod
     def over(cls, client: Client) -> Self:
-        """Around a client that is not open yet."""
-        made = cls()
-        made._client = client
-        return made
+        """Wrap a client that is not open yet."""
+        wrapper = cls()
+        wrapper._client = client
+        return wrapper
 
     def __enter__(self) -> Self:
         """Connect. Raises as `Client` does.
@@ -87,7 +87,7 @@ class SyncClient:
         """
         local = self._client.local()
         if local is not None and local.is_on_this_loop:
-            reason = "it would wait on the event loop that runs the system, which then never answers"
+            reason = "it would block the event loop of the system that it waits for"
             raise Misconfigured("SyncClient", reason, "use `async with Client()` in an `async def` agent")
         thread = LoopThread()
         try:
@@ -127,7 +127,7 @@ class SyncClient:
 
     def _open(self) -> LoopThread:
         if self._thread is None:
-            raise RuntimeError("the client is not open: use it inside `with SyncClient(...) as client`")
+            raise RuntimeError("the client is not open: use `with SyncClient(...) as client`")
         return self._thread
 
 

@@ -1,17 +1,16 @@
-"""What an agent gets: one member of one task, in one attempt.
+"""The argument of an agent: one member of a task in one attempt.
 
-A `Task` is made for each attempt, up to a hundred thousand times a second, so it only holds what is its own,
-refers to what the members of its task share, and works out the rest when asked. It does no I/O of its own:
-progress, cancellation and time come from outside.
+A worker creates a `Task` for each attempt, up to a hundred thousand per second. So it has only its own values,
+refers to those that all members share, and computes the rest on access. It does no I/O: the worker provides
+progress, cancellation and time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -19,70 +18,15 @@ from anabranch.core.error_records import storable
 from anabranch.core.expansion.members import member_name
 from anabranch.sdk.own_values import UNCHANGEABLE, OwnValues, copy_of
 from anabranch.sdk.task_log import Line, LogBook, TaskLog
+from anabranch.sdk.task_scope import AttemptCallbacks, Flag, Post, Report, TaskScope
 
 Json = Any
-Report = Callable[[float, str], Awaitable[None]]
-"""Takes a fraction of 0 to 1 and a note."""
-Post = Callable[[float, str], None]
-"""The same from any thread, without waiting."""
 
 _EMPTY: Mapping[str, Json] = MappingProxyType({})
 
 
-class Flag(Protocol):
-    """What says that an attempt is to stop: a `threading.Event`, or anything with its `is_set`."""
-
-    def is_set(self) -> bool: ...
-
-
-class ProgressListener(Protocol):
-    """Is told how far members are and what they log, each by its index; 0 where there is no expansion.
-
-    `post` and `log` may be called from any thread. A `line` of None says that lines of the attempt are left out
-    from here on; its book counts them.
-    """
-
-    async def progress(self, index: int, fraction: float, note: str) -> None: ...
-
-    def post(self, index: int, fraction: float, note: str) -> None: ...
-
-    def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptCallbacks:
-    """What one attempt's callers are: the callables of `Task(report=..., post=...)`."""
-
-    report: Report | None
-    post_: Post | None
-
-    async def progress(self, index: int, fraction: float, note: str) -> None:
-        if self.report is not None:
-            await self.report(fraction, note)
-
-    def post(self, index: int, fraction: float, note: str) -> None:
-        if self.post_ is not None:
-            self.post_(fraction, note)
-
-    def log(self, index: int, attempt: int, line: Line | None, book: LogBook) -> None:
-        """Nobody shows it; the log record is written all the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskScope:
-    """What all members of a task have in common. `listener` is told of their progress."""
-
-    task_name: str
-    group: str
-    run_id: str
-    session_id: str
-    tools: Sequence[str]
-    context: Mapping[str, Json]
-    listener: ProgressListener
-
-
 class Task:
-    """One member of a task, as its agent sees it. Made by the worker; agents only read it.
+    """One member of a task in one attempt. The worker creates it; agents read it.
 
     Attributes:
         name: the member's name: the task's own, or `<task>_<i+1>` for member i of an expansion.
@@ -91,12 +35,13 @@ class Task:
         index: the member's index in its expansion, from 0; None without expansion.
         attempt: number of this attempt, from 1.
         run_id, session_id: the run and its session.
-        message: the rendered `message_template`: text, or whatever JSON it was written as; None without one.
-        instructions: the rendered `shared_instructions`, alike.
-        inputs: the rendered `inputs`: any JSON value, None where there are none.
+        message: the rendered `message_template`: text, or another JSON value if the template is one; None without
+            a template.
+        instructions: the rendered `shared_instructions`, likewise.
+        inputs: the rendered `inputs`: any JSON value; None without `inputs`.
         tools: the names listed in the request.
         variables: the loop variables of this member.
-        deadline: when this attempt has to be done, in seconds since the epoch; None for no limit.
+        deadline: time by which this attempt must end, in seconds since the epoch; None for no limit.
     """
 
     __slots__ = (
@@ -174,10 +119,12 @@ class Task:
         deadline: float | None,
         stop: Flag,
     ) -> Task:
-        """Constructor for the worker: positional and without shared values, which is twice as fast.
+        """Create a task; for the worker. Twice as fast as `__init__`: positional, and shared values by reference.
 
-        The task copies mutable values on first access, because members and attempts share them. `has_texts` means
-        that message and instructions are text.
+        The task copies mutable values on first access, because members and attempts share them.
+
+        Args:
+            has_texts: message and instructions are text, so they need no copy.
         """
         task = cls.__new__(cls)
         task._shared = shared
@@ -198,7 +145,8 @@ class Task:
         return task
 
     def __getattr__(self, name: str) -> Any:
-        """Copy a value on first access: Python calls this for an empty slot."""
+        """Copy a shared value on first access. Python calls `__getattr__` only while the slot is empty, so later
+        accesses cost nothing."""
         if name == "variables":
             value = copy_of(self._variables)
         elif name in ("message", "instructions", "inputs"):
@@ -251,34 +199,34 @@ class Task:
 
     @property
     def cancelled(self) -> bool:
-        """Whether this attempt is to stop: the run was cancelled or timed out, or the attempt did. Any thread
-        may ask."""
+        """True if this attempt should stop: the run was cancelled or timed out, or the attempt timed out. Callable
+        from any thread."""
         return self._stop is not None and self._stop.is_set()
 
     @property
     def log(self) -> TaskLog:
-        """A logger whose records carry the run, group, task, member and attempt. The run shows its lines of INFO
-        and above as `task.log` events: the first 100 of an attempt, up to 2,000 characters each."""
+        """A logger whose records carry the run, group, task, member and attempt. The run shows lines of INFO and
+        above as `task.log` events: the first 100 of an attempt, up to 2,000 characters each."""
         if self._log is None:
-            self._log = TaskLog(self._identity(), self._tell)
+            self._log = TaskLog(self._identity(), self._publish_line)
         return self._log
 
-    def _tell(self, line: Line | None, book: LogBook) -> None:
+    def _publish_line(self, line: Line | None, book: LogBook) -> None:
         self._shared.listener.log(self.index or 0, self.attempt, line, book)
 
     async def progress(self, fraction: float, note: str = "") -> None:
-        """Tell how far this attempt is: 0 to 1; what is outside is moved to the nearest of the two.
+        """Report the progress of this attempt, from 0 to 1. Values outside are clamped.
 
         Raises:
-            ValueError: `fraction` is no number.
+            ValueError: `fraction` is NaN.
         """
         await self._shared.listener.progress(self.index or 0, _share(fraction), storable(str(note)))
 
     def report_progress(self, fraction: float, note: str = "") -> None:
-        """The same for a `def` agent, which cannot await: any thread may call it, and it does not wait.
+        """As `progress`, for `def` agents, which cannot await. Callable from any thread; does not wait.
 
         Raises:
-            ValueError: `fraction` is no number.
+            ValueError: `fraction` is NaN.
         """
         self._shared.listener.post(self.index or 0, _share(fraction), storable(str(note)))
 
@@ -297,5 +245,5 @@ class Task:
 
 def _share(fraction: float) -> float:
     if fraction != fraction:  # NaN is the one value that differs from itself
-        raise ValueError("progress is a fraction of 0 to 1, not NaN")
+        raise ValueError("progress must be a number from 0 to 1, not NaN")
     return min(1.0, max(0.0, float(fraction)))

@@ -1,7 +1,7 @@
-"""An agent's log: standard log records of the worker, and lines that the run shows as `task.log` events.
+"""An agent's log: standard log records in the worker, and `task.log` events in the run.
 
-What the run shows is bounded here, where lines are made: so many of an attempt, so long each. Lines over it
-are counted. Nothing here raises for what an agent hands in: a line that cannot be shown says so.
+The number and the length of the lines that become events are limited here; lines over the limit are counted. No
+argument of an agent raises an error here: a line that cannot be formatted is replaced by the reason.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 
 import orjson
 
-LINES = 100
-"""Lines of one attempt that the run shows."""
-CHARACTERS = 2_000
-"""Of one line's message, and of its fields as JSON."""
+MAX_LINES = 100
+"""Maximum number of lines of one attempt that become events."""
+MAX_CHARACTERS = 2_000
+"""Maximum length of a line's message, and of its fields as JSON."""
 
 _LOGGER = logging.getLogger("anabranch.agent")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line as the run shows it: `level` in lower case, the message formatted, `fields` plain JSON."""
+    """A line of a `task.log` event: the level in lower case, the formatted message, the fields as plain JSON."""
 
     level: str
     message: str
@@ -34,43 +34,43 @@ class Line:
 
 
 class LogBook:
-    """Counts the lines of one attempt. Any thread may write: an agent may have several."""
+    """Counts the published and the dropped lines of one attempt. Thread-safe, because agents may use threads."""
 
-    __slots__ = ("_lock", "left_out", "told")
+    __slots__ = ("_lock", "left_out", "published")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.told = 0
+        self.published = 0
         self.left_out = 0
 
     def admit(self) -> bool:
-        """Whether there is room for another line; it is counted as told, or as left out."""
+        """Count a line. Returns False if it is over the limit and has to be dropped."""
         with self._lock:
-            if self.told < LINES:
-                self.told += 1
+            if self.published < MAX_LINES:
+                self.published += 1
                 return True
             self.left_out += 1
             return False
 
     def leave_out(self) -> None:
-        """A line that was admitted could not be told after all."""
+        """Count an admitted line that could not be published as dropped."""
         with self._lock:
             self.left_out += 1
 
 
-Tell = Callable[[Line | None, LogBook], None]
-"""Takes a line; None says, once, that the book begins to leave out lines."""
+PublishLine = Callable[[Line | None, LogBook], None]
+"""Receives a line. None is passed once, for the first line over the limit."""
 
 
 class TaskLog(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose records carry `run`, `group`, `task`, `member` and `attempt`, beside what the agent adds.
+    """A logger whose records carry `run`, `group`, `task`, `member` and `attempt`, and the agent's own fields.
 
-    Lines of INFO and above are told to the run as well, whatever level the process logs at.
+    Lines of INFO and above are also published as events, whatever the log level of the process is.
     """
 
-    def __init__(self, whose: Mapping[str, Any], tell: Tell) -> None:
-        super().__init__(_LOGGER, whose)
-        self._tell = tell
+    def __init__(self, identity: Mapping[str, Any], publish: PublishLine) -> None:
+        super().__init__(_LOGGER, identity)
+        self._publish = publish
         self._book = LogBook()
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
@@ -78,22 +78,22 @@ class TaskLog(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """As of any logger; this is what `info`, `error` and the others end in."""
+        """Log a line, as `logging.Logger.log`; `info`, `error` and the other methods call it."""
         if level >= logging.INFO:
-            self._tell_line(level, msg, args, kwargs)
-        # The place in the code that a record names is the agent's, not this one.
+            self._publish_line(level, msg, args, kwargs)
+        # The record's file and line should be the agent's, so skip the frame of this method.
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         super().log(level, msg, *args, **kwargs)
 
-    def _tell_line(self, level: int, msg: object, args: tuple[object, ...], kwargs: Mapping[str, Any]) -> None:
+    def _publish_line(self, level: int, msg: object, args: tuple[object, ...], kwargs: Mapping[str, Any]) -> None:
         if self._book.admit():
-            self._tell(_line_of(level, msg, args, kwargs), self._book)
+            self._publish(_line_of(level, msg, args, kwargs), self._book)
         elif self._book.left_out == 1:
-            self._tell(None, self._book)
+            self._publish(None, self._book)
 
 
 def left_out(count: int) -> Line:
-    """The last line of an attempt that logged more than the run shows."""
+    """The final line of an attempt with dropped lines: how many were dropped."""
     return Line("warning", f"{count} more lines of this attempt are not shown here", {"left_out": count})
 
 
@@ -105,10 +105,10 @@ def _line_of(level: int, msg: object, args: tuple[object, ...], kwargs: Mapping[
 
 
 def _error(exc_info: object) -> str:
-    """The end of the traceback, which says what went wrong. `exc_info` as of the standard library's loggers."""
+    """The end of the traceback, which has the error. `exc_info` is as for the loggers of the standard library."""
     shown = exc_info[1] if isinstance(exc_info, tuple) else exc_info
     error = shown if isinstance(shown, BaseException) else sys.exception()
-    return "".join(traceback.format_exception(error))[-CHARACTERS // 2 :] if error is not None else ""
+    return "".join(traceback.format_exception(error))[-MAX_CHARACTERS // 2 :] if error is not None else ""
 
 
 def _message(msg: object, args: tuple[object, ...]) -> str:
@@ -121,8 +121,8 @@ def _message(msg: object, args: tuple[object, ...]) -> str:
 
 
 def _fitting(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Fields as JSON, as many as fit; where some do not, how many."""
-    room, dropped = CHARACTERS, 0
+    """Yield the fields as JSON that fit into MAX_CHARACTERS, and the number of dropped fields, if any."""
+    room, dropped = MAX_CHARACTERS, 0
     for name, value in fields.items():
         shown, key = _json(value), _clean(str(name))
         length = len(orjson.dumps(shown)) + len(key)
@@ -138,7 +138,7 @@ def _fitting(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _json(value: Any) -> Any:
     try:
         return orjson.loads(orjson.dumps(value, default=_text, option=orjson.OPT_NON_STR_KEYS))
-    except (TypeError, ValueError):  # too deep, a lone surrogate, an integer of more than 64 bits
+    except (TypeError, ValueError):  # nested too deeply, a lone surrogate, an integer of more than 64 bits
         return _text(value)
 
 
@@ -150,5 +150,5 @@ def _text(value: object) -> str:
 
 
 def _clean(text: str) -> str:
-    """At most so many characters, and none that JSON has no place for."""
-    return text[:CHARACTERS].encode("utf-8", "replace").decode()
+    """The text truncated to MAX_CHARACTERS, with characters replaced that UTF-8 cannot encode."""
+    return text[:MAX_CHARACTERS].encode("utf-8", "replace").decode()

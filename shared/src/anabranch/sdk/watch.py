@@ -1,8 +1,7 @@
-"""Waits for many runs at once: one reader over the results topic, dispatching by run, for each client.
+"""Watches the runs of a client: one reader of the results topic that dispatches records to runs.
 
-The topic is the way that news comes; the store is asked where it may have been missed: when a run is first
-watched, when the reader had to be opened again, and where a run was silent for long. Resolves no references
-and decides nothing about what a status means.
+The topic is the primary source. The store is read when a record may have been missed: when a watch begins, when
+the reader was opened again, and when a run has been silent for SILENCE_SECONDS. References are not resolved here.
 """
 
 from __future__ import annotations
@@ -26,9 +25,12 @@ from anabranch.runtime.reading.run_records import load_run_records
 Body = dict[str, Any]
 
 SILENCE_SECONDS = 15.0
+"""Seconds without a record of a run after which the store is read."""
 REOPEN_SECONDS = 1.0
-KEPT_RESULTS = 10_000
-"""Published results kept for a run that nobody iterates; what is dropped stands in the final record."""
+"""Seconds before a failed reader is opened again."""
+MAX_RESULTS = 10_000
+"""Maximum number of published results in a run's buffer. Older ones are dropped; the final record has them,
+too."""
 
 FINAL_TYPES = frozenset({"run.completed", "run.failed", "run.cancelled", "run.timed_out"})
 
@@ -36,10 +38,14 @@ _log = logging.getLogger("anabranch.client")
 
 
 class RunWatch:
-    """State of one run in a client. `final` becomes the body of its final record or of its rejection.
+    """State of one run in a client.
 
-    `body_hash` is the hash of the sent request, which separates its records from those of another request with the
-    same id; None for a run that another client submitted. `project` is the run's, None where it is not known.
+    Attributes:
+        final: future of the body of the run's final record or rejection.
+        body_hash: hash of the published request, which tells its records from those of another request with the
+            same id; None for a run that another client submitted.
+        project: the run's project; None if not known.
+        heard, heard_at: whether a record of the run has arrived, and when (monotonic clock).
     """
 
     def __init__(
@@ -52,44 +58,47 @@ class RunWatch:
         self.heard_at = now
         self.heard = False
         self.final: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
-        self._published: deque[Body] = deque(maxlen=KEPT_RESULTS)
-        self._news = asyncio.Event()
+        self._published: deque[Body] = deque(maxlen=MAX_RESULTS)
+        self._changed = asyncio.Event()
         self._seen: set[str] = set()
 
     def settle(self, body: Body) -> None:
-        """Take the final word; a repeated one changes nothing."""
+        """Set the final record. A repetition changes nothing."""
         self.heard = True
         if not self.final.done():
             self.final.set_result(body)
-        self._news.set()
+        self._changed.set()
 
     def fail(self, error: BaseException) -> None:
-        """Nothing more will be heard."""
+        """Fail the future of the final record: the reader has stopped for good."""
         if not self.final.done():
             self.final.set_exception(error)
-            self.final.exception()  # whoever waits still gets it; nobody waiting is no error of its own
-        self._news.set()
+            self.final.exception()  # marks it as retrieved: without a waiter, asyncio would log an error
+        self._changed.set()
 
-    def publish(self, event_id: str, body: Body) -> None:
-        """Take a published result; delivery is at least once, so repeats are dropped."""
+    def add_result(self, event_id: str, body: Body) -> None:
+        """Add a published result. Delivery is at least once, so repetitions are dropped."""
         if event_id not in self._seen:
             self._seen.add(event_id)
             self._published.append(body)
-            self._news.set()
+            self._changed.set()
 
     async def published(self) -> AsyncGenerator[Body, None]:
-        """Results as they are published, each once, up to the final record."""
+        """Yield each result once, as it is published, up to the final record."""
         while True:
-            self._news.clear()
+            self._changed.clear()
             while self._published:
                 yield self._published.popleft()
             if self.final.done():
                 return
-            await self._news.wait()
+            await self._changed.wait()
 
 
 class ResultsWatcher:
-    """Reads the results topic for the runs that somebody still waits for. Start it before the first submit."""
+    """Reads the results topic for a client's runs. Start it before the first submit.
+
+    Watches are held by weak references: a run that the caller no longer holds costs nothing.
+    """
 
     def __init__(self, log: EventLog, store: StateStore, names: Names, clock: Clock) -> None:
         self._log = log
@@ -98,11 +107,11 @@ class ResultsWatcher:
         self._clock = clock
         self._watches: dict[str, WeakSet[RunWatch]] = {}
         self._reading: asyncio.Task[None] | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
         self._checks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Open the reader; returns when it misses nothing that is published from now on.
+        """Open the reader. Returns once it receives every record that is published from now on.
 
         Raises:
             ServerUnavailable: the log cannot be reached.
@@ -110,12 +119,12 @@ class ResultsWatcher:
         if self._reading is None:
             opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._reading = asyncio.create_task(self._read(opened), name="results-reader")
-            self._asking = asyncio.create_task(self._ask_after_silence(), name="results-poll")
+            self._polling = asyncio.create_task(self._poll_silent_runs(), name="results-poll")
             await opened
 
     async def close(self) -> None:
-        """Stop reading; whoever still waits is cancelled."""
-        tasks = [task for task in (self._reading, self._asking, *self._checks) if task is not None]
+        """Stop reading, and cancel the futures of open runs."""
+        tasks = [task for task in (self._reading, self._polling, *self._checks) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -125,7 +134,7 @@ class ResultsWatcher:
     async def watch(
         self, run_id: str, request_id: str | None, body_hash: str | None, project: str | None = None
     ) -> RunWatch:
-        """Watch a run, which is settled at once where it has ended before.
+        """Watch a run. If it has already ended, its final record is set before this returns.
 
         Raises:
             ServerUnavailable: the store cannot be reached.
@@ -133,11 +142,11 @@ class ResultsWatcher:
         watch = RunWatch(run_id, request_id, body_hash, self._clock.monotonic(), project)
         for each in {run_id, request_id or run_id}:
             self._watches.setdefault(each, WeakSet()).add(watch)
-        await self._ask([watch])
+        await self._read_store([watch])
         return watch
 
     def forget(self, watch: RunWatch) -> None:
-        """Nobody waits for this one any more."""
+        """Stop watching a run."""
         for each in {watch.run_id, watch.request_id or watch.run_id}:
             watches = self._watches.get(each)
             if watches is not None:
@@ -153,28 +162,28 @@ class ResultsWatcher:
     async def _read(self, opened: asyncio.Future[None]) -> None:
         while True:
             try:
-                await self._read_on(opened)
+                await self._read_records(opened)
             except ServerUnavailable as error:
                 if not opened.done():
                     opened.set_exception(error)
                     return
-                _log.warning("the results topic is away, reading again: %s", error)
+                _log.warning("client: cannot read the results topic, retrying in %g s: %s", REOPEN_SECONDS, error)
             except Exception as error:
-                self._give_up(opened, error)
+                self._fail_all(opened, error)
                 raise
             await asyncio.sleep(REOPEN_SECONDS)
 
-    async def _read_on(self, opened: asyncio.Future[None]) -> None:
+    async def _read_records(self, opened: asyncio.Future[None]) -> None:
         async with self._log.read(self._names.results) as reader:
             if opened.done():
-                await self._ask(self._all())
+                await self._read_store(self._all())
             else:
                 opened.set_result(None)
             async for batch in reader:
                 for record in batch:
                     self._dispatch(record)
 
-    def _give_up(self, opened: asyncio.Future[None], error: Exception) -> None:
+    def _fail_all(self, opened: asyncio.Future[None], error: Exception) -> None:
         if not opened.done():
             opened.set_exception(error)
         for watch in self._all():
@@ -187,17 +196,17 @@ class ResultsWatcher:
         body = _body(record)
         if body is None:
             place = f"{record.topic}/{record.partition}/{record.offset}"
-            _log.warning("the record at %s is not the body of a result: the client skips it", place)
+            _log.warning("client: skips the record at %s, which is not the body of a result", place)
             return
         headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
         for watch in list(watches):
             watch.heard_at = self._clock.monotonic()
             watch.heard = True
-            self._tell(watch, headers.get("ce_type", ""), headers.get("ce_id", ""), body)
+            self._apply(watch, headers.get("ce_type", ""), headers.get("ce_id", ""), body)
 
-    def _tell(self, watch: RunWatch, kind: str, event_id: str, body: Body) -> None:
+    def _apply(self, watch: RunWatch, kind: str, event_id: str, body: Body) -> None:
         if kind == "result.published":
-            watch.publish(event_id, body)
+            watch.add_result(event_id, body)
         elif kind in FINAL_TYPES:
             self._check(self._settle_if_own(watch, body))
         elif kind == "run.rejected":
@@ -214,8 +223,11 @@ class ResultsWatcher:
             watch.settle(body)
 
     async def _reject_if_own(self, watch: RunWatch, body: Body) -> None:
-        """True if a rejection concerns this request. All requests with one id get it, also those of other
-        projects; the admitted one is meant only if the Agency met an internal error."""
+        """Settle the watch if a rejection concerns its request.
+
+        All requests with one id receive the rejection, also those of other projects. It concerns the admitted
+        request only if the Agency had an internal error.
+        """
         if watch.project is not None and body.get("project") not in (None, watch.project):
             return
         codes = {error.get("code") for error in body.get("errors", ()) if isinstance(error, dict)}
@@ -225,20 +237,20 @@ class ResultsWatcher:
         if stored is None or watch.body_hash not in (None, stored.body_hash):
             watch.settle(body)
 
-    # asking the store ---------------------------------------------------------------------------------
+    # reading the store --------------------------------------------------------------------------------
 
-    async def _ask_after_silence(self) -> None:
+    async def _poll_silent_runs(self) -> None:
         while True:
             await asyncio.sleep(SILENCE_SECONDS)
             limit = self._clock.monotonic() - SILENCE_SECONDS
             silent = [watch for watch in self._all() if not watch.final.done() and watch.heard_at <= limit]
             try:
-                await self._ask(silent)
+                await self._read_store(silent)
             except ServerUnavailable as error:
-                _log.warning("the store is away, asking again: %s", error)
+                _log.warning("client: cannot read the store, retrying in %g s: %s", SILENCE_SECONDS, error)
             self._watches = {key: watches for key, watches in self._watches.items() if watches}
 
-    async def _ask(self, watches: Iterable[RunWatch]) -> None:
+    async def _read_store(self, watches: Iterable[RunWatch]) -> None:
         waiting = list(watches)
         for watch, stored in zip(waiting, await self._stored(waiting), strict=True):
             if stored is None or stored.final is None:
@@ -250,7 +262,7 @@ class ResultsWatcher:
         try:
             return (await self._stored([watch]))[0]
         except ServerUnavailable as error:
-            _log.warning("the store is away, the results topic is believed: %s", error)
+            _log.warning("client: cannot check a record against the store, accepting it: %s", error)
             return None
 
     async def _stored(self, watches: Sequence[RunWatch]) -> list[RunRecord | None]:

@@ -24,7 +24,8 @@ from anabranch.core.templates import member_scope
 from anabranch.core.wire.messages import Offer
 from anabranch.ports import Clock
 from anabranch.runtime.process.loops import is_interrupt
-from anabranch.sdk.task import Task, TaskScope
+from anabranch.sdk.task import Task
+from anabranch.sdk.task_scope import TaskScope
 from anabranch_taskgroup.worker.executors.coroutine_host import BaseContext, CoroutineHost, Raised
 from anabranch_taskgroup.worker.executors.protocol import MemberExecutor
 from anabranch_taskgroup.worker.report_buffer import ReportBuffer
