@@ -29,11 +29,11 @@ from anabranch.runtime.process.resources import Resources
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.topics import topic_specs
 from anabranch.testing.loop import SeededIds, VirtualClock
+from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.loop import SimLoop
-from anabranch.testing.simulator.nature import Nature
 from anabranch.testing.simulator.processes import Process, SimClock, Site
-from anabranch.testing.simulator.servers import ForgetfulServer
-from anabranch.testing.simulator.world import WatchedBroker
+from anabranch.testing.simulator.servers import RevertibleServer
+from anabranch.testing.simulator.world import ObservedBroker
 from anabranch.testing.systems import registry_of
 
 SHAPES: Mapping[str, Mapping[str, Any]] = {
@@ -92,16 +92,16 @@ class _CountedSystem:
         self.loop = SimLoop()  # type: ignore[abstract]  # it has no sockets, signals or child processes
         self._settings = Settings()
         self._clock = VirtualClock(self.loop)
-        self._broker = WatchedBroker(self._appended)
+        self._broker = ObservedBroker(self._appended)
         self._ended: asyncio.Future[Incoming] = self.loop.create_future()
         self._work: Counter[str] = Counter()
         self._trouble: list[str] = []
         site = Site(
             loop=self.loop,
-            nature=_Even(0),
+            injector=_Even(0),
             broker=self._broker,
-            server=ForgetfulServer(self._clock, lambda writes, fence: None),
-            settings=lambda process, life: self._settings,
+            server=RevertibleServer(self._clock, lambda writes, fence: None),
+            settings=lambda process, incarnation: self._settings,
             ids=SeededIds(self._clock, 0),
             make_registry=lambda process: registry_of(()),
             report=self._trouble.append,
@@ -155,11 +155,11 @@ class _CountedSystem:
         self.loop.close()
 
 
-class _Even(Nature):
+class _Even(FaultInjector):
     """Each transfer takes the same time."""
 
     def latency(self) -> float:
-        """See Nature."""
+        """See FaultInjector."""
         return WAY
 
 

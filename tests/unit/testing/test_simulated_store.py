@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from anabranch.adapters.memory.store import MemoryStore
 from anabranch.ports import Write
-from anabranch.testing.simulator.servers import LOST_SECOND, ForgetfulServer
+from anabranch.testing.simulator.servers import LOST_SECOND, RevertibleServer
 
 
 @dataclass
@@ -20,7 +20,7 @@ class HandClock:
         return self.time
 
 
-async def contents(server: ForgetfulServer) -> dict[str, object]:
+async def contents(server: RevertibleServer) -> dict[str, object]:
     store = MemoryStore(server)
     found = dict(zip("ab", await store.get(["a", "b"]), strict=True))
     return found | {"index": await store.index_top("i", 10)}
@@ -28,7 +28,7 @@ async def contents(server: ForgetfulServer) -> dict[str, object]:
 
 async def test_an_older_store_is_the_one_of_a_second_ago_also_where_it_was_emptied_since() -> None:
     clock = HandClock()
-    server = ForgetfulServer(clock, lambda *_: None)
+    server = RevertibleServer(clock, lambda *_: None)
     store = MemoryStore(server)
     await store.put([Write("a", b"1", 100), Write("b", b"1", 100)])
     await store.index_add("i", "first", 1.0, keep=5, ttl=100)

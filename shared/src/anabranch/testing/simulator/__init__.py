@@ -1,4 +1,4 @@
-"""The real services on a simulated log, store and network, with every fault there is, from one seed.
+"""Runs the real services on a simulated log, store and network, with faults that are drawn from a seed.
 
     from anabranch.testing.simulator import simulate
 
@@ -6,7 +6,7 @@
         for seed in range(100):
             simulate(request, agents=[summarise], seed=seed)
 
-A run of a seed is the same each time. See docs/testing.md.
+A seed always gives the same simulation. See docs/testing.md.
 """
 
 from __future__ import annotations
@@ -27,31 +27,35 @@ __all__ = ["FAULTS", "PromiseBroken", "SimulationOutcome", "World", "simulate"]
 
 
 class PromiseBroken(AssertionError):
-    """Something happened under faults that must not happen; the message names the seed, and what it was."""
+    """A simulation broke a promise of the product; the message has the seed and the violations."""
 
 
 def simulate(
     request: AnyRequest, *, agents: Agents = (), seed: int = 0, faults: Collection[str] = FAULTS
 ) -> SimulationOutcome:
-    """Run a request under the faults of a seed, and compare how it ends with a run without faults.
+    """Run a request under the faults of a seed, and compare its outcome with a run without faults.
 
     Args:
-        agents: as for `anabranch.testing.system`. They must give the same for the same input, and bear being
-            called again after a crash. A `def` agent runs on the loop, so it must not wait for anything.
-        seed: another one, other faults.
-        faults: those that may happen, out of `FAULTS`.
+        agents: as for `anabranch.testing.system`. They must be deterministic, and callable again after a crash. A
+            `def` agent runs on the event loop, so it must not block.
+        seed: determines which faults happen, and when.
+        faults: names of faults that may happen, from `FAULTS`.
 
     Raises:
-        PromiseBroken: the run did not end, ended twice, differently, or left something behind.
+        PromiseBroken: the run did not end, ended twice, had another outcome, or left data behind.
         RequestRefused: the file cannot be read.
     """
     document = _document(request)
-    calm = _run(document, agents, seed, ())
-    rough = _run(document, agents, seed, faults)
-    problems = [*calm.violations, *rough.violations, *_differences(calm, rough)]
+    without_faults = _run(document, agents, seed, ())
+    with_faults = _run(document, agents, seed, faults)
+    problems = [
+        *without_faults.violations,
+        *with_faults.violations,
+        *_differences(without_faults, with_faults),
+    ]
     if problems:
         raise PromiseBroken(f"seed {seed}: " + "; ".join(problems))
-    return rough
+    return with_faults
 
 
 def _document(request: AnyRequest) -> dict[str, Any]:
@@ -70,13 +74,13 @@ def _run(document: dict[str, Any], agents: Agents, seed: int, faults: Collection
     return World(seed, faults, workload=workload, make_registry=lambda world, process: registry_of(agents)).run()
 
 
-def _differences(calm: SimulationOutcome, rough: SimulationOutcome) -> list[str]:
-    """How the two ends differ in what a user would see; how often something was tried may differ."""
-    if not calm.finals or not rough.finals:
+def _differences(without_faults: SimulationOutcome, with_faults: SimulationOutcome) -> list[str]:
+    """Differences of the two outcomes that a user sees. The number of attempts may differ."""
+    if not without_faults.finals or not with_faults.finals:
         return []
     found = []
     for name in ("status", "results", "failure_count"):
-        wanted, got = calm.finals[0][name], rough.finals[0][name]
+        wanted, got = without_faults.finals[0][name], with_faults.finals[0][name]
         if wanted != got:
             found.append(f"{name} is {got} under faults, {wanted} without")
     return found

@@ -1,7 +1,7 @@
 """Runs seeds of the simulator: `python -m anabranch.testing.simulator --seeds 0..1000`.
 
-Exit code 0 where every promise was kept, 1 where one was broken: each such seed is shown with what broke, and
-with the command that plays it again.
+Exits with 0 if every promise was kept, else with 1. Prints the violations of each failed seed, and the command
+that repeats it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from anabranch.testing.simulator.mutations import MUTATIONS, applied
 from anabranch.testing.simulator.world import SimulationOutcome, World
 
 GARBAGE_EVERY = 20
+"""Seeds between two garbage collections. The automatic collector is off: worlds are large graphs of cycles, and it
+would scan the living one again and again."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Run the command; returns its exit code."""
     options = _parser().parse_args(arguments)
     if options.list:
         sys.stdout.write("\n".join(_list()) + "\n")
@@ -47,7 +49,7 @@ def _run(seeds: range, faults: list[str], options: argparse.Namespace) -> int:
             _show(outcome)
         if outcome.violations:
             failed += 1
-            _blame(outcome, options)
+            _show_violations(outcome, options)
         if number % GARBAGE_EVERY == 0:
             gc.collect()
     gc.enable()
@@ -69,7 +71,7 @@ def _show(outcome: SimulationOutcome) -> None:
     sys.stdout.write(f"seed {outcome.seed}: trace {outcome.trace:08x}, {outcome.steps} steps\n")
 
 
-def _blame(outcome: SimulationOutcome, options: argparse.Namespace) -> None:
+def _show_violations(outcome: SimulationOutcome, options: argparse.Namespace) -> None:
     sys.stdout.write(f"seed {outcome.seed} failed:\n")
     for violation in outcome.violations:
         sys.stdout.write(f"    {violation[:1000]}\n")
@@ -78,12 +80,12 @@ def _blame(outcome: SimulationOutcome, options: argparse.Namespace) -> None:
         again += f" --faults {options.faults!r}"
     if options.mutation:
         again += f" --mutation {options.mutation}"
-    sys.stdout.write(f"    again: {again} --history\n")
+    sys.stdout.write(f"    repeat with: {again} --history\n")
     sys.stdout.flush()
 
 
 def _seeds(text: str) -> range:
-    """`7`, or `0..1000` without its end."""
+    """Parse `7`, or `0..1000`, whose end is excluded."""
     first, dots, end = text.partition("..")
     return range(int(first), int(end) if dots else int(first) + 1)
 
@@ -99,18 +101,20 @@ def _list() -> Iterator[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m anabranch.testing.simulator", description=__doc__)
-    parser.add_argument("--seeds", default="0..200", help="a seed, or FIRST..END (default %(default)s)")
-    parser.add_argument("--faults", help="only these, separated by commas; empty for none")
-    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break a mechanism of the product")
-    parser.add_argument("--history", action="store_true", help="show all that happened")
-    parser.add_argument("--trace", action="store_true", help="show the plan and the checksum of what happened")
-    parser.add_argument("--list", action="store_true", help="show faults and mutations")
+    parser.add_argument(
+        "--seeds", default="0..200", help="a seed, or FIRST..END, END excluded (default %(default)s)"
+    )
+    parser.add_argument("--faults", help="only these faults, separated by commas; empty for none")
+    parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break this mechanism of the product")
+    parser.add_argument("--history", action="store_true", help="print everything that happened")
+    parser.add_argument("--trace", action="store_true", help="print the fault plan and a checksum of the history")
+    parser.add_argument("--list", action="store_true", help="print the faults and mutations")
     return parser
 
 
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":
-        # Sets of strings have another order in each process; a seed shall be the same in all of them.
+        # The order of sets of strings depends on the hash seed of the process; a seed must not.
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "anabranch.testing.simulator", *sys.argv[1:]])
     raise SystemExit(main())

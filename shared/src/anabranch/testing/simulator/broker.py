@@ -1,4 +1,4 @@
-"""The broker of a simulation: it tells what it appends, gives records its own time, and can lose some of them."""
+"""The broker of a simulation: reports each appended record, can use its own timestamps, can recreate topics."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from anabranch.testing.simulator.processes import SESSION_SECONDS
 BROKER_TIME = "LogAppendTime"
 
 
-class WatchedBroker(MemoryBroker):
-    """See the module. `now` is the time of the world, in seconds since the epoch; without it records have the time
-    of who appends them."""
+class ObservedBroker(MemoryBroker):
+    """See the module.
+
+    Args:
+        appended: called with each appended record.
+        now: the broker's clock, in seconds since the epoch; None: records have the timestamp of their producer.
+    """
 
     def __init__(self, appended: Callable[[Incoming], None], now: Callable[[], float] | None = None) -> None:
         super().__init__(session_timeout=SESSION_SECONDS)
@@ -22,7 +26,7 @@ class WatchedBroker(MemoryBroker):
         self._now = now
 
     def append(self, records: Sequence[Outgoing], timestamp: float) -> list[int]:
-        """See MemoryBroker. Records have the broker's time where their topic says so."""
+        """See MemoryBroker. Records of topics with LogAppendTime get the broker's timestamp."""
         check_sizes(records, self.record_limit)
         offsets = []
         for record in records:
@@ -34,12 +38,12 @@ class WatchedBroker(MemoryBroker):
         return offsets
 
     def begin_at(self, topic: str, offset: int) -> None:
-        """Have a topic that was just created count from an offset, as one that is long in use."""
+        """Let a new topic begin at an offset, like one that has been used for long."""
         for partition in self.partitions(topic):
             partition.begin_at(offset)
 
     def begin_again(self, spec: TopicSpec) -> None:
-        """Delete a topic and create it again. Groups keep members and owners, and lose what was committed."""
+        """Delete a topic and create it again. Groups keep their members and owners, but lose committed offsets."""
         owners = {name: (dict(group.owners), dict(group.targets)) for name, group in self._groups.items()}
         self.delete(spec.name)
         self.create(spec)

@@ -1,7 +1,7 @@
-"""What lies at the edges of the promise: sizes, depths, clocks, settings, ids that come again, losses. Pure.
+"""Draws the edge cases of a seed: sizes, depths, clocks, settings, reused ids, data loss. Pure.
 
-Seeds from `EDGES_FROM` on have some of it, drawn from a random source of their own: a seed below does what it did
-without this module.
+For seeds from `EDGES_FROM` on. They are drawn from a random source of their own, so that lower seeds are not
+affected.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from anabranch.testing.simulator.faults import EDGES, FaultPlan, Strike, strike_
 
 EDGES_FROM = 2_000_000
 SHARES = {"trim": 0.12, "recreate": 0.12}
-"""How often a fault is drawn; the others in `USUAL_SHARE` of the seeds. Only few lose the log: where it is lost,
-less can be promised."""
+"""Share of the seeds with a fault; `USUAL_SHARE` for the others. Loss of the log is rare, because fewer promises
+can be checked then."""
 USUAL_SHARE = 0.3
 LOSSES = frozenset(("trim", "recreate"))
 STRIKING = ("older-store", "part-store", "trim", "recreate")
 SNAPSHOT_SECONDS = (10.0, 20.0, 45.0, 75.0, 240.0)
 TIMEOUTS = (20.0, 40.0, 60.0)
-"""Of requests in seeds in which they have to end by their deadline."""
+"""Timeouts of requests, in seconds, in seeds that check deadlines."""
 RECORD_BYTES = (50_000, 60_000, 120_000, 400_000, 1_000_000)
 LEAST_REQUEST_BYTES = 400_000
-"""A submission has to be one record, so the topics that carry it are not made smaller."""
+"""Minimum record limit of `requests` and `runs`: a submission must fit into one record."""
 FIRST_OFFSETS = (0, 5_000)
 INLINE_BYTES = (400, 5_000, 65_536)
 
 
 @dataclass(frozen=True)
 class Edges:
-    """What of it a seed has. `chosen` are names of `faults.EDGES`."""
+    """The edge cases of a seed. `chosen`: names from `faults.EDGES`."""
 
     seed: str
     chosen: frozenset[str] = frozenset()
@@ -47,21 +47,21 @@ class Edges:
 
     @cached_property
     def random(self) -> Random:
-        """For what is drawn from the workload."""
+        """Random source for choices that depend on the workload."""
         return Random(f"{self.seed} workload")
 
     @property
     def loses_log(self) -> bool:
-        """Whether runs may be lost with the log: they end as failed then."""
+        """True if the log loses records. Runs whose records are lost end as failed."""
         return bool(self.chosen & LOSSES)
 
     @property
     def may_repeat(self) -> bool:
-        """Whether a request may be admitted again under the same id."""
+        """True if a request may be admitted again with the same id."""
         return self.loses_log or bool(self.chosen & {"ids-again", "older-store", "part-store"})
 
     def spec(self, spec: TopicSpec) -> TopicSpec:
-        """A topic with the limit on records that it has in this seed."""
+        """A topic with its record limit in this seed."""
         if "small-records" not in self.chosen:
             return spec
         limit = Random(f"{self.seed} {spec.name}").choice(RECORD_BYTES)
@@ -69,16 +69,16 @@ class Edges:
             limit = max(limit, LEAST_REQUEST_BYTES)
         return replace(spec, config={**spec.config, "max.message.bytes": str(limit)})
 
-    def settings(self, settings: Settings, process: str, life: int) -> Settings:
-        """The settings of a process in one of its lives."""
+    def settings(self, settings: Settings, process: str, incarnation: int) -> Settings:
+        """The settings of a process in one of its incarnations."""
         if self.result_ttl is not None:
             settings = replace(settings, result_ttl=self.result_ttl)
         if "settings" not in self.chosen:
             return settings
-        return replace(settings, inline_limit=Random(f"{self.seed} {process}.{life}").choice(INLINE_BYTES))
+        return replace(settings, inline_limit=Random(f"{self.seed} {process}.{incarnation}").choice(INLINE_BYTES))
 
     def skew(self, process: str) -> float:
-        """Seconds that the clock of a process is ahead of the broker's."""
+        """Seconds by which the clock of a process is ahead of the broker's."""
         if "clocks" not in self.chosen:
             return 0.0
         random = Random(f"{self.seed} clock of {process}")
@@ -86,16 +86,17 @@ class Edges:
 
     @property
     def first_offset(self) -> int:
-        """Where topics begin. One that is created again begins far below that, or where this one began."""
+        """First offset of topics. A recreated topic begins at 0: far below the deleted one, or at the same
+        offset."""
         return Random(f"{self.seed} first offset").choice(FIRST_OFFSETS) if "recreate" in self.chosen else 0
 
     def snapshot_seconds(self) -> float:
-        """How old a store may become again at most."""
+        """Maximum age of the state to which the store can revert, in seconds."""
         return max(SNAPSHOT_SECONDS) if self.chosen & {"older-store", "part-store"} else 1.0
 
 
 def draw_edges(seed: int, faults: Collection[str]) -> Edges:
-    """Draw what a seed has, of the faults that may happen."""
+    """Draw the edge cases of a seed from the faults that may happen."""
     if seed < EDGES_FROM:
         return Edges(str(seed))
     random = Random(f"{seed} edges")
@@ -111,6 +112,6 @@ def draw_edges(seed: int, faults: Collection[str]) -> Edges:
 
 
 def with_edges(plan: FaultPlan, edges: Edges) -> FaultPlan:
-    """The plan with the strikes of a seed's edges."""
+    """The plan with the strikes of a seed's edge cases."""
     strikes = sorted((*plan.strikes, *edges.strikes), key=lambda strike: strike.at)
     return replace(plan, strikes=tuple(strikes), edges=edges.chosen)

@@ -1,4 +1,4 @@
-"""What random requests have at the edges: large and deep values, short timeouts, request ids that come again."""
+"""Adds extreme cases to random requests: large and deep values, short timeouts, reused request ids."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
     from anabranch.testing.simulator.workload import Workload
 
 DEEPEST = 200
-"""Levels of objects and lists that a value may have."""
+"""Maximum nesting of a value."""
 LEVELS = (199, 200, 201, 240)
 LARGE_BYTES = (20_000, 60_000, 150_000)
 MAX_LARGE_MEMBERS = 5
 DEEP_SHARE, LARGE_SHARE = 0.2, 0.3
 LONG_SHARE, LONG_SECONDS = 0.3, 3_600.0
-"""Of requests in seeds that lose the log: these have much time, and are cancelled once nothing goes wrong."""
+"""Share of the requests with a long timeout in seeds that lose the log; they are cancelled after the last
+fault."""
 
 
 def nested(levels: int, inside: Any = None) -> Any:
-    """A value of so many levels of objects, and `inside` in the last of them."""
+    """A value with this many levels of objects, and `inside` in the innermost."""
     value = inside
     for _ in range(levels):
         value = {"d": value}
@@ -32,7 +33,8 @@ def nested(levels: int, inside: Any = None) -> Any:
 
 
 def levels_of(value: Any) -> int:
-    """How deep a value is nested: 0 where it is no object or list."""
+    """Nesting of a value: 0 for a value that is neither an object nor a list. Not recursive: values may be
+    deep."""
     deepest, left = 0, [(value, 1)]
     while left:
         each, level = left.pop()
@@ -43,12 +45,12 @@ def levels_of(value: Any) -> int:
 
 
 def is_refused(value: Any) -> bool:
-    """Whether a member or key fails that has such a value."""
+    """True if the product refuses a value because of its depth."""
     return levels_of(value) > DEEPEST
 
 
 def stretch(edges: Edges, request: dict[str, Any], number: int, workload: Workload) -> None:
-    """Give a request what its seed has at the edges."""
+    """Add the extreme cases of a seed to a request."""
     random = edges.random
     tasks = [task for group in request["task_groups"] for task in group["tasks"] if "gives" not in task["inputs"]]
     for task in tasks:
@@ -70,12 +72,13 @@ def stretch(edges: Edges, request: dict[str, Any], number: int, workload: Worklo
 
 
 def _alone(tasks: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Keys from outside of tasks that wait for nothing else: with two reasons not to start, either may be told."""
+    """External keys of tasks without other dependencies. A task with two reasons not to start may report either,
+    so only these get values that are refused."""
     return {key for task in tasks if not task["dependencies"] for key in task.get("external_dependencies", ())}
 
 
 def _enlarge(random: Random, task: dict[str, Any]) -> None:
-    """Large values of few members, or a list of large items that the next task may expand over."""
+    """Let few members return large values, or several members a list of large items for a further expansion."""
     source = task.get("expansion_config", {}).get("array_mapping", {}).get("each", ())
     members = len(source) if isinstance(source, list) else MAX_LARGE_MEMBERS
     if members <= MAX_LARGE_MEMBERS:
@@ -85,7 +88,7 @@ def _enlarge(random: Random, task: dict[str, Any]) -> None:
 
 
 def again(edges: Edges, request: Mapping[str, Any], sent_at: float) -> tuple[float, dict[str, Any]] | None:
-    """When a request id comes again, and with which body; None where it does not."""
+    """Time and body of a repeated submission with the same request id; None if the id is not reused."""
     random = edges.random
     if "ids-again" not in edges or request["timeout"] == LONG_SECONDS or random.random() < 0.25:
         return None

@@ -1,7 +1,7 @@
-"""Which faults a simulation has, and when each strikes: drawn from the seed before it begins. Pure.
+"""Draws the faults of a simulation, and when each strikes, from the seed before the simulation begins. Pure.
 
-A fault strikes at a time, or in the midst of a certain exchange with a server; the second kind finds processes
-between any two steps of what they do.
+A fault strikes at a time, or during an exchange with a server that is chosen by its number. The second way reaches
+processes between any two of their steps.
 """
 
 from __future__ import annotations
@@ -10,61 +10,68 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random  # noqa: TID251 - seeded: the source of all that happens in a simulation
 
-from anabranch.testing.simulator.nature import FaultRates
+from anabranch.testing.simulator.fault_injector import FaultRates
 
 STRIKES = {
-    "kill": "a process is gone between two steps, and started anew after a while",
-    "freeze": "a process stands still, also for longer than its session, and then goes on as if nothing were",
-    "expel": "a process loses its partitions and learns of it only later",
-    "restart": "a process is stopped in good order and started anew",
-    "cut-store": "nobody reaches the store for a while",
-    "cut-log": "nobody reaches the log for a while",
-    "refuse": "the store takes no writes for a while",
-    "old-store": "the store comes back as it was a second ago",
-    "empty-store": "the store comes back empty",
-    "clock": "a process's wall clock jumps",
+    "kill": "a process is killed between two steps and started again later",
+    "freeze": "a process is suspended, possibly for longer than its session timeout, and then resumes",
+    "expel": "a process loses its partitions, but notices it only later",
+    "restart": "a process is stopped gracefully and started again",
+    "cut-store": "the store is unreachable for a while",
+    "cut-log": "the log is unreachable for a while",
+    "refuse": "the store refuses writes for a while",
+    "old-store": "the store restarts with data that is a second old",
+    "empty-store": "the store restarts empty",
+    "clock": "the wall clock of a process jumps",
 }
+"""Faults that strike a process or a server once."""
 RATES = {
-    "lost-calls": "a call to a server gets no answer, done or not",
-    "repeats": "a record is appended once more, later, under another offset",
-    "messages": "channel messages are lost, or come twice",
-    "slow": "some exchanges take a hundred times as long, so topics overtake each other",
+    "lost-calls": "calls to a server fail, some of them after the server has executed them",
+    "repeats": "records are appended a second time, later, at another offset",
+    "messages": "channel messages are lost or delivered twice",
+    "slow": "some exchanges take a hundred times as long, so records on different topics overtake each other",
 }
+"""Faults of single exchanges, which happen at a rate."""
 EDGES = {
-    "small-records": "topics take small records, and values and items are large",
-    "deep-values": "agents return, and keys from outside have, values at and over the limit of depth",
-    "settings": "limits differ between processes and change when one is started again",
+    "small-records": "topics allow only small records, while values and items are large",
+    "deep-values": "values of agents and external keys are nested as deeply as the limit allows, or deeper",
+    "settings": "limits differ between processes and change when a process is started again",
     "clocks": "the clocks of processes differ from the broker's by minutes",
-    "ids-again": "request ids come again after their retention, with the same body or another",
-    "older-store": "the store comes back as it was seconds or minutes ago",
-    "part-store": "a part of the store's keys comes back as it was seconds or minutes ago",
-    "trim": "partitions lose their first records, and their owners die",
-    "recreate": "topics are deleted and created again, and the store is kept",
+    "ids-again": "request ids are reused after their retention, with the same body or a different one",
+    "older-store": "the store restarts with data that is seconds or minutes old",
+    "part-store": "some keys of the store go back to a state of seconds or minutes ago",
+    "trim": "partitions lose their first records, and their owners are killed",
+    "recreate": "topics are deleted and created again, while the store keeps its data",
 }
-"""Drawn for seeds from `edges.EDGES_FROM` on only."""
+"""Faults and conditions of seeds from `edges.EDGES_FROM` on."""
 FAULTS = (*STRIKES, *RATES, *EDGES)
 HORIZON = 40.0
-"""Seconds after which nothing new goes wrong."""
+"""Seconds after which no new fault happens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """One fault: `moment` is the number of the exchange that it strikes in, `at` the time where there is none."""
+    """One fault.
+
+    Attributes:
+        at: time at which it strikes, in seconds, if `moment` is None.
+        moment: number of the exchange during which it strikes.
+        seconds: its duration.
+        victim: from 0 to 1; picks the process if `moment` does not.
+        size: from -1 to 1; the extent of a clock jump.
+    """
 
     kind: str
     at: float
     moment: int | None
     seconds: float
-    """How long it lasts."""
     victim: float
-    """Picks the process, from 0 to 1, where the moment does not."""
     size: float
-    """From -1 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """All that will go wrong."""
+    """All faults of a simulation."""
 
     strikes: tuple[Strike, ...]
     rates: FaultRates
@@ -73,12 +80,12 @@ class FaultPlan:
 
     @property
     def loses_store(self) -> bool:
-        """Whether the store comes back empty or older."""
+        """True if the store restarts empty or with older data."""
         return any(strike.kind.endswith("-store") and strike.kind != "cut-store" for strike in self.strikes)
 
 
 def make_plan(random: Random, faults: Collection[str]) -> FaultPlan:
-    """Draw a plan of some of these faults: most seeds have a few of them, some have many."""
+    """Draw a plan with some of these faults: few in most seeds, many in some."""
     allowed = [fault for fault in (*STRIKES, *RATES) if fault in faults]
     chosen = [fault for fault in allowed if random.random() < random.choice((0.15, 0.4, 0.8))]
     strikes = [
@@ -88,7 +95,7 @@ def make_plan(random: Random, faults: Collection[str]) -> FaultPlan:
 
 
 def strike_of(random: Random, kind: str) -> Strike:
-    """Draw when a fault strikes, whom, and for how long."""
+    """Draw the time, the victim and the duration of a fault."""
     in_exchange = random.random() < 0.7
     return Strike(
         kind=kind,

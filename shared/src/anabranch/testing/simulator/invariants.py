@@ -1,4 +1,4 @@
-"""What has to hold when everything has ended: each run once and as expected, and nothing left behind."""
+"""Checks the promises after a simulation: each run ended once and as expected, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from anabranch.testing.simulator.world import World
 
 EXPECTED_ERRORS = ("taking over",)
-"""Errors in the log that are part of the game: a partition that cannot be taken over yet is tried again."""
+"""Beginnings of log lines of errors that faults cause: a partition cannot be taken over yet, and is retried."""
 TOPIC_LOST = ("so the topic was deleted and created again", "reading it from its beginning")
-"""Logged where topics were created again: at once by an owner that notices, or by the next one."""
+"""Parts of log lines about recreated topics: of an owner that notices it, or of the next owner."""
 LONGEST_SECONDS = 16 * 86_400.0
-"""No key may live longer than a run's timeout, retention and margins."""
+"""Maximum time to live of a key: a run's timeout, retention and margins."""
 
 
 # --- while it runs -----------------------------------------------------------------------------------
@@ -49,7 +49,8 @@ class _Listener(logging.Handler):
 
 @contextmanager
 def errors_logged(report: Callable[[str], None]) -> Iterator[None]:
-    """Take every error that services log as a broken promise; less than an error is not logged meanwhile."""
+    """Report every error that services log as a violation. Lower levels are not logged while the context is
+    open."""
     listener = _Listener(report)
     loggers = [
         logging.getLogger(name)
@@ -73,7 +74,7 @@ def errors_logged(report: Callable[[str], None]) -> Iterator[None]:
 
 
 async def check_results(world: World) -> None:
-    """Each run ended once, with what its request must give."""
+    """Check that each run ended once, with the expected outcome."""
     for account in world.observer.accounts.values():
         for final in account.finals if account.expected is not None else ():
             is_last = final is account.finals[-1]
@@ -93,14 +94,14 @@ def _wrong_times(world: World, account: Account, final: dict[str, Any]) -> Itera
         yield from wrong_times(
             account,
             final,
-            calm_at=HORIZON,
+            faults_stop_at=HORIZON,
             cancelled_at=world.workload.cancelled.get(final["request_id"]),
-            may_be_late=world.may_ask_again(),
+            may_be_late=world.may_resubmit(),
         )
 
 
 async def _check_session(world: World) -> None:
-    """What the runs of a session wrote together is there, and each change once, in the order of the log."""
+    """Check the key that the runs of a session share: its value, and one version for each change."""
     policy, accounts = world.workload.policy, list(world.observer.accounts.values())
     if policy is None or any(not each.finals or world.lost_at >= each.ended_at for each in accounts):
         return
@@ -135,7 +136,7 @@ async def _session_value(world: World) -> Any:
 
 
 def _check_store(world: World, final: Mapping[str, Any]) -> None:
-    """What was told to be there is in the store, whatever it forgot meanwhile."""
+    """Check that published results and the tombstone are in the store, whatever the store has lost meanwhile."""
     for key in final["results"] if final["status"] == "completed" else ():
         if world.server.get(session_key(final["session_id"], key)) is None:
             world.observer.violated(f"{final['run_id']} ({final['request_id']}): {key!r} is not in the store")
@@ -146,7 +147,7 @@ def _check_store(world: World, final: Mapping[str, Any]) -> None:
 def _problems(
     account: Account, final: Mapping[str, Any], results: Mapping[str, Any], *, may_be_lost: bool
 ) -> Sequence[str]:
-    """What is wrong with a final record: nothing where it is that of one of the bodies, and of no mixture."""
+    """What is wrong with a final record, compared with the expected outcome of the body that fits best."""
     if account.may_end_again and final["status"] == "failed":
         return []
     found = [list(_differences(each, final, results, may_be_lost)) for each in account.variants]
@@ -154,7 +155,7 @@ def _problems(
 
 
 LOST = frozenset(("RunLost", "StopUnanswered"))
-"""Failures of a run whose records the log has lost."""
+"""Error types of a run whose records the log has lost."""
 
 
 def _differences(
@@ -166,10 +167,10 @@ def _differences(
     is_lost = may_be_lost and any(each["error_type"] in LOST for each in final["failures"])
     is_cut = may_be_short and (is_lost or final["status"] in ("timed_out", "cancelled"))
     if is_cut or not (expected.is_exact or (may_be_short and final["status"] == "completed")):
-        # Those who gave something before it was cut short may agree where all would not have.
+        # Contributions to the shared key from before the end may be compatible although all of them are not.
         unknown = results.keys() - expected.results.keys() - ({SHARED} if expected.writers else set())
         if unknown:
-            yield f"it has results that nobody makes: {sorted(unknown)}"
+            yield f"it has results that no task produces: {sorted(unknown)}"
         return
     if final["status"] != expected.status:
         yield f"it ended {final['status']}, expected {expected.status}: {final['failures'][:3]}"
@@ -189,8 +190,8 @@ _GONE: Any = object()
 async def _resolved(
     world: World, account: Account, results: Mapping[str, Any], *, may_be_gone: bool = False
 ) -> dict[str, Any]:
-    """Results with references resolved; what an empty store has forgotten since the end is `_GONE`, and so are
-    those of an earlier admission, which the last one has overwritten."""
+    """Results with references resolved. Values that the store has lost since the end are `_GONE`, as are values of
+    an earlier admission, which the last one has overwritten."""
     store = MemoryStore(world.server)
     found: dict[str, Any] = {}
     within = account.session_id or account.finals[0]["run_id"]
@@ -204,15 +205,15 @@ async def _resolved(
             except AnabranchError as gone:
                 found[key] = _GONE
                 if world.lost_at < account.ended_at and world.keeps_results:
-                    world.observer.violated(f"the value of {key!r} is not there: {gone}")
+                    world.observer.violated(f"the value of {key!r} is missing: {gone}")
     return found
 
 
-# --- what is left ------------------------------------------------------------------------------------
+# --- leftovers ---------------------------------------------------------------------------------------
 
 
-def left_over(world: World) -> list[str]:
-    """What is still held although every run has ended; empty where all is put away."""
+def uncleaned(world: World) -> list[str]:
+    """Everything that is still held although every run has ended."""
     names = world.settings.names
     found = [each for process in world.processes for each in _held(process)]
     for group, topic in (
@@ -242,12 +243,12 @@ def left_over(world: World) -> list[str]:
 
 
 def _held(process: Any) -> Iterator[str]:
-    """What a process remembers of runs. It looks into the service: there is no other way to see a leak."""
-    life = process.life
-    if life is None or not life.is_started or not life.gate.is_open:
-        yield f"{process.name} is away"
+    """What a process still holds of runs. Reads private state of the service: a leak is not visible otherwise."""
+    incarnation = process.incarnation
+    if incarnation is None or not incarnation.is_started or not incarnation.gate.is_open:
+        yield f"{process.name} is not running"
         return
-    service = life.service
+    service = incarnation.service
     if process.kind == "eventmanager":
         if service.projector.open_runs():
             yield f"{process.name} sees {service.projector.open_runs()} open runs"

@@ -1,7 +1,10 @@
-"""An event loop that has virtual time only, and knows which simulated process each step belongs to.
+"""An event loop with virtual time that knows the simulated process of each step.
 
-A step of a process that is frozen or dead waits instead of running, so a process stops between any two of its
-steps, whatever it is doing, and none of its clean-up runs. The same steps run in the same order each time.
+A context variable names the process of a step. Tasks and callbacks copy the context of the code that starts them,
+so everything that a process starts belongs to it, without any help from the product. A step of a frozen or dead
+process
+is held back instead of run: a process stops between any two of its steps, and none of its `finally` blocks run,
+    like after SIGKILL. The order of steps is deterministic.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class ProcessGate:
-    """Whether the steps of one process run. `held` are those that wait, in order."""
+    """Lets the steps of one process run, or holds them back in order (`held`)."""
 
     __slots__ = ("held", "is_open", "name")
 
@@ -29,21 +32,21 @@ class ProcessGate:
 
 
 GATE: ContextVar[ProcessGate | None] = ContextVar("gate", default=None)
-"""The process that a step belongs to; None for the servers and for what happens to them."""
+"""The process of the running step; None for servers, users and faults."""
 
 OUTSIDE = Context()
-"""The context of whatever belongs to no process."""
+"""Context of steps that belong to no process."""
 
 
 def inside(gate: ProcessGate) -> Context:
-    """A context whose steps, and all that they start, belong to a process."""
+    """A context for the steps of a process. Everything that these steps start inherits it."""
     context = Context()
     context.run(GATE.set, gate)
     return context
 
 
 class SimHandle:
-    """A step that is due, or a timer; what `call_soon` and `call_at` give."""
+    """A due step or a timer, as `call_soon` and `call_at` return it."""
 
     __slots__ = ("_cancelled", "args", "callback", "context", "due")
 
@@ -55,26 +58,26 @@ class SimHandle:
         self._cancelled = False
 
     def cancel(self) -> None:
-        """Let it not run."""
+        """Prevent the step from running."""
         self._cancelled = True
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled."""
+        """True if the step was cancelled."""
         return self._cancelled
 
     def when(self) -> float:
-        """Loop time at which it is due."""
+        """Loop time at which the step is due."""
         return self.due
 
 
-class Stuck(Exception):
-    """Nothing is left that could ever happen, and what was waited for has not."""
+class Deadlock(Exception):
+    """No step and no timer is left, but the awaited future is not done."""
 
 
 class SimLoop(asyncio.AbstractEventLoop):
-    """See the module. A `def` agent runs at once on the loop: threads would make runs differ.
+    """See the module. `def` agents run on the loop itself, because threads would not be deterministic.
 
-    `errors` gathers what tasks ended with and nobody asked for.
+    `errors` collects exceptions of tasks that no code retrieved.
     """
 
     def __init__(self) -> None:
@@ -90,7 +93,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     # --- running -------------------------------------------------------------------------------------
 
     def run_until_complete(self, future: Any) -> Any:
-        """Run until a coroutine has ended, and return what it returns. Raises Stuck."""
+        """Run a coroutine and return its result. Raises Deadlock."""
         task = asyncio.ensure_future(future, loop=self)
         self._is_running = True
         asyncio._set_running_loop(self)
@@ -118,21 +121,22 @@ class SimLoop(asyncio.AbstractEventLoop):
             self.steps += 1
             try:
                 context.run(handle.callback, *handle.args)
-            except Exception as error:  # noqa: BLE001 - as every loop: one callback does not end the others
+            except Exception as error:  # noqa: BLE001 - as in every loop, a failed callback does not stop the others
                 self.errors.append(f"{handle.callback!r}: {type(error).__name__}: {error}")
 
     def _pass_time(self) -> None:
+        """Jump to the time of the next timer: nothing else can happen before it."""
         timers = self._timers
         while timers and timers[0][2]._cancelled:
             heappop(timers)
         if not timers:
-            raise Stuck("no timer is left and nothing runs")
+            raise Deadlock("no step and no timer is left")
         due, _, handle = heappop(timers)
         self._now = max(self._now, due)
         self._ready.append(handle)
 
     def open(self, gate: ProcessGate) -> None:
-        """Let a process go on where it was stopped."""
+        """Resume a process: its held steps run in order."""
         gate.is_open = True
         held, gate.held = gate.held, []
         self._ready.extend(held)
@@ -154,7 +158,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_at(
         self, when: float, callback: Callable[[*Ts], Any], *args: *Ts, context: Context | None = None
     ) -> Any:
-        """See asyncio. Timers of one moment run in the order in which they were set."""
+        """See asyncio. Timers with equal times run in the order of their creation."""
         handle = SimHandle(when, callback, args, context if context is not None else copy_context())
         self._order += 1
         heappush(self._timers, (when, self._order, handle))
@@ -182,11 +186,11 @@ class SimLoop(asyncio.AbstractEventLoop):
         return asyncio.Task(coro, loop=self, name=name, context=context)
 
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
-        """Runs `func` at once."""
+        """Run `func` now, on the loop."""
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - whatever it raises is the future's outcome
+        except Exception as error:  # noqa: BLE001 - the exception is the outcome of the future
             future.set_exception(error)
         return future
 
@@ -209,7 +213,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._is_closed = True
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Keep an error that nobody took; a task that was killed is none."""
+        """Collect an exception that no code retrieved."""
         error = context.get("exception")
         if error is not None:
             self.errors.append(f"{context['message']}: {type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""Faults by which the log or the store loses what it was given long ago."""
+"""Faults by which the log or the store loses old data."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from anabranch.testing.simulator.world import World
 
 NOTICE_SECONDS = (1.0, 10.0)
-"""A client reads the new topic so much later at most: one that is slow to learn of it finds records there."""
+"""Maximum seconds until a client reads a recreated topic. A slow client finds new records there."""
 LAST_RECORDS = 4
-"""A partition keeps fewer of its last records than this."""
+"""A trimmed partition keeps fewer than this number of its last records."""
 
 
 def trim(world: World, strike: Strike) -> None:
@@ -36,13 +36,13 @@ def trim(world: World, strike: Strike) -> None:
 
 def _kill_owner(world: World, topic: str, partition: int, strike: Strike) -> None:
     for process in world.processes:
-        life = process.life
-        if life is not None and any(each.has(topic, partition) for each in life.log.memberships):
+        incarnation = process.incarnation
+        if incarnation is not None and any(each.has(topic, partition) for each in incarnation.log.memberships):
             process.kill(strike.seconds)
 
 
 def recreate(world: World, strike: Strike) -> None:
-    """Delete topics and create them again; the services are stopped meanwhile, or learn of it by reading."""
+    """Delete topics and create them again, while the services are stopped or while they read."""
     random = world.edges.random
     names = world.settings.names
     every = tuple(names.topics)
@@ -51,7 +51,7 @@ def recreate(world: World, strike: Strike) -> None:
         for process in world.processes:
             process.kill(strike.seconds)
     world.observer.note(f"{', '.join(topics)} are created again")
-    world.forgets_all = world.forgets_all or topics == every
+    world.lost_all_topics = world.lost_all_topics or topics == every
     for spec in world.specs:
         if spec.name in topics:
             _begin_again(world, spec)
@@ -61,35 +61,35 @@ def _begin_again(world: World, spec: TopicSpec) -> None:
     world.broker.begin_again(spec)
     most = world.edges.random.choice(NOTICE_SECONDS)
     for process in world.processes:
-        for membership in process.life.log.memberships if process.life is not None else ():
+        for membership in process.incarnation.log.memberships if process.incarnation is not None else ():
             membership.hold(spec.name)
             delay = world.edges.random.random() * most
             world.loop.call_later(delay, membership.begin_again, spec.name, context=OUTSIDE)
 
 
 def restart_store_older(world: World, strike: Strike, *, in_part: bool) -> None:
-    """Have the store come back older, all of it or some of its keys."""
+    """Restart the store with older data: all of its keys, or some."""
     random = world.edges.random
     seconds = random.choice(SNAPSHOT_SECONDS)
     lost = random.choice(_PARTS) if in_part else None
     world.lost_at = world.loop.time()
     world.server.restart_older(seconds, lost)
-    world.store_came_back(strike.seconds / 10)
+    world.store_restarted(strike.seconds / 10)
     world.observer.note(f"the store is {seconds:.0f} s older{' in part' if in_part else ''}")
 
 
 def _is_of_agency(key: str) -> bool:
-    """Tombstones and early control records: what the owner of a run keeps."""
+    """True for the keys of a run's owner: tombstones and early control records."""
     return key.endswith(("}:run", ":early-stop", ":early-pause"))
 
 
 def _is_of_taskgroup(key: str) -> bool:
-    """What the owner of a session keeps of a run, and what workers have claimed."""
+    """True for the keys of a session's owner, and for claims of workers."""
     return key.endswith(":session-run") or ":claim:" in key
 
 
 def _is_of_a_shard(key: str) -> bool:
-    """The half of the hash slots that one of two servers has."""
+    """True for the keys of one of two shards: half of the hash slots."""
     return crc32(key.partition("{")[2].partition("}")[0].encode()) % 2 == 0
 
 

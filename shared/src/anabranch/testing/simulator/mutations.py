@@ -1,7 +1,7 @@
-"""Breaks one mechanism of the product on purpose, to see that the simulator finds it. For tests only.
+"""Breaks one mechanism of the product on purpose, to verify that the simulator detects it. For tests only.
 
-Each mutation replaces a function while a simulation runs, and names the faults that bring its harm about. The
-product knows nothing of them: what they patch is looked up by name, so one that is renamed fails loudly here.
+Each mutation replaces a function while a simulation runs, and names the faults that make the damage visible. The
+product does not know the mutations: they find functions by name, so a renamed function fails here with an error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ from anabranch_taskgroup.session.steps import task as steps_task
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A broken mechanism: `target.name` is replaced by what `broken` makes of it. `faults` bring it to light."""
+    """A broken mechanism.
+
+    Attributes:
+        what: the wrong behaviour, as a sentence.
+        target, name: module or class, and its function that is replaced.
+        broken: makes the replacement from the original function.
+        faults: faults under which the simulator detects the mutation.
+        also: a second mutation, of a mechanism that would otherwise compensate for the first.
+    """
 
     what: str
     target: Any
@@ -36,12 +44,11 @@ class Mutation:
     broken: Callable[[Callable[..., Any]], Callable[..., Any]]
     faults: tuple[str, ...]
     also: Mutation | None = None
-    """A second mechanism that would make up for the first."""
 
 
 @contextlib.contextmanager
 def applied(mutation: Mutation | None) -> Iterator[None]:
-    """Have the mechanism broken within the context."""
+    """Apply a mutation while the context is open."""
     if mutation is None:
         yield
         return
@@ -54,7 +61,7 @@ def applied(mutation: Mutation | None) -> Iterator[None]:
         setattr(mutation.target, mutation.name, original)
 
 
-# --- what is broken, and how -------------------------------------------------------------------------
+# --- replacements ------------------------------------------------------------------------------------
 
 
 def _commits_at_once(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,7 +72,7 @@ def _commits_at_once(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _commits_ahead(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Positions are committed when records come, before anything was done about them."""
+    """Commit a position when its records arrive, before their effects are performed."""
 
     def deliver(self: Any, topic: str, partition: int, records: Any) -> None:
         original(self, topic, partition, records)
@@ -94,7 +101,7 @@ def _no_fence(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _joins_early(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A join that is content with all members but one."""
+    """Close a task one member too early."""
 
     def close(turn: Any, run: Any, task: Any) -> None:
         if task.total > 1 and task.ended == task.total - 1:
@@ -171,7 +178,7 @@ def _by_size_only(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_known_by_id(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A run that ended once is known for ever, as far as the session's owner remembers."""
+    """Treat every later admission of an ended run as a repetition."""
 
     def is_known(partition: Any, opening: Any) -> bool:
         tombstone = partition.tombstones.get(opening.run_id)
@@ -188,7 +195,7 @@ def _generation_zero(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _refuses_large(original: Callable[..., Any]) -> Callable[..., Any]:
-    """A record over its topic's limit goes to the log as it is."""
+    """Publish a record over its topic's limit without splitting it into fragments."""
 
     async def publish(self: Any, records: Any) -> Any:
         return await self._inner.publish(records)
@@ -211,7 +218,7 @@ def _keeps_local_time(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _limits_left_out(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Each owner of the session decides with the limits of its own settings."""
+    """Open a run without its limits, so that each owner of the session uses those of its own settings."""
 
     def open_run(*args: Any, **options: Any) -> Any:
         return original(*args, **options).model_copy(update={"inline_limit": None, "member_limit": None})
@@ -220,7 +227,7 @@ def _limits_left_out(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _NoShield:
-    """`asyncio` without its shield."""
+    """`asyncio` without `shield`."""
 
     gather = asyncio.gather
 
@@ -231,13 +238,13 @@ class _NoShield:
 
 MUTATIONS = {
     "commit-at-once": Mutation(
-        "positions are committed although the store may still forget",
+        "positions are committed while the store may still lose their effects",
         TrailingCommit,
         "committable",
         _commits_at_once,
         ("old-store",),
         Mutation(
-            "a store that is another one does not get again what was committed",
+            "effects of committed records are not repeated for a replaced store",
             claims,
             "replay_of",
             _restores_nothing,
@@ -245,13 +252,17 @@ MUTATIONS = {
         ),
     ),
     "commit-ahead": Mutation(
-        "positions are committed before anything was done", owner.Owner, "deliver", _commits_ahead, ("kill",)
+        "positions are committed before their effects are performed",
+        owner.Owner,
+        "deliver",
+        _commits_ahead,
+        ("kill",),
     ),
     "news-first": Mutation(
-        "results are told before they are in the store", turns.TurnProcessor, "_perform", _news_first, ()
+        "results are published before they are in the store", turns.TurnProcessor, "_perform", _news_first, ()
     ),
     "no-fence": Mutation(
-        "the store takes writes of an owner that was replaced",
+        "the store accepts writes of an owner that was replaced",
         MemoryServer,
         "put",
         _no_fence,
@@ -259,83 +270,95 @@ MUTATIONS = {
     ),
     "early-join": Mutation("a join does not wait for its last member", joins, "close_if_ended", _joins_early, ()),
     "no-dedupe": Mutation(
-        "a report that is known counts again", steps_task, "classify", _is_new, ("repeats", "kill", "empty-store")
+        "a repeated report counts again", steps_task, "classify", _is_new, ("repeats", "kill", "empty-store")
     ),
     "no-offers-again": Mutation(
-        "what nobody claimed is not offered again",
+        "unclaimed chunks are not offered again",
         claim_monitor.ClaimMonitor,
         "judge",
         _judges_without("offer_again"),
         ("kill", "lost-calls", "restart"),
     ),
     "no-lost-workers": Mutation(
-        "what a dead worker held is not taken back",
+        "chunks of a dead worker are not declared lost",
         claim_monitor.ClaimMonitor,
         "judge",
         _judges_without("lost"),
         ("kill",),
     ),
     "no-admission-once": Mutation(
-        "a request that is known is admitted again", agency_actor, "_known", _always(None), ("repeats",)
+        "a repeated request is admitted again", agency_actor, "_known", _always(None), ("repeats",)
     ),
     "no-replay": Mutation(
-        "a new owner does not rebuild what is open", claims, "replay_of", _replays_nothing, ("kill", "expel")
+        "a new owner does not rebuild the state of open runs",
+        claims,
+        "replay_of",
+        _replays_nothing,
+        ("kill", "expel"),
     ),
     "no-looking": Mutation(
-        "values from outside are found only by their message",
+        "external values are not polled: they are found only by their channel message",
         key_watcher.KeyWatcher,
         "_wait",
         _never_looks,
         ("messages",),
     ),
     "no-restoring": Mutation(
-        "nobody notices that the store is another one",
+        "a replaced store is not noticed",
         commits.Committer,
         "_check_store",
         _ignores_identity,
         ("empty-store",),
     ),
     "by-shape": Mutation(
-        "a value that looks like a reference is told as it is", value_references, "is_stored", _by_size_only, ()
+        "a value that looks like a reference is published unchanged",
+        value_references,
+        "is_stored",
+        _by_size_only,
+        (),
     ),
     "no-admission": Mutation(
-        "an admission is not told from an earlier one of the same id",
+        "an admission is confused with an earlier one of the same request id",
         known_runs,
         "is_known",
         _is_known_by_id,
         ("ids-again", "older-store", "part-store"),
-        Mutation("the same in the session's owner", actor, "is_known", _is_known_by_id, ()),
+        Mutation("likewise in the session's owner", actor, "is_known", _is_known_by_id, ()),
     ),
     "no-generation": Mutation(
-        "a topic that was created again is taken for the one before",
+        "a topic that was created again is confused with the deleted one",
         claims,
         "generation_of",
         _generation_zero,
         ("recreate",),
     ),
     "refuses-large": Mutation(
-        "a record over the limit of its topic is not cut", FittedLog, "publish", _refuses_large, ("small-records",)
+        "a record over the limit of its topic is not split",
+        FittedLog,
+        "publish",
+        _refuses_large,
+        ("small-records",),
     ),
     "deaf-owner": Mutation(
-        "a session's owner that has no records of a run says nothing",
+        "a session's owner that lost the records of a run does not report it",
         actor,
         "answer_lost",
         _says_nothing,
         ("trim",),
-        Mutation("nor of a stop", known_runs, "answer_lost", _says_nothing, ()),
+        Mutation("likewise for a stop", known_runs, "answer_lost", _says_nothing, ()),
     ),
     "local-clock": Mutation(
-        "deadlines are kept in a machine's own time", LogClock, "observe", _keeps_local_time, ("clocks",)
+        "deadlines are compared with the local clock", LogClock, "observe", _keeps_local_time, ("clocks",)
     ),
     "late-inline": Mutation(
-        "a decision reads the limits of this process, not those of the run",
+        "a decision uses the limits of its process instead of those of the run",
         agency_actor,
         "open_run",
         _limits_left_out,
         ("settings", "kill", "restart"),
     ),
     "cut-short": Mutation(
-        "what was claimed is not started where the partition is lost",
+        "claimed chunks are not started if their partition is lost meanwhile",
         dispatch,
         "asyncio",
         lambda original: _NoShield,

@@ -1,6 +1,6 @@
-"""Watches the log, the store and the agents from outside, and says which promise was broken, and when.
+"""Observes the log, the store and the agents from outside, and reports violated promises.
 
-It reads the bytes that went over the wires and keeps its own account; it never looks into a service.
+Reads the bytes of records and writes, and keeps its own accounts. It never reads the state of a service.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Place = tuple[str, str, str]
 
 
 class Observer:
-    """See the module. `trace` is a checksum of all that was seen, in order."""
+    """See the module. `trace` is a checksum of everything observed, in order."""
 
     def __init__(self, names: Names, now: Callable[[], float], all_ended: Callable[[], None]) -> None:
         self._names = names
@@ -38,7 +38,7 @@ class Observer:
         self.history: list[str] | None = None
         self.starts: dict[tuple[Place, int], int] = {}
         self._ended: dict[Place, Ranges] = {}
-        self._told: dict[str, Any] = {}
+        self._published_bodies: dict[str, Any] = {}
         self._put: set[str] = set()
         self._epochs: dict[str, int] = {}
         self._events: set[tuple[str, str]] = set()
@@ -58,25 +58,25 @@ class Observer:
         may_be_lost: bool = False,
         may_end_again: bool = False,
     ) -> None:
-        """A run that will be submitted."""
+        """Announce a run that will be submitted."""
         run_id = run_id_for(expected.request_id)
         if run_id not in self.accounts:
             self.accounts[run_id] = Account(
                 expected, may_repeat=may_repeat, may_be_lost=may_be_lost, may_end_again=may_end_again
             )
 
-    def comes_again(self, expected: Expected) -> None:
-        """A request id was submitted again, maybe with another body: something has to be heard of it."""
+    def expect_again(self, expected: Expected) -> None:
+        """Announce a submission with a reused request id, possibly with another body. It must get a response."""
         account = self.accounts[run_id_for(expected.request_id)]
         account.others.append(expected)
         account.unanswered += 1
 
     def violated(self, what: str) -> None:
-        """A promise was broken."""
+        """Record a violated promise."""
         self.violations.append(f"{self._now():.3f} s: {what}")
 
     def note(self, what: str) -> None:
-        """Something happened: part of the trace."""
+        """Add an event of the simulation to the trace and the history."""
         self.trace = crc32(what.encode(), self.trace)
         if self.history is not None:
             self.history.append(f"{self._now():9.4f} {what}")
@@ -84,7 +84,7 @@ class Observer:
     # --- the log -------------------------------------------------------------------------------------
 
     def appended(self, record: Incoming) -> None:
-        """A record is on the log."""
+        """Observe a record that was appended to the log."""
         self.trace = crc32(b"%d %d" % (record.partition, record.offset), crc32(record.value, self.trace))
         if self.history is not None:
             shown = record.value[:300].decode("utf-8", "replace")
@@ -94,7 +94,7 @@ class Observer:
             handler(self._whole(record))
 
     def _whole(self, record: Incoming) -> Incoming:
-        """The record, or the message of which it is the last fragment."""
+        """The record; for the last fragment of a message, the whole message."""
         assembler = self._assemblers.setdefault((record.topic, record.partition), Assembler())
         return replace(record, value=assembler.whole(record.value, record.offset, record.timestamp))
 
@@ -103,12 +103,13 @@ class Observer:
         kind, event_id = headers["ce_type"], headers["ce_id"]
         body = orjson.loads(record.value)
         account = self.accounts.get(body.get("run_id") or "")
-        told = event_id if account is None else account.identity(event_id, body)
+        identity = event_id if account is None else account.identity(event_id, body)
         may_differ = account is not None and (
             account.may_end_again or (kind == "result.published" and account.may_repeat)
         )
-        if not may_differ and self._told.setdefault(told, body) != body:
-            self.violated(f"{event_id} was told with two meanings: {self._told[told]} and {body}")
+        if not may_differ and self._published_bodies.setdefault(identity, body) != body:
+            before = self._published_bodies[identity]
+            self.violated(f"{event_id} was published with two contents: {before} and {body}")
         if account is None:
             return
         if kind == "result.published":
@@ -121,17 +122,17 @@ class Observer:
             self._final(account, body)
 
     def _rejected(self, account: Account, body: Mapping[str, Any]) -> None:
-        """Only another body under an id that is known is refused."""
+        """Check a rejection: only a different body with a known id may be rejected."""
         account.unanswered = 0
         codes = {error["code"] for error in body["errors"]}
         if not account.others or codes != {"request_id_conflict"}:
             self.violated(f"the request {body['request_id']} was rejected: {body['errors']}")
-        self._look_whether_over(account)
+        self._check_all_over(account)
 
     def _published(self, account: Account, body: Mapping[str, Any]) -> None:
         key, value = body["result_key"], body["value"]
         if session_key(body["session_id"], key) not in self._put:
-            self.violated(f"{key!r} of {body['run_id']} was told before it was in the store")
+            self.violated(f"{key!r} of {body['run_id']} was published before it was in the store")
         self._check_mark(body, key, value)
         expected = account.expected
         if (
@@ -144,9 +145,10 @@ class Observer:
             self.violated(f"{key!r} was published as {value}, expected {expected.results.get(key)}")
 
     def _check_mark(self, body: Mapping[str, Any], key: str, value: Any) -> None:
-        """What could be taken for a reference is one, of the run itself: no value of a user's stands so."""
+        """Check a value that looks like a reference: it must be a reference of the run itself. A user's value must
+        never be published in this form."""
         if has_mark(value) and not (is_reference(value, body["session_id"]) and self._is_stored(body, value)):
-            self.violated(f"{key!r} of {body['run_id']} was told as {value}, which nobody stored")
+            self.violated(f"{key!r} of {body['run_id']} was published as {value}, which was never stored")
 
     def _is_stored(self, body: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
         key = value[MARK].partition("/")[2]
@@ -155,11 +157,11 @@ class Observer:
     def _final(self, account: Account, body: dict[str, Any]) -> None:
         account.final_records += 1
         if self._names.tombstone(body["run_id"]) not in self._put:
-            self.violated(f"the end of {body['run_id']} was told before it was in the store")
+            self.violated(f"the end of {body['run_id']} was published before it was in the store")
         account.unanswered = 0
         if body not in account.finals:
             self._new_final(account, body)
-        self._look_whether_over(account)
+        self._check_all_over(account)
 
     def _new_final(self, account: Account, body: dict[str, Any]) -> None:
         is_new = account.is_new(body)
@@ -171,7 +173,7 @@ class Observer:
         if not is_new and not account.may_end_again:
             self.violated(f"{body['run_id']} ended twice: {account.finals}")
 
-    def _look_whether_over(self, account: Account) -> None:
+    def _check_all_over(self, account: Account) -> None:
         if account.is_over and all(each.is_over for each in self.accounts.values()):
             self._all_ended()
 
@@ -191,13 +193,13 @@ class Observer:
         if header.get("type") != "group_finished":
             return
         run_id, group = header["run_id"], header["group"]
-        told = f"group {run_id}/{group} of admission {header.get('admission')}"
+        identity = f"group {run_id}/{group} of admission {header.get('admission')}"
         account = self.accounts.get(run_id)
         may_differ = account is not None and account.may_be_lost
-        if self._told.setdefault(told, header) != header and not may_differ:
-            self.violated(f"{told} finished twice: {self._told[told]} and {header}")
+        if self._published_bodies.setdefault(identity, header) != header and not may_differ:
+            self.violated(f"{identity} finished twice: {self._published_bodies[identity]} and {header}")
         if (run_id, group) not in self._events:
-            self.violated(f"{told} was told to be over before its event was on the log")
+            self.violated(f"{identity} was reported as finished before its event was on the log")
 
     def _event(self, record: Incoming) -> None:
         header = _header(record.value)
@@ -209,26 +211,26 @@ class Observer:
     # --- the store -----------------------------------------------------------------------------------
 
     def accepted(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None) -> None:
-        """The store took these."""
+        """Observe accepted writes of the store."""
         for write in writes:
             self._put.add(write.key)
-            # In no order: that of one call may depend on how this process hashes strings.
+            # XOR ignores the order: within one call it may depend on the hash seed of the process.
             self.trace ^= crc32(write.value, crc32(write.key.encode()))
         if fence is None:
             return
         known = self._epochs.get(fence.key, fence.epoch)
         if fence.epoch < known:
-            self.violated(f"the store took a write of epoch {fence.epoch} under {fence.key}, which was at {known}")
+            self.violated(f"the store accepted epoch {fence.epoch} under {fence.key}, which was at {known}")
         self._epochs[fence.key] = max(known, fence.epoch)
 
-    def store_forgot(self) -> None:
-        """It is another store, which may have another memory of fences."""
+    def store_replaced(self) -> None:
+        """Forget the epochs: a replaced store may have lost its fences."""
         self._epochs.clear()
 
     # --- agents --------------------------------------------------------------------------------------
 
     def started(self, task: Any) -> None:
-        """An agent is called."""
+        """Observe a call of an agent."""
         index = 0 if task.index is None else task.index
         place = (task.run_id, task.group, task.task_name)
         self.starts[place, index] = self.starts.get((place, index), 0) + 1

@@ -1,7 +1,7 @@
-"""Simulated processes: each runs one real service on its own ports, and can be killed, frozen, expelled, stopped.
+"""Simulated processes: each runs one real service on its own ports, and can be killed, frozen, expelled,
+restarted.
 
-A process that ended, however, is started anew under another incarnation, as an orchestrator does. What is done to
-processes, and when, is the business of `world`.
+A process that has ended is started again as a new incarnation, as by an orchestrator. `world` decides when.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.sdk.agents import Registry
 from anabranch.testing.loop import EPOCH
+from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.loop import OUTSIDE, ProcessGate, SimLoop, inside
-from anabranch.testing.simulator.nature import Nature
-from anabranch.testing.simulator.servers import ForgetfulServer, SimLog, SimNotifier, SimStore, Wire
+from anabranch.testing.simulator.servers import RevertibleServer, SimLog, SimNotifier, SimStore, Wire
 
 HEALTH_SECONDS = 5.0
 SESSION_SECONDS = 6.0
@@ -32,7 +32,7 @@ SESSION_SECONDS = 6.0
 
 @dataclass(slots=True)
 class SimClock:
-    """See `ports.Clock`: the wall clock of one process may be wrong by `skew` seconds."""
+    """See `ports.Clock`. The wall clock of a process is ahead by `skew` seconds."""
 
     loop: SimLoop
     skew: float = 0.0
@@ -46,32 +46,32 @@ class SimClock:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What all processes share."""
+    """Shared by all processes: loop, servers, random source, settings."""
 
     loop: SimLoop
-    nature: Nature
+    injector: FaultInjector
     broker: MemoryBroker
-    server: ForgetfulServer
+    server: RevertibleServer
     settings: Callable[[str, int], Settings]
-    """Those of a process, by its name, in one of its lives."""
+    """Returns the settings of a process by its name and the number of its incarnation."""
     ids: Ids
     make_registry: Callable[[Process], Registry]
     report: Callable[[str], None]
-    """Takes a promise that was broken."""
+    """Receives a violated promise."""
 
 
-class Life:
-    """One life of a process: its gate, its ports, its service once it is built."""
+class Incarnation:
+    """One incarnation of a process: its gate, its ports, and its service once it is built."""
 
     def __init__(
         self, site: Site, name: str, clock: SimClock, settings: Settings, build: Callable[[Resources], Service]
     ) -> None:
         self.gate = ProcessGate(name)
         context = inside(self.gate)
-        loop, nature = site.loop, site.nature
-        self.log = SimLog(loop, site.broker, clock, nature, name, context)
-        self.store = SimStore(site.server, Wire(loop, nature, name, "store"))
-        self.notifier = SimNotifier(loop, site.server, Wire(loop, nature, name, "store"), nature, context)
+        loop, injector = site.loop, site.injector
+        self.log = SimLog(loop, site.broker, clock, injector, name, context)
+        self.store = SimStore(site.server, Wire(loop, injector, name, "store"))
+        self.notifier = SimNotifier(loop, site.server, Wire(loop, injector, name, "store"), injector, context)
         self.service: Service | None = None
         self.is_started = False
         self.resources = Resources(
@@ -82,12 +82,13 @@ class Life:
             notifier=self.notifier,
             clock=clock,
             ids=site.ids,
-            supervisor=None,  # type: ignore[arg-type]  # made on the loop, in the life's own task
+            supervisor=None,  # type: ignore[arg-type]  # created in `_live`, on the loop and in this context
         )
         self.task = loop.create_task(self._live(build), name=name, context=context)
 
     async def _live(self, build: Callable[[Resources], Service]) -> str | None:
-        """Run until the service is not live; returns why, None where a server was away at the start."""
+        """Run until the service is not live; returns the reason, or None if a server was unreachable at the
+        start."""
         self.resources = replace(self.resources, supervisor=Supervisor())
         self.service = build(self.resources)
         try:
@@ -102,30 +103,30 @@ class Life:
 
 
 class Process:
-    """A place where a service runs, life after life."""
+    """Runs a service in a sequence of incarnations."""
 
     def __init__(self, site: Site, kind: str, number: int, skew: float = 0.0) -> None:
         self._site = site
         self.kind = kind
         self.name = f"{kind}-{number}"
         self.clock = SimClock(site.loop, skew)
-        self.life: Life | None = None
-        self.lives: list[Life] = []
+        self.incarnation: Incarnation | None = None
+        self.incarnations: list[Incarnation] = []
         self._stopping: asyncio.Task[None] | None = None
 
     @property
     def is_up(self) -> bool:
-        """Whether it runs, or is about to."""
-        return self.life is not None and self.life.gate.is_open
+        """True if an incarnation runs or starts."""
+        return self.incarnation is not None and self.incarnation.gate.is_open
 
     def start(self) -> None:
-        """Begin a life, unless there is one."""
-        if self.life is None:
-            name = f"{self.name}.{len(self.lives)}"
-            settings = self._site.settings(self.name, len(self.lives))
-            life = self.life = Life(self._site, name, self.clock, settings, self._build)
-            self.lives.append(life)
-            life.task.add_done_callback(lambda task: self._ended(life, task), context=OUTSIDE)
+        """Start an incarnation, unless one exists."""
+        if self.incarnation is None:
+            name = f"{self.name}.{len(self.incarnations)}"
+            settings = self._site.settings(self.name, len(self.incarnations))
+            incarnation = self.incarnation = Incarnation(self._site, name, self.clock, settings, self._build)
+            self.incarnations.append(incarnation)
+            incarnation.task.add_done_callback(lambda task: self._ended(incarnation, task), context=OUTSIDE)
 
     def _build(self, resources: Resources) -> Service:
         if self.kind == "agency":
@@ -134,86 +135,89 @@ class Process:
             return compose.taskgroup(resources, self._site.make_registry(self))
         return compose.embedded_eventmanager(resources)
 
-    def _ended(self, life: Life, task: asyncio.Task[str | None]) -> None:
-        """A life that ended by itself; it crashed, unless a server was away when it began."""
-        if task.cancelled() or self.life is not life:
+    def _ended(self, incarnation: Incarnation, task: asyncio.Task[str | None]) -> None:
+        """Handle an incarnation that ended by itself. That is a violation, unless a server was unreachable at its
+        start."""
+        if task.cancelled() or self.incarnation is not incarnation:
             return
         error = task.exception()
         why = repr(error) if error is not None else task.result()
         if why is not None:
-            self._site.report(f"{life.gate.name} stopped by itself: {why}")
+            self._site.report(f"{incarnation.gate.name} stopped by itself: {why}")
         self.kill(1.0)
 
-    # --- what is done to it --------------------------------------------------------------------------
+    # --- faults --------------------------------------------------------------------------------------
 
     def kill(self, seconds: float) -> None:
-        """Be gone between two steps; start anew after so many seconds."""
-        life, self.life = self.life, None
-        if life is not None:
-            life.gate.is_open = False
-            life.log.vanish()
-            life.notifier.vanish()
+        """Kill the process between two steps; start it again after `seconds`."""
+        incarnation, self.incarnation = self.incarnation, None
+        if incarnation is not None:
+            incarnation.gate.is_open = False
+            incarnation.log.vanish()
+            incarnation.notifier.vanish()
             self._later(seconds, self.start)
 
     def freeze(self, seconds: float) -> None:
-        """Stand still; after the session timeout the partitions are others'."""
-        life = self.life
-        if life is None:
+        """Suspend the process for `seconds`. After the session timeout, its partitions are assigned to others."""
+        incarnation = self.incarnation
+        if incarnation is None:
             return
-        life.gate.is_open = False
+        incarnation.gate.is_open = False
         if seconds > SESSION_SECONDS:
-            self._later(SESSION_SECONDS, self._expel, life)
-        self._later(seconds, self._thaw, life, self._site.nature.random.random() * 3)
+            self._later(SESSION_SECONDS, self._expel, incarnation)
+        self._later(seconds, self._thaw, incarnation, self._site.injector.random.random() * 3)
 
     def thaw(self) -> None:
-        """Go on after a freeze."""
-        if self.life is not None and not self.life.gate.is_open:
-            self._thaw(self.life, 0.0)
+        """Resume a suspended process."""
+        if self.incarnation is not None and not self.incarnation.gate.is_open:
+            self._thaw(self.incarnation, 0.0)
 
-    def _thaw(self, life: Life, notices_after: float) -> None:
-        if self.life is life:
-            self._site.loop.open(life.gate)
-            self._later(notices_after, self._notice, life)
+    def _thaw(self, incarnation: Incarnation, notices_after: float) -> None:
+        if self.incarnation is incarnation:
+            self._site.loop.open(incarnation.gate)
+            self._later(notices_after, self._notice, incarnation)
 
     def _later(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
-        """In the world's time, not in that of the process."""
+        """Call an action later, also if the process is suspended then."""
         self._site.loop.call_later(seconds, action, *args, context=OUTSIDE)
 
     def expel(self, seconds: float) -> None:
-        """Lose the partitions, and learn of it only after so many seconds."""
-        if self.life is not None:
-            self._expel(self.life)
-            self._later(seconds, self._notice, self.life)
+        """Take the partitions away from the process, which notices it after `seconds`."""
+        if self.incarnation is not None:
+            self._expel(self.incarnation)
+            self._later(seconds, self._notice, self.incarnation)
 
-    def _expel(self, life: Life) -> None:
-        if self.life is life:
-            for membership in life.log.memberships:
+    def _expel(self, incarnation: Incarnation) -> None:
+        if self.incarnation is incarnation:
+            for membership in incarnation.log.memberships:
                 membership.expel()
 
-    def _notice(self, life: Life) -> None:
-        if self.life is life:
-            for membership in life.log.memberships:
+    def _notice(self, incarnation: Incarnation) -> None:
+        if self.incarnation is incarnation:
+            for membership in incarnation.log.memberships:
                 membership.notice()
 
     def restart(self) -> None:
-        """Stop in good order, then start anew."""
-        life = self.life
-        if life is not None and life.is_started and life.gate.is_open:
-            self._stopping = self._site.loop.create_task(self._restart(life), context=inside(life.gate))
+        """Stop the process gracefully, then start it again."""
+        incarnation = self.incarnation
+        if incarnation is not None and incarnation.is_started and incarnation.gate.is_open:
+            self._stopping = self._site.loop.create_task(
+                self._restart(incarnation), context=inside(incarnation.gate)
+            )
 
-    async def _restart(self, life: Life) -> None:
-        assert life.service is not None
+    async def _restart(self, incarnation: Incarnation) -> None:
+        assert incarnation.service is not None
         try:
             async with asyncio.timeout(10.0):
-                await life.service.drain()
+                await incarnation.service.drain()
         except TimeoutError:
             pass
         try:
             async with asyncio.timeout(10.0):
-                await life.service.stop()
-                await life.log.close()
+                await incarnation.service.stop()
+                await incarnation.log.close()
         except (TimeoutError, ServerUnavailable, StoreRefused):
             pass
-        if self.life is life:
-            life.gate.is_open = False
+        if self.incarnation is incarnation:
+            incarnation.gate.is_open = False
             self._later(0.0, self.kill, 0.5)

@@ -1,7 +1,7 @@
-"""The log, the store and the channels as one simulated process sees them: the memory adapters behind a wire.
+"""The log, the store and the channels of one simulated process: the memory adapters behind a simulated network.
 
-What is sent takes a while, arrives in the order in which one process sent it, and is answered after another
-while; between any two of these the process may be gone. Faults are drawn from the world's one random source.
+A call travels to the server, is executed, and its response travels back. Calls of one connection stay in order.
+The process may die between any two of these steps. Faults are drawn from the world's random source.
 """
 
 from __future__ import annotations
@@ -35,17 +35,21 @@ from anabranch.ports import (
     TopicSpec,
     Write,
 )
+from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.loop import OUTSIDE, SimLoop
-from anabranch.testing.simulator.nature import Nature
 
 T = TypeVar("T")
 Callback = Callable[[bytes | None], None]
 LOST_SECOND = 1.0
 _BEYOND = 2**62
+"""A position that no partition reaches: the membership receives nothing."""
 
 
-class ForgetfulServer(MemoryServer):
-    """A store that can come back as it was up to `keeps` seconds ago, and tells what it accepts."""
+class RevertibleServer(MemoryServer):
+    """A store that can revert to its state of up to `keeps` seconds ago, and reports accepted writes.
+
+    Each write first appends the old value of its key to an undo log. Reverting applies the undo log backwards.
+    """
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class ForgetfulServer(MemoryServer):
         return super().delete(key)
 
     def index(self, key: str) -> dict[str, float]:
-        """See MemoryServer: here a copy, so that what it was is still known once it is changed."""
+        """See MemoryServer. Returns a copy, so that a change of it does not change the value in the undo log."""
         return dict(super().index(key))
 
     def set_index(self, key: str, members: dict[str, float], ttl: float | None = None) -> None:
@@ -94,7 +98,7 @@ class ForgetfulServer(MemoryServer):
         super().set_index(key, members, ttl)
 
     def restart(self, *, keep: bool = False) -> None:
-        """See MemoryServer. That it was emptied may be forgotten too: else an older one would be half of each."""
+        """See MemoryServer. Emptying is in the undo log, too: otherwise reverting would mix two states."""
         if not keep:
             self._emptied_at = self._clock.now()
         for key in () if keep else list(self._values):
@@ -102,9 +106,11 @@ class ForgetfulServer(MemoryServer):
         super().restart(keep=keep)
 
     def restart_older(self, seconds: float = LOST_SECOND, is_lost: Callable[[str], bool] | None = None) -> None:
-        """Begin a new life with the keys for which `is_lost` holds, or with all, as they were so many seconds ago.
+        """Restart as a new server with the state of `seconds` ago: of all keys, or of those for which `is_lost`
+        holds.
 
-        A part of them is not taken back to before the store was emptied: one half would vouch for the other.
+        A part of the keys is not reverted to before the store was emptied: the marks in the other part would vouch
+            for data that is gone.
         """
         horizon = self._clock.now() - seconds
         if is_lost is not None:
@@ -124,7 +130,7 @@ class ForgetfulServer(MemoryServer):
         self.restart(keep=True)
 
     def keys(self) -> Mapping[str, float]:
-        """Every key that has not expired, and when it does, in seconds since the epoch."""
+        """The expiry of every key that has not expired, in seconds since the epoch."""
         now = self._clock.now()
         return {key: expires for key in self._expiry if (expires := self._expiry.due_at(key) or 0.0) > now}
 
@@ -136,22 +142,22 @@ class ForgetfulServer(MemoryServer):
 
 
 class Wire:
-    """One connection of a process to a server: in order there, and in order back."""
+    """One connection of a process to a server. Calls and responses stay in order."""
 
-    def __init__(self, loop: SimLoop, nature: Nature, process: str, server: str) -> None:
+    def __init__(self, loop: SimLoop, injector: FaultInjector, process: str, server: str) -> None:
         self._loop = loop
-        self._nature = nature
+        self._nature = injector
         self._process = process
         self._server = server
         self._arrived = 0.0
         self._answered = 0.0
 
     async def call(self, name: str, action: Callable[[], T]) -> T:
-        """Do something on the server, and return what it returns or raise what it raises."""
-        nature = self._nature
+        """Execute an action on the server; returns its result or raises its error."""
+        injector = self._nature
         future: asyncio.Future[T] = self._loop.create_future()
-        if nature.sends(self._process, name):
-            self._arrived = max(self._arrived, self._loop.time() + nature.latency())
+        if injector.sends(self._process, name):
+            self._arrived = max(self._arrived, self._loop.time() + injector.latency())
             self._loop.call_at(self._arrived, self._serve, future, name, action, context=OUTSIDE)
         return await future
 
@@ -183,7 +189,7 @@ def _answer(future: asyncio.Future[Any], result: Any, error: Exception | None) -
 
 
 def finished(coroutine: Any) -> Any:
-    """What a coroutine returns that never waits."""
+    """Run a coroutine that never waits, without an event loop; returns its result."""
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -194,7 +200,7 @@ def finished(coroutine: Any) -> Any:
 class SimStore:
     """See `ports.StateStore`."""
 
-    def __init__(self, server: ForgetfulServer, wire: Wire) -> None:
+    def __init__(self, server: RevertibleServer, wire: Wire) -> None:
         self._inner = MemoryStore(server)
         self._wire = wire
 
@@ -243,22 +249,22 @@ class SimStore:
         await self._call("get", self._inner.check)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to close."""
 
     async def _call(self, name: str, method: Callable[..., Any], *args: Any) -> Any:
         return await self._wire.call(name, lambda: finished(method(*args)))
 
 
 class SimNotifier:
-    """See `ports.Notifier`. Messages may be lost, or come twice."""
+    """See `ports.Notifier`. Messages may be lost or delivered twice."""
 
     def __init__(
-        self, loop: SimLoop, server: ForgetfulServer, wire: Wire, nature: Nature, context: Context
+        self, loop: SimLoop, server: RevertibleServer, wire: Wire, injector: FaultInjector, context: Context
     ) -> None:
         self._loop = loop
         self._server = server
         self._wire = wire
-        self._nature = nature
+        self._nature = injector
         self._context = context
         self.subscriptions: dict[tuple[str, Callback], Callback] = {}
 
@@ -304,7 +310,7 @@ class SimNotifier:
             self._server.channels.pop(channel, None)
 
     def vanish(self) -> None:
-        """The process is gone, and its connection with it."""
+        """Drop all subscriptions: the process has died."""
         for (channel, _), sender in self.subscriptions.items():
             self._remove(channel, sender)
         self.subscriptions.clear()
@@ -318,7 +324,7 @@ class SimNotifier:
 
 
 class SimMembership(MemoryMembership):
-    """A member whose deliveries are steps of its process, and whose commits travel."""
+    """A group member whose deliveries run as steps of its process, and whose commits travel over the network."""
 
     def __init__(
         self,
@@ -334,31 +340,31 @@ class SimMembership(MemoryMembership):
 
     async def commit(self, topic: str, partition: int, position: Committed) -> None:
         """See `ports.Membership`."""
-        member = self._member  # a broker refuses what a member sent that has joined anew since
+        member = self._member  # the id at this time: a broker refuses a commit of a member that has rejoined since
         await self._sim.wire.call("commit", lambda: self._commit_as(member, (topic, partition), position))
 
     def expel(self) -> None:
-        """The group does without this member, which learns of it only by `notice`."""
+        """Remove this member from its group. It learns of it only by `notice`."""
         self._group.remove(self._member)
 
     def notice(self) -> None:
-        """Look at the group."""
+        """Let the member read its group's assignment."""
         self._changed.set()
 
     def has(self, topic: str, partition: int) -> bool:
-        """Whether it reads a partition."""
+        """True if the member reads a partition."""
         return (topic, partition) in self._positions
 
     def hold(self, topic: str) -> None:
-        """The topic was deleted and created again: nothing comes from it until `begin_again`."""
+        """Stop receiving from a topic, which was deleted and created again, until `begin_again`."""
         for place in [place for place in self._positions if place[0] == topic]:
             if self._positions[place] != _BEYOND:
                 self._held[place] = self._positions[place]
             self._positions[place] = _BEYOND
 
     def begin_again(self, topic: str) -> None:
-        """Read the topic that is there now, at the same position: as clients do, which do not look at topic ids.
-        Only one that is out of range there is reset to the earliest."""
+        """Read the recreated topic at the old position, as clients do that do not compare topic ids. A position
+        that is out of range is reset to the earliest."""
         for place in [place for place, at in self._positions.items() if place[0] == topic and at == _BEYOND]:
             partition, position = self._broker.partition(place), self._held[place]
             self._positions[place] = position if position <= partition.end else partition.first
@@ -367,20 +373,26 @@ class SimMembership(MemoryMembership):
 
     def _wake(self) -> None:
         if self._pump is None:
-            delay = self._sim.nature.latency()
+            delay = self._sim.injector.latency()
             self._pump = self._sim.loop.call_later(delay, self._deliver, context=self._sim.context)
 
 
 class SimLog:
-    """See `ports.EventLog`: a client of the broker behind a wire for each topic."""
+    """See `ports.EventLog`. A client of the broker with one connection per topic."""
 
     def __init__(
-        self, loop: SimLoop, broker: MemoryBroker, clock: Clock, nature: Nature, process: str, context: Context
+        self,
+        loop: SimLoop,
+        broker: MemoryBroker,
+        clock: Clock,
+        injector: FaultInjector,
+        process: str,
+        context: Context,
     ) -> None:
         self.loop = loop
-        self.nature = nature
+        self.injector = injector
         self.context = context
-        self.wire = Wire(loop, nature, process, "log")
+        self.wire = Wire(loop, injector, process, "log")
         self._process = process
         self._broker = broker
         self._clock = clock
@@ -389,7 +401,7 @@ class SimLog:
         self.memberships: list[SimMembership] = []
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
-        """See `ports.EventLog`: what goes to different topics may overtake each other."""
+        """See `ports.EventLog`. Records on different topics may overtake each other."""
         check_sizes(records, self._broker.record_limit)
         topics = list(dict.fromkeys(record.topic for record in records))
         if len(topics) == 1:
@@ -404,13 +416,13 @@ class SimLog:
     async def _publish(self, topic: str, records: Sequence[Outgoing]) -> Sequence[int]:
         wire = self._wires.get(topic)
         if wire is None:
-            wire = self._wires[topic] = Wire(self.loop, self.nature, self._process, "log")
+            wire = self._wires[topic] = Wire(self.loop, self.injector, self._process, "log")
         return await wire.call(topic, lambda: self._append(records))
 
     def _append(self, records: Sequence[Outgoing]) -> Sequence[int]:
         offsets = self._broker.append(records, self._clock.now())
         for record in records:
-            if (delay := self.nature.repeats(record)) is not None:
+            if (delay := self.injector.repeats(record)) is not None:
                 self.loop.call_later(delay, self._broker.append, [record], self._clock.now(), context=OUTSIDE)
         return offsets
 
@@ -472,6 +484,6 @@ class SimLog:
             await membership.close()
 
     def vanish(self) -> None:
-        """The process is gone; the groups find out after the session timeout."""
+        """Drop all memberships: the process has died. Its groups notice after the session timeout."""
         for membership in self.memberships:
             membership.crash()

@@ -1,7 +1,7 @@
-"""Keys that several tasks of a random workload write, and what has to come of them, computed naively.
+"""Adds a key that several tasks write to a random workload, and computes its expected value naively.
 
-Seeds from `SHARED_FROM` on have them: all of their runs are of one session, and write the key `shared` under one
-policy. What a seed below does is not changed by it.
+For seeds from `SHARED_FROM` on: all their runs have one session, and write the key `shared` under one policy.
+Lower seeds are not affected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONFLICT: Any = object()
 
 
 def share(random: Random, policy: str, request: dict[str, Any]) -> None:
-    """Add writers of the key to a request, and have some of its tasks wait for it."""
+    """Add writers of the key to a request, and let some of its tasks depend on it."""
     request["session_id"] = SESSION
     request["context_policies"] = {SHARED: policy}
     for group in request["task_groups"]:
@@ -40,7 +40,7 @@ def _wait(random: Random, task: dict[str, Any]) -> None:
 
 
 def _writer(random: Random, policy: str, number: int) -> dict[str, Any]:
-    """Its name stands before all others, for it waits for nobody."""
+    """A task that writes the key. Its name sorts first, because it depends on nothing."""
     inputs: dict[str, Any] = {
         "deps": [],
         "gives": _given(random, policy),
@@ -78,11 +78,11 @@ def _given(random: Random, policy: str) -> Any:
     return random.choice((small, small, "x" * 600, ["y" * 300, "z" * 300]))
 
 
-# --- what must come of it --------------------------------------------------------------------------
+# --- expected values -------------------------------------------------------------------------------
 
 
 def reduced(policy: str, values: Sequence[Any]) -> Any:
-    """The value that contributions make, in declared order; CONFLICT where they do not go together."""
+    """The value of contributions in declared order; CONFLICT if the policy cannot combine them."""
     if policy in ("last_write", "first_write"):
         return values[-1 if policy == "last_write" else 0]
     if policy == "error":
@@ -103,7 +103,7 @@ def _each_once(items: Sequence[Any]) -> list[Any]:
 
 
 def together(policy: str, finals: Sequence[Mapping[str, Any]]) -> Any:
-    """What the session has once these runs have ended: their values in the order of their submission."""
+    """The session's value after these runs have ended: their values combined in the order of their admission."""
     order = sorted(finals, key=lambda final: (final["accepted_at"], final["run_id"]))
     values = [final["results"][SHARED] for final in order if SHARED in final["results"]]
     if not values:

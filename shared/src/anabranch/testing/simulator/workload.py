@@ -1,7 +1,7 @@
-"""Random requests, and what has to come of them, computed naively and without any of the product's joins.
+"""Draws random requests, and computes their expected outcome naively, without the product's joins.
 
-An agent's behaviour stands in its task's `inputs`, so that whoever runs it does the same. The expected outcome is
-worked out in the order of dependencies, one task after the other.
+The behaviour of an agent is in the `inputs` of its task, so it is the same on every worker. The expected outcome
+is computed one task after the other, in the order of dependencies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import orjson
 
 from anabranch.testing.simulator.edges import Edges
 from anabranch.testing.simulator.extremes import again, is_refused, nested, stretch
-from anabranch.testing.simulator.posing import pose
+from anabranch.testing.simulator.lookalikes import add_lookalikes
 from anabranch.testing.simulator.sharing import CONFLICT, POLICIES, SHARED, reduced, share
 
 FORMATS = ("merge", "separate", "single", "index")
@@ -26,10 +26,17 @@ ABSENT: Any = object()
 
 @dataclass(slots=True)
 class Expected:
-    """What must come of a request.
+    """Expected outcome of a request.
 
-    `is_exact` unless something cuts it short (a cancel, a timeout, a member that kills its worker): then the
-    results may lack some, and the status may be another. `values` are the keys that dependents may see.
+    Attributes:
+        values: values that dependents may see, by key.
+        broken: number of failed tasks.
+        totals: number of members of each task that has some, by `group/task`.
+        producers: `group/task` that produces a key.
+        writers: `group/task` of the tasks that write the shared key.
+        is_exact: False if the run may be cut short (a cancel, a timeout, a member that kills its worker); then
+            results may be missing, and the status may differ.
+        skips_values: True if values and lost members are not known, as with a user's own agents.
     """
 
     request: dict[str, Any]
@@ -39,16 +46,11 @@ class Expected:
     failed: int = 0
     completed: int = 0
     broken: int = 0
-    """Tasks that failed."""
     totals: dict[str, int] = field(default_factory=dict)
-    """Members of each task that has some, by `group/task`."""
     producers: dict[str, str] = field(default_factory=dict)
-    """`group/task` that makes a key."""
     writers: tuple[str, ...] = ()
-    """`group/task` of those that write the shared key."""
     is_exact: bool = True
     skips_values: bool = False
-    """Nobody knows what its agents return, or which members will be lost."""
 
     @property
     def request_id(self) -> str:
@@ -57,17 +59,17 @@ class Expected:
 
 @dataclass(slots=True)
 class Workload:
-    """Requests with the time of their submission, control records, and values from outside."""
+    """Actions of users: requests and control records with their times, and external values."""
 
     runs: list[Expected] = field(default_factory=list)
     sent: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     """(seconds, record for the requests topic)"""
     policy: str | None = None
-    """Of the key that all runs write."""
+    """Policy of the key that all runs write."""
     outside: list[tuple[float, str, str, Any]] = field(default_factory=list)
     """(seconds, session, key, value)"""
     cancelled: dict[str, float] = field(default_factory=dict)
-    """When requests are cancelled that have to end soon after, in seconds."""
+    """Times in seconds at which requests are cancelled that must end soon after, by request id."""
     later: list[tuple[float, Expected]] = field(default_factory=list)
     """Requests whose ids come again, with the time of their submission; their records are in `sent`."""
 
@@ -76,9 +78,9 @@ class Workload:
 
 
 def answer(name: str, index: int | None, inputs: Mapping[str, Any], seen: Mapping[str, Any]) -> Any:
-    """What a member returns: it tells its input and all that it sees of its dependencies."""
-    looked = {key: seen[key] for key in inputs["deps"] if key in seen}
-    digest = crc32(orjson.dumps(looked, option=orjson.OPT_SORT_KEYS))
+    """The return value of a member: has its input, and a checksum of the dependencies that it sees."""
+    visible = {key: seen[key] for key in inputs["deps"] if key in seen}
+    digest = crc32(orjson.dumps(visible, option=orjson.OPT_SORT_KEYS))
     if "gives" in inputs:
         return inputs["item"] if inputs["gives"] == "{each}" else inputs["gives"]
     if "poses" in inputs:
@@ -94,11 +96,11 @@ def answer(name: str, index: int | None, inputs: Mapping[str, Any], seen: Mappin
 
 
 class SimulatedFailure(Exception):
-    """What a failing member raises."""
+    """Raised by a failing member."""
 
 
 def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Callable[[Any], Any]:
-    """The one agent of a random workload."""
+    """The agent of random workloads. `started` is called with each task; `kill` kills the agent's process."""
 
     async def work(task: Any) -> Any:
         started(task)
@@ -121,14 +123,14 @@ def make_agent(started: Callable[[Any], None], kill: Callable[[], None]) -> Call
 
 
 def make_workload(random: Random, runs: int, edges: Edges, *, shares: bool = False) -> Workload:
-    """So many requests, and what else users do with them. With `shares` they write a key together."""
+    """Draw `runs` requests and the other actions of users. With `shares`, all runs write one key."""
     workload = Workload(policy=random.choice(POLICIES) if shares else None)
     for number in range(runs):
         expected = Expected(_request(random, number, workload))
         if workload.policy is not None:
             share(random, workload.policy, expected.request)
         _decorate(random, expected, workload)
-        pose(expected.request, number, workload)
+        add_lookalikes(expected.request, number, workload)
         stretch(edges, expected.request, number, workload)
         evaluate(expected, _outside_of(workload, number))
         workload.runs.append(expected)
@@ -236,7 +238,8 @@ def _wait_for_outside(random: Random, task: dict[str, Any], number: int, workloa
 
 
 def _decorate(random: Random, expected: Expected, workload: Workload) -> None:
-    """When it is submitted, and what else happens to it."""
+    """Draw when a request is submitted, and whether it is repeated, cancelled, paused, timed out or kills
+    workers."""
     at = random.random() * 4
     request = expected.request
     workload.sent.append((at, request))
@@ -253,9 +256,8 @@ def _decorate(random: Random, expected: Expected, workload: Workload) -> None:
     elif drawn < 0.16:
         request["task_groups"][0]["timeout"] = random.choice((0.5, 3.0))
         expected.is_exact = False
-        expected.skips_values = SHARED in str(request) or _has_optional(
-            request
-        )  # who does without a value may go on without it
+        # A task with an optional dependency may start without it after the timeout of the producer's group.
+        expected.skips_values = SHARED in str(request) or _has_optional(request)
     elif drawn < 0.19:
         request["timeout"] = random.choice((1.0, 6.0))
         expected.is_exact = False
@@ -275,11 +277,11 @@ def _control(action: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": action, "request_id": request["request_id"]}
 
 
-# --- what must come of it --------------------------------------------------------------------------
+# --- expected outcomes -----------------------------------------------------------------------------
 
 
 def evaluate(expected: Expected, outside: Mapping[str, Any]) -> None:
-    """Work a request out, task by task; tasks are named in an order that respects dependencies."""
+    """Compute the outcome of a request task by task. The names of tasks sort in the order of dependencies."""
     found: dict[str, Any] = dict(outside)
     tasks = [(group["name"], task) for group in expected.request["task_groups"] for task in group["tasks"]]
     if policies := expected.request.get("context_policies"):
@@ -299,7 +301,7 @@ def evaluate(expected: Expected, outside: Mapping[str, Any]) -> None:
 def _evaluate_shared(
     expected: Expected, policy: str, tasks: Sequence[tuple[str, Mapping[str, Any]]], found: dict[str, Any]
 ) -> None:
-    """What the writers make together, in the order in which the request has them."""
+    """Compute the value of the shared key, from its writers in the order of the request."""
     values = []
     for group, task in tasks:
         if task["result_keys"] == [SHARED]:

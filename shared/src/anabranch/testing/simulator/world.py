@@ -1,4 +1,4 @@
-"""One simulation: the processes, the servers, the faults and the users of it, on one loop, from one seed."""
+"""One simulation: processes, servers, faults and users on one event loop, from one seed."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from anabranch.runtime.process.topics import topic_specs
 from anabranch.sdk.agents import Registry
 from anabranch.testing.loop import SeededIds, VirtualClock
 from anabranch.testing.simulator import invariants
-from anabranch.testing.simulator.broker import WatchedBroker
+from anabranch.testing.simulator.broker import ObservedBroker
 from anabranch.testing.simulator.edges import EDGES_FROM, draw_edges, with_edges
+from anabranch.testing.simulator.fault_injector import FaultInjector
 from anabranch.testing.simulator.faults import FAULTS, HORIZON, FaultPlan, Strike, make_plan
-from anabranch.testing.simulator.loop import OUTSIDE, SimLoop, Stuck
+from anabranch.testing.simulator.loop import OUTSIDE, Deadlock, SimLoop
 from anabranch.testing.simulator.losses import LOSS_STRIKES
-from anabranch.testing.simulator.nature import Nature
 from anabranch.testing.simulator.observer import Observer
 from anabranch.testing.simulator.processes import Process, SimClock, Site
-from anabranch.testing.simulator.servers import ForgetfulServer
+from anabranch.testing.simulator.servers import RevertibleServer
 from anabranch.testing.simulator.sharing import SHARED_FROM
 from anabranch.testing.simulator.workload import Workload, make_agent, make_workload
 from anabranch.testing.systems import registry_of
 
-PATIENCE = 1800.0
-"""Seconds after the last fault in which everything has to end."""
+MAX_END_SECONDS = 1800.0
+"""Maximum seconds from the last fault to the end of all runs."""
 SETTLE_SECONDS = 150.0
-"""Seconds after the last end in which everything has to be put away."""
+"""Maximum seconds from the last end of a run until no process and no server holds anything of it."""
 POLL_SECONDS = 1.0
 RESTART_SECONDS = 8.0
-ASK_SECONDS = 200.0
-"""So long after nothing goes wrong any more, users send a request again that has not ended: by then each run that
-somebody knows has."""
+RESUBMIT_SECONDS = 200.0
+"""Seconds after the last fault after which users submit an unfinished request again. By then, each run that a
+process knows has ended."""
 PARTITIONS = {"requests": 1, "runs": 2, "groups": 2, "tasks": 2, "events": 1, "results": 1, "dead_letters": 1}
 
 MakeRegistry = Callable[["World", Process], Registry]
@@ -46,7 +46,7 @@ MakeRegistry = Callable[["World", Process], Registry]
 
 @dataclass(frozen=True, slots=True)
 class SimulationOutcome:
-    """What came of a seed. `trace` is the same for the same seed, whatever the machine."""
+    """Outcome of a seed. `trace` is the same on every machine."""
 
     seed: int
     violations: tuple[str, ...]
@@ -59,11 +59,11 @@ class SimulationOutcome:
 
 
 class World:
-    """See the module. Made anew for each seed.
+    """See the module. Use an instance for one seed.
 
     Args:
-        workload: what users do; None draws it from the seed.
-        make_registry: the agents of a process; None takes those of the drawn workload.
+        workload: the actions of users; None: drawn from the seed.
+        make_registry: returns the agents of a process; None: those of the drawn workload.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class World:
     ) -> None:
         self.seed = seed
         self.loop = SimLoop()  # type: ignore[abstract]  # it has no sockets, signals or child processes
-        self.nature = Nature(seed)
-        random = self.nature.random
+        self.injector = FaultInjector(seed)
+        random = self.injector.random
         self.edges = draw_edges(seed, faults)
         self.plan = with_edges(make_plan(random, faults), self.edges)
         self.workload = workload or make_workload(
@@ -94,16 +94,16 @@ class World:
         self.observer = Observer(self.settings.names, self.loop.time, self._all_ended)
         if keeps_history:
             self.observer.history = []
-        self.server = ForgetfulServer(clock, self.observer.accepted, self.edges.snapshot_seconds())
-        self.broker = WatchedBroker(self.observer.appended, clock.now)
+        self.server = RevertibleServer(clock, self.observer.accepted, self.edges.snapshot_seconds())
+        self.broker = ObservedBroker(self.observer.appended, clock.now)
         self.lost_at = -1.0
-        """When the store came back empty, or older than it may be, the last time."""
-        self.forgets_all = False
-        """Whether all topics were created again: what was admitted may be known to nobody."""
+        """Time of the last restart of the store with more data lost than the loss window allows."""
+        self.lost_all_topics = False
+        """True if all topics were created again: no process may know an admitted run."""
         self._make_registry = make_registry or _registry
         site = Site(
             loop=self.loop,
-            nature=self.nature,
+            injector=self.injector,
             broker=self.broker,
             server=self.server,
             settings=partial(self.edges.settings, self.settings),
@@ -119,22 +119,22 @@ class World:
         ]
         self._lingers = bool(self.plan.strikes) and random.random() < 0.3
         self._unsent = len(self.workload.sent)
-        self._is_calm = False
+        self._faults_stopped = False
 
-    # --- the whole of it -----------------------------------------------------------------------------
+    # --- the course of a simulation ------------------------------------------------------------------
 
     def run(self) -> SimulationOutcome:
-        """Run until all has ended and is put away, and judge."""
+        """Run until all runs have ended and are cleaned up, and check the promises."""
         with invariants.errors_logged(self.observer.violated):
             try:
                 self.loop.run_until_complete(self._main())
-            except Stuck as stuck:
-                self.observer.violated(f"the simulation is stuck: {stuck}")
+            except Deadlock as stuck:
+                self.observer.violated(f"the simulation is deadlocked: {stuck}")
             steps, seconds = self.loop.steps, self.loop.time()
             self._tear_down()
         observer = self.observer
         for error in self.loop.errors:
-            observer.violated(f"an error that nobody took: {error}")
+            observer.violated(f"an exception was not handled: {error}")
         return SimulationOutcome(
             seed=self.seed,
             violations=tuple(observer.violations),
@@ -160,10 +160,10 @@ class World:
         self._schedule()
         for process in self.processes:
             process.start()
-        deadline = self.loop.call_at(HORIZON + PATIENCE, self._give_up, context=OUTSIDE)
+        deadline = self.loop.call_at(HORIZON + MAX_END_SECONDS, self._report_open_runs, context=OUTSIDE)
         await self._over
         deadline.cancel()
-        self._calm()
+        self._stop_faults()
         await self._settle()
         await invariants.check_results(self)
 
@@ -173,10 +173,10 @@ class World:
             at(when, self._send, record)
         for when, expected in self.workload.later:
             at(max(0.0, when - RESTART_SECONDS), self._restart_some)
-            at(when, self.observer.comes_again, expected)
+            at(when, self.observer.expect_again, expected)
         for when, session_id, key, value in self.workload.outside:
             at(when, self._publish, session_id, key, orjson.dumps(value))
-        self.nature.rates = self.plan.rates
+        self.injector.rates = self.plan.rates
         timed = [strike for strike in self.plan.strikes if strike.moment is None]
         for strike in timed:
             at(strike.at, self._strike, strike, None)
@@ -184,17 +184,17 @@ class World:
             (strike for strike in self.plan.strikes if strike.moment is not None),
             key=lambda strike: strike.moment or 0,
         )
-        self.nature.plan((strike.moment or 0 for strike in self._sudden), self._strike_inside)
-        at(HORIZON, self._calm)
+        self.injector.plan((strike.moment or 0 for strike in self._sudden), self._strike_inside)
+        at(HORIZON, self._stop_faults)
         if self.edges.loses_log:
-            at(HORIZON + ASK_SECONDS, self._ask_again)
+            at(HORIZON + RESUBMIT_SECONDS, self._resubmit)
 
     def _all_ended(self) -> None:
-        """All runs have ended; some seeds go on until nothing can go wrong any more."""
-        if not self._unsent and (not self._lingers or self._is_calm) and not self._over.done():
+        """End the simulation: all runs have ended. Some seeds continue until the last fault."""
+        if not self._unsent and (not self._lingers or self._faults_stopped) and not self._over.done():
             self._over.set_result(None)
 
-    def _give_up(self) -> None:
+    def _report_open_runs(self) -> None:
         open_runs = [account.expected.request_id for account in self._accounts() if not account.is_over]
         self.observer.violated(f"these requests never ended: {open_runs}")
         if not self._over.done():
@@ -203,12 +203,12 @@ class World:
     def _accounts(self) -> Any:
         return self.observer.accounts.values()
 
-    def _calm(self) -> None:
-        """Nothing goes wrong from here on, and whoever is away comes back."""
-        if self._is_calm:
+    def _stop_faults(self) -> None:
+        """Stop all faults, and bring stopped processes back."""
+        if self._faults_stopped:
             return
-        self._is_calm = True
-        self.nature.calm()
+        self._faults_stopped = True
+        self.injector.stop()
         self.server.refusing = False
         for process in self.processes:
             process.thaw()
@@ -217,24 +217,25 @@ class World:
             self._all_ended()
 
     async def _settle(self) -> None:
-        """Wait until everything is put away."""
+        """Wait until nothing of the ended runs is left."""
         until = self.loop.time() + SETTLE_SECONDS * (4 if self.edges.may_repeat else 1)
-        left = self._left_over()
+        left = self._uncleaned()
         while left and self.loop.time() < until:
             await asyncio.sleep(POLL_SECONDS)
-            left = self._left_over()
+            left = self._uncleaned()
         for each in left:
-            self.observer.violated(f"not put away: {each}")
+            self.observer.violated(f"not cleaned up: {each}")
 
-    def _left_over(self) -> list[str]:
-        """What is still held; a run that nobody else can know of may be, until its deadline."""
-        left = invariants.left_over(self)
-        return [each for each in left if "open runs" not in each] if self.may_ask_again() else left
+    def _uncleaned(self) -> list[str]:
+        """Everything that is still held. If runs were lost, one of the two owners may hold a run until its
+        deadline."""
+        left = invariants.uncleaned(self)
+        return [each for each in left if "open runs" not in each] if self.may_resubmit() else left
 
     def _tear_down(self) -> None:
         for process in self.processes:
-            for life in process.lives:
-                self.loop.open(life.gate)
+            for incarnation in process.incarnations:
+                self.loop.open(incarnation.gate)
         while tasks := [task for task in asyncio.all_tasks(self.loop) if not task.done()]:
             for task in tasks:
                 task.cancel()
@@ -244,33 +245,33 @@ class World:
     # --- users ---------------------------------------------------------------------------------------
 
     def _restart_some(self) -> None:
-        """Before a request id comes again some services are started again: these know only what the store has."""
+        """Restart some services before a request id is reused, so that they know only what the store has."""
         for process in self.processes:
             if self.edges.random.random() < 0.4:
                 process.kill(0.5)
 
     @property
     def keeps_results(self) -> bool:
-        """Whether values are kept for so long that they are still there when everything has ended."""
+        """True if values are retained beyond the end of the simulation."""
         return self.edges.result_ttl is None and not self.edges.loses_log
 
     @property
     def may_end_again(self) -> bool:
-        """Whether nobody may know that a run has ended: the log and the store lose it."""
+        """True if both the log and the store lose data, so that no process may know that a run has ended."""
         return self.edges.loses_log and self.plan.loses_store
 
-    def may_ask_again(self) -> bool:
-        """Whether runs may be known to nobody: where the log and the store lost them, or all topics are others."""
-        return self.forgets_all or self.may_end_again
+    def may_resubmit(self) -> bool:
+        """True if runs may be unknown to every process, because the log and the store lost them."""
+        return self.lost_all_topics or self.may_end_again
 
-    def _ask_again(self) -> None:
-        """What users do whose request has no end long after its deadline."""
+    def _resubmit(self) -> None:
+        """Submit requests again that have not ended long after their deadline, as users would."""
         if self._over.done():
             return
         for account in self._accounts():
-            if not account.is_over and (self.may_ask_again() or not account.admissions):
+            if not account.is_over and (self.may_resubmit() or not account.admissions):
                 self._append(account.expected.request)
-        self.loop.call_later(ASK_SECONDS, self._ask_again, context=OUTSIDE)
+        self.loop.call_later(RESUBMIT_SECONDS, self._resubmit, context=OUTSIDE)
 
     def _send(self, record: dict[str, Any]) -> None:
         name = self.settings.names.requests
@@ -284,14 +285,14 @@ class World:
         self.broker.append([Outgoing(name, None, orjson.dumps(record))], VirtualClock(self.loop).now())
 
     def _publish(self, session_id: str, key: str, value: bytes) -> None:
-        """Do what an outside publisher does; where the store takes nothing, again a second later."""
-        if "store" in self.nature.cut or self.server.refusing:
+        """Write and announce an external value. If the store refuses it, retry a second later."""
+        if "store" in self.injector.cut or self.server.refusing:
             self.loop.call_later(1.0, self._publish, session_id, key, value, context=OUTSIDE)
             return
         name = session_key(session_id, key)
         self.server.set(name, value, 86_400.0)
         for callback in list(self.server.channels.get(name, ())):
-            for _ in range(self.nature.copies()):
+            for _ in range(self.injector.copies()):
                 callback(value)
 
     def _publish_again(self) -> None:
@@ -302,11 +303,16 @@ class World:
     # --- faults --------------------------------------------------------------------------------------
 
     def _strike_inside(self, process: str) -> bool:
-        """A fault in the midst of an exchange: the process of it stands still at once. True where it is gone."""
+        """Strike during an exchange of a process. Returns True if the process is killed.
+
+        Its gate is closed at once, so that it takes no further step; the fault itself runs as a step of its own.
+        """
         strike = self._sudden.pop(0)
-        victim = next((each for each in self.processes if each.life and each.life.gate.name == process), None)
-        if victim is not None and victim.life is not None and strike.kind in ("kill", "freeze"):
-            victim.life.gate.is_open = False
+        victim = next(
+            (each for each in self.processes if each.incarnation and each.incarnation.gate.name == process), None
+        )
+        if victim is not None and victim.incarnation is not None and strike.kind in ("kill", "freeze"):
+            victim.incarnation.gate.is_open = False
         self.loop.call_soon(self._strike, strike, victim, context=OUTSIDE)
         return victim is not None and strike.kind == "kill"
 
@@ -319,18 +325,18 @@ class World:
         _STRIKES[strike.kind](self, victim, strike)
 
     def kill(self, process: Process, seconds: float = 1.0) -> None:
-        """Kill a process from inside of it."""
-        if process.life is not None:
-            process.life.gate.is_open = False
+        """Kill a process from one of its own steps."""
+        if process.incarnation is not None:
+            process.incarnation.gate.is_open = False
         self.loop.call_soon(process.kill, seconds, context=OUTSIDE)
 
     def cut(self, server: str, seconds: float) -> None:
-        """Let nobody reach a server for a while."""
-        self.nature.cut.add(server)
-        self.loop.call_later(seconds, self.nature.cut.discard, server, context=OUTSIDE)
+        """Make a server unreachable for `seconds`."""
+        self.injector.cut.add(server)
+        self.loop.call_later(seconds, self.injector.cut.discard, server, context=OUTSIDE)
 
     def refuse(self, seconds: float) -> None:
-        """Have the store take no writes for a while."""
+        """Let the store refuse writes for `seconds`."""
         self.server.refusing = True
         self.loop.call_later(seconds, self._accept, context=OUTSIDE)
 
@@ -338,17 +344,18 @@ class World:
         self.server.refusing = False
 
     def restart_store(self, seconds: float, *, empty: bool) -> None:
-        """Take the store away; it comes back older or empty, as another one."""
+        """Restart the store, empty or with data that is a second old."""
         if empty:
             self.lost_at = self.loop.time()
             self.server.restart()
         else:
             self.server.restart_older()
-        self.store_came_back(seconds)
+        self.store_restarted(seconds)
 
-    def store_came_back(self, seconds: float) -> None:
-        """It is another store, which nobody reaches for a while yet; users set again what they had set."""
-        self.observer.store_forgot()
+    def store_restarted(self, seconds: float) -> None:
+        """Handle a replaced store: it is unreachable for `seconds`, and users write their external values
+        again."""
+        self.observer.store_replaced()
         self.cut("store", seconds)
         self._publish_again()
 

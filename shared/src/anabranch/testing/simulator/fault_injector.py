@@ -1,7 +1,7 @@
-"""The one random source of a simulation, and what goes wrong in each single exchange with a server.
+"""The random source of a simulation, and the faults of single exchanges with a server.
 
-It says how long a message takes and whether it arrives. When whole processes or servers fail is planned by
-`faults`; this module counts the exchanges, so that a plan can strike in the midst of one.
+Draws how long a message takes and whether it arrives. `faults` plans when whole processes or servers fail; this
+module counts exchanges, so that a planned fault can strike during one.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from anabranch.ports import Outgoing
 
 Fate = Literal["done", "unheard", "unanswered"]
 UNCOUNTED = frozenset({"get", "subscribe"})
-"""Exchanges that change nothing: a process that dies in one might as well have died in the next."""
+"""Exchanges that change nothing. They are not counted: a crash during one is equivalent to a crash during the
+next."""
 LATE_SECONDS = 8.0
-"""Up to so much later a record is repeated: owners repeat what they did within the loss window."""
+"""Maximum delay of a repeated record: owners repeat effects within the loss window."""
 
 
 @dataclass(slots=True)
 class FaultRates:
-    """How often single exchanges go wrong, each from 0 to 1; `slowness` in seconds is the longest usual way."""
+    """Probability of each fault of an exchange, from 0 to 1. `slowness`: maximum usual latency in seconds."""
 
     lost_calls: float = 0.0
     repeats: float = 0.0
@@ -32,8 +33,8 @@ class FaultRates:
     slowness: float = 0.003
 
 
-class Nature:
-    """See the module. `cut` are the servers that nobody reaches now."""
+class FaultInjector:
+    """See the module. `cut`: names of the servers that are unreachable now."""
 
     def __init__(self, seed: int | str) -> None:
         self.random = Random(seed)
@@ -44,31 +45,31 @@ class Nature:
         self._strike: Callable[[str], bool] | None = None
 
     def plan(self, moments: Iterable[int], strike: Callable[[str], bool]) -> None:
-        """Call `strike(process)` in the exchanges of these numbers, before a message is sent or once it was
-        obeyed; it says whether the process is gone."""
+        """Call `strike(process)` during the exchanges with these numbers: before a message is sent, or after the
+        server has executed it. It returns True if the process is dead."""
         self._moments = sorted(moments, reverse=True)
         self._strike = strike
 
-    def calm(self) -> None:
-        """From now on nothing goes wrong."""
+    def stop(self) -> None:
+        """Stop all faults."""
         self.rates = FaultRates()
         self.cut.clear()
         self._moments.clear()
 
     def latency(self) -> float:
-        """Seconds that one way takes."""
+        """Draw the latency of a message, in seconds."""
         random = self.random.random
         usual = self.rates.slowness * random() + 0.0001
         return usual * 100 * random() if self.rates.slow and random() < self.rates.slow else usual
 
     def sends(self, process: str, name: str) -> bool:
-        """Whether a message leaves its process: one that dies now may not have sent it."""
+        """True if a message leaves its process. A process that dies now may or may not have sent it."""
         if self._moments and name not in UNCOUNTED:
             return not self._counted(process) or self.random.random() < 0.5
         return True
 
     def served(self, process: str, name: str) -> None:
-        """A server did what it was asked; the process may die before it hears of it."""
+        """Count an executed call. The process may die before it receives the response."""
         if self._moments and name not in UNCOUNTED:
             self._counted(process)
 
@@ -80,7 +81,7 @@ class Nature:
         return self._strike(process)
 
     def fate(self, server: str) -> Fate:
-        """What becomes of a call that reached its server."""
+        """Draw the outcome of a call: executed, not received, or executed without a response."""
         if server in self.cut:
             return "unheard"
         if self.rates.lost_calls and self.random.random() < self.rates.lost_calls:
@@ -88,7 +89,7 @@ class Nature:
         return "done"
 
     def copies(self) -> int:
-        """How often a channel message arrives."""
+        """Draw how often a channel message is delivered."""
         rates = self.rates
         if not (rates.lost_messages or rates.double_messages):
             return 1
@@ -98,10 +99,11 @@ class Nature:
         return 2 if drawn > 1 - rates.double_messages else 1
 
     def repeats(self, record: Outgoing) -> float | None:
-        """Seconds after which a record is appended once more, under another offset; None: it is not."""
+        """Draw the seconds after which a record is appended a second time; None: not at all."""
         if not self.rates.repeats or self.random.random() >= self.rates.repeats:
             return None
-        # A pause that comes after its resume would be obeyed, rightly; a request without an id is another one.
+        # A pause repeated after its resume pauses the run again, and a repeated request without an id is a new
+        # request: both are correct behaviour, so these records are not repeated.
         if record.topic.endswith("requests") or b'"pause' in record.value[:200]:
             return None
         return self.random.random() * LATE_SECONDS

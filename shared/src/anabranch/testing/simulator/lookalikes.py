@@ -1,6 +1,7 @@
-"""Values of a random workload that look like references: to values of the run itself, of others, or to nothing.
+"""Adds values that look like references to a random workload: to values of the run, of other runs, or to nothing.
 
-Which they are is drawn from the request, and not from what a seed draws: so a seed does what it did without them.
+They are drawn from a random source that is seeded by the request, so that the world's random source, and with it
+every other choice of a seed, is not affected.
 """
 
 from __future__ import annotations
@@ -16,25 +17,26 @@ if TYPE_CHECKING:
     from anabranch.testing.simulator.workload import Workload
 
 SHARE = 0.08
-"""Of the tasks, those whose members return such values."""
+"""Share of the tasks whose members return such values."""
 OUTSIDE_SHARE = 0.3
+"""Share of the external values that are replaced by such values."""
 
 
-def pose(request: Mapping[str, Any], number: int, workload: Workload) -> None:
-    """Have some tasks of a request return such values, and some values from outside be such."""
+def add_lookalikes(request: Mapping[str, Any], number: int, workload: Workload) -> None:
+    """Let some tasks of a request return lookalikes, and replace some external values by lookalikes."""
     random = Random(f"{request['request_id']} {request['task_groups']}")
     for group in request["task_groups"]:
         for task in group["tasks"]:
             if random.random() < SHARE and "gives" not in task["inputs"]:
-                task["inputs"]["poses"] = _posing(random, request)
+                task["inputs"]["poses"] = _lookalike(random, request)
             elif task["inputs"].get("gives") == {"x": 1}:
-                task["inputs"]["gives"] = _posing(random, request)
+                task["inputs"]["gives"] = _lookalike(random, request)
     for place, (at, session, key, _) in enumerate(workload.outside):
         if session == f"s{number}" and random.random() < OUTSIDE_SHARE:
-            workload.outside[place] = (at, session, key, _posing(random, request, key))
+            workload.outside[place] = (at, session, key, _lookalike(random, request, key))
 
 
-def _posing(random: Random, request: Mapping[str, Any], key: str | None = None) -> dict[str, Any]:
+def _lookalike(random: Random, request: Mapping[str, Any], key: str | None = None) -> dict[str, Any]:
     other = random.randrange(3)
     session = random.choice((request["session_id"], f"s{other}", "nobody"))
     run_id = run_id_for(random.choice((str(request["request_id"]), f"r{other}")))
