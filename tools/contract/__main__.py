@@ -1,4 +1,4 @@
-"""``python -m contract``: write the published contract, or check that it is up to date."""
+"""`python -m contract`: writes the published contract, or checks that it is up to date."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contract.telemetry import with_tables
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code: 1 where the files differ from the code."""
+    """Run the command; returns the exit code: 1 if the files differ from the code."""
     options = _parser().parse_args(arguments)
     if options.tables is not None:
         options.tables.write_text(with_tables(options.tables.read_text(encoding="utf-8")), encoding="utf-8")
@@ -30,7 +30,7 @@ def _check(folder: Path) -> int:
         return 0
     _say(
         *differences,
-        f"{len(differences)} files of the contract differ from the code. If the change is meant, write them anew:",
+        f"{len(differences)} files of the contract differ from the code. If the change is intended, update them:",
         f"    python -m contract --write {folder}",
     )
     return 1
@@ -40,8 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m contract", description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", metavar="FOLDER", type=Path, help="write the generated files")
-    action.add_argument("--check", metavar="FOLDER", type=Path, help="compare; exit with 1 where they differ")
-    action.add_argument("--tables", metavar="FILE", type=Path, help="write a document's telemetry tables")
+    action.add_argument(
+        "--check", metavar="FOLDER", type=Path, help="compare the files; exit with 1 if they differ"
+    )
+    action.add_argument("--tables", metavar="FILE", type=Path, help="update the telemetry tables of a document")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""The AsyncAPI 3.0 document: servers, the seven topics and the Redis channels, from the services' side.
+"""The AsyncAPI 3.0 document: servers, topics and Redis channels, from the services' point of view.
 
-Schemas are referred to by file. They are draft 2020-12; AsyncAPI reads them as its own superset of draft 07,
-which ignores what it does not know, so no schema format is named.
+Schemas are referenced by file. They are draft 2020-12. AsyncAPI reads them as its own superset of draft 07, which
+ignores unknown keywords, so no schema format is given.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def _info() -> Node:
         "title": "Anabranch",
         "version": __version__,
         "description": (
-            "Fans tasks out over Kafka and joins them again. Operations are seen from the services: they "
-            "receive requests and send results. Channels tagged `internal` are the services' own protocol: "
-            "read them if you like, write to none."
+            "Fans tasks out over Kafka and joins their results. Operations are from the services' point of view: "
+            "they receive requests and send results. Channels tagged `internal` are the protocol between "
+            "services: you may read them, but must not write to them."
         ),
         "license": {"name": "Apache-2.0"},
     }
@@ -103,7 +103,7 @@ def _redis_channels() -> Node:
     return {
         "values": _redis_channel(
             session_key("", "{result_key}").replace("{}", "{hash_tag}"),
-            "Says that a value of a session is there, under the key of the same name.",
+            "Announces that a value of a session was written, under the key of the same name.",
             {
                 "hash_tag": {
                     "description": "The session id in literal braces, which keep a session in one cluster slot.",
@@ -115,8 +115,8 @@ def _redis_channels() -> Node:
         ),
         "forwardedEvents": _redis_channel(
             "{channel}",
-            "Lifecycle events, one by one, forwarded to whoever subscribed. Who was away misses some.",
-            {"channel": {"description": "The `channel` of the control record that subscribed."}},
+            "Lifecycle events, one by one, for subscribers. A subscriber that is not connected misses events.",
+            {"channel": {"description": "The `channel` of the control record that created the subscription."}},
             "Event",
         ),
     }
@@ -174,7 +174,7 @@ def _messages() -> Node:
     keys = {name: topic.key for topic in reversed(TOPICS) for name in topic.messages}
     special = {
         **{name: _result(kind, name, schema, text) for kind, (name, schema, text) in RESULT_MESSAGES.items()},
-        "Subscription": _message("Subscription", "ControlRecord", "A subscription, handed on from the requests."),
+        "Subscription": _message("Subscription", "ControlRecord", "A subscription, forwarded from `requests`."),
         "DeadLetter": _dead_letter(),
     }
     names = dict.fromkeys(name for topic in TOPICS for name in topic.messages)
@@ -211,10 +211,10 @@ def _dead_letter() -> Node:
     return {
         "name": "DeadLetter",
         "title": "DeadLetter",
-        "summary": "A record as it came, byte for byte, with the reason in its headers.",
+        "summary": "The original record, byte for byte, with the reason in its headers.",
         "contentType": _BYTES,
         "headers": _file("DeadLetterHeaders"),
-        "payload": {"description": "The original's value."},
+        "payload": {"description": "The value of the original record."},
     }
 
 

@@ -1,6 +1,6 @@
-"""Every message with its schema, and every topic with its messages: what the generated documents are made of.
+"""Catalog of every message with its schema, and every topic with its messages: the source of the documents.
 
-A list to read, no logic. A message class that is missing here is found by a test.
+Data without logic. A test fails if a message class is missing here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from anabranch.core.wire import results
 from anabranch.core.wire.events import EventBatch
 from anabranch.core.wire.messages import Message, OnGroups, OnRuns, OnTasks
 from anabranch.runtime.process.topics import AUDIT_SECONDS, RETENTION_SECONDS
-from contract import foreign, gateway
+from contract import gateway, handwritten
 from contract.schemas import Schema, accepted, inner, promised, stored, union_members
 
 SCHEMA_FOLDER = "schemas"
@@ -31,7 +31,7 @@ class Published:
 
 
 def kebab(name: str) -> str:
-    """``RunAccepted`` -> ``run-accepted``."""
+    """`RunAccepted` -> `run-accepted`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
@@ -55,10 +55,10 @@ SCHEMAS: Mapping[str, Published] = (
     dict(
         [
             _schema("Request", partial(accepted, Request)),
-            _schema("Envelope", foreign.envelope_schema),
+            _schema("Envelope", handwritten.envelope_schema),
             _schema("ControlRecord", partial(accepted, ControlRecord)),
-            _schema("RequestHeaders", foreign.request_headers_schema),
-            _schema("CloudEventHeaders", foreign.cloud_event_headers_schema),
+            _schema("RequestHeaders", handwritten.request_headers_schema),
+            _schema("CloudEventHeaders", handwritten.cloud_event_headers_schema),
             _schema("RunAccepted", partial(promised, results.RunAccepted)),
             _schema("RunRejected", partial(promised, results.RunRejected)),
             _schema("ResultPublished", partial(promised, results.ResultPublished)),
@@ -66,31 +66,31 @@ SCHEMAS: Mapping[str, Published] = (
             _schema("Reference", partial(promised, results.Reference)),
             _schema("EventBatch", partial(stored, EventBatch, "events")),
             _schema("Event", partial(promised, results.Event)),
-            _schema("ChannelMessage", foreign.channel_message_schema),
-            _schema("DeadLetterHeaders", foreign.dead_letter_headers_schema),
+            _schema("ChannelMessage", handwritten.channel_message_schema),
+            _schema("DeadLetterHeaders", handwritten.dead_letter_headers_schema),
             _schema("AuditRecord", gateway.audit_record_schema),
             _schema("WebhookRecord", gateway.webhook_record_schema),
         ]
     )
     | _inner_schemas()
 )
-"""Name -> schema. The names are those of the messages in the AsyncAPI document, too."""
+"""Schemas by name. Messages in the AsyncAPI document have the same names."""
 
 RESULT_MESSAGES: Mapping[str, tuple[str, str, str]] = {
     "run.accepted": ("RunAccepted", "RunAccepted", "The request is valid and its run has begun."),
-    "run.rejected": ("RunRejected", "RunRejected", "The request was refused; nothing was started."),
+    "run.rejected": ("RunRejected", "RunRejected", "The request was rejected; nothing was started."),
     "result.published": ("ResultPublished", "ResultPublished", "One result key has its final value."),
-    "run.completed": ("RunCompleted", "RunFinal", "Every task completed, or failed within what it tolerates."),
-    "run.failed": ("RunFailed", "RunFinal", "A task failed; the other branches went on to their end."),
-    "run.cancelled": ("RunCancelled", "RunFinal", "Somebody cancelled the run."),
-    "run.timed_out": ("RunTimedOut", "RunFinal", "The run was not done within its timeout."),
+    "run.completed": ("RunCompleted", "RunFinal", "Every task completed; tolerated failures are possible."),
+    "run.failed": ("RunFailed", "RunFinal", "A task failed; branches that do not depend on it have ended."),
+    "run.cancelled": ("RunCancelled", "RunFinal", "The run was cancelled."),
+    "run.timed_out": ("RunTimedOut", "RunFinal", "The run did not end within its timeout."),
 }
-"""``ce_type`` -> name of the message, name of its schema, what it says."""
+"""`ce_type` -> name of the message, name of its schema, meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic without its prefix. ``receives`` and ``sends``: whether the services read and write it."""
+    """One topic without its prefix. `receives` and `sends`: whether services read it, and write it."""
 
     name: str
     summary: str
@@ -102,7 +102,7 @@ class Topic:
     sends: bool = False
     public: bool = True
     retention_seconds: int | None = RETENTION_SECONDS
-    """None: the last record of each key stays."""
+    """None: compacted, the last record of each key is kept."""
 
 
 def _names(union: object) -> tuple[str, ...]:
@@ -112,8 +112,8 @@ def _names(union: object) -> tuple[str, ...]:
 TOPICS = (
     Topic(
         "requests",
-        "Requests, in the compatibility envelope or without, and control records. Read from the earliest offset.",
-        "any; the request id, where there is one, keeps a request and its control records in order",
+        "Requests, also in the compatibility envelope, and control records. Read from the earliest offset.",
+        "any; use the request id to keep a request and its control records in order",
         ("Request", "Envelope", "ControlRecord"),
         writers="you",
         readers="agency",
@@ -121,8 +121,8 @@ TOPICS = (
     ),
     Topic(
         "runs",
-        "Commands and facts of runs, for the owner of each run's partition.",
-        "run id; none on a claim, which is written to its partition",
+        "Commands and reports for the owner of the run's partition.",
+        "run id; a claim has no key and is written to its partition",
         _names(OnRuns),
         writers="agency, taskgroup",
         readers="agency",
@@ -132,8 +132,8 @@ TOPICS = (
     ),
     Topic(
         "groups",
-        "Commands and facts of task groups, for the owner of each session's partition.",
-        "session id; none on a claim, which is written to its partition",
+        "Commands and reports for the owner of the session's partition.",
+        "session id; a claim has no key and is written to its partition",
         _names(OnGroups),
         writers="agency, taskgroup, eventmanager",
         readers="taskgroup",
@@ -143,7 +143,7 @@ TOPICS = (
     ),
     Topic(
         "tasks",
-        "Chunks of members that any worker may claim.",
+        "Offers of chunks of members, which any worker may claim.",
         "none: round robin",
         ("Offer",),
         writers="taskgroup",
@@ -154,8 +154,8 @@ TOPICS = (
     ),
     Topic(
         "events",
-        "Lifecycle events, in batches; and subscriptions, for whoever forwards events.",
-        "run id; the session id on a session's subscription, which comes once to every partition",
+        "Lifecycle events in batches, and subscriptions to them.",
+        "run id; subscriptions to a session have the session id and are written to every partition",
         ("EventBatch", "Subscription"),
         writers="agency, taskgroup",
         readers="eventmanager, you",
@@ -164,8 +164,8 @@ TOPICS = (
     ),
     Topic(
         "results",
-        "What became of each request: CloudEvents 1.0 in binary mode, delivered at least once.",
-        "run id; of a rejected request its request id, or none",
+        "Outcomes of requests: CloudEvents 1.0 in binary mode, delivered at least once.",
+        "run id; for a rejected request its request id, if it has one",
         tuple(message for message, _, _ in RESULT_MESSAGES.values()),
         writers="agency, taskgroup",
         readers="you",
@@ -173,8 +173,8 @@ TOPICS = (
     ),
     Topic(
         "dead-letters",
-        "Records that could not be handled, with the reason in their headers.",
-        "the original's",
+        "Failed members and records that could not be processed, with the reason in their headers.",
+        "key of the original record",
         ("DeadLetter",),
         writers="agency, taskgroup, eventmanager, gateway",
         readers="you",
@@ -182,8 +182,8 @@ TOPICS = (
     ),
     Topic(
         "audit",
-        "What callers of gateways did, and what they were refused.",
-        "project; empty where it is about none",
+        "Actions of callers of gateways, allowed and refused.",
+        "project; empty if the action concerns no project",
         ("AuditRecord",),
         writers="gateway",
         readers="gateway, you",
@@ -193,7 +193,7 @@ TOPICS = (
     ),
     Topic(
         "webhooks",
-        "Subscriptions made at gateways, with their secrets. Compacted.",
+        "Subscriptions that were created through gateways, with their secrets. Compacted.",
         "id of the subscription",
         ("WebhookRecord",),
         writers="gateway",

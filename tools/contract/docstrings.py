@@ -1,7 +1,4 @@
-"""The docstrings that follow attributes, which Python itself throws away, read from the source.
-
-Only reading: what is done with the texts is up to the caller.
-"""
+"""Reads the docstrings of attributes from the source, because Python does not keep them."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ _OURS = "anabranch"
 
 @cache
 def attribute_notes(owner: type[Any]) -> dict[str, str]:
-    """Attribute name -> its docstring in Markdown, for a class of this project and its bases."""
+    """Docstrings in Markdown by attribute name, for a class of this project and its bases."""
     notes: dict[str, str] = {}
     for base in reversed(owner.__mro__):
         if base.__module__.split(".")[0] == _OURS:
@@ -44,6 +41,6 @@ def _assigned(statement: ast.stmt) -> str | None:
 
 
 def markdown(docstring: str) -> str:
-    """A docstring as Markdown: single backticks, and a paragraph is one line."""
+    """Convert a docstring to Markdown: single backticks, and one line per paragraph."""
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(docstring))
     return "\n\n".join(" ".join(each.split()) for each in paragraphs).replace("``", "`")

@@ -1,4 +1,4 @@
-"""Schemas of the records on the gateway's own topics: what callers did, and who is to be called."""
+"""Schemas of the records on the gateway's own topics: the audit log and webhook subscriptions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
 
 
 def audit_record_schema() -> Schema:
-    """What somebody did through a gateway, or was refused."""
+    """An action of a caller of a gateway, allowed or refused."""
     return headed(
         {
             "title": "AuditRecord",
             "description": (
-                "Something that a caller of a gateway did, or was refused. Written in the background: a gateway "
-                "that is killed may lose the last moment's."
+                "An action of a caller of a gateway, allowed or refused. Written in the background: a gateway "
+                "that is killed may lose the latest records."
             ),
             "type": "object",
             "required": [
@@ -34,33 +34,33 @@ def audit_record_schema() -> Schema:
                 "time": {"type": "string", "format": "date-time"},
                 "actor": {
                     **_TEXT,
-                    "description": "A key, or the subject of a token; `anonymous` of an open gateway.",
+                    "description": "Name of an API key or subject of a token; `anonymous` if the gateway is open.",
                 },
                 "role": {"enum": ["viewer", "submitter", "operator"]},
-                "project": {**_TEXT_OR_NULL, "description": "Whose run it was about; null where about none."},
+                "project": {**_TEXT_OR_NULL, "description": "Project of the action; null if it has none."},
                 "action": {
                     **_TEXT,
-                    "description": "`refused_calls` has in `detail` the number of refused calls without a record.",
+                    "description": "`refused_calls`: `detail` has the number of refused calls without a record.",
                     "examples": ["submit", "cancel"],
                 },
                 "run_id": _TEXT_OR_NULL,
                 "request_id": _TEXT_OR_NULL,
                 "outcome": {"enum": ["done", "refused"]},
-                "detail": {**_TEXT_OR_NULL, "description": "The code of a refusal, or what else there is to say."},
-                "remote": {**_TEXT_OR_NULL, "description": "The caller's address."},
+                "detail": {**_TEXT_OR_NULL, "description": "The code of a refusal, or further details."},
+                "remote": {**_TEXT_OR_NULL, "description": "Address of the caller."},
             },
         }
     )
 
 
 def webhook_record_schema() -> Schema:
-    """A subscription as gateways keep it; a null value ends it."""
+    """A subscription that was created through a gateway; a null value deletes it."""
     return headed(
         {
             "title": "WebhookRecord",
             "description": (
-                "A subscription, under its id as key. The last record of an id counts, and one without a value "
-                "ends it. It holds the secret that deliveries are signed with: let nobody else read this topic."
+                "A subscription, with its id as key. The last record of an id is valid; a record without a value "
+                "deletes the subscription. It has the secret that signs deliveries: restrict access to this topic."
             ),
             "type": "object",
             "required": ["id", "kind", "target", "types", "project", "owner", "created_at"],
@@ -68,9 +68,9 @@ def webhook_record_schema() -> Schema:
                 "id": _TEXT,
                 "kind": {"enum": ["webhook", "channel"]},
                 "target": {**_TEXT, "description": "A URL, or the name of a Redis channel."},
-                "types": {"type": "array", "items": _TEXT, "description": "Event types; none are all."},
+                "types": {"type": "array", "items": _TEXT, "description": "Event types; an empty list means all."},
                 "project": _TEXT,
-                "owner": {**_TEXT, "description": "Who made it."},
+                "owner": {**_TEXT, "description": "Caller that created it."},
                 "created_at": {"type": "number", "description": "Seconds since the epoch."},
                 "run_id": _TEXT_OR_NULL,
                 "session_id": _TEXT_OR_NULL,

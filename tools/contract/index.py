@@ -1,7 +1,7 @@
-"""The contract's index in Markdown: files, topics, kinds, codes and names that users' code depends on.
+"""The contract's index in Markdown: files, topics, types, codes and names that users' code depends on.
 
-Texts that the code itself has (docstrings, constants) are taken from there; the others are here, and a test
-sees that none is missing.
+Texts come from docstrings and constants of the code where it has them. The others are here; a test fails if one is
+missing.
 """
 
 from __future__ import annotations
@@ -15,29 +15,32 @@ from anabranch.core.reasons import MEANINGS, Fact
 from anabranch.core.wire.codec import WIRE_VERSION
 from contract.catalog import INNER_MESSAGES, RESULT_MESSAGES, SCHEMAS, TOPICS, VALUE_CHANNEL, Topic
 from contract.docstrings import attribute_notes, markdown
-from contract.foreign import UNDECODABLE
+from contract.handwritten import UNDECODABLE
 from contract.schemas import wire_type
 
 EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
-    "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`; of a retry `retry_of`"),
+    "run.accepted": ("The run has begun.", "`name`, `labels`, `task_groups`, `tasks`; for a retry `retry_of`"),
     "run.paused": ("No further members start.", ""),
     "run.resumed": ("Members start again.", ""),
     "run.completed": ("The run has ended: completed.", "`status`, `executions`, `failure_count`"),
     "run.failed": ("The run has ended: failed.", "`status`, `executions`, `failure_count`"),
     "run.cancelled": ("The run has ended: cancelled.", "`status`, `executions`, `failure_count`"),
     "run.timed_out": ("The run has ended: timed out.", "`status`, `executions`, `failure_count`"),
-    "group.started": ("A group is known to its owner; its tasks start as their dependencies come.", ""),
+    "group.started": ("The owner has opened the group; its tasks start when their dependencies are met.", ""),
     "group.completed": ("Each task of the group completed.", ""),
-    "group.failed": ("A task of the group failed or was skipped for another's failure.", ""),
+    "group.failed": ("A task of the group failed, or was skipped because another task failed.", ""),
     "group.cancelled": ("The group was stopped with its run.", ""),
     "group.timed_out": ("The group reached its own timeout or the run's.", ""),
     "task.waiting": (
-        "For 5 s no worker that read the task had its agent. A later `task.started` ends the wait.",
+        "For 5 s, no worker that read the task had loaded its agent. A later `task.started` ends the wait.",
         "`reason` (no_agent), `agent`",
     ),
     "task.expanded": ("The members of an expanded task are known.", "`count`"),
-    "task.started": ("An attempt has begun. For each member.", "`worker`"),
-    "task.completed": ("It gave all its result keys. For each member.", "of a retry `taken_over`: it did not run"),
+    "task.started": ("An attempt has begun. Sent for each member.", "`worker`"),
+    "task.completed": (
+        "All result keys have values. Sent for each member.",
+        "for a retry `taken_over`: imported, did not run again",
+    ),
     "task.failed": (
         "No further attempt follows. Sent for each member, or for the whole task.",
         "`error_type`, `message`, `traceback`",
@@ -46,16 +49,16 @@ EVENT_TEXTS: Mapping[str, tuple[str, str]] = {
         "An attempt failed and another follows. Sent for each member.",
         "`error_type`, `message`, `delay`, `traceback`",
     ),
-    "task.skipped": ("It will not run: what it needs is absent, or its expansion is empty.", "`reason`"),
-    "task.cancelled": ("It was stopped, by a cancellation or a timeout.", ""),
-    "task.progress": ("What an agent reported. For each member.", "`fraction`, `note`"),
-    "task.log": ("A line that an agent logged, INFO or above. For each member.", "`level`, `message`, `fields`"),
+    "task.skipped": ("The task does not run: a dependency is absent, or its expansion is empty.", "`reason`"),
+    "task.cancelled": ("The task was stopped by a cancellation or a timeout.", ""),
+    "task.progress": ("An agent reported progress. Sent for each member.", "`fraction`, `note`"),
+    "task.log": ("An agent logged a line, INFO or above. Sent for each member.", "`level`, `message`, `fields`"),
     "task.joined": (
         "All members of an expanded task have ended.",
         "`count`, `failed`, `status` (completed or failed), `message`",
     ),
 }
-"""Event type -> what it says, and which fields of its own it may have."""
+"""Event type -> its meaning, and the fields that only this type has."""
 
 _EXITS = (
     (exits.COMPLETED, "completed"),
@@ -68,39 +71,39 @@ _EXITS = (
 _INTRODUCTION = f"""\
 # The contract
 
-What users' code may depend on. All of this but the examples is generated from the code by
-`python -m contract --write docs/contract`, and `make check` sees that it is up to date.
+The interface that users' code may depend on. Everything except the examples is generated from the code by
+`python -m contract --write docs/contract`; `make check` fails if it is not up to date.
 
 * [asyncapi.yaml](asyncapi.yaml): topics and channels with their messages, keys and headers (AsyncAPI 3.0)
 * `schemas/`: one JSON Schema (draft 2020-12) for each message
-* `examples/`: one document of each kind, valid by its schema
+* `examples/`: one valid document for each schema
 
-Schemas of what you send are closed: an unknown field is refused, with its path. Schemas of what you receive
-are open: new fields may come, none is renamed or removed, so ignore those that you do not know.
+Schemas of documents that you send are closed: an unknown field is refused, with its path. Schemas of documents
+    that
+you receive are open: later versions may add fields, but rename and remove none, so ignore unknown fields.
 
-JSON Schema says what one document may look like. What a request means as a whole (a key that nobody
-produces, a cycle, an unknown agent, a limit) is checked at its admission, and by `anabranch plan`.
+A JSON Schema describes the form of a document. The Agency, and `anabranch plan`, also check a request as a whole:
+for keys that no task produces, cycles, unknown agents, and limits.
 
-Topic names start with a prefix, `{DEFAULT_PREFIX}` by default (`ANABRANCH_PREFIX`). It also starts the names of
-the consumer groups, of the Faust application and of all private Redis keys, so that installations can share
-servers.
+Topic names start with a prefix, `{DEFAULT_PREFIX}` by default (`ANABRANCH_PREFIX`). So do the names of consumer
+groups, of the Faust application and of all private Redis keys, so that several installations can share servers.
 """
 
 _REDIS = f"""\
-A value of a session has one name, `{VALUE_CHANNEL}`, for its Redis key and its channel. The braces
-are literal: they are a Redis Cluster hash tag. The key holds UTF-8 JSON: the value, or for a large one a
-[reference](schemas/reference.json). The channel carries a [small message](schemas/channel-message.json) after
-the key was written; a message is a wake-up and may be lost, the key is the data. To satisfy an external
-dependency from outside, SET the key, then PUBLISH on the channel.
+The Redis key and the channel of a session's value have the same name, `{VALUE_CHANNEL}`. The braces are
+literal: they are a Redis Cluster hash tag. The key holds UTF-8 JSON: the value, or for a large value a
+[reference](schemas/reference.json). After the key is written, a [small message](schemas/channel-message.json) is
+published on the channel. It only wakes subscribers and may be lost; the key has the data. To provide an external
+dependency, SET the key, then PUBLISH on the channel.
 
 All other keys are private, start with the prefix and have a time to live.
 """
 
 _WIRE = f"""\
-The services' own protocol on the topics `runs`, `groups` and `tasks`. A record is one line of JSON, the header,
-with `"v": {WIRE_VERSION}` and fields at their default left out. Where there is a payload, a newline and the
-payload's segments follow; `segments` in the header says how many bytes each has. A reader ignores unknown fields
-and dead-letters a record of another version.
+The protocol between services on the topics `runs`, `groups` and `tasks`. A record begins with a header, one line
+of JSON, which has `"v": {WIRE_VERSION}` and omits fields with default values. If there is a payload, a newline and
+the segments of the payload follow; `segments` in the header has their sizes in bytes. A reader ignores unknown
+fields, and dead-letters a record of another version.
 """
 
 
@@ -133,16 +136,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _topics() -> str:
     rows = ((f"`{topic.name}`", topic.summary, topic.key, topic.writers, topic.readers) for topic in TOPICS)
-    return _table(("topic", "what", "key", "written by", "read by"), rows) + f"\n{_whose(TOPICS)}\n"
+    return _table(("topic", "content", "key", "written by", "read by"), rows) + f"\n{_internal(TOPICS)}\n"
 
 
-def _whose(topics: Sequence[Topic]) -> str:
+def _internal(topics: Sequence[Topic]) -> str:
     internal = ", ".join(f"`{topic.name}`" for topic in topics if not topic.public)
-    return f"{internal} are the services' own: write to none of them."
+    return f"{internal} are internal: do not write to them."
 
 
 def _schemas() -> str:
-    return _table(("schema", "what"), _schema_rows(f"{SCHEMAS[name].path}" for name in SCHEMAS))
+    return _table(("schema", "content"), _schema_rows(f"{SCHEMAS[name].path}" for name in SCHEMAS))
 
 
 def _schema_rows(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -159,38 +162,38 @@ def _results() -> str:
         for kind, (_, schema, text) in RESULT_MESSAGES.items()
     )
     return "The header `ce_type` of a record on the topic `results` is one of:\n\n" + _table(
-        ("`ce_type`", "body", "what it says"), rows
+        ("`ce_type`", "body", "meaning"), rows
     )
 
 
 def _events() -> str:
     text = (
-        "Every event has the fields of [Event](schemas/event.json), and of its own what the last column says. On "
-        "the topic the events of one turn are one record, an [EventBatch](schemas/event-batch.json), where an "
-        "entry may stand for many members; the API, the events file and forwarded events show them one by one.\n\n"
+        "Every event has the fields of [Event](schemas/event.json), and those in the last column. On the topic, "
+        "the events of one turn are one record, an [EventBatch](schemas/event-batch.json), in which an entry may "
+        "cover many members; the API, the events file and forwarded events have one event per member.\n\n"
     )
-    rows = ((f"`{kind}`", what, own) for kind, (what, own) in EVENT_TEXTS.items())
-    return text + _table(("type", "what it says", "its own fields"), rows)
+    rows = ((f"`{kind}`", meaning, own) for kind, (meaning, own) in EVENT_TEXTS.items())
+    return text + _table(("type", "meaning", "own fields"), rows)
 
 
 def _codes() -> str:
     notes = attribute_notes(Code)
     rows = [(f"`{code}`", notes[code.name]) for code in Code]
     text = (
-        "Each error of a refused request is `{code, path, message, hint}`, with `path` a JSON Pointer into the "
-        "document as it was sent. Branch on the code; the other texts may change.\n\n"
+        "Each error of a rejected request is `{code, path, message, hint}`; `path` is a JSON Pointer into the "
+        "original document. Programs should depend on the code only; the texts may change.\n\n"
     )
-    last = f"\nA dead letter that is no message at all has the code `{UNDECODABLE}` in `anabranch_code`.\n"
+    last = f"\nA dead letter that cannot be decoded as a message has `anabranch_code` `{UNDECODABLE}`.\n"
     return text + _table(("code", "meaning"), rows) + last
 
 
 def _missing() -> str:
     text = (
-        "What `anabranch why RUN` says of an open run. Each entry of `missing` has one of these as its `fact`. "
+        "Reasons why a run is open, as `anabranch why RUN` reports them: the `fact` of each entry of `missing`. "
         "The list is closed.\n\n"
     )
     rows = ((f"`{fact}`", MEANINGS[fact].says, MEANINGS[fact].remedy) for fact in Fact)
-    return text + _table(("fact", "the fact is missing because", "remedy"), rows)
+    return text + _table(("fact", "reason", "remedy"), rows)
 
 
 def _consumer_groups() -> str:
@@ -200,7 +203,7 @@ def _consumer_groups() -> str:
         (names.agency_runs, "agency", "runs"),
         (names.taskgroup_groups, "taskgroup", "groups"),
         (names.taskgroup_tasks, "taskgroup", "tasks"),
-        (names.eventmanager, "eventmanager; also the Faust application's id", "events"),
+        (names.eventmanager, "eventmanager; also the id of the Faust application", "events"),
     )
     rows = ((f"`{group}`", service, f"`{topic}`") for group, service, topic in groups)
     return _table(("group", "service", "topic"), rows)
@@ -220,7 +223,7 @@ def _inner() -> str:
         )
         for each in INNER_MESSAGES
     )
-    return _table(("`type`", "message", "topic", "what it says"), rows)
+    return _table(("`type`", "message", "topic", "meaning"), rows)
 
 
 def _link(text: str, path: str) -> str:

@@ -1,7 +1,7 @@
-"""From the models to JSON Schema (draft 2020-12), with the docstrings of classes and fields as descriptions.
+"""Generates JSON Schema (draft 2020-12) from models, with the docstrings of classes and fields as descriptions.
 
-Schemas of what users send say what is accepted; schemas of what users receive also say what is always there.
-How single fields look in JSON Schema is said beside the fields themselves.
+Schemas of documents that users send describe what is accepted. Schemas of documents that users receive also
+require the fields that are always present. Models define the schema of single fields.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SENT_BY_US: JsonSchemaMode = "serialization"
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's generator without titles of fields, and with attribute docstrings."""
+    """Pydantic's generator with attribute docstrings and without titles of fields."""
 
     def generate(self, schema: CoreSchema, mode: JsonSchemaMode = "validation") -> JsonSchemaValue:
         self._models: dict[str, type[BaseModel]] = {}
@@ -40,7 +40,7 @@ class _Generator(GenerateJsonSchema):
         return False
 
     def field_is_required(self, field: Any, total: bool) -> bool:
-        """In what we send a field is always there, unless null is what it is by default."""
+        """In documents that services send, a field is always present, unless its default is null."""
         if self.mode != _SENT_BY_US:
             return super().field_is_required(field, total)
         inner = field["schema"]
@@ -66,17 +66,18 @@ def _notes_by_alias(model: type[BaseModel]) -> dict[str, str]:
 
 
 def accepted(model: type[BaseModel]) -> Schema:
-    """The schema of what may be sent to us."""
+    """The schema of documents that users send."""
     return _rendered(model, "validation")
 
 
 def promised(model: type[BaseModel]) -> Schema:
-    """The schema of what we send: a reader may rely on each required field, and ignores unknown ones."""
+    """The schema of documents that users receive. They may rely on required fields, and must ignore unknown
+    ones."""
     return _rendered(model, _SENT_BY_US)
 
 
 def stored(model: type[BaseModel], kind: str) -> Schema:
-    """The schema of a record from which fields at their default are left out, all but ``type``."""
+    """The schema of a record that omits fields with default values, except `type`."""
     schema = _rendered(model, "validation")
     schema["required"] = ["type", *(name for name in schema.get("required", ()) if name != "type")]
     schema["properties"]["type"] = {"const": kind, "type": "string"}
@@ -100,13 +101,13 @@ def inner(model: type[Message]) -> Schema:
 
 
 def wire_type(model: type[Message]) -> str:
-    """What stands in ``type`` of an inner message."""
+    """The value of `type` in an inner message."""
     kind: str = model.model_fields["type"].default
     return kind
 
 
 def union_members(union: Any) -> tuple[type[Message], ...]:
-    """The message classes of a discriminated union such as ``OnRuns``."""
+    """The message classes of a discriminated union such as `OnRuns`."""
     members: tuple[type[Message], ...] = get_args(get_args(union)[0])
     return members
 
@@ -116,7 +117,7 @@ def _rendered(model: type[BaseModel], mode: Literal["validation", "serialization
 
 
 def headed(schema: Mapping[str, Any]) -> Schema:
-    """The same schema with its dialect, title and description on top and its definitions at the end."""
+    """The schema with its dialect, title and description first and its definitions last."""
     top = ("$schema", "title", "description", "type")
     dialect = {"$schema": GenerateJsonSchema.schema_dialect}
     merged = {**schema, **dialect}

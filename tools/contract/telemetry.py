@@ -1,6 +1,6 @@
-"""The tables of docs/telemetry.md: every metric, span and attribute, out of the registry. Pure.
+"""Generates the tables of docs/telemetry.md from the registry of metrics, spans and attributes. Pure.
 
-`python -m contract --tables docs/telemetry.md` writes them anew between their marks.
+`python -m contract --tables docs/telemetry.md` updates them between their marks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _TABLE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL
 
 
 def metric_table() -> str:
-    """A row for each metric."""
+    """The table of metrics."""
     rows = (
         (
             f"`{metric.name}`",
@@ -26,21 +26,21 @@ def metric_table() -> str:
         )
         for metric in METRICS
     )
-    return _table(("OTLP", "Prometheus", "kind", "labels", "of", "says"), rows)
+    return _table(("OTLP", "Prometheus", "kind", "labels", "services", "meaning"), rows)
 
 
 def span_table() -> str:
-    """A row for each kind of span."""
+    """The table of kinds of spans."""
     rows = (
         (f"`{kind.prefix} NAME`", kind.by, kind.about, ", ".join(f"`{each}`" for each in kind.attributes))
         for kind in SPANS
     )
-    return _table(("span", "told by", "says", "attributes"), rows)
+    return _table(("span", "recorded by", "meaning", "attributes"), rows)
 
 
 def attribute_table() -> str:
-    """A row for each attribute of spans."""
-    return _table(("attribute", "says"), ((f"`{name}`", about) for name, about in ATTRIBUTES.items()))
+    """The table of attributes of spans."""
+    return _table(("attribute", "meaning"), ((f"`{name}`", about) for name, about in ATTRIBUTES.items()))
 
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -51,7 +51,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def with_tables(document: str) -> str:
-    """A document with its tables as the registry has them now. Raises KeyError for a mark of no table."""
+    """A document with updated tables. Raises KeyError for a mark without a table."""
     return _TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", document)
 
 

@@ -1,6 +1,6 @@
-"""Schemas of what has no model of its own: the envelope, the headers, messages on Redis channels.
+"""Schemas of documents without a model: the envelope, headers, and messages on Redis channels.
 
-Each is put together from the constants and models of the code that reads or writes it.
+Each is built from the constants and models of the code that reads or writes the document.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from contract.schemas import Schema, accepted, headed, promised
 LETTER_CODES = (MEMBER_FAILED, MEMBERS_OMITTED, WEBHOOK_FAILED, DISMISSED, REDRIVEN)
 
 UNDECODABLE = "undecodable"
-"""The code of a dead letter that is no message at all, beside the codes of refused requests."""
+"""Code of a dead letter that cannot be decoded as a message."""
 
 _TRACEPARENT: Schema = {
     "type": "string",
-    "description": "W3C trace context, as it came with the request.",
+    "description": "W3C trace context of the request.",
     "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
 }
 
 
 def envelope_schema() -> Schema:
-    """A request in its compatibility envelope: unknown fields are ignored, reserved ones refused."""
+    """A request in the compatibility envelope: unknown fields are ignored, reserved ones are refused."""
     request = _open(accepted(Request), RESERVED_IN_REQUEST)
     definitions: dict[str, Schema] = request.pop("$defs")
     definitions = {name: _open(each, _reserved(name)) for name, each in definitions.items()}
@@ -49,7 +49,7 @@ def envelope_schema() -> Schema:
                     "description": "`task_group:<id>`; the id is the request id.",
                     "examples": ["task_group:order-17"],
                 },
-                "action": {"enum": ["initialize", None], "description": "What to do; nothing else is supported."},
+                "action": {"enum": ["initialize", None], "description": "The only supported action."},
                 "object": {"$ref": "#/$defs/Request"},
                 "context": _envelope_context(),
             },
@@ -59,7 +59,7 @@ def envelope_schema() -> Schema:
 
 
 def _envelope_context() -> Schema:
-    values = {"type": ["object", "null"], "description": "The request's context; wins over `object.context`."}
+    values = {"type": ["object", "null"], "description": "The request's context; overrides `object.context`."}
     return {"type": ["object", "null"], "properties": {"context": values}}
 
 
@@ -78,12 +78,12 @@ def _open(schema: Schema, reserved: frozenset[str]) -> Schema:
 def channel_message_schema() -> Schema:
     """The wake-up on the channel of a session's value."""
     schema = promised(ChannelMessage)
-    schema["description"] += " The value stands under the key of the same name as the channel."
+    schema["description"] += " The key with the name of the channel has the value."
     return schema
 
 
 def cloud_event_headers_schema() -> Schema:
-    """The headers of every record on the results topic."""
+    """Headers of every record on the results topic."""
     return headed(
         {
             "title": "CloudEventHeaders",
@@ -93,10 +93,10 @@ def cloud_event_headers_schema() -> Schema:
             "properties": {
                 "ce_specversion": {"const": "1.0"},
                 "ce_type": {"enum": list(RESULT_KINDS), "description": "What happened."},
-                "ce_id": _text("The same each time a record is repeated: drop what you have seen."),
+                "ce_id": _text("Identical in each repetition of a record: drop records whose id you have seen."),
                 "ce_source": {"const": SOURCE},
                 "ce_time": {**_text("RFC 3339, UTC."), "format": "date-time"},
-                "ce_subject": _text("The run id; absent where a rejected request has none."),
+                "ce_subject": _text("The run id; absent if a rejected request has none."),
                 "content-type": {"const": "application/json"},
                 "traceparent": _TRACEPARENT,
             },
@@ -105,13 +105,13 @@ def cloud_event_headers_schema() -> Schema:
 
 
 def dead_letter_headers_schema() -> Schema:
-    """The headers that a dead letter has beside those of the original."""
+    """Headers that a dead letter has in addition to those of the original."""
     return headed(
         {
             "title": "DeadLetterHeaders",
             "description": (
-                "They stand after the original's own headers, which are kept as they were, also one that is there "
-                "twice or null; key and value are the original's, byte for byte."
+                "They follow the headers of the original record, which are unchanged, including repeated and null "
+                "ones; key and value are those of the original, byte for byte."
             ),
             "type": "object",
             "required": [
@@ -125,38 +125,40 @@ def dead_letter_headers_schema() -> Schema:
                 "anabranch_code": {
                     "enum": [UNDECODABLE, *(str(code) for code in Code), *LETTER_CODES],
                     "description": (
-                        f"`{UNDECODABLE}`, or the code of the first error of a refused request. "
-                        f"`{MEMBER_FAILED}`: the value is no original but says which member failed; "
-                        f"`{MEMBERS_OMITTED}`: how many have no letter of their own. `{WEBHOOK_FAILED}`: "
-                        f"the value is an event that a subscriber did not take. `{DISMISSED}`, `{REDRIVEN}`: "
-                        "what was decided about the letter at the place that the origin names."
+                        f"`{UNDECODABLE}`, or the code of the first error of a rejected request. "
+                        f"`{MEMBER_FAILED}`: the value is not an original record but describes the failed member; "
+                        f"`{MEMBERS_OMITTED}`: the value has the number of failed members without a dead letter. "
+                        f"`{WEBHOOK_FAILED}`: the value is an event that could not be delivered to a webhook. "
+                        f"`{DISMISSED}`, `{REDRIVEN}`: a decision about the dead letter at the origin."
                     ),
                 },
                 "anabranch_reason": _text(
-                    "Why, for people; of a refused request the JSON list of its errors. "
-                    f"Cut after {REASON_BYTES:,} bytes."
+                    "The reason, for people; for a rejected request, the JSON list of its errors. "
+                    f"Truncated after {REASON_BYTES:,} bytes."
                 ),
                 "anabranch_signature": {
-                    **_text("The same for failures of one kind."),
+                    **_text("Identical for failures of one kind."),
                     "pattern": "^[0-9a-f]{16}$",
                 },
-                "anabranch_id": _text("The same in each repetition of a letter."),
+                "anabranch_id": _text("Identical in each repetition of a dead letter."),
                 "anabranch_origin": {
-                    **_text("Where the record stood: `<topic>/<partition>/<offset>`."),
+                    **_text("Position of the original record: `<topic>/<partition>/<offset>`."),
                     "pattern": r"^[^/]+/\d+/\d+$",
                 },
                 "anabranch_project": _text(
-                    "Project that owns the letter; only on refused requests and undelivered webhook events. "
-                    "A refused request belongs to the project that it names, else to `default`."
+                    "Project of the dead letter; only for rejected requests and undelivered webhook events. "
+                    "A rejected request belongs to the project that it names, else to `default`."
                 ),
                 "anabranch_null": {
                     "const": "value",
                     "description": (
-                        "Only where the original's value was null, as of a tombstone; the letter's is empty."
+                        "Present if the original's value is null, as for a tombstone; the dead letter's is empty."
                     ),
                 },
                 "anabranch_bytes": {
-                    **_text("Only where the original is too large for one record and was cut: its value's bytes."),
+                    **_text(
+                        "Present if the original was too large and was truncated: size of its value in bytes."
+                    ),
                     "pattern": r"^\d+$",
                 },
             },
@@ -165,11 +167,11 @@ def dead_letter_headers_schema() -> Schema:
 
 
 def request_headers_schema() -> Schema:
-    """What a producer may send along with a request."""
+    """Headers that a producer may add to a request."""
     return headed(
         {
             "title": "RequestHeaders",
-            "description": "All optional; others are ignored, and kept should the request become a dead letter.",
+            "description": "All optional. Others are ignored, but kept if the request becomes a dead letter.",
             "type": "object",
             "properties": {"traceparent": _TRACEPARENT},
         }
