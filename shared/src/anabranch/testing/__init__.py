@@ -1,4 +1,4 @@
-"""The whole system in one process with a virtual clock, for the tests of people who write agents.
+"""Runs a complete system in one process with a virtual clock, for tests of agents and requests.
 
     from anabranch import agent
     from anabranch.testing import system
@@ -13,7 +13,7 @@
             result = s.run({"task_groups": [{"name": "g", "tasks": [spec]}]})
         assert result.results == {"twice": 42}
 
-Names are loaded when they are first used: pytest imports this package in every run, for its fixture.
+Names are imported on first use, because pytest imports this package in every run for its fixture.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anabranch.testing.async_system import AsyncSystem as AsyncSystem
     from anabranch.testing.loop import VirtualClock as VirtualClock
     from anabranch.testing.loop import VirtualLoop as VirtualLoop
-    from anabranch.testing.systems import AsyncSystem as AsyncSystem
     from anabranch.testing.systems import ServiceStopped as ServiceStopped
     from anabranch.testing.systems import System as System
     from anabranch.testing.systems import SystemRun as SystemRun
     from anabranch.testing.systems import system as system
 
 _HOME = {
-    "AsyncSystem": "anabranch.testing.systems",
+    "AsyncSystem": "anabranch.testing.async_system",
     "ServiceStopped": "anabranch.testing.systems",
     "System": "anabranch.testing.systems",
     "SystemRun": "anabranch.testing.systems",

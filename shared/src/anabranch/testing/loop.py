@@ -1,7 +1,7 @@
-"""An event loop whose time is virtual: where everybody waits for a timer, it is that time at once.
+"""An event loop with virtual time: if all tasks wait for timers, time jumps to the next timer.
 
-Time stands still while there is something to do. It goes at its real pace only while something real is
-waited for: a thread (a `def` agent) or a socket. The loop knows nothing of the system that runs on it.
+Time stands still while a callback is ready. It passes at its real pace only while the loop waits for a thread (a
+`def` agent) or a socket. The loop is independent of the system that runs on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import selectors
 from collections.abc import Callable
-from time import monotonic  # noqa: TID251 - the pace of real time, while a thread or a socket is waited for
+from time import monotonic  # noqa: TID251 - real time, while the loop waits for a thread or a socket
 from typing import Any, TypeVar, TypeVarTuple
 from uuid import UUID
 
@@ -20,14 +20,14 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 EPOCH = 1_767_225_600.0
-"""When virtual time begins: 2026-01-01T00:00:00Z, in seconds since the epoch."""
+"""Start of virtual time: 2026-01-01T00:00:00Z, in seconds since the epoch."""
 
 
 class VirtualLoop(UnendingLoop, asyncio.SelectorEventLoop):
-    """An asyncio loop with virtual time, for `asyncio.Runner(loop_factory=VirtualLoop)` or by hand.
+    """An asyncio loop with virtual time, for `asyncio.Runner(loop_factory=VirtualLoop)` or direct use.
 
-    An `asyncio.sleep(3600)` on it takes as long as whatever else happens in that hour. Not thread-safe beyond
-    what every loop is.
+    An `asyncio.sleep(3600)` takes as long as the work that happens in this hour. Thread-safe like any asyncio
+    loop: only `call_soon_threadsafe`.
     """
 
     def __init__(self) -> None:
@@ -37,15 +37,15 @@ class VirtualLoop(UnendingLoop, asyncio.SelectorEventLoop):
         super().__init__(_Jumping(self))
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Virtual seconds since the loop was created."""
         return self._virtual
 
     def force_until(self, when: float) -> None:
-        """Up to that time jump although threads run: whoever asks says that they need not be waited for."""
+        """Jump up to this time even if threads run: the caller does not need to wait for them."""
         self._forced_until = when
 
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
-        """As of any loop; while it runs, time goes at its real pace."""
+        """As in any loop. While the function runs, time passes at its real pace."""
         future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
         self._busy_threads += 1
         future.add_done_callback(self._thread_ended)
@@ -55,7 +55,7 @@ class VirtualLoop(UnendingLoop, asyncio.SelectorEventLoop):
         self._busy_threads -= 1
 
     def may_jump(self, sockets: int) -> bool:
-        """Whether time need not be waited for: nothing real is under way, `sockets` or threads."""
+        """True if time may jump: no thread runs, and the loop watches no `sockets`."""
         return not sockets and (not self._busy_threads or self._virtual < self._forced_until)
 
     def elapse(self, seconds: float) -> None:
@@ -64,17 +64,21 @@ class VirtualLoop(UnendingLoop, asyncio.SelectorEventLoop):
 
 
 class _Jumping(selectors.DefaultSelector):
-    """The loop's selector: instead of waiting for a time-out it lets that time pass."""
+    """The loop's selector. Instead of waiting for its timeout, it advances virtual time by it.
+
+    `select` is the only place where an asyncio loop waits, and its timeout is the time to the next timer. So the
+    whole event loop gets virtual time by replacing one method.
+    """
 
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready, after the time-out at the latest, in virtual time."""
+        """Return ready sockets, after at most `timeout` seconds of virtual time."""
         if timeout is None or timeout <= 0:
             return self._select(timeout)
-        if not self._loop.may_jump(len(self.get_map()) - 1):
+        if not self._loop.may_jump(len(self.get_map()) - 1):  # one is the loop's own, which wakes it up
             return self._wait(timeout)
         ready = self._select(0)
         if not ready:
@@ -93,7 +97,7 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class VirtualClock:
-    """See `ports.Clock`: the time of a loop, begun at `epoch` seconds."""
+    """See `ports.Clock`. The time of a loop, starting at `epoch` seconds since the epoch."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, epoch: float = EPOCH) -> None:
         self._loop = loop
@@ -104,12 +108,12 @@ class VirtualClock:
         return self._epoch + self._loop.time()
 
     def monotonic(self) -> float:
-        """Seconds since the loop was made."""
+        """Seconds since the loop was created."""
         return self._loop.time()
 
 
 class SeededIds:
-    """See `ports.Ids`: the same ids in the same order for the same seed."""
+    """See `ports.Ids`. The same seed gives the same sequence of ids."""
 
     def __init__(self, clock: VirtualClock, seed: int) -> None:
         self._clock = clock
@@ -117,7 +121,7 @@ class SeededIds:
         self._count = 0
 
     def run_scoped(self) -> str:
-        """A UUIDv7 of the virtual time."""
+        """A UUIDv7 with the virtual time."""
         value = int(self._clock.now() * 1000) << 80 | 0x7 << 76 | (self._count & 0xFFF) << 64
         value |= 0b10 << 62 | (self._draw() >> 66)
         return str(UUID(int=value))

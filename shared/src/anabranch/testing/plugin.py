@@ -1,4 +1,5 @@
-"""The pytest plugin: the fixture `anabranch_system`. Imported in every pytest run, so it imports nothing heavy."""
+"""The pytest plugin with the fixture `anabranch_system`. Imported in every pytest run, so it imports no heavy
+library."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def anabranch_system() -> Iterator[Callable[..., System]]:
-    """Starts whole systems in memory with a virtual clock, and stops them after the test.
+    """Starts complete systems in memory with a virtual clock, and stops them after the test.
 
-    It takes what `anabranch.testing.system` takes and gives a system that runs:
+    The fixture is a function with the arguments of `anabranch.testing.system` that returns a running system:
 
         def test_it(anabranch_system):
             s = anabranch_system(agents=[summarise])

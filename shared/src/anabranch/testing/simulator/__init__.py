@@ -17,11 +17,12 @@ from typing import Any
 
 from anabranch.core.request.models import Request
 from anabranch.sdk.request_file import read_document
+from anabranch.testing.async_system import AnyRequest
 from anabranch.testing.simulator.faults import FAULTS as FAULTS
 from anabranch.testing.simulator.workload import Expected, Workload
 from anabranch.testing.simulator.world import SimulationOutcome as SimulationOutcome
 from anabranch.testing.simulator.world import World as World
-from anabranch.testing.systems import Agents, AnyRequest, registry_of
+from anabranch.testing.systems import Agents, registry_of
 
 __all__ = ["FAULTS", "PromiseBroken", "SimulationOutcome", "World", "simulate"]
 
