@@ -1,9 +1,9 @@
-"""How quickly the dashboard shows a large graph: first paint, and frames a second while it is panned.
+"""Measures how fast the dashboard shows a large graph: first paint, and frames per second while panning.
 
     python -m dashboard [--tasks 2122] [--edges 6000] [--layers 12] [--seconds 3] [--json]
 
-Runs a layered workflow of that size on a whole system in a process of its own, and looks at it with a headless
-Chromium, which draws without a graphics card: a screen with one is quicker.
+Runs a layered workflow of this size on a system in its own process, and opens its graph in a headless Chromium,
+which draws without a graphics card.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async ([selector, seconds, scale]) => {
 
 
 def request_of(tasks: int, edges: int, layers: int) -> dict[str, Any]:
-    """A request of a layered graph, each layer a group, each task an `echo`."""
+    """A request with a layered graph: one group per layer, `echo` as the agent of every task."""
     groups = []
     number = 0
     for depth, layer in enumerate(layered(tasks, edges, layers)):
@@ -68,7 +68,7 @@ def request_of(tasks: int, edges: int, layers: int) -> dict[str, Any]:
 
 
 def first_paint(page: Page, url: str) -> dict[str, float]:
-    """Milliseconds from the navigation on: the first content, and the whole graph."""
+    """Milliseconds from the navigation to the first content, and to the whole graph."""
     page.goto("about:blank")
     page.goto(url)
     page.wait_for_selector("canvas[data-painted]", state="attached")
@@ -81,7 +81,7 @@ def first_paint(page: Page, url: str) -> dict[str, float]:
 
 
 def frames(page: Page, seconds: float, scale: float) -> dict[str, float]:
-    """How the frames of a pan came: a second, and how long the slow ones took, in milliseconds."""
+    """Frames per second of a pan, and durations of its slow frames in milliseconds."""
     took = sorted(page.evaluate(PAN, ["canvas[data-painted]", seconds, scale]))
     return {
         "frames_per_second": round(1000 / statistics.fmean(took), 1),
@@ -91,7 +91,7 @@ def frames(page: Page, seconds: float, scale: float) -> dict[str, float]:
 
 
 def measure(system: DevSystem, tasks: int, edges: int, layers: int, seconds: float) -> dict[str, Any]:
-    """All figures."""
+    """Run the workflow and measure everything."""
     run = system.submit(request_of(tasks, edges, layers), wait=60)
     url = f"{system.url}#/runs/{run}/graph"
     with chromium() as browser:
@@ -127,14 +127,14 @@ def main() -> None:
     print(f"{found['machine']}; Chromium {found['browser']}, headless, no graphics card")
     print(f"{options.tasks:,} tasks, {options.edges:,} edges, {VIEWPORT['width']} by {VIEWPORT['height']} pixels")
     for name in ("first_visit_ms", "next_visit_ms"):
-        told = found[name]
-        what = name.removesuffix("_ms").replace("_", " ")
-        print(f"  {what:12} first content {told['content']} ms, whole graph {told['graph']} ms")
+        figures = found[name]
+        visit = name.removesuffix("_ms").replace("_", " ")
+        print(f"  {visit:12} first content {figures['content']} ms, whole graph {figures['graph']} ms")
     for name in ("pan_all", "pan_closer", "pan_close"):
-        told = found[name]
+        figures = found[name]
         print(
-            f"  {name.replace('_', ' '):12} {told['frames_per_second']} frames a second, "
-            f"95% within {told['p95_ms']} ms, longest {told['longest_ms']} ms"
+            f"  {name.replace('_', ' '):12} {figures['frames_per_second']} frames per second, "
+            f"95% within {figures['p95_ms']} ms, longest {figures['longest_ms']} ms"
         )
 
 

@@ -1,1 +1,1 @@
-"""Measures a gateway on real servers: submits a second, and how soon many listeners get an event."""
+"""Measures a gateway on real servers: submits per second, and the delay of an event to many listeners."""

@@ -1,7 +1,6 @@
 """`python -m gateway` (tests and benchmarks on the path): measures a gateway on a real Kafka and Redis.
 
-Servers, services, the gateway and the client share this machine. The broker and Redis are found as the tests find
-theirs.
+Servers, services, the gateway and the client share this machine. The broker and Redis are found as in the tests.
 
     python -m gateway --rate 500 --seconds 10 --listeners 1000
 """
@@ -30,7 +29,7 @@ _URL = re.compile(rb"Dashboard and API: (\S+)/")
 
 
 def _started(cluster: Cluster) -> tuple[str, int]:
-    """A gateway: its address and its process."""
+    """Start a gateway; returns its URL and process id."""
     gateway = cluster.start("gateway", "--port", "0")
     gateway.await_ready()
     await_true(lambda: _URL.search(gateway.log.read_bytes()) is not None, 30)
@@ -41,11 +40,11 @@ def _started(cluster: Cluster) -> tuple[str, int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m gateway", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rate", type=float, nargs="+", default=[100, 250, 500, 1000], help="submits a second")
+    parser.add_argument("--rate", type=float, nargs="+", default=[100, 250, 500, 1000], help="submits per second")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--listeners", type=int, default=1_000)
     parser.add_argument("--events", type=int, default=20)
-    parser.add_argument("--without-services", action="store_true", help="requests wait on their topic, unread")
+    parser.add_argument("--without-services", action="store_true", help="submit without any other service")
     chosen = parser.parse_args(arguments)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, most), most))
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         url, pid = _started(cluster)
         if not chosen.without_services:
             _say(document(asyncio.run(fanned(url, chosen.listeners, chosen.events, pid))))
-        asyncio.run(submits(url, 50, 2, pid))  # does not count
+        asyncio.run(submits(url, 50, 2, pid))  # warm-up
         for rate in chosen.rate:
             _say(document(asyncio.run(submits(url, rate, chosen.seconds, pid))))
     return 0

@@ -1,4 +1,5 @@
-"""Just enough HTTP/1.1 to load a gateway from one process: a client library would cost more than the gateway."""
+"""A minimal HTTP/1.1 client to load a gateway from one process. A client library would need more processor time
+than the gateway."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 
 
 class Connection:
-    """One kept-alive connection, used by one request at a time."""
+    """One keep-alive connection for one request at a time."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -19,7 +20,7 @@ class Connection:
         self._writer: asyncio.StreamWriter | None = None
 
     async def send(self, method: str, path: str, body: bytes = b"", accept: str = "application/json") -> int:
-        """Send a request and read its head; returns the status. A body of known length is left to `body`."""
+        """Send a request and read the response's head; returns the status. `body` or `events` reads the rest."""
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=1 << 20)
         assert self._reader is not None
@@ -35,13 +36,14 @@ class Connection:
         return int(lines[0].split()[1])
 
     async def body(self) -> Any:
-        """The body of the answer, as JSON."""
+        """Read the body of the response, as JSON."""
         assert self._reader is not None
         data = await self._reader.readexactly(self._length)
         return json.loads(data) if data else None
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """The data of each Server-Sent Event; the framing of chunks is lines that begin otherwise."""
+        """Yield the data of each Server-Sent Event. Other lines, such as those of the chunked encoding, are
+        skipped."""
         assert self._reader is not None
         async for line in self._reader:
             if line.startswith(b"data: "):
@@ -53,7 +55,7 @@ class Connection:
 
 
 async def call(url: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """One request on a connection of its own: status and JSON."""
+    """Send one request on a new connection; returns the status and the JSON."""
     connection = Connection(url)
     try:
         status = await connection.send(method, path, b"" if body is None else json.dumps(body).encode())

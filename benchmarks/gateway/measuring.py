@@ -1,4 +1,4 @@
-"""What is measured: submits at a rate that waits for no answer, and an event on its way to many listeners."""
+"""The measurements: submits at a fixed rate, independent of responses, and an event's way to many listeners."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ CONNECTIONS = 64
 
 @dataclass(frozen=True)
 class Submits:
-    """Milliseconds count from when a submit was due, so that waiting for a free connection is in them."""
+    """Latencies of submits in milliseconds.
+
+    They count from the time when a submit was due, so they include waiting for a free connection. Otherwise a slow
+    gateway would slow down its own load (coordinated omission).
+
+    Attributes:
+        cpu_ms: processor time of the gateway per submit.
+        client_cpu_ms: processor time of the client per submit; it must not be the bottleneck.
+    """
 
     wanted_per_second: float
     sent: int
@@ -30,14 +38,17 @@ class Submits:
     p99_ms: float
     failed: int
     cpu_ms: float
-    """Processor time of the gateway for each."""
     client_cpu_ms: float
-    """The same of the process that measures: it must not be what is measured."""
 
 
 @dataclass(frozen=True)
 class Fanned:
-    """An event and its listeners. Milliseconds from the time of the event's record to each listener's arrival."""
+    """Delays of events to listeners in milliseconds, from the timestamp of the event's record to its arrival.
+
+    Attributes:
+        spread_ms: time from the first to the last listener's arrival, median of all events.
+        cpu_ms: processor time of the gateway per event and listener.
+    """
 
     listeners: int
     events: int
@@ -45,13 +56,11 @@ class Fanned:
     p99_ms: float
     slowest_ms: float
     spread_ms: float
-    """From the first listener's arrival to the last one's, the median of all events."""
     cpu_ms: float
-    """Processor time of the gateway for each event and listener."""
 
 
 async def submits(url: str, rate: float, seconds: float, pid: int) -> Submits:
-    """Submit one-task requests at a rate to the gateway of process `pid`."""
+    """Submit one-task requests at a fixed rate to the gateway with process id `pid`."""
     due: asyncio.Queue[float | None] = asyncio.Queue()
     waits: list[float] = []
     failed = 0
@@ -86,7 +95,7 @@ async def submits(url: str, rate: float, seconds: float, pid: int) -> Submits:
 
 
 async def fanned(url: str, listeners: int, events: int, pid: int) -> Fanned:
-    """Let many follow one run, and pause and resume it."""
+    """Let many listeners follow one run, and pause and resume it to cause events."""
     request = json.loads(_request())
     request["task_groups"][0]["tasks"][0]["external_dependencies"] = ["never"]
     request["session_id"] = request["request_id"]
@@ -125,7 +134,7 @@ def _each(spent: float, pid: int, count: int) -> float:
 
 
 def _processor(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
+    """Processor time of a process, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -145,7 +154,7 @@ async def _listen(url: str, path: str, heard: dict[int, list[tuple[float, float]
 async def _until(holds: Any, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, f"an event did not arrive within {seconds:g} s"
         await asyncio.sleep(0.005)
 
 
@@ -160,5 +169,5 @@ def _ms(ordered: Sequence[float], share: float) -> float:
 
 
 def document(figure: Submits | Fanned) -> dict[str, Any]:
-    """A figure as JSON."""
+    """The JSON document of a measurement."""
     return {"kind": type(figure).__name__.lower(), **asdict(figure)}

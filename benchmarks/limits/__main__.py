@@ -1,4 +1,4 @@
-"""`python -m limits` (tests and benchmarks on the path): what happens at each limit, on a real Kafka and Redis.
+"""`python -m limits` (tests and benchmarks on the path): runs a case at each limit, on a real Kafka and Redis.
 
 One Agency and two TaskGroups with the default settings. Each case runs together with a small request, whose
 duration shows how much the case delays other runs. The table is Markdown. The exit code is 1 if a case has an
@@ -41,7 +41,7 @@ HEAD = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m limits", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default="", help="cases whose limit has this in its name")
+    parser.add_argument("--only", default="", help="only cases whose limit has this text in its name")
     chosen = parser.parse_args(arguments)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anabranch-limits-")))
@@ -94,7 +94,7 @@ def _provoke(user: User, case: Case) -> None:
 
 
 def _final(user: User, case: Case) -> dict[str, Any]:
-    """The final record of a case; with conflicts, once all of them are refused."""
+    """The final record of a case. With conflicts, waits until all of them are rejected."""
     if case.conflicts:
         user.await_records(lambda seen: seen.kind == "run.rejected", case.conflicts, SECONDS)
     return next(
@@ -125,7 +125,7 @@ def _memory(cluster: Cluster) -> str:
 
 
 def _peak(pid: int) -> int:
-    """The peak resident size of a process in KiB; resets the peak."""
+    """Peak resident memory of a process in KiB; resets the peak."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     [peak] = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
     Path(f"/proc/{pid}/clear_refs").write_text("5")

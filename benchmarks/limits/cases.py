@@ -11,12 +11,18 @@ from typing import Any
 Document = dict[str, Any]
 
 REQUEST_BYTES = 1_000_000
-"""`request_limit`, by default."""
+"""Default of `request_limit`."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """`outside` are keys to SET once the run waits for them; `conflicts` are other bodies of its request id."""
+    """A case at a limit.
+
+    Attributes:
+        right: expected status.
+        outside: external keys to SET once the run waits for them.
+        conflicts: number of requests with the same id and a different body.
+    """
 
     limit: str
     sent: str
@@ -39,7 +45,7 @@ def compact(document: Document) -> bytes:
 
 
 def cases() -> Iterator[Case]:
-    """Every limit that the documentation names, in its order."""
+    """Yield a case for every limit in the documentation, in its order."""
     yield from _records()
     yield from _values()
     yield from _shapes()

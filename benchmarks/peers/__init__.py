@@ -1,1 +1,2 @@
-"""Anabranch beside its peers: the same fan-out and join, in one run, on one machine, on the same servers."""
+"""Compares Anabranch with its peers: the same fan-out and join, in one run, on one machine and the same
+servers."""

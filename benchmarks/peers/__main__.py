@@ -1,8 +1,9 @@
-"""`python -m peers` (with tests and benchmarks on the path): measure all systems in one run, print, write.
+"""`python -m peers` (tests and benchmarks on the path): measures all systems in one run and prints the figures.
 
-The systems take turns within each repetition, in an order that moves on by one from repetition to repetition.
-The broker and Redis are found as the tests find theirs: named by ANABRANCH_TEST_BROKERS and
-ANABRANCH_TEST_REDIS_URL, else started. A named Redis should be one for tests: results stay in it for minutes.
+The systems take turns within each repetition; each repetition starts with another one. The broker and Redis are
+found
+as in the tests: ANABRANCH_TEST_BROKERS and ANABRANCH_TEST_REDIS_URL, else they are started. Use a Redis for tests:
+results remain in it for minutes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ CHART = "peers.svg"
 
 
 class Measuring:
-    """Figures as they come. A size that was over the limit once is not tried again, nor is a larger one."""
+    """Collects figures. After a fan-out exceeded the limit, its size and larger ones are not tried again."""
 
     def __init__(self, servers: Servers, folder: Path, sizes: Sequence[int], limit: float) -> None:
         self._servers = servers
@@ -45,7 +46,7 @@ class Measuring:
         self._missing: dict[tuple[str, int], str] = {}
 
     def repeat(self, system: System, repetition: int) -> None:
-        """One repetition of all sizes, on workers of its own."""
+        """Measure all sizes once, on new workers."""
         unique = f"peers{os.getpid()}{system.name.lower()}{repetition}"
         with system.workers(self._servers, self._folder, unique):
             for tasks in self._sizes:
@@ -53,26 +54,26 @@ class Measuring:
                     return
 
     def figures(self, systems: Sequence[System]) -> list[Figure]:
-        """What is known by now."""
+        """The figures collected so far."""
         keys = [(system.name, tasks) for system in systems for tasks in self._sizes]
         return [Figure(*key, tuple(self._seconds.get(key, ())), self._missing.get(key, "")) for key in keys]
 
     def _measured(self, system: System, unique: str, tasks: int) -> bool:
-        """Measure once; False where the workers are of no use any more."""
+        """Measure one size; returns False if the workers cannot be used any further."""
         try:
             seconds = system.fan_out(self._servers, unique, tasks, self._limit)
         except OverLimit:
-            self._give_up(system, tasks, f"{OVER} {self._limit:g} s")
+            self._skip_larger(system, tasks, f"{OVER} {self._limit:g} s")
             return False
         except Broken as error:
             print(f"{system.name}, {tasks:,}: {error}", file=sys.stderr)
-            self._give_up(system, tasks, "failed")
+            self._skip_larger(system, tasks, "failed")
             return False
         print(f"{system.name}, {tasks:,}: {seconds:.2f} s", file=sys.stderr, flush=True)
         self._seconds.setdefault((system.name, tasks), []).append(seconds)
         return True
 
-    def _give_up(self, system: System, tasks: int, reason: str) -> None:
+    def _skip_larger(self, system: System, tasks: int, reason: str) -> None:
         print(f"{system.name}, {tasks:,}: {reason}", file=sys.stderr, flush=True)
         for size in self._sizes:
             if size >= tasks:
@@ -99,7 +100,7 @@ def main() -> int:
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """Leave by way of all contexts, so that no worker and no server stays behind."""
+    """Exit through all contexts, so that no worker and no server keeps running."""
     raise SystemExit(130)
 
 
@@ -138,18 +139,21 @@ def _chosen(names: Sequence[str] | None) -> list[System]:
         return systems
     unknown = {name.lower() for name in names} - {system.name.lower() for system in systems}
     if unknown:
-        raise SystemExit(f"peers: no such system: {', '.join(sorted(unknown))}")
+        names = ", ".join(system.name for system in systems)
+        raise SystemExit(f"peers: there is no system {', '.join(sorted(unknown))}; use some of {names}")
     return [system for system in systems if system.name.lower() in {name.lower() for name in names}]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m peers", description=__doc__)
     parser.add_argument("--tasks", type=int, nargs="+", default=SIZES, help="sizes of the fan-outs")
-    parser.add_argument("--repeat", type=int, default=3, help="repetitions; the median is shown")
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds that one fan-out may take")
-    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="these alone")
+    parser.add_argument("--repeat", type=int, default=3, help="number of repetitions; the median is reported")
+    parser.add_argument("--limit", type=float, default=60.0, help="maximum duration of one fan-out, in seconds")
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="measure only these systems")
     parser.add_argument("--json", action="store_true", help="print a JSON document instead of the table")
-    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write peers.md, .svg and .json there")
+    parser.add_argument(
+        "--write", type=Path, metavar="FOLDER", help="write peers.md, .svg and .json to this folder"
+    )
     return parser.parse_args()
 
 

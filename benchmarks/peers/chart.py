@@ -1,4 +1,4 @@
-"""A bar chart of an outcome as SVG, on a logarithmic scale, readable on light and on dark pages. Pure."""
+"""Draws a bar chart of an outcome as SVG, on a logarithmic scale, for light and dark pages. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from peers.outcomes import OVER, Figure, Outcome, shown
 LEFT, RIGHT, WIDTH = 110, 130, 760
 BAR, GAP, MARGIN = 18, 4, 16
 SHORTEST = 0.01
-"""Seconds at the left edge."""
+"""Seconds at the left edge of the scale."""
 
 COLOURS = ("#2f7ed8", "#d9822b", "#3d9970", "#a05bb5", "#c0504d", "#7f7f7f")
 
@@ -28,7 +28,7 @@ _STYLE = """\
 
 
 def svg(outcome: Outcome) -> str:
-    """A group of bars for each size. What did not end in time is a pale bar to the limit."""
+    """The chart with one group of bars per size. A fan-out over the limit is a pale bar up to the limit."""
     body: list[str] = []
     top = MARGIN
     for tasks in outcome.sizes:
@@ -52,7 +52,7 @@ def svg(outcome: Outcome) -> str:
 
 
 def position(seconds: float, limit: float) -> float:
-    """Where on the x axis a time lies; the limit is at the right edge."""
+    """The x coordinate of a duration; the limit is at the right edge."""
     span = math.log10(limit / SHORTEST)
     share = math.log10(max(seconds, SHORTEST) / SHORTEST) / span
     return LEFT + min(1.0, share) * (WIDTH - LEFT - RIGHT)

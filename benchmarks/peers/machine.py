@@ -1,4 +1,4 @@
-"""What a figure was measured on: cores, memory, CPU, system, interpreter, libraries. Changes nothing."""
+"""Describes the machine of a measurement: cores, memory, CPU, system, interpreter, libraries. Read-only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def machine() -> dict[str, str]:
-    """Names and values for people."""
+    """Properties of the machine, by name."""
     return {
         "cores": str(os.cpu_count()),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
@@ -21,7 +21,7 @@ def machine() -> dict[str, str]:
 
 
 def libraries() -> str:
-    """The versions that Anabranch runs on."""
+    """Versions of Anabranch and its client libraries."""
     return ", ".join(f"{name} {version(name)}" for name in ("anabranch", "confluent-kafka", "redis"))
 
 

@@ -1,4 +1,4 @@
-"""What came out: figures of systems, how they are put into a document and into tables. Pure."""
+"""Figures of the systems, as a document and as tables. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 NOT_DONE = "not tried"
 OVER = "over"
-"""How the reason begins where a fan-out was not done in time."""
+"""Beginning of the reason if a fan-out exceeded the limit."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One system's fan-out of `tasks`: the seconds of each repetition, or why there are none."""
+    """Fan-outs of `tasks` on one system: the seconds of each repetition, or the reason why there are none."""
 
     system: str
     tasks: int
@@ -39,7 +39,7 @@ class Figure:
 
 @dataclass
 class Outcome:
-    """A whole run of the comparison. `settings` says for each system how its workers were run."""
+    """A run of the comparison. `settings`: how the workers of each system were run."""
 
     limit: float
     repetitions: int
@@ -57,12 +57,12 @@ class Outcome:
         return sorted({figure.tasks for figure in self.figures})
 
     def figure(self, system: str, tasks: int) -> Figure:
-        """That one; where it was not measured, a figure that says so."""
+        """The figure of a system and size; if it was not measured, a figure with the reason."""
         found = (each for each in self.figures if (each.system, each.tasks) == (system, tasks))
         return next(found, Figure(system, tasks, missing=NOT_DONE))
 
     def to_document(self) -> dict[str, Any]:
-        """The shape of `--json`."""
+        """The document of `--json`."""
         return {
             "limit_seconds": self.limit,
             "repetitions": self.repetitions,
@@ -74,7 +74,7 @@ class Outcome:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Outcome:
-        """The reverse, to draw again what was measured before."""
+        """Rebuild an outcome from its document, to draw it again."""
         figures = [
             Figure(each["system"], each["tasks"], tuple(each["repetitions"]), each["missing"] or "")
             for each in document["figures"]
@@ -90,7 +90,7 @@ class Outcome:
 
 
 def shown(figure: Figure) -> str:
-    """`2.31 s (8,658/s)`, or why there is nothing."""
+    """Format a figure as `2.31 s (8,658/s)`, or as the reason why it is missing."""
     middle = figure.middle
     if middle is None:
         return figure.missing
@@ -98,13 +98,13 @@ def shown(figure: Figure) -> str:
 
 
 def table(outcome: Outcome) -> list[list[str]]:
-    """The header, then a row for each system."""
+    """The header row, and a row for each system."""
     header = ["", *(f"n = {tasks:,}" for tasks in outcome.sizes)]
     return [header, *([system, *_row(outcome, system)] for system in outcome.systems)]
 
 
 def plain(rows: Sequence[Sequence[str]]) -> str:
-    """A table in columns, for a terminal or a log."""
+    """Format a table as plain text in columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -113,13 +113,13 @@ def plain(rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(outcome: Outcome, chart: str) -> str:
-    """A page: the chart's file, the table, the spread, the machine, how the workers ran, the command."""
+    """The page with the chart, the tables, the machine, the settings of the workers, and the command."""
     header, *rows = table(outcome)
     lines = [
         "# Fan out and join: measured",
         "",
-        f"No-op tasks, fanned out and joined, every result stored: seconds, and tasks a second. The median of "
-        f"{outcome.repetitions}; {outcome.limit:g} s at most. Created by the command below; "
+        f"No-op tasks, fanned out and joined, every result stored: seconds, and tasks per second. The median of "
+        f"{outcome.repetitions} repetitions, with a limit of {outcome.limit:g} s. Measured by the command below; "
         "[README.md](README.md) describes the method.",
         "",
         f"![Seconds of each system, on a logarithmic scale; the table below has the same figures]({chart})",

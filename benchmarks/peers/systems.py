@@ -1,6 +1,6 @@
-"""The systems that are compared: how the workers of each are started, and how one fan-out is asked of them.
+"""The compared systems: how to start the workers of each, and how to run one fan-out on them.
 
-Each peer has a virtual environment of its own, from a lock with hashes; Anabranch has the one that runs this.
+Each peer has its own virtual environment, from a lock file with hashes; Anabranch uses the current one.
 """
 
 from __future__ import annotations
@@ -27,44 +27,44 @@ STOP_SECONDS = 15.0
 
 
 class OverLimit(Exception):
-    """A fan-out did not end in time."""
+    """A fan-out exceeded the limit."""
 
 
 class Broken(Exception):
-    """A worker or a client ended with an error; its words are in the message."""
+    """A worker or a client ended with an error; the message has its output."""
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Addresses."""
+    """Addresses of Kafka and Redis."""
 
     brokers: str
     redis_url: str
 
 
 class System(Protocol):
-    """One of those that are compared."""
+    """A compared system."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name of the system."""
 
     @property
     def settings(self) -> str:
-        """Versions, and how the workers run."""
+        """Versions, and settings of the workers."""
 
     def prepare(self) -> None:
-        """Install what is missing."""
+        """Install the system, unless it is installed."""
 
     def workers(self, servers: Servers, folder: Path, unique: str) -> AbstractContextManager[object]:
-        """Running workers, for as long as the context lasts; what they share is named by `unique`."""
+        """Run workers while the context is open. `unique` separates their queues from those of other runs."""
 
     def fan_out(self, servers: Servers, unique: str, tasks: int, limit: float) -> float:
-        """Seconds of one fan-out and join after a warm-up. Raises OverLimit, Broken."""
+        """Run one fan-out and join after a warm-up; returns its seconds. Raises OverLimit, Broken."""
 
 
 class Peer:
-    """A library with an app under apps/ and a lock under requirements/."""
+    """A library with an app in apps/ and a lock file in requirements/."""
 
     def __init__(self, name: str, package: str, words: str, command: list[str], environments: Path) -> None:
         """`command` starts the workers; its first word is a program of the environment."""
@@ -121,7 +121,7 @@ class Peer:
 
 
 class Anabranch:
-    """One process of each service, all results on Kafka (acks=all) and in Redis."""
+    """Anabranch with one process of each service. All results are stored in Kafka (acks=all) and in Redis."""
 
     name = "Anabranch"
     _services = ("agency", "taskgroup", "eventmanager")
@@ -130,7 +130,7 @@ class Anabranch:
         self.settings = f"{libraries}; one process of each service: `anabranch {'`, `'.join(self._services)}`"
 
     def prepare(self) -> None:
-        """It runs this."""
+        """Does nothing: Anabranch is installed in the current environment."""
 
     def workers(self, servers: Servers, folder: Path, unique: str) -> AbstractContextManager[object]:
         environ = self._environ(servers, unique)
@@ -165,7 +165,7 @@ class Anabranch:
 
 
 class Process(AbstractContextManager["Process"]):
-    """A program and all that it starts, in a session of its own, with what it prints in a file."""
+    """A program and its child processes, in their own session, with their output in a file."""
 
     def __init__(self, command: list[str], environ: Mapping[str, str], log: Path) -> None:
         with log.open("ab") as output:
@@ -177,7 +177,7 @@ class Process(AbstractContextManager["Process"]):
         self._popen.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._popen.wait(STOP_SECONDS)
-        try:  # what it left behind of its children, and itself where it does not end
+        try:  # remaining child processes, and the program itself if it did not end
             os.killpg(self._popen.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
@@ -185,15 +185,15 @@ class Process(AbstractContextManager["Process"]):
 
 
 def _driven(command: list[str], environ: Mapping[str, str], limit: float) -> float:
-    """Run a client: the seconds that it prints, counted by itself from when it was ready."""
+    """Run a client and return the seconds that it prints. It starts to count once it has printed `ready`."""
     popen = subprocess.Popen(
         command, env=environ, cwd=APPS, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     lines: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_pass_on, args=(popen.stdout, lines), daemon=True).start()
     try:
-        if _line(popen, lines, START_SECONDS, "it was never ready") != "ready":
-            raise Broken("it did not say that it is ready")
+        if _line(popen, lines, START_SECONDS, f"the client was not ready within {START_SECONDS:g} s") != "ready":
+            raise Broken("the client did not print `ready`")
         return float(json.loads(_line(popen, lines, limit, ""))["seconds"])
     finally:
         popen.kill()

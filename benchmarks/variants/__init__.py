@@ -1,1 +1,1 @@
-"""What a choice costs: the same measurement with one thing changed, in one run. `python -m variants`."""
+"""Measures the cost of design choices: the same measurement with one thing changed. `python -m variants`."""

@@ -1,7 +1,7 @@
-"""`python -m variants` (tests and benchmarks on the path): measures choices that were made against the others.
+"""`python -m variants` (tests and benchmarks on the path): compares design choices with their alternatives.
 
-Each variant is the same installation with one thing changed, with processes of its own; the variants take turns in
-each repetition, and the median counts. The broker and Redis are found as the tests find theirs.
+Each variant is the same installation with one thing changed, and has its own processes. The variants take turns in
+each repetition; the median is reported. The broker and Redis are found as in the tests.
 
     python -m variants --tasks 100000 --requests 200 --repeat 3
     python -m variants --offers
@@ -34,7 +34,7 @@ WAIT = "10ms"
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing changed: by the environment, or by code that runs before the command."""
+    """A changed installation: by environment variables, or by code that runs before the command."""
 
     name: str
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -42,10 +42,11 @@ class Variant:
 
 
 def _chunks(limit: int) -> Variant:
-    """Chunks of other sizes than the 500 members that they have at most."""
+    """Another maximum size of chunks than 500 members."""
     patch = "from functools import partial; from anabranch_taskgroup import service"
     return Variant(
-        f"chunks of {limit:,}", before=f"{patch}; service.Rules = partial(service.Rules, chunk_limit={limit})"
+        f"chunks of {limit:,}",
+        before=f"{patch}; service.DecisionConfig = partial(service.DecisionConfig, chunk_limit={limit})",
     )
 
 
@@ -72,7 +73,7 @@ class Changed(Cluster):
 def measured(
     variant: Variant, servers: tuple[str, str], unique: str, tasks: int, requests: int
 ) -> dict[str, float]:
-    """One fan-out and single requests on processes of the variant's own."""
+    """Measure one fan-out and single requests on new processes of a variant."""
     with tempfile.TemporaryDirectory() as folder:
         cluster = Changed(Path(folder), *servers, f"{unique}.", variant.environ)
         cluster.before = variant.before
@@ -101,7 +102,7 @@ def _choices(servers: tuple[str, str], tasks: int, requests: int, repeat: int) -
             figures[variant.name].append(measured(variant, servers, unique, tasks, requests))
             print(f"{variant.name}: {figures[variant.name][-1]}", file=sys.stderr, flush=True)
     rows = [
-        f"| variant | members a second, of {tasks:,} | one task, p50 |",
+        f"| variant | members per second, of {tasks:,} | one task, p50 |",
         "|---|---|---|",
     ]
     for name, found in figures.items():
@@ -111,9 +112,9 @@ def _choices(servers: tuple[str, str], tasks: int, requests: int, repeat: int) -
 
 
 def _workers(servers: tuple[str, str], tasks: int, repeat: int) -> list[str]:
-    """What more worker processes bring where agents wait: processors are no limit then."""
+    """Measure how workers scale with agents that wait, so that processors are not the bottleneck."""
     rows = [
-        f"| workers | members a second, of {tasks:,} that wait {WAIT} each, {SLOTS} at once in each worker |",
+        f"| workers | members per second, of {tasks:,} that wait {WAIT} each, {SLOTS} at once in each worker |",
         "|---|---|",
     ]
     for workers in WORKERS:
@@ -133,7 +134,10 @@ def _workers(servers: tuple[str, str], tasks: int, repeat: int) -> list[str]:
 
 
 def _carriers(brokers: str) -> list[str]:
-    rows = [f"| offers by | {BURST:,} at once: records a second | one at a time: p50 | p99 |", "|---|---|---|---|"]
+    rows = [
+        f"| offers by | {BURST:,} at once: records per second | one at a time: p50 | p99 |",
+        "|---|---|---|---|",
+    ]
     for each in carried(brokers, BURST, SINGLES):
         rows.append(f"| {each.way} | {each.per_second:,.0f} | {each.p50_ms:.2f} ms | {each.p99_ms:.2f} ms |")
     return rows
@@ -143,11 +147,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m variants", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument(
-        "--waiting", type=int, default=20_000, help="members that wait, to show what workers bring"
+        "--waiting", type=int, default=20_000, help="number of waiting members for the scaling of workers"
     )
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--offers", action="store_true", help="only how offers travel")
+    parser.add_argument("--offers", action="store_true", help="only compare consumer groups for offers")
     chosen = parser.parse_args(arguments)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anabranch-variants-")))

@@ -1,7 +1,7 @@
-"""An ordinary consumer group and a share group (KIP-932) side by side, as carriers of offers.
+"""Compares a consumer group and a share group (KIP-932) for delivering offers.
 
-Records as offers are: without a key, over all partitions by hand, handed on as soon as they are read. Each way is
-measured for many records at once and for one at a time; two consumers each, one process.
+Records are like offers: without a key, distributed over all partitions. Each kind of group has two consumers in
+    one process, and is measured with a burst of records and with single records.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ SETTLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Carried:
-    """How one way did: records a second of a burst, and milliseconds from produce to read of single ones."""
+    """Figures of one kind of group: records per second of a burst, and milliseconds from produce to read of single
+    records."""
 
     way: str
     burst: int
@@ -43,7 +44,7 @@ class Carried:
 
 
 class Readers:
-    """Consumers in threads that note when they read what."""
+    """Consumers in threads that record what they read, and when."""
 
     def __init__(self, make: Callable[[], Any], read: Callable[[Any], list[Any]]) -> None:
         self._make, self._read = make, read
@@ -65,7 +66,7 @@ class Readers:
                         self.news.notify_all()
 
     def await_count(self, count: int, seconds: float) -> None:
-        """Return once so many records were read. Raises TimeoutError."""
+        """Wait until `count` records were read. Raises TimeoutError."""
         with self.news:
             if not self.news.wait_for(lambda: len(self.seen) >= count, seconds):
                 raise TimeoutError(f"{len(self.seen)} of {count} records were read in {seconds:g} s")
@@ -113,7 +114,7 @@ def _shared(brokers: str, group: str, topic: str) -> Readers:
 
 
 def carried(brokers: str, burst: int, singles: int) -> list[Carried]:
-    """Both ways, one after the other, on topics of their own."""
+    """Measure both kinds of groups, one after the other, each on its own topic."""
     ways: dict[str, Callable[[str, str, str], Readers]] = {"consumer group": _ordinary, "share group": _shared}
     return [_measured(brokers, name, start, burst, singles) for name, start in ways.items()]
 

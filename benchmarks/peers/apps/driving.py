@@ -1,6 +1,6 @@
-"""What the clients of all peers share: warm up, say so, take the time of one fan-out and its join, print it.
+"""Shared by the clients of all peers: warms up, prints `ready`, measures one fan-out and its join, prints it.
 
-Knows no library. `python APP.py N` prints `ready` and then one JSON document.
+Independent of the libraries. `python APP.py N` prints `ready` and then one JSON document.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ WARM = 20
 
 
 def drive(fan_out: Callable[[int], int]) -> None:
-    """Time `fan_out`, which starts so many no-op tasks, waits for all results, and returns how many it got."""
+    """Measure `fan_out`, which starts the given number of no-op tasks, waits for all results, and returns their
+    number."""
     count = int(sys.argv[1])
     fan_out(WARM)
     print("ready", flush=True)

@@ -31,7 +31,7 @@ async def _fan_out(count: int) -> int:
     joined = 0
     for first in range(0, count, AT_ONCE):
         chunk = tasks[first : first + AT_ONCE]
-        # gather() asks for every task of its own again and again: not before the last one is there.
+        # gather() polls each task, so wait for the last one before.
         await chunk[-1].wait_result(check_interval=0.02)
         joined += len(await gather(*chunk, periodicity=0.02))
     return joined
