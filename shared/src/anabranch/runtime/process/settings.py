@@ -1,7 +1,8 @@
-"""What can be set, and from where: options, then environment variables, then one file, then the defaults.
+"""All settings, read from options, then environment variables, then one file, then the defaults.
 
-One name each: `ANABRANCH_RESULT_TTL` in the environment is `result_ttl` in the file (YAML or TOML) and among
-the overrides that the command's options become. Reads and checks values; connects to nothing.
+A setting has one name: the variable `ANABRANCH_RESULT_TTL`, the key `result_ttl` of the file (YAML or TOML) and
+the override `result_ttl` that an option of the command becomes are the same setting. This module reads and checks
+values; it opens no connection.
 """
 
 from __future__ import annotations
@@ -50,71 +51,72 @@ class Settings:
     redis_url: str = "redis://localhost:6379/0"
     """`redis://`, `rediss://` or `unix://`."""
     redis_username: str | None = None
-    """Beside the URL, or in place of what stands in it."""
+    """User of Redis. Overrides the user in the URL."""
     redis_password: str | None = None
-    """Beside the URL, so that it stands in no command line."""
+    """Password of Redis. Overrides the password in the URL, and keeps it out of command lines."""
     redis_ca_file: str | None = None
-    """Certificate authorities for `rediss://`; without it the system's."""
+    """File of certificate authorities for `rediss://`; by default those of the system."""
     url: str | None = None
     """A gateway that commands work through, instead of Kafka and Redis: `http://127.0.0.1:8321/`."""
     api_key: str | None = None
     """API key that commands send to that gateway, if it requires one."""
     prefix: str = DEFAULT_PREFIX
-    """Of topics, consumer groups and private keys: two installations can share servers."""
+    """Prefix of topics, consumer groups and private keys: two installations can share servers."""
     agents: tuple[str, ...] = ()
     """Modules with agents."""
     concurrency: int = 64
-    """Members that run at once in one worker process."""
+    """Maximum number of members that run at once in one worker process."""
     health_port: int | None = None
-    """Serves `/livez` and `/readyz`; 0 takes any free port, none serves nothing."""
+    """Port of `/livez`, `/readyz` and `/metrics`; 0 takes any free port, without it there is no health server."""
     gateway_host: str = "127.0.0.1"
-    """Where the gateway listens; without keys only on this machine."""
+    """Address on which the gateway listens; without keys it must be one of this machine."""
     gateway_port: int = 0
-    """0 has the system choose one."""
+    """Port of the gateway; 0 takes any free port."""
     gateway_auth: str = "auto"
-    """`none` serves everybody everything, also beyond this machine."""
+    """`none` disables authentication, also for callers from other machines."""
     gateway_keys: str | None = None
-    """The file of API keys."""
+    """File of API keys."""
     gateway_origins: tuple[str, ...] = ()
-    """Origins of pages elsewhere that may call the gateway from a browser."""
+    """Origins of web pages on other hosts that may call the gateway from a browser (CORS)."""
     gateway_allowed_hosts: tuple[str, ...] = ()
     """Allowed `Host` headers besides this machine's: names, `*.domain`, addresses, networks, `*`."""
     gateway_oidc_issuer: str | None = None
-    """Who issues the tokens that the gateway takes."""
+    """Issuer of the tokens that the gateway accepts."""
     gateway_oidc_audience: str | None = None
-    """For whom they are issued."""
+    """Audience that a token must have."""
     gateway_oidc_jwks_url: str | None = None
-    """Where the keys are that tokens are signed with."""
+    """URL of the issuer's signing keys (JWKS)."""
     gateway_oidc_role_claim: str = "anabranch_role"
-    """The claim that has the caller's role."""
+    """Claim of a token that has the caller's role."""
     gateway_oidc_project_claim: str = "anabranch_projects"
-    """The claim that lists the caller's projects."""
+    """Claim of a token that lists the caller's projects."""
     kafka_properties: Mapping[str, str] = field(default_factory=dict)
     """Properties of every Kafka client, as librdkafka names them: `security.protocol`."""
     partitions: Mapping[str, int] = field(default_factory=dict)
     """Partition counts that were set, by topic (`dead_letters` with an underscore)."""
     create_topics: bool = True
-    """Services create topics that are missing."""
+    """Services create missing topics at their start."""
     inline_limit: int = 64 * 1024
-    """Bytes of a value that stays inline; a larger one is handed on as a reference."""
+    """Maximum bytes of a value in a record; of a larger value, records hold a reference to its pages in Redis."""
     request_limit: int = 1_000_000
-    """Bytes of a request."""
+    """Maximum bytes of a request."""
     members_limit: int = 1_000_000
-    """Members of a request."""
+    """Maximum number of members of a request."""
     result_ttl: float = 86_400.0
-    """Values and views are kept so long after a run's end."""
+    """How long values and views are kept after the end of a run."""
     loss_window: float = 5.0
-    """How much of the last past Redis may forget."""
+    """How old writes may be that Redis loses in a failover or restart; owners commit offsets this much later."""
     worker_lease: float = 6.0
-    """A worker that showed no life for so long is dead. The same for all TaskGroups."""
+    """Time to live of a worker's liveness key: without the key, the worker counts as dead and its members are
+    offered again. All TaskGroups must have the same value."""
     drain_seconds: float = 25.0
-    """Time to finish at a stop."""
+    """How long a stopping service waits for the work in progress."""
     stall_after: float = 120.0
-    """An owner with records to handle that decides nothing for so long is not live."""
+    """A service that has records to handle and handles none for this long is reported as not live."""
     nudge_after: float = 30.0
-    """A run that was silent for so long has its owner look again."""
+    """The event manager nudges the owner of a run without events for this long, and the owner checks the run."""
     log_level: str = "INFO"
-    """The least grave lines of the log."""
+    """Minimum level of log lines."""
     log_format: LogFormat = "text"
     """`text` for people, `json` for one JSON object a line."""
     named: frozenset[str] = field(default=frozenset(), compare=False)
@@ -130,10 +132,10 @@ class Settings:
         """Settings from all sources; an override of None counts as not given.
 
         Args:
-            environ: instead of `os.environ`.
-            file: instead of what `ANABRANCH_CONFIG` names, or an `anabranch.yaml` (`.yml`, `.toml`) in the
-                current directory.
-            overrides: what the command's options say, by field name.
+            environ: environment variables; by default `os.environ`.
+            file: the settings file; by default the one that `ANABRANCH_CONFIG` names, else `anabranch.yaml`
+                (`.yml`, `.toml`) in the current directory.
+            overrides: values of the command's options, by field name.
 
         Raises:
             Misconfigured: a file that is missing or unreadable, an unknown name, or a value that does not fit.
@@ -149,7 +151,7 @@ class Settings:
 
     @staticmethod
     def misspelt(environ: Mapping[str, str]) -> dict[str, str]:
-        """Variables of an environment that stand for nothing and look like a setting's -> that setting's."""
+        """Unknown variables of an environment that resemble the variable of a setting -> that variable."""
         return misspelt(environ, _NAMES)
 
     @property

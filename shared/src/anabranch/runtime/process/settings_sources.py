@@ -1,8 +1,8 @@
-"""The places settings come from, each brought to one form: name -> entry, with aliases resolved.
+"""Reads the sources of settings (variables, a file, options) into one form: name -> entry, with aliases resolved.
 
-Knows files, variables and spellings, not what a setting means. An unknown name in the file is refused with
-the nearest known one. An unknown variable is not: orchestrators put variables of their own beside ours, as
-Kubernetes does for a service that is called `anabranch-kafka`.
+Handles files, variables and spellings, not the meaning of a setting. An unknown name in the file is refused, with
+a similar known name as hint. An unknown variable is ignored, because orchestrators add variables with the same
+prefix: Kubernetes does so for a service named `anabranch-kafka`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ VARIABLE_PREFIX = "ANABRANCH_"
 CONFIG_VARIABLE = "ANABRANCH_CONFIG"
 
 MISSPELT = 0.8
-"""So like a setting's name must a variable's be to count as misspelt, of 1 for the same."""
+"""Minimum similarity of an unknown variable to a setting's name, 1 for equal, to count as misspelt."""
 
 _ALIASES = {"bootstrap_servers": "brokers"}
 _KAFKA = "kafka_"
 _SERVICE_LINK = re.compile(r"KAFKA_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP).*)?)")
-"""What Kubernetes sets for a service named `anabranch-kafka`: no properties of a Kafka client."""
+"""Variables that Kubernetes sets for a service named `anabranch-kafka`, not properties of a Kafka client."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingEntry:
-    """A value as it was written, and where: the variable, the file's name and key, or the option."""
+    """An unparsed value and its source: the variable, the file's name and key, or the option."""
 
     value: Any
     where: str
@@ -52,7 +52,7 @@ def environment_entries(environ: Mapping[str, str], known: Collection[str]) -> d
 
 
 def misspelt(environ: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
-    """Variables that stand for nothing and look like a setting -> the variable that was meant, perhaps."""
+    """Unknown variables that resemble the variable of a setting -> that variable."""
     spelt = [*known, *_ALIASES, CONFIG_VARIABLE.removeprefix(VARIABLE_PREFIX).lower()]
     found: dict[str, str] = {}
     for variable in environ:
@@ -65,10 +65,10 @@ def misspelt(environ: Mapping[str, str], known: Collection[str]) -> dict[str, st
 
 
 def file_entries(path: Path, known: Collection[str]) -> dict[str, SettingEntry]:
-    """Entries of a YAML or TOML file, told apart by its ending; a null counts as not set.
+    """Entries of a settings file: TOML if its name ends in `.toml`, else YAML. A null counts as not set.
 
     Raises:
-        Misconfigured: it is missing, unreadable, no mapping, or has an unknown name.
+        Misconfigured: the file is missing, unreadable, not a mapping, or has an unknown name.
     """
     found: dict[str, SettingEntry] = {}
     for key, value in _document(path).items():
@@ -95,12 +95,12 @@ def option_entries(overrides: Mapping[str, Any], known: Collection[str]) -> dict
 def _add(found: dict[str, SettingEntry], name: str, entry: SettingEntry) -> None:
     other = found.get(name)
     if other is not None and str(other.value) != str(entry.value):
-        raise Misconfigured(entry.where, f"says something else than {other.where}", "keep one of the two")
+        raise Misconfigured(entry.where, f"has another value than {other.where}", "keep one of the two")
     found[name] = entry
 
 
 def _canonical(name: str, known: Collection[str]) -> str | None:
-    """The setting that a name stands for, `kafka.<property>` for a property; None for an unknown one."""
+    """The name of a setting without aliases, `kafka.<property>` for a Kafka property; None for an unknown name."""
     name = _ALIASES.get(name, name)
     if name in known:
         return name
@@ -119,7 +119,7 @@ def _option(name: str) -> str:
 
 
 def _without_text(error: yaml.YAMLError) -> str:
-    """What is wrong and where, without the line itself: it may hold a password."""
+    """The problem and its line number, without the text of the line: it may contain a password."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return type(error).__name__
     mark = error.problem_mark
@@ -141,5 +141,5 @@ def _document(path: Path) -> dict[Any, Any]:
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise Misconfigured(str(path), "holds no mapping of settings", "write lines such as `brokers: host:9092`")
+        raise Misconfigured(str(path), "is not a mapping of settings", "write lines such as `brokers: host:9092`")
     return document
