@@ -1,7 +1,7 @@
-"""What a new owner has to do again, from what the last one committed. Pure.
+"""Chooses the records that a new owner replays, from the last owner's commit. Pure.
 
-A commit says where the last owner was, from where on the state has to be rebuilt, and which life of the store
-has the effects of everything before it: a store that is another one by now gets them again.
+A commit holds the last owner's offset, the offset from which the state has to be rebuilt, and the identity of the
+store that has the effects of all records before. A store with another identity may lack them: they are repeated.
 """
 
 from __future__ import annotations
