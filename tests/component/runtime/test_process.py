@@ -204,7 +204,7 @@ def test_a_service_that_is_not_live_has_exit_code_1(capfd: pytest.CaptureFixture
         return service
 
     assert run_service(build, SETTINGS, _connect) == 1
-    assert "recorder is not live any more: recording" in capfd.readouterr().err
+    assert "recorder is no longer live and ends, to be restarted: recording" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ async def test_a_part_of_a_service_that_stops_ends_the_process(
     with pytest.raises(Crashed):
         await serve(build, SETTINGS, connected, StopRequest())
 
-    assert "is not live any more: stopped: LookupError('a bug')" in caplog.text
+    assert "is no longer live and ends, to be restarted: stopped: LookupError('a bug')" in caplog.text
 
 
 @pytest.mark.parametrize("service", ["agency", "taskgroup", "eventmanager"])

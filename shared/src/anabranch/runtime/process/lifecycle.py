@@ -203,7 +203,11 @@ async def _work(service: Service, resources: Resources, stop: StopRequest, port:
         async with asyncio.timeout(resources.settings.drain_seconds):
             await service.drain()
     except TimeoutError:
-        _log.warning("%s was not drained in time; what is left is delivered again", service.name)
+        _log.warning(
+            "%s was not drained within %g s and stops; its unfinished work is delivered again",
+            service.name,
+            resources.settings.drain_seconds,
+        )
 
 
 async def _unless_stopped(work: Awaitable[None], resources: Resources, stop: StopRequest) -> bool:
@@ -228,7 +232,7 @@ async def _watch(service: Service) -> None:
         looks += 1
         if looks % GIVE_BACK_EVERY == 0:
             await asyncio.to_thread(give_back)
-    _log.critical("%s is not live any more: %s", service.name, service.health().detail)
+    _log.critical("%s is no longer live and ends, to be restarted: %s", service.name, service.health().detail)
     raise Crashed
 
 
@@ -241,7 +245,7 @@ async def _serve_health(service: Service, resources: Resources, stack: AsyncExit
         port = await server.start(settings.health_port)
     except OSError as error:
         fix = "choose another one, or 0 for any"
-        raise Misconfigured("health_port", f"{settings.health_port} cannot be had: {error}", fix) from error
+        raise Misconfigured("health_port", f"cannot listen on {settings.health_port}: {error}", fix) from error
     stack.push_async_callback(server.stop)
     return port
 
@@ -258,7 +262,7 @@ async def _stop(service: Service) -> None:
         async with asyncio.timeout(STOP_SECONDS):
             await service.stop()
     except TimeoutError:
-        _log.warning("%s did not stop within %g s", service.name, STOP_SECONDS)
+        _log.warning("%s did not stop within %g s; the process ends without it", service.name, STOP_SECONDS)
 
 
 async def _first(wanted: asyncio.Future[Any], interruption: Awaitable[Any], *others: asyncio.Future[Any]) -> bool:

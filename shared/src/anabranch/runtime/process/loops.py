@@ -136,7 +136,9 @@ class UnendingLoop(_Loop):
             except (SystemExit, KeyboardInterrupt) as error:
                 if is_interrupt(error) or _came_to(self._main, error):
                     raise
-                _log.error("a task or callback of an agent raised %r: the process goes on", error, exc_info=error)
+                _log.error(
+                    "a task or callback of an agent raised %r; the process continues", error, exc_info=error
+                )
                 if self._is_to_stop or (self._main is not None and self._main.done()):
                     return None
 
