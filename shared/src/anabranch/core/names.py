@@ -226,7 +226,7 @@ class Names:
     # Redis, private: one session, one slot -----------------------------------------------------------
 
     def value_manifest(self, session_id: str, run_id: str, key: str) -> str:
-        """Hash: the list of pages of a large value, its count and bytes."""
+        """String: the manifest of a large value: the list of its pages, its count and its bytes."""
         return self._private(session_id, "value", run_id, key)
 
     def value_page(self, session_id: str, run_id: str, key: str, page: str | int) -> str:
@@ -255,7 +255,7 @@ class Names:
         return self._private(session_id, "outcome", run_id, f"{group}/{task}")
 
     def claim(self, session_id: str, run_id: str, chunk: str) -> str:
-        """Hash: which worker incarnation holds a chunk, and its flushed members."""
+        """String: the worker incarnation that holds a delivery of a chunk; it expires unless it is renewed."""
         return self._private(session_id, "claim", run_id, chunk)
 
     def stop_flag(self, session_id: str, run_id: str) -> str:
