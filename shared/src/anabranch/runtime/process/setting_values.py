@@ -60,7 +60,7 @@ def redis_url(value: Any) -> str:
             "has an @, # or ? in the user or password: percent-encode it, or set redis_password apart"
         )
     if urlsplit(url).scheme not in SCHEMES:
-        raise ValueError(f"{without_password(url)!r} is no Redis URL; write redis://host:6379/0, or rediss://")
+        raise ValueError(f"{without_password(url)!r} is not a Redis URL; write redis://host:6379/0, or rediss://")
     if (problem := url_problem(url)) is not None:
         raise ValueError(problem)
     return url
