@@ -22,7 +22,7 @@ from anabranch.cli.backends.http_run import HttpRun, batch_of, stream_events
 from anabranch.cli.backends.selection import Address, through
 from anabranch.cli.commands.control import control
 from anabranch.cli.commands.events import show_events
-from anabranch.cli.commands.inspect import list_runs, show_status
+from anabranch.cli.commands.list_status_result import list_runs, show_status
 from anabranch.cli.render.tables import Form
 from anabranch.core.errors import Misconfigured, ServerUnavailable
 from anabranch.core.wire.events import EventSequence

@@ -20,7 +20,7 @@ from anabranch.cli.commands.context import show_context
 from anabranch.cli.commands.control import TOPIC_COLUMNS
 from anabranch.cli.commands.dlq import list_letters, show_letter
 from anabranch.cli.commands.events import LogFilter, show_events, show_logs
-from anabranch.cli.commands.inspect import list_runs, show_status
+from anabranch.cli.commands.list_status_result import list_runs, show_status
 from anabranch.cli.commands.why import why
 from anabranch.cli.main import main
 from anabranch.cli.render.rates import RateMeter

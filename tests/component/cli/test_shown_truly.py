@@ -10,7 +10,7 @@ import pytest
 from small_requests import array, request, task
 
 from anabranch import Task
-from anabranch.cli.commands.inspect import _show_view
+from anabranch.cli.commands.list_status_result import _show_view
 from anabranch.cli.commands.run import summarise
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import decode_batch

@@ -20,7 +20,7 @@ from anabranch.cli.commands.control import control
 from anabranch.cli.commands.dlq import list_letters, show_letter
 from anabranch.cli.commands.dlq_decisions import decide_on
 from anabranch.cli.commands.events import LogFilter, show_events, show_logs
-from anabranch.cli.commands.inspect import list_runs, show_result, show_status
+from anabranch.cli.commands.list_status_result import list_runs, show_result, show_status
 from anabranch.cli.commands.retry import retry
 from anabranch.cli.commands.run import RunOptions, submitted
 from anabranch.cli.commands.why import why

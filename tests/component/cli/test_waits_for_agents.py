@@ -11,7 +11,7 @@ from held_and_lost import Play
 from rich.console import Console
 from small_requests import request, task
 
-from anabranch.cli.commands.inspect import _show_view
+from anabranch.cli.commands.list_status_result import _show_view
 from anabranch.cli.render.live_view import PlainView
 from anabranch.cli.render.progress import RunProgress
 from anabranch.cli.render.rates import RateMeter

@@ -17,7 +17,7 @@ from anabranch import Registry, Task, agent
 from anabranch.cli.commands.context import show_context
 from anabranch.cli.commands.dlq import list_letters, show_letter
 from anabranch.cli.commands.events import LogFilter, show_events, show_logs
-from anabranch.cli.commands.inspect import list_runs, show_result, show_status
+from anabranch.cli.commands.list_status_result import list_runs, show_result, show_status
 from anabranch.cli.commands.run import summarise
 from anabranch.cli.commands.why import why
 from anabranch.cli.render.tables import Form

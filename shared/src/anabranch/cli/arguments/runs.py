@@ -41,7 +41,7 @@ def list_(
 ) -> None:
     """List recent runs."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.commands.inspect import list_runs
+        from anabranch.cli.commands.list_status_result import list_runs
 
         run_and_exit(list_runs(settings(), limit=limit, status=status, form=form_of(output, json)))
 
@@ -51,7 +51,7 @@ def list_(
 def status(settings: Load, run: RunId, output: Output = None, json: Json = False) -> None:
     """Show the progress of a run."""
     with errors_as_exit(json or output == "json"):
-        from anabranch.cli.commands.inspect import show_status
+        from anabranch.cli.commands.list_status_result import show_status
 
         run_and_exit(show_status(settings(), run, form=form_of(output, json)))
 
@@ -69,7 +69,7 @@ def result(
 ) -> None:
     """Show the outcome of a run, or print the value of one result key."""
     with errors_as_exit(json):
-        from anabranch.cli.commands.inspect import show_result
+        from anabranch.cli.commands.list_status_result import show_result
 
         timeout = None if wait is None else seconds_of("--wait", wait)
         run_and_exit(show_result(settings(), run, key, timeout=timeout, json=json))
