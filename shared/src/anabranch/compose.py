@@ -1,4 +1,4 @@
-"""Composition root: the only place that builds services, whoever starts them.
+"""Composition root: the only place that builds services, for every way to start them.
 
 `anabranch gateway`, `python -m anabranch_gateway`, `anabranch dev`, `run --embedded`, tests and the simulator all
 get a service from here, so each of them runs the same one. A service is imported when it is built: a process that
@@ -142,7 +142,7 @@ def serve(name: ServiceName, settings: Settings) -> int:
         Misconfigured: the libraries of the service are not installed.
     """
     if name in _IMPORTS:
-        _IMPORTS[name]()  # before the servers are asked, which may take long to answer
+        _IMPORTS[name]()  # before connecting, so that a missing extra is reported without waiting for the servers
     if name == "eventmanager" and hasattr(os, "nice"):
         os.nice(EVENTMANAGER_NICENESS)
     return run_service(_BUILDERS[name], settings, service=f"anabranch-{name}", serves_metrics=name == "gateway")

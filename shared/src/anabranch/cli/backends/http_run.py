@@ -19,7 +19,7 @@ Document = dict[str, Any]
 WAIT_SECONDS = 20.0
 """Seconds that one long-polling request waits for the run's end before the next one is sent."""
 AWAY_SECONDS = 10.0
-"""Seconds without a response from the gateway after which the command gives up."""
+"""Seconds without a response from the gateway after which the command ends with an error."""
 PAUSE_SECONDS = 0.5
 PAGE = 10_000
 _COMMON = frozenset({"type", "time", "seq", "run_id", "group", "task", "index", "attempt"})

@@ -145,5 +145,5 @@ async def _run_file(client: Client, file: str, agents: frozenset[str]) -> None:
         summarise(await run.result())
     except RequestRefused as refused:
         summarise(rejected(refused))
-    except AnabranchError as error:  # a file that is not there: the system goes on
+    except AnabranchError as error:  # a missing file must not end the system
         say(f"anabranch: {error}")

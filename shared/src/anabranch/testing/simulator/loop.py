@@ -141,7 +141,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         held, gate.held = gate.held, []
         self._ready.extend(held)
 
-    # --- what asyncio asks of a loop -----------------------------------------------------------------
+    # --- the interface of an asyncio loop ------------------------------------------------------------
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
