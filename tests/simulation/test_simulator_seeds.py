@@ -106,7 +106,7 @@ def _adds_twice(fold: Fold, new: RunsValue) -> None:
         (SHARED_FROM + 50, "anabranch.core.policies.Fold.add", _adds_twice),
     ],
 )
-def test_what_several_write_to_one_key_is_looked_at(
+def test_violations_of_a_shared_key_are_found(
     monkeypatch: pytest.MonkeyPatch, seed: int, place: str, broken: Callable[..., object]
 ) -> None:
     """Broken on purpose, so that it is known to bite: a reduction by arrival, and a run that counts twice."""
@@ -121,7 +121,7 @@ def test_a_seed_that_found_a_bug_finds_none(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_nothing_goes_wrong_without_faults_and_every_member_runs_once(seed: int) -> None:
+def test_without_faults_every_member_runs_once(seed: int) -> None:
     world = World(seed, ())
 
     assert world.run().violations == ()
@@ -178,7 +178,7 @@ def test_a_user_runs_their_own_agents(seed: int) -> None:
     assert outcome.finals[0]["results"] == {"doubled": [2, 4, 6]}
 
 
-def test_an_agent_that_gives_something_else_each_time_is_found() -> None:
+def test_an_agent_that_is_not_deterministic_is_found() -> None:
     calls = iter(range(1_000))
 
     async def counting(task: object) -> int:

@@ -75,7 +75,7 @@ def test_people_get_a_table_in_plain_text(capsys: pytest.CaptureFixture[str]) ->
     assert "one request, median" in out
 
 
-def test_the_lag_of_embedded_joins_is_told_by_the_agents(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_join_lag_of_an_embedded_system_is_measured_by_agents(capsys: pytest.CaptureFixture[str]) -> None:
     main(["bench", "join-lag", "--requests", "1", "--members", "2", "--embedded", "--json"])
 
     assert json.loads(capsys.readouterr().out)["clock"] == "agents"
@@ -117,7 +117,7 @@ def test_a_workflow_of_a_file_is_measured_with_the_agents_that_it_needs(
     assert len(document["repeats"]) == 2
 
 
-def test_a_run_that_fails_is_no_measurement_and_says_why(
+def test_a_failed_run_is_no_measurement_and_has_a_reason(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     task = {"name": "bad", "agent": "fail", "result_keys": ["x"], "inputs": {"message": "no way"}}

@@ -211,7 +211,7 @@ def test_wrong_arguments_exit_with_2_and_say_why(command: Command, arguments: li
     assert done.err != ""
 
 
-def test_retry_says_that_it_wants_to_be_told_what_to_run_again(command: Command) -> None:
+def test_retry_requires_the_option_failed(command: Command) -> None:
     done = command("retry", "r", "--json")
 
     assert (done.code, "--failed" in done.document["errors"][0]["hint"]) == (2, True)

@@ -107,7 +107,7 @@ async def test_events_are_written_in_order_one_json_a_line(
     assert "g/t: completed" in capsys.readouterr().err
 
 
-async def test_a_run_that_nobody_answers_is_given_up_after_its_timeout(
+async def test_a_run_without_an_answer_ends_after_its_timeout(
     agency: ScriptedAgency, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anabranch.cli.commands.follow.LATE_SECONDS", 0.0)
@@ -146,7 +146,7 @@ def test_words_for_figures() -> None:
 
 
 @pytest.mark.parametrize("action", ["cancel", "pause", "resume"])
-async def test_a_control_of_a_run_that_is_not_known_is_refused_and_not_sent(
+async def test_control_of_an_unknown_run_is_refused_and_not_published(
     agency: ScriptedAgency, monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:
     monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
@@ -175,7 +175,7 @@ async def test_a_cancel_of_a_run_that_was_just_submitted_waits_until_it_is_known
 
 
 @pytest.mark.parametrize("action", ["cancel", "pause", "resume"])
-async def test_a_control_of_a_run_that_has_ended_says_so(
+async def test_control_of_an_ended_run_prints_its_status(
     agency: ScriptedAgency, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, action: Any
 ) -> None:
     monkeypatch.setattr("anabranch.cli.backends.selection.connected", lambda settings: agency.client())
@@ -189,7 +189,7 @@ async def test_a_control_of_a_run_that_has_ended_says_so(
     assert await agency.requests() == []
 
 
-def test_a_request_that_had_ended_says_so_when_it_is_submitted_again(anabranch_system: Any) -> None:
+def test_a_repeated_request_of_an_ended_run_has_a_warning(anabranch_system: Any) -> None:
     system = anabranch_system()
     again = request(task("out"), request_id="order 1")
     first = system.run(again)

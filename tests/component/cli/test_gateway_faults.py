@@ -153,7 +153,7 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
         (b'HTTP/1.1 503 X\r\ncontent-length: 19\r\n\r\n{"detail": "later"}', "later"),
     ],
 )
-async def test_what_is_no_gateway_is_said(answer: bytes, said: str) -> None:
+async def test_a_url_without_a_gateway_is_reported(answer: bytes, said: str) -> None:
     async with answering(answer) as url:
         with pytest.raises((Misconfigured, ServerUnavailable), match=said):
             await show_status(Settings(url=url), "r", form=Form.JSON)

@@ -264,7 +264,7 @@ def test_cells_of_csv_are_plain_values() -> None:
     ]
 
 
-def test_what_is_not_there_is_said_to_people_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_message_of_an_empty_list_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     empty = Listing(TOPIC_COLUMNS, [], {"topics": []}, "No topics.")
     said = {}
     for form in Form:

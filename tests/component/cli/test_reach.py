@@ -80,7 +80,7 @@ def _with_default_broker(brokers: str) -> Any:
 
 
 @pytest.mark.parametrize("command", EVERY)
-def test_where_nothing_is_there_one_line_says_so(
+def test_one_line_reports_that_no_system_runs(
     command: str, nothing: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main([*command.split(), *EVERY[command]])
@@ -133,7 +133,7 @@ def test_a_command_of_its_own_says_it_and_has_waited_for_one_probe(nothing: int)
     assert max(broker_probe.PROBE_SECONDS, selection.PROBE_SECONDS) < 2.0
 
 
-async def test_brokers_that_do_not_answer_at_all_are_told_apart(nothing: int) -> None:
+async def test_unresponsive_brokers_have_their_own_reason(nothing: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -175,7 +175,7 @@ def ended_process() -> int:
     "text",
     ["", "[]", "{}", '{"url": 1, "pid": 1}', '{"url": "http://h/", "pid": -1}', '{"url": "h", "pid": 1e99}'],
 )
-def test_a_file_that_says_nothing_is_ignored(text: str, tmp_path: Path) -> None:
+def test_an_invalid_address_file_is_ignored(text: str, tmp_path: Path) -> None:
     path = tmp_path / "dev.json"
     path.write_text(text)
 
@@ -203,7 +203,7 @@ def test_the_file_is_where_the_desktop_specification_says() -> None:
 # --- precedence of systems ------------------------------------------------------------------------
 
 
-async def test_what_is_named_is_taken_before_what_is_found(nothing: int) -> None:
+async def test_named_servers_take_precedence_over_a_running_dev(nothing: int) -> None:
     async with gateway() as running:
         url = running.service.url
         with left(url, path_of()):
@@ -273,7 +273,7 @@ def test_the_dev_that_has_the_port_is_named(nothing: int) -> None:
     assert free_port(named) == port
 
 
-def test_without_a_named_port_another_one_is_taken_and_that_is_said(
+def test_without_a_named_port_another_one_is_used_and_reported(
     nothing: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -295,7 +295,7 @@ def batch(*entries: dict[str, Any], run: str = "r") -> EventBatch:
     return EventBatch(run_id=run, session_id="s", source="groups", entries=made)
 
 
-def test_runs_that_start_fail_and_end_are_told() -> None:
+def test_starts_failures_and_ends_of_runs_are_printed() -> None:
     console = RunLines()
 
     said = [

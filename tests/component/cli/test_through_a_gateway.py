@@ -175,7 +175,7 @@ LOOKS: dict[str, Call] = {
 """Commands that change nothing: they may be called twice."""
 
 
-async def test_what_changes_nothing_prints_the_same_and_ends_the_same(both: Both) -> None:
+async def test_queries_have_the_same_output_and_exit_code(both: Both) -> None:
     for name, call in LOOKS.items():
         assert (name, *await both.through(call)) == (name, *await both.direct(call))
 
@@ -282,7 +282,7 @@ async def test_a_request_that_the_system_refuses_has_its_reasons_and_code_2(both
     assert re.search(r"The request was rejected, 1 error:\n  /task_groups/0/tasks/0/agent: ", err)
 
 
-async def test_a_detached_run_goes_on(both: Both, tmp_path: Path) -> None:
+async def test_a_detached_run_continues(both: Both, tmp_path: Path) -> None:
     file = tmp_path / "request.json"
     file.write_text(json.dumps(TALK | {"request_id": "talk-3"}))
 

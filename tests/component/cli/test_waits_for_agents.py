@@ -56,7 +56,7 @@ def view_of(play: Play) -> RunView:
 
 
 @pytest.mark.parametrize("members", [None, 40])
-def test_a_lack_of_the_agent_is_told_once_after_five_seconds(members: int | None) -> None:
+def test_a_missing_agent_is_reported_once_after_five_seconds(members: int | None) -> None:
     play = Play(members, rules={"window": 4})
     bounce(play, 2.5)
     assert waiting(play) == []
@@ -71,7 +71,7 @@ def test_a_lack_of_the_agent_is_told_once_after_five_seconds(members: int | None
     assert SAID in {wait.missing.detail for wait in waits_of(run, Names("t."))}
 
 
-def test_it_is_no_longer_told_once_a_member_has_started() -> None:
+def test_a_missing_agent_is_not_reported_after_a_member_has_started() -> None:
     play = Play(None)
     bounce(play, 7)
     [chunk] = play.chunks or [parked for _, parked in play.task.parked]
@@ -108,7 +108,7 @@ def test_a_paused_run_waits_for_its_resumption_and_not_for_an_agent() -> None:
     assert waiting(play) == []
 
 
-def test_every_reader_says_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_reports_the_missing_agent(capsys: pytest.CaptureFixture[str]) -> None:
     play = Play(3)
     bounce(play, 20)
     view = view_of(play)
@@ -131,7 +131,7 @@ def test_every_reader_says_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(members.tasks["g", "t"]) == 3
 
 
-def test_a_run_that_no_worker_has_begun_says_so() -> None:
+def test_a_run_without_a_worker_has_a_reason() -> None:
     view = RunView("r", "q", "s", submitted_at=100.0)
     assert waits_for(view, 104.9) is None
     assert waits_for(view, 105.0) == UNSTARTED

@@ -140,7 +140,7 @@ async def unannounced_copy(s: System, run_id: str) -> Answer:
     return await examine(Sources(parts.log, parts.store, parts.names), Settings(), "other", other, now)
 
 
-def test_a_refused_request_says_why(anabranch_system: Start) -> None:
+def test_a_rejected_request_has_a_reason(anabranch_system: Start) -> None:
     s = anabranch_system()
     spec = request(task("lost", "nonesuch"), request_id="q")
     s.wait(s.embedded.log.publish([Outgoing("anabranch.requests", None, orjson.dumps(spec))]))

@@ -90,7 +90,7 @@ async def test_a_failed_run_raises_only_when_asked(agency: ScriptedAgency) -> No
     assert failed.value.results == {"y": 2}
 
 
-async def test_waiting_ends_with_its_timeout_and_the_run_goes_on(agency: ScriptedAgency) -> None:
+async def test_waiting_ends_after_its_timeout_and_the_run_continues(agency: ScriptedAgency) -> None:
     async with agency.client() as client:
         run = await client.submit(REQUEST)
         with pytest.raises(TimeoutError):
@@ -100,7 +100,7 @@ async def test_waiting_ends_with_its_timeout_and_the_run_goes_on(agency: Scripte
         assert (await run.result(timeout=5)).completed
 
 
-async def test_a_run_that_ended_before_is_told_from_the_store(agency: ScriptedAgency) -> None:
+async def test_the_end_of_an_earlier_run_is_read_from_the_store(agency: ScriptedAgency) -> None:
     await agency.remember(own_hash(), agency.final(results={"x": 5}))
 
     async with agency.client() as client:

@@ -72,7 +72,7 @@ def test_a_thread_follows_a_run() -> None:
         assert s.run(one_task("events"), check=True).results == {"k": ["run.accepted", "run.completed", "[1, 2]"]}
 
 
-async def test_two_systems_of_one_process_are_told_apart() -> None:
+async def test_two_systems_of_one_process_are_separate() -> None:
     from anabranch import Registry
 
     found: list[str] = []
@@ -111,7 +111,7 @@ def test_a_sync_client_on_the_systems_own_loop_says_what_to_use() -> None:
     assert "use `async with Client()`" in failure["message"]
 
 
-async def test_what_is_named_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_named_servers_take_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with embedded(store="memory"):
         assert Client().local() is not None
         assert Client(brokers="h:1").local() is None

@@ -177,7 +177,7 @@ def test_each_member_has_a_decimal_context_of_its_own(anabranch_system: Start) -
     assert set(result.results["out"]) == {str(decimal.Decimal(1) / 3)}
 
 
-def test_an_agent_that_waits_goes_on_as_the_task_that_it_began_as(anabranch_system: Start) -> None:
+def test_a_waiting_agent_resumes_with_its_own_context(anabranch_system: Start) -> None:
     seen: list[Any] = []
 
     async def limits_itself(task: Task) -> bool:
@@ -208,7 +208,7 @@ def test_an_agent_that_waits_goes_on_as_the_task_that_it_began_as(anabranch_syst
     assert len(set(map(id, seen))) == 3
 
 
-def test_what_an_agent_cancels_is_its_own(anabranch_system: Start) -> None:
+def test_an_agent_cancels_only_its_own_tasks(anabranch_system: Start) -> None:
     """A member that cancels itself and returns without waiting leaves the next one alone."""
 
     async def cancels(task: Task) -> int | None:

@@ -185,7 +185,7 @@ def test_an_exception_is_a_field_and_a_record_names_the_agents_own_code(caplog: 
     assert {(record.filename, record.funcName) for record in caplog.records} == {("test_task_logs.py", "write")}
 
 
-def test_what_is_left_out_is_said_once_and_counted_by_any_thread() -> None:
+def test_dropped_lines_are_reported_once_and_counted_in_any_thread() -> None:
     book = LogBook()
     threads = [threading.Thread(target=lambda: [book.admit() for _ in range(1_000)]) for _ in range(4)]
     for each in threads:

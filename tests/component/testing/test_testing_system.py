@@ -156,7 +156,7 @@ def test_it_stops_with_agents_still_running() -> None:
     assert seen == ["cancelled"]
 
 
-def test_a_service_that_stopped_is_told_instead_of_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_service_raises_instead_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     with system(agents=[double]) as s:
         agency = s.embedded.services[0]
         monkeypatch.setattr(agency, "health", lambda: Health(live=False, ready=False, detail="broke"))

@@ -119,7 +119,7 @@ def test_the_five_public_figures_of_a_fanout() -> None:
     }
 
 
-def test_bytes_are_told_for_each_member_and_topic() -> None:
+def test_bytes_are_reported_per_member_and_topic() -> None:
     usage = ByteUsage(10, {"groups": 900, "tasks": 100, "runs": 0}, 55)
 
     document = chain_report(HUNDRED, usage).document["bytes"]
@@ -129,14 +129,14 @@ def test_bytes_are_told_for_each_member_and_topic() -> None:
     assert rows["bytes per member, log"] == ("100.0", "compressed, one replica: groups 90.0, tasks 10.0")
 
 
-def test_only_what_grew_is_weighed() -> None:
+def test_only_new_records_are_measured() -> None:
     before = {"a": {0: 5, 1: 7}, "b": {0: 3}}
     after = {"a": {0: 9, 1: 7}, "b": {0: 3}}
 
     assert new_records(before, after) == {"a": {0: (5, 9)}, "b": {}}
 
 
-def test_runs_a_second_count_the_whole_time() -> None:
+def test_runs_per_second_use_the_total_duration() -> None:
     document = runs_report(10, 4.0, HUNDRED).document
 
     assert (document["runs"], document["runs_per_second"], document["tasks_per_second"]) == (100, 25.0, 225.0)
@@ -236,7 +236,7 @@ def test_an_impossible_graph_names_the_possible_range(tasks: int, edges: int, la
         pytest.param(generated(2_000, 6_000, 20).document, 2_000, id="workflow"),
     ],
 )
-def test_what_the_bench_asks_for_is_valid(request_: dict[str, Any], members: int) -> None:
+def test_requests_of_the_bench_are_valid(request_: dict[str, Any], members: int) -> None:
     plan = read_request(request_).plan
 
     assert plan is not None

@@ -35,7 +35,7 @@ def test_the_median_is_shown_and_never_that_of_a_size_that_was_over_the_limit_on
     ]
 
 
-def test_what_was_not_measured_is_said() -> None:
+def test_missing_figures_have_a_reason() -> None:
     assert shown(outcome().figure("A", 7)) == "not tried"
 
 
@@ -125,7 +125,7 @@ def test_a_size_over_the_limit_is_not_tried_again_nor_a_larger_one() -> None:
     assert [shown(figure) for figure in figures] == ["0.20 s (5/s)", "over 60 s", "not tried"]
 
 
-def test_a_system_that_breaks_is_said_to_have_failed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_system_is_reported_as_failed(capsys: pytest.CaptureFixture[str]) -> None:
     figures = measured(Scripted(Broken("no such task")), 1)
 
     assert shown(figures[0]) == "failed"

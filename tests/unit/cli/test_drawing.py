@@ -110,7 +110,7 @@ def test_the_tree_shows_bars_paces_and_failures_where_they_happened() -> None:
     assert "level 1 of 1" in drawn
 
 
-def test_a_task_that_waits_says_for_what() -> None:
+def test_a_waiting_task_names_its_dependencies() -> None:
     task = {"name": "a", "agent": "echo", "result_keys": ["x"]}
     last = {"name": "b", "agent": "echo", "result_keys": ["y"], "dependencies": ["x"]}
     plan = read_request({"task_groups": [{"name": "g", "tasks": [task, last]}]}).plan

@@ -127,7 +127,9 @@ async def test_every_command_shows_control_characters(
     assert "\nRun x completed" not in said["summary"]
 
 
-async def test_json_says_what_was_said(system: Embedded, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_json_output_keeps_hostile_text_as_escapes(
+    system: Embedded, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     await show_result(Settings(), "evil-1", "said", timeout=1, json=False)
 
@@ -142,7 +144,7 @@ async def test_cells_of_csv_keep_their_lines(system: Embedded, capsys: pytest.Ca
     assert first["message"] == visible(f"said {EVIL}")
 
 
-async def test_who_follows_a_run_stops_when_the_reader_has_gone(
+async def test_following_a_run_stops_when_the_output_has_no_reader(
     system: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from anabranch.runtime.process.streams import LastingText

@@ -90,7 +90,7 @@ def test_the_committed_contract_is_up_to_date(capsys: pytest.CaptureFixture[str]
     assert main(["--check", str(FOLDER)]) == 0, capsys.readouterr().err
 
 
-def test_what_was_written_passes_the_check(tmp_path: Path) -> None:
+def test_written_files_pass_the_check(tmp_path: Path) -> None:
     assert main(["--write", str(tmp_path)]) == 0
     assert main(["--check", str(tmp_path)]) == 0
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")} == set(generated_files())

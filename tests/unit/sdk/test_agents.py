@@ -23,7 +23,7 @@ def test_the_decorator_returns_the_function_and_registers_nothing() -> None:
     assert Registry().names == frozenset()
 
 
-def test_a_declaration_says_how_the_agent_wants_to_be_run() -> None:
+def test_a_declaration_has_the_options_of_the_decorator() -> None:
     declared = Registry().add(plain).get("plain")
 
     assert declared is not None
@@ -106,12 +106,12 @@ def test_a_function_that_takes_no_task_is_refused() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"timeout": "soon"}, {"timeout": 0}, {"retry": {"strategy": "never"}}, {"max_concurrency": 0}]
 )
-def test_what_cannot_be_used_is_refused_with_the_agents_name(wrong: dict[str, Any]) -> None:
+def test_invalid_options_are_refused_with_the_agents_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="of the agent 'a'"):
         agent("a", **wrong)
 
 
-def test_the_decorator_without_a_name_says_so() -> None:
+def test_the_decorator_without_a_name_is_an_error() -> None:
     with pytest.raises(TypeError, match='write @agent\\("name"\\)'):
         agent(plain)  # type: ignore[type-var]
 

@@ -184,7 +184,7 @@ def test_an_agent_may_have_any_attribute(load: Load) -> None:
     assert called(registry, "a") == "a"
 
 
-def test_what_takes_no_mark_is_refused() -> None:
+def test_objects_that_cannot_be_marked_are_refused() -> None:
     class Shop:
         def sell(self, task: Task) -> None: ...
 

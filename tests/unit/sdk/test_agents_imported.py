@@ -175,7 +175,7 @@ def test_the_current_directory_is_searched_before_what_is_installed_and_after_py
         ({"mine.py": "import os\nos.rmdir(os.getcwd() + '/gone')"}, "FileNotFoundError"),
     ],
 )
-def test_the_command_says_one_line_and_ends_with_2(tmp_path: Path, files: dict[str, str], said: str) -> None:
+def test_the_command_prints_one_line_and_exits_with_2(tmp_path: Path, files: dict[str, str], said: str) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     for command in COMMANDS if "types.py" not in files else COMMANDS[:1]:

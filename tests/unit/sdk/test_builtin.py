@@ -176,7 +176,7 @@ def test_http_connects_to_the_address_that_was_judged(site: str, monkeypatch: py
     "url",
     ["ftp://example.test/", "http:///x", "http://u:p@example.test/", "http://example.test/a b", 5, "http://[/"],
 )
-def test_http_refuses_what_is_no_plain_url(url: Any) -> None:
+def test_http_refuses_invalid_urls(url: Any) -> None:
     with pytest.raises(GiveUp):
         call("http", ALLOWED, inputs={"url": url})
 
@@ -226,7 +226,7 @@ def test_http_uses_no_proxy_of_the_environment(site: str, monkeypatch: pytest.Mo
     assert get(f"{site}/json")["status"] == 200
 
 
-def test_http_says_neither_the_query_nor_a_header_that_it_refuses(site: str) -> None:
+def test_http_errors_contain_neither_the_query_nor_a_refused_header(site: str) -> None:
     with pytest.raises(GiveUp) as refused:
         get(f"{site}/none?key=5ecret")
     assert "5ecret" not in str(refused.value)

@@ -59,7 +59,7 @@ async def test_progress_is_reported_within_0_and_1() -> None:
     await Task(name="t").progress(1)
 
 
-def test_log_records_say_whose_they_are(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_have_the_ids_of_their_member(caplog: pytest.LogCaptureFixture) -> None:
     task = Task(name="t_1", task_name="t", group="g", run_id="r", attempt=2)
 
     task.log.warning("hello", extra={"own": 1})
@@ -135,7 +135,7 @@ Named = namedtuple("Named", "a b")
         (b"".decode(), '""'),
     ],
 )
-def test_what_stands_for_json_is_taken(value: object, json: str) -> None:
+def test_values_with_a_json_form_are_accepted(value: object, json: str) -> None:
     assert encode_value(value).decode() == json
 
 
@@ -160,7 +160,7 @@ def looped() -> list[Any]:
         (looped(), "nested deeper than"),
     ],
 )
-def test_what_is_no_json_is_named_with_its_place(value: object, said: str) -> None:
+def test_an_error_for_a_value_without_json_form_has_its_path(value: object, said: str) -> None:
     with pytest.raises(ResultError, match=said):
         encode_value(value)
 
