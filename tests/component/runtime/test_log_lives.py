@@ -17,7 +17,7 @@ from anabranch.ports import Committed, TopicSpec
 from anabranch.runtime.ownership.due_timers import DueTimers
 from anabranch.runtime.ownership.log_clock import LogClock
 from anabranch.runtime.ownership.log_generation import generation_of
-from anabranch.runtime.ownership.replay import generation_noted, of_this_log, position
+from anabranch.runtime.ownership.replay import discard_stale_commit, generation_noted, position
 from anabranch.runtime.process.supervision import Supervisor
 from anabranch.testing.loop import VirtualClock, VirtualLoop
 
@@ -41,7 +41,7 @@ def test_a_commit_counts_for_the_life_of_the_log_in_which_it_was_made(
     committed: Committed | None, generation: int, epoch: int, counts: bool
 ) -> None:
     """Where it counted, nothing would be done about any record below it: no request of the new log is answered."""
-    assert of_this_log(committed, generation, epoch) == (committed if counts else None)
+    assert discard_stale_commit(committed, generation, epoch) == (committed if counts else None)
 
 
 async def test_a_store_that_was_emptied_does_not_begin_the_generations_anew() -> None:

@@ -33,7 +33,7 @@ from anabranch.core.wire.messages import (
 from anabranch.ports import TopicSpec
 from anabranch.runtime.ownership.effects import PublishAfter, StorePut
 from anabranch.runtime.ownership.log_clock import LogClock
-from anabranch.runtime.ownership.log_generation import generation_of, rise_above
+from anabranch.runtime.ownership.log_generation import generation_of, renumber_above
 from anabranch.runtime.ownership.replay import Replay, position, replay_of
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.testing import System
@@ -79,13 +79,13 @@ async def test_a_store_that_lost_the_list_of_lives_does_not_refuse_owners_for_ev
     log, store = MemoryLog(broker, SystemClock()), MemoryStore(MemoryServer(SystemClock()))
 
     assert await generation_of(log, store, NAMES, "t.groups") == 0
-    await rise_above(log_position(0, 16), 17, log, store, NAMES, "t.groups")
+    await renumber_above(log_position(0, 16), 17, log, store, NAMES, "t.groups")
     assert await generation_of(log, store, NAMES, "t.groups") == 0, "a zombie claimed later in this life"
-    await rise_above(log_position(0, 17), 17, log, store, NAMES, "t.groups")
+    await renumber_above(log_position(0, 17), 17, log, store, NAMES, "t.groups")
     assert await generation_of(log, store, NAMES, "t.groups") == 1, "the log has no such record"
-    await rise_above(log_position(3, 17), 17, log, store, NAMES, "t.groups")
+    await renumber_above(log_position(3, 17), 17, log, store, NAMES, "t.groups")
     assert await generation_of(log, store, NAMES, "t.groups") == 4
-    await rise_above(log_position(2, 99), 17, log, store, NAMES, "t.groups")
+    await renumber_above(log_position(2, 99), 17, log, store, NAMES, "t.groups")
     assert await generation_of(log, store, NAMES, "t.groups") == 4, "it is above that already"
 
 

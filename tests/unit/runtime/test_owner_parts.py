@@ -13,7 +13,7 @@ from anabranch.runtime.ownership.replay import (
     ReplayFrom,
     aged,
     by_scope,
-    of_one_time,
+    group_by_time,
     position,
     replay_of,
     split_batch,
@@ -70,10 +70,10 @@ def test_a_store_that_forgot_everything_has_everything_read_again() -> None:
 
 
 @given(st.lists(st.floats(0, 1e6)))
-def test_records_of_one_time_stay_together(times: list[float]) -> None:
+def test_records_are_grouped_by_their_time(times: list[float]) -> None:
     found = [Incoming("t", 0, at, None, b"", (), time) for at, time in enumerate(times)]
 
-    parts = list(of_one_time(found))
+    parts = list(group_by_time(found))
 
     assert [record for part in parts for record in part] == found
     assert all(abs(record.timestamp - part[0].timestamp) <= 60 for part in parts for record in part)

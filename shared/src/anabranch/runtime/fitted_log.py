@@ -1,14 +1,15 @@
-"""The log as services publish to it, which every record fits: the one place that knows how large a record may be.
+"""An `EventLog` that fits records to the size limit of their topic before it publishes them.
 
-What a record over its topic's limit becomes depends on the topic:
+A record over the limit is handled by topic:
 
-    runs, groups   fragments, which the owner of the partition puts together again (`core.fragments.Assembler`)
-    events         several records; the data of a single entry that is too large is cut
-    results        the record without its details, and in the end without its values, which are in the store
-    dead-letters   the letter with the first bytes of the original, whose size stands in a header
-    others         refused before anything is appended: whoever publishes it has another way
+    runs, groups   split into fragments, which readers reassemble (`core.wire.fragments.Assembler`)
+    events         split into several records; the data of a single entry that is too large are truncated
+    results        published without its details, if necessary also without its values, which are in the store
+    dead-letters   truncated to the first bytes of the original; a header has the original size
+    others         refused with RecordTooLarge before anything is appended; the publisher handles that
 
-So no effect of a decision can be refused by the log for its size, which would end each owner of the partition.
+So the log never refuses an effect of a decision for its size. Such a refusal would crash every next owner of the
+partition in the same way.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ from anabranch.runtime.ownership.dead_letter import fit_letter
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-"""Before the last one. Where the log does not tell its limit, half of what it has refused is tried each time."""
+"""Attempts before the last one. If the broker does not show its limit, each attempt halves the refused size."""
 
 
 def size_of(record: Outgoing) -> int:
-    """Bytes of a record as limits count them."""
+    """The size of a record in bytes, as the limits count it."""
     return record_bytes(record)
 
 
-class WholeReader:
-    """See `ports.Reader`."""
+class AssemblingReader:
+    """See `ports.Reader`. Returns a fragmented message in place of its last fragment."""
 
     def __init__(self, reader: Reader) -> None:
         self._inner = reader
@@ -75,15 +76,15 @@ class FittedLog:
     def __init__(self, log: EventLog, names: Names) -> None:
         self._inner = log
         self._names = names
-        self._cut_topics = frozenset((names.runs, names.groups))
+        self._fragmented_topics = frozenset((names.runs, names.groups))
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
-        """See `ports.EventLog`. Of a record that became several, the offset is that of the last one."""
-        if all(map(is_small, records)):
-            with suppress(RecordTooLarge):  # as a batch, under a limit that was lowered
+        """See `ports.EventLog`. For a record that was split, returns the offset of its last part."""
+        if all(map(is_small, records)):  # fast path: does not ask for limits
+            with suppress(RecordTooLarge):  # a lowered limit may refuse small records, or the batch
                 return await self._inner.publish(records)
         for _ in range(ATTEMPTS):
-            # The limit may have been lowered since it was asked for, or nobody may ask for it.
+            # The limit may have been lowered after it was read, or the client may have no permission to read it.
             with suppress(RecordTooLarge):
                 return await self._publish(records)
         return await self._publish(records)
@@ -99,15 +100,17 @@ class FittedLog:
         if size <= limit:
             yield record
             return
-        room = limit - (size - len(record.value))
-        if record.topic in self._cut_topics and size <= MAX_MESSAGE_BYTES:
-            yield from (replace(record, value=value) for value in fragments_of(record.value, room))
+        value_limit = limit - (size - len(record.value))
+        if record.topic in self._fragmented_topics and size <= MAX_MESSAGE_BYTES:
+            yield from (replace(record, value=value) for value in fragments_of(record.value, value_limit))
             return
-        log.warning("a record for %s has %d bytes, %d are allowed: it is cut", record.topic, size, limit)
+        log.warning(
+            "publisher shrinks a record for %s: it has %d bytes, the limit is %d", record.topic, size, limit
+        )
         if record.topic == self._names.events:
-            yield from (replace(record, value=value) for value in fit_events(record.value, room))
+            yield from (replace(record, value=value) for value in fit_events(record.value, value_limit))
         elif record.topic == self._names.results:
-            yield replace(record, value=fit_result(record.value, room))
+            yield replace(record, value=fit_result(record.value, value_limit))
         elif record.topic == self._names.dead_letters:
             yield fit_letter(record, limit)
         else:
@@ -126,9 +129,9 @@ class FittedLog:
         partitions: Sequence[int] | None = None,
         start: int | Literal["earliest", "latest"] = "latest",
     ) -> AsyncIterator[Reader]:
-        """See `ports.EventLog`. The last fragment of a message that was cut is read as the whole of it."""
+        """See `ports.EventLog`. A fragmented message is returned whole, in place of its last fragment."""
         async with self._inner.read(topic, partitions, start) as reader:
-            yield WholeReader(reader) if topic in self._cut_topics else reader
+            yield AssemblingReader(reader) if topic in self._fragmented_topics else reader
 
     async def create_topics(self, topics: Sequence[TopicSpec]) -> Sequence[str]:
         return await self._inner.create_topics(topics)

@@ -16,7 +16,7 @@ from anabranch.core.wire.events import EventEntry
 from anabranch.core.wire.results import is_reference
 from anabranch.core.wire.run_view import RunView
 from anabranch.runtime.reading import values
-from anabranch.runtime.reading.public_values import PublicValue, judged
+from anabranch.runtime.reading.public_values import PublicValue, classify_value
 from anabranch.sdk.client import Client
 from anabranch_gateway.events.broadcaster import EventBroadcaster
 from anabranch_gateway.http.problems import Refusal
@@ -139,7 +139,7 @@ class MemberInspector:
         stored = await client.store.get([session_key(session_id, key) for key in outside]) if outside else []
         for key, data in zip(outside, stored, strict=True):
             if data is not None:
-                public = await judged(client.store, client.names, session_id, key, data)
+                public = await classify_value(client.store, client.names, session_id, key, data)
                 values_found |= {key: public} if public is not None else {}
         return values_found
 

@@ -15,7 +15,7 @@ from functools import partial
 from anabranch.core.names import session_key
 from anabranch.core.telemetry import RECOVERED
 from anabranch.runtime.process.resources import Resources
-from anabranch.runtime.reading.public_values import PublicValue, judged
+from anabranch.runtime.reading.public_values import PublicValue, classify_value
 from anabranch.runtime.until_available import until_available
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class KeyWatcher:
                 continue
             if is_polled:
                 self._telemetry.count(RECOVERED)
-            public = await judged(self._store, self._names, *place, value)
+            public = await classify_value(self._store, self._names, *place, value)
             if public is None:  # it has expired since it was read: the key stays watched
                 continue
             known += (OutsideKey(run_id, *place, public) for run_id in waiting.runs)

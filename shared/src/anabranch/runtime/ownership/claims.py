@@ -21,12 +21,12 @@ from anabranch.core.errors import Fenced
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.messages import ClaimPartition
 from anabranch.ports import Committed, Outgoing
-from anabranch.runtime.ownership.log_generation import generation_of, is_of_later_life, rise_above
+from anabranch.runtime.ownership.log_generation import generation_of, is_of_later_life, renumber_above
 from anabranch.runtime.ownership.orphans import Orphans
 from anabranch.runtime.ownership.owned_partition import OwnedPartition
 from anabranch.runtime.ownership.owner_context import OwnerContext
 from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
-from anabranch.runtime.ownership.replay import as_old_as, generation_noted, of_this_log, replay_of
+from anabranch.runtime.ownership.replay import discard_stale_commit, generation_noted, replay_of, rewind_to_mark
 from anabranch.runtime.until_available import UNAVAILABLE
 
 log = logging.getLogger(__name__)
@@ -79,13 +79,13 @@ class PartitionClaims(Generic[S]):
         guard = PoisonRecordGuard(self._store, self._names.deciding(topic, partition, generation))
         await guard.load()
         epoch, claimed = await self._claim(partition)
-        found, committed = committed, of_this_log(committed, generation, epoch)
+        found, committed = committed, discard_stale_commit(committed, generation, epoch)
         replay = replay_of(committed, store, kept=kept, generation=generation)
         if committed is not found:
             replay = replace(replay, start=0)  # else the client begins at the commit that does not count
         if replay.restores:
             begin = await marks.saved_position(partition)
-            replay = as_old_as(replay, None if begin is None else offset_of(begin, generation))
+            replay = rewind_to_mark(replay, None if begin is None else offset_of(begin, generation))
         marks.forget_saved(partition)
         loss_window = self._context.resources.settings.loss_window
         owned = OwnedPartition.claimed_now(
@@ -141,7 +141,7 @@ class PartitionClaims(Generic[S]):
         with contextlib.suppress(*UNAVAILABLE):  # the next attempt is refused too, and comes here again
             end = (await self._log.group_standing(self._handler.group, topic))[owned.number].end
             if is_of_later_life(error.current, owned.generation, end):
-                await rise_above(error.current, end, self._log, self._store, self._names, topic)
+                await renumber_above(error.current, end, self._log, self._store, self._names, topic)
                 self._context.membership.rejoin()
             else:
                 owned.epoch, owned.claimed = await self._claim(owned.number)

@@ -11,7 +11,7 @@ from anabranch.ports import Headers, Incoming, Outgoing
 REASON_BYTES = 8_192
 FRAME_BYTES = 200
 LETTER_BYTES = 1_030_000
-"""A letter's value, key and headers together, so that the log takes it: a compressed record may be far larger."""
+"""Limit of value, key and headers together, below the log's limit: a compressed original may be far larger."""
 
 
 def dead_letter(
@@ -19,27 +19,27 @@ def dead_letter(
 ) -> Outgoing:
     """The record for the dead-letter topic. `project` is the one that a refused request belongs to.
 
-    Value, key and headers are the original's, including repeated and null headers. After them come
-    `anabranch_*` headers with the code, the reason, its signature and the place it came from, which is also the
-    id of the letter; `anabranch_null` says that the value was null and not empty. The value of a record too large
-    for a dead letter is cut, and if that is not enough its key and headers are omitted; `anabranch_bytes` then has
-    the value's original size.
+    Value, key and headers are the original's, including repeated and null headers. They are followed by
+    `anabranch_*` headers with the code, the reason, its signature and the original's topic, partition and offset,
+    which are also the letter's id; `anabranch_null` marks a null value, as distinct from an empty one. The value
+    of a record too large for a dead letter is truncated, and if that is not enough its key and headers are
+    omitted; `anabranch_bytes` then has the value's original size.
     """
     own = _own_headers(record, reason, code, project)
     headers, key = record.headers + own, record.key
-    room = LETTER_BYTES - _bytes(key, headers)
-    if len(record.value) <= room:
+    value_limit = LETTER_BYTES - _bytes(key, headers)
+    if len(record.value) <= value_limit:
         return Outgoing(names.dead_letters, key, record.value, headers=headers)
-    if room < 0:
+    if value_limit < 0:
         headers, key = own, None
     headers += (("anabranch_bytes", str(len(record.value)).encode()),)
-    room = LETTER_BYTES - _bytes(key, headers)
-    return Outgoing(names.dead_letters, key, record.value[:room], headers=headers)
+    value_limit = LETTER_BYTES - _bytes(key, headers)
+    return Outgoing(names.dead_letters, key, record.value[:value_limit], headers=headers)
 
 
 def fit_letter(letter: Outgoing, limit: int) -> Outgoing:
-    """The dead letter as a record of at most `limit` bytes: its value is cut, and if that is not enough the
-    original's headers and key are omitted."""
+    """Shrink a dead letter to a record of at most `limit` bytes: its value is truncated, and if that is not enough
+    the original's headers and key are omitted."""
     pairs = letter.headers.items() if isinstance(letter.headers, Mapping) else letter.headers
     headers: Headers = tuple(pairs)
     key = letter.key.encode() if isinstance(letter.key, str) else letter.key
@@ -48,8 +48,8 @@ def fit_letter(letter: Outgoing, limit: int) -> Outgoing:
         key, headers = None, tuple((name, value) for name, value in headers if name.startswith("anabranch_"))
     if not any(name == "anabranch_bytes" for name, _ in headers):
         headers += size
-    room = max(0, limit - _bytes(key, headers) - FRAME_BYTES)
-    return Outgoing(letter.topic, key, letter.value[:room], headers=headers, partition=letter.partition)
+    value_limit = max(0, limit - _bytes(key, headers) - FRAME_BYTES)
+    return Outgoing(letter.topic, key, letter.value[:value_limit], headers=headers, partition=letter.partition)
 
 
 def _own_headers(record: Incoming, reason: str, code: str, project: str | None) -> Headers:

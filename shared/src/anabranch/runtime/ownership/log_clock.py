@@ -1,9 +1,10 @@
-"""The log's time, as seen from this process: deadlines are points in the time of the broker, not of a machine.
+"""Estimates the broker's time in this process. Deadlines are in broker time, so that owners with different clocks
+agree.
 
-Records of the topics in which time decides carry the broker's time. The owner of a partition compares the time of
-its claim with its own clock when it published the claim and when that was acknowledged: the broker took it between
-the two, which may be long apart where the broker was away. The least difference that explains its time holds for
-the whole process.
+Records of the topics with deadlines have the broker's timestamp. A partition owner compares the timestamp of its
+claim with its own clock at publication and at acknowledgement. The broker stored the claim between the two, which
+may be far apart after an outage. The smallest clock skew that is consistent with both is used in the whole
+process.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ import logging
 from anabranch.ports import Clock
 
 SKEW_SECONDS = 60.0
-"""Clocks that differ by more are reported: people compare logs of several machines, and TLS has clocks as well."""
+"""A larger skew is reported, because it also breaks TLS and makes the log lines of several machines
+incomparable."""
 
 log = logging.getLogger(__name__)
 
 
 class LogClock:
-    """See `ports.Clock`. `now` is the broker's time as far as it is known, else that of `clock`.
+    """See `ports.Clock`. `now` is the broker's time after the first `observe`, until then the time of `clock`.
 
-    Once known, it goes on by the monotonic clock: the machine's may be set meanwhile, as the finding asks for.
+    The estimate advances with the monotonic clock, so that setting the machine's clock does not shift it.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -38,7 +40,7 @@ class LogClock:
         return self.now() - self._clock.now()
 
     def monotonic(self) -> float:
-        """Seconds that never go back, for durations."""
+        """Seconds of a clock that never goes backwards, for durations."""
         return self._clock.monotonic()
 
     def machine_now(self) -> float:
@@ -46,22 +48,28 @@ class LogClock:
         return self._clock.now()
 
     def local(self, at: float) -> float:
-        """A point in the broker's time by this machine's clock."""
+        """Convert a broker time to this machine's clock."""
         return at - self._skew
 
     def observe(self, timestamp: float, published_at: float, acknowledged_at: float) -> None:
-        """Note the time that the broker gave to a record of this process, which published it at `published_at` and
-        had the answer at `acknowledged_at` by its own clock. Where topics carry the producers' times, there is no
-        difference."""
+        """Update the skew from the broker's timestamp of a record that this process published.
+
+        `published_at` and `acknowledged_at` are times of this machine's clock. The skew is 0 if topics have
+        producer timestamps.
+        """
         was_large = self.finding is not None
+        # The nearest point of the interval: within it, the timestamp is consistent with a skew of 0.
         skew = timestamp - min(max(timestamp, published_at), acknowledged_at)
         self._origin = self._clock.now() + skew - self._clock.monotonic()
         if not was_large and self.finding is not None:
-            log.warning("%s: set the clock of this machine; deadlines are kept in the broker's time", self.finding)
+            log.warning(
+                "%s; deadlines are not affected, they use the broker's time: correct the clock of this machine",
+                self.finding,
+            )
 
     @property
     def finding(self) -> str | None:
-        """What health reports about the clock; None where it is right."""
+        """The skew as health reports it; None if it is at most SKEW_SECONDS."""
         if abs(self._skew) <= SKEW_SECONDS:
             return None
         side = "behind" if self._skew > 0 else "ahead of"

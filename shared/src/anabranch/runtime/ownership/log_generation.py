@@ -57,7 +57,9 @@ def is_of_later_life(position: int, generation: int, end: int) -> bool:
     return of > generation or (of == generation and offset >= end)
 
 
-async def rise_above(position: int, end: int, log: EventLog, store: StateStore, names: Names, topic: str) -> None:
+async def renumber_above(
+    position: int, end: int, log: EventLog, store: StateStore, names: Names, topic: str
+) -> None:
     """Number the topic's present life above the life of a position in the store.
 
     A store that lost the list of lives and kept a fence would refuse every owner for ever.

@@ -1,10 +1,9 @@
-"""Marks that show whether the store kept its data, one for each partition of a topic.
+"""Detects data loss of the store by marks in it, one for each partition of a topic.
 
-A service that brings the store up to date with a partition writes the first half of the mark before and the second
-half after: a store that was emptied in between has at most the second half. A store that restarts empty has no
+A service writes the first half of a mark before it restores a partition's data to the store, and the second half
+afterwards: a store that was emptied in between has at most the second half. A store that restarts empty has no
 marks. A store restored from an older snapshot has marks that show its age: the second half has the replay position
-of the partition at the last write. This module only reads and writes marks; the callers decide what follows from a
-missing or old mark.
+of the partition at the last write. This module only reads and writes marks; its callers restore lost data.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ RENEW_SECONDS = 3_600.0
 
 
 class LossDetector:
-    """The marks of one topic."""
+    """Reads and writes the marks of one topic."""
 
     def __init__(self, store: StateStore, names: Names, topic: str) -> None:
         self._store = store
@@ -33,21 +32,22 @@ class LossDetector:
         self._note_at = 0.0
         self._saved: dict[int, int] = {}
         """The replay position in the mark of each partition, as last written."""
-        self._turns = count()
+        self._samples = count()
 
     async def begin_restoring(self, partitions: Sequence[int]) -> None:
-        """Write the first half of the marks, before the store is brought up to date. Raises ServerUnavailable,
+        """Write the first half of the marks, before the partitions' data are restored. Raises ServerUnavailable,
         StoreRefused."""
         await self._put(map(self._first_half, partitions))
 
     async def mark_restored(self, partitions: Sequence[int]) -> None:
-        """Write the second half of the marks: the store is up to date. If it was emptied since `begin_restoring`,
-        the first half is missing, and the partitions count as lost. Raises ServerUnavailable, StoreRefused."""
+        """Write the second half of the marks, after the data are restored. If the store was emptied since
+        `begin_restoring`, the first half is missing and the partitions count as lost. Raises ServerUnavailable,
+        StoreRefused."""
         await self._put(map(self._second_half, partitions))
 
     async def save_changed(self, begins: Mapping[int, int], now: float) -> None:
-        """Write the positions that have changed, at most once in NOTE_SECONDS; `now` is monotonic. Raises
-        ServerUnavailable, StoreRefused."""
+        """Write the replay positions that have changed, at most once in NOTE_SECONDS; `now` is monotonic.
+        Raises ServerUnavailable, StoreRefused."""
         if now < self._note_at:
             return
         self._note_at = now + NOTE_SECONDS
@@ -55,12 +55,12 @@ class LossDetector:
         self._saved = dict(begins)
 
     def forget_saved(self, partition: int) -> None:
-        """Write the position of a partition with the next `save_changed`, even if it has not changed."""
+        """Make the next `save_changed` write the position of a partition, even if it has not changed."""
         self._saved.pop(partition, None)
 
     async def _save(self, begins: Mapping[int, int]) -> None:
-        """Write for each partition the log position from which on records may be missing in the store.
-        Raises ServerUnavailable, StoreRefused."""
+        """Write each partition's position: effects of records before it are in the store. Raises
+        ServerUnavailable, StoreRefused."""
         if begins:
             await self._store.put(
                 [Write(self._second_half(number), b"from:%d" % at, MARK_SECONDS) for number, at in begins.items()]
@@ -80,8 +80,8 @@ class LossDetector:
         """
         if not partitions:
             return []
-        looked_at = partitions[next(self._turns) % len(partitions)]
-        [first] = await self._store.get([self._first_half(looked_at)])
+        sample = partitions[next(self._samples) % len(partitions)]
+        [first] = await self._store.get([self._first_half(sample)])
         if first is not None:
             await self._renew(partitions)
             return []
@@ -103,16 +103,14 @@ class LossDetector:
         """Read values of keys; None means that the store never had the key, or that it expired.
 
         Raises:
-            ServerUnavailable: also while the store has lost its data and the owner has not written it again: a
-            missing
-                key means nothing then.
+            ServerUnavailable: the store does not respond, or has lost its data and the owner has not restored them
+                yet. A missing key would be ambiguous then.
         """
         mark = self._first_half(partition)
-        *found, is_kept = await self._store.get(
-            [*keys, mark]
-        )  # last: a store that still has the mark had the keys, too
+        # The mark is read last: if the store still has it, the data were not lost before the keys were read.
+        *found, is_kept = await self._store.get([*keys, mark])
         if is_kept is None:
-            raise ServerUnavailable("Redis", mark, "it has forgotten what it was given, and gets it again")
+            raise ServerUnavailable("Redis", mark, "it lost its data; the owner of the partition restores them")
         return found
 
     def _first_half(self, partition: int) -> str:

@@ -19,8 +19,8 @@ from anabranch.runtime.ownership.effects import AppendHistory, Effect, Expire, S
 
 log = logging.getLogger(__name__)
 
-SAME_TIME = 60.0
-"""Seconds between records whose effects are taken to be equally old."""
+MAX_TIME_SPREAD = 60.0
+"""Seconds between two records whose effects get the same age in a replay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +51,15 @@ def replay_of(committed: Committed | None, store: str, *, kept: bool = True, gen
         start = min(int(noted.get("replay_from", committed.offset)), committed.offset)
         return Replay(start, committed.offset, noted.get("store") != store)
     except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
-        log.warning("the commit's metadata %r is not this version's: reading from 0", committed.metadata)
+        log.warning("owner cannot parse the commit metadata %r, replaying from offset 0", committed.metadata)
         return Replay(0, committed.offset, True)
 
 
 def position(
     offset: int, replay_from: int, store: str, generation: int = 0, open_from: int | None = None
 ) -> Committed:
-    """A commit that `replay_of` understands. `open_from` is the offset of the record that opened the oldest open
-    run, where that is after `replay_from`."""
+    """Build a commit for `replay_of` to read. `open_from` is the offset of the record that opened the oldest open
+    run; it is omitted unless it is after `replay_from`."""
     noted: dict[str, Any] = {"replay_from": replay_from, "store": store}
     if generation:
         noted["generation"] = generation
@@ -69,8 +69,8 @@ def position(
 
 
 def open_from(committed: Committed | None) -> int:
-    """The offset from which on records opened the runs that were open at a commit: runs that were opened before it
-    had ended by then. 0 if the commit does not tell."""
+    """The offset at or after which all runs that were open at a commit had been opened; runs opened before it had
+    ended. 0 if the commit has none."""
     try:
         noted = orjson.loads(committed.metadata or b"{}") if committed is not None else {}
         return int(noted.get("open_from", noted.get("replay_from", 0)))
@@ -79,13 +79,13 @@ def open_from(committed: Committed | None) -> int:
 
 
 def replay_begin(committed: Committed | None) -> int:
-    """The replay position of a commit."""
+    """The offset at which a replay after this commit starts."""
     return replay_of(committed, "", generation=generation_noted(committed)).start or 0
 
 
-def as_old_as(replay: Replay, begin: int | None) -> Replay:
-    """A replay for a store that may have been restored to the age of its mark, whose replay position is `begin`.
-    None means that the mark is older than its first position: all that the log has is written again."""
+def rewind_to_mark(replay: Replay, begin: int | None) -> Replay:
+    """Start the replay no later than `begin`, the position in the store's mark, because the store may have been
+    restored from a snapshot as old as the mark. None (the mark has no position yet) replays the whole log."""
     if not replay.restores or replay.start is None:
         return replay
     return replace(replay, start=min(replay.start, begin or 0))
@@ -99,15 +99,15 @@ def generation_noted(committed: Committed | None) -> int:
         return 0
 
 
-def of_this_log(committed: Committed | None, generation: int, epoch: int) -> Committed | None:
+def discard_stale_commit(committed: Committed | None, generation: int, epoch: int) -> Committed | None:
     """The commit, or None if it is of another generation of the log: an owner that has not noticed that the topic
-    was created again may still commit its old position. A commit after the claim at offset `epoch` is invalid too:
-    the log has lost its end."""
+    was created again may still commit its old position. A commit after the claim at offset `epoch` is discarded
+    too: the log has lost its last records."""
     if committed is None or (committed.offset <= epoch and generation_noted(committed) == generation):
         return committed
     log.error(
-        "offset %d is committed, of generation %d of the log, but the log is of generation %d and has %d records: "
-        "reading it from its beginning",
+        "owner ignores the commit of offset %d in generation %d of the log: the log has generation %d "
+        "and %d records; replaying it from its beginning",
         committed.offset,
         generation_noted(committed),
         generation,
@@ -118,25 +118,30 @@ def of_this_log(committed: Committed | None, generation: int, epoch: int) -> Com
 
 @dataclass(slots=True)
 class ReplayFrom:
-    """Where to rebuild from, as it was `lag` seconds ago.
+    """Delays the start of the replay by `lag` seconds: commits get the position that was valid then.
 
-    Another topic's owner may tell again what it did within the loss window; what ended within it has to be known
-    as ended then, so it is rebuilt a little longer than it is open.
+    After a failure, the owner of another topic may publish its records of the loss window again. A run that ended
+    within that window must still be known as ended, so a replay includes runs for some time after they have ended.
     """
 
     lag: float
     _noted: deque[tuple[float, int]] = field(default_factory=deque)
 
     def note(self, offset: int, now: float) -> int:
-        """Note where one would rebuild from `now`; returns where to rebuild from, which is no later."""
+        """Record the present start of a replay; returns the delayed one, which is never later."""
         self._noted.append((now, offset))
+        # The newest entry that is at least `lag` old stays, because it was the valid position `lag` seconds ago.
         while len(self._noted) > 1 and self._noted[1][0] <= now - self.lag:
             self._noted.popleft()
         return min(noted for _, noted in self._noted)
 
 
 def split_batch(batch: Sequence[Incoming], committed: int, epoch: int) -> list[Sequence[Incoming]]:
-    """A batch cut at the committed offset and after the claim (`epoch` -1: the claim is behind)."""
+    """Split a batch before the committed offset and after the claim; `epoch` is -1 once the claim was read.
+
+    The parts are handled differently: effects of records before the commit are on the log already, and the owner
+    completes its takeover after the claim.
+    """
     cuts = [committed, *([epoch + 1] if epoch >= 0 else [])]
     parts: list[Sequence[Incoming]] = [batch] if batch else []
     for cut in cuts:
@@ -149,11 +154,11 @@ def _cut(part: Sequence[Incoming], cut: int) -> Iterable[Sequence[Incoming]]:
     return [piece for piece in (part[:at], part[at:]) if piece]
 
 
-def of_one_time(records: Sequence[Incoming]) -> Iterable[Sequence[Incoming]]:
-    """Records cut where the time of one is far from that of the first before it."""
+def group_by_time(records: Sequence[Incoming]) -> Iterable[Sequence[Incoming]]:
+    """Split records into consecutive groups whose timestamps are within MAX_TIME_SPREAD of the group's first."""
     begin = 0
     for at, record in enumerate(records):
-        if abs(record.timestamp - records[begin].timestamp) > SAME_TIME:
+        if abs(record.timestamp - records[begin].timestamp) > MAX_TIME_SPREAD:
             yield records[begin:at]
             begin = at
     if records:
@@ -161,20 +166,20 @@ def of_one_time(records: Sequence[Incoming]) -> Iterable[Sequence[Incoming]]:
 
 
 def aged(effects: Iterable[Any], age: float) -> list[Effect]:
-    """What to do now of effects on the store (each has a `ttl`) that were due `age` seconds ago: what would have
-    expired by now, or is about to, is not written."""
+    """Reduce the `ttl` of replayed store effects by the age of their records. Omits writes that would have expired
+    by now, or within MAX_TIME_SPREAD."""
     left = [replace(each, ttl=each.ttl - max(age, 0.0)) for each in effects]
     return [
         replace(each, ttl=max(each.ttl, 1.0)) if isinstance(each, Expire) else each
         for each in left
-        if isinstance(each, Expire) or each.ttl > SAME_TIME
+        if isinstance(each, Expire) or each.ttl > MAX_TIME_SPREAD
     ]
 
 
 def by_scope(
     writes: Sequence[StorePut | AppendHistory],
 ) -> Iterable[tuple[str | None, list[Write | HistoryEntry]]]:
-    """Writes of each fence in order, None for those without; of a key written twice the last write counts."""
+    """Group writes by their fence's scope (None: not fenced), in order. The last write of a key wins."""
     scopes: dict[str | None, dict[tuple[str, int], Write | HistoryEntry]] = {}
     for each in writes:
         if isinstance(each, AppendHistory):

@@ -28,7 +28,7 @@ from anabranch.runtime.ownership.effects import AppendHistory, Effect, Expire, P
 from anabranch.runtime.ownership.owned_partition import CommitPoint, OwnedPartition
 from anabranch.runtime.ownership.owner_context import OwnerContext
 from anabranch.runtime.ownership.poison_records import REASON
-from anabranch.runtime.ownership.replay import aged, of_one_time, split_batch
+from anabranch.runtime.ownership.replay import aged, group_by_time, split_batch
 from anabranch.runtime.ownership.replay_slots import ReplaySemaphore
 from anabranch.runtime.until_available import UNAVAILABLE, until_available
 
@@ -97,7 +97,7 @@ class TurnProcessor(Generic[S]):
     async def _rebuild(self, owned: OwnedPartition[S], records: Sequence[Incoming]) -> None:
         """Rebuild the state. Writes to the store are repeated if the store lost data; nothing is published
         again."""
-        for part in of_one_time(records) if owned.replay.restores else (records,):
+        for part in group_by_time(records) if owned.replay.restores else (records,):
             effects = await self._decide(owned, part, [])
             if owned.replay.restores:
                 stored = [each for each in effects if self._is_stored(each)]

@@ -1,1 +1,1 @@
-"""Read-only access to what services keep: values, contexts, views, and ranges of a log."""
+"""Read-only access to stored data: values, contexts, run views, run records, and ranges of the log."""

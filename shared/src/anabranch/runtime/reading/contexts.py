@@ -1,8 +1,8 @@
-"""The shared context of a session as people look at it: its versions, its state as of one, and what two differ in.
+"""Reads the shared context of a session: its versions, its state at a version, and the difference of two states.
 
-Session owners write the history, each change at its place; a version's number is its rank. This only reads.
-The last `KEPT_VERSIONS` versions are kept, for as long as the results of the session's runs are; `dropped` says
-how many came before them. A wide `separate` join is one version, that of its plain key.
+Session owners write the history, in the order of their decisions; the number of a version is its position there.
+The last `KEPT_VERSIONS` versions are kept for the lifetime of the session's results; `dropped` counts the earlier
+ones. A wide `separate` join is one version, of its plain key.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from anabranch.ports import StateStore
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A change and its number in the session, counted from 1."""
+    """A change of the context with its version number in the session, from 1."""
 
     number: int
     change: Change
 
     def to_document(self) -> dict[str, Any]:
-        """As `context --json` and the gateway show it."""
-        told = {each.name: getattr(self.change, each.name) for each in fields(self.change)}
-        told["bytes"] = told.pop("size")
-        return {"version": self.number, **told, "writers": list(self.change.writers)}
+        """The version as `context --json` and the gateway show it."""
+        document = {each.name: getattr(self.change, each.name) for each in fields(self.change)}
+        document["bytes"] = document.pop("size")
+        return {"version": self.number, **document, "writers": list(self.change.writers)}
 
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """What a key holds, and which version made it so."""
+    """The value of a key, and the version that set it."""
 
     value: Any
     version: int
@@ -46,8 +46,8 @@ class KeyState:
 
 @dataclass(frozen=True)
 class SharedContext:
-    """The context of a session as of version `at`. `versions` are those up to it that are kept, the oldest first;
-    `last` is the newest version that there is."""
+    """The context of a session at version `at`. `versions` are the kept versions up to it, the oldest first;
+    `last` is the newest version of the session."""
 
     session_id: str
     at: int
@@ -57,11 +57,11 @@ class SharedContext:
 
     @cached_property
     def state(self) -> Mapping[str, KeyState]:
-        """Key -> what it holds; without the keys that only dropped versions wrote."""
+        """Key -> state, without keys that only dropped versions wrote."""
         return dict(_states(self.versions))
 
     def to_document(self) -> dict[str, Any]:
-        """As `context --json` and the gateway show it."""
+        """The context as `context --json` and the gateway show it."""
         return {
             "session_id": self.session_id,
             "at": self.at,
@@ -74,7 +74,8 @@ class SharedContext:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A key that differs between two states; `versions` are those between that wrote it."""
+    """A key that differs between two states; `versions` are the numbers of the versions between them that wrote
+    it."""
 
     key: str
     change: Literal["added", "changed", "removed"]
@@ -83,16 +84,16 @@ class Difference:
     versions: tuple[int, ...]
 
     def to_document(self) -> dict[str, Any]:
-        """As `context --diff --json` and the gateway show it."""
-        told = {"key": self.key, "change": self.change, "before": self.before, "after": self.after}
-        return told | {"versions": list(self.versions)}
+        """The difference as `context --diff --json` and the gateway show it."""
+        document = {"key": self.key, "change": self.change, "before": self.before, "after": self.after}
+        return document | {"versions": list(self.versions)}
 
 
 async def load_context(store: StateStore, names: Names, session_id: str, at: int | None = None) -> SharedContext:
-    """The context of a session as of version `at`, None: the newest. Where nothing is known of it, it is empty.
+    """Load the context of a session at version `at` (None: the newest). It is empty for an unknown session.
 
     Raises:
-        NoSuchVersion: `at` is newer than the newest version, or older than the oldest one that is kept.
+        NoSuchVersion: `at` is newer than the newest version, or older than the kept ones.
         ServerUnavailable: the store cannot be reached.
     """
     found = await store.history(names.context(session_id))
@@ -108,7 +109,7 @@ async def load_context(store: StateStore, names: Names, session_id: str, at: int
 
 
 def diff(a: SharedContext, b: SharedContext) -> list[Difference]:
-    """What changes from one state of a session to another, by key. Pure."""
+    """Compare two states of a session, by key. Pure."""
     between = {each.number: each for each in (*a.versions, *b.versions)}
     low, high = sorted((a.at, b.at))
     writes: dict[str, list[int]] = {}
@@ -136,12 +137,14 @@ def _states(versions: Sequence[Version]) -> Iterator[tuple[str, KeyState]]:
         if change.policy is None or change.submitted is None:
             yield change.key, KeyState(change.value, version.number)
             continue
+        # With a merge policy the history has each run's contribution, and the value is the merge of all of them.
         fold = folds.setdefault((change.key, change.policy), Fold(change.policy))  # type: ignore[arg-type]
-        yield change.key, KeyState(_folded(fold, version), version.number)
+        yield change.key, KeyState(_merged(fold, version), version.number)
 
 
-def _folded(fold: Fold, version: Version) -> Any:
-    """What the session has once a run's contribution is in; of one that is stored elsewhere, its reference."""
+def _merged(fold: Fold, version: Version) -> Any:
+    """Add a run's contribution and return the merged value; a contribution stored elsewhere is merged as a
+    reference."""
     change = version.change
     assert change.submitted is not None
     fold.add(RunsValue(version.number, change.submitted, change.run_id, change.value, change.replaces))

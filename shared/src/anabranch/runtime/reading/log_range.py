@@ -1,5 +1,4 @@
-"""A stretch of one partition, read once from its beginning to its end: for tools and for answers, not for services
-that follow a topic."""
+"""Reads a range of one partition once, for commands and queries; services that follow a topic use a consumer."""
 
 from __future__ import annotations
 
@@ -15,10 +14,10 @@ BATCH_SECONDS = 30.0
 async def records_between(
     log: EventLog, topic: str, partition: int, start: int, end: int
 ) -> AsyncGenerator[Incoming, None]:
-    """The records of a partition from `start` up to `end`.
+    """Iterate over the records of a partition with offsets from `start` to before `end`.
 
     Raises:
-        ServerUnavailable: they do not come.
+        ServerUnavailable: no record arrives within BATCH_SECONDS.
     """
     if start >= end:
         return
@@ -26,6 +25,7 @@ async def records_between(
         batches = aiter(reader)
         while True:
             for record in await _next(batches, topic, partition):
+                # With gaps in the offsets (transaction markers, compaction), `end - 1` may not exist.
                 if record.offset < end:
                     yield record
                 if record.offset >= end - 1:

@@ -1,8 +1,8 @@
 """Reads the public key of a value, `session:{<session id>}:<key>`, which any client may SET.
 
-So the form of the value proves nothing. It is a reference only if Anabranch wrote it: if it refers to the same key
-of the same session, with the size in the manifest, which only Anabranch writes. Anything else is the value of the
-client that SET it.
+A client can therefore imitate the form of a reference. A value counts as a reference only if it refers to its own
+key in its own session and its size equals the size in the manifest, which only Anabranch writes. Any other value
+is the data of the client that SET it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ from anabranch.ports import StateStore
 
 @dataclass(frozen=True, slots=True)
 class PublicValue:
-    """A value of a session: `data` is JSON, or a reference if `is_reference`. `error`: why the value is
-    invalid."""
+    """A value of a session. `data` is JSON, or a reference if `is_reference`; `error` is the reason if the value
+    is invalid."""
 
     data: Any
     is_reference: bool = False
     error: str | None = None
 
 
-async def judged(store: StateStore, names: Names, session_id: str, key: str, found: bytes) -> PublicValue | None:
+async def classify_value(
+    store: StateStore, names: Names, session_id: str, key: str, found: bytes
+) -> PublicValue | None:
     """Classify the bytes `found` under a public key; None if the key is gone.
 
-    A value and its manifest are written atomically but read separately, the manifest first. If the value has
-    changed by then, both are read again.
+    Anabranch writes a value and its manifest atomically, but `found` was read before its manifest. If the value
+    has changed in between, both are read again.
 
     Raises:
         ServerUnavailable: the store cannot be reached.
@@ -49,7 +51,7 @@ async def judged(store: StateStore, names: Names, session_id: str, key: str, fou
         if again is None:
             return None
         if again == found:
-            return PublicValue(value, is_reference=_is_told_by(value, stored))
+            return PublicValue(value, is_reference=_matches_manifest(value, stored))
         found = again
 
 
@@ -58,13 +60,13 @@ def claims_to_be_stored(value: Any, session_id: str, key: str) -> bool:
     return is_reference(value, session_id) and value[MARK] == reference_address(session_id, key)
 
 
-def _is_told_by(reference: dict[str, Any], manifest: bytes | None) -> bool:
+def _matches_manifest(reference: dict[str, Any], manifest: bytes | None) -> bool:
     stored = orjson.loads(manifest) if manifest is not None else {}
     return all(stored.get(name) == reference[name] for name in ("count", "bytes"))
 
 
 def parse_value(value: bytes) -> Any:
-    """A value SET by a client: parsed as JSON, else the text itself."""
+    """Parse a value SET by a client as JSON; the text itself if it is not JSON."""
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:

@@ -20,10 +20,11 @@ MAX_SCANNED = 2_000
 
 @dataclass(frozen=True, slots=True)
 class _Cursor:
-    """The last run that was scanned, and about how many runs of the sorted set were before it.
+    """The last run that was scanned, and its offset in the sorted set at that time.
 
-    Runs submitted meanwhile move the others down the set. So the offset only says where to start, and the order of
-    the runs decides: one that is not after the last scanned run is skipped. No run is returned twice.
+    Runs submitted between two pages move the others down the set. So the offset only sets where the scan starts,
+    and runs that are not after the last scanned run in the order of the list are skipped: no run is returned
+    twice.
     """
 
     offset: int = 0
@@ -71,7 +72,7 @@ class ViewIndex:
         while scanned < MAX_SCANNED:
             views = await list_views(self._store, self._names, SCAN_BATCH, offset)
             if not views:
-                # Views expire before the set drops their runs: a batch without any view is taken for the end.
+                # Views expire before the set drops their runs, so a batch without any view is treated as the end.
                 return RunPage(found, None)
             for index, view in enumerate(views):
                 if not position.is_before(view):

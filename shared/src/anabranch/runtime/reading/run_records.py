@@ -11,7 +11,7 @@ from anabranch.ports import StateStore
 
 
 async def load_run_records(store: StateStore, names: Names, run_ids: Sequence[str]) -> list[RunRecord | None]:
-    """The record of each run, in one round trip; None for a run that is not admitted, or has expired.
+    """Load the record of each run, in one round trip; None for a run that is not admitted, or has expired.
 
     Raises:
         ServerUnavailable, StoreRefused: the store does not respond.
@@ -25,7 +25,7 @@ async def load_run_records(store: StateStore, names: Names, run_ids: Sequence[st
 async def existing_session_keys(
     store: StateStore, names: Names, session_id: object, project: str, candidates: Collection[str]
 ) -> Sequence[str]:
-    """The candidates that the session has as keys from earlier runs, in order; takes one round trip.
+    """Return the candidates that are keys of the session from earlier runs, sorted; takes one round trip.
 
     Empty for an invalid session id, and for a session of another project: a refusal must not reveal its contents.
 

@@ -1,18 +1,18 @@
-"""Large values: reads what a reference stands for, page by page. Reads only; owners and workers write.
+"""Reads large values behind references, page by page. Owners and workers write them.
 
-A value over the inline limit is stored once, as pages, with a manifest that says how they make the value:
+A value over the inline limit is stored once, as pages, with a manifest that describes how to assemble them:
 
     {"format": "merge", "total": n, "pages": [[number, [[start, stop], ...], bytes], ...],
      "large": [[index, prefix, [bytes, ...], is_list], ...], "count": c, "bytes": b}
 
-Beside these, and a value that is small after all (`inline`), a manifest may stand for other values of its run:
+A manifest may also contain a small value (`inline`), or refer to other values of its run:
 
     {"format": "same", "of": key}
     {"format": "concat" or "union", "parts": [{"of": key} or {"value": value}, ...], "count": c, "bytes": b}
 
-A page is the JSON array of the values of its members. Pages of one chunk may interleave, so neighbours that
-overlap are read together and ordered by index. A single member's value too large for a record has pages of
-its own: of items where it is a list, else of text that is cut anywhere.
+A page is the JSON array of the values of its members. Pages of one chunk may interleave, so overlapping neighbours
+are read together and ordered by index. A single member's value that is too large for a record has pages of its
+own: pages of items for a list, else pieces of its JSON text, cut at any byte.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from anabranch.core.outputs import indexed, merged
 from anabranch.core.policies import distinct
 from anabranch.core.wire.results import MARK
 from anabranch.ports import StateStore
-from anabranch.runtime.reading.public_values import claims_to_be_stored, judged
+from anabranch.runtime.reading.public_values import claims_to_be_stored, classify_value
 
 Json = Any
 _MISSING: Any = object()
@@ -37,7 +37,7 @@ _MISSING: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the pages of one value are."""
+    """Identifies the pages of one value in the store."""
 
     store: StateStore
     names: Names
@@ -49,7 +49,7 @@ class _Source:
         keys = [self.names.value_page(self.session_id, self.run_id, self.key, number) for number in numbers]
         found = await self.store.get(keys)
         if None in found:
-            raise ValueGone(self.session_id, self.key, "a page of it is no longer in the store")
+            raise ValueGone(self.session_id, self.key, "one of its pages is no longer in the store")
         return [page for page in found if page is not None]
 
 
@@ -60,7 +60,7 @@ async def resolve(store: StateStore, names: Names, reference: Mapping[str, Any],
         within: the session whose values may be read. A reference to another session is refused.
 
     Raises:
-        ValueGone: the store does not have it any more, or it is another session's.
+        ValueGone: the value is no longer in the store, or belongs to another session.
         ServerUnavailable: the store cannot be reached.
     """
     source = _source(store, names, reference, within)
@@ -69,8 +69,8 @@ async def resolve(store: StateStore, names: Names, reference: Mapping[str, Any],
         return await _public_value(source)
     if manifest["format"] == "inline":
         return manifest["value"]
-    if manifest["format"] in _OF_OTHERS:
-        return await _of_others(source, manifest)
+    if manifest["format"] in _DERIVED:
+        return await _derived(source, manifest)
     return _assemble(manifest, [pair async for pair in _members(source, manifest)])
 
 
@@ -78,11 +78,11 @@ async def public_value(store: StateStore, names: Names, session_id: str, key: st
     """Load the whole value of a session's key by its public name; None if the key does not exist.
 
     Raises:
-        ValueGone: the store does not have it any more.
+        ValueGone: the value is no longer in the store.
         ServerUnavailable: the store cannot be reached.
     """
     [found] = await store.get([session_key(session_id, key)])
-    public = None if found is None else await judged(store, names, session_id, key, found)
+    public = None if found is None else await classify_value(store, names, session_id, key, found)
     if public is None or not public.is_reference:
         return None if public is None else public.data
     return await resolve(store, names, public.data, within=session_id)
@@ -91,11 +91,11 @@ async def public_value(store: StateStore, names: Names, session_id: str, key: st
 async def iterate(
     store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str
 ) -> AsyncGenerator[Json, None]:
-    """Iterate over the items of a list behind a reference, with one page in memory; another value is one item.
-    `within` as in `resolve`.
+    """Iterate over the items of a list behind a reference, with one page in memory. A value that is not a list is
+    one item. `within` as in `resolve`.
 
     Raises:
-        ValueGone: the store does not have it any more, or it is another session's.
+        ValueGone: the value is no longer in the store, or belongs to another session.
         ServerUnavailable: the store cannot be reached.
     """
     source = _source(store, names, reference, within)
@@ -115,14 +115,15 @@ async def iterate(
             yield item
 
 
-_OF_OTHERS = ("same", "concat", "union")
+_DERIVED = ("same", "concat", "union")
+"""Formats of manifests that refer to other values of the run."""
 
 
 async def is_long_list(store: StateStore, names: Names, reference: Mapping[str, Any], *, within: str) -> bool:
     """True if a reference is to a list whose items `iterate` reads page by page. `within` as in `resolve`.
 
     Raises:
-        ValueGone: it is another session's.
+        ValueGone: the value belongs to another session.
         ServerUnavailable: the store cannot be reached.
     """
     source = _source(store, names, reference, within)
@@ -135,16 +136,18 @@ async def is_long_list(store: StateStore, names: Names, reference: Mapping[str, 
 async def member_value(
     store: StateStore, names: Names, reference: Mapping[str, Any], index: int, *, within: str
 ) -> tuple[Json, bool]:
-    """One member's part of a joined value, and whether the parts of members are known. Reads only that member's
-    pages. `within` as in `resolve`.
+    """Load one member's part of a joined value, reading only that member's pages. `within` as in `resolve`.
+
+    Returns:
+        The part and True; None and False if the manifest has no parts of members, or not this member's.
 
     Raises:
-        ValueGone: the store does not have it any more, or it is another session's.
+        ValueGone: the value is no longer in the store, or belongs to another session.
         ServerUnavailable: the store cannot be reached.
     """
     source = _source(store, names, reference, within)
     manifest = await _manifest(source)
-    if manifest is None or manifest["format"] in ("inline", "value", *_OF_OTHERS):
+    if manifest is None or manifest["format"] in ("inline", "value", *_DERIVED):
         return None, False
     pages = [page for page in manifest["pages"] if any(start <= index < stop for start, stop in page[1])]
     async for at, value in _members(source, {**manifest, "pages": pages}):
@@ -157,7 +160,7 @@ def _parts(manifest: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return [manifest] if manifest["format"] == "same" else manifest["parts"]
 
 
-async def _of_others(source: _Source, manifest: Mapping[str, Any]) -> Json:
+async def _derived(source: _Source, manifest: Mapping[str, Any]) -> Json:
     found = [
         await resolve(source.store, source.names, _reference(source, part["of"]), within=source.session_id)
         if "of" in part
@@ -186,7 +189,7 @@ def _reference(source: _Source, key: str) -> Mapping[str, Any]:
 def _source(store: StateStore, names: Names, reference: Mapping[str, Any], within: str) -> _Source:
     session_id, key = split_reference(str(reference[MARK]))
     if session_id != within:
-        raise ValueGone(session_id, key, f"it belongs to another session: session {within} may not read it")
+        raise ValueGone(session_id, key, f"it belongs to another session, and session {within} cannot read it")
     return _Source(store, names, session_id, str(reference.get("run_id", "")), key)
 
 
@@ -202,13 +205,13 @@ async def _public_value(source: _Source) -> Json:
     [found] = await source.store.get([session_key(source.session_id, source.key)])
     public = None
     if found is not None:
-        public = await judged(source.store, source.names, source.session_id, source.key, found)
+        public = await classify_value(source.store, source.names, source.session_id, source.key, found)
     if public is None:
-        raise ValueGone(source.session_id, source.key, "it has expired, or was cleaned up")
+        raise ValueGone(source.session_id, source.key, "it has expired or was deleted")
     if public.is_reference:
         return await resolve(source.store, source.names, public.data, within=source.session_id)
     if claims_to_be_stored(public.data, source.session_id, source.key):
-        raise ValueGone(source.session_id, source.key, "its value is gone, only a reference remains")
+        raise ValueGone(source.session_id, source.key, "its pages have expired or were deleted")
     return public.data
 
 
@@ -229,7 +232,7 @@ def _assemble(manifest: Mapping[str, Any], members: list[tuple[int, Json]]) -> J
 
 
 async def _members(source: _Source, manifest: Mapping[str, Any]) -> AsyncIterator[tuple[int, Json]]:
-    """(index, value) in member order."""
+    """Iterate over (index, value) in the order of members, with one cluster of pages in memory."""
     large = {entry[0]: entry for entry in manifest["large"]}
     for cluster in clusters(manifest["pages"]):
         contents = await source.pages([number for number, _, _ in cluster])
@@ -239,13 +242,13 @@ async def _members(source: _Source, manifest: Mapping[str, Any]) -> AsyncIterato
 
 
 def page_members(page: Sequence[Any], data: bytes) -> zip[tuple[int, Json]]:
-    """The (index, value) pairs of one page as the manifest has it, with its bytes."""
+    """The (index, value) pairs of a page, from its entry in the manifest and its stored bytes."""
     indexes = [index for start, stop in page[1] for index in range(start, stop)]
     return zip(indexes, orjson.loads(data), strict=True)
 
 
 def clusters(pages: Sequence[Sequence[Any]]) -> list[list[Sequence[Any]]]:
-    """Pages, ascending by first member, as runs whose members interleave and have to be read together."""
+    """Group pages, ascending by first member, into clusters whose members interleave and must be read together."""
     found: list[list[Sequence[Any]]] = []
     reach = -1
     for page in pages:

@@ -1,4 +1,4 @@
-"""Loads the views of runs from the store; see `anabranch.core.wire.run_view`."""
+"""Loads run views from the store; see `anabranch.core.wire.run_view`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anabranch.ports import StateStore
 
 
 async def load_view(store: StateStore, names: Names, run_or_request_id: str) -> RunView | None:
-    """The view of a run by its run id or its request id; None where there is none (any more).
+    """Load the view of a run by its run id or its request id; None if there is none or it has expired.
 
     Raises:
         ServerUnavailable: the store cannot be reached.
@@ -30,7 +30,7 @@ async def load_view(store: StateStore, names: Names, run_or_request_id: str) -> 
 
 
 async def list_views(store: StateStore, names: Names, limit: int = 50, offset: int = 0) -> Sequence[RunView]:
-    """Views of recent runs, the latest submitted first. Fewer than `limit` where some have expired.
+    """Load the views of recent runs, the latest submitted first. Fewer than `limit` if some have expired.
 
     Raises:
         ServerUnavailable: the store cannot be reached.
@@ -49,7 +49,7 @@ async def list_views(store: StateStore, names: Names, limit: int = 50, offset: i
 
 
 async def with_heartbeats(store: StateStore, names: Names, view: RunView) -> RunView:
-    """The view; for an open run with `alive`, its workers that now have a fresh heartbeat.
+    """Add to the view of an open run, as `alive`, the workers that have a fresh heartbeat.
 
     Raises:
         ServerUnavailable: the store cannot be reached.
