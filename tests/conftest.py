@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 from servers.finder import find_kafka, find_redis, private_kafka, private_redis
 from servers.kafka_trio import KafkaTrio, kafka_trio
 from servers.process import ServerHandle, ServerUnavailableError
 
 _prefixes = itertools.count(1)
+
+# Tests check behaviour, benchmarks measure time: on a busy machine an example may take any time.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 class Startable(Protocol):

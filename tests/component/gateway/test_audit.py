@@ -38,7 +38,7 @@ def keys(tmp_path: Path) -> Keys:
 
 
 def test_one_source_does_not_exhaust_the_limit_of_others() -> None:
-    limits = RefusalLimits(0.0)
+    limits = RefusalLimits()
 
     flood = [limits.admit("1.1.1.1", 0.0) for _ in range(10_000)]
     other = limits.admit("2.2.2.2", 0.0)
@@ -55,7 +55,7 @@ def test_all_sources_together_are_limited_and_so_is_the_memory_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(refusal_limits, "MAX_SOURCES", 100)
-    limits = RefusalLimits(0.0)
+    limits = RefusalLimits()
 
     admitted = sum(limits.admit(f"10.0.0.{number}", 0.0) for number in range(2_000))
 

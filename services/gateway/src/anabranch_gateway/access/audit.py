@@ -59,7 +59,7 @@ class AuditLog:
             delay=RETRY_SECONDS,
             overflow="drop newest",
         )
-        self._limits = RefusalLimits(clock.monotonic())
+        self._limits = RefusalLimits()
         self._summary_due: asyncio.TimerHandle | None = None
 
     def record(

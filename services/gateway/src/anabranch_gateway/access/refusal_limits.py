@@ -7,9 +7,9 @@ and a summary record has their number, so that the topic stays readable and smal
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 from anabranch.core.bounded import BoundedDict
+from anabranch.core.token_bucket import TokenBucket
 
 SOURCE_BURST, SOURCE_RATE = 20.0, 0.2
 """Burst and rate per second for one source address."""
@@ -20,25 +20,11 @@ NAMED_SOURCES = 10
 """Number of source addresses in a summary, those with the most calls first."""
 
 
-@dataclass(slots=True)
-class TokenBucket:
-    """Token bucket: permits at a rate, up to a burst. Times are monotonic seconds."""
-
-    tokens: float
-    at: float
-
-    def refill(self, now: float, burst: float, rate: float) -> bool:
-        """Add the tokens since the last call, up to `burst`; True if there is one to take."""
-        self.tokens = min(burst, self.tokens + (now - self.at) * rate)
-        self.at = now
-        return self.tokens >= 1
-
-
 class RefusalLimits:
     """See the module. Memory is bounded: of too many source addresses the least recently seen are evicted."""
 
-    def __init__(self, now: float) -> None:
-        self._total = TokenBucket(BURST, now)
+    def __init__(self) -> None:
+        self._total = TokenBucket(BURST, RATE)
         self._sources: BoundedDict[str, TokenBucket] = BoundedDict(MAX_SOURCES)
         self._omitted: Counter[str] = Counter()
         self._omitted_others = 0
@@ -50,11 +36,11 @@ class RefusalLimits:
 
     def admit(self, source: str, now: float) -> bool:
         """True if a refused call gets its own audit record; otherwise it is counted for the summary."""
-        bucket = self._bucket(source, now)
-        has_permit = bucket.refill(now, SOURCE_BURST, SOURCE_RATE)
-        if self._total.refill(now, BURST, RATE) and has_permit:
-            bucket.tokens -= 1
-            self._total.tokens -= 1
+        bucket = self._bucket(source)
+        has_permit = bucket.has_token(now)  # also where the total has none: each bucket fills from its last call
+        if self._total.has_token(now) and has_permit:
+            bucket.take()
+            self._total.take()
             return True
         if source in self._omitted or len(self._omitted) < MAX_SOURCES:
             self._omitted[source] += 1
@@ -74,8 +60,8 @@ class RefusalLimits:
             f", {more:,} from others" if more else ""
         )
 
-    def _bucket(self, source: str, now: float) -> TokenBucket:
+    def _bucket(self, source: str) -> TokenBucket:
         bucket = self._sources.get(source)
         if bucket is None:
-            bucket = self._sources[source] = TokenBucket(SOURCE_BURST, now)
+            bucket = self._sources[source] = TokenBucket(SOURCE_BURST, SOURCE_RATE)
         return bucket

@@ -7,13 +7,12 @@ logged at another, so that a million failing members fill neither the owner's lo
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import CodeType, TracebackType
 from typing import Final, NamedTuple
 
 from anabranch.core.error_records import ErrorRecord
+from anabranch.core.token_bucket import TokenBucket
 from anabranch.core.wire.messages import Offer
 from anabranch.runtime.process.logs import ATTEMPTS_LOGGER
 
@@ -43,28 +42,6 @@ class AttemptFailure(NamedTuple):
     traceback: str | None
 
 
-@dataclass(slots=True)
-class TokenBucket:
-    """Admits a burst of `size`, then one in `seconds`. `now` is monotonic."""
-
-    size: int
-    seconds: float
-    level: float = field(init=False)
-    _filled_at: float = -math.inf
-
-    def __post_init__(self) -> None:
-        self.level = self.size
-
-    def has_token(self, now: float) -> bool:
-        if self.level < self.size:
-            self.level = min(self.size, self.level + (now - self._filled_at) / self.seconds)
-        self._filled_at = now
-        return self.level >= 1
-
-    def take(self) -> None:
-        self.level -= 1
-
-
 class AttemptErrors:
     """Limits the tracebacks and log lines of one task in one worker.
 
@@ -76,9 +53,9 @@ class AttemptErrors:
     def __init__(self, redact: Callable[[str], str], worker: str = "") -> None:
         self._redact = redact
         self._worker = worker
-        self._tracebacks = TokenBucket(TRACEBACK_BURST, TRACEBACK_SECONDS)
+        self._tracebacks = TokenBucket(TRACEBACK_BURST, 1 / TRACEBACK_SECONDS)
         self._of_lines: dict[Line, TokenBucket] = {}
-        self._logged = TokenBucket(LOG_BURST, LOG_SECONDS)
+        self._logged = TokenBucket(LOG_BURST, 1 / LOG_SECONDS)
         self._unlogged = 0
 
     def failure_of(self, record: ErrorRecord, now: float) -> AttemptFailure:
@@ -94,7 +71,7 @@ class AttemptErrors:
         if known is None:
             known = self._of_lines.setdefault(
                 line if len(self._of_lines) < MAX_LINES else None,
-                TokenBucket(TRACEBACK_BURST_OF_LINE, TRACEBACK_SECONDS),
+                TokenBucket(TRACEBACK_BURST_OF_LINE, 1 / TRACEBACK_SECONDS),
             )
         if not (known.has_token(now) and self._tracebacks.has_token(now)):
             return False
