@@ -53,7 +53,7 @@ class PartitionLifecycle:
         self._open.clear()
 
     def begin(self, partition: TopicPartition) -> None:
-        """Start the takeover of a partition."""
+        """Start the takeover of a partition, in the background: look up its position, then call `assigned`."""
         self._opening[partition] = asyncio.ensure_future(self._assign(partition))
 
     async def revoke(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:

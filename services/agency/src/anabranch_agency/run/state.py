@@ -125,8 +125,8 @@ class PartitionState:
         self.bytes_kept += self.sizes[run_id]
 
     def trim(self) -> None:
-        """Forget the oldest records over the limit of bytes. Call it between batches only: records of runs that a
-        batch ended are not in the store before its effects are performed."""
+        """Remove the oldest records from memory until they fit into the byte limit. Call it only after the effects
+        of a batch were performed: before that, the store lacks the records of runs that ended in the batch."""
         while self.bytes_kept > TOMBSTONE_BYTES:
             self._forget(next(iter(self.tombstones)))
 

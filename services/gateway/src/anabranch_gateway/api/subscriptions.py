@@ -63,7 +63,7 @@ async def subscription(subscription_id: IdPath, context: WithContext, caller: Vi
 async def unsubscribe(
     subscription_id: IdPath, request: Request, context: WithContext, caller: Submitter
 ) -> Response:
-    """End a subscription: an own one, or as an operator any of the caller's projects."""
+    """End a subscription. A submitter may end its own ones, an operator all of its projects."""
     found = _find(context, caller, subscription_id)
     if found.owner != caller.actor and not caller.has_role("operator"):
         raise Refusal(

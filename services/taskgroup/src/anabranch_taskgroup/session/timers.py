@@ -31,7 +31,7 @@ class TimerKind(IntEnum):
 
 
 class Timer(NamedTuple):
-    """A timer of a step; of a group where `task` is empty, of the run where `group` is empty too."""
+    """A timer of a step, of a group (`task` is empty), or of the run (`group` is empty too)."""
 
     kind: TimerKind
     group: str = ""

@@ -148,7 +148,7 @@ class KafkaMembership:
         """librdkafka retries by itself; the reason is kept for health checks, because a retry cannot succeed."""
         if self._denied is None:
             self._denied = str(translate(error, self._brokers, f"reading {self._what}"))
-            _log.error("%s", self._denied)
+            _log.error("the Kafka consumer gets no records, its service is unhealthy: %s", self._denied)
 
     def _start_fetching(self, consumer: Consumer, partition: TopicPartition, start: int, token: object) -> None:
         if token is not None and self._assigned.get(partition) is token:
@@ -203,7 +203,11 @@ class KafkaMembership:
             return None
         if not self._commands.run_until(future, REVOKE_SECONDS + _GRACE_SECONDS):
             future.cancel()
-            _log.error("the listener did not release its partitions in time; nothing is committed for them")
+            _log.error(
+                "the listener did not release its partitions within %g s; nothing is committed for them, and "
+                "their next owner repeats records",
+                REVOKE_SECONDS + _GRACE_SECONDS,
+            )
             return None
         return future.result()
 
