@@ -1,6 +1,6 @@
-"""Which telemetry a process has: none, unless it has a health port or the standard OTEL_* variables ask for it.
+"""Opens the telemetry of a process: none, unless it has a health port or a standard OTEL_* variable enables it.
 
-OpenTelemetry's SDK is imported only where it is used.
+OpenTelemetry's SDK is imported only if it is used.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ _log = logging.getLogger("anabranch.telemetry")
 
 
 class NoTelemetry:
-    """See `ports.Telemetry`: nobody is told."""
+    """See `ports.Telemetry`; discards all metrics and spans."""
 
     measures = False
 
     def count(self, metric: Metric, amount: float = 1, **labels: str) -> None:
-        """Nobody counts."""
+        """Do nothing."""
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
-        """Nobody counts."""
+        """Do nothing."""
 
     def show(self, metric: Metric, values: Mapping[tuple[str, ...], float], *, part: str = "") -> None:
-        """Nobody looks."""
+        """Do nothing."""
 
     def wants(self, trace: RunTrace) -> bool:
         return False
 
     def emit(self, span: Span) -> None:
-        """Nobody listens."""
+        """Do nothing."""
 
     def exposition(self) -> bytes:
         return b""
 
     def adopt(self) -> None:
-        """Tracers of agents stay what they are."""
+        """Do nothing: agents keep OpenTelemetry's default tracer."""
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing."""
 
 
 NO_TELEMETRY: Telemetry = NoTelemetry()
@@ -57,7 +57,7 @@ NO_TELEMETRY: Telemetry = NoTelemetry()
 
 @dataclass(frozen=True, slots=True)
 class TelemetryOptions:
-    """What a process is to tell: metrics as text, metrics by OTLP, spans by OTLP."""
+    """Enabled exports of a process: `text` for metrics in Prometheus' format, `metrics` and `spans` for OTLP."""
 
     text: bool
     metrics: bool
@@ -68,10 +68,10 @@ class TelemetryOptions:
 
 
 def wanted(environ: Mapping[str, str], *, text: bool) -> TelemetryOptions:
-    """What the standard variables say: OTLP where there is an endpoint, unless an exporter other than it is named.
+    """Read the standard OTEL_* variables: OTLP is enabled by an endpoint, unless another exporter is named.
 
     Args:
-        text: whether there is a port where Prometheus may ask.
+        text: whether the process has a port that Prometheus can scrape.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return TelemetryOptions(text=False, metrics=False, spans=False)
@@ -88,7 +88,7 @@ def import_telemetry(environ: Mapping[str, str], *, text: bool) -> None:
     """Import OpenTelemetry if the environment asks for telemetry.
 
     Raises:
-        Misconfigured: it asks for telemetry, and the extra is not installed.
+        Misconfigured: telemetry is enabled, and the extra `telemetry` is not installed.
     """
     if wanted(environ, text=text):
         with needs_extra("telemetry", "telemetry (a health port, or an OTEL_* variable)"):
@@ -98,18 +98,18 @@ def import_telemetry(environ: Mapping[str, str], *, text: bool) -> None:
 def open_telemetry(
     service: str, environ: Mapping[str, str], *, text: bool, instance: str | None = None
 ) -> Telemetry:
-    """The telemetry of one process; `environ` has to be its own, for OpenTelemetry reads the rest of it there.
+    """The telemetry of one process. `environ` must be `os.environ`: OpenTelemetry reads further variables there.
 
     Args:
-        service: its `service.name`, unless OTEL_SERVICE_NAME says another.
-        text: whether there is a port where Prometheus may ask.
+        service: the `service.name`, unless OTEL_SERVICE_NAME sets another.
+        text: whether the process has a port that Prometheus can scrape.
     """
     found = wanted(environ, text=text)
     if not found:
         return NO_TELEMETRY
     for name in ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"):
         if environ.get(name, "http/protobuf") != "http/protobuf":
-            _log.warning("%s is %s; http/protobuf is what is spoken here", name, environ[name])
+            _log.warning("%s=%s is not supported; telemetry is exported with http/protobuf", name, environ[name])
     from anabranch.adapters.otel.telemetry import OpenTelemetry, otlp_metrics, otlp_spans
 
     return OpenTelemetry(
@@ -123,9 +123,13 @@ def open_telemetry(
 
 
 async def close_telemetry(telemetry: Telemetry) -> None:
-    """Tell what is left. A collector that does not answer holds up nobody's end."""
+    """Export the remaining telemetry and close it. A collector that does not respond delays the process by at most
+    CLOSE_SECONDS."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await asyncio.to_thread(telemetry.close)
     except TimeoutError:
-        _log.warning("telemetry was not taken within %g s; the rest of it is left out", CLOSE_SECONDS)
+        _log.warning(
+            "the collector did not accept the last telemetry within %g s: it is dropped, the process ends",
+            CLOSE_SECONDS,
+        )

@@ -1,7 +1,8 @@
 """Heartbeat from a thread with its own connection, so that a process counts as alive while its loop is busy.
 
-An agent may block the loop for longer than a liveness key lasts. Its worker is not gone, and what it runs should
-not be run by others; a loop that has been silent for too long counts as gone all the same.
+An agent may block the event loop for longer than the time to live of the liveness key. Its worker is alive, and
+other workers should not run its members. After `patience` seconds without a turn of the loop the thread stops
+renewing the key, and the worker counts as dead.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ class Heartbeat:
     """Renews one key in the store while the event loop that started it responds.
 
     Args:
-        ttl: seconds that the key lasts; `every`: seconds between two writes of it.
-        patience: seconds that the loop may be busy without a break.
+        ttl: time to live of the key, in seconds.
+        every: seconds between two writes of the key.
+        patience: maximum seconds between two turns of the loop.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class Heartbeat:
                 store = store or await self._open_store()
                 await store.put([Write(key, b"1", self._ttl)])
             except AnabranchError as error:
-                _log.warning("cannot write the heartbeat, retrying in %g s: %s", self._every, error)
+                _log.warning(
+                    "heartbeat thread: cannot renew the liveness key, retrying in %g s: %s", self._every, error
+                )
         if store is not None:
             with contextlib.suppress(AnabranchError):
                 await store.close()

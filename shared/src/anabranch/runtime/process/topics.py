@@ -1,7 +1,7 @@
-"""The seven topics: what each is created with, and that a service finds them fit for work.
+"""Creates the topics, and checks that the configuration of existing ones is safe. Reads no records.
 
-Partition counts never change after creation: a key would move to another partition, and with it to another
-owner. What is judged here is configuration; nothing is read from the topics.
+The partition count of a topic never changes after its creation: keys would move to other partitions, and so to
+other owners.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from anabranch.ports import EventLog, TopicSpec
 from anabranch.runtime.process.settings import Settings
 
 RETENTION_SECONDS = 7 * 86_400
-"""Longer than any run may take and then some: what an open run depends on must not be gone."""
+"""Retention of the topics of runs: longer than any run, because the records of an open run must not be deleted."""
 
 AUDIT_SECONDS = 90 * 86_400
 
@@ -23,7 +23,7 @@ LEAST_RECORD_BYTES = 50_000
 """Minimum record limit in bytes: the header of a chunk's report and one page of a value have to fit."""
 
 LEAST_RETENTION_SECONDS = 2 * 86_400
-"""The default timeout of a run, and a day in which somebody may notice that nobody owns it."""
+"""Minimum retention: the default timeout of a run, and a day to notice that its partition has no owner."""
 
 _log = logging.getLogger("anabranch.topics")
 _TIMED = ("runs", "groups", "tasks")
@@ -33,12 +33,12 @@ _CONFIG = {"cleanup.policy": "delete", "retention.ms": str(RETENTION_SECONDS * 1
 
 
 def topic_specs(settings: Settings) -> Sequence[TopicSpec]:
-    """What `topics create` creates."""
+    """The topics of runs, which `topics create` creates."""
     return [_spec(settings, topic) for topic in settings.names.topics]
 
 
 def gateway_topic_specs(settings: Settings) -> Sequence[TopicSpec]:
-    """What the gateway needs beside them: its audit log, and its subscriptions, of which the last word counts."""
+    """Topics of the gateway: the audit log, and the subscriptions, compacted to the last record of each."""
     names = settings.names
     audit = {"cleanup.policy": "delete", "retention.ms": str(AUDIT_SECONDS * 1000)}
     return [
@@ -48,13 +48,13 @@ def gateway_topic_specs(settings: Settings) -> Sequence[TopicSpec]:
 
 
 async def ensure_gateway_topics(log: EventLog, settings: Settings) -> Sequence[str]:
-    """See that the gateway's topics are there. Returns and raises as `ensure_topics`."""
+    """As `ensure_topics`, for the gateway's topics."""
     specs = [each for each in gateway_topic_specs(settings) if not await _is_there(log, settings, each.name)]
     return await _create(log, settings, specs)
 
 
 async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
-    """See that every topic is there; create missing ones where `create_topics` allows it. Returns the created.
+    """Create missing topics if the setting `create_topics` allows it; returns the names of those created.
 
     Raises:
         Misconfigured: a topic is missing and may not be created, or has another number of partitions than
@@ -100,7 +100,11 @@ async def check_retention(log: EventLog, settings: Settings) -> None:
                 f"set its retention.ms to {LEAST_RETENTION_SECONDS * 1000}: the longest timeout and a day",
             )
         if int(found.get("retention.bytes", -1)) >= 0:
-            _log.warning("topic %s has retention.bytes: a busy hour may delete what open runs need", topic)
+            _log.warning(
+                "topic %s has retention.bytes, so under high load Kafka may delete records that open runs are "
+                "rebuilt from: remove it, or set it to -1",
+                topic,
+            )
 
 
 def _check_time(topic: str, settings: Mapping[str, str]) -> None:
