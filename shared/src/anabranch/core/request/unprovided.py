@@ -35,7 +35,7 @@ def unprovided(plan: Plan, graph: Graph, pointer: Callable[[Place], str]) -> lis
         names = _Names(task, graph, context)
         for field in FIELDS:
             for name in _written(getattr(task.spec, field)):
-                if not names.provide(name):
+                if not names.may_have_value(name):
                     found.append(_problem(task, field, name, pointer((*graph.tasks[index].path, field))))
     return found
 
@@ -71,8 +71,8 @@ class _Names:
         self._context = context
         self._scopes = _scopes(task)
 
-    def provide(self, name: str) -> bool:
-        """True if a placeholder has a value or may get one."""
+    def may_have_value(self, name: str) -> bool:
+        """True if a placeholder has a value before the run, or may get one during the run."""
         if name in SYSTEM_NAMES or Path(name).find(self._context) is not MISSING:
             return True
         keys = set(leading_keys(name))
