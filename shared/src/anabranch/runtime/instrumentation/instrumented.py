@@ -1,6 +1,6 @@
-"""The log and the store of a process, counted: what is appended, which dead letters, and the calls that fail.
+"""Decorators of the log and the store that count records, dead letters and failed calls.
 
-Each hands every call on as it is. They are there only where somebody keeps metrics.
+They pass each call on unchanged, and are used only if the process keeps metrics.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from anabranch.runtime.process.resources import Resources
 
 
 def metered(resources: Resources, telemetry: Telemetry) -> Resources:
-    """The same resources with telemetry, their log and store counted where it keeps metrics."""
+    """The resources with telemetry; if it keeps metrics, with the counting log and store."""
     if not telemetry.measures:
         return replace(resources, telemetry=telemetry)
     return replace(

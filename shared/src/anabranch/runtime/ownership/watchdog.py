@@ -130,7 +130,9 @@ class Watchdog:
         try:
             standings = await self._log.group_standing(self._group, self._topic)
         except AnabranchError as error:
-            _log.debug("the lag of %s is not known: %s", self._topic, error)
+            _log.debug(
+                "cannot read the lag of %s, so this check finds no stalled partition: %s", self._topic, error
+            )
             self._ends = {}
             return
         self._ends = {number: found.end for number, found in standings.items() if found.lag}

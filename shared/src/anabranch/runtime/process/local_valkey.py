@@ -48,7 +48,7 @@ def _binary() -> str | None:
     try:
         return str(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
-        log.info("no embedded Valkey: %s", error)
+        log.info("cannot start the embedded Valkey, the store is in memory: %s", error)
         return None
 
 
@@ -79,7 +79,7 @@ async def _start(command: Sequence[str]) -> asyncio.subprocess.Process | None:
             start_new_session=True,
         )
     except OSError as error:
-        log.info("no embedded Valkey: %s", error)
+        log.info("cannot start the embedded Valkey, the store is in memory: %s", error)
         return None
 
 
@@ -94,7 +94,7 @@ async def _listens(process: asyncio.subprocess.Process, socket: Path) -> bool:
                     await writer.wait_closed()
                     return True
                 await asyncio.sleep(POLL_SECONDS)
-    log.info("the embedded Valkey did not come up, the store stays in memory")
+    log.info("the embedded Valkey ended or did not answer, the store is in memory")
     return False
 
 
