@@ -25,7 +25,7 @@ from anabranch.core.names import Names
 from anabranch.core.request.admission import Limits
 from anabranch.ports import Clock, EventLog, Ids, Notifier, StateStore, Telemetry
 from anabranch.runtime.fitted_log import FittedLog
-from anabranch.runtime.instrumentation.instrumented import metered
+from anabranch.runtime.instrumentation.instrumented import instrument
 from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.ids import SystemIds
@@ -136,7 +136,7 @@ def _maker(
             ids=ids,
             supervisor=Supervisor(),
         )
-        return metered(resources, telemetry)
+        return instrument(resources, telemetry)
 
     return make
 

@@ -22,10 +22,10 @@ from anabranch.ports import Incoming, Outgoing, TopicSpec
 from anabranch.runtime.fitted_log import FittedLog
 from anabranch.runtime.ownership.dead_letter import dead_letter
 from anabranch.runtime.process.clock import SystemClock
-from anabranch.runtime.process.topics import LEAST_RECORD_BYTES
+from anabranch.runtime.process.topics import MIN_RECORD_BYTES
 
 NAMES = Names("t.")
-LIMIT = LEAST_RECORD_BYTES
+LIMIT = MIN_RECORD_BYTES
 AROUND = pytest.mark.parametrize("over", [-1, 0, 1])
 
 

@@ -65,7 +65,7 @@ async def test_a_count_that_was_set_must_be_the_topics() -> None:
         ({}, None),
         ({"retention.ms": "-1", "retention.bytes": "1000"}, None),
         ({"retention.ms": str(7 * 86_400_000)}, None),
-        ({"retention.ms": str(3_600_000)}, r"keeps records for 1 h, and a run may take 24 h"),
+        ({"retention.ms": str(3_600_000)}, r"keeps records for 1 h, but a run may take 24 h"),
         ({"cleanup.policy": "compact,delete"}, "it is compacted"),
     ],
 )

@@ -18,8 +18,8 @@ def test_arenas_are_bounded_and_free_memory_is_given_back() -> None:
     held = [bytes(4_000) for _ in range(20_000)]
     del held
 
-    assert process_memory.bound_arenas()
-    assert process_memory.give_back() in (True, False)
+    assert process_memory.limit_arenas()
+    assert process_memory.return_free_memory() in (True, False)
 
 
 @pytest.mark.parametrize("error", [OSError, TypeError, AttributeError])
@@ -29,4 +29,4 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, error:
 
     monkeypatch.setattr(ctypes, "CDLL", refused)
 
-    assert (process_memory.bound_arenas(), process_memory.give_back()) == (False, False)
+    assert (process_memory.limit_arenas(), process_memory.return_free_memory()) == (False, False)

@@ -94,7 +94,7 @@ def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(tmp_path: Path)
     ("variable", "value", "said"),
     [
         ("ANABRANCH_CONCURRENCY", "0", "1 or more"),
-        ("ANABRANCH_CONCURRENCY", "many", "no whole number"),
+        ("ANABRANCH_CONCURRENCY", "many", "is not an integer"),
         ("ANABRANCH_HEALTH_PORT", "70000", "0 to 65535"),
         ("ANABRANCH_RESULT_TTL", "a day", "not a duration"),
         ("ANABRANCH_PREFIX", "a b", "cannot start a topic"),

@@ -20,7 +20,7 @@ from anabranch.runtime.instrumentation.telemetry import NO_TELEMETRY
 from anabranch.runtime.process.clock import SystemClock
 from anabranch.runtime.process.ids import SystemIds
 from anabranch.runtime.process.lifecycle import Service
-from anabranch.runtime.process.loops import end_what_is_left
+from anabranch.runtime.process.loops import cancel_leftover_tasks
 from anabranch.runtime.process.settings import Settings
 from anabranch.sdk.agents import Registry, agent
 from anabranch.sdk.run import Run
@@ -233,7 +233,7 @@ class System:
             self._close_loop()
 
     def _close_loop(self) -> None:
-        self._loop.run_until_complete(end_what_is_left())
+        self._loop.run_until_complete(cancel_leftover_tasks())
         self._loop.close()
 
 

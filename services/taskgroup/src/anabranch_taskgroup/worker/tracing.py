@@ -17,7 +17,7 @@ from anabranch.core.expansion.members import member_name
 from anabranch.core.tracing import FAILURES, Attribute, RunTrace, Span, SpanEvent, member_span, task_span, trace_of
 from anabranch.core.wire.task_document import TaskDocument
 from anabranch.ports import Telemetry
-from anabranch.runtime.instrumentation.correlation import within_producers, within_span, working_for
+from anabranch.runtime.instrumentation.correlation import within_producer_span, within_span, working_for
 from anabranch.sdk.task import Task
 from anabranch_taskgroup.worker.attempt_errors import AttemptFailure
 
@@ -65,7 +65,7 @@ class TaskTrace:
 
     def _context(self) -> AbstractContextManager[None]:
         if not self.every:
-            return within_producers(self.trace)
+            return within_producer_span(self.trace)
         # Not sampled: services that agents call continue the trace without recording anything. A sampled member
         # overrides this with `within`.
         return within_span(self.trace.trace_id, self._task_span(), sampled=False)

@@ -56,14 +56,14 @@ async def open_place(settings: Settings, registry: Registry | None) -> AsyncGene
         from anabranch.embedded import embedded
         from anabranch.runtime.instrumentation.telemetry import close_telemetry, open_telemetry
         from anabranch.runtime.process.logs import ATTEMPTS_LOGGER
-        from anabranch.runtime.process.process_memory import collect_seldom
+        from anabranch.runtime.process.process_memory import tune_garbage_collector
 
         ATTEMPTS_LOGGER.addHandler(logging.NullHandler())  # the command prints failures itself
         telemetry = open_telemetry("anabranch", os.environ, text=False)
         telemetry.adopt()
         try:
             async with embedded(registry, settings, telemetry=telemetry) as system:
-                collect_seldom()
+                tune_garbage_collector()
                 yield OpenSystem(system.client, system.description)
         finally:
             await close_telemetry(telemetry)

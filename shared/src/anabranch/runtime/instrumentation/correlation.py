@@ -1,7 +1,6 @@
-"""On whose behalf code runs: ids for log lines, and the trace for whatever an agent calls.
+"""Correlation of code with the run it works for: ids for log lines, and the trace context for calls of an agent.
 
-Both are held by context variables. Whoever runs code for a run says so here, once for many members; nothing is
-looked up where nobody asks.
+Both are in context variables, set once for many members and read only when a line is logged or a request is made.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ _IDS: ContextVar[Mapping[str, str]] = ContextVar("anabranch_work", default=Mappi
 
 
 def work_ids() -> Mapping[str, str]:
-    """The ids that a log line is to carry: `run`, `group`, `task`, `trace_id`, those that are known."""
+    """The known ones of the ids for log lines: `run`, `group`, `task`, `trace_id`."""
     return _IDS.get()
 
 
 def ids_of(message: object, traceparent: str | None) -> dict[str, str]:
-    """What a message says of whose it is, by the names of `work_ids`; `traceparent` is its run's."""
+    """The ids of a message, named as in `work_ids`. `traceparent` is its run's, used if the message has none."""
     found = {name: getattr(message, field, None) for name, field in _FIELDS}
-    said = getattr(message, "traceparent", None) or traceparent
-    found["trace_id"] = said[3:35] if said is not None else None
+    parent = getattr(message, "traceparent", None) or traceparent
+    found["trace_id"] = parent[3:35] if parent is not None else None  # 00-<trace id>-<span id>-<flags>
     return {name: value for name, value in found.items() if value}
 
 
@@ -35,7 +34,7 @@ _FIELDS = (("run", "run_id"), ("group", "group"), ("task", "task"))
 
 @contextmanager
 def working_for(**ids: str) -> Iterator[None]:
-    """Let log lines of this context carry these ids, instead of what they carried."""
+    """Replace the ids for log lines while the context is open."""
     token = _IDS.set(ids)
     try:
         yield
@@ -45,7 +44,7 @@ def working_for(**ids: str) -> Iterator[None]:
 
 @contextmanager
 def within_span(trace_id: int, span_id: int, *, sampled: bool) -> Iterator[None]:
-    """Let spans that are begun in this context be children of a span, which need not be one of this process."""
+    """Make spans that start in this context children of a span, which may be of another process."""
     from opentelemetry.context import attach, detach
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
@@ -59,8 +58,8 @@ def within_span(trace_id: int, span_id: int, *, sampled: bool) -> Iterator[None]
 
 
 @contextmanager
-def within_producers(trace: RunTrace) -> Iterator[None]:
-    """The same with the producer's span, handed on as it came; nothing where there was none."""
+def within_producer_span(trace: RunTrace) -> Iterator[None]:
+    """Like `within_span`, with the span of the request's producer. Does nothing if it had none."""
     if trace.parent is None:
         yield
         return
@@ -69,9 +68,8 @@ def within_producers(trace: RunTrace) -> Iterator[None]:
 
 
 def trace_headers() -> dict[str, str]:
-    """`traceparent` of whatever span this code runs within, for a request to somebody else; empty where there is
-    none."""
-    if "opentelemetry.trace" not in sys.modules:  # nobody has begun a span: that is cheaper than to ask
+    """HTTP headers with the `traceparent` of the current span; empty without one."""
+    if "opentelemetry.trace" not in sys.modules:  # no span can exist then, and the import is slow
         return {}
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 

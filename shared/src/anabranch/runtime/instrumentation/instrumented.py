@@ -34,20 +34,20 @@ from anabranch.ports import (
 from anabranch.runtime.process.resources import Resources
 
 
-def metered(resources: Resources, telemetry: Telemetry) -> Resources:
+def instrument(resources: Resources, telemetry: Telemetry) -> Resources:
     """The resources with telemetry; if it keeps metrics, with the counting log and store."""
     if not telemetry.measures:
         return replace(resources, telemetry=telemetry)
     return replace(
         resources,
         telemetry=telemetry,
-        log=MeteredLog(resources.log, resources.names, telemetry),
-        store=MeteredStore(resources.store, telemetry),
+        log=InstrumentedLog(resources.log, resources.names, telemetry),
+        store=InstrumentedStore(resources.store, telemetry),
     )
 
 
 @contextmanager
-def _counted(telemetry: Telemetry, metric: Metric, operation: str) -> Iterator[None]:
+def _count_failure(telemetry: Telemetry, metric: Metric, operation: str) -> Iterator[None]:
     try:
         yield
     except (ServerUnavailable, StoreRefused, RecordTooLarge):
@@ -55,8 +55,8 @@ def _counted(telemetry: Telemetry, metric: Metric, operation: str) -> Iterator[N
         raise
 
 
-class MeteredLog:
-    """See `ports.EventLog`."""
+class InstrumentedLog:
+    """See `ports.EventLog`. Counts published records, dead letters by code, and failed calls by operation."""
 
     def __init__(self, log: EventLog, names: Names, telemetry: Telemetry) -> None:
         self._inner = log
@@ -64,7 +64,7 @@ class MeteredLog:
         self._telemetry = telemetry
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
-        with self._failing("publish"):
+        with self._counting_failures("publish"):
             offsets = await self._inner.publish(records)
         for topic, count in Counter([record.topic for record in records]).items():
             self._telemetry.count(RECORDS_PUBLISHED, count, topic=topic.removeprefix(self._names.prefix))
@@ -79,7 +79,7 @@ class MeteredLog:
             self._telemetry.count(DEAD_LETTERS, code=found[-1].decode("utf-8", "replace") if found else "")
 
     async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> Membership:
-        with self._failing("join"):
+        with self._counting_failures("join"):
             return await self._inner.join(group, topics, listener)
 
     def read(
@@ -94,7 +94,7 @@ class MeteredLog:
         return await self._inner.create_topics(topics)
 
     async def partition_count(self, topic: str) -> int:
-        with self._failing("partition_count"):
+        with self._counting_failures("partition_count"):
             return await self._inner.partition_count(topic)
 
     async def record_limit(self, topic: str) -> int:
@@ -104,7 +104,7 @@ class MeteredLog:
         return await self._inner.incarnation(topic)
 
     async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
-        with self._failing("beginnings"):
+        with self._counting_failures("beginnings"):
             return await self._inner.beginnings(topic, partitions)
 
     async def topic_settings(self, topic: str) -> Mapping[str, str]:
@@ -114,73 +114,73 @@ class MeteredLog:
         return await self._inner.partition_for(topic, key)
 
     async def group_lag(self, group: str, topic: str) -> Mapping[int, int]:
-        with self._failing("group_lag"):
+        with self._counting_failures("group_lag"):
             return await self._inner.group_lag(group, topic)
 
     async def group_standing(self, group: str, topic: str, *, members: bool = False) -> Mapping[int, Standing]:
-        with self._failing("group_standing"):
+        with self._counting_failures("group_standing"):
             return await self._inner.group_standing(group, topic, members=members)
 
     async def close(self) -> None:
         await self._inner.close()
 
-    def _failing(self, operation: str) -> AbstractContextManager[None]:
-        return _counted(self._telemetry, LOG_FAILURES, operation)
+    def _counting_failures(self, operation: str) -> AbstractContextManager[None]:
+        return _count_failure(self._telemetry, LOG_FAILURES, operation)
 
 
-class MeteredStore:
-    """See `ports.StateStore`."""
+class InstrumentedStore:
+    """See `ports.StateStore`. Counts failed calls by operation."""
 
     def __init__(self, store: StateStore, telemetry: Telemetry) -> None:
         self._inner = store
         self._telemetry = telemetry
 
     async def get(self, keys: Sequence[str]) -> Sequence[bytes | None]:
-        with self._failing("get"):
+        with self._counting_failures("get"):
             return await self._inner.get(keys)
 
     async def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None = None) -> None:
-        with self._failing("put"):
+        with self._counting_failures("put"):
             await self._inner.put(writes, fence)
 
     async def put_new(self, write: Write) -> bytes | None:
-        with self._failing("put_new"):
+        with self._counting_failures("put_new"):
             return await self._inner.put_new(write)
 
     async def history(self, key: str, last: int | None = None) -> History:
-        with self._failing("history"):
+        with self._counting_failures("history"):
             return await self._inner.history(key, last)
 
     async def claim(self, keys: Sequence[str], owner: str, ttl: float) -> Sequence[str]:
-        with self._failing("claim"):
+        with self._counting_failures("claim"):
             return await self._inner.claim(keys, owner, ttl)
 
     async def release(self, keys: Sequence[str], owner: str) -> None:
-        with self._failing("release"):
+        with self._counting_failures("release"):
             await self._inner.release(keys, owner)
 
     async def expire(self, keys: Sequence[str], ttl: float) -> None:
-        with self._failing("expire"):
+        with self._counting_failures("expire"):
             await self._inner.expire(keys, ttl)
 
     async def delete(self, keys: Sequence[str]) -> int:
-        with self._failing("delete"):
+        with self._counting_failures("delete"):
             return await self._inner.delete(keys)
 
     async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
-        with self._failing("index_add"):
+        with self._counting_failures("index_add"):
             await self._inner.index_add(index, member, score, keep=keep, ttl=ttl)
 
     async def index_top(self, index: str, count: int, offset: int = 0) -> Sequence[str]:
-        with self._failing("index_top"):
+        with self._counting_failures("index_top"):
             return await self._inner.index_top(index, count, offset)
 
     async def index_remove(self, index: str, members: Sequence[str]) -> None:
-        with self._failing("index_remove"):
+        with self._counting_failures("index_remove"):
             await self._inner.index_remove(index, members)
 
     async def identity(self) -> str:
-        with self._failing("identity"):
+        with self._counting_failures("identity"):
             return await self._inner.identity()
 
     async def check(self) -> None:
@@ -189,5 +189,5 @@ class MeteredStore:
     async def close(self) -> None:
         await self._inner.close()
 
-    def _failing(self, operation: str) -> AbstractContextManager[None]:
-        return _counted(self._telemetry, STORE_FAILURES, operation)
+    def _counting_failures(self, operation: str) -> AbstractContextManager[None]:
+        return _count_failure(self._telemetry, STORE_FAILURES, operation)

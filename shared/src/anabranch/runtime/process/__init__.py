@@ -1,1 +1,1 @@
-"""The process of a service: settings, connections, health, logs, supervision, start and stop."""
+"""Runs a service as a process: settings, connections, health, logs, supervision, start and stop."""

@@ -1,4 +1,4 @@
-"""The machine's clock behind the Clock port. The only place that reads real time; it decides nothing."""
+"""The machine's clock as `ports.Clock`. No other module reads the real time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ import time
 class SystemClock:
     """See `ports.Clock`."""
 
-    # The functions themselves, without a wrapper call: workers read the time after each member.
+    # The functions themselves, which saves a call: workers read the time after each member.
     now = staticmethod(time.time)  # noqa: TID251 - this is the port's real side
     monotonic = staticmethod(time.monotonic)  # noqa: TID251 - this is the port's real side

@@ -1,4 +1,4 @@
-"""Settings to connected adapters. Apart from `resources`, so that importing a service loads no client library."""
+"""Connects adapters by the settings. Importing a service does not import this, and so no client library."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from anabranch.runtime.process.settings import Settings
 
 
 async def kafka_log(settings: Settings) -> EventLog:
-    """The log on the brokers of the settings.
+    """Connect to the Kafka brokers of the settings.
 
     Raises:
-        ServerUnavailable: no broker answers.
-        Misconfigured: a property is none of the client's.
+        ServerUnavailable: no broker responds.
+        Misconfigured: the client does not have one of the properties.
     """
     log = await KafkaLog.connect(settings.brokers, properties=settings.kafka_properties)
     return FittedLog(log, settings.names)
 
 
 async def redis_store(settings: Settings) -> RedisStore:
-    """The store alone, for the running loop. Raises as `redis_pair`."""
+    """Connect only a store, for the running event loop. Raises as `redis_pair`."""
     return await RedisStore.connect(redis_url(settings), ca_file=settings.redis_ca_file)
 
 
 async def redis_pair(settings: Settings) -> tuple[RedisStore, RedisNotifier]:
-    """The store and the channels on the Redis of the settings.
+    """Connect the store and the notifier to the Redis of the settings.
 
     Raises:
-        ServerUnavailable: it does not answer.
+        ServerUnavailable: Redis does not respond.
         Misconfigured: the URL, the user or the CA file is wrong.
     """
     store = await redis_store(settings)
@@ -45,7 +45,7 @@ async def redis_pair(settings: Settings) -> tuple[RedisStore, RedisNotifier]:
 
 
 def redis_url(settings: Settings) -> str:
-    """The URL with the user and password that were set apart from it, as secrets usually are."""
+    """The Redis URL with the user and password that have settings of their own, percent-encoded."""
     if settings.redis_username is None and settings.redis_password is None:
         return settings.redis_url
     parts = urlsplit(settings.redis_url)

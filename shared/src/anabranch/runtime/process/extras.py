@@ -1,4 +1,4 @@
-"""Optional dependencies: which extra of the package installs which library, and the error where one is missing."""
+"""Optional dependencies: the modules that each extra installs, and the error if one is missing."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ EXTRAS = MappingProxyType(
         "speed": ("uvloop",),
     }
 )
-"""The modules that each extra installs. `embedded` and `speed` have a fallback: memory, and asyncio's own loop."""
+"""The modules that each extra installs. Without `embedded` the store is in memory;
+without `speed` the event loop is asyncio's."""
 
 
 @contextmanager
 def needs_extra(extra: str, purpose: str) -> Iterator[None]:
-    """Import modules of an extra in this context.
+    """Translate a failed import of an extra's modules inside this context to an error for the user.
 
     Args:
-        purpose: what needs the extra, as a user knows it: "the gateway".
+        purpose: the feature that needs the extra, as a user knows it: "the gateway".
 
     Raises:
         Misconfigured: one of the extra's modules is not installed; the message has the command that installs it.

@@ -1,9 +1,9 @@
-"""Liveness and readiness over HTTP for an orchestrator's probes: `/livez`, `/readyz`, a JSON body; `/metrics`.
+"""Health server for an orchestrator's probes: `/livez` and `/readyz` with a JSON body, and `/metrics`.
 
-Live means "a restart would not help"; ready means "send work". A server that is away makes a service not
-ready, never not live: a restart would not bring it back. Speaks just enough HTTP/1.1 for a probe, one answer
-for each connection. It answers from a thread of its own, so that it can also say that the service's loop is
-stuck: an agent may block it for a while, and is then not taken for dead; for longer than PATIENCE it is.
+"Not live" means that a restart may help, "not ready" that the service cannot work at present. If Kafka or Redis is
+unavailable the service is not ready but live, because a restart would not help. The server implements the part of
+HTTP/1.1 that probes use, one request per connection. It runs in its own thread, so that it responds while an agent
+blocks the service's event loop; a loop that is blocked for longer than PATIENCE is not live.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from anabranch.runtime.process.heartbeat import PATIENCE
 
 READ_SECONDS = 5.0
 ANSWER_SECONDS = 0.5
-"""A loop that does not answer within this time counts as busy; a probe may wait for a second only."""
+"""Time after which the loop is reported as busy. Shorter than the usual timeout of a probe, one second."""
 TICK_SECONDS = 1.0
 MAX_REQUEST_LINE = 8_192
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
-"""The content type of Prometheus' text."""
+"""Content type of the Prometheus text format."""
 
 _log = logging.getLogger("anabranch.health")
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Health of a service. `detail` is for people: what it does, or why it is not live or not ready."""
+    """Health of a service. `detail` is for people: its activity, or the reason if it is not live or not ready."""
 
     live: bool
     ready: bool
@@ -52,13 +52,13 @@ def health_of(
 ) -> Health:
     """Judge the health of a service; the first of these rules that applies decides.
 
-    1. A crashed task (`failure`), or a part that makes no progress although it could (`stuck`): not live.
-    2. A part that waits for a server (`waiting_for`): live and not ready.
+    1. A crashed task (`failure`), or a component that makes no progress although it could (`stuck`): not live.
+    2. A component that waits for a server (`waiting_for`): live and not ready.
     3. Otherwise live, and ready if `is_ready`.
 
     Args:
-        stuck, waiting_for: the reason of each part of the service, None for a part that is well.
-        detail: what the service does, if nothing is wrong.
+        stuck, waiting_for: the reason of each component of the service, None for a healthy one.
+        detail: the activity of the service, shown if it is healthy.
     """
     if failure is not None:
         return Health(live=False, ready=False, detail=f"stopped: {failure!r}")
@@ -70,13 +70,13 @@ def health_of(
 
 
 class HealthServer:
-    """Answers probes with what `report` returns at that moment.
+    """Responds to probes with the current result of `report`.
 
     Args:
-        report: the service's health; called on the loop that called `start`, must not block.
-        metrics: all metrics as Prometheus reads them; called in this server's own thread.
+        report: returns the service's health; called on the loop that called `start`, must not block.
+        metrics: returns all metrics in the Prometheus text format; called in the server's own thread.
         service: the service's name, shown in the body.
-        patience: seconds that this loop may be busy without a break and still count as live.
+        patience: seconds that the service's loop may be blocked and still count as live.
     """
 
     def __init__(
@@ -101,9 +101,10 @@ class HealthServer:
         self._stopping: asyncio.Event | None = None
 
     async def start(self, port: int, host: str | None = None) -> int:
-        """Listen, on all interfaces unless `host` names one; returns the port, which matters for port 0.
+        """Listen on `host` (default: all interfaces). Returns the port, which the system chooses for port 0.
 
-        Raises OSError where the port is taken.
+        Raises:
+            OSError: the port is in use.
         """
         self._loop = asyncio.get_running_loop()
         self._tick()
@@ -111,7 +112,7 @@ class HealthServer:
         self._thread = threading.Thread(target=self._work, args=(port, host, bound), name="health", daemon=True)
         self._thread.start()
         found = await asyncio.wrap_future(bound)
-        _log.info("health of %s on port %d: /livez, /readyz, /metrics", self._service, found)
+        _log.info("the health server of %s listens on port %d: /livez, /readyz, /metrics", self._service, found)
         return found
 
     async def stop(self) -> None:
@@ -160,22 +161,22 @@ class HealthServer:
         method, _, rest = line.decode("latin-1").strip().partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
         if method not in ("GET", "HEAD"):
-            return _response(HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"{method} is not answered here"})
+            return _response(HTTPStatus.METHOD_NOT_ALLOWED, {"error": f"{method} is not supported: use GET"})
         if path == "/metrics" and self._metrics is not None:
             return _framed(HTTPStatus.OK, EXPOSITION, self._metrics() if method == "GET" else b"")
-        health = await self._ask()
+        health = await self._current_health()
         passed = {"/livez": health.live, "/readyz": health.live and health.ready}.get(path)
         if passed is None:
-            return _response(HTTPStatus.NOT_FOUND, {"error": "there are /livez, /readyz and /metrics"})
+            return _response(HTTPStatus.NOT_FOUND, {"error": "not found: use /livez, /readyz or /metrics"})
         status = HTTPStatus.OK if passed else HTTPStatus.SERVICE_UNAVAILABLE
         return _response(status, {"service": self._service, **asdict(health)}, with_body=method == "GET")
 
-    async def _ask(self) -> Health:
-        """What the service says, or that its loop does not get to saying anything."""
+    async def _current_health(self) -> Health:
+        """The report of the service, or a health that says for how long its loop has been blocked."""
         assert self._loop is not None
         answer: Future[Health] = Future()
         try:
-            self._loop.call_soon_threadsafe(self._tell, answer)
+            self._loop.call_soon_threadsafe(self._report_to, answer)
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await asyncio.wrap_future(answer)
         except TimeoutError:
@@ -184,14 +185,14 @@ class HealthServer:
         except RuntimeError:
             return Health(False, False, "the event loop is closed")
 
-    def _tell(self, answer: Future[Health]) -> None:
-        """On the service's loop."""
-        if not answer.set_running_or_notify_cancel():
+    def _report_to(self, answer: Future[Health]) -> None:
+        """Set the result to the service's report. Runs on the service's loop."""
+        if not answer.set_running_or_notify_cancel():  # the probe has timed out
             return
         try:
             answer.set_result(self._report())
-        except Exception as error:  # noqa: BLE001 - a report that fails is the worst of reports
-            answer.set_result(Health(False, False, f"the service cannot say how it is: {error!r}"))
+        except Exception as error:  # noqa: BLE001 - a bug in a report must not pass for health
+            answer.set_result(Health(False, False, f"the service's health report failed: {error!r}"))
 
 
 def _response(status: HTTPStatus, document: dict[str, object], *, with_body: bool = True) -> bytes:

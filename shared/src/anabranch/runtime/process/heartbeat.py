@@ -1,4 +1,4 @@
-"""Heartbeat from a thread with its own connection, so that a process counts as alive while its loop is busy.
+"""Heartbeat from a thread with its own store connection: a process counts as alive while its loop is blocked.
 
 An agent may block the event loop for longer than the time to live of the liveness key. Its worker is alive, and
 other workers should not run its members. After `patience` seconds without a turn of the loop the thread stops
@@ -17,7 +17,7 @@ from anabranch.core.errors import AnabranchError
 from anabranch.ports import Clock, StateStore, Write
 
 OpenStore = Callable[[], Awaitable[StateStore]]
-"""Opens a connection that belongs to the running loop."""
+"""Opens a store connection that belongs to the running event loop."""
 
 PATIENCE = 120.0
 TICK = 1.0
@@ -48,9 +48,9 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def start(self, key: str) -> None:
-        """Start the thread. Call it on the event loop that is to be watched."""
+        """Start the thread. Call it on the event loop to monitor."""
         self._tick()
-        self._thread = threading.Thread(target=self._work, args=(key,), name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(key,), name="heartbeat", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Fresh identifiers behind the Ids port. The only place that draws randomness; it knows no meaning of an id."""
+"""Unique identifiers as `ports.Ids`. No other module uses randomness."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from uuid import UUID
 from anabranch.ports import Clock
 
 _INCARNATION_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Crockford's base 32: no letter that reads as a digit."""
+"""Crockford's base 32: without letters that look like digits."""
 
 _INCARNATION_LENGTH = 10
 
 
 class SystemIds:
-    """See `ports.Ids`. Ids of one instance are strictly ascending, also within one millisecond."""
+    """See `ports.Ids`. The run-scoped ids of one instance are strictly ascending, also within one millisecond."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -30,14 +30,15 @@ class SystemIds:
         return str(UUID(int=value))
 
     def incarnation(self) -> str:
-        """Ten characters, 50 bits."""
+        """Ten random characters, 50 bits."""
         return "".join(secrets.choice(_INCARNATION_ALPHABET) for _ in range(_INCARNATION_LENGTH))
 
     def _tick(self, millisecond: int) -> None:
-        """Move on to `millisecond`; where the clock stands or went back, count on from the last id."""
+        """Advance to `millisecond`. If the clock has not advanced or went back, increment the counter of the last
+        id."""
         if millisecond > self._millisecond:
             self._millisecond = millisecond
-            self._counter = secrets.randbits(11)  # the top bit stays free, so that there is room to count
+            self._counter = secrets.randbits(11)  # of 12 bits: leaves at least 2,048 ids for this millisecond
             return
         self._counter += 1
         if self._counter == 1 << 12:

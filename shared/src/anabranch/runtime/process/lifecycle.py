@@ -1,7 +1,7 @@
-"""The life of a service's process: connect, check, start, say so, wait for a signal, drain, stop.
+"""Life cycle of a service's process: connect, check topics, start, report ready, wait for a signal, drain, stop.
 
-The same for all services; what a service does is its own business. The exit code says how it ended: 0 asked
-to stop, 1 crashed or stopped at once, 2 misconfigured, 4 a server cannot be reached.
+It is the same for all services. Exit codes: 0 stopped by a signal, 1 crashed or stopped at once, 2 misconfigured,
+4 Kafka or Redis unavailable.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from functools import partial
 from typing import Any, Protocol
 
 from anabranch.core.errors import MainTaskCancelled, Misconfigured, ServerUnavailable, StoreRefused
-from anabranch.runtime.instrumentation.instrumented import metered
+from anabranch.runtime.instrumentation.instrumented import instrument
 from anabranch.runtime.instrumentation.telemetry import close_telemetry, import_telemetry, open_telemetry
 from anabranch.runtime.process.health import Health, HealthServer
 from anabranch.runtime.process.logs import set_up_logging
 from anabranch.runtime.process.loops import run
-from anabranch.runtime.process.process_memory import bound_arenas, collect_seldom, give_back
+from anabranch.runtime.process.process_memory import limit_arenas, return_free_memory, tune_garbage_collector
 from anabranch.runtime.process.resources import Connect, Resources, connect
 from anabranch.runtime.process.settings import Settings
 from anabranch.runtime.process.streams import lasting_streams, standard_error
@@ -35,41 +35,41 @@ EXIT_UNAVAILABLE = 4
 STOP_SECONDS = 10.0
 FORCED_STOP_SECONDS = 1.0
 WATCH_SECONDS = 1.0
-GIVE_BACK_EVERY = 60
-"""So many looks at the service apart, free memory is returned to the system."""
+TRIM_EVERY = 60
+"""Number of health checks between two returns of free memory to the system."""
 
 _log = logging.getLogger("anabranch.process")
 
 
 class Service(Protocol):
-    """What a process runs. Called in the order `start`, `drain`, `stop`; `health` at any time."""
+    """A service that a process runs. Called in the order `start`, `drain`, `stop`; `health` at any time."""
 
     @property
     def name(self) -> str:
-        """Shown in logs and probes: `agency`."""
+        """The name in logs and probes: `agency`."""
 
     async def start(self) -> None:
-        """Returns when the service is ready for work. Background tasks belong to `Resources.supervisor`."""
+        """Start the service; returns when it is ready. Background tasks are started by `Resources.supervisor`."""
 
     async def drain(self) -> None:
-        """Take no new work and finish what is at hand. Cancelled when the time for it is over."""
+        """Accept no new work and finish the present work. Cancelled after `drain_seconds`."""
 
     async def stop(self) -> None:
-        """Release everything, also after a `start` that failed or was cancelled half-way."""
+        """Release all resources, also after a `start` that failed or was cancelled."""
 
     def health(self) -> Health:
-        """Must not block. What is not live is stopped with exit code 1."""
+        """The current health. Must not block. If it is not live, the process ends with exit code 1."""
 
 
 class Crashed(Exception):
-    """A part of the service has ended with an error; the cause is attached."""
+    """A background task failed, or the service is not live. The task's error is the `__cause__`."""
 
 
 Build = Callable[[Resources], Service]
 
 
 def run_from_environment(serve: Callable[[Settings], int]) -> int:
-    """Call `serve` with the settings of environment and file; returns the exit code of the process."""
+    """Load the settings from environment and file, and call `serve`. Returns the exit code of the process."""
     with lasting_streams():
         try:
             settings = Settings.load()
@@ -89,11 +89,12 @@ def run_service(
     """Run a service until SIGTERM or SIGINT; returns the exit code. A second signal stops it at once.
 
     Args:
-        service: the `service.name` of its telemetry, unless OTEL_SERVICE_NAME says another.
-        serves_metrics: whether it answers Prometheus itself, so that metrics are kept also without a health port.
+        service: the `service.name` of its telemetry; OTEL_SERVICE_NAME overrides it.
+        serves_metrics: True if the service has its own `/metrics`: metrics are then collected also without a
+            health port.
     """
     set_up_logging(settings.log_level, settings.log_format)
-    bound_arenas()
+    limit_arenas()
     try:
         connecting = partial(_connect, connect, service, serves_metrics)
         return run(_until_signalled(build, settings, connecting))
@@ -105,8 +106,8 @@ def run_service(
         return _ended(error, EXIT_FAILED)
     except Crashed:
         return EXIT_FAILED
-    except Exception:  # noqa: BLE001 - the process's last resort: logged with its traceback
-        _log.critical("the service ended with an error", exc_info=True)
+    except Exception:  # noqa: BLE001 - the last handler of the process logs the traceback
+        _log.critical("the service failed, its process ends", exc_info=True)
         return EXIT_FAILED
 
 
@@ -116,19 +117,19 @@ def _ended(error: Exception, code: int) -> int:
 
 
 class StopRequest:
-    """Counts the signals: the first asks for an orderly end, the second for an end at once."""
+    """Counts stop signals: the first requests an orderly stop, the second an immediate one."""
 
     def __init__(self) -> None:
         self.orderly = asyncio.Event()
         self.at_once = asyncio.Event()
 
     def ask(self) -> None:
-        """One more signal has come."""
+        """Count one signal."""
         (self.at_once if self.orderly.is_set() else self.orderly).set()
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Be asked by SIGTERM and SIGINT."""
+        """Count SIGTERM and SIGINT while the context is open."""
         loop = asyncio.get_running_loop()
         wanted = (signal.SIGTERM, signal.SIGINT)
         for each in wanted:
@@ -146,25 +147,25 @@ async def _until_signalled(build: Build, settings: Settings, connect: Connect) -
         code = await serve(build, settings, connect, stop)
     if stop.at_once.is_set():
         standard_error().flush()
-        os._exit(code)  # an agent's thread that does not end must not hold the process
+        os._exit(code)  # skips the wait for threads: an agent's thread may never end
     return code
 
 
 async def _connect(connect: Connect, service: str, serves_metrics: bool, settings: Settings) -> Resources:
-    """Resources with the telemetry that settings and environment ask for."""
+    """Connect, with the telemetry that settings and environment select."""
     text = serves_metrics or settings.health_port is not None
-    import_telemetry(os.environ, text=text)  # before the servers are asked, which may take long to answer
+    import_telemetry(os.environ, text=text)  # first: a missing extra is reported before slow connections
     resources = await connect(settings)
     telemetry = open_telemetry(service, os.environ, text=text, instance=resources.ids.incarnation())
-    return metered(resources, telemetry)
+    return instrument(resources, telemetry)
 
 
 async def serve(build: Build, settings: Settings, connect: Connect, stop: StopRequest) -> int:
-    """Run a service until `stop` is asked; returns the exit code, or raises what the service failed with."""
+    """Run a service until `stop` is requested; returns the exit code, or raises the error of the service."""
     life = asyncio.create_task(_live(build, settings, connect, stop), name="service")
-    if await _first(life, stop.at_once.wait()):
+    if await _wait_for(life, stop.at_once.wait()):
         return life.result()
-    _log.warning("stopping at once")
+    _log.warning("second signal: the service stops at once, its unfinished work is delivered again")
     life.cancel()
     await asyncio.wait({life}, timeout=FORCED_STOP_SECONDS)
     return EXIT_FAILED
@@ -172,7 +173,7 @@ async def serve(build: Build, settings: Settings, connect: Connect, stop: StopRe
 
 async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRequest) -> int:
     connecting = asyncio.ensure_future(connect(settings))
-    if not await _first(connecting, stop.orderly.wait()):
+    if not await _wait_for(connecting, stop.orderly.wait()):
         await _cancelled(connecting)
         return EXIT_OK
     async with AsyncExitStack() as stack:
@@ -195,8 +196,8 @@ async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRe
 async def _work(service: Service, resources: Resources, stop: StopRequest, port: int | None) -> None:
     if not await _unless_stopped(service.start(), resources, stop):
         return
-    collect_seldom()
-    _say_ready(service, resources.settings, port)
+    tune_garbage_collector()
+    _print_ready(service, resources.settings, port)
     await _unless_stopped(_watch(service), resources, stop)
     _log.info("draining %s for up to %g s", service.name, resources.settings.drain_seconds)
     try:
@@ -211,11 +212,12 @@ async def _work(service: Service, resources: Resources, stop: StopRequest, port:
 
 
 async def _unless_stopped(work: Awaitable[None], resources: Resources, stop: StopRequest) -> bool:
-    """Do work until it ends (True) or a stop is asked for (False). Raises Crashed where a task crashed."""
+    """Run `work` until it ends (returns True) or a stop is requested (False). Raises Crashed if a supervised task
+    fails."""
     task = asyncio.ensure_future(work)
     crash = asyncio.create_task(resources.supervisor.crashed(), name="crash watch")
     try:
-        ended = await _first(task, stop.orderly.wait(), crash)
+        ended = await _wait_for(task, stop.orderly.wait(), crash)
         if crash.done():
             raise Crashed from crash.result()
         if ended:
@@ -226,12 +228,12 @@ async def _unless_stopped(work: Awaitable[None], resources: Resources, stop: Sto
 
 
 async def _watch(service: Service) -> None:
-    looks = 0
+    checks = 0
     while service.health().live:
         await asyncio.sleep(WATCH_SECONDS)
-        looks += 1
-        if looks % GIVE_BACK_EVERY == 0:
-            await asyncio.to_thread(give_back)
+        checks += 1
+        if checks % TRIM_EVERY == 0:
+            await asyncio.to_thread(return_free_memory)
     _log.critical("%s is no longer live and ends, to be restarted: %s", service.name, service.health().detail)
     raise Crashed
 
@@ -244,13 +246,13 @@ async def _serve_health(service: Service, resources: Resources, stack: AsyncExit
     try:
         port = await server.start(settings.health_port)
     except OSError as error:
-        fix = "choose another one, or 0 for any"
+        fix = "choose another port, or 0 for any free port"
         raise Misconfigured("health_port", f"cannot listen on {settings.health_port}: {error}", fix) from error
     stack.push_async_callback(server.stop)
     return port
 
 
-def _say_ready(service: Service, settings: Settings, port: int | None) -> None:
+def _print_ready(service: Service, settings: Settings, port: int | None) -> None:
     health = "" if port is None else f", health on port {port}"
     where = f"Kafka {settings.brokers}, Redis {settings.shown()['redis_url']}, prefix {settings.prefix}"
     standard_error().write(f"anabranch {service.name} ready: {where}{health}\n")
@@ -265,8 +267,10 @@ async def _stop(service: Service) -> None:
         _log.warning("%s did not stop within %g s; the process ends without it", service.name, STOP_SECONDS)
 
 
-async def _first(wanted: asyncio.Future[Any], interruption: Awaitable[Any], *others: asyncio.Future[Any]) -> bool:
-    """Wait until one of these has ended; True where `wanted` has. Cancels the interruption, nothing else."""
+async def _wait_for(
+    wanted: asyncio.Future[Any], interruption: Awaitable[Any], *others: asyncio.Future[Any]
+) -> bool:
+    """Wait until one of these has ended; returns True if `wanted` has. Cancels only the interruption."""
     other = asyncio.ensure_future(interruption)
     try:
         await asyncio.wait({wanted, other, *others}, return_when=asyncio.FIRST_COMPLETED)
@@ -276,7 +280,7 @@ async def _first(wanted: asyncio.Future[Any], interruption: Awaitable[Any], *oth
 
 
 async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel what still runs and wait until it has ended; errors of what was cancelled do not count."""
+    """Cancel running tasks and wait until they have ended, ignoring their errors."""
     running = [task for task in tasks if not task.done()]
     for task in running:
         task.cancel()

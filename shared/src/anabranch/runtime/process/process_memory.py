@@ -1,8 +1,9 @@
-"""Keeps a process small and quick: how malloc and the collector of reference cycles go about it.
+"""Tunes malloc and the garbage collector of a service's process.
 
-glibc gives each thread an arena of its own and hardly gives any of it back. The clients of Kafka come and go with
-threads, and who takes partitions over holds for a moment much more than afterwards. Without glibc the first two do
-nothing. For processes of our own: an embedded system leaves its host's settings alone.
+glibc's malloc gives each thread its own arena and returns little of its free memory to the system. Kafka clients
+start and end threads, and an owner needs much memory for a short time when it takes partitions over. Without glibc
+`limit_arenas` and `return_free_memory` do nothing. Only for processes of Anabranch: an embedded system leaves the
+settings of its host's process unchanged.
 """
 
 from __future__ import annotations
@@ -14,31 +15,35 @@ from typing import Any
 
 ARENAS = 2
 LARGE = 131_072
-"""Bytes from which on a block is mapped by itself."""
+"""Minimum bytes of a block that malloc maps separately, outside the arenas."""
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 """From glibc's malloc.h."""
 
 
-def bound_arenas(count: int = ARENAS, large: int = LARGE) -> bool:
-    """Have threads share so many arenas, and keep large blocks out of them for good: a threshold that is not set
-    moves up to 32 MB with the largest block ever freed, and what came between is then stuck below others. To be
-    called before there are any threads. False where there is no such thing."""
+def limit_arenas(count: int = ARENAS, large: int = LARGE) -> bool:
+    """Let all threads share `count` arenas, and keep blocks of `large` bytes and more out of them. Returns False
+    if malloc has no such options.
+
+    Call it before any thread starts.
+    """
+    # Without a fixed threshold, malloc raises it up to 32 MB after each large free. Large blocks are then
+    # allocated in arenas, where later blocks above them keep their memory from being returned.
     mallopt = _glibc("mallopt")
     return mallopt is not None and bool(mallopt(_M_ARENA_MAX, count)) and bool(mallopt(_M_MMAP_THRESHOLD, large))
 
 
-def give_back() -> bool:
-    """Return free memory to the system; takes milliseconds. False where there was none, or no such thing."""
+def return_free_memory() -> bool:
+    """Return free memory to the system; takes milliseconds. Returns False if there was none, or malloc cannot."""
     trim = _glibc("malloc_trim")
     return trim is not None and bool(trim(0))
 
 
-def collect_seldom() -> None:
-    """Search for cycles after 20,000 new objects instead of 700, and never again in what is loaded by now.
+def tune_garbage_collector() -> None:
+    """Collect after 20,000 new objects instead of 700, and exclude all present objects from collection.
 
-    Call it once all is started. Messages and state are trees, which need no search: with the interpreter's own
-    settings it took a seventh of a service's time.
+    Call it after the start. Messages and state are trees without reference cycles: with the default settings, the
+    search for cycles took a seventh of a service's time.
     """
     gc.collect()
     gc.freeze()

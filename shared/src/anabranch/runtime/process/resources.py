@@ -1,6 +1,6 @@
-"""What a service gets to work with, and the one place where it is connected to Kafka and Redis.
+"""The ports of a process, and the function that connects them to Kafka and Redis.
 
-The composition root of every process: services know the ports only. Nothing connects at import.
+Services use only the ports. No connection is opened at import.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from anabranch.runtime.process.supervision import Supervisor
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The ports of one process. Tasks that must not die in silence are started by `supervisor.spawn`."""
+    """The ports of one process. Background tasks are started by `supervisor.spawn`, so that a crash is noticed."""
 
     settings: Settings
     names: Names
@@ -32,11 +32,11 @@ class Resources:
     ids: Ids
     supervisor: Supervisor
     open_store: OpenStore | None = None
-    """A further connection to the store, for another thread's loop; None where there is none to be had."""
+    """Opens another store connection, for the event loop of another thread; None if the store cannot have one."""
     telemetry: Telemetry = NO_TELEMETRY
 
     async def close(self) -> None:
-        """Flush and release every connection; the log first, for its last records may wake somebody."""
+        """Flush and close every connection; the log first, because notifications may follow its last records."""
         await self.supervisor.close()
         await self.log.close()
         await self.notifier.close()
@@ -47,11 +47,11 @@ Connect = Callable[[Settings], Awaitable[Resources]]
 
 
 async def connect(settings: Settings) -> Resources:
-    """Resources on the servers that the settings name.
+    """Connect to the servers of the settings.
 
     Raises:
-        ServerUnavailable: one of them does not answer.
-        Misconfigured: a Kafka property is refused, or Redis may lose data by its settings.
+        ServerUnavailable: Kafka or Redis does not respond.
+        Misconfigured: a Kafka property is invalid, or the settings of Redis allow it to lose data.
     """
     from anabranch.runtime.process.connections import kafka_log, redis_pair, redis_store
 

@@ -1,6 +1,6 @@
-"""Reading and masking single values of settings. Each reader raises ValueError with what is expected.
+"""Parses and masks single values of settings. Each parser raises ValueError with the expected form.
 
-Values come as text from the environment and typed from a file or an option; both spellings are read.
+Parsers accept text, from environment variables, and typed values, from a file or an option.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ _FALSE = ("0", "false", "no", "off")
 
 
 def text(value: Any) -> str:
-    """A string; numbers and booleans as a properties file would write them."""
+    """Parse a string; numbers and booleans become text as in a properties file."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):
         return str(value)
-    raise ValueError(f"is {type(value).__name__}, text is expected")
+    raise ValueError(f"must be text, not {type(value).__name__}")
 
 
 def words(value: Any) -> tuple[str, ...]:
-    """A list, or text with commas between."""
+    """Parse a list of names, or names separated by commas."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
-        raise ValueError("is neither a list of names nor names with commas between")
+        raise ValueError("must be a list of names, or names separated by commas")
     return tuple(word for part in parts for each in part.split(",") if (word := each.strip()))
 
 
 def brokers(value: Any) -> str:
-    """`host:port` with commas between."""
+    """Parse broker addresses, `host:port`, separated by commas."""
     hosts = words(value)
     if not hosts:
-        raise ValueError("is empty; write host:port, several with commas between")
+        raise ValueError("is empty; write host:port, separated by commas")
     for host in hosts:
         found = _BROKER.fullmatch(host)
         if found is None or not 0 < int(found[1] or 1) <= 65_535:
@@ -53,11 +53,11 @@ def brokers(value: Any) -> str:
 
 
 def redis_url(value: Any) -> str:
-    """A `redis://`, `rediss://` (TLS) or `unix://` URL."""
+    """Parse a `redis://`, `rediss://` (TLS) or `unix://` URL."""
     url = text(value)
     if _is_ambiguous(url):
         raise ValueError(
-            "has an @, # or ? in the user or password: percent-encode it, or set redis_password apart"
+            "has an @, # or ? in the user or password: percent-encode it, or use the setting redis_password"
         )
     if urlsplit(url).scheme not in SCHEMES:
         raise ValueError(f"{without_password(url)!r} is not a Redis URL; write redis://host:6379/0, or rediss://")
@@ -67,7 +67,7 @@ def redis_url(value: Any) -> str:
 
 
 def http_url(value: Any) -> str:
-    """An `http://` or `https://` URL without user, query and fragment; it ends with a slash."""
+    """Parse an `http://` or `https://` URL without user, query and fragment; the result ends with a slash."""
     url = text(value)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -79,12 +79,12 @@ def http_url(value: Any) -> str:
 
 
 def prefix(value: Any) -> str:
-    """A prefix that `Names` takes."""
+    """Parse a prefix that `Names` accepts."""
     return Names(text(value)).prefix
 
 
 def existing_file(value: Any) -> str:
-    """The path of a file that is there."""
+    """Parse the path of an existing file."""
     path = text(value)
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path!r}")
@@ -92,12 +92,12 @@ def existing_file(value: Any) -> str:
 
 
 def duration(value: Any) -> float:
-    """Seconds, or text such as `30s`."""
+    """Parse a duration: seconds, or text such as `30s`."""
     return parse_duration(value)
 
 
 def duration_from(lowest: float) -> Callable[[Any], float]:
-    """A reader of durations of `lowest` seconds and more."""
+    """Make a parser of durations of `lowest` seconds or more."""
 
     def read(value: Any) -> float:
         seconds = parse_duration(value)
@@ -109,22 +109,22 @@ def duration_from(lowest: float) -> Callable[[Any], float]:
 
 
 def at_least(lowest: int) -> Callable[[Any], int]:
-    """A reader of whole numbers of `lowest` and more."""
-    return lambda value: _whole(value, lowest, None)
+    """Make a parser of integers of `lowest` or more."""
+    return lambda value: _integer(value, lowest, None)
 
 
 def between(lowest: int, highest: int) -> Callable[[Any], int]:
-    """A reader of whole numbers in a closed range."""
-    return lambda value: _whole(value, lowest, highest)
+    """Make a parser of integers in a closed range."""
+    return lambda value: _integer(value, lowest, highest)
 
 
 def port(value: Any) -> int:
-    """A TCP port; 0 has the system choose one."""
-    return _whole(value, 0, 65_535)
+    """Parse a TCP port; the system chooses one for 0."""
+    return _integer(value, 0, 65_535)
 
 
 def yes_or_no(value: Any) -> bool:
-    """A truth value, as people write one."""
+    """Parse a boolean: true or false, yes or no, on or off, 1 or 0."""
     if isinstance(value, bool):
         return value
     word = str(value).strip().lower()
@@ -134,23 +134,23 @@ def yes_or_no(value: Any) -> bool:
 
 
 def log_level(value: Any) -> str:
-    """The name of a level of `logging`."""
+    """Parse the name of a level of `logging`, in upper or lower case."""
     return one_of(*sorted(logging.getLevelNamesMapping(), key=lambda name: name.lower()))(text(value).upper())
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
-    """A reader of one of these words."""
+    """Make a parser that accepts one of these words."""
 
     def read(value: Any) -> str:
         if value not in choices:
-            raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+            raise ValueError(f"{value!r} is not one of {', '.join(choices)}")
         return str(value)
 
     return read
 
 
 def without_password(url: str) -> str:
-    """A URL that may be shown; also the query goes, where one may write a password."""
+    """Mask the password of a URL, and its query, which may contain a password too."""
     parts = urlsplit(url)
     if _is_ambiguous(url):
         return f"{parts.scheme}://{MASK}"
@@ -161,7 +161,7 @@ def without_password(url: str) -> str:
 
 
 def passwords_in(url: str) -> set[str]:
-    """Secrets in a URL: its password, as written and decoded, and the values of its query."""
+    """The secrets in a URL: its password and the values of its query, percent-encoded and decoded."""
     parts = urlsplit(url)
     user = parts.netloc.rpartition("@")[0]
     found = {user.partition(":")[2], *(value for _, value in parse_qsl(parts.query))}
@@ -169,13 +169,14 @@ def passwords_in(url: str) -> set[str]:
 
 
 def _is_ambiguous(url: str) -> bool:
-    """Whether a part of a password may stand where the path is read: its / or # was not percent-encoded."""
+    """True if a part of the password may have been parsed as path, query or fragment: its /, ? or # was not
+    percent-encoded."""
     parts = urlsplit(url)
     return parts.netloc != "" and "@" in f"{parts.path}{parts.query}{parts.fragment}"
 
 
 def shown_property(name: str, value: str) -> str:
-    """A Kafka client's property, masked where its name speaks of a secret."""
+    """The value of a Kafka client's property, masked if the name contains one of _SECRET_WORDS."""
     return MASK if any(word in name for word in _SECRET_WORDS) else value
 
 
@@ -184,13 +185,13 @@ def secret_properties(properties: Mapping[str, str]) -> set[str]:
     return {value for name, value in properties.items() if shown_property(name, value) == MASK}
 
 
-def _whole(value: Any, lowest: int, highest: int | None) -> int:
+def _integer(value: Any, lowest: int, highest: int | None) -> int:
     try:
         number = int(value) if isinstance(value, str) else value
     except ValueError:
         number = None
     if isinstance(number, bool) or not isinstance(number, int):
-        raise ValueError(f"{value!r} is no whole number")
+        raise ValueError(f"{value!r} is not an integer")
     if number < lowest or (highest is not None and number > highest):
         wanted = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
         raise ValueError(f"{number} is out of range: {wanted}")

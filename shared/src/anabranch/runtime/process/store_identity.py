@@ -1,6 +1,7 @@
-"""Since when the store is the one it is: after a change what is missing there may still be written again.
+"""Detects that the store restarted or failed over, after which it may lack writes.
 
-Asks the store only; what follows from a change is the business of those who ask.
+The owners restore lost data. Until they have, a missing key does not prove that its value is gone. This module
+only reads the store's identity; its callers decide what a missing key means.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from collections.abc import Awaitable, Callable
 from anabranch.ports import Clock, StateStore
 
 RESTORE_SECONDS = 30.0
-"""How long owners may take to notice that the store is another one, and to write again what it lacks."""
+"""Time in which owners notice a restart or failover of the store and restore the data it lost."""
 
 
 class StoreLife:
-    """One for each process. `is_up_to_date` says whether the owners have written again what the store lacked."""
+    """Tracks the identity of the store; one instance for each process.
+
+    Args:
+        is_up_to_date: returns True if the owners have restored all data that the store lost.
+    """
 
     def __init__(
         self, store: StateStore, clock: Clock, is_up_to_date: Callable[[], Awaitable[bool]] | None = None
@@ -27,10 +32,10 @@ class StoreLife:
         self._known_since = 0.0
 
     async def age(self) -> float:
-        """Seconds since the store was seen to be another one; infinite where it always was the same.
+        """Seconds since a change of the store's identity was noticed; infinite if it has not changed.
 
         Raises:
-            ServerUnavailable: the store cannot be asked.
+            ServerUnavailable: the store does not respond.
         """
         identity = await self._store.identity()
         if self._identity is None:
@@ -41,10 +46,8 @@ class StoreLife:
         return float("inf") if self._changed_at is None else self._clock.monotonic() - self._changed_at
 
     async def is_restored(self) -> bool:
-        """Whether what is missing in the store now is gone for good. Raises ServerUnavailable.
-
-        A process that has not known the store for long cannot tell whether it came back older just before.
-        """
+        """True if keys that are missing in the store will not be restored. Raises ServerUnavailable."""
+        # A process that started recently cannot know whether the store restarted just before.
         age = min(await self.age(), self._clock.monotonic() - self._known_since)
         if age <= RESTORE_SECONDS:
             return False

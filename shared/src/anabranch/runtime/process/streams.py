@@ -24,9 +24,9 @@ from anabranch.core.visible import escaped
 
 GLYPHS: Final = "anabranch.glyphs"
 """Encoding error handler for characters that the encoding lacks."""
-_INSTEAD: Final = {"…": "...", "–": "-", "—": "-", "─": "-", "━": "-", "│": "|", "→": "->", "×": "x", "·": "."}
-_FOR_GOOD: Final = (errno.EPIPE, errno.EBADF)
-"""Errors that may pass: a full disk may have room again, but a closed pipe never gets another reader."""
+_SUBSTITUTES: Final = {"…": "...", "–": "-", "—": "-", "─": "-", "━": "-", "│": "|", "→": "->", "×": "x", "·": "."}
+_PERMANENT: Final = (errno.EPIPE, errno.EBADF)
+"""Errors after which no later write can succeed. Others are temporary: a full disk may have space again."""
 
 
 _of_command: dict[str, TextIO] = {}
@@ -139,7 +139,7 @@ class _LastingBuffer(io.BufferedIOBase):
 
     def settle(self) -> None:
         if self._failed is not None:
-            self._lose()
+            self._discard_output()
             self.flush()
 
     def _write(self, data: bytes) -> None:
@@ -164,12 +164,12 @@ class _LastingBuffer(io.BufferedIOBase):
             yield
         except (OSError, ValueError) as error:  # a ValueError if the underlying stream was closed
             first, self._failed = self._failed is None, error
-            if getattr(error, "errno", errno.EBADF) in _FOR_GOOD:
-                self._lose()
+            if getattr(error, "errno", errno.EBADF) in _PERMANENT:
+                self._discard_output()
             if first and getattr(error, "errno", None) != errno.EPIPE:
-                self._say(error)
+                self._print_loss(error)
 
-    def _lose(self) -> None:
+    def _discard_output(self) -> None:
         """Redirect the descriptor to the null device, so that subprocesses of agents and the interpreter do not
         fail."""
         self.is_lost = True
@@ -177,7 +177,7 @@ class _LastingBuffer(io.BufferedIOBase):
             number = self._inner.fileno()
             _redirect(os.open(os.devnull, os.O_WRONLY), number)
 
-    def _say(self, error: Exception) -> None:
+    def _print_loss(self, error: Exception) -> None:
         if self._name != "output":
             return
         reason = getattr(error, "strerror", None) or str(error)
@@ -222,7 +222,7 @@ def _substitute(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]
-    return "".join(_INSTEAD.get(each) or escaped(each) for each in lacking), error.end
+    return "".join(_SUBSTITUTES.get(each) or escaped(each) for each in lacking), error.end
 
 
 codecs.register_error(GLYPHS, _substitute)

@@ -22,7 +22,7 @@ class Supervisor:
         self._crashed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run `work` as a task. It may return or be cancelled; an exception out of it is a crash."""
+        """Run `work` as a task. It may return or be cancelled; if it raises, that is a crash."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -34,7 +34,7 @@ class Supervisor:
 
     def report(self, error: BaseException, what: str) -> None:
         """Count an error that was caught elsewhere as a crash of `what`."""
-        _log.critical("%s crashed, the process ends", what, exc_info=error)
+        _log.critical("%s crashed; the process stops and ends with exit code 1", what, exc_info=error)
         if not self._crashed.done():
             self._crashed.set_result(error)
 

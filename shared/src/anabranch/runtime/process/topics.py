@@ -19,10 +19,10 @@ RETENTION_SECONDS = 7 * 86_400
 
 AUDIT_SECONDS = 90 * 86_400
 
-LEAST_RECORD_BYTES = 50_000
-"""Minimum record limit in bytes: the header of a chunk's report and one page of a value have to fit."""
+MIN_RECORD_BYTES = 50_000
+"""Minimum record limit in bytes: a record must have space for the header of a chunk's report and one page."""
 
-LEAST_RETENTION_SECONDS = 2 * 86_400
+MIN_RETENTION_SECONDS = 2 * 86_400
 """Minimum retention: the default timeout of a run, and a day to notice that its partition has no owner."""
 
 _log = logging.getLogger("anabranch.topics")
@@ -49,7 +49,7 @@ def gateway_topic_specs(settings: Settings) -> Sequence[TopicSpec]:
 
 async def ensure_gateway_topics(log: EventLog, settings: Settings) -> Sequence[str]:
     """As `ensure_topics`, for the gateway's topics."""
-    specs = [each for each in gateway_topic_specs(settings) if not await _is_there(log, settings, each.name)]
+    specs = [each for each in gateway_topic_specs(settings) if not await _exists(log, settings, each.name)]
     return await _create(log, settings, specs)
 
 
@@ -57,10 +57,10 @@ async def ensure_topics(log: EventLog, settings: Settings) -> Sequence[str]:
     """Create missing topics if the setting `create_topics` allows it; returns the names of those created.
 
     Raises:
-        Misconfigured: a topic is missing and may not be created, or has another number of partitions than
-            one that was set explicitly.
+        Misconfigured: a topic is missing and `create_topics` is not set, or its partition count is not the one
+            that is set explicitly.
     """
-    missing = [topic for topic in settings.names.topics if not await _is_there(log, settings, topic)]
+    missing = [topic for topic in settings.names.topics if not await _exists(log, settings, topic)]
     return await _create(log, settings, [_spec(settings, topic) for topic in missing])
 
 
@@ -68,8 +68,8 @@ async def _create(log: EventLog, settings: Settings, missing: Sequence[TopicSpec
     if missing and not settings.create_topics:
         raise Misconfigured(
             ", ".join(each.name for each in missing),
-            "no such topic",
-            "create them with: anabranch topics create (or the prefix is wrong)",
+            "does not exist, and create_topics is off",
+            "run `anabranch topics create`, or correct the prefix",
         )
     return await log.create_topics(missing) if missing else []
 
@@ -93,11 +93,11 @@ async def check_retention(log: EventLog, settings: Settings) -> None:
                 "set its cleanup.policy to delete",
             )
         seconds = int(found.get("retention.ms", -1)) / 1000
-        if 0 <= seconds < LEAST_RETENTION_SECONDS:
+        if 0 <= seconds < MIN_RETENTION_SECONDS:
             raise Misconfigured(
                 f"topic {topic}",
-                f"it keeps records for {seconds / 3600:g} h, and a run may take {DAY / 3600:g} h by default",
-                f"set its retention.ms to {LEAST_RETENTION_SECONDS * 1000}: the longest timeout and a day",
+                f"it keeps records for {seconds / 3600:g} h, but a run may take {DAY / 3600:g} h by default",
+                f"set its retention.ms to {MIN_RETENTION_SECONDS * 1000} or more: the longest timeout and a day",
             )
         if int(found.get("retention.bytes", -1)) >= 0:
             _log.warning(
@@ -125,16 +125,16 @@ def _check_time(topic: str, settings: Mapping[str, str]) -> None:
 async def _check_record_limits(log: EventLog, settings: Settings) -> None:
     for topic in settings.names.topics:
         limit = await log.record_limit(topic)
-        if limit < LEAST_RECORD_BYTES:
+        if limit < MIN_RECORD_BYTES:
             raise Misconfigured(
                 f"topic {topic}",
-                f"a record may have {limit:,} bytes, by max.message.bytes of the topic or the broker or "
-                "message.max.bytes of the client",
-                f"allow {LEAST_RECORD_BYTES + 10_000:,} bytes at least",
+                f"its records are limited to {limit:,} bytes, by max.message.bytes of the topic or "
+                "message.max.bytes of the broker or the client",
+                f"allow at least {MIN_RECORD_BYTES + 10_000:,} bytes",
             )
 
 
-async def _is_there(log: EventLog, settings: Settings, topic: str) -> bool:
+async def _exists(log: EventLog, settings: Settings, topic: str) -> bool:
     try:
         count = await log.partition_count(topic)
     except Misconfigured:
@@ -143,8 +143,8 @@ async def _is_there(log: EventLog, settings: Settings, topic: str) -> bool:
     if wanted is not None and wanted != count:
         raise Misconfigured(
             f"partitions_{_kind(settings, topic)}",
-            f"{wanted} is set, but the topic {topic} has {count}, which cannot change",
-            f"set it to {count}, or take a new prefix",
+            f"{wanted} is set, but the topic {topic} has {count} partitions, and their number must not change",
+            f"set it to {count}, or use a new prefix",
         )
     return True
 
