@@ -14,7 +14,7 @@ IS_GLIBC = platform.libc_ver()[0] == "glibc"
 
 
 @pytest.mark.skipif(not IS_GLIBC, reason="another C library")
-def test_arenas_are_bounded_and_free_memory_is_given_back() -> None:
+def test_arenas_are_limited_and_free_memory_is_returned() -> None:
     held = [bytes(4_000) for _ in range(20_000)]
     del held
 
@@ -23,7 +23,7 @@ def test_arenas_are_bounded_and_free_memory_is_given_back() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError, TypeError, AttributeError])
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+def test_without_glibc_nothing_is_tuned(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
     def refused(*_: Any) -> None:
         raise error
 

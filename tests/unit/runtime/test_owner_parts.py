@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from anabranch.ports import Committed, Incoming
 from anabranch.runtime.ownership.effects import Expire, StorePut
 from anabranch.runtime.ownership.replay import (
+    DelayedReplayStart,
     Replay,
-    ReplayFrom,
     aged,
     by_scope,
     group_by_time,
@@ -28,7 +28,7 @@ def cut(offsets: list[int], committed: int, epoch: int) -> list[list[int]]:
     return [[record.offset for record in part] for part in split_batch(records(offsets), committed, epoch)]
 
 
-def test_a_batch_is_cut_at_the_committed_offset_and_after_the_claim() -> None:
+def test_a_batch_is_split_at_the_committed_offset_and_after_the_claim() -> None:
     assert cut([1, 2, 3, 4, 5, 6], committed=3, epoch=5) == [[1, 2], [3, 4, 5], [6]]
     assert cut([1, 2, 3], committed=0, epoch=-1) == [[1, 2, 3]]
     assert cut([7, 8], committed=3, epoch=5) == [[7, 8]]
@@ -37,7 +37,7 @@ def test_a_batch_is_cut_at_the_committed_offset_and_after_the_claim() -> None:
 
 
 @given(st.lists(st.integers(0, 30), unique=True, min_size=1), st.integers(0, 31), st.integers(-1, 31))
-def test_cutting_keeps_every_record_in_order_and_parts_are_of_one_kind(
+def test_splitting_keeps_the_order_and_separates_kinds_of_records(
     offsets: list[int], committed: int, epoch: int
 ) -> None:
     parts = cut(sorted(offsets), committed, epoch)
@@ -60,11 +60,11 @@ def test_cutting_keeps_every_record_in_order_and_parts_are_of_one_kind(
         (Committed(10, '{"replay_from": "x"}'), Replay(0, 10, True)),
     ],
 )
-def test_reading_starts_at_the_oldest_open_run(committed: Committed | None, again: Replay) -> None:
+def test_a_replay_starts_at_the_position_of_the_commit(committed: Committed | None, again: Replay) -> None:
     assert replay_of(committed, "store-1") == again
 
 
-def test_a_store_that_forgot_everything_has_everything_read_again() -> None:
+def test_after_a_loss_of_the_store_the_whole_log_is_replayed() -> None:
     assert replay_of(position(10, 4, "store-1"), "store-1", kept=False) == Replay(0, 10, True)
     assert replay_of(None, "store-1", kept=False) == Replay(None, 0, False), "nothing was done before"
 
@@ -79,15 +79,15 @@ def test_records_are_grouped_by_their_time(times: list[float]) -> None:
     assert all(abs(record.timestamp - part[0].timestamp) <= 60 for part in parts for record in part)
 
 
-def test_effects_of_long_ago_have_less_time_left() -> None:
+def test_replayed_effects_have_a_ttl_reduced_by_their_age() -> None:
     effects = [StorePut("s", "old", b"1", 50.0), StorePut("s", "new", b"1", 500.0), Expire(("old", "new"), 90.0)]
 
     assert aged(effects, 100.0) == [StorePut("s", "new", b"1", 400.0), Expire(("old", "new"), 1.0)]
     assert aged(effects[1:2], -5.0) == effects[1:2], "the clocks of brokers may be ahead"
 
 
-def test_where_to_rebuild_from_is_as_it_was_a_while_ago() -> None:
-    replay = ReplayFrom(lag=10.0)
+def test_the_replay_start_is_delayed_by_the_lag() -> None:
+    replay = DelayedReplayStart(lag=10.0)
 
     assert [replay.note(offset, now) for offset, now in [(5, 0.0), (8, 4.0), (20, 9.0)]] == [5, 5, 5]
     assert replay.note(30, 14.0) == 8
@@ -95,8 +95,8 @@ def test_where_to_rebuild_from_is_as_it_was_a_while_ago() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 5)), min_size=1))
-def test_it_is_never_later_than_what_was_noted_within_the_lag(steps: list[tuple[int, float]]) -> None:
-    replay = ReplayFrom(lag=7.0)
+def test_the_delayed_start_is_never_later_than_a_start_within_the_lag(steps: list[tuple[int, float]]) -> None:
+    replay = DelayedReplayStart(lag=7.0)
     noted: list[tuple[float, int]] = []
     now = 0.0
     for offset, step in steps:
@@ -106,7 +106,7 @@ def test_it_is_never_later_than_what_was_noted_within_the_lag(steps: list[tuple[
         assert found <= min(each for at, each in noted if at > now - 7.0)
 
 
-def test_the_last_write_of_a_key_counts_and_scopes_are_apart() -> None:
+def test_the_last_write_of_a_key_wins_and_scopes_are_separate() -> None:
     puts = [
         StorePut("s1", "a", b"1", 5.0),
         StorePut("s2", "b", b"2", 5.0),

@@ -87,7 +87,7 @@ def test_a_text_line_stays_one_line(lines: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_a_line_says_on_whose_behalf_it_was_written(lines: io.StringIO, style: LogFormat) -> None:
+def test_a_line_has_the_ids_of_the_work_it_was_written_for(lines: io.StringIO, style: LogFormat) -> None:
     set_up_logging("INFO", style, lines)
 
     with working_for(run="r", group="g", task="t", trace_id="ab"):
@@ -103,7 +103,7 @@ def test_a_line_says_on_whose_behalf_it_was_written(lines: io.StringIO, style: L
     assert "run" not in after
 
 
-def test_what_a_caller_adds_wins_over_the_context(lines: io.StringIO) -> None:
+def test_fields_of_the_caller_override_the_context(lines: io.StringIO) -> None:
     set_up_logging("INFO", "json", lines)
 
     with working_for(run="r", task="t"):
@@ -136,7 +136,7 @@ def test_a_logger_of_structlog_writes_the_same_lines(lines: io.StringIO, style: 
         assert rest[-1] == "LookupError: lost"
 
 
-def test_a_librarys_routine_is_not_shown(lines: io.StringIO) -> None:
+def test_info_lines_of_libraries_are_not_shown(lines: io.StringIO) -> None:
     set_up_logging("INFO", "text", lines)
 
     logging.getLogger("faust.app").info("routine")
@@ -163,7 +163,7 @@ async def _ask(port: int, line: str) -> tuple[int, dict[str, object]]:
         (Health(False, True), 503, 503),
     ],
 )
-async def test_probes_answer_what_the_service_says(health: Health, live: int, ready: int) -> None:
+async def test_probes_return_the_health_of_the_service(health: Health, live: int, ready: int) -> None:
     server = HealthServer(lambda: health, "agency")
     port = await server.start(0, "127.0.0.1")
     try:

@@ -27,7 +27,7 @@ def test_defaults_need_no_source() -> None:
     assert settings.partitions_of("dead-letters") == 3
 
 
-def test_an_option_beats_the_environment_and_that_beats_the_file(tmp_path: Path) -> None:
+def test_an_option_overrides_the_environment_which_overrides_the_file(tmp_path: Path) -> None:
     path = _file(tmp_path, "brokers: file:1\nprefix: file.\nconcurrency: 3\n")
 
     settings = Settings.load(
@@ -70,7 +70,7 @@ def test_kafka_properties_keep_their_own_names() -> None:
     assert settings.kafka_properties == {"security.protocol": "SASL_SSL", "sasl.password": "p"}
 
 
-def test_variables_of_a_kubernetes_service_are_no_kafka_properties() -> None:
+def test_variables_of_a_kubernetes_service_are_not_kafka_properties() -> None:
     settings = Settings.load(
         {
             "ANABRANCH_KAFKA_SERVICE_HOST": "10.0.0.1",
@@ -104,7 +104,7 @@ def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(tmp_path: Path)
         ("ANABRANCH_CREATE_TOPICS", "perhaps", "neither true nor false"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_by_name(variable: str, value: str, said: str) -> None:
+def test_an_invalid_value_is_refused_with_the_name_of_its_setting(variable: str, value: str, said: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         Settings.load({variable: value})
 
@@ -113,17 +113,17 @@ def test_a_value_that_does_not_fit_is_refused_by_name(variable: str, value: str,
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "brokers: a\n  b: c\n"])
-def test_a_file_that_is_no_mapping_is_refused_by_name(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
     with pytest.raises(Misconfigured, match=r"anabranch\.yaml"):
         Settings.load({}, _file(tmp_path, text))
 
 
-def test_a_missing_file_is_refused_by_name() -> None:
+def test_a_missing_file_is_refused_with_its_name() -> None:
     with pytest.raises(Misconfigured, match=r"/nowhere/a\.yaml: cannot be read"):
         Settings.load({"ANABRANCH_CONFIG": "/nowhere/a.yaml"})
 
 
-def test_one_count_is_for_all_topics_and_a_topics_own_beats_it() -> None:
+def test_one_partition_count_is_for_all_topics_and_a_topics_own_overrides_it() -> None:
     settings = Settings.load({"ANABRANCH_PARTITIONS": "4", "ANABRANCH_PARTITIONS_TASKS": "8"})
 
     assert settings.partitions_of("tasks") == 8
@@ -146,7 +146,7 @@ def test_no_secret_is_in_the_repr() -> None:
     assert "'sasl.username': 'me'" in repr(settings)
 
 
-def test_a_value_that_is_refused_is_not_shown_with_its_password() -> None:
+def test_the_refusal_of_a_value_does_not_contain_its_password() -> None:
     with pytest.raises(Misconfigured) as refused:
         Settings.load({"ANABRANCH_REDIS_URL": "http://user:hunter2@redis"})
 
@@ -164,7 +164,7 @@ def test_a_variable_that_looks_like_a_setting_is_found() -> None:
     }
 
 
-def test_what_kubernetes_sets_for_services_is_no_misspelling() -> None:
+def test_variables_of_kubernetes_services_are_not_misspellings() -> None:
     services = ("AGENCY", "TASKGROUP", "EVENTMANAGER", "KAFKA", "REDIS", "VALKEY")
     links = ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_6379_TCP", "PORT_6379_TCP_ADDR")
 
@@ -200,12 +200,12 @@ def test_a_redis_url_that_names_no_database_is_refused(url: str, said: str) -> N
     "url",
     ["redis://h", "redis://h/", "redis://h/15", "redis://u:p%2Fw@h:1/0", "rediss://[::1]:1/2", "redis://h?db=3"],
 )
-def test_a_redis_url_with_one_database_or_none_is_taken(url: str) -> None:
+def test_a_redis_url_with_one_database_or_none_is_accepted(url: str) -> None:
     assert Settings.load({"ANABRANCH_REDIS_URL": url}).redis_url == url
 
 
 @pytest.mark.parametrize("brokers", ["h:port", "h:0", "h:70000", "h:9092/x", "a b", "k:1,l:x"])
-def test_brokers_that_are_no_host_and_port_are_refused(brokers: str) -> None:
+def test_brokers_without_host_and_port_are_refused(brokers: str) -> None:
     with pytest.raises(Misconfigured, match=r"ANABRANCH_BROKERS.*not a broker"):
         Settings.load({"ANABRANCH_BROKERS": brokers})
 

@@ -15,7 +15,7 @@ from anabranch.ports import Committed, Incoming
 from anabranch.runtime.ownership.bounded_queue import MAX_BYTES, NARROW_BYTES, Backlog
 from anabranch.runtime.ownership.handler import PartitionHandler
 from anabranch.runtime.ownership.poison_records import PoisonRecordGuard
-from anabranch.runtime.ownership.replay import Replay, ReplayFrom, open_from, position
+from anabranch.runtime.ownership.replay import DelayedReplayStart, Replay, open_from, position
 from anabranch.runtime.ownership.watchdog import Progress
 
 S = TypeVar("S")
@@ -47,7 +47,7 @@ class OwnedPartition(Generic[S]):
     store: str
     """The identity of the store when the partition was taken over."""
     trailing: TrailingCommit
-    rebuild: ReplayFrom
+    rebuild: DelayedReplayStart
     guard: PoisonRecordGuard
     queue: Backlog = field(default_factory=lambda: Backlog(MAX_QUEUED, NARROW_BYTES))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -93,7 +93,7 @@ class OwnedPartition(Generic[S]):
         now: float,
     ) -> OwnedPartition[S]:
         """A partition right after its claim. Windows are in seconds; `now` is monotonic."""
-        rebuild = ReplayFrom(rebuild_window)
+        rebuild = DelayedReplayStart(rebuild_window)
         rebuild.note(replay.start or 0, now)
         return cls(
             number=number,

@@ -117,7 +117,7 @@ def discard_stale_commit(committed: Committed | None, generation: int, epoch: in
 
 
 @dataclass(slots=True)
-class ReplayFrom:
+class DelayedReplayStart:
     """Delays the start of the replay by `lag` seconds: commits get the position that was valid then.
 
     After a failure, the owner of another topic may publish its records of the loss window again. A run that ended

@@ -123,7 +123,7 @@ def port(value: Any) -> int:
     return _integer(value, 0, 65_535)
 
 
-def yes_or_no(value: Any) -> bool:
+def boolean(value: Any) -> bool:
     """Parse a boolean: true or false, yes or no, on or off, 1 or 0."""
     if isinstance(value, bool):
         return value

@@ -129,7 +129,7 @@ class Settings:
         file: Path | None = None,
         overrides: Mapping[str, Any] | None = None,
     ) -> Settings:
-        """Settings from all sources; an override of None counts as not given.
+        """Load the settings from all sources; an override of None is ignored.
 
         Args:
             environ: environment variables; by default `os.environ`.
@@ -138,7 +138,7 @@ class Settings:
             overrides: values of the command's options, by field name.
 
         Raises:
-            Misconfigured: a file that is missing or unreadable, an unknown name, or a value that does not fit.
+            Misconfigured: a file is missing or unreadable, a name is unknown, or a value is invalid.
         """
         environ = os.environ if environ is None else environ
         entries = file_entries(path, _NAMES) if (path := file or _chosen_file(environ)) else {}
@@ -160,7 +160,8 @@ class Settings:
         return Names(self.prefix)
 
     def partitions_of(self, topic: str) -> int:
-        """How many partitions a topic is created with; `topic` without prefix, `-` or `_` alike."""
+        """The partition count with which a topic is created; `topic` is its name without prefix, with `-` or
+        `_`."""
         name = topic.replace("-", "_")
         return self.partitions.get(name, DEFAULT_PARTITIONS[name])
 
@@ -171,7 +172,7 @@ class Settings:
         return frozenset(found | values.secret_properties(self.kafka_properties)) - {""}
 
     def shown(self) -> dict[str, Any]:
-        """Every setting, ready for people: secrets are masked."""
+        """All settings for display, with masked secrets."""
         shown = [each.name for each in fields(self) if each.name != "named"]
         return {name: _masked(name, getattr(self, name)) for name in shown}
 
@@ -202,7 +203,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "gateway_oidc_jwks_url": values.text,
     "gateway_oidc_role_claim": values.text,
     "gateway_oidc_project_claim": values.text,
-    "create_topics": values.yes_or_no,
+    "create_topics": values.boolean,
     "inline_limit": values.between(1_024, 900_000),
     "request_limit": values.between(1_024, 1_000_000),
     "members_limit": values.at_least(1),
@@ -240,7 +241,7 @@ def _chosen_file(environ: Mapping[str, str]) -> Path | None:
 
 
 def _parsed(entries: Mapping[str, SettingEntry]) -> dict[str, Any]:
-    """Fields of Settings out of the entries that won."""
+    """Parse entries to fields of Settings."""
     result: dict[str, Any] = {}
     for name, entry in entries.items():
         if name.startswith("kafka."):
