@@ -353,7 +353,7 @@ def test_nobody_reads_within_one_session_what_is_anothers(start: Start) -> None:
         values.is_long_list(client.store, client.names, genuine, within=THIEF),
         items(),
     ):
-        with pytest.raises(ValueGone, match="another session: session thief"):
+        with pytest.raises(ValueGone, match="another session, and session thief cannot read it"):
             s.wait(reading)
 
 
