@@ -166,7 +166,7 @@ def test_a_store_that_forgets_once_more_while_it_is_written_again_is_written_aga
     s = anabranch_system()
     before = s.run(request(task("t", inputs=7), session_id="s", request_id="one"), timeout=60)
     s.advance(3_600)
-    names, noting, times = s.embedded.names, LossDetector.set, iter([1])
+    names, noting, times = s.embedded.names, LossDetector.mark_restored, iter([1])
     key, name = (before.run_id, names.runs) if topic == "runs" else ("s", names.groups)
     partition = s.wait(s.embedded.log.partition_for(name, key))
 
@@ -175,7 +175,7 @@ def test_a_store_that_forgets_once_more_while_it_is_written_again_is_written_aga
             flush(server_of(s))
         await noting(marks, partitions)
 
-    monkeypatch.setattr(LossDetector, "set", emptied_first)
+    monkeypatch.setattr(LossDetector, "mark_restored", emptied_first)
     flush(server_of(s))
     s.advance(30)
 
