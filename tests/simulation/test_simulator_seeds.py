@@ -196,9 +196,8 @@ def test_the_command_shows_how_to_play_a_failing_seed_again(capsys: pytest.Captu
     assert main(["--seeds", "0..3", "--faults", "", "--mutation", "news-first"]) == 1
 
     out = capsys.readouterr().out
-    assert (
-        "again: python -m anabranch.testing.simulator --seeds 0 --faults '' --mutation news-first --history" in out
-    )
+    command = "python -m anabranch.testing.simulator --seeds 0 --faults '' --mutation news-first --history"
+    assert f"repeat with: {command}" in out
 
 
 def test_the_command_succeeds_where_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXPECTED_ERRORS = ("taking over",)
 """Beginnings of log lines of errors that faults cause: a partition cannot be taken over yet, and is retried."""
-TOPIC_LOST = ("so the topic was deleted and created again", "reading it from its beginning")
+TOPIC_LOST = ("so the topic was deleted and created again", "replaying it from its beginning")
 """Parts of log lines about recreated topics: of an owner that notices it, or of the next owner."""
 LONGEST_SECONDS = 16 * 86_400.0
 """Maximum time to live of a key: a run's timeout, retention and margins."""
