@@ -12,7 +12,7 @@ from agent_endings import ENDINGS, table
 from cluster import Cluster, User
 
 SUPPORT = Path(__file__).parents[1] / "support"
-DOCS = SUPPORT.parent / "docs" / "agents.md"
+DOCS = SUPPORT.parents[1] / "docs" / "agents.md"
 
 
 @pytest.fixture
