@@ -33,7 +33,7 @@ class Sources:
     names: Names
 
 
-class Replay(Protocol):
+class StateReplay(Protocol):
     """State that is computed from records."""
 
     def apply(self, record: Incoming) -> None: ...
@@ -53,7 +53,9 @@ def replay_start(standing: Standing) -> int:
     return max(standing.first, replay_begin(standing.committed))
 
 
-async def replay_range(log: EventLog, topic: str, partition: int, start: int, end: int, replay: Replay) -> None:
+async def replay_range(
+    log: EventLog, topic: str, partition: int, start: int, end: int, replay: StateReplay
+) -> None:
     """Apply the records from `start` up to, but not including, `end`."""
     async with aclosing(records_between(log, topic, partition, start, end)) as found:
         async for record in found:

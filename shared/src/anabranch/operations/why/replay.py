@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordPosition:
+class RecordTime:
     """Timestamp (seconds since the epoch) and offset of a record."""
 
     at: float
@@ -52,7 +52,7 @@ class _Replay:
     settings: Settings
     position: int
     published: list[PublishedRecord] = field(default_factory=list)
-    last: RecordPosition | None = None
+    last: RecordTime | None = None
     oldest_waiting: float | None = None
 
     def _may_concern_run(self, record: Incoming) -> bool:
@@ -62,11 +62,11 @@ class _Replay:
         end = record.value.find(b"\n")
         return self.run_id.encode() in (record.value if end < 0 else record.value[:end])
 
-    def _collect(self, record: Incoming, effects: list[Any]) -> RecordPosition:
+    def _collect(self, record: Incoming, effects: list[Any]) -> RecordTime:
         for effect in effects:
             if isinstance(effect, (PublishAfter, PublishFirst)):
                 self.published.append(PublishedRecord(effect.outgoing, record.offset))
-        self.last = RecordPosition(record.timestamp, record.offset)
+        self.last = RecordTime(record.timestamp, record.offset)
         return self.last
 
 
@@ -75,8 +75,8 @@ class RunReplay(_Replay):
     """State of the run's owner (Agency): whether the run is admitted, which groups have ended, whether it has
     ended."""
 
-    submitted: RecordPosition | None = None
-    ended: RecordPosition | None = None
+    submitted: RecordTime | None = None
+    ended: RecordTime | None = None
     generation: int = 0
     """Generation of the log, which the records of the run contain."""
 
@@ -126,8 +126,8 @@ class RunReplay(_Replay):
 class SessionReplay(_Replay):
     """State of the session's owner (TaskGroup), with this run only."""
 
-    opened: RecordPosition | None = None
-    by_task: dict[tuple[str, str | None], RecordPosition] = field(default_factory=dict)
+    opened: RecordTime | None = None
+    by_task: dict[tuple[str, str | None], RecordTime] = field(default_factory=dict)
     """Position of the last record that changed a task; under (group, None) of the last one that changed a
     group."""
 
