@@ -68,6 +68,8 @@ KEPT = {
     EDGES_FROM + 126401: "the same, read from a fragment whose message never became whole",
     EDGES_FROM
     + 200848: "what was read for a task before its topic was created again met the task while it waited",
+    EDGES_FROM
+    + 428396: "an owner restored the record of an ended run without its end, and ended the run as lost again",
     77367: "a key that could not be subscribed to was taken for subscribed, and stayed after its run",
 }
 """Seeds that found bugs, and what these were. What a seed does changes with the product; they are cheap."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from anabranch.ports import Committed, Incoming
-from anabranch.runtime.ownership.effects import Expire, StorePut
+from anabranch.runtime.ownership.effects import AppendHistory, Expire, StorePut
 from anabranch.runtime.ownership.replay import (
     DelayedReplayStart,
     Replay,
@@ -80,10 +80,37 @@ def test_records_are_grouped_by_their_time(times: list[float]) -> None:
 
 
 def test_replayed_effects_have_a_ttl_reduced_by_their_age() -> None:
-    effects = [StorePut("s", "old", b"1", 50.0), StorePut("s", "new", b"1", 500.0), Expire(("old", "new"), 90.0)]
+    effects = [StorePut("s", "old", b"1", 40.0), StorePut("s", "new", b"1", 500.0), Expire(("old", "new"), 90.0)]
 
     assert aged(effects, 100.0) == [StorePut("s", "new", b"1", 400.0), Expire(("old", "new"), 1.0)]
     assert aged(effects[1:2], -5.0) == effects[1:2], "the clocks of brokers may be ahead"
+
+
+@given(st.floats(0, 300), st.floats(0, 120), st.floats(0, 60), st.floats(61, 200))
+def test_a_restored_run_that_has_ended_has_its_end(now: float, ended_at: float, apart: float, ttl: float) -> None:
+    """The run is admitted at 0 s with a deadline of 120 s. The record of its end is up to `apart` seconds after
+    the first record of its group, which is the group of the admission or a later one."""
+    assume(ended_at <= now)
+    begin = max(0.0, ended_at - apart)
+    opened = StorePut("r", "run", b"open", 120.0 + ttl)
+    ended = StorePut("r", "run", b"ended", 120.0 - ended_at + ttl)
+
+    groups = [([opened, ended], 0.0)] if begin == 0.0 else [([opened], 0.0), ([ended], begin)]
+    restored = [each for group, first in groups for each in aged(group, now - first)]
+
+    if now < 120.0 + ttl:
+        assert [each.value for each in restored if isinstance(each, StorePut)][-1] == b"ended"
+    for each in restored:
+        assert isinstance(each, StorePut)
+        assert each.ttl <= max(120.0 + ttl - now, 1.0) + 1e-6
+
+
+def test_a_history_entry_that_expires_soon_is_not_restored() -> None:
+    """A history has entries of many runs, and none of them replaces another."""
+    entry = AppendHistory("s", "history", 1, b"1", 100.0, 5)
+
+    assert aged([entry], 39.0) == [AppendHistory("s", "history", 1, b"1", 61.0, 5)]
+    assert aged([entry], 40.0) == []
 
 
 def test_the_replay_start_is_delayed_by_the_lag() -> None:

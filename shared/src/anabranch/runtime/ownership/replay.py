@@ -166,14 +166,23 @@ def group_by_time(records: Sequence[Incoming]) -> Iterable[Sequence[Incoming]]:
 
 
 def aged(effects: Iterable[Any], age: float) -> list[Effect]:
-    """Reduce the `ttl` of replayed store effects by the age of their records. Omits writes that would have expired
-    by now, or within MAX_TIME_SPREAD."""
+    """Reduce the `ttl` of replayed store effects by `age`: that of the first record in a group of `group_by_time`.
+    Omits writes that expire within MAX_TIME_SPREAD, but a StorePut only if the last one of its key has expired.
+
+    Other records of the group are up to MAX_TIME_SPREAD younger, so a StorePut that seems to have expired may be
+    valid. Without it, an earlier write of its key would be the last one: the record of an ended run without its
+    end.
+    """
     left = [replace(each, ttl=each.ttl - max(age, 0.0)) for each in effects]
-    return [
-        replace(each, ttl=max(each.ttl, 1.0)) if isinstance(each, Expire) else each
-        for each in left
-        if isinstance(each, Expire) or each.ttl > MAX_TIME_SPREAD
-    ]
+    last = {each.key: each.ttl for each in left if isinstance(each, StorePut)}
+
+    def is_omitted(each: Any) -> bool:
+        if isinstance(each, StorePut):
+            return last[each.key] <= -MAX_TIME_SPREAD
+        return not isinstance(each, Expire) and each.ttl <= MAX_TIME_SPREAD
+
+    kept = [each for each in left if not is_omitted(each)]
+    return [replace(each, ttl=max(each.ttl, 1.0)) for each in kept]
 
 
 def by_scope(
