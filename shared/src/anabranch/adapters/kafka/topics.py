@@ -6,6 +6,7 @@ Every call has a time limit. No records are read or written.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -148,7 +149,11 @@ class KafkaTopics:
         return {number: info.offset for number, info in found.items()}
 
     async def _offset_infos(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, Any]:
-        """Offsets of partitions from the brokers. Retried, because the leaders of a new topic need a moment."""
+        """Offsets of partitions from the brokers.
+
+        Retried, because the leaders of a new topic need a moment. After a broker has restarted, the metadata in the
+        client's cache has old leader epochs, which the broker refuses: the client does not fetch it again by itself.
+        """
         wanted = {TopicPartition(topic, partition): spec for partition in partitions}
         if not wanted:
             return {}
@@ -159,8 +164,14 @@ class KafkaTopics:
                 error = error_of(refused)
             if error.code() not in _NO_LEADER_YET:
                 break
+            await self._refresh_metadata(topic)
             await asyncio.sleep(_SETTLE_PAUSE)
         raise translate(error, self._brokers, f"asking for offsets of {topic}")
+
+    async def _refresh_metadata(self, topic: str) -> None:
+        """Fetch the leaders of a topic into the client's cache. A broker that is away is the caller's error."""
+        with contextlib.suppress(KafkaException):
+            await asyncio.to_thread(self._admin.list_topics, topic, self._timeout)
 
     async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
         """See `ports.EventLog.beginnings`. Topic ids would be more exact, but librdkafka may abort the process if
