@@ -151,8 +151,9 @@ class KafkaTopics:
     async def _offset_infos(self, topic: str, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, Any]:
         """Offsets of partitions from the brokers.
 
-        Retried, because the leaders of a new topic need a moment. After a broker has restarted, the metadata in the
-        client's cache has old leader epochs, which the broker refuses: the client does not fetch it again by itself.
+        Retried, because the leaders of a new topic need a moment. After a broker has restarted, the metadata in
+        the client's cache has old leader epochs, which the broker refuses: the client does not fetch it again by
+        itself.
         """
         wanted = {TopicPartition(topic, partition): spec for partition in partitions}
         if not wanted:
