@@ -6,7 +6,6 @@ Every call has a time limit. No records are read or written.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -165,14 +164,9 @@ class KafkaTopics:
                 error = error_of(refused)
             if error.code() not in _NO_LEADER_YET:
                 break
-            await self._refresh_metadata(topic)
+            await self._all_counts()  # fetches the leaders; a request for one topic might create it
             await asyncio.sleep(_SETTLE_PAUSE)
         raise translate(error, self._brokers, f"asking for offsets of {topic}")
-
-    async def _refresh_metadata(self, topic: str) -> None:
-        """Fetch the leaders of a topic into the client's cache. A broker that is away is the caller's error."""
-        with contextlib.suppress(KafkaException):
-            await asyncio.to_thread(self._admin.list_topics, topic, self._timeout)
 
     async def beginnings(self, topic: str, partitions: Collection[int]) -> Mapping[int, Beginning]:
         """See `ports.EventLog.beginnings`. Topic ids would be more exact, but librdkafka may abort the process if
