@@ -39,6 +39,12 @@ def delete_and_create_topics(cluster: Cluster, *names: str) -> None:
     await_true(created, 60)
 
 
+def await_started(user: User, request_id: str) -> None:
+    """Wait until a task of this request has started: all records of its run are on the log by then."""
+    wanted = request_id.encode()
+    user.await_records(lambda s: s.topic == "events" and b"task.started" in s.value and wanted in s.value)
+
+
 def done(futures: Mapping[Any, Future[Any]]) -> None:
     for future in futures.values():
         future.result(60)
@@ -108,7 +114,7 @@ def test_a_run_that_is_open_while_a_topic_begins_again_ends_as_lost(
     waits = {"name": "t", "agent": "waits", "inputs": {"until": str(tmp_path / "never"), "value": 1}}
     document = request(waits | {"result_keys": ["out"]}, timeout=600)
     user.produce(document)
-    user.await_records(lambda seen: seen.topic == "events" and b"task.started" in seen.value)
+    await_started(user, document["request_id"])
     delete_and_create_topics(broken, lost)
 
     final = user.await_final(document["request_id"], 60).body
@@ -127,7 +133,7 @@ def test_a_run_whose_records_are_gone_ends_as_lost(broken: Cluster, ends_by: str
     waits = {"name": "t", "agent": "waits", "inputs": {"until": str(tmp_path / "never"), "value": 1}}
     document = request(waits | {"result_keys": ["out"]}, timeout=8 if ends_by == "timeout" else 600)
     user.produce(document)
-    user.await_records(lambda seen: seen.topic == "events" and b"task.started" in seen.value)
+    await_started(user, document["request_id"])
     admin = AdminClient({"bootstrap.servers": broken.brokers})
     ends = [TopicPartition(broken.prefix + "groups", *place) for place in ends_of(user, "groups").items()]
     worker.kill()
