@@ -70,8 +70,13 @@ Counts = Mapping[str, float]
 """Count by quantity; quantities that did not occur are missing."""
 
 
-def counts_of(request: Mapping[str, Any] | None) -> Counts:
+def counts_of(
+    request: Mapping[str, Any] | None, watched: contextlib.AbstractContextManager[Any] | None = None
+) -> Counts:
     """Return the cost of a request for a system that has run another before. None: of an idle system.
+
+    Args:
+        watched: entered while the counted request runs.
 
     Raises:
         AssertionError: the request did not complete, or a service failed.
@@ -79,7 +84,7 @@ def counts_of(request: Mapping[str, Any] | None) -> Counts:
     """
     system = _CountedSystem()
     try:
-        found: Counts = system.loop.run_until_complete(system.count(request))
+        found: Counts = system.loop.run_until_complete(system.count(request, watched))
         return found
     finally:
         system.close()
@@ -110,7 +115,9 @@ class _CountedSystem:
             _CountedProcess(site, kind, self._work) for kind in ("agency", "taskgroup", "eventmanager")
         ]
 
-    async def count(self, request: Mapping[str, Any] | None) -> Counts:
+    async def count(
+        self, request: Mapping[str, Any] | None, watched: contextlib.AbstractContextManager[Any] | None
+    ) -> Counts:
         """See `counts_of`."""
         for spec in topic_specs(self._settings):
             self._broker.create(spec)
@@ -120,8 +127,9 @@ class _CountedSystem:
         await self._ask(single_request(), "before")
         await self._until(10 + QUIET_FROM)
         self._work.clear()
-        path = {PATH: await self._ask(request, "counted") / 2} if request is not None else {}
-        await self._until(10 + QUIET_UNTIL)
+        with watched or contextlib.nullcontext():
+            path = {PATH: await self._ask(request, "counted") / 2} if request is not None else {}
+            await self._until(10 + QUIET_UNTIL)
         assert self._trouble + self.loop.errors == []
         return {**self._work, **path}
 

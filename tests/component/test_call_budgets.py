@@ -1,0 +1,34 @@
+"""Python calls of an ordinary task stay within a budget, by component: a change that makes one dearer is found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+
+import pytest
+from call_counts import TASKS, calls_of
+
+BUDGET_OF_A_TASK = {"one task": 3_600, "three by three": 1_600, "chain of four": 9_000}
+"""Calls of all services for each task, most."""
+
+
+@cache
+def counted(shape: str) -> Counter[str]:
+    """The calls by component, counted once for all tests."""
+    return calls_of(shape).calls
+
+
+@pytest.mark.parametrize("shape", TASKS)
+def test_a_task_costs_no_more_calls_than_its_budget(shape: str) -> None:
+    found, budget = counted(shape).total() / TASKS[shape], BUDGET_OF_A_TASK[shape]
+
+    assert budget / 2 < found <= budget, (
+        f"{shape}: {found:,.0f} calls for each task, {budget / 2:,.0f} to {budget:,} are allowed. Find the "
+        "component with `python -m call_counts`, or change the budget and give the reason in the commit."
+    )
+
+
+def test_every_service_is_counted() -> None:
+    components = {name.split("/")[0] for name in counted("three by three")}
+
+    assert components >= {"agency", "taskgroup", "eventmanager", "core", "runtime"}

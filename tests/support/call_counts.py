@@ -1,0 +1,102 @@
+"""`python -m call_counts` (with tests/support on the path): Python calls of a request, by component.
+
+Counted with `sys.setprofile` in the system of `work_counts`: each call of a Python function and each resumption of
+a coroutine, from the request's record until all services are idle again. Calls of C functions are not counted.
+Neither are those of the simulated servers, the loop and the counters, which no installation has. A call within a
+library belongs to the project's function that led to it.
+
+The counts depend only on the code and the versions of Python and of the libraries, never on the machine's speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from types import FrameType, TracebackType
+
+from source_tree import ROOT
+from work_counts import SHAPES, counts_of
+
+TASKS: Mapping[str, int] = {"one task": 1, "three by three": 9, "chain of four": 4}
+"""Shapes whose calls are counted, with the number of their tasks."""
+
+_SIMULATED = ("/testing/", "/adapters/memory/", "/tests/support/")
+
+
+@cache
+def component_of(path: str) -> str | None:
+    """The component of a source file, such as `taskgroup/session`; empty for the simulated servers; None outside
+    the project."""
+    if not path.startswith(str(ROOT)) or "/site-packages/" in path or "/.venv/" in path:
+        return None
+    if any(part in path for part in _SIMULATED):
+        return ""
+    within = path.removeprefix(str(ROOT)).strip("/").split("/")
+    within = [part for part in within if part not in ("services", "shared", "src", "anabranch")]
+    names = [part.removeprefix("anabranch_") for part in within[:-1]]
+    return "/".join(dict.fromkeys(names[:3])) or "anabranch"
+
+
+class CallCounter:
+    """Counts Python calls by component while it is entered."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.functions: Counter[str] = Counter()
+
+    def __enter__(self) -> CallCounter:
+        sys.setprofile(self._on_event)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        sys.setprofile(None)
+
+    def _on_event(self, frame: FrameType, event: str, argument: object) -> None:
+        if event != "call":
+            return
+        code = frame.f_code
+        at: FrameType | None = frame
+        while at is not None:
+            component = component_of(at.f_code.co_filename)
+            if component is not None:
+                if component:
+                    self.calls[component] += 1
+                    self.functions[f"{component} {code.co_qualname}"] += 1
+                return
+            at = at.f_back
+
+
+def calls_of(shape: str) -> CallCounter:
+    """Count the calls of one request of a shape of `work_counts`. Raises as `counts_of` does."""
+    counter = CallCounter()
+    counts_of(SHAPES[shape], counter)
+    return counter
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m call_counts", description=__doc__)
+    parser.add_argument("--shape", choices=tuple(TASKS), default="three by three")
+    parser.add_argument("--component", help="print the most called functions of the components with this prefix")
+    parser.add_argument("--most", type=int, default=40, help="the number of functions to print (default: 40)")
+    arguments = parser.parse_args()
+    counter = calls_of(arguments.shape)
+    if arguments.component is not None:
+        chosen = {name: n for name, n in counter.functions.items() if name.startswith(arguments.component)}
+        for name, count in Counter(chosen).most_common(arguments.most):
+            print(f"{count:8,} {name}")
+        return 0
+    for component, count in counter.calls.most_common():
+        print(f"{count:8,} {component}")
+    total = counter.calls.total()
+    print(f"{total:8,} in all, {total / TASKS[arguments.shape]:,.0f} for each task")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
