@@ -59,6 +59,7 @@ class PartitionLifecycle:
     async def revoke(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
         """Revoke partitions; returns the positions to commit. Takes at most REVOKE_SECONDS in total."""
         ready, unready = await self._stop(partitions)
+        # They have no position to commit: their takeover has not ended.
         await self._lose(unready)
         positions = await asyncio.gather(*(self._revoke(partition) for partition in ready))
         return {partition: position for partition, position in zip(ready, positions, strict=True) if position}
@@ -89,11 +90,13 @@ class PartitionLifecycle:
         wanted = list(partitions)
         ready = [partition for partition in wanted if partition in self._open]
         unready = [partition for partition in wanted if partition in self._opening]
+        # Before any await, so that no record is delivered after this line.
         self._open.difference_update(ready)
         tasks = [self._opening.pop(partition) for partition in unready]
         for task in tasks:
             task.cancel()
         if tasks:
+            # Not `gather`: an `assigned` that ignores its cancellation must not delay the rebalance further.
             await asyncio.wait(tasks, timeout=REVOKE_SECONDS)
         return ready, unready
 

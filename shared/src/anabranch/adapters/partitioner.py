@@ -28,7 +28,9 @@ def murmur2(data: bytes) -> int:
     return state ^ state >> 15
 
 
+# Cached, because the hash is computed in Python and the records of a run share a few keys.
 @lru_cache(maxsize=16_384)
 def partition_of(key: str | bytes, partitions: int) -> int:
     """The partition of a key (UTF-8 bytes) of `partitions`."""
+    # The sign bit is cleared as the Java client does; an absolute value would place half of the keys differently.
     return (murmur2(key.encode() if isinstance(key, str) else key) & _POSITIVE) % partitions

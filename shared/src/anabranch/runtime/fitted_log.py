@@ -63,6 +63,7 @@ class AssemblingReader:
     def _whole(self, record: Incoming) -> Incoming:
         if not is_fragment(record.value):
             return record
+        # Fragments of a message are consecutive only within their partition.
         assembler = self._assemblers.setdefault(record.partition, Assembler())
         return replace(record, value=assembler.whole(record.value, record.offset, record.timestamp))
 
@@ -76,6 +77,8 @@ class FittedLog:
     def __init__(self, log: EventLog, names: Names) -> None:
         self._inner = log
         self._names = names
+        # Each partition of these topics has one reader, its owner, which reassembles the fragments. Consumers of
+        # other topics would get the pieces.
         self._fragmented_topics = frozenset((names.runs, names.groups))
 
     async def publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
@@ -90,9 +93,11 @@ class FittedLog:
         return await self._publish(records)
 
     async def _publish(self, records: Sequence[Outgoing]) -> Sequence[int]:
+        # Read at each attempt: the attempt before was refused, so the cached limits may be outdated.
         limits = {topic: await self._inner.record_limit(topic) for topic in {each.topic for each in records}}
         fitted = [list(self._fitted(record, limits[record.topic])) for record in records]
         offsets = iter(await self._inner.publish([piece for pieces in fitted for piece in pieces]))
+        # A message is complete only with its last piece, so the offset of that piece is its position.
         return [[next(offsets) for _ in pieces][-1] for pieces in fitted]
 
     def _fitted(self, record: Outgoing, limit: int) -> Iterator[Outgoing]:
@@ -100,6 +105,7 @@ class FittedLog:
         if size <= limit:
             yield record
             return
+        # Each piece repeats the key and the headers, so their bytes reduce what is left for the value.
         value_limit = limit - (size - len(record.value))
         if record.topic in self._fragmented_topics and size <= MAX_MESSAGE_BYTES:
             yield from (replace(record, value=value) for value in fragments_of(record.value, value_limit))

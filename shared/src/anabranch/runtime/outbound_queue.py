@@ -72,8 +72,10 @@ class OutboundQueue(Generic[T]):
         if self.is_full and self._overflow == "drop newest":
             self._dropped += 1
             return
+        # `_queued` may be empty although the queue is full: the weight includes the batch that is being sent.
         if self.is_full and self._overflow == "drop oldest" and self._queued:
             self._weight -= self._weigh(self._queued.popleft())
+            # A dropped message counts as sent, otherwise `wait_sent` would wait for it forever.
             self._sent += 1
             self._dropped += 1
         self._queued.append(message)
@@ -107,18 +109,23 @@ class OutboundQueue(Generic[T]):
                 await self._has_messages.wait()
                 await until_available(self.flush, f"send {self._what}", delay=self._delay)
         finally:
+            # Callers of `wait_sent` and `wait_for_room` would otherwise wait for sends that never happen.
             self._is_stopped = True
             self._progress.set()
 
     async def flush(self) -> None:
         """Send all queued messages. Raises what `send` raises; unsent messages then stay queued."""
+        # Cleared before the sends: a message that is put during a send sets it again.
         self._has_messages.clear()
         while self._queued:
             batch = list(islice(self._queued, self._batch))
+            # The batch leaves the queue before it is sent: a `put` meanwhile must not drop one of its messages as
+            # the oldest.
             for _ in batch:
                 self._queued.popleft()
             try:
                 await self._send(batch)
+            # A cancelled send, too: whether the server has the batch is unknown, so it is sent again.
             except BaseException:
                 self._queued.extendleft(reversed(batch))
                 self._has_messages.set()

@@ -80,6 +80,7 @@ class _Jumping(selectors.DefaultSelector):
             return self._select(timeout)
         if not self._loop.may_jump(len(self.get_map()) - 1):  # one is the loop's own, which wakes it up
             return self._wait(timeout)
+        # Sockets that are ready come before any timer.
         ready = self._select(0)
         if not ready:
             self._loop.elapse(timeout)
@@ -88,6 +89,7 @@ class _Jumping(selectors.DefaultSelector):
     def _wait(self, timeout: float) -> list[tuple[selectors.SelectorKey, int]]:
         began = monotonic()
         ready = self._select(timeout)
+        # Not beyond the next timer, even if the thread or the system was late.
         self._loop.elapse(min(timeout, monotonic() - began))
         return ready
 

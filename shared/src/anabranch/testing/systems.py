@@ -99,6 +99,7 @@ class SystemContext:
         self._registry = registry
         self._settings = settings
         self._seed = seed
+        # Stacks, because a context may be entered again before it is left.
         self._entered: list[System] = []
         self._stacks: list[AsyncExitStack] = []
 
@@ -225,6 +226,7 @@ class System:
 
     def close(self) -> None:
         """Stop the services gracefully and close the loop. Running agents are cancelled."""
+        # Emptied first: `wait` would report services that stop now as stopped with an error.
         self._services = ()
         self._loop.force_until(self._loop.time() + STOP_SECONDS)
         try:

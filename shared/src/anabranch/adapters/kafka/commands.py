@@ -43,6 +43,7 @@ class Commands(Generic[T]):
     def run_pending(self) -> bool:
         """Run the queued commands; returns False if there were none."""
         ran = False
+        # Only this thread takes commands, so the queue cannot become empty before `get_nowait`.
         while not self._queue.empty():
             self._queue.get_nowait()()
             ran = True

@@ -15,6 +15,7 @@ from anabranch.adapters.limits import MAX_RECORD_BYTES
 
 _MESSAGE_MAX_BYTES = 1_048_576
 _FRAMING = _MESSAGE_MAX_BYTES - MAX_RECORD_BYTES
+# Three heartbeats may be lost before the group expels a member.
 _SESSION = {"session.timeout.ms": 8_000, "heartbeat.interval.ms": 2_000}
 
 
@@ -74,9 +75,12 @@ class KafkaSettings:
         defaults = self._fetching() | _SESSION
         fixed = {
             "group.id": group,
+            # A rebalance revokes only the partitions that move; the others are read without a pause.
             "partition.assignment.strategy": "cooperative-sticky",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
+            # For a position that retention removed, or that a recreated topic does not have: no record may be
+            # skipped.
             "auto.offset.reset": "earliest",
         }
         return self._common(defaults) | fixed
@@ -85,9 +89,8 @@ class KafkaSettings:
         """Properties of a consumer that reads the positions of a group without joining it."""
         fixed = {"group.id": group, "enable.auto.commit": False, "enable.auto.offset.store": False}
         defaults = {"socket.timeout.ms": 10_000, "allow.auto.create.topics": False}
-        return (
-            self._common(defaults | _SESSION) | fixed
-        )  # librdkafka refuses a poll interval below the session timeout
+        # With the session timeout, because librdkafka refuses a poll interval below it.
+        return self._common(defaults | _SESSION) | fixed
 
     def reader(self) -> dict[str, Any]:
         """Properties of a consumer without a group. librdkafka requires a group id, which no member ever joins."""

@@ -60,6 +60,7 @@ class KafkaMembership:
 
     def start(self) -> None:
         """Join the group."""
+        # Called on the loop, which is safe because the thread has not started.
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -121,6 +122,7 @@ class KafkaMembership:
         self._commands.tell(self._start_fetching, partition, start, self._assigned.get(partition))
 
     def _deliver(self, batches: Batches) -> None:
+        # Records of a partition that was revoked meanwhile are dropped: its next owner reads them.
         self._slots.release()
         for partition, records in batches.items():
             if self._lifecycle.is_open(partition):
@@ -139,6 +141,8 @@ class KafkaMembership:
         if not batches:
             return
         self._pace.quicken()
+        # Backpressure: at most BATCHES_AHEAD batches wait for the event loop. The timeout lets `stop` end the
+        # thread.
         while not self._slots.acquire(timeout=1.0):
             if self._thread.stopping:
                 return
@@ -162,6 +166,8 @@ class KafkaMembership:
 
     def _on_assign(self, consumer: Consumer, places: Sequence[Place]) -> None:
         partitions = _partitions(places)
+        # An explicit empty assignment: if this callback assigned nothing, the client would assign all partitions,
+        # and fetch them before their takeover.
         consumer.incremental_assign([])
         self._assigned.update((partition, object()) for partition in partitions)
         self._pace.quicken()
@@ -172,6 +178,7 @@ class KafkaMembership:
         positions = self._wait_for(self._lifecycle.revoke(partitions)) or {}
         try:
             if positions:
+                # Synchronously: when this callback returns, the group may assign the partitions to other members.
                 commit_now(consumer, positions)
         except KafkaException:
             _log.exception("committing revoked partitions failed; their records will be delivered again")
@@ -199,6 +206,7 @@ class KafkaMembership:
         try:
             future = asyncio.run_coroutine_threadsafe(callbacks, self._loop)
         except RuntimeError:
+            # The loop is closed, so the coroutine will never run; closing it avoids a warning.
             callbacks.close()
             return None
         if not self._commands.run_until(future, REVOKE_SECONDS + _GRACE_SECONDS):
@@ -213,6 +221,8 @@ class KafkaMembership:
 
     def _leave(self) -> None:
         self._commands.run_pending()
+        # `close` revokes the partitions, and their callbacks queue commands. Commands run before and after it, and
+        # are refused only then.
         self._consumer.close()
         self._commands.close()
         self._commands.run_pending()

@@ -63,6 +63,7 @@ class KafkaLog:
 
     async def join(self, group: str, topics: Sequence[str], listener: PartitionListener) -> KafkaMembership:
         """See `ports.EventLog`. Raises Misconfigured if a topic does not exist."""
+        # librdkafka reports a subscription to a missing topic only as an error while polling.
         for topic in topics:
             await self._topics.count(topic)
         membership = KafkaMembership(self._settings, group, topics, listener)
@@ -131,6 +132,7 @@ class KafkaLog:
 
     async def close(self) -> None:
         """See `ports.EventLog`. Open memberships leave the group first."""
+        # Listeners publish and commit while they are revoked, so the producer is closed after the memberships.
         await asyncio.gather(*(membership.close() for membership in self._memberships))
         await asyncio.gather(*(reader.close() for reader in self._readers))
         await self._publisher.close()

@@ -48,6 +48,7 @@ class OffsetKeeper:
         self._wanted.append(partition)
         if self._look is None:
             self._look = asyncio.ensure_future(self._look_up_wanted())
+        # Shielded, because other callers share the request.
         return (await asyncio.shield(self._look))[partition]
 
     async def commit(self, partition: TopicPartition, position: Committed) -> None:
@@ -55,6 +56,7 @@ class OffsetKeeper:
         self._waiting[partition] = position
         if self._next is None:
             self._next = asyncio.ensure_future(self._commit_waiting())
+        # Shielded, because other callers share the request.
         await asyncio.shield(self._next)
 
     def acknowledge(self, error: KafkaError | None) -> None:
@@ -63,13 +65,16 @@ class OffsetKeeper:
             self._answer.set_result(error)
 
     async def _look_up_wanted(self) -> Mapping[TopicPartition, Committed | None]:
+        # Lets other calls of this loop iteration join the request.
         await asyncio.sleep(0)
         wanted, self._wanted, self._look = self._wanted, [], None
         return await self._commands.ask(_look_up, wanted)
 
     async def _commit_waiting(self) -> None:
+        # Lets other calls of this loop iteration join the request.
         await asyncio.sleep(0)
         async with self._turn:
+            # Taken only now: positions that arrived during the commit before are part of this one.
             positions, self._waiting, self._next = self._waiting, {}, None
             try:
                 async with asyncio.timeout(COMMIT_SECONDS):

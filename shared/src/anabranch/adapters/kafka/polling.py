@@ -28,6 +28,7 @@ class PollingThread:
         self._stopping = threading.Event()
         self._ended = asyncio.Event()
         self._started = False
+        # A daemon, so that a process that ends without `stop` does not wait for it.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property

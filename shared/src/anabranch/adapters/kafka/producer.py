@@ -89,6 +89,7 @@ class ProducerLane:
     async def append(self, call: PublishCall) -> None:
         """Pass records to librdkafka; waits while its buffer is full."""
         count = len(call.records)
+        # One call at a time: while the buffer is full, a later call must not overtake the rest of this one.
         async with self._turn:
             position = 0
             while position < count:
@@ -98,6 +99,7 @@ class ProducerLane:
                 if reached < stop:
                     await self._room.wait()
                 elif stop < count:
+                    # Other tasks run between two slices.
                     await asyncio.sleep(0)
                 position = reached
 
@@ -127,6 +129,7 @@ class ProducerLane:
         return taken + 1
 
     def _report(self, call: PublishCall, index: int, error: KafkaError | None, message: Any) -> None:
+        # librdkafka calls this only within `poll` and `flush`, so only the thread touches the list.
         self._reports.append((call, index, *fate(error, message.offset())))
 
     def _poll(self) -> None:
@@ -201,6 +204,8 @@ class KafkaPublisher:
     def _working_lane(self) -> ProducerLane:
         batch_bytes = self._limits.least(min(self._settings.max_record_bytes, BATCH_BYTES))
         if self._lane is not None and (self._lane.broken or self._lane.batch_bytes > batch_bytes):
+            # A running producer can neither be repaired nor get another batch size. Its records may still be in
+            # flight, so it is only closed at the end.
             self._retired.append(self._lane)
             self._lane = None
         if self._lane is None:

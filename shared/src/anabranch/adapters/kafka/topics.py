@@ -25,6 +25,7 @@ from anabranch.ports import Beginning, Committed, Standing, TopicSpec
 
 _BROKERS_DEFAULT = -1
 _SETTLE_PAUSE = 0.02
+# With the pauses, two seconds and the time of the requests.
 OFFSET_ATTEMPTS = 100
 _NO_LEADER_YET = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -127,6 +128,7 @@ class KafkaTopics:
             try:
                 return await asyncio.wrap_future(ask())
             except KafkaException as refused:
+                # Only of a topic that existed before is it certain that the broker's metadata are out of date.
                 if topic not in self._counts or error_of(refused).code() not in _NO_LEADER_YET:
                     raise
                 last = refused
@@ -173,9 +175,8 @@ class KafkaTopics:
         a broker goes away during such a request, which is certain in the long run with one every few seconds."""
         found = await self._offset_infos(topic, partitions, ANY_TIME)
         empty = [number for number, info in found.items() if info.offset < 0]
-        first = await self.offsets(
-            topic, empty, FIRST
-        )  # read last, so that a record appended meanwhile is not skipped
+        # Read last, so that a record appended meanwhile is not skipped.
+        first = await self.offsets(topic, empty, FIRST)
         return {
             number: Beginning(first[number], None)
             if number in first

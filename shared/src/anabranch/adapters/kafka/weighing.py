@@ -100,7 +100,7 @@ def _counted(consumer: Consumer, received: _Received, topic: str, spans: Mapping
     waiting = {partition: end for partition, (_, end) in spans.items()}
     silent = 0.0
     while waiting and silent < SILENCE_SECONDS:
-        messages = consumer.consume(BATCH, timeout=POLL_SECONDS)  # waits for so many, or so long
+        messages = consumer.consume(BATCH, timeout=POLL_SECONDS)  # returns early only with BATCH messages
         silent = 0.0 if messages else silent + POLL_SECONDS
         _tick_off(waiting, messages)
     if waiting:

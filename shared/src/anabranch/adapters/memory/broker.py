@@ -112,6 +112,7 @@ class MemoryBroker:
     def append(self, records: Sequence[Outgoing], timestamp: float) -> list[int]:
         """Append records, all or none, and return their offsets."""
         check_sizes(records, self.record_limit)
+        # All partitions are found before the first append, so that an unknown one refuses the whole call.
         places = [self._place(record) for record in records]
         return [place.append(record, timestamp) for place, record in zip(places, records, strict=True)]
 

@@ -80,6 +80,7 @@ class MemoryMembership:
         self._closing = True
         self._changed.set()
         if self._task is not None and not self._crashed:
+            # Shielded: if the caller is cancelled, the partitions are still revoked.
             await asyncio.shield(self._task)
 
     def expire(self) -> None:
@@ -107,9 +108,8 @@ class MemoryMembership:
             if not self._closing:
                 self._take()
         await self._give_up(self._group.owned_by(self._member))
-        await self._lose(
-            self._lifecycle.partitions()
-        )  # ownership of a member that was expelled and has not noticed it yet
+        # A member that was expelled, and has not noticed it yet, still has partitions.
+        await self._lose(self._lifecycle.partitions())
         self._group.remove(self._member)
 
     async def _join_again(self) -> None:
@@ -166,6 +166,7 @@ class MemoryMembership:
             if partition in self._paused:
                 continue
             batch = self._broker.partition(partition).read(position, BATCH_RECORDS)
+            # The listener may have ended this partition during a delivery of this loop.
             if batch and partition in self._positions:
                 self._positions[partition] = batch[-1].offset + 1
                 more = more or len(batch) == BATCH_RECORDS

@@ -32,6 +32,7 @@ class MemoryLog:
         """See `ports.EventLog`."""
         self._check_alive()
         offsets = self._broker.append(records, self._clock.now())
+        # As over a network, others run before the acknowledgement: a publisher in a loop would starve the readers.
         await asyncio.sleep(0)
         return offsets
 

@@ -90,6 +90,7 @@ class LogPartition:
         """Drop the oldest records in blocks, because removing the first item of a list moves all others."""
         excess = self._bytes - limit
         count = 0
+        # The newest record stays even if it alone exceeds the limit.
         while excess > 0 and count < len(self._records) - 1:
             excess -= stored_bytes(self._records[count])
             count += 1

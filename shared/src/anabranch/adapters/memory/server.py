@@ -87,6 +87,7 @@ class MemoryServer:
     def put(self, writes: Sequence[Write | HistoryEntry], fence: Fence | None) -> None:
         """Store values and entries; with a fence all or none. Raises Fenced."""
         if fence is not None:
+            # Without a stored epoch, as in an emptied store, every epoch is accepted.
             current = int(self.get(fence.key) or fence.epoch)
             if current > fence.epoch:
                 raise Fenced(fence.key, fence.epoch, current)
@@ -114,6 +115,7 @@ class MemoryServer:
         before = self._live(key)
         known = before if isinstance(before, _Entries) else _Entries(0, -1, {})
         self._values[key] = known.with_entries(entries)
+        # An entry never shortens the time to live of its history, as in lua/history.lua.
         ttl = max(entry.ttl for entry in entries)
         self._keep_for(key, max(ttl, (self._expiry.due_at(key) or 0.0) - self._clock.now()))
 

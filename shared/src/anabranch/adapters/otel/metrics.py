@@ -35,6 +35,7 @@ class Instruments:
         # A separate registry, not the global one, because several services may share one process.
         self._registry = CollectorRegistry()
         text = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=self._registry)
+        # Closed by the process, within a time limit, which the SDK's exit handler does not have.
         self._provider = MeterProvider([text, *pushed], resource, shutdown_on_exit=False)
         self._lock = threading.Lock()
         self._counted: dict[str, dict[Labels, float]] = {}

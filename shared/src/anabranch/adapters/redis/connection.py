@@ -57,6 +57,8 @@ class RedisAddress:
         if (problem := url_problem(self.url)) is not None:
             raise Misconfigured("ANABRANCH_REDIS_URL", f"{self} {problem}", _FORM)
         options: dict[str, Any] = {
+            # No retries and no read timeout by the library: `RedisLink` and `ChannelSubscriptions` always read,
+            # watch for a missing reply themselves, and must know when a connection was lost.
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),
             "socket_timeout": None,
@@ -66,6 +68,7 @@ class RedisAddress:
         if self.ca_file is not None and self.url.startswith("rediss://"):
             options["ssl_ca_certs"] = self.ca_file
         try:
+            # Only its parser of URLs is used: each client here has one connection.
             pool = ConnectionPool.from_url(self.url, **options)
             return pool.connection_class(**pool.connection_kwargs)
         except (ValueError, TypeError) as wrong:

@@ -41,6 +41,8 @@ class _Call:
         self.replies.append(reply)
         if len(self.replies) < self.awaited:
             return False
+        # The caller may have been cancelled. Its replies are taken all the same, because replies are matched by
+        # order.
         if not self.done.done():
             self.done.set_result(self.replies)
         return True
@@ -120,9 +122,11 @@ class RedisLink:
             calls, self._outbox = self._outbox, []
             try:
                 connection = await self._connected()
+                # Before the write: the first replies may arrive while the rest is still being written.
                 self._sent.extend(calls)
                 self._expect_answers()
                 packed = [part for call in calls for part in call.packed]
+                # The library's health check would read a reply itself, and break the order.
                 await connection.send_packed_command(packed, check_health=False)
             except Exception as error:  # noqa: BLE001 - the callers wait for a reply in any case
                 failure = translate(error, "sending", str(self.address))
@@ -160,6 +164,7 @@ class RedisLink:
 
     async def _break(self, failure: AnabranchError) -> None:
         """Drop the connection: calls that were sent fail, and the others use a new connection."""
+        # Detached before any await, so that new calls open another connection.
         connection, self._connection = self._connection, None
         reader, self._reader = self._reader, None
         while self._sent:
@@ -186,4 +191,5 @@ class RedisLink:
                 "Redis at %s does not respond; closing the connection, the next call opens a new one", self.address
             )
             failure = unreachable(str(self.address), f"no answer within {self.address.timeout:g} s")
+            # A reference, because asyncio has only weak ones to its tasks.
             self._breaking = asyncio.ensure_future(self._break(failure))

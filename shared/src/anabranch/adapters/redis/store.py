@@ -61,6 +61,7 @@ class RedisStore:
     async def history(self, key: str, last: int | None = None) -> History:
         """See `ports.StateStore`."""
         commands: list[Command] = [
+            # The member with score -1 has the number of dropped entries; see lua/history.lua.
             ("ZRANGEBYSCORE", key, -1, -1),
             ("ZCARD", key),
             ("ZREVRANGEBYSCORE", key, "+inf", 0, *(("LIMIT", 0, last) if last is not None else ())),
@@ -90,6 +91,7 @@ class RedisStore:
 
     async def delete(self, keys: Sequence[str]) -> int:
         """See `ports.StateStore`."""
+        # UNLINK frees the memory in the background; DEL of a large value would block the server.
         return sum(await self._link.ask("delete", [("UNLINK", key) for key in keys]))
 
     async def index_add(self, index: str, member: str, score: float, *, keep: int, ttl: float) -> None:
@@ -118,6 +120,7 @@ class RedisStore:
         now = asyncio.get_running_loop().time()
         if now >= self._identity_until or self._identity_of != self._link.connections:
             server, replication = await self._link.ask("identity", [("INFO", "server"), ("INFO", "replication")])
+            # The run id changes with a restart, the replication id with a failover.
             self._identity = f"{_field(server, 'run_id')}/{_field(replication, 'master_replid')}"
             self._identity_until = now + IDENTITY_SECONDS
             self._identity_of = self._link.connections

@@ -119,6 +119,7 @@ class ChannelSubscriptions:
 
     def _forget_connection(self) -> None:
         for entry in self._channels.values():
+            # A subscription that was not active yet has missed nothing: its caller reads the key after `add`.
             entry.missed = entry.missed or entry.active.is_set()
             entry.active.clear()
 
@@ -160,6 +161,7 @@ class ChannelSubscriptions:
             self._heard = False
             await _send(connection, "PING")
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
+        # The read in `_serve` then fails, and a new connection is opened.
         await hang_up(connection)
 
     def _take(self, reply: Any) -> None:
@@ -185,6 +187,7 @@ class ChannelSubscriptions:
             self._call(entry, None)
 
     def _call(self, entry: _Channel, message: bytes | None) -> None:
+        # A copy, because a callback may remove itself.
         for callback in list(entry.callbacks):
             try:
                 callback(message)

@@ -35,6 +35,7 @@ _FIELDS = (("run", "run_id"), ("group", "group"), ("task", "task"))
 @contextmanager
 def working_for(**ids: str) -> Iterator[None]:
     """Replace the ids for log lines while the context is open."""
+    # Replaced, not merged: ids of the message before must not appear in lines about this one.
     token = _IDS.set(ids)
     try:
         yield
@@ -45,6 +46,7 @@ def working_for(**ids: str) -> Iterator[None]:
 @contextmanager
 def within_span(trace_id: int, span_id: int, *, sampled: bool) -> Iterator[None]:
     """Make spans that start in this context children of a span, which may be of another process."""
+    # Imported on use: OpenTelemetry is optional, and slow to import.
     from opentelemetry.context import attach, detach
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 

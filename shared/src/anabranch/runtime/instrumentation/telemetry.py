@@ -127,6 +127,7 @@ async def close_telemetry(telemetry: Telemetry) -> None:
     CLOSE_SECONDS."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
+            # In a thread, because the SDK blocks until the collector responds.
             await asyncio.to_thread(telemetry.close)
     except TimeoutError:
         _log.warning(

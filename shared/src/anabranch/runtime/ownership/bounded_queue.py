@@ -45,6 +45,7 @@ class Backlog:
         empty."""
         taken: list[Incoming] = []
         size = 0
+        # The limit is checked before each record: one that is larger than TURN_BYTES is still returned.
         while self._records and len(taken) < count and size < TURN_BYTES:
             record = self._records.popleft()
             size += len(record.value)

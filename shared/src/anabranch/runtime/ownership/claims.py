@@ -72,6 +72,7 @@ class PartitionClaims(Generic[S]):
         kept = not await marks.lost_partitions([partition])
         if not kept:
             await marks.begin_restoring([partition])
+        # Two sources of the generation besides the store: the store may have lost its list of generations.
         noted = max(generation_noted(committed), self._generation)
         generation = await generation_of(self._log, self._store, self._names, topic, noted)
         self._generation = max(self._generation, generation)
@@ -83,9 +84,12 @@ class PartitionClaims(Generic[S]):
         replay = replay_of(committed, store, kept=kept, generation=generation)
         if committed is not found:
             replay = replace(replay, start=0)  # else the client begins at the commit that does not count
+        # A restored backup may be older than the commit. Its mark has the position that the backup corresponds to.
         if replay.restores:
             begin = await marks.saved_position(partition)
             replay = rewind_to_mark(replay, None if begin is None else offset_of(begin, generation))
+        # The end of this takeover, and other owners, overwrite the position in the mark, so it has to be saved
+        # again even if it has not changed.
         marks.forget_saved(partition)
         loss_window = self._context.resources.settings.loss_window
         owned = OwnedPartition.claimed_now(
@@ -133,6 +137,8 @@ class PartitionClaims(Generic[S]):
         """
         topic = self._handler.topic
         log.warning("a write of %s/%d was refused, claiming the partition again: %s", topic, owned.number, error)
+        # Two owners that both claim again would raise each other's epochs without a pause, and the group needs
+        # time to revoke the partition of one.
         await asyncio.sleep(FENCED_PAUSE_SECONDS)
         if owned.closing or not self._context.is_current(owned):
             raise asyncio.CancelledError

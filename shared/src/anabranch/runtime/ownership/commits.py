@@ -50,11 +50,13 @@ class Committer(Generic[S]):
 
     async def _commit_all(self) -> None:
         membership = self._context.membership
+        # Before any commit: a commit vouches that the present store has the effects of all records before it.
         await self._check_store()
         if not membership.is_rejoining and await self._context.lives.were_recreated(self._owned):
             membership.rejoin()
         if membership.is_rejoining:
             return  # a replaced store has to keep its own mark: the mark says how old the store is
+        # A copy, because partitions are assigned and revoked during the awaits.
         for owned in list(self._owned.values()):
             if not self._context.is_current(owned):
                 continue  # lost during the commit before: the next owner may have committed more
@@ -62,6 +64,7 @@ class Committer(Generic[S]):
             if found is not None and found != owned.last_commit:
                 await membership.commit(owned.number, found)
                 owned.last_commit = found
+        # After the commits: the saved position is the one that a successor would replay from.
         await self._save_positions()
 
     async def _save_positions(self) -> None:

@@ -48,6 +48,7 @@ class _Assignment:
     def finish(self, record: Incoming) -> bool:
         """Mark a record and all before it as done; False if it is of an earlier assignment."""
         before = takewhile(lambda each: each.offset <= record.offset, self.open)
+        # Whole records are compared: after a recreation of the topic, another record may have the same offset.
         at = next((at for at, each in enumerate(before) if each == record), None)
         if at is None:
             return False
@@ -99,9 +100,11 @@ class Consumer:
 
     async def stop(self) -> None:
         """Leave the group. Records that were not taken are delivered to another member."""
+        # Before the group is left: a record taken from here on would be delivered to another member, too.
         self._queue.clear()
         await self._tasks.cancel()
         if self._membership is not None:
+            # None first: a membership that is being closed must get no further commits.
             membership, self._membership = self._membership, None
             await membership.close()
 
@@ -130,6 +133,7 @@ class Consumer:
         while True:
             await self._handled.wait()
             self._handled.clear()
+            # Records that are done during the pause share one commit.
             await asyncio.sleep(COMMIT_SECONDS)
             await self._commit()
 
@@ -143,9 +147,8 @@ class Consumer:
                 return
             try:
                 await self._membership.commit(self._topic, partition, position)
-                assignment.committed = (
-                    done  # of this assignment only: if it was lost meanwhile, nothing was committed
-                )
+                # Noted in this assignment only: if it was lost meanwhile, nothing was committed.
+                assignment.committed = done
             except ServerUnavailable as error:
                 self._handled.set()
                 log.warning(
@@ -159,6 +162,7 @@ class Consumer:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:
+                # `were_recreated` returns True only once, so the result is kept until joining again has succeeded.
                 self._is_over = self._is_over or await self._lives.were_recreated(self._owned)
                 if self._is_over:
                     await self._join_again()
@@ -177,6 +181,7 @@ class Consumer:
     # --- PartitionListener -------------------------------------------------------------------------
 
     async def assigned(self, topic: str, partition: int, committed: Committed | None) -> int | None:
+        # First, so that a recreation of the topic after this line is noticed.
         await self._lives.assigned(partition)
         life = await self._log.incarnation(topic)
         is_of_another = committed is not None and committed.metadata not in ("", life)
@@ -202,6 +207,7 @@ class Consumer:
                 topic,
                 partition,
             )
+            # The id of the new topic is not known here. A commit without an id is accepted for any topic.
             assignment.life, assignment.done = "", None
             assignment.open.clear()
         assignment.expected = records[-1].offset + 1

@@ -26,6 +26,8 @@ def dead_letter(
     omitted; `anabranch_bytes` then has the value's original size.
     """
     own = _own_headers(record, reason, code, project)
+    # At the end, because the original may have headers of these names: readers take the last header of a name, and
+    # remove headers from the end to restore the original.
     headers, key = record.headers + own, record.key
     value_limit = LETTER_BYTES - _bytes(key, headers)
     if len(record.value) <= value_limit:
@@ -46,6 +48,7 @@ def fit_letter(letter: Outgoing, limit: int) -> Outgoing:
     size: Headers = (("anabranch_bytes", str(len(letter.value)).encode()),)
     if _bytes(key, headers + size) + FRAME_BYTES > limit:
         key, headers = None, tuple((name, value) for name, value in headers if name.startswith("anabranch_"))
+    # A letter that `dead_letter` truncated already has the size of the original value.
     if not any(name == "anabranch_bytes" for name, _ in headers):
         headers += size
     value_limit = max(0, limit - _bytes(key, headers) - FRAME_BYTES)

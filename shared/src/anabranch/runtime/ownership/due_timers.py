@@ -61,6 +61,7 @@ class DueTimers(Generic[S]):
 
     def _least(self, owned: OwnedPartition[S], due: float) -> float:
         tries = owned.timer_tries if due == owned.timer_due else 0
+        # The exponent is bounded because a float overflows at 2.0 ** 1024.
         return min(LEAST_DELAY * 2.0 ** min(tries, 16), MAX_DELAY)
 
     def _fired(self, owned: OwnedPartition[S], due: float) -> None:
@@ -72,11 +73,13 @@ class DueTimers(Generic[S]):
 
     async def _append(self, owned: OwnedPartition[S]) -> None:
         async def append() -> Sequence[Outgoing]:
+            # Computed at each attempt: a record that was applied during an outage may have settled the timer.
             records = [] if owned.closing else self._handler.due_records(owned.state, self._clock.now())
             await self._log.publish(records)
             return records
 
         what = f"append a timer of {self._handler.topic}/{owned.number}"
         records = await until_available(append, what, delay=RETRY_SECONDS, retry_on=(AnabranchError,))
+        # Without a record no turn follows, and only turns arm the timer.
         if not records:
             self.arm(owned)

@@ -31,10 +31,13 @@ async def generation_of(log: EventLog, store: StateStore, names: Names, topic: s
     incarnation = (await log.incarnation(topic)).encode()
     if not incarnation:
         return await _last_known(store, names, topic, at_least)
+    # The first owner in a new topic appends the topic's id to the list; later owners of the same topic find it
+    # there.
     for generation in count(at_least):
         key = names.log_life(topic, generation)
         known = await store.put_new(Write(key, incarnation, GENERATION_SECONDS))
         if known in (None, incarnation):
+            # The entry must live longer than the fences and marks that contain its generation.
             await store.expire([key], GENERATION_SECONDS)
             return generation
     raise AssertionError("count() ends")
@@ -71,5 +74,6 @@ async def renumber_above(
         return
     lost, _ = parts_of(position)
     incarnation = (await log.incarnation(topic)).encode()
+    # All lower entries are written, too: `generation_of` takes the first free one.
     lives = [Write(names.log_life(topic, each), _LOST, GENERATION_SECONDS) for each in range(lost + 1)]
     await store.put([*lives, Write(names.log_life(topic, lost + 1), incarnation, GENERATION_SECONDS)])

@@ -52,6 +52,7 @@ class LossDetector:
             return
         self._note_at = now + NOTE_SECONDS
         await self._save({number: at for number, at in begins.items() if self._saved.get(number) != at})
+        # After the write, so that positions whose write failed are written at the next call.
         self._saved = dict(begins)
 
     def forget_saved(self, partition: int) -> None:
@@ -70,6 +71,7 @@ class LossDetector:
         """The last written position in the store; None if the store has none. Raises
         ServerUnavailable."""
         [found] = await self._store.get([self._second_half(partition)])
+        # `mark_restored` writes "1" in place of a position.
         return int(found[5:]) if found is not None and found.startswith(b"from:") else None
 
     async def sample_lost(self, partitions: Sequence[int]) -> list[int]:
@@ -124,6 +126,7 @@ class LossDetector:
 
     async def _renew(self, partitions: Sequence[int]) -> None:
         now = asyncio.get_running_loop().time()
+        # Owners call this every second; the marks live for a month.
         if now >= self._renew_at:
             self._renew_at = now + RENEW_SECONDS
             keys = [*map(self._first_half, partitions), *map(self._second_half, partitions)]

@@ -74,6 +74,7 @@ class GroupMembership:
     def rejoin(self) -> None:
         """Leave the group and join it again in the background: every partition is then taken over from the log."""
         if not self.is_rejoining:
+            # Set here, not in the task: until the task has begun, further calls must not start a second one.
             self.is_rejoining = True
             self._tasks.spawn(self._rejoin(), f"rejoin {self._topic}")
 

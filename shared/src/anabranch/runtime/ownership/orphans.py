@@ -35,6 +35,7 @@ class Orphans:
         Raises:
             ServerUnavailable: the records cannot be appended; they are kept.
         """
+        # In the same generation the partition still has the records of its runs, and the replay rebuilds them.
         lost = {number: kept for number, kept in self._kept.items() if kept[0] < generation}
         for number in {partition, *lost}:
             self._kept.pop(number, None)
@@ -47,5 +48,6 @@ class Orphans:
         try:
             await self._log.publish(records)
         except BaseException:
+            # What was kept during the publish is newer and takes precedence.
             self._kept = {**lost, **self._kept}
             raise

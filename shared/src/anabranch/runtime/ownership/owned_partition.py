@@ -49,6 +49,7 @@ class OwnedPartition(Generic[S]):
     trailing: TrailingCommit
     rebuild: DelayedReplayStart
     guard: PoisonRecordGuard
+    # Small until the claim is read: after a rebalance, the queues of all partitions fill at once.
     queue: Backlog = field(default_factory=lambda: Backlog(MAX_QUEUED, NARROW_BYTES))
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     commit_points: deque[CommitPoint] = field(default_factory=deque)

@@ -91,6 +91,7 @@ class Owner(Generic[S]):
 
     async def stop(self) -> None:
         """Leave the group in good order: turns under way end, positions are committed."""
+        # The loops end first: a commit of the loop must not overtake the last one, which `leave` makes.
         for loop in self._loops:
             loop.cancel()
         await self._membership.leave()
@@ -136,6 +137,7 @@ class Owner(Generic[S]):
 
     async def revoked(self, topic: str, partition: int) -> Committed | None:
         """Let the turn under way end; returns the position to commit."""
+        # Removed before the turn ends: from here on, deliveries and the commit loop skip the partition.
         owned = self._owned.pop(partition, None)
         if owned is None:
             return None
@@ -143,6 +145,7 @@ class Owner(Generic[S]):
         owned.queue.clear()
         owned.wake.set()
         if owned.task is not None:
+            # A turn that waits for a server ends as cancelled; its position is not committed.
             with contextlib.suppress(asyncio.CancelledError):
                 await owned.task
         await self._release(owned)
@@ -154,6 +157,8 @@ class Owner(Generic[S]):
         if owned is not None:
             owned.closing = True
             if owned.task is not None:
+                # Not awaited: the new owner's claim fences the writes of this turn, and its position is never
+                # committed.
                 owned.task.cancel()
             await self._release(owned)
 

@@ -44,6 +44,8 @@ class PoisonRecordGuard:
         if note["deciding"] is not None:
             first, last = note["deciding"]
             self._suspects = range(first, last + 1)
+            # The owner clears its note after the decision, so it died. A death in a batch is charged to no record:
+            # the records of the batch are decided one by one from now on.
             self._deaths = note["deaths"] + 1 if first == last else 0
 
     def split(self, records: Sequence[Incoming]) -> Iterator[Sequence[Incoming]]:

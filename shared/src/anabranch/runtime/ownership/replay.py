@@ -43,6 +43,7 @@ def replay_of(committed: Committed | None, store: str, *, kept: bool = True, gen
     if committed is None:
         return Replay(None, 0, False)
     try:
+        # The metadata are empty if a tool, such as kafka-consumer-groups, has set the offset.
         noted = orjson.loads(committed.metadata or b"{}")
         if int(noted.get("generation", 0)) != generation:
             return Replay(0, 0, False)
@@ -195,5 +196,6 @@ def by_scope(
             scopes.setdefault(each.scope, {})[each.key, each.position] = each.entry()
         else:
             scope = each.scope if each.fenced else None
+            # Entries of a history have positions from 0, so -1 cannot be one of them.
             scopes.setdefault(scope, {})[each.key, -1] = Write(each.key, each.value, each.ttl)
     return ((scope, list(found.values())) for scope, found in scopes.items())

@@ -58,11 +58,13 @@ class TurnProcessor(Generic[S]):
         """Apply the queued records of a partition, batch by batch, until it is closing."""
         while not owned.closing:
             if not owned.queue:
+                # No await between the check and `clear`, so a delivery in between cannot be missed.
                 owned.wake.clear()
                 await owned.wake.wait()
                 continue
             async with self._replays.slot(needed=not owned.is_caught_up):
                 batch = owned.queue.take(BATCH if owned.is_caught_up else REPLAY_BATCH)
+                # Before the turn, so that the client fetches while this batch is applied.
                 self._resume(owned)
                 with owned.progress.working():
                     await self._turn(owned, batch)
@@ -98,6 +100,7 @@ class TurnProcessor(Generic[S]):
         """Rebuild the state. Writes to the store are repeated if the store lost data; nothing is published
         again."""
         for part in group_by_time(records) if owned.replay.restores else (records,):
+            # The list of rejected records is dropped: their dead letters were published before the commit.
             effects = await self._decide(owned, part, [])
             if owned.replay.restores:
                 stored = [each for each in effects if self._is_stored(each)]
@@ -113,6 +116,7 @@ class TurnProcessor(Generic[S]):
         if not owned.is_caught_up:
             effects = [effect for effect in effects if not self._handler.is_derived(effect)]
         await self._perform(owned, effects, rejected)
+        # After the effects: a position states that they were performed.
         owned.position = records[-1].offset + 1
         self._note_position(owned)
 
@@ -132,6 +136,8 @@ class TurnProcessor(Generic[S]):
     ) -> list[Effect]:
         recall = partial(self._context.marks.recall, owned.number)
         await self._retry_until_available(owned, lambda: self._handler.prepare(owned.state, records, recall))
+        # A record that crashes an owner is always met again in a replay, by its successor. So only replays pay for
+        # the guard's two writes.
         if owned.is_caught_up:
             return self._handler.decide(owned.state, records, rejected)
         return await self._decide_guarded(owned, records, rejected)
@@ -191,6 +197,7 @@ class TurnProcessor(Generic[S]):
         Raises:
             CancelledError: the partition is being released and a server is unavailable.
         """
+        # Two steps of a turn may wait at once, so each has an entry of its own.
         waits, key = owned.progress.waits, object()
 
         async def attempt() -> None:

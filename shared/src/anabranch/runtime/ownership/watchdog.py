@@ -133,6 +133,7 @@ class Watchdog:
             _log.debug(
                 "cannot read the lag of %s, so this check finds no stalled partition: %s", self._topic, error
             )
+            # Without an answer nothing counts as unread: an unavailable log is not the owner's fault.
             self._ends = {}
             return
         self._ends = {number: found.end for number, found in standings.items() if found.lag}

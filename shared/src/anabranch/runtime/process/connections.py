@@ -38,6 +38,7 @@ async def redis_pair(settings: Settings) -> tuple[RedisStore, RedisNotifier]:
     store = await redis_store(settings)
     try:
         notifier = await RedisNotifier.connect(redis_url(settings), ca_file=settings.redis_ca_file)
+    # A cancelled connect, too: the caller gets no store that it could close.
     except BaseException:
         await store.close()
         raise

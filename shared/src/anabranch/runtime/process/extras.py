@@ -36,6 +36,7 @@ def needs_extra(extra: str, purpose: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         missing = error.name or ""
+        # Any other missing module is a bug or a broken installation, which an extra would not fix.
         if not any(missing == module or missing.startswith(f"{module}.") for module in EXTRAS[extra]):
             raise
         raise Misconfigured(

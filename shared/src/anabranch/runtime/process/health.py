@@ -126,6 +126,7 @@ class HealthServer:
             await asyncio.to_thread(thread.join)
 
     def _tick(self) -> None:
+        # Read by the server's thread without a lock: assigning a float is atomic.
         self._ticked = self._clock.monotonic()
         assert self._loop is not None
         self._ticker = self._loop.call_later(TICK_SECONDS, self._tick)
@@ -176,6 +177,7 @@ class HealthServer:
         assert self._loop is not None
         answer: Future[Health] = Future()
         try:
+            # On the service's loop, because reports read state that only that loop changes.
             self._loop.call_soon_threadsafe(self._report_to, answer)
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await asyncio.wrap_future(answer)

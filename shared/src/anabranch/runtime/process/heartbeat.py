@@ -62,6 +62,7 @@ class Heartbeat:
             await asyncio.to_thread(self._thread.join)
 
     def _tick(self) -> None:
+        # Read by the heartbeat thread without a lock: assigning a float is atomic.
         self._ticked = self._clock.monotonic()
         self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
 
@@ -72,6 +73,7 @@ class Heartbeat:
 
     async def _beat(self, key: str) -> None:
         store: StateStore | None = None
+        # In another thread, so that this loop keeps reading its store connection, which notices a disconnect.
         while not await asyncio.to_thread(self._stopping.wait, self._every):
             if self._clock.monotonic() - self._ticked > self._patience:
                 continue

@@ -167,6 +167,7 @@ async def serve(build: Build, settings: Settings, connect: Connect, stop: StopRe
         return life.result()
     _log.warning("second signal: the service stops at once, its unfinished work is delivered again")
     life.cancel()
+    # Not awaited further: code of an agent may catch the cancellation.
     await asyncio.wait({life}, timeout=FORCED_STOP_SECONDS)
     return EXIT_FAILED
 
@@ -178,6 +179,8 @@ async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRe
         return EXIT_OK
     async with AsyncExitStack() as stack:
         resources = connecting.result()
+        # Callbacks run in reverse order: the health port closes first, then the service stops, then connections
+        # close, and the telemetry of all this is exported last.
         stack.push_async_callback(close_telemetry, resources.telemetry)
         stack.push_async_callback(resources.close)
         await resources.store.check()
@@ -196,6 +199,7 @@ async def _live(build: Build, settings: Settings, connect: Connect, stop: StopRe
 async def _work(service: Service, resources: Resources, stop: StopRequest, port: int | None) -> None:
     if not await _unless_stopped(service.start(), resources, stop):
         return
+    # After the start, because it exempts all present objects, such as imported modules, from collection.
     tune_garbage_collector()
     _print_ready(service, resources.settings, port)
     await _unless_stopped(_watch(service), resources, stop)
@@ -218,6 +222,7 @@ async def _unless_stopped(work: Awaitable[None], resources: Resources, stop: Sto
     crash = asyncio.create_task(resources.supervisor.crashed(), name="crash watch")
     try:
         ended = await _wait_for(task, stop.orderly.wait(), crash)
+        # Checked first: `work` may have ended because of the crash, and the crash is the cause.
         if crash.done():
             raise Crashed from crash.result()
         if ended:

@@ -15,6 +15,7 @@ class PortTaken(Misconfigured):
         self.host = host
         self.port = port
         super().__init__(f"port {port}", reason, "name another with --port")
+        # The arguments of `__init__`, from which pickle and copy create the exception again.
         self.args = (host, port, reason)
 
     def __str__(self) -> str:

@@ -77,6 +77,8 @@ async def _start(command: Sequence[str]) -> asyncio.subprocess.Process | None:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            # Ctrl-C signals the whole process group of the terminal, and the store has to outlive the drain of the
+            # services.
             start_new_session=True,
         )
     except OSError as error:

@@ -53,6 +53,7 @@ def set_up_logging(level: str = "INFO", style: LogFormat = "text", stream: TextI
     root.setLevel(level)
     for name in QUIET:
         library = logging.getLogger(name)
+        # Its lines must reach the handler of the root logger, and only that one.
         library.handlers.clear()
         library.propagate = True
         library.setLevel(level if level == "DEBUG" else max(logging.WARNING, root.level))

@@ -29,6 +29,7 @@ END_SECONDS: Final = 3.0
 """Seconds that a process may take to exit after its command has ended."""
 
 _RAISE: Final = dis.opmap["RAISE_VARARGS"]
+# Name of the method of asyncio.Runner that handles SIGINT, and raises KeyboardInterrupt at the second one.
 _RUNNERS_HANDLER: Final = "_on_sigint"
 
 _log = logging.getLogger("anabranch.process")
@@ -121,6 +122,7 @@ class UnendingLoop(_Loop):
 
     def stop(self) -> None:
         """See asyncio. While the main task runs, only code of an agent calls this: nothing stops."""
+        # asyncio itself calls `stop` only after the main task is done.
         if self._main is not None and not self._main.done():
             _log.error("an agent called stop() on the event loop: ignored, the process continues", stack_info=True)
             return
@@ -186,6 +188,7 @@ def end_process_with(code: int) -> int:
 
     Call it last: Python waits for such threads at exit.
     """
+    # `os._exit` flushes no buffers.
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -53,6 +53,7 @@ async def connect(settings: Settings) -> Resources:
         ServerUnavailable: Kafka or Redis does not respond.
         Misconfigured: a Kafka property is invalid, or the settings of Redis allow it to lose data.
     """
+    # Imported on use: embedded systems connect to neither Kafka nor Redis.
     from anabranch.runtime.process.connections import kafka_log, redis_pair, redis_store
 
     clock = SystemClock()

@@ -141,6 +141,7 @@ class Settings:
             Misconfigured: a file is missing or unreadable, a name is unknown, or a value is invalid.
         """
         environ = os.environ if environ is None else environ
+        # Later sources override earlier ones: file, then environment, then options.
         entries = file_entries(path, _NAMES) if (path := file or _chosen_file(environ)) else {}
         entries |= environment_entries(environ, _NAMES)
         given = option_entries(overrides or {}, _NAMES)

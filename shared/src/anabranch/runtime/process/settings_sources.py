@@ -44,6 +44,7 @@ def environment_entries(environ: Mapping[str, str], known: Collection[str]) -> d
     found: dict[str, SettingEntry] = {}
     for variable, value in environ.items():
         suffix = variable.removeprefix(VARIABLE_PREFIX)
+        # Compose files and Kubernetes manifests often pass a variable that is not set as an empty one.
         if suffix == variable or not value or _SERVICE_LINK.fullmatch(suffix):
             continue
         if name := _canonical(suffix.lower(), known):
@@ -135,6 +136,7 @@ def _document(path: Path) -> dict[Any, Any]:
             str(path), f"cannot be read: {error.strerror}", f"correct the path, also in {CONFIG_VARIABLE}"
         ) from error
     except yaml.YAMLError as error:
+        # `from None`, because the text of the YAML error quotes the line.
         raise Misconfigured(str(path), f"is not well-formed: {_without_text(error)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(str(path), f"is not well-formed: {error}") from error

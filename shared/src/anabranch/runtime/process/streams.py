@@ -187,6 +187,7 @@ class _LastingBuffer(io.BufferedIOBase):
 
 
 def _lasting(stream: Any, name: str) -> Any:
+    # Other streams, such as pytest's capture or a notebook's, belong to their tool and have no `buffer` to wrap.
     is_plain = isinstance(stream, io.TextIOWrapper) and not isinstance(stream, LastingText)
     return LastingText(stream, name) if is_plain else stream
 

@@ -24,6 +24,7 @@ class Supervisor:
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run `work` as a task. It may return or be cancelled; if it raises, that is a crash."""
         task = asyncio.create_task(work, name=name)
+        # asyncio has only weak references to tasks: without this one, a running task may be garbage-collected.
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -45,6 +46,7 @@ class Supervisor:
 
     async def crashed(self) -> BaseException:
         """Wait for the first crash; returns its error."""
+        # Shielded, because all waiters share the future: cancelling one must not cancel it.
         return await asyncio.shield(self._crashed)
 
     async def close(self) -> None:

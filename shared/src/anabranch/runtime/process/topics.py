@@ -93,6 +93,7 @@ async def check_retention(log: EventLog, settings: Settings) -> None:
                 "set its cleanup.policy to delete",
             )
         seconds = int(found.get("retention.ms", -1)) / 1000
+        # -1 means that records are kept without a limit.
         if 0 <= seconds < MIN_RETENTION_SECONDS:
             raise Misconfigured(
                 f"topic {topic}",

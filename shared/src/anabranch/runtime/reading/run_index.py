@@ -40,6 +40,7 @@ class _Cursor:
         if text is None:
             return cls()
         try:
+            # The padding is omitted in a cursor, because "=" has to be escaped in a URL.
             offset, at, run_id = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         except (ValueError, TypeError) as error:  # both base64 and JSON report invalid text as ValueError
             raise _invalid(text) from error

@@ -32,7 +32,6 @@ from anabranch.ports import StateStore
 from anabranch.runtime.reading.public_values import claims_to_be_stored, classify_value
 
 Json = Any
-_MISSING: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +105,7 @@ async def iterate(
                 yield item
         return
     if manifest is None or manifest["format"] != "merge":
+        # These formats are small, or have to be joined before their items are known: a union drops duplicates.
         whole = await resolve(store, names, reference, within=within)
         for item in whole if isinstance(whole, list) else (whole,):
             yield item
@@ -265,5 +265,6 @@ async def _large(source: _Source, entry: Sequence[Any]) -> Json:
     _, prefix, sizes, is_list = entry
     parts = await source.pages([f"{prefix}.{number}" for number in range(len(sizes))])
     if not is_list:
+        # Joined before parsing: the pieces are cut at any byte.
         return orjson.loads(b"".join(parts))
     return [item for part in parts for item in orjson.loads(part)]

@@ -64,6 +64,7 @@ class Edges:
         """A topic with its record limit in this seed."""
         if "small-records" not in self.chosen:
             return spec
+        # A random source for each topic: the result does not depend on the order of calls.
         limit = Random(f"{self.seed} {spec.name}").choice(RECORD_BYTES)
         if spec.name.endswith(("requests", "runs")):
             limit = max(limit, LEAST_REQUEST_BYTES)

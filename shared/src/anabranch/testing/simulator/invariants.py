@@ -84,6 +84,7 @@ async def check_results(world: World) -> None:
             problems = _problems(account, final, results, may_be_lost=world.edges.loses_log)
             for problem in (*problems, *_wrong_times(world, account, final)):
                 world.observer.violated(f"{final['run_id']} ({final['request_id']}): {problem}")
+            # A second final record was reported by the observer already.
             if not account.may_repeat:
                 break
     await _check_session(world)
@@ -108,6 +109,7 @@ async def _check_session(world: World) -> None:
     finals = [
         each.finals[0] | {"results": await _resolved(world, each, each.finals[0]["results"])} for each in accounts
     ]
+    # With equal times of admission, the order in which the runs write the key is not determined.
     if len({final["accepted_at"] for final in finals}) == len(finals):
         wanted = together(policy, finals)
         found = await _session_value(world)

@@ -1,10 +1,9 @@
 """An event loop with virtual time that knows the simulated process of each step.
 
 A context variable names the process of a step. Tasks and callbacks copy the context of the code that starts them,
-so everything that a process starts belongs to it, without any help from the product. A step of a frozen or dead
-process
-is held back instead of run: a process stops between any two of its steps, and none of its `finally` blocks run,
-    like after SIGKILL. The order of steps is deterministic.
+so everything that a process starts belongs to it, without any help from the product. The loop holds back the steps
+of a frozen or dead process: a process stops between any two of its steps, and none of its `finally` blocks run, as
+after SIGKILL. The order of steps is deterministic.
 """
 
 from __future__ import annotations
@@ -132,6 +131,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         if not timers:
             raise Deadlock("no step and no timer is left")
         due, _, handle = heappop(timers)
+        # A timer may have been set for a time that had passed.
         self._now = max(self._now, due)
         self._ready.append(handle)
 
@@ -160,6 +160,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         """See asyncio. Timers with equal times run in the order of their creation."""
         handle = SimHandle(when, callback, args, context if context is not None else copy_context())
+        # Breaks ties in the heap, because handles cannot be compared.
         self._order += 1
         heappush(self._timers, (when, self._order, handle))
         return handle

@@ -72,6 +72,7 @@ def restart_store_older(world: World, strike: Strike, *, in_part: bool) -> None:
     random = world.edges.random
     seconds = random.choice(SNAPSHOT_SECONDS)
     lost = random.choice(_PARTS) if in_part else None
+    # Values of runs that ended before this time may be missing in the store.
     world.lost_at = world.loop.time()
     world.server.restart_older(seconds, lost)
     world.store_restarted(strike.seconds / 10)

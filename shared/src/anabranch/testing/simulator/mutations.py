@@ -80,6 +80,7 @@ def _commits_ahead(original: Callable[..., Any]) -> Callable[..., Any]:
         if owned is not None:
             position = replay.position(records[-1].offset + 1, records[-1].offset + 1, owned.store)
             task = asyncio.ensure_future(self._membership.commit(partition, position))
+            # Reads the exception: asyncio would report it as not retrieved, which is a violation of its own.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     return deliver

@@ -39,6 +39,7 @@ class Observer:
         self.starts: dict[tuple[Place, int], int] = {}
         self._ended: dict[Place, Ranges] = {}
         self._published_bodies: dict[str, Any] = {}
+        # Also keys that a store has lost since: the promise is that a value is written before it is published.
         self._put: set[str] = set()
         self._epochs: dict[str, int] = {}
         self._events: set[tuple[str, str]] = set()
@@ -159,6 +160,7 @@ class Observer:
         if self._names.tombstone(body["run_id"]) not in self._put:
             self.violated(f"the end of {body['run_id']} was published before it was in the store")
         account.unanswered = 0
+        # The same final record may be published again after a crash.
         if body not in account.finals:
             self._new_final(account, body)
         self._check_all_over(account)

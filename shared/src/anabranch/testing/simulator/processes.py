@@ -138,6 +138,7 @@ class Process:
     def _ended(self, incarnation: Incarnation, task: asyncio.Task[str | None]) -> None:
         """Handle an incarnation that ended by itself. That is a violation, unless a server was unreachable at its
         start."""
+        # The incarnation was killed or restarted on purpose.
         if task.cancelled() or self.incarnation is not incarnation:
             return
         error = task.exception()

@@ -109,8 +109,8 @@ class RevertibleServer(MemoryServer):
         """Restart as a new server with the state of `seconds` ago: of all keys, or of those for which `is_lost`
         holds.
 
-        A part of the keys is not reverted to before the store was emptied: the marks in the other part would vouch
-            for data that is gone.
+        With `is_lost`, the state is never older than the last emptying of the store: the marks among the other
+        keys would vouch for data that is gone.
         """
         horizon = self._clock.now() - seconds
         if is_lost is not None:
@@ -156,7 +156,10 @@ class Wire:
         """Execute an action on the server; returns its result or raises its error."""
         injector = self._nature
         future: asyncio.Future[T] = self._loop.create_future()
+        # Otherwise the process died before it sent the call: it takes no further step, so nothing waits for the
+        # future.
         if injector.sends(self._process, name):
+            # A call never arrives before an earlier one of its connection.
             self._arrived = max(self._arrived, self._loop.time() + injector.latency())
             self._loop.call_at(self._arrived, self._serve, future, name, action, context=OUTSIDE)
         return await future
@@ -180,6 +183,7 @@ class Wire:
 
 
 def _answer(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+    # The caller was cancelled, for example by a timeout.
     if future.done():
         return
     if error is None:
@@ -406,6 +410,8 @@ class SimLog:
         topics = list(dict.fromkeys(record.topic for record in records))
         if len(topics) == 1:
             return await self._publish(topics[0], records)
+        # Each topic has a connection of its own, as its partitions may have other leaders: only the order within a
+        # topic is kept.
         parts = [[record for record in records if record.topic == topic] for topic in topics]
         found = await asyncio.gather(
             *(self._publish(topic, part) for topic, part in zip(topics, parts, strict=True))

@@ -309,6 +309,7 @@ def _evaluate_shared(
             place = f"{group}/{task['name']}"
             expected.writers += (place,)
             value = _outcome(expected, place, task, SHARED, {})
+            # The contribution of one writer is no result: the value that all of them give is set below.
             expected.results.pop(SHARED, None)
             values += [] if value is ABSENT else [value]
     value = reduced(policy, values) if values else ABSENT

@@ -78,6 +78,8 @@ class World:
         self.seed = seed
         self.loop = SimLoop()  # type: ignore[abstract]  # it has no sockets, signals or child processes
         self.injector = FaultInjector(seed)
+        # Each draw shifts all later draws of a seed. New kinds of cases therefore have random sources of their
+        # own, such as `edges.random`, and known seeds keep their meaning.
         random = self.injector.random
         self.edges = draw_edges(seed, faults)
         self.plan = with_edges(make_plan(random, faults), self.edges)
@@ -117,6 +119,7 @@ class World:
             for kind, count in counts.items()
             for number in range(count)
         ]
+        # In these seeds, faults also strike when all runs have ended and only leftovers can go wrong.
         self._lingers = bool(self.plan.strikes) and random.random() < 0.3
         self._unsent = len(self.workload.sent)
         self._faults_stopped = False
@@ -235,6 +238,7 @@ class World:
     def _tear_down(self) -> None:
         for process in self.processes:
             for incarnation in process.incarnations:
+                # Tasks of dead processes can only be cancelled if their steps run again.
                 self.loop.open(incarnation.gate)
         while tasks := [task for task in asyncio.all_tasks(self.loop) if not task.done()]:
             for task in tasks:
