@@ -1,8 +1,8 @@
 """Detects, for a running reader, that its topic was deleted and created again.
 
 A client that reads by offsets does not notice: if the new topic is longer than its position, it skips the records
-below. The first record of a partition identifies the topic, because only retention removes it: a topic whose first
-record is another one at the same offset, or has a lower offset, is another topic.
+below. The first record of a partition identifies the topic: retention only moves it to later offsets. If there is
+another record at the same offset, or the first offset is lower, the topic is another one.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ POLL_SECONDS = 3.0
 def is_of_another_life(known: Beginning, found: Beginning, end: int) -> bool:
     """True if a partition that began with `known`, and had records below offset `end`, belongs to another topic
     now that it begins with `found`. Retention only moves the beginning to later records."""
+    # Retention leaves an empty partition at the end offset that it had. A new one ends before records that were
+    # seen.
     if found.timestamp is None:
         return found.offset < max(end, known.offset + (known.timestamp is not None))
+    # None: the partition was empty, and has its first record there now.
     if found.offset == known.offset:
         return known.timestamp not in (None, found.timestamp)
     return found.offset < known.offset
 
 
 class TopicLives:
-    """Remembers how the partitions of one reader begin."""
+    """Tracks the beginnings of the partitions of one reader."""
 
     def __init__(self, eventlog: EventLog, topic: str) -> None:
         self._log = eventlog
@@ -38,20 +41,20 @@ class TopicLives:
         self._ends: dict[int, int] = {}
         """By partition, the offset after the last record that was seen."""
         self._awaited: dict[int, int] = {}
-        self._look_at = 0.0
+        self._next_poll = 0.0
 
     async def assigned(self, partition: int) -> None:
-        """Note how a partition begins. Call it before the topic is asked or read in any other way.
+        """Note the beginning of a partition. Call it before the topic is queried or read in any other way.
 
         Raises:
-            ServerUnavailable: the log cannot be asked.
+            ServerUnavailable: the log cannot be queried.
         """
         found = await self._log.beginnings(self._topic, [partition])
         self._known[partition], self._ends[partition] = found[partition], 0
         self._awaited.pop(partition, None)
 
     def claimed(self, partition: int, epoch: int) -> None:
-        """Note that the reader appended its claim at offset `epoch` and waits to read it."""
+        """Note that the reader appended its claim at offset `epoch`, which is not delivered yet."""
         self._awaited[partition] = epoch
         self._ends[partition] = max(self._ends.get(partition, 0), epoch + 1)
 
@@ -65,33 +68,36 @@ class TopicLives:
             del self._awaited[partition]
 
     async def were_recreated(self, partitions: Collection[int]) -> bool:
-        """Whether the topic is another one by now than when these partitions were assigned, or has lost a claim
-        that is waited for; then nothing is known until they are assigned again. Asks once in LOOK_SECONDS at most.
+        """True if the topic was recreated since these partitions were assigned, or lost a claim that has not been
+        delivered yet. The next True needs new assignments. Queries the log at most once in POLL_SECONDS.
 
         Raises:
-            ServerUnavailable, Misconfigured: the log cannot be asked, or has no such topic at the moment.
+            ServerUnavailable, Misconfigured: the log cannot be queried, or has no such topic at the moment.
         """
         now = asyncio.get_running_loop().time()
         known = {number: each for number, each in self._known.items() if number in partitions}
-        if now < self._look_at or not known:
+        if now < self._next_poll or not known:
             return False
-        self._look_at = now + POLL_SECONDS
+        self._next_poll = now + POLL_SECONDS
+        # Copied before the request: with records that arrive during it, an older answer would look like a lost
+        # partition.
         ends = dict(self._ends)
         found = await self._log.beginnings(self._topic, known)
         for number, each in found.items():
             if self._known.get(number) is not known[number]:
-                continue  # it was assigned again, or got its first record, while the log was asked
+                continue  # it was assigned again, or got its first record, during the request
             if is_of_another_life(known[number], each, ends[number]) or self._lacks_claim(number, each):
-                self._say(number, known[number], each)
+                self._log_recreation(number, known[number], each)
                 self._known.clear()
                 return True
+            # Retention moved the beginning, so the next poll compares with this one.
             self._known[number] = each
         return False
 
     def _lacks_claim(self, partition: int, found: Beginning) -> bool:
         return found.offset > self._awaited.get(partition, found.offset)
 
-    def _say(self, partition: int, known: Beginning, found: Beginning) -> None:
+    def _log_recreation(self, partition: int, known: Beginning, found: Beginning) -> None:
         log.warning(
             "%s/%d began with offset %d (time %s) and now begins with offset %d (time %s): the topic was deleted "
             "and created again, or lost the claim that this owner waits for; joining the group again",
