@@ -421,7 +421,7 @@ def test_tombstones_in_memory_are_bounded_by_their_size_between_batches() -> Non
     partition.trim()
     assert list(partition.tombstones) == ["run-4", "run-0"]
     partition.trim()
-    assert partition.bytes_kept == sum(partition.sizes.values()) <= TOMBSTONE_BYTES
+    assert partition.cached_bytes == sum(partition.sizes.values()) <= TOMBSTONE_BYTES
 
 
 def test_the_deadlines_of_ended_runs_do_not_gather_behind_one_that_is_open_for_long() -> None:

@@ -58,7 +58,9 @@ class AgencyService:
         )
         record_bytes = await log.record_limit(self._resources.names.results) - RESULT_FRAME
         limits = RunLimits(min(settings.inline_limit, record_bytes // INLINE_SHARE), settings.members_limit)
-        self._handler.take_limits(record_bytes, limits)
+        # Set before the owner starts: its first turn may admit a run, which carries these limits for its whole
+        # life.
+        self._handler.set_limits(record_bytes, limits)
         await self._owner.start()
         store, names = self._resources.store, self._resources.names
         sessions = Sessions(store, names, RETENTION_SECONDS)

@@ -75,6 +75,8 @@ def control_run(record: Incoming, control: ControlRecord, run_id: str) -> Contro
             command_id=control.command_id or origin_of(record),
         )
     if control.type == "retry":
+        # A record that is delivered again has the same position, and so starts the same retry and not a second
+        # one.
         default = request_id_for(record.topic, record.partition, record.offset)
         return ControlRun(
             run_id=run_id,
@@ -83,6 +85,7 @@ def control_run(record: Incoming, control: ControlRecord, run_id: str) -> Contro
             origin=origin_of(record),
             traceparent=header_of(record, "traceparent"),
         )
+    # By the origin, the owner of the run drops a pause that is published again after its resume.
     return ControlRun(run_id=run_id, action=control.type, origin=origin_of(record))
 
 

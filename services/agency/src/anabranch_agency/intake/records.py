@@ -59,6 +59,7 @@ Decision: TypeAlias = Submit | Control | Refuse
 
 def document_of(value: bytes, limits: Limits) -> Any:
     """The JSON value of a record; None if it cannot be parsed, or is too large to be parsed."""
+    # Checked before parsing, because parsed JSON takes many times the memory of its bytes.
     if len(value) > limits.parsed_bytes:
         return None
     try:

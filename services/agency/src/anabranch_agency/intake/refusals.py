@@ -54,6 +54,7 @@ def refuse(
     )
     headers = cloud_event_headers(
         "run.rejected",
+        # The id is the position of the record, so the refusal is recognized when the record is processed again.
         f"{origin_of(record)}/rejected",
         record.timestamp,
         subject=run_id,
@@ -70,11 +71,13 @@ def refuse_unprocessable(context: RequestContext, record: Incoming, error: Excep
     document = document_of(record.value, context.limits)
     request_id = text_of(document, "request_id") if isinstance(document, Mapping) else None
     if isinstance(error, RecordTooLarge):
-        message = f"what this record becomes has {error.size:,} bytes, over the log's {error.limit:,}"
+        message = f"the message for the owner of the run has {error.size:,} bytes, the log allows {error.limit:,}"
         problem = Problem(Code.TOO_LARGE, "", message, "make the request smaller: numbers count as written out")
     else:
-        message = f"the record could not be handled: {type(error).__name__}: {error}"[:MAX_MESSAGE]
+        message = f"the record could not be processed: {type(error).__name__}: {error}"[:MAX_MESSAGE]
         problem = Problem(Code.INTERNAL, "", message, "this is a fault of the agency: its log has the traceback")
+    # The record may have failed before its id was validated, and the id becomes a key and a header of the
+    # refusal.
     short = request_id if request_id is not None and len(request_id) <= MAX_REQUEST_ID else None
     return refuse(context, record, (problem,), request_id=short, session_id=None, project=project_of(document))
 
@@ -84,6 +87,7 @@ def refuse_session(
 ) -> Refuse:
     """The refusal of a request that must not use the session that it names, or the one of its own run id."""
     sent = unwrap(document)
+    # The request may be in an envelope: the sender gets the path within the record that was sent.
     placed = replace(problem, path=sent.pointer((problem.path.removeprefix("/"),)))
     return refuse(
         context,

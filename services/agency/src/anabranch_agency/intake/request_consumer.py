@@ -97,8 +97,9 @@ class RequestConsumer:
         keys = await self._sessions.keys_of(request, session_candidates(document))
         decision = decide(self._context, record, document, keys)
         if isinstance(decision, Submit):
+            # The size is checked before the session is claimed: a refused request must not own a session.
             await self._check_size(decision)
-            problem = await self._sessions.take(request)
+            problem = await self._sessions.claim(request)
             if problem is not None:
                 return refuse_session(self._context, record, document, problem)
         return decision

@@ -76,6 +76,7 @@ def _submission(
         session_id=request.session_id or run_id,
         body_hash=body_hash(document),
         request=document,
+        # Sorted: a request that is processed again has to become the same bytes.
         session_keys=tuple(sorted(session_keys)),
         warnings=result.warnings,
         origin=origin_of(record),

@@ -41,7 +41,7 @@ class Sessions:
         session_id, project = request.get("session_id"), project_named(request)
         return await existing_session_keys(self._store, self._names, session_id, project, candidates)
 
-    async def take(self, request: Mapping[str, Any]) -> Problem | None:
+    async def claim(self, request: Mapping[str, Any]) -> Problem | None:
         """Claim the session of a valid request for its project. Returns the problem if another project owns it.
 
         Raises:
@@ -54,10 +54,13 @@ class Sessions:
         )
         own = None if request_id is None else run_id_for(request_id)
         if session_id is None or session_id == own:
-            return await self._take_own(request_id, own, project)
+            return await self._check_own(request_id, own, project)
+        # A run id can be computed from a guessed request id, so a session of that form cannot be claimed by
+        # naming it.
         if is_run_id(session_id):
             return (await self._owner(session_id)).problem(project)
         claimed = Write(self._names.session_project(session_id), project.encode(), self._ttl)
+        # One atomic command: of two projects that name the session at the same time, one gets it.
         known = await self._store.put_new(claimed)
         return None if known in (None, claimed.value) else session_conflict(session_id)
 
@@ -72,7 +75,7 @@ class Sessions:
             return None if run is None else run.project == project
         return (await self._owner(session_id or "")).project == project
 
-    async def _take_own(self, request_id: str | None, run_id: str | None, project: str) -> Problem | None:
+    async def _check_own(self, request_id: str | None, run_id: str | None, project: str) -> Problem | None:
         """Check the session of a request without `session_id`, which is that of its run id.
 
         Another project owns that session only if it had a run of the same id that has expired, and later runs of

@@ -1,4 +1,4 @@
-"""What the run's owner adds to the shell: decisions on the `runs` topic, and tombstones out of the store."""
+"""The run owner's part of the shell: decisions about records of the topic `runs`, and effects of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class RunsHandler:
-    """The domain of the owner of `runs` partitions."""
+    """The handler of the owner of `runs` partitions."""
 
     def __init__(self, resources: Resources, config: DecisionConfig) -> None:
         self._log = resources.log
@@ -41,8 +41,8 @@ class RunsHandler:
         self._names = config.names
         self._config = config
 
-    def take_limits(self, result_bytes: int, limits: RunLimits) -> None:
-        """Note what the log and the settings allow, before the first decision."""
+    def set_limits(self, result_bytes: int, limits: RunLimits) -> None:
+        """Set the limits of the log and of the settings. Called before the first decision."""
         self._config = replace(self._config, result_bytes=result_bytes, limits=limits)
 
     @property
@@ -60,14 +60,15 @@ class RunsHandler:
         return PartitionState(partition, generation, is_rebuilding=True)
 
     async def prepare(self, state: PartitionState, records: Sequence[Incoming], recall: Recall) -> None:
-        """Ask the store for runs that are not in memory: they may have ended a while ago.
+        """Read the tombstones of runs that are not in memory: they may have ended a while ago.
 
-        A tombstone counts for records after the one that admitted its run only, so a replay is not misled by
-        what came of it later.
+        A tombstone counts only for records after the one that admitted its run: a replay must not see the outcome
+        of a record that it has not read yet.
         """
+        # The effects of the last batch are performed by now, so the store has the records that are dropped here.
         state.trim()
-        asked = {record.key.decode("utf-8", "replace") for record in records if record.key is not None}
-        unknown = [run_id for run_id in asked if run_id not in state.runs and run_id not in state.tombstones]
+        run_ids = {record.key.decode("utf-8", "replace") for record in records if record.key is not None}
+        unknown = [run_id for run_id in run_ids if run_id not in state.runs and run_id not in state.tombstones]
         if not unknown:
             return
         keys = [key for run_id in unknown for key in self._known_keys(run_id)]
@@ -83,13 +84,14 @@ class RunsHandler:
         return names.tombstone(run_id), names.early(run_id, "stop"), names.early(run_id, "pause")
 
     def _recall(self, state: PartitionState, run_id: str, known: list[Any], first: int) -> None:
-        """Take into the state what of the store was known before the record at log position `first`."""
+        """Add to the state what the store knew before the record at log position `first`."""
         tombstone, stop, pause = [each if each is not None and each["offset"] < first else None for each in known]
         if tombstone is not None:
             state.remember(run_id, RunRecord.from_document(tombstone))
         if stop is not None:
             state.stop_early(run_id)
         if pause is not None:
+            # Noted like one that was read, so that the same record is dropped if it is published again.
             state.observe_control(run_id, pause.get("origin", ""))
             state.pause_early(run_id, paused=pause["action"] == "pause")
 
@@ -127,7 +129,7 @@ class RunsHandler:
     def dead_letter(
         self, state: PartitionState, record: Incoming, reason: str, rejected: list[tuple[Incoming, str]]
     ) -> Sequence[Effect]:
-        """What it asked for is refused."""
+        """Refuse the request in the record, or fail the run that the record is about."""
         rejected.append((record, reason))
         try:
             message = RUNS.decode(record.value).message
@@ -136,7 +138,7 @@ class RunsHandler:
         return abandon(self._config, state, message, record, reason).effects
 
     def _fail_keyed(self, state: PartitionState, record: Incoming, why: str) -> Sequence[Effect]:
-        """The run fails whose id is the key of a record that nobody can decode."""
+        """Fail the run whose id is the key of a record that cannot be decoded."""
         run_id = (record.key or b"").decode("utf-8", "replace")
         return abandon(self._config, state, RunUnknown(run_id=run_id), record, why).effects
 
@@ -162,6 +164,7 @@ class RunsHandler:
         return state.next_deadline()
 
     def due_records(self, state: PartitionState, now: float) -> Sequence[Outgoing]:
+        # The heap has stale entries: a run that is being stopped has a later due time, see `Run.due`.
         due = {run_id for at, run_id in state.deadlines if at <= now}
         runs = [state.runs[run_id] for run_id in due if run_id in state.runs]
         messages = [TimerDue(run_id=run.run_id, at=now) for run in runs if run.due <= now]
@@ -178,38 +181,39 @@ class RunsHandler:
         return False
 
     async def make_durable(self, state: PartitionState, effects: Sequence[Effect], epoch: int) -> None:
-        await self._bury([each for each in effects if isinstance(each, DeadLetterOriginal) and each.origin])
+        await self._dead_letter_originals(
+            [each for each in effects if isinstance(each, DeadLetterOriginal) and each.origin]
+        )
         for effect in effects:
             if isinstance(effect, Resubmit):
                 await self._log.publish(await resubmitted(self._log, self._names, state.number, effect))
 
-    async def _bury(self, refusals: Sequence[DeadLetterOriginal]) -> None:
-        """The refused records as they came, out of the topic `requests`; one that is gone gets no letter."""
+    async def _dead_letter_originals(self, refusals: Sequence[DeadLetterOriginal]) -> None:
+        """Publish the original records of refused requests as dead letters, without those that are gone."""
         if not refusals:
             return
         found = await originals(self._log, (Origin.of(each.origin) for each in refusals))
-        there = [(found[origin], each) for each in refusals if (origin := Origin.of(each.origin)) in found]
-        if len(there) < len(refusals):
-            lacking = len(refusals) - len(there)
-            log.warning("%d refused requests are no longer on the log and get no dead letters", lacking)
+        records = [(found[origin], each) for each in refusals if (origin := Origin.of(each.origin)) in found]
+        if missing := len(refusals) - len(records):
+            log.warning("agency: %d refused requests are no longer on the log and get no dead letters", missing)
         await self._log.publish(
             [
                 dead_letter(self._names, record, each.reason, code=each.code, project=each.project)
-                for record, each in there
+                for record, each in records
             ]
         )
 
     async def start_work(self, state: PartitionState, effects: Sequence[Effect]) -> None:
-        """All that a run's owner starts are records."""
+        """Nothing to do: a run's owner starts work by records only."""
 
     def on_rebuilt(self, state: PartitionState, open_from: int) -> None:
         state.rebuilt(open_from)
 
     async def on_takeover(self, state: PartitionState) -> None:
-        """Deadlines are derived from the state by the shell."""
+        """Nothing to do: the shell derives timers from the state."""
 
     async def on_release(self, state: PartitionState) -> None:
-        """Nothing outside waits for a run's owner."""
+        """Nothing to do: a run's owner has no work outside its turns."""
 
 
 def _ids(state: PartitionState, message: Message) -> dict[str, str]:

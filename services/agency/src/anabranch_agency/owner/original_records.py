@@ -15,6 +15,7 @@ from anabranch.ports import EventLog, Incoming
 
 MAX_GAP = 1_000
 """The most records between two records that one reader reads together."""
+# Each reader is a Kafka consumer of its own, with threads and connections.
 MAX_READERS = 4
 IDLE_SECONDS = 5.0
 """A reader that receives no record for this time has reached the end of the log."""
@@ -73,5 +74,6 @@ async def _read(log: EventLog, span: Sequence[Origin], limit: asyncio.Semaphore)
             except TimeoutError:
                 return found
             found |= {wanted[record.offset]: record for record in batch if record.offset in wanted}
+            # Not `==`: the record at the last position may have been removed from the log.
             if batch[-1].offset >= span[-1].offset:
                 return found

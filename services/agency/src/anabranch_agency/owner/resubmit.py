@@ -63,6 +63,7 @@ def _submission(record: Incoming, run_id: str) -> SubmitRun | None:
         message = RUNS.decode(record.value).message
     except Undecodable:
         return None
+    # If retention has removed the request, this is the first record after it, which belongs to any run.
     return message if isinstance(message, SubmitRun) and message.run_id == run_id else None
 
 

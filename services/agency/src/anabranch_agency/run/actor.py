@@ -32,7 +32,15 @@ from anabranch.core.wire.messages import (
 )
 from anabranch.core.wire.run_record import RunRecord
 from anabranch_agency.run.control import control_run, pause, stop
-from anabranch_agency.run.ending import end_if_lost, end_overdue, fail, finish, is_of, publish_final, republish_end
+from anabranch_agency.run.ending import (
+    end_if_lost,
+    end_overdue,
+    fail,
+    finish,
+    has_admission,
+    publish_final,
+    republish_end,
+)
 from anabranch_agency.run.planning import open_run, start_groups
 from anabranch_agency.run.state import PartitionState, Run
 from anabranch_agency.run.turn import DecisionConfig, Turn, refuse
@@ -58,6 +66,7 @@ def _submit(turn: Turn, submit: SubmitRun) -> None:
         _admit(turn, submit)
         return
     end_if_lost(turn, submit.run_id)
+    # Read again: if the run has just been ended as lost, the record has an end now, which is published below.
     known = _known(turn, submit) or known
     if known.final is not None:
         # Without this, an owner that replays this record after the store lost its data would admit the run again.
@@ -83,39 +92,41 @@ def _is_of_this_record(turn: Turn, known: RunRecord) -> bool:
 
 
 def _admit(turn: Turn, submit: SubmitRun) -> None:
+    # `_known` has excluded other records: this one has opened the run, and is read again.
     if submit.run_id in turn.partition.runs:
         turn.partition.drop("admitted before")
         return
     try:
         request = Request.model_validate(submit.request)
-        made = plan(request, submit.session_keys)
+        planned = plan(request, submit.session_keys)
     except RequestRefused as refusal:
         refuse(turn, submit, list(refusal.errors), submit.warnings)
         return
-    run = _new_run(turn, submit, made)
+    run = _new_run(turn, submit, planned)
     turn.partition.open(run)
     turn.store_record(run.run_id, run.tombstone, run.deadline)
+    # A session that is named after its run belongs to the project in the record of the run.
     if run.session_id != run.run_id:
         turn.store_project(run.session_id, request.project, run.deadline)
-    turn.event(run.run_id, run.tombstone, "run.accepted", **_shown(run, made))
+    turn.event(run.run_id, run.tombstone, "run.accepted", **_accepted_data(run, planned))
     _accept(turn, run.run_id, run.tombstone, run.traceparent)
-    _start(turn, submit, made, run)
+    _start(turn, submit, planned, run)
 
 
-def _shown(run: Run, made: Plan) -> dict[str, Any]:
-    shown = {
-        "project": made.request.project,
+def _accepted_data(run: Run, planned: Plan) -> dict[str, Any]:
+    data = {
+        "project": planned.request.project,
         "name": run.name,
         "labels": run.labels,
         "task_groups": len(run.waiting),
-        "tasks": len(made.tasks),
+        "tasks": len(planned.tasks),
         "deadline": run.deadline,
     }
-    return shown | ({"retry_of": run.retry_of} if run.retry_of is not None else {})
+    return data | ({"retry_of": run.retry_of} if run.retry_of is not None else {})
 
 
-def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
-    request = made.request
+def _new_run(turn: Turn, submit: SubmitRun, planned: Plan) -> Run:
+    request = planned.request
     deadline = turn.at + request.timeout
     groups = {group.name for group in request.task_groups}
     accepted = {
@@ -129,7 +140,7 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
         "accepted_at": rfc3339(turn.at),
         "deadline": rfc3339(deadline),
         "task_groups": len(groups),
-        "tasks": len(made.tasks),
+        "tasks": len(planned.tasks),
         "warnings": list(submit.warnings),
         "retry_of": submit.retry_of,
     }
@@ -155,15 +166,17 @@ def _new_run(turn: Turn, submit: SubmitRun, made: Plan) -> Run:
     )
 
 
-def _start(turn: Turn, submit: SubmitRun, made: Plan, run: Run) -> None:
+def _start(turn: Turn, submit: SubmitRun, planned: Plan, run: Run) -> None:
     groups = turn.config.names.groups
-    turn.publish(groups, run.session_id, open_run(submit, made, run, turn.config.limits))
-    for start in start_groups(run, made):
+    turn.publish(groups, run.session_id, open_run(submit, planned, run, turn.config.limits))
+    for start in start_groups(run, planned):
         turn.publish(groups, run.session_id, start)
-    wanted = turn.partition.take_early(submit.run_id)
-    if "pause" in wanted:
+    # Applied after the messages that open the run: the session's owner drops the pause of a run that is not
+    # open.
+    early = turn.partition.pop_early(submit.run_id)
+    if "pause" in early:
         pause(turn, run, paused=True)
-    if "stop" in wanted:
+    if "stop" in early:
         stop(turn, run, "cancelled")
 
 
@@ -199,6 +212,7 @@ def _timer_due(turn: Turn, timer: TimerDue) -> None:
     if run is None:
         end_if_lost(turn, timer.run_id)
         return
+    # The broker's clock decides where it is behind that of the owner, which then appends the timer again.
     due, now = run.due, min(timer.at, turn.at)
     if due > now:
         return
@@ -213,10 +227,10 @@ def _timer_due(turn: Turn, timer: TimerDue) -> None:
 
 def _group_results(turn: Turn, message: GroupResults) -> None:
     run = turn.partition.runs.get(message.run_id)
-    if run is None or not is_of(run, message) or (message.group, message.part) in run.parts:
+    if run is None or not has_admission(run, message) or (message.group, message.part) in run.result_parts:
         turn.partition.drop("results known before")
         return
-    run.parts.add((message.group, message.part))
+    run.result_parts.add((message.group, message.part))
     run.results.update(message.results)
 
 
@@ -229,10 +243,10 @@ def _group_finished(turn: Turn, message: GroupFinished) -> None:
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         end_if_lost(turn, message.run_id)
-    if run is None or not is_of(run, message) or message.group not in run.waiting:
+    if run is None or not has_admission(run, message) or message.group not in run.waiting:
         turn.partition.drop("group finished before")
         return
-    if sum(group == message.group for group, _ in run.parts) < message.parts:
+    if sum(group == message.group for group, _ in run.result_parts) < message.parts:
         turn.partition.drop("group finished without its results")
         return
     run.waiting.discard(message.group)
@@ -253,7 +267,7 @@ def _failed(turn: Turn, message: FailRun) -> None:
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         end_if_lost(turn, message.run_id)
-    elif is_of(run, message):
+    elif has_admission(run, message):
         fail(turn, run, message)
     else:
         turn.partition.drop("fault of an earlier run")
@@ -280,6 +294,7 @@ def _overdue(turn: Turn, message: RunOverdue) -> None:
     run = turn.partition.runs.get(message.run_id)
     if run is None:
         end_if_lost(turn, message.run_id)
+    # With a later admission, the session's owner missed the end of an earlier run with the same id.
     if run is None or run.admission > message.admission:
         order = StopRun(run_id=message.run_id, reason="timed_out", admission=message.admission)
         turn.publish(turn.config.names.groups, message.session_id, order)

@@ -20,6 +20,8 @@ def control_run(turn: Turn, control: ControlRun) -> None:
     if control.action == "retry":
         _retry(turn, control)
         return
+    # Only these two undo each other. A repeated cancel has no effect, and decisions on held members have a
+    # command id.
     if control.action in ("pause", "resume") and not turn.partition.observe_control(
         control.run_id, control.origin
     ):
@@ -54,6 +56,7 @@ def pause(turn: Turn, run: Run, *, paused: bool) -> None:
     if run.paused != paused:
         run.paused = paused
         turn.event(run.run_id, run.tombstone, "run.paused" if paused else "run.resumed")
+    # By the cause, the session's owner drops a message that arrives after a later one.
     message = PauseRun(run_id=run.run_id, paused=paused, cause=turn.offset, admission=run.admission)
     turn.publish(turn.config.names.groups, run.session_id, message)
 
@@ -115,6 +118,7 @@ def _not_retryable(message: str, hint: str) -> Problem:
 def _refuse_retry(turn: Turn, control: ControlRun, problem: Problem, project: str) -> None:
     """Publish a refusal for the client that waits for the new run."""
     request_id = control.new_request_id or ""
+    # `refuse` answers submissions, so it gets the one that the retry would have been.
     submit = SubmitRun(
         run_id=run_id_for(request_id),
         request_id=request_id,
@@ -131,6 +135,7 @@ def stop(turn: Turn, run: Run, reason: StopReason) -> None:
     """Ask the session's owner to stop the members of a run. The first reason is kept."""
     if run.stopping is None:
         run.stopping, run.stopped_at = reason, turn.at
+        # `Run.due` has changed: it is now the end of the wait for the groups.
         turn.partition.arm(run)
         message = StopRun(run_id=run.run_id, reason=reason, admission=run.admission)
         turn.publish(turn.config.names.groups, run.session_id, message)

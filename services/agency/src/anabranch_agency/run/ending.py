@@ -25,7 +25,7 @@ class _OfRun(Protocol):
     def admission(self) -> int | None: ...
 
 
-def is_of(run: Run, message: _OfRun) -> bool:
+def has_admission(run: Run, message: _OfRun) -> bool:
     """Whether a message belongs to this run and not to an earlier run with the same id. Messages about runs that
     an earlier release opened have no admission."""
     return message.admission in (None, UNKNOWN_ADMISSION, run.admission)
@@ -47,16 +47,18 @@ def end_overdue(turn: Turn, run: Run) -> None:
     groups = ", ".join(sorted(run.waiting)[:5])
     message = f"the owner of the session did not answer the stop of the run in time; not ended: {groups}"
     note_failure(run, "StopUnanswered", message)
+    # The groups that did not answer have no status, and without one the stop would not decide that of the run.
     run.statuses.add("timed_out" if run.stopping == "timed_out" else "cancelled")
     finish(turn, run)
 
 
 def end_if_lost(turn: Turn, run_id: str) -> None:
     """End a run that was admitted, has not ended, and whose records are gone from the log. The session's owner may
-    still have it, and stops it. Not in a rebuild, which tells nobody: the next record about the run ends it."""
+    still have it, and stops it. A rebuild publishes nothing, so it leaves the run to the next record about it."""
     if turn.partition.is_rebuilding:
         return
     known = turn.partition.tombstones.get(run_id)
+    # A record from this offset on is of a later admission, which a replay has not reached yet.
     if run_id in turn.partition.runs or known is None or known.final is not None or known.offset >= turn.position:
         return
     reason = (
@@ -82,14 +84,15 @@ def finish(turn: Turn, run: Run) -> None:
     """End a run with its final record. If its results cannot be encoded, the record has the reason instead of
     them."""
     try:
-        body, asides = final_body(turn.config.names, run, turn.at, turn.config.result_bytes)
+        body, stored_values = final_body(turn.config.names, run, turn.at, turn.config.result_bytes)
     except (TypeError, ValueError, RecursionError) as error:
         note_failure(run, "InternalError", f"the results cannot be written: {type(error).__name__}: {error}")
         run.fault = True
-        body, asides = final_without_results(turn.config.names, run, turn.at), []
+        body, stored_values = final_without_results(turn.config.names, run, turn.at), []
     ttl = seconds_kept(run.deadline, turn.at, turn.config.result_ttl)
-    for aside in asides:
-        turn.effects.append(StorePut(run.session_id, aside.key, aside.value, ttl, fenced=False))
+    # Not fenced: every owner writes the same value under this key, and the scope is the session, not the run.
+    for stored in stored_values:
+        turn.effects.append(StorePut(run.session_id, stored.key, stored.value, ttl, fenced=False))
     _end(turn, run.run_id, run.tombstone, body, run.deadline, run.traceparent)
     turn.ended.append((run, body["status"]))
 

@@ -30,6 +30,7 @@ def abandon(
 
 def _refuse(turn: Turn, submit: SubmitRun, why: str) -> None:
     run = turn.partition.runs.get(submit.run_id)
+    # The decision failed halfway, after it had opened the run that is now refused.
     if run is not None and run.tombstone.offset == turn.position:
         del turn.partition.runs[submit.run_id]
     problem = Problem(Code.INTERNAL, "", why[:2_000], "this is a fault of the agency: its log has the traceback")
@@ -42,6 +43,6 @@ def _fail(turn: Turn, message: Message, record: Incoming, why: str) -> None:
     if run is None:
         return
     place = f"{record.topic}/{record.partition}, offset {record.offset}"
-    reason = f"a record of the run was given up ({place}): {why}"[:2_000]
+    reason = f"a record of the run could not be processed ({place}): {why}"[:2_000]
     fault = FailRun(run_id=run.run_id, error_type=FAULT, message=reason, abandoned=run.fault)
     fail(turn, run, fault)

@@ -29,8 +29,8 @@ FAILURES_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
-    """A value that the final record refers to: its key in the store, and the manifest to store there."""
+class StoredValue:
+    """A value that the final record refers to: a key in the store, and the manifest or page to store under it."""
 
     key: str
     value: bytes
@@ -46,13 +46,16 @@ def final_status(run: Run) -> str:
     return "completed" if run.statuses <= {"completed"} else "failed"
 
 
-def final_body(names: Names, run: Run, at: float, limit: int = BODY_BYTES) -> tuple[dict[str, Any], list[Aside]]:
+def final_body(
+    names: Names, run: Run, at: float, limit: int = BODY_BYTES
+) -> tuple[dict[str, Any], list[StoredValue]]:
     """The body of the final record, of at most `limit` bytes, and the values to store before it is published."""
-    room = min(limit, BODY_BYTES) - len(orjson.dumps([run.labels, run.warnings])) - 4_000
-    fitting = fit_failures(run.failures, min(FAILURES_BYTES, room, limit // FAILURES_SHARE))
+    # 4,000 bytes are for all other fields: ids, the name, counts and times have limits of their own.
+    bytes_left = min(limit, BODY_BYTES) - len(orjson.dumps([run.labels, run.warnings])) - 4_000
+    fitting = fit_failures(run.failures, min(FAILURES_BYTES, bytes_left, limit // FAILURES_SHARE))
     failures = [failure.to_document() for failure in fitting]
-    results, asides = fit_results(names, run, min(RESULTS_BYTES, room - len(orjson.dumps(failures))))
-    everything, pages = list_failures(names, run) if len(failures) < run.failure_count else (None, [])
+    results, stored = fit_results(names, run, min(RESULTS_BYTES, bytes_left - len(orjson.dumps(failures))))
+    all_failures, failure_pages = list_failures(names, run) if len(failures) < run.failure_count else (None, [])
     body = {
         "request_id": run.request_id,
         "run_id": run.run_id,
@@ -63,7 +66,7 @@ def final_body(names: Names, run: Run, at: float, limit: int = BODY_BYTES) -> tu
         "results": results,
         "failures": failures,
         "failure_count": run.failure_count,
-        "all_failures": everything,
+        "all_failures": all_failures,
         "executions": run.counts.model_dump(),
         "accepted_at": rfc3339(run.tombstone.accepted_at),
         "ended_at": rfc3339(at),
@@ -72,11 +75,12 @@ def final_body(names: Names, run: Run, at: float, limit: int = BODY_BYTES) -> tu
         "retry_of": run.retry_of,
         "taken_over": run.taken_over,
     }
-    return body, [*asides, *pages]
+    return body, [*stored, *failure_pages]
 
 
 def final_without_results(names: Names, run: Run, at: float) -> dict[str, Any]:
     """The body of the final record of a run whose results cannot be encoded."""
+    # The first failure is the reason, which `note_failure` put in front of the others.
     bare = replace(run, results={}, failure_pages={}, failures=run.failures[:1], failure_count=1)
     body, _ = final_body(names, bare, at)
     return body | {"failure_count": run.failure_count}
@@ -106,7 +110,7 @@ def final_of_lost(known: RunRecord, failure: Failure, at: float) -> dict[str, An
     }
 
 
-def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
+def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[StoredValue]]:
     """A reference to the list of all failures: the pages that groups wrote, and one page with the others."""
     key = failures_key(run.run_id)
     others = [failure.to_document() for failure in run.failures if failure.group not in run.failure_pages]
@@ -119,19 +123,21 @@ def list_failures(names: Names, run: Run) -> tuple[dict[str, Any], list[Aside]]:
         "format": "merge",
         "total": count,
         "pages": [
-            [name, [[at, at + many]], length] for at, (name, many, length) in zip(starts, found, strict=False)
+            # Not `strict`: `starts` has one more entry, the total.
+            [name, [[at, at + number]], length]
+            for at, (name, number, length) in zip(starts, found, strict=False)
         ],
         "large": [],
         "count": count,
         "bytes": size,
     }
-    asides = [Aside(names.value_manifest(run.session_id, run.run_id, key), dumps(manifest))]
+    stored = [StoredValue(names.value_manifest(run.session_id, run.run_id, key), dumps(manifest))]
     if others:
-        asides.append(Aside(names.value_page(run.session_id, run.run_id, key, "other"), data))
-    return reference_document(run.session_id, key, run.run_id, count, size), asides
+        stored.append(StoredValue(names.value_page(run.session_id, run.run_id, key, "other"), data))
+    return reference_document(run.session_id, key, run.run_id, count, size), stored
 
 
-def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dict[str, Any], list[Aside]]:
+def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dict[str, Any], list[StoredValue]]:
     """Results of at most `limit` bytes. The largest values become references until the rest fits.
 
     If the references alone are too large, the whole of `results` becomes a reference; also if its keys would make
@@ -140,25 +146,26 @@ def fit_results(names: Names, run: Run, limit: int = RESULTS_BYTES) -> tuple[dic
     sizes = {key: len(orjson.dumps(value)) for key, value in run.results.items()}
     total = sum(sizes.values()) + sum(len(orjson.dumps(key)) + 2 for key in sizes)
     results = dict(run.results)
-    asides: list[Aside] = []
+    stored: list[StoredValue] = []
     inline = [key for key in sizes if not is_reference(results[key], run.session_id)]
     for key in sorted(inline, key=lambda key: sizes[key], reverse=True):
+        # A reference is about as large as 512 bytes, so smaller values would gain nothing.
         if total <= limit or sizes[key] < 512:
             break
-        aside, reference = set_aside(names, run, key, results[key])
+        manifest, reference = stored_value(names, run, key, results[key])
         total -= sizes[key] - len(orjson.dumps(reference))
         results[key] = reference
-        asides.append(aside)
+        stored.append(manifest)
     if total <= limit and not has_mark(results):
-        return results, asides
-    aside, reference = set_aside(names, run, f"{run.run_id}.results", results)
-    return reference, [*asides, aside]
+        return results, stored
+    manifest, reference = stored_value(names, run, f"{run.run_id}.results", results)
+    return reference, [*stored, manifest]
 
 
-def set_aside(names: Names, run: Run, key: str, value: Any) -> tuple[Aside, dict[str, Any]]:
+def stored_value(names: Names, run: Run, key: str, value: Any) -> tuple[StoredValue, dict[str, Any]]:
     """The manifest to store for a value, and the reference to it."""
     data = orjson.dumps(value)
     count = reference_count(value)
     manifest = b'{"format":"inline","count":%d,"bytes":%d,"value":%s}' % (count, len(data), data)
     reference = reference_document(run.session_id, key, run.run_id, count, len(data))
-    return Aside(names.value_manifest(run.session_id, run.run_id, key), manifest), reference
+    return StoredValue(names.value_manifest(run.session_id, run.run_id, key), manifest), reference

@@ -36,6 +36,8 @@ def open_run(submit: SubmitRun, plan: Plan, run: Run, limits: RunLimits | None) 
         shared=shared,
         submitted_at=run.tombstone.accepted_at if shared else None,
         admission=run.admission,
+        # On the log with the run, so that a restart with other settings does not change how its records are
+        # decided.
         inline_limit=limits.inline_bytes if limits is not None else None,
         member_limit=limits.members if limits is not None else None,
     )
@@ -98,6 +100,7 @@ def _parts(run: Run, group: TaskGroup, tasks: list[PlannedTask], numbers: Number
     for task in tasks:
         order = order_of(task, numbers)
         length = len(orjson.dumps(order.model_dump(mode="json", exclude_defaults=True)))
+        # A single task above the limit gets a record of its own, which is published in fragments.
         if parts[-1] and size + length > PART_BYTES:
             parts.append([])
             size = 0

@@ -41,7 +41,8 @@ class Run:
     """Whether a service failed to continue the run. It then ends as failed, whatever the status of its groups."""
     statuses: set[Status] = field(default_factory=set)
     results: dict[str, Json] = field(default_factory=dict)
-    parts: set[tuple[str, int]] = field(default_factory=set)
+    result_parts: set[tuple[str, int]] = field(default_factory=set)
+    """(group, part) of each GroupResults message that was read."""
     failures: list[Failure] = field(default_factory=list)
     failure_count: int = 0
     failure_pages: dict[str, tuple[tuple[str, int, int], ...]] = field(default_factory=dict)
@@ -63,7 +64,7 @@ class Run:
 
     @property
     def admission(self) -> int:
-        """The number that tells this run from an earlier one with the same id; see `core.admissions`."""
+        """Distinguishes this run from an earlier one with the same id; see `core.admissions`."""
         return admission_at(self.tombstone.offset)
 
     @property
@@ -85,7 +86,7 @@ class PartitionState:
     """Records of ended runs, and of runs that were read from the store."""
     sizes: OrderedDict[str, int] = field(default_factory=OrderedDict)
     """Bytes of each record in `tombstones`."""
-    bytes_kept: int = 0
+    cached_bytes: int = 0
     early_stops: OrderedDict[str, None] = field(default_factory=OrderedDict)
     """Runs that were cancelled before they were submitted."""
     early_pauses: OrderedDict[str, None] = field(default_factory=OrderedDict)
@@ -95,11 +96,14 @@ class PartitionState:
     deadlines: list[tuple[float, str]] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     is_rebuilding: bool = False
-    """What is decided takes no effect: the records are those before the last commit."""
+    """True while the records before the last commit are read. Their effects are not performed again."""
 
     def rebuilt(self, open_from: int) -> None:
-        """The records before the last commit were read. Runs that those before offset `open_from` admitted had
-        ended by then; one that is open here was admitted by a repetition of its request, and is dropped."""
+        """Ends the rebuild: all records before the last commit were read.
+
+        Drops runs that records before offset `open_from` admitted: they had ended by the commit, and are open only
+        because a repetition of the request admitted them again.
+        """
         self.is_rebuilding = False
         for run in list(self.runs.values()):
             offset = offset_of(run.tombstone.offset, self.generation)
@@ -122,17 +126,17 @@ class PartitionState:
         self._forget(run_id)
         self.tombstones[run_id] = tombstone
         self.sizes[run_id] = _size(tombstone)
-        self.bytes_kept += self.sizes[run_id]
+        self.cached_bytes += self.sizes[run_id]
 
     def trim(self) -> None:
         """Remove the oldest records from memory until they fit into the byte limit. Call it only after the effects
         of a batch were performed: before that, the store lacks the records of runs that ended in the batch."""
-        while self.bytes_kept > TOMBSTONE_BYTES:
+        while self.cached_bytes > TOMBSTONE_BYTES:
             self._forget(next(iter(self.tombstones)))
 
     def _forget(self, run_id: str) -> None:
         self.tombstones.pop(run_id, None)
-        self.bytes_kept -= self.sizes.pop(run_id, 0)
+        self.cached_bytes -= self.sizes.pop(run_id, 0)
 
     def stop_early(self, run_id: str) -> None:
         self.early_stops[run_id] = None
@@ -152,22 +156,24 @@ class PartitionState:
         False if it, or a later one of the same partition, was applied before: a consumer that had lost the
         partition may publish an old one again.
         """
-        place, _, offset = origin.rpartition("/")
-        if not place:
+        # Records of earlier releases have no origin.
+        partition, _, offset = origin.rpartition("/")
+        if not partition:
             return True
-        heard = self.observed.setdefault(run_id, {})
+        last = self.observed.setdefault(run_id, {})
         self.observed.move_to_end(run_id)
         while len(self.observed) > MAX_REMEMBERED:
             self.observed.popitem(last=False)
-        is_news = int(offset) > heard.get(place, -1)
-        heard[place] = max(int(offset), heard.get(place, -1))
-        return is_news
+        is_new = int(offset) > last.get(partition, -1)
+        last[partition] = max(int(offset), last.get(partition, -1))
+        return is_new
 
-    def take_early(self, run_id: str) -> set[str]:
+    def pop_early(self, run_id: str) -> set[str]:
         """Remove and return the early requests for a run, "stop" or "pause". They apply to this run only, not to a
         later one with the same id."""
-        asked = {"stop": self.early_stops, "pause": self.early_pauses}
-        return {kind for kind, runs in asked.items() if runs.pop(run_id, runs) is None}
+        early = {"stop": self.early_stops, "pause": self.early_pauses}
+        # All values are None, so the dict itself serves as the default that says that there is no entry.
+        return {kind for kind, runs in early.items() if runs.pop(run_id, runs) is None}
 
     def drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
@@ -184,6 +190,7 @@ class PartitionState:
             run = self.runs.get(run_id)
             if run is not None and due == run.due:
                 return due
+            # A stale entry: the run has ended, or was scheduled again with a later due time.
             heappop(self.deadlines)
         return None
 

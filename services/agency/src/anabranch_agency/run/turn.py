@@ -105,6 +105,7 @@ class Turn:
         """Store the project of a session for as long as its values are kept."""
         key = self.config.names.session_project(session_id)
         ttl = seconds_kept(deadline, self.at, self.config.result_ttl)
+        # Not fenced: the first request of a session decides its project, so every owner writes the same value.
         self.effects.append(StorePut(session_id, key, project.encode(), ttl, fenced=False))
 
     def store_early(self, control: ControlRun, kind: str) -> None:
@@ -128,6 +129,8 @@ class Turn:
         self.effects.append(PublishAfter(Outgoing(self.config.names.results, key, value, headers=headers)))
 
     def event(self, run_id: str, tombstone: RunRecord, kind: str, **data: Any) -> None:
+        # Causes rise within a turn, too: readers drop an event whose cause is not above the last one of its
+        # source.
         cause = cause_of(self.offset, len(self.events), self.partition.generation)
         entry = EventEntry(type=kind, cause=cause, time=self.at, data=data)
         self.events.append(EventOf(run_id, tombstone.request_id, tombstone.session_id, entry))
