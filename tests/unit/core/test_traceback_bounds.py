@@ -29,7 +29,7 @@ from anabranch_eventmanager.projection.documents import (
     new_run,
     run_key,
 )
-from anabranch_eventmanager.projection.run_views import TRACEBACKS_BYTES, build_view
+from anabranch_eventmanager.projection.run_views import MAX_TRACEBACK_BYTES, build_view
 from anabranch_taskgroup.session.failures import MAX_FAILURE_BYTES, first_failures
 from anabranch_taskgroup.session.traceback_limits import MAX_ALIKE, MAX_BYTES, MAX_TRACEBACKS, TracebackBudget
 from anabranch_taskgroup.worker.attempt_errors import (
@@ -298,7 +298,7 @@ def test_a_view_has_one_traceback_of_a_task_and_few_bytes_of_all() -> None:
     kept = [each for each in failures if "traceback" in each]
     assert MAX_TRACEBACKS_IN_A_VIEW == 1
     assert {each["index"] for each in kept} == {0}
-    assert len(kept) == TRACEBACKS_BYTES // len(long)
+    assert len(kept) == MAX_TRACEBACK_BYTES // len(long)
     assert len(failures) == 50
 
 

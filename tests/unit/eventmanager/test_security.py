@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from anabranch.core.errors import Misconfigured, ServerUnavailable
-from anabranch_eventmanager.drivers.faust_oauth import Tokens, tokens, unsecured
+from anabranch_eventmanager.drivers.faust_oauth import Tokens, tokens, unsecured_token
 from anabranch_eventmanager.drivers.faust_security import faust_options, tls_context
 
 
@@ -95,14 +95,14 @@ class Watch:
 
 
 def test_an_unsecured_token_has_principal_and_expiry() -> None:
-    token, seconds = unsecured("principal=me scope=a", 1_000.0)
+    token, seconds = unsecured_token("principal=me scope=a", 1_000.0)
 
     head, claims, signature = (
         json.loads(base64.urlsafe_b64decode(part + "===") or "null") for part in token.split(".")
     )
     assert (head, claims["sub"], claims["exp"], signature) == ({"alg": "none"}, "me", 1_000.0 + seconds, None)
     with pytest.raises(Misconfigured, match="principal="):
-        unsecured("", 0.0)
+        unsecured_token("", 0.0)
 
 
 async def test_a_token_is_kept_until_it_is_about_to_expire() -> None:

@@ -156,6 +156,8 @@ class Projector:
         partition = self._partitions.get(record.partition)
         if partition is None:
             return
+        # Before decoding: a record that cannot be applied is progress too, else the watchdog would end the
+        # process.
         partition.progress.advance(1, record.offset)
         try:
             decoded = decode_record(record.value)
@@ -186,6 +188,7 @@ class Projector:
         """
         partition = self._partitions.get(number)
         run = partition.documents.get(run_key(run_id)) if partition else None
+        # A newer offset means that the run has changed since: its next view settles it.
         if partition and run and run["offset"] == offset and has_ended(run) and not run["settled"]:
             self._store(partition, number, run_key(run_id), run | {"settled": True})
             partition.documents.compress(list(document_keys(partition.documents, run_id)))
@@ -229,6 +232,8 @@ class Projector:
         keys = [key]
         if key.startswith("run/"):
             run_id = document["run_id"]
+            # The run's document lists its groups and tasks, so all keys are collected before the first one is
+            # deleted.
             keys = [*document_keys(partition.documents, run_id), run_subscriptions_key(run_id)]
             partition.nudges.remove(run_id)
             self._sinks.view_dropped(run_id)
@@ -239,6 +244,7 @@ class Projector:
     def _nudge(self, run: Document, silent_for: float) -> None:
         nudge = Nudge(run_id=run["run_id"], silent_for=silent_for)
         record = Outgoing(self._names.groups, run["session_id"], encode(nudge))
+        # Without workers the sink appends the nudge in any case.
         workers = () if self._is_suspect(run) else run.get("workers", ())
         self._sinks.nudge(record, workers, silent_for)
         self._telemetry.count(NUDGES)

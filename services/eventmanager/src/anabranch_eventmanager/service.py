@@ -56,6 +56,7 @@ class EventManager:
             nudge_after=settings.nudge_after,
             telemetry=resources.telemetry,
         )
+        # Set afterwards: the projector needs the sinks, and the view writer in the sinks needs the projector.
         self._views.documents_of = self.projector.documents_of
         self._views.written = self.projector.view_written
         self._loss_detector = LossDetector(resources.store, names, names.events)
@@ -76,6 +77,7 @@ class EventManager:
             (self._watchdog.run(), "watchdog"),
         ):
             self._tasks.spawn(work, name)
+        # Last: the driver delivers records as soon as it has joined, and their effects need running sinks.
         await self._driver.start(self.projector)
         self._started = True
 
@@ -111,6 +113,8 @@ class EventManager:
             self.projector.tick()
             try:
                 await self._restore_views()
+            # Logged for debugging only: the view writer already reports an unavailable store, and the next tick
+            # checks again.
             except (ServerUnavailable, StoreRefused) as error:
                 _log.debug("the event manager cannot check whether the store has lost its views: %s", error)
 
@@ -119,11 +123,13 @@ class EventManager:
         partitions = self.projector.partitions()
         marked = [number for number in partitions if number in self._marked]
         new = [number for number in partitions if number not in self._marked]
+        # A new partition is checked in full: the store may have lost its views while no process owned it. For the
+        # others one mark is enough, because a store is emptied as a whole.
         lost = [*await self._loss_detector.sample_lost(marked), *await self._loss_detector.lost_partitions(new)]
         self._marked = set(partitions).difference(lost)
         if lost:
             await self._loss_detector.begin_restoring(lost)
-            self._views.forget()
+            self._views.relist_all()
             self.projector.rewrite_views(lost)
             await self._views.flush()
             await self._loss_detector.mark_restored(lost)

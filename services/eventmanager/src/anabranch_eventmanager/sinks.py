@@ -65,7 +65,7 @@ class ViewWriter:
         self.written: Callable[[int, str, int], None] = lambda _number, _run, _offset: None
         self.unhealthy_reason = ""
 
-    def mark(self, partition: int, run_id: str, *, urgent: bool) -> None:
+    def mark_changed(self, partition: int, run_id: str, *, urgent: bool) -> None:
         """The documents of a run have changed: write its view soon, or at once if `urgent`."""
         self._changed[run_id] = partition
         # An urgent change replaces a pending slow timer; all changes until the timer fires share its batches.
@@ -74,7 +74,7 @@ class ViewWriter:
             self._timer = None
         if self._timer is None:
             delay = URGENT_SECONDS if urgent else FLUSH_SECONDS
-            self._timer = asyncio.get_running_loop().call_later(delay, self._time_out)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
             self._is_urgent = urgent
 
     def drop(self, run_id: str) -> None:
@@ -82,8 +82,8 @@ class ViewWriter:
         self._dropped.append(run_id)
         self._due.set()
 
-    def forget(self) -> None:
-        """The store has lost its data: list all runs again when their views are written."""
+    def relist_all(self) -> None:
+        """List each run again when its view is written next, because the store has lost the list."""
         self._listed.clear()
 
     async def run(self) -> None:
@@ -109,6 +109,7 @@ class ViewWriter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # Copied first: changes that arrive during the writes are left for the next flush.
         for batch in list(_batches(list(self._changed.items()))):
             await self._write(batch)
         if self._dropped:
@@ -158,7 +159,7 @@ class ViewWriter:
         if has_ended(run):
             self._listed.discard(run_id)
 
-    def _time_out(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
         self._due.set()
 
@@ -183,7 +184,7 @@ class ServerSinks:
 
     def view_changed(self, partition: int, run_id: str, *, urgent: bool) -> None:
         """See `projector.Sinks`."""
-        self.views.mark(partition, run_id, urgent=urgent)
+        self.views.mark_changed(partition, run_id, urgent=urgent)
 
     def view_dropped(self, run_id: str) -> None:
         """See `projector.Sinks`."""

@@ -109,7 +109,7 @@ def _context(
 
 
 def _post(allow_list: AllowList, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    """Send a webhook; see `dispatcher.Post`."""
+    """Send a webhook; see `dispatcher.Post`. The allow-list is checked again here, for the resolved address."""
     send(HttpCall(url, "POST", headers, body, WEBHOOK_SECONDS, WEBHOOK_RESPONSE_BYTES), allow_list)
 
 

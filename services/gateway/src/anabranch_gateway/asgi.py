@@ -48,12 +48,13 @@ _SECURITY_HEADERS = {
         "base-uri 'none'; form-action 'self'"
     ),
     "referrer-policy": "no-referrer",
+    # Browsers ask for each file again by its ETag, so no page runs old scripts after an upgrade.
     "cache-control": "no-cache",
 }
 
 
 def create_app(context: GatewayContext, telemetry: Telemetry) -> FastAPI:
-    """The application over these context."""
+    """The application that serves this context."""
     handle = problems.handler(partial(_audit_refusal, context.audit))
     hosts = hosts_of(context.settings, context.authenticator)
     app = _Application(
@@ -61,6 +62,7 @@ def create_app(context: GatewayContext, telemetry: Telemetry) -> FastAPI:
         title="Anabranch",
         version=anabranch.__version__,
         description="Submit requests, follow runs, and control them.",
+        # FastAPI's documentation pages load scripts from a foreign host, which the security headers forbid.
         docs_url=None,
         redoc_url=None,
     )
@@ -104,6 +106,7 @@ def _add_middleware(
     """
     app = SubmitFastPath(app, handle)
     settings = context.settings
+    # With credentials no check is needed: a browser adds no `Authorization` header to a foreign page's request.
     if isinstance(context.authenticator, OpenAuthenticator):
         app = SameOrigin(app, settings.gateway_origins)
     app = WellFormed(app, hosts)
@@ -142,6 +145,7 @@ def _add_pages(app: FastAPI) -> None:
     async def dashboard() -> Response:
         return FileResponse(DASHBOARD / "index.html", headers=_SECURITY_HEADERS)
 
+    # Listed once at the start: a path that is only looked up in this table cannot leave the folder.
     root = DASHBOARD / "assets"
     assets = {file.relative_to(root).as_posix(): file for file in root.rglob("*") if file.is_file()}
 
@@ -170,4 +174,5 @@ def add_metrics(app: FastAPI, telemetry: Telemetry) -> None:
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics(caller: Viewer) -> Response:
+        # In a thread: with many series the text takes too long to build for the event loop.
         return Response(await asyncio.to_thread(telemetry.exposition), media_type=EXPOSITION)

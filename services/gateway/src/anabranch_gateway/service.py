@@ -31,7 +31,7 @@ class GatewayService:
 
     Args:
         app: the application to serve.
-        context: its parts; the client in it is opened and closed here.
+        context: the objects of the routes; its client is opened and closed here.
         announce: called with the URL once it is served.
     """
 
@@ -61,6 +61,7 @@ class GatewayService:
             PortTaken: another process listens on the port.
             Misconfigured: the gateway cannot listen there.
         """
+        # Called by hand instead of `async with`, because the client is closed in `stop`.
         await self._context.client.__aenter__()
         await ensure_gateway_topics(self._context.client.log, self._context.settings)
         for work, name in (
@@ -87,6 +88,7 @@ class GatewayService:
         Accepts no connection, ends streams, finishes responses, flushes the audit log.
         """
         self._draining = True
+        # Streams first: the web server waits for open responses, and a stream does not end by itself.
         self._context.broadcaster.close_listeners()
         self._context.changes.close_listeners()
         if self._server is not None and self._serving is not None:
@@ -97,6 +99,7 @@ class GatewayService:
     async def stop(self) -> None:
         """See `runtime.process.Service`."""
         try:
+            # Again, because a failed start ends here without a drain; draining twice does nothing.
             await self.drain()
         except ServerUnavailable as error:
             _log.warning("the gateway stops without publishing its last audit records: %s", error)
@@ -147,6 +150,7 @@ def _config(app: FastAPI) -> uvicorn.Config:
         http=BoundedHttp,
         ws=BoundedWebSocket,
         ws_max_size=MAX_MESSAGE,
+        # The service starts and stops the parts of the application itself.
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -30,9 +30,11 @@ class SystemStatus:
 
     async def document(self) -> dict[str, Any]:
         """The document of `/v1/system`. Raises ServerUnavailable."""
+        # Callers that arrive during a read wait for it and get the same document.
         async with self._lock:
             if self.clock.monotonic() - self._read_at > CACHE_SECONDS:
                 self._document = await self._read()
+                # After the read, so that a slow read is not out of date at once.
                 self._read_at = self.clock.monotonic()
             return self._document
 

@@ -129,11 +129,14 @@ class FaustDriver:
         self._app = faust.App(
             self._names.eventmanager,
             broker=[f"kafka://{broker}" for broker in self._brokers.split(",")],
+            # The changelog is the durable copy; a store on disk or a standby replica would be one more.
             store="memory://",
             table_standby_replicas=0,
             datadir=self._directory,
             web_enabled=False,
             autodiscover=False,
+            # Topics, changelog included, are created by this system, with its own number of partitions and
+            # retention.
             topic_allow_declare=False,
             topic_disable_leader=True,
             topic_partitions=partitions,
@@ -195,6 +198,7 @@ class FaustDriver:
         for partition, known in documents.items():
             self._projector.open(partition, known, self._persist)
         _log.info("the event manager has recovered the partitions %s of %s", sorted(documents), self._names.events)
+        # Also set if no partition was assigned: a process above the number of partitions is a healthy standby.
         self._recovered.set()
 
     async def _seek_uncommitted(self, assigned: Collection[Any]) -> None:

@@ -27,7 +27,7 @@ EARLY_SECONDS = 60.0
 FETCH_SECONDS = 10.0
 _MAX_RESPONSE_BYTES = 1_000_000
 _REQUIRED = ("sasl.oauthbearer.token.endpoint.url", "sasl.oauthbearer.client.id", "sasl.oauthbearer.client.secret")
-_WAYS = "enable.sasl.oauthbearer.unsecure.jwt=true, or sasl.oauthbearer.method=oidc"
+_SUPPORTED_METHODS = "enable.sasl.oauthbearer.unsecure.jwt=true, or sasl.oauthbearer.method=oidc"
 
 Fetch = Callable[[], tuple[str, float]]
 """Returns a token and the seconds for which it is valid."""
@@ -47,6 +47,8 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
         """A token that is valid for some time. Raises ServerUnavailable if none can be fetched."""
         async with self._lock:
             if self._now() >= self._until:
+                # In a thread, because urllib blocks; under the lock, so that connections that open together share
+                # one request.
                 self._token, seconds = await asyncio.to_thread(self._fetch)
                 # Renewed a minute before it expires, or halfway if it lives for less than two minutes.
                 self._until = self._now() + max(seconds - EARLY_SECONDS, seconds / 2)
@@ -56,32 +58,34 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc]
 def tokens(properties: Mapping[str, str], clock: Clock) -> Tokens:
     """The token provider that the Kafka properties configure. Raises Misconfigured if they are incomplete."""
     if properties.get("enable.sasl.oauthbearer.unsecure.jwt", "").lower() == "true":
-        return Tokens(lambda: unsecured(properties.get("sasl.oauthbearer.config", ""), clock.now()), clock)
+        return Tokens(lambda: unsecured_token(properties.get("sasl.oauthbearer.config", ""), clock.now()), clock)
     if properties.get("sasl.oauthbearer.method", "").lower() != "oidc":
-        raise Misconfigured("kafka property sasl.oauthbearer.method", "no source of tokens is configured", _WAYS)
+        raise Misconfigured(
+            "kafka property sasl.oauthbearer.method", "no source of tokens is configured", _SUPPORTED_METHODS
+        )
     for name in _REQUIRED:
         if not properties.get(name):
             raise Misconfigured(f"kafka property {name}", "is missing", "the method oidc requires it")
     if urllib.parse.urlsplit(properties[_REQUIRED[0]]).scheme not in ("https", "http"):
         raise Misconfigured(f"kafka property {_REQUIRED[0]}", "must be an http or https URL")
-    return Tokens(lambda: fetched(properties), clock)
+    return Tokens(lambda: fetch_token(properties), clock)
 
 
-def unsecured(config: str, now: float) -> tuple[str, float]:
+def unsecured_token(config: str, now: float) -> tuple[str, float]:
     """A token with the algorithm `none`. `config` is librdkafka's: `principal=<name> field=value`."""
     fields = dict(part.partition("=")[::2] for part in config.split())
     principal, claim = fields.get("principal"), fields.get("principalClaimName", "sub")
     if not principal:
         raise Misconfigured("kafka property sasl.oauthbearer.config", "has no principal", "write principal=<name>")
     claims = {claim: principal, "iat": now, "exp": now + LIFE_SECONDS}
-    return f"{_part({'alg': 'none'})}.{_part(claims)}.", LIFE_SECONDS
+    return f"{_jwt_segment({'alg': 'none'})}.{_jwt_segment(claims)}.", LIFE_SECONDS
 
 
-def _part(document: Mapping[str, Any]) -> str:
+def _jwt_segment(document: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
 
 
-def fetched(properties: Mapping[str, str]) -> tuple[str, float]:
+def fetch_token(properties: Mapping[str, str]) -> tuple[str, float]:
     """A token from the identity provider. Raises ServerUnavailable, whose message has no secret."""
     url = properties[_REQUIRED[0]]
     try:
@@ -94,6 +98,7 @@ def fetched(properties: Mapping[str, str]) -> tuple[str, float]:
             error.close()  # it is a response too, and holds the connection open
         reason = f"it returned no token: {type(error).__name__}"
         fix = "check the URL, the client's id and its secret: ANABRANCH_KAFKA_SASL_OAUTHBEARER_..."
+        # `from None`: the cause may quote the response or the request, and a traceback of it would reach the logs.
         raise ServerUnavailable("The identity provider", url.partition("?")[0], reason, fix) from None
 
 

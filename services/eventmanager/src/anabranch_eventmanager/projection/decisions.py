@@ -96,6 +96,8 @@ def _apply_batch(
     if key not in documents:
         run["events_from"] = at.offset
     run["offset"] = at.offset
+    # Only the session's owner knows whether events are expected; in batches of the Agency the field has no
+    # meaning.
     if batch.source == "groups":
         run["quiet"] = batch.quiet
     # Its view has to be written again; `view_written` settles an ended run.
@@ -109,6 +111,7 @@ def _apply_batch(
 
 def _changes(draft: Draft, documents: Documents, last: str) -> Mapping[str, Document]:
     """The documents that have changed, with `last` at the end: see `run_key`."""
+    # An event may leave a document equal to its original: writing it again would only grow the changelog.
     changes = {key: document for key, document in draft.writes.items() if documents.get(key) != document}
     return changes | {last: changes.pop(last)}
 

@@ -31,6 +31,7 @@ MAX_TRACEBACKS = 1
 
 RUN_RANKS = {"accepted": 1, "running": 2, "completed": 3, "failed": 3, "cancelled": 3, "timed_out": 3}
 GROUP_RANKS = {"waiting": 0, "running": 1, "completed": 2, "failed": 2, "cancelled": 2, "timed_out": 2}
+# "completed" outranks "failed", because a failed task may complete after a redrive.
 TASK_RANKS = {"waiting": 0, "running": 1, "cancelled": 2, "skipped": 2, "failed": 3, "completed": 4}
 
 _STATUS_OF = {"started": "running"}
@@ -138,6 +139,7 @@ def apply_entry(draft: Draft, run: Document, entry: EventEntry) -> None:
     if entry.task is None:
         _apply_to_group(group, entry)
         return
+    # A task that has started implies a group that has, even if the event of the group was missed.
     _raise(group, "running", GROUP_RANKS)
     _earliest(group, "started_at", entry.time)
     _apply_to_task(_open_task(draft, run["run_id"], group, entry.group, entry.task), entry)
@@ -150,6 +152,7 @@ def _apply_to_run(draft: Draft, run: Document, entry: EventEntry) -> None:
         known = [each for each in run.get("workers", ()) if each != worker]
         run["workers"] = [*known, worker][-MAX_WORKERS:]
     if kind != "run":
+        # There is no event `run.started`: the first event of a group or task starts the run.
         _raise(run, "running", RUN_RANKS)
         _earliest(run, "started_at", entry.time)
     elif action == "accepted":
@@ -227,7 +230,7 @@ def _apply_to_task(task: Document, entry: EventEntry) -> None:
 
 
 def _note_attempt(task: Document, action: str, entry: EventEntry) -> None:
-    """Update the latest attempt of an ordinary task."""
+    """Update the latest attempt of a task without an expansion."""
     if action == "started":
         started = {"number": entry.attempt or 1, "started_at": entry.time, "ended_at": None}
         task["attempt"] = started | {"worker": entry.data.get("worker")}
@@ -238,7 +241,7 @@ def _note_attempt(task: Document, action: str, entry: EventEntry) -> None:
 
 
 def _note_progress(task: Document, entry: EventEntry) -> None:
-    """Keep the latest progress of each member; of too many members those that reported last."""
+    """Keep the latest progress of each member; above MAX_PROGRESS members those that reported last."""
     index = entry.spans[0][0] if entry.spans else entry.index
     name = "" if index is None else str(index)
     progress = {"fraction": entry.data.get("fraction"), "note": entry.data.get("note"), "time": entry.time}
@@ -262,8 +265,8 @@ def _apply_to_members(task: Document, action: str, entry: EventEntry) -> None:
 def _note_held(task: Document, action: str, spans: Iterable[tuple[int, int]], entry: EventEntry) -> None:
     """Update the held members: those that failed and wait for a decision; a redriven one is not failed any more.
 
-    Unlike all else this depends on the order of events. It is safe, because they have one source, which orders
-    them.
+    Unlike the rest of this module it depends on the order of events. This is safe, because these events have one
+    source, the session's owner, whose events are ordered.
     """
     held, named = Ranges.from_pairs(task.get("held", [])), Ranges(spans)
     if action == "failed" and entry.data.get("held"):
@@ -324,12 +327,12 @@ def _add_failure(task: Document, index: str, entry: EventEntry) -> None:
         "time": entry.time,
     }
     traceback = entry.data.get("traceback")
-    if traceback is not None and _has_room_for_traceback(task, index):
+    if traceback is not None and _may_keep_traceback(task, index):
         failure["traceback"] = traceback
     task["failures"] = task["failures"] | {index: failure}
 
 
-def _has_room_for_traceback(task: Document, index: str) -> bool:
+def _may_keep_traceback(task: Document, index: str) -> bool:
     """Limit the tracebacks of a task, because every batch of its events rewrites its document."""
     kept = [each for each, failure in task["failures"].items() if "traceback" in failure and each != index]
     return len(kept) < MAX_TRACEBACKS

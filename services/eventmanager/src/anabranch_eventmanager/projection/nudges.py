@@ -68,8 +68,8 @@ class NudgeSchedule:
             return
         watched.overdue_at = overdue_at
         watched.observed_at, watched.wait, watched.due_at, watched.nudges = now, self._after, due_at, 0
-        # Every event moves the due time later. The queue is only told of an earlier one: when a run comes up too
-        # early it is scheduled again. So a busy run costs one queue operation in half a minute, not one an event.
+        # Every event moves the due time later, but the queue keeps the earlier one: a run that comes up too early
+        # is scheduled again. So a busy run costs one queue operation in half a minute, not one an event.
         queued_at = self._queue.due_at(run_id)
         if queued_at is None or due_at < queued_at:
             self._queue.schedule(run_id, due_at)
@@ -95,6 +95,8 @@ class NudgeSchedule:
                 watched.nudges += 1
                 watched.wait = min(watched.wait * 2, MAX_WAIT)
                 watched.due_at = now + watched.wait if watched.nudges < MAX_NUDGES else NEVER
+                # The doubled wait must not skip the deadline: an overdue run is nudged even if it is silent by
+                # design.
                 if now < watched.overdue_at:
                     watched.due_at = min(watched.due_at, watched.overdue_at)
             if watched.due_at != NEVER:

@@ -12,8 +12,8 @@ from anabranch_eventmanager.projection.decisions import has_ended
 from anabranch_eventmanager.projection.documents import Document
 
 ABANDONED_SECONDS = 7 * 86_400.0
-"""Seconds after which a run without an end, or a subscription without a run, is dropped: the retention of the
-log has dropped its records by then too."""
+"""Seconds after which a run without an end, or a subscription without a run, is dropped. The log's retention has
+deleted its records by then too."""
 
 
 def keep_until(key: str, document: Document, retention: float) -> float | None:

@@ -23,7 +23,7 @@ from anabranch_eventmanager.projection.documents import (
 )
 
 MAX_FAILURES = 50
-TRACEBACKS_BYTES = 100_000
+MAX_TRACEBACK_BYTES = 100_000
 """Maximum bytes of the tracebacks in a view; later tracebacks are omitted."""
 
 _SHOWN = (
@@ -45,7 +45,7 @@ def build_view(documents: Documents, run_id: str) -> RunView:
     """The view of a run that has a document."""
     run = documents[run_key(run_id)]
     failures = list(_failures(documents, run))
-    shown = list(_with_few_tracebacks(failures[:MAX_FAILURES]))
+    shown = list(_limit_tracebacks(failures[:MAX_FAILURES]))
     view = RunView(
         **{field: run[field] for field in _SHOWN},
         paused=bool(run.get("paused")) and not has_ended(run),
@@ -126,8 +126,9 @@ def _progress(task: Document) -> Iterator[dict[str, Any]]:
             yield {"index": int(index) if index else None, **progress}
 
 
-def _status(run: Document, part: Document) -> str:
-    return "cancelled" if has_ended(run) and part["status"] in _OPEN else str(part["status"])
+def _status(run: Document, document: Document) -> str:
+    """The status of a group or task of the run."""
+    return "cancelled" if has_ended(run) and document["status"] in _OPEN else str(document["status"])
 
 
 def _failed(task: Document) -> Ranges:
@@ -151,13 +152,14 @@ def _failures(documents: Documents, run: Document) -> Iterator[dict[str, Any]]:
     for group, name, task in _tasks(documents, run):
         failed = _failed(task)
         for index, failure in task["failures"].items():
+            # The document keeps the failure of a member that completed after a redrive; only the view omits it.
             if index and int(index) not in failed:
                 continue
             yield {"group": group, "task": name, "index": int(index) if index else None, **failure}
 
 
-def _with_few_tracebacks(failures: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    bytes_left = TRACEBACKS_BYTES
+def _limit_tracebacks(failures: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    bytes_left = MAX_TRACEBACK_BYTES
     for failure in failures:
         bytes_left -= len(failure.get("traceback") or "")
         yield failure if bytes_left >= 0 else {name: failure[name] for name in failure if name != "traceback"}

@@ -70,8 +70,8 @@ def _changed(channels: Channels, record: Subscribe | Unsubscribe) -> Channels:
 
 
 def _channels_of(document: Document, project: str) -> Channels:
-    """The channels of one project. The default project uses the place where all channels were before projects
-    existed."""
+    """The channels of one project. Those of the default project are in the field that held all channels before
+    projects existed."""
     by_project: Mapping[str, Channels] = {**document.get("projects", {}), DEFAULT_PROJECT: document["channels"]}
     return by_project.get(project, {})
 
@@ -107,6 +107,7 @@ def _channels(
     merged: dict[str, Sequence[str]] = {}
     for key in (run_subscriptions_key(batch.run_id), session_subscriptions_key(batch.session_id)):
         for channel, types in _channels_of(documents.get(key, _NONE), project).items():
+            # The prefix keeps a subscription from publishing into channels that the system itself uses.
             if channel.startswith(prefix):
                 known = merged.get(channel, types)
                 # An empty filter matches all types, and so does its union with any other.

@@ -156,6 +156,7 @@ class KeyRing:
     def caller(self, token: str) -> Caller | None:
         """The caller that a key belongs to; None for an unknown key."""
         self._reload_if_changed()
+        # At the first underscore: an id has none, but a secret in base64 may have some.
         key_id, _, secret = token.removeprefix(KEY_PREFIX).partition("_")
         key = self._keys.get(key_id)
         digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
@@ -172,6 +173,7 @@ class KeyRing:
         stamp = _stamp(self._path)
         if stamp == self._stamp:
             return
+        # Set before the file is read, so that an invalid file is reported once and not at each check.
         self._stamp = stamp
         try:
             self._keys = read_keys(self._path)
@@ -184,4 +186,5 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         found = path.stat()
     except OSError:
         return None
+    # The size too: two changes within the resolution of the file system's clock have the same time.
     return found.st_mtime_ns, found.st_size

@@ -150,6 +150,7 @@ class AuditLog:
             ServerUnavailable: the log cannot be read.
         """
         positions = await self._log.group_standing(f"{self._topic}-reader", self._topic)
+        # A cursor may be beyond the end of a topic that was deleted and created again.
         ends = {each: min(before.get(each, standing.end), standing.end) for each, standing in positions.items()}
         firsts = {each: standing.first for each, standing in positions.items()}
         found: list[Any] = []

@@ -57,12 +57,13 @@ class Lease:
             Refusal: 401, 403 or 404, the caller has lost access.
         """
         if isinstance(self._authenticator, OpenAuthenticator):
-            return await work
+            return await work  # an open gateway has no access to revoke
         # The check runs beside the work and not between its steps: a stream may be blocked by a client that does
         # not read.
         working, checking = asyncio.create_task(work), asyncio.create_task(self._check_repeatedly())
         try:
             await asyncio.wait({working, checking}, return_when=asyncio.FIRST_COMPLETED)
+            # The check never returns: it ends by raising the refusal.
             if not working.done():
                 await checking
             return await working
@@ -94,13 +95,13 @@ class LeasedStream(StreamingResponse):
         """See ASGI."""
         has_started = False
 
-        async def note_and_send(message: Message) -> None:
+        async def mark_started_and_send(message: Message) -> None:
             nonlocal has_started
             has_started = True
             await send(message)
 
         try:
-            await self._lease.during(super().__call__(scope, receive, note_and_send))
+            await self._lease.during(super().__call__(scope, receive, mark_started_and_send))
         except Refusal:
             if has_started:
                 # Ends the chunked response properly: for the client the stream then ends, instead of breaking

@@ -100,6 +100,7 @@ class TokenVerifier:
                 issuer=self._issuer.url,
                 options={
                     "require": ["exp", "iss", "aud"],
+                    # `check_times` checks these by the gateway's clock; PyJWT would read the system's clock.
                     "verify_exp": False,
                     "verify_nbf": False,
                     "verify_iat": False,
@@ -144,6 +145,7 @@ def caller_of(claims: Mapping[str, Any], issuer: Issuer) -> Caller:
     if role not in ROLES:
         detail = f"the token's claim {issuer.role_claim} must be one of {', '.join(ROLES)}"
         raise Refusal(403, "forbidden", detail)
+    # Issuers write several values as a list, or as text with spaces or commas.
     named = claims.get(issuer.project_claim) or ()
     projects = named.replace(",", " ").split() if isinstance(named, str) else named
     if not isinstance(projects, list | tuple):

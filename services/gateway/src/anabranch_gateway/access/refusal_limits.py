@@ -37,8 +37,9 @@ class RefusalLimits:
     def admit(self, source: str, now: float) -> bool:
         """True if a refused call gets its own audit record; otherwise it is counted for the summary."""
         bucket = self._bucket(source)
-        has_permit = bucket.has_token(now)  # also where the total has none: each bucket fills from its last call
-        if self._total.has_token(now) and has_permit:
+        # Asked first and in any case, because a bucket is refilled only when it is asked.
+        has_token = bucket.has_token(now)
+        if self._total.has_token(now) and has_token:
             bucket.take()
             self._total.take()
             return True

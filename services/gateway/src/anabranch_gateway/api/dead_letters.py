@@ -48,6 +48,7 @@ async def letters(
     found = await _select(context, caller, state, signature, run)
     found.reverse()
     start = 0
+    # The cursor is an id, not an index, because new dead letters move all indexes of a list that starts with them.
     if cursor is not None:
         start = next((index + 1 for index, letter in enumerate(found) if letter.id == cursor), len(found))
     page = found[start : start + limit]

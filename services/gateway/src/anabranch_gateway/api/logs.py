@@ -42,6 +42,7 @@ async def logs(
             for event_id, event in decoded.events:
                 if event["type"] == "task.log" and _matches(event, group, task, index, level):
                     lines.append(shown(event))
+                # Of every event, so that the next page does not read again what did not match.
                 last = str(event_id)
                 if len(lines) == limit:
                     await context.lookup.confirm(found)

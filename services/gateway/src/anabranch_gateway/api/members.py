@@ -77,6 +77,7 @@ async def member(
     """One member: its inputs, its results, each attempt, and its log lines."""
     found = await context.lookup.find(caller, run)
     projection = await _task_members(context, found, group, task)
+    # A task that has not started has no members in the projection, but its first one can be asked for.
     at = None if index == "-" else int(index)
     if (at is None) == projection.expanded or (at or 0) >= max(len(projection), 1):
         raise not_found(f"{group}/{task} has no member {index}", f"it has {len(projection)} members")

@@ -26,13 +26,13 @@ class Operation:
     """One operation.
 
     Attributes:
-        answers: the model of each response by HTTP status; None for a response without one.
+        responses: the model of each response by HTTP status; None for a response without one.
         body: the model of the request body.
         problems: HTTP statuses of its error responses, besides those that every operation has.
-        streams: it also answers with Server-Sent Events.
+        streams: it can also respond with Server-Sent Events.
     """
 
-    answers: Mapping[int, type[BaseModel] | None]
+    responses: Mapping[int, type[BaseModel] | None]
     body: type[BaseModel] | None = None
     problems: tuple[int, ...] = ()
     streams: bool = False
@@ -147,6 +147,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     schemas_by_name.clear()
     schemas_by_name.update(_components())
     document["components"]["securitySchemes"] = {"bearer": _BEARER}
+    # Either a credential or none: an open gateway needs none.
     document["security"] = [{"bearer": []}, {}]
     for path, methods in document["paths"].items():
         for method, described in methods.items():
@@ -156,7 +157,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 def _components() -> dict[str, Any]:
     used = {each.body for each in _OPERATIONS.values()} | {models.ProblemDocument}
-    used |= {model for each in _OPERATIONS.values() for model in each.answers.values()}
+    used |= {model for each in _OPERATIONS.values() for model in each.responses.values()}
     wanted = sorted((each for each in used if each is not None), key=lambda each: each.__name__)
     _, found = models_json_schema([(each, "validation") for each in wanted], ref_template=_REF + "{model}")
     defined: dict[str, Any] = found["$defs"]
@@ -165,7 +166,7 @@ def _components() -> dict[str, Any]:
 
 def _complete(described: dict[str, Any], operation: Operation) -> None:
     described["responses"] = {
-        **{str(status): _answer(status, model, operation) for status, model in operation.answers.items()},
+        **{str(status): _response(status, model, operation) for status, model in operation.responses.items()},
         **{str(status): _problem(status) for status in sorted({*operation.problems, *_EVERYWHERE})},
     }
     if operation.body is not None:
@@ -177,7 +178,7 @@ def _complete(described: dict[str, Any], operation: Operation) -> None:
         }
 
 
-def _answer(status: int, model: type[BaseModel] | None, operation: Operation) -> dict[str, Any]:
+def _response(status: int, model: type[BaseModel] | None, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"description": "Success" if status == 200 else "Accepted"}
     content: dict[str, Any] = {}
     if model is not None:

@@ -54,8 +54,10 @@ async def _submit_headers(
 async def submit(request: Request) -> Response:
     """Submit a request. It runs once for each request id, however often it is sent."""
     context: GatewayContext = request.app.state.context
+    # By hand instead of by a dependency, which the fast path does not resolve.
     caller = await authorize(request, "submitter")
     trace = request.headers.get("traceparent")
+    # A malformed traceparent is ignored and must not refuse the request (W3C Trace Context).
     if trace is not None and _TRACEPARENT.fullmatch(trace) is None:
         trace = None
     wait, run = _wait(request.headers.get("prefer")), None
@@ -65,6 +67,7 @@ async def submit(request: Request) -> Response:
             # Before the request is published, so that the end of a short run is not missed.
             run = await _watch(context, submission)
         await context.submitter.publish(submission, trace)
+        # The call may wait for minutes: neither its document nor its reserved memory is held meanwhile.
         submission = submission.without_document()
     _audit_submit(request, context, caller, submission)
     if wait is None or run is None:

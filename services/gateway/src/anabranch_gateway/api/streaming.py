@@ -14,6 +14,7 @@ from anabranch_gateway.access.leases import CLOSE_SECONDS, Lease
 from anabranch_gateway.http.problems import Refusal
 
 SSE = "text/event-stream"
+# nginx passes a response with `x-accel-buffering: no` on at once instead of in blocks.
 SSE_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 SSE_RETRY = b"retry: 2000\n\n"
 """Tells browsers to reconnect after two seconds."""

@@ -175,6 +175,7 @@ def _url(context: GatewayContext, body: dict[str, Any]) -> str:
         raise _invalid("url is missing: give the URL to which events are sent")
     try:
         split = urlsplit(url)
+        # `urlsplit` checks the port only when it is read.
         _ = split.port
     except ValueError as error:
         raise _invalid(f"url is not a URL: {error}") from error

@@ -68,6 +68,7 @@ class EventRecord:
         self.offset = record.offset
         self.key = record.key or b""
         self.value = record.value
+        # The Python objects of a record take about 200 bytes besides its value.
         self.size = len(record.value) + 200
         # False if it is not a batch of events, None until it is decoded.
         self._batch: EventBatch | Literal[False] | None = None

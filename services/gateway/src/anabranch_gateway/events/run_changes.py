@@ -130,6 +130,7 @@ class RunChanges:
         changed, self._changed = self._changed, set()
         if not self._listeners:
             return
+        # No state is evicted during this await, because only this task adds states.
         await self._load_unknown([run_id for run_id in changed if not self._states[run_id].is_known])
         for listener in self._listeners:
             listener.pending.update({run_id: self._states[run_id] for run_id in changed})

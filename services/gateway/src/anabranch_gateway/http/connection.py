@@ -79,6 +79,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
+            # The next request of a kept-alive connection; uvicorn's own timeout ends only an idle connection.
             if self._timer is None:
                 self._start_timer(self.head_seconds, self._head_timed_out)
             # The parser reports a head only once it is complete, so the size of an endless one is counted here.
@@ -99,6 +100,7 @@ class BoundedHttp(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > MAX_HEAD:
             raise ValueError("the head is too long")
+        # Before `super()`, which starts the application's task.
         self._in_head, self._head = False, 0
         self._stop_timer()
         self._start_timer(self.body_seconds, self._body_timed_out)
@@ -110,6 +112,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
+        # The connection passes to BoundedWebSocket, which has a watch of its own.
         self._stop_timer()
         self._read_watch.stop()
         super().handle_websocket_upgrade()

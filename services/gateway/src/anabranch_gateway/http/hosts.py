@@ -32,6 +32,7 @@ def host_of(header: str) -> str | None:
     if match["ipv6"] is not None:
         return match["ipv6"].lower() if isinstance(_address(match["ipv6"]), ipaddress.IPv6Address) else None
     name = match["name"].lower().removesuffix(".")
+    # The pattern permits dots anywhere; a name with an empty label is not a host.
     return None if ".." in name or name.endswith(".") else name
 
 
@@ -93,6 +94,7 @@ class Hosts:
 
     def allow(self, host: str) -> bool:
         """True if the gateway accepts a host in the form returned by `host_of`."""
+        # Names of this machine are safe: no foreign page has one of them.
         if self.everything or host in self.names or is_loopback(host):
             return True
         address = _address(host)
@@ -110,6 +112,7 @@ def _address(text: str) -> Address | None:
 
 def _network(text: str) -> Network | None:
     try:
+        # Not strict, so that `10.0.0.5/8` is accepted as the network of this address.
         return ipaddress.ip_network(text.strip("[]"), strict=False)
     except ValueError:
         return None

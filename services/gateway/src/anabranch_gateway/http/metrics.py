@@ -57,7 +57,7 @@ class RequestMetrics:
 
 
 def route_of(scope: Scope) -> str:
-    """Method and template of the matched route: `GET /v1/runs/{run}`."""
+    """Method and template of the matched route: `GET /v1/runs/{run}`. Known only after routing."""
     path = getattr(scope.get("route"), "path", None)
     return f"{scope['method']} {path}" if path else NO_ROUTE
 

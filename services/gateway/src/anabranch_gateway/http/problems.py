@@ -127,6 +127,7 @@ def refusal_of(error: Exception) -> Refusal:
     if isinstance(error, RecordTooLarge):
         return Refusal(413, str(Code.TOO_LARGE), str(error))
     if isinstance(error, Misconfigured):
+        # The operations of the command line raise it for a run or dead letter that does not exist.
         return Refusal(404, "not_found", str(error))
     if isinstance(error, RequestValidationError):
         detail = "a parameter is invalid: see errors"
@@ -144,6 +145,7 @@ def handler(on_refused: Callable[[Request, Refusal], None]) -> Handler:
 
     async def handle(request: Request, error: Exception) -> Response:
         refusal = refusal_of(error)
+        # Only bugs are logged: any client can cause other refusals without end.
         if refusal.status == 500:
             _log.error(
                 "the gateway failed to serve %s %s and answers 500",

@@ -53,19 +53,20 @@ class WellFormed:
         if len(path) > MAX_PATH or not path.isprintable():
             detail = f"the path has control characters, or more than {MAX_PATH:,} characters"
             return Refusal(400, "bad_path", detail)
+        # Latin-1 decodes any byte, so an invalid header is refused below instead of raising here.
         given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if not given and path in _PROBES:  # load balancers probe with HTTP/1.0, which has no Host header
             return None
         host = host_of(given[0]) if len(given) == 1 else None
         if host is None:
-            detail = f"{_shown(given)}: send one, as a name or an address with an optional port"
+            detail = f"{_host_problem(given)}: send one, as a name or an address with an optional port"
             return Refusal(400, "bad_host", detail)
         if self._hosts is None or self._hosts.allow(host) or path in _PROBES:
             return None
         return Refusal(403, "forbidden", f"the host {host[:100]!r} is not allowed: add it to {SETTING}")
 
 
-def _shown(given: list[str]) -> str:
+def _host_problem(given: list[str]) -> str:
     if len(given) == 1:
         return f"the header Host is malformed: {given[0][:100]!r}"
     return "the header Host is missing" if not given else f"there are {len(given)} Host headers"

@@ -32,7 +32,7 @@ class DeadLetterCache:
         self._records: dict[int, deque[Incoming]] = {}
         self._next: dict[int, int] = {}
         self._bytes = 0
-        self._letters: list[DeadLetter] = []
+        self._dead_letters: list[DeadLetter] = []
         self._lock = asyncio.Lock()
         self._projects = projects
 
@@ -40,8 +40,10 @@ class DeadLetterCache:
         """The dead letters that a caller may see, the oldest first. Raises ServerUnavailable."""
         async with self._lock:
             if await self._read_new():
-                self._letters = from_records(record for records in self._records.values() for record in records)
-        return await self._visible(caller, self._letters)
+                self._dead_letters = from_records(
+                    record for records in self._records.values() for record in records
+                )
+        return await self._visible(caller, self._dead_letters)
 
     async def _visible(self, caller: Caller, found: Sequence[DeadLetter]) -> list[DeadLetter]:
         if caller.projects is None:
@@ -58,6 +60,7 @@ class DeadLetterCache:
         standings = await log.group_standing(f"{self._client.names.prefix}dead-letters", topic)
         changed = False
         for partition, standing in standings.items():
+            # Retention may have deleted records that were not read yet.
             start = max(self._next.get(partition, 0), standing.first)
             records = self._records.setdefault(partition, deque())
             async with aclosing(records_between(log, topic, partition, start, standing.end)) as found:

@@ -99,13 +99,13 @@ class MemberInspector:
         found = subject.found
         try:
             admitted = await self._requests.get(found)
-        except (
-            Refusal
-        ):  # the log no longer has the request, or not yet: the member's events are shown all the same
+        except Refusal:
+            # The log no longer has the request, or not yet; the member's events can be shown without it.
             return unknown
         task = find_task(admitted, subject.group, subject.task)
         if task is None:
             return unknown
+        # A result key may also be in the request's context: the task's value replaces that one.
         produced = {key for _, spec in admitted.tasks for key in spec.result_keys}
         context = {key: value for key, value in admitted.request.context.items() if key not in produced}
         known = {**context, **await self._dependencies(subject, task)}

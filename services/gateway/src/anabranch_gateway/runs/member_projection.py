@@ -25,12 +25,14 @@ STATUSES: tuple[MemberStatus, ...] = (
     "cancelled",
     "skipped",
 )
+# The order counts: a status up to RETRYING is open, and 0 has to be WAITING for `_grow`.
 WAITING, RUNNING, RETRYING, COMPLETED, FAILED, HELD, CANCELLED, SKIPPED = range(len(STATUSES))
 MAX_MEMBERS = 2_000_000
 """Maximum members of one task; events about higher indexes are ignored."""
 MAX_ERRORS = 10_000
 """Maximum members of one task whose error is kept: those that failed first."""
 MAX_PROGRESS = 1_000
+# The largest value of array("H"), which also limits the number of workers.
 MAX_ATTEMPTS = 65_535
 
 TaskKey = tuple[str, str]
@@ -136,6 +138,7 @@ class TaskMembers:
     def _grow(self, size: int) -> None:
         more = min(size, MAX_MEMBERS) - len(self.status)
         if more > 0:
+            # Zero bytes are the initial state in each array: waiting, no attempt, no worker, no time.
             self.status.extend(bytes(more))
             self.attempts.frombytes(bytes(2 * more))
             self.worker.frombytes(bytes(2 * more))
@@ -197,6 +200,7 @@ class TaskMembers:
                 self.errors[index] = error
 
     def _set_progress(self, index: int, entry: EventEntry) -> None:
+        # Moved to the end: above the limit the member that reported least recently is dropped.
         self.progress.pop(index, None)
         self.progress[index] = {
             "fraction": entry.data.get("fraction"),

@@ -57,6 +57,7 @@ class ProjectionCache:
                 count += 1
                 if count % YIELD_RECORDS == 0:
                     await asyncio.sleep(0)
+        # Records of other runs may follow the run's last one: the next read need not read them again.
         projection.position = max(projection.position, until)
         self._projections[run_id] = projection  # stored again, because its weight may have grown
         return projection

@@ -23,6 +23,7 @@ MAX_VALUE_BYTES = 16_000_000
 async def load_results(client: Client, final: Mapping[str, Any], session_id: str) -> dict[str, Any]:
     """The results of a final record by key, large values as references. Raises ValueGone, ServerUnavailable."""
     results = final.get("results") or {}
+    # Results that do not fit into the final record are stored as one value.
     if is_reference(results, session_id):
         results = await values.resolve(client.store, client.names, results, within=session_id)
     return dict(results)

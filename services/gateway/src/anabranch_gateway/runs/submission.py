@@ -185,6 +185,7 @@ class Submitter:
         request_id = document.get("request_id") or _checked(idempotency_key) or ids.run_scoped()
         document["request_id"] = request_id
         project = project_for(caller, document)
+        # The default project is omitted, so a request has the same hash whether it names it or not.
         if project != DEFAULT_PROJECT:
             document["project"] = project
         run_id = run_id_for(request_id)
@@ -216,6 +217,7 @@ class Submitter:
         if claim is not None and (problem := claim.problem(project, owner)) is not None:
             raise RequestRefused([problem])
         record = None if stored is None else RunRecord.decode(stored)
+        # Before the admission only this gateway's own submissions are known; the Agency decides about all others.
         if record is not None:
             known_hash = record.body_hash
         else:
@@ -266,6 +268,7 @@ class Submitter:
                 hash=None,
                 name=None,
                 submitted_at=self._client.links.clock.now(),
+                # If the retry's first event has arrived already, it is before the current position.
                 events_from=0 if started.heard else self._broadcaster.position(partition),
             )
         )

@@ -128,6 +128,7 @@ class WebhookDispatcher:
                 for record in await consumer.take(BATCH):
                     await self._handle(record)
         finally:
+            # Deliveries end before the partitions are given up: their next owner makes them again.
             await self._tasks.cancel()
             await consumer.stop()
             self._executor.shutdown(wait=False, cancel_futures=True)
@@ -152,6 +153,7 @@ class WebhookDispatcher:
         if not wanted:
             position = self._run_positions.get(batch.run_id)
             if position is not None:
+                # Else the cached position would give later events a `seq` that is too low.
                 self._run_positions[batch.run_id] = position_after(batch, position)
             return
         before = await until_available(
@@ -214,6 +216,7 @@ class WebhookDispatcher:
                 await self._dead_letter([self._dead_letter_record(delivery, reason, tracked.record)])
         finally:
             self._pending.remove(delivery.endpoint)
+        # Not in `finally`: a cancelled delivery must not be committed.
         self._finish(tracked)
 
     async def _attempts(self, delivery: WebhookDelivery) -> str | None:

@@ -122,6 +122,8 @@ class ThreadShares:
         """Assign each free thread to the next endpoint in turn below its limits."""
         while (endpoint := next(self._eligible(), None)) is not None:
             is_proven = self._is_proven(endpoint)
+            # The waiter gets `is_proven` too: the endpoint's state may change meanwhile, and its release has to be
+            # counted like this.
             self._waiting[endpoint.project][endpoint].popleft().set_result(is_proven)
             for key in (None, endpoint.project, endpoint):
                 self._used[key] += 1

@@ -39,6 +39,7 @@ class Subscription:
 
     def matches(self, batch: EventBatch, project: str, at: float) -> bool:
         """True if the webhook may get events of a batch, whose record has the time `at`; types are not checked."""
+        # The time is checked, because a new owner of a partition reads records from before the subscription.
         return (
             self.kind == "webhook"
             and at >= self.created_at

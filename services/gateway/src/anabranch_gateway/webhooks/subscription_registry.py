@@ -70,6 +70,7 @@ class SubscriptionRegistry:
 
     async def _follow(self) -> None:
         async with self._log.read(self._topic, None, "earliest") as reader:
+            # Partitions without a record are not waited for: no record of theirs would end the wait.
             ends = {each: end for each, end in (await reader.end_offsets()).items() if end > 0}
             if not ends:
                 self._is_read.set()

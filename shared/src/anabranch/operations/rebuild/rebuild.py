@@ -334,7 +334,7 @@ class Rebuild:
         for run, stored in zip(kept, views, strict=True):
             self._count("views", stored)
             if stored is None:
-                writer.mark(number, run["run_id"], urgent=True)
+                writer.mark_changed(number, run["run_id"], urgent=True)
         await writer.flush()
 
     def _view_ttl_left(self, run: Document) -> float:
