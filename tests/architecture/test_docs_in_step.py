@@ -35,11 +35,11 @@ def first_cells(path: str) -> set[str]:
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
 
 
-def test_the_diagram_of_a_tasks_life_is_the_table_of_the_code() -> None:
+def test_the_task_state_diagram_matches_the_state_table() -> None:
     assert f"```mermaid\n{mermaid()}\n```" in text_of("docs/architecture.md")
 
 
-def test_the_tests_that_the_failure_model_names_exist_and_those_called_chaos_are() -> None:
+def test_tests_of_the_failure_model_exist_and_chaos_tests_are_marked() -> None:
     named = re.findall(
         r"`(?:tests/)?((?:\w+/)+test_\w+\.py)(?:::(\w+))?`( \(chaos\))?", text_of("docs/failure-model.md")
     )
@@ -54,7 +54,7 @@ def test_the_tests_that_the_failure_model_names_exist_and_those_called_chaos_are
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=shown(path)) for path in DOCS])
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_resolve(path: Path) -> None:
     lost = [
         link
         for link in _LINK.findall(without_blocks(path.read_text(encoding="utf-8")))

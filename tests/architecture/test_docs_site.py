@@ -23,11 +23,11 @@ _LOADED = re.compile(r"<(?:script|link|img|source|iframe)\b[^>]*?\b(?:src|href)=
 _CANONICAL = re.compile(r"<link[^>]*rel=[\"']?(?:canonical|next|prev)[^>]*>")
 
 
-def test_the_generated_pages_are_what_the_code_says() -> None:
+def test_generated_pages_are_up_to_date() -> None:
     assert list(drift(reference_pages())) == [], "update them: make reference"
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_every_setting_has_a_description() -> None:
     told = attribute_notes(Settings)
 
     assert [each.name for each in fields(Settings) if each.name not in told] == []
@@ -45,7 +45,7 @@ def test_every_diagram_is_drawn() -> None:
     assert [shown(path) for path in forgotten()] == []
 
 
-def test_the_site_builds_without_faults_and_loads_nothing_from_elsewhere(
+def test_the_site_builds_without_warnings_and_loads_nothing_from_other_hosts(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     code = build(tmp_path / "site")

@@ -35,13 +35,13 @@ REGISTRY_HOSTS = [
 A_REGISTRY_HOST = re.compile("|".join(re.escape(host) for host in REGISTRY_HOSTS))
 
 
-def test_no_module_grows_past_what_one_can_hold_in_mind() -> None:
+def test_modules_have_a_bounded_length() -> None:
     lines = {shown(path): len(path.read_bytes().splitlines()) for path in python_files(*CODE, "tests")}
 
     assert {name: count for name, count in lines.items() if count > MODULE_LINES} == {}
 
 
-def test_no_function_grows_past_a_screen() -> None:
+def test_functions_fit_on_a_screen() -> None:
     long = {
         f"{shown(path)}:{node.lineno} {node.name}": lines
         for path in python_files(*CODE)
@@ -53,11 +53,11 @@ def test_no_function_grows_past_a_screen() -> None:
     assert long == {}
 
 
-def test_no_module_is_a_drawer_for_everything() -> None:
+def test_no_module_has_a_catch_all_name() -> None:
     assert [shown(path) for path in python_files(*CODE, "tests") if path.name in DRAWERS] == []
 
 
-def test_every_module_says_its_job() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [
         shown(path)
         for path in python_files(*CODE, "tests")
@@ -67,17 +67,17 @@ def test_every_module_says_its_job() -> None:
     assert silent == []
 
 
-def test_test_folders_are_no_packages() -> None:
+def test_test_folders_are_not_packages() -> None:
     assert [shown(path) for path in python_files("tests") if path.name == "__init__.py"] == []
 
 
-def test_test_files_have_names_of_their_own() -> None:
+def test_test_files_have_unique_names() -> None:
     names = Counter(path.name for path in python_files("tests") if path.name.startswith("test_"))
 
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_no_file_names_a_registrys_host() -> None:
+def test_no_file_names_a_registry_host() -> None:
     named = [
         f"{shown(path)}:{number}"
         for path in tracked_files()

@@ -85,7 +85,7 @@ def _shown(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("expression", "shown"), [*dashboard(), *rules()])
-def test_dashboard_and_rules_name_what_there_is(expression: str, shown: str) -> None:
+def test_dashboard_and_rules_name_existing_metrics_and_labels(expression: str, shown: str) -> None:
     assert list(problems(expression, shown)) == []
 
 
@@ -112,7 +112,7 @@ def test_the_dashboard_shows_every_metric() -> None:
     assert [metric.name for metric in METRICS if metric.prometheus not in text] == []
 
 
-def test_panels_have_ids_of_their_own_and_places_that_do_not_overlap() -> None:
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
     panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     places = [panel["gridPos"] for panel in panels]
 
@@ -127,7 +127,7 @@ def test_panels_have_ids_of_their_own_and_places_that_do_not_overlap() -> None:
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
-def test_alerts_say_how_bad_and_what_and_what_to_do() -> None:
+def test_alerts_have_a_severity_a_summary_and_a_description() -> None:
     [group] = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
 
     for rule in group["rules"]:
@@ -136,7 +136,7 @@ def test_alerts_say_how_bad_and_what_and_what_to_do() -> None:
     assert len({rule["alert"] for rule in group["rules"]}) == len(group["rules"])
 
 
-def test_the_tables_of_the_docs_are_the_registrys() -> None:
+def test_the_metric_tables_of_the_docs_are_up_to_date() -> None:
     """`python -m contract --tables docs/telemetry.md` writes these tables."""
     text = (ROOT / "docs" / "telemetry.md").read_text(encoding="utf-8")
 

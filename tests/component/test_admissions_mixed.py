@@ -42,7 +42,7 @@ from anabranch_taskgroup.session.turn import OfferChunk
 # --- an upgrade with runs open --------------------------------------------------------------------------
 
 
-def test_a_run_that_an_earlier_release_opened_ends_under_this_one() -> None:
+def test_a_run_opened_by_an_earlier_release_ends_under_this_one() -> None:
     """Its session's owner was told no admission, and its run's owner knows one."""
     session, runner = Session(), Runner(first=99)
     session.opens(None)
@@ -56,14 +56,14 @@ def test_a_run_that_an_earlier_release_opened_ends_under_this_one() -> None:
 @pytest.mark.parametrize(
     "question", [StopRun(run_id="r", reason="cancelled", admission=100), CheckRun(run_id="r", admission=100)]
 )
-def test_such_a_run_is_the_one_that_its_owner_asks_after(question: Message) -> None:
+def test_a_run_without_admission_matches_a_query_of_its_owner(question: Message) -> None:
     session = Session()
     session.opens(None)
 
     assert not told(session.hears(question), FailRun)
 
 
-def test_such_a_run_is_not_begun_again_by_an_owner_that_was_upgraded() -> None:
+def test_a_run_without_admission_is_not_started_again_by_an_upgraded_owner() -> None:
     """It tells again what its predecessor told last, with an admission."""
     session = Session()
     session.opens(None)
@@ -74,7 +74,7 @@ def test_such_a_run_is_not_begun_again_by_an_owner_that_was_upgraded() -> None:
     assert told(session.completes(), GroupFinished)
 
 
-def test_nor_once_it_has_ended_and_its_owner_is_answered() -> None:
+def test_an_ended_run_without_admission_is_not_started_again_and_its_owner_is_answered() -> None:
     """For it may be another run of the same id, of which nothing would come."""
     session = Session()
     session.opens(None)
@@ -99,7 +99,7 @@ def test_a_stop_of_a_lost_run_does_not_stop_the_next_run_of_the_same_id() -> Non
 
 
 @pytest.mark.parametrize("admission", [7, None])
-def test_a_stop_before_its_own_run_does(admission: int | None) -> None:
+def test_a_stop_that_precedes_its_run_stops_it(admission: int | None) -> None:
     session = Session()
     session.hears(StopRun(run_id="r", reason="cancelled", admission=admission))
 
@@ -107,7 +107,7 @@ def test_a_stop_before_its_own_run_does(admission: int | None) -> None:
 
 
 @pytest.mark.parametrize("action", ["cancel", "pause"])
-def test_what_was_asked_before_a_run_was_submitted_is_asked_of_that_run_only(action: Any) -> None:
+def test_a_control_record_that_precedes_a_run_applies_to_that_run_only(action: Any) -> None:
     runner = Runner()
     runner.hears(ControlRun(run_id="r", action=action, origin="t.requests/0/1"))
     runner.submits()
@@ -138,7 +138,7 @@ def waits_for_an_array(session: Session, admission: int) -> Task:
     return session.partition.runs["r"].groups["g"].tasks["t"]
 
 
-def test_what_was_read_for_a_task_in_an_earlier_life_of_the_log_changes_nothing_while_it_waits() -> None:
+def test_an_array_read_in_an_earlier_generation_does_not_reach_a_waiting_task() -> None:
     """The topic was created again, the run is opened in it once more, and an old record was appended late."""
     session = Session()
     task = waits_for_an_array(session, 7)
@@ -152,9 +152,7 @@ def test_what_was_read_for_a_task_in_an_earlier_life_of_the_log_changes_nothing_
 @pytest.mark.parametrize(
     ("admission", "state"), [(7, TaskState.READY), (100, TaskState.RUNNING), (None, TaskState.RUNNING)]
 )
-def test_the_array_of_an_earlier_run_of_the_id_is_not_that_of_this_one(
-    admission: int | None, state: TaskState
-) -> None:
+def test_the_array_of_an_earlier_run_of_the_id_is_not_used(admission: int | None, state: TaskState) -> None:
     """None: counted by an owner of an earlier release."""
     session = Session()
     task = waits_for_an_array(session, 100)
@@ -167,7 +165,7 @@ def test_the_array_of_an_earlier_run_of_the_id_is_not_that_of_this_one(
     assert task.state is state
 
 
-def test_a_chunk_that_comes_back_for_a_week_keeps_its_admission() -> None:
+def test_a_chunk_that_is_handed_back_for_a_week_keeps_its_admission() -> None:
     """As one whose agent no worker has: it is what a stop of the run is obeyed by."""
     comes_back = 7 * 86_400 // 10
 
@@ -175,7 +173,7 @@ def test_a_chunk_that_comes_back_for_a_week_keeps_its_admission() -> None:
     assert first_fence(127 << 40 | 2**40 - 1) + FENCES <= 2**63
 
 
-def test_events_of_a_run_go_on_after_the_topic_was_created_again() -> None:
+def test_events_of_a_run_continue_after_the_topic_was_recreated() -> None:
     """Readers drop an event whose cause is no later than the last one of its source."""
     before = Runner(first=5_000)
     accepted = before.hears_turn(
@@ -202,7 +200,7 @@ def opened_record(value: bytes) -> Incoming:
 OPENED = OpenRun(run_id="r", request_id="q", session_id="s", groups=("g",), deadline=1e9, admission=9)
 
 
-def test_a_run_whose_first_record_could_not_be_decided_about_is_answered_for() -> None:
+def test_a_run_whose_first_record_is_poison_is_answered() -> None:
     effects = list(give_up_group(GroupRules(NAMES), Groups(0), OPENED, opened_record(b""), "a bug"))
 
     [answer] = told(effects, FailRun)
@@ -210,7 +208,7 @@ def test_a_run_whose_first_record_could_not_be_decided_about_is_answered_for() -
     assert "a bug" in answer.message
 
 
-def test_so_is_one_whose_first_record_nobody_decodes() -> None:
+def test_a_run_whose_first_record_is_undecodable_is_answered() -> None:
     large = OPENED.model_copy(update={"context": {"k": "x" * 9_000}})
     for value in (encode(OPENED), encode(large), encode(OPENED).replace(b'"deadline":', b'"deadlines":')):
         effects = list(fail_named(GroupRules(NAMES), Groups(0), opened_record(value), "its owners died"))
@@ -248,7 +246,7 @@ def test_a_run_that_is_lost_ends_when_it_is_cancelled() -> None:
     assert finals(runner.hears(ControlRun(run_id="r", action="cancel"))) == ["run.failed"]
 
 
-def test_a_session_has_time_to_answer_a_stop_that_comes_long_after_the_deadline() -> None:
+def test_a_session_has_time_to_answer_a_stop_long_after_the_deadline() -> None:
     """As where no Agency was there: else what the groups have would be left out."""
     runner = Runner()
     runner.submits(timeout=60)
@@ -264,7 +262,7 @@ def test_a_session_has_time_to_answer_a_stop_that_comes_long_after_the_deadline(
     assert finals(runner.hears(ended, at=late + 0.2)) == ["run.timed_out"]
 
 
-def test_one_that_does_not_answer_ends_the_run_a_minute_later() -> None:
+def test_a_session_that_does_not_answer_ends_the_run_a_minute_later() -> None:
     runner = Runner()
     runner.submits(timeout=60)
     late = 1.0 + 60 + 3_600

@@ -163,7 +163,7 @@ def test_the_keys_of_a_run_are_its_own() -> None:
     assert all(key.startswith("t.{r}:") for key in keys.values())
 
 
-async def test_a_run_is_said_to_be_accepted_before_any_group_hears_of_it() -> None:
+async def test_run_accepted_is_published_before_any_group_is_started() -> None:
     """Groups tell events of the run, too; they would come first where this one is told with the news."""
     effects = await World(runs).feed(SUBMIT)
 

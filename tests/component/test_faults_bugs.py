@@ -20,7 +20,7 @@ Start = Callable[..., System]
 LONG = {"timeout": 36_000}
 
 
-def test_a_report_that_meets_a_bug_fails_its_run_alone(
+def test_a_report_that_triggers_a_bug_fails_only_its_run(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def buggy(rules: Any, partition: Any, delivery: Any) -> Any:
@@ -46,7 +46,7 @@ def test_a_report_that_meets_a_bug_fails_its_run_alone(
     alive(s)
 
 
-def test_a_submission_that_meets_a_bug_is_refused(
+def test_a_submission_that_triggers_a_bug_is_refused(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def buggy(rules: Any, partition: Any, message: Any, offset: int, at: float) -> Any:

@@ -51,7 +51,7 @@ def test_pages_of_an_open_run_are_written_again(anabranch_system: Start) -> None
     alive(s)
 
 
-def test_an_expansion_that_is_met_before_the_pages_are_back_waits_for_them(anabranch_system: Start) -> None:
+def test_an_expansion_waits_until_its_pages_are_restored(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"much": much})
     run = s.submit(EXPANDED_LATER)
     s.advance(30)
@@ -64,7 +64,7 @@ def test_an_expansion_that_is_met_before_the_pages_are_back_waits_for_them(anabr
     alive(s)
 
 
-def test_members_that_run_while_the_store_begins_again_are_not_called_twice(anabranch_system: Start) -> None:
+def test_members_that_run_while_the_store_restarts_empty_are_not_called_twice(anabranch_system: Start) -> None:
     calls: Counter[str] = Counter()
 
     async def slow(task: Task) -> int:
@@ -84,7 +84,7 @@ def test_members_that_run_while_the_store_begins_again_are_not_called_twice(anab
     alive(s)
 
 
-def test_the_final_record_stays_one_when_the_store_begins_again(anabranch_system: Start) -> None:
+def test_there_is_one_final_record_when_the_store_restarts_empty(anabranch_system: Start) -> None:
     """What is on the log is not told again by the owners that write the store's part again."""
     s = anabranch_system()
     s.run(request(task("t", inputs=1), session_id="s", request_id="one"), timeout=60)
@@ -108,7 +108,7 @@ def flush(server: MemoryServer) -> None:
 
 
 @pytest.mark.parametrize("forget", [MemoryServer.restart, flush], ids=["restarted", "flushed"])
-def test_a_store_that_forgot_gets_what_ended_runs_left_there(
+def test_an_emptied_store_gets_the_data_of_ended_runs_again(
     anabranch_system: Start, forget: Callable[[MemoryServer], None]
 ) -> None:
     """Values, pages of a large one, and what is known of the run for good: its request is not run again."""
@@ -137,7 +137,7 @@ def test_a_store_that_forgot_gets_what_ended_runs_left_there(
 
 
 @pytest.mark.parametrize("forget", [MemoryServer.restart, flush], ids=["restarted", "flushed"])
-def test_a_request_that_comes_again_before_anybody_noticed_that_the_store_forgot_is_not_admitted_again(
+def test_a_repeated_request_is_not_admitted_before_the_loss_of_the_store_is_noticed(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, forget: Callable[[MemoryServer], None]
 ) -> None:
     """Its owner has no memory of it, and asks a store that was emptied an instant ago: it must not believe it."""
@@ -159,7 +159,7 @@ def test_a_request_that_comes_again_before_anybody_noticed_that_the_store_forgot
 
 
 @pytest.mark.parametrize("topic", ["runs", "groups"])
-def test_a_store_that_forgets_once_more_while_it_is_written_again_is_written_again(
+def test_a_store_that_is_emptied_during_its_restoration_is_restored_again(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch, topic: str
 ) -> None:
     """It is emptied, and looks the same, just before an owner notes that all is there again."""
@@ -185,7 +185,7 @@ def test_a_store_that_forgets_once_more_while_it_is_written_again_is_written_aga
     alive(s)
 
 
-def test_what_had_expired_is_not_written_again(anabranch_system: Start) -> None:
+def test_expired_data_is_not_restored(anabranch_system: Start) -> None:
     s = anabranch_system(result_ttl=600.0)
     short = {"timeout": 60, "session_id": "s"}
     s.run(request(task("old", inputs=1), **short), timeout=60)
@@ -202,7 +202,7 @@ def test_what_had_expired_is_not_written_again(anabranch_system: Start) -> None:
     alive(s)
 
 
-def test_a_request_that_comes_again_after_many_others_is_answered_by_the_store(
+def test_a_request_repeated_after_many_others_is_answered_by_the_store(
     anabranch_system: Start,
 ) -> None:
     """By then its owner has forgotten it: tombstones in memory are bounded by their size."""
@@ -240,7 +240,7 @@ def snapshot(server: MemoryServer) -> Callable[[], None]:
     return restore
 
 
-def test_a_run_that_ended_after_the_snapshot_has_ended_all_the_same(anabranch_system: Start) -> None:
+def test_a_run_that_ended_after_the_snapshot_stays_ended(anabranch_system: Start) -> None:
     """The snapshot has it as open, and as the last one that was: what the log says of it is read again."""
     s = anabranch_system()
     body = request(task("t", inputs=1, external_dependencies=["go"]), session_id="s", request_id="q")

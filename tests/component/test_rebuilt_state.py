@@ -47,7 +47,7 @@ SUBMIT = SubmitRun(run_id="r", request_id="q", session_id="s", body_hash="h", re
         (None, 0),
     ],
 )
-def test_a_commit_tells_which_runs_had_ended(committed: Committed | None, told: int) -> None:
+def test_a_commit_lists_the_runs_that_had_ended(committed: Committed | None, told: int) -> None:
     assert open_from(committed) == told
 
 
@@ -82,7 +82,7 @@ def owned(committed: Committed | None) -> OwnedPartition[None]:
     )
 
 
-def test_a_successor_is_told_once_which_runs_had_ended_although_it_begins_at_a_fragment() -> None:
+def test_a_successor_learns_once_which_runs_had_ended_although_it_starts_at_a_fragment() -> None:
     """The other fragments of a message may never come, and its first one keeps the place to begin from."""
     before, domain = owned(None), Domain()
     [fragment, *_] = fragments_of(encode(ValueFound(run_id="r", key="k", value="x" * 3_000)), 1_200)
@@ -143,7 +143,7 @@ def test_a_run_that_had_ended_and_was_admitted_by_a_repetition_is_not_open() -> 
     assert partition.next_deadline() == partition.runs["open"].due
 
 
-def test_a_lost_run_ends_after_the_rebuild_where_its_end_is_told() -> None:
+def test_a_lost_run_ends_after_the_rebuild_once_its_end_is_published() -> None:
     """Its admission was removed from the log, and a repetition of its request was not: what is decided about that
     in a rebuild takes no effect, so the run must not count as ended from then on."""
     known, admit = runs_in_rebuild()

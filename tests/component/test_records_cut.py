@@ -47,7 +47,7 @@ def fitted(inner: Any) -> FittedLog:
     return FittedLog(inner, NAMES)
 
 
-async def test_a_log_that_does_not_tell_its_limit_is_sent_less_and_less() -> None:
+async def test_records_shrink_until_a_log_with_an_unknown_limit_accepts_them() -> None:
     """An installation may forbid to ask for the settings of a topic."""
     inner = Strict()
 
@@ -57,7 +57,7 @@ async def test_a_log_that_does_not_tell_its_limit_is_sent_less_and_less() -> Non
     assert [assembler.whole(each.value, at, 0.0) for at, each in enumerate(inner.taken)][-1] == b"x" * 900_000
 
 
-def test_no_limit_is_learned_of_records_that_cannot_be_too_large() -> None:
+def test_no_limit_is_learned_from_records_that_cannot_be_too_large() -> None:
     """Not each refusal is for one record's size."""
     limits = RecordLimits()
     limits.refused("t", 4_000)
@@ -65,7 +65,7 @@ def test_no_limit_is_learned_of_records_that_cannot_be_too_large() -> None:
     assert limits.note("t", 1_000_000) == LEAST_LEARNED_BYTES
 
 
-def test_a_limit_that_was_lowered_is_kept_to_as_the_log_tells_it() -> None:
+def test_a_lowered_limit_is_obeyed_as_the_log_reports_it() -> None:
     limits = RecordLimits()
     limits.note("t", 1_000_000)
     limits.refused("t", 900_000)
@@ -74,7 +74,7 @@ def test_a_limit_that_was_lowered_is_kept_to_as_the_log_tells_it() -> None:
     assert (limits.least(1_000_000), limits.least(300_000)) == (500_000, 300_000)
 
 
-async def test_a_letter_of_a_small_record_with_large_headers_fits() -> None:
+async def test_a_dead_letter_of_a_small_record_with_large_headers_fits() -> None:
     """Its value alone would have told nothing: whoever reads requests buries records of anybody."""
     inner = Strict(says=LIMIT)
     headers = {"theirs": b"h" * 100_000, "anabranch_code": b"undecodable"}
@@ -93,7 +93,7 @@ async def test_a_letter_of_a_small_record_with_large_headers_fits() -> None:
         {"errors": [{"hint": {"deep": "x" * 200_000}}], "warnings": ["x" * 200_000]},
     ],
 )
-async def test_a_result_fits_whatever_it_holds(body: dict[str, Any]) -> None:
+async def test_a_result_fits_whatever_it_contains(body: dict[str, Any]) -> None:
     value = orjson.dumps({"run_id": "r", **body})
 
     found = fit_result(value, LIMIT)
@@ -106,7 +106,7 @@ async def test_a_result_fits_whatever_it_holds(body: dict[str, Any]) -> None:
 # --- offers ----------------------------------------------------------------------------------------------
 
 
-def test_offers_are_made_anew_once_a_record_of_theirs_is_too_large(
+def test_offers_are_rebuilt_once_one_of_their_records_is_too_large(
     anabranch_system: Callable[..., System],
 ) -> None:
     """The limit was lowered while the service was running. What was put aside goes with its run."""

@@ -114,7 +114,7 @@ def test_a_nudge_of_a_run_that_the_session_does_not_know_asks_its_owner_to_check
     assert finals(effects) == []
 
 
-def test_a_record_of_an_open_run_that_is_given_up_fails_it_and_a_stop_given_up_abandons_it() -> None:
+def test_an_abandoned_record_fails_its_open_run_and_an_abandoned_stop_abandons_it() -> None:
     session = Session()
     session.opens(7)
     record = Incoming(NAMES.groups, 3, 44, b"s", b"", (), 1.0)
@@ -139,7 +139,7 @@ def test_a_fragment_by_itself_changes_nothing() -> None:
     assert Runner().hears(piece) == []
 
 
-def test_a_run_with_thousands_of_keys_from_outside_looks_at_each_once() -> None:
+def test_a_run_with_thousands_of_external_keys_checks_each_once() -> None:
     """With 15,000 of them, looking at all needs of the task with each key took a minute and a half."""
     looked: list[str] = []
 
@@ -176,7 +176,7 @@ def test_a_run_with_thousands_of_keys_from_outside_looks_at_each_once() -> None:
 # --- the owner of the run -----------------------------------------------------------------------------------
 
 
-def test_a_run_that_its_session_has_lost_ends_at_once_with_what_is_known() -> None:
+def test_a_run_that_its_session_has_lost_ends_at_once_with_known_results() -> None:
     runner = Runner()
     runner.submits()
     lost = FailRun(run_id="r", error_type="RunLost", message="no records", abandoned=True)
@@ -187,7 +187,7 @@ def test_a_run_that_its_session_has_lost_ends_at_once_with_what_is_known() -> No
     assert finals(runner.hears(lost)) == []
 
 
-def test_a_run_that_a_service_cannot_go_on_with_is_stopped_and_then_failed() -> None:
+def test_a_run_that_a_service_cannot_continue_is_stopped_and_then_failed() -> None:
     runner = Runner()
     runner.submits()
     fault = FailRun(run_id="r", error_type="InternalError", message="a bug", group="g", task="t")
@@ -250,7 +250,7 @@ def test_results_that_cannot_be_written_end_the_run_without_them() -> None:
     assert "the results cannot be written" in body["failures"][0]["message"]
 
 
-def test_a_buried_record_fails_its_run_and_a_second_one_ends_it() -> None:
+def test_a_dead_lettered_record_fails_its_run_and_a_second_one_ends_it() -> None:
     runner = Runner()
     runner.submits()
     record = Incoming(NAMES.runs, 1, 9, b"r", b"", (), 1.0)
@@ -274,7 +274,7 @@ def test_a_buried_record_fails_its_run_and_a_second_one_ends_it() -> None:
         ControlRun(run_id="r", action="cancel"),
     ],
 )
-def test_whatever_is_told_of_a_run_whose_records_are_gone_ends_it(message: Message) -> None:
+def test_any_message_about_a_run_whose_records_are_lost_ends_it(message: Message) -> None:
     """Its tombstone in the store says that it was admitted, and has not ended."""
     before, after = Runner(), Runner(first=1_000)
     before.submits()
@@ -292,7 +292,7 @@ def test_whatever_is_told_of_a_run_whose_records_are_gone_ends_it(message: Messa
     ("member_bytes", "size"),
     [(0.0, 1_000), (400.0, 1_000), (401.0, 997), (70_000.0, 5), (400_000.0, 1), (900_000.0, 1)],
 )
-def test_a_chunk_has_no_more_items_than_its_offer_takes(member_bytes: float, size: int) -> None:
+def test_a_chunk_has_no_more_items_than_fit_into_its_offer(member_bytes: float, size: int) -> None:
     rules = DecisionConfig(NAMES, chunk_limit=1_000)
     assert rules.chunk_bytes == 400_000
 
@@ -322,7 +322,7 @@ def test_deadlines_are_kept_in_the_brokers_time(machine_at: float, finding: str 
     assert clock.finding == finding
 
 
-async def test_a_topic_has_another_generation_each_time_it_was_created() -> None:
+async def test_each_creation_of_a_topic_is_another_generation() -> None:
     broker = MemoryBroker()
     log, store = MemoryLog(broker, SystemClock()), MemoryStore(MemoryServer(SystemClock()))
     await log.create_topics([TopicSpec(NAMES.runs, 1), TopicSpec(NAMES.groups, 1)])
@@ -376,7 +376,7 @@ def test_agents_return_200_levels_at_most(anabranch_system: Start, levels: int) 
 
 
 @DEPTHS
-def test_values_from_outside_have_200_levels_at_most(anabranch_system: Start, levels: int) -> None:
+def test_external_values_have_200_levels_at_most(anabranch_system: Start, levels: int) -> None:
     s = anabranch_system()
     waits = task("t", "echo", inputs="{news}", external_dependencies=["news"])
     value = b"[" * levels + b"]" * levels
@@ -406,7 +406,7 @@ def test_a_request_may_have_200_levels_with_its_own(anabranch_system: Start, lev
 
 
 @DEPTHS
-def test_a_control_record_that_is_too_deep_is_buried_alone(anabranch_system: Start, levels: int) -> None:
+def test_only_the_control_record_that_is_too_deep_is_dead_lettered(anabranch_system: Start, levels: int) -> None:
     s = anabranch_system()
     deepest = b"[" * (levels - 1) + b"]" * (levels - 1)
     control = b'{"type":"cancel","request_id":"nobody","labels":' + deepest + b"}"

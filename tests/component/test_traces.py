@@ -394,7 +394,7 @@ def listening() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.server_close()
 
 
-def test_the_http_agent_hands_the_trace_on(anabranch_system: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_http_agent_propagates_the_trace(anabranch_system: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANABRANCH_HTTP_ALLOW", "127.0.0.1")
     traced = Traced()
     with listening() as (url, heard):
@@ -407,7 +407,7 @@ def test_the_http_agent_hands_the_trace_on(anabranch_system: Start, monkeypatch:
     assert heard[0]["traceparent"] == f"00-{TRACE_ID:032x}-{id_of(member):016x}-01"
 
 
-def test_without_telemetry_the_producers_trace_is_handed_on_as_it_came(
+def test_without_telemetry_the_producers_trace_is_propagated_unchanged(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANABRANCH_HTTP_ALLOW", "127.0.0.1")
@@ -438,7 +438,7 @@ def test_a_client_sends_the_span_that_it_runs_within() -> None:
 # --- once more -----------------------------------------------------------------------------------
 
 
-def test_an_owner_that_is_replaced_tells_no_span_that_is_another(anabranch_system: Start) -> None:
+def test_a_replaced_owner_emits_no_conflicting_spans(anabranch_system: Start) -> None:
     """Owners give their partitions up in mid-run and after it, before anything is committed: what ended is decided
     about again by the next owner. Each span has one content, whoever told it and how often."""
     traced = Traced()

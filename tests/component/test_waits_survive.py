@@ -90,7 +90,7 @@ async def _kill(service: Any) -> None:
 
 
 @HOW
-def test_a_retry_comes_at_its_time_whoever_owns_it(anabranch_system: Start, killed: bool) -> None:
+def test_a_retry_starts_at_its_time_whichever_process_owns_it(anabranch_system: Start, killed: bool) -> None:
     calls: list[float] = []
 
     async def flaky(task: Task) -> int:
@@ -118,7 +118,7 @@ def test_a_retry_comes_at_its_time_whoever_owns_it(anabranch_system: Start, kill
 
 
 @HOW
-def test_a_retry_that_fell_due_while_nobody_was_there_comes_at_once(anabranch_system: Start, killed: bool) -> None:
+def test_a_retry_that_became_due_without_an_owner_starts_at_once(anabranch_system: Start, killed: bool) -> None:
     s = anabranch_system()
     retry = {"strategy": "fixed", "delay": "10m", "max_attempts": 2}
     run = s.submit(request(task("t", "fail", {"times": 1}, retry=retry)))
@@ -132,7 +132,7 @@ def test_a_retry_that_fell_due_while_nobody_was_there_comes_at_once(anabranch_sy
 
 
 @HOW
-def test_the_timeout_of_a_run_holds_over_every_owner(anabranch_system: Start, killed: bool) -> None:
+def test_the_timeout_of_a_run_applies_across_owners(anabranch_system: Start, killed: bool) -> None:
     s = anabranch_system()
     run = s.submit(request(task("t", external_dependencies=["never"]), timeout="30m"))
     parts = Installation(s, {})
@@ -147,7 +147,7 @@ def test_the_timeout_of_a_run_holds_over_every_owner(anabranch_system: Start, ki
 
 
 @HOW
-def test_the_timeout_of_a_group_holds_and_one_that_passed_meanwhile_is_obeyed(
+def test_the_timeout_of_a_group_applies_across_owners_even_if_it_passed_meanwhile(
     anabranch_system: Start, killed: bool
 ) -> None:
     s = anabranch_system()
@@ -165,7 +165,7 @@ def test_the_timeout_of_a_group_holds_and_one_that_passed_meanwhile_is_obeyed(
 
 
 @HOW
-def test_a_key_from_outside_is_found_whenever_it_came(anabranch_system: Start, killed: bool) -> None:
+def test_an_external_key_is_found_whenever_it_was_set(anabranch_system: Start, killed: bool) -> None:
     """It is set while nobody is there, without a message that anybody could hear."""
     s = anabranch_system()
     run = s.submit(request(task("t", inputs="{news}", external_dependencies=["news"]), session_id="s"))
@@ -180,7 +180,7 @@ def test_a_key_from_outside_is_found_whenever_it_came(anabranch_system: Start, k
     assert (result.status, result.results) == ("completed", {"t": "came"})
 
 
-def test_a_key_from_outside_that_is_set_without_a_message_is_found_within_minutes(
+def test_an_external_key_that_is_set_without_a_message_is_found_within_minutes(
     anabranch_system: Start,
 ) -> None:
     s = anabranch_system()
@@ -206,7 +206,7 @@ def many_producers() -> dict[str, Any]:
 
 
 @HOW
-def test_a_run_that_was_opened_by_fragments_goes_on_under_the_next_owner(
+def test_a_run_that_was_opened_by_fragments_continues_under_the_next_owner(
     anabranch_system: Start, killed: bool
 ) -> None:
     async def later(task: Task) -> dict[str, list[int]]:
@@ -243,7 +243,7 @@ def create_again(s: System, *names: str) -> None:
 
 
 @pytest.mark.parametrize("after_seconds", [2, 60], ids=["before the first commit", "later"])
-def test_a_run_goes_on_though_the_store_forgets_after_the_topics_were_created_again(
+def test_a_run_continues_if_the_store_is_emptied_after_the_topics_were_recreated(
     anabranch_system: Start, after_seconds: float
 ) -> None:
     """What the owners tell each other carries the life of the log, which the store alone would have forgotten."""

@@ -83,7 +83,7 @@ def test_a_member_costs_no_more_in_a_larger_fan_out(quantity: str) -> None:
     )
 
 
-def test_nothing_is_counted_that_nobody_asked_for() -> None:
+def test_nothing_is_counted_unless_requested() -> None:
     assert counts_of(None) == {}
 
 

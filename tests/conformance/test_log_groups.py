@@ -236,7 +236,7 @@ async def test_a_paused_partition_holds_its_records_and_the_others_go_on(
     await membership.close()
 
 
-async def test_a_partition_assigned_anew_is_not_paused(new_log: NewLog, topic: str, group: str) -> None:
+async def test_a_reassigned_partition_is_not_paused(new_log: NewLog, topic: str, group: str) -> None:
     one, two = Recorder(), Recorder()
     first, second = await new_log(), await new_log()
     membership_one = await first.join(group, [topic], one)
@@ -269,7 +269,7 @@ async def test_lag_counts_from_the_committed_offset(log: EventLog, topic: str, g
     await membership.close()
 
 
-async def test_a_groups_standing_says_what_is_committed_kept_and_whose(
+async def test_the_standing_of_a_group_has_commits_offsets_and_members(
     log: EventLog, topic: str, group: str
 ) -> None:
     await log.publish(numbers(topic, 0, 10, partition=0))

@@ -148,7 +148,7 @@ async def test_a_topic_that_was_created_again_has_another_id(administered: Admin
     assert await log.incarnation(topic) not in ("", first)
 
 
-async def test_where_a_partition_begins_is_told(administered: Administered, prefix: str) -> None:
+async def test_the_first_record_of_a_partition_is_reported(administered: Administered, prefix: str) -> None:
     """The first record is the same until it is removed, and another one in a topic that was created again."""
     log, topic = administered.log, f"{prefix}beginnings"
     await log.create_topics([TopicSpec(topic, 1, {"message.timestamp.type": "LogAppendTime"})])

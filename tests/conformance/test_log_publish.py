@@ -60,7 +60,7 @@ async def test_a_record_comes_back_as_it_was_sent(log: EventLog, topic: str) -> 
     assert records[None].value == b""
 
 
-async def test_headers_keep_their_order_doubles_and_nulls_and_a_key_may_be_no_text(
+async def test_headers_keep_their_order_doubles_and_nulls_and_a_key_may_be_binary(
     log: EventLog, topic: str
 ) -> None:
     headers = (("b", b"1"), ("a", None), ("b", b"2"), ("a", b""), ("c", b""))
@@ -72,7 +72,7 @@ async def test_headers_keep_their_order_doubles_and_nulls_and_a_key_may_be_no_te
     assert (record.key, record.headers, record.is_null) == (b"\xff\x00", headers, False)
 
 
-async def test_a_key_in_bytes_lives_where_its_text_does(log: EventLog, prefix: str) -> None:
+async def test_a_key_in_bytes_has_the_partition_of_its_text(log: EventLog, prefix: str) -> None:
     topic = f"{prefix}bytes"
     await log.create_topics([TopicSpec(topic, 12)])
 
@@ -83,7 +83,7 @@ async def test_a_key_in_bytes_lives_where_its_text_does(log: EventLog, prefix: s
     assert seen == {key: await log.partition_for(topic, key) for key in KEYS}
 
 
-async def test_keys_live_where_the_java_client_puts_them(log: EventLog, prefix: str) -> None:
+async def test_keys_have_the_partitions_of_the_java_client(log: EventLog, prefix: str) -> None:
     topic = f"{prefix}keys"
     await log.create_topics([TopicSpec(topic, 12)])
 

@@ -91,7 +91,7 @@ async def test_many_channels(new_notifier: NewNotifier, prefix: str) -> None:
     await eventually(lambda: len(got) == 1_200)
 
 
-async def test_after_a_reconnect_every_callback_is_told_to_read_again(
+async def test_after_a_reconnect_every_callback_is_asked_to_read_again(
     fragile_notifier: tuple[Notifier, Callable[[], None]],
 ) -> None:
     """The server cuts the subscribing connections twice."""

@@ -221,7 +221,7 @@ async def test_a_history_is_in_the_order_of_positions_and_counts_what_is_not_sho
     assert await store.get([f"{prefix}{{s}}:v"]) == [b"1"]
 
 
-async def test_what_comes_again_at_a_position_replaces_and_what_was_dropped_stays_dropped(
+async def test_an_entry_repeated_at_its_position_replaces_and_a_dropped_one_stays_dropped(
     store: StateStore, prefix: str
 ) -> None:
     key, fence = f"{prefix}{{s}}:h", Fence(f"{prefix}{{s}}:fence", 1, 60)

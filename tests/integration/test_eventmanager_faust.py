@@ -180,7 +180,7 @@ async def test_the_same_silent_runs_are_nudged_as_in_the_plain_loop(
     assert sorted(set(await _embedded_nudges(records, 4))) == ["b", "run-1"]  # no worker is alive there
 
 
-async def test_what_was_known_is_known_to_the_next_process(kafka: str, kafka_log: KafkaLog, prefix: str) -> None:
+async def test_the_state_survives_in_the_next_process(kafka: str, kafka_log: KafkaLog, prefix: str) -> None:
     """Stops one manager during a run; the next one never reads the first half of the records."""
     names, redis = Names(prefix), Redis()
     await _create(kafka_log, names)
@@ -220,7 +220,7 @@ async def test_partitions_are_shared_and_taken_over(kafka: str, kafka_log: Kafka
     assert {(view.status, view.failure_count) for view in views} == {("failed", 3)}
 
 
-async def test_nothing_is_left_in_the_directory_and_nothing_is_warned_of(
+async def test_no_files_are_left_and_nothing_is_logged_as_a_warning(
     kafka: str, kafka_log: KafkaLog, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -273,7 +273,7 @@ def test_the_process_is_ready_and_ends_in_seconds_on_a_signal(kafka: str, redis_
     assert "Traceback" not in rest
 
 
-async def test_a_killed_process_is_followed_by_one_that_knows_what_it_knew(
+async def test_the_successor_of_a_killed_process_has_its_state(
     kafka: str, redis_url: str, prefix: str, kafka_log: KafkaLog
 ) -> None:
     """SIGKILL during a run, at a random instant."""
@@ -314,7 +314,7 @@ def test_the_process_says_which_server_it_cannot_reach(redis_url: str, prefix: s
     assert "Kafka cannot be reached at 127.0.0.1:1" in said
 
 
-async def test_a_broker_that_was_away_is_read_on_from(broker_process: ServerHandle, prefix: str) -> None:
+async def test_reading_continues_after_a_broker_outage(broker_process: ServerHandle, prefix: str) -> None:
     """Kills the broker during a run and starts it again after some seconds."""
     names, redis, records = Names(prefix), Redis(), [("run-1", value) for value in wide_run()]
     log = await KafkaLog.connect(broker_process.address)

@@ -17,7 +17,7 @@ from anabranch.ports import Committed, Incoming, Outgoing, TopicSpec
 from conformance.listeners import Recorder
 
 
-async def test_a_broker_that_is_not_there_is_named_with_the_fix(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_an_unavailable_broker_is_named_with_the_fix(capfd: pytest.CaptureFixture[str]) -> None:
     port = free_port()
 
     with pytest.raises(ServerUnavailable) as refused:
@@ -28,12 +28,14 @@ async def test_a_broker_that_is_not_there_is_named_with_the_fix(capfd: pytest.Ca
     assert capfd.readouterr().err == ""
 
 
-async def test_a_property_that_is_none_is_refused(kafka: str) -> None:
+async def test_an_unknown_property_is_refused(kafka: str) -> None:
     with pytest.raises(Misconfigured, match=r"no\.such\.property"):
         await KafkaLog.connect(kafka, properties={"no.such.property": "1"})
 
 
-async def test_a_tombstone_is_told_from_an_empty_value_and_null_headers_stay(kafka: str, prefix: str) -> None:
+async def test_a_tombstone_is_distinguished_from_an_empty_value_and_null_headers_stay(
+    kafka: str, prefix: str
+) -> None:
     log = await KafkaLog.connect(kafka)
     await log.create_topics([TopicSpec(f"{prefix}t", 1)])
     producer = Producer({"bootstrap.servers": kafka})
@@ -53,7 +55,7 @@ async def test_a_tombstone_is_told_from_an_empty_value_and_null_headers_stay(kaf
     assert {record.headers for record in records} == {(("a", None), ("a", b""), ("a", b"1"))}
 
 
-async def test_what_is_published_while_the_broker_is_away_arrives_once_and_in_order(
+async def test_records_published_during_a_broker_outage_arrive_once_and_in_order(
     broker_process: ServerHandle, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The broker is killed between the first and the last publish, and is started again."""
@@ -78,7 +80,7 @@ async def test_what_is_published_while_the_broker_is_away_arrives_once_and_in_or
     assert capfd.readouterr().err == ""
 
 
-async def test_a_publish_that_is_not_taken_in_time_fails(broker_process: ServerHandle) -> None:
+async def test_a_publish_that_is_not_acknowledged_in_time_fails(broker_process: ServerHandle) -> None:
     log = await KafkaLog.connect(broker_process.address, properties={"delivery.timeout.ms": "4000"})
     await log.create_topics([TopicSpec("t", 1)])
     await log.publish([Outgoing("t", "k", b"0")])
@@ -139,7 +141,7 @@ async def test_a_member_that_polls_too_rarely_loses_its_partitions_and_comes_bac
     await log.close()
 
 
-async def test_a_lone_record_does_not_wait_for_company(kafka: str, prefix: str) -> None:
+async def test_a_single_record_does_not_wait_for_a_batch(kafka: str, prefix: str) -> None:
     """The median from publish to delivery is about a millisecond on an idle machine; ten times that means that the
     client waits for a timeout."""
     log = await KafkaLog.connect(kafka)

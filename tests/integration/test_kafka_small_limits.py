@@ -8,7 +8,7 @@ from anabranch.adapters.kafka.log import KafkaLog
 from anabranch.ports import Outgoing, TopicSpec
 
 
-async def test_many_records_that_fit_one_by_one_are_taken_together(kafka: str, prefix: str) -> None:
+async def test_many_records_that_fit_one_by_one_are_accepted_together(kafka: str, prefix: str) -> None:
     """A broker refuses a batch over the topic's limit, even if each record is small."""
     log = await KafkaLog.connect(kafka)
     topic = f"{prefix}t"

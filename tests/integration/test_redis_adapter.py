@@ -15,7 +15,7 @@ from anabranch.core.errors import Misconfigured, ServerUnavailable, StoreRefused
 from anabranch.ports import Fence, Write
 
 
-async def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+async def test_an_unavailable_server_is_named_without_its_password() -> None:
     port = free_port()
 
     with pytest.raises(ServerUnavailable) as refused:
@@ -26,7 +26,7 @@ async def test_a_server_that_is_not_there_is_named_without_its_password() -> Non
     assert "secret" not in str(refused.value)
 
 
-async def test_a_url_that_is_none_is_refused() -> None:
+async def test_an_invalid_url_is_refused() -> None:
     with pytest.raises(Misconfigured, match="rediss://"):
         await RedisStore.connect("http://127.0.0.1:1")
 
@@ -68,7 +68,7 @@ async def test_a_connection_cut_while_idle_costs_nobody_a_call(redis_process: Se
     await store.close()
 
 
-async def test_a_server_that_hangs_is_given_up_after_the_timeout(redis_process: ServerHandle) -> None:
+async def test_a_call_to_a_hanging_server_fails_after_the_timeout(redis_process: ServerHandle) -> None:
     store = await RedisStore.connect(redis_process.address, timeout=0.3)
 
     redis_process.pause()
@@ -93,7 +93,7 @@ async def test_scripts_that_the_server_forgot_are_sent_again(redis_process: Serv
 
 
 @pytest.mark.server_settings(redis={"maxmemory": "3mb"})
-async def test_a_full_server_refuses_writes_and_says_the_fix(redis_process: ServerHandle) -> None:
+async def test_a_full_server_refuses_writes_and_the_error_has_the_fix(redis_process: ServerHandle) -> None:
     store = await RedisStore.connect(redis_process.address)
 
     async def fill(fence: Fence | None) -> None:
@@ -142,7 +142,7 @@ async def test_the_calls_of_one_turn_share_a_write(redis_process: ServerHandle) 
     await store.close()
 
 
-async def test_subscribers_hear_publishers_of_any_library(redis_process: ServerHandle) -> None:
+async def test_subscribers_receive_from_publishers_of_any_library(redis_process: ServerHandle) -> None:
     notifier = await RedisNotifier.connect(redis_process.address)
     got: list[bytes | None] = []
     await notifier.subscribe("session:{s}:key", got.append)
@@ -170,7 +170,7 @@ async def test_subscriptions_survive_a_restart(redis_process: ServerHandle) -> N
     await notifier.close()
 
 
-async def test_a_subscription_that_cannot_be_had_in_time_is_an_error(redis_process: ServerHandle) -> None:
+async def test_a_subscription_that_times_out_is_an_error(redis_process: ServerHandle) -> None:
     notifier = await RedisNotifier.connect(redis_process.address, timeout=0.3)
     redis_process.kill()
 

@@ -79,7 +79,7 @@ async def turned_away(where: str, properties: Mapping[str, str]) -> str:
     return f"{type(refused.value).__name__} {refused.value}"
 
 
-async def test_a_wrong_password_is_no_server_that_is_away(secure: SecureKafka) -> None:
+async def test_a_wrong_password_is_not_reported_as_an_unavailable_server(secure: SecureKafka) -> None:
     said = await turned_away(secure.scram, secure.scram_properties("service", "pw-of-nobody"))
 
     assert said.startswith("Misconfigured")
@@ -96,18 +96,18 @@ async def test_an_unknown_authority_is_named(secure: SecureKafka) -> None:
     assert "ssl.ca.location" in said
 
 
-async def test_without_a_certificate_the_reason_is_told(secure: SecureKafka) -> None:
+async def test_a_missing_client_certificate_is_reported(secure: SecureKafka) -> None:
     properties = secure.mtls_properties(secure.certificate)
     del properties["ssl.certificate.location"], properties["ssl.key.location"]
 
     assert "certificate" in await turned_away(secure.mtls, properties)
 
 
-async def test_plain_text_to_a_listener_with_tls_is_told(secure: SecureKafka) -> None:
+async def test_plain_text_to_a_listener_with_tls_is_reported(secure: SecureKafka) -> None:
     assert "security.protocol" in await turned_away(secure.scram, {})
 
 
-async def test_a_user_without_rights_hears_which_topic_and_what_to_do(secure: SecureKafka) -> None:
+async def test_the_error_of_a_user_without_permissions_has_the_topic_and_the_fix(secure: SecureKafka) -> None:
     await used(secure.scram, service(secure), "sec.closed")
     properties = secure.scram_properties("stranger", "pw-of-stranger")
     log = await KafkaLog.connect(secure.scram, properties=properties, timeout=SECONDS)
@@ -139,7 +139,7 @@ class Unassigned:
         raise AssertionError(f"{len(records)} records of {topic} {partition}")
 
 
-async def test_a_group_without_rights_is_trouble_of_its_member(secure: SecureKafka) -> None:
+async def test_missing_group_permissions_make_the_member_unhealthy(secure: SecureKafka) -> None:
     await used(secure.scram, service(secure), "sec.read")
     log = await KafkaLog.connect(secure.scram, properties=service(secure), timeout=SECONDS)
     try:

@@ -94,7 +94,7 @@ async def test_no_password_where_one_is_needed_is_a_wrong_setting(place: str) ->
     assert isinstance(error, Misconfigured)
 
 
-async def test_a_user_without_the_right_hears_what_to_give(place: str) -> None:
+async def test_the_error_of_a_user_without_a_permission_names_it(place: str) -> None:
     store = await RedisStore.connect(f"redis://reader:pw-of-reader@{place}")
     try:
         with pytest.raises(StoreRefused, match="ACL"):
@@ -130,7 +130,7 @@ async def test_a_certificate_for_another_name_is_refused(place: str, authority: 
     assert isinstance(error, Misconfigured)
 
 
-async def test_tls_to_a_server_without_it_is_told(place: str, authority: Authority) -> None:
+async def test_tls_to_a_server_without_it_is_reported(place: str, authority: Authority) -> None:
     error = await refused(f"rediss://service:pw-of-service@{place}", str(authority.file))
 
     assert isinstance(error, ServerUnavailable)

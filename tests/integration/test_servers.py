@@ -58,7 +58,7 @@ def test_a_redis_with_an_append_only_file_comes_back_with_its_keys(redis_process
         assert client.get("key") == b"value"
 
 
-def test_a_frozen_redis_answers_again_once_it_goes_on(redis_process: ServerHandle) -> None:
+def test_a_frozen_redis_answers_again_once_it_is_resumed(redis_process: ServerHandle) -> None:
     redis_process.pause()
     assert not redis_answers(redis_process.address)
 
@@ -71,7 +71,7 @@ def test_shared_redis_keeps_prefixes_apart(redis_url: str, prefix: str) -> None:
         assert client.set(f"{prefix}key", "value", nx=True, ex=60)
 
 
-def test_a_server_named_in_the_environment_is_never_injured() -> None:
+def test_a_server_named_in_the_environment_is_never_damaged() -> None:
     named = NamedServer(f"127.0.0.1:{free_port()}")
 
     with pytest.raises(ServerUnavailableError, match="tests may not stop or damage it"):

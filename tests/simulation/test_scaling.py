@@ -178,7 +178,7 @@ class Slotted(MemoryStore):
 STEPS: list[tuple[str, set[int]]] = []
 
 
-def test_whatever_is_stored_in_one_step_is_in_one_slot() -> None:
+def test_each_atomic_step_of_the_store_touches_one_slot() -> None:
     """A script of Redis may touch the keys of one slot only. These runs store all kinds of values: of the context,
     results, derived keys, pages and manifests, outcomes, tombstones."""
     STEPS.clear()
@@ -261,7 +261,7 @@ def test_what_is_sent_for_a_member_does_not_grow_with_the_number_of_workers() ->
         assert sent[100][topic] <= 1.2 * few, topic
 
 
-def test_members_that_take_long_run_at_once_where_there_is_room_for_them() -> None:
+def test_long_members_run_at_once_if_slots_are_free() -> None:
     """Each of them is a chunk. Were no more chunks out than may wait, no more would run, whatever the workers."""
     crowd, members = Crowd(10.0), 2 * WINDOW - 1
     with installation(20, {"work": crowd.work}, concurrency=16) as s:
@@ -272,7 +272,7 @@ def test_members_that_take_long_run_at_once_where_there_is_room_for_them() -> No
     assert took < 11.0
 
 
-def test_a_wide_fan_out_of_long_members_is_shared_out_over_all_workers() -> None:
+def test_a_wide_fan_out_of_long_members_is_shared_by_all_workers() -> None:
     """Also the first chunks, which are cut before anything was measured: its owner keeps no more than others."""
     took, most = {}, {}
     for workers in (10, 40):
@@ -287,7 +287,7 @@ def test_a_wide_fan_out_of_long_members_is_shared_out_over_all_workers() -> None
     assert took[40] < took[10] / 2
 
 
-def test_an_idle_worker_asks_the_store_a_few_times_a_second() -> None:
+def test_an_idle_worker_queries_the_store_a_few_times_a_second() -> None:
     """It shows that it lives; the owner of a partition sees that the store is the same and has its mark."""
     asked: Counter[str] = Counter()
 
@@ -391,7 +391,7 @@ def test_a_chunk_is_a_second_of_a_worker_or_one_member_once_some_were_measured(s
 # --- many open runs --------------------------------------------------------------------------------
 
 
-def test_a_turn_looks_at_its_own_run_however_many_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_reads_only_its_own_run_however_many_are_open(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = 0
     next_due = Timers.next_due
 

@@ -194,7 +194,7 @@ def test_an_agent_that_is_not_deterministic_is_found() -> None:
 # --- the command -----------------------------------------------------------------------------------
 
 
-def test_the_command_shows_how_to_play_a_failing_seed_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_how_to_reproduce_a_failing_seed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "0..3", "--faults", "", "--mutation", "news-first"]) == 1
 
     out = capsys.readouterr().out
@@ -202,7 +202,7 @@ def test_the_command_shows_how_to_play_a_failing_seed_again(capsys: pytest.Captu
     assert f"repeat with: {command}" in out
 
 
-def test_the_command_succeeds_where_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_succeeds_without_violations(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "5", "--trace"]) == 0
     assert "1 seeds, 0 failed" in capsys.readouterr().out
     assert main(["--faults", "plague"]) == 2

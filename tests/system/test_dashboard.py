@@ -57,7 +57,7 @@ def test_a_run_is_shown_live_to_its_end(browser: Browser, dev: DevSystem, tmp_pa
         expect(board.button("Cancel")).to_have_count(0)
 
 
-def test_a_fan_out_is_one_tile_that_leads_to_its_members_and_each_to_what_it_did(
+def test_a_fan_out_is_one_tile_that_leads_to_its_members_and_their_details(
     browser: Browser, dev: DevSystem
 ) -> None:
     run = dev.submit(fan_out("wide one", 240, broken=60), wait=30)
@@ -101,7 +101,7 @@ def test_a_fan_out_is_one_tile_that_leads_to_its_members_and_each_to_what_it_did
         expect(board.button("measure_60")).to_be_focused()
 
 
-def test_results_timeline_events_and_why_tell_of_the_same_run(browser: Browser, dev: DevSystem) -> None:
+def test_results_timeline_events_and_why_show_the_same_run(browser: Browser, dev: DevSystem) -> None:
     run = dev.submit(fan_out("told one", 130), wait=30)
     with dashboard(browser, dev.url) as board:
         board.open(f"/runs/{run}/results")
@@ -163,9 +163,7 @@ task_groups:
 """
 
 
-def test_a_request_is_mended_where_its_mistakes_are_shown_planned_and_submitted(
-    browser: Browser, dev: DevSystem
-) -> None:
+def test_a_request_is_corrected_at_its_errors_planned_and_submitted(browser: Browser, dev: DevSystem) -> None:
     with dashboard(browser, dev.url) as board:
         board.open("/submit")
         editor = board.page.get_by_label("Request, as YAML or JSON")
@@ -191,7 +189,7 @@ def test_a_request_is_mended_where_its_mistakes_are_shown_planned_and_submitted(
         expect(board.status("Completed")).to_be_visible()
 
 
-def test_a_run_is_paused_resumed_and_cancelled_each_after_a_question(
+def test_a_run_is_paused_resumed_and_cancelled_each_after_a_confirmation(
     browser: Browser, dev: DevSystem, tmp_path: Path
 ) -> None:
     run = dev.submit(one_task("stopped one", "gated", inputs={"gate": str(tmp_path / "never")}))
@@ -212,7 +210,7 @@ def test_a_run_is_paused_resumed_and_cancelled_each_after_a_question(
         expect(board.status("Cancelled")).to_be_visible()
 
 
-def test_all_of_it_is_reached_with_the_keyboard(browser: Browser, dev: DevSystem) -> None:
+def test_everything_is_reachable_with_the_keyboard(browser: Browser, dev: DevSystem) -> None:
     run = dev.submit(fan_out("typed one", 12), wait=30)
     with dashboard(browser, dev.url) as board:
         board.open("/system")
@@ -264,7 +262,7 @@ def test_the_theme_is_the_systems_until_one_is_chosen_and_then_stays(browser: Br
         expect(root).to_have_attribute("data-theme", "dark")
 
 
-def test_a_lost_connection_is_shown_and_taken_up_again(browser: Browser, dev: DevSystem) -> None:
+def test_a_lost_connection_is_shown_and_restored(browser: Browser, dev: DevSystem) -> None:
     with dashboard(browser, dev.url) as board:
         # Given a gateway whose stream breaks each time, until the test repairs it
         refused: list[Route] = []
@@ -281,9 +279,7 @@ def test_a_lost_connection_is_shown_and_taken_up_again(browser: Browser, dev: De
         assert refused
 
 
-def test_a_gateway_that_wants_a_key_gets_it_in_a_header_and_never_in_an_address(
-    browser: Browser, dev: DevSystem
-) -> None:
+def test_the_api_key_is_sent_in_a_header_and_never_in_a_url(browser: Browser, dev: DevSystem) -> None:
     with dashboard(browser, dev.url, expected_errors=(401,)) as board:
         asked: list[str] = []
 
@@ -344,9 +340,7 @@ def test_no_tab_of_a_run_is_wider_than_a_phone(browser: Browser, dev: DevSystem)
             assert board.width_over() <= 0, tab
 
 
-def test_versions_of_the_context_say_who_wrote_what_and_what_two_differ_in(
-    browser: Browser, dev: DevSystem
-) -> None:
+def test_versions_of_the_context_show_writers_and_differences(browser: Browser, dev: DevSystem) -> None:
     run = dev.submit(one_task("versioned one", "echo", message_template="x"), wait=30)
     first = {
         "version": 1,

@@ -41,7 +41,7 @@ def _serve(route: Route) -> None:
     route.fulfill(content_type=kind, body=(ASSETS / path).read_text("utf-8"))
 
 
-def test_the_page_asks_at_once_for_every_module_that_it_will_import() -> None:
+def test_the_page_preloads_every_module_that_it_imports() -> None:
     page = (ASSETS.parent / "index.html").read_text("utf-8")
     asked = set(re.findall(r'<link rel="modulepreload" href="assets/([^"]+)"', page))
     assert asked == _imported_from(ASSETS / "main.js") - {"main.js"}
@@ -68,7 +68,7 @@ def test_durations_have_about_three_digits(compute: Compute) -> None:
     ]  # fmt: skip
 
 
-def test_moments_are_told_as_distances_from_numbers_and_from_text(compute: Compute) -> None:
+def test_times_as_numbers_or_text_are_shown_relative_to_now(compute: Compute) -> None:
     moments = [1000, 995, 700, 1100, "1970-01-01T00:00:40Z"]
     assert compute("lib/time.js", "x.map(at => m.relative(at, 1000))", moments) == [
         "just now", "5 s ago", "5 min ago", "in 1 min", "16 min ago",
@@ -83,19 +83,19 @@ def test_an_axis_has_a_few_round_marks_from_its_beginning(compute: Compute, span
     assert marks[-1] <= span * 1.0001
 
 
-def test_numbers_are_short_and_never_claim_what_is_not_so(compute: Compute) -> None:
+def test_numbers_are_short_and_never_misleading(compute: Compute) -> None:
     assert compute("lib/format.js", "[950, 1200, 38400, 1.2e6].map(m.compact)") == ["950", "1.2k", "38k", "1.2M"]
     percents = compute("lib/format.js", "x.map(([part, whole]) => m.percent(part, whole))",
                        [[0, 10], [1, 1000], [999, 1000], [1000, 1000], [0, 0]])  # fmt: skip
     assert percents == ["0%", "<1%", "99%", "100%", "–"]
 
 
-def test_what_all_names_begin_with_ends_at_a_mark(compute: Compute) -> None:
+def test_the_common_prefix_of_names_ends_at_a_separator(compute: Compute) -> None:
     names = [["NF.RNA.ALIGN_1", "NF.RNA.ALTER_2"], ["ab_1", "ab_2"], ["alone_here"], ["river", "delta"]]
     assert compute("lib/format.js", "x.map(m.sharedPrefix)", names) == [7, 0, 0, 0]
 
 
-def test_a_stream_is_read_whatever_pieces_it_comes_in(compute: Compute) -> None:
+def test_a_stream_is_read_whatever_its_chunks(compute: Compute) -> None:
     first = 'id: 7\nevent: run.accepted\ndata: {"a":\ndata: 1}\n\n'
     text = f"retry: 2000\n\n: still here\n\n{first}data:x\r\n\r\nevent: end\n"
     whole = compute("lib/sse.js", "new m.EventStreamParser().feed(x)", text)
@@ -118,7 +118,7 @@ def test_the_pause_between_attempts_doubles_up_to_a_limit(compute: Compute) -> N
     assert most == [500, 1000, 2000, 15000]
 
 
-def test_places_go_into_the_address_and_come_back(compute: Compute) -> None:
+def test_routes_are_written_to_the_url_and_read_back(compute: Compute) -> None:
     path, query = ["runs", "a/b c"], {"task": "g/t ü", "status": ""}
     hash_ = compute("lib/router.js", "m.format(x.path, x.query)", {"path": path, "query": query})
     assert compute("lib/router.js", "m.parse(x)", hash_) == {"path": path, "query": {"task": "g/t ü"}}
@@ -211,7 +211,7 @@ task_groups:
         (YAML, "/task_groups/5", "task_groups:", False),
     ],
 )
-def test_a_mistake_is_found_in_the_text_by_its_pointer(
+def test_an_error_is_located_in_the_text_by_its_pointer(
     compute: Compute, text: str, pointer: str, selected: str, exact: bool
 ) -> None:
     place = compute("lib/pointer.js", "m.placeOf(x.text, x.pointer)", {"text": text, "pointer": pointer})
@@ -279,7 +279,7 @@ def test_a_timeline_begins_with_the_first_task_and_open_tasks_reach_its_end(comp
     assert [(bar["at"], bar["length"]) for bar in made["groups"][1]["bars"]] == [(2.5, 6), (None, None)]
 
 
-def test_a_newer_view_changes_only_the_nodes_that_it_tells_of(compute: Compute) -> None:
+def test_a_newer_view_changes_only_the_nodes_that_it_contains(compute: Compute) -> None:
     nodes = [{"group": "g", "task": name, "status": "waiting", "completed": 0} for name in "ab"]
     view = {"groups": {"g": {"tasks": {"b": {"status": "running", "completed": 0}}}}}
     made = compute("lib/run.js", "m.withStatuses(x.nodes, x.view)", {"nodes": nodes, "view": view})
@@ -287,12 +287,12 @@ def test_a_newer_view_changes_only_the_nodes_that_it_tells_of(compute: Compute) 
     assert [node["status"] for node in made["nodes"]] == ["waiting", "running"]
 
 
-def test_what_is_searched_becomes_filters(compute: Compute) -> None:
+def test_a_search_text_becomes_filters(compute: Compute) -> None:
     found = compute("views/runs.js", "m.searchFilters('label:team=core night run session:s1')")
     assert found == {"label": "team:core", "session_id": "s1", "q": "night run"}
 
 
-def test_every_status_has_a_shape_of_its_own_beside_its_colour(compute: Compute) -> None:
+def test_every_status_has_its_own_shape_and_colour(compute: Compute) -> None:
     statuses = ["waiting", "running", "held", "completed", "failed", "skipped", "cancelled", "timed_out", "paused"]
     shapes = compute("lib/status.js", "x.map(status => m.lookOf(status).path)", statuses)
     assert len(set(shapes)) == len(statuses)

@@ -88,7 +88,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
         yield Laptop(dev, program, folder, environ)
 
 
-def test_a_run_is_submitted_looked_at_and_told(laptop: Laptop) -> None:
+def test_a_run_is_submitted_inspected_and_shown_on_the_console(laptop: Laptop) -> None:
     events = laptop.folder / "events"
 
     done = laptop("run", laptop.file(PARCELS), "--json", "--events-file", str(events))
@@ -116,7 +116,7 @@ def test_a_run_is_submitted_looked_at_and_told(laptop: Laptop) -> None:
     assert laptop("plan", laptop.file(PARCELS)).returncode == 0
 
 
-def test_a_run_that_fails_is_told_and_retried_and_its_letter_dismissed(laptop: Laptop) -> None:
+def test_a_failed_run_is_shown_and_retried_and_its_dead_letter_dismissed(laptop: Laptop) -> None:
     done = laptop("run", laptop.file(one_task("refused-1", "refuse")), "--json")
 
     run = json.loads(done.stdout)["run_id"]
@@ -163,20 +163,20 @@ def test_an_open_run_is_paused_resumed_and_cancelled(laptop: Laptop) -> None:
         (["dlq", "show", "0:999"], 2),
     ],
 )
-def test_what_is_not_there_has_the_exit_code_2(laptop: Laptop, arguments: Sequence[str], code: int) -> None:
+def test_unknown_ids_exit_with_2(laptop: Laptop, arguments: Sequence[str], code: int) -> None:
     done = laptop(*arguments)
 
     assert (done.returncode, done.stdout) == (code, "")
     assert "Traceback" not in done.stderr
 
 
-def test_a_request_of_an_agent_that_is_not_there_is_refused(laptop: Laptop) -> None:
+def test_a_request_for_an_unknown_agent_is_refused(laptop: Laptop) -> None:
     told = laptop.json("run", laptop.file(one_task("unknown-1", "nobody")), code=2)
 
     assert (told["status"], told["errors"][0]["code"]) == ("rejected", "unknown_agent")
 
 
-def test_a_name_of_servers_beats_what_is_found_and_a_url_beats_both(laptop: Laptop) -> None:
+def test_named_servers_override_a_found_system_and_a_url_overrides_both(laptop: Laptop) -> None:
     dead = {"ANABRANCH_BROKERS": "127.0.0.1:1"}
 
     assert laptop("list", **dead).returncode == 4
@@ -200,7 +200,7 @@ def test_a_second_dev_on_its_port_is_an_error(laptop: Laptop) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_the_address_goes_with_dev_however_it_ends(how: signal.Signals, laptop: Laptop, tmp_path: Path) -> None:
+def test_the_address_file_is_removed_however_dev_ends(how: signal.Signals, laptop: Laptop, tmp_path: Path) -> None:
     own = {"XDG_RUNTIME_DIR": str(tmp_path)}
     file = tmp_path / "anabranch" / "dev.json"
     with dev_system("dev_agents", own) as dev:

@@ -91,7 +91,7 @@ def page(installation: Cluster, command: Path, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=shown(path)) for path in RUN])
-def test_what_a_page_says_works(page: Page, path: Path) -> None:
+def test_the_code_blocks_of_a_page_work(page: Page, path: Path) -> None:
     for block in blocks_of(path):
         if block.skip is None:
             try:
@@ -100,7 +100,7 @@ def test_what_a_page_says_works(page: Page, path: Path) -> None:
                 raise AssertionError(f"{shown(path)}, the block at line {block.line}: {error}") from error
 
 
-def test_blocks_that_are_not_run_have_a_reason_of_the_list() -> None:
+def test_blocks_that_are_not_run_have_a_reason_from_the_list() -> None:
     reasons = Counter(block.skip for block in EVERY if block.skip is not None)
     for reason, times in sorted(reasons.items()):
         print(f"{times:3} not run: {reason}")

@@ -48,7 +48,7 @@ def facts(document: dict[str, Any]) -> set[tuple[str | None, str]]:
     return {(each["task"], each["fact"]) for each in document["missing"]}
 
 
-def test_why_works_with_every_service_killed_and_the_run_ends_once_they_are_back(make: Start) -> None:
+def test_why_works_with_every_service_killed_and_the_run_ends_once_they_are_restarted(make: Start) -> None:
     """A fan-out runs, one task waits for a key, one for the fan-out; SIGKILL to all; then new processes and the
     key."""
     cluster = make()
@@ -98,7 +98,7 @@ def test_why_works_with_every_service_killed_and_the_run_ends_once_they_are_back
     user.close()
 
 
-def test_why_says_what_it_cannot_know(make: Start) -> None:
+def test_why_reports_unknown_runs_and_unavailable_servers(make: Start) -> None:
     cluster = make()
 
     unknown = cluster.run("why", "nobody-knows")
@@ -119,7 +119,7 @@ def probe(port: int, path: str) -> tuple[int, dict[str, Any]]:
     return response.status, body
 
 
-def test_a_stuck_owner_says_so_and_ends_and_its_successor_goes_on(make: Start, tmp_path: Path) -> None:
+def test_a_stuck_owner_reports_it_and_exits_and_its_successor_continues(make: Start, tmp_path: Path) -> None:
     """The listener of the TaskGroup never returns. Its probe fails with the reason, and the process ends with
     1."""
     stuck = tmp_path / "stuck"

@@ -77,7 +77,7 @@ def many_items(count: int, size: int, *, random: bool = False) -> dict[str, Any]
 
 
 @pytest.mark.parametrize(("count", "size"), [(1_000, 70_000), (20_000, 2_300)])
-def test_a_fan_out_over_more_than_records_hold_is_joined(user: User, count: int, size: int) -> None:
+def test_a_fan_out_over_an_array_larger_than_a_record_is_joined(user: User, count: int, size: int) -> None:
     """Chunks are cut by bytes, and items that are too large for an offer are stored in Redis."""
     document = many_items(count, size)
     bystander = request(echo("aside"))
@@ -154,7 +154,7 @@ def test_a_value_of_more_than_200_levels_fails_its_task_alone(user: User, levels
     assert ["200 levels" in each["message"] for each in final["failures"]] == [True] * (status == "failed")
 
 
-def test_a_deep_value_from_outside_fails_the_task_that_waits_for_it(user: User) -> None:
+def test_a_deep_external_value_fails_the_task_that_waits_for_it(user: User) -> None:
     session = f"s-{uuid.uuid4()}"
     document = request(echo("{news}", external_dependencies=["news"]), echo("aside", name="u", key="other"))
     user.redis.set(f"session:{{{session}}}:news", b"[" * 252 + b"]" * 252, ex=600)
@@ -168,7 +168,7 @@ def test_a_deep_value_from_outside_fails_the_task_that_waits_for_it(user: User) 
 # --- work that delays other runs -----------------------------------------------------------------------
 
 
-def test_a_thousand_conflicts_of_one_request_id_delay_nobody(user: User) -> None:
+def test_a_thousand_conflicts_of_one_request_id_delay_no_other_request(user: User) -> None:
     """Each refusal copies the original, read again from the topic, to the dead letters; neighbours in one read."""
     first = request(echo(0))
     assert user.run(dict(first))["status"] == "completed"
@@ -184,7 +184,7 @@ def test_a_thousand_conflicts_of_one_request_id_delay_nobody(user: User) -> None
     assert len({each.value for each in letters}) == 1_000
 
 
-def test_fifteen_thousand_keys_from_outside_are_waited_for_at_once(user: User) -> None:
+def test_fifteen_thousand_external_keys_are_waited_for_at_once(user: User) -> None:
     session = f"s-{uuid.uuid4()}"
     names = [f"k{number}" for number in range(15_000)]
     document = request(echo("{k14999}", external_dependencies=names), session_id=session)
@@ -199,7 +199,7 @@ def test_fifteen_thousand_keys_from_outside_are_waited_for_at_once(user: User) -
     assert (final["status"], final["results"]["out"]) == ("completed", 14_999)
 
 
-def test_an_offer_that_nobody_can_read_is_a_dead_letter(user: User) -> None:
+def test_an_undecodable_offer_is_dead_lettered(user: User) -> None:
     for partition in range(2):
         user.producer.produce(user.cluster.prefix + "tasks", b"\x00 no offer", partition=partition)
     assert user.producer.flush(30) == 0

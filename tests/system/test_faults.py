@@ -49,7 +49,7 @@ def final_ids(user: User, document: dict[str, Any]) -> set[bytes]:
     return {seen.headers["ce_id"] for seen in finals}
 
 
-def test_every_service_is_killed_and_an_open_run_goes_on(start: Start, kafka: str, redis_url: str) -> None:
+def test_an_open_run_continues_after_every_service_was_killed(start: Start, kafka: str, redis_url: str) -> None:
     """A run waits for an external key while a fan-out runs; SIGKILL to all; new processes; then the key."""
     cluster = start(kafka, redis_url)
     user = User(cluster)
@@ -143,7 +143,7 @@ def large_then_waits(session: str) -> dict[str, Any]:
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("everything", [False, True], ids=["redis alone", "with every service"])
-def test_a_redis_that_begins_again_empty_gets_what_open_runs_need(
+def test_a_redis_that_restarts_empty_gets_the_data_of_open_runs(
     start: Start, kafka: str, redis_process: ServerHandle, everything: bool
 ) -> None:
     """A run with a large value in pages waits; Redis restarts empty; then the external key is set."""
@@ -173,7 +173,7 @@ def test_a_redis_that_begins_again_empty_gets_what_open_runs_need(
 @pytest.mark.chaos
 @pytest.mark.server_settings(redis={"appendonly": "yes"})
 @pytest.mark.parametrize("fault", ["stopped", "frozen", "full"])
-def test_a_redis_that_is_away_for_twenty_seconds_costs_time_alone(
+def test_a_redis_outage_of_twenty_seconds_only_delays_runs(
     start: Start, kafka: str, redis_process: ServerHandle, fault: str
 ) -> None:
     """100 members of 2 s. In three rounds Redis is unavailable, frozen, or refuses every write."""
@@ -201,7 +201,7 @@ def test_a_redis_that_is_away_for_twenty_seconds_costs_time_alone(
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("fault", ["killed", "frozen"])
-def test_a_broker_that_is_away_costs_time_alone(
+def test_a_broker_outage_only_delays_runs(
     start: Start, broker_process: ServerHandle, redis_url: str, fault: str
 ) -> None:
     """2,000 members of 20 ms; the only broker is killed and started again, or frozen for 15 s."""

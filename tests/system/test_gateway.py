@@ -49,7 +49,7 @@ def _read(response: httpx.Response) -> Iterator[tuple[str, str]]:
             yield place, value
 
 
-def test_a_stream_goes_on_at_another_gateway_after_the_first_was_killed(cluster: Cluster) -> None:
+def test_a_stream_continues_at_another_gateway_after_the_first_was_killed(cluster: Cluster) -> None:
     """SIGKILL while a client reads events: the next gateway sends the missing events, and none twice."""
     first, url = serving(cluster)
     waited = httpx.post(f"{url}/v1/runs", json=one_task(), headers={"prefer": "wait=30"}, timeout=40)

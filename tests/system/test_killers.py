@@ -126,7 +126,7 @@ def _nobody_ran_in_vain(folder: Path, run_id: str, max_deliveries: int) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("supervised", ["deadly_decisions"], indirect=True)
-def test_a_record_that_kills_whoever_decides_about_it_costs_its_run_alone(
+def test_a_poison_record_fails_only_its_run(
     supervised: tuple[Cluster, Supervisor],
 ) -> None:
     """The owner calls `os._exit` in `decide`. Four or five owners die, then the record is dead-lettered."""

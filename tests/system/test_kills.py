@@ -22,7 +22,7 @@ def own_cluster(kafka: str, redis_url: str, prefix: str, tmp_path: Path) -> Iter
 
 
 @pytest.mark.parametrize(("service", "which"), [("taskgroup", 0), ("taskgroup", 1), ("agency", 0)])
-def test_a_kill_in_mid_fan_out_costs_no_member_and_repeats_none_in_the_result(
+def test_a_kill_during_a_fan_out_loses_no_member_and_repeats_none_in_the_result(
     own_cluster: Cluster, service: str, which: int
 ) -> None:
     """2,000 members of 20 ms on two workers of 8; SIGKILL after the first ones ended; at most 30 s more.

@@ -51,7 +51,7 @@ def done(futures: Mapping[Any, Future[Any]]) -> None:
 
 
 @pytest.mark.parametrize("stopped", [True, False], ids=["services stopped", "services running"])
-def test_services_go_on_after_the_topics_began_again(broken: Cluster, stopped: bool) -> None:
+def test_services_continue_after_the_topics_were_recreated(broken: Cluster, stopped: bool) -> None:
     """Fences and marks in Redis are of the old topics; their epochs are higher than any of the new ones."""
     services = start(broken, "agency", "taskgroup")
     user = User(broken)
@@ -77,7 +77,7 @@ def test_services_go_on_after_the_topics_began_again(broken: Cluster, stopped: b
     user.close()
 
 
-def test_topics_with_few_records_that_begin_again_under_running_services_are_read_from_their_beginning(
+def test_topics_with_few_records_that_are_recreated_under_running_services_are_read_from_their_start(
     broken: Cluster,
 ) -> None:
     """The positions of readers exist in the new topics, so nothing is out of range, and earlier records would be
@@ -104,7 +104,7 @@ def test_topics_with_few_records_that_begin_again_under_running_services_are_rea
 
 
 @pytest.mark.parametrize("lost", ["runs", "groups"])
-def test_a_run_that_is_open_while_a_topic_begins_again_ends_as_lost(
+def test_a_run_that_is_open_while_a_topic_is_recreated_ends_as_lost(
     broken: Cluster, lost: str, tmp_path: Path
 ) -> None:
     """The owner that knew the run queries it in the new topic."""

@@ -92,7 +92,7 @@ def test_a_dismissed_member_counts_as_failed(cluster: Cluster, user: User) -> No
     assert letters(cluster, run_id) == []
 
 
-def test_a_letter_of_an_ended_run_leads_to_its_retry(cluster: Cluster, user: User) -> None:
+def test_a_dead_letter_of_an_ended_run_leads_to_its_retry(cluster: Cluster, user: User) -> None:
     document, until = mended(cluster, 500, broken=124)
     failed = user.run(document)
     assert failed["status"] == "failed"
@@ -129,7 +129,7 @@ def test_a_detached_retry_with_a_request_id_is_one_run(cluster: Cluster, user: U
     assert calls(cluster, final["run_id"]) == Counter({"t_2": 1})
 
 
-def test_a_refused_request_is_sent_once_more_as_it_came(cluster: Cluster, user: User) -> None:
+def test_a_redriven_request_is_sent_again_unchanged(cluster: Cluster, user: User) -> None:
     """A request refused for its used id is refused again after a redrive, byte for byte, as nothing has
     changed."""
     document, _ = mended(cluster, 1, broken=0)
@@ -152,7 +152,7 @@ def test_a_refused_request_is_sent_once_more_as_it_came(cluster: Cluster, user: 
     assert "request_id_conflict" not in codes
 
 
-def test_what_is_no_letter_or_no_run_is_said_with_code_2(cluster: Cluster) -> None:
+def test_an_unknown_dead_letter_or_run_exits_with_2(cluster: Cluster) -> None:
     assert command(cluster, "dlq", "show", "0:999999999", code=2)["errors"]
     assert command(cluster, "dlq", "redrive", "--signature", "none", code=2) == {"redriven": [], "refused": []}
     assert command(cluster, "retry", "nobody", "--failed", code=2)["errors"][0]["code"] == "not_retryable"

@@ -92,7 +92,9 @@ def test_a_wide_separate_join_writes_every_derived_key(user: User) -> None:
     ("on_empty", "status", "results"),
     [("complete", "completed", {"out": []}), ("fail", "failed", {}), ("skip", "completed", {})],
 )
-def test_an_empty_array_in_its_three_ways(user: User, on_empty: str, status: str, results: Any) -> None:
+def test_an_empty_array_completes_skips_or_fails_its_task(
+    user: User, on_empty: str, status: str, results: Any
+) -> None:
     config = {"type": "array", "array_mapping": {"x": "items"}, "on_empty": on_empty}
 
     final = user.run(request(echo("{x}", expansion_config=config), context={"items": []}))
@@ -179,7 +181,7 @@ def test_two_runs_of_one_session_each_see_their_own_value(user: User) -> None:
     assert user.value(session, "shared") == "two"
 
 
-def test_a_later_run_may_depend_on_what_the_session_has(user: User) -> None:
+def test_a_later_run_may_depend_on_keys_of_its_session(user: User) -> None:
     session = f"s-{uuid.uuid4()}"
     user.run(request(echo("kept", key="base"), session_id=session))
 
@@ -250,7 +252,7 @@ def test_an_array_that_is_no_list_fails_its_task_and_the_run_keeps_the_rest(user
     assert [(f["task"], f["error_type"]) for f in final["failures"]] == [("spread", "ExpansionError")]
 
 
-def test_a_cancelled_run_stops_its_agents_and_says_so(user: User) -> None:
+def test_a_cancelled_run_stops_its_agents_and_is_reported(user: User) -> None:
     slow = {"name": "slow", "agent": "sleep", "inputs": {"seconds": 60}, "result_keys": ["slow"]}
     document = request(echo("done", name="quick", key="quick"), slow)
     user.produce(document)
@@ -263,7 +265,7 @@ def test_a_cancelled_run_stops_its_agents_and_says_so(user: User) -> None:
     assert final["results"] == {"quick": "done"}
 
 
-def test_what_several_tasks_and_runs_write_to_one_key_and_who_wrote_it(user: User, cluster: Cluster) -> None:
+def test_a_key_written_by_several_tasks_and_runs_has_a_value_and_versions(user: User, cluster: Cluster) -> None:
     """Keys with policies on real servers; then their versions, as the command shows them."""
     session = f"s-{uuid.uuid4()}"
 

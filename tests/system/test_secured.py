@@ -101,7 +101,7 @@ REQUEST = {
 }
 
 
-def test_a_request_runs_over_tls_sasl_and_acls_and_no_secret_is_told(secured: Secured) -> None:
+def test_a_request_runs_over_tls_sasl_and_acls_and_no_secret_leaks(secured: Secured) -> None:
     cluster = secured.cluster
     user = User(secured.open, ("results", "events", "dead-letters", "runs", "groups", "tasks"))
     try:

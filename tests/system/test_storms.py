@@ -175,7 +175,7 @@ def roll_back(server: ServerProcess, seconds: float) -> None:
 @pytest.mark.chaos
 @pytest.mark.server_settings(redis=DURABLE)
 @pytest.mark.parametrize("missing", [0.0, 1.0, 3.0], ids=["nothing", "a second", "three seconds"])
-def test_a_redis_that_restarts_with_its_data_or_without_the_last_of_it(
+def test_a_redis_that_restarts_with_its_data_or_without_the_last_seconds(
     start: Start, kafka: str, redis_process: ServerHandle, missing: float
 ) -> None:
     """2,000 members of 20 ms; SIGKILL to Redis meanwhile; it restarts with its append-only file, or with a copy of
@@ -198,7 +198,7 @@ def test_a_redis_that_restarts_with_its_data_or_without_the_last_of_it(
 
 @pytest.mark.chaos
 @pytest.mark.server_settings(redis=DURABLE)
-def test_a_redis_without_its_replicas_refuses_writes_and_costs_time_alone(
+def test_a_redis_without_its_replicas_refuses_writes_and_only_delays_runs(
     start: Start, kafka: str, redis_process: ServerHandle
 ) -> None:
     """`min-replicas-to-write 1` without a replica for 10 s, during 100 members of 1 s: reads succeed, writes
@@ -223,7 +223,7 @@ def test_a_redis_without_its_replicas_refuses_writes_and_costs_time_alone(
 
 @pytest.mark.chaos
 @pytest.mark.server_settings(redis={"appendonly": "no"})
-def test_a_redis_that_forgot_is_written_again_by_the_services_and_a_request_is_not_run_twice(
+def test_services_restore_an_emptied_redis_and_a_request_is_not_run_twice(
     start: Start, kafka: str, redis_process: ServerHandle
 ) -> None:
     """A run ends; every service is stopped; Redis restarts empty; the services start; the request is sent again.
@@ -262,7 +262,7 @@ def test_a_redis_that_forgot_is_written_again_by_the_services_and_a_request_is_n
 
 
 @pytest.mark.chaos
-def test_a_storm_of_everything(tmp_path: Path) -> None:
+def test_a_storm_of_all_faults(tmp_path: Path) -> None:
     """Two minutes of all kinds of faults on separate servers; `make soak` is the same for longer."""
     with installation(tmp_path, chosen_seed(10)) as injector:
         weather(injector, 120, 8, chosen_mix())

@@ -70,7 +70,7 @@ def test_numbers_that_outgrow_a_record_are_refused_as_too_large(anabranch_system
     assert (rejected["request_id"], rejected["errors"][0]["code"]) == ("bad", "too_large")
 
 
-def test_a_bug_in_admission_refuses_the_one_record_that_meets_it(
+def test_a_bug_in_admission_refuses_only_the_record_that_triggers_it(
     anabranch_system: Callable[..., System], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def buggy(context: Any, record: Incoming, *rest: Any) -> Any:
@@ -98,7 +98,7 @@ def test_a_bug_in_admission_refuses_the_one_record_that_meets_it(
     [(b"x" * 5_000_000, ()), (b"x" * 1_039_000, (("mine", b"y" * 5_000),)), (b"v", (("mine", b"y" * 2_000_000),))],
     ids=["compressed to fit", "the reason is too much", "headers"],
 )
-def test_a_dead_letter_of_a_record_too_large_for_one_is_cut(
+def test_a_dead_letter_of_a_too_large_record_is_truncated(
     value: bytes, headers: tuple[tuple[str, bytes], ...]
 ) -> None:
     record = Incoming("requests", 0, 7, b"k", value, headers, 0.0)
@@ -113,7 +113,7 @@ def test_a_dead_letter_of_a_record_too_large_for_one_is_cut(
     assert told["anabranch_origin"] == b"requests/0/7"
 
 
-def test_a_dead_letter_keeps_each_header_as_it_was_and_a_key_that_is_no_text() -> None:
+def test_a_dead_letter_keeps_all_headers_and_a_binary_key() -> None:
     headers = (("a", b"1"), ("b", None), ("a", b"2"), ("anabranch_code", b"theirs"), ("a", b""))
     record = Incoming("requests", 0, 7, b"\xff\xfe", b"{", headers, 0.0)
 
@@ -125,7 +125,7 @@ def test_a_dead_letter_keeps_each_header_as_it_was_and_a_key_that_is_no_text() -
 
 
 @pytest.mark.parametrize(("is_null", "said"), [(True, b"value"), (False, None)])
-def test_a_dead_letter_tells_a_null_value_from_an_empty_one(is_null: bool, said: bytes | None) -> None:
+def test_a_dead_letter_distinguishes_a_null_value_from_an_empty_one(is_null: bool, said: bytes | None) -> None:
     letter = dead_letter(Names("p."), Incoming("requests", 0, 7, None, b"", (), 0.0, is_null), "no JSON")
 
     assert dict(letter.headers).get("anabranch_null") == said

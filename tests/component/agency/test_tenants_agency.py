@@ -46,7 +46,7 @@ def letters_of(s: System) -> list[DeadLetter]:
 
 
 @pytest.mark.parametrize("project", ["default", "bank"])
-def test_nobody_claims_the_session_of_a_run_that_is_yet_to_come(
+def test_the_session_of_a_future_run_cannot_be_claimed(
     anabranch_system: Callable[..., System], project: str
 ) -> None:
     """A caller who guesses a request id knows its run id, which is also the session id."""
@@ -61,7 +61,7 @@ def test_nobody_claims_the_session_of_a_run_that_is_yet_to_come(
     assert [body["request_id"] for body in bodies(s, "completed")] == ["shop's next"]
 
 
-def test_a_project_goes_on_with_the_session_of_its_own_run_and_no_other_does(
+def test_only_the_project_of_a_run_may_use_the_session_of_the_run(
     anabranch_system: Callable[..., System],
 ) -> None:
     s = anabranch_system()
@@ -78,7 +78,7 @@ def test_a_project_goes_on_with_the_session_of_its_own_run_and_no_other_does(
     assert [body["request_id"] for body in bodies(s, "rejected")] == ["theirs"]
 
 
-def test_a_run_whose_own_session_another_project_has_is_refused_clearly(
+def test_a_run_whose_own_session_belongs_to_another_project_is_refused_with_a_clear_error(
     anabranch_system: Callable[..., System],
 ) -> None:
     """A fault of ours it was: the refusal looked for a session id that the request does not have."""
@@ -95,7 +95,7 @@ def test_a_run_whose_own_session_another_project_has_is_refused_clearly(
     alive(s)
 
 
-def test_naming_the_session_of_ones_own_id_claims_nothing(anabranch_system: Callable[..., System]) -> None:
+def test_naming_the_session_of_the_requests_own_id_claims_nothing(anabranch_system: Callable[..., System]) -> None:
     """The request may lose its id to another project, whose session it then would be."""
     s = anabranch_system()
 
@@ -106,7 +106,7 @@ def test_naming_the_session_of_ones_own_id_claims_nothing(anabranch_system: Call
     assert claim is None
 
 
-def test_a_refusal_does_not_tell_what_is_in_the_session_of_another_project(
+def test_a_refusal_reveals_nothing_about_the_session_of_another_project(
     anabranch_system: Callable[..., System],
 ) -> None:
     s = anabranch_system()
@@ -131,7 +131,7 @@ def test_a_refusal_does_not_tell_what_is_in_the_session_of_another_project(
         (run_id_for("r"), "shop", None, True),
     ],
 )
-def test_a_session_is_free_its_claimants_or_of_the_run_with_its_id(
+def test_a_session_is_free_or_belongs_to_its_claimant_or_to_the_run_with_its_id(
     session_id: str, claimed_by: str | None, run_project: str | None, is_free: bool
 ) -> None:
     problem = session_problem(session_id, "shop", claimed_by=claimed_by, run_project=run_project)
@@ -167,7 +167,7 @@ def test_a_refused_request_belongs_to_the_project_that_it_names(
     assert letter.project == project
 
 
-def test_what_a_runs_owner_refuses_belongs_to_the_project_that_it_names(
+def test_a_request_refused_by_the_runs_owner_belongs_to_the_project_that_it_names(
     anabranch_system: Callable[..., System],
 ) -> None:
     """Another project has used the request id: its operators must not get to see the body."""
@@ -182,7 +182,7 @@ def test_what_a_runs_owner_refuses_belongs_to_the_project_that_it_names(
     assert [letter.project for letter in letters_of(s)] == ["bank", "shop"]
 
 
-def test_a_letters_project_is_its_writers_word_and_not_the_originals() -> None:
+def test_the_project_of_a_dead_letter_comes_from_its_writer_and_not_from_the_original() -> None:
     ours = (("anabranch_code", b"schema"), ("anabranch_reason", b"no"), ("anabranch_project", b"bank"))
     theirs = (("anabranch_code", b"x"), ("anabranch_project", b"shop"))
     without = (("anabranch_code", b"undecodable"), ("anabranch_id", b"t/0/1"))
@@ -191,7 +191,7 @@ def test_a_letters_project_is_its_writers_word_and_not_the_originals() -> None:
     assert _letter((*theirs, *without)).project is None
 
 
-def test_what_is_redriven_is_the_original_without_the_headers_of_its_letter(
+def test_a_redrive_publishes_the_original_without_the_dead_letter_headers(
     anabranch_system: Callable[..., System],
 ) -> None:
     s = anabranch_system()
@@ -206,7 +206,7 @@ def test_what_is_redriven_is_the_original_without_the_headers_of_its_letter(
 
 
 @pytest.mark.parametrize("where", ["front", "owner"])
-def test_a_fault_of_the_agency_is_no_fault_of_the_schema(
+def test_an_internal_error_is_not_reported_as_a_schema_error(
     anabranch_system: Callable[..., System], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def buggy(*_: Any) -> Any:
@@ -237,7 +237,7 @@ def _letter(headers: tuple[tuple[str, bytes], ...]) -> DeadLetter:
     "channel",
     ["session:{s}:k", "anabranch.halt", "anabranch.pause", "other-product", "anabranch.sub:", "anabranch.sub:{s}"],
 )
-def test_events_are_forwarded_to_channels_of_their_own_only(
+def test_events_are_forwarded_only_to_channels_of_their_project(
     anabranch_system: Callable[..., System], channel: str
 ) -> None:
     s = anabranch_system()
@@ -278,7 +278,7 @@ def test_a_subscription_needs_a_run_or_session_of_its_project(
     assert (b'"subscribe"' in told) is is_taken
 
 
-def test_what_was_subscribed_before_is_looked_at_again_when_it_is_forwarded(
+def test_subscriptions_are_checked_again_when_an_event_is_forwarded(
     anabranch_system: Callable[..., System],
 ) -> None:
     """A subscription to a future run does not decide the run's project."""

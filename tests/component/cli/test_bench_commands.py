@@ -67,7 +67,7 @@ def test_each_command_prints_its_figures_and_nothing_else(
             assert value > 0 or name == "min_ms", name
 
 
-def test_people_get_a_table_in_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_json_a_plain_text_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["bench", "latency", "--requests", "3", "--embedded"])
 
     out = capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_the_join_lag_of_an_embedded_system_is_measured_by_agents(capsys: pytest
     assert json.loads(capsys.readouterr().out)["clock"] == "agents"
 
 
-def test_workers_without_the_agent_leave_the_events(
+def test_without_its_agent_on_the_workers_the_bench_measures_events(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anabranch.cli.bench.command.STAMPERS", ())

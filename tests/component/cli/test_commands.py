@@ -94,7 +94,7 @@ def test_plan_expands_every_member(command: Command) -> None:
     ]
 
 
-def test_plan_shows_a_tree_to_people(command: Command) -> None:
+def test_plan_without_json_shows_a_tree(command: Command) -> None:
     done = command("plan", "request.json", "--expand")
 
     assert done.code == 0
@@ -225,7 +225,7 @@ async def nobody_answers(settings: Settings) -> None:
     await asyncio.Event().wait()
 
 
-def test_a_variable_that_is_misspelt_is_warned_about(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelled_variable_has_a_warning(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANABRANCH_BROKRES", "b:1")
 
     done = command("plan", "request.json", "--json")
@@ -235,7 +235,7 @@ def test_a_variable_that_is_misspelt_is_warned_about(command: Command, monkeypat
     assert "ANABRANCH_BROKERS?" in done.err
 
 
-def test_a_module_that_ends_itself_is_wrong_and_one_document_says_so(command: Command) -> None:
+def test_a_module_that_exits_at_import_is_an_error_in_one_document(command: Command) -> None:
     Path("script_of_agents.py").write_text("import sys\nsys.exit(3)\n")
 
     done = command("plan", "request.json", "--json", "--agents", "script_of_agents")
@@ -246,7 +246,7 @@ def test_a_module_that_ends_itself_is_wrong_and_one_document_says_so(command: Co
 
 @pytest.mark.parametrize("arguments", [["run", "request.json"], ["list"], ["cancel", "r"], ["topics", "create"]])
 @pytest.mark.parametrize("connect", [nobody_there, nobody_answers])
-def test_a_server_that_is_away_exits_with_4_and_its_address(
+def test_an_unavailable_server_exits_with_4_and_its_address(
     command: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], connect: Any
 ) -> None:
     monkeypatch.setattr("anabranch.runtime.process.connections.kafka_log", connect)

@@ -130,7 +130,7 @@ def noisy(task):
 
 
 @pytest.mark.parametrize("command", [["plan"], ["run", "--embedded"]])
-def test_standard_output_is_the_documents_alone_whatever_agents_print(
+def test_standard_output_has_only_documents_whatever_agents_print(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     module = f"noisy_{command[0]}_agents"

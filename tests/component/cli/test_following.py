@@ -62,7 +62,7 @@ def test_a_repeated_batch_is_counted_once() -> None:
     assert progress.members_done == 1
 
 
-def test_the_tree_shows_what_waits_and_what_runs() -> None:
+def test_the_tree_shows_waiting_and_running_tasks() -> None:
     plan = read_request(fanout_request(500)).plan
     progress = RunProgress.of_plan("r", plan)
     progress.apply(batch({"type": "task.started", "group": "fanout", "task": "echo", "spans": ((0, 7),)}))
@@ -140,7 +140,7 @@ async def test_an_interrupt_cancels_the_run_and_waits_for_its_end(
     assert result.status == "cancelled"
 
 
-def test_words_for_figures() -> None:
+def test_durations_and_long_values_are_abbreviated() -> None:
     assert [seconds(value) for value in (0.05, 3.21, 600)] == ["50 ms", "3.2 s", "10.0 min"]
     assert short({"a": "x" * 100}, limit=12) == '{"a":"xxxxx…'
 

@@ -39,7 +39,7 @@ async def forever(task: Task) -> None:
 # --- keys ----------------------------------------------------------------------------------------
 
 
-async def test_a_guarded_gateway_takes_the_key_and_says_what_is_wrong_without(
+async def test_a_gateway_that_requires_a_key_accepts_it_and_reports_a_missing_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = Keys(tmp_path / "keys.yaml")
@@ -99,7 +99,7 @@ async def _types_of(run: FollowedRun, seen: list[str]) -> None:
         seen.extend(entry.type for entry in batch.entries)
 
 
-async def test_a_gateway_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retries_of_an_unavailable_gateway_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("anabranch.cli.backends.http_run.AWAY_SECONDS", 0.1)
     monkeypatch.setattr("anabranch.cli.backends.http_run.PAUSE_SECONDS", 0.01)
     async with open_api(f"http://127.0.0.1:{_free_port()}/", None) as api:
@@ -161,7 +161,7 @@ async def test_a_url_without_a_gateway_is_reported(answer: bytes, said: str) -> 
             await show_events(Settings(url=url), "r", follow=False, form=None)
 
 
-async def test_a_gateway_that_never_answers_is_not_waited_for_for_ever() -> None:
+async def test_the_wait_for_an_unresponsive_gateway_is_bounded() -> None:
     async with answering(b"") as url, open_api(url, None) as api:
         with pytest.raises(ServerUnavailable, match="an agent that blocks the event loop"):
             await api.get("v1", "runs", seconds=0.1)
@@ -171,7 +171,7 @@ async def test_a_gateway_that_never_answers_is_not_waited_for_for_ever() -> None
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-async def test_events_are_read_whatever_pieces_they_come_in(size: int) -> None:
+async def test_events_are_read_whatever_the_chunks_of_the_stream(size: int) -> None:
     text = (
         'retry: 2000\n\n: still here\n\nid: 1.0\nevent: a\ndata: {"v": "é\\n"}\n\nevent: b\ndata: 7\n\n'.encode()
     )

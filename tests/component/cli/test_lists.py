@@ -164,7 +164,7 @@ async def test_a_status_and_its_reasons_as_rows(system: Embedded, out: Said) -> 
     assert out() == "task,members,reason,since,log_position\n"
 
 
-async def test_logs_are_filtered_by_level_and_member_and_unknown_runs_are_said(
+async def test_logs_are_filtered_by_level_and_member_and_unknown_runs_are_reported(
     system: Embedded, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grave = LogFilter(level="warning")
@@ -177,7 +177,7 @@ async def test_logs_are_filtered_by_level_and_member_and_unknown_runs_are_said(
     assert await show_logs(Settings(), "nobody", LogFilter(), follow=False, form=Form.TABLE) == 2
 
 
-async def test_a_run_is_looked_into_and_left_again(system: Embedded) -> None:
+async def test_top_opens_a_run_and_returns_to_the_list(system: Embedded) -> None:
     views = await list_views(system.store, system.names)
     snapshot = Snapshot(2.0, [row_of(view, 2.0, RateMeter()) for view in views])
     [run] = snapshot.runs
@@ -212,7 +212,7 @@ def snapshot_of(*views: RunView) -> Snapshot:
     return Snapshot(100.0, [row_of(each, 100.0, RateMeter()) for each in views])
 
 
-def test_open_runs_come_first_and_other_orders_are_asked_for() -> None:
+def test_open_runs_come_first_unless_another_order_is_chosen() -> None:
     ended = view(9, ended_at=99.0, status="failed")
     snapshot = snapshot_of(view(1), ended, view(3))
 
@@ -225,7 +225,7 @@ def test_open_runs_come_first_and_other_orders_are_asked_for() -> None:
     assert names(Screen(text="FAILED")) == ["run-9"]
 
 
-def test_the_chosen_run_stays_chosen_and_in_sight() -> None:
+def test_the_selected_run_stays_selected_and_visible() -> None:
     snapshot = snapshot_of(*(view(number) for number in range(40)))
     screen = Screen()
     for key in ("end", "up", "up"):
@@ -237,7 +237,7 @@ def test_the_chosen_run_stays_chosen_and_in_sight() -> None:
     assert frame(snapshot, screen, height=None).count("running") == 40
 
 
-def test_a_filter_is_typed_kept_or_dropped() -> None:
+def test_a_filter_is_typed_applied_or_discarded() -> None:
     screen = Screen()
     for key in ("/", "q", "x", "backspace", "enter"):
         screen = pressed(screen, key, [])
@@ -286,14 +286,14 @@ def test_json_and_another_form_contradict_each_other() -> None:
 # --- completion -----------------------------------------------------------------------------------
 
 
-def test_ids_of_runs_are_offered_with_their_names() -> None:
+def test_completion_offers_run_ids_with_names() -> None:
     views = [RunView("ab", "order-1", "s", name="n", status="running")]
 
     assert completion.offered(views, "") == [("ab", "n, running"), ("order-1", "n, running")]
     assert completion.offered(views, "o") == [("order-1", "n, running")]
 
 
-def test_completion_is_silent_where_no_server_answers(
+def test_completion_is_silent_without_a_server(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ANABRANCH_REDIS_URL", "redis://127.0.0.1:1/0")
@@ -302,7 +302,7 @@ def test_completion_is_silent_where_no_server_answers(
     assert capfd.readouterr() == ("", "")
 
 
-def test_request_files_and_folders_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_offers_request_files_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "more").mkdir()
     for name in ("a.yaml", "b.txt", ".hidden.yaml", "more/c.json"):
@@ -316,7 +316,7 @@ def test_request_files_and_folders_are_offered(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("shell", "mark"), [("bash", "complete -o"), ("zsh", "compdef"), ("fish", "complete --command")]
 )
-def test_each_shell_has_its_script(
+def test_each_shell_has_a_completion_script(
     shell: str, mark: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("_ANABRANCH_COMPLETE", f"source_{shell}")
@@ -326,7 +326,7 @@ def test_each_shell_has_its_script(
     assert mark in capsys.readouterr().out
 
 
-def test_a_mistyped_file_is_named_as_it_may_have_been_meant(
+def test_a_mistyped_file_name_gets_a_suggestion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

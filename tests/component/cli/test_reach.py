@@ -115,7 +115,7 @@ def test_a_port_out_of_range_is_named_as_it_was_given(command: str, capsys: pyte
     assert f"'{command.split()[1]}'" in capsys.readouterr().err
 
 
-def test_a_command_of_its_own_says_it_and_has_waited_for_one_probe(nothing: int) -> None:
+def test_a_separate_command_reports_it_after_one_probe(nothing: int) -> None:
     """The timeout of the probe bounds the command's duration; the test reads no wall clock."""
     environ = {**os.environ, "ANABRANCH_BROKERS": f"127.0.0.1:{nothing}"}
     done = subprocess.run(
@@ -145,7 +145,7 @@ async def test_unresponsive_brokers_have_their_own_reason(nothing: int) -> None:
 # --- the address file ----------------------------------------------------------------------------
 
 
-def test_the_address_is_left_for_this_user_alone_and_taken_away(tmp_path: Path) -> None:
+def test_the_address_file_is_private_and_removed_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "anabranch" / "dev.json"
 
     with left("http://0.0.0.0:8321/", path):
@@ -194,7 +194,7 @@ def test_a_file_of_a_process_that_has_ended_or_that_others_could_write_is_ignore
     assert living(tmp_path / "none") is None
 
 
-def test_the_file_is_where_the_desktop_specification_says() -> None:
+def test_the_address_file_is_where_the_desktop_specification_says() -> None:
     assert path_of({"XDG_RUNTIME_DIR": "/run/user/1"}) == Path("/run/user/1/anabranch/dev.json")
     assert path_of({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/anabranch/dev.json")
     assert path_of({"HOME": "/h"}) == Path("/h/.local/state/anabranch/dev.json")
@@ -220,7 +220,7 @@ async def test_named_servers_take_precedence_over_a_running_dev(nothing: int) ->
         assert await gateway_of(Settings.load({})) is None
 
 
-async def test_a_dev_that_does_not_answer_is_told_where_kafka_is_away_too(nothing: int) -> None:
+async def test_an_unresponsive_dev_is_reported_if_kafka_is_unavailable_too(nothing: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # it takes connections, and never answers
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
         with left(url, path_of()):
@@ -231,7 +231,7 @@ async def test_a_dev_that_does_not_answer_is_told_where_kafka_is_away_too(nothin
 
 
 @pytest.mark.parametrize("url", ["h:8321", "ftp://h/", "http://", "http://u:p@h/", "http://h/?a=b", "http://h:x/"])
-def test_an_url_of_no_gateway_is_refused(url: str) -> None:
+def test_an_invalid_gateway_url_is_refused(url: str) -> None:
     with pytest.raises(Misconfigured, match="ANABRANCH_URL"):
         Settings.load({"ANABRANCH_URL": url})
 
@@ -245,9 +245,7 @@ def test_the_key_is_never_shown() -> None:
 # --- ports ---------------------------------------------------------------------------------------
 
 
-def test_a_port_that_is_taken_is_an_error_where_it_was_named(
-    nothing: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_named_port_in_use_is_an_error(nothing: int, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -261,7 +259,7 @@ def test_a_port_that_is_taken_is_an_error_where_it_was_named(
     )
 
 
-def test_the_dev_that_has_the_port_is_named(nothing: int) -> None:
+def test_the_dev_that_uses_the_port_is_named(nothing: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         named = Settings.load({}, overrides={"gateway_port": port})

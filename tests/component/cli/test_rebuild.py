@@ -140,7 +140,7 @@ def test_one_run_or_one_session_is_rebuilt_alone(anabranch_system: Start) -> Non
     assert [s.value(f"s{n}", "t") for n in range(3)] == [0, 1, None]
 
 
-def test_values_past_their_retention_stay_gone(anabranch_system: Start) -> None:
+def test_expired_values_are_not_written_back(anabranch_system: Start) -> None:
     s = anabranch_system(result_ttl=600.0)
     s.run(request(task("t", inputs=1), session_id="s", timeout=60), timeout=60)
     s.advance(700)

@@ -219,7 +219,7 @@ async def test_top_shows_the_same_but_the_time(both: Both) -> None:
     assert len(through[1]["lag"]) == 5
 
 
-async def test_a_letter_is_shown_and_dismissed(both: Both) -> None:
+async def test_a_dead_letter_is_shown_and_dismissed(both: Both) -> None:
     _, listed, _ = await both.direct(LOOKS["dlq list"])
     [group] = [each for each in json.loads(listed)["groups"] if each["agent"] == "fail"]
     show: Call = lambda s: show_letter(s, group["example"], json=True)  # noqa: E731

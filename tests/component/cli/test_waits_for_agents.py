@@ -87,7 +87,7 @@ def test_a_missing_agent_is_not_reported_after_a_member_has_started() -> None:
     assert chunk.bounces > 5
 
 
-def test_an_offer_that_lies_before_a_busy_worker_is_no_lack() -> None:
+def test_an_offer_that_waits_for_a_busy_worker_is_no_missing_agent() -> None:
     """A worker without the agent gave it back once; the next one has it, and has no room for a while."""
     play = Play(None)
     play.hand_back(play.chunks[0], "no_agent")
@@ -144,7 +144,7 @@ def test_a_run_without_a_worker_has_a_reason() -> None:
     assert followed.waits_for(9.0) is None
 
 
-def test_a_system_whose_worker_has_lost_its_agent_tells_it() -> None:
+def test_a_missing_agent_is_reported_from_worker_to_follower() -> None:
     """The whole way: the worker gives the chunk back, the owner's timer is due, the event reaches a follower."""
 
     async def soon_gone(task: Any) -> int:

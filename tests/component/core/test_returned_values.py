@@ -139,7 +139,7 @@ UUID_TEXT = "12345678-1234-5678-1234-567812345678"
         (True, True),
     ],
 )
-def test_what_stands_for_json_is_taken_as_what_it_is(value: object, meant: object) -> None:
+def test_subclasses_and_models_are_converted_to_json(value: object, meant: object) -> None:
     assert orjson.loads(encode_value(value)) == meant
 
 
@@ -286,7 +286,7 @@ async def later() -> None: ...
         (lambda: MagicMock(), "type MagicMock at the top"),
     ],
 )
-def test_what_has_no_json_is_named_with_its_place(value: Callable[[], object], said: str) -> None:
+def test_a_value_without_json_is_named_with_its_path(value: Callable[[], object], said: str) -> None:
     with pytest.raises(ResultError, match=said):
         encode_value(value())
 
@@ -304,7 +304,7 @@ def test_the_result_key_of_a_refused_value_is_named() -> None:
 
 
 @pytest.mark.parametrize("returned", [Endless, Unread, broken_dataclass, Sly, Raising])
-def test_hostile_objects_are_no_result_of_several_keys(returned: Callable[[], object]) -> None:
+def test_hostile_objects_are_refused_as_results_of_several_keys(returned: Callable[[], object]) -> None:
     with pytest.raises(ResultError):
         values_of(returned(), ["a", "b"])
 
@@ -328,7 +328,7 @@ def test_a_deep_result_with_a_null_is_taken() -> None:
     ("value", "items"),
     [([1, 2], 2), ((1, 2), 2), (Array([1, 2, 3]), 3), (Rows([1]), 1), ("[1,2]", 1), ({}, 1), ((), 0)],
 )
-def test_what_is_an_array_in_json_gives_its_items_to_a_merged_list(value: object, items: int) -> None:
+def test_array_like_values_contribute_their_items_to_a_merged_list(value: object, items: int) -> None:
     assert items_of(value, encode_value(value)) == items
 
 

@@ -44,7 +44,7 @@ def reading_of(template: Any, *, strict: bool = False, **fields: Any) -> Validat
         ("\\frac{a}{b} x^{n} y_{i} if (x) { return y; }", {}),
     ],
 )
-def test_what_may_come_to_be_there_is_no_fault(template: str, fields: dict[str, Any]) -> None:
+def test_a_placeholder_that_may_get_a_value_is_not_reported(template: str, fields: dict[str, Any]) -> None:
     reading = reading_of(template, **fields)
     assert (reading.errors, reading.warnings) == ((), ())
     assert reading_of(template, strict=True, **fields).errors == ()
@@ -61,7 +61,7 @@ def test_what_may_come_to_be_there_is_no_fault(template: str, fields: dict[str, 
         ("{index.x} {x}{y}", {}, ["index.x", "x"]),
     ],
 )
-def test_what_nothing_provides_is_a_warning_and_strictly_an_error(
+def test_an_unprovided_placeholder_is_a_warning_and_an_error_with_strict(
     template: str, fields: dict[str, Any], names: list[str]
 ) -> None:
     reading = reading_of(template, **fields)
@@ -80,19 +80,19 @@ def test_what_nothing_provides_is_a_warning_and_strictly_an_error(
     ]
 
 
-def test_inputs_and_instructions_are_looked_at_too() -> None:
+def test_inputs_and_instructions_are_checked_too() -> None:
     made = request(task("out", inputs={"a": ["{x}"]}, shared_instructions="{y}"))
     first, second = read_request(made).warnings
     assert "{y} in the shared_instructions of g/out" in first
     assert "{x} in the inputs of g/out" in second
 
 
-def test_a_task_that_does_not_depend_on_what_it_mentions_is_strictly_refused() -> None:
+def test_a_placeholder_without_its_dependency_is_refused_with_strict() -> None:
     [error] = reading_of("{first}", strict=True).errors
     assert "does not depend on it" in error.message
 
 
-def test_many_are_summed_up() -> None:
+def test_many_warnings_are_summarized() -> None:
     warnings = reading_of(" ".join(f"{{no{n}}}" for n in range(60))).warnings
     assert len(warnings) == 51
     assert warnings[-1] == "10 more placeholders have no value"
@@ -116,7 +116,7 @@ def test_the_commands_warn_and_with_strict_refuse(tmp_path: Path, capsys: pytest
     assert orjson.loads(capsys.readouterr().out)["status"] == "rejected"
 
 
-async def test_the_gateway_warns_in_its_preview_and_strictly_refuses() -> None:
+async def test_the_gateway_warns_in_its_preview_and_refuses_with_strict() -> None:
     misspelt = request(task("out", message_template="{nmae}"), request_id="order 1")
     async with gateway() as running:
         preview = (await running.http.post("/v1/plan", json=misspelt)).json()

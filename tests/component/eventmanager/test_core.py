@@ -101,7 +101,7 @@ def test_a_batch_of_redelivered_records_changes_nothing(start: int, stop: int) -
     assert effects == []
 
 
-def test_facts_that_are_applied_are_not_changed_in_place() -> None:
+def test_applied_documents_are_not_changed_in_place() -> None:
     facts, _ = _fold(wide_run()[:4])
     before = copy.deepcopy(facts)
 
@@ -120,7 +120,7 @@ def test_a_run_never_leaves_its_final_status() -> None:
     assert build_view(facts, "run-1").to_document()["ended_at"] == 14
 
 
-def test_a_member_that_completes_in_a_redrive_is_no_failure_any_more() -> None:
+def test_a_member_that_completes_after_a_redrive_is_no_failure() -> None:
     facts, _ = _fold(wide_run())
 
     applied = EventProjection("ch").apply(
@@ -145,13 +145,13 @@ def test_failures_are_capped_and_counted() -> None:
     assert view["failure_count"] == 500
 
 
-def test_only_the_first_fact_and_the_end_are_urgent() -> None:
+def test_only_the_first_and_the_last_change_of_a_run_are_urgent() -> None:
     _, effects = _fold(wide_run())
 
     assert [each.urgent for each in effects if isinstance(each, RunChanged)] == [True, *[False] * 5, True]
 
 
-def test_the_runs_own_facts_are_written_last() -> None:
+def test_the_runs_own_document_is_written_last() -> None:
     applied = EventProjection("ch").apply({}, decode_record(wide_run()[0]), RecordPosition(0, 0, 0.0))
 
     assert list(applied.writes)[-1] == "run/run-1"
@@ -251,12 +251,12 @@ def test_an_invalid_record_is_refused_with_the_reason(value: bytes, said: str) -
         (["run.*", "task.fail"], False),
     ],
 )
-def test_a_filter_is_exact_or_a_beginning(types: list[str], wanted: bool) -> None:
+def test_a_filter_is_exact_or_a_prefix(types: list[str], wanted: bool) -> None:
     assert is_wanted("task.failed", types) is wanted
 
 
 @pytest.mark.parametrize("kind", ["group/", "task/"])
-def test_a_view_can_be_built_without_facts_that_were_lost(kind: str) -> None:
+def test_a_view_can_be_built_without_lost_documents(kind: str) -> None:
     facts, _ = _fold(wide_run())
     left = {key: document for key, document in facts.items() if not key.startswith(kind)}
 

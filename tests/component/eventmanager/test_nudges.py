@@ -45,7 +45,7 @@ async def long(task: Task) -> int:
     ],
     ids=["a key from outside", "a retry in two hours", "a held member"],
 )
-def test_a_run_that_waits_by_right_is_not_nudged(anabranch_system: Start, spec: dict[str, Any]) -> None:
+def test_a_run_with_a_declared_silence_is_not_nudged(anabranch_system: Start, spec: dict[str, Any]) -> None:
     s = anabranch_system()
     s.submit(request(spec))
     s.advance(1.9 * HOUR)
@@ -55,7 +55,7 @@ def test_a_run_that_waits_by_right_is_not_nudged(anabranch_system: Start, spec: 
     alive(s)
 
 
-def test_a_paused_run_is_not_nudged_and_a_resumed_one_is_no_longer_quiet(anabranch_system: Start) -> None:
+def test_a_paused_run_is_not_nudged_and_a_resumed_one_is_no_longer_silent(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"long": long})
     run = s.submit(request(task("first", external_dependencies=["go"]), task("t", "long", dependencies=["first"])))
     run.pause()
@@ -82,7 +82,7 @@ def test_empty_batches_are_no_events(anabranch_system: Start) -> None:
     assert None not in [event["type"] for event in events]
 
 
-def test_a_long_agent_whose_worker_lives_is_left_alone_for_an_hour(anabranch_system: Start) -> None:
+def test_a_run_with_a_long_agent_on_a_live_worker_is_not_nudged_for_an_hour(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"long": long})
     run = s.submit(request(task("t", "long")))
     s.advance(0.9 * HOUR)
@@ -93,7 +93,7 @@ def test_a_long_agent_whose_worker_lives_is_left_alone_for_an_hour(anabranch_sys
     assert len(nudges(s)) <= 3
 
 
-def test_a_run_whose_owner_is_away_is_nudged_less_and_less_and_then_no_more(anabranch_system: Start) -> None:
+def test_nudges_of_a_run_without_an_owner_become_rarer_and_end(anabranch_system: Start) -> None:
     s = anabranch_system(nudge_after=10.0)
     stop_taskgroup(s)
     s.submit(request(task("t")))
@@ -105,7 +105,7 @@ def test_a_run_whose_owner_is_away_is_nudged_less_and_less_and_then_no_more(anab
     assert len(found) == MAX_NUDGES
 
 
-def test_a_nudged_owner_tells_again_offers_again_and_reads_again(anabranch_system: Start) -> None:
+def test_a_nudged_owner_repeats_its_reports_offers_and_reads(anabranch_system: Start) -> None:
     """The end of one group is lost, and a key from outside is set without a notification."""
     s = anabranch_system(nudge_after=20.0)
     lose_the_first(s, b'"group_finished"')
@@ -158,7 +158,7 @@ def test_an_idle_run_is_not_due_before_its_next_event() -> None:
     assert [each.run_id for each in schedule.due(100_030)] == ["r"]
 
 
-def test_one_silence_has_so_many_nudges_at_most() -> None:
+def test_the_number_of_nudges_in_one_silence_is_limited() -> None:
     schedule = NudgeSchedule(30)
     schedule.observe("r", 0)
 

@@ -133,7 +133,7 @@ async def test_runs_are_listed_latest_first(world: World) -> None:
     await manager.stop()
 
 
-async def test_events_are_forwarded_to_the_channel_asked_for(world: World) -> None:
+async def test_events_are_forwarded_to_the_subscribed_channel(world: World) -> None:
     manager = await world.manager()
     heard = await world.listen(CHANNEL)
 
@@ -206,7 +206,7 @@ async def test_an_ended_run_is_dropped_after_its_retention(world: World) -> None
     await manager.stop()
 
 
-async def test_a_store_that_is_away_costs_freshness_only(world: World) -> None:
+async def test_an_unavailable_store_only_delays_views(world: World) -> None:
     manager = await world.manager()
     heard = await world.listen(CHANNEL)
     world.server.down = True
@@ -221,7 +221,7 @@ async def test_a_store_that_is_away_costs_freshness_only(world: World) -> None:
     await manager.stop()
 
 
-async def test_a_fault_of_ours_is_dead_lettered_and_the_others_go_on(
+async def test_a_record_that_triggers_a_bug_is_dead_lettered_and_the_others_are_applied(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from anabranch_eventmanager.projection import decisions
@@ -244,7 +244,7 @@ async def test_a_fault_of_ours_is_dead_lettered_and_the_others_go_on(
     await manager.stop()
 
 
-async def test_a_store_that_forgot_gets_its_views_again(world: World) -> None:
+async def test_an_emptied_store_gets_its_views_again(world: World) -> None:
     manager = await world.manager()
     await world.publish(*recording())
     await _status(world, "run-1", "failed")

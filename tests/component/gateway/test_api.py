@@ -66,7 +66,7 @@ def description(served: Served) -> Any:
     return httpx.get(f"{served.url}/openapi.json").json()
 
 
-def test_every_operation_is_described_with_its_answers_and_problems(description: Any) -> None:
+def test_every_operation_is_described_with_its_responses_and_problems(description: Any) -> None:
     incomplete = [
         f"{method} {path}"
         for path, methods in description["paths"].items()

@@ -165,12 +165,12 @@ def test_an_invalid_record_does_not_end_the_clients_reader(anabranch_system: Cal
     assert outcome.status == "completed"
 
 
-def test_a_time_that_no_calendar_has_is_shown_as_the_nearest_one() -> None:
+def test_an_impossible_time_is_shown_as_the_nearest_possible_one() -> None:
     assert rfc3339(1e18) == "9999-12-31T23:59:59.000Z"
     assert rfc3339(-1e18) == "0001-01-01T00:00:00.000Z"
 
 
-def test_a_request_from_a_year_that_no_calendar_has_is_refused_like_any_other() -> None:
+def test_a_request_with_an_impossible_year_is_refused_like_any_other() -> None:
     context = RequestContext(Names("p."), DEFAULT_LIMITS, None, 1)
     record = Incoming("p.requests", 0, 0, None, b"{}", (), 1e18)
 

@@ -188,7 +188,7 @@ def test_an_invalid_role_or_project_is_refused(capsys: pytest.CaptureFixture[str
     assert "a b" in capsys.readouterr().err
 
 
-def test_a_key_that_leaves_the_file_is_out_without_a_restart(keys: Keys) -> None:
+def test_a_key_removed_from_the_file_is_refused_without_a_restart(keys: Keys) -> None:
     warned: list[str] = []
     clock = _Clock()
     ring = KeyRing.load(str(keys.path), clock, warned.append)
@@ -339,7 +339,7 @@ def test_a_gateway_without_credentials_binds_to_loopback_only_unless_configured(
     assert authenticator_of(Settings(gateway_host="0.0.0.0", gateway_keys=str(keys.path)), clock)
 
 
-async def test_a_page_of_somebody_else_may_not_use_an_open_gateway() -> None:
+async def test_a_foreign_web_page_may_not_use_an_open_gateway() -> None:
     async with gateway(replace(Settings(), gateway_origins=("https://friend.example",))) as running:
         own = running.service.url.rstrip("/")
         codes = {

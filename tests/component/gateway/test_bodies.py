@@ -42,7 +42,7 @@ def parsing_of(running: Running) -> ParsingPool:
 
 
 @pytest.mark.parametrize("path", ["/v1/runs", "/v1/plan"])
-async def test_a_gateway_is_alive_while_bodies_are_judged(path: str) -> None:
+async def test_a_gateway_is_responsive_while_bodies_are_validated(path: str) -> None:
     agents: Any = HeldAgents()
     async with gateway(agents=agents) as running:
         lane = parsing_of(running).small

@@ -77,7 +77,7 @@ async def _subscribe(running: Running, url: str, headers: dict[str, str] | None 
 # --- the whole ---------------------------------------------------------------------------------------
 
 
-async def test_six_endpoints_that_never_answer_delay_nobody_else(silent: Silent, receiver: Receiver) -> None:
+async def test_six_silent_endpoints_do_not_delay_others(silent: Silent, receiver: Receiver) -> None:
     async with gateway() as running:
         for number in range(6):
             await _subscribe(running, silent.url(number))

@@ -34,7 +34,7 @@ async def streamed(running: Running, path: str, **headers: str) -> list[tuple[st
             return [each async for each in events]
 
 
-async def test_events_come_in_pages_that_go_on_where_the_one_before_ended(running: Running) -> None:
+async def test_each_page_of_events_continues_after_the_previous_one(running: Running) -> None:
     await running.submit({**HELLO, "request_id": "r1"})
     whole = (await running.get("/v1/runs/r1/events"))["events"]
 
@@ -50,7 +50,7 @@ async def test_events_come_in_pages_that_go_on_where_the_one_before_ended(runnin
     assert (await running.get("/v1/runs/r1/events", after=after)) == {"events": [], "next_after": after}
 
 
-async def test_events_can_be_filtered_and_the_place_moves_on_all_the_same(running: Running) -> None:
+async def test_the_cursor_advances_past_events_that_a_filter_skips(running: Running) -> None:
     await running.submit({**HELLO, "request_id": "r1"})
 
     page = await running.get("/v1/runs/r1/events", types="run.*,task.joined")
@@ -83,7 +83,7 @@ async def test_a_listener_receives_new_events_while_the_run_continues(running: R
     assert events[-1][1] == "run.cancelled"
 
 
-async def test_a_websocket_says_the_same(running: Running) -> None:
+async def test_a_websocket_sends_the_same_events(running: Running) -> None:
     await running.submit({**HELLO, "request_id": "r1"})
     whole = await streamed(running, "/v1/runs/r1/events")
     url = running.service.url.replace("http", "ws")
@@ -94,7 +94,7 @@ async def test_a_websocket_says_the_same(running: Running) -> None:
     assert [(each["id"], each["event"]) for each in messages] == [(each[0], each[2]) for each in whole[2:]]
 
 
-async def test_a_websocket_of_a_run_that_nobody_knows_is_refused(running: Running) -> None:
+async def test_a_websocket_of_an_unknown_run_is_refused(running: Running) -> None:
     with pytest.raises(Exception, match="HTTP 403"):
         await connect(f"{running.service.url.replace('http', 'ws')}v1/runs/nobody/events/ws").__aenter__()
 
@@ -184,7 +184,7 @@ async def test_a_failed_member_and_its_dead_letter_have_the_traceback_and_lists_
     assert "traceback" not in letters[0]["member"]
 
 
-async def test_a_member_that_is_not_there_is_not_found(running: Running) -> None:
+async def test_an_unknown_member_is_not_found(running: Running) -> None:
     await running.submit({**HELLO, "request_id": "r1"})
 
     for path in ("g/greet/2", "g/greet/-", "g/letter/0", "g/nobody/0", "nobody/greet/0"):

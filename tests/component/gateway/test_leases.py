@@ -219,7 +219,7 @@ async def test_the_refusal_of_another_projects_request_is_not_shown_to_a_waiting
     assert answers[0].json()["code"] == "run_open"
 
 
-async def test_a_run_of_nobody_known_is_not_shown_as_one_of_the_default_project(keys: Keys) -> None:
+async def test_a_run_of_unknown_project_is_not_shown_as_one_of_the_default_project(keys: Keys) -> None:
     """The project of a run is not known until its first event is read."""
     async with gateway(Settings(gateway_keys=str(keys.path))) as running:
         names, log = running.system.client.names, running.system.client.log

@@ -113,7 +113,7 @@ async def test_a_wide_plan_lists_its_first_members(running: Running) -> None:
     assert (task["members"], len(task["expanded"])) == (50_000, 2_000)
 
 
-async def test_a_run_is_shown_whole(running: Running) -> None:
+async def test_a_run_has_a_view_a_graph_a_request_and_a_result(running: Running) -> None:
     run = (await running.submit({**HELLO, "request_id": "r1"})).json()["run_id"]
     await _ended(running, "r1")
 
@@ -192,7 +192,7 @@ async def test_a_value_that_looks_like_a_reference_is_shown_unchanged(running: R
     assert "1234" not in str(outcome)
 
 
-async def test_a_large_object_is_no_list(running: Running) -> None:
+async def test_a_large_object_is_not_a_list(running: Running) -> None:
     """The count of an object is the number of its fields."""
     wide = {f"k{n}": "x" * 1_000 for n in range(100)}
     await running.submit({**one_task(inputs=wide), "request_id": "r1"})
@@ -264,7 +264,7 @@ async def test_an_invalid_cursor_is_refused(running: Running) -> None:
         assert (answer.status_code, answer.json()["code"]) == (422, "bad_position")
 
 
-async def test_a_run_that_nobody_knows_is_not_found(running: Running) -> None:
+async def test_an_unknown_run_is_not_found(running: Running) -> None:
     for path in ("", "/graph", "/request", "/result", "/results/k", "/events", "/logs", "/why"):
         answer = await running.http.get(f"/v1/runs/nobody{path}")
 
@@ -314,7 +314,7 @@ async def test_the_shared_context_is_returned_by_versions(running: Running) -> N
     assert beyond.status_code == 404
 
 
-async def test_the_system_tells_of_its_services_and_workers(running: Running) -> None:
+async def test_the_system_status_has_services_and_workers(running: Running) -> None:
     await running.submit(HELLO)
     [run] = (await running.get("/v1/runs"))["runs"] or [None]
 

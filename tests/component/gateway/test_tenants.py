@@ -95,7 +95,7 @@ async def test_a_decision_by_signature_affects_only_the_callers_dead_letters(
 # --- sessions ----------------------------------------------------------------------------------------
 
 
-async def test_a_plan_tells_nothing_of_the_session_of_another_project(guarded: Settings, keys: Keys) -> None:
+async def test_a_plan_reveals_nothing_about_the_session_of_another_project(guarded: Settings, keys: Keys) -> None:
     """The error for an unknown dependency revealed whether a key exists."""
     async with gateway(guarded) as running:
         await running.submit({**one_task(), "session_id": "s", "context": {"there": 1}}, **keys.of("submitter"))
@@ -132,7 +132,7 @@ async def test_a_plan_tells_nothing_of_the_session_of_another_project(guarded: S
     assert (named.status_code, named.json()["code"]) == (403, "forbidden")
 
 
-async def test_nobody_names_the_session_of_anothers_run_also_before_it_is_there(
+async def test_the_session_of_another_projects_run_cannot_be_named_even_before_the_run(
     guarded: Settings, keys: Keys
 ) -> None:
     async with gateway(guarded) as running:
@@ -180,7 +180,7 @@ async def test_a_request_id_that_is_the_text_of_anothers_run_id_hides_nothing(
 
 
 @pytest.mark.parametrize("kind", [{"kind": "webhook", "url": "https://example.com"}, {"kind": "channel"}])
-async def test_a_subscription_is_to_a_session_of_ones_own(
+async def test_a_subscription_needs_a_session_of_the_callers_project(
     guarded: Settings, keys: Keys, kind: dict[str, Any]
 ) -> None:
     wanted = kind | ({"channel": "anabranch.sub:c"} if kind["kind"] == "channel" else {})

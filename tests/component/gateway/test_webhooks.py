@@ -54,7 +54,7 @@ async def test_a_webhook_gets_its_events_signed(receiver: Receiver) -> None:
     assert "secret" not in shown
 
 
-async def test_a_delivery_that_is_not_taken_is_tried_again_and_then_a_dead_letter() -> None:
+async def test_a_refused_delivery_is_retried_and_then_dead_lettered() -> None:
     receiver = Receiver([500, 200, 503, 503, 410])
     async with gateway(telemetry=OpenTelemetry("gateway", "0", measures=True)) as running:
         await running.http.post(
@@ -155,7 +155,7 @@ async def test_an_invalid_subscription_is_refused(monkeypatch: pytest.MonkeyPatc
     assert of_nobody.status_code == 404
 
 
-async def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_sent_to(
+async def test_a_name_that_resolves_to_this_machine_is_refused_at_delivery(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANABRANCH_HTTP_ALLOW", "")
@@ -209,7 +209,7 @@ def _expected(secret: str, headers: dict[str, str], body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
-async def test_records_on_the_gateways_topics_are_as_the_contract_has_them(receiver: Receiver) -> None:
+async def test_records_on_the_gateways_topics_match_the_contract(receiver: Receiver) -> None:
     async with gateway() as running:
         await running.http.post("/v1/subscriptions", json={"kind": "webhook", "url": receiver.url})
         await running.submit(one_task())

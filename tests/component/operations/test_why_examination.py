@@ -192,7 +192,7 @@ def test_members_of_a_session_without_an_owner_have_reason_no_owner(anabranch_sy
     assert len(answer.missing) < 6
 
 
-def test_an_ended_run_misses_nothing_and_an_unknown_run_is_an_error(anabranch_system: Start) -> None:
+def test_an_ended_run_lacks_nothing_and_an_unknown_run_is_an_error(anabranch_system: Start) -> None:
     s = anabranch_system()
     s.run(request(task("t"), request_id="q"))
 

@@ -142,7 +142,7 @@ async def test_results_that_do_not_fit_without_details_lose_their_values() -> No
 
 
 @AROUND
-async def test_a_letter_keeps_the_first_bytes_of_its_original(over: int) -> None:
+async def test_a_dead_letter_keeps_the_first_bytes_of_its_original(over: int) -> None:
     original = Incoming(NAMES.requests, 0, 5, b"key", b"{@}", (("a", b"b"),), 1.0)
     record = padded(dead_letter(NAMES, original, "why"), over)
 
@@ -157,7 +157,7 @@ async def test_a_letter_keeps_the_first_bytes_of_its_original(over: int) -> None
         assert len(found.value) > LIMIT // 2
 
 
-async def test_a_letter_whose_headers_alone_are_too_large_keeps_its_own() -> None:
+async def test_a_dead_letter_of_too_large_headers_keeps_its_own_headers() -> None:
     original = Incoming(NAMES.requests, 0, 5, b"key" * 9_000, b"value", (("a", b"b" * 30_000),), 1.0)
 
     [found] = await published(dead_letter(NAMES, original, "why"))
@@ -190,7 +190,7 @@ async def test_the_offset_of_a_record_that_was_cut_is_its_last() -> None:
 
 
 @pytest.mark.parametrize("size", [SMALL_BYTES, SMALL_BYTES + 1])
-async def test_no_limit_is_asked_for_where_all_is_small(size: int) -> None:
+async def test_the_limit_is_not_queried_for_small_records(size: int) -> None:
     """The fan-out's reports are small and many."""
     broker = MemoryBroker()
     asked: list[str] = []

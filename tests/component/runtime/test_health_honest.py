@@ -53,7 +53,7 @@ def test_an_owner_whose_turn_never_ends_is_not_live(anabranch_system: Start, mon
     assert health(s, "agency").live
 
 
-def test_records_that_never_come_are_noticed_by_the_logs_lag(anabranch_system: Start, monkeypatch: Any) -> None:
+def test_missing_records_are_detected_by_the_logs_lag(anabranch_system: Start, monkeypatch: Any) -> None:
     s = anabranch_system(stall_after=30.0)
     service: Any = next(each for each in s.embedded.services if each.name == "taskgroup")
     monkeypatch.setattr(service._owner, "deliver", lambda *_: None)
@@ -66,7 +66,7 @@ def test_records_that_never_come_are_noticed_by_the_logs_lag(anabranch_system: S
 
 
 @pytest.mark.parametrize(("handled", "stands"), [(0, True), (1, False)])
-def test_a_lag_counts_until_it_is_made_up_for_however_seldom_the_log_is_asked(handled: int, stands: bool) -> None:
+def test_a_lag_counts_until_it_is_gone_however_rarely_the_log_is_queried(handled: int, stands: bool) -> None:
     """The log told of a record that had not come. It comes while the answer is held, and nothing after it."""
 
     class Behind:
@@ -105,7 +105,7 @@ def test_an_event_manager_that_handles_nothing_is_not_live(anabranch_system: Sta
         s.advance(90)
 
 
-def test_a_store_that_is_away_makes_it_not_ready_and_leaves_it_live(
+def test_an_unavailable_store_makes_a_service_not_ready_but_leaves_it_live(
     anabranch_system: Start, monkeypatch: Any
 ) -> None:
     s = anabranch_system(stall_after=30.0)
@@ -130,7 +130,7 @@ def test_a_store_that_is_away_makes_it_not_ready_and_leaves_it_live(
     assert health(s, "taskgroup").ready
 
 
-def test_busy_workers_and_idle_owners_are_well(anabranch_system: Start) -> None:
+def test_busy_workers_and_idle_owners_are_healthy(anabranch_system: Start) -> None:
     async def long(task: Task) -> int:
         await asyncio.sleep(7_200)
         return 1
@@ -146,7 +146,7 @@ def test_busy_workers_and_idle_owners_are_well(anabranch_system: Start) -> None:
     alive(s)
 
 
-def test_time_that_the_whole_process_stood_still_is_not_held_against_it() -> None:
+def test_time_in_which_the_whole_process_was_suspended_does_not_count() -> None:
     progress = Progress(deque([1]))
     progress.check(1.0, unread=False)
     for _ in range(10):
@@ -158,7 +158,7 @@ def test_time_that_the_whole_process_stood_still_is_not_held_against_it() -> Non
     assert (stood, progress.stalled_for, progress.following) == (10.0, 0.0, 1)
 
 
-def test_a_wait_for_a_server_is_no_standstill() -> None:
+def test_a_wait_for_a_server_is_no_stall() -> None:
     progress = Progress(deque([1]))
     progress.waits[1] = "Redis is away"
     for _ in range(10):
@@ -167,7 +167,7 @@ def test_a_wait_for_a_server_is_no_standstill() -> None:
     assert progress.stalled_for == 0.0
 
 
-async def test_a_busy_loop_is_told_from_outside_of_it() -> None:
+async def test_a_blocked_loop_is_reported_by_another_thread() -> None:
     """The loop is held up by a thread's event; the probe is answered meanwhile, from the server's own thread."""
     server = HealthServer(lambda: Health(True, True), "taskgroup", patience=0.2)
     port = await server.start(0, "127.0.0.1")
@@ -195,7 +195,7 @@ async def test_a_busy_loop_is_told_from_outside_of_it() -> None:
     assert answers[-1][1]["live"] is False
 
 
-async def test_a_polling_thread_that_ended_by_itself_is_trouble() -> None:
+async def test_a_polling_thread_that_ended_by_itself_is_unhealthy() -> None:
     thread = PollingThread("poller", lambda: None, lambda: None)
     thread._thread = threading.Thread(target=lambda: None, name="poller")
     before = thread.unhealthy_reason()

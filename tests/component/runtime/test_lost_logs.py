@@ -57,7 +57,7 @@ ADMISSION = 7
 # --- lives of a topic ------------------------------------------------------------------------------
 
 
-def test_a_commit_of_another_life_of_the_topic_says_nothing() -> None:
+def test_a_commit_of_another_generation_is_ignored() -> None:
     committed = position(10, 4, "store-1", 1)
 
     assert replay_of(committed, "store-1", generation=1) == Replay(4, 10, False)
@@ -65,7 +65,7 @@ def test_a_commit_of_another_life_of_the_topic_says_nothing() -> None:
     assert replay_of(position(10, 4, "store-1"), "store-1", generation=1) == Replay(0, 0, False)
 
 
-def test_causes_rise_over_the_lives_of_a_topic_and_fit_into_63_bits() -> None:
+def test_causes_ascend_over_generations_and_fit_into_63_bits() -> None:
     causes = [cause_of(2**39, 2**20, generation) for generation in range(8)]
 
     assert causes == sorted(set(causes))
@@ -73,7 +73,7 @@ def test_causes_rise_over_the_lives_of_a_topic_and_fit_into_63_bits() -> None:
     assert cause_of(5, 2, 0) == cause_of(5, 2), "as before the first loss"
 
 
-async def test_a_store_that_lost_the_list_of_lives_does_not_refuse_owners_for_ever() -> None:
+async def test_a_store_that_lost_the_generations_does_not_refuse_owners_for_ever() -> None:
     broker = MemoryBroker()
     broker.create(TopicSpec("t.groups", 1))
     log, store = MemoryLog(broker, SystemClock()), MemoryStore(MemoryServer(SystemClock()))
@@ -89,7 +89,7 @@ async def test_a_store_that_lost_the_list_of_lives_does_not_refuse_owners_for_ev
     assert await generation_of(log, store, NAMES, "t.groups") == 4, "it is above that already"
 
 
-def test_the_brokers_time_goes_on_although_the_clock_of_the_machine_is_set() -> None:
+def test_the_brokers_time_continues_although_the_machines_clock_is_set_back() -> None:
     machine = SimpleNamespace(wall=1_300.0, passed=50.0)
     clock = LogClock(SimpleNamespace(now=lambda: machine.wall, monotonic=lambda: machine.passed))
     clock.observe(100.0, 1_300.0, 1_300.0)
@@ -134,7 +134,7 @@ def runs_owner(*messages: Message, forgets: bool = False) -> tuple[Runs, Callabl
 
 
 @pytest.mark.parametrize("opened_again", [False, True])
-def test_what_asks_after_runs_whose_topic_is_gone_ends_them_unless_the_new_topic_opens_them(
+def test_a_query_ends_runs_of_a_deleted_topic_unless_the_new_topic_opens_them(
     opened_again: bool,
 ) -> None:
     partition, _ = runs_owner(submit())
@@ -152,7 +152,7 @@ def test_what_asks_after_runs_whose_topic_is_gone_ends_them_unless_the_new_topic
     assert [event.entry.data["error_type"] for event in turn.events] == ["RunLost"] * (not opened_again)
 
 
-def test_a_run_that_has_ended_is_told_to_have_when_somebody_nudges_it() -> None:
+def test_a_nudge_of_an_ended_run_is_answered_with_its_end() -> None:
     end = GroupFinished(run_id=RUN, group="g", status="completed", results={}, admission=ADMISSION)
     _, hear = runs_owner(submit(), end)
 
@@ -161,7 +161,7 @@ def test_a_run_that_has_ended_is_told_to_have_when_somebody_nudges_it() -> None:
     assert [event.entry.type for event in turn.events] == ["run.completed"]
 
 
-def test_what_was_answered_is_kept_for_owners_that_replay_the_question() -> None:
+def test_an_answer_is_stored_for_owners_that_replay_the_query() -> None:
     """The store may forget the run in between: a successor would admit what had been answered or refused."""
     end = GroupFinished(run_id=RUN, group="g", status="completed", results={}, admission=ADMISSION)
     _, hear = runs_owner(submit(), end)
@@ -174,7 +174,7 @@ def test_what_was_answered_is_kept_for_owners_that_replay_the_question() -> None
 
 
 @pytest.mark.parametrize(("replayed_at", "is_open"), [(float(ADMISSION - 1), True), (900.0, False)])
-def test_a_run_admitted_by_a_record_whose_topic_was_thought_to_be_the_one_before_goes_on(
+def test_a_run_admitted_before_its_owner_noticed_the_new_topic_continues(
     replayed_at: float, is_open: bool
 ) -> None:
     """An owner that has not noticed yet that its topic is another one admits what it reads there, and reads it
@@ -235,7 +235,7 @@ def session_owner() -> tuple[Groups, Callable[[Message, float], Any]]:
     return partition, hear
 
 
-def test_the_owner_of_a_run_is_asked_about_it_after_its_deadline_and_again() -> None:
+def test_the_owner_of_a_run_is_queried_after_its_deadline_and_again() -> None:
     partition, hear = session_owner()
     question = RunOverdue(run_id=RUN, session_id="s", admission=ADMISSION)
 
@@ -247,7 +247,7 @@ def test_the_owner_of_a_run_is_asked_about_it_after_its_deadline_and_again() -> 
     assert partition.next_due() == 520.0
 
 
-def test_a_run_that_is_stopped_twice_and_lacks_groups_is_given_up() -> None:
+def test_a_run_that_is_stopped_twice_and_lacks_groups_is_abandoned() -> None:
     partition, hear = session_owner()
     stop = StopRun(run_id=RUN, reason="timed_out", admission=ADMISSION)
 
@@ -284,7 +284,7 @@ def event(kind: str, cause: int, time: float) -> EventBatch:
 
 
 @pytest.mark.parametrize(("time", "status"), [(20.0, "failed"), (5.0, "accepted")])
-def test_the_end_of_an_open_run_is_taken_whatever_its_cause_unless_it_is_older(time: float, status: str) -> None:
+def test_the_end_of_an_open_run_is_accepted_unless_its_cause_is_older(time: float, status: str) -> None:
     core, facts = EventProjection("sub:"), {}
     for offset, batch in enumerate([event("run.accepted", cause_of(3, 0, 2), 10.0), event("run.failed", 1, time)]):
         facts.update(core.apply(facts, batch, RecordPosition(0, offset, 0.0)).writes)
@@ -303,7 +303,7 @@ def nested(levels: int) -> Any:
 
 
 @pytest.mark.parametrize("expanded", [False, True])
-def test_a_value_of_as_many_levels_as_are_allowed_reaches_those_that_wait_for_it(
+def test_a_value_of_the_maximum_depth_reaches_its_dependents(
     anabranch_system: Callable[..., System], expanded: bool
 ) -> None:
     seen: list[Any] = []

@@ -274,7 +274,7 @@ def test_the_exit_code_says_why_a_service_did_not_start(
 
 
 @pytest.mark.parametrize("replaced", [None, io.StringIO()])
-def test_a_service_says_why_it_ends_whatever_an_agent_put_in_place_of_standard_error(
+def test_a_service_reports_why_it_ends_even_if_an_agent_replaced_standard_error(
     replaced: io.StringIO | None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def replace(settings: Settings) -> Resources:

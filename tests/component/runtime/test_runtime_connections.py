@@ -23,7 +23,7 @@ from anabranch.runtime.process.topics import check_retention, ensure_topics, top
         ("rediss://old:older@h", None, "new", "rediss://old:new@h"),
     ],
 )
-def test_a_user_set_apart_goes_into_the_url(
+def test_a_separately_set_user_goes_into_the_url(
     url: str, username: str | None, password: str | None, given: str
 ) -> None:
     settings = Settings(redis_url=url, redis_username=username, redis_password=password)
@@ -39,7 +39,7 @@ def test_each_topic_has_its_own_count_of_partitions() -> None:
     assert counts["anabranch.dead-letters"] == 3
 
 
-async def test_topics_that_exist_are_taken_as_they_are() -> None:
+async def test_existing_topics_are_used_as_they_are() -> None:
     settings = Settings()
     log = MemoryLog(MemoryBroker(), SystemClock())
     await log.create_topics([TopicSpec("anabranch.tasks", 2)])
@@ -51,7 +51,7 @@ async def test_topics_that_exist_are_taken_as_they_are() -> None:
     assert await ensure_topics(log, settings) == []
 
 
-async def test_a_count_that_was_set_must_be_the_topics() -> None:
+async def test_a_configured_partition_count_must_match_the_topic() -> None:
     log = MemoryLog(MemoryBroker(), SystemClock())
     await log.create_topics([TopicSpec("anabranch.tasks", 2)])
 
@@ -70,7 +70,7 @@ async def test_a_count_that_was_set_must_be_the_topics() -> None:
     ],
 )
 @pytest.mark.parametrize("topic", ["anabranch.runs", "anabranch.groups"])
-async def test_a_log_that_forgets_before_a_run_ends_is_refused(
+async def test_a_retention_shorter_than_a_run_is_refused(
     topic: str, config: dict[str, str], refusal: str | None
 ) -> None:
     log = MemoryLog(MemoryBroker(), SystemClock())

@@ -95,7 +95,7 @@ def test_a_stream_that_cannot_be_written_changes_no_exit_code(folder: Path, stre
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     ],
 )
-def test_a_small_encoding_costs_glyphs_and_json_is_whole(folder: Path, environ: dict[str, str]) -> None:
+def test_a_limited_encoding_loses_glyphs_but_no_json(folder: Path, environ: dict[str, str]) -> None:
     run = shell(folder, "$A run good.json --embedded --json", **environ)
     planned = shell(folder, "$A plan good.json", **environ)
     rows = shell(folder, "$A plan good.json --output csv", **environ)
@@ -110,13 +110,13 @@ def test_a_small_encoding_costs_glyphs_and_json_is_whole(folder: Path, environ: 
         assert b"Traceback" not in ended.stderr
 
 
-def test_help_through_head_says_nothing_of_a_pipe(folder: Path) -> None:
+def test_help_piped_through_head_reports_no_broken_pipe(folder: Path) -> None:
     ended = shell(folder, "$A --help | head -1; $A bench --help | true")
 
     assert ended.stderr == b""
 
 
-def test_it_is_known_that_the_reader_of_a_stream_has_gone() -> None:
+def test_a_closed_reader_of_a_stream_is_detected() -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as inner:
         stream = LastingText(inner, "output")
@@ -133,7 +133,7 @@ def test_it_is_known_that_the_reader_of_a_stream_has_gone() -> None:
 
 
 @pytest.mark.parametrize("is_buffered", [True, False])
-def test_a_stream_that_takes_nothing_for_a_while_is_waited_for(is_buffered: bool) -> None:
+def test_a_stream_that_blocks_for_a_while_is_waited_for(is_buffered: bool) -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     text = "x" * 1_000_000
@@ -156,7 +156,7 @@ def test_a_stream_that_takes_nothing_for_a_while_is_waited_for(is_buffered: bool
     os.close(reading)
 
 
-def test_a_disk_that_has_room_again_is_written_again(tmp_path: Path) -> None:
+def test_writing_continues_once_a_full_disk_has_space_again(tmp_path: Path) -> None:
     class Disk(io.BytesIO):
         is_full = True
 
@@ -177,7 +177,7 @@ def test_a_disk_that_has_room_again_is_written_again(tmp_path: Path) -> None:
     assert has_reader(stream)
 
 
-def test_what_agents_do_to_the_streams_is_theirs(folder: Path) -> None:
+def test_agents_that_close_the_streams_do_not_affect_the_command(folder: Path) -> None:
     (folder / "rough.py").write_text(
         "import sys\nfrom anabranch import agent\nprint('at import')\n"
         "@agent('rough')\ndef rough(task):\n    print('ü' * 10)\n    sys.stdout.close()\n    sys.stderr.close()\n"
@@ -223,7 +223,7 @@ def removes(task):
 
 @pytest.mark.parametrize("agent", ["redirects", "removes"])
 @pytest.mark.parametrize("json_", ["", "--json"])
-def test_a_command_writes_to_its_own_streams_whatever_agents_put_in_their_place(
+def test_a_command_writes_to_its_own_streams_even_if_agents_replace_them(
     folder: Path, agent: str, json_: str
 ) -> None:
     (folder / "redirecting.py").write_text(REDIRECTING)
@@ -238,7 +238,7 @@ def test_a_command_writes_to_its_own_streams_whatever_agents_put_in_their_place(
     assert not json_ or json.loads(ended.stdout)["results"] == {"r": [0, 1]}
 
 
-def test_an_events_file_that_is_full_costs_a_line(folder: Path, command: Path) -> None:
+def test_a_full_events_file_costs_one_line_of_output(folder: Path, command: Path) -> None:
     ended = subprocess.run(
         [command, "run", "good.json", "--embedded", "--json", "--events-file", "/dev/full"],
         cwd=folder,

@@ -69,13 +69,13 @@ NONE = TelemetryOptions(text=False, metrics=False, spans=False)
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False, NONE),
     ],
 )
-def test_the_standard_variables_say_what_is_told(
+def test_the_standard_variables_select_what_is_exported(
     environ: dict[str, str], text: bool, found: TelemetryOptions
 ) -> None:
     assert wanted(environ, text=text) == found
 
 
-def test_where_nobody_asks_nothing_is_made_and_the_sdk_is_not_imported() -> None:
+def test_without_configuration_nothing_is_created_and_the_sdk_is_not_imported() -> None:
     assert open_telemetry("x", {}, text=False) is NO_TELEMETRY
     code = (
         "import sys, anabranch.embedded, anabranch.runtime.process.lifecycle\n"
@@ -90,7 +90,7 @@ def test_where_nobody_asks_nothing_is_made_and_the_sdk_is_not_imported() -> None
 # --- OTLP ----------------------------------------------------------------------------------------
 
 
-async def test_a_run_reaches_a_collector_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_spans_of_a_run_reach_a_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     from anabranch.testing import system
 
     async def member(task: Task) -> int:
@@ -133,7 +133,7 @@ def check_collected(collector: Collector, run_id: str) -> None:
     assert {link.span_id for link in spans["task t"].links} == {spans[f"member t_{n}"].span_id for n in (1, 2, 3)}
 
 
-def test_the_command_tells_its_embedded_run_and_an_agents_own_spans(tmp_path: Path) -> None:
+def test_the_command_exports_its_embedded_run_and_an_agents_own_spans(tmp_path: Path) -> None:
     """A process of its own, for it makes OpenTelemetry's global tracer provider its own."""
     (tmp_path / "own_agents.py").write_text(
         "from anabranch import agent\n"
@@ -159,7 +159,7 @@ def test_the_command_tells_its_embedded_run_and_an_agents_own_spans(tmp_path: Pa
     assert {each["service.name"] for each in collector.resources} == {"mine"}
 
 
-async def test_a_collector_that_is_away_costs_no_run_and_no_end(
+async def test_an_unavailable_collector_harms_no_run_and_delays_no_exit(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from anabranch.testing import system
@@ -188,7 +188,7 @@ def shown(traced: Traced) -> dict[str, dict[tuple[tuple[str, str], ...], float]]
     return found
 
 
-def test_the_numbers_of_runs(anabranch_system: Start) -> None:
+def test_metrics_count_members_tasks_and_runs(anabranch_system: Start) -> None:
     async def moody(task: Task) -> int:
         if task.index == 1 and task.attempt == 1:
             raise ValueError("again")

@@ -47,7 +47,7 @@ async def test_a_request_without_id_gets_a_fresh_uuid7(agency: ScriptedAgency) -
     assert first.request_id[14] == "7"
 
 
-async def test_a_wrong_request_raises_here_with_every_error_and_sends_nothing(agency: ScriptedAgency) -> None:
+async def test_an_invalid_request_raises_all_its_errors_and_sends_nothing(agency: ScriptedAgency) -> None:
     wrong = {"task_groups": [{"name": "g", "tasks": [{"name": "t", "agent": "a", "result_keys": []}]}], "steps": 1}
 
     async with agency.client() as client:
@@ -192,7 +192,9 @@ async def test_a_run_is_found_by_either_id(agency: ScriptedAgency) -> None:
         assert await client.run_id_of(by_request) == by_request
 
 
-async def test_a_key_of_an_earlier_run_of_the_session_is_the_agencys_to_judge(agency: ScriptedAgency) -> None:
+async def test_dependencies_on_earlier_runs_of_the_session_are_checked_by_the_agency(
+    agency: ScriptedAgency,
+) -> None:
     task = {"name": "t", "agent": "echo", "result_keys": ["x"], "dependencies": ["earlier"]}
     request = {"session_id": "s", "task_groups": [{"name": "g", "tasks": [task]}]}
 
@@ -202,7 +204,7 @@ async def test_a_key_of_an_earlier_run_of_the_session_is_the_agencys_to_judge(ag
     assert run.session_id == "s"
 
 
-def test_the_client_for_code_without_a_loop() -> None:
+def test_the_synchronous_client() -> None:
     agency = ScriptedAgency()
     asyncio.run(agency.start())
 

@@ -38,14 +38,14 @@ ASKING = {
 
 
 @pytest.mark.parametrize("name", ASKING)
-def test_an_agent_asks_its_own_system_in_virtual_time(name: str) -> None:
+def test_the_client_of_an_agent_uses_its_own_system_in_virtual_time(name: str) -> None:
     with system(agents=[dev_agents]) as s:
         assert s.run(one_task(name)).results == {"k": ASKING[name]}
 
 
 @pytest.mark.parametrize("name", ASKING)
 @pytest.mark.parametrize("store", ["auto", "memory"])
-async def test_an_agent_asks_its_own_system(name: str, store: Any) -> None:
+async def test_the_client_of_an_agent_uses_its_own_system(name: str, store: Any) -> None:
     from anabranch import Registry
 
     async with embedded(Registry.builtin().add(dev_agents), store=store) as running:

@@ -126,7 +126,7 @@ def test_lines_of_many_members_at_once_are_bounded_together(anabranch_system: St
     assert {each["index"] for each in shown} == set(range(500))
 
 
-def test_a_view_is_not_changed_by_lines(anabranch_system: Start) -> None:
+def test_a_view_is_not_changed_by_log_lines(anabranch_system: Start) -> None:
     async def chatty(task: Task) -> None:
         task.log.info("hello")
 

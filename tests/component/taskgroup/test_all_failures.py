@@ -39,7 +39,7 @@ def run_of(start: Start, **members: int) -> tuple[System, dict[str, Any]]:
     "members",
     [{"a": 1_500}, {"a": 1_100, "b": 3, "c": 1_200}, {"a": 900, "b": 900, "c": 900}, {"a": 3, "b": 1_001}],
 )
-def test_all_failures_stand_behind_the_reference(anabranch_system: Start, members: dict[str, int]) -> None:
+def test_the_reference_leads_to_all_failures(anabranch_system: Start, members: dict[str, int]) -> None:
     s, final = run_of(anabranch_system, **members)
     client = s.embedded.client
 
@@ -51,7 +51,7 @@ def test_all_failures_stand_behind_the_reference(anabranch_system: Start, member
     assert told == {(name, index) for name, count in members.items() for index in range(count)}
 
 
-def test_where_all_are_in_the_record_there_is_none(anabranch_system: Start) -> None:
+def test_there_is_no_reference_if_the_record_has_all_failures(anabranch_system: Start) -> None:
     _, final = run_of(anabranch_system, a=3, b=2)
 
     assert (len(final["failures"]), final["failure_count"], final["all_failures"]) == (5, 5, None)

@@ -74,7 +74,7 @@ def test_retries_wait_as_their_policy_says(anabranch_system: Start, policy: Any,
     assert len(flaky.keys) == 1
 
 
-def test_attempts_come_to_an_end(anabranch_system: Start) -> None:
+def test_the_number_of_attempts_is_limited(anabranch_system: Start) -> None:
     flaky, result = attempts_of(
         anabranch_system, 99, lambda: ValueError("x"), strategy="exponential", delay=1, max_attempts=3
     )
@@ -83,13 +83,13 @@ def test_attempts_come_to_an_end(anabranch_system: Start) -> None:
     assert flaky.numbers == [1, 2, 3]
 
 
-def test_what_is_given_up_is_not_tried_again(anabranch_system: Start) -> None:
+def test_give_up_is_not_retried(anabranch_system: Start) -> None:
     flaky, result = attempts_of(anabranch_system, 99, lambda: GiveUp("no"), strategy="immediate", max_attempts=5)
 
     assert (result.status, flaky.numbers) == ("failed", [1])
 
 
-def test_a_type_that_is_not_retryable_is_not_tried_again(anabranch_system: Start) -> None:
+def test_a_type_that_is_not_retryable_is_not_retried(anabranch_system: Start) -> None:
     flaky, _ = attempts_of(
         anabranch_system, 99, lambda: KeyError("no"), strategy="immediate", non_retryable=["KeyError"]
     )
@@ -98,7 +98,7 @@ def test_a_type_that_is_not_retryable_is_not_tried_again(anabranch_system: Start
 
 
 @pytest.mark.parametrize("after", [0.5, 600])
-def test_retry_later_says_when(anabranch_system: Start, after: float) -> None:
+def test_retry_later_sets_the_delay(anabranch_system: Start, after: float) -> None:
     flaky, result = attempts_of(
         anabranch_system, 2, lambda: RetryLater(after=after), strategy="immediate", max_attempts=5
     )
@@ -238,7 +238,7 @@ def unjudged_system(anabranch_system: Start, monkeypatch: pytest.MonkeyPatch) ->
     return anabranch_system
 
 
-def test_an_agent_nobody_has_is_waited_for_in_peace(unjudged_system: Start) -> None:
+def test_a_run_waits_for_an_agent_that_no_worker_has(unjudged_system: Start) -> None:
     s = unjudged_system()
     result = s.run(request(task("out", "nobody"), task("other", inputs=1), timeout="1h"))
 
@@ -249,7 +249,7 @@ def test_an_agent_nobody_has_is_waited_for_in_peace(unjudged_system: Start) -> N
     assert len(s.records("events")) < 50
 
 
-def test_an_agent_nobody_has_does_not_hold_the_groups_room(unjudged_system: Start) -> None:
+def test_an_agent_that_no_worker_has_takes_no_slots_of_its_group(unjudged_system: Start) -> None:
     s = unjudged_system()
     tasks = [task("out", "nobody"), *(task(f"t{n}", inputs=n) for n in range(5))]
     document = {"timeout": "1h", "task_groups": [{"name": "g", "max_concurrency": 1, "tasks": tasks}]}

@@ -77,9 +77,7 @@ def worker(resources: Resources) -> Worker:
     return Worker(registry, resources, StoreLife(resources.store, resources.clock), incarnation="w")
 
 
-async def test_an_offer_that_cannot_be_decoded_while_the_log_is_away_is_buried_and_the_next_ones_are_taken() -> (
-    None
-):
+async def test_an_undecodable_offer_during_a_log_outage_is_dead_lettered_and_the_next_ones_are_run() -> None:
     calls.clear()
     log = AwayLog(MemoryBroker(), SystemClock())
     await log.create_topics([TopicSpec(topic, 1) for topic in (NAMES.groups, NAMES.tasks(), NAMES.dead_letters)])

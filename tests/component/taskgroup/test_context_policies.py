@@ -65,7 +65,7 @@ CASES: dict[Policy, tuple[list[Any], Any]] = {
 
 @pytest.mark.parametrize("policy", CASES)
 @pytest.mark.parametrize("delays", list(permutations((0, 1, 2))), ids=str)
-def test_the_value_is_that_of_declared_order_whoever_ends_first(
+def test_values_are_combined_in_declared_order_whichever_task_ends_first(
     anabranch_system: Start, policy: Policy, delays: tuple[int, ...]
 ) -> None:
     values, expected = CASES[policy]
@@ -89,7 +89,7 @@ WITHOUT_FIRST = {
 
 
 @pytest.mark.parametrize("policy", WITHOUT_FIRST)
-def test_who_failed_contributes_nothing(anabranch_system: Start, policy: Policy) -> None:
+def test_a_failed_task_contributes_nothing(anabranch_system: Start, policy: Policy) -> None:
     tasks = [writer("a", 9, fail=True, seconds=1), writer("b", 2), writer("c", 3)]
     document = {**request(*tasks, reader()), "context_policies": {"k": policy}}
 
@@ -100,7 +100,7 @@ def test_who_failed_contributes_nothing(anabranch_system: Start, policy: Policy)
     assert result.results == ({} if expected is None else {"k": expected, "seen": {"k": expected}})
 
 
-def test_a_key_that_nobody_gave_anything_to_is_absent(anabranch_system: Start) -> None:
+def test_a_key_without_contributions_is_absent(anabranch_system: Start) -> None:
     tasks = [writer("a", 1, fail=True), writer("b", 2, fail=True, seconds=1)]
     document = {
         **request(*tasks, reader(), task("o", "look", dependencies=["k?"])),
@@ -121,7 +121,7 @@ def test_a_key_that_nobody_gave_anything_to_is_absent(anabranch_system: Start) -
         ("sum", "'k', written by h/c: sum takes numbers, not text"),
     ],
 )
-def test_a_conflict_is_told_the_same_whoever_ends_first(
+def test_a_conflict_is_reported_the_same_whichever_task_ends_first(
     anabranch_system: Start, policy: Policy, message: str, delays: tuple[int, ...]
 ) -> None:
     """The run fails and the key is absent; what the same tasks gave to other keys stands."""
@@ -202,7 +202,7 @@ def test_a_conflict_of_values_that_are_stored_elsewhere(anabranch_system: Start,
     assert [each["error_type"] for each in result.failures] == ["ContextConflict"]
 
 
-def test_a_cancelled_run_has_what_was_given_until_then(anabranch_system: Start) -> None:
+def test_a_cancelled_run_has_the_contributions_until_then(anabranch_system: Start) -> None:
     system = anabranch_system(agents=AGENTS)
     tasks = [writer("a", 1), writer("b", 2, seconds=500), reader()]
     handle = system.submit({**request(*tasks), "context_policies": {"k": "sum"}})
@@ -215,7 +215,7 @@ def test_a_cancelled_run_has_what_was_given_until_then(anabranch_system: Start) 
     alive(system)
 
 
-def test_a_group_that_timed_out_waits_for_what_others_give_to_its_key(anabranch_system: Start) -> None:
+def test_a_group_that_timed_out_waits_for_contributions_of_others_to_its_key(anabranch_system: Start) -> None:
     document = {
         "task_groups": [
             {"name": "early", "tasks": [writer("a", 1, seconds=30)]},
@@ -230,7 +230,7 @@ def test_a_group_that_timed_out_waits_for_what_others_give_to_its_key(anabranch_
     assert 30 <= result.duration_seconds < 35
 
 
-def test_a_retry_takes_over_what_was_given(anabranch_system: Start) -> None:
+def test_a_retry_takes_over_contributions(anabranch_system: Start) -> None:
     calls: list[str] = []
 
     async def once(task: Task) -> Any:

@@ -91,7 +91,7 @@ def test_a_large_value_is_its_reference(anabranch_system: Start) -> None:
     assert version.to_document()["bytes"] == size
 
 
-def test_a_session_that_nobody_wrote_to_has_no_versions(anabranch_system: Start) -> None:
+def test_a_session_without_writes_has_no_versions(anabranch_system: Start) -> None:
     system = anabranch_system()
 
     context = context_of(system, "nobody's")
@@ -180,7 +180,7 @@ def test_a_first_value_with_a_policy_is_folded_too(anabranch_system: Start) -> N
     assert context_of(system, "s").state["budget"].value == 7
 
 
-def test_a_later_run_reads_what_the_runs_made_together(anabranch_system: Start) -> None:
+def test_a_later_run_reads_the_combined_value_of_the_runs(anabranch_system: Start) -> None:
     system = anabranch_system(agents={"give": give})
     for value in (3, 4):
         system.run(giving(value, "sum"), timeout=60)

@@ -114,7 +114,7 @@ def test_an_external_value_that_was_there_before_is_taken(anabranch_system: Star
     assert s.run(document, timeout=1).results["reader"] == {"approval": 7}
 
 
-def test_an_external_value_that_points_nowhere_is_a_value(anabranch_system: Start) -> None:
+def test_an_external_value_in_the_form_of_a_dangling_reference_is_a_value(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"context": context})
     odd = {"$anabranch": "s-1/nothing", "count": 1, "bytes": 1}
     s.publish("s-1", "list", odd)
@@ -199,7 +199,7 @@ def test_large_derived_keys_of_two_runs_are_each_their_own(anabranch_system: Sta
     assert [found["7_wide"][:3] for found in results] == ["one", "two"]
 
 
-def test_a_later_run_reads_what_an_earlier_one_left_in_the_session(anabranch_system: Start) -> None:
+def test_a_later_run_reads_values_of_an_earlier_run_of_the_session(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"context": context})
     s.run(request(task("kept", inputs=[1, 2]), session_id="long"))
 

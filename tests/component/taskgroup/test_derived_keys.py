@@ -41,7 +41,7 @@ from anabranch_taskgroup.session.turn import DecisionConfig, Turn, WriteDerivedK
         ("good", "members 0 and 1 would publish 'good_out'"),
     ],
 )
-def test_a_derived_key_that_cannot_be_is_named(identifier: str, says: str) -> None:
+def test_an_invalid_derived_key_is_named(identifier: str, says: str) -> None:
     members = [(0, "good"), (1, identifier)]
 
     with pytest.raises(ExpansionError, match=says):
@@ -53,7 +53,7 @@ def test_two_result_keys_may_make_one_key_of_two_members() -> None:
         check_derived([(0, "x_a"), (1, "x")], ["b", "a_b"], declared=(), published={})
 
 
-def test_what_is_allowed_in_a_key_is_allowed_in_a_derived_one() -> None:
+def test_characters_allowed_in_a_key_are_allowed_in_a_derived_one() -> None:
     members = enumerate(["0", "a b", "Zürich", "a/b", "a.b", "x" * 251, "mine"])
 
     check_derived(members, ["out"], declared={"mine", "out", "mine_other"}, published={})
@@ -66,9 +66,7 @@ def test_what_is_allowed_in_a_key_is_allowed_in_a_derived_one() -> None:
         (["x_out"], "merge", []),
     ],
 )
-def test_only_what_a_derived_key_could_be_is_reserved(
-    keys: list[str], output_format: str, reserved: list[str]
-) -> None:
+def test_only_possible_derived_keys_are_reserved(keys: list[str], output_format: str, reserved: list[str]) -> None:
     others = [task(f"t{number}", result_keys=[key]) for number, key in enumerate(keys)]
     separate = task("out", expansion_config=array(["x"], output_format=output_format))
 
@@ -144,7 +142,7 @@ def told(turn: Turn) -> list[str]:
 
 @pytest.mark.parametrize("inline_limit", [65_536, 4], ids=["inline", "spilled"])
 @pytest.mark.parametrize("identifiers", [("a", "taken"), ("a", "b{"), ("", "b"), ("a", "b" * 300), ("a", "b\t")])
-def test_a_join_with_a_key_that_cannot_be_fails_its_task_and_tells_nothing(
+def test_a_join_with_an_invalid_derived_key_fails_its_task_and_publishes_nothing(
     inline_limit: int, identifiers: tuple[str, str]
 ) -> None:
     session = Session(inline_limit, reserved_keys=("taken_out",))
@@ -174,7 +172,7 @@ def test_a_derived_key_of_another_task_is_not_overwritten(inline_limit: int) -> 
     assert set(session.finished.results) == {"out", "a_more_out", "b_out"}
 
 
-def test_a_run_opened_before_keys_were_reserved_goes_on() -> None:
+def test_a_run_opened_before_keys_were_reserved_continues() -> None:
     session = Session()
 
     session.report("out", ("a", "taken"))

@@ -43,7 +43,7 @@ def test_the_docs_list_every_ending() -> None:
     assert list(rows_in_docs()) == [ending.words for ending in ENDINGS]
 
 
-def test_a_type_within_a_group_is_not_tried_again(anabranch_system: Start) -> None:
+def test_a_not_retryable_type_within_an_exception_group_is_not_retried(anabranch_system: Start) -> None:
     fails = agent_endings.raises(
         lambda: ExceptionGroup("g", [ValueError("a"), ExceptionGroup("h", [KeyError("b")])])
     )
@@ -55,7 +55,7 @@ def test_a_type_within_a_group_is_not_tried_again(anabranch_system: Start) -> No
     ]
 
 
-def test_an_agent_that_catches_every_cancellation_gives_its_slot_up(anabranch_system: Start) -> None:
+def test_an_agent_that_catches_every_cancellation_loses_its_slot(anabranch_system: Start) -> None:
     s = anabranch_system(agents={"stuck": catches_cancellations}, concurrency=1)
     with released():
         result = s.run(request(task("stuck", "stuck", timeout=5), task("after", inputs=1)))
@@ -75,7 +75,7 @@ def test_a_run_with_an_agent_that_catches_every_cancellation_can_be_cancelled(an
         assert s.run(request(task("after", inputs=1)), timeout=2 * GRACE_SECONDS).results == {"after": 1}
 
 
-def test_threads_that_do_not_end_take_nobodys_place(anabranch_system: Start) -> None:
+def test_threads_that_do_not_end_occupy_no_slot(anabranch_system: Start) -> None:
     def stays_or_returns(task: Task) -> str:
         return "fine" if task.inputs else str(never_looks(task))
 
@@ -86,7 +86,7 @@ def test_threads_that_do_not_end_take_nobodys_place(anabranch_system: Start) -> 
         assert result.results == {"after": "fine"}
 
 
-def test_what_is_abandoned_is_reported(anabranch_system: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_abandoned_agents_are_reported(anabranch_system: Start, caplog: pytest.LogCaptureFixture) -> None:
     s = anabranch_system(agents={"stuck": catches_cancellations})
     with released():
         result = s.run(request(task("stuck", "stuck", timeout=5)))
@@ -100,7 +100,7 @@ def test_what_is_abandoned_is_reported(anabranch_system: Start, caplog: pytest.L
 # --- outside of agents ------------------------------------------------------------------------------
 
 
-def test_what_goes_wrong_outside_an_agent_fails_the_members_that_have_not_ended(
+def test_an_error_outside_an_agent_fails_the_members_that_have_not_ended(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, called = report_buffer.ReportBuffer.note_start, []
@@ -125,7 +125,7 @@ def test_what_goes_wrong_outside_an_agent_fails_the_members_that_have_not_ended(
     alive(s)
 
 
-def test_what_cannot_be_opened_fails_its_members_once(
+def test_a_chunk_that_cannot_be_opened_fails_its_members_once(
     anabranch_system: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(*_: Any) -> None:
@@ -152,7 +152,7 @@ def notes_in_a_thread(task: Task) -> int:
 
 
 @pytest.mark.parametrize(("agent", "note"), [(notes_on_the_loop, "a\\udc80\\x00b"), (notes_in_a_thread, "7")])
-def test_a_note_that_cannot_be_stored_as_it_is_costs_no_member(
+def test_a_note_with_characters_that_cannot_be_stored_fails_no_member(
     anabranch_system: Start, agent: Callable[[Task], Any], note: str
 ) -> None:
     s = anabranch_system(agents={"notes": agent})
@@ -286,7 +286,7 @@ def test_a_second_interrupt_ends_a_process_with_a_task_that_catches_cancellation
     assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr
 
 
-def test_an_interrupt_by_a_person_is_told_from_one_that_code_raises() -> None:
+def test_an_interrupt_by_a_signal_is_distinguished_from_one_that_code_raises() -> None:
     def raised(call: Callable[[], Any]) -> BaseException:
         with pytest.raises(KeyboardInterrupt) as found:
             call()

@@ -66,7 +66,7 @@ def test_a_redrive_completes_the_join_that_is_still_open(anabranch_system: Start
     alive(s)
 
 
-def test_what_fails_again_is_held_again_with_attempts_from_one(anabranch_system: Start) -> None:
+def test_a_member_that_fails_again_is_held_again_with_attempts_from_one(anabranch_system: Start) -> None:
     s, broken = started(anabranch_system, 2)
     run = s.submit(wide())
     s.advance(60)
@@ -151,7 +151,7 @@ def test_events_say_what_is_held_redriven_and_dismissed(anabranch_system: Start)
     ]
 
 
-def test_every_failed_member_has_a_letter_that_says_where_from(anabranch_system: Start) -> None:
+def test_every_failed_member_has_a_dead_letter_with_its_origin(anabranch_system: Start) -> None:
     s, _ = started(anabranch_system, 2, 4)
     result = s.run(wide(on_failure="fail", tolerated_failures=2), timeout=60)
     s.advance(1)

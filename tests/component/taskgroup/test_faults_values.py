@@ -22,7 +22,7 @@ LOOK_ALIKES: list[Any] = [
 
 
 @pytest.mark.parametrize("value", LOOK_ALIKES, ids=str)
-def test_an_outside_value_that_looks_like_a_reference_is_a_value(
+def test_an_external_value_that_looks_like_a_reference_is_a_value(
     anabranch_system: Callable[..., System], value: Any
 ) -> None:
     s = anabranch_system()

@@ -148,7 +148,7 @@ def test_no_members_may_skip(run: Callable[..., RunResult]) -> None:
 
 
 @pytest.mark.parametrize("found", ["text", 7, None, {"a": 1}])
-def test_what_is_no_list_fails_its_task_and_other_branches_complete(
+def test_an_array_that_is_no_list_fails_its_task_and_other_branches_complete(
     run: Callable[..., RunResult], found: Any
 ) -> None:
     document = request(
@@ -207,7 +207,7 @@ def test_tolerance_is_a_count_or_a_share(run: Callable[..., RunResult], tolerate
     assert (result.status, result.results["out"]) == (status, ["a", "c"])
 
 
-def test_a_large_value_comes_back_whole(run: Callable[..., RunResult]) -> None:
+def test_a_large_value_is_returned_completely(run: Callable[..., RunResult]) -> None:
     text = "ä" * 1_500_000
 
     async def large(task: Task) -> Any:
@@ -220,7 +220,9 @@ def test_a_large_value_comes_back_whole(run: Callable[..., RunResult]) -> None:
 
 
 @pytest.mark.parametrize("output_format", ["merge", "separate", "index", "single"])
-def test_members_with_large_values_are_joined_whole(run: Callable[..., RunResult], output_format: str) -> None:
+def test_members_with_large_values_are_joined_completely(
+    run: Callable[..., RunResult], output_format: str
+) -> None:
     def value(index: int) -> Any:
         return [[index] * 10, "x" * 1_200_000, ["y" * 1_000] * 500][index % 3]
 

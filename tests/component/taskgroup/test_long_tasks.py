@@ -61,7 +61,7 @@ def test_five_hours_are_fine(anabranch_system: Start) -> None:
     alive(s)
 
 
-def test_an_agent_in_a_thread_tells_its_progress(anabranch_system: Start) -> None:
+def test_an_agent_in_a_thread_reports_its_progress(anabranch_system: Start) -> None:
     def plain(task: Task) -> str:
         task.report_progress(0.25, "a quarter")
         task.report_progress(7)
@@ -76,7 +76,7 @@ def test_an_agent_in_a_thread_tells_its_progress(anabranch_system: Start) -> Non
     assert told == [(1.0, "")]  # of what comes within a tenth of a second the last counts
 
 
-def test_progress_from_a_thread_is_a_number_of_0_to_1_and_may_have_nobody_to_hear_it() -> None:
+def test_progress_from_a_thread_is_between_0_and_1_and_needs_no_listener() -> None:
     told: list[tuple[float, str]] = []
     task = Task(name="t", post=lambda fraction, note: told.append((fraction, note)))
 
@@ -88,7 +88,7 @@ def test_progress_from_a_thread_is_a_number_of_0_to_1_and_may_have_nobody_to_hea
     assert told == [(0.0, "x")]
 
 
-def test_a_worker_takes_no_more_offers_than_it_has_room_for(anabranch_system: Start) -> None:
+def test_a_worker_takes_no_more_offers_than_it_has_slots_for(anabranch_system: Start) -> None:
     """4,000 tasks of an hour each for 16 slots: what is not taken stays on the log, not in the worker's memory."""
 
     async def slow(task: Task) -> None:

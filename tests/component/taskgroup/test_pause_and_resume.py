@@ -60,9 +60,7 @@ def view_of(s: System, run: SystemRun) -> RunView:
 
 
 @pytest.mark.parametrize("more", [{}, {"max_concurrency": 3}], ids=["unbounded", "bounded"])
-def test_no_member_starts_a_second_after_a_pause_and_each_runs_once_in_the_end(
-    naps: Naps, more: dict[str, Any]
-) -> None:
+def test_no_member_starts_a_second_after_a_pause_and_each_runs_once(naps: Naps, more: dict[str, Any]) -> None:
     with system(agents=agents(naps), concurrency=8) as s:
         run = s.submit(wide(200, **more))
         s.advance(5.5)
@@ -80,7 +78,7 @@ def test_no_member_starts_a_second_after_a_pause_and_each_runs_once_in_the_end(
     assert set(naps.called.values()) == {1}
 
 
-def test_other_runs_go_on_meanwhile(naps: Naps) -> None:
+def test_other_runs_continue_meanwhile(naps: Naps) -> None:
     with system(agents=agents(naps), concurrency=4) as s:
         paused, other = s.submit(wide(50)), s.submit(wide(50))
         s.advance(2.5)
@@ -141,7 +139,7 @@ def test_control_records_pause_and_resume(naps: Naps, key: str) -> None:
         assert run.result(timeout=60).completed
 
 
-def test_chunks_that_wait_for_a_worker_are_not_begun_by_one_that_hears_of_the_pause_late(naps: Naps) -> None:
+def test_a_worker_that_learns_of_a_pause_late_starts_no_waiting_chunk(naps: Naps) -> None:
     """The message of the pause is lost for the worker; the flag is found within its next look."""
     with system(agents=agents(naps), concurrency=4) as s:
         run = s.submit(wide(400))
@@ -163,7 +161,7 @@ def test_chunks_that_wait_for_a_worker_are_not_begun_by_one_that_hears_of_the_pa
     assert set(naps.called.values()) == {1}
 
 
-def test_a_flag_that_nobody_took_down_holds_nothing_up(naps: Naps) -> None:
+def test_a_leftover_pause_flag_delays_nothing(naps: Naps) -> None:
     with system(agents=agents(naps), concurrency=4) as s:
         run = s.submit(wide(100))
         s.advance(1.5)

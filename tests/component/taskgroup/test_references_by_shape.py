@@ -123,7 +123,7 @@ async def published(run: SystemRun) -> dict[str, Any]:
 
 
 @SHAPE
-def test_an_input_and_a_result_are_what_they_are(start: Start, shape: Any) -> None:
+def test_an_input_and_a_result_stay_values(start: Start, shape: Any) -> None:
     s = start()
     document = request(
         task("k", "give", inputs={"value": shape}),
@@ -152,7 +152,7 @@ def test_an_input_and_a_result_are_what_they_are(start: Start, shape: Any) -> No
 
 
 @SHAPE
-def test_a_first_value_of_the_context_is_what_it_is(start: Start, shape: Any) -> None:
+def test_an_initial_context_value_stays_a_value(start: Start, shape: Any) -> None:
     s = start()
     readers = (task("seen", "look", dependencies=["c"]), task("typed", inputs="{c}", dependencies=["c"]))
 
@@ -163,7 +163,7 @@ def test_a_first_value_of_the_context_is_what_it_is(start: Start, shape: Any) ->
 
 
 @SHAPE
-def test_a_value_from_outside_is_what_it_is(start: Start, shape: Any) -> None:
+def test_an_external_value_stays_a_value(start: Start, shape: Any) -> None:
     s = start()
     s.publish(THIEF, "k", shape)
     wants = {"external_dependencies": ["k"]}
@@ -173,7 +173,7 @@ def test_a_value_from_outside_is_what_it_is(start: Start, shape: Any) -> None:
     assert found == {"seen": {"k": shape}, "typed": shape}
 
 
-def test_what_the_system_stored_under_a_public_name_is_read_and_a_copy_elsewhere_is_not(start: Start) -> None:
+def test_a_stored_value_is_read_under_its_own_public_name_only(start: Start) -> None:
     """Word for word what stands under its own name; also an outsider may put it back there."""
     s = start()
     client = s.embedded.client
@@ -254,7 +254,7 @@ def test_result_keys_that_are_a_references_fields(start: Start, session: str) ->
 
 @SHAPE
 @pytest.mark.parametrize("policy", ["last_write", "first_write", "append", "set_union", "error"])
-def test_what_several_write_to_one_key(start: Start, policy: Policy, shape: Any) -> None:
+def test_a_key_with_several_writers(start: Start, policy: Policy, shape: Any) -> None:
     s = start()
     writers = [task(name, "give", inputs={"value": shape}, result_keys=["w"]) for name in "ab"]
     more = {"context_policies": {"w": policy}}
@@ -270,7 +270,7 @@ def test_what_several_write_to_one_key(start: Start, policy: Policy, shape: Any)
 
 
 @SHAPE
-def test_a_first_value_of_a_key_with_a_policy(start: Start, shape: Any) -> None:
+def test_an_initial_value_of_a_key_with_a_policy(start: Start, shape: Any) -> None:
     s = start()
     more = {"context": {"w": shape}, "context_policies": {"w": "last_write"}}
 
@@ -301,7 +301,7 @@ def test_a_retry_takes_it_over(start: Start, shape: Any) -> None:
 
 
 @SHAPE
-def test_what_there_is_of_a_task_that_failed(start: Start, shape: Any) -> None:
+def test_partial_results_of_a_failed_task(start: Start, shape: Any) -> None:
     """The last member's value is all that a `single` join has."""
     s = start()
     items = [{"fail": True, "value": 1}, {"fail": False, "value": shape}]
@@ -324,7 +324,7 @@ def test_at_the_inline_limit(start: Start, more: int) -> None:
 # --- genuine references ---------------------------------------------------------------------------
 
 
-def test_a_large_value_goes_wherever_values_go(start: Start) -> None:
+def test_a_large_value_may_be_used_wherever_values_are(start: Start) -> None:
     s = start()
     own = {"dependencies": ["big"]}
     rows = task("rows", "give", inputs={"value": ["{big}", 1]}, **own)
@@ -338,7 +338,7 @@ def test_a_large_value_goes_wherever_values_go(start: Start) -> None:
     assert (s.value(THIEF, "rows"), s.value(VICTIM, "secret")) == ([SECRET, 1], SECRET)
 
 
-def test_nobody_reads_within_one_session_what_is_anothers(start: Start) -> None:
+def test_a_session_cannot_read_values_of_another_session(start: Start) -> None:
     s = start()
     client = s.embedded.client
     genuine = reference(VICTIM, "secret", run_id=VICTIM_RUN)
@@ -361,7 +361,7 @@ def test_nobody_reads_within_one_session_what_is_anothers(start: Start) -> None:
 
 
 @pytest.mark.parametrize("session", [VICTIM, THIEF])
-def test_what_a_record_without_the_mark_has_is_a_reference_within_its_session_only(session: str) -> None:
+def test_a_reference_in_a_record_without_the_mark_counts_within_its_session_only(session: str) -> None:
     """Those of before say of a value from outside neither that it is one nor that it is none."""
     partition, rules = PartitionState(0), DecisionConfig(Names())
     needs = (Need(key="k", kind="external"),)

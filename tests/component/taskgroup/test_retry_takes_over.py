@@ -153,7 +153,7 @@ def test_an_array_that_changed_in_the_session_does_not_mix(calls: Calls) -> None
     assert calls.made() == {"t_2": 1}
 
 
-def test_what_was_absent_for_some_members_is_absent_for_the_others(calls: Calls) -> None:
+def test_a_value_absent_for_some_members_is_absent_for_the_others(calls: Calls) -> None:
     expanded = wide("t", "out", 3, inputs="{n} {hint}") | {"dependencies": ["hint?"]}
     with system(agents={"calls": calls}) as s:
         run = failed(s, calls, "hint", "t_2", of=request(task("hint", "a hint", "hint"), expanded))
@@ -176,7 +176,7 @@ def test_failures_that_were_tolerated_stay(calls: Calls) -> None:
     assert [failure["member"] for failure in result.failures] == ["t_4"]
 
 
-def test_a_cancelled_run_goes_on_where_it_was(calls: Calls) -> None:
+def test_a_retry_of_a_cancelled_run_continues_where_it_was(calls: Calls) -> None:
     slow = task("t", "{n}", "out", max_concurrency=2) | {"agent": "slow"}
     slow |= {"expansion_config": wide("t", "out", 20)["expansion_config"]}
 
@@ -200,7 +200,7 @@ def test_a_cancelled_run_goes_on_where_it_was(calls: Calls) -> None:
     assert sum(calls.made().values()) == 20 - done
 
 
-def test_what_is_no_longer_kept_runs_again_and_the_result_says_so(calls: Calls) -> None:
+def test_members_with_expired_results_run_again_and_the_result_says_so(calls: Calls) -> None:
     with system(agents={"calls": calls}, result_ttl=600.0) as s:
         run = failed(s, calls, "t_2", of=request(wide("t", "out", 3), timeout="2h"))
         s.advance(3_000)
@@ -226,7 +226,7 @@ def test_the_same_new_request_id_twice_is_one_run(calls: Calls) -> None:
     assert results[0] == results[1]
 
 
-def test_what_completed_or_is_open_is_not_retried(calls: Calls) -> None:
+def test_a_completed_or_open_run_is_not_retried(calls: Calls) -> None:
     with system(agents={"calls": calls}) as s:
         done = s.submit(request(task("t", 1, "out")))
         done.result()

@@ -89,7 +89,7 @@ def test_a_cancel_of_an_ended_run_changes_nothing(anabranch_system: Start) -> No
     assert replace(again, warnings=()) == before
 
 
-def test_the_runs_timeout_stops_it_with_what_there_is(anabranch_system: Start) -> None:
+def test_the_runs_timeout_stops_it_with_partial_results(anabranch_system: Start) -> None:
     cancelled: list[str] = []
 
     async def waits(task: Task) -> None:
@@ -131,7 +131,7 @@ def test_a_groups_timeout_stops_its_members_and_leaves_other_groups_alone(anabra
     assert cancelled == ["slow"]
 
 
-def test_an_attempts_timeout_fails_it_and_tells_a_plain_agent(anabranch_system: Start) -> None:
+def test_an_attempts_timeout_fails_it_and_cancels_a_plain_agent(anabranch_system: Start) -> None:
     told = threading.Event()
 
     def blocks(task: Task) -> None:

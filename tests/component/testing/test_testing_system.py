@@ -122,7 +122,7 @@ def test_a_wrong_request_raises_where_it_is_submitted() -> None:
         s.submit({"task_groups": []})
 
 
-def test_an_agent_that_is_not_there_rejects_the_run() -> None:
+def test_a_request_for_an_unknown_agent_is_rejected() -> None:
     with system() as s:
         result = s.run(request("nobody"))
 

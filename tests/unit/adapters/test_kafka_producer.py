@@ -8,7 +8,7 @@ from anabranch.adapters.kafka.config import KafkaSettings
 from anabranch.adapters.kafka.producer import fate
 
 
-def test_an_installation_cannot_loosen_what_keeps_records_from_being_lost() -> None:
+def test_settings_cannot_weaken_the_durability_of_records() -> None:
     loose = {
         "acks": "1",
         "enable.idempotence": "false",

@@ -101,7 +101,7 @@ async def test_a_crashed_client_refuses_everything() -> None:
         await membership.commit("t", 0, Committed(0))
 
 
-async def test_a_zombie_is_told_that_it_lost_its_partitions_and_joins_again() -> None:
+async def test_a_zombie_learns_that_it_lost_its_partitions_and_joins_again() -> None:
     broker = MemoryBroker()
     sleeping, waiting = await given_topic(broker), MemoryLog(broker, StoppedClock())
     zombie, other = Recorder(), Recorder()
@@ -139,7 +139,7 @@ async def test_closing_while_a_partition_is_taken_over_drops_it() -> None:
     assert sorted(listener.calls) == [("assigned", 0), ("assigned", 1), ("lost", 0), ("lost", 1)]
 
 
-async def test_a_listener_that_fails_to_give_up_commits_nothing_and_lets_go(
+async def test_a_listener_that_fails_on_revocation_commits_nothing_and_releases_its_partitions(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     broker = MemoryBroker()
@@ -160,7 +160,7 @@ async def test_a_listener_that_fails_to_give_up_commits_nothing_and_lets_go(
     assert "nothing is committed" in caplog.text
 
 
-async def test_trimmed_records_are_gone_and_readers_go_on_behind_them() -> None:
+async def test_trimmed_records_are_gone_and_readers_continue_after_them() -> None:
     broker = MemoryBroker()
     log = await given_topic(broker)
     await log.publish([record(b"%d" % i) for i in range(10)])

@@ -21,11 +21,11 @@ from anabranch.adapters.partitioner import murmur2, partition_of
         (b"abc", 479470107),
     ],
 )
-def test_murmur2_is_the_java_clients(data: bytes, java: int) -> None:
+def test_murmur2_is_that_of_the_java_client(data: bytes, java: int) -> None:
     assert murmur2(data) == java % 2**32
 
 
-def test_a_key_lives_in_one_of_the_partitions() -> None:
+def test_a_key_is_in_one_of_the_partitions() -> None:
     assert {partition_of(f"run-{i}", 7) for i in range(200)} == set(range(7))
 
 

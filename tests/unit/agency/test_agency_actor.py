@@ -117,7 +117,7 @@ def test_a_submitted_run_is_accepted_and_its_groups_are_started() -> None:
     assert [start.group for start in starts if isinstance(start, StartGroup)] == ["a", "b"]
 
 
-def test_what_is_known_is_kept_before_anybody_hears_of_it() -> None:
+def test_the_tombstone_is_stored_before_anything_is_published() -> None:
     turn = Owner().hears(submit("a"))
 
     kinds = [type(effect) for effect in turn.effects]
@@ -147,7 +147,7 @@ def test_a_run_ends_once_with_its_last_group_whatever_is_repeated(
     assert owner.partition.runs == {}
 
 
-def test_the_same_request_again_hears_what_the_first_heard_and_starts_nothing() -> None:
+def test_a_repeated_request_gets_the_same_answer_and_starts_nothing() -> None:
     owner = Owner()
     first = owner.hears(submit("a"))
     early = owner.hears(submit("a"))
@@ -174,7 +174,7 @@ def test_a_run_of_which_only_the_end_is_known_is_not_run_again() -> None:
     assert told_groups(turn) == []
 
 
-def test_another_body_under_the_same_id_is_refused_and_buried() -> None:
+def test_another_body_under_the_same_id_is_refused_and_dead_lettered() -> None:
     owner = Owner()
     owner.hears(submit("a"))
     during = owner.hears(submit("a", body="y"))
@@ -245,7 +245,7 @@ def test_pause_and_resume_are_passed_on() -> None:
     assert pauses(owner.hears(ControlRun(run_id="r", action="resume"))) == [False]
 
 
-def test_a_pause_that_is_told_again_after_the_resume_changes_nothing() -> None:
+def test_a_pause_that_is_repeated_after_the_resume_changes_nothing() -> None:
     """A reader of requests that stood still repeats the pause, after another one passed on both."""
     owner = Owner()
     owner.hears(submit("a"))
@@ -258,7 +258,7 @@ def test_a_pause_that_is_told_again_after_the_resume_changes_nothing() -> None:
     assert pauses(owner.hears(pause.model_copy(update={"origin": "requests/4/2"}))) == [True], "another one"
 
 
-def test_the_same_before_the_run_is_submitted() -> None:
+def test_a_pause_that_is_repeated_before_the_run_is_submitted_changes_nothing() -> None:
     owner = Owner()
     for action, origin in (("pause", "requests/3/7"), ("resume", "requests/3/8"), ("pause", "requests/3/7")):
         owner.hears(ControlRun(run_id="r", action=action, origin=origin))  # type: ignore[arg-type]
@@ -310,7 +310,7 @@ def test_a_refused_plan_starts_nothing() -> None:
     assert (told_groups(turn), owner.partition.runs) == ([], {})
 
 
-def test_replaying_the_log_gives_the_same_runs_and_the_same_words() -> None:
+def test_replaying_the_log_gives_the_same_runs_and_the_same_messages() -> None:
     owner = Owner()
     messages = [
         submit("a", "b"),
@@ -355,7 +355,7 @@ def _resolved(fitted: dict[str, Any], keys: Sequence[str] | dict[str, Any], by_n
 
 
 @pytest.mark.parametrize("value", ["s/k", 5], ids=str)
-def test_results_whose_keys_are_those_of_a_reference_are_one(value: Any) -> None:
+def test_results_with_the_keys_of_a_reference_become_a_reference(value: Any) -> None:
     """Also where they are none by their values: who reads the record need not know what makes one."""
     results = {"$anabranch": value, "count": 1, "bytes": 2}
 
@@ -424,7 +424,7 @@ def test_tombstones_in_memory_are_bounded_by_their_size_between_batches() -> Non
     assert partition.cached_bytes == sum(partition.sizes.values()) <= TOMBSTONE_BYTES
 
 
-def test_the_deadlines_of_ended_runs_do_not_gather_behind_one_that_is_open_for_long() -> None:
+def test_deadlines_of_ended_runs_do_not_accumulate_behind_one_that_is_open_for_long() -> None:
     owner = Owner()
     owner.hears(submit("a").model_copy(update={"run_id": "long"}))
     for number in range(1_000):

@@ -37,7 +37,7 @@ def test_an_example_runs_by_its_command(
         assert " completed in " in capsys.readouterr().err
 
 
-def test_every_file_is_in_the_table_and_every_file_of_the_table_is_there() -> None:
+def test_the_table_lists_exactly_the_existing_files() -> None:
     named = {name for files, _ in TABLE for name in files}
 
     assert named == {path.name for path in FOLDER.iterdir() if path.suffix in (".py", ".yaml")}

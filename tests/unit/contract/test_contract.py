@@ -114,7 +114,7 @@ def test_drift_is_named_file_by_file_and_line_by_line(tmp_path: Path, capsys: py
     assert "3 files of the contract differ" in said
 
 
-def test_writing_mends_drift_and_leaves_the_examples(tmp_path: Path) -> None:
+def test_writing_fixes_drift_and_leaves_the_examples(tmp_path: Path) -> None:
     folder = shutil.copytree(FOLDER, tmp_path / "contract")
     (folder / "schemas" / "request.json").write_text("{}", "utf-8")
     (folder / "schemas" / "inner" / "old.json").write_text("{}", "utf-8")
@@ -286,7 +286,7 @@ def test_the_topics_are_those_that_the_services_use() -> None:
     )
 
 
-def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
+def test_every_reference_of_the_asyncapi_document_resolves() -> None:
     document = asyncapi()
     found = list(references_in(document))
     local = [each for each in found if each.startswith("#/")]

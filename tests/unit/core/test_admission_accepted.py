@@ -45,7 +45,7 @@ def test_where_each_key_comes_from() -> None:
     }
 
 
-def test_a_key_that_the_request_produces_is_nobody_elses() -> None:
+def test_a_key_that_the_request_produces_has_no_other_source() -> None:
     reading = read(
         {"name": "a", "dependencies": ["b.out"], "external_dependencies": ["b.out"]},
         {"name": "b"},
@@ -121,7 +121,7 @@ def test_these_expansions_name_an_array(expansion: dict[str, Any]) -> None:
     read({"name": "t", "expansion_config": expansion})
 
 
-def test_order_means_nothing() -> None:
+def test_the_order_of_tasks_does_not_matter() -> None:
     forwards = read({"name": "a"}, {"name": "b", "dependencies": ["a.out"]})
     backwards = read({"name": "b", "dependencies": ["a.out"]}, {"name": "a"})
 
@@ -130,7 +130,7 @@ def test_order_means_nothing() -> None:
     assert forwards.plan.levels == backwards.plan.levels == (("g/a",), ("g/b",))
 
 
-def test_agents_are_only_judged_where_the_registry_is_known() -> None:
+def test_agents_are_only_checked_if_the_registry_is_known() -> None:
     document = {"task_groups": [{"name": "g", "tasks": [{"name": "a", "agent": "x", "result_keys": ["k"]}]}]}
 
     assert read_request(document, agents=None).errors == ()
@@ -194,14 +194,14 @@ def test_yaml_is_read_as_json_would_be() -> None:
         ({"message_template": "see {b.out}"}, 'add "b.out" to the dependencies'),
     ],
 )
-def test_what_is_hardly_meant_is_a_warning(task: dict[str, Any], said: str) -> None:
+def test_a_probable_mistake_is_a_warning(task: dict[str, Any], said: str) -> None:
     reading = read({"name": "a"} | task, {"name": "b"}, context={"n": 5})
 
     assert len(reading.warnings) == 1
     assert said in reading.warnings[0]
 
 
-def test_what_to_ask_the_session_for() -> None:
+def test_keys_to_query_from_the_session() -> None:
     document = {
         "context": {"ctx": 1},
         "task_groups": [

@@ -284,7 +284,7 @@ def test_a_cycle_is_one_of_tasks_and_never_of_groups() -> None:
     assert read_request({"task_groups": groups}).errors == ()
 
 
-def test_two_knots_are_two_errors_and_equal_names_are_told_apart_by_their_group() -> None:
+def test_two_cycles_are_two_errors_and_equal_names_are_distinguished_by_their_group() -> None:
     first = [task("a", result_keys=["1"], dependencies=["2"]), task("b", result_keys=["2"], dependencies=["1"])]
     second = [task("a", result_keys=["3"], dependencies=["3"])]
 
@@ -315,7 +315,7 @@ def test_a_request_over_the_limit_is_refused_beside_its_other_errors() -> None:
     assert found(reading) == {("too_large", ""), ("unknown_field", f"{TASK}/nope")}
 
 
-def test_the_limit_is_held_against_the_bytes_that_came() -> None:
+def test_the_limit_applies_to_the_received_bytes() -> None:
     padded = b'{"task_groups":[{"name":"g","tasks":[{"name":"a","agent":"e","result_keys":["x"]}]}]}' + b" " * 500
 
     assert parse_request(padded, limits=Limits(request_bytes=len(padded))).errors == ()
@@ -323,7 +323,7 @@ def test_the_limit_is_held_against_the_bytes_that_came() -> None:
     assert parse_request(padded).bytes == len(padded)
 
 
-def test_bytes_far_over_the_limit_are_not_even_read() -> None:
+def test_bytes_far_over_the_limit_are_not_parsed() -> None:
     assert found(parse_request(b"{" * 3000, limits=Limits(request_bytes=100))) == {("too_large", "")}
 
 

@@ -64,7 +64,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_what_aliases_multiply_is_refused_while_it_is_composed(name: str) -> None:
+def test_multiplying_aliases_are_refused_while_the_document_is_composed(name: str) -> None:
     text, most = ATTACKS[name]
 
     def read() -> None:
@@ -103,7 +103,7 @@ def test_yaml_that_is_too_deep_is_left_at_that_depth(text: str) -> None:
     assert steps(read, 700_000)
 
 
-def test_a_file_may_write_so_many_values() -> None:
+def test_the_number_of_values_in_a_file_is_limited() -> None:
     assert refusal("- a\n" * (MAX_WRITTEN + 1)) == "too_large"
 
 
@@ -124,7 +124,7 @@ def test_json_of_a_megabyte_is_read_whatever_is_in_it() -> None:
     assert load_document('["' + "," * 900_000 + '\\"{[,"]') == ["," * 900_000 + '"{[,']
 
 
-def test_bytes_beyond_any_request_are_not_looked_at() -> None:
+def test_bytes_beyond_any_request_are_not_parsed() -> None:
     for format in ("json", "yaml"):
         assert refusal(b" " * 20_000_001, format) == "too_large"
 
@@ -206,7 +206,7 @@ def test_a_placeholder_without_quotation_marks_is_refused_with_the_way_to_write_
         ("{a: b}", {"a": "b"}),
     ],
 )
-def test_objects_that_say_what_they_mean_are_read(text: str, value: object) -> None:
+def test_unambiguous_yaml_objects_are_read(text: str, value: object) -> None:
     assert load_document(f"b: {text}", "yaml") == {"b": value}
 
 

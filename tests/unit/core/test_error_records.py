@@ -99,7 +99,7 @@ def test_a_class_that_lies_about_itself_is_recorded_as_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("error", [TextOf(7), TextOf(None), Endless()])
-def test_a_message_says_where_there_is_no_text(error: Exception) -> None:
+def test_an_error_without_text_has_a_message_that_says_so(error: Exception) -> None:
     assert "is not available" in error_record(error).message
 
 
@@ -127,14 +127,14 @@ def test_a_type_name_is_bounded() -> None:
         ExceptionGroup("both", [RetryLater(5), GiveUp("no such customer")]),
     ],
 )
-def test_a_group_with_a_give_up_in_it_is_given_up(group: BaseException) -> None:
+def test_a_group_that_contains_a_give_up_is_not_retried(group: BaseException) -> None:
     record = error_record(group)
 
     assert (record.type, record.message) == ("GiveUp", "no such customer")
     assert "GiveUp" in record.names
 
 
-def test_a_group_is_tried_again_after_the_longest_time_that_is_asked_for() -> None:
+def test_a_group_is_retried_after_its_longest_requested_delay() -> None:
     record = error_record(ExceptionGroup("g", [RetryLater(5, "busy"), ValueError("a"), RetryLater("1m")]))
 
     assert (record.type, record.message, record.retry_after) == ("RetryLater", "busy", 60.0)

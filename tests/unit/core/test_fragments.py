@@ -72,7 +72,7 @@ def test_the_oldest_offset_is_that_of_the_first_fragment_which_waits() -> None:
 
 
 @pytest.mark.parametrize(("later", "begin"), [(EXPIRY_SECONDS, 7), (EXPIRY_SECONDS + 1, 9)])
-def test_a_message_whose_rest_never_comes_is_given_up(later: float, begin: int) -> None:
+def test_an_incomplete_message_is_dropped_after_a_while(later: float, begin: int) -> None:
     assembler = Assembler()
     assembler.whole(fragments_of(b"1" * 2_000, ROOM)[0], 7, 100.0)
 
@@ -92,7 +92,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("value", MALFORMED)
-def test_what_only_looks_like_a_fragment_stays_what_it_is(value: bytes) -> None:
+def test_a_message_that_only_looks_like_a_fragment_stays_unchanged(value: bytes) -> None:
     assembler = Assembler()
 
     assert assembler.whole(value, 0, 0.0) == value

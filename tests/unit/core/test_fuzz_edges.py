@@ -218,7 +218,7 @@ def test_any_condition_is_one_or_a_value_error(symbol: str, literal: str, value:
 
 
 @pytest.mark.parametrize("literal", ["(a+)+$", ".*", "[", "\\", "(?P<a>", "a{99999999}"])
-def test_the_tilde_looks_for_text_and_is_no_pattern(literal: str) -> None:
+def test_the_tilde_searches_for_text_and_is_no_pattern(literal: str) -> None:
     condition = parse_condition(f"~{literal}")
     started = time.process_time()
 

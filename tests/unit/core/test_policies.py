@@ -127,7 +127,7 @@ def test_runs_leave_the_same_value_in_whatever_order_they_end(data: st.DataObjec
 
 
 @given(st.sampled_from(POLICIES), st.integers(2, 30))
-def test_a_retry_stands_for_the_run_before(policy: Policy, number: int) -> None:
+def test_a_retry_replaces_the_run_before_it(policy: Policy, number: int) -> None:
     value = [number] if policy in ("append", "set_union") else number
     first = RunsValue(0, 1.0, "first", value)
     again = RunsValue(1, 5.0, "again", value, replaces="first")

@@ -61,7 +61,7 @@ def test_a_failed_run_says_what_failed_first() -> None:
     assert str(errors.RunFailed("r-1", failures)) == "run r-1 failed: g/t: ValueError: no (and 2 more)"
 
 
-def test_a_reference_is_told_from_values_that_look_like_one() -> None:
+def test_a_reference_is_distinguished_from_values_that_look_like_one() -> None:
     reference = results.Reference.to("s", "a/b", count=3, size=70_000, run_id="r")
     document = reference.to_document()
 

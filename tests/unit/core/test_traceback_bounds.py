@@ -73,7 +73,7 @@ def size_of(failures: tuple[Failure, ...]) -> int:
 # --- records -----------------------------------------------------------------------------------------
 
 
-def test_tracebacks_leave_most_of_the_room_to_failures() -> None:
+def test_tracebacks_leave_most_of_the_space_to_failures() -> None:
     failures = [failure(n, "x" * 15_000, "why " * 90) for n in range(900)]
     bare = [each.model_copy(update={"traceback": None}) for each in failures]
 
@@ -102,7 +102,7 @@ def test_failures_that_fit_are_the_first_ones_within_the_limit(
     assert all(each.traceback in (None, failures[n].traceback) for n, each in enumerate(found))
 
 
-def test_a_report_of_full_tracebacks_is_parted_below_the_limit_of_a_record() -> None:
+def test_a_report_of_full_tracebacks_is_split_below_the_limit_of_a_record() -> None:
     text = "\u0001ä" * 5_000
     tally = PendingReport(
         failed=[
@@ -124,7 +124,7 @@ def test_a_report_of_full_tracebacks_is_parted_below_the_limit_of_a_record() -> 
     assert sum(len(report.retried) for report in told) == 200
 
 
-def test_a_failure_and_a_letter_without_a_traceback_have_no_such_field() -> None:
+def test_a_failure_and_a_dead_letter_without_a_traceback_have_no_such_field() -> None:
     whose = {"run_id": "r", "request_id": "q", "session_id": "s", "group": "g", "task": "t", "member": "t"}
     letter = MemberLetter.model_validate({**whose, "agent": "a", "error_type": "E", "message": ""})
 
@@ -137,7 +137,7 @@ def test_a_failure_and_a_letter_without_a_traceback_have_no_such_field() -> None
 # --- tracebacks that an owner keeps ---------------------------------------------------------------
 
 
-def test_tracebacks_of_the_same_frames_leave_room_for_others() -> None:
+def test_tracebacks_of_the_same_frames_leave_space_for_others() -> None:
     room = TracebackBudget()
 
     alike = [room.admit(text_at(1, f"no {n}")) for n in range(1_000)]
@@ -147,7 +147,7 @@ def test_tracebacks_of_the_same_frames_leave_room_for_others() -> None:
     assert other
 
 
-def test_a_task_keeps_so_many_tracebacks_and_so_many_bytes() -> None:
+def test_the_tracebacks_of_a_task_are_limited_in_number_and_bytes() -> None:
     few, large = TracebackBudget(), TracebackBudget()
 
     assert sum(few.admit(text_at(n)) for n in range(10_000)) == MAX_TRACEBACKS
@@ -162,7 +162,7 @@ def fail_all(play: Play, text: Callable[[int], str]) -> None:
             play.fail(chunk, index, traceback=text(index))
 
 
-def test_the_owner_hands_on_the_tracebacks_that_it_keeps() -> None:
+def test_the_owner_forwards_the_tracebacks_that_it_keeps() -> None:
     play = Play(300)
     fail_all(play, lambda index: text_at(index % 3, f"no {index}"))
 
@@ -178,7 +178,7 @@ def test_the_owner_hands_on_the_tracebacks_that_it_keeps() -> None:
     assert (len(finished.failures), len(play.letters)) == (300, 300)
 
 
-def test_a_redriven_member_gives_the_room_of_its_traceback_back() -> None:
+def test_a_redriven_member_releases_the_space_of_its_traceback() -> None:
     play = Play(1, on_failure="hold")
 
     for round_ in range(3 * MAX_ALIKE):

@@ -179,13 +179,13 @@ def test_another_wire_version_is_refused(cls: type[m.Message], version: object) 
             codec.decode(record)
 
 
-def test_a_group_started_by_a_version_that_said_no_most_of_its_chunks_is_read() -> None:
+def test_a_group_started_by_a_version_without_a_chunk_maximum_is_read() -> None:
     found = GROUPS.decode(with_header(golden_message(m.StartGroup), most_chunks=None))
 
     assert found.message == SAMPLES[m.StartGroup][0].model_copy(update={"most_chunks": None})
 
 
-def test_a_report_from_before_later_attempts_told_their_start_has_none() -> None:
+def test_a_report_of_a_version_without_starts_of_later_attempts_is_read() -> None:
     found = GROUPS.decode(with_header(golden_message(m.MembersReported), restarted=None))
 
     assert isinstance(found.message, m.MembersReported)
@@ -219,7 +219,7 @@ def test_tracebacks_are_written_and_read_as_pinned(name: str) -> None:
 
 
 @pytest.mark.parametrize("cls", [m.OpenRun, m.StartGroup, m.StopRun, m.PauseRun, m.GroupResults, m.GroupFinished])
-def test_a_message_of_a_version_that_told_no_admissions_apart_is_read(cls: type[m.Message]) -> None:
+def test_a_message_of_a_version_without_admissions_is_read(cls: type[m.Message]) -> None:
     [codec] = codecs_of(cls)
 
     found = codec.decode(with_header(golden_message(cls), admission=None))

@@ -28,7 +28,7 @@ def feed(assembler: Assembler, records: Sequence[bytes], first: int = 0, at: flo
     return [first + number for number, value in enumerate(whole) if value is not records[number]]
 
 
-def test_a_successor_begins_at_the_first_fragment_of_the_oldest_message_that_is_needed() -> None:
+def test_a_successor_starts_at_the_first_fragment_of_the_oldest_needed_message() -> None:
     pieces = fragments_of(message(1), ROOM)
     assembler = Assembler()
 
@@ -40,7 +40,7 @@ def test_a_successor_begins_at_the_first_fragment_of_the_oldest_message_that_is_
 
 
 @given(st.data())
-def test_whoever_begins_there_has_each_message_that_is_needed(data: st.DataObject) -> None:
+def test_a_replay_from_there_has_every_needed_message(data: st.DataObject) -> None:
     """Messages whose fragments stand between one another, and an oldest one that is needed, which rises."""
     queues = [fragments_of(message(number), ROOM) for number in range(data.draw(st.integers(1, 4)))]
     records: list[bytes] = []
@@ -88,7 +88,7 @@ def record(value: bytes, offset: int, at: float) -> Incoming:
     return Incoming("t", 0, offset, b"s", value, (), at)
 
 
-def test_a_fragment_without_the_others_is_given_up_though_no_other_fragment_comes() -> None:
+def test_a_fragment_without_the_others_is_dropped_although_no_other_fragment_follows() -> None:
     """A reader that begins amid a message has its end only: that may not keep the partition's start for ever."""
     partition = owned()
     last = fragments_of(message(1), ROOM)[-1]

@@ -170,7 +170,7 @@ def test_a_module_may_be_loaded_twice_and_again_after_a_change(load: Load, tmp_p
         "class Any:\n    @property\n    def __class__(self): raise OSError\nx = Any()\n",
     ],
 )
-def test_nothing_that_a_module_holds_disturbs(load: Load, text: str) -> None:
+def test_other_objects_of_a_module_are_ignored(load: Load, text: str) -> None:
     assert load("@agent('a')\ndef a(task): ...\n" + text).names == {"a"}
 
 
@@ -217,14 +217,14 @@ def test_a_sync_function_around_an_async_one_is_called_as_what_it_is() -> None:
         assert declared.is_async is expected
 
 
-def test_notes_of_made_agents_are_bounded() -> None:
+def test_the_record_of_created_agents_is_bounded() -> None:
     module: dict[str, Any] = {"__name__": "endless", "agent": agent}
     exec("for number in range(20_000): agent('a')(lambda task: number)", module)
 
     assert len(module[MADE].targets) == MAX_MADE
 
 
-def test_agents_made_long_after_the_import_are_not_noted(load: Load) -> None:
+def test_agents_created_long_after_the_import_are_not_recorded(load: Load) -> None:
     load("def make(name):\n    return agent(name)(lambda task: name)\n@agent('a')\ndef a(task): ...\n")
     module: ModuleType = sys.modules["found_agents"]
     module.make("late")

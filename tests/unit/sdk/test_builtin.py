@@ -148,7 +148,7 @@ def test_http_connects_to_nothing_private_unless_it_is_listed(site: str) -> None
         call("http", {}, inputs={"url": f"{site}/json".replace("127.0.0.1", "2130706433")})
 
 
-def test_http_connects_to_the_address_that_was_judged(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_http_connects_to_the_address_that_was_checked(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name resolves to another address the second time: what was judged is what is used."""
     port = int(site.rpartition(":")[2])
     asked: list[str] = []
@@ -203,7 +203,7 @@ NOT_PUBLIC, PUBLIC = (_IPV4 + _IPV6).split(), _PUBLIC.split()
 @pytest.mark.parametrize(
     "host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1", "0", "localhost", "[::1]"]
 )
-def test_http_judges_the_address_however_it_is_written(host: str) -> None:
+def test_http_checks_the_address_however_it_is_written(host: str) -> None:
     with pytest.raises((GiveUp, HttpError), match=r"not a public address|cannot be resolved"):
         call("http", {}, inputs={"url": f"http://{host}/"})
 

@@ -84,7 +84,7 @@ def shuffled(random: Random, one: list[Any], other: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_chunk_that_two_workers_run_is_joined_once_and_never_left(seed: int) -> None:
+def test_a_chunk_that_two_workers_run_is_joined_once(seed: int) -> None:
     random = Random(seed)
     session = Session()
 

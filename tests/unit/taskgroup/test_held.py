@@ -43,7 +43,7 @@ def test_a_redriven_member_runs_into_the_join_that_is_still_open() -> None:
     assert play.finished.results == {"t": [0, 1, 2, 3]}
 
 
-def test_a_redriven_member_that_fails_again_is_held_again_with_a_letter_of_its_own() -> None:
+def test_a_redriven_member_that_fails_again_is_held_again_with_its_own_dead_letter() -> None:
     play = held_at(2)
 
     play.release("redrive", "c1")
@@ -137,7 +137,7 @@ def test_the_timeout_ends_the_wait_and_the_held_count_as_failed() -> None:
     assert play.finished.results == {"t": [0, 1, 3]}
 
 
-def test_others_go_on_beside_a_held_member() -> None:
+def test_other_members_continue_beside_a_held_one() -> None:
     play = Play(4, on_failure="hold", max_concurrency=1)
 
     for index in range(4):

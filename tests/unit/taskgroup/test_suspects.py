@@ -16,7 +16,7 @@ def play_of(members: int, **order: object) -> Play:
 # --- from fast to careful to alone ------------------------------------------------------------------
 
 
-def test_after_a_death_the_open_members_of_its_chunks_run_carefully_and_nobody_is_charged() -> None:
+def test_after_a_death_the_open_members_of_its_chunks_run_carefully_and_none_is_charged() -> None:
     play = play_of(640)
     lost = play.chunks[0]
     play.complete(lost, 0, 1, 2)
@@ -29,7 +29,7 @@ def test_after_a_death_the_open_members_of_its_chunks_run_carefully_and_nobody_i
     assert play.partition.runs["r"].groups["g"].bereaved
 
 
-def test_a_second_death_sets_those_apart_that_had_started_and_not_ended() -> None:
+def test_a_second_death_isolates_the_members_that_had_started_and_not_ended() -> None:
     play = play_of(640)
     chunk = play.chunks[0]
     play.lose(chunk)
@@ -44,7 +44,7 @@ def test_a_second_death_sets_those_apart_that_had_started_and_not_ended() -> Non
     assert play.task.failed == {}
 
 
-def test_a_second_death_without_a_start_suspects_nobody() -> None:
+def test_a_second_death_without_a_start_makes_no_suspects() -> None:
     play = play_of(640)
     chunk = play.chunks[0]
     play.lose(chunk)
@@ -54,7 +54,7 @@ def test_a_second_death_without_a_start_suspects_nobody() -> None:
     assert (chunk.mode, len(chunk.pending), play.task.deaths) == ("careful", 10, {})
 
 
-def test_starts_of_an_earlier_delivery_make_nobody_a_suspect() -> None:
+def test_starts_of_an_earlier_delivery_make_no_suspects() -> None:
     play = play_of(640)
     chunk = play.chunks[0]
     play.lose(chunk)
@@ -125,7 +125,7 @@ def test_a_suspect_whose_attempt_failed_is_as_careful_in_the_next_one() -> None:
     ]
 
 
-def test_who_has_ended_is_suspected_no_more() -> None:
+def test_an_ended_member_is_no_longer_a_suspect() -> None:
     play = play_of(640)
     chunk = play.chunks[0]
     play.lose(chunk)
@@ -184,7 +184,7 @@ def test_several_killers_cost_no_innocent_member() -> None:
 # --- errors of a worker that lives ------------------------------------------------------------------
 
 
-def test_a_chunk_that_no_worker_can_run_is_parted_before_anybody_is_charged() -> None:
+def test_a_chunk_that_no_worker_can_run_is_split_before_any_member_is_charged() -> None:
     play = play_of(640, max_deliveries=2)
     chunk = play.chunks[0]
 

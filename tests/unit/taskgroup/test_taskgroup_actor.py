@@ -133,7 +133,7 @@ def test_a_new_owner_that_reads_from_the_oldest_open_run_knows_the_same(
 
 @given(runs(), st.integers(0, 2**32), st.integers(0, 30), st.sampled_from(["cancelled", "timed_out"]))
 @SLOW
-def test_a_stopped_run_ends_at_once_and_hears_nothing_after(
+def test_a_stopped_run_ends_at_once_and_ignores_later_messages(
     run: PlannedRun, seed: int, steps: int, reason: Any
 ) -> None:
     world = World([run], Random(seed), chaos=10, inline_limit=65_536)

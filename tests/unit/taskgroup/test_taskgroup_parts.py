@@ -96,7 +96,7 @@ def test_a_chunk_is_never_empty_nor_more_than_is_left(total: int, left: int, sec
     assert 1 <= chunk_size(RULES, max(total, left), left, seconds) <= min(left, RULES.chunk_limit)
 
 
-def test_members_with_earlier_attempts_are_told_apart() -> None:
+def test_members_with_earlier_attempts_are_distinguished() -> None:
     assert by_attempt(((0, 4),), {2: 1, 9: 3}) == [(1, ((0, 2), (3, 4))), (2, ((2, 3),))]
     assert by_attempt((), {1: 1}) == []
 
@@ -109,7 +109,7 @@ def test_a_share_of_failures_is_rounded_down(allowed: Any, count: int) -> None:
     assert tolerated(task) == count
 
 
-def test_results_are_parted_so_that_each_part_fits_a_record() -> None:
+def test_results_are_split_so_that_each_part_fits_a_record() -> None:
     results = {f"k{n}": "x" * 60_000 for n in range(40)}
 
     parts = split_results(results)
@@ -153,7 +153,7 @@ def test_every_record_of_a_report_is_under_the_limit(size: int) -> None:
     assert [report.last for report in told] == [False] * (len(told) - 1) + [True]
 
 
-def test_long_failures_and_retries_are_parted_and_none_is_left_out() -> None:
+def test_long_failures_and_retries_are_split_and_none_is_left_out() -> None:
     text = "\u0001ä" * 1_000
     tally = PendingReport(
         started=list(range(500)),
@@ -171,7 +171,7 @@ def test_long_failures_and_retries_are_parted_and_none_is_left_out() -> None:
     assert not any(report.started for report in told[1:])
 
 
-def test_nothing_to_tell_is_still_a_last_report() -> None:
+def test_an_empty_report_is_still_a_last_report() -> None:
     [only] = packed(PendingReport())
 
     assert (only.message.last, only.message.completed, only.segments) == (True, (), ())
@@ -275,7 +275,7 @@ def test_an_unclaimed_chunk_is_offered_again_after_waits_that_grow() -> None:
     assert waits[-1] == MAX_WAIT
 
 
-def test_what_a_former_owner_may_have_offered_is_offered_at_once() -> None:
+def test_chunks_that_a_former_owner_may_have_offered_are_offered_at_once() -> None:
     ledger = ClaimMonitor()
     ledger.adopt(PLACE, 0.0)
 
@@ -288,7 +288,7 @@ def test_a_chunk_whose_turn_has_not_offered_it_yet_is_left_alone() -> None:
     assert ledger.judge({PLACE: None}, {}, 0.0).offer_again == [], "its outcomes may not be in the store yet"
 
 
-def test_what_is_offered_during_a_look_is_remembered() -> None:
+def test_a_chunk_that_is_offered_during_a_check_is_remembered() -> None:
     ledger = ClaimMonitor()
     ledger.offered(PLACE, 1.5)
     ledger.judge({}, {}, 1.0)
@@ -296,7 +296,7 @@ def test_what_is_offered_during_a_look_is_remembered() -> None:
     assert ledger.judge({PLACE: None}, {}, 1.5 + FIRST_WAIT).offer_again == [PLACE]
 
 
-def test_what_is_taken_over_during_a_look_is_remembered() -> None:
+def test_a_partition_that_is_taken_over_during_a_check_is_remembered() -> None:
     """A partition that is taken over while another's chunks are looked at; it was forgotten, and never offered."""
     ledger = ClaimMonitor()
     ledger.adopt(PLACE, 1.5)
@@ -315,7 +315,7 @@ def test_a_worker_is_gone_when_it_was_missing_twice_in_a_row() -> None:
     assert ledger.judge(claims, {"w": False}, 3.0).lost == [(PLACE, "w")]
 
 
-def test_nobody_is_gone_because_the_store_was() -> None:
+def test_no_worker_is_gone_because_the_store_was_unavailable() -> None:
     ledger = ClaimMonitor()
     ledger.judge({PLACE: "w"}, {"w": False}, 0.0)
     ledger.store_was_away(1.0)

@@ -23,7 +23,7 @@ def begin_all(play: Play) -> None:
         play.begin(chunk, next(chunk.pending.indexes()))
 
 
-def test_what_workers_have_begun_keeps_nothing_else_from_being_offered() -> None:
+def test_started_chunks_do_not_prevent_further_offers() -> None:
     """Members that take long are a chunk each: were these bounded as those that wait are, 64 would run at once,
     however many workers there are."""
     play = Play(70_000, most_chunks=500)
@@ -53,7 +53,7 @@ def test_no_more_than_a_few_wait_for_a_worker(members: int) -> None:
     assert len([chunk for chunk in play.chunks if not chunk.begun]) == WINDOW
 
 
-def test_a_record_of_before_there_was_a_most_is_read_as_it_was_then() -> None:
+def test_a_record_without_a_chunk_maximum_is_read_as_by_its_release() -> None:
     """State is a fold over the log: other chunks than the owner of then offered would be another state."""
     play = Play(1_000)
 

@@ -26,7 +26,7 @@ async def contents(server: RevertibleServer) -> dict[str, object]:
     return found | {"index": await store.index_top("i", 10)}
 
 
-async def test_an_older_store_is_the_one_of_a_second_ago_also_where_it_was_emptied_since() -> None:
+async def test_a_rolled_back_store_is_that_of_a_second_ago_even_if_it_was_emptied_since() -> None:
     clock = HandClock()
     server = RevertibleServer(clock, lambda *_: None)
     store = MemoryStore(server)

@@ -46,12 +46,12 @@ def settings_told(**environ: str) -> str:
 
 
 @pytest.mark.parametrize("url", URLS[:-2])
-def test_settings_do_not_say_a_password_in_the_url(url: str) -> None:
+def test_errors_of_settings_do_not_contain_the_password_of_a_url(url: str) -> None:
     assert SECRET not in settings_told(ANABRANCH_REDIS_URL=url)
 
 
 @pytest.mark.parametrize("url", URLS[:-2])
-async def test_an_address_does_not_say_it_either(url: str) -> None:
+async def test_errors_of_a_redis_address_do_not_contain_its_password(url: str) -> None:
     address = RedisAddress(url, timeout=0.01)
 
     with pytest.raises(AnabranchError) as refused:
@@ -103,7 +103,7 @@ def test_properties_are_not_shown_with_the_clients_settings() -> None:
     assert SECRET not in repr(KafkaSettings("b:1", {"sasl.password": SECRET}))
 
 
-def test_a_password_set_apart_is_only_in_the_url_that_connects() -> None:
+def test_a_separately_set_password_is_only_in_the_url_that_connects() -> None:
     settings = Settings(redis_password=SECRET)
 
     assert SECRET in redis_url(settings)

@@ -118,7 +118,7 @@ def test_status_says_where_a_later_attempt_runs(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(("code", "refused"), [("cycle", True), ("unknown_agent", False)])
-def test_a_redrive_is_not_offered_where_the_same_bytes_are_always_refused(code: str, refused: bool) -> None:
+def test_a_redrive_is_not_suggested_if_the_same_bytes_are_always_refused(code: str, refused: bool) -> None:
     record = Incoming("anabranch.dead-letters", 0, 7, None, b"{}", (), 0.0)
     letter = DeadLetter(record, code, "[]", "anabranch.requests/0/1", "s")
     decisions = plan_redrive([letter], {}, "anabranch.requests")

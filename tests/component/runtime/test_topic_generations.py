@@ -37,14 +37,14 @@ NAMES = Names("t.")
         (position(5_000, 4_990, "s"), 0, 9, False),
     ],
 )
-def test_a_commit_counts_for_the_life_of_the_log_in_which_it_was_made(
+def test_a_commit_counts_only_in_its_own_generation_of_the_topic(
     committed: Committed | None, generation: int, epoch: int, counts: bool
 ) -> None:
     """Where it counted, nothing would be done about any record below it: no request of the new log is answered."""
     assert discard_stale_commit(committed, generation, epoch) == (committed if counts else None)
 
 
-async def test_a_store_that_was_emptied_does_not_begin_the_generations_anew() -> None:
+async def test_an_emptied_store_does_not_restart_the_generations() -> None:
     """Records on the log carry admissions of the present generation: in another one no report would count."""
     clock = VirtualClock(asyncio.get_running_loop())
     broker = MemoryBroker()
@@ -68,7 +68,7 @@ async def test_a_store_that_was_emptied_does_not_begin_the_generations_anew() ->
     assert await generation_of(log, emptied, NAMES, "runs", noted) == 4
 
 
-async def test_brokers_that_tell_no_ids_say_nothing_of_another_life() -> None:
+async def test_brokers_without_topic_ids_indicate_no_new_generation() -> None:
     """As those before Kafka 2.8, and some of a cluster while it is upgraded from one."""
     clock = VirtualClock(asyncio.get_running_loop())
     store = MemoryStore(MemoryServer(clock))
@@ -126,7 +126,7 @@ def in_virtual_time(test: Any) -> None:
         runner.run(test())
 
 
-def test_a_timer_fires_though_there_is_a_turn_every_few_moments() -> None:
+def test_a_timer_fires_although_turns_follow_each_other_closely() -> None:
     async def busy() -> None:
         timers = Timers(due_in=1.0)
         while timers.loop.time() < 1.5:
@@ -137,7 +137,7 @@ def test_a_timer_fires_though_there_is_a_turn_every_few_moments() -> None:
     in_virtual_time(busy)
 
 
-def test_a_timer_that_takes_no_effect_is_appended_less_and_less_often() -> None:
+def test_a_timer_without_effect_is_appended_more_and_more_rarely() -> None:
     """As where this machine's clock is ahead of the broker's: each record is another turn that changes nothing."""
 
     async def ahead() -> None:
@@ -167,7 +167,7 @@ def test_a_timer_that_takes_no_effect_is_appended_less_and_less_often() -> None:
         (40.0, 940.0),  # or behind
     ],
 )
-def test_the_least_difference_that_explains_the_brokers_time_is_taken_for_the_difference(
+def test_the_clock_difference_is_the_smallest_that_explains_the_brokers_time(
     broker_time: float, now: float
 ) -> None:
     clock = LogClock(SimpleNamespace(now=lambda: 1_000.0, monotonic=lambda: 0.0))

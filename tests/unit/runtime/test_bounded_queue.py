@@ -34,7 +34,7 @@ def test_records_come_out_in_the_order_in_which_they_went_in(steps: list[int | s
         assert backlog.is_short == (len(model) <= 2)
 
 
-def test_few_large_records_make_it_long_and_are_taken_a_few_at_a_time() -> None:
+def test_few_large_records_fill_the_queue_and_are_taken_a_few_at_a_time() -> None:
     backlog = Backlog(1_000)
     size = TURN_BYTES // 2 + 1
     count = MAX_BYTES // size + 1
@@ -48,7 +48,7 @@ def test_few_large_records_make_it_long_and_are_taken_a_few_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("size", [TURN_BYTES, 10 * TURN_BYTES])
-def test_a_record_of_any_size_is_taken(size: int) -> None:
+def test_a_record_of_any_size_is_accepted(size: int) -> None:
     backlog = Backlog(1)
     backlog.extend([record(0, size), record(1)])
 

@@ -63,7 +63,7 @@ async def deaths_of(
 
 
 @pytest.mark.parametrize(("offsets", "deaths"), [((3,), 3), ((1, 2, 3, 4, 5), 4)])
-async def test_a_killer_is_buried_after_three_owners_died_of_it_by_itself(
+async def test_a_poison_record_is_dead_lettered_after_three_owners_died_of_it_alone(
     offsets: Sequence[int], deaths: int
 ) -> None:
     """Before them one died of the batch, if it was in one; and one that had caught up long before left no note."""
@@ -72,7 +72,7 @@ async def test_a_killer_is_buried_after_three_owners_died_of_it_by_itself(
     assert found == (deaths, [offset for offset in offsets if offset != 3], [3])
 
 
-async def test_what_is_buried_stays_so_for_every_later_owner() -> None:
+async def test_a_dead_lettered_record_is_skipped_by_every_later_owner() -> None:
     store = Store()
     await deaths_of(store, records(1, 2, 3), {2})
 
@@ -80,7 +80,7 @@ async def test_what_is_buried_stays_so_for_every_later_owner() -> None:
     assert await owner(store, records(2, 3, 4), {2}) == ([3, 4], [2])
 
 
-async def test_a_death_by_chance_buries_nothing() -> None:
+async def test_an_unrelated_death_dead_letters_nothing() -> None:
     store = Store()
     for _ in range(5):
         with pytest.raises(Died):
@@ -88,7 +88,7 @@ async def test_a_death_by_chance_buries_nothing() -> None:
         assert await owner(store, records(1, 2, 3), set()) == ([1, 2, 3], [])
 
 
-async def test_two_killers_are_buried_one_after_the_other() -> None:
+async def test_two_poison_records_are_dead_lettered_one_after_the_other() -> None:
     deaths, decided, buried = await deaths_of(Store(), records(1, 2, 3, 4), {2, 4})
 
     assert (decided, buried) == ([1, 3], [2, 4])

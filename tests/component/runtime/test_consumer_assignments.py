@@ -26,7 +26,7 @@ def create_again(broker: MemoryBroker) -> None:
     broker.create(TopicSpec("t", 1))
 
 
-async def test_what_was_taken_before_the_partition_came_back_is_not_committed() -> None:
+async def test_records_of_an_earlier_assignment_are_not_committed() -> None:
     inbox, _ = await given_inbox()
     await inbox.assigned("t", 0, None)
     inbox.deliver("t", 0, [record(0), record(1)])
@@ -45,7 +45,7 @@ async def test_what_was_taken_before_the_partition_came_back_is_not_committed() 
     assert position.offset == 10
 
 
-async def test_a_position_in_a_topic_that_was_deleted_says_nothing_of_the_new_one() -> None:
+async def test_a_position_in_a_deleted_topic_is_not_committed_in_the_new_one() -> None:
     """The member that leaves commits it into the topic that was created again, whose first records are new."""
     inbox, broker = await given_inbox()
     await inbox.assigned("t", 0, None)
@@ -60,7 +60,7 @@ async def test_a_position_in_a_topic_that_was_deleted_says_nothing_of_the_new_on
     assert await inbox.assigned("t", 0, Committed(2)) is None, "a commit of an earlier release is of this topic"
 
 
-async def test_a_topic_that_begins_again_while_records_are_handled_is_committed_from_its_beginning() -> None:
+async def test_a_topic_that_is_recreated_while_records_are_processed_is_committed_from_its_start() -> None:
     inbox, broker = await given_inbox()
     await inbox.assigned("t", 0, None)
     inbox.deliver("t", 0, [record(0), record(500)])
@@ -75,7 +75,7 @@ async def test_a_topic_that_begins_again_while_records_are_handled_is_committed_
     assert await inbox.revoked("t", 0) == Committed(1)
 
 
-async def test_a_topic_that_was_created_again_before_anything_came_is_noticed() -> None:
+async def test_a_topic_that_is_recreated_before_its_first_record_is_detected() -> None:
     inbox, _ = await given_inbox()
     await inbox.assigned("t", 0, Committed(9, "1"))
 

@@ -14,7 +14,7 @@ async def _hold(places: ReplaySemaphore, name: str, began: list[str], until: asy
         await until.wait()
 
 
-async def test_who_asks_first_has_the_next_place() -> None:
+async def test_the_first_waiter_has_the_next_slot() -> None:
     places, began = ReplaySemaphore(2, patience=60.0), []
     ends = {name: asyncio.Event() for name in "abcd"}
     tasks = [asyncio.create_task(_hold(places, name, began, ends[name])) for name in "abcd"]
@@ -30,7 +30,7 @@ async def test_who_asks_first_has_the_next_place() -> None:
     assert began == ["a", "b", "c", "d"]
 
 
-def test_who_waited_long_goes_on_without_a_place() -> None:
+def test_a_waiter_continues_without_a_slot_after_a_long_wait() -> None:
     """Whoever has the place may be waiting for what the other is to do."""
     loop = VirtualLoop()
 
@@ -57,7 +57,7 @@ def test_who_waited_long_goes_on_without_a_place() -> None:
         loop.close()
 
 
-async def test_nobody_waits_who_needs_no_place() -> None:
+async def test_callers_that_need_no_slot_do_not_wait() -> None:
     places = ReplaySemaphore(1)
     async with places.slot(), asyncio.timeout(0), places.slot(needed=False):
         pass

@@ -50,7 +50,7 @@ SPEC = TopicSpec("t.runs", 1)
         (Beginning(0, None), Beginning(0, None), 1, True),  # the claim at offset 0 is gone
     ],
 )
-def test_a_partition_that_begins_with_another_record_is_another_one(
+def test_a_partition_with_another_first_record_is_a_new_one(
     known: Beginning, found: Beginning, end: int, is_another: bool
 ) -> None:
     assert is_of_another_life(known, found, end) is is_another
@@ -95,7 +95,7 @@ def test_a_claim_that_was_removed_before_it_was_read_is_found() -> None:
     in_virtual_time(removed())
 
 
-def test_retention_is_no_new_life_and_a_removed_claim_that_was_read_is_no_loss() -> None:
+def test_retention_is_no_new_generation_and_a_removed_claim_that_was_read_is_no_loss() -> None:
     async def retained() -> None:
         log = Log()
         lives = TopicLives(log.client, SPEC.name)
@@ -115,7 +115,7 @@ def test_retention_is_no_new_life_and_a_removed_claim_that_was_read_is_no_loss()
 
 
 @pytest.mark.parametrize("before", [1, 2, 3])
-def test_an_inbox_reads_a_new_topic_from_its_beginning(before: int) -> None:
+def test_a_consumer_reads_a_new_topic_from_its_start(before: int) -> None:
     """Whatever is done with records of the topic before it is not committed in this one."""
 
     async def again() -> None:
@@ -180,7 +180,7 @@ class Heard:
         pass
 
 
-async def test_runs_are_asked_after_once_and_only_where_their_topic_is_another_one() -> None:
+async def test_runs_are_queried_once_and_only_in_a_recreated_topic() -> None:
     broker = MemoryBroker()
     broker.create(SPEC)
     log = RefusingLog(broker, SystemClock())
@@ -211,9 +211,7 @@ class RefusingLog(MemoryLog):
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 @pytest.mark.parametrize("is_expelled", [False, True])
-def test_an_owner_reads_a_new_topic_from_its_beginning_as_one_of_a_later_generation(
-    before: int, is_expelled: bool
-) -> None:
+def test_an_owner_reads_a_new_topic_from_its_start_as_a_later_generation(before: int, is_expelled: bool) -> None:
     """Also one that loses its partitions before it notices; it asks after what it knew in either case."""
 
     async def again() -> None:

@@ -28,7 +28,7 @@ async def _pulse(redis_url: str, key: str, patience: float) -> Heartbeat:
     return pulse
 
 
-async def test_a_blocked_loop_is_seen_to_live(client: Redis, redis_url: str, prefix: str) -> None:
+async def test_a_blocked_loop_keeps_its_liveness_key(client: Redis, redis_url: str, prefix: str) -> None:
     """The loop is blocked for three times the key's time to live."""
     pulse = await _pulse(redis_url, f"{prefix}alive", patience=60)
 
@@ -38,7 +38,9 @@ async def test_a_blocked_loop_is_seen_to_live(client: Redis, redis_url: str, pre
     await pulse.stop()
 
 
-async def test_a_loop_that_is_blocked_for_too_long_is_not(client: Redis, redis_url: str, prefix: str) -> None:
+async def test_a_loop_that_is_blocked_for_too_long_loses_its_liveness_key(
+    client: Redis, redis_url: str, prefix: str
+) -> None:
     pulse = await _pulse(redis_url, f"{prefix}alive", patience=0.2)
 
     time.sleep(1.2)

@@ -9,7 +9,7 @@ from anabranch.core.wire.dead_letters import MemberLetter, normalised, signature
 from anabranch_taskgroup.session.dead_letters import MAX_DEAD_LETTERS
 
 
-def test_a_failed_member_gets_a_letter() -> None:
+def test_a_failed_member_gets_a_dead_letter() -> None:
     play = Play(3, tolerated_failures=1)
 
     play.fail(play.chunks[1], 1, message="row 17 is bad")
@@ -40,7 +40,7 @@ def test_a_failed_member_gets_a_letter() -> None:
     }
 
 
-def test_letters_of_one_task_have_a_limit_and_the_last_one_says_how_many_have_none() -> None:
+def test_dead_letters_of_one_task_have_a_limit_and_the_last_one_counts_the_rest() -> None:
     members = MAX_DEAD_LETTERS + 7
     play = Play(members, rules={"chunk_limit": members})
     while "r" in play.partition.runs:
@@ -54,7 +54,7 @@ def test_letters_of_one_task_have_a_limit_and_the_last_one_says_how_many_have_no
     assert len({headers["anabranch_id"] for headers in play.letter_headers}) == MAX_DEAD_LETTERS + 1
 
 
-def test_who_completes_is_stopped_or_skipped_gets_none() -> None:
+def test_completed_stopped_and_skipped_members_get_none() -> None:
     play = Play(3)
     play.complete(play.chunks[0], 0)
     play.time_out_group()
@@ -78,16 +78,16 @@ def test_who_completes_is_stopped_or_skipped_gets_none() -> None:
         ("the last was worker pod-a.x-1", "the last was worker pod-b"),
     ],
 )
-def test_what_changes_from_one_failure_to_the_next_does_not_count(one: str, other: str) -> None:
+def test_variable_parts_of_a_message_do_not_change_its_signature(one: str, other: str) -> None:
     assert signature("member_failed", one) == signature("member_failed", other)
 
 
 @pytest.mark.parametrize("other", ["the row is bad", "row 17 is good", ""])
-def test_another_message_is_another_failure(other: str) -> None:
+def test_another_message_has_another_signature(other: str) -> None:
     assert signature("member_failed", "row 17 is bad") != signature("member_failed", other)
 
 
-def test_code_subject_and_type_count() -> None:
+def test_code_subject_and_type_are_part_of_the_signature() -> None:
     found = {
         signature("a", "m"),
         signature("b", "m"),
@@ -103,6 +103,6 @@ def test_a_signature_never_changes() -> None:
     assert signature("member_failed", "row 17", subject="http", error_type="ValueError") == "e3db6a71e61733ca"
 
 
-def test_a_message_of_any_length_and_letters_has_one() -> None:
+def test_any_message_has_a_signature() -> None:
     assert len(normalised("x" * 1_000_000)) <= 400
     assert len(signature("c", "\ud800 river \x00")) == 16

@@ -77,7 +77,7 @@ def bare(task: TaskOutline) -> TaskOutline:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_a_request_has_the_facts_of_its_document(document: dict[str, Any]) -> None:
+def test_a_request_has_the_outline_of_its_document(document: dict[str, Any]) -> None:
     read = Request.model_validate(document)
 
     assert outline_of(read) == without_places(read_outline(read.to_document()))

@@ -13,11 +13,11 @@ import pytest
 from careless_mirror import Mirror
 from chaos import chosen_seed
 from cluster import FINAL, Cluster, Seen, Start, User
-from coming_and_going import Controls, Workers, paced
 from confluent_kafka import Producer
 from requests_made import request
 from soak import calls_of
 from steady_load import Load
+from worker_churn import Controls, Workers, paced
 
 PRODUCERS = 50
 
