@@ -1,7 +1,7 @@
-"""Every metric, span and attribute by name: what dashboards and alerts may depend on. Pure.
+"""Registry of all metrics, spans and attributes by name, on which dashboards and alerts may depend. Pure.
 
-The tables of docs/telemetry.md are generated from it, and tests hold dashboards and rules against it. A name that
-is here stays; a metric that is not here cannot be counted.
+The tables of docs/telemetry.md are generated from it, and tests check dashboards and alert rules against it. Names
+are never changed; only metrics of this registry can be recorded.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _UNITS = {"s": "seconds"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric, the same where it is the same object.
+    """One metric, compared by identity.
 
-    `unit` as UCUM writes it; what stands in braces is no unit but says what is counted.
+    `unit` is in the notation of UCUM; a text in braces is not a unit, but names what is counted.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Metric:
 
     @property
     def prometheus(self) -> str:
-        """Its name in Prometheus' text, of a histogram without `_bucket`, `_count` or `_sum`."""
+        """Its name in Prometheus; for a histogram without `_bucket`, `_count` or `_sum`."""
         parts = [self.name.replace(".", "_")]
         if self.unit in _UNITS:
             parts.append(_UNITS[self.unit])
@@ -49,28 +49,28 @@ class Metric:
 
 RUNS_ACCEPTED = Metric("anabranch.runs.accepted", "counter", "{run}", "Runs that were admitted.", (), ("agency",))
 RUNS_ENDED = Metric(
-    "anabranch.runs.ended", "counter", "{run}", "Runs that ended, by how.", ("status",), ("agency",)
+    "anabranch.runs.ended", "counter", "{run}", "Runs that ended, by status.", ("status",), ("agency",)
 )
 RUN_DURATION = Metric(
     "anabranch.run.duration",
     "histogram",
     "s",
-    "From the admission of a request until its final record is told.",
+    "Time from the admission of a request until its final record is published.",
     ("status",),
     ("agency",),
     SECONDS,
 )
 RUNS_OPEN = Metric(
-    "anabranch.runs.open", "gauge", "{run}", "Open runs whose session is owned here.", (), ("taskgroup",)
+    "anabranch.runs.open", "gauge", "{run}", "Open runs whose session this process owns.", (), ("taskgroup",)
 )
 TASKS_ENDED = Metric(
-    "anabranch.tasks.ended", "counter", "{task}", "Tasks that ended, by how.", ("status",), ("taskgroup",)
+    "anabranch.tasks.ended", "counter", "{task}", "Tasks that ended, by status.", ("status",), ("taskgroup",)
 )
 MEMBERS_ENDED = Metric(
     "anabranch.members.ended",
     "counter",
     "{member}",
-    "Members that ended, by how: `completed` or `failed`. An ordinary task has one.",
+    "Members that ended: `completed` or `failed`. A task without an expansion has one.",
     ("agent", "outcome"),
     ("taskgroup",),
 )
@@ -86,7 +86,7 @@ JOIN_LAG = Metric(
     "anabranch.join.lag",
     "histogram",
     "s",
-    "From the record that ended a task's last member until the task's results are stored and told.",
+    "Time from the record that ended a task's last member until the task's results are stored and published.",
     (),
     ("taskgroup",),
     LAGS,
@@ -95,8 +95,8 @@ BACKLOG = Metric(
     "anabranch.backlog",
     "gauge",
     "s",
-    "Predicted work: members that have not ended, times the mean seconds of a member of their task as measured. "
-    "Tasks of which nothing was measured yet are left out.",
+    "Predicted work: members that have not ended, times the measured mean duration of a member of their task. "
+    "Tasks without a measured member are left out.",
     ("agent",),
     ("taskgroup",),
 )
@@ -109,13 +109,14 @@ BACKLOG_MEMBERS = Metric(
     ("taskgroup",),
 )
 
-# --- members on their way ------------------------------------------------------------------------
+# --- offers and workers --------------------------------------------------------------------------
 
 OFFERS = Metric(
     "anabranch.offers",
     "counter",
     "{offer}",
-    "Chunks that were offered: `first`, or `again`; kept `here` by the owner's own worker, or sent to `tasks`.",
+    "Chunks that were offered for the `first` time or `again`: to a worker `here`, in the owner's process, or to "
+    "all workers on the topic `tasks`.",
     ("delivery", "place"),
     ("taskgroup",),
 )
@@ -123,7 +124,8 @@ CHUNKS_ENDED = Metric(
     "anabranch.chunks.ended",
     "counter",
     "{chunk}",
-    "Chunks that came back: `done`, `returned` by a worker that could not run them, or `lost` with one.",
+    "Deliveries of chunks that ended: `done`, `returned` by a worker that could not run them, or `lost` with a "
+    "worker that died.",
     ("outcome",),
     ("taskgroup",),
 )
@@ -138,7 +140,7 @@ RECOVERED = Metric(
     "anabranch.notifications.recovered",
     "counter",
     "{notification}",
-    "Values from outside that were found by reading again: the message on their channel was missed.",
+    "External values that were found by polling, because the message on their channel was lost.",
     (),
     ("taskgroup",),
 )
@@ -146,7 +148,7 @@ NUDGES = Metric(
     "anabranch.nudges",
     "counter",
     "{nudge}",
-    "Owners of silent runs that were told to look again.",
+    "Nudges: requests to the owners of silent runs to check what the runs wait for.",
     (),
     ("eventmanager",),
 )
@@ -160,10 +162,10 @@ RECORDS_PUBLISHED = Metric(
     "anabranch.records.published", "counter", "{record}", "Records appended to a topic.", ("topic",), ALL
 )
 LOG_FAILURES = Metric(
-    "anabranch.log.failures", "counter", "{call}", "Calls of Kafka that failed, by call.", ("operation",), ALL
+    "anabranch.log.failures", "counter", "{call}", "Failed calls to Kafka, by operation.", ("operation",), ALL
 )
 STORE_FAILURES = Metric(
-    "anabranch.store.failures", "counter", "{call}", "Calls of Redis that failed, by call.", ("operation",), ALL
+    "anabranch.store.failures", "counter", "{call}", "Failed calls to Redis, by operation.", ("operation",), ALL
 )
 CLAIMS = Metric(
     "anabranch.claims",
@@ -177,7 +179,7 @@ PARTITIONS = Metric(
     "anabranch.partitions.owned",
     "gauge",
     "{partition}",
-    "Partitions that are owned here.",
+    "Partitions that this process owns.",
     ("topic",),
     ("agency", "taskgroup"),
 )
@@ -185,7 +187,7 @@ RECORDS_QUEUED = Metric(
     "anabranch.records.queued",
     "gauge",
     "{record}",
-    "Records that were read and not decided about yet.",
+    "Records that were read and wait for their decision.",
     ("topic",),
     ("agency", "taskgroup"),
 )
@@ -196,7 +198,7 @@ GATEWAY_REQUESTS = Metric(
     "anabranch.gateway.requests",
     "counter",
     "{request}",
-    "Answers over HTTP, by route (`POST /v1/runs`; `none` where there is no such route) and class of status.",
+    "HTTP responses, by route (`POST /v1/runs`; `none` for an unknown route) and class of status.",
     ("route", "status"),
     ("gateway",),
 )
@@ -204,7 +206,7 @@ GATEWAY_SECONDS = Metric(
     "anabranch.gateway.request.duration",
     "histogram",
     "s",
-    "From a request to the beginning of its answer, also where the caller asked to wait for a run.",
+    "Time from a request to the beginning of its response, including the wait for a run that a caller asked for.",
     ("route",),
     ("gateway",),
     SECONDS,
@@ -213,7 +215,7 @@ GATEWAY_STREAMS = Metric(
     "anabranch.gateway.streams",
     "gauge",
     "{stream}",
-    "Listeners to events that are connected, by `sse` or `websocket`.",
+    "Connected listeners to events, by kind: `sse` or `websocket`.",
     ("kind",),
     ("gateway",),
 )
@@ -221,7 +223,7 @@ GATEWAY_DELIVERIES = Metric(
     "anabranch.gateway.deliveries",
     "counter",
     "{delivery}",
-    "Webhooks: `delivered`, `retried` for each attempt that is followed by another, or `dead_letter`.",
+    "Webhook deliveries: `delivered`, `retried` for each attempt that another one follows, or `dead_letter`.",
     ("outcome",),
     ("gateway",),
 )
@@ -290,29 +292,29 @@ ATTRIBUTES: dict[str, str] = {
     RUN_ID: "id of the run",
     REQUEST_ID: "id of its request",
     SESSION_ID: "its session",
-    RUN_NAME: "the request's `name`, where it has one",
+    RUN_NAME: "the request's `name`, if it has one",
     GROUP: "name of the group",
     TASK: "declared name of the task",
     MEMBER: "name of the member",
     INDEX: "the member's index from 0; absent without expansion",
     ATTEMPT: "number of the attempt, from 1",
     AGENT: "name of the agent",
-    WORKER: "the worker's name, one for each life of a process",
-    STATUS: "how it ended: completed, failed, skipped, cancelled, timed_out; of an attempt also retried",
-    MEMBERS: "how many members it had; of a run executions",
-    COMPLETED: "how many of them completed",
-    FAILED: "how many failed",
-    SKIPPED: "how many were skipped",
-    SAMPLED_EVERY: "members whose index this divides have spans, beside those that failed",
+    WORKER: "id of the worker's incarnation, a new one at each start of the process",
+    STATUS: "how it ended: completed, failed, skipped, cancelled, timed_out; for an attempt also retried",
+    MEMBERS: "number of its members; of a run, of all its tasks",
+    COMPLETED: "number of completed members",
+    FAILED: "number of failed members",
+    SKIPPED: "number of skipped members",
+    SAMPLED_EVERY: "sampling interval: members whose index it divides have spans, and those that failed",
     RETRY_OF: "the run that this one retries",
     MESSAGING_SYSTEM: "`kafka`",
     MESSAGING_OPERATION: "`process`",
-    MESSAGING_DESTINATION: "the topic that the request came on",
+    MESSAGING_DESTINATION: "topic of the request's record",
     MESSAGING_PARTITION: "its partition",
     MESSAGING_OFFSET: "its offset",
-    ERROR_TYPE: "type of the error, where one ended it",
+    ERROR_TYPE: "type of the error that ended it, if one did",
 }
-"""Of spans; those without the prefix are OpenTelemetry's own."""
+"""Attributes of spans; those without the prefix are defined by OpenTelemetry."""
 
 PLACE = (RUN_ID, SESSION_ID)
 COUNTS = (MEMBERS, COMPLETED, FAILED)
@@ -327,7 +329,7 @@ REQUEST = (
 
 @dataclass(frozen=True, slots=True)
 class SpanKind:
-    """One kind of span: `prefix` and a name of the request make its name."""
+    """One kind of span. Its name is `prefix` and a name from the request."""
 
     prefix: str
     about: str
@@ -350,7 +352,7 @@ SPANS: tuple[SpanKind, ...] = (
     ),
     SpanKind(
         "task",
-        "From when its dependencies were there to its join. Links: the tasks whose results it used, and its "
+        "From the time its dependencies had values to its join. Links: the tasks whose results it used, and its "
         "sampled members. Its parent is the group's span.",
         (*PLACE, GROUP, TASK, AGENT, STATUS, *COUNTS, SAMPLED_EVERY, ERROR_TYPE),
         "owner of the session",
