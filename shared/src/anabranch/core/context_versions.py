@@ -16,6 +16,7 @@ from anabranch.core.json_documents import dumps
 
 KEPT_VERSIONS = 1_000
 """Maximum number of changes that are kept of one session; older ones are only counted."""
+# A position is an exact number in Lua below 2**53, which leaves 35 bits for offsets.
 _NTH_BITS = 18
 
 Kind = Literal["context", "result", "outside"]
@@ -63,8 +64,9 @@ class Change:
 
     def to_entry(self, data: bytes) -> bytes:
         """The bytes to store; `data` is the JSON of the value."""
-        told = ((name, getattr(self, name)) for name in _FIELDS if name != "value")
-        document = {name: value for name, value in told if value not in (None, ())}
+        known = ((name, getattr(self, name)) for name in _FIELDS if name != "value")
+        document = {name: value for name, value in known if value not in (None, ())}
+        # The value is encoded already: a fragment is inserted without parsing it.
         document["value"] = orjson.Fragment(data)
         return dumps(document)
 

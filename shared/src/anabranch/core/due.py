@@ -46,6 +46,7 @@ class DueQueue(Generic[K]):
             return
         self._sequence += 1
         self._entries[key] = (at, self._sequence)
+        # The unique sequence number before the key keeps heapq from comparing keys, which may have no order.
         heapq.heappush(self._heap, (at, self._sequence, key))
         if len(self._heap) > 2 * len(self._entries) + SLACK:
             self._rebuild()

@@ -41,6 +41,7 @@ def parse_duration(value: object) -> float:
 
 def _shown(value: object) -> str:
     """The value for a message; long values, and values that are neither text nor a number, are only described."""
+    # Python refuses to write an integer of over 4,300 digits: repr() would raise another ValueError.
     if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
         return "a number of hundreds of digits"
     text = repr(value[:_SHOWN_CHARACTERS] if isinstance(value, (str, bytes)) else value)
@@ -48,6 +49,7 @@ def _shown(value: object) -> str:
 
 
 def _seconds(value: object) -> float | None:
+    # For Python, True is the integer 1.
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):

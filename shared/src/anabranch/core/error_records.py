@@ -117,6 +117,8 @@ def type_name(error: BaseException) -> str:
 def text_of(error: BaseException) -> str:
     """The message of an error, shortened and valid UTF-8; if `__str__` raises, a sentence that says so."""
     try:
+        # `__str__` may return a subclass of str with a `__getitem__` of its own. One character more than the limit
+        # shows that the text is too long.
         text = str.__getitem__(str(error), slice(0, MESSAGE_CHARACTERS + 1))
     except BaseException as raised:  # noqa: BLE001  # `__str__` is an agent's code, and may raise anything
         return f"the message of this {type_name(error)} is not available: its __str__ raised {type_name(raised)}"
@@ -126,7 +128,7 @@ def text_of(error: BaseException) -> str:
 def _module_name(cls: type) -> str:
     try:
         module = _module_of(cls)
-    except AttributeError:
+    except AttributeError:  # a class may delete its `__module__`
         return "?"
     return module if type(module) is str else "?"
 
@@ -212,6 +214,7 @@ def _blocks(error: BaseException) -> list[str]:
         blocks.append(f"{type_name(each)}: {text_of(each)}\n")
         if frames:
             blocks.append("Traceback (most recent call last):\n" + "".join(lines))
+    # Python prints causes first. A text without frames would only repeat the type and the message.
     return blocks[::-1] if budget < TRACEBACK_FRAMES else []
 
 
@@ -220,12 +223,14 @@ def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
     with its first members, then with the causes of its first member."""
     seen: set[int] = set()
     each, link = error, ""
+    # Exceptions can be linked in a cycle. Without a cause `each` stays the same, which ends the loop, too.
     while id(each) not in seen and len(seen) <= MAX_CAUSES:
         seen.add(id(each))
         yield each, link
         cause, context = _cause_of(each), _context_of(each)
         if isinstance_of(each, BaseExceptionGroup):
             members = _leaves_of(each)
+            # Descending, because the blocks are printed in reverse.
             for number in range(min(SHOWN_LEAVES, len(members)), 1, -1):
                 yield members[number - 1], _link_to_group(number, members)
             each, link = members[0], _link_to_group(1, members)
@@ -285,6 +290,7 @@ def _is_agents(frame: FrameType, package: str) -> bool:
     if _module(frame).partition(".")[0] == package:
         return True
     name = frame.f_code.co_filename
+    # "<": code without a file, such as `<string>` or `<frozen importlib._bootstrap>`.
     return not (name.startswith(("<", *_LIBRARY)) or "site-packages" in name)
 
 
@@ -306,4 +312,5 @@ def _last_bytes(text: str, limit: int) -> str:
     if len(encoded) <= limit:
         return encoded.decode()
     start = "…\n"
+    # "ignore": the cut may be within a character.
     return start + encoded[len(start.encode()) - limit :].decode("utf-8", "ignore")

@@ -23,6 +23,7 @@ def fit_failures(failures: Sequence[Failure], max_bytes: int, max_count: int | N
     left = max_bytes - reserved
     for failure in candidates:
         short = failure.model_copy(update={"traceback": None}) if failure.traceback is not None else failure
+        # 1: the comma between two failures.
         length = len(orjson.dumps(short.to_document())) + 1
         if length > left:
             break

@@ -30,6 +30,7 @@ def load_document(data: bytes | str, format: Format = "json") -> Any:
     Raises:
         RequestRefused: with the one problem ``not_json``, ``not_yaml``, ``too_deep`` or ``too_large``.
     """
+    # A lone surrogate becomes bytes that are not UTF-8, which the parser reports as such.
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     raw = raw.removeprefix(_BOM)
     if len(raw) > MAX_BYTES:
@@ -42,7 +43,7 @@ def _load_json(data: bytes) -> Any:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        if "depth limit" in str(error):
+        if "depth limit" in str(error):  # orjson has no other sign of it
             raise RequestRefused([too_deep()]) from error
         hint = "a request is one JSON object, in UTF-8"
         raise _refused(Code.NOT_JSON, f"this is not JSON: {error}", hint) from error
@@ -53,6 +54,7 @@ def _load_json(data: bytes) -> Any:
 def _refuse_too_many_values(data: bytes) -> None:
     """Refuse a document with too many values before building any: 3 bytes of JSON take up to 130 bytes of
     memory."""
+    # The first count includes commas and brackets in texts. Few documents exceed it and need the slow removal.
     if _values(data) > MAX_NODES and _values(_STRING.sub(b"", data)) > MAX_NODES:
         message = f"the request has more than {MAX_NODES:,} values"
         raise _refused(Code.TOO_LARGE, message, "put long lists into the session, and depend on their keys")
@@ -80,6 +82,7 @@ class _Repeated(Exception):
 def _repeated_key(data: bytes) -> str | None:
     """The first key that one object of well-formed JSON has twice."""
     try:
+        # A second parser, because orjson silently keeps the last of two equal keys.
         json.loads(data, object_pairs_hook=_once, parse_int=_nothing, parse_float=_nothing)
     except _Repeated as found:
         return str(found)
@@ -162,6 +165,7 @@ def dumps(value: Any) -> bytes:
 
 def compact_size(document: object) -> int | None:
     """Bytes of the document as compact JSON; None if JSON cannot express it or it is over ``MAX_DEPTH`` deep."""
+    # orjson refuses more than 254 levels: wrapped in the difference, it refuses more than MAX_DEPTH by itself.
     for _ in range(_WRAPPING):
         document = [document]
     try:
@@ -189,6 +193,7 @@ def is_deep(document: object) -> bool:
     """True if objects and lists are nested over ``MAX_DEPTH`` levels deep; iterative, one pass for each level."""
     level = [document]
     for _ in range(MAX_DEPTH):
+        # By id: a value with many references to it, as by YAML aliases, is visited once on a level.
         level = list({id(inner): inner for node in level for inner in _inside(node)}.values())
         if not level:
             return False

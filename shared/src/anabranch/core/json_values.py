@@ -200,6 +200,7 @@ def _step(value: Any) -> Any:
     exact = _EXACT.get(kind)
     if exact is not None:
         return exact(value)
+    # Fast path: such a dataclass is no subclass of any type below.
     if dataclasses.is_dataclass(kind) and kind.__base__ is object:
         return _fields(value)
     if issubclass(kind, Enum):
@@ -252,6 +253,7 @@ def _fields(value: Any) -> dict[Any, Any] | None:
     if issubclass(kind, dict):
         return dict(dict.items(value))
     if issubclass(kind, BaseModel):
+        # The dump of a RootModel is its root, which need not be an object.
         dumped = BaseModel.model_dump(value, mode="json")
         return dumped if isinstance(dumped, dict) else None
     if issubclass(kind, Mapping):
@@ -290,7 +292,7 @@ def _unreadable(value: Any, error: Exception) -> NotJson:
     return NotJson(f"a value of type {_kind(value)} that cannot be read ({type_name(error)}: {text_of(error)})")
 
 
-# --- words ----------------------------------------------------------------------------------------
+# --- messages -------------------------------------------------------------------------------------
 
 _FIXES: Final[tuple[tuple[Any, str], ...]] = (
     ((bytes, bytearray, memoryview), "decode it to text, or encode it with base64"),
@@ -312,7 +314,7 @@ def _fix(value: Any) -> str:
 
 
 def _is_a(value: Any, kind: type) -> bool:
-    """The name of the real class, ignoring an overridden `__class__`."""
+    """`isinstance` by the real class, ignoring an overridden `__class__`."""
     return issubclass(type(value), kind)
 
 

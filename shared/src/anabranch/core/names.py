@@ -63,6 +63,7 @@ def _text_problem(value: str, forbidden: str) -> str | None:
 
 
 def _is_printable(char: str) -> bool:
+    # For Python, the ASCII space is the only printable one; others, such as the no-break space, are allowed here.
     return char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs"
 
 
@@ -305,6 +306,7 @@ class Names:
     def deciding(self, topic: str, partition: int, generation: int) -> str:
         """String: the record that a new owner of a partition is deciding about, to detect poison records, and
         those that were detected."""
+        # Generation 0 has no suffix: releases before generations existed wrote this key.
         life = f":{generation}" if generation else ""
         return f"{self.prefix}{{{topic}}}:deciding:{partition}{life}"
 

@@ -103,6 +103,8 @@ class TrailingCommit:
             return
         # A clock that steps back must not let a younger mark pass before an older one.
         at = max(now, newest_at)
+        # Measured from the first of the merged marks: measured from the last one, a steady stream of records would
+        # move one mark forever, and it would never leave the window.
         if self._marks and at - self._newest_began < self._grain:
             self._marks[-1] = (offset, at)
             return

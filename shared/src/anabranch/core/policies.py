@@ -162,6 +162,7 @@ class Fold:
         self.runs = [run for run in self.runs if run.run_id not in (new.run_id, new.replaces)]
         self.runs.append(new)
         self.runs.sort(key=lambda run: run.stamp)
+        # By position, not by stamp: `through` then tells for each repeated contribution whether `base` has it.
         while len(self.runs) > SINGLY:
             oldest = min(self.runs, key=lambda run: run.position)
             self.runs.remove(oldest)

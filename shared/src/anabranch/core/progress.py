@@ -44,6 +44,7 @@ def run_share(status: str, shares: Iterable[float], tasks: int | None) -> float 
         return 1.0
     if not tasks:
         return None
+    # Rounded down. A sum of floats may be just below the exact number, for which 1e-6 makes up.
     share = math.floor(sum(shares) / tasks * 10_000 + 1e-6) / 10_000
     return min(1.0 if status in _ENDED_RUNS else OPEN_SHARE, share)
 

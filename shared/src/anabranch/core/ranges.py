@@ -47,6 +47,7 @@ class Ranges:
             raise ValueError(f"not a range of indexes: [{start}, {stop}); give 0 <= start <= stop")
         if start == stop:
             return 0
+        # `_left` in the stops and `_right` in the starts include ranges that only touch, so that they are merged.
         first = bisect_left(self._stops, start)
         last = bisect_right(self._starts, stop)
         return self._replace(first, last, start, stop)
@@ -108,6 +109,7 @@ class Ranges:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges ``(start, stop)``, in order."""
+        # A copy: callers may change the set while they iterate.
         return iter(list(zip(self._starts, self._stops, strict=True)))
 
     def __len__(self) -> int:

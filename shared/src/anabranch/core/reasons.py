@@ -259,6 +259,7 @@ def _depths(needs: Mapping[tuple[str | None, str | None], set[tuple[str, str]]])
         for producer in producers:
             dependents.setdefault(producer, []).append(place)
     ready = [(place, 1) for place, number in open_needs.items() if number == 0]
+    # `ready` is the queue: it grows while it is iterated.
     for place, depth in ready:
         depths[place] = depth
         for dependent in dependents.get(place, ()):

@@ -14,6 +14,7 @@ MASK: Final = "***"
 SHORTEST: Final = 6
 """Minimum length of a masked secret: a shorter one would mask ordinary words."""
 
+# The repetitions before the marked part are bounded: an unbounded one would make a long text take quadratic time.
 _PATTERNS: Final = (
     (re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@\"'<>]{0,200}:)[^\s\"'<>]{1,1000}@"), rf"\1{MASK}@"),
     (
@@ -28,6 +29,7 @@ _PATTERNS: Final = (
 
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
     """Return a function that masks these values and all text in the form of a credential."""
+    # The longest first: a secret that begins with another one is masked as a whole.
     known = sorted({each for each in secrets if len(each) >= SHORTEST}, key=len, reverse=True)
     values = re.compile("|".join(map(re.escape, known))) if known else None
 

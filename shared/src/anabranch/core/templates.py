@@ -41,7 +41,7 @@ _ESCAPED_OR_NAMED = re.compile(r"\{\{(?P<escaped>[^{}]{1,2000})\}\}|\{(?P<named>
 _LONGEST_INDEX = 9
 MAX_RENDERED: Final = 64 * 1024 * 1024
 """Maximum bytes of a rendered template: a 1 MB request can insert a 1 MB value a hundred thousand times."""
-_MOST_DOTS = 32
+_MAX_DOTS = 32
 
 
 class Scope(Mapping[str, Any]):
@@ -96,7 +96,7 @@ class Path:
         segments = text.split(".")
         self._leads = [
             (".".join(segments[:taken]), segments[taken:])
-            for taken in range(min(len(segments) - 1, _MOST_DOTS), 0, -1)
+            for taken in range(min(len(segments) - 1, _MAX_DOTS), 0, -1)
         ]
 
     def find(self, scope: Mapping[str, Any]) -> Any:
@@ -125,7 +125,7 @@ def walk(value: Any, segments: Sequence[str]) -> Any:
 def _step(value: Any, segments: Sequence[str], at: int) -> tuple[int, Any]:
     """Go one level down; return the number of segments used (0: there is no such value) and the value."""
     if isinstance(value, dict):
-        for taken in range(min(len(segments) - at, _MOST_DOTS), 0, -1):
+        for taken in range(min(len(segments) - at, _MAX_DOTS), 0, -1):
             key = segments[at] if taken == 1 else ".".join(segments[at : at + taken])
             if key in value:
                 return taken, value[key]
@@ -187,6 +187,7 @@ class RenderBudget:
 
     def take(self, text: str) -> None:
         """Take a text's bytes from the budget. Raises RenderedTooLarge if the budget is spent."""
+        # One wide text makes the joined text wide, including all that was inserted before it; see `text_bytes`.
         if not text.isascii():
             self._width = 4
         self.take_bytes(len(text))
@@ -412,5 +413,6 @@ def _settled(compiled: _Object | _List, parts: Any, template: Json) -> Template:
     either."""
     if not all(isinstance(part, _Constant) for part in parts):
         return compiled
+    # No placeholder, so any scope gives the same; only escapes make it differ from the template.
     rendered = compiled.render({})
     return _Constant(template if rendered == template else rendered)

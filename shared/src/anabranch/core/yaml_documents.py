@@ -84,6 +84,7 @@ class _Cost:
 class _CoreLoader(yaml.SafeLoader):
     """SafeLoader with the scalars of JSON only, text keys that occur once, and a budget."""
 
+    # Empty: those of SafeLoader would make dates of plain text, and booleans of `on` and `yes`.
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own class attribute
 
     def __init__(self, stream: bytes) -> None:
@@ -162,6 +163,7 @@ class _CoreLoader(yaml.SafeLoader):
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Replace the merge key by the fields of its mappings; of two equal names the later one wins."""
+        # Aliases share a node, so it may have been flattened for another mapping.
         if id(node) in self._flat:
             return
         self._flat.add(id(node))
@@ -238,6 +240,7 @@ def _is_empty(node: yaml.Node) -> bool:
 
 
 def _between(start: Any, end: Any) -> str:
+    # PyYAML keeps the buffer in its marks only if it reads bytes or text, not a stream.
     return str(start.buffer[start.pointer : end.pointer])
 
 
@@ -260,6 +263,7 @@ class _Refused(yaml.constructor.ConstructorError):
         self.hint = hint
 
 
+# The first match wins: `int` comes before `float`, whose pattern matches integers, too.
 _SCALARS = (
     ("merge", r"<<", "<"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -283,6 +287,7 @@ _CoreLoader.yaml_constructors = {
 
 def _whole(text: str) -> int | float:
     """An integer of up to 64 bits exactly, a larger one as the nearest double, as in JSON."""
+    # The length first: int() refuses texts of thousands of digits. 1: the sign.
     if len(text) <= _INTEGER_DIGITS + 1 and _SIGNED_64 <= (number := int(text)) <= _UNSIGNED_64:
         return number
     return _finite(text)

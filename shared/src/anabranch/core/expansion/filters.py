@@ -24,6 +24,7 @@ import orjson
 
 from anabranch.core.templates import MISSING, as_text
 
+# An operator comes before its prefixes. `in` needs a space or a bracket after it, unlike a word such as `inside`.
 _CONDITION = re.compile(r"\s*(!=|>=|<=|==|=|>|<|~|in(?=[\s(\[]))\s*(.*?)\s*", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LONGEST_WHOLE = 300
@@ -127,6 +128,7 @@ def _unquoted(text: str) -> str:
 
 
 def _listed(text: str) -> tuple[Literal, ...]:
+    # A string of a JSON list is in quotes, so it is text, as a literal in quotes outside of a list.
     if text.startswith("["):
         return tuple(
             Literal(item) if isinstance(item, str) else _literal(as_text(item)) for item in _json_list(text)

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, overload
 from anabranch.core.errors import ExpansionError
 
 _LARGEST: Final = 1 << 62
+"""Maximum length of a sequence: `len` raises OverflowError for a length of over 63 bits."""
 
 
 class Combinations(Protocol):
@@ -29,6 +30,7 @@ class Combinations(Protocol):
 def count_between(start: float, end: float, step: float) -> int:
     """The number of numbers from `start` to `end` inclusive, by `step`, which is not 0. Exact for any floats: they
     are converted to fractions, because a float division can be off by one."""
+    # By way of the shortest text: Fraction(0.1) would be the exact binary value, which is not 1/10.
     first, last, stride = Fraction(str(start)), Fraction(str(end)), Fraction(str(step))
     return max(0, math.floor((last - first) / stride) + 1)
 

@@ -182,6 +182,7 @@ def _masks(name: str, values: Sequence[Any], entries: Sequence[Entry], every: in
     named = [(1 << at, list(_leaves(entry[name]))) for at, entry in enumerate(entries) if name in entry]
     if not named:
         return None
+    # Entries that do not name the axis match each of its values.
     others = every ^ sum(bit for bit, _ in named)
     plain = _Literals((bit, leaves[0][1]) for bit, leaves in named if _is_plain(leaves))
     deep = [(bit, leaves) for bit, leaves in named if not _is_plain(leaves)]
@@ -217,6 +218,7 @@ class _Literals:
     def equal_to(self, value: Any) -> int:
         """Return the bits of the literals that equal `value`; none for NaN, which equals nothing."""
         number = _number(value)
+        # Two texts are compared as texts, any other pair as numbers.
         if isinstance(value, str):
             return self._texts.get(_fold(value), 0) | self._other_numbers.get(number, 0)
         return self._numbers.get(number, 0)
@@ -250,6 +252,7 @@ class _Kept:
         if self._free[0] > _LARGEST:
             raise ExpansionError("the matrix has too many combinations to count: use fewer or shorter axes")
         self._tables: list[dict[int, list[int]]] = self._count_backwards()
+        # The product of no axes would be one empty combination, but a matrix without axes has only its includes.
         self.count = 0 if not self._sizes else self._left(0, excludes.every)
 
     def _reachable(self) -> list[set[int]]:
@@ -278,7 +281,7 @@ class _Kept:
         """Return the number of kept combinations of the axes from `axis` on in `state`."""
         if not state:
             return self._free[axis]
-        if axis == len(self._sizes):
+        if axis == len(self._sizes):  # the values of all axes satisfy an exclude entry
             return 0
         running = self._tables[axis][state]
         return running[-1] if running else 0
@@ -302,6 +305,7 @@ class _Kept:
         """Return the entries (bits) of `filters` that match at least one kept combination."""
         if not self.count:
             return 0
+        # An axis without masks has all bits at each value. The repeat of `size` items ends the endless one.
         pairs = [
             set(zip(mine or repeat(self._excludes.every), theirs or repeat(filters.every, size), strict=False))
             for mine, theirs, size in zip(self._excludes.masks, filters.masks, self._sizes, strict=True)
@@ -391,7 +395,7 @@ def _text_as_number(text: str) -> float:
     if _DECIMAL.fullmatch(text):
         return float(text)
     if _HEX.fullmatch(text):
-        whole = int(text, 16)
+        whole = int(text, 16)  # GitHub reads it as a signed integer of 32 bits
         return float(whole - (1 << 32) if whole >> 31 else whole)
     if _OCTAL.fullmatch(text):
         return float(int(text, 8))

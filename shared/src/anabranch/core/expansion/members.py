@@ -63,6 +63,7 @@ def sources(config: Expansion) -> dict[str, str | list[Any]]:
     whole = {*(rules.combine or ()), *(rules.zip or ())}
     for name in named_arrays(rules):
         if match_name(name, known) is None:
+            # combine and zip name whole arrays, whose path may have dots. Others may name a field of the items.
             array = name if name in whole else name.split(".", 1)[0]
             found[array] = array
             known[array] = ""
@@ -168,6 +169,7 @@ def _names(variables: dict[str, Any]) -> dict[str, Any]:
         return variables
     items = [value for value in variables.values() if type(value) is dict]
     names = items[0] if len(items) == 1 else _fields(items)
+    # `{index}` is always that of the member, even if its item has a field `index`; see `templates.member_scope`.
     if not SYSTEM_NAMES.isdisjoint(names):
         names = {name: value for name, value in names.items() if name not in SYSTEM_NAMES}
     return {**names, **variables}

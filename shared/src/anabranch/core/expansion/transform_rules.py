@@ -256,9 +256,8 @@ class _Applied:
         kept = self._kept(group)
         chunk = self._rules.chunk
         if len({chunk.get(name) for name in group}) == 1:
-            # Arrays of one chunk size are zipped before chunking: afterwards, unequal lengths could look equal,
-            # because the
-            # last chunk may be shorter.
+            # Only to check the lengths. In chunks, arrays of unequal length could have equal numbers of chunks,
+            # because the last chunk may be shorter.
             Zipped(kept)
         return Zipped({name: Chunks(kept[name], chunk[name]) if name in chunk else kept[name] for name in group})
 

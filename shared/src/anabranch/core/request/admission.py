@@ -26,7 +26,7 @@ from anabranch.core.request.models import Request
 from anabranch.core.request.outline import GroupOutline, count_dependencies, outline_of, read_outline
 from anabranch.core.request.planning import Plan, assemble, forecast_all, refused_document
 from anabranch.core.request.schema_errors import schema_problems
-from anabranch.core.request.unprovided import unprovided, words
+from anabranch.core.request.unprovided import as_warnings, unprovided
 from anabranch.core.templates import RenderBudget
 
 
@@ -175,6 +175,8 @@ def session_candidates(document: object) -> frozenset[str]:
         return frozenset()
     asked: set[str] = set()
 
+    # The graph asks the session for each key that nothing else provides. The answer False makes it ask for every
+    # prefix of a path, too.
     def ask(key: str) -> bool:
         asked.add(key)
         return False
@@ -217,13 +219,13 @@ def _examined(
     errors = _first(chain(sent.errors, schema, _semantic_problems(groups, graph, members, sent, environment)))
     warnings = [*sent.warnings, *(() if errors else validation.warnings_of(graph, members, context))]
     plan = assemble(request, graph, members) if request and not errors else None
-    bare = unprovided(plan, graph, sent.pointer) if plan else []
+    without_value = unprovided(plan, graph, sent.pointer) if plan else []
     if plan and environment.strict:
-        bare += [Problem(Code.UNKNOWN_PLACEHOLDER, "", warning, "") for warning in plan.warnings]
-    if bare and environment.strict:
-        plan, errors = None, _first(bare)
-    elif bare:
-        warnings += words(bare)
+        without_value += [Problem(Code.UNKNOWN_PLACEHOLDER, "", warning, "") for warning in plan.warnings]
+    if without_value and environment.strict:
+        plan, errors = None, _first(without_value)
+    elif without_value:
+        warnings += as_warnings(without_value)
     return ValidationResult(
         request=request if plan else None,
         plan=plan,
@@ -241,7 +243,7 @@ def _validated(sent: Sent) -> tuple[Request | None, list[Problem]]:
         return Request.model_validate(sent.request), []
     except ValidationError as error:
         found = schema_problems(error, sent.request, sent.pointer)
-        return None, list(islice(found, MAX_ERRORS + 1))
+        return None, list(islice(found, MAX_ERRORS + 1))  # one more than `_first` lists, which reports the excess
 
 
 def _semantic_problems(

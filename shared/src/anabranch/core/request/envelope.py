@@ -47,6 +47,7 @@ class Sent:
 
     def pointer(self, path: Path) -> str:
         """The JSON Pointer, in the document as sent, of a path in ``request``."""
+        # Moved paths have one or two segments; the longer one is more specific.
         for length in range(min(len(path), 2), 0, -1):
             origin = self.moved.get(path[:length])
             if origin is not None:

@@ -100,6 +100,7 @@ def tolerated(tolerance: int | str, members: int) -> int:
     """The number of ``members`` that may fail; a percentage is rounded down, so 5% of 10 is 0."""
     if isinstance(tolerance, int):
         return tolerance
+    # 1e-9: the product of floats may be just below the exact one, and would lose a member.
     return math.floor(members * float(tolerance.removesuffix("%")) / 100 + 1e-9)
 
 

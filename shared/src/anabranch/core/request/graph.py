@@ -138,6 +138,8 @@ class _Resolver:
         keys = list(leading_keys(path))
         in_request = (key for key in keys if key in named or key in self._producers or key in self._context)
         in_session = (key for key in keys if self._in_session(key))
+        # Lazy: the session is asked only for paths that the request does not provide. By default, the first segment is
+        # the key, and the others are fields of its value.
         return next(in_request, None) or next(in_session, keys[-1])
 
     def _needs(self, index: int, task: TaskOutline, wants: Iterable[RequestedKey]) -> Iterator[Dependency]:

@@ -313,6 +313,7 @@ _ENDS_IN_MARK = methodcaller("endswith", "?")
 def _are_strings(value: object) -> bool:
     if not isinstance(value, (list, tuple)):
         return False
+    # Fast path: the types of a long list are compared without a Python call for each item.
     return set(map(type, value)) <= _TEXT or all(isinstance(item, str) for item in value)
 
 

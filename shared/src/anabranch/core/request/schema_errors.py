@@ -36,6 +36,7 @@ def schema_problems(error: ValidationError, document: Mapping[str, Any], pointer
         if details["type"] == "too_short" and details["input"]:
             continue  # too short only without the invalid items, each of which has a problem of its own
         problem = _problem(details, document, pointer)
+        # All missing fields of an object have its path.
         if (problem.code, problem.path) not in seen or details["type"] == "missing":
             seen.add((problem.code, problem.path))
             yield problem

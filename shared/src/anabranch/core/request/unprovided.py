@@ -20,7 +20,8 @@ from anabranch.core.templates import MISSING, SYSTEM_NAMES, Path, placed
 FIELDS = ("message_template", "shared_instructions", "inputs")
 SAMPLED = 200
 """Members that are examined; later members of a wider expansion may have other fields."""
-MAX_TOLD = 50
+MAX_SHOWN = 50
+"""Placeholders whose warning is shown in full."""
 
 _NAME = re.compile(r"[^\W\d][\w-]*(\.[\w-]+)*")
 _CODE_BEFORE = re.compile(r"(\$|[\^_}]|\\\w+)$")
@@ -40,11 +41,11 @@ def unprovided(plan: Plan, graph: Graph, pointer: Callable[[Place], str]) -> lis
     return found
 
 
-def words(problems: Iterable[Problem]) -> list[str]:
+def as_warnings(problems: Iterable[Problem]) -> list[str]:
     """The problems as warnings: the first ones in full, then the number of the others."""
-    told = [f"{each.message}; {each.hint}" for each in problems]
-    more = len(told) - MAX_TOLD
-    return told if more <= 0 else [*told[:MAX_TOLD], f"{more:,} more placeholders have no value"]
+    warnings = [f"{each.message}; {each.hint}" for each in problems]
+    more = len(warnings) - MAX_SHOWN
+    return warnings if more <= 0 else [*warnings[:MAX_SHOWN], f"{more:,} more placeholders have no value"]
 
 
 def _problem(task: PlannedTask, field: str, name: str, path: str) -> Problem:

@@ -14,6 +14,7 @@ class Fragment(Message):
     `message_id` is a hash of the whole message's bytes. See `fragments`.
     """
 
+    # The first field: readers recognise a fragment by the beginning of its JSON, `fragments.PREFIX`.
     message_id: str
     type: Literal["fragment"] = "fragment"
     number: int

@@ -39,6 +39,7 @@ def encode(message: Message, segments: Sequence[bytes] = ()) -> bytes:
     """The record value of a message and its payload."""
     header = message.model_dump(mode="json", exclude_defaults=True)
     header["v"] = WIRE_VERSION
+    # `exclude_defaults` leaves `type` out, because it always has its default.
     header["type"] = message.__class__.model_fields["type"].default
     if not segments:
         return dumps(header)

@@ -38,6 +38,7 @@ DISMISSED, REDRIVEN = "dismissed", "redriven"
 MESSAGE_CHARACTERS = 400
 """Maximum characters of a normalised message that count for its signature."""
 
+# In this order: the pattern of numbers would cut ids into pieces.
 _CHANGING = (
     (re.compile(r"\bworker \S+"), "worker <id>"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE), "<id>"),
@@ -103,6 +104,7 @@ def signature(code: str, message: str, *, subject: str = "", error_type: str = "
 def normalised(message: str) -> str:
     """A message without the parts that differ between failures of one kind: `<n>` replaces a number, `<id>` a
     UUID, a hash or another long id."""
+    # Bounds the work. Ten times the limit, because the replacements shorten the text.
     text = message[: 10 * MESSAGE_CHARACTERS]
     for pattern, replacement in _CHANGING:
         text = pattern.sub(replacement, text)

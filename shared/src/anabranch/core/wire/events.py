@@ -49,9 +49,10 @@ EVENT_TYPES = (
 expanded and one joined."""
 
 BATCH_BYTES = 700_000
-"""Maximum entries of one record."""
+"""Maximum bytes of one record, unless a single entry is larger."""
+# 3 bits of the generation, 40 of the offset and 20 of the number fit into the 63 bits of a signed integer.
 _NTH_BITS = 20
-_MOST_GENERATIONS = 7
+_MAX_GENERATION = 7
 
 
 class EventEntry(BaseModel):
@@ -123,8 +124,8 @@ class EventSequence:
 def joined_status(data: Mapping[str, Any]) -> Literal["completed", "failed"]:
     """Status of a joined task, from the data of its `task.joined` event. Earlier versions wrote no `status`, and a
     `message` only if too many members had failed."""
-    told = data.get("status") or ("failed" if data.get("message") else "completed")
-    return "failed" if told == "failed" else "completed"
+    status = data.get("status") or ("failed" if data.get("message") else "completed")
+    return "failed" if status == "failed" else "completed"
 
 
 def explode(batch: EventBatch, entry: EventEntry) -> Iterator[dict[str, Any]]:
@@ -164,7 +165,7 @@ def cause_of(offset: int, nth: int, generation: int = 0) -> int:
     again counts offsets from 0, so the `generation` of the log is the high part of the cause and the offset the
     low part. Numbers beyond the bits of a part are clamped.
     """
-    position = log_position(min(generation, _MOST_GENERATIONS), offset)
+    position = log_position(min(generation, _MAX_GENERATION), offset)
     return (position << _NTH_BITS) + min(nth, (1 << _NTH_BITS) - 1)
 
 

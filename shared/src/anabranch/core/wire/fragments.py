@@ -86,8 +86,8 @@ class Assembler:
         return min([oldest, *held, *(first for _, first in islice(self._whole, 1))])
 
     def whole(self, value: bytes, offset: int, at: float) -> bytes:
-        """The value of a record; of the last missing fragment, the value of the message; of any other fragment
-        None.
+        """The value of a record; for the last missing fragment the value of the message, for any other fragment
+        the fragment itself.
 
         Args:
             at: the record's timestamp, in seconds since the epoch.

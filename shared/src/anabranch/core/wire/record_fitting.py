@@ -50,9 +50,10 @@ def _with_short_data(batch: EventBatch) -> EventBatch:
 
 def fit_result(value: bytes, limit: int) -> bytes:
     """The body of a record on the results topic with at most `limit` bytes: details are cut first, and values
-    last: they are in the store under the names of their keys. What is too large even so is left out as a whole."""
+    last, because the store has them under their keys. A field that is still too large is left out as a whole."""
     body: dict[str, Any] = orjson.loads(value)
     names = [name for name in (*_DETAILS, *_VALUES) if name in body]
+    # Every field is shortened before the first one is emptied.
     for cut, name in product((_short, _empty), names):
         if len(value) <= limit:
             break
@@ -60,8 +61,8 @@ def fit_result(value: bytes, limit: int) -> bytes:
         if cut_value == body[name]:
             continue  # nothing had to be left out
         body[name] = cut_value
-        told = f"{name} {LEFT_OUT}"
-        body["warnings"] = [*(each for each in body.get("warnings", ()) if each != told), told]
+        warning = f"{name} {LEFT_OUT}"
+        body["warnings"] = [*(each for each in body.get("warnings", ()) if each != warning), warning]
         value = orjson.dumps(body)
     return value
 

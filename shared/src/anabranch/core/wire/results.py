@@ -237,6 +237,7 @@ class ChannelMessage(BaseModel):
     value: Any = None
 
 
+# RunFinal refers to Reference, which is defined after it.
 RunFinal.model_rebuild()
 
 ResultRecord: TypeAlias = RunAccepted | RunRejected | ResultPublished | RunFinal
