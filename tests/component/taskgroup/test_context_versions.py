@@ -10,7 +10,7 @@ import pytest
 from small_requests import alive, array, request, task
 
 from anabranch import Task
-from anabranch.core.context_versions import KEPT_VERSIONS, Change, position_of
+from anabranch.core.context_versions import MAX_VERSIONS, Change, position_of
 from anabranch.core.errors import NoSuchVersion
 from anabranch.core.wire.results import is_reference
 from anabranch.runtime.reading.contexts import Difference, SharedContext, Version, diff, load_context
@@ -103,14 +103,14 @@ def test_a_session_without_writes_has_no_versions(anabranch_system: Start) -> No
 
 def test_of_many_versions_the_last_are_kept_and_all_are_counted(anabranch_system: Start) -> None:
     system = anabranch_system(agents={"give": give})
-    many = {f"c{n}": n for n in range(KEPT_VERSIONS + 20)}
+    many = {f"c{n}": n for n in range(MAX_VERSIONS + 20)}
 
     system.run({**giving(1), "context": many}, timeout=60)
 
     context = context_of(system, "s")
-    assert (context.dropped, context.last) == (21, KEPT_VERSIONS + 21)
-    assert [each.number for each in context.versions] == list(range(22, KEPT_VERSIONS + 22))
-    assert shown(context)[-1] == (KEPT_VERSIONS + 21, "result", "k", 1)
+    assert (context.dropped, context.last) == (21, MAX_VERSIONS + 21)
+    assert [each.number for each in context.versions] == list(range(22, MAX_VERSIONS + 22))
+    assert shown(context)[-1] == (MAX_VERSIONS + 21, "result", "k", 1)
     assert shown(context)[0] == (22, "context", "c21", 21)
     assert context_of(system, "s", 22).state["c21"].value == 21
     with pytest.raises(NoSuchVersion, match=r"version 20 of .* is not available: versions 21 to 1021 are kept"):

@@ -10,7 +10,7 @@ import pytest
 from anabranch.core.errors import Code
 from anabranch.core.names import Names, run_id_for
 from anabranch.core.request.request_hash import has_other_body, request_id_conflict
-from anabranch.core.retention import seconds_kept
+from anabranch.core.retention import ttl_for
 from anabranch.core.session_owner import SessionOwner
 from anabranch.core.wire.run_record import RunRecord
 
@@ -61,5 +61,5 @@ def test_any_other_session_belongs_to_the_project_that_claimed_it() -> None:
 
 
 def test_values_are_kept_until_the_deadline_and_the_result_ttl_after_it() -> None:
-    assert seconds_kept(100.0, 40.0, 10.0) == 70.0
-    assert seconds_kept(100.0, 140.0, 10.0) == 10.0
+    assert ttl_for(100.0, 40.0, 10.0) == 70.0
+    assert ttl_for(100.0, 140.0, 10.0) == 10.0

@@ -1,4 +1,4 @@
-"""One change of a session's shared context, as the store keeps it: who wrote which value, and when. Pure.
+"""Version history of a session's context: one entry for each change of a key, with its writer and time. Pure.
 
 The number of a version is the rank of its change in its session, and is not stored. Changes are ordered by their
 position on the session's log, so a change that is written again replaces itself.
@@ -14,7 +14,7 @@ import orjson
 
 from anabranch.core.json_documents import dumps
 
-KEPT_VERSIONS = 1_000
+MAX_VERSIONS = 1_000
 """Maximum number of changes that are kept of one session; older ones are only counted."""
 # A position is an exact number in Lua below 2**53, which leaves 35 bits for offsets.
 _NTH_BITS = 18

@@ -314,12 +314,12 @@ class Names:
         """String: the id of a topic in this generation of its log."""
         return f"{self.prefix}{{{topic}}}:life:{generation}"
 
-    def kept_since(self, topic: str, partition: int) -> str:
-        """String: set before an owner writes everything that a partition's records have in the store; `kept`
+    def loss_mark_since(self, topic: str, partition: int) -> str:
+        """String: set before an owner writes everything that a partition's records have in the store; `loss_mark`
         follows."""
         return f"{self.prefix}{{{topic}}}:kept-since:{partition}"
 
-    def kept(self, topic: str, partition: int) -> str:
+    def loss_mark(self, topic: str, partition: int) -> str:
         """String: set when the store has everything that a partition's records put there; missing after a data
         loss."""
         return f"{self.prefix}{{{topic}}}:kept:{partition}"

@@ -1,11 +1,11 @@
-"""How long the store keeps what belongs to a run. Pure: time is passed in."""
+"""Time to live of the values of a run in the store. Pure: time is passed in."""
 
 from __future__ import annotations
 
 
-def seconds_kept(deadline: float, now: float, result_ttl: float) -> float:
-    """The time to live, in seconds, of what is written at `now` for a run: until its deadline, and the result time
-    to live after it, because a run ends at its deadline at the latest.
+def ttl_for(deadline: float, now: float, result_ttl: float) -> float:
+    """The time to live, in seconds, of a value that is written at `now` for a run: until the deadline, by which
+    the run ends, and `result_ttl` beyond it.
 
     Args:
         deadline: of the run; `deadline` and `now` in seconds since the epoch.

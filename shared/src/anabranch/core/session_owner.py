@@ -1,4 +1,4 @@
-"""Which project owns a session, by what the store holds of it. Pure."""
+"""Determines which project owns a session, from two values in the store. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from anabranch.core.wire.run_record import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class SessionOwner:
-    """The projects that have a right to a session.
+    """The projects that a session may belong to.
 
     Attributes:
         claimed_by: the project that claimed the session by an earlier request; None if no project did.

@@ -229,15 +229,15 @@ def render(
     return compile_template(template, typed=typed).render(scope, budget)
 
 
-def places_of(template: Template) -> Iterator[Path]:
+def text_placeholders(template: Template) -> Iterator[Path]:
     """The placeholders of a compiled template that are inserted as text, with repetitions."""
-    if isinstance(template, _OnePlace):
-        yield template.place
+    if isinstance(template, _OnePlaceholder):
+        yield template.placeholder
     elif isinstance(template, _Text):
         yield from (part for part in template.parts if isinstance(part, Path))
     elif isinstance(template, _Object | _List):
         for part in template.inner:
-            yield from places_of(part)
+            yield from text_placeholders(part)
 
 
 def placeholders(template: Json) -> frozenset[str]:
@@ -245,7 +245,7 @@ def placeholders(template: Json) -> frozenset[str]:
     return frozenset([name for text in _strings(template) if "{" in text for name in _names(text)])
 
 
-def placed(template: Json) -> Iterator[tuple[str, str]]:
+def placeholders_with_text(template: Json) -> Iterator[tuple[str, str]]:
     """Yield each possible placeholder, and the text between it and the previous one."""
     for text in _strings(template):
         before = ""
@@ -328,26 +328,26 @@ class _Text:
         return "".join(shown)
 
 
-class _OnePlace:
+class _OnePlaceholder:
     """Fast path: a text with one placeholder, which cannot repeat a value and so needs no budget of its own."""
 
-    __slots__ = ("_after", "_before", "place")
+    __slots__ = ("_after", "_before", "placeholder")
 
-    def __init__(self, before: str, place: Path, after: str) -> None:
+    def __init__(self, before: str, placeholder: Path, after: str) -> None:
         self._before = before
-        self.place = place
+        self.placeholder = placeholder
         self._after = after
 
     def render(self, scope: Mapping[str, Any], budget: RenderBudget | None = None) -> str:
-        text = _shown(self.place, scope)
+        text = _shown(self.placeholder, scope)
         if budget is not None:
             budget.take(text)
         return f"{self._before}{text}{self._after}"
 
 
-def _shown(place: Path, scope: Mapping[str, Any]) -> str:
-    value = place.find(scope)
-    return "{" + place.text + "}" if value is MISSING else as_text(value)
+def _shown(placeholder: Path, scope: Mapping[str, Any]) -> str:
+    value = placeholder.find(scope)
+    return "{" + placeholder.text + "}" if value is MISSING else as_text(value)
 
 
 class _Object:
@@ -388,14 +388,14 @@ def _compile_text(text: str, typed: bool) -> Template:
         return _Constant("".join(map(str, parts)))
     if typed and len(parts) == 1 and isinstance(parts[0], Path):
         return _Typed(parts[0])
-    places = [number for number, part in enumerate(parts) if isinstance(part, Path)]
-    if len(places) == 1:
-        return _one_place(parts, places[0])
+    numbers = [number for number, part in enumerate(parts) if isinstance(part, Path)]
+    if len(numbers) == 1:
+        return _one_placeholder(parts, numbers[0])
     return _Text(parts)
 
 
-def _one_place(parts: Sequence[Any], at: int) -> Template:
-    return _OnePlace("".join(parts[:at]), parts[at], "".join(parts[at + 1 :]))
+def _one_placeholder(parts: Sequence[Any], at: int) -> Template:
+    return _OnePlaceholder("".join(parts[:at]), parts[at], "".join(parts[at + 1 :]))
 
 
 def _compile_object(template: dict[str, Any], typed: bool) -> Template:

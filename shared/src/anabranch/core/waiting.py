@@ -38,8 +38,8 @@ def waits_for(view: RunView, now: float) -> str | None:
 
 
 def reason(agents: Iterable[str], unstarted: float | None) -> str | None:
-    """The same from single facts: the agents that its tasks lack, and for how many seconds no group has
-    started."""
+    """As `waits_for`, from single values: the agents that the run's tasks lack, and the seconds without a started
+    group; None if a group has started."""
     if names := sorted(set(agents)):
         return "; ".join(map(lacks_agent, names))
     return UNSTARTED if unstarted is not None and unstarted >= NOTICE_SECONDS else None

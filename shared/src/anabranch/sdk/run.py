@@ -63,6 +63,7 @@ class Run:
             ServerUnavailable: a value cannot be read from the store.
         """
         async with asyncio.timeout(timeout):
+            # The future is shared: the timeout of one caller must not cancel it for the others.
             body = await asyncio.shield(self._watch.final)
             links, session = self._client, body.get("session_id") or ""
             results = await resolve_all(links.store, links.names, body.get("results") or {}, within=session)
@@ -80,9 +81,9 @@ class Run:
         return str(body["status"])
 
     @property
-    def heard(self) -> bool:
+    def acknowledged(self) -> bool:
         """True once a record of the run has arrived: it was accepted or rejected."""
-        return self._watch.heard
+        return self._watch.acknowledged
 
     async def events(self, *, until_now: bool = False) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the run's lifecycle events in order: `{type, time, seq, run_id, group, task, index, attempt,

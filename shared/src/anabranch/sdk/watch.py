@@ -45,7 +45,8 @@ class RunWatch:
         body_hash: hash of the published request, which tells its records from those of another request with the
             same id; None for a run that another client submitted.
         project: the run's project; None if not known.
-        heard, heard_at: whether a record of the run has arrived, and when (monotonic clock).
+        acknowledged: True once a record of the run has arrived.
+        last_record_at: when the last one arrived (monotonic clock).
     """
 
     def __init__(
@@ -55,8 +56,8 @@ class RunWatch:
         self.run_id = run_id
         self.request_id = request_id
         self.body_hash = body_hash
-        self.heard_at = now
-        self.heard = False
+        self.last_record_at = now
+        self.acknowledged = False
         self.final: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         self._published: deque[Body] = deque(maxlen=MAX_RESULTS)
         self._changed = asyncio.Event()
@@ -64,7 +65,7 @@ class RunWatch:
 
     def settle(self, body: Body) -> None:
         """Set the final record. A repetition changes nothing."""
-        self.heard = True
+        self.acknowledged = True
         if not self.final.done():
             self.final.set_result(body)
         self._changed.set()
@@ -86,6 +87,7 @@ class RunWatch:
     async def published(self) -> AsyncGenerator[Body, None]:
         """Yield each result once, as it is published, up to the final record."""
         while True:
+            # Cleared before the buffer is drained: a result that is added meanwhile sets the event again.
             self._changed.clear()
             while self._published:
                 yield self._published.popleft()
@@ -140,6 +142,8 @@ class ResultsWatcher:
             ServerUnavailable: the store cannot be reached.
         """
         watch = RunWatch(run_id, request_id, body_hash, self._clock.monotonic(), project)
+        # By request id, too, which is the key of a rejection. Registered before the store is read: the topic
+        # delivers a final record that is written in between.
         for each in {run_id, request_id or run_id}:
             self._watches.setdefault(each, WeakSet()).add(watch)
         await self._read_store([watch])
@@ -175,7 +179,7 @@ class ResultsWatcher:
 
     async def _read_records(self, opened: asyncio.Future[None]) -> None:
         async with self._log.read(self._names.results) as reader:
-            if opened.done():
+            if opened.done():  # opened again: the records since the failure were missed
                 await self._read_store(self._all())
             else:
                 opened.set_result(None)
@@ -200,8 +204,8 @@ class ResultsWatcher:
             return
         headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
         for watch in list(watches):
-            watch.heard_at = self._clock.monotonic()
-            watch.heard = True
+            watch.last_record_at = self._clock.monotonic()
+            watch.acknowledged = True
             self._apply(watch, headers.get("ce_type", ""), headers.get("ce_id", ""), body)
 
     def _apply(self, watch: RunWatch, kind: str, event_id: str, body: Body) -> None:
@@ -214,7 +218,7 @@ class ResultsWatcher:
 
     def _check(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._checks.add(task)
+        self._checks.add(task)  # asyncio refers to tasks only weakly
         task.add_done_callback(self._checks.discard)
 
     async def _settle_if_own(self, watch: RunWatch, body: Body) -> None:
@@ -243,11 +247,12 @@ class ResultsWatcher:
         while True:
             await asyncio.sleep(SILENCE_SECONDS)
             limit = self._clock.monotonic() - SILENCE_SECONDS
-            silent = [watch for watch in self._all() if not watch.final.done() and watch.heard_at <= limit]
+            silent = [watch for watch in self._all() if not watch.final.done() and watch.last_record_at <= limit]
             try:
                 await self._read_store(silent)
             except ServerUnavailable as error:
                 _log.warning("client: cannot read the store, retrying in %g s: %s", SILENCE_SECONDS, error)
+            # Watches that nobody refers to have vanished from their sets.
             self._watches = {key: watches for key, watches in self._watches.items() if watches}
 
     async def _read_store(self, watches: Iterable[RunWatch]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from anabranch.core.admissions import UNKNOWN_ADMISSION, admission_at
-from anabranch.core.retention import seconds_kept
+from anabranch.core.retention import ttl_for
 from anabranch.core.wire.messages import FailRun, Failure, StopRun
 from anabranch.core.wire.results import final_event_id
 from anabranch.core.wire.run_record import RunRecord
@@ -89,7 +89,7 @@ def finish(turn: Turn, run: Run) -> None:
         note_failure(run, "InternalError", f"the results cannot be written: {type(error).__name__}: {error}")
         run.fault = True
         body, stored_values = final_without_results(turn.config.names, run, turn.at), []
-    ttl = seconds_kept(run.deadline, turn.at, turn.config.result_ttl)
+    ttl = ttl_for(run.deadline, turn.at, turn.config.result_ttl)
     # Not fenced: every owner writes the same value under this key, and the scope is the session, not the run.
     for stored in stored_values:
         turn.effects.append(StorePut(run.session_id, stored.key, stored.value, ttl, fenced=False))

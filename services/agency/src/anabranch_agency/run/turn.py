@@ -12,7 +12,7 @@ from anabranch.core.errors import Problem
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names
 from anabranch.core.project import project_named
-from anabranch.core.retention import seconds_kept
+from anabranch.core.retention import ttl_for
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import EventEntry, cause_of
@@ -98,13 +98,13 @@ class Turn:
     def store_record(self, run_id: str, tombstone: RunRecord, deadline: float) -> None:
         """Store the record of a run before anything about it is published."""
         key = self.config.names.tombstone(run_id)
-        ttl = seconds_kept(deadline, self.at, self.config.result_ttl)
+        ttl = ttl_for(deadline, self.at, self.config.result_ttl)
         self.effects.append(StorePut(run_id, key, tombstone.encode(), ttl))
 
     def store_project(self, session_id: str, project: str, deadline: float) -> None:
         """Store the project of a session for as long as its values are kept."""
         key = self.config.names.session_project(session_id)
-        ttl = seconds_kept(deadline, self.at, self.config.result_ttl)
+        ttl = ttl_for(deadline, self.at, self.config.result_ttl)
         # Not fenced: the first request of a session decides its project, so every owner writes the same value.
         self.effects.append(StorePut(session_id, key, project.encode(), ttl, fenced=False))
 

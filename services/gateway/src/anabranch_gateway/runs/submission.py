@@ -269,7 +269,7 @@ class Submitter:
                 name=None,
                 submitted_at=self._client.links.clock.now(),
                 # If the retry's first event has arrived already, it is before the current position.
-                events_from=0 if started.heard else self._broadcaster.position(partition),
+                events_from=0 if started.acknowledged else self._broadcaster.position(partition),
             )
         )
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anabranch.core.admissions import log_position
-from anabranch.core.context_versions import KEPT_VERSIONS, Change, Kind, position_of
+from anabranch.core.context_versions import MAX_VERSIONS, Change, Kind, position_of
 from anabranch.core.json_documents import dumps
 from anabranch.core.names import Names, session_key
 from anabranch.core.policies import Policy
-from anabranch.core.retention import seconds_kept
+from anabranch.core.retention import ttl_for
 from anabranch.core.wire.cloudevents import cloud_event_headers
 from anabranch.core.wire.codec import encode
 from anabranch.core.wire.events import EventEntry, cause_of
@@ -215,7 +215,7 @@ class Turn:
     def ttl(self, run: Run) -> float:
         """Time to live of the run's values in seconds: until its deadline, and the retention of results after
         it."""
-        return seconds_kept(run.deadline, self.at, self.rules.result_ttl)
+        return ttl_for(run.deadline, self.at, self.rules.result_ttl)
 
     def put(self, run: Run, key: str, value: bytes) -> None:
         """Write a value of the run to the store."""
@@ -242,7 +242,7 @@ class Turn:
         position = position_of(self.offset, self.changes)
         self.changes += 1
         entry = change.to_entry(published.data)
-        self.effects.append(AppendHistory(run.session_id, name, position, entry, self.ttl(run), KEPT_VERSIONS))
+        self.effects.append(AppendHistory(run.session_id, name, position, entry, self.ttl(run), MAX_VERSIONS))
 
     def fold_value(
         self, run: Run, key: str, policy: Policy, published: PublishedValue, task: str | None = None

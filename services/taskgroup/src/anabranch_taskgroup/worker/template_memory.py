@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from anabranch.core.templates import MAX_RENDERED, MISSING, Path, Template, as_text, places_of, text_bytes
+from anabranch.core.templates import MAX_RENDERED, MISSING, Path, Template, as_text, text_bytes, text_placeholders
 
 LIGHT = 4 * 1024 * 1024
 """Bytes that a member may have without being counted: 64 such members have as much as `TOTAL`."""
@@ -39,7 +39,8 @@ class Weight:
     def of(cls, templates: Iterable[Template], context: Mapping[str, Any]) -> Weight:
         """The weight of templates. `context` has the values that all members share."""
         known, own = 0, 0
-        for text, count in Counter(place.text for template in templates for place in places_of(template)).items():
+        texts = (placeholder.text for template in templates for placeholder in text_placeholders(template))
+        for text, count in Counter(texts).items():
             value = Path(text).find(context)
             if value is MISSING:
                 own += count

@@ -32,7 +32,7 @@ class FollowedRun(Protocol):
     warnings: tuple[str, ...]
 
     @property
-    def heard(self) -> bool:
+    def acknowledged(self) -> bool:
         """True once the system has accepted or rejected the request."""
 
     def event_batches(self) -> AsyncGenerator[EventBatch, None]:

@@ -34,24 +34,24 @@ class HttpRun:
         self.session_id: str | None = accepted.get("session_id")
         self.warnings = tuple(accepted.get("warnings") or ())
         self._api = api
-        self._heard = False
+        self._acknowledged = False
         self._outcome: Document | RequestRefused | None = None
 
     @property
-    def heard(self) -> bool:
-        return self._heard
+    def acknowledged(self) -> bool:
+        return self._acknowledged
 
     async def event_batches(self) -> AsyncGenerator[EventBatch, None]:
         async with aclosing(stream_events(self._api, self.run_id)) as events:
             async for event in events:
-                self._heard = True
+                self._acknowledged = True
                 yield batch_of(event)
 
     async def ended(self, timeout: float | None = None) -> str:
         async with asyncio.timeout(timeout):
             while self._outcome is None:
                 self._outcome = await self._asked(WAIT_SECONDS if timeout is None else min(timeout, WAIT_SECONDS))
-        self._heard = True
+        self._acknowledged = True
         return "rejected" if isinstance(self._outcome, RequestRefused) else str(self._outcome["status"])
 
     async def result(self) -> RunResult:

@@ -119,7 +119,7 @@ async def _show_waits(progress: RunProgress, view: View) -> None:
 
 async def _note_silence(run: FollowedRun, view: View) -> None:
     await asyncio.sleep(QUIET_SECONDS)
-    if not run.heard:
+    if not run.acknowledged:
         view.note(
             "No answer yet: the request is on the requests topic and starts when an Agency reads it. "
             "Check that `anabranch agency` runs with this prefix."

@@ -117,8 +117,8 @@ def parse_request(
 ) -> ValidationResult:
     """Validate a request from bytes of JSON or YAML. Like ``read_request``; never raises for their content.
 
-    The size held against the limit is that of the bytes; of YAML, that of the same document as compact JSON,
-    for that is what is sent.
+    The limit applies to the number of bytes; for YAML to that of the same document as compact JSON, in which form
+    it is sent.
     """
     size = len(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
     if size > limits.parsed_bytes:
@@ -159,8 +159,8 @@ def read_request(
         )
     compact = compact_size(document)
     size = compact if document_bytes is None else document_bytes
-    reading = _validate(unwrap(document), _Environment(limits, agents, session_keys, strict))
-    sized = replace(reading, bytes=size or 0)
+    result = _validate(unwrap(document), _Environment(limits, agents, session_keys, strict))
+    sized = replace(result, bytes=size or 0)
     if compact is None:
         sized = _refuse(sized, too_deep() if is_deep(document) else _not_json(document))
     return _refuse(sized, _too_large(sized.bytes, limits)) if sized.bytes > limits.request_bytes else sized
@@ -189,8 +189,8 @@ def session_candidates(document: object) -> frozenset[str]:
     return frozenset(asked)
 
 
-def _refuse(reading: ValidationResult, problem: Problem) -> ValidationResult:
-    return replace(reading, request=None, plan=None, errors=(problem, *reading.errors))
+def _refuse(result: ValidationResult, problem: Problem) -> ValidationResult:
+    return replace(result, request=None, plan=None, errors=(problem, *result.errors))
 
 
 def _validate(sent: Sent, environment: _Environment) -> ValidationResult:
@@ -198,9 +198,9 @@ def _validate(sent: Sent, environment: _Environment) -> ValidationResult:
         return ValidationResult(errors=(_too_many_dependencies(count, sent.pointer(("task_groups",))),))
     request, schema = _validated(sent)
     if request is not None:
-        reading = _examined(request, outline_of(request), (), sent, environment)
-        if not reading.errors:
-            return reading
+        result = _examined(request, outline_of(request), (), sent, environment)
+        if not result.errors:
+            return result
     # A model does not know the positions of its fields, so errors are searched again in the document as sent.
     return _examined(request, read_outline(sent.request), schema, sent, environment)
 

@@ -138,8 +138,8 @@ class _Resolver:
         keys = list(leading_keys(path))
         in_request = (key for key in keys if key in named or key in self._producers or key in self._context)
         in_session = (key for key in keys if self._in_session(key))
-        # Lazy: the session is asked only for paths that the request does not provide. By default, the first segment is
-        # the key, and the others are fields of its value.
+        # Lazy: the session is asked only for paths that the request does not provide. By default, the first
+        # segment of the path is the key, and the others are fields of its value.
         return next(in_request, None) or next(in_session, keys[-1])
 
     def _needs(self, index: int, task: TaskOutline, wants: Iterable[RequestedKey]) -> Iterator[Dependency]:
@@ -206,12 +206,13 @@ def find_cycles(edges: Sequence[Sequence[int]]) -> list[list[int]]:
 
     ``[a, b, a]``: a waits for b, b waits for a. Empty if there is no cycle.
     """
-    knots = [sorted(knot) for knot in _components(edges) if len(knot) > 1 or knot[0] in edges[knot[0]]]
-    return [_shortest_cycle(edges, knot) for knot in sorted(knots)]
+    # A component of one task is a cycle only if the task depends on itself.
+    cyclic = [sorted(each) for each in _components(edges) if len(each) > 1 or each[0] in edges[each[0]]]
+    return [_shortest_cycle(edges, component) for component in sorted(cyclic)]
 
 
-def _shortest_cycle(edges: Sequence[Sequence[int]], knot: Sequence[int]) -> list[int]:
-    start, inside = knot[0], set(knot)
+def _shortest_cycle(edges: Sequence[Sequence[int]], component: Sequence[int]) -> list[int]:
+    start, inside = component[0], set(component)
     came_from: dict[int, int] = {}
     queue = deque([start])
     while queue and start not in came_from:

@@ -15,7 +15,7 @@ from anabranch.core.names import leading_keys
 from anabranch.core.request.envelope import Path as Place
 from anabranch.core.request.graph import Graph
 from anabranch.core.request.planning import Plan, PlannedTask, own_names
-from anabranch.core.templates import MISSING, SYSTEM_NAMES, Path, placed
+from anabranch.core.templates import MISSING, SYSTEM_NAMES, Path, placeholders_with_text
 
 FIELDS = ("message_template", "shared_instructions", "inputs")
 SAMPLED = 200
@@ -58,7 +58,7 @@ def _written(template: Any) -> Iterator[str]:
     """The distinct placeholder names of a template."""
     if template is None:
         return
-    found = (name for before, name in placed(template) if _CODE_BEFORE.search(before) is None)
+    found = (name for before, name in placeholders_with_text(template) if _CODE_BEFORE.search(before) is None)
     yield from (name for name in dict.fromkeys(found) if _NAME.fullmatch(name))
 
 

@@ -116,10 +116,10 @@ class LossDetector:
         return found
 
     def _first_half(self, partition: int) -> str:
-        return self._names.kept_since(self._topic, partition)
+        return self._names.loss_mark_since(self._topic, partition)
 
     def _second_half(self, partition: int) -> str:
-        return self._names.kept(self._topic, partition)
+        return self._names.loss_mark(self._topic, partition)
 
     async def _put(self, keys: Iterable[str]) -> None:
         await self._store.put([Write(key, b"1", MARK_SECONDS) for key in keys])

@@ -1,7 +1,7 @@
 """Reads the shared context of a session: its versions, its state at a version, and the difference of two states.
 
 Session owners write the history, in the order of their decisions; the number of a version is its position there.
-The last `KEPT_VERSIONS` versions are kept for the lifetime of the session's results; `dropped` counts the earlier
+The last `MAX_VERSIONS` versions are kept for the lifetime of the session's results; `dropped` counts the earlier
 ones. A wide `separate` join is one version, of its plain key.
 """
 
