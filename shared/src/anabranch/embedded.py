@@ -97,12 +97,12 @@ async def embedded(
     registry = registry if registry is not None else Registry.builtin()
     async with AsyncExitStack() as stack:
         broker = MemoryBroker()
-        kept = await stack.enter_async_context(_open_store(store, clock))
-        make = _maker(settings, broker, kept, clock, ids or SystemIds(clock), telemetry)
+        opened = await stack.enter_async_context(_open_store(store, clock))
+        make = _maker(settings, broker, opened, clock, ids or SystemIds(clock), telemetry)
         client_ports = make()
         await ensure_topics(client_ports.log, settings)
         limits = Limits(settings.request_limit, settings.members_limit, settings.inline_limit)
-        ports = (client_ports.log, kept.store, kept.notifier, settings.names, clock, client_ports.ids)
+        ports = (client_ports.log, opened.store, opened.notifier, settings.names, clock, client_ports.ids)
         local = LocalSystem(ClientPorts(*ports), limits, asyncio.get_running_loop())
         services = (
             compose.agency(make(), registry.names),
@@ -111,17 +111,21 @@ async def embedded(
         )
         stack.enter_context(running_here(local))
         for service in services:
+            # Before the start: a service that fails halfway has to stop what it has started.
             stack.push_async_callback(service.stop)
+            # Tasks inherit the context in which they are created, so agents find this system by `local_system`.
             with starting(local):
                 await service.start()
         client = Client.over(*ports, limits)
         await stack.enter_async_context(client)
-        description = f"all services in this process, log in memory, {kept.description}"
-        yield Embedded(client, description, client_ports.log, kept.store, kept.notifier, settings.names, services)
+        description = f"all services in this process, log in memory, {opened.description}"
+        yield Embedded(
+            client, description, client_ports.log, opened.store, opened.notifier, settings.names, services
+        )
 
 
 def _maker(
-    settings: Settings, broker: MemoryBroker, kept: _Store, clock: Clock, ids: Ids, telemetry: Telemetry
+    settings: Settings, broker: MemoryBroker, opened: _Store, clock: Clock, ids: Ids, telemetry: Telemetry
 ) -> Callable[[], Resources]:
     """Returns a function that makes the resources of one service: its own client of the log, the shared store."""
 
@@ -130,8 +134,8 @@ def _maker(
             settings=settings,
             names=settings.names,
             log=FittedLog(MemoryLog(broker, clock), settings.names),
-            store=kept.store,
-            notifier=kept.notifier,
+            store=opened.store,
+            notifier=opened.notifier,
             clock=clock,
             ids=ids,
             supervisor=Supervisor(),

@@ -357,7 +357,7 @@ class Notifier(Protocol):
     async def close(self) -> None: ...
 
 
-# --- runs that are found, and kept ---------------------------------------------------------------
+# --- indexes and histories of runs ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

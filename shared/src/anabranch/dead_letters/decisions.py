@@ -77,7 +77,7 @@ def past_tense(action: Action) -> str:
 
 
 def document(action: Action, decisions: Decisions) -> dict[str, Any]:
-    """The decisions as JSON: ids under `redriven` or `dismissed`, and `refused` with reasons."""
+    """The decisions as JSON: dead letters under `redriven` or `dismissed`, and `refused` with reasons."""
     return {
         past_tense(action): [_shown(letter) for letter in decisions.done],
         "refused": [{"id": letter.id, "reason": reason} for letter, reason in decisions.refused],
@@ -231,6 +231,7 @@ def control_records(
 
 def _command(action: Action, run_id: str, group: str, task: str, found: Sequence[DeadLetter]) -> dict[str, Any]:
     indexes = [letter.member.index for letter in found if letter.member is not None]
+    # The dead letter of omitted members stands for members without indexes of their own.
     every = None in indexes or any(letter.code == MEMBERS_OMITTED for letter in found)
     return {
         "run_id": run_id,
@@ -242,6 +243,7 @@ def _command(action: Action, run_id: str, group: str, task: str, found: Sequence
 
 
 def _command_id(action: Action, found: Sequence[DeadLetter]) -> str:
+    # Derived from the selection, so that a repeated command after a crash is recognized and acts once.
     ids = ",".join(sorted(letter.id for letter in found))
     return f"dlq {action} {hashlib.sha256(ids.encode()).hexdigest()[:16]}"
 

@@ -78,9 +78,7 @@ class DeadLetter:
     @property
     def original_headers(self) -> Headers:
         """The headers of the original record."""
-        headers = list(
-            self.record.headers
-        )  # the added ones are at the end, and the original may have the same names
+        headers = list(self.record.headers)
         # From the end, because the original record may have headers with the same names.
         while headers and headers[-1][0] in ADDED:
             headers.pop()
@@ -148,6 +146,7 @@ async def read_dead_letters(log: EventLog, names: Names) -> list[DeadLetter]:
     Raises:
         ServerUnavailable: the log cannot be read.
     """
+    # No process joins this group: the call only serves to get the first and the next offset of each partition.
     standings = await log.group_standing(f"{names.prefix}dead-letters", names.dead_letters)
     partitions = await asyncio.gather(
         *(_partition(log, names.dead_letters, number, each.first, each.end) for number, each in standings.items())

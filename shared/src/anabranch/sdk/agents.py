@@ -60,8 +60,7 @@ def agent(
     """Mark a function as the agent `name`, and return it unchanged.
 
     An `async def` runs on the worker's event loop, a `def` in its bounded thread pool. A class with a `__call__`
-    can
-    be marked, too: each registry creates one instance of it, without arguments.
+    can be marked, too: each registry creates one instance of it, without arguments.
 
     Args:
         retry: default policy for failed attempts, as in a request; the policy of a request takes precedence.
@@ -164,6 +163,7 @@ class Registry:
         if known is None:
             self._agents[mark.name] = declare(mark, source)
             self._sources[mark.name] = source
+        # A module may be loaded twice, and may import the agents of another one.
         elif not _is_same(self._sources[mark.name], source):
             raise Misconfigured(
                 "agents",
@@ -195,7 +195,7 @@ def _instance(mark: AgentMark, source: Callable[[], Any]) -> Any:
         return source()
     except KeyboardInterrupt:
         raise
-    except BaseException as error:
+    except BaseException as error:  # an `__init__` may also exit
         reason = f"the agent {mark.name!r} cannot be created: {place_of(source)}() raised {one_line(error)}"
         fix = "a marked class is instantiated without arguments, once in each process"
         raise Misconfigured("agents", reason, fix) from error

@@ -68,6 +68,7 @@ class _BridgedReader:
     async def __aiter__(self) -> AsyncIterator[Sequence[Incoming]]:
         batches = aiter(self._reader)
         while True:
+            # None marks the end: in this generator, a StopAsyncIteration would become a RuntimeError.
             batch = await _on(self._loop, _awaited(anext, batches, None))
             if batch is None:
                 return
@@ -78,12 +79,13 @@ class _BridgedReader:
 
 
 async def _awaited(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    # `run_coroutine_threadsafe` takes only coroutines, and the call itself has to happen on the other loop.
     return await method(*args, **kwargs)
 
 
 async def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on another loop; a cancellation here cancels it there."""
     if loop.is_closed():
-        work.close()
+        work.close()  # Python warns of a coroutine that was never awaited
         raise ServerUnavailable("the embedded system", "this process", "it has ended")
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))

@@ -148,7 +148,7 @@ class Client:
     def names(self) -> Names:
         return self.links.names
 
-    # submitting -----------------------------------------------------------------------------------------
+    # submissions -----------------------------------------------------------------------------------------
 
     async def submit(
         self,
@@ -172,16 +172,17 @@ class Client:
             ServerUnavailable: the request could not be published, or the store could not be read.
         """
         document = read_document(Path(request)) if isinstance(request, (str, Path)) else request
-        reading = read_request(
+        validated = read_request(
             document, limits=self._limits, agents=agents, session_keys=session_keys_of(document)
         )
         links = self.links
-        canonical = reading.required().to_document()
+        canonical = validated.required().to_document()
         request_id = canonical.setdefault("request_id", links.ids.run_scoped())
         run_id = run_id_for(request_id)
         session_id = canonical.get("session_id", run_id)
         project = project_named(canonical)
-        run = await self.watch(run_id, request_id, session_id, body_hash(canonical), reading.warnings, project)
+        # Before the request is published, so that no record of the run is missed.
+        run = await self.watch(run_id, request_id, session_id, body_hash(canonical), validated.warnings, project)
         headers = {"content-type": b"application/json"}
         sent = trace_headers() if traceparent is None else {"traceparent": traceparent}
         headers |= {name: value.encode() for name, value in sent.items()}
@@ -196,7 +197,7 @@ class Client:
         """
         links = self.links
         run_id = await self.run_id_of(run_or_request_id)
-        await self._started()
+        await self._started()  # before the store is read: a run that ends in between is reported by the topic
         request_id = None if run_id == run_or_request_id else run_or_request_id
         watch = await self._open_watcher().watch(run_id, request_id, None)
         stored = await links.store.get([links.names.run_lookup(run_id)])

@@ -49,7 +49,7 @@ def function_of(handler: object) -> object:
     for _ in range(_MAX_WRAPPERS):
         kind = type(handler)
         if issubclass(kind, functools.partial):
-            handler = functools.partial.func.__get__(handler)
+            handler = functools.partial.func.__get__(handler)  # a subclass may override the attribute
         elif issubclass(kind, (MethodType, staticmethod, classmethod)):
             handler = handler.__func__  # type: ignore[attr-defined]
         elif kind is FunctionType or inspect.isbuiltin(handler):

@@ -1,9 +1,8 @@
 """The `http` agent: one HTTP request with limits on size, time and redirects, to checked addresses only.
 
 Each hop resolves its host once, checks every address against the allow-list, and connects to the checked address,
-not
-to the name: a second resolution could return another address (DNS rebinding). Proxy settings of the environment
-    are ignored, because a proxy would connect to unchecked addresses.
+not to the name: a second resolution could return another address (DNS rebinding). Proxy settings in the
+environment are ignored, because a proxy would connect to unchecked addresses.
 """
 
 from __future__ import annotations
@@ -146,13 +145,14 @@ class _Deadline:
     def guard(self, connection: http.client.HTTPConnection) -> None:
         with self._lock:
             self._socket = connection.sock
-            if self.passed:
+            if self.passed:  # the timer ran before the socket was known, and could not cut it
                 raise TimeoutError
 
     def _cut(self) -> None:
         with self._lock:
             self.passed = True
             if self._socket is not None:
+                # A shutdown wakes the thread that waits in recv; closing the socket in another thread does not.
                 try:
                     self._socket.shutdown(socket.SHUT_RDWR)
                 except OSError:  # already closed
@@ -173,6 +173,7 @@ def _errors(call: HttpCall, deadline: _Deadline) -> Iterator[None]:
 
 def _connect(url: SplitResult, address: tuple[str, int], timeout: float) -> http.client.HTTPConnection:
     """Connect to a checked address. The host name is only used for TLS and the Host header."""
+    # By hand: http.client would resolve the name again.
     raw = socket.create_connection(address, timeout)
     host = url.hostname or ""
     connection = http.client.HTTPConnection(host, url.port or _PORTS[url.scheme], timeout=timeout)
@@ -260,7 +261,7 @@ def _redirected(call: HttpCall, status: int, target: str) -> HttpCall:
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        _ = parts.port  # urlsplit checks the port only when it is read
     except ValueError as error:
         raise GiveUp(f"http: the url is invalid: {error}") from error
     if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:

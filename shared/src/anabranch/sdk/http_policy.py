@@ -47,7 +47,7 @@ class AllowList:
     def refusal(self, host: str, address: str) -> str | None:
         """Why a connection to `address`, to which `host` was resolved, is refused; None if it is allowed."""
         name = host.lower().rstrip(".")
-        given = ipaddress.ip_address(address.partition("%")[0])
+        given = ipaddress.ip_address(address.partition("%")[0])  # without an IPv6 zone: `fe80::1%eth0`
         ip = embedded(given)
         if name in self.hosts or any(ip.version == net.version and ip in net for net in self.networks):
             return None

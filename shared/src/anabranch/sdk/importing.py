@@ -32,7 +32,7 @@ def import_module(name: str) -> ModuleType:
         if _is_in(here, name):
             refuse_shadows(here, name)
         _make_importable(str(here))
-    importlib.invalidate_caches()
+    importlib.invalidate_caches()  # the cached listing of a directory may lack a file that was just written
     try:
         return importlib.import_module(name)
     except KeyboardInterrupt:

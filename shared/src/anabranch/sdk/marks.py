@@ -45,6 +45,7 @@ def put_mark(target: Any, mark: AgentMark) -> None:
         TypeError: it takes no attributes, as a bound method.
     """
     try:
+        # `vars`, not `getattr`: a marked subclass must not repeat the marks of its base class.
         setattr(target, MARK, (*vars(target).get(MARK, ()), mark))
     except (AttributeError, TypeError) as error:
         kind = type(target).__name__

@@ -85,6 +85,7 @@ async def _until_silent(
 ) -> AsyncGenerator[Sequence[Incoming], None]:
     """Yield from the source; stop once `final` is done and nothing has arrived for GRACE_SECONDS."""
     while True:
+        # `asyncio.wait` cancels nothing at a timeout: `final` is shared with other callers.
         following = asyncio.ensure_future(anext(source))
         try:
             await asyncio.wait({following, final}, return_when=asyncio.FIRST_COMPLETED)

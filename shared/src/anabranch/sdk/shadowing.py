@@ -61,10 +61,10 @@ def refuse_shadows(folder: Path, agents: str) -> None:
         raise _refusal(folder, meant, f"{agents} imports, and Python's own would be imported instead")
 
 
-def _refusal(folder: Path, names: list[str], who: str) -> Misconfigured:
+def _refusal(folder: Path, names: list[str], importer: str) -> Misconfigured:
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     have = "has the name of a module" if len(names) == 1 else "have the names of modules"
-    return Misconfigured("agents", f"{shown} in {folder} {have} that {who}", "rename what is yours")
+    return Misconfigured("agents", f"{shown} in {folder} {have} that {importer}", "rename what is yours")
 
 
 def _of_known_modules(folder: Path) -> Iterator[tuple[str, str]]:

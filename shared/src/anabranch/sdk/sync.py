@@ -179,6 +179,7 @@ class SyncRun:
 
 
 async def _following(source: AsyncIterator[T]) -> T:
+    # `run_coroutine_threadsafe` takes only coroutines, and `anext` returns another awaitable.
     return await anext(source)
 
 

@@ -122,14 +122,14 @@ def _message(msg: object, args: tuple[object, ...]) -> str:
 
 def _fitting(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the fields as JSON that fit into MAX_CHARACTERS, and the number of dropped fields, if any."""
-    room, dropped = MAX_CHARACTERS, 0
+    left, dropped = MAX_CHARACTERS, 0
     for name, value in fields.items():
         shown, key = _json(value), _clean(str(name))
         length = len(orjson.dumps(shown)) + len(key)
-        if length > room:
+        if length > left:
             dropped += 1
             continue
-        room -= length
+        left -= length
         yield key, shown
     if dropped:
         yield "fields_left_out", dropped

@@ -121,6 +121,7 @@ class Rebuild:
         self._count_runs()
         for number in await self._partitions(names.groups, self._session(selection)):
             await self._rebuild_groups(number, selection)
+        # After `results` and `groups`, which both have values of public keys: the latest version counts.
         await self._write_public()
         for number in await self._partitions(names.events, selection.run_id):
             await self._rebuild_views(number, selection)
@@ -226,12 +227,12 @@ class Rebuild:
         for key, entries in self._history.items():
             await self._write_history(key, entries)
         self._history.clear()
-        if (
-            selection.run_id is None
-        ):  # the merge of one run is partial: other runs of the session may have added values
+        # The merge of one run is partial: other runs of the session may have contributed to the key.
+        if selection.run_id is None:
             for fold, effect, left in self._folds.values():
-                kept, _, *aside = writes_of(fold, effect, left, self._names)
-                for write in (kept, *aside):
+                # Without the public value, of which `_write_public` writes the latest version.
+                document, _, *manifest = writes_of(fold, effect, left, self._names)
+                for write in (document, *manifest):
                     await self._enqueue(write)
         await self._flush()
         self._folds.clear()
@@ -256,6 +257,7 @@ class Rebuild:
 
     async def _write_history(self, key: str, entries: Sequence[HistoryEntry]) -> None:
         """Append a session's changes; the store drops those that it already has."""
+        # Read without entries, `dropped` counts all entries that the history ever had.
         before = await self._store.history(key, 0)
         for first in range(0, len(entries), BATCH):
             await self._store.put(entries[first : first + BATCH])
@@ -313,6 +315,7 @@ class Rebuild:
 
     async def _flush(self) -> None:
         batch, self._pending, self._pending_bytes = self._pending, [], 0
+        # In one iteration of the event loop, so that the calls share round trips.
         for stored in await asyncio.gather(*(self._store.put_new(write) for write in batch)):
             self._count("values", stored)
 
@@ -326,12 +329,13 @@ class Rebuild:
 
     async def _rebuild_views(self, number: int, selection: RunSelection) -> None:
         documents = await project_events(self._log, self._names, number, selection, self.report.incomplete)
+        # The documents of groups and tasks have no run id, so their keys differ.
         runs = [each for key, each in documents.items() if key == run_key(each.get("run_id", ""))]
-        kept = [run for run in runs if not has_ended(run) or self._view_ttl_left(run) > 0]
-        views = await self._store.get([self._names.view(run["session_id"], run["run_id"]) for run in kept])
+        unexpired = [run for run in runs if not has_ended(run) or self._view_ttl_left(run) > 0]
+        views = await self._store.get([self._names.view(run["session_id"], run["run_id"]) for run in unexpired])
         writer = ViewWriter(self._store, self._names, self._clock, self._settings.result_ttl)
         writer.documents_of = lambda _: documents
-        for run, stored in zip(kept, views, strict=True):
+        for run, stored in zip(unexpired, views, strict=True):
             self._count("views", stored)
             if stored is None:
                 writer.mark_changed(number, run["run_id"], urgent=True)

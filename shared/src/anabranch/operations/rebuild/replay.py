@@ -77,6 +77,7 @@ async def read_all(
                 async with asyncio.timeout(IDLE_SECONDS):
                     batch = await anext(batches)
             except TimeoutError:
+                # Nothing at all arrives also if retention removed every record before the end, which is no gap.
                 if at:
                     incomplete.append(f"{topic}/{partition}: read to offset {at} of {end}")
                 return
@@ -121,7 +122,7 @@ def _add_record(outcome: PublishedOutcome, kind: str, body: dict[str, Any], at: 
             outcome.published[body["result_key"]] = (body["version"], body["value"])
     elif kind == "run.accepted":
         outcome.accepted, outcome.accepted_at = body, at
-    elif outcome.final is None:
+    elif outcome.final is None:  # later final records are repetitions
         outcome.final, outcome.ended_at = body, at
 
 
@@ -173,6 +174,7 @@ async def replay_runs(
         if isinstance(message, SubmitRun) and selection.includes(message.run_id, message.session_id):
             chosen.add(message.run_id)
         run_id = getattr(message, "run_id", None)
+        # Runs share no state, so the records of the others can be left out.
         if message is None or run_id not in chosen:
             continue
         turn = agency.decide(config, state, message, record.offset, record.timestamp)

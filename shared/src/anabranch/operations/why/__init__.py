@@ -1,1 +1,1 @@
-"""Explains why a run does not end: folds its state out of the log, then looks for what blocks each task."""
+"""Explains why a run does not end: replays the log to get its state, then finds what blocks each task."""

@@ -45,7 +45,7 @@ REJECTED = "rejected"
 
 @dataclass
 class Answer:
-    """The state of a run and its missing facts. `status` is `open` or the run's final status."""
+    """The state of a run and its missing facts. `status` is `open`, `rejected` or the run's final status."""
 
     run_id: str
     status: str = "open"
@@ -94,7 +94,7 @@ class _Examination:
         if known is not None and known.final is not None:
             return await self._ended(known, runs)
         generation, start = generation_noted(runs.standing.committed), replay_start(runs.standing)
-        if known is not None:
+        if known is not None:  # the run's first record on `runs` is the one that admitted it
             generation, start = parts_of(known.offset)
         replay = RunReplay(self._run_id, self._settings, runs.standing.position, generation=generation)
         await replay_range(self._log, runs.topic, runs.partition, start, runs.standing.end, replay)

@@ -166,7 +166,7 @@ class SessionReplay(_Replay):
         delivery = DeliveredMessage(message, found.segments, record.offset, record.timestamp)
         try:
             turn = decide(self._config, self._state, delivery)
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # noqa: BLE001 - as in RunReplay: the owner dead-letters such a record and continues
             return
         position = self._collect(record, turn.effects)
         if message.type == "open_run" and self.opened is None:
